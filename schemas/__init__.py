@@ -1,0 +1,1 @@
+"""Data contracts: what travels between the parts, and the errors they raise."""

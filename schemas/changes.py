@@ -1,0 +1,78 @@
+"""What a record means: changes of rows, a reject, or nothing that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Op = Literal["c", "u", "d", "r", "t"]
+"""Debezium's operations: create, update, delete, read (snapshot, load), truncate."""
+
+type Value = Any
+"""A column's value: None, bool, int, Decimal, str, list or dict. Numbers are exact; times and bytes are text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one row, or the truncation of a table (op t, empty key).
+
+    `columns` holds the columns that were present. `complete` says that the row had no others: an absent column is
+    NULL then; otherwise an absent column is unknown and keeps its older value (I3). `unavailable` names columns that a
+    complete row has but the record left out (unchanged TOAST after a key change).
+    `old_key` (op c, u) and `new_key` (op d) tie the two halves of a key change.
+    """
+
+    table: str
+    op: Op
+    sequence: str
+    key: str
+    columns: Mapping[str, Value] = field(default_factory=dict)
+    complete: bool = False
+    unavailable: tuple[str, ...] = ()
+    old_key: str | None = None
+    new_key: str | None = None
+    commit_time_us: int | None = None
+    schema_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The record is landed: one change, or two when it tells both halves of a key change."""
+
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The record can never be processed; it is kept in `rejects` with its raw bytes."""
+
+    condition: str
+    message: str
+    table: str | None = None
+    stage: str = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The record carries no row: heartbeat, tombstone, transaction marker, control record and the like; counted.
+
+    `schema` holds the column types that a control record announces, so that rows can be typed.
+    """
+
+    reason: str
+    table: str | None = None
+    schema: SeenSchema | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSchema:
+    """Column types a source announced for a table: name to canonical type (see `transforms.types`)."""
+
+    schema_id: str
+    table: str
+    columns: Mapping[str, str]
+    keys: tuple[str, ...] = ()
+
+
+type Decoded = Changes | Reject | Ignored

@@ -1,0 +1,60 @@
+"""Every error the package raises on purpose.
+
+PipelineError
+├── ConfigurationError     exit 2   the configuration or a part is wrong; nothing was written
+├── UnavailableError       retried  a part does not answer; the work is done again later
+├── StoppedError           exit 3   the job stopped itself; nothing is lost and a command goes on
+│   └── SourceGoneError             a stream, topic or position that was needed has vanished
+└── RejectedError          rejects  one record or text that can never be processed
+
+A message says what, where and how to mend it. It never holds a row's text or a secret (I14).
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of all errors of this package; `condition` is stable, the prose is not."""
+
+    exit_status = 3
+
+    def __init__(self, message: str, *, condition: str = "", hint: str = "") -> None:
+        """Keep the message, the stable condition and what mends it."""
+        super().__init__(message)
+        self.message = message
+        self.condition = condition or type(self).__name__.removesuffix("Error").upper()
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Render message and hint as one paragraph."""
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling between a Spark executor and the driver."""
+        return _rebuild, (type(self), self.message, self.condition, self.hint)
+
+
+def _rebuild(kind: type[PipelineError], message: str, condition: str, hint: str) -> PipelineError:
+    return kind(message, condition=condition, hint=hint)
+
+
+class ConfigurationError(PipelineError):
+    """The configuration, a store or a right is wrong; said before anything was written."""
+
+    exit_status = 2
+
+
+class UnavailableError(PipelineError):
+    """A part did not answer; the same work succeeds once it is back."""
+
+
+class StoppedError(PipelineError):
+    """The job stopped itself; the message says what was lost or refused and which command goes on."""
+
+
+class SourceGoneError(StoppedError):
+    """A position, shard, topic or stream that the checkpoint needs no longer exists."""
+
+
+class RejectedError(PipelineError):
+    """One record or text cannot be processed, however often it is tried."""

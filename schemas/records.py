@@ -1,0 +1,27 @@
+"""A stream record as it came, whatever stream it came from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+RECORD_COLUMNS = (
+    "stream string, partition string, position string, key binary, value binary, "
+    "headers array<struct<key:string,value:binary>>, timestamp timestamp"
+)
+"""What every source reader yields, as Spark DDL."""
+
+
+class Record(NamedTuple):
+    """One record with its coordinates.
+
+    Kafka: topic, partition, offset. Kinesis: stream, shard id, sequence number, followed by `:N` for the N-th user
+    record of an aggregated one. `timestamp_ms` is the broker's time, in milliseconds since the epoch.
+    """
+
+    stream: str
+    partition: str
+    position: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp_ms: int | None = None

@@ -1,0 +1,1 @@
+"""Pure functions from records to documents: decode, order, fold, render, chunk, diff."""
