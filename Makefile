@@ -1,0 +1,135 @@
+# ragstream: `make` prints what there is to make.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Downloads that a second clone can use again.
+CACHE := $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream)
+export RAGSTREAM_CACHE := $(CACHE)
+
+CODE := schemas transforms embeddings sources lake sinks retrieval glue_jobs local_stack benchmarks tests
+PRESENT := $(wildcard $(CODE))
+
+# Each step is done once for each content of its inputs: the stamp's name carries their hash.
+hash = $(shell cat $(1) 2>/dev/null | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-12)
+REQUIREMENTS := $(addprefix requirements/,build.txt base.txt local.txt models.txt dev.txt)
+PACKAGES := $(VENV)/.packages-$(call hash,$(REQUIREMENTS))
+PROJECT := $(VENV)/.project-$(call hash,setup.py pyproject.toml)
+MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
+SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
+KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
+DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
+NODE_MODULES := $(CACHE)/npm-$(call hash,requirements/npm/package-lock.json)
+SPARK_LINKED := $(VENV)/.spark-jars-$(call hash,pom/spark.xml)
+
+# uv installs in seconds what takes pip minutes; where it cannot reach the index (it reads no pip.conf), pip does it.
+install = $(BIN)/uv pip install --quiet --python $(1) --require-hashes --no-deps --no-build-isolation --compile-bytecode $(2) \
+	|| $(1) -m pip install --quiet --require-hashes --no-deps --no-build-isolation $(2)
+copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of $(1): install Maven 3.8 or newer and Java 17." >&2; exit 1; }; \
+	mvn -q -B -Dstyle.color=never -f $(1) dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(2)
+
+##@ Every day
+.PHONY: help setup test demo
+help: ## print this
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+		/^[a-zA-Z_%-]+:.*## / {printf "  \033[36mmake %-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_LINKED) $(KAFKA_JARS) $(DEBEZIUM) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+
+test: setup lint ## lint, type-check and run every test, servers included
+	$(BIN)/python -m pytest tests
+
+demo: setup ## a committed row becomes a cited answer, on real servers (KEEP=1 leaves them running)
+	$(BIN)/python -m local_stack.demo
+
+##@ While working
+.PHONY: format lint stack-up stack-down
+format: $(PACKAGES) ## format the code and mend what can be mended
+	$(BIN)/ruff format $(PRESENT) setup.py
+	$(BIN)/ruff check --fix $(PRESENT) setup.py
+
+lint: setup ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff format --check $(PRESENT) setup.py
+	$(BIN)/ruff check $(PRESENT) setup.py
+	$(BIN)/mypy $(PRESENT)
+	$(BIN)/lint-imports
+
+stack-up: setup ## start the local servers
+	$(BIN)/ragstream stack up
+
+stack-down: ## stop the local servers
+	$(BIN)/ragstream stack down
+
+bench-%: setup ## one benchmark of the README's table (make bench-NAME)
+	$(BIN)/python -m benchmarks.$*
+
+##@ Releasing
+.PHONY: wheel lock clean
+wheel: setup ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+lock: $(PACKAGES) ## pin every requirement again, with hashes and without an address
+	$(call lock,build)
+	$(call lock,base)
+	$(call lock,local)
+	$(call lock,models,--no-deps)
+	$(call lock,ministack)
+	$(call lock,dev)
+	cd requirements/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
+
+lock = $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-header --no-annotate --no-strip-extras $(2) --output-file requirements/$(1).txt requirements/$(1).in
+
+clean: ## remove what make made here (the cache stays)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# The steps of setup.
+$(BIN)/python:
+	@python=$$(PYTHON="$(PYTHON)" requirements/find-python.sh); echo "venv      $$python"; "$$python" -m venv $(VENV)
+
+$(PACKAGES): | $(BIN)/python
+	@echo "packages  requirements/*.txt -> $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/build.txt
+	@$(call install,$(BIN)/python,$(addprefix -r ,$(REQUIREMENTS)))
+	@rm -f $(VENV)/.packages-* && touch $@
+
+$(PROJECT): | $(PACKAGES)
+	@echo "project   editable -> $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index \
+		--config-settings editable_mode=compat --editable .
+	@rm -f $(VENV)/.project-* && touch $@
+
+$(MINISTACK): | $(PACKAGES)
+	@echo "packages  requirements/ministack.txt -> $(VENV)/ministack"
+	@$(BIN)/python -m venv $(VENV)/ministack
+	@$(call install,$(VENV)/ministack/bin/python,-r requirements/ministack.txt)
+	@rm -f $(VENV)/ministack/.packages-* && touch $@
+
+# A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
+$(SPARK_JARS) $(KAFKA_JARS): $(CACHE)/jars/%: 
+	@echo "jars      $(firstword $(subst -, ,$*)) -> $@"
+	@rm -rf $@.$$PPID && $(call copy_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
+
+$(DEBEZIUM):
+	@echo "plugins   debezium -> $@"
+	@rm -rf $@.$$PPID && $(call copy_jars,pom/debezium.xml,$@.$$PPID)
+	@cd $@.$$PPID && for archive in *.tar.gz; do tar -xzf "$$archive" && rm "$$archive"; done
+	@mv $@.$$PPID $@
+
+$(NODE_MODULES):
+	@echo "npm       requirements/npm -> $@"
+	@command -v npm >/dev/null || { echo "npm is needed for the local Kinesis endpoint: install Node.js 18 or newer." >&2; exit 1; }
+	@rm -rf $@.$$PPID && mkdir -p $@.$$PPID && cp requirements/npm/package*.json $@.$$PPID/
+	@npm ci --prefix $@.$$PPID --no-audit --no-fund --loglevel=error >/dev/null && mv $@.$$PPID $@
+
+# As on Glue, Delta and the Kafka source are on Spark's class path for every session of this environment.
+$(SPARK_LINKED): $(SPARK_JARS) | $(PACKAGES)
+	@$(BIN)/python -c 'import pathlib, pyspark, sys; \
+		jars = pathlib.Path(pyspark.__file__).parent / "jars"; \
+		[link.unlink() for link in jars.iterdir() if link.is_symlink()]; \
+		[(jars / jar.name).symlink_to(jar) for jar in pathlib.Path(sys.argv[1]).glob("*.jar")]' $(abspath $(SPARK_JARS))
+	@rm -f $(VENV)/.spark-jars-* && touch $@

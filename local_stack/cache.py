@@ -1,0 +1,68 @@
+"""Where `make setup` put the parts that are not Python packages.
+
+Folders of the cache carry the hash of the file that pins them, as the Makefile computes it, so that two versions of
+this repository can share one cache. Nothing here downloads: a missing part raises and names the command that gets it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from schemas.errors import ConfigurationError
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def cache_dir() -> Path:
+    """Return the folder of downloads: RAGSTREAM_CACHE, or `.cache/ragstream` under the home folder."""
+    override = os.environ.get("RAGSTREAM_CACHE")
+    return Path(override) if override else Path.home() / ".cache" / "ragstream"
+
+
+def spark_jars() -> list[Path]:
+    """Return the jars of Delta and the Kafka source; `make setup` also links them into pyspark's own jars folder."""
+    return _jars("jars/spark", "pom/spark.xml")
+
+
+def kafka_jars() -> list[Path]:
+    """Return the jars of the Kafka broker, Kafka Connect and their logger."""
+    return _jars("jars/kafka", "pom/kafka.xml")
+
+
+def kafka_classpath() -> str:
+    """Return `kafka_jars` as the JVM's `-cp` wants them."""
+    return os.pathsep.join(map(str, kafka_jars()))
+
+
+def debezium_plugins_dir() -> Path:
+    """Return the folder for Connect's `plugin.path`; it holds one folder for each connector."""
+    return _pinned("debezium", "pom/debezium.xml")
+
+
+def kinesis_local() -> Path:
+    """Return the script of the Kinesis endpoint that reshards as Kinesis does, to be run by `node`."""
+    return _pinned("npm", "requirements/npm/package-lock.json") / "node_modules" / "kinesis-local" / "main.js"
+
+
+def ministack_bin() -> Path:
+    """Return the `ministack` command of its own environment (it pins another botocore than the product)."""
+    return _existing(Path(sys.prefix) / "ministack" / "bin" / "ministack")
+
+
+def _jars(folder: str, pinned_by: str) -> list[Path]:
+    return sorted(_pinned(folder, pinned_by).glob("*.jar"))
+
+
+def _pinned(folder: str, pinned_by: str) -> Path:
+    digest = hashlib.sha256((_ROOT / pinned_by).read_bytes()).hexdigest()[:12]
+    return _existing(cache_dir() / f"{folder}-{digest}")
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        message = f"A part of the local stack is not installed: {path} does not exist."
+        raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint="Run `make setup`.")
+    return path
