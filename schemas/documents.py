@@ -1,0 +1,69 @@
+"""Documents and chunks, as every vector store keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transforms.fold import RowState
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document's text. `chunk_id` names (document, content, occurrence): a moved chunk is the same chunk."""
+
+    chunk_id: str
+    chunk_index: int
+    content_hash: str
+    chunk_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """What a store tells of a chunk it holds: enough to compare, no text and no vector."""
+
+    chunk_id: str
+    chunk_index: int
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """What a store tells of a document: its head and the places of its chunks.
+
+    `revision` counts the store's writes of the head; a write is refused unless it was planned on the revision held.
+    `recipe` is the fingerprint of template, chunking and metadata the document was made with.
+    """
+
+    document_id: str
+    revision: int
+    state: RowState
+    recipe: str
+    chunks: tuple[StoredChunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWrite:
+    """The guarded replacement of a document: head and chunks as a set.
+
+    `chunks` is the whole new set, in order; `added` and `moved` say which of them the store lacks or holds at another
+    place, `dropped` which held ones go. A document that is not live has no chunks, no metadata and no text.
+    `texts_changed` is false when no template column's value changed.
+    """
+
+    document_id: str
+    table: str
+    key: str
+    base_revision: int
+    state: RowState
+    recipe: str
+    live: bool
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    chunks: tuple[Chunk, ...] = ()
+    added: tuple[Chunk, ...] = ()
+    moved: tuple[Chunk, ...] = ()
+    dropped: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    texts_changed: bool = True

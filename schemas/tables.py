@@ -1,0 +1,70 @@
+"""What a pipeline says of the tables it carries."""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.model import StrictModel
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class ChunkConfig(StrictModel):
+    """How a document is cut."""
+
+    max_tokens: int = Field(default=240, ge=16, le=8000)
+    """Most tokens of a chunk, estimated as four bytes of UTF-8 a token."""
+    overlap: int = Field(default=0, ge=0)
+    """Tokens a chunk repeats of the one before it."""
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> ChunkConfig:
+        if self.overlap * 2 > self.max_tokens:
+            msg = "overlap must be at most half of max_tokens"
+            raise ValueError(msg)
+        return self
+
+
+class DocumentConfig(StrictModel):
+    """How a row becomes a document."""
+
+    template: str = Field(min_length=1)
+    """The embedded text, with `{column}` where a column's value goes. Only these columns can cause a model call."""
+    chunk: ChunkConfig = ChunkConfig()
+    metadata: tuple[Column, ...] = ()
+    """Columns kept beside the document for filters; a change of them alone never calls the model."""
+
+    @field_validator("template")
+    @classmethod
+    def _names_columns(cls, template: str) -> str:
+        fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(template) if name is not None]
+        if not fields:
+            msg = "the template names no column; write {column}"
+            raise ValueError(msg)
+        if any(not name or spec or conversion for name, spec, conversion in fields):
+            msg = "write {column} only: no empty braces, no format and no conversion"
+            raise ValueError(msg)
+        return template
+
+    @property
+    def template_columns(self) -> tuple[str, ...]:
+        """The columns the template names, each once."""
+        return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.template) if name))
+
+
+class TableConfig(StrictModel):
+    """One table of the source."""
+
+    table: str = Field(pattern=r"^[^.]+\..+$")
+    """Schema (MySQL: database) and table, as the source names them: `public.tickets`."""
+    keys: tuple[Column, ...] = Field(min_length=1)
+    """The columns of the primary key. A table without one cannot be kept in step."""
+    columns: dict[Column, str] = {}
+    """Types declared by hand, for sources that announce none: `price: decimal(10,2)`."""
+    document: DocumentConfig | None = None
+    """Left out: the table goes to the lake only."""
+    source: str | None = None
+    """The source that owns the table, where the pipeline has several."""

@@ -1,0 +1,257 @@
+"""Debezium's change event envelope (JSON converter, with or without embedded schemas)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
+from transforms import exact_json
+from transforms.context import declared, key_text
+from transforms.sequence import epoch_at, postgresql_position, sequence, stream_position
+from transforms.types import Convert, connect_type
+
+if TYPE_CHECKING:
+    from schemas.records import Record
+    from transforms.context import DecodeContext, TableContext
+
+_OPS: dict[str, Op] = {"c": "c", "u": "u", "d": "d", "r": "r", "t": "t"}
+_PAYLOAD = b',"payload":'
+_PREFIX_LIMIT = 1 << 20
+_OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
+
+
+@dataclass(frozen=True)
+class RowSchema:
+    """The types one schema block announces, and the converters they need."""
+
+    schema_id: str
+    columns: Mapping[str, str]
+    converters: Mapping[str, Convert]
+
+
+_NO_SCHEMA = RowSchema("", {}, {})
+_prefixes: dict[bytes, RowSchema] = {}
+_prefix_lengths: set[int] = set()
+"""Schema blocks met by this process. The converter writes the block first and alike for every record of a table
+version, so a known prefix saves parsing it again (nine tenths of a narrow record)."""
+
+
+def decode(record: Record, context: DecodeContext) -> Decoded:
+    """Decode one Debezium record; see `transforms.decode.decode`."""
+    if record.value is None:
+        return Ignored("tombstone")
+    try:
+        payload, schema = _payload(record.value)
+    except (ValueError, RecursionError) as error:
+        return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
+    if not isinstance(payload, dict):
+        return Reject("NOT_AN_ENVELOPE", "the value is not a JSON object")
+    if "op" not in payload:
+        return _without_op(payload)
+    if payload["op"] == "m":
+        return Ignored("logical message")
+    op = _OPS.get(payload["op"]) if isinstance(payload["op"], str) else None
+    source = payload.get("source")
+    if op is None or not isinstance(source, dict):
+        return Reject("NOT_AN_ENVELOPE", "op is unknown or source is missing; is this Debezium's envelope?")
+    table = _table_name(source)
+    found = context.tables.get(table)
+    if found is None:
+        return _other_table(table, context)
+    return _change(record, context, found, op, payload, schema)
+
+
+def _without_op(payload: dict[str, Any]) -> Decoded:
+    if payload.keys() <= {"ts_ms", "ts_us", "ts_ns"}:
+        return Ignored("heartbeat")
+    if payload.get("status") in {"BEGIN", "END"} and "id" in payload:
+        return Ignored("transaction marker")
+    if "ddl" in payload or "tableChanges" in payload:
+        return Ignored("schema change")
+    return Reject(
+        "NOT_AN_ENVELOPE", "the value has no op; flattened records (ExtractNewRecordState) lose deletes and order"
+    )
+
+
+def _other_table(table: str, context: DecodeContext) -> Decoded:
+    if table in context.others:
+        return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
+    return Ignored("signal" if table in context.ignored else "table not configured", table)
+
+
+def _table_name(source: Mapping[str, Any]) -> str:
+    owner = source.get("schema") or source.get("db") or ""
+    return f"{owner}.{source.get('table')}"
+
+
+def _payload(value: bytes) -> tuple[Any, RowSchema]:
+    """Parse the value, skipping a schema block that was seen before."""
+    for length in _prefix_lengths:
+        schema = _prefixes.get(value[:length])
+        if schema:
+            return exact_json.loads(value[length:-1]), schema
+    document = exact_json.loads(value)
+    if isinstance(document, dict) and document.keys() == {"schema", "payload"}:
+        schema = _row_schema(document["schema"])
+        _remember(value, document["payload"], schema)
+        return document["payload"], schema
+    return document, _NO_SCHEMA
+
+
+def _remember(value: bytes, payload: Any, schema: RowSchema) -> None:
+    end = value.find(_PAYLOAD) + len(_PAYLOAD)
+    if not value.startswith(b'{"schema":') or not len(_PAYLOAD) <= end <= _PREFIX_LIMIT or not value.endswith(b"}"):
+        return
+    try:
+        same = exact_json.loads(value[end:-1]) == payload
+    except ValueError:
+        return
+    if same and len(_prefixes) < 4096:
+        _prefixes[value[:end]] = schema
+        _prefix_lengths.add(end)
+
+
+def _row_schema(block: Any) -> RowSchema:
+    fields = block.get("fields", []) if isinstance(block, dict) else []
+    after = next((f for f in fields if f.get("field") == "after"), None)
+    if not after or "fields" not in after:
+        return _NO_SCHEMA
+    typed = {f["field"]: connect_type(f) for f in after["fields"]}
+    columns = {name: canonical for name, (canonical, _) in typed.items()}
+    digest = hashlib.sha256(exact_json.dumps(columns, sort_keys=True).encode()).hexdigest()[:16]
+    return RowSchema(digest, columns, {name: convert for name, (_, convert) in typed.items() if convert})
+
+
+def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
+    """The schema block of a record, as a row of the `schemas` table; None where it carries none."""
+    if record.value is None or not record.value.startswith(b'{"schema":'):
+        return None
+    payload, schema = _payload(record.value)
+    if not schema.schema_id or not isinstance(payload, dict) or not isinstance(payload.get("source"), dict):
+        return None
+    table = _table_name(payload["source"])
+    found = context.tables.get(table)
+    return SeenSchema(schema.schema_id, table, schema.columns, found.keys) if found else None
+
+
+def _change(
+    record: Record, context: DecodeContext, table: TableContext, op: Op, payload: dict[str, Any], schema: RowSchema
+) -> Decoded:
+    source = payload["source"]
+    commit_us = _commit_time_us(source)
+    try:
+        order = sequence(
+            epoch_at(context.epoch_starts_us, commit_us), _source_position(source), stream_position(record.position)
+        )
+    except (ValueError, TypeError, ArithmeticError):
+        return Reject("NO_SEQUENCE", f"a record of {table.table} has no usable position in source", table.table)
+    if op == "t":
+        return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
+    row = payload.get("before" if op == "d" else "after")
+    row = row if isinstance(row, dict) else {}
+    try:
+        return _row_change(record, context, table, op, row, schema, order, commit_us)
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        return Reject("BAD_VALUE", f"a value of {table.table} does not fit its schema: {type(error).__name__}", table.table)
+
+
+def _row_change(
+    record: Record,
+    context: DecodeContext,
+    table: TableContext,
+    op: Op,
+    row: dict[str, Any],
+    schema: RowSchema,
+    order: str,
+    commit_us: int | None,
+) -> Decoded:
+    missing = tuple(n for n, v in row.items() if _is_unavailable(v, context.unavailable_value)) if op != "d" else ()
+    values = _canonical(row, table, schema, missing)
+    key = key_text(table.keys, values) or (_key_of(record.key, table, schema) if op == "d" else None)
+    if key is None:
+        hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
+        return Reject("NO_KEY", hint, table.table)
+    if op == "d":
+        new_key = _header_key(record, _NEW_KEY, table, schema)
+        return Changes((Change(table.table, "d", order, key, new_key=new_key, commit_time_us=commit_us),))
+    old_key = _header_key(record, _OLD_KEY, table, schema)
+    complete = not missing or old_key is not None
+    change = Change(
+        table.table, op, order, key, values, complete, missing, old_key, None, commit_us, schema.schema_id or None
+    )
+    return Changes((change,))
+
+
+def _canonical(row: dict[str, Any], table: TableContext, schema: RowSchema, missing: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: value for name, value in row.items() if name not in missing} if missing else row
+    for name, convert in schema.converters.items():
+        value = values.get(name)
+        if value is not None:
+            values[name] = convert(value)
+    return declared(values, table.columns) if table.columns else values
+
+
+def _key_of(key: bytes | None, table: TableContext, schema: RowSchema) -> str | None:
+    if key is None:
+        return None
+    try:
+        row = exact_json.loads(key)
+    except ValueError:
+        return None
+    if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
+        row = row["payload"]
+    return key_text(table.keys, _canonical(dict(row), table, schema, ())) if isinstance(row, dict) else None
+
+
+def _header_key(record: Record, name: str, table: TableContext, schema: RowSchema) -> str | None:
+    value = next((v for n, v in record.headers if n == name), None)
+    return _key_of(value, table, schema) if value else None
+
+
+def _commit_time_us(source: Mapping[str, Any]) -> int | None:
+    micros = source.get("ts_us")
+    if isinstance(micros, int):
+        return micros
+    millis = source.get("ts_ms")
+    return millis * 1000 if isinstance(millis, int) else None
+
+
+def _source_position(source: Mapping[str, Any]) -> str:
+    """PostgreSQL: `source.sequence` is `[last commit, row]` as text; `lsn` alone only where it is missing."""
+    text = source.get("sequence")
+    commit, row = exact_json.loads(text) if isinstance(text, str) else (None, None)
+    lsn = source.get("lsn")
+    row = int(row) if row is not None else (lsn if isinstance(lsn, int) else None)
+    return postgresql_position(int(commit) if commit is not None else None, row)
+
+
+def _is_unavailable(value: Any, placeholder: str) -> bool:
+    if isinstance(value, str):
+        return value in _placeholder_texts(placeholder)
+    if isinstance(value, list) and value:
+        return value in _placeholder_lists(placeholder)
+    return isinstance(value, dict) and value == {placeholder: placeholder}
+
+
+@lru_cache
+def _placeholder_texts(placeholder: str) -> frozenset[str]:
+    """The placeholder as text and as the base64, hex and url-safe forms of a bytes column."""
+    raw = placeholder.encode()
+    return frozenset(
+        {placeholder, base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode(), raw.hex()}
+    )
+
+
+@lru_cache
+def _placeholder_lists(placeholder: str) -> tuple[list[Any], ...]:
+    """The placeholder in arrays: text, bytes, the codes of its characters (integers), a name-based UUID."""
+    raw = placeholder.encode()
+    digest = bytearray(hashlib.md5(raw, usedforsecurity=False).digest())
+    named = str(uuid.UUID(bytes=bytes(digest), version=3))
+    return [placeholder], [base64.b64encode(raw).decode()], [raw.hex()], list(raw), [named]

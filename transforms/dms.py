@@ -1,0 +1,118 @@
+"""AWS DMS's JSON (Kinesis and Kafka targets): data and control records."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
+from transforms import exact_json
+from transforms.context import declared, key_text
+from transforms.sequence import (
+    NO_SOURCE_POSITION,
+    dms_postgresql_position,
+    epoch_at,
+    sequence,
+    stream_position,
+)
+from transforms.types import dms_type
+
+if TYPE_CHECKING:
+    from schemas.records import Record
+    from transforms.context import DecodeContext, TableContext
+
+_OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
+BEFORE_IMAGE = "before-image"
+"""The field name the rendered task settings ask for (BeforeImageSettings.FieldName)."""
+
+
+def decode(record: Record, context: DecodeContext) -> Decoded:
+    """Decode one DMS record; see `transforms.decode.decode`."""
+    if record.value is None:
+        return Ignored("tombstone")
+    try:
+        document = exact_json.loads(record.value)
+    except (ValueError, RecursionError) as error:
+        return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(metadata, dict) or "record-type" not in metadata:
+        return Reject("NOT_AN_ENVELOPE", "the value has no metadata.record-type; is this DMS's JSON?")
+    table = f"{metadata.get('schema-name')}.{metadata.get('table-name')}"
+    if metadata["record-type"] == "control":
+        return _control(document, metadata, table, context)
+    found = context.tables.get(table)
+    if found is None:
+        if table in context.others:
+            return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
+        return Ignored("table not configured", table)
+    op, row = _OPS.get(str(metadata.get("operation"))), document.get("data")
+    if metadata["record-type"] != "data" or op is None or not isinstance(row, dict):
+        return Reject("NOT_AN_ENVELOPE", f"a record of {table} has an unknown operation or no data", table)
+    return _data(record, context, found, op, document, metadata)
+
+
+def _control(document: dict[str, Any], metadata: dict[str, Any], table: str, context: DecodeContext) -> Decoded:
+    """Count a control record; a create-table names the columns' types. A drop-table is never a deletion of rows:
+    DMS drops and creates its target at every (re)load."""
+    definition = (document.get("control") or {}).get("table-def") or {}
+    columns = definition.get("columns")
+    seen = None
+    if table in context.tables and isinstance(columns, dict):
+        types = {n: dms_type(c) for n, c in columns.items() if isinstance(c, dict)}
+        digest = hashlib.sha256(exact_json.dumps(types, sort_keys=True).encode()).hexdigest()[:16]
+        seen = SeenSchema(digest, table, types, tuple(definition.get("primary-key") or ()))
+    return Ignored(f"control {metadata.get('operation')}", table, seen)
+
+
+def _data(
+    record: Record,
+    context: DecodeContext,
+    table: TableContext,
+    op: Op,
+    document: dict[str, Any],
+    metadata: Mapping[str, Any],
+) -> Decoded:
+    load = op == "r"
+    commit_us = _time_us(metadata.get("timestamp" if load else "commit-timestamp"))
+    position = metadata.get("stream-position")
+    try:
+        source = NO_SOURCE_POSITION if load else dms_postgresql_position(str(position))
+        order = sequence(epoch_at(context.epoch_starts_us, commit_us), source, stream_position(record.position))
+    except ValueError:
+        hint = "has no stream-position that can be ordered; set IncludeTransactionDetails on the endpoint"
+        return Reject("NO_SEQUENCE", f"a {metadata.get('operation')} of {table.table} {hint}", table.table)
+    row = declared(document["data"], table.columns)
+    key = key_text(table.keys, row)
+    if key is None:
+        hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
+        return Reject("NO_KEY", hint, table.table)
+    if op == "d":
+        return Changes((Change(table.table, "d", order, key, commit_time_us=commit_us),))
+    old_key = _old_key(document, row, table, key) if op == "u" else None
+    change = Change(table.table, op, order, key, row, op in {"c", "r"}, (), old_key, None, commit_us)
+    if old_key is None:
+        return Changes((change,))
+    moved = Change(table.table, "d", order, old_key, new_key=key, commit_time_us=commit_us)
+    return Changes((moved, change))
+
+
+def _old_key(document: dict[str, Any], row: dict[str, Any], table: TableContext, key: str) -> str | None:
+    """A key change is one update; only its before-image (BeforeImageSettings) tells the old key."""
+    before = document.get(BEFORE_IMAGE)
+    if not isinstance(before, dict):
+        return None
+    old = key_text(table.keys, row | declared(before, table.columns))
+    return old if old != key else None
+
+
+def _time_us(text: Any) -> int | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    utc = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
+    return int((utc - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))

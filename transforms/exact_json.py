@@ -1,0 +1,33 @@
+"""JSON that keeps numbers exact: integers of any length, decimals with their trailing zeros, 1e400."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import simplejson
+
+_DECODER = json.JSONDecoder(parse_float=Decimal)
+
+
+def loads(text: bytes | str) -> Any:
+    """Parse JSON with numbers as int or Decimal; raises ValueError on anything that is not one JSON value."""
+    return _DECODER.decode(text.decode("utf-8") if isinstance(text, bytes) else text)
+
+
+def dumps(value: Any, *, sort_keys: bool = False) -> str:
+    """Render a value that `loads` gave, compact and in ASCII only, so that any store and any collation takes it.
+
+    A number with a fraction comes back with the digits it came with; a lone surrogate stays an escape.
+    """
+    return simplejson.dumps(
+        value, use_decimal=True, separators=(",", ":"), ensure_ascii=True, sort_keys=sort_keys
+    )
+
+
+def printable(text: str) -> str:
+    """Replace what no UTF-8 store takes (lone surrogates, U+0000) by U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
