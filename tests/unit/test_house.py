@@ -1,0 +1,186 @@
+"""The rules of the house, as tests: what a reviewer would otherwise have to remember."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = ("schemas", "transforms", "embeddings", "sources", "lake", "sinks", "retrieval", "glue_jobs")
+JOBS = ("land_changes", "merge_tables", "index_documents")
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 50
+MAX_JOB_LINES = 80
+MAX_SUPPRESSIONS_PER_1000_LINES = 4
+XML_NAMESPACE = 'xmlns="http://maven.apache.org/POM/4.0.0"'
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
+    return tuple(path for name in listing.decode().split("\0") if name and (path := ROOT / name).is_file())
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def modules(*packages: str) -> list[Path]:
+    return [path for path in tracked() if path.suffix == ".py" and named(path).split("/")[0] in packages]
+
+
+def text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", errors="replace")
+
+
+def pins(name: str) -> dict[str, str]:
+    found = re.findall(
+        r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", text(ROOT / f"requirements/{name}.txt"), re.MULTILINE
+    )
+    return {canonicalize_name(package): version for package, version in found}
+
+
+LOCKS = ("build", "base", "local", "models", "ministack", "dev")
+
+
+# Pinned files
+
+
+def test_pinned_files_name_packages_and_never_an_address() -> None:
+    pinned = [path for path in tracked() if re.match(r"(requirements/|pom/|Makefile|\.ci/|setup\.py)", named(path))]
+    assert len(pinned) > len(LOCKS)
+    assert [named(path) for path in pinned if "://" in text(path).replace(XML_NAMESPACE, "")] == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_requirement_is_locked_with_hashes(name: str) -> None:
+    lines = text(ROOT / f"requirements/{name}.in").splitlines()
+    wanted = [Requirement(line) for line in lines if line.strip() and line[0] not in "#-"]
+    locked = pins(name)
+    assert [
+        str(need) for need in wanted if not need.specifier.contains(locked.get(canonicalize_name(need.name), "0"))
+    ] == []
+    entries = re.split(r"\n(?=\S)", text(ROOT / f"requirements/{name}.txt").strip())
+    assert [entry for entry in entries if "==" in entry and "--hash=sha256:" not in entry] == []
+
+
+def test_one_environment_has_one_version_of_a_package() -> None:
+    versions: dict[str, set[str]] = {}
+    for name in ("build", "base", "local", "models", "dev"):
+        for package, version in pins(name).items():
+            versions.setdefault(package, set()).add(version)
+    assert {package: found for package, found in versions.items() if len(found) > 1} == {}
+
+
+# Files
+
+
+def test_no_tracked_file_holds_a_path_of_one_machine() -> None:
+    home = re.compile(r"(?<![\w./$}-])/(?:root|home/[a-z]\w*|Users/\w+)/")
+    here = f"{ROOT}/"
+    assert [named(path) for path in tracked() if here in text(path) or home.search(text(path))] == []
+
+
+def test_a_module_is_named_for_what_is_in_it() -> None:
+    empty = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
+    assert [named(path) for path in tracked() if path.suffix == ".py" and path.stem in empty] == []
+
+
+def test_no_file_is_too_large_to_review() -> None:
+    limit = 1024 * 1024
+    assert [named(path) for path in tracked() if path.stat().st_size > limit and path.suffix != ".jsonl"] == []
+
+
+# Code
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_reads_in_one_screen(job: str) -> None:
+    assert len(text(ROOT / f"glue_jobs/{job}.py").splitlines()) < MAX_JOB_LINES
+
+
+def test_modules_and_functions_stay_small() -> None:
+    code = {named(path): text(path) for path in modules(*PRODUCT, "local_stack")}
+    long_modules = {
+        name: size for name, source in code.items() if (size := len(source.splitlines())) > MAX_MODULE_LINES
+    }
+    long_functions = {
+        (name, node.name): size
+        for name, source in code.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (size := body_lines(node)) > MAX_FUNCTION_LINES
+    }
+    assert (long_modules, long_functions) == ({}, {})
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = function.body[0]
+    documented = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+def test_suppressions_are_few_and_name_their_rule() -> None:
+    found, lines, bare = 0, 0, []
+    for path in modules(*PRODUCT, "local_stack"):
+        for line in text(path).splitlines():
+            lines += 1
+            if re.search(r"#\s*(noqa|type:\s*ignore)", line):
+                found += 1
+                if not re.search(r"#\s*(noqa:\s*[A-Z]+\d|type:\s*ignore\[)", line):
+                    bare.append((named(path), line.strip()))
+    assert bare == []
+    assert found <= MAX_SUPPRESSIONS_PER_1000_LINES * lines / 1000
+
+
+def test_glue_is_imported_in_one_file_and_foreach_batch_called_in_one() -> None:
+    sources = {named(path): text(path) for path in modules(*PRODUCT)}
+    glue = [
+        name for name, source in sources.items() if re.search(r"^\s*(?:from|import) awsglue\b", source, re.MULTILINE)
+    ]
+    foreach_batch = [name for name, source in sources.items() if re.search(r"\.foreachBatch\(", source)]
+    assert (len(glue), len(foreach_batch)) == (1, 1), (glue, foreach_batch)
+
+
+# The wheel
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_into_an_empty_environment_and_its_command_runs(tmp_path: Path) -> None:
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("git", "clone", "--quiet", "--local", ROOT, "clone")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "clone")
+    (wheel,) = (tmp_path / "dist").glob("ragstream-*.whl")
+
+    run(sys.executable, "-m", "venv", "empty")
+    python = tmp_path / "empty" / "bin" / "python"
+    install = (
+        Path(sys.executable).with_name("uv"),
+        "pip",
+        "install",
+        "--python",
+        python,
+        "--no-deps",
+        "--no-build-isolation",
+    )
+    run(*install, "--require-hashes", "-r", ROOT / "requirements/build.txt")
+    run(*install, "--require-hashes", "-r", ROOT / "requirements/base.txt")
+    run(*install, wheel)
+
+    run(python, "-m", "pip", "check")
+    run(python, "-c", f"import {', '.join(PRODUCT)}")
+    assert "capture" in run(python.with_name("ragstream"), "--help")
