@@ -1,0 +1,1 @@
+"""The jobs, the runtime that keeps them running, and the `ragstream` command."""

@@ -1,0 +1,21 @@
+"""Running jobs: the session, the queries and what becomes of their failures. Jobs import from here alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glue_jobs.runtime.jobs import JOBS, Batch, JobContext, Periodic, Plan, Query, Report
+
+if TYPE_CHECKING:
+    from glue_jobs.runtime.script import run_job
+
+__all__ = ["JOBS", "Batch", "JobContext", "Periodic", "Plan", "Query", "Report", "run_job"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what starts a session only where it is asked for: workers and `--help` need none of it."""
+    if name == "run_job":
+        from glue_jobs.runtime.script import run_job
+
+        return run_job
+    raise AttributeError(name)
