@@ -1,0 +1,105 @@
+"""Endpoints that speak AWS's wire formats: one with many services, and one for Kinesis that reshards as Kinesis does."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from local_stack import cache
+from local_stack.ports import HOST
+from local_stack.service import Endpoint, Service
+
+REGION = "eu-central-1"
+_CREDENTIAL = "local"  # neither endpoint checks it; real keys never reach a local server
+
+
+class AwsEndpoint(Service):
+    """A server that boto3 can be pointed at."""
+
+    @property
+    def section(self) -> str:
+        """Both kinds answer to the same key."""
+        return "aws"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """`endpoint_url`, `region`, `access_key`, `secret_key`."""
+        url = f"http://{HOST}:{self.port}"
+        return {"endpoint_url": url, "region": REGION, "access_key": _CREDENTIAL, "secret_key": _CREDENTIAL}
+
+    def client(self, service: str) -> Any:
+        """Return boto3's client of one AWS service; it fails at once rather than trying again."""
+        connect: Any = boto3.client  # its overloads name every service in a literal
+        return connect(
+            service,
+            endpoint_url=self.endpoint["endpoint_url"],
+            region_name=REGION,
+            aws_access_key_id=_CREDENTIAL,
+            aws_secret_access_key=_CREDENTIAL,
+            config=Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1}),
+        )
+
+    def handshake(self) -> None:
+        """List the streams."""
+        self.client("kinesis").list_streams()
+
+
+class Ministack(AwsEndpoint):
+    """Kinesis, S3, Secrets Manager and DynamoDB.
+
+    Its state survives `stop` and `start`, not `kill`. It splits a shard wrongly (the parent's records vanish): where
+    shards change, use `KinesisLocal`.
+    """
+
+    part = "aws"
+
+    def command(self) -> list[str]:
+        """Run it in the foreground."""
+        return [str(cache.ministack_bin())]
+
+    def environment(self) -> dict[str, str]:
+        """Its whole configuration."""
+        data = self.directory / "data"
+        return {
+            "GATEWAY_PORT": str(self.port),
+            "BIND_HOST": HOST,
+            "MINISTACK_REGION": REGION,
+            "LOG_LEVEL": "WARNING",
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(data / "state"),
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(data / "s3"),
+        }
+
+
+class KinesisLocal(AwsEndpoint):
+    """Kinesis alone, with parents and children of split and merged shards; slow to put to (a few hundred records a second)."""
+
+    part = "kinesis"
+    port_names = ("client", "tls")
+
+    def command(self) -> list[str]:
+        """Run it in the foreground."""
+        return ["node", str(cache.kinesis_local())]
+
+    def environment(self) -> dict[str, str]:
+        """Its whole configuration; the short durations only spare the tests from waiting."""
+        script = cache.kinesis_local()
+        durations = (
+            "CREATE_STREAM",
+            "DELETE_STREAM",
+            "MERGE_SHARDS",
+            "SPLIT_SHARD",
+            "UPDATE_SHARD_COUNT",
+        )
+        return {
+            "KINESIS_MOCK_PLAIN_PORT": str(self.port),
+            "KINESIS_MOCK_TLS_PORT": str(self.port_of("tls")),
+            "KINESIS_MOCK_CERT_PATH": os.fspath(script.with_name("server.json")),
+            "AWS_REGION": REGION,
+            "LOG_LEVEL": "WARN",
+            **{f"{name}_DURATION": "50ms" for name in durations},
+        }

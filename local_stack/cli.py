@@ -1,0 +1,89 @@
+"""`ragstream stack up|down|status`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from local_stack.service import ServiceStatus
+from local_stack.stack import DEFAULT_PARTS, Stack
+from schemas.errors import PipelineError
+
+_MIB = 1024 * 1024
+_parts = click.option(
+    "--parts", default="", help=f"Comma-separated; all when left out: {','.join(DEFAULT_PARTS)} (also: kinesis)."
+)
+
+
+@click.group(help="The local servers: PostgreSQL, Kafka, Connect, an AWS endpoint and the models, as child processes.")
+def stack() -> None:
+    """Group of the three commands."""
+
+
+@stack.command()
+@_parts
+def up(parts: str) -> None:
+    """Start the parts that are not up; endpoints are in .ragstream/stack.json."""
+    console = Console()
+    began = time.monotonic()
+
+    def ready(status: ServiceStatus, seconds: float) -> None:
+        where = ", ".join(map(str, status.ports))
+        console.print(
+            f"[green]up[/]  {status.name:<9} port {where:<13} pid {status.pid:<8} {seconds:5.1f} s", highlight=False
+        )
+
+    local = Stack()
+    with _reported(), console.status("starting") if console.is_terminal else nullcontext():
+        local.up(_split(parts), ready)
+    total = sum(status.resident_bytes for status in local.status()) // _MIB
+    console.print(
+        f"{time.monotonic() - began:.1f} s, {total} MiB resident; endpoints in {_shown(local.endpoints_file)}",
+        highlight=False,
+    )
+
+
+@stack.command()
+@_parts
+@click.option("--purge", is_flag=True, help="Delete the data of the parts as well.")
+def down(parts: str, *, purge: bool) -> None:
+    """End the parts, and whatever a crash left of them."""
+    with _reported():
+        ended = Stack().down(_split(parts), remove_data=purge)
+    Console().print(f"down: {', '.join(ended)}" if ended else "nothing was up", highlight=False)
+
+
+@stack.command()
+def status() -> None:
+    """Say which parts are up, where, and what they hold in memory."""
+    table = Table("part", "state", "pid", "ports", "resident MiB", box=None)
+    for each in Stack().status():
+        state = "[green]up[/]" if each.up else "[red]down[/]"
+        memory = str(each.resident_bytes // _MIB) if each.up else ""
+        table.add_row(each.name, state, str(each.pid or ""), ", ".join(map(str, each.ports)), memory)
+    Console().print(table if table.row_count else "no part was started here; `ragstream stack up` starts them")
+
+
+def _split(parts: str) -> list[str]:
+    return [part.strip() for part in parts.split(",") if part.strip()]
+
+
+def _shown(path: Path) -> str:
+    """Shorten the path where it lies under the working directory."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn an error of ours into its message and exit status."""
+    try:
+        yield
+    except PipelineError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(error.exit_status) from error

@@ -1,0 +1,126 @@
+"""A Kafka broker in KRaft mode: broker and controller in one JVM."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from local_stack import cache, ports
+from local_stack.ports import HOST
+from local_stack.service import Endpoint, Service
+from schemas.errors import ConfigurationError, UnavailableError
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+"""Largest record: above the 9 MB values that must never stop a pipeline, and JSON escapes can double a value."""
+
+_CLUSTER_ID = "ragstream-local-stack0"  # 22 characters, as Kafka's own base64 UUIDs
+_BROKER = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    # one broker: nothing can be replicated
+    "offsets.topic.num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # as Amazon MSK by default: a topic that nobody created is an error, not an empty topic
+    "auto.create.topics.enable": "false",
+    "message.max.bytes": str(MAX_MESSAGE_BYTES),
+    "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
+    # small machine
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "background.threads": "2",
+    "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
+}
+
+
+def java(heap: str, *main: str) -> list[str]:
+    """Return the command of a small JVM that starts quickly; `heap` is its upper limit, as `-Xmx` takes it."""
+    # fmt: off
+    return ["java", "-Xms64m", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-cp", cache.kafka_classpath(), *main]
+    # fmt: on
+
+
+def properties(values: Mapping[str, str]) -> str:
+    """Render a Java properties file."""
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+class Broker(Service):
+    """One broker. What a producer got acknowledged is there again after `kill` and `start`."""
+
+    part = "kafka"
+    port_names = ("client", "controller")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """`bootstrap_servers`: host and port."""
+        return {"bootstrap_servers": f"{HOST}:{self.port}"}
+
+    def prepare(self) -> None:
+        """Write its configuration; format its log folder, once."""
+        controller = f"{HOST}:{self.port_of('controller')}"
+        mine = {
+            "controller.quorum.voters": f"1@{controller}",
+            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "log.dirs": str(self.directory / "data"),
+        }
+        configuration = self.directory / "broker.properties"
+        configuration.write_text(properties(_BROKER | mine))
+        if (self.directory / "data" / "meta.properties").exists():
+            return
+        command = java("128m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(configuration))
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode:
+            self.log.write_bytes(done.stdout + done.stderr)
+            raise ConfigurationError(
+                f"{self.name}: its log folder cannot be formatted", hint=f"the output is in {self.log}"
+            )
+
+    def command(self) -> list[str]:
+        """Run the broker in the foreground."""
+        return java("384m", "kafka.Kafka", str(self.directory / "broker.properties"))
+
+    def handshake(self) -> None:
+        """Ask for the cluster's metadata."""
+        if not ports.accepts(self.port):
+            raise ConnectionRefusedError
+        if not self._admin().list_topics(timeout=2).brokers:
+            raise UnavailableError(f"{self.name} has no broker yet")
+
+    def create_topic(self, name: str, partitions: int = 1, **configuration: str) -> None:
+        """Create a topic and return once it can be produced to; keys of its configuration with `_` for `.`."""
+        settings = {key.replace("_", "."): value for key, value in configuration.items()}
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
+        self._done(self._admin().create_topics([topic])[name], f"create topic {name}")
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic with all its records."""
+        self._done(self._admin().delete_topics([name])[name], f"delete topic {name}")
+
+    def topics(self) -> dict[str, int]:
+        """Return each topic's number of partitions, internal ones left out."""
+        found = self._admin().list_topics(timeout=10).topics
+        return {name: len(topic.partitions) for name, topic in found.items() if not name.startswith("_")}
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": f"{HOST}:{self.port}", "log_level": 0})
+
+    def _done(self, future: object, what: str) -> None:
+        try:
+            future.result(timeout=30)  # type: ignore[attr-defined]  # the client does not say what its futures are
+        except KafkaException as error:
+            raise ConfigurationError(f"{self.name}: cannot {what}: {error.args[0].name()}") from error

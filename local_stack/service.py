@@ -1,0 +1,239 @@
+"""A real server as a child process: started, ready when its own client's handshake works, hurt on demand, ended by pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from local_stack import ports, processes
+from schemas.errors import ConfigurationError, UnavailableError
+
+Endpoint = Mapping[str, str]
+"""What a client needs to reach a server: the keys of its part of `.ragstream/stack.json`."""
+
+_STATE = "service.json"
+_PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "JAVA_HOME")
+"""The only variables of the caller's environment that reach a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service as the operating system sees it."""
+
+    name: str
+    up: bool
+    pid: int | None
+    ports: tuple[int, ...]
+    resident_bytes: int
+    """Of the process and all its descendants."""
+
+
+class Service(ABC):
+    """One server in one folder.
+
+    The folder holds its data, its log and two small records (its ports, its process), so that any later process that
+    opens the same folder can pause, kill, start again or stop it. Starting what runs, and stopping what does not, do nothing.
+    """
+
+    part: ClassVar[str]
+    """Its name on the command line and, unless `section` says otherwise, its key in `.ragstream/stack.json`."""
+    port_names: ClassVar[tuple[str, ...]] = ("client",)
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    start_timeout: ClassVar[float] = 60.0
+    """Seconds until a server that does not answer is an error; generous, as a shared machine can be slow."""
+    stop_timeout: ClassVar[float] = 10.0
+
+    def __init__(self, directory: Path) -> None:
+        """Open the service of this folder: what an earlier process started there, or one to be started."""
+        self.directory = directory.absolute()
+        self._lock = threading.RLock()
+        self._state: dict[str, str | int] = {}
+        if (self.directory / _STATE).exists():
+            self._state = json.loads((self.directory / _STATE).read_text())
+
+    @property
+    def section(self) -> str:
+        """Key of the endpoint in `.ragstream/stack.json`."""
+        return self.part
+
+    @property
+    @abstractmethod
+    def endpoint(self) -> Endpoint:
+        """How to reach it, also while it is down: the ports stay the same."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return the command line that runs the server in the foreground."""
+
+    @abstractmethod
+    def handshake(self) -> None:
+        """Talk to the server as its real client does; any exception means not ready yet."""
+
+    def prepare(self) -> None:  # noqa: B027  most servers need nothing
+        """Write what the server needs before it starts; called before every start, so it keeps data that is there."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables the server gets beside the few that are passed on."""
+        return {}
+
+    @property
+    def name(self) -> str:
+        """Name of the folder: the part's name, unless there are several of a kind."""
+        return self.directory.name
+
+    @property
+    def log(self) -> Path:
+        """File with all that the server writes to its standard output and error."""
+        return self.directory / "log"
+
+    @property
+    def port(self) -> int:
+        """Port its clients use; taken from the operating system before the first start."""
+        return self.port_of(self.port_names[0])
+
+    def port_of(self, name: str) -> int:
+        """Return one of its ports."""
+        with self._lock:
+            if name not in self._state:
+                self.remember(**dict(zip(self.port_names, ports.free_ports(len(self.port_names)), strict=True)))
+            return int(self._state[name])
+
+    def remember(self, **values: str | int) -> None:
+        """Keep values (ports, a generated password) for later processes, readable by this user only."""
+        with self._lock:
+            self._state.update(values)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_private(self.directory / _STATE, json.dumps(self._state))
+
+    def remembered(self, name: str) -> str | None:
+        """Return a value that was kept, or None."""
+        value = self._state.get(name)
+        return None if value is None else str(value)
+
+    def start(self) -> Endpoint:
+        """Start it and return once it answers.
+
+        Raises:
+            ConfigurationError: it ended by itself, three times on other ports where it never ran before.
+            UnavailableError: it did not answer within `start_timeout`, and was stopped.
+        """
+        with self._lock:
+            fresh = not self.log.exists()
+            for attempt in range(3):
+                try:
+                    return self._start_once()
+                except ConfigurationError:
+                    if not fresh or attempt == 2:
+                        raise
+                    for name in self.port_names:  # most likely another process took the port in between
+                        self._state.pop(name, None)
+            raise AssertionError
+
+    def _start_once(self) -> Endpoint:
+        process = processes.recorded(self.directory)
+        if process is None or not process.alive:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.port  # noqa: B018  the ports are recorded before the server can listen on them
+            self.prepare()
+            passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+            processes.launch(self.directory, self.command(), passed_on | self.environment(), self.log)
+            process = processes.recorded(self.directory, timeout=5.0)
+        until = time.monotonic() + self.start_timeout
+        while process is not None and process.alive:
+            try:
+                self.handshake()
+            except Exception as error:  # a client may raise anything while its server starts
+                if time.monotonic() > until:
+                    self.stop()
+                    raise UnavailableError(
+                        f"{self.name} ran but did not answer within {self.start_timeout:.0f} s, and was stopped",
+                        hint=f"its output is in {self.log}",
+                    ) from error
+                time.sleep(0.05)
+            else:
+                return self.endpoint
+        raise ConfigurationError(f"{self.name} ended while it was starting", hint=f"its output is in {self.log}")
+
+    def stop(self) -> None:
+        """End it as its operator would, then by force; returns when its processes are gone. Its data stays."""
+        with self._lock:
+            process = processes.recorded(self.directory)
+            whole = process is not None and process.alive  # strays of a dead server would not know what to do first
+            processes.end(
+                self._processes(), self.stop_signal if whole else signal.SIGTERM, self.stop_timeout if whole else 1.0
+            )
+
+    def kill(self) -> None:
+        """End it and its children at once with SIGKILL, as a crash of the machine would; `start` brings it back."""
+        with self._lock:
+            tree = self._processes()
+            for process in tree:
+                process.send(signal.SIGKILL)
+            processes.end(tree, signal.SIGKILL, 5.0)
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing answers."""
+        for process in self._processes():
+            process.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        for process in reversed(self._processes()):
+            process.send(signal.SIGCONT)
+
+    def restart(self) -> Endpoint:
+        """Stop and start it on the same port and data."""
+        self.stop()
+        return self.start()
+
+    def remove(self) -> None:
+        """Stop it and delete its folder."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._state.clear()
+
+    @property
+    def status(self) -> ServiceStatus:
+        """What the operating system says about it."""
+        process = processes.recorded(self.directory)
+        up = process is not None and process.alive
+        tree = process.tree() if process is not None and up else []
+        return ServiceStatus(
+            name=self.name,
+            up=up,
+            pid=process.pid if process is not None and up else None,
+            ports=tuple(int(self._state[name]) for name in self.port_names if name in self._state),
+            resident_bytes=sum(each.resident_bytes for each in tree),
+        )
+
+    def _processes(self) -> list[processes.Process]:
+        """Every process of this service: the recorded one first, then its descendants, then strays of its folder."""
+        process = processes.recorded(self.directory)
+        tree = process.tree() if process is not None and process.alive else []
+        return tree + [each for each in processes.inside(self.directory) if each not in tree]
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file in one step, readable by its owner only."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)

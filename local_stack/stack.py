@@ -1,0 +1,174 @@
+"""The local stack: its parts started side by side, their endpoints written down, all of it found and ended again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from local_stack import processes
+from local_stack.aws import KinesisLocal, Ministack
+from local_stack.connect import Connect
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.postgres import SourceDatabase, VectorStore
+from local_stack.service import Service, ServiceStatus, write_private
+from schemas.errors import ConfigurationError
+
+STATE_DIRECTORY = Path(".ragstream")
+"""Of the stack, in the working directory."""
+DEFAULT_PARTS = ("postgres", "vectors", "kafka", "connect", "aws", "model")
+"""What `up` starts when no parts are named."""
+
+Progress = Callable[[ServiceStatus, float], None]
+"""Called in the caller's thread when a part is ready: its status, and the seconds since `up` was called."""
+
+
+class Stack:
+    """The servers of one state directory; any process that opens the directory speaks of the same servers.
+
+    `up` and `down` may be repeated, and interrupted anywhere: a lock lets one run at a time, and what an interrupted one
+    left is found by the next.
+    """
+
+    def __init__(self, directory: Path = STATE_DIRECTORY) -> None:
+        """Open a state directory; nothing is started."""
+        self.directory = directory.absolute()
+        self._services: dict[str, Service] = {}
+
+    @property
+    def endpoints_file(self) -> Path:
+        """`stack.json`: the endpoints of the parts that are up."""
+        return self.directory / "stack.json"
+
+    @property
+    def secrets_file(self) -> Path:
+        """`secrets.json`: what `${secret:NAME}` reads locally."""
+        return self.directory / "secrets.json"
+
+    def service(self, part: str) -> Service:
+        """Return one part, up or down.
+
+        Raises:
+            ConfigurationError: there is no such part.
+        """
+        if part not in self._services:
+            if part not in _FACTORIES:
+                message = f"There is no part {part!r} in the local stack"
+                raise ConfigurationError(message, hint=f"parts: {', '.join(_FACTORIES)}")
+            self._services[part] = _FACTORIES[part](self, self._run / part)
+        return self._services[part]
+
+    @property
+    def broker(self) -> Broker:
+        """The Kafka broker, up or down."""
+        service = self.service("kafka")
+        assert isinstance(service, Broker)  # noqa: S101  for the type checker: the table below says so
+        return service
+
+    def up(self, parts: Sequence[str] = (), progress: Progress | None = None) -> dict[str, dict[str, str]]:
+        """Start the parts that are not up, side by side, and return the endpoints of all that are.
+
+        Raises:
+            PipelineError: a part did not start. The others stay up; `down` ends them.
+        """
+        with self._locked():
+            services = [self.service(part) for part in _with_needed(parts or DEFAULT_PARTS)]
+            self._start(services, progress)
+            return self._publish()
+
+    def down(self, parts: Sequence[str] = (), *, remove_data: bool = False) -> list[str]:
+        """End the parts (all when none is named) and whatever a crash left of them; return the names of those that ran."""
+        with self._locked():
+            chosen = list(parts) or self._known()
+            services = [self.service(part) for part in chosen]
+            running = [service.name for service in services if service.status.up]
+            with ThreadPoolExecutor(max(len(services), 1)) as pool:
+                list(pool.map(Service.remove if remove_data else Service.stop, services))
+            if not parts:
+                processes.end(processes.inside(self._run), signal.SIGTERM, 1.0)
+                if remove_data:
+                    shutil.rmtree(self._run, ignore_errors=True)
+            self._publish()
+            return running
+
+    def status(self) -> list[ServiceStatus]:
+        """Return every part that was ever started here, up or down."""
+        return [self.service(part).status for part in self._known()]
+
+    def endpoints(self) -> dict[str, dict[str, str]]:
+        """Return the endpoints of the parts that are up, as `stack.json` has them."""
+        found: dict[str, dict[str, str]] = {}
+        for part in self._known():
+            service = self.service(part)
+            if service.status.up:
+                found.setdefault(service.section, dict(service.endpoint))
+        return found
+
+    @property
+    def _run(self) -> Path:
+        return self.directory / "run"
+
+    def _known(self) -> list[str]:
+        return sorted(folder.parent.name for folder in self._run.glob("*/service.json"))
+
+    def _start(self, services: Sequence[Service], progress: Progress | None) -> None:
+        began = time.monotonic()
+        failures: list[BaseException] = []
+        with ThreadPoolExecutor(len(services)) as pool:
+            waiting = {pool.submit(service.start): service for service in services}
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    service = waiting.pop(future)
+                    error = future.exception()
+                    if error is not None:
+                        failures.append(error)
+                    elif progress is not None:
+                        progress(service.status, time.monotonic() - began)
+        self._publish()
+        if failures:
+            raise failures[0]
+
+    def _publish(self) -> dict[str, dict[str, str]]:
+        endpoints = self.endpoints()
+        secrets = {"source": endpoints.get("postgres"), "vectors": endpoints.get("vectors")}
+        _replace(self.endpoints_file, endpoints)
+        _replace(self.secrets_file, {name: section["dsn"] for name, section in secrets.items() if section})
+        return endpoints
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the kernel lets go of it however the holder ends
+            yield
+
+
+_FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
+    "postgres": lambda _, folder: SourceDatabase(folder),
+    "vectors": lambda _, folder: VectorStore(folder),
+    "kafka": lambda _, folder: Broker(folder),
+    "connect": lambda stack, folder: Connect(folder, stack.broker),
+    "aws": lambda _, folder: Ministack(folder),
+    "kinesis": lambda _, folder: KinesisLocal(folder),
+    "model": lambda _, folder: ModelService(folder),
+}
+
+
+def _with_needed(parts: Sequence[str]) -> list[str]:
+    """Add what a named part cannot run without."""
+    return list(dict.fromkeys([*(["kafka"] if "connect" in parts else []), *parts]))
+
+
+def _replace(path: Path, values: dict[str, Any]) -> None:
+    if values:
+        write_private(path, json.dumps(values, indent=2) + "\n")
+    else:
+        path.unlink(missing_ok=True)
