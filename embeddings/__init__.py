@@ -1,0 +1,40 @@
+"""Embedding models behind one protocol: `open_embedder(config)` gives an `Embedder`.
+
+Adding a provider is one module with a configuration and a class, one line of `EmbeddingConfig` and one arm of
+`open_embedder`; a Bedrock model family is one codec.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, assert_never
+
+from pydantic import Field
+
+from embeddings.bedrock import BedrockEmbedder, BedrockEmbeddingConfig
+from embeddings.protocol import Embedder, Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
+
+type EmbeddingConfig = Annotated[BedrockEmbeddingConfig, Field(discriminator="type")]
+"""The `embedding` section of a pipeline's configuration."""
+
+__all__ = [
+    "BedrockEmbedder",
+    "BedrockEmbeddingConfig",
+    "Embedder",
+    "Embedding",
+    "EmbeddingConfig",
+    "EmbeddingCounts",
+    "EmbeddingRejected",
+    "Purpose",
+    "Truncation",
+    "Vector",
+    "open_embedder",
+]
+
+
+def open_embedder(config: EmbeddingConfig) -> Embedder:
+    """Return the embedder of a configuration; it connects on first use."""
+    match config:
+        case BedrockEmbeddingConfig():
+            return BedrockEmbedder(config)
+        case _:
+            assert_never(config)

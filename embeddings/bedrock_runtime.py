@@ -1,0 +1,122 @@
+"""The one place that opens a Bedrock runtime client and reads its errors; embedding and generation share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+
+from embeddings.errors import EmbeddingConfigurationError
+from embeddings.governor import Refused, Throttled, Unanswered
+from schemas.model import StrictModel
+
+if TYPE_CHECKING:
+    from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
+
+THROTTLES = frozenset({"ServiceQuotaExceededException", "ServiceUnavailableException", "ModelNotReadyException"})
+"""Errors that ask for patience, beside every answer with status 429 (botocore service model of bedrock-runtime)."""
+SILENCES = frozenset({"ModelTimeoutException", "ModelErrorException"})
+"""Errors below status 500 that blame the model, not the request."""
+REFUSALS = frozenset({"ValidationException", "RequestEntityTooLargeException"})
+
+
+class BedrockConnection(StrictModel):
+    """Where a Bedrock runtime answers, and how long to wait for it."""
+
+    model: str = Field(min_length=1)
+    """Model id, inference profile id, or the ARN of either."""
+    region: str = "us-east-1"
+    endpoint_url: str | None = None
+    """Another address than AWS's own: an interface endpoint, or a local endpoint of the same wire format."""
+    access_key: str | None = None
+    """Only where the usual AWS credential chain does not apply."""
+    secret_key: SecretStr | None = None
+    connect_timeout_seconds: float = Field(default=5, gt=0)
+    read_timeout_seconds: float = Field(default=60, gt=0)
+
+    @property
+    def where(self) -> str:
+        """Name the place for a message."""
+        return self.endpoint_url or f"Bedrock in {self.region}"
+
+
+def open_client(config: BedrockConnection, connections: int) -> BedrockRuntimeClient:
+    """Open a client with `connections` pooled connections and botocore's own retries off: the caller has the one retry layer."""
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    settings: dict[str, Any] = {
+        "connect_timeout": config.connect_timeout_seconds,
+        "read_timeout": config.read_timeout_seconds,
+        "max_pool_connections": connections,
+        "retries": {"total_max_attempts": 1},
+    }
+    if _is_loopback(config.endpoint_url):
+        # A local endpoint checks no signature, and looking for credentials on a machine without any takes seconds.
+        settings["signature_version"] = UNSIGNED
+    return boto3.Session().client(
+        "bedrock-runtime",
+        region_name=config.region,
+        endpoint_url=config.endpoint_url,
+        aws_access_key_id=config.access_key,
+        aws_secret_access_key=config.secret_key.get_secret_value() if config.secret_key else None,
+        config=Config(**settings),
+    )
+
+
+def _is_loopback(url: str | None) -> bool:
+    parts = urlsplit(url or "")
+    return parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+
+
+@contextmanager
+def bedrock_outcomes(config: BedrockConnection, part: str) -> Iterator[None]:
+    """Turn botocore's exceptions into the governor's outcomes, or into a configuration error of `part`."""
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _outcome(error.response, config, part) from None
+    except (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+        exceptions.CredentialRetrievalError,
+    ) as error:
+        raise Unanswered(type(error).__name__) from None
+    except exceptions.BotoCoreError as error:
+        raise _unusable(type(error).__name__, config, part) from None
+
+
+def _outcome(response: Any, config: BedrockConnection, part: str) -> Exception:
+    code = response["Error"]["Code"]
+    answer = response["ResponseMetadata"]
+    status = answer["HTTPStatusCode"]
+    if status == 429 or code in THROTTLES:  # noqa: PLR2004 - Too Many Requests
+        return Throttled(code, _seconds(answer["HTTPHeaders"].get("retry-after")))
+    if status >= 500 or code in SILENCES:  # noqa: PLR2004 - the server's own fault
+        return Unanswered(code)
+    if code in REFUSALS:
+        return Refused(code)
+    return _unusable(code, config, part)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read Retry-After's seconds; its other form, a date, is not used by AWS."""
+    try:
+        return float(retry_after) if retry_after is not None else None
+    except ValueError:
+        return None
+
+
+def _unusable(code: str, config: BedrockConnection, part: str) -> EmbeddingConfigurationError:
+    return EmbeddingConfigurationError(
+        f"{part}: {config.model!r} cannot be used at {config.where}: {code}",
+        condition=code.removesuffix("Exception"),
+        hint=f"check {part}.model, {part}.region, the account's access to the model, and the right bedrock:InvokeModel",
+    )

@@ -1,0 +1,25 @@
+"""The errors of embedding: who must act, and whether trying again helps."""
+
+from __future__ import annotations
+
+from schemas.errors import ConfigurationError, PipelineError, RejectedError, UnavailableError
+
+
+class EmbeddingConfigurationError(ConfigurationError):
+    """The model, its region or a right is wrong; no retry mends it."""
+
+
+class DimensionMismatchError(EmbeddingConfigurationError):
+    """The model answers vectors of another size than the one configured."""
+
+
+class EmbeddingUnavailableError(UnavailableError):
+    """The model did not answer within the time the caller allowed."""
+
+
+class EmbeddingRejectedError(RejectedError):
+    """The model will never take this one text."""
+
+
+class ModelAnswerError(PipelineError):
+    """The model's answer has another shape than its family documents."""
