@@ -24,13 +24,14 @@ SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 NODE_MODULES := $(CACHE)/npm-$(call hash,requirements/npm/package-lock.json)
-SPARK_LINKED := $(VENV)/.spark-jars-$(call hash,pom/spark.xml)
+SPARK_INSTALLED := $(VENV)/.spark-jars-$(call hash,pom/spark.xml)
 
 # uv installs in seconds what takes pip minutes; where it cannot reach the index (it reads no pip.conf), pip does it.
 install = $(BIN)/uv pip install --quiet --python $(1) --require-hashes --no-deps --no-build-isolation --compile-bytecode $(2) \
 	|| $(1) -m pip install --quiet --require-hashes --no-deps --no-build-isolation $(2)
 copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of $(1): install Maven 3.8 or newer and Java 17." >&2; exit 1; }; \
-	mvn -q -B -Dstyle.color=never -f $(1) dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(2)
+	mvn -q -B -f $(1) dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(2) >$(2).log 2>&1 \
+		|| { cat $(2).log >&2; exit 1; }; rm $(2).log
 
 ##@ Every day
 .PHONY: help setup test demo
@@ -38,7 +39,8 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {printf "  \033[36mmake %-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_LINKED) $(KAFKA_JARS) $(DEBEZIUM) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
 	$(BIN)/python -m pytest tests
@@ -110,13 +112,13 @@ $(MINISTACK): | $(PACKAGES)
 	@rm -f $(VENV)/ministack/.packages-* && touch $@
 
 # A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
-$(SPARK_JARS) $(KAFKA_JARS): $(CACHE)/jars/%: 
+$(SPARK_JARS) $(KAFKA_JARS): $(CACHE)/jars/%:
 	@echo "jars      $(firstword $(subst -, ,$*)) -> $@"
-	@rm -rf $@.$$PPID && $(call copy_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
+	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
 
 $(DEBEZIUM):
 	@echo "plugins   debezium -> $@"
-	@rm -rf $@.$$PPID && $(call copy_jars,pom/debezium.xml,$@.$$PPID)
+	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/debezium.xml,$@.$$PPID)
 	@cd $@.$$PPID && for archive in *.tar.gz; do tar -xzf "$$archive" && rm "$$archive"; done
 	@mv $@.$$PPID $@
 
@@ -124,12 +126,11 @@ $(NODE_MODULES):
 	@echo "npm       requirements/npm -> $@"
 	@command -v npm >/dev/null || { echo "npm is needed for the local Kinesis endpoint: install Node.js 18 or newer." >&2; exit 1; }
 	@rm -rf $@.$$PPID && mkdir -p $@.$$PPID && cp requirements/npm/package*.json $@.$$PPID/
-	@npm ci --prefix $@.$$PPID --no-audit --no-fund --loglevel=error >/dev/null && mv $@.$$PPID $@
+	@npm ci --prefix $@.$$PPID --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null && mv $@.$$PPID $@
 
 # As on Glue, Delta and the Kafka source are on Spark's class path for every session of this environment.
-$(SPARK_LINKED): $(SPARK_JARS) | $(PACKAGES)
-	@$(BIN)/python -c 'import pathlib, pyspark, sys; \
-		jars = pathlib.Path(pyspark.__file__).parent / "jars"; \
-		[link.unlink() for link in jars.iterdir() if link.is_symlink()]; \
-		[(jars / jar.name).symlink_to(jar) for jar in pathlib.Path(sys.argv[1]).glob("*.jar")]' $(abspath $(SPARK_JARS))
-	@rm -f $(VENV)/.spark-jars-* && touch $@
+# The stamp names what was put there, so that the next version can take it away.
+$(SPARK_INSTALLED): $(PACKAGES) | $(SPARK_JARS)
+	@jars=$$($(BIN)/python -c 'import pyspark; print(pyspark.__path__[0])')/jars; \
+		cat $(VENV)/.spark-jars-* 2>/dev/null | (cd "$$jars" && xargs rm -f); \
+		rm -f $(VENV)/.spark-jars-* && cp $(SPARK_JARS)/*.jar "$$jars" && ls $(SPARK_JARS) >$@
