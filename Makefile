@@ -132,5 +132,5 @@ $(NODE_MODULES):
 # The stamp names what was put there, so that the next version can take it away.
 $(SPARK_INSTALLED): $(PACKAGES) | $(SPARK_JARS)
 	@jars=$$($(BIN)/python -c 'import pyspark; print(pyspark.__path__[0])')/jars; \
-		cat $(VENV)/.spark-jars-* 2>/dev/null | (cd "$$jars" && xargs rm -f); \
+		{ cat $(VENV)/.spark-jars-* 2>/dev/null || true; } | (cd "$$jars" && xargs rm -f); \
 		rm -f $(VENV)/.spark-jars-* && cp $(SPARK_JARS)/*.jar "$$jars" && ls $(SPARK_JARS) >$@
