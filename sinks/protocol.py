@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +19,7 @@ class StoreSummary:
     documents: int
     chunks: int
     pending: Mapping[str, int]
-    newest_commit_us: int | None
+    indexed_as_of_us: int | None
 
 
 class Sink(Protocol):
@@ -49,14 +49,26 @@ class Sink(Protocol):
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
         """Those hashes for which the store holds no vector."""
 
-    def write(self, writes: Sequence[DocumentWrite], vectors: Mapping[str, np.ndarray]) -> set[str]:
+    def keep_vectors(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Keep float32 vectors by content hash, at once and for any document: what was paid for survives a kill."""
+
+    def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write documents, each as a whole; the document ids that were refused come back, to be read and planned again.
 
-        `vectors` holds, by content hash, a float32 vector for each added chunk the store had none for.
+        The vectors of added chunks are kept before; a write whose vector has gone is refused.
         """
 
     def truncate(self, table: str, sequence: str) -> None:
         """Make every row of a table that is not newer vanish, at once for readers (I5)."""
+
+    def note_progress(self, indexed_as_of_us: int) -> None:
+        """Remember that every commit up to that time (microseconds) is searchable."""
+
+    def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Vectors kept since a moment (the store's clock), so that a cache can catch up after a crash."""
+
+    def sweep(self) -> None:
+        """Remove what no reader can see: rows a truncation covers, vectors without a chunk for an hour."""
 
     def summary(self) -> StoreSummary:
         """Count what a reader sees."""

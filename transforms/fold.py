@@ -69,6 +69,11 @@ class RowState:
         return max(self.upserted, self.deleted)
 
     @property
+    def newest(self) -> str:
+        """The newest sequence the state knows anything from: also of a row that only a key change has told of."""
+        return max([self.sequence, *(_since(cell.rank) for cell in self.columns.values())])
+
+    @property
     def exists(self) -> bool:
         """Whether the row is there: its newest upsert is newer than its newest delete."""
         return self.upserted > self.deleted

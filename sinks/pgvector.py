@@ -1,0 +1,328 @@
+"""PostgreSQL with pgvector (Aurora, RDS, or any other) as a vector store."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg import errors, sql
+from pydantic import Field, SecretStr
+
+from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
+from schemas.errors import ConfigurationError, UnavailableError
+from schemas.model import StrictModel
+from sinks.pgvector_rows import head_row, stored_state
+from sinks.pgvector_schema import (
+    CREATE,
+    INSERT_HEAD,
+    LAYOUT,
+    READ_CHUNKS,
+    READ_HEADS,
+    UPDATE_HEAD,
+    UPDATE_METADATA,
+    Names,
+)
+from sinks.protocol import StoreSummary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from psycopg import Connection
+
+
+class PgvectorConfig(StrictModel):
+    """A store in PostgreSQL with pgvector."""
+
+    type: Literal["pgvector"]
+    dsn: SecretStr
+    """libpq connection string or URI."""
+    table: str = Field(pattern=r"^[a-z_][a-z0-9_]{0,40}$")
+    """The view readers use; the tables behind it start with this name."""
+    name: str = "pgvector"
+    """The store's name in commands and in `status`."""
+    language: str = Field(default="english", pattern=r"^[a-z_]+$")
+    """PostgreSQL's text search configuration for the lexical half of a search."""
+    connect_timeout_seconds: int = Field(default=5, ge=1)
+
+
+class PgvectorSink:
+    """A `Sink` over one PostgreSQL connection a process.
+
+    Heads are guarded by revision and sequence, and written with their chunks in one transaction; vectors are kept by
+    content, before. Replaying writes nothing, and a write planned on an older revision is refused.
+    """
+
+    def __init__(self, config: PgvectorConfig, fingerprint: str, dimensions: int) -> None:
+        """Keep the configuration and the model's identity; nothing is opened yet."""
+        self._config = config
+        self._fingerprint = fingerprint
+        self._dimensions = dimensions
+        self._names = Names(config.table)
+        self._connection: Connection[Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as configuration, without the connection."""
+        return self.__dict__ | {"_connection": None}
+
+    @property
+    def name(self) -> str:
+        """The store's name."""
+        return self._config.name
+
+    def check(self) -> None:
+        """Connect and compare what stands there with what this pipeline would write."""
+        with self._translated(), self._connected(vectors=False) as connection:
+            row = connection.execute("SELECT max(version) FROM pg_available_extension_versions WHERE name = 'vector'")
+            if not (found := row.fetchone()) or not found[0]:
+                raise ConfigurationError(
+                    f"sink {self.name}: the server has no pgvector", hint="install pgvector 0.8.4 or newer on it"
+                )
+            if self._exists(connection, self._names["meta"]):
+                self._check_identity(connection)
+            self._check_rights(connection)
+
+    def prepare(self) -> None:
+        """Create the store's tables, once, under a lock that concurrent drivers share."""
+        with self._translated(), self._connected(vectors=False) as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"ragstream:{self._config.table}",))
+            self._check_rights(connection)
+            if self._exists(connection, self._names["meta"]):
+                self._check_identity(connection)
+                return
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            statement = self._names.compose(
+                CREATE,
+                dimensions=sql.Literal(self._dimensions),
+                language=sql.SQL(self._config.language),  # type: ignore[arg-type]
+                **{f"{t}_by_{c}": self._names[f"{t}_by_{c}"] for t, c in _INDEXES},
+            )
+            connection.execute(statement)
+            facts = {"fingerprint": self._fingerprint, "dimensions": str(self._dimensions), "layout": LAYOUT}
+            connection.cursor().executemany(
+                self._names.compose("INSERT INTO {meta} VALUES (%s, %s)"), list(facts.items())
+            )
+
+    def truncations(self) -> dict[str, str]:
+        """Read the newest TRUNCATE of each table."""
+        with self._translated(), self._connected() as connection:
+            return dict(connection.execute(self._names.compose("SELECT * FROM {tables}")).fetchall())
+
+    def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
+        """Read heads, then chunk places: a set newer than its head only makes the write be refused."""
+        ids = list(document_ids)
+        with self._translated(), self._connected() as connection, connection.pipeline():
+            heads = connection.execute(self._names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
+            chunks = connection.execute(self._names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
+            places: dict[str, list[StoredChunk]] = {}
+            head_rows = heads.fetchall()
+            for document, *place in chunks.fetchall():
+                places.setdefault(document, []).append(StoredChunk(*place))
+        return {
+            document: StoredDocument(document, revision, stored_state(state, texts), recipe, tuple(places.get(document, ())))
+            for document, revision, state, texts, recipe in head_rows
+        }
+
+    def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
+        """Compare with the vectors the store holds."""
+        wanted = list(content_hashes)
+        statement = self._names.compose("SELECT content_hash FROM {vectors} WHERE content_hash = ANY(%s)")
+        with self._translated(), self._connected() as connection:
+            return set(wanted) - {h for (h,) in connection.execute(statement, (wanted,), prepare=True)}
+
+    def keep_vectors(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Insert vectors, in the order of their hashes so that two writers never wait for each other in a ring."""
+        statement = self._names.compose(
+            "INSERT INTO {vectors} (content_hash, embedding) VALUES (%s, %b) ON CONFLICT DO NOTHING"
+        )
+        with self._translated(), self._connected() as connection:
+            connection.cursor().executemany(statement, sorted(vectors.items()))
+
+    def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
+        """Write heads under their guard and, in the same transaction, the chunks of those that were accepted."""
+        ordered = sorted(writes, key=lambda w: w.document_id)
+        try:
+            with self._translated(), self._connected() as connection:
+                accepted = self._write_heads(connection, ordered)
+                self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
+        except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
+            return {w.document_id for w in ordered}
+        return {w.document_id for w in ordered} - accepted
+
+    def truncate(self, table: str, sequence: str) -> None:
+        """Raise the table's mark (readers obey it at once), then remove what it covers."""
+        mark = """INSERT INTO {tables} AS t VALUES (%s, %s) ON CONFLICT (table_name) DO UPDATE
+                  SET truncated_sequence = excluded.truncated_sequence
+                  WHERE t.truncated_sequence < excluded.truncated_sequence"""
+        with self._translated(), self._connected() as connection:
+            connection.execute(self._names.compose(mark), (table, sequence))
+        self._sweep_truncated()
+
+    def note_progress(self, indexed_as_of_us: int) -> None:
+        """Raise `indexed_as_of` in the meta table."""
+        statement = """INSERT INTO {meta} AS m VALUES ('indexed_as_of', %s) ON CONFLICT (name) DO UPDATE
+                       SET value = excluded.value WHERE m.value::bigint < excluded.value::bigint"""
+        with self._translated(), self._connected() as connection:
+            connection.execute(self._names.compose(statement), (str(indexed_as_of_us),))
+
+    def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Stream vectors by the time they were kept."""
+        statement = self._names.compose("SELECT content_hash, embedding FROM {vectors} WHERE created_at >= %s")
+        moment = dt.datetime.fromtimestamp(moment_us / 1e6, dt.UTC)
+        with self._translated(), self._connected() as connection, connection.cursor("vectors_since") as cursor:
+            cursor.execute(statement, (moment,))
+            yield from cursor
+
+    def sweep(self) -> None:
+        """Remove truncated rows and vectors that no chunk has named for an hour."""
+        self._sweep_truncated()
+        statement = """DELETE FROM {vectors} v WHERE created_at < clock_timestamp() - interval '1 hour'
+                       AND NOT EXISTS (SELECT FROM {chunks} c WHERE c.content_hash = v.content_hash)"""
+        try:
+            with self._translated(), self._connected() as connection:
+                connection.execute(self._names.compose(statement))
+        except errors.ForeignKeyViolation:
+            return  # a writer took one of them up meanwhile; the next sweep sees it
+
+    def summary(self) -> StoreSummary:
+        """Count documents, chunks and pending columns."""
+        count = "SELECT count(DISTINCT document_id), count(*) FROM {view}"
+        pending = "SELECT table_name, count(*) FROM {documents} WHERE live AND pending <> '{{}}' GROUP BY 1"
+        with self._translated(), self._connected() as connection:
+            documents, chunks = connection.execute(self._names.compose(count)).fetchone() or (0, 0)
+            holes = dict(connection.execute(self._names.compose(pending)).fetchall())
+            statement = self._names.compose("SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'")
+            row = connection.execute(statement).fetchone()
+        return StoreSummary(documents, chunks, holes, row[0] if row else None)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write_heads(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> set[str]:
+        statements = {
+            (True, True): INSERT_HEAD, (True, False): INSERT_HEAD,
+            (False, True): UPDATE_HEAD, (False, False): UPDATE_METADATA,
+        }  # fmt: skip
+        cursors = []
+        with connection.pipeline():
+            for write in writes:
+                statement = statements[not write.base_revision, write.texts_changed]
+                cursors.append(connection.execute(self._names.compose(statement), head_row(write), prepare=True))
+        return {row[0] for cursor in cursors if (row := cursor.fetchone())}
+
+    def _write_chunks(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> None:
+        dropped = [chunk for write in writes for chunk in write.dropped]
+        moved = [(chunk.chunk_index, chunk.chunk_id) for write in writes for chunk in write.moved]
+        added = [
+            (c.chunk_id, write.document_id, c.chunk_index, c.content_hash, c.chunk_text)
+            for write in writes
+            for c in write.added
+        ]
+        with connection.pipeline():
+            if dropped:
+                connection.execute(self._names.compose("DELETE FROM {chunks} WHERE chunk_id = ANY(%s)"), (dropped,))
+            if moved:
+                statement = "UPDATE {chunks} SET chunk_index = %s WHERE chunk_id = %s"
+                connection.cursor().executemany(self._names.compose(statement), moved)
+            if added:
+                statement = """INSERT INTO {chunks} (chunk_id, document_id, chunk_index, content_hash, chunk_text)
+                               VALUES (%s, %s, %s, %s, %s)"""
+                connection.cursor().executemany(self._names.compose(statement), added)
+
+    def _sweep_truncated(self) -> None:
+        statement = """DELETE FROM {documents} d USING {tables} t
+                       WHERE d.table_name = t.table_name AND d.sequence <= t.truncated_sequence"""
+        with self._translated(), self._connected() as connection:
+            connection.execute(self._names.compose(statement))
+
+    def _check_identity(self, connection: Connection[Any]) -> None:
+        facts = dict(connection.execute(self._names.compose("SELECT name, value FROM {meta}")).fetchall())
+        if facts.get("dimensions") != str(self._dimensions):
+            raise ConfigurationError(
+                f"sink {self.name}: the store {self._config.table} holds vectors of {facts.get('dimensions')} "
+                f"dimensions, the embedding model gives {self._dimensions}",
+                condition="WRONG_DIMENSIONS",
+                hint="set embedding.dimensions to the store's, or name another table",
+            )
+        if facts.get("fingerprint") != self._fingerprint:
+            raise ConfigurationError(
+                f"sink {self.name}: the store {self._config.table} was filled by another model "
+                f"({facts.get('fingerprint')}) than the pipeline's ({self._fingerprint})",
+                condition="OTHER_MODEL",
+                hint="configure the model the store was filled with, or name another table",
+            )
+
+    def _check_rights(self, connection: Connection[Any]) -> None:
+        row = connection.execute(
+            "SELECT has_schema_privilege(current_schema(), 'CREATE'), to_regtype('vector') IS NOT NULL"
+        ).fetchone()
+        may_create, has_vector = row or (False, False)
+        if not may_create and not self._exists(connection, self._names["meta"]):
+            raise ConfigurationError(
+                f"sink {self.name}: the user may not create tables", condition="MISSING_RIGHTS",
+                hint="grant CREATE on the schema, or let an administrator run `ragstream run` once",
+            )  # fmt: skip
+        if not has_vector:
+            with connection.transaction(force_rollback=True):
+                connection.execute("CREATE EXTENSION vector")
+
+    @staticmethod
+    def _exists(connection: Connection[Any], table: sql.Identifier) -> bool:
+        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table.as_string(connection),)).fetchone()
+        return bool(row and row[0])
+
+    @contextmanager
+    def _connected(self, *, vectors: bool = True) -> Iterator[Connection[Any]]:
+        """A transaction on the process's connection; a broken one is dropped, so that the next call reconnects."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self._config.dsn.get_secret_value(), autocommit=True,
+                connect_timeout=self._config.connect_timeout_seconds, application_name="ragstream",
+                keepalives_idle=5, keepalives_interval=5, keepalives_count=3,
+            )  # fmt: skip
+        connection = self._connection
+        if vectors and not connection.adapters.types.get("vector"):
+            register_vector(connection)
+        with connection.transaction():
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the driver's errors into ours; their text is left out, it may quote a row (I14)."""
+        try:
+            yield
+        except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
+            raise
+        except errors.InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"sink {self.name}: PostgreSQL refuses a right ({error.sqlstate})", condition="MISSING_RIGHTS",
+                hint="the user needs CREATE on the schema, or SELECT, INSERT, UPDATE, DELETE on the store's tables",
+            ) from None  # fmt: skip
+        except psycopg.OperationalError as error:
+            self.close()
+            refused = isinstance(error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName))
+            raise (ConfigurationError if refused else UnavailableError)(
+                f"sink {self.name}: PostgreSQL does not answer ({error.sqlstate or type(error).__name__})",
+                hint=f"check the dsn of sink {self.name}, the server and the network route to it",
+            ) from None
+        except (errors.UndefinedTable, errors.UndefinedColumn) as error:
+            raise ConfigurationError(
+                f"sink {self.name}: the store {self._config.table} lacks a table ({error.sqlstate})",
+                hint="run `ragstream run` or `ragstream rebuild` to create it",
+            ) from None
+        except psycopg.Error as error:
+            raise ConfigurationError(
+                f"sink {self.name}: PostgreSQL refuses a statement ({error.sqlstate}, {type(error).__name__})",
+                condition="STORE_REFUSES",
+                hint="look the SQLSTATE up; the store's schema may have been changed by hand",
+            ) from None
+
+
+_INDEXES = (
+    ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),
+)  # fmt: skip

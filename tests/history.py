@@ -1,0 +1,112 @@
+"""A small PostgreSQL table as a model: random histories, the changes Debezium would emit, and the rows at the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schemas.changes import Change
+from transforms.context import key_text
+from transforms.fold import EMPTY, Rows, RowState, apply, truncated_at
+from transforms.sequence import postgresql_position, sequence, stream_position
+
+TABLE = "public.t"
+
+
+def key_of(number: int) -> str:
+    """The key of a row as decoding renders it."""
+    return key_text(["id"], {"id": number}) or ""
+
+
+@dataclass
+class ModelTable:
+    """Executes operations, and remembers rows and emitted changes.
+
+    A body is large: an update or key change that leaves it alone does not tell it (unchanged TOAST).
+    """
+
+    rows: dict[int, dict[str, object]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    moved: set[int] = field(default_factory=set)
+    position: int = 0
+
+    def _next(self) -> str:
+        self.position += 1
+        return sequence(0, postgresql_position(self.position, self.position), stream_position(str(self.position)))
+
+    def insert(self, number: int, text: str) -> None:
+        """INSERT a row, told as a whole."""
+        row = {"id": number, "a": text, "body": f"body {text}"}
+        self.rows[number] = row
+        self.changes.append(Change(TABLE, "c", self._next(), key_of(number), dict(row), complete=True))
+
+    def update_a(self, number: int, text: str) -> None:
+        """UPDATE the small column; the body is not told."""
+        self.rows[number]["a"] = text
+        told = {n: v for n, v in self.rows[number].items() if n != "body"}
+        self.changes.append(Change(TABLE, "u", self._next(), key_of(number), told, unavailable=("body",)))
+
+    def update_body(self, number: int, text: str) -> None:
+        """UPDATE the body."""
+        self.rows[number]["body"] = f"body {text}"
+        self.changes.append(Change(TABLE, "u", self._next(), key_of(number), dict(self.rows[number]), complete=True))
+
+    def delete(self, number: int) -> None:
+        """DELETE a row."""
+        del self.rows[number]
+        self.changes.append(Change(TABLE, "d", self._next(), key_of(number)))
+
+    def move(self, number: int, to: int) -> None:
+        """UPDATE the key; the new row is told without its body."""
+        row = self.rows.pop(number) | {"id": to}
+        self.rows[to] = row
+        at = self._next()
+        told = {n: v for n, v in row.items() if n != "body"}
+        self.changes.append(Change(TABLE, "d", at, key_of(number), new_key=key_of(to)))
+        self.changes.append(
+            Change(TABLE, "c", at, key_of(to), told, complete=True, unavailable=("body",), old_key=key_of(number))
+        )
+        self.moved.add(number)
+
+    def truncate(self) -> None:
+        """TRUNCATE the table."""
+        self.rows.clear()
+        self.changes.append(Change(TABLE, "t", self._next(), ""))
+
+
+def random_history(seed: int, length: int, *, reuse_moved_keys: bool = False) -> ModelTable:
+    """A history over few keys, so that they are deleted, moved and inserted again often."""
+    r, table = random.Random(seed), ModelTable()
+    for step in range(length):
+        free = [n for n in range(5) if n not in table.rows and (reuse_moved_keys or n not in table.moved)]
+        live = list(table.rows)
+        kind = r.choice(["insert", "insert", "a", "a", "body", "delete", "move", "move", "truncate"])
+        if kind == "insert" and free:
+            table.insert(r.choice(free), str(step))
+        elif kind == "truncate" and r.random() < 0.3:
+            table.truncate()
+        elif kind == "move" and live and free:
+            table.move(r.choice(live), r.choice(free))
+        elif kind == "delete" and live:
+            table.delete(r.choice(live))
+        elif kind in {"a", "body"} and live:
+            (table.update_a if kind == "a" else table.update_body)(r.choice(live), str(step))
+    return table
+
+
+def folded(changes: Iterable[Change]) -> dict[str, RowState]:
+    """Fold changes in the order given."""
+    rows, truncated = Rows(), ""
+    for change in changes:
+        if change.op == "t":
+            truncated = max(truncated, change.sequence)
+        else:
+            apply(rows, change)
+    states = {key: truncated_at(state, truncated) for key, state in rows.items()}
+    return {key: state for key, state in states.items() if state != EMPTY}
+
+
+def contents(states: dict[str, RowState]) -> dict[str, dict[str, object]]:
+    """What a reader sees of states."""
+    return {key: state.values() for key, state in states.items() if state.exists}

@@ -1,0 +1,104 @@
+"""A row is a fold: any order, any repeats, the same row (I2 to I5)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.changes import Change
+from tests.history import ModelTable, contents, folded, key_of, random_history
+from transforms import exact_json
+from transforms.fold import encode, join, restore
+
+
+def rows_of(table: ModelTable) -> dict[str, dict[str, object]]:
+    return {key_of(number): row for number, row in table.rows.items()}
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 10**9), order=st.integers(0, 10**9))
+def test_shuffled_and_repeated_histories_end_in_the_rows_of_the_source(seed: int, order: int) -> None:
+    table = random_history(seed, 14)
+    changes, r = list(table.changes), random.Random(order)
+    changes += r.choices(changes, k=4) if changes else []
+    r.shuffle(changes)
+    assert contents(folded(changes)) == rows_of(table)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_a_history_in_its_own_order_ends_in_the_rows_of_the_source(seed: int) -> None:
+    table = random_history(seed, 25, reuse_moved_keys=True)
+    assert contents(folded(table.changes)) == rows_of(table)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**9), order=st.integers(0, 10**9))
+def test_whole_states_do_not_depend_on_the_order(seed: int, order: int) -> None:
+    changes = random_history(seed, 12).changes
+    shuffled = random.Random(order).sample(changes, len(changes))
+    one, other = folded(changes), folded(shuffled)
+    assert {k: (s.exists, s.sequence, s.values() if s.exists else None) for k, s in one.items()} == {
+        k: (s.exists, s.sequence, s.values() if s.exists else None) for k, s in other.items()
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_a_state_survives_its_json(seed: int) -> None:
+    for state in folded(random_history(seed, 12).changes).values():
+        assert restore(exact_json.loads(exact_json.dumps(encode(state)))) == state
+        assert join(state, state) == state
+
+
+def test_an_older_body_fills_a_newer_update_that_lacks_it() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.update_a(1, "y")
+    insert, update = table.changes
+    late = folded([update])[key_of(1)]
+    assert late.pending(["body", "a"]) == ("body",)
+    assert "body" not in late.values()
+    assert contents(folded([update, insert])) == rows_of(table)
+
+
+def test_a_tombstone_holds_no_text() -> None:
+    table = ModelTable()
+    table.insert(1, "secret")
+    table.delete(1)
+    for order in (table.changes, table.changes[::-1]):
+        (state,) = folded(order).values()
+        assert not state.columns
+        assert "secret" not in exact_json.dumps(encode(state))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_a_key_change_takes_the_unchanged_body_along_in_every_order(order: tuple[int, ...]) -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.move(1, 2)
+    assert contents(folded([table.changes[i] for i in order])) == rows_of(table)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_insert_delete_insert_is_decided_by_the_sequence_alone(seed: int) -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.delete(1)
+    table.insert(1, "z")
+    assert contents(folded(random.Random(seed).sample(table.changes, 3))) == rows_of(table)
+
+
+def test_null_told_by_a_whole_row_is_not_pending() -> None:
+    change = Change("public.t", "c", folded_sequence(), key_of(1), {"id": 1}, complete=True)
+    (state,) = folded([change]).values()
+    assert state.pending(["body"]) == ()
+
+
+def folded_sequence() -> str:
+    table = ModelTable()
+    table.insert(1, "x")
+    return table.changes[0].sequence
