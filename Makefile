@@ -87,7 +87,7 @@ lock = $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --
 	--no-header --no-annotate --no-strip-extras $(2) --output-file requirements/$(1).txt requirements/$(1).in
 
 clean: ## remove what make made here (the cache stays)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist pom/target *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # The steps of setup.
 $(BIN)/python:
