@@ -1,0 +1,1 @@
+"""Where records come from: one module a stream, all yielding `schemas.records.RECORD_COLUMNS`."""

@@ -1,0 +1,142 @@
+"""Kafka and MSK through Spark's own source, with the identity of its topics remembered beside the checkpoint.
+
+Spark's offsets say how far a topic was read, not which topic: one that was deleted and made again under the same name
+has other records at the same offsets. So each job remembers the broker's topic ids and refuses to go on when they change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pyspark.sql import DataFrame, SparkSession
+
+from schemas.errors import ConfigurationError, UnavailableError
+from schemas.model import StrictModel
+from sources.kafka_broker import Topic, topics_of
+
+_DEFAULT_OPTIONS = {
+    # The broker answers a fetch as soon as it holds a byte, or after this long: a longer wait is latency when idle.
+    "kafka.fetch.max.wait.ms": "1",
+    # A record of a large row must fit: Kafka gives a single oversized record anyway, but not several side by side.
+    "kafka.max.partition.fetch.bytes": "16777216",
+    # Debezium with exactly-once delivery writes transactions; a record of an aborted one never happened.
+    "kafka.isolation.level": "read_committed",
+}
+
+_OWNED_OPTIONS = frozenset(
+    {
+        "kafka.bootstrap.servers",
+        "subscribe",
+        "subscribepattern",
+        "assign",
+        "startingoffsets",
+        "failondataloss",
+        "includeheaders",
+    }
+)
+
+
+class KafkaSourceConfig(StrictModel):
+    """Topics of a Kafka or MSK cluster."""
+
+    type: Literal["kafka"]
+    name: str = "kafka"
+    """Name by which a table refers to this source."""
+    envelope: Literal["debezium", "dms"]
+    """Who captured the changes."""
+    bootstrap_servers: str = Field(min_length=1)
+    """`host:port`, several separated by commas."""
+    topics: list[str] | None = Field(default=None, min_length=1)
+    """Topics to read; or give `topics_pattern`."""
+    topics_pattern: str | None = None
+    """Regular expression (Java's) that a topic's whole name must match."""
+    starting: Literal["earliest", "latest"] = "earliest"
+    """Where a job without a checkpoint begins."""
+    max_offsets_per_trigger: int | None = Field(default=None, ge=1)
+    """Most records in a micro-batch over all partitions; unlimited when absent."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """Options passed to Spark as they are, such as `kafka.security.protocol`; for MSK with IAM see docs/guide.md."""
+
+    @model_validator(mode="after")
+    def _one_way_to_name_topics(self) -> KafkaSourceConfig:
+        if (self.topics is None) == (self.topics_pattern is None):
+            raise ValueError("give either topics or topics_pattern")
+        if self.topics_pattern is not None:
+            _compile(self.topics_pattern)
+        for option in self.options:
+            if option.lower() in _OWNED_OPTIONS:
+                raise ValueError(f"option {option!r} is set by this source itself")
+        return self
+
+
+def check(config: KafkaSourceConfig) -> None:
+    """Ask the brokers for the topics with the job's own rights; raises ConfigurationError when they are not to be had."""
+    try:
+        found = topics_of(config.bootstrap_servers, config.options)
+    except UnavailableError as error:
+        raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
+    selected_topics(config, found)
+
+
+def selected_topics(config: KafkaSourceConfig, found: Mapping[str, Topic]) -> dict[str, Topic]:
+    """Keep the topics the configuration names; raises ConfigurationError for a name no topic has."""
+    if config.topics_pattern is not None:
+        pattern = _compile(config.topics_pattern)
+        matching = {name: topic for name, topic in found.items() if pattern.fullmatch(name)}
+        if not matching:
+            raise _missing(config, f"no topic matches {config.topics_pattern!r}")
+        return matching
+    missing = sorted(set(config.topics or ()) - set(found))
+    if missing:
+        raise _missing(config, f"no topic {', '.join(missing)}")
+    return {name: found[name] for name in config.topics or ()}
+
+
+def read_stream(spark: SparkSession, config: KafkaSourceConfig) -> DataFrame:
+    """Read the topics as a stream of records.
+
+    Spark fixes a batch's offsets before it runs, so a batch run again holds the same records; offsets that are gone stop
+    the query (`failOnDataLoss`).
+    """
+    reader = (
+        spark.readStream.format("kafka")
+        .options(**(_DEFAULT_OPTIONS | config.options))
+        .option("kafka.bootstrap.servers", config.bootstrap_servers)
+        .option("startingOffsets", config.starting)
+        .option("includeHeaders", "true")
+        .option("failOnDataLoss", "true")
+    )
+    if config.topics_pattern is not None:
+        reader = reader.option("subscribePattern", config.topics_pattern)
+    else:
+        reader = reader.option("subscribe", ",".join(config.topics or ()))
+    if config.max_offsets_per_trigger is not None:
+        reader = reader.option("maxOffsetsPerTrigger", config.max_offsets_per_trigger)
+    return reader.load().selectExpr(
+        "topic as stream",
+        "cast(partition as string) as partition",
+        "cast(offset as string) as position",
+        "key",
+        "value",
+        "headers",
+        "timestamp",
+    )
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"topics_pattern is no regular expression: {error}") from None
+
+
+def _missing(config: KafkaSourceConfig, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"source {config.name!r}: {what} on {config.bootstrap_servers}.",
+        condition="SOURCE_TOPIC_MISSING",
+        hint="Start the capture first (`ragstream capture CONFIG --apply`), or correct `topics` under `source`. A topic also"
+        " stays hidden from a user without the right to describe it.",
+    )
