@@ -12,7 +12,7 @@ CACHE := $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream)
 export RAGSTREAM_CACHE := $(CACHE)
 
 CODE := schemas transforms embeddings sources lake sinks retrieval glue_jobs local_stack benchmarks tests
-PRESENT := $(wildcard $(CODE))
+PRESENT := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,$(CODE))))
 
 # Each step is done once for each content of its inputs: the stamp's name carries their hash.
 hash = $(shell cat $(1) 2>/dev/null | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-12)
