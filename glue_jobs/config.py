@@ -1,0 +1,176 @@
+"""A pipeline's configuration: the parts' own models put together, loaded from YAML or JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+
+from embeddings import EmbeddingConfig
+from glue_jobs import config_problems
+from glue_jobs.config_values import Substitution, redaction, substitution
+from glue_jobs.config_yaml import Document, parse
+from schemas.errors import ConfigurationError
+from schemas.model import StrictModel
+from schemas.tables import TableConfig
+from sinks import SinkConfig
+from sources.files import FilesSourceConfig
+from sources.kafka import KafkaSourceConfig
+from transforms.context import DecodeContext, TableContext
+
+SourceConfig = Annotated[KafkaSourceConfig | FilesSourceConfig, Field(discriminator="type")]
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+
+
+def _seconds(value: object) -> object:
+    """Read `500ms`, `5s`, `1m`, `1h` or a number of seconds."""
+    if not isinstance(value, str):
+        return value
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        raise ValueError("a duration is expected here: 500ms, 5s, 1m or 1h")
+    return float(found[1]) * _UNIT_SECONDS[found[2]]
+
+
+def _listed(value: object) -> object:
+    """Take one part where a list of them may stand."""
+    return [value] if isinstance(value, dict) else value
+
+
+def _rooted(path: str) -> str:
+    """Make a plain folder absolute, so that it does not depend on who opens it; a URI stays as it is."""
+    return path if re.match(r"[a-z][a-z0-9+.-]*:", path) else str(Path(path).expanduser().resolve())
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Location = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _rooted(v) if isinstance(v, str) and v else v)]
+
+
+class LakeConfig(StrictModel):
+    """Where the lake is, and how often it is written."""
+
+    path: Location
+    """A folder, or s3a://BUCKET/PREFIX on AWS."""
+    land_every: Duration = 5.0
+    """Time between two commits of `changes`: each costs a commit, so seconds rather than milliseconds."""
+    merge_every: Duration = 60.0
+    """Time between two merges into the tables."""
+
+
+class PipelineConfig(StrictModel):
+    """One pipeline: from the sources' tables to the lake and the stores."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+    """The pipeline's name, in logs and in what it creates."""
+    sources: Annotated[tuple[SourceConfig, ...], BeforeValidator(_listed), Field(alias="source", min_length=1)]
+    """Where change records come from; one, or a list of named ones."""
+    tables: tuple[TableConfig, ...] = Field(min_length=1)
+    """The tables that are carried; records of others are counted and left."""
+    lake: LakeConfig
+    checkpoint: Location
+    """Where the jobs keep their offsets: a folder of its own, or s3a://BUCKET/PREFIX on AWS."""
+    embedding: EmbeddingConfig | None = None
+    """The model that turns text into vectors."""
+    sinks: tuple[SinkConfig, ...] = ()
+    """The vector stores."""
+    _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Show the name alone: options may hold secrets in plain text."""
+        return [("name", self.name)]
+
+    @cached_property
+    def redact(self) -> Callable[[str], str]:
+        """Takes every secret of this configuration out of a text, such as another library's log line."""
+        return redaction(set(self._secrets))
+
+    def source(self, name: str) -> SourceConfig:
+        """The source of that name."""
+        return next(source for source in self.sources if source.name == name)
+
+    def tables_of(self, source_name: str) -> tuple[TableConfig, ...]:
+        """The tables that source owns."""
+        return tuple(table for table in self.tables if self.owner(table) == source_name)
+
+    def owner(self, table: TableConfig) -> str:
+        """The name of the source that owns a table."""
+        return table.source or self.sources[0].name
+
+
+def load_config(path: str | Path) -> PipelineConfig:
+    """Load a configuration file; raises ConfigurationError that tells everything wrong in it at once."""
+    return parse_config(read_text(str(path)), str(path), substitution())
+
+
+def parse_config(text: str, name: str, references: Substitution) -> PipelineConfig:
+    """Build the configuration from text; `name` is what messages call the file."""
+    written = parse(text, name)
+    if not isinstance(written.value, dict):
+        raise ConfigurationError(f"{name}: keys and values are expected.", condition="CONFIGURATION_INVALID")
+    document = Document(name, references.apply(written.value), written.lines, written.problems)
+    problems = [*written.problems, *references.problems, *config_problems.across_parts(document.value)]
+    try:
+        config = PipelineConfig.model_validate(document.value)
+    except ValidationError as error:
+        unresolved = {problem.path for problem in references.problems}
+        found = config_problems.of_validation(error, document, PipelineConfig)
+        problems += [problem for problem in found if problem.path not in unresolved]
+        raise config_problems.error_of(problems, document) from None
+    if problems:
+        raise config_problems.error_of(problems, document)
+    config._secrets = frozenset(references.secrets | set(_secret_values(config)))  # noqa: SLF001 - its own constructor
+    return config
+
+
+def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
+    """What decoding needs to know of one source; plain data that travels to executors."""
+    owned = config.tables_of(source_name)
+    return DecodeContext(
+        envelope=config.source(source_name).envelope,
+        tables={table.table: TableContext(table.table, table.keys, table.columns) for table in owned},
+        others=frozenset(table.table for table in config.tables if table not in owned),
+    )
+
+
+def read_text(path: str) -> str:
+    """Read a configuration from a file, or from s3:// where a Glue job's argument points."""
+    try:
+        if path.startswith(("s3://", "s3a://")):
+            return _read_s3(path)
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise ConfigurationError(
+            f"{path}: the configuration cannot be read: {reason}.",
+            condition="CONFIGURATION_UNREADABLE",
+            hint="Name a YAML or JSON file; `job_configs/helpdesk.yaml` is one that works.",
+        ) from None
+
+
+def _read_s3(path: str) -> str:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = path.split("://", 1)[1].partition("/")
+    try:
+        body: bytes = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise OSError(0, code) from None
+    return body.decode("utf-8")
+
+
+def _secret_values(value: Any) -> list[str]:
+    if isinstance(value, SecretStr):
+        return [value.get_secret_value()]
+    if isinstance(value, StrictModel):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [secret for item in value for secret in _secret_values(item)] if isinstance(value, list | tuple) else []

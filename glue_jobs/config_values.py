@@ -1,0 +1,150 @@
+"""`${env:NAME}` and `${secret:NAME}`: the one place of the product that reads the environment.
+
+`${env:NAME}` is looked for in the environment, then in `.ragstream/stack.json` (what `ragstream stack up` started), where
+`KAFKA_BOOTSTRAP_SERVERS` is `kafka.bootstrap_servers` and so on (`STACK_NAMES` has the other spellings).
+`${secret:NAME}` is looked for in the environment (NAME, then in upper case), then in `.ragstream/secrets.json`, then, where
+an AWS region is set, in AWS Secrets Manager. `${env:NAME:-DEFAULT}` gives a default; a value that comes out empty is
+as if it were left out. What is substituted is not searched again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from glue_jobs.config_yaml import Path, Problem
+
+STATE_FOLDER = ".ragstream"
+"""Where the local stack keeps its endpoints and passwords, under the working directory."""
+
+STACK_NAMES = {
+    "KAFKA_BOOTSTRAP": ("kafka", "bootstrap_servers"),
+    "AWS_DEFAULT_REGION": ("aws", "region"),
+    "AWS_ACCESS_KEY_ID": ("aws", "access_key"),
+    "AWS_SECRET_ACCESS_KEY": ("aws", "secret_key"),
+}
+"""Variables whose name is not simply SECTION_KEY of stack.json."""
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_FORM = re.compile(r"(env|secret):([A-Za-z_][\w./-]*?)(?::-(.*))?", re.DOTALL)
+
+
+@dataclass
+class Substitution:
+    """Replaces references in a parsed configuration, remembering the secrets it met so that they can be kept out of logs."""
+
+    environment: Mapping[str, str]
+    folder: FilePath
+    secrets: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+    def apply(self, value: Any, path: Path = ()) -> Any:
+        """Return the value with every reference replaced; what cannot be found is a problem."""
+        if isinstance(value, dict):
+            return {key: self.apply(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.apply(item, (*path, at)) for at, item in enumerate(value)]
+        if isinstance(value, str) and "${" in value:
+            return _REFERENCE.sub(lambda match: self._replace(match[1], path), value) or None
+        return value
+
+    def _replace(self, reference: str, path: Path) -> str:
+        form = _FORM.fullmatch(reference)
+        if form is None:
+            hint = "Write ${env:NAME}, ${env:NAME:-DEFAULT} or ${secret:NAME}."
+            self.problems.append(Problem(path, f"${{{reference}}} is no reference", hint))
+            return "?"
+        kind, name, default = form.groups()
+        found = self._env(name) if kind == "env" else self._secret(name, path)
+        if found is None and default is None:
+            self.problems.append(_missing(kind, name, path))
+            return "?"
+        if found is not None and kind == "secret":
+            self.secrets.add(found)
+        return found if found is not None else default
+
+    def _env(self, name: str) -> str | None:
+        return self.environment.get(name) or stack_value(self._json("stack.json"), name)
+
+    def _secret(self, name: str, path: Path) -> str | None:
+        local = self.environment.get(name) or self.environment.get(name.upper())
+        local = local or self._json("secrets.json").get(name)
+        if local or not self._on_aws():
+            return local
+        return self._from_aws(name, path)
+
+    def _on_aws(self) -> bool:
+        return bool(self.environment.get("AWS_REGION") or self.environment.get("AWS_DEFAULT_REGION"))
+
+    def _from_aws(self, name: str, path: Path) -> str | None:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = boto3.client("secretsmanager").get_secret_value(SecretId=name)
+        except (BotoCoreError, ClientError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            if code != "ResourceNotFoundException":
+                hint = "Grant the job's role secretsmanager:GetSecretValue on it, or check the network to the service."
+                self.problems.append(
+                    Problem(path, f"AWS Secrets Manager does not give the secret {name} ({code})", hint)
+                )
+                return "?"
+            return None
+        return answer.get("SecretString")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.folder / name
+        try:
+            content = json.loads(file.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            self.problems.append(
+                Problem((), f"{file} cannot be read ({type(error).__name__})", "Run `ragstream stack up`.")
+            )
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def substitution() -> Substitution:
+    """Look references up in this process's own environment and working directory."""
+    return Substitution(os.environ, FilePath(STATE_FOLDER))
+
+
+def stack_value(endpoints: Mapping[str, Any], name: str) -> str | None:
+    """What `.ragstream/stack.json` has under a variable's name, None when that part is not up."""
+    section, _, key = name.lower().partition("_")
+    section, key = STACK_NAMES.get(name, (section, key))
+    found = endpoints.get(section)
+    value = found.get(key) if isinstance(found, dict) else None
+    return None if value is None else str(value)
+
+
+def redaction(secrets: set[str]) -> Callable[[str], str]:
+    """A function that takes the secrets out of a text, passwords inside connection strings included."""
+    hidden = {part for secret in secrets for part in (secret, *_passwords(secret)) if len(part) >= 6}
+    if not hidden:
+        return lambda text: text
+    pattern = re.compile("|".join(re.escape(part) for part in sorted(hidden, key=len, reverse=True)))
+    return lambda text: pattern.sub("***", text)
+
+
+def _passwords(secret: str) -> list[str]:
+    return re.findall(r"://[^:/@\s]*:([^@\s]+)@", secret) + re.findall(r"password=['\"]?([^\s'\";]+)", secret)
+
+
+def _missing(kind: str, name: str, path: Path) -> Problem:
+    if kind == "env":
+        hint = f"Set the environment variable {name}, or run `ragstream stack up` for the local servers."
+        return Problem(path, f"the variable {name} is not set", hint)
+    hint = (
+        f"Set the environment variable {name.upper()}, add it to {STATE_FOLDER}/secrets.json, or, on AWS, create it in"
+        " Secrets Manager and set AWS_REGION."
+    )
+    return Problem(path, f"the secret {name} is not to be found", hint)

@@ -1,0 +1,1 @@
+"""One YAML file a pipeline; `schema.json` describes them to an editor."""
