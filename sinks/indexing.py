@@ -6,7 +6,6 @@ decide; it reads, asks the model for what nobody holds, and writes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,9 +39,12 @@ class IndexResult:
 
     counts: Counter[str] = field(default_factory=Counter)
     embedded: dict[str, np.ndarray] = field(default_factory=dict)
-    rejected: list[tuple[str, Reject]] = field(default_factory=list)
-    """Document id and reason of each text the model will never take."""
-    newest_commit_us: int = 0
+    rejected: list[tuple[Record, Reject]] = field(default_factory=list)
+    """The newest record of each document with a text the model will never take, and the reason."""
+    newest_commit_us: dict[str, int] = field(default_factory=dict)
+    """By table."""
+    commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """By table: the source's commit time of each change, for its freshness."""
 
 
 class Indexer:
@@ -72,12 +74,14 @@ class Indexer:
         self._embedder = embedder
         self._texts_at_once = texts_at_once
         self._on_step = on_step or (lambda _: None)
+        self._told_by: dict[tuple[str, str], tuple[str, Record]] = {}
 
     def index(self, records: Iterable[Record]) -> IndexResult:
         """Apply records to every store, each document as a whole."""
         result = IndexResult()
         rows: dict[str, list[Change]] = defaultdict(list)
         truncations: dict[str, str] = {}
+        self._told_by = {}
         for record in records:
             self._sort_out(record, result, rows, truncations)
         self._on_step("read")
@@ -98,13 +102,18 @@ class Indexer:
             result.counts["ignored"] += 1
         elif isinstance(decoded, Changes):
             for change in decoded.changes:
-                result.newest_commit_us = max(result.newest_commit_us, change.commit_time_us or 0)
-                if change.table not in self._recipes:
+                table, commit_us = change.table, change.commit_time_us
+                if commit_us is not None:
+                    result.newest_commit_us[table] = max(result.newest_commit_us.get(table, 0), commit_us)
+                    result.commits_us[table].append(commit_us)
+                if table not in self._recipes:
                     result.counts["without document"] += 1
                 elif change.op == "t":
-                    truncations[change.table] = max(truncations.get(change.table, ""), change.sequence)
+                    truncations[table] = max(truncations.get(table, ""), change.sequence)
                 else:
-                    rows[change.table].append(change)
+                    rows[table].append(change)
+                    told = self._told_by.get((table, change.key), ("",))
+                    self._told_by[table, change.key] = max(told, (change.sequence, record))  # type: ignore[type-var]
 
     def _apply(self, sink: Sink, rows: Mapping[str, Sequence[Change]], result: IndexResult) -> None:
         left = {table: in_order(changes) for table, changes in rows.items()}
@@ -148,7 +157,9 @@ class Indexer:
             reasons = [refused[c.content_hash] for c in write.added if c.content_hash in refused]
             if reasons:
                 result.counts["texts refused"] += 1
-                result.rejected.append((write.document_id, Reject(reasons[0].condition, reasons[0].message, write.table, "embed")))
+                reason = Reject(reasons[0].condition, reasons[0].message, write.table, "embed")
+                record = self._told_by.get((write.table, write.key))
+                result.rejected += [(record[1], reason)] if record else []
             else:
                 kept.append(write)
         return kept
@@ -178,8 +189,3 @@ def _held(sink: Sink, stored: dict[str, StoredDocument], asked: set[str], name: 
         asked.add(name)
         stored |= sink.read([name])
     return stored[name].state if name in stored else None
-
-
-def summary_line(result: IndexResult) -> str:
-    """The counts as one line of JSON, for the driver."""
-    return json.dumps({"counts": result.counts, "newest_commit_us": result.newest_commit_us})

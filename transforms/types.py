@@ -81,7 +81,7 @@ def date_from_days(value: Any) -> Any:
     ordinal = value + _EPOCH_DAY
     if 1 <= ordinal <= dt.date.max.toordinal():
         return dt.date.fromordinal(ordinal).isoformat()
-    return str(np.datetime64(value, "D"))
+    return _four_digit_year(str(np.datetime64(value, "D")))
 
 
 def timestamp_from(unit_us: int, divisor: int = 1) -> Convert:
@@ -93,10 +93,15 @@ def timestamp_from(unit_us: int, divisor: int = 1) -> Convert:
         if value in _INFINITE_US:
             return _INFINITE_US[value]
         micros = value * unit_us // divisor
-        text = str(np.datetime64(micros, "us"))
+        text = _four_digit_year(str(np.datetime64(micros, "us")))
         return text if micros % 1_000_000 else text[:-7]
 
     return convert
+
+
+def _four_digit_year(text: str) -> str:
+    """ISO 8601 wants four digits of a year; numpy counts the minus among them."""
+    return f"-{text[1:].zfill(len(text))}" if text.startswith("-") and text[4] == "-" else text
 
 
 def time_from(unit_us: int, divisor: int = 1) -> Convert:

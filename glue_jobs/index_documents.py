@@ -1,0 +1,66 @@
+"""Stream → vector stores, as fast as it can: one narrow stage, no shuffle, nothing on the driver that grows.
+
+    spark-submit glue_jobs/index_documents.py --config pipeline.yaml
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from embeddings import open_embedder
+from glue_jobs.config import decode_context
+from glue_jobs.index_report import IndexReports
+from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from sinks import open_sink
+from sinks.index_partition import REPORT_COLUMNS, IndexSettings, index_partition
+from sources import read_stream
+from transforms.documents import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FLUSH_SECONDS = 5.0
+"""How often new vectors go to the embedding cache: a Delta commit costs 0.25 s, so they go few at a time."""
+SWEEP_SECONDS = 600.0
+
+
+def plan(context: JobContext) -> list[Query | Periodic]:
+    """Prepare the stores, and index each source by a query of its own."""
+    config = context.config
+    recipes = {table.table: recipe for table in config.tables if (recipe := Recipe.of(table))}
+    if not recipes or not config.sinks or config.embedding is None:
+        return []
+    embedder = open_embedder(config.embedding)
+    sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks]
+    for sink in sinks:
+        sink.prepare()
+    reports = IndexReports(config.lake.path, embedder.fingerprint, sinks)
+    reports.catch_up()
+    queries: list[Query | Periodic] = []
+    for source in config.sources:
+        settings = IndexSettings(
+            uuid.uuid4().hex, decode_context(config, source.name), recipes, config.sinks, config.embedding
+        )
+        name = f"index_{source.name}"
+        read = lambda source=source, name=name: read_stream(context.spark, source, context.checkpoint(name))  # noqa: E731
+        queries.append(Query(name, read, _write(settings, reports), pool="index"))
+    return [
+        *queries,
+        Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
+        Periodic("sweep", reports.sweep, SWEEP_SECONDS),
+    ]
+
+
+def _write(settings: IndexSettings, reports: IndexReports) -> Callable[[Batch], Report]:
+    stage = index_partition(settings)
+
+    def write(batch: Batch) -> Report:
+        rows = batch.frame.mapInArrow(stage, REPORT_COLUMNS).toArrow()
+        return reports.take(rows)
+
+    return write
+
+
+if __name__ == "__main__":
+    run_job(plan)

@@ -1,0 +1,124 @@
+"""The indexer as a Spark stage: Arrow batches of records in, counts and new vectors out.
+
+A Python worker keeps its connections between micro-batches. Nothing is shuffled, and nothing on the driver grows with
+the batch but the vectors that were paid for.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from embeddings import EmbeddingConfig, open_embedder
+from schemas.records import Record
+from sinks import SinkConfig, open_sink
+from sinks.indexing import Indexer, IndexResult
+from transforms.documents import Recipe
+
+if TYPE_CHECKING:
+    from transforms.context import DecodeContext
+
+REPORT_COLUMNS = (
+    "summary string, content_hash string, embedding binary, condition string, message string, table string, "
+    "stream string, partition string, position string, key binary, value binary, timestamp_ms bigint"
+)
+"""One row with the counts, one a new vector, one a rejected record; all else is NULL."""
+
+_SCHEMA = pa.schema([
+    ("summary", pa.string()), ("content_hash", pa.string()), ("embedding", pa.binary()), ("condition", pa.string()),
+    ("message", pa.string()), ("table", pa.string()), ("stream", pa.string()), ("partition", pa.string()),
+    ("position", pa.string()), ("key", pa.binary()), ("value", pa.binary()), ("timestamp_ms", pa.int64()),
+])  # fmt: skip
+_FRESHNESS_SAMPLE = 500
+"""Changes of a table in one partition whose freshness is reported one by one; more are counted, not timed."""
+
+gc.collect()
+gc.freeze()  # PySpark's worker collects after each task: what the imports made need not be walked again
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """All a worker needs; plain configuration, so it pickles."""
+
+    identity: str
+    """A worker makes one indexer for each identity and keeps it."""
+    context: DecodeContext
+    recipes: Mapping[str, Recipe]
+    sinks: tuple[SinkConfig, ...]
+    embedding: EmbeddingConfig
+
+
+_indexers: dict[str, tuple[Indexer, Any]] = {}
+
+
+def _indexer(settings: IndexSettings) -> tuple[Indexer, Any]:
+    if settings.identity not in _indexers:
+        embedder = open_embedder(settings.embedding)
+        sinks = [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks]
+        in_flight = getattr(settings.embedding, "requests_in_flight", 1)
+        indexer = Indexer(
+            settings.context, settings.recipes, sinks, embedder, texts_at_once=in_flight * embedder.max_items
+        )
+        _indexers[settings.identity] = (indexer, embedder)
+    return _indexers[settings.identity]
+
+
+def index_partition(settings: IndexSettings) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A function for `DataFrame.mapInArrow` over RECORD_COLUMNS that indexes each partition as one unit of work.
+
+    Run again, it leaves the same documents and asks the model for nothing it was answered before.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        records = [record for batch in batches for record in records_of(batch)]
+        if records:
+            indexer, embedder = _indexer(settings)
+            before = embedder.counts()
+            result = indexer.index(records)
+            yield report(result, vars_of(embedder.counts() - before))
+
+    return run
+
+
+def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
+    """The records of an Arrow batch with RECORD_COLUMNS."""
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    times = columns["timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_pylist()
+    headers = columns["headers"].to_pylist()
+    plain = [columns[n].to_pylist() for n in ("stream", "partition", "position", "key", "value")]
+    for index, row in enumerate(zip(*plain, strict=True)):
+        pairs = tuple((h["key"], h["value"]) for h in headers[index] or ())
+        yield Record(*row, pairs, times[index])
+
+
+def report(result: IndexResult, model: Mapping[str, int]) -> pa.RecordBatch:
+    """An index result as rows of REPORT_COLUMNS."""
+    now_us = time.time_ns() // 1000
+    fresh = {
+        table: [round((now_us - commit) / 1000, 1) for commit in commits[:_FRESHNESS_SAMPLE]]
+        for table, commits in result.commits_us.items()
+    }
+    summary = {
+        "counts": result.counts, "model": model, "newest_commit_us": result.newest_commit_us, "freshness_ms": fresh,
+        "changes": {table: len(commits) for table, commits in result.commits_us.items()},
+    }  # fmt: skip
+    rows: list[dict[str, Any]] = [{"summary": json.dumps(summary)}]
+    rows += [{"content_hash": h, "embedding": v.astype("<f4").tobytes()} for h, v in result.embedded.items()]
+    for record, reject in result.rejected:
+        rows.append({
+            "condition": reject.condition, "message": reject.message, "table": reject.table, "stream": record.stream,
+            "partition": record.partition, "position": record.position, "key": record.key, "value": record.value,
+            "timestamp_ms": record.timestamp_ms,
+        })  # fmt: skip
+    return pa.RecordBatch.from_pylist(rows, _SCHEMA)
+
+
+def vars_of(counts: Any) -> dict[str, int]:
+    """The fields of a slotted dataclass of counts."""
+    return {name: getattr(counts, name) for name in counts.__dataclass_fields__}

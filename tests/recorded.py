@@ -1,0 +1,37 @@
+"""Recorded Debezium events as records, byte for byte as the JSON converter writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from schemas.records import Record
+from transforms.context import DecodeContext, TableContext
+
+FIXTURES = Path(__file__).parent / "fixtures" / "debezium"
+KEYS = {
+    "inv.items": ("id",), "inv.items_full": ("id",), "inv.order_lines": ("order_id", "line_no"),
+    "inv.Mixed Case": ("Id",), "inv.edge": ("id",),
+}  # fmt: skip
+CONTEXT = DecodeContext(
+    "debezium",
+    {table: TableContext(table, keys) for table, keys in KEYS.items()},
+    ignored=frozenset({"inv.dbz_signal", "inv.hb"}),
+)
+
+
+def compact(value: Any) -> bytes | None:
+    """JSON as the converter writes it; None for a tombstone."""
+    return None if value is None else json.dumps(value, separators=(",", ":")).encode()
+
+
+def records(name: str) -> Iterator[Record]:
+    """The records of one recording."""
+    for line in (FIXTURES / f"{name}.jsonl").read_text().splitlines():
+        r = json.loads(line)
+        headers = tuple((h, v.encode() if v is not None else None) for h, v in r["headers"])
+        yield Record(
+            r["topic"], str(r["partition"]), str(r["offset"]), compact(r["key"]), compact(r["value"]), headers, r["timestamp"]
+        )
