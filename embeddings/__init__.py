@@ -11,9 +11,10 @@ from typing import Annotated, assert_never
 from pydantic import Field
 
 from embeddings.bedrock import BedrockEmbedder, BedrockEmbeddingConfig
+from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
 from embeddings.protocol import Embedder, Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
 
-type EmbeddingConfig = Annotated[BedrockEmbeddingConfig, Field(discriminator="type")]
+type EmbeddingConfig = Annotated[BedrockEmbeddingConfig | LocalEmbeddingConfig, Field(discriminator="type")]
 """The `embedding` section of a pipeline's configuration."""
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "EmbeddingConfig",
     "EmbeddingCounts",
     "EmbeddingRejected",
+    "LocalEmbedder",
+    "LocalEmbeddingConfig",
     "Purpose",
     "Truncation",
     "Vector",
@@ -36,5 +39,7 @@ def open_embedder(config: EmbeddingConfig) -> Embedder:
     match config:
         case BedrockEmbeddingConfig():
             return BedrockEmbedder(config)
+        case LocalEmbeddingConfig():
+            return LocalEmbedder(config)
         case _:
             assert_never(config)

@@ -91,7 +91,9 @@ class BedrockEmbedder:
         """Return the vector of a question; see `Embedder`."""
         (embedding,) = self._embed([text], Purpose.QUERY, seconds=self._config.query_timeout_seconds)
         if isinstance(embedding, EmbeddingRejected):
-            raise EmbeddingRejectedError(f"the question has no vector: {embedding.message}", condition=embedding.condition)
+            raise EmbeddingRejectedError(
+                f"the question has no vector: {embedding.message}", condition=embedding.condition
+            )
         return embedding
 
     def check(self) -> None:
@@ -139,7 +141,9 @@ class BedrockEmbedder:
         if len(text) <= self._max_chars:
             return text
         if self._config.truncation is Truncation.NONE:
-            return EmbeddingRejected("TEXT_TOO_LONG", f"the text has {len(text)} characters, the model takes {self._max_chars}")
+            return EmbeddingRejected(
+                "TEXT_TOO_LONG", f"the text has {len(text)} characters, the model takes {self._max_chars}"
+            )
         return text[: self._max_chars]
 
     def _send(self, purpose: Purpose, texts: Sequence[str]) -> Reply:

@@ -97,9 +97,9 @@ def _outcome(response: Any, config: BedrockConnection, part: str) -> Exception:
     code = response["Error"]["Code"]
     answer = response["ResponseMetadata"]
     status = answer["HTTPStatusCode"]
-    if status == 429 or code in THROTTLES:  # noqa: PLR2004 - Too Many Requests
+    if status == 429 or code in THROTTLES:
         return Throttled(code, _seconds(answer["HTTPHeaders"].get("retry-after")))
-    if status >= 500 or code in SILENCES:  # noqa: PLR2004 - the server's own fault
+    if status >= 500 or code in SILENCES:
         return Unanswered(code)
     if code in REFUSALS:
         return Refused(code)

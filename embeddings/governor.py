@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from embeddings.errors import EmbeddingConfigurationError, EmbeddingUnavailableError
 from embeddings.pacing import Pace
@@ -198,18 +198,18 @@ class Governor:
                 reply = job.send(texts)
             except Throttled as throttle:
                 self._slow_down(sent_at, throttle.condition, throttle.retry_after)
-                self._count(throttles=1)
+                self._count(EmbeddingCounts(throttles=1))
                 raise
             except Unanswered as silence:
                 self._slow_down(sent_at, silence.condition, None)
-                self._count(failures=1)
+                self._count(EmbeddingCounts(failures=1))
                 raise
             except Refused:
-                self._count(failures=1)
+                self._count(EmbeddingCounts(failures=1))
                 raise
             with self._turn:
                 self._pace.answered()
-            self._count(requests=1, texts=len(texts), tokens=reply.tokens)
+            self._count(EmbeddingCounts(1, len(texts), reply.tokens))
             return reply
 
     @contextmanager
@@ -251,14 +251,6 @@ class Governor:
             context = {"condition": condition, "in_flight": int(self._pace.limit), "throttles": self._counts.throttles}
             logger.warning("embedding model slows the job down", extra={"context": context})
 
-    def _count(self, *, requests: int = 0, texts: int = 0, tokens: int = 0, throttles: int = 0, failures: int = 0) -> None:
+    def _count(self, more: EmbeddingCounts) -> None:
         with self._turn:
-            so_far = self._counts
-            self._counts = replace(
-                so_far,
-                requests=so_far.requests + requests,
-                texts=so_far.texts + texts,
-                tokens=so_far.tokens + tokens,
-                throttles=so_far.throttles + throttles,
-                failures=so_far.failures + failures,
-            )
+            self._counts += more

@@ -57,6 +57,16 @@ class EmbeddingCounts:
     failures: int = 0
     """Requests without an answer, or refused with another error; each was sent again, in parts, or rejected."""
 
+    def __add__(self, more: Self) -> EmbeddingCounts:
+        """Return both readings together."""
+        return EmbeddingCounts(
+            self.requests + more.requests,
+            self.texts + more.texts,
+            self.tokens + more.tokens,
+            self.throttles + more.throttles,
+            self.failures + more.failures,
+        )
+
     def __sub__(self, earlier: Self) -> EmbeddingCounts:
         """Return what was counted since an earlier reading."""
         return EmbeddingCounts(

@@ -27,12 +27,14 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
+from embeddings.local import Encoded
+from embeddings.protocol import Vector
 from local_stack.model_endpoint_chat import ChatRoutes
 from local_stack.model_endpoint_embeddings import parse_embedding_request
 from local_stack.model_endpoint_faults import Counters, Faults
 from local_stack.model_endpoint_wire import WireError
 from local_stack.models.instant import InstantEncoder, InstantGenerator
-from local_stack.models.protocol import TextEncoder, TextGenerator, Vector
+from local_stack.models.protocol import TextEncoder, TextGenerator
 
 type Mode = Literal["real", "instant"]
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -82,7 +84,9 @@ class ModelEndpoint:
             request.transport.abort()
             raise asyncio.CancelledError
         if faults.strikes("throttle"):
-            raise WireError("ThrottlingException", "Too many requests, please wait before trying again.", faults.retry_after)
+            raise WireError(
+                "ThrottlingException", "Too many requests, please wait before trying again.", faults.retry_after
+            )
         if faults.strikes("not_ready"):
             raise WireError("ModelNotReadyException", "Model is not ready for inference.")
         if faults.strikes("unavailable"):
@@ -94,12 +98,12 @@ class ModelEndpoint:
 
     async def _invoke(self, request: web.Request) -> web.Response:
         await self.strike(request)
-        asked = parse_embedding_request(request.match_info["model_id"], await request.read(), self._encoder.count_tokens)
+        asked = parse_embedding_request(request.match_info["model_id"], await request.read())
         if asked is None:
             raise WireError("ValidationException", "The provided model identifier is invalid.")
-        vectors, tokens = await self._encode(asked.texts)
-        headers = {"X-Amzn-Bedrock-Input-Token-Count": str(sum(tokens))}
-        return _json(asked.answer(vectors, tokens), headers)
+        encoded = await self._encode(asked.texts)
+        headers = {"X-Amzn-Bedrock-Input-Token-Count": str(sum(tokens for _, tokens in encoded))}
+        return _json(asked.answer(encoded), headers)
 
     async def _openai_embeddings(self, request: web.Request) -> web.Response:
         await self.strike(request)
@@ -107,27 +111,27 @@ class ModelEndpoint:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise WireError("ValidationException", "input must be a string or a list of strings")
-        vectors, tokens = await self._encode(texts)
+        encoded = await self._encode(texts)
         as_base64 = body.get("encoding_format") == "base64"
         data = [
             {"object": "embedding", "index": index, "embedding": _base64(vector) if as_base64 else vector}
-            for index, vector in enumerate(vectors)
+            for index, (vector, _) in enumerate(encoded)
         ]
-        usage = {"prompt_tokens": sum(tokens), "total_tokens": sum(tokens)}
+        tokens = sum(tokens for _, tokens in encoded)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return _json({"object": "list", "model": body.get("model", ""), "data": data, "usage": usage})
 
-    async def _encode(self, texts: Sequence[str]) -> tuple[list[Vector], list[int]]:
+    async def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         if self.faults.refuses(texts):
             raise WireError("ValidationException", "400 Bad Request: the model does not take this input.")
         loop = asyncio.get_running_loop()
         started = loop.time()
         if self._encoding is None:
-            vectors = self._encoder.encode(texts)
+            encoded = self._encoder.encode(texts)
         else:
-            vectors = await loop.run_in_executor(self._encoding, self._encoder.encode, texts)
-        tokens = [self._encoder.count_tokens(text) for text in texts]
-        self.counters.embedded(texts, sum(tokens), loop.time() - started)
-        return vectors, tokens
+            encoded = await loop.run_in_executor(self._encoding, self._encoder.encode, texts)
+        self.counters.embedded(texts, sum(tokens for _, tokens in encoded), loop.time() - started)
+        return encoded
 
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -192,7 +196,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     endpoint = open_endpoint(options.mode, options.threads)
     logger.info("model endpoint ready on %s:%d, mode %s", options.host, options.port, options.mode)
-    web.run_app(endpoint.application(), host=options.host, port=options.port, print=None, access_log=None, shutdown_timeout=2)
+    web.run_app(
+        endpoint.application(), host=options.host, port=options.port, print=None, access_log=None, shutdown_timeout=2
+    )
 
 
 if __name__ == "__main__":

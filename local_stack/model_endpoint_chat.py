@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 import orjson
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from local_stack.model_endpoint_faults import Counters, Faults
 from local_stack.model_endpoint_wire import WireError, event, exception, malformed
-from local_stack.models.protocol import ChatMessage, TextGenerator
+from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, PromptTooLongError, TextGenerator
 
 DEFAULT_MAX_TOKENS = 256
 """Answer length when the caller names none; the model is small and loses the thread of long answers."""
@@ -38,34 +39,53 @@ class EndpointState(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """A validated request: what was said, and how to go on."""
-
-    messages: Sequence[ChatMessage]
-    max_tokens: int
-    temperature: float
-    stop: Sequence[str]
-
-
-@dataclass(slots=True)
 class Answer:
-    """What has been generated so far, and the figures Converse reports with it."""
+    """One answer in the making: its pieces as they come, then how it ended."""
 
-    input_tokens: int
-    max_tokens: int
-    started: float
-    output_tokens: int = 0
+    def __init__(self, generator: TextGenerator, request: ChatRequest) -> None:
+        """Prepare; the model starts when the first piece is asked for."""
+        self._generator = generator
+        self._request = request
+        self._started = time.monotonic()
+        self._stopped = False
+        self.generated = Generated(0, 0, "end_turn")
+
+    async def pieces(self, thread: ThreadPoolExecutor) -> AsyncGenerator[str]:
+        """Generate in `thread` and yield each piece of text; raises WireError for a prompt that does not fit."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def emit(piece: str) -> bool:
+            loop.call_soon_threadsafe(waiting.put_nowait, piece)
+            return not self._stopped
+
+        def generate() -> Generated:
+            try:
+                return self._generator.generate(self._request, emit)
+            finally:
+                loop.call_soon_threadsafe(waiting.put_nowait, None)
+
+        task = loop.run_in_executor(thread, generate)
+        try:
+            while (piece := await waiting.get()) is not None:
+                yield piece
+            self.generated = await task
+        except PromptTooLongError:
+            raise WireError("ValidationException", "Input is too long for requested model.") from None
+        finally:
+            # Also when the caller hung up: the thread belongs to the next question.
+            self._stopped = True
 
     def ending(self) -> dict[str, Any]:
-        """Return `stopReason`, `usage` and `metrics`."""
+        """Return `stopReason`, `usage` and `metrics` as Converse names them."""
+        done = self.generated
         usage = {
-            "inputTokens": self.input_tokens,
-            "outputTokens": self.output_tokens,
-            "totalTokens": self.input_tokens + self.output_tokens,
+            "inputTokens": done.input_tokens,
+            "outputTokens": done.output_tokens,
+            "totalTokens": done.input_tokens + done.output_tokens,
         }
-        reason = "max_tokens" if self.output_tokens >= self.max_tokens else "end_turn"
-        return {"stopReason": reason, "usage": usage, "metrics": {"latencyMs": round((time.monotonic() - self.started) * 1000)}}
+        latency = round((time.monotonic() - self._started) * 1000)
+        return {"stopReason": done.stop_reason, "usage": usage, "metrics": {"latencyMs": latency}}
 
 
 class ChatRoutes:
@@ -80,61 +100,56 @@ class ChatRoutes:
     async def converse(self, request: web.Request) -> web.Response:
         """Answer the whole message at once."""
         await self._state.strike(request)
-        conversation = parse_conversation(await request.read())
-        answer = self._begin(conversation)
-        pieces = [piece async for piece in self._pieces(conversation, answer)]
+        answer = Answer(self._generator, parse_conversation(await request.read()))
+        pieces = [piece async for piece in answer.pieces(self._thread)]
         content = [{"text": "".join(pieces).strip()}]
+        self._count(answer)
         return web.json_response({"output": {"message": {"role": "assistant", "content": content}}, **answer.ending()})
 
     async def converse_stream(self, request: web.Request) -> web.StreamResponse:
         """Answer in events, as the text comes."""
         await self._state.strike(request)
-        conversation = parse_conversation(await request.read())
-        answer = self._begin(conversation)
+        answer = Answer(self._generator, parse_conversation(await request.read()))
         response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
-        await response.prepare(request)
-        async for frame in self._frames(conversation, answer):
-            await response.write(frame)
-        await response.write_eof()
+        # A reader who hangs up ends the answer, and that is no error.
+        async with aclosing(self._frames(answer)) as frames, suppress(ConnectionResetError):
+            # The first frame follows the first piece, so that a prompt which is too long is answered with a status.
+            first = await anext(frames)
+            await response.prepare(request)
+            await response.write(first)
+            async for frame in frames:
+                await response.write(frame)
+            await response.write_eof()
+        self._count(answer)
         return response
 
-    async def _frames(self, conversation: Conversation, answer: Answer) -> AsyncIterator[bytes]:
-        breaks_off = self._state.faults.strikes("stream_error")
-        yield event("messageStart", {"role": "assistant"})
-        async for piece in self._pieces(conversation, answer):
-            if breaks_off and answer.output_tokens > self._state.faults.stream_error_after:
-                yield exception("modelStreamErrorException", {"message": "The model stream broke off.", "originalStatusCode": 500})
-                return
-            yield event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": piece}})
+    async def _frames(self, answer: Answer) -> AsyncGenerator[bytes]:
+        faults = self._state.faults
+        breaks_after = faults.stream_error_after if faults.strikes("stream_error") else math.inf
+        sent = 0
+        async with aclosing(answer.pieces(self._thread)) as pieces:
+            async for piece in pieces:
+                if sent == 0:
+                    yield event("messageStart", {"role": "assistant"})
+                if sent >= breaks_after:
+                    broken = {"message": "The model stream broke off.", "originalStatusCode": 500}
+                    yield exception("modelStreamErrorException", broken)
+                    return
+                yield event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": piece}})
+                sent += 1
+        if sent == 0:
+            yield event("messageStart", {"role": "assistant"})
         ending = answer.ending()
         yield event("contentBlockStop", {"contentBlockIndex": 0})
         yield event("messageStop", {"stopReason": ending.pop("stopReason")})
         yield event("metadata", ending)
 
-    def _begin(self, conversation: Conversation) -> Answer:
-        tokens = sum(self._generator.count_tokens(message.text) for message in conversation.messages)
+    def _count(self, answer: Answer) -> None:
         self._state.counters.generations += 1
-        return Answer(tokens, conversation.max_tokens, time.monotonic())
-
-    async def _pieces(self, conversation: Conversation, answer: Answer) -> AsyncIterator[str]:
-        loop = asyncio.get_running_loop()
-        pieces = self._generator.generate(
-            conversation.messages,
-            max_tokens=conversation.max_tokens,
-            temperature=conversation.temperature,
-            stop=conversation.stop,
-        )
-        while (piece := await loop.run_in_executor(self._thread, _next, pieces)) is not None:
-            answer.output_tokens += 1
-            self._state.counters.generated_tokens += 1
-            yield piece
+        self._state.counters.generated_tokens += answer.generated.output_tokens
 
 
-def _next(pieces: Iterator[str]) -> str | None:
-    return next(pieces, None)
-
-
-def parse_conversation(body: bytes) -> Conversation:
+def parse_conversation(body: bytes) -> ChatRequest:
     """Validate a Converse body; raises WireError where Bedrock would."""
     try:
         asked = orjson.loads(body)
@@ -144,7 +159,7 @@ def parse_conversation(body: bytes) -> Conversation:
         raise malformed(f"{type(error).__name__} in messages or system") from None
     _require_turns(turns)
     inference = asked.get("inferenceConfig") or {}
-    return Conversation(
+    return ChatRequest(
         messages=[*system, *turns],
         max_tokens=inference.get("maxTokens", DEFAULT_MAX_TOKENS),
         temperature=inference.get("temperature", 0.0),
@@ -158,9 +173,10 @@ def _text(content: Sequence[dict[str, str]]) -> str:
 
 def _require_turns(turns: Sequence[ChatMessage]) -> None:
     if not turns or turns[0].role != "user":
-        raise WireError("ValidationException", "A conversation must start with a user message. Try again with a conversation that starts with a user message.")
+        raise WireError("ValidationException", "A conversation must start with a user message.")
     for index, turn in enumerate(turns):
         if turn.role != ("user", "assistant")[index % 2]:
             raise WireError("ValidationException", "A conversation must alternate between user and assistant roles.")
         if not turn.text.strip():
-            raise WireError("ValidationException", f"The text field in the ContentBlock object at messages.{index}.content.0 is blank. Add text to the text field, and try again.")
+            place = f"messages.{index}.content.0"
+            raise WireError("ValidationException", f"The text field in the ContentBlock object at {place} is blank.")

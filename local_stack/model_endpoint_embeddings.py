@@ -1,6 +1,7 @@
 """What Bedrock's embedding models accept and answer: request bodies in, response bodies out, the models' own errors.
 
-Limits and messages follow the model pages of Titan Text Embeddings V2 and Cohere Embed v3.
+Limits and messages follow the model pages of Titan Text Embeddings V2 and Cohere Embed v3; their limits in tokens are
+not enforced, because the local model has another tokenizer.
 The 384 dimensions of the model behind are zero-padded to those asked for, which keeps every cosine; Titan's 256 are an
 orthonormal projection, which moves a cosine by about 0.03 (one standard deviation).
 """
@@ -15,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from local_stack.model_endpoint_wire import WireError, malformed
-from local_stack.models.protocol import Vector
+from embeddings.local import Encoded
+from embeddings.protocol import Vector
+from local_stack.model_endpoint_wire import malformed
 
 TITAN_MAX_CHARS = 50_000
-TITAN_MAX_TOKENS = 8_192
 COHERE_MAX_CHARS = 2_048
 COHERE_MAX_TEXTS = 96
 COHERE_DIMENSIONS = 1_024
@@ -30,8 +31,8 @@ class EmbeddingRequest:
     """A validated request: the texts to encode and how to write their vectors down."""
 
     texts: Sequence[str]
-    answer: Callable[[Sequence[Vector], Sequence[int]], dict[str, Any]]
-    """Build the response body from one native vector and one token count a text."""
+    answer: Callable[[Sequence[Encoded]], dict[str, Any]]
+    """Build the response body from one native vector and token count a text."""
 
 
 class _Body(BaseModel):
@@ -52,14 +53,14 @@ class _CohereBody(_Body):
     embedding_types: list[Literal["float"]] | None = None
 
 
-def parse_embedding_request(model_id: str, body: bytes, count_tokens: Callable[[str], int]) -> EmbeddingRequest | None:
+def parse_embedding_request(model_id: str, body: bytes) -> EmbeddingRequest | None:
     """Validate a request for an embedding model.
 
     Returns None when the id names no embedding model. Raises WireError as the model itself would.
     """
     name = base_model_id(model_id)
     if name == "amazon.titan-embed-text-v2:0":
-        return _titan(_parsed(_TitanBody, body), count_tokens)
+        return _titan(_parsed(_TitanBody, body))
     if name in {"cohere.embed-english-v3", "cohere.embed-multilingual-v3"}:
         return _cohere(_parsed(_CohereBody, body))
     return None
@@ -72,20 +73,17 @@ def base_model_id(model_id: str) -> str:
     return rest if region in {"us", "eu", "apac", "global"} else name
 
 
-def _titan(body: _TitanBody, count_tokens: Callable[[str], int]) -> EmbeddingRequest:
+def _titan(body: _TitanBody) -> EmbeddingRequest:
     text = body.inputText
     if not text:
         raise malformed("expected minLength: 1, actual: 0")
     if len(text) > TITAN_MAX_CHARS:
         raise malformed(f"expected maxLength: {TITAN_MAX_CHARS}, actual: {len(text)}")
-    # A token has at least one character, so only a long text needs counting.
-    if len(text) > TITAN_MAX_TOKENS and (tokens := count_tokens(text)) > TITAN_MAX_TOKENS:
-        reason = f"Too many input tokens. Max input tokens: {TITAN_MAX_TOKENS}, request input token count: {tokens}"
-        raise WireError("ValidationException", f"400 Bad Request: {reason}")
 
-    def answer(vectors: Sequence[Vector], tokens: Sequence[int]) -> dict[str, Any]:
-        vector = resized(vectors[0], body.dimensions)
-        return {"embedding": vector, "embeddingsByType": {"float": vector}, "inputTextTokenCount": tokens[0]}
+    def answer(encoded: Sequence[Encoded]) -> dict[str, Any]:
+        (native, tokens) = encoded[0]
+        vector = resized(native, body.dimensions)
+        return {"embedding": vector, "embeddingsByType": {"float": vector}, "inputTextTokenCount": tokens}
 
     return EmbeddingRequest([text], answer)
 
@@ -99,9 +97,8 @@ def _cohere(body: _CohereBody) -> EmbeddingRequest:
         if len(text) > COHERE_MAX_CHARS:
             raise malformed(f"#/texts/{index}: expected maxLength: {COHERE_MAX_CHARS}, actual: {len(text)}")
 
-    def answer(vectors: Sequence[Vector], tokens: Sequence[int]) -> dict[str, Any]:
-        del tokens
-        floats = [resized(vector, COHERE_DIMENSIONS) for vector in vectors]
+    def answer(encoded: Sequence[Encoded]) -> dict[str, Any]:
+        floats = [resized(native, COHERE_DIMENSIONS) for native, _ in encoded]
         if body.embedding_types is None:
             return {"id": "local", "texts": body.texts, "embeddings": floats, "response_type": "embeddings_floats"}
         typed = {"float": floats}

@@ -6,11 +6,13 @@ For benchmarks and fault tests, where the model's own time would hide ours. Noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from local_stack.models.protocol import ChatMessage, Vector
+from embeddings.local import Encoded
+from embeddings.protocol import Vector
+from local_stack.models.protocol import ChatRequest, Generated
 
 NATIVE_DIMENSIONS = 384
 """As many as MiniLM gives, so that padding and wire sizes are those of the real model."""
@@ -28,26 +30,21 @@ def instant_vector(text: str) -> Vector:
 class InstantEncoder:
     """Encodes by hash; the same text always has the same vector, in every process."""
 
-    def encode(self, texts: Sequence[str]) -> list[Vector]:
-        """Return one float32 unit vector a text, in order."""
-        return [instant_vector(text) for text in texts]
-
-    def count_tokens(self, text: str) -> int:
-        """Estimate tokens at four characters each, as providers advise for English."""
-        return max(1, len(text) // 4)
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return one float32 unit vector a text; tokens are estimated at four characters each."""
+        return [Encoded(instant_vector(text), max(1, len(text) // 4)) for text in texts]
 
 
 class InstantGenerator:
-    """Answers with the last message's own words, a word at a time."""
+    """Answers with the last message's own words."""
 
-    def generate(
-        self, messages: Sequence[ChatMessage], *, max_tokens: int, temperature: float, stop: Sequence[str]
-    ) -> Iterator[str]:
-        """Yield the words of the last message, at most `max_tokens` of them; temperature and stop change nothing."""
-        del temperature, stop
-        for word in messages[-1].text.split()[:max_tokens]:
-            yield f"{word} "
-
-    def count_tokens(self, text: str) -> int:
-        """Count words: what `generate` calls a token."""
-        return len(text.split())
+    def generate(self, request: ChatRequest, emit: Callable[[str], bool]) -> Generated:
+        """Emit the words of the last message, at most `max_tokens` of them; a word counts as a token."""
+        words = request.messages[-1].text.split()
+        said = 0
+        for word in words[: request.max_tokens]:
+            said += 1
+            if not emit(f"{word} "):
+                break
+        heard = sum(len(message.text.split()) for message in request.messages)
+        return Generated(heard, said, "max_tokens" if len(words) > request.max_tokens else "end_turn")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-type Vector = NDArray[np.float32]
+from embeddings.local import Encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +20,41 @@ class ChatMessage:
 class TextEncoder(Protocol):
     """Turns texts into unit vectors; called from one thread only."""
 
-    def encode(self, texts: Sequence[str]) -> list[Vector]:
-        """Return one float32 unit vector a text, in order."""
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return each text's float32 unit vector and the tokens it was made from, in order."""
         ...
 
-    def count_tokens(self, text: str) -> int:
-        """Count the tokens of a text, before any truncation."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What was said so far, and how to go on."""
+
+    messages: Sequence[ChatMessage]
+    max_tokens: int
+    temperature: float = 0.0
+    stop: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """How an answer ended, and the tokens it took."""
+
+    input_tokens: int
+    output_tokens: int
+    stop_reason: str
+    """`end_turn` or `max_tokens`, as Converse names them."""
+
+
+class PromptTooLongError(Exception):
+    """The messages do not fit into the model's context."""
 
 
 class TextGenerator(Protocol):
     """Continues a conversation; called from one thread only."""
 
-    def generate(
-        self, messages: Sequence[ChatMessage], *, max_tokens: int, temperature: float, stop: Sequence[str]
-    ) -> Iterator[str]:
-        """Yield the answer in pieces, one token or so each; at most `max_tokens` of them."""
-        ...
+    def generate(self, request: ChatRequest, emit: Callable[[str], bool]) -> Generated:
+        """Hand each piece of the answer to `emit` as it comes, until it ends or `emit` returns False.
 
-    def count_tokens(self, text: str) -> int:
-        """Count the tokens of a text."""
+        Raises `PromptTooLongError` before anything is emitted.
+        """
         ...
