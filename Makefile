@@ -24,6 +24,8 @@ SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 NODE_MODULES := $(CACHE)/npm-$(call hash,requirements/npm/package-lock.json)
+FLINK := $(VENV)/flink/.packages-$(call hash,requirements/flink.txt)
+FLINK_JARS := $(CACHE)/jars/flink-$(call hash,pom/flink.xml)
 SPARK_INSTALLED := $(VENV)/.spark-jars-$(call hash,pom/spark.xml)
 
 # uv installs in seconds what takes pip minutes; where it cannot reach the index (it reads no pip.conf), pip does it.
@@ -49,7 +51,7 @@ demo: setup ## a committed row becomes a cited answer, on real servers (KEEP=1 l
 	$(BIN)/python -m local_stack.demo
 
 ##@ While working
-.PHONY: format lint stack-up stack-down
+.PHONY: format lint stack-up stack-down peers
 format: $(PACKAGES) ## format the code and mend what can be mended
 	$(BIN)/ruff format $(PRESENT) setup.py
 	$(BIN)/ruff check --fix $(PRESENT) setup.py
@@ -66,6 +68,8 @@ stack-up: setup ## start the local servers
 stack-down: ## stop the local servers
 	$(BIN)/ragstream stack down
 
+peers: setup $(FLINK) $(FLINK_JARS) ## install the rivals that the benchmarks are compared with (Python 3.11)
+
 bench-%: setup ## one benchmark of the README's table (make bench-NAME)
 	$(BIN)/python -m benchmarks.$*
 
@@ -81,6 +85,7 @@ lock: $(PACKAGES) ## pin every requirement again, with hashes and without an add
 	$(call lock,models,--no-deps)
 	$(call lock,ministack)
 	$(call lock,dev)
+	$(call lock,flink,--python-version 3.11)
 	cd requirements/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
 
 lock = $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url --no-emit-find-links \
@@ -91,7 +96,7 @@ clean: ## remove what make made here (the cache stays)
 
 # The steps of setup.
 $(BIN)/python:
-	@python=$$(PYTHON="$(PYTHON)" requirements/find-python.sh); echo "venv      $$python"; "$$python" -m venv $(VENV)
+	@python=$$(PYTHON="$(PYTHON)" requirements/find-python.sh 3.13); echo "venv      $$python"; "$$python" -m venv $(VENV)
 
 $(PACKAGES): | $(BIN)/python
 	@echo "packages  requirements/*.txt -> $(VENV)"
@@ -111,8 +116,14 @@ $(MINISTACK): | $(PACKAGES)
 	@$(call install,$(VENV)/ministack/bin/python,-r requirements/ministack.txt)
 	@rm -f $(VENV)/ministack/.packages-* && touch $@
 
+$(FLINK): | $(PACKAGES)
+	@echo "packages  requirements/flink.txt -> $(VENV)/flink"
+	@python=$$(requirements/find-python.sh 3.11) && "$$python" -m venv $(VENV)/flink
+	@$(call install,$(VENV)/flink/bin/python,-r requirements/flink.txt)
+	@rm -f $(VENV)/flink/.packages-* && touch $@
+
 # A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
-$(SPARK_JARS) $(KAFKA_JARS): $(CACHE)/jars/%:
+$(SPARK_JARS) $(KAFKA_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
 	@echo "jars      $(firstword $(subst -, ,$*)) -> $@"
 	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
 

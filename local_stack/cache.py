@@ -52,17 +52,27 @@ def ministack_bin() -> Path:
     return _existing(Path(sys.prefix) / "ministack" / "bin" / "ministack")
 
 
-def _jars(folder: str, pinned_by: str) -> list[Path]:
-    return sorted(_pinned(folder, pinned_by).glob("*.jar"))
+def flink_python() -> Path:
+    """Return the interpreter that has Flink, the rival of the benchmarks; `make peers` installs it."""
+    return _existing(Path(sys.prefix) / "flink" / "bin" / "python", made_by="make peers")
 
 
-def _pinned(folder: str, pinned_by: str) -> Path:
+def flink_jars() -> list[Path]:
+    """Return Flink's connectors for Kafka and PostgreSQL; `make peers` fetches them."""
+    return _jars("jars/flink", "pom/flink.xml", made_by="make peers")
+
+
+def _jars(folder: str, pinned_by: str, made_by: str = "make setup") -> list[Path]:
+    return sorted(_pinned(folder, pinned_by, made_by).glob("*.jar"))
+
+
+def _pinned(folder: str, pinned_by: str, made_by: str = "make setup") -> Path:
     digest = hashlib.sha256((_ROOT / pinned_by).read_bytes()).hexdigest()[:12]
-    return _existing(cache_dir() / f"{folder}-{digest}")
+    return _existing(cache_dir() / f"{folder}-{digest}", made_by)
 
 
-def _existing(path: Path) -> Path:
+def _existing(path: Path, made_by: str = "make setup") -> Path:
     if not path.exists():
         message = f"A part of the local stack is not installed: {path} does not exist."
-        raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint="Run `make setup`.")
+        raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint=f"Run `{made_by}`.")
     return path

@@ -48,7 +48,7 @@ def pins(name: str) -> dict[str, str]:
     return {canonicalize_name(package): version for package, version in found}
 
 
-LOCKS = ("build", "base", "local", "models", "ministack", "dev")
+LOCKS = ("build", "base", "local", "models", "ministack", "dev", "flink")
 
 
 # Pinned files
