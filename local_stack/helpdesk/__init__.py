@@ -1,0 +1,85 @@
+"""The demo's content: the helpdesk of a made-up company, and questions with the rows that answer them.
+
+`articles.jsonl` and `tickets.jsonl` hold one row a line, `questions.jsonl` one labelled question a line.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+
+_FOLDER = Path(__file__).parent
+TABLES = ("articles", "tickets")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question and the rows any of which answers it; none, and an assistant must say that it knows nothing.
+
+    `kind` says what finds the rows: `plain` words mean the same without being the same, `rare` ones (codes, part and
+    order numbers) are found by their letters, `none` has no answer here. `answer_contains` holds phrases of the rows,
+    any of which shows that an answer used them.
+    """
+
+    query_id: str
+    query: str
+    kind: Literal["plain", "rare", "none"]
+    expected: tuple[tuple[str, int], ...]
+    answer_contains: tuple[str, ...]
+
+
+def rows(table: str) -> list[dict[str, Any]]:
+    """Return the rows of `articles` or `tickets`, the same in every process and on every day."""
+    return [json.loads(line) for line in _lines(table)]
+
+
+def questions() -> list[Question]:
+    """Return the labelled questions."""
+    return [
+        Question(
+            each["query_id"],
+            each["query"],
+            each["kind"],
+            tuple((row["table"], row["id"]) for row in each["expected"]),
+            tuple(each["answer_contains"]),
+        )
+        for each in map(json.loads, _lines("questions"))
+    ]
+
+
+def seed(dsn: str) -> dict[str, int]:
+    """Create the two tables and make their rows those of the files, in one transaction; return rows a table.
+
+    Rows that are as they should be are not written again, so a captured database sees no change for them.
+    """
+    counts = {}
+    with psycopg.connect(dsn) as connection:
+        connection.execute((_FOLDER / "schema.sql").read_bytes())
+        for table in TABLES:
+            wanted = rows(table)
+            connection.cursor().executemany(_upsert(table, list(wanted[0])), [tuple(row.values()) for row in wanted])
+            others = sql.SQL("DELETE FROM public.{} WHERE id <> ALL(%s)").format(sql.Identifier(table))
+            connection.execute(others, ([row["id"] for row in wanted],))
+            counts[table] = len(wanted)
+    return counts
+
+
+def _upsert(table: str, columns: list[str]) -> sql.Composed:
+    names = [sql.Identifier(column) for column in columns]
+    return sql.SQL(
+        "INSERT INTO public.{table} AS t ({names}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET ({names}) = ROW"
+        "(EXCLUDED.*) WHERE t IS DISTINCT FROM EXCLUDED"
+    ).format(
+        table=sql.Identifier(table),
+        names=sql.SQL(", ").join(names),
+        places=sql.SQL(", ").join(sql.Placeholder() for _ in names),
+    )
+
+
+def _lines(name: str) -> list[str]:
+    return (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
