@@ -6,7 +6,9 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,32 @@ def test_glue_is_imported_in_one_file_and_foreach_batch_called_in_one() -> None:
 # The wheel
 
 
+def test_every_package_the_product_imports_is_declared() -> None:
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {canonicalize_name(Requirement(line).name) for lines in lists for line in lines}
+    owners = packages_distributions()
+    typing_only = {"mypy_boto3_bedrock_runtime", "mypy_boto3_kinesis", "mypy_boto3_secretsmanager"}
+    with_it = {"botocore": "boto3", "pydantic_core": "pydantic", "py4j": "pyspark"}
+    undeclared = {
+        (named(path), name)
+        for path in modules(*PRODUCT)
+        for name in imported(path) - sys.stdlib_module_names - {*PRODUCT, "local_stack", "awsglue"} - typing_only
+        if declared.isdisjoint(map(canonicalize_name, [with_it.get(name, name), *owners.get(name, [])]))
+    }
+    assert undeclared == set()
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text(path))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
 @pytest.mark.slow
 def test_the_wheel_installs_into_an_empty_environment_and_its_command_runs(tmp_path: Path) -> None:
     def run(*command: str | Path) -> str:
@@ -165,22 +193,16 @@ def test_the_wheel_installs_into_an_empty_environment_and_its_command_runs(tmp_p
     run("git", "clone", "--quiet", "--local", ROOT, "clone")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "clone")
     (wheel,) = (tmp_path / "dist").glob("ragstream-*.whl")
+    pinned = tmp_path / "pinned.txt"
+    pinned.write_text("\n".join(f"{name}=={version}" for name, version in {**pins("local"), **pins("base")}.items()))
 
     run(sys.executable, "-m", "venv", "empty")
     python = tmp_path / "empty" / "bin" / "python"
-    install = (
-        Path(sys.executable).with_name("uv"),
-        "pip",
-        "install",
-        "--python",
-        python,
-        "--no-deps",
-        "--no-build-isolation",
-    )
-    run(*install, "--require-hashes", "-r", ROOT / "requirements/build.txt")
-    run(*install, "--require-hashes", "-r", ROOT / "requirements/base.txt")
+    install = (Path(sys.executable).with_name("uv"), "pip", "install", "--python", python, "--constraint", pinned)
     run(*install, wheel)
+    assert "capture" in run(python.with_name("ragstream"), "--help")
 
+    run(*install, "--require-hashes", "--no-deps", "-r", ROOT / "requirements/build.txt")
+    run(*install, "--no-build-isolation", f"{wheel}[all]")
     run(python, "-m", "pip", "check")
     run(python, "-c", f"import {', '.join(PRODUCT)}")
-    assert "capture" in run(python.with_name("ragstream"), "--help")
