@@ -111,15 +111,16 @@ class ChatRoutes:
         await self._state.strike(request)
         answer = Answer(self._generator, parse_conversation(await request.read()))
         response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
-        # A reader who hangs up ends the answer, and that is no error.
-        async with aclosing(self._frames(answer)) as frames, suppress(ConnectionResetError):
+        async with aclosing(self._frames(answer)) as frames:
             # The first frame follows the first piece, so that a prompt which is too long is answered with a status.
             first = await anext(frames)
-            await response.prepare(request)
-            await response.write(first)
-            async for frame in frames:
-                await response.write(frame)
-            await response.write_eof()
+            # A reader who hangs up ends the answer, and that is no error.
+            with suppress(ConnectionResetError):
+                await response.prepare(request)
+                await response.write(first)
+                async for frame in frames:
+                    await response.write(frame)
+                await response.write_eof()
         self._count(answer)
         return response
 
