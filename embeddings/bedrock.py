@@ -14,12 +14,12 @@ from embeddings.bedrock_runtime import BedrockConnection, bedrock_outcomes, open
 from embeddings.codecs import Codec, base_model_id, codec_for
 from embeddings.errors import (
     DimensionMismatchError,
-    EmbeddingConfigurationError,
     EmbeddingRejectedError,
     EmbeddingUnavailableError,
 )
 from embeddings.governor import Governor, Reply
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
+from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
@@ -50,7 +50,7 @@ class BedrockEmbeddingConfig(BedrockConnection):
     def _model_offers_dimensions(self) -> BedrockEmbeddingConfig:
         try:
             offered = codec_for(self.model).dimensions
-        except EmbeddingConfigurationError as error:
+        except ConfigurationError as error:
             raise ValueError(str(error)) from None
         if self.dimensions not in offered:
             raise ValueError(f"dimensions: {self.model} offers {', '.join(map(str, sorted(offered)))}")
@@ -101,13 +101,13 @@ class BedrockEmbedder:
         try:
             (embedding,) = self._embed(PROBE, Purpose.DOCUMENT, seconds=self._config.connect_timeout_seconds)
         except EmbeddingUnavailableError as error:
-            raise EmbeddingConfigurationError(
+            raise ConfigurationError(
                 f"embedding: the model {self._config.model!r} does not answer at {self._config.where}",
                 condition=error.condition,
                 hint="check embedding.region, embedding.endpoint_url and the network route to them",
             ) from error
         if isinstance(embedding, EmbeddingRejected):
-            raise EmbeddingConfigurationError(
+            raise ConfigurationError(
                 f"embedding: {self._config.model!r} at {self._config.where} refuses a plain word",
                 condition=embedding.condition,
                 hint="check that embedding.model is offered in this region and is an embedding model",

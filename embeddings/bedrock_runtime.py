@@ -9,17 +9,21 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
-from embeddings.errors import EmbeddingConfigurationError
-from embeddings.governor import Refused, Throttled, Unanswered
+from embeddings.outcomes import Refused, Throttled, Unanswered
+from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
 
-THROTTLES = frozenset({"ServiceQuotaExceededException", "ServiceUnavailableException", "ModelNotReadyException"})
-"""Errors that ask for patience, beside every answer with status 429 (botocore service model of bedrock-runtime)."""
-SILENCES = frozenset({"ModelTimeoutException", "ModelErrorException"})
-"""Errors below status 500 that blame the model, not the request."""
+THROTTLES = frozenset(
+    {"ThrottlingException", "ServiceQuotaExceededException", "ServiceUnavailableException", "ModelNotReadyException"}
+)
+"""Errors that ask for patience and say nothing about the request (botocore service model of bedrock-runtime)."""
+SILENCES = frozenset(
+    {"InternalServerException", "ModelTimeoutException", "ModelErrorException", "ModelStreamErrorException"}
+)
+"""Errors that blame the model or its server."""
 REFUSALS = frozenset({"ValidationException", "RequestEntityTooLargeException"})
 
 
@@ -94,11 +98,12 @@ def bedrock_outcomes(config: BedrockConnection, part: str) -> Iterator[None]:
 
 
 def _outcome(response: Any, config: BedrockConnection, part: str) -> Exception:
-    code = response["Error"]["Code"]
-    answer = response["ResponseMetadata"]
-    status = answer["HTTPStatusCode"]
+    # Inside a stream the same errors have no status of their own and begin with a small letter.
+    code = response["Error"]["Code"][:1].upper() + response["Error"]["Code"][1:]
+    answer = response.get("ResponseMetadata", {})
+    status = answer.get("HTTPStatusCode", 0)
     if status == 429 or code in THROTTLES:
-        return Throttled(code, _seconds(answer["HTTPHeaders"].get("retry-after")))
+        return Throttled(code, _seconds(answer.get("HTTPHeaders", {}).get("retry-after")))
     if status >= 500 or code in SILENCES:
         return Unanswered(code)
     if code in REFUSALS:
@@ -114,8 +119,8 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
-def _unusable(code: str, config: BedrockConnection, part: str) -> EmbeddingConfigurationError:
-    return EmbeddingConfigurationError(
+def _unusable(code: str, config: BedrockConnection, part: str) -> ConfigurationError:
+    return ConfigurationError(
         f"{part}: {config.model!r} cannot be used at {config.where}: {code}",
         condition=code.removesuffix("Exception"),
         hint=f"check {part}.model, {part}.region, the account's access to the model, and the right bedrock:InvokeModel",

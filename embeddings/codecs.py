@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from embeddings.errors import EmbeddingConfigurationError, ModelAnswerError
+from embeddings.errors import ModelAnswerError
 from embeddings.protocol import Purpose, Truncation, Vector
+from schemas.errors import ConfigurationError
 
 
 class Codec(Protocol):
@@ -112,12 +113,12 @@ def base_model_id(model: str) -> str:
 
 
 def codec_for(model: str) -> Codec:
-    """Return the codec of a model id; raises `EmbeddingConfigurationError` for a family nobody has written down yet."""
+    """Return the codec of a model id; raises `ConfigurationError` for a family nobody has written down yet."""
     name = base_model_id(model)
     for prefix, codec in CODECS.items():
         if name.startswith(prefix):
             return codec
-    raise EmbeddingConfigurationError(
+    raise ConfigurationError(
         f"embedding.model: no codec for the Bedrock model {model!r}",
         condition="UNKNOWN_EMBEDDING_MODEL",
         hint=f"use a model whose id starts with one of: {', '.join(CODECS)}",

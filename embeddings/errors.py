@@ -5,11 +5,7 @@ from __future__ import annotations
 from schemas.errors import ConfigurationError, PipelineError, RejectedError, UnavailableError
 
 
-class EmbeddingConfigurationError(ConfigurationError):
-    """The model, its region or a right is wrong; no retry mends it."""
-
-
-class DimensionMismatchError(EmbeddingConfigurationError):
+class DimensionMismatchError(ConfigurationError):
     """The model answers vectors of another size than the one configured."""
 
 

@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from embeddings.errors import EmbeddingConfigurationError, EmbeddingUnavailableError
+from embeddings.errors import EmbeddingUnavailableError
+from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.pacing import Pace
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
+from schemas.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -33,28 +35,6 @@ class Reply:
 
     vectors: Sequence[Vector]
     tokens: int = 0
-
-
-@dataclass
-class Throttled(Exception):  # noqa: N818 - an outcome, handled where it is caught
-    """The provider asks to be asked later; it says nothing about the request."""
-
-    condition: str
-    retry_after: float | None = None
-
-
-@dataclass
-class Unanswered(Exception):  # noqa: N818 - an outcome, handled where it is caught
-    """No answer, or one that blames the provider: usually an outage, seldom a request that breaks it."""
-
-    condition: str
-
-
-@dataclass
-class Refused(Exception):  # noqa: N818 - an outcome, handled where it is caught
-    """The provider will not take this request: one of its texts is to blame."""
-
-    condition: str
 
 
 type Send = Callable[[Sequence[str]], Reply]
@@ -184,7 +164,7 @@ class Governor:
         except (Throttled, Unanswered):
             return False
         except Refused as refusal:
-            raise EmbeddingConfigurationError(
+            raise ConfigurationError(
                 f"the embedding model refuses every text: {refusal.condition}",
                 condition="MODEL_REFUSES_ALL",
                 hint="check that embedding.model is offered in this region and takes these dimensions",

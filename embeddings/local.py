@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from embeddings.errors import DimensionMismatchError, EmbeddingConfigurationError, EmbeddingRejectedError
+from embeddings.errors import DimensionMismatchError, EmbeddingRejectedError
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
+from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 
 
@@ -47,7 +48,7 @@ class OnnxEncoder:
     """
 
     def __init__(self, folder: Path, *, max_tokens: int, threads: int) -> None:
-        """Load both files; raises `EmbeddingConfigurationError` when one is missing or unreadable."""
+        """Load both files; raises `ConfigurationError` when one is missing or unreadable."""
         import onnxruntime
         from tokenizers import Tokenizer
 
@@ -61,7 +62,7 @@ class OnnxEncoder:
                 folder / "model.onnx", options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise EmbeddingConfigurationError(
+            raise ConfigurationError(
                 f"embedding.path: no sentence encoder can be loaded from {folder}: {type(error).__name__}",
                 condition="MODEL_NOT_LOADED",
                 hint="the folder needs model.onnx and tokenizer.json",

@@ -104,7 +104,7 @@ class Embedder(Protocol):
         """Return one embedding a text, in order; equal texts are sent once, packed to `max_items` a request.
 
         Throttles and outages are waited out, however long. A text the model refuses becomes `EmbeddingRejected` in
-        its place and costs no other text its vector. Raises `EmbeddingConfigurationError` when no retry can help.
+        its place and costs no other text its vector. Raises `ConfigurationError` when no retry can help.
         """
         ...
 
@@ -117,7 +117,7 @@ class Embedder(Protocol):
         ...
 
     def check(self) -> None:
-        """Embed one word; raise `EmbeddingConfigurationError` with a hint when the model cannot be used as configured."""
+        """Embed one word; raise `ConfigurationError` with a hint when the model cannot be used as configured."""
         ...
 
     def counts(self) -> EmbeddingCounts:

@@ -1,0 +1,1 @@
+"""Search, augmentation and generation: what turns indexed documents into cited answers."""
