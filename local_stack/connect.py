@@ -30,6 +30,7 @@ _WORKER = {
     "status.storage.partitions": "1",
     "status.storage.replication.factor": "1",
     "offset.flush.interval.ms": "1000",  # a killed worker repeats at most a second of events
+    "session.timeout.ms": "6000",  # how long a killed worker keeps its connectors from the next one
     "plugin.discovery": "service_load",
     "producer.max.request.size": str(MAX_MESSAGE_BYTES),
     "producer.buffer.memory": str(2 * MAX_MESSAGE_BYTES),

@@ -36,6 +36,8 @@ _BROKER = {
     "auto.create.topics.enable": "false",
     "message.max.bytes": str(MAX_MESSAGE_BYTES),
     "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
+    "broker.session.timeout.ms": "3000",  # a killed broker may not register again before its old session is over
+    "broker.heartbeat.interval.ms": "500",
     # small machine
     "num.network.threads": "2",
     "num.io.threads": "4",
@@ -69,13 +71,17 @@ class Broker(Service):
         """`bootstrap_servers`: host and port."""
         return {"bootstrap_servers": f"{HOST}:{self.port}"}
 
+    def advertise(self, port: int) -> None:
+        """From the next start on, send clients to this port after their first question, for instance a `FaultProxy`'s."""
+        self.remember(advertised=port)
+
     def prepare(self) -> None:
         """Write its configuration; format its log folder, once."""
         controller = f"{HOST}:{self.port_of('controller')}"
         mine = {
             "controller.quorum.voters": f"1@{controller}",
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.remembered('advertised') or self.port}",
             "log.dirs": str(self.directory / "data"),
         }
         configuration = self.directory / "broker.properties"
@@ -105,11 +111,13 @@ class Broker(Service):
         """Create a topic and return once it can be produced to; keys of its configuration with `_` for `.`."""
         settings = {key.replace("_", "."): value for key, value in configuration.items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
-        self._done(self._admin().create_topics([topic])[name], f"create topic {name}")
+        admin = self._admin()  # a client that is let go of cancels what it was asked
+        self._done(admin.create_topics([topic])[name], f"create topic {name}")
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic with all its records."""
-        self._done(self._admin().delete_topics([name])[name], f"delete topic {name}")
+        admin = self._admin()
+        self._done(admin.delete_topics([name])[name], f"delete topic {name}")
 
     def topics(self) -> dict[str, int]:
         """Return each topic's number of partitions, internal ones left out."""

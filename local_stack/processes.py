@@ -114,19 +114,21 @@ def find(pid: int) -> Process | None:
 
 
 def inside(directory: Path) -> list[Process]:
-    """Return every process of the services under this folder, recorded or not.
+    """Return every process of the services under this folder but this one, recorded or not.
 
     A process belongs by the mark in its environment; PostgreSQL overwrites that, and belongs by its working directory.
     """
-    return [process for process in map(find, _pids()) if process is not None and _belongs(process.pid, directory)]
+    others = (process for process in map(find, _pids()) if process is not None and process.pid != os.getpid())
+    return [process for process in others if _belongs(process.pid, directory)]
 
 
 def end(processes: Sequence[Process], first: signal.Signals, grace: float) -> None:
     """End the processes: `first` to the first of them, SIGKILL to all that still run after `grace` seconds."""
     if not processes:
         return
-    processes[0].send(signal.SIGCONT)  # a stopped process does not see the signal that ends it
     processes[0].send(first)
+    for process in processes:
+        process.send(signal.SIGCONT)  # a paused process does not see the signal that ends it
     if not _gone(processes, grace):
         for process in processes:
             process.send(signal.SIGKILL)

@@ -160,7 +160,8 @@ class Service(ABC):
                     ) from error
                 time.sleep(0.05)
             else:
-                return self.endpoint
+                if process.alive:  # else it was another server that answered on the port
+                    return self.endpoint
         raise ConfigurationError(f"{self.name} ended while it was starting", hint=f"its output is in {self.log}")
 
     def stop(self) -> None:

@@ -99,6 +99,12 @@ class Stack:
             self._publish()
             return running
 
+    def remove(self) -> None:
+        """End everything and delete the state directory itself."""
+        self.down(remove_data=True)
+        processes.end(processes.inside(self.directory), signal.SIGTERM, 1.0)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
     def status(self) -> list[ServiceStatus]:
         """Return every part that was ever started here, up or down."""
         return [self.service(part).status for part in self._known()]
@@ -108,8 +114,9 @@ class Stack:
         found: dict[str, dict[str, str]] = {}
         for part in self._known():
             service = self.service(part)
-            if service.status.up:
-                found.setdefault(service.section, dict(service.endpoint))
+            substituted = part != service.section and service.section in found  # a part goes before its substitutes
+            if service.status.up and not substituted:
+                found[service.section] = dict(service.endpoint)
         return found
 
     @property
@@ -159,6 +166,7 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "aws": lambda _, folder: Ministack(folder),
     "kinesis": lambda _, folder: KinesisLocal(folder),
     "model": lambda _, folder: ModelService(folder),
+    "instant-model": lambda _, folder: ModelService(folder, mode="instant"),
 }
 
 

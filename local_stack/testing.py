@@ -1,0 +1,177 @@
+"""pytest fixtures over the real servers: `pytest_plugins = ["local_stack.testing"]`.
+
+A server starts when the first test asks for it and ends with the session, also when the session is killed. A server that
+cannot start fails the test that asked for it: nothing is skipped. Databases, topics and streams are new for every test.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from local_stack.aws import AwsEndpoint, KinesisLocal, Ministack
+from local_stack.connect import Connect
+from local_stack.faults import FaultProxy
+from local_stack.guardian import guard
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.postgres import Postgres, SourceDatabase, VectorStore
+from local_stack.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def local_stack() -> Iterator[Stack]:
+    """The stack of this session; nothing in it runs yet."""
+    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-tests-")))
+    guard(stack.directory)
+    yield stack
+    stack.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres(local_stack: Stack) -> SourceDatabase:
+    """The source's server."""
+    return _started(local_stack, "postgres", SourceDatabase)
+
+
+@pytest.fixture(scope="session")
+def vectors(local_stack: Stack) -> VectorStore:
+    """The vector store's server."""
+    return _started(local_stack, "vectors", VectorStore)
+
+
+@pytest.fixture(scope="session")
+def kafka(local_stack: Stack) -> Broker:
+    """The broker."""
+    return _started(local_stack, "kafka", Broker)
+
+
+@pytest.fixture(scope="session")
+def connect(local_stack: Stack) -> Connect:
+    """Kafka Connect with Debezium, on the session's broker."""
+    return _started(local_stack, "connect", Connect)
+
+
+@pytest.fixture(scope="session")
+def aws(local_stack: Stack) -> Ministack:
+    """Kinesis, S3, Secrets Manager and DynamoDB; not for resharding."""
+    return _started(local_stack, "aws", Ministack)
+
+
+@pytest.fixture(scope="session")
+def kinesis(local_stack: Stack) -> KinesisLocal:
+    """Kinesis with shards that split and merge as they should."""
+    return _started(local_stack, "kinesis", KinesisLocal)
+
+
+@pytest.fixture(scope="session")
+def model(local_stack: Stack) -> ModelService:
+    """Bedrock's runtime over the real models."""
+    return _started(local_stack, "model", ModelService)
+
+
+@pytest.fixture(scope="session")
+def instant_model(local_stack: Stack) -> ModelService:
+    """Bedrock's runtime over vectors that cost nothing: the same text has the same vector, and none has a meaning."""
+    return _started(local_stack, "instant-model", ModelService)
+
+
+@pytest.fixture
+def source_dsn(postgres: SourceDatabase) -> Iterator[str]:
+    """DSN of a new, empty database of the source."""
+    yield from new_database(postgres)
+
+
+@pytest.fixture
+def vectors_dsn(vectors: VectorStore) -> Iterator[str]:
+    """DSN of a new, empty database of the vector store."""
+    yield from new_database(vectors)
+
+
+@pytest.fixture
+def new_topic(kafka: Broker) -> Iterator[Callable[..., str]]:
+    """Create a topic with a name of its own: `new_topic(partitions=1, **configuration)`."""
+    made: list[str] = []
+
+    def create(partitions: int = 1, **configuration: str) -> str:
+        made.append(unique("topic"))
+        kafka.create_topic(made[-1], partitions, **configuration)
+        return made[-1]
+
+    yield create
+    for name in set(made) & set(kafka.topics()):
+        kafka.delete_topic(name)
+
+
+@pytest.fixture
+def new_stream(aws: Ministack) -> Iterator[Callable[..., str]]:
+    """Create a stream in `aws` with a name of its own: `new_stream(shards=1)`."""
+    made: list[str] = []
+
+    def create(shards: int = 1) -> str:
+        made.append(create_stream(aws, shards))
+        return made[-1]
+
+    yield create
+    client = aws.client("kinesis")
+    for name in made:
+        client.delete_stream(StreamName=name, EnforceConsumerDeletion=True)
+
+
+@pytest.fixture
+def new_proxy() -> Iterator[Callable[[int], FaultProxy]]:
+    """Put a `FaultProxy` before a port: `new_proxy(postgres.port)`."""
+    made: list[FaultProxy] = []
+
+    def create(port: int) -> FaultProxy:
+        made.append(FaultProxy(port).start())
+        return made[-1]
+
+    yield create
+    for proxy in made:
+        proxy.stop()
+
+
+def unique(prefix: str) -> str:
+    """Return a name that no other test has."""
+    return f"{prefix}_{uuid.uuid4().hex[:12]}"
+
+
+def new_database(server: Postgres) -> Iterator[str]:
+    """Yield the DSN of a new database; afterwards it is dropped with its sessions and replication slots."""
+    name = unique("db")
+    with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield server.dsn(name)
+    with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
+        slots = "SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = %s"
+        until = time.monotonic() + 10
+        while (left := admin.execute(slots, [name]).fetchall()) and time.monotonic() < until:
+            for slot, pid in left:
+                if pid is None:
+                    admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+                else:
+                    admin.execute("SELECT pg_terminate_backend(%s, 1000)", [pid])
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def create_stream(endpoint: AwsEndpoint, shards: int) -> str:
+    """Create a stream, return its name once it can be written to."""
+    client, name = endpoint.client("kinesis"), unique("stream")
+    client.create_stream(StreamName=name, ShardCount=shards)
+    client.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    return name
+
+
+def _started[S](stack: Stack, part: str, kind: type[S]) -> S:
+    stack.up([part])
+    service = stack.service(part)
+    assert isinstance(service, kind)  # noqa: S101  the stack's table of parts says so
+    return service
