@@ -1,1 +1,91 @@
-"""Where records come from: one module a stream, all yielding `schemas.records.RECORD_COLUMNS`."""
+"""Where records come from: one module a stream, all yielding `schemas.records.RECORD_COLUMNS`.
+
+A new source is a module with a configuration, `check` and `read_stream`, one arm in each function below, and one line in
+the contract test (tests/contract/test_source_contract.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, assert_never
+
+from pydantic import Field
+
+from sources import files, identity, kafka, kinesis
+from sources.files import FilesSourceConfig
+from sources.kafka import KafkaSourceConfig
+from sources.kinesis import KinesisSourceConfig
+from sources.loss import source_gone
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+__all__ = [
+    "FilesSourceConfig",
+    "KafkaSourceConfig",
+    "KinesisSourceConfig",
+    "SourceConfig",
+    "check",
+    "drain",
+    "has_available_now",
+    "read_stream",
+    "source_gone",
+]
+
+SourceConfig = Annotated[FilesSourceConfig | KafkaSourceConfig | KinesisSourceConfig, Field(discriminator="type")]
+"""Every source a pipeline can name under `source`."""
+
+
+def check(config: SourceConfig) -> None:
+    """Connect to a source and read from it; raises ConfigurationError saying what is wrong. Needs no Spark."""
+    match config:
+        case FilesSourceConfig():
+            files.check(config)
+        case KafkaSourceConfig():
+            kafka.check(config)
+        case KinesisSourceConfig():
+            kinesis.check(config)
+        case _:
+            assert_never(config)
+
+
+def read_stream(
+    spark: SparkSession,
+    config: SourceConfig,
+    checkpoint: str,
+    *,
+    fetch_interval_ms: int | None = None,
+    drain: bool = False,
+) -> DataFrame:
+    """Read a source as a stream of records for one job.
+
+    A batch run again holds exactly the same records. `checkpoint` is the job's own folder: what identifies the stream is
+    kept there, and it is named when the stream has lost what the job needs (SourceGoneError; from within a query as
+    text, see `source_gone`). `fetch_interval_ms` makes a job that can wait leave Kinesis's five reads a second and shard
+    to the others. `drain` ends a Kinesis stream at what it held when the query began.
+    """
+    match config:
+        case FilesSourceConfig():
+            return files.read_stream(spark, config)
+        case KafkaSourceConfig():
+            identity.confirm_topics(spark, config, checkpoint)
+            return kafka.read_stream(spark, config)
+        case KinesisSourceConfig():
+            return kinesis.read_stream(spark, config, checkpoint, fetch_interval_ms=fetch_interval_ms, drain=drain)
+        case _:
+            assert_never(config)
+
+
+def has_available_now(config: SourceConfig) -> bool:
+    """Tell whether Spark's own AvailableNow trigger drains this source.
+
+    It does for Kafka. Spark 4.1 asks a Python source only once for its end, which is one batch: start those queries
+    without a trigger, from `read_stream(…, drain=True)`, and hand them to `drain`.
+    """
+    return isinstance(config, KafkaSourceConfig)
+
+
+def drain(query: StreamingQuery) -> None:
+    """Run a query of a Python source until everything there is processed, then stop it; raises what the query died of."""
+    query.processAllAvailable()
+    query.stop()

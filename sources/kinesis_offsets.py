@@ -1,0 +1,105 @@
+"""How far a Kinesis stream was read: pure, no client.
+
+An offset names the stream (its ARN and when it was created, since a stream made again under the same name is another)
+and holds a mark for each shard. A batch is what lies between two offsets: for each shard the records after the first
+mark's sequence number up to and including the second's. A shard's log never changes, so the same two marks always name
+the same records, and the marks' counts say how many that must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+TRIM_HORIZON = "TRIM_HORIZON"
+_AT_TIMESTAMP = "AT_TIMESTAMP:"
+
+
+class Shard(NamedTuple):
+    """A shard as the stream lists it; parents are what it was split or merged from."""
+
+    shard_id: str
+    parents: tuple[str, ...] = ()
+
+
+class Identity(NamedTuple):
+    """Which stream the marks belong to."""
+
+    arn: str
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far one shard was read."""
+
+    origin: str
+    """Where reading begins while no record was read: the trim horizon, or a time."""
+    sequence: str = ""
+    """Sequence number of the last record read; empty before the first."""
+    count: int = 0
+    """Records read since the beginning."""
+    seen_ms: int = 0
+    """A time by which nothing unread existed: whatever is unread arrived later, and is kept for the retention from then."""
+    closed: bool = False
+    """The shard was split or merged and all of it was read."""
+
+    @property
+    def origin_ms(self) -> int | None:
+        """The time reading begins at, in milliseconds, or None for the trim horizon."""
+        return int(self.origin.removeprefix(_AT_TIMESTAMP)) if self.origin.startswith(_AT_TIMESTAMP) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """How far the whole stream was read."""
+
+    stream: Identity
+    shards: Mapping[str, Mark]
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as Spark keeps it: equal offsets give equal text."""
+        shards = {}
+        for shard_id, mark in sorted(self.shards.items()):
+            shards[shard_id] = {"origin": mark.origin, "sequence": mark.sequence, "count": mark.count} | (
+                {"seen_ms": mark.seen_ms, "closed": mark.closed}
+            )
+        return {"arn": self.stream.arn, "created_ms": self.stream.created_ms, "shards": shards}
+
+    @staticmethod
+    def from_json(written: Mapping[str, Any]) -> Offset:
+        """Read what `to_json` wrote."""
+        shards = {shard_id: Mark(**mark) for shard_id, mark in written["shards"].items()}
+        return Offset(Identity(written["arn"], written["created_ms"]), shards)
+
+
+def at_timestamp(milliseconds: int) -> str:
+    """Name a time as an origin."""
+    return f"{_AT_TIMESTAMP}{milliseconds}"
+
+
+def first_offset(stream: Identity, listed: Mapping[str, Shard], origin: str, now_ms: int) -> Offset:
+    """Begin with the shards that have no parent left; the others follow once their parents are read."""
+    roots = [shard for shard in listed.values() if not any(parent in listed for parent in shard.parents)]
+    return Offset(stream, {shard.shard_id: Mark(origin, seen_ms=now_ms) for shard in roots})
+
+
+def with_children(offset: Offset, listed: Mapping[str, Shard]) -> Offset:
+    """Open the shards whose parents are all read to their end, and forget closed ones the stream no longer lists.
+
+    A child's records are newer than its parents', so none is read before they are; it is read from its first record.
+    """
+    shards = {i: mark for i, mark in offset.shards.items() if not mark.closed or i in listed}
+    for shard in listed.values():
+        if shard.shard_id in offset.shards:
+            continue
+        known = [offset.shards[parent] for parent in shard.parents if parent in offset.shards]
+        waits = any(parent in listed and parent not in offset.shards for parent in shard.parents)
+        if waits or not known or not all(parent.closed for parent in known):
+            continue
+        # A parent without a record since a starting time may have been closed before it: the child keeps that time.
+        unread = all(parent.count == 0 for parent in known)
+        origin = known[0].origin if unread else TRIM_HORIZON
+        shards[shard.shard_id] = Mark(origin, seen_ms=min(parent.seen_ms for parent in known))
+    return replace(offset, shards=shards)
