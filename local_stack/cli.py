@@ -1,4 +1,4 @@
-"""`ragstream stack up|down|status`."""
+"""`ragstream stack up|down|status`. What the servers need is imported when a command runs: `--help` needs none of it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from local_stack.service import ServiceStatus
-from local_stack.stack import DEFAULT_PARTS, Stack
-from schemas.errors import PipelineError
+from schemas.errors import ConfigurationError, PipelineError
+
+if TYPE_CHECKING:
+    from local_stack.service import ServiceStatus
+    from local_stack.stack import Stack
 
 _MIB = 1024 * 1024
 _parts = click.option(
-    "--parts", default="", help=f"Comma-separated; all when left out: {','.join(DEFAULT_PARTS)} (also: kinesis)."
+    "--parts",
+    default="",
+    help="Comma-separated; left out: postgres,vectors,kafka,connect,aws,model. Also: kinesis, instant-model.",
 )
 
 
@@ -39,8 +44,8 @@ def up(parts: str) -> None:
             f"[green]up[/]  {status.name:<9} port {where:<13} pid {status.pid:<8} {seconds:5.1f} s", highlight=False
         )
 
-    local = Stack()
     with _reported(), console.status("starting") if console.is_terminal else nullcontext():
+        local = _stack()
         local.up(_split(parts), ready)
     total = sum(status.resident_bytes for status in local.status()) // _MIB
     console.print(
@@ -55,7 +60,7 @@ def up(parts: str) -> None:
 def down(parts: str, *, purge: bool) -> None:
     """End the parts, and whatever a crash left of them."""
     with _reported():
-        ended = Stack().down(_split(parts), remove_data=purge)
+        ended = _stack().down(_split(parts), remove_data=purge)
     Console().print(f"down: {', '.join(ended)}" if ended else "nothing was up", highlight=False)
 
 
@@ -63,11 +68,23 @@ def down(parts: str, *, purge: bool) -> None:
 def status() -> None:
     """Say which parts are up, where, and what they hold in memory."""
     table = Table("part", "state", "pid", "ports", "resident MiB", box=None)
-    for each in Stack().status():
+    with _reported():
+        found = _stack().status()
+    for each in found:
         state = "[green]up[/]" if each.up else "[red]down[/]"
         memory = str(each.resident_bytes // _MIB) if each.up else ""
         table.add_row(each.name, state, str(each.pid or ""), ", ".join(map(str, each.ports)), memory)
     Console().print(table if table.row_count else "no part was started here; `ragstream stack up` starts them")
+
+
+def _stack() -> Stack:
+    """Open the stack of the working directory."""
+    try:
+        from local_stack.stack import Stack
+    except ModuleNotFoundError as error:
+        message = f"The local stack needs the package {error.name}, which is not installed"
+        raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint="Install ragstream[local].") from error
+    return Stack()
 
 
 def _split(parts: str) -> list[str]:
