@@ -8,21 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 
 from embeddings import EmbeddingConfig
 from glue_jobs import config_problems
 from glue_jobs.config_values import Substitution, redaction, substitution
 from glue_jobs.config_yaml import Document, parse
+from retrieval.generate import BedrockGenerationConfig
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 from schemas.tables import TableConfig
 from sinks import SinkConfig
-from sources.files import FilesSourceConfig
-from sources.kafka import KafkaSourceConfig
+from sources import SourceConfig
 from transforms.context import DecodeContext, TableContext
-
-SourceConfig = Annotated[KafkaSourceConfig | FilesSourceConfig, Field(discriminator="type")]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -63,6 +61,15 @@ class LakeConfig(StrictModel):
     """Time between two merges into the tables."""
 
 
+class EpochConfig(StrictModel):
+    """A moment from which a source's log positions start anew: a failover, a restore, another server."""
+
+    at: AwareDatetime
+    """Commit time of the first change of the new log; every reader comes to the same order by it."""
+    source: str | None = None
+    """The source it happened to; all of them when left out."""
+
+
 class PipelineConfig(StrictModel):
     """One pipeline: from the sources' tables to the lake and the stores."""
 
@@ -79,6 +86,10 @@ class PipelineConfig(StrictModel):
     """The model that turns text into vectors."""
     sinks: tuple[SinkConfig, ...] = ()
     """The vector stores."""
+    generation: BedrockGenerationConfig | None = None
+    """The model that words an answer; left out, answers are sentences taken from the documents."""
+    epochs: tuple[EpochConfig, ...] = ()
+    """Failovers and restores of the sources' databases."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
@@ -135,6 +146,9 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
         envelope=config.source(source_name).envelope,
         tables={table.table: TableContext(table.table, table.keys, table.columns) for table in owned},
         others=frozenset(table.table for table in config.tables if table not in owned),
+        epoch_starts_us=tuple(
+            sorted(round(e.at.timestamp() * 1_000_000) for e in config.epochs if e.source in (None, source_name))
+        ),
     )
 
 

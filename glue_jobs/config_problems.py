@@ -148,6 +148,11 @@ def across_parts(raw: Any) -> Iterator[Problem]:
         if owner is None and len(names) > 1:
             hint = f"Add `source:` with one of: {', '.join(names)}."
             yield Problem(path, "several sources, and this table does not say which one owns it", hint)
+    for path, epoch in _entries(raw, "epochs"):
+        if epoch.get("source") is not None and str(epoch["source"]) not in names:
+            yield Problem(
+                (*path, "source"), f"no source is named {epoch['source']}", f"Sources here: {', '.join(names)}."
+            )
     if raw.get("sinks") and not raw.get("embedding"):
         yield Problem(("sinks",), "a store needs vectors, and there is no `embedding`", "Add an `embedding` section.")
     if raw.get("sinks") and tables and not any(table.get("document") for _, table in tables):

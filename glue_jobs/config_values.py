@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -115,6 +116,17 @@ class Substitution:
 def substitution() -> Substitution:
     """Look references up in this process's own environment and working directory."""
     return Substitution(os.environ, FilePath(STATE_FOLDER))
+
+
+def under_spark_submit() -> bool:
+    """Whether this process was started by spark-submit, which has chosen the master and its memory already."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def use_this_python_for_workers() -> None:
+    """Make Spark start its workers with this interpreter unless it was told another: PySpark reads no setting for it."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
 
 
 def stack_value(endpoints: Mapping[str, Any], name: str) -> str | None:

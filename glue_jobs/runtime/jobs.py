@@ -7,7 +7,9 @@ A job file is `plan(context)` and two lines that run it:
         return [
             Query(
                 name=f"land_{source.name}",
-                read=lambda: read_stream(context.spark, source, context.checkpoint(f"land_{source.name}")),
+                read=lambda: read_stream(
+                    context.spark, source, context.checkpoint(f"land_{source.name}"), drain=context.available_now
+                ),
                 write=LandChanges(context, source.name),
                 every_seconds=context.config.lake.land_every,
             )
@@ -112,6 +114,9 @@ class Query:
     """FAIR scheduler pool: `index` goes before `default`."""
     persist: bool = False
     """Keep the batch while `write` runs, so that several actions read the source once."""
+    on_idle: Callable[[int], None] | None = None
+    """Called about once a second with a time, in microseconds since the epoch, up to which everything its source held
+    has been written: while batches run it is not called, since their reports say how far they got."""
     drains_after: tuple[str, ...] = ()
     """Prefixes of query names that must be drained before this one is, when the run is `available_now`: ("land",)."""
 

@@ -1,0 +1,47 @@
+"""`ragstream check` and `ragstream run`."""
+
+from __future__ import annotations
+
+import click
+
+from glue_jobs.cli import CONFIG
+from glue_jobs.runtime.jobs import JOBS
+
+
+@click.command()
+@CONFIG
+def check(config: str) -> None:
+    """Validate CONFIG, connect to every part it names, and say what is wrong and how to mend it."""
+    from glue_jobs.config import load_config
+    from glue_jobs.runtime import checks
+
+    loaded = load_config(config)
+    checks_of_parts = checks.parts(loaded)
+    found = checks.run(checks_of_parts)
+    for name, error in found.items():
+        click.echo(f"{'ok   ' if error is None else 'wrong'}  {name}")
+    checks.refuse(found)
+
+
+def _jobs(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
+    chosen = [job.strip() for job in value.split(",") if job.strip()]
+    unknown = [job for job in chosen if job not in JOBS]
+    if unknown or not chosen:
+        raise click.BadParameter(f"{', '.join(unknown) or 'nothing'} is no job; jobs are {', '.join(JOBS)}")
+    return [job for job in JOBS if job in chosen]
+
+
+@click.command()
+@CONFIG
+@click.option(
+    "--jobs", callback=_jobs, default=",".join(JOBS), show_default=True, help="The jobs to run, comma-separated."
+)
+@click.option("--available-now", is_flag=True, help="Drain what is there through every job, then end.")
+@click.option(
+    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
+)
+def run(config: str, jobs: list[str], *, available_now: bool, log_level: str) -> None:
+    """Run the pipeline's jobs in one driver, until it is stopped (Ctrl-C ends after the batches in flight)."""
+    from glue_jobs.runtime.script import Options, plans_of, run_pipeline
+
+    run_pipeline(Options(config, available_now, log_level), plans_of(jobs))

@@ -1,0 +1,90 @@
+"""`check()` of every part at once, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embeddings import open_embedder
+from schemas.errors import ConfigurationError, PipelineError
+from sinks import open_sink
+from sources import check as check_source
+
+if TYPE_CHECKING:
+    from glue_jobs.config import PipelineConfig
+
+type Check = Callable[[], object]
+
+NEEDS = {"land": ("source", "lake"), "merge": ("lake",), "index": ("source", "lake", "embedding", "sink")}
+"""The parts that each job writes to or reads from."""
+
+
+def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str, Check]:
+    """The checks of the parts that these jobs need, by a name for people; all parts when no jobs are named."""
+    wanted = {kind for job in jobs for kind in NEEDS[job]} if jobs is not None else None
+    found: dict[str, Check] = {}
+    for source in config.sources:
+        found[f"source {source.name}"] = partial(check_source, source)
+    found["lake"] = partial(_writable, config.lake.path, "lake.path")
+    found["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
+    if config.embedding is not None:
+        embedder = open_embedder(config.embedding)
+        found["embedding"] = embedder.check
+        for sink in config.sinks:
+            found[f"sink {sink.name}"] = open_sink(sink, embedder.fingerprint, embedder.dimensions).check
+    if config.generation is not None:
+        from retrieval.generate import BedrockGenerator
+
+        found["generation"] = BedrockGenerator(config.generation).check
+    return {
+        name: check for name, check in found.items() if wanted is None or name.split()[0] in {*wanted, "checkpoint"}
+    }
+
+
+def run(checks: dict[str, Check]) -> dict[str, PipelineError | None]:
+    """Run checks side by side; gives each part's error, None for a part that is right."""
+    with ThreadPoolExecutor(max_workers=max(1, len(checks))) as pool:
+        waiting = {name: pool.submit(_checked, check) for name, check in checks.items()}
+        return {name: future.result() for name, future in waiting.items()}
+
+
+def refuse(found: dict[str, PipelineError | None]) -> None:
+    """Raise one ConfigurationError that tells every part that is wrong."""
+    wrong = {name: error for name, error in found.items() if error is not None}
+    if not wrong:
+        return
+    told = "\n".join(f"  {name}: {_indented(str(error))}" for name, error in wrong.items())
+    what = "1 part is" if len(wrong) == 1 else f"{len(wrong)} parts are"
+    raise ConfigurationError(f"{what} wrong; nothing was written.\n{told}", condition="PART_WRONG")
+
+
+def _checked(check: Check) -> PipelineError | None:
+    try:
+        check()
+    except PipelineError as error:
+        return error
+    return None
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n      ")
+
+
+def _writable(location: str, key: str) -> None:
+    """Try to make a folder of this machine; an s3a:// location is seen by Spark when the job starts."""
+    if "://" in location:
+        return
+    try:
+        Path(location).mkdir(parents=True, exist_ok=True)
+        probe = Path(location) / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{key}: {location} cannot be written: {error.strerror}.",
+            condition="LOCATION_NOT_WRITABLE",
+            hint=f"Correct `{key}`, or give this user the right to write there.",
+        ) from None

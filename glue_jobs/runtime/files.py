@@ -1,0 +1,55 @@
+"""Small files beside a checkpoint, on a disk or on S3."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is a URI rather than a folder of this machine."""
+    return "://" in location
+
+
+def write(location: str, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old text or the new one."""
+    if is_remote(location):
+        system, path = _remote(location)
+        with system.open_output_stream(path) as stream:
+            stream.write(text.encode())
+        return
+    file = Path(location)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(file)
+
+
+def read(location: str) -> str | None:
+    """The text of a file, None when there is none."""
+    try:
+        if is_remote(location):
+            system, path = _remote(location)
+            with system.open_input_stream(path) as stream:
+                return bytes(stream.read()).decode()
+        return Path(location).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def names(folder: str) -> list[str]:
+    """The names of the files in a folder, empty when there is none."""
+    if not is_remote(folder):
+        return sorted(path.name for path in Path(folder).glob("[!.]*") if path.is_file())
+    from pyarrow.fs import FileSelector
+
+    system, path = _remote(folder)
+    return sorted(str(info.base_name) for info in system.get_file_info(FileSelector(path, allow_not_found=True)))
+
+
+def _remote(location: str) -> tuple[Any, str]:
+    from pyarrow.fs import FileSystem
+
+    system, path = FileSystem.from_uri(location.replace("s3a://", "s3://", 1))
+    return system, path

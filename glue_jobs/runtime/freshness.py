@@ -1,0 +1,51 @@
+"""Percentiles of how long a commit takes to be written, kept in a few numbers however many changes pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_GROWTH = math.log(1.05)
+"""Buckets grow by 5 %, so a percentile is at most 2.5 % off."""
+_MINUTES = 15
+"""Minutes in which something was written that the percentiles look back over."""
+
+
+@dataclass
+class Freshness:
+    """Counts by bucket, for each of the last minutes in which something was written."""
+
+    minutes: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    def add(self, milliseconds: Iterable[float], minute: int) -> None:
+        """Count durations that were measured in a minute (since the epoch)."""
+        buckets = self.minutes.setdefault(minute, {})
+        for each in milliseconds:
+            bucket = round(math.log(max(each, 1.0)) / _GROWTH)
+            buckets[bucket] = buckets.get(bucket, 0) + 1
+        for old in sorted(self.minutes)[:-_MINUTES]:
+            del self.minutes[old]
+
+    def seconds(self, quantile: float) -> float | None:
+        """The duration that this share of the changes did not exceed, None when nothing was written yet."""
+        total: dict[int, int] = {}
+        for buckets in self.minutes.values():
+            for bucket, count in buckets.items():
+                total[bucket] = total.get(bucket, 0) + count
+        left = math.ceil(sum(total.values()) * quantile)
+        for bucket in sorted(total):
+            left -= total[bucket]
+            if left <= 0:
+                return round(math.exp(bucket * _GROWTH) / 1000, 3)
+        return None
+
+    def as_json(self) -> dict[str, dict[str, int]]:
+        """What is kept in the status file."""
+        return {str(m): {str(b): n for b, n in buckets.items()} for m, buckets in self.minutes.items() if buckets}
+
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Mapping[str, Any]]) -> Freshness:
+        """Read what `as_json` gave."""
+        return cls({int(m): {int(b): int(n) for b, n in buckets.items()} for m, buckets in kept.items()})

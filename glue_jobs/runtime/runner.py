@@ -1,0 +1,212 @@
+"""Keeps the queries of one driver running, each with its own failures; ends when they are drained, stopped or lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glue_jobs.runtime.failures import Kind, given_up, kind_of, without_content
+from glue_jobs.runtime.jobs import JobContext, Periodic, Query, Report
+from glue_jobs.runtime.lease import lease
+from glue_jobs.runtime.streaming import QueryFailedError, RunningQuery
+from schemas.errors import PipelineError
+
+if TYPE_CHECKING:
+    from glue_jobs.runtime.status_record import StatusRecords
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """How often a query is started again after a failure in the same place, and after what pause."""
+
+    limits: tuple[tuple[Kind, int | None], ...] = (
+        (Kind.UNAVAILABLE, None),
+        (Kind.PROGRESS_BUG, 5),
+        (Kind.CONTENDED, 10),
+        (Kind.UNKNOWN, 3),
+        (Kind.FINAL, 0),
+    )
+    first_pause_seconds: float = 0.25
+    longest_pause_seconds: float = 5.0
+
+    def limit(self, kind: Kind) -> int | None:
+        """How many failures in a row are answered by a restart; None for all of them."""
+        return dict(self.limits)[kind]
+
+    def pause_seconds(self, kind: Kind, failures: int) -> float:
+        """The pause after the n-th failure in a row: doubling, and short enough that a part that is back is noticed."""
+        if kind is Kind.PROGRESS_BUG:
+            return self.first_pause_seconds
+        doubled: float = self.first_pause_seconds * 2 ** min(failures - 1, 10)
+        return min(doubled, self.longest_pause_seconds)
+
+
+class Supervisor:
+    """One query and its restarts; `run` returns when the query is drained or was asked to stop."""
+
+    def __init__(self, query: Query, context: JobContext, stop: threading.Event, records: StatusRecords) -> None:
+        """Keep what to run; nothing is started yet."""
+        self.query = query
+        self.done = threading.Event()
+        self.error: PipelineError | None = None
+        self.current: RunningQuery | None = None
+        self._context = context
+        self._stop = stop
+        self._records = records
+        self._policy = RestartPolicy()
+        self._checkpoint = context.checkpoint(query.name)
+
+    def run(self, after: Iterable[Supervisor]) -> None:
+        """Run on a thread of its own; what ended it stands in `error`."""
+        try:
+            for earlier in after:
+                while not earlier.done.wait(0.1) and not self._stop.is_set():
+                    pass
+            with lease(self._checkpoint, self._stop) as held:
+                if held:
+                    self._records.begin(self.query.name)
+                    self._keep_running()
+        except PipelineError as error:
+            self.error = error
+        except BaseException as error:  # noqa: BLE001 - a defect of the runner must end the driver, not one thread
+            self.error = given_up(self.query.name, 1, error, None)
+        finally:
+            if self.error is not None:
+                self._stop.set()
+            self.done.set()
+
+    def _keep_running(self) -> None:
+        failures, place = 0, None
+        while not self._stop.is_set():
+            running = self.current = RunningQuery(self.query, self._context, self._stop, self._reported)
+            self._log("started")
+            try:
+                running.run()
+            except QueryFailedError as failure:
+                # Another batch than at the failure before: it got on meanwhile.
+                failures = failures + 1 if running.batch_id == place else 1
+                place = running.batch_id
+                if self._finished(running, failure):
+                    break
+                self._after(failure, failures, running.batch_id)
+            else:
+                break
+        self._log("stopped" if self._stop.is_set() else "drained")
+
+    def _finished(self, running: RunningQuery, failure: QueryFailedError) -> bool:
+        """Whether a drain is over: Spark finds nothing new, plans no batch, and dies reporting that (SPARK-55271)."""
+        kind, _ = kind_of(failure.cause, failure.text, self._checkpoint)
+        return self._context.available_now and kind is Kind.PROGRESS_BUG and running.batch_id is None
+
+    def _after(self, failure: QueryFailedError, failures: int, batch_id: int | None) -> None:
+        """Pause before the next start, or raise what ends the driver."""
+        kind, error = kind_of(failure.cause, failure.text, self._checkpoint)
+        limit = self._policy.limit(kind)
+        if limit is not None and failures > limit:
+            raise error or given_up(self.query.name, failures, failure.cause, batch_id) from failure.cause
+        pause = self._policy.pause_seconds(kind, failures)
+        told = f"{error.condition}: {error.message}" if error else without_content(failure.cause)
+        self._log(
+            "failed, starting again", logging.WARNING, kind=kind.value, failures=failures, pause=pause, error=told
+        )
+        _LOG.debug("what Spark says of it: %s", failure.text)
+        self._records.failed(self.query.name, told)
+        self._stop.wait(pause)
+
+    def _reported(self, batch_id: int, report: Report | None, seconds: float) -> None:
+        self._records.add(self.query.name, batch_id, report, seconds)
+
+    def _log(self, what: str, level: int = logging.INFO, **context: object) -> None:
+        _LOG.log(level, "query %s", what, extra={"context": {"query": self.query.name, **context}})
+
+
+class PeriodicRunner:
+    """Work beside the queries on a thread of its own."""
+
+    def __init__(self, periodic: Periodic, stop: threading.Event) -> None:
+        """Keep what to run."""
+        self.periodic = periodic
+        self.error: PipelineError | None = None
+        self._stop = stop
+
+    def run(self, queries_done: threading.Event) -> None:
+        """Run it at its interval until the queries are done, then once more."""
+        try:
+            while not queries_done.wait(self.periodic.every_seconds):
+                self._once()
+            self._once()
+        except PipelineError as error:
+            self.error = error
+            self._stop.set()
+
+    def _once(self) -> None:
+        """Run it; an outage or an unexpected failure is told, and it is tried again at the next interval."""
+        try:
+            self.periodic.run()
+        except Exception as error:
+            kind, ours = kind_of(error, "", "")
+            if kind is Kind.FINAL and ours is not None:
+                raise ours from error
+            told = f"{ours.condition}: {ours.message}" if ours else without_content(error)
+            _LOG.warning("periodic work failed", extra={"context": {"work": self.periodic.name, "error": told}})
+
+
+def run_queries(
+    planned: Iterable[Query | Periodic], context: JobContext, stop: threading.Event, records: StatusRecords
+) -> None:
+    """Keep every query running until `stop` is set or, with `available_now`, until all are drained.
+
+    Raises the error of the first query that cannot go on; the others are stopped between two batches.
+    """
+    from pyspark import InheritableThread
+
+    items = list(planned)
+    supervisors = [Supervisor(item, context, stop, records) for item in items if isinstance(item, Query)]
+    workers = [PeriodicRunner(item, stop) for item in items if isinstance(item, Periodic)]
+    queries_done = threading.Event()
+    threads = [
+        InheritableThread(
+            target=supervisor.run, args=(_earlier(supervisor, supervisors, context),), name=supervisor.query.name
+        )
+        for supervisor in supervisors
+    ]
+    beside = [
+        threading.Thread(target=worker.run, args=(queries_done,), name=worker.periodic.name) for worker in workers
+    ]
+    for thread in (*threads, *beside):
+        thread.daemon = True
+        thread.start()
+    for thread in threads:
+        _join(thread, supervisors, records)
+    queries_done.set()
+    for thread in beside:
+        thread.join()
+    records.end()
+    ended = [*(each.error for each in supervisors), *(each.error for each in workers)]
+    errors = [error for error in ended if error is not None]
+    if errors:
+        raise errors[0]
+
+
+def _join(thread: threading.Thread, supervisors: list[Supervisor], records: StatusRecords) -> None:
+    """Wait in short steps: a signal is only noticed between them."""
+    while thread.is_alive():
+        thread.join(0.5)
+        for supervisor in supervisors:
+            if supervisor.current is not None:
+                records.observe(supervisor.query.name, supervisor.current)
+
+
+def _earlier(supervisor: Supervisor, all_of_them: list[Supervisor], context: JobContext) -> list[Supervisor]:
+    if not context.available_now:
+        return []
+    return [
+        each
+        for each in all_of_them
+        if each is not supervisor and each.query.name.startswith(supervisor.query.drains_after)
+    ]
