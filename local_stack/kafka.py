@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaException
@@ -89,12 +88,7 @@ class Broker(Service):
         if (self.directory / "data" / "meta.properties").exists():
             return
         command = java("128m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(configuration))
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode:
-            self.log.write_bytes(done.stdout + done.stderr)
-            raise ConfigurationError(
-                f"{self.name}: its log folder cannot be formatted", hint=f"the output is in {self.log}"
-            )
+        self.run([*command, "--ignore-formatted"], "format its log folder")
 
     def command(self) -> list[str]:
         """Run the broker in the foreground."""

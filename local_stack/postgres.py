@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import secrets
+import shutil
 import signal
-import subprocess
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +25,7 @@ _SETTINGS = {
     "full_page_writes": "off",
     "io_method": "sync",  # three worker processes fewer
     "shared_buffers": "128MB",
+    "dynamic_shared_memory_type": "mmap",  # in the data folder: a killed server leaves nothing in /dev/shm
     "max_wal_size": "2GB",
     "max_replication_slots": "32",
     "max_wal_senders": "32",
@@ -57,26 +59,27 @@ class Postgres(Service):
 
     def prepare(self) -> None:
         """Initialise the cluster, once."""
-        self._data.mkdir(parents=True, exist_ok=True)
-        if (self._data / "PG_VERSION").exists():
+        if self._data.exists():
             (self._data / "postmaster.pid").unlink(
                 missing_ok=True
-            )  # of a server that was killed: its pid may be another's now
+            )  # after a kill, the pid in it may be another's by now
             return
-        privileges.give_to_nobody(self._data)
+        new = (
+            self.directory / f"data.{os.getpid()}.new"
+        )  # so that `data` is whole or absent, whoever is killed meanwhile
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
         self.remember(password=secrets.token_hex(12))
-        password = self._data.with_name("password")
+        password = self.directory / "password"
         write_private(password, f"{self._password}\n")
-        privileges.give_to_nobody(password)
+        for path in (new, password):
+            privileges.give_to_nobody(path)
         # fmt: off
-        command = [*self._unprivileged, str(_binary("initdb")), "-D", str(self._data), "-U", _USER, "-E", "UTF8", "--no-sync",
-                   "--auth=scram-sha-256", f"--pwfile={password}", *self.collation.options]
+        self.run([*self._unprivileged, str(_binary("initdb")), "-D", str(new), "-U", _USER, "-E", "UTF8", "--no-sync",
+                  "--auth=scram-sha-256", f"--pwfile={password}", *self.collation.options], "initialise its data folder")
         # fmt: on
-        done = subprocess.run(command, env=self.environment(), capture_output=True, check=False)
         password.unlink()
-        if done.returncode:
-            self.log.write_bytes(done.stdout + done.stderr)
-            raise ConfigurationError(f"{self.name}: initdb failed", hint=f"its output is in {self.log}")
+        new.rename(self._data)
 
     def environment(self) -> dict[str, str]:
         """Where compiled locales are; the collation a cluster was made with needs them at every start."""

@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -119,6 +120,20 @@ class Service(ABC):
         value = self._state.get(name)
         return None if value is None else str(value)
 
+    def run(self, command: Sequence[str], purpose: str) -> None:
+        """Run a command that prepares the folder to its end, findable like the server itself.
+
+        Raises:
+            ConfigurationError: it failed; its output is in the log.
+        """
+        with self.log.open("ab") as log:
+            environment = self._whole_environment() | {processes.MARK: str(self.directory)}
+            done = subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
+        if done.returncode:
+            raise ConfigurationError(f"{self.name}: cannot {purpose}", hint=f"the output is in {self.log}")
+
     def start(self) -> Endpoint:
         """Start it and return once it answers.
 
@@ -127,7 +142,7 @@ class Service(ABC):
             UnavailableError: it did not answer within `start_timeout`, and was stopped.
         """
         with self._lock:
-            fresh = not self.log.exists()
+            fresh = processes.recorded(self.directory) is None
             for attempt in range(3):
                 try:
                     return self._start_once()
@@ -144,8 +159,7 @@ class Service(ABC):
             self.directory.mkdir(parents=True, exist_ok=True)
             self.port  # noqa: B018  the ports are recorded before the server can listen on them
             self.prepare()
-            passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-            processes.launch(self.directory, self.command(), passed_on | self.environment(), self.log)
+            processes.launch(self.directory, self.command(), self._whole_environment(), self.log)
             process = processes.recorded(self.directory, timeout=5.0)
         until = time.monotonic() + self.start_timeout
         while process is not None and process.alive:
@@ -215,6 +229,9 @@ class Service(ABC):
             ports=tuple(int(self._state[name]) for name in self.port_names if name in self._state),
             resident_bytes=sum(each.resident_bytes for each in tree),
         )
+
+    def _whole_environment(self) -> dict[str, str]:
+        return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | self.environment()
 
     def _processes(self) -> list[processes.Process]:
         """Every process of this service: the recorded one first, then its descendants, then strays of its folder."""
