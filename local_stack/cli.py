@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from schemas.errors import ConfigurationError, PipelineError
+from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from local_stack.service import ServiceStatus
@@ -44,8 +43,8 @@ def up(parts: str) -> None:
             f"[green]up[/]  {status.name:<9} port {where:<13} pid {status.pid:<8} {seconds:5.1f} s", highlight=False
         )
 
-    with _reported(), console.status("starting") if console.is_terminal else nullcontext():
-        local = _stack()
+    local = _stack()
+    with console.status("starting") if console.is_terminal else nullcontext():
         local.up(_split(parts), ready)
     total = sum(status.resident_bytes for status in local.status()) // _MIB
     console.print(
@@ -59,8 +58,7 @@ def up(parts: str) -> None:
 @click.option("--purge", is_flag=True, help="Delete the data of the parts as well.")
 def down(parts: str, *, purge: bool) -> None:
     """End the parts, and whatever a crash left of them."""
-    with _reported():
-        ended = _stack().down(_split(parts), remove_data=purge)
+    ended = _stack().down(_split(parts), remove_data=purge)
     Console().print(f"down: {', '.join(ended)}" if ended else "nothing was up", highlight=False)
 
 
@@ -68,9 +66,7 @@ def down(parts: str, *, purge: bool) -> None:
 def status() -> None:
     """Say which parts are up, where, and what they hold in memory."""
     table = Table("part", "state", "pid", "ports", "resident MiB", box=None)
-    with _reported():
-        found = _stack().status()
-    for each in found:
+    for each in _stack().status():
         state = "[green]up[/]" if each.up else "[red]down[/]"
         memory = str(each.resident_bytes // _MIB) if each.up else ""
         table.add_row(each.name, state, str(each.pid or ""), ", ".join(map(str, each.ports)), memory)
@@ -94,13 +90,3 @@ def _split(parts: str) -> list[str]:
 def _shown(path: Path) -> str:
     """Shorten the path where it lies under the working directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn an error of ours into its message and exit status."""
-    try:
-        yield
-    except PipelineError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(error.exit_status) from error

@@ -108,6 +108,12 @@ class Service(ABC):
                 self.remember(**dict(zip(self.port_names, ports.free_ports(len(self.port_names)), strict=True)))
             return int(self._state[name])
 
+    def forget_ports(self) -> None:
+        """Take other ports from the operating system at the next start."""
+        with self._lock:
+            for name in self.port_names:
+                self._state.pop(name, None)
+
     def remember(self, **values: str | int) -> None:
         """Keep values (ports, a generated password) for later processes, readable by this user only."""
         with self._lock:
@@ -149,14 +155,14 @@ class Service(ABC):
                 except ConfigurationError:
                     if not fresh or attempt == 2:
                         raise
-                    for name in self.port_names:  # most likely another process took the port in between
-                        self._state.pop(name, None)
+                    self.forget_ports()  # most likely another process took one in between
             raise AssertionError
 
     def _start_once(self) -> Endpoint:
         process = processes.recorded(self.directory)
         if process is None or not process.alive:
             self.directory.mkdir(parents=True, exist_ok=True)
+            processes.end(processes.inside(self.directory), signal.SIGTERM, 1.0)  # what an interrupted start left
             self.port  # noqa: B018  the ports are recorded before the server can listen on them
             self.prepare()
             processes.launch(self.directory, self.command(), self._whole_environment(), self.log)

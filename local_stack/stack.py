@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from local_stack import processes
+from local_stack import ports, processes
 from local_stack.aws import KinesisLocal, Ministack
 from local_stack.connect import Connect
 from local_stack.kafka import Broker
@@ -81,6 +81,10 @@ class Stack:
         """
         with self._locked():
             services = [self.service(part) for part in _with_needed(parts or DEFAULT_PARTS)]
+            for service in services:
+                status = service.status
+                if not status.up and not all(map(ports.is_free, status.ports)):
+                    service.forget_ports()  # another process has taken one since
             self._start(services, progress)
             return self._publish()
 

@@ -28,7 +28,6 @@ from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_STACK = "from local_stack.cli import stack; stack()"
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def ragstream_stack(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN_STACK, *arguments],
+        [sys.executable, "-m", "glue_jobs", "stack", *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -158,6 +157,18 @@ def test_an_unknown_part_is_a_configuration_error(folder: Path) -> None:
     assert "postgers" in output
     assert "postgres" in output
     assert not processes.inside(folder)
+
+
+def test_up_takes_another_port_where_the_old_one_is_taken_by_now(folder: Path) -> None:
+    stack = Stack(folder / ".ragstream")
+    stack.up(["aws"])
+    stack.down()
+    port = stack.service("aws").port
+    with socket.socket() as thief:
+        thief.bind((ports.HOST, port))
+        thief.listen()
+        endpoints = stack.up(["aws"])
+    assert str(port) not in endpoints["aws"]["endpoint_url"]
 
 
 def test_a_server_that_ends_while_starting_is_an_error_that_names_its_log(folder: Path) -> None:
