@@ -67,12 +67,14 @@ def _jars(folder: str, pinned_by: str, made_by: str = "make setup") -> list[Path
 
 
 def _pinned(folder: str, pinned_by: str, made_by: str = "make setup") -> Path:
-    digest = hashlib.sha256((_ROOT / pinned_by).read_bytes()).hexdigest()[:12]
+    pin = _existing(_ROOT / pinned_by)
+    digest = hashlib.sha256(pin.read_bytes()).hexdigest()[:12]
     return _existing(cache_dir() / f"{folder}-{digest}", made_by)
 
 
 def _existing(path: Path, made_by: str = "make setup") -> Path:
     if not path.exists():
         message = f"A part of the local stack is not installed: {path} does not exist."
-        raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint=f"Run `{made_by}`.")
+        hint = f"Run `{made_by}` in a clone of the repository: the wheel alone has no servers."
+        raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint=hint)
     return path

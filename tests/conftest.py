@@ -1,0 +1,25 @@
+"""Fixtures of all lanes: the real servers, and one Spark session with the product's own settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from glue_jobs.runtime.session import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+pytest_plugins = ["local_stack.testing"]
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The session of this test run, on two cores; its warehouse is a temporary folder."""
+    folder = tmp_path_factory.mktemp("spark")
+    session = open_session("tests", checkpoint=str(folder / "checkpoints"), cores=2)
+    yield session
+    session.stop()
