@@ -38,8 +38,8 @@ copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of
 ##@ Every day
 .PHONY: help setup test demo
 help: ## print this
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
-		/^[a-zA-Z_%-]+:.*## / {printf "  \033[36mmake %-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
@@ -70,7 +70,7 @@ stack-down: ## stop the local servers
 
 peers: setup $(FLINK) $(FLINK_JARS) ## install the rivals that the benchmarks are compared with (Python 3.11)
 
-bench-%: setup ## one benchmark of the README's table (make bench-NAME)
+bench-%: setup ## one benchmark of the README's table
 	$(BIN)/python -m benchmarks.$*
 
 ##@ Releasing

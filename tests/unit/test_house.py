@@ -82,6 +82,15 @@ def test_one_environment_has_one_version_of_a_package() -> None:
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
 
 
+def test_make_says_what_there_is_to_make() -> None:
+    told = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert [
+        name
+        for name in ("setup", "test", "demo", "lint", "format", "wheel", "lock", "clean")
+        if f"make {name} " not in told
+    ] == []
+
+
 # Files
 
 
