@@ -30,12 +30,15 @@ class AwsEndpoint(Service):
         url = f"http://{HOST}:{self.port}"
         return {"endpoint_url": url, "region": REGION, "access_key": _CREDENTIAL, "secret_key": _CREDENTIAL}
 
-    def client(self, service: str, timeout: float = 30.0) -> Any:
-        """Return boto3's client of one AWS service; it fails at once rather than trying again. Timeout in seconds."""
+    def client(self, service: str, timeout: float = 30.0, endpoint_url: str = "") -> Any:
+        """Return boto3's client of one AWS service; it fails at once rather than trying again.
+
+        Timeout in seconds; `endpoint_url` names a proxy in front of this endpoint.
+        """
         connect: Any = boto3.client  # its overloads name every service in a literal
         return connect(
             service,
-            endpoint_url=self.endpoint["endpoint_url"],
+            endpoint_url=endpoint_url or self.endpoint["endpoint_url"],
             region_name=REGION,
             aws_access_key_id=_CREDENTIAL,
             aws_secret_access_key=_CREDENTIAL,

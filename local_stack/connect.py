@@ -31,6 +31,7 @@ _WORKER = {
     "status.storage.replication.factor": "1",
     "offset.flush.interval.ms": "1000",  # a killed worker repeats at most a second of events
     "session.timeout.ms": "6000",  # how long a killed worker keeps its connectors from the next one
+    "producer.linger.ms": "0",  # Kafka 4 waits 5 ms for more; measured commit to consumer, p50: 21 ms with, 12 without
     "plugin.discovery": "service_load",
     "producer.max.request.size": str(MAX_MESSAGE_BYTES),
     "producer.buffer.memory": str(2 * MAX_MESSAGE_BYTES),

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, Producer
 
 from local_stack import ports, processes
 from local_stack.aws import AwsEndpoint, KinesisLocal, Ministack
+from local_stack.aws_faults import AwsFaultProxy
 from local_stack.connect import Connect
 from local_stack.faults import FaultProxy
 from local_stack.kafka import Broker
@@ -470,3 +471,39 @@ def test_a_signal_of_the_operator_ends_a_server_in_order(folder: Path) -> None:
     assert time.monotonic() - began < service.stop_timeout
     assert "database system is shut down" in service.log.read_text()
     assert service.stop_signal is signal.SIGINT
+
+
+# --- faults of AWS's kind
+
+
+def test_an_aws_endpoint_throttles_on_demand(aws: Ministack, new_stream: Callable[..., str]) -> None:
+    stream = new_stream()
+    with AwsFaultProxy(aws.endpoint["endpoint_url"]) as proxy:
+        client = aws.client("kinesis", endpoint_url=proxy.endpoint_url)
+        proxy.throttle("PutRecord", times=2)
+        for _ in range(2):
+            with pytest.raises(client.exceptions.ProvisionedThroughputExceededException):
+                client.put_record(StreamName=stream, Data=b"1", PartitionKey="one")
+        client.put_record(StreamName=stream, Data=b"1", PartitionKey="one")
+        proxy.fail("*", "InternalFailure", status=500)
+        with pytest.raises(client.exceptions.ClientError, match="InternalFailure"):
+            client.list_streams()
+        assert stream in client.list_streams()["StreamNames"]
+        assert proxy.calls["PutRecord"] == 3
+    assert shard_values(aws, stream, "shardId-000000000000") == [b"1"]
+
+
+def test_a_shard_is_held_to_five_reads_a_second(aws: Ministack, new_stream: Callable[..., str]) -> None:
+    stream = new_stream(shards=2)
+    with AwsFaultProxy(aws.endpoint["endpoint_url"]) as proxy:
+        proxy.limit_reads()
+        client = aws.client("kinesis", endpoint_url=proxy.endpoint_url)
+        for shard in ("shardId-000000000000", "shardId-000000000001"):
+            start = {"StreamName": stream, "ShardId": shard, "ShardIteratorType": "LATEST"}
+            iterator = client.get_shard_iterator(**start)["ShardIterator"]
+            for _ in range(5):
+                iterator = client.get_records(ShardIterator=iterator)["NextShardIterator"]
+            with pytest.raises(client.exceptions.ProvisionedThroughputExceededException):
+                client.get_records(ShardIterator=iterator)
+        time.sleep(1.0)
+        client.get_records(ShardIterator=iterator)
