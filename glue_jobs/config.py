@@ -22,7 +22,8 @@ from sinks import SinkConfig
 from sources import SourceConfig
 from transforms.context import DecodeContext, TableContext
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*")
+DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*")
+"""`500ms`, `5s`, `1m`, `1h`; a bare number is seconds."""
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
 
@@ -30,7 +31,7 @@ def _seconds(value: object) -> object:
     """Read `500ms`, `5s`, `1m`, `1h` or a number of seconds."""
     if not isinstance(value, str):
         return value
-    found = _DURATION.fullmatch(value)
+    found = DURATION.fullmatch(value)
     if found is None:
         raise ValueError("a duration is expected here: 500ms, 5s, 1m or 1h")
     return float(found[1]) * _UNIT_SECONDS[found[2]]
@@ -46,7 +47,7 @@ def _rooted(path: str) -> str:
     return path if re.match(r"[a-z][a-z0-9+.-]*:", path) else str(Path(path).expanduser().resolve())
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Duration = Annotated[float, Field(gt=0), BeforeValidator(_seconds)]
 Location = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _rooted(v) if isinstance(v, str) and v else v)]
 
 
@@ -75,7 +76,7 @@ class PipelineConfig(StrictModel):
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
     """The pipeline's name, in logs and in what it creates."""
-    sources: Annotated[tuple[SourceConfig, ...], BeforeValidator(_listed), Field(alias="source", min_length=1)]
+    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1), BeforeValidator(_listed)] = Field(alias="source")
     """Where change records come from; one, or a list of named ones."""
     tables: tuple[TableConfig, ...] = Field(min_length=1)
     """The tables that are carried; records of others are counted and left."""
