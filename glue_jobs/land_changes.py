@@ -1,0 +1,60 @@
+"""Stream → lake: every record as it came, into `changes`, `rejects` or a counted ignore.
+
+spark-submit glue_jobs/land_changes.py --config pipeline.yaml
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from glue_jobs.config import decode_context
+from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from lake.landing import Landing
+from lake.layout import LakeLayout
+from lake.maintenance import Maintenance
+from sources import read_stream
+
+if TYPE_CHECKING:
+    from lake.decoding import Tally
+
+MAINTENANCE_SECONDS = 300.0
+"""How often small files are looked for; see `lake.maintenance` for when they are rewritten."""
+
+
+def plan(context: JobContext) -> list[Query | Periodic]:
+    """Land each source by a query of its own, and keep the tables in order from the same driver (I8)."""
+    config = context.config
+    layout = LakeLayout(config.lake.path)
+    queries: list[Query | Periodic] = []
+    for source in config.sources:
+        name = f"land_{source.name}"
+        landing = Landing(context.spark, layout, source.name, decode_context(config, source.name))
+        read = lambda source=source, name=name: read_stream(context.spark, source, context.checkpoint(name))  # noqa: E731
+        queries.append(Query(name, read, _write(landing), config.lake.land_every))
+    maintenance = Maintenance(context.spark, layout)
+    return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]
+
+
+def _write(landing: Landing) -> Callable[[Batch], Report]:
+    def write(batch: Batch) -> Report:
+        return _report(landing.land(batch.frame, batch.transaction))
+
+    return write
+
+
+def _report(tally: Tally) -> Report:
+    counts: dict[str, dict[str, int]] = {}
+    kinds: Mapping[str, Mapping[str, int]] = {
+        "changes": tally.landed,
+        "rejects": tally.rejected,
+        "ignored": tally.ignored_by_table,
+    }
+    for kind, by_table in kinds.items():
+        for table, number in by_table.items():
+            counts.setdefault(table, {})[kind] = number
+    return Report(counts, newest_commit_us=tally.newest_commit_us)
+
+
+if __name__ == "__main__":
+    run_job(plan)

@@ -1,0 +1,101 @@
+"""A table's current rows straight from `changes`: merged on read, so as fresh as the last landed record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lake.evidence import announced, canonical, types_of
+from lake.storage import open_table
+from schemas.changes import Change, Changes
+from schemas.records import Record
+from transforms.decode import decode
+from transforms.fold import Rows, RowState, apply, truncated_at
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lake.layout import LakeLayout
+    from schemas.tables import TableConfig
+    from transforms.context import DecodeContext
+
+RECORD_FIELDS = ("stream", "partition", "position", "key", "value", "headers", "timestamp")
+
+
+@dataclass
+class TableFold:
+    """Folds the changes of one table; any order, any number of times, the same rows."""
+
+    rows: Rows = field(default_factory=Rows)
+    truncated: str = ""
+
+    def add(self, change: Change) -> None:
+        """Take one change in."""
+        if change.op == "t":
+            self.truncated = max(self.truncated, change.sequence)
+        else:
+            apply(self.rows, change)
+
+    def live(self) -> dict[str, RowState]:
+        """The rows that are there, by key."""
+        states = {key: truncated_at(state, self.truncated) for key, state in self.rows.items()}
+        return {key: state for key, state in states.items() if state.exists}
+
+
+def fold_table(layout: LakeLayout, table: str, contexts: Mapping[str, DecodeContext]) -> TableFold:
+    """Fold all of a table's changes; `contexts` are the decode contexts by source."""
+    fold = TableFold()
+    for source, record in changes_of(layout, table):
+        context = contexts.get(source)
+        answer = decode(record, context) if context else None
+        for change in answer.changes if isinstance(answer, Changes) else ():
+            if change.table == table:
+                fold.add(change)
+    return fold
+
+
+def current_rows(
+    layout: LakeLayout, table: TableConfig, contexts: Mapping[str, DecodeContext]
+) -> Iterator[dict[str, Any]]:
+    """The table's rows, business columns only, in the order of their keys.
+
+    A column that exists and that no record has told yet is left out of its row: it is pending, not NULL (I3).
+    """
+    types = types_of(table, announced(layout))
+    states = fold_table(layout, table.table, contexts).live()
+    names = dict.fromkeys([*types, *(name for state in states.values() for name in state.columns)])
+    for key in sorted(states):
+        yield row_of(states[key], list(names), types)
+
+
+def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> dict[str, Any]:
+    """A state as the row it stands for."""
+    pending = set(state.pending(names))
+    values = canonical(state.values(), types)
+    return {name: values.get(name) for name in names if name not in pending}
+
+
+def changes_of(layout: LakeLayout, table: str) -> Iterator[tuple[str, Record]]:
+    """The landed records of a table, each with the name of its source."""
+    import pyarrow.dataset as ds
+
+    found = open_table(layout.path("changes"))
+    if found is None:
+        return
+    scanned = found.to_pyarrow_dataset().to_batches(
+        columns=[*RECORD_FIELDS, "_source"], filter=ds.field("_table") == table
+    )
+    for batch in scanned:
+        yield from zip(batch.column("_source").to_pylist(), records_of(batch), strict=True)
+
+
+def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
+    """Rows of `changes` as the records they were."""
+    times = [None if t is None else int(t.timestamp() * 1000) for t in batch.column("timestamp").to_pylist()]
+    headers = batch.column("headers").to_pylist()
+    plain = [batch.column(name).to_pylist() for name in RECORD_FIELDS[:5]]
+    for *row, pairs, time in zip(*plain, headers, times, strict=True):
+        told = tuple((h["key"], h["value"]) for h in pairs or ())
+        stream, partition, position, key, value = row
+        yield Record(stream, partition, position, key, value, told, time)

@@ -1,0 +1,82 @@
+"""Keeping the lake's tables few-filed and bounded, from inside the job that writes them (I8)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from lake.storage import open_table
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lake.layout import LakeLayout
+
+_LOG = logging.getLogger(__name__)
+
+COMPACT_AT_FILES = 128
+"""Files added since the last compaction that make one worth its price: ten minutes of landing every five seconds."""
+TARGET_BYTES = 128 * 1024 * 1024
+"""Size of a file that compaction aims at; a file half as large is left alone from then on."""
+VACUUM_SECONDS = 24 * 3600.0
+KEEP_HOURS = 168
+"""How long replaced files stay for readers that began before: Delta's own default of a week."""
+
+
+class Maintenance:
+    """Compacts `changes` and vacuums the tables that landing writes; a run with nothing to do costs one look at the log."""
+
+    def __init__(self, spark: SparkSession, layout: LakeLayout) -> None:
+        """Take the session whose driver writes the tables."""
+        self._spark = spark
+        self._layout = layout
+        self._compacted_files: dict[str, int] = {}
+        self._vacuumed = time.monotonic()
+
+    def run(self) -> None:
+        """Compact what has collected small files, and vacuum once a day; readers and writers go on meanwhile."""
+        self._compact("changes")
+        for name in ("ignored", "schemas"):
+            self._compact_small(name)
+        if time.monotonic() - self._vacuumed >= VACUUM_SECONDS:
+            self._vacuumed = time.monotonic()
+            vacuum(self._spark, self._layout.path("changes"))
+            vacuum(self._spark, self._layout.path("rejects"))
+
+    def _compact(self, name: str) -> None:
+        path = self._layout.path(name)
+        table = open_table(path)
+        files = len(table.file_uris()) if table else 0
+        if files - self._compacted_files.get(name, 0) < COMPACT_AT_FILES:
+            return
+        optimize(self._spark, path)
+        table = open_table(path)
+        self._compacted_files[name] = len(table.file_uris()) if table else 0
+        _LOG.info("compacted %s: %d files, then %d", name, files, self._compacted_files[name])
+
+    def _compact_small(self, name: str) -> None:
+        """Tables of a few rows are written and rewritten without Spark."""
+        table = open_table(self._layout.path(name))
+        if table and len(table.file_uris()) >= COMPACT_AT_FILES:
+            table.optimize.compact()
+            table.vacuum(retention_hours=KEEP_HOURS, dry_run=False)
+            table.create_checkpoint()
+
+
+def optimize(spark: SparkSession, path: str) -> None:
+    """Join small files of each day; files of half the target are left, so a byte is rewritten a few times at most."""
+    from delta import DeltaTable
+
+    session = spark.newSession()
+    session.conf.set("spark.databricks.delta.optimize.maxFileSize", str(TARGET_BYTES))
+    session.conf.set("spark.databricks.delta.optimize.minFileSize", str(TARGET_BYTES // 2))
+    session.conf.set("spark.databricks.delta.snapshotPartitions", "1")
+    DeltaTable.forPath(session, path).optimize().executeCompaction()
+
+
+def vacuum(spark: SparkSession, path: str) -> None:
+    """Delete files that no version within KEEP_HOURS names."""
+    from delta import DeltaTable
+
+    DeltaTable.forPath(spark, path).vacuum(KEEP_HOURS)

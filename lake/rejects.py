@@ -1,0 +1,51 @@
+"""Records, cells and texts that can never be processed, appended by whichever job met them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lake.layout import REJECTS, STATS_COLUMNS, LakeLayout
+from lake.storage import append_rows, create
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def append_rejects(lake: str, rows: Sequence[Mapping[str, Any]], *, stage: str) -> None:
+    """Append rejects of a stage in one commit, without Spark.
+
+    A row may have `table`, `timestamp_ms` and any column of REJECTS. Called again with the same rows it adds them again:
+    a stage that replays is counted by its own report, and `rejects` tells each try.
+    """
+    create_rejects(lake)
+    now = dt.datetime.now(dt.UTC)
+    stamped = [_shaped(row) | {"stage": stage, "_ingest_time": now, "_ingest_date": now.date()} for row in rows]
+    append_rows(LakeLayout(lake).path("rejects"), pa.Table.from_pylist(stamped, REJECTS))
+
+
+def create_rejects(lake: str) -> None:
+    """Create the table where it is missing; the job that comes first does it."""
+    path = LakeLayout(lake).path("rejects")
+    create(path, REJECTS, stats=STATS_COLUMNS["rejects"], partition_by=["_ingest_date"])
+
+
+def rejected(frame: DataFrame, stage: str) -> DataFrame:
+    """Shape rows of a Spark stage as `rejects` keeps them; columns the stage cannot tell are NULL."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    given = set(frame.columns)
+    told = {name: F.col(name) if name in given else F.lit(None) for name in REJECTS.names} | {"stage": F.lit(stage)}
+    return frame.select(*(told[f.name].cast(f.dataType).alias(f.name) for f in from_arrow_schema(REJECTS)))
+
+
+def _shaped(row: Mapping[str, Any]) -> dict[str, Any]:
+    shaped = {name: row.get(name) for name in REJECTS.names}
+    shaped["_table"] = row.get("_table") or row.get("table")
+    if row.get("timestamp_ms") is not None:
+        shaped["timestamp"] = dt.datetime.fromtimestamp(row["timestamp_ms"] / 1000, dt.UTC)
+    return shaped

@@ -1,0 +1,86 @@
+"""Making the lake's Delta tables, and reading them without Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lake.layout import rust_uri
+from schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable as RustTable
+    from pyspark.sql import DataFrame, SparkSession
+
+COLUMN_MAPPING = {
+    "delta.columnMapping.mode": "name",
+    "delta.minReaderVersion": "2",
+    "delta.minWriterVersion": "5",
+}
+"""Lets a column have any name. The deltalake package reads such a table through its QueryBuilder only, so it is set
+where a name needs it and nowhere else."""
+
+
+def create(
+    path: str,
+    schema: pa.Schema,
+    *,
+    stats: str,
+    partition_by: Sequence[str] = (),
+    properties: Mapping[str, str] | None = None,
+) -> None:
+    """Create a Delta table where none stands; safe to call by several drivers at once, and any number of times."""
+    from deltalake import DeltaTable
+
+    if open_table(path) is None:
+        configuration = {"delta.dataSkippingStatsColumns": stats, **(properties or {})}
+        DeltaTable.create(
+            rust_uri(path), schema, mode="ignore", partition_by=list(partition_by), configuration=configuration
+        )
+
+
+def append_rows(path: str, rows: pa.Table, transaction: Mapping[str, str] | None = None) -> None:
+    """Append a few rows in one commit, without a Spark job; the same transaction again appends nothing (I7)."""
+    from deltalake import CommitProperties, Transaction, write_deltalake
+
+    table = open_table(path)
+    if table is None:
+        raise UnavailableError(f"the table at {path} does not stand yet")
+    properties = None
+    if transaction:
+        identity, version = transaction["txnAppId"], int(transaction["txnVersion"])
+        done = table.transaction_version(identity)
+        if done is not None and done >= version:
+            return
+        properties = CommitProperties(app_transactions=[Transaction(identity, version)])
+    write_deltalake(table, rows, mode="append", commit_properties=properties)
+
+
+def exists(spark: SparkSession, path: str) -> bool:
+    """Whether a Delta table stands at a path."""
+    from delta import DeltaTable
+
+    return bool(DeltaTable.isDeltaTable(spark, path))
+
+
+def append(frame: DataFrame, path: str, transaction: Mapping[str, str]) -> None:
+    """Append once: the same transaction again leaves the table as it is (I7)."""
+    frame.write.format("delta").mode("append").options(**transaction).save(path)
+
+
+def open_table(path: str, storage_options: Mapping[str, str] | None = None) -> RustTable | None:
+    """Open a table without Spark; None where there is none yet."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(rust_uri(path), storage_options=dict(storage_options or {}))
+    except TableNotFoundError:
+        return None
+
+
+def rows_of(path: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """All rows of a small table, without Spark; none where there is no table yet."""
+    table = open_table(path)
+    return table.to_pyarrow_table(columns=list(columns)).to_pylist() if table else []
