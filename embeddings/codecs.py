@@ -138,7 +138,10 @@ def _object(body: bytes) -> dict[str, Any]:
 def _vector(numbers: object) -> Vector:
     if not isinstance(numbers, list) or not numbers:
         raise _unexpected("a vector is missing")
-    vector: Vector = np.asarray(numbers, np.float32)
+    try:
+        vector: Vector = np.asarray(numbers, np.float32)
+    except (TypeError, ValueError):
+        raise _unexpected("a vector holds something else than numbers") from None
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise _unexpected("a vector is not a flat list of finite numbers")
     return vector
