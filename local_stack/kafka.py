@@ -55,8 +55,14 @@ def java(heap: str, *main: str) -> list[str]:
 
 
 def properties(values: Mapping[str, str]) -> str:
-    """Render a Java properties file."""
-    return "".join(f"{name}={value}\n" for name, value in values.items())
+    """Render a Java properties file, in ASCII: Java reads it as Latin-1, and a folder may have any name."""
+    return "".join(f"{name}={_escaped(value)}\n" for name, value in values.items())
+
+
+def _escaped(value: str) -> str:
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    pairs = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    return "".join(chr(unit) if unit < 0x7F else f"\\u{unit:04x}" for unit in pairs)
 
 
 class Broker(Service):

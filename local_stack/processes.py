@@ -135,6 +135,13 @@ def end(processes: Sequence[Process], first: signal.Signals, grace: float) -> No
         _gone(processes, 5.0)  # the kernel needs a moment to tear down what was killed
 
 
+def await_reaped(pids: Sequence[int], seconds: float) -> None:
+    """Wait for ended processes to leave the process table: their starter has ended, and init may take its time."""
+    until = time.monotonic() + seconds
+    while any((_PROC / str(pid)).exists() for pid in pids) and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 def _gone(processes: Sequence[Process], seconds: float) -> bool:
     until = time.monotonic() + seconds
     while any(process.alive for process in processes):

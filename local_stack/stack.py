@@ -93,15 +93,16 @@ class Stack:
         with self._locked():
             chosen = list(parts) or self._known()
             services = [self.service(part) for part in chosen]
-            running = [service.name for service in services if service.status.up]
+            running = {status.name: status.pid for status in (service.status for service in services) if status.pid}
             with ThreadPoolExecutor(max(len(services), 1)) as pool:
                 list(pool.map(Service.remove if remove_data else Service.stop, services))
             if not parts:
                 processes.end(processes.inside(self._run), signal.SIGTERM, 1.0)
                 if remove_data:
                     shutil.rmtree(self._run, ignore_errors=True)
+            processes.await_reaped(list(running.values()), 5.0)
             self._publish()
-            return running
+            return list(running)
 
     def remove(self) -> None:
         """End everything and delete the state directory itself."""
