@@ -126,7 +126,9 @@ class Indexer:
             result.counts["writes"] += len(writes) - len(refused)
             result.counts["refused"] += len(refused)
             keys = {(w.table, w.key) for w in writes if w.document_id in refused}
-            again = {t: [c for c in changes if any((t, k) in keys for k in keys_of([c]))] for t, changes in left.items()}
+            again = {
+                t: [c for c in changes if any((t, k) in keys for k in keys_of([c]))] for t, changes in left.items()
+            }
             left = {table: changes for table, changes in again.items() if changes}
         raise UnavailableError(f"sink {sink.name} refused the same documents {MAX_ROUNDS} times")
 

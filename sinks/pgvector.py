@@ -121,7 +121,9 @@ class PgvectorSink:
             for document, *place in chunks.fetchall():
                 places.setdefault(document, []).append(StoredChunk(*place))
         return {
-            document: StoredDocument(document, revision, stored_state(state, texts), recipe, tuple(places.get(document, ())))
+            document: StoredDocument(
+                document, revision, stored_state(state, texts), recipe, tuple(places.get(document, ()))
+            )
             for document, revision, state, texts, recipe in head_rows
         }
 
@@ -305,7 +307,9 @@ class PgvectorSink:
             ) from None  # fmt: skip
         except psycopg.OperationalError as error:
             self.close()
-            refused = isinstance(error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName))
+            refused = isinstance(
+                error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName)
+            )
             raise (ConfigurationError if refused else UnavailableError)(
                 f"sink {self.name}: PostgreSQL does not answer ({error.sqlstate or type(error).__name__})",
                 hint=f"check the dsn of sink {self.name}, the server and the network route to it",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from transforms import exact_json
 from transforms.types import converter
 
+
 @dataclass(frozen=True)
 class TableContext:
     """What decoding needs to know of one table: its name at the source, its keys, the types its owner declared."""

@@ -158,7 +158,9 @@ def _change(
     try:
         return _row_change(record, context, table, op, row, schema, order, commit_us)
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        return Reject("BAD_VALUE", f"a value of {table.table} does not fit its schema: {type(error).__name__}", table.table)
+        return Reject(
+            "BAD_VALUE", f"a value of {table.table} does not fit its schema: {type(error).__name__}", table.table
+        )
 
 
 def _row_change(
@@ -243,9 +245,7 @@ def _is_unavailable(value: Any, placeholder: str) -> bool:
 def _placeholder_texts(placeholder: str) -> frozenset[str]:
     """The placeholder as text and as the base64, hex and url-safe forms of a bytes column."""
     raw = placeholder.encode()
-    return frozenset(
-        {placeholder, base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode(), raw.hex()}
-    )
+    return frozenset({placeholder, base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode(), raw.hex()})
 
 
 @lru_cache

@@ -66,7 +66,7 @@ def value_text(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
-    return exact_json.dumps(value) if isinstance(value, (bool, list, dict)) else str(value)
+    return exact_json.dumps(value, ascii_only=False) if isinstance(value, (bool, list, dict)) else str(value)
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
@@ -128,14 +128,17 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recip
     pending = state.pending(recipe.columns)
     if set(pending) & set(recipe.document.template_columns):
         return DocumentWrite(*base, live=True, metadata=metadata, pending=pending)
-    changed = held.recipe != recipe.fingerprint or not held.state.exists or not held.chunks or _texts(held.state, recipe) != _texts(state, recipe)
+    changed = (
+        held.recipe != recipe.fingerprint
+        or not held.state.exists
+        or not held.chunks
+        or _texts(held.state, recipe) != _texts(state, recipe)
+    )
     if not changed:
         return DocumentWrite(*base, live=True, metadata=metadata, pending=pending, texts_changed=False)
     chunks = chunks_of(held.document_id, render(recipe.document.template, values), recipe.document)
     found = diff(held.chunks, chunks)
-    return DocumentWrite(
-        *base, True, metadata, chunks, found.added, found.moved, found.dropped, pending
-    )
+    return DocumentWrite(*base, True, metadata, chunks, found.added, found.moved, found.dropped, pending)
 
 
 def _texts(state: RowState, recipe: Recipe) -> dict[str, Any]:

@@ -16,13 +16,13 @@ def loads(text: bytes | str) -> Any:
     return _DECODER.decode(text.decode("utf-8") if isinstance(text, bytes) else text)
 
 
-def dumps(value: Any, *, sort_keys: bool = False) -> str:
-    """Render a value that `loads` gave, compact and in ASCII only, so that any store and any collation takes it.
+def dumps(value: Any, *, sort_keys: bool = False, ascii_only: bool = True) -> str:
+    """Render a value that `loads` gave, compact and by default in ASCII only, so that any store and collation takes it.
 
     A number with a fraction comes back with the digits it came with; a lone surrogate stays an escape.
     """
     return simplejson.dumps(
-        value, use_decimal=True, separators=(",", ":"), ensure_ascii=True, sort_keys=sort_keys
+        value, use_decimal=True, separators=(",", ":"), ensure_ascii=ascii_only, sort_keys=sort_keys
     )
 
 

@@ -1,0 +1,361 @@
+"""What every vector store must do. A new store is one line in `STORES`."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import batched
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
+from schemas.changes import Change
+from schemas.documents import DocumentWrite
+from schemas.errors import ConfigurationError
+from schemas.records import Record
+from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
+from sinks.indexing import Indexer
+from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks.protocol import Sink
+from tests.history import TABLE, ModelTable, key_of, random_history
+from transforms import exact_json
+from transforms.context import DecodeContext, TableContext
+from transforms.documents import Recipe, document_id
+
+DIMENSIONS = 8
+CONTEXT = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",))})
+DOCUMENT = DocumentConfig(template="{body}", metadata=("a",), chunk=ChunkConfig(max_tokens=16))
+RECIPES = {TABLE: Recipe(TABLE, DOCUMENT)}
+
+type Contents = dict[str, tuple[dict[str, Any], list[tuple[int, str, list[float]]]]]
+
+
+def vector_of(text: str) -> Vector:
+    vector = np.random.default_rng(sum(text.encode()) + len(text)).standard_normal(DIMENSIONS).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+class CountingEmbedder:
+    """An embedder in this process: vectors from the text alone, every text counted; `refused` marks what it rejects."""
+
+    fingerprint, dimensions, max_items = "model=test", DIMENSIONS, 4
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
+        self.texts += texts
+        return [EmbeddingRejected("MODEL_REFUSED_TEXT", "no") if "refused" in t else vector_of(t) for t in texts]
+
+    def embed_query(self, text: str) -> Vector:
+        return vector_of(text)
+
+    def check(self) -> None: ...
+
+    def counts(self) -> EmbeddingCounts:
+        return EmbeddingCounts(texts=len(self.texts))
+
+
+class Store:
+    """A store under test: how to open it, and how a reader sees it."""
+
+    def __init__(self, open_sink: Callable[[str, int], Sink], contents: Callable[[], Contents]) -> None:
+        self._open, self.contents = open_sink, contents
+        self._opened: list[Sink] = []
+
+    def open(self, fingerprint: str = "model=test", dimensions: int = DIMENSIONS) -> Sink:
+        """Open the store as one more writer; it is closed with the test."""
+        self._opened.append(self._open(fingerprint, dimensions))
+        return self._opened[-1]
+
+    def adopt(self, sink: Sink) -> Sink:
+        """Close a sink that came another way with the test."""
+        self._opened.append(sink)
+        return sink
+
+    def close(self) -> None:
+        """Close every writer."""
+        for sink in self._opened:
+            sink.close()
+
+
+@pytest.fixture
+def pgvector(vectors_dsn: str) -> Store:
+    config = PgvectorConfig(type="pgvector", dsn=vectors_dsn, table="kb")
+
+    def contents() -> Contents:
+        found: Contents = {}
+        with psycopg.connect(vectors_dsn) as connection:
+            query = "SELECT key, metadata, chunk_index, chunk_text, embedding::text FROM kb ORDER BY document_id, chunk_index"
+            for key, metadata, index, text, vector in connection.execute(query):
+                _, chunks = found.setdefault(exact_json.dumps(key), (metadata, []))
+                chunks.append((index, text, [float(x) for x in vector[1:-1].split(",")]))
+        return found
+
+    return Store(lambda fingerprint, dimensions: PgvectorSink(config, fingerprint, dimensions), contents)
+
+
+STORES = ["pgvector"]
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Store)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def sink(store: Store) -> Sink:
+    opened = store.open()
+    opened.prepare()
+    return opened
+
+
+class Fed:
+    """An indexer that is fed changes as Debezium would tell them."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self.embedder = CountingEmbedder()
+        self.indexer = Indexer(CONTEXT, RECIPES, sinks, self.embedder, texts_at_once=8)
+
+    def __call__(self, changes: Sequence[Change]) -> Any:
+        return self.indexer.index([as_record(change) for change in changes])
+
+
+def as_record(change: Change) -> Record:
+    """The record that decodes to a change."""
+    row = dict(change.columns) | dict.fromkeys(change.unavailable, "__debezium_unavailable_value")
+    lsn = int(change.sequence[4:20], 16)
+    source = {"schema": "public", "table": "t", "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
+    before = exact_json.loads(change.key) if change.op == "d" else None
+    value = {"op": change.op, "before": before, "after": row if change.op in "cur" else None, "source": source}
+    headers = {"__debezium.oldkey": change.old_key, "__debezium.newkey": change.new_key}
+    named = tuple((name, key.encode()) for name, key in headers.items() if key)
+    return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode(), named)
+
+
+def expected(table: ModelTable) -> Contents:
+    return {
+        key_of(number): ({"a": row["a"]}, [(0, str(row["body"]), vector_of(str(row["body"])).tolist())])
+        for number, row in table.rows.items()
+    }
+
+
+def same(found: Contents, wanted: Contents) -> bool:
+    flat = lambda c: {k: (m, [(i, t) for i, t, _ in chunks]) for k, (m, chunks) in c.items()}  # noqa: E731
+    vectors = all(
+        np.allclose(one[2], other[2], atol=1e-6)
+        for key in found
+        if key in wanted
+        for one, other in zip(found[key][1], wanted[key][1], strict=False)
+    )
+    return flat(found) == flat(wanted) and vectors
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_shuffled_doubled_and_recut_histories_leave_the_rows_of_the_source(store: Store, sink: Sink, seed: int) -> None:
+    table, r = random_history(seed, 24), random.Random(seed)
+    changes = table.changes + r.choices(table.changes, k=6)
+    r.shuffle(changes)
+    fed = Fed(sink)
+    for batch in batched(changes, r.randint(1, 9), strict=False):
+        fed(batch)
+    assert same(store.contents(), expected(table))
+
+
+def test_a_replay_writes_nothing_and_asks_the_model_for_nothing(store: Store, sink: Sink) -> None:
+    table = random_history(3, 30)
+    Fed(sink)(table.changes)
+    before = store.contents()
+    again = Fed(sink)
+    result = again(table.changes)
+    assert result.counts["writes"] == 0
+    assert again.embedder.texts == []
+    assert store.contents() == before
+
+
+def test_two_writers_at_once_leave_what_one_would(store: Store, sink: Sink) -> None:
+    table = random_history(5, 60)
+    batches = [list(b) for b in batched(table.changes, 4, strict=False)]
+
+    def write(seed: int) -> None:
+        fed = Fed(store.open())
+        for batch in random.Random(seed).sample(batches, len(batches)):
+            fed(batch)
+
+    with ThreadPoolExecutor(3) as pool:
+        for job in [pool.submit(write, seed) for seed in range(3)]:
+            job.result(timeout=60)
+    assert same(store.contents(), expected(table))
+
+
+def test_a_shrunk_document_leaves_no_orphan_chunks(store: Store, sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "\n\n".join(f"paragraph {n} of a long body that is cut into pieces" for n in range(9)))
+    fed(table.changes)
+    assert len(store.contents()[key_of(1)][1]) == 9
+    table.update_body(1, "short")
+    fed(table.changes[-1:])
+    assert [text for _, text, _ in store.contents()[key_of(1)][1]] == ["body short"]
+
+
+def test_an_edited_paragraph_embeds_one_chunk_and_keeps_the_other_vectors(sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    paragraphs = [f"paragraph {n} of a long body that is cut into pieces" for n in range(9)]
+    table.insert(1, "\n\n".join(paragraphs))
+    fed(table.changes)
+    asked = len(fed.embedder.texts)
+    paragraphs.insert(4, "a new paragraph that is as long as the others are")
+    table.update_body(1, "\n\n".join(paragraphs))
+    fed(table.changes[-1:])
+    assert len(fed.embedder.texts) - asked == 1
+
+
+def test_a_metadata_change_embeds_nothing(store: Store, sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "x")
+    fed(table.changes)
+    table.update_a(1, "closed")
+    fed(table.changes[-1:])
+    assert len(fed.embedder.texts) == 1
+    assert same(store.contents(), expected(table))
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_body_edit_and_a_status_edit_of_one_row_both_stay(store: Store, sink: Sink, cut: int, reverse: bool) -> None:  # noqa: FBT001
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "old")
+    fed(table.changes)
+    table.update_body(1, "8 KB " * 1600)
+    table.update_a(1, "closed")
+    edits = table.changes[1:][:: -1 if reverse else 1]
+    for batch in batched(edits, cut, strict=False):
+        fed(batch)
+    metadata, chunks = store.contents()[key_of(1)]
+    assert metadata == {"a": "closed"}
+    assert "".join(text for _, text, _ in chunks).replace(" ", "") == f"body{'8KB' * 1600}"
+
+
+def test_a_key_change_with_an_unchanged_large_body_calls_no_model(store: Store, sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "\n\n".join(f"paragraph {n} of a long body that is cut into pieces" for n in range(50)))
+    fed(table.changes)
+    asked, before = len(fed.embedder.texts), store.contents()[key_of(1)][1]
+    table.move(1, 2)
+    for change in table.changes[-2:][::-1]:
+        fed([change])
+    assert len(fed.embedder.texts) == asked
+    assert store.contents() == {key_of(2): ({"a": table.rows[2]["a"]}, before)}
+
+
+def test_truncate_hides_older_rows_and_leaves_newer_ones_whichever_comes_first(store: Store, sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "x")
+    table.truncate()
+    table.insert(2, "y")
+    fed(table.changes[2:])
+    fed(table.changes[1:2])
+    fed(table.changes[:1])
+    assert same(store.contents(), expected(table))
+
+
+def test_a_late_older_change_does_not_raise_the_dead(store: Store, sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "x")
+    table.delete(1)
+    fed(table.changes[1:])
+    fed(table.changes[:1])
+    assert store.contents() == {}
+
+
+def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "x")
+    fed(table.changes)
+    name = document_id(TABLE, key_of(1))
+    held = sink.read([name])[name]
+    stale = DocumentWrite(name, TABLE, key_of(1), held.revision - 1, held.state, held.recipe, live=False)
+    assert sink.write([stale]) == {name}
+    assert same(store.contents(), expected(table))
+
+
+def test_text_no_store_likes_is_taken(store: Store, sink: Sink) -> None:
+    table = ModelTable()
+    table.insert(1, "nul \0 lone \ud800 wide ☃😀 'quote' \\ %s {x}")
+    Fed(sink)(table.changes)
+    (_, [(_, text, _)]) = store.contents()[key_of(1)]
+    assert text == "body nul \ufffd lone \ufffd wide ☃😀 'quote' \\ %s {x}"
+
+
+def test_a_text_the_model_refuses_is_a_reject_and_the_rest_goes_on(store: Store, sink: Sink) -> None:
+    table = ModelTable()
+    table.insert(1, "refused")
+    table.insert(2, "fine")
+    result = Fed(sink)(table.changes)
+    ((record, reject),) = result.rejected
+    assert (reject.stage, reject.condition, reject.table) == ("embed", "MODEL_REFUSED_TEXT", TABLE)
+    assert record.position == "1"
+    assert store.contents().keys() == {key_of(2)}
+
+
+def test_an_empty_batch_is_nothing(store: Store, sink: Sink) -> None:
+    assert Fed(sink)([]).counts["writes"] == 0
+    assert sink.write([]) == set()
+    assert store.contents() == {}
+
+
+def test_the_same_text_in_many_documents_is_embedded_once(sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    for number in range(5):
+        table.insert(number, "the same")
+    fed(table.changes)
+    assert fed.embedder.texts == ["body the same"]
+
+
+def test_check_refuses_another_dimension_and_another_model(store: Store, sink: Sink) -> None:
+    sink.check()
+    with pytest.raises(ConfigurationError, match="dimensions"):
+        store.open(dimensions=DIMENSIONS * 2).check()
+    with pytest.raises(ConfigurationError, match="another model"):
+        store.open("model=other").check()
+
+
+def test_check_writes_nothing(store: Store) -> None:
+    fresh = store.open()
+    fresh.check()
+    fresh.check()
+    with pytest.raises(ConfigurationError):
+        fresh.read(["x"])
+
+
+def test_a_sink_travels_to_a_worker(store: Store, sink: Sink) -> None:
+    sink.read([])
+    assert store.adopt(pickle.loads(pickle.dumps(sink))).summary().documents == 0
+
+
+def test_the_summary_counts_what_a_reader_sees(sink: Sink) -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.insert(2, "y")
+    table.delete(2)
+    Fed(sink)(table.changes)
+    sink.note_progress(5)
+    sink.note_progress(3)
+    summary = sink.summary()
+    assert (summary.documents, summary.chunks, summary.indexed_as_of_us) == (1, 1, 5)
+
+
+def test_vectors_can_be_read_back_for_a_cache(sink: Sink) -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    Fed(sink)(table.changes)
+    ((_, vector),) = list(sink.vectors_since(0))
+    assert np.allclose(vector, vector_of("body x"))

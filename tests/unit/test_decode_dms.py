@@ -1,0 +1,116 @@
+"""DMS's records decode to what they mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from schemas.changes import Changes, Ignored, Reject
+from schemas.records import Record
+from tests.recorded import compact
+from transforms.context import DecodeContext, TableContext
+from transforms.decode import decode
+
+CONTEXT = DecodeContext("dms", {"public.docs": TableContext("public.docs", ("id",))})
+POSITION = "00000002/7C007328.2.00000002/7C007328"
+
+
+def record(value: Any, position: str = "49590338271490256608559692538361571095921575989136588898") -> Record:
+    data = value if isinstance(value, bytes) else compact(value)
+    return Record("desk", "shardId-000000000000", position, b"public.docs", data)
+
+
+def event(operation: str, data: Any, **metadata: Any) -> dict[str, Any]:
+    common = {"timestamp": "2026-03-01T10:00:01.123456Z", "record-type": "data", "operation": operation}
+    cdc = {"stream-position": POSITION, "commit-timestamp": "2026-03-01T10:00:01.000000Z", "transaction-id": 1140}
+    names = {"schema-name": "public", "table-name": "docs", "partition-key-type": "schema-table"}
+    return {"data": data, "metadata": common | names | ({} if operation == "load" else cdc) | metadata}
+
+
+def changes(value: Any, **fields: Any) -> Changes:
+    decoded = decode(record(value, **fields), CONTEXT)
+    assert isinstance(decoded, Changes), decoded
+    return decoded
+
+
+@pytest.mark.parametrize(("operation", "op"), [("load", "r"), ("insert", "c"), ("update", "u"), ("delete", "d")])
+def test_operations(operation: str, op: str) -> None:
+    (change,) = changes(event(operation, {"id": 42, "title": "x"})).changes
+    assert (change.op, change.key, change.table) == (op, '{"id":42}', "public.docs")
+    assert change.complete == (operation in {"load", "insert"})
+
+
+def test_a_loaded_row_ranks_below_every_change() -> None:
+    (loaded,) = changes(event("load", {"id": 1})).changes
+    (updated,) = changes(event("update", {"id": 1}), position="1").changes
+    assert loaded.sequence < updated.sequence
+    assert loaded.commit_time_us == 1772359201123456
+
+
+def test_stream_positions_compare_as_numbers() -> None:
+    (second,) = changes(
+        event("update", {"id": 1}, **{"stream-position": "00000002/7C007328.9.00000002/7C007328"})
+    ).changes
+    (tenth,) = changes(
+        event("update", {"id": 1}, **{"stream-position": "00000002/7C007328.10.00000002/7C007328"})
+    ).changes
+    assert second.sequence < tenth.sequence
+
+
+def test_a_key_change_is_a_delete_and_an_upsert_that_know_each_other() -> None:
+    gone, here = changes(event("update", {"id": 45, "title": "x"}) | {"before-image": {"id": 46}}).changes
+    assert (gone.op, gone.key, gone.new_key) == ("d", '{"id":46}', '{"id":45}')
+    assert (here.op, here.key, here.old_key) == ("u", '{"id":45}', '{"id":46}')
+    assert gone.sequence == here.sequence
+
+
+def test_an_empty_before_image_is_no_key_change() -> None:
+    (change,) = changes(event("update", {"id": 45}) | {"before-image": {}}).changes
+    assert change.old_key is None
+
+
+def test_a_delete_tells_nothing_but_its_key() -> None:
+    (change,) = changes(event("delete", {"id": 4, "title": None})).changes
+    assert change.columns == {}
+
+
+def test_pretty_and_one_line_json_are_the_same() -> None:
+    text = compact(event("insert", {"id": 4})) or b""
+    assert changes(b"\n  " + text.replace(b",", b",\n  ") + b"\n") == changes(text)
+
+
+def test_a_control_record_announces_types_and_deletes_nothing() -> None:
+    table = {"columns": {"id": {"type": "INT32"}, "price": {"type": "NUMERIC", "precision": 10, "scale": 2}}}
+    metadata = event("create-table", None)["metadata"] | {"record-type": "control"}
+    decoded = decode(record({"control": {"table-def": table | {"primary-key": ["id"]}}, "metadata": metadata}), CONTEXT)
+    assert isinstance(decoded, Ignored)
+    assert decoded.schema is not None
+    assert decoded.schema.columns == {"id": "int", "price": "decimal(10,2)"}
+    dropped = decode(record({"control": {}, "metadata": metadata | {"operation": "drop-table"}}), CONTEXT)
+    assert isinstance(dropped, Ignored)
+
+
+@pytest.mark.parametrize(
+    ("value", "condition"),
+    [
+        (b"{", "MALFORMED_JSON"),
+        ({"data": {}}, "NOT_AN_ENVELOPE"),
+        (event("merge", {"id": 1}), "NOT_AN_ENVELOPE"),
+        (event("update", {"title": "x"}), "NO_KEY"),
+        (event("update", {"id": 1}, **{"stream-position": "mysql-bin.000001:4"}), "NO_SEQUENCE"),
+        (event("update", {"id": 1}, **{"stream-position": None}), "NO_SEQUENCE"),
+    ],
+)
+def test_poison_is_a_reject(value: Any, condition: str) -> None:
+    decoded = decode(record(value), CONTEXT)
+    assert isinstance(decoded, Reject)
+    assert decoded.condition == condition
+
+
+def test_tables_nobody_configured_are_counted_and_left() -> None:
+    decoded = decode(record(event("insert", {"id": 1}, **{"table-name": "other"})), CONTEXT)
+    assert isinstance(decoded, Ignored)
+    context = dataclasses.replace(CONTEXT, others=frozenset({"public.other"}))
+    assert isinstance(decode(record(event("insert", {"id": 1}, **{"table-name": "other"})), context), Reject)

@@ -1,0 +1,137 @@
+"""Rows become documents, and documents are compared with what a store holds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from schemas.documents import StoredChunk, StoredDocument
+from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
+from tests.history import TABLE, ModelTable, folded, key_of
+from transforms.chunking import split, tokens
+from transforms.documents import Recipe, chunks_of, diff, document_id, plan, render
+
+DOCUMENT = DocumentConfig(template="{a}\n\n{body}", metadata=("a",), chunk=ChunkConfig(max_tokens=16))
+META_ONLY = DocumentConfig(template="{body}", metadata=("a",))
+
+
+def recipe(document: DocumentConfig = META_ONLY) -> Recipe:
+    found = Recipe.of(TableConfig(table=TABLE, keys=("id",), document=document))
+    assert found
+    return found
+
+
+def stored_after(table: ModelTable, document: DocumentConfig = META_ONLY, number: int = 1) -> StoredDocument:
+    state = folded(table.changes)[key_of(number)]
+    write = plan(None, state, key_of(number), recipe(document))
+    assert write
+    places = tuple(StoredChunk(c.chunk_id, c.chunk_index, c.content_hash) for c in write.chunks)
+    return StoredDocument(write.document_id, 1, write.state, write.recipe, places)
+
+
+words = st.lists(st.sampled_from("alpha beta gamma delta\n\n epsilon. zeta! ü☃ 漢字".split(" ")), max_size=120).map(
+    " ".join
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(old=words, new=words)
+def test_a_diff_turns_the_held_set_into_the_wanted_one(old: str, new: str) -> None:
+    held = [StoredChunk(c.chunk_id, c.chunk_index, c.content_hash) for c in chunks_of("d", old, DOCUMENT)]
+    wanted = chunks_of("d", new, DOCUMENT)
+    found = diff(held, wanted)
+    result = {c.chunk_id: c.chunk_index for c in held if c.chunk_id not in found.dropped}
+    result |= {c.chunk_id: c.chunk_index for c in (*found.moved, *found.added)}
+    assert result == {c.chunk_id: c.chunk_index for c in wanted}
+    assert sorted(result.values()) == list(range(len(wanted)))
+    assert not {c.content_hash for c in found.added} & {c.content_hash for c in held} or len(wanted) > len(
+        {c.content_hash for c in wanted}
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=words)
+def test_chunks_fit_and_lose_no_word(text: str) -> None:
+    pieces = split(text, ChunkConfig(max_tokens=16))
+    assert all(tokens(piece) <= 16 for piece in pieces)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+def test_an_equal_text_twice_has_two_names_and_one_content() -> None:
+    text = "same same same same same same same same same\n\n" * 3
+    chunks = chunks_of("d", text, DOCUMENT)
+    assert len({c.chunk_id for c in chunks}) == len(chunks)
+    assert len({c.content_hash for c in chunks}) < len(chunks)
+
+
+def test_a_metadata_change_touches_no_chunk() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    stored = stored_after(table)
+    table.update_a(1, "closed")
+    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), recipe())
+    assert write is not None
+    assert not write.texts_changed
+    assert (write.metadata, write.added, write.moved, write.dropped) == ({"a": "closed"}, (), (), ())
+
+
+def test_what_the_store_holds_already_is_no_write() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    assert plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), recipe()) is None
+
+
+def test_another_template_renders_again() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    write = plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), recipe(DOCUMENT))
+    assert write is not None
+    assert [c.chunk_text for c in write.added] == ["x\n\nbody x"]
+    assert len(write.dropped) == 1
+
+
+def test_a_deleted_row_drops_every_chunk_and_keeps_no_text() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    stored = stored_after(table)
+    table.delete(1)
+    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), recipe())
+    assert write is not None
+    assert (write.live, write.chunks, write.metadata, write.state.columns) == (False, (), {}, {})
+    assert write.dropped == tuple(c.chunk_id for c in stored.chunks)
+
+
+def test_a_pending_body_leaves_the_chunks_alone() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.update_a(1, "y")
+    write = plan(None, folded(table.changes[1:])[key_of(1)], key_of(1), recipe())
+    assert write is not None
+    assert (write.pending, write.chunks, write.live) == (("body",), (), True)
+
+
+def test_rendering_writes_values_as_a_reader_would() -> None:
+    assert (
+        render("{t}|{n}|{b}|{l}|{x}", {"t": "a\0\ud800", "n": None, "b": True, "l": [1, "é"]})
+        == 'a\ufffd\ufffd||true|[1,"é"]|'
+    )
+
+
+def test_documents_of_different_tables_never_share_a_name() -> None:
+    assert document_id("a.b", key_of(1)) != document_id("a.c", key_of(1))
+    assert len(document_id("a.b", key_of(1))) == 32
+
+
+@pytest.mark.parametrize("template", ["no column", "{}", "{a!r}", "{a:>10}"])
+def test_a_template_that_names_no_column_is_refused(template: str) -> None:
+    with pytest.raises(ValidationError):
+        DocumentConfig(template=template)
+
+
+def test_chunks_depend_on_nothing_but_the_text() -> None:
+    text = " ".join(random.Random(3).choices("alpha beta gamma. delta\n\n".split(), k=400))
+    assert chunks_of("d", text, DOCUMENT) == chunks_of("d", text, DOCUMENT)
