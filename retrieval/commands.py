@@ -1,0 +1,134 @@
+"""`ragstream search` and `ragstream ask`: from a pipeline's configuration to answers, as JSON objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from embeddings import open_embedder
+from retrieval import EXTRACTIVE, BedrockGenerationConfig
+from retrieval.ask import Answerer, Assistant, ExtractiveAnswerer, GenerativeAnswerer
+from retrieval.fusion import relevance_of
+from retrieval.generate import BedrockGenerator
+from retrieval.search import Searcher, search_answer
+from schemas.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embeddings import EmbeddingConfig
+    from retrieval import GenerationConfig
+    from retrieval.protocol import Index
+    from sinks import SinkConfig
+
+
+class Pipeline(Protocol):
+    """The parts of a pipeline's configuration that answering needs."""
+
+    @property
+    def embedding(self) -> EmbeddingConfig | None:
+        """The model that filled the stores."""
+        ...
+
+    @property
+    def sinks(self) -> Sequence[SinkConfig]:
+        """The stores; the first one is searched."""
+        ...
+
+    @property
+    def generation(self) -> GenerationConfig | None:
+        """Who answers."""
+        ...
+
+
+class Query(NamedTuple):
+    """One line of a file of queries."""
+
+    query_id: str | None
+    text: str
+
+
+def search(config: Pipeline, queries: Sequence[Query], k: int) -> Iterator[dict[str, Any]]:
+    """Answer queries one after the other; each answer is one JSON object of the public contract."""
+    with _opened(config) as searcher:
+        for query in queries:
+            yield search_answer(query.query_id, searcher.search(query.text, k))
+
+
+def ask(config: Pipeline, question: str, session: str | None = None) -> dict[str, Any]:
+    """Answer a question; the JSON object of the public contract."""
+    if session is not None:
+        raise ConfigurationError(
+            "--session: this pipeline keeps no memory of conversations",
+            condition="NO_MEMORY",
+            hint="ask without --session; each question is answered on its own",
+        )
+    with _opened(config) as searcher:
+        return Assistant(searcher, _answerer(config, searcher)).ask(question).as_json()
+
+
+def read_queries(path: str) -> list[Query]:
+    """Read a JSONL file of objects with `query_id` and `query`; other fields are left alone."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path}: the queries cannot be read ({type(error).__name__})", condition="QUERIES_UNREADABLE"
+        ) from None
+    queries = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            queries.append(_query(line, f"{path}, line {number}"))
+    return queries
+
+
+def _query(line: str, where: str) -> Query:
+    try:
+        parsed = json.loads(line)
+        query_id = parsed.get("query_id")
+        if isinstance(parsed["query"], str):
+            return Query(None if query_id is None else str(query_id), parsed["query"])
+    except (ValueError, AttributeError, KeyError):
+        pass
+    raise ConfigurationError(
+        f"{where}: no query", condition="QUERIES_INVALID", hint='each line is {"query_id": "…", "query": "…"}'
+    )
+
+
+@contextmanager
+def _opened(config: Pipeline) -> Iterator[Searcher]:
+    """Open what the configuration names and check that it fits together, before anything is asked."""
+    if config.embedding is None or not config.sinks:
+        raise ConfigurationError(
+            "this pipeline fills no vector store, so there is nothing to search",
+            condition="NO_STORE",
+            hint="give the configuration an `embedding` and a sink",
+        )
+    embedder = open_embedder(config.embedding)
+    index = open_index(config.sinks[0], embedder.fingerprint)
+    try:
+        try:
+            index.check()
+        except UnavailableError as error:
+            raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
+        yield Searcher(index, embedder, relevance_of(config.embedding.model))
+    finally:
+        index.close()
+
+
+def open_index(config: SinkConfig, fingerprint: str) -> Index:
+    """The index of a store's configuration; nothing is opened yet."""
+    from retrieval.pgvector import PgvectorIndex
+
+    return PgvectorIndex(config, fingerprint)
+
+
+def _answerer(config: Pipeline, searcher: Searcher) -> Answerer:
+    assert config.embedding is not None  # noqa: S101  _opened said so
+    generation = config.generation or EXTRACTIVE
+    if isinstance(generation, BedrockGenerationConfig):
+        return GenerativeAnswerer(BedrockGenerator(generation))
+    return ExtractiveAnswerer(searcher.index, searcher.embedder, config.embedding.model, generation.sentences)
