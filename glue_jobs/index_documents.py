@@ -1,11 +1,12 @@
 """Stream → vector stores, as fast as it can: one narrow stage, no shuffle, nothing on the driver that grows.
 
-    spark-submit glue_jobs/index_documents.py --config pipeline.yaml
+spark-submit glue_jobs/index_documents.py --config pipeline.yaml
 """
 
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
@@ -43,8 +44,8 @@ def plan(context: JobContext) -> list[Query | Periodic]:
             uuid.uuid4().hex, decode_context(config, source.name), recipes, config.sinks, config.embedding
         )
         name = f"index_{source.name}"
-        read = lambda source=source, name=name: read_stream(context.spark, source, context.checkpoint(name))  # noqa: E731
-        queries.append(Query(name, read, _write(settings, reports), pool="index"))
+        read = partial(read_stream, context.spark, source, context.checkpoint(name), drain=context.available_now)
+        queries.append(Query(name, read, _write(settings, reports), pool="index", on_idle=reports.idle))
     return [
         *queries,
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),

@@ -40,7 +40,9 @@ class DocumentConfig(StrictModel):
     @field_validator("template")
     @classmethod
     def _names_columns(cls, template: str) -> str:
-        fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(template) if name is not None]
+        fields = [
+            (name, spec, conversion) for _, name, spec, conversion in Formatter().parse(template) if name is not None
+        ]
         if not fields:
             msg = "the template names no column; write {column}"
             raise ValueError(msg)
@@ -62,7 +64,7 @@ class TableConfig(StrictModel):
     """Schema (MySQL: database) and table, as the source names them: `public.tickets`."""
     keys: tuple[Column, ...] = Field(min_length=1)
     """The columns of the primary key. A table without one cannot be kept in step."""
-    columns: dict[Column, str] = {}
+    columns: dict[Column, str] = Field(default_factory=dict)
     """Types declared by hand, for sources that announce none: `price: decimal(10,2)`."""
     document: DocumentConfig | None = None
     """Left out: the table goes to the lake only."""

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
 from transforms import exact_json
@@ -140,6 +140,17 @@ def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     return SeenSchema(schema.schema_id, table, schema.columns, found.keys) if found else None
 
 
+class _Event(NamedTuple):
+    """One change event, as far as it was read."""
+
+    record: Record
+    table: TableContext
+    schema: RowSchema
+    op: Op
+    order: str
+    commit_us: int | None
+
+
 def _change(
     record: Record, context: DecodeContext, table: TableContext, op: Op, payload: dict[str, Any], schema: RowSchema
 ) -> Decoded:
@@ -154,26 +165,17 @@ def _change(
     if op == "t":
         return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
     row = payload.get("before" if op == "d" else "after")
-    row = row if isinstance(row, dict) else {}
+    event = _Event(record, table, schema, op, order, commit_us)
     try:
-        return _row_change(record, context, table, op, row, schema, order, commit_us)
+        return _row_change(event, row if isinstance(row, dict) else {}, context.unavailable_value)
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        return Reject(
-            "BAD_VALUE", f"a value of {table.table} does not fit its schema: {type(error).__name__}", table.table
-        )
+        message = f"a value of {table.table} does not fit its schema: {type(error).__name__}"
+        return Reject("BAD_VALUE", message, table.table)
 
 
-def _row_change(
-    record: Record,
-    context: DecodeContext,
-    table: TableContext,
-    op: Op,
-    row: dict[str, Any],
-    schema: RowSchema,
-    order: str,
-    commit_us: int | None,
-) -> Decoded:
-    missing = tuple(n for n, v in row.items() if _is_unavailable(v, context.unavailable_value)) if op != "d" else ()
+def _row_change(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
+    record, table, schema, op, order, commit_us = event
+    missing = tuple(n for n, v in row.items() if _is_unavailable(v, placeholder)) if op != "d" else ()
     values = _canonical(row, table, schema, missing)
     key = key_text(table.keys, values) or (_key_of(record.key, table, schema) if op == "d" else None)
     if key is None:

@@ -54,8 +54,10 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
 
 
 def _control(document: dict[str, Any], metadata: dict[str, Any], table: str, context: DecodeContext) -> Decoded:
-    """Count a control record; a create-table names the columns' types. A drop-table is never a deletion of rows:
-    DMS drops and creates its target at every (re)load."""
+    """Count a control record; a create-table names the columns' types.
+
+    A drop-table is never a deletion of rows: DMS drops and creates its target at every (re)load.
+    """
     definition = (document.get("control") or {}).get("table-def") or {}
     columns = definition.get("columns")
     seen = None

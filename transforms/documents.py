@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.documents import Chunk, DocumentWrite, StoredChunk, StoredDocument
 from transforms import exact_json
 from transforms.chunking import split
-from transforms.fold import EMPTY, Cell, RowState
+from transforms.fold import EMPTY, RowState
 
 if TYPE_CHECKING:
     from schemas.tables import DocumentConfig, TableConfig
@@ -138,8 +138,17 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recip
         return DocumentWrite(*base, live=True, metadata=metadata, pending=pending, texts_changed=False)
     chunks = chunks_of(held.document_id, render(recipe.document.template, values), recipe.document)
     found = diff(held.chunks, chunks)
-    return DocumentWrite(*base, True, metadata, chunks, found.added, found.moved, found.dropped, pending)
+    return DocumentWrite(
+        *base,
+        live=True,
+        metadata=metadata,
+        chunks=chunks,
+        added=found.added,
+        moved=found.moved,
+        dropped=found.dropped,
+        pending=pending,
+    )
 
 
 def _texts(state: RowState, recipe: Recipe) -> dict[str, Any]:
-    return {n: c.value for n in recipe.document.template_columns if (c := state.columns.get(n, Cell(None, "")))}
+    return {n: state.columns[n].value for n in recipe.document.template_columns if n in state.columns}
