@@ -13,17 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
 from pydantic import Field, SecretStr, model_validator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.datasource_internal import _SimpleStreamReaderWrapper
 from pyspark.sql.types import StructType
 
 from schemas.errors import ConfigurationError, PipelineError
 from schemas.model import StrictModel
-from schemas.records import RECORD_COLUMNS
+from schemas.records import RECORD_COLUMNS, Record
 from sources.kinesis_client import Access, Stream
 from sources.kinesis_feed import Feed, confirm_same
 from sources.kinesis_offsets import TRIM_HORIZON, Mark, Offset, at_timestamp, first_offset, with_children
@@ -31,6 +32,9 @@ from sources.kinesis_read import read_exactly
 from sources.kinesis_records import RawRecord, user_records
 from sources.rows import record_batches
 
+SMALL_BATCH_RECORDS = 128
+SMALL_BATCH_BYTES = 1024 * 1024
+"""Up to here a batch is one task, and its records reach the JVM with the plan."""
 _LONG_POLL_S = 0.1
 """How long Spark's question for new records may wait for them, in seconds; it asks again at once."""
 
@@ -130,14 +134,25 @@ def read_stream(
     return spark.readStream.format(KinesisSource.name()).options(**given).load()
 
 
-@dataclass(frozen=True)
-class ShardSlice(InputPartition):
+class ShardSlice(NamedTuple):
     """One shard's part of a batch; `records` is None when the task has to fetch them."""
 
     shard_id: str
     start: Mark
     end: Mark
     records: list[RawRecord] | None
+
+    @property
+    def size(self) -> int:
+        """Records in it."""
+        return self.end.count - self.start.count
+
+
+@dataclass(frozen=True)
+class BatchPart(InputPartition):
+    """What one task reads: a shard's part of a batch, or a whole small batch."""
+
+    slices: tuple[ShardSlice, ...]
 
 
 class KinesisSource(DataSource):
@@ -162,10 +177,12 @@ class KinesisSource(DataSource):
 _READER_OPTIONS = ("origin", "fetch_interval_ms", "max_records_per_trigger", "drain")
 
 
-class KinesisReader(DataSourceStreamReader):
+class KinesisReader(_SimpleStreamReaderWrapper):
     """Plans batches on the driver; on an executor only `read` is called.
 
     `partitions` is how Spark says where the query stands: with start = end after a restart, then once for each batch.
+    The base class is Spark's own reader that prefetches: a small batch is handed to the JVM with its plan (`getCache`),
+    as Spark's simple readers do, and no Python worker has to read it. Without it everything works, a stage slower.
     """
 
     def __init__(
@@ -178,6 +195,7 @@ class KinesisReader(DataSourceStreamReader):
         self._limit = max_records_per_trigger
         self._drain = drain
         self._planned: Offset | None = None
+        self._handed_over: tuple[ShardSlice, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to the executors without threads and buffers."""
@@ -213,18 +231,29 @@ class KinesisReader(DataSourceStreamReader):
         if self._planned is None:
             self._refuse_another_stream(until)
         self._planned = until
-        slices = []
-        for shard_id, mark in until.shards.items():
-            since = begin.shards.get(shard_id, Mark(mark.origin))
-            if mark.count > since.count:
-                slices.append(ShardSlice(shard_id, since, mark, self._feed.slice(shard_id, since, mark)))
-        return slices
+        slices = [
+            ShardSlice(shard_id, since, mark, self._feed.slice(shard_id, since, mark))
+            for shard_id, mark in until.shards.items()
+            if mark.count > (since := begin.shards.get(shard_id, Mark(mark.origin))).count
+        ]
+        self._handed_over = None
+        if slices and _is_small(slices):
+            self._handed_over = tuple(slices)
+            return [BatchPart(tuple(slices))]
+        return [BatchPart((part,)) for part in slices]
 
-    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """Yield one shard's part of a batch as Arrow batches."""
-        part = cast("ShardSlice", partition)
-        raw = read_exactly(self._stream, part.shard_id, part.start, part.end) if part.records is None else part.records
-        yield from record_batches(user_records(self._stream.access.stream, part.shard_id, raw))
+    def getCache(self, start: dict[str, Any], end: dict[str, Any]) -> Iterator[Any]:  # noqa: N802 - Spark's name
+        """Hand the batch just planned to the JVM; None (which Spark asks for) when it is no small one."""
+        return cast("Iterator[Any]", self._handed_over and self.read(BatchPart(self._handed_over)))
+
+    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
+        """Yield a part of a batch as Arrow batches."""
+        yield from record_batches(self._records(cast("BatchPart", partition)))
+
+    def _records(self, part: BatchPart) -> Iterator[Record]:
+        for shard_id, start, end, kept in part.slices:
+            raw = read_exactly(self._stream, shard_id, start, end) if kept is None else kept
+            yield from user_records(self._stream.access.stream, shard_id, raw)
 
     def commit(self, end: dict[str, Any]) -> None:
         """Drop what the committed batch held."""
@@ -262,3 +291,10 @@ class KinesisReader(DataSourceStreamReader):
     def _refuse_another_stream(self, offset: Offset) -> None:
         """Raise SourceGoneError when the stream was made again since the offset was written."""
         confirm_same(self._stream, offset.stream)
+
+
+def _is_small(slices: Sequence[ShardSlice]) -> bool:
+    """Tell whether one task should do: splitting a few records costs more than it gains."""
+    if any(part.records is None for part in slices) or sum(part.size for part in slices) > SMALL_BATCH_RECORDS:
+        return False
+    return sum(len(record.data) for part in slices for record in part.records or ()) <= SMALL_BATCH_BYTES
