@@ -14,7 +14,7 @@ from embeddings import EmbeddingConfig
 from glue_jobs import config_problems
 from glue_jobs.config_values import Substitution, redaction, substitution
 from glue_jobs.config_yaml import Document, parse
-from retrieval.generate import BedrockGenerationConfig
+from retrieval import GenerationConfig
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 from schemas.tables import TableConfig
@@ -87,8 +87,8 @@ class PipelineConfig(StrictModel):
     """The model that turns text into vectors."""
     sinks: tuple[SinkConfig, ...] = ()
     """The vector stores."""
-    generation: BedrockGenerationConfig | None = None
-    """The model that words an answer; left out, answers are sentences taken from the documents."""
+    generation: GenerationConfig | None = None
+    """Who words an answer; left out, answers are sentences taken from the documents."""
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())

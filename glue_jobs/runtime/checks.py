@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
+from retrieval import BedrockGenerationConfig
+from retrieval.generate import BedrockGenerator
 from schemas.errors import ConfigurationError, PipelineError
 from sinks import open_sink
 from sources import check as check_source
@@ -35,9 +37,7 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         found["embedding"] = embedder.check
         for sink in config.sinks:
             found[f"sink {sink.name}"] = open_sink(sink, embedder.fingerprint, embedder.dimensions).check
-    if config.generation is not None:
-        from retrieval.generate import BedrockGenerator
-
+    if isinstance(config.generation, BedrockGenerationConfig):
         found["generation"] = BedrockGenerator(config.generation).check
     return {
         name: check for name, check in found.items() if wanted is None or name.split()[0] in {*wanted, "checkpoint"}

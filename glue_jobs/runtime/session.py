@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ _LOCAL = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "2g",
     "spark.log.structuredLogging.enabled": "false",
+    "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "ragstream-warehouse"),  # no table is ever made there
     # What Spark logs may quote rows; what a query dies of arrives at the runner, which tells it without (I14).
     "spark.log.level": "OFF",
 }

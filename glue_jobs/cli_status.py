@@ -1,0 +1,57 @@
+"""`ragstream status`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from glue_jobs.cli import CONFIG
+
+
+@click.command()
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def status(config: str, *, as_json: bool) -> None:
+    """Show lag and freshness by table and store, rejects, what is pending, model calls and cache hits."""
+    from glue_jobs.config import load_config
+    from glue_jobs.status import status as collect
+
+    found = collect(load_config(config))
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    tables = Table("table", "changes", "rejects", "pending", "lag s", "fresh p50 s", "fresh p99 s", box=None)
+    for name, row in found["tables"].items():
+        fresh = row["freshness_seconds"]
+        cells = (row["changes"], row["rejects"], row["pending"], row["lag_seconds"], fresh["p50"], fresh["p99"])
+        tables.add_row(name, *map(_text, cells))
+    console.print(tables)
+    stores = Table("store", "documents", "chunks", "lag s", "", box=None)
+    for name, row in found["stores"].items():
+        told = (row["documents"], row["chunks"], row["lag_seconds"], row.get("error", ""))
+        stores.add_row(name, *map(_text, told))
+    if found["stores"]:
+        console.print(stores)
+    model = found["embedding"]
+    console.print(
+        f"model: {model['requests']} requests, {model['texts']} texts, {model['tokens']} tokens, "
+        f"{model['cache_hits']} cache hits, ${model['spend_usd']:.4f}",
+        highlight=False,
+    )
+    for name, row in found["queries"].items():
+        if row["error"]:
+            console.print(f"[red]{name}[/]: {row['error']}", highlight=False)
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)

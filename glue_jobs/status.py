@@ -1,0 +1,156 @@
+"""How far the pipeline is: what its jobs counted, what the lake holds, what the stores show."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from embeddings import open_embedder
+from glue_jobs.runtime.freshness import Freshness
+from glue_jobs.runtime.status_record import QueryRecord, read_all
+from lake.layout import LakeLayout
+from lake.storage import open_table
+from schemas.errors import PipelineError
+from sinks import open_sink
+
+if TYPE_CHECKING:
+    from glue_jobs.config import PipelineConfig
+    from sinks.protocol import StoreSummary
+
+_IDLE_SECONDS = 5.0
+"""A running query that saw nothing new this recently has nothing waiting."""
+
+USD_PER_1000_TOKENS = {
+    "amazon.titan-embed-text-v2": 0.00002,
+    "amazon.titan-embed-text-v1": 0.0001,
+    "cohere.embed": 0.0001,
+}
+"""On-demand prices of embedding models in us-east-1 (AWS's price list, 2025); a model that is not listed counts 0."""
+
+
+def status(config: PipelineConfig) -> dict[str, Any]:
+    """Collect everything; a store that does not answer says so in its place."""
+    records = {record.query: record for record in read_all(config.checkpoint)}
+    stores = _stores(config)
+    counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
+    pending = Counter[str]()
+    for found in stores.values():
+        if not isinstance(found, PipelineError):
+            pending.update(dict(found.pending))
+    return {
+        "tables": {
+            table.table: _table(config, table.table, config.owner(table), records, counted, pending)
+            for table in config.tables
+        },
+        "stores": {name: _store(found, _queries(records, "index")) for name, found in stores.items()},
+        "embedding": _embedding(config, records.values()),
+        "queries": {record.query: _query(record) for record in records.values()},
+        "rejects_without_table": counted["rejects"][""],
+    }
+
+
+def _table(
+    config: PipelineConfig,
+    table: str,
+    source: str,
+    records: Mapping[str, QueryRecord],
+    counted: Mapping[str, Counter[str]],
+    pending: Counter[str],
+) -> dict[str, Any]:
+    land, index = records.get(f"land_{source}"), records.get(f"index_{source}")
+    shown = index if index is not None and config.sinks else land
+    freshness = shown.freshness.get(table, Freshness()) if shown is not None else Freshness()
+    return {
+        **{name: max(by_table[table], _counted(land, table, name)) for name, by_table in counted.items()},
+        "pending": pending[table],
+        "lag_seconds": _lag([shown] if shown is not None else []),
+        "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
+    }
+
+
+def _counted(record: QueryRecord | None, table: str, name: str) -> int:
+    """What the job counted: more than the lake shows once retention has removed what it landed first."""
+    return record.counts.get(table, {}).get(name, 0) if record is not None else 0
+
+
+def _store(found: StoreSummary | PipelineError, index: list[QueryRecord]) -> dict[str, Any]:
+    if isinstance(found, PipelineError):
+        return {"lag_seconds": None, "documents": None, "chunks": None, "drift": None, "error": found.message}
+    return {"lag_seconds": _lag(index), "documents": found.documents, "chunks": found.chunks, "drift": None}
+
+
+def _lag(records: Iterable[QueryRecord]) -> float | None:
+    """Seconds of commits at the source that are not written yet; None before the first record was seen.
+
+    0 while the source holds nothing new; otherwise the age of the newest commit written, or of the moment nothing new
+    was held, whichever is later.
+    """
+    now = time.time()
+    lags = []
+    for record in records:
+        reached = max([record.idle_at, *(commit / 1_000_000 for commit in record.newest_commit_us.values())])
+        if not reached:
+            return None
+        idle = record.running and not record.waiting and now - record.idle_at < _IDLE_SECONDS
+        lags.append(0.0 if idle else max(0.0, now - reached))
+    return round(max(lags), 3) if lags else None
+
+
+def _embedding(config: PipelineConfig, records: Iterable[QueryRecord]) -> dict[str, Any]:
+    total = Counter[str]()
+    for record in records:
+        total.update(record.embedding)
+    model = getattr(config.embedding, "model", "")
+    price = next((usd for name, usd in USD_PER_1000_TOKENS.items() if name in model), 0.0)
+    names = ("requests", "texts", "tokens", "cache_hits", "cache_misses", "throttles")
+    return {name: total[name] for name in names} | {"spend_usd": round(total["tokens"] / 1000 * price, 6)}
+
+
+def _query(record: QueryRecord) -> dict[str, Any]:
+    return {
+        "running": record.running,
+        "batches": record.batches,
+        "batch_seconds": {"p50": record.batch_seconds.seconds(0.5), "p99": record.batch_seconds.seconds(0.99)},
+        "updated_at": record.updated_at,
+        "error": record.last_error or None,
+    }
+
+
+def _queries(records: Mapping[str, QueryRecord], job: str) -> list[QueryRecord]:
+    return [record for name, record in records.items() if name.startswith(f"{job}_")]
+
+
+def _stores(config: PipelineConfig) -> dict[str, StoreSummary | PipelineError]:
+    if config.embedding is None or not config.sinks:
+        return {}
+    embedder = open_embedder(config.embedding)
+    sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks]
+
+    def summary(at: int) -> StoreSummary | PipelineError:
+        try:
+            return sinks[at].summary()
+        except PipelineError as error:
+            return error
+        finally:
+            sinks[at].close()
+
+    with ThreadPoolExecutor(max_workers=len(sinks)) as pool:
+        return dict(zip((sink.name for sink in sinks), pool.map(summary, range(len(sinks))), strict=True))
+
+
+def _count_by_table(config: PipelineConfig, name: str) -> Counter[str]:
+    """Rows of one of the lake's tables, by source table; read one column at a time, a batch at a time."""
+    found = open_table(LakeLayout(config.lake.path).path(name))
+    counts = Counter[str]()
+    if found is None:
+        return counts
+    for batch in found.to_pyarrow_dataset().to_batches(columns=["_table"]):
+        tables, rows = pc.value_counts(batch.column(0)).flatten()
+        for table, number in zip(tables.to_pylist(), rows.to_pylist(), strict=True):
+            counts[str(table or "")] += int(number or 0)
+    return counts

@@ -1,0 +1,266 @@
+"""The runner on real Spark and a real broker: kills, outages, defects, signals, a second driver, draining."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from kafka import KafkaProducer
+
+from glue_jobs.runtime.status_record import QueryRecord, read_all
+from local_stack.kafka import Broker
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = Path(__file__).with_name("appending_job.py")
+START_SECONDS = 120
+
+
+@dataclass
+class Pipeline:
+    """One pipeline of the appending job, in a folder of its own."""
+
+    folder: Path
+    config: Path
+    drivers: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(JOB), "--config", str(self.config), *arguments]
+        with (self.folder / f"driver-{len(self.drivers)}.log").open("w") as log:
+            driver = subprocess.Popen(command, stderr=log, stdout=log, text=True, env=environment)
+        self.drivers.append(driver)
+        return driver
+
+    def run(self, *arguments: str) -> int:
+        return self.start(*arguments).wait(START_SECONDS)
+
+    def log(self, which: int = -1) -> str:
+        return (self.folder / f"driver-{range(len(self.drivers))[which]}.log").read_text()
+
+    def events(self, which: int = -1) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log(which).splitlines() if line.startswith('{"ts"')]
+
+    def tell(self, order: str) -> None:
+        (self.folder / order).touch()
+
+    def obeyed(self, order: str) -> bool:
+        return not (self.folder / order).exists()
+
+    def wrote(self) -> bool:
+        return (self.folder / "wrote").exists()
+
+    def landed(self) -> Counter[tuple[str, str]]:
+        path = self.folder / "lake/changes"
+        if not (path / "_delta_log").exists():
+            return Counter()
+        rows = DeltaTable(str(path)).to_pyarrow_table(columns=["partition", "position"]).to_pylist()
+        return Counter((row["partition"], row["position"]) for row in rows)
+
+    def record(self) -> QueryRecord:
+        return next(iter(read_all(str(self.folder / "checkpoints"))))
+
+
+def eventually(
+    true: Callable[[], bool], seconds: float = START_SECONDS, driver: subprocess.Popen[str] | None = None
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert driver is None or driver.poll() is None, f"the driver ended with {driver.returncode}"
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Callable[[str], Pipeline]]:
+    made: list[Pipeline] = []
+
+    def create(source: str) -> Pipeline:
+        config = tmp_path / "pipeline.yaml"
+        config.write_text(
+            f"name: appending\nsource: {source}\ntables: [{{table: public.t, keys: [id]}}]\n"
+            f"lake: {{path: {tmp_path}/lake}}\ncheckpoint: {tmp_path}/checkpoints\n"
+        )
+        made.append(Pipeline(tmp_path, config))
+        return made[-1]
+
+    yield create
+    for each in made:
+        for driver in each.drivers:
+            if driver.poll() is None:
+                driver.kill()
+                driver.wait()
+
+
+@pytest.fixture
+def topic(kafka: Broker, new_topic: Callable[..., str]) -> Iterator[tuple[str, Callable[[int], None]]]:
+    name = new_topic()
+    producer = KafkaProducer(bootstrap_servers=f"127.0.0.1:{kafka.port}")
+
+    def produce(count: int) -> None:
+        for number in range(count):
+            producer.send(name, json.dumps({"n": number}).encode())
+        producer.flush()
+
+    yield f"{{type: kafka, envelope: debezium, bootstrap_servers: '127.0.0.1:{kafka.port}', topics: [{name}]}}", produce
+    producer.close()
+
+
+def once_each(count: int) -> Counter[tuple[str, str]]:
+    return Counter({("0", str(offset)): 1 for offset in range(count)})
+
+
+def files(tmp_path: Path, lines: int, batch: int) -> str:
+    recorded = tmp_path / "recorded.jsonl"
+    with recorded.open("a") as file:
+        first = sum(1 for _ in recorded.open())
+        for offset in range(first, first + lines):
+            event = {"topic": "h.public.t", "key": {"id": offset}, "value": {}, "partition": 0, "offset": offset}
+            file.write(json.dumps(event | {"timestamp": 1, "headers": []}) + "\n")
+    return f"{{type: files, format: kafka, envelope: debezium, path: [{recorded}], batch: {batch}}}"
+
+
+def test_killed_before_its_commit_it_lands_each_record_once_and_is_live_again_in_one_start(
+    pipeline: Callable[[str], Pipeline], topic: tuple[str, Callable[[int], None]]
+) -> None:
+    source, produce = topic
+    appending = pipeline(source)
+    produce(20)
+    appending.tell("kill-after-write")
+    assert appending.run() == -signal.SIGKILL
+    assert appending.landed() == once_each(20)
+    driver = appending.start()
+    eventually(appending.wrote, driver=driver)
+    produce(5)
+    eventually(lambda: appending.landed() == once_each(25), driver=driver)
+    # SPARK-55271: running the batch again killed the query once, and the runner started it again in this process.
+    kinds = [event["kind"] for event in appending.events() if "kind" in event]
+    assert kinds == ["SPARK-55271"]
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(60) == 0
+
+
+def test_draining_kafka_ends_well_also_when_there_is_nothing_left(
+    pipeline: Callable[[str], Pipeline], topic: tuple[str, Callable[[int], None]]
+) -> None:
+    source, produce = topic
+    appending = pipeline(source)
+    produce(10)
+    assert appending.run("--available-now") == 0
+    assert appending.run("--available-now") == 0
+    assert appending.landed() == once_each(10)
+    produce(3)
+    assert appending.run("--available-now") == 0
+    assert appending.landed() == once_each(13)
+
+
+def test_a_broker_that_is_away_for_twenty_seconds_is_waited_for(
+    pipeline: Callable[[str], Pipeline], kafka: Broker, topic: tuple[str, Callable[[int], None]]
+) -> None:
+    source, produce = topic
+    appending = pipeline(source)
+    produce(5)
+    driver = appending.start()
+    eventually(lambda: appending.landed() == once_each(5), driver=driver)
+    kafka.stop()
+    time.sleep(20)
+    kafka.start()
+    produce(5)
+    eventually(lambda: appending.landed() == once_each(10), driver=driver)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(60) == 0
+
+
+def test_a_python_source_is_drained_in_all_its_batches(pipeline: Callable[[str], Pipeline], tmp_path: Path) -> None:
+    appending = pipeline(files(tmp_path, lines=12, batch=5))
+    assert appending.run("--available-now") == 0
+    assert appending.landed() == once_each(12)
+    assert appending.record().counts == {"t": {"batches": 3}}
+    files(tmp_path, lines=2, batch=5)
+    assert appending.run("--available-now") == 0
+    assert appending.landed() == once_each(14)
+    assert appending.record().counts == {"t": {"batches": 4}}
+    assert appending.record().running is False
+
+
+def test_an_outage_met_by_a_worker_is_waited_out(pipeline: Callable[[str], Pipeline], tmp_path: Path) -> None:
+    appending = pipeline(files(tmp_path, lines=4, batch=5))
+    appending.tell("unavailable")
+    assert appending.run("--available-now") == 0
+    assert appending.obeyed("unavailable")
+    assert appending.landed() == once_each(4)
+    told = [event for event in appending.events() if event.get("kind") == "unavailable"]
+    assert [event["error"] for event in told] == ["UNAVAILABLE: the store does not answer"]
+
+
+def test_a_source_that_lost_something_ends_the_driver_with_3_and_says_so(
+    pipeline: Callable[[str], Pipeline], tmp_path: Path
+) -> None:
+    appending = pipeline(files(tmp_path, lines=4, batch=5))
+    appending.tell("gone")
+    assert appending.run() == 3
+    assert "the shard is gone\nHint: Run `ragstream rebuild`." in appending.log()
+    assert "Traceback" not in appending.log()
+
+
+def test_a_defect_is_tried_again_then_ends_the_driver_with_3_and_quotes_no_row(
+    pipeline: Callable[[str], Pipeline], tmp_path: Path
+) -> None:
+    appending = pipeline(files(tmp_path, lines=4, batch=5))
+    appending.tell("defect")
+    assert appending.run() == 3
+    assert "query land_files failed 4 times at micro-batch 0: ValueError at appending_job.py" in appending.log()
+    assert "the text of a row" not in appending.log()
+    (appending.folder / "defect").unlink()
+    assert appending.run("--available-now") == 0
+    assert appending.landed() == once_each(4)
+
+
+def test_asked_to_stop_it_finishes_the_batch_in_flight(pipeline: Callable[[str], Pipeline], tmp_path: Path) -> None:
+    appending = pipeline(files(tmp_path, lines=4, batch=4))
+    appending.tell("hold")
+    driver = appending.start()
+    eventually(lambda: appending.landed() == once_each(4), driver=driver)
+    driver.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert driver.poll() is None
+    (appending.folder / "hold").unlink()
+    assert driver.wait(60) == 0
+    assert appending.record().counts == {"t": {"batches": 1}}
+
+
+def test_asked_twice_it_ends_at_once(pipeline: Callable[[str], Pipeline], tmp_path: Path) -> None:
+    appending = pipeline(files(tmp_path, lines=4, batch=4))
+    appending.tell("hold")
+    driver = appending.start()
+    eventually(lambda: appending.landed() == once_each(4), driver=driver)
+    driver.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(5) == 130
+
+
+def test_a_second_driver_waits_and_goes_on_when_the_first_is_killed(
+    pipeline: Callable[[str], Pipeline], tmp_path: Path
+) -> None:
+    appending = pipeline(files(tmp_path, lines=4, batch=4))
+    first = appending.start()
+    eventually(appending.wrote, driver=first)
+    second = appending.start()
+    waiting = "another driver runs this query; waiting for it to end"
+    eventually(lambda: any(event["msg"] == waiting for event in appending.events()), driver=second)
+    files(tmp_path, lines=4, batch=4)
+    eventually(lambda: appending.landed() == once_each(8), driver=first)
+    first.kill()
+    files(tmp_path, lines=4, batch=4)
+    eventually(lambda: appending.landed() == once_each(12), driver=second)
+    eventually((appending.folder / "idle").exists, driver=second)
