@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,8 @@ REPORT_COLUMNS = (
 )
 """One row with the counts, one a new vector, one a rejected record; all else is NULL."""
 
-_SCHEMA = pa.schema([
-    ("summary", pa.string()), ("content_hash", pa.string()), ("embedding", pa.binary()), ("condition", pa.string()),
-    ("message", pa.string()), ("table", pa.string()), ("stream", pa.string()), ("partition", pa.string()),
-    ("position", pa.string()), ("key", pa.binary()), ("value", pa.binary()), ("timestamp_ms", pa.int64()),
-])  # fmt: skip
+_ARROW: dict[str, pa.DataType] = {"string": pa.string(), "binary": pa.binary(), "bigint": pa.int64()}
+_SCHEMA = pa.schema([pa.field(name, _ARROW[kind]) for name, kind in map(str.split, REPORT_COLUMNS.split(", "))])
 _FRESHNESS_SAMPLE = 500
 """Changes of a table in one partition whose freshness is reported one by one; more are counted, not timed."""
 
@@ -69,13 +66,13 @@ def _indexer(settings: IndexSettings) -> tuple[Indexer, Any]:
     return _indexers[settings.identity]
 
 
-def index_partition(settings: IndexSettings) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """A function for `DataFrame.mapInArrow` over RECORD_COLUMNS that indexes each partition as one unit of work.
 
     Run again, it leaves the same documents and asks the model for nothing it was answered before.
     """
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         records = [record for batch in batches for record in records_of(batch)]
         if records:
             indexer, embedder = _indexer(settings)
@@ -92,9 +89,9 @@ def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
     times = columns["timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_pylist()
     headers = columns["headers"].to_pylist()
     plain = [columns[n].to_pylist() for n in ("stream", "partition", "position", "key", "value")]
-    for index, row in enumerate(zip(*plain, strict=True)):
-        pairs = tuple((h["key"], h["value"]) for h in headers[index] or ())
-        yield Record(*row, pairs, times[index])
+    for stream, partition, position, key, value, pairs, time_ms in zip(*plain, headers, times, strict=True):
+        named = tuple((h["key"], h["value"]) for h in pairs or ())
+        yield Record(stream, partition, position, key, value, named, time_ms)
 
 
 def report(result: IndexResult, model: Mapping[str, int]) -> pa.RecordBatch:

@@ -112,8 +112,9 @@ class Indexer:
                     truncations[table] = max(truncations.get(table, ""), change.sequence)
                 else:
                     rows[table].append(change)
-                    told = self._told_by.get((table, change.key), ("",))
-                    self._told_by[table, change.key] = max(told, (change.sequence, record))  # type: ignore[type-var]
+                    told = self._told_by.get((table, change.key))
+                    if told is None or told[0] < change.sequence:
+                        self._told_by[table, change.key] = (change.sequence, record)
 
     def _apply(self, sink: Sink, rows: Mapping[str, Sequence[Change]], result: IndexResult) -> None:
         left = {table: in_order(changes) for table, changes in rows.items()}
@@ -144,8 +145,8 @@ class Indexer:
             for change in changes:
                 apply(states, change)
             for key, state in list(states.items()):
-                state = truncated_at(state, truncated.get(table, ""))
-                write = plan(stored.get(document_id(table, key)), state, key, self._recipes[table])
+                kept = truncated_at(state, truncated.get(table, ""))
+                write = plan(stored.get(document_id(table, key)), kept, key, self._recipes[table])
                 if write:
                     writes.append(write)
         return writes

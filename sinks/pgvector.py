@@ -96,7 +96,7 @@ class PgvectorSink:
             statement = self._names.compose(
                 CREATE,
                 dimensions=sql.Literal(self._dimensions),
-                language=sql.SQL(self._config.language),  # type: ignore[arg-type]
+                language=sql.SQL(self._config.language),
                 **{f"{t}_by_{c}": self._names[f"{t}_by_{c}"] for t, c in _INDEXES},
             )
             connection.execute(statement)

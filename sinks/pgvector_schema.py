@@ -37,7 +37,7 @@ class Names:
     def compose(self, statement: str, **parts: sql.Composable) -> sql.Composed:
         """Fill a statement's identifiers in."""
         named = {p: self[p] for p in ("documents", "chunks", "vectors", "tables", "meta")}
-        return sql.SQL(statement).format(view=self.view, **named, **parts)  # type: ignore[arg-type]
+        return sql.SQL(statement).format(view=self.view, **named, **parts)
 
 
 CREATE = """
