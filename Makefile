@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 # Downloads that a second clone can use again.
-CACHE := $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream)
+CACHE := $(abspath $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream))
 export RAGSTREAM_CACHE := $(CACHE)
 
 CODE := schemas transforms embeddings sources lake sinks retrieval glue_jobs local_stack benchmarks tests
