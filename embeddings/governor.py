@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 UNANSWERED_BEFORE_PROBE = 6
 """Tries of one request without an answer before a harmless text is sent to tell a bad request from an outage."""
 
+SILENCES_BETWEEN_ANSWERS = 3
+"""Times the request must then go unanswered, each followed by an answer to the harmless text, before it is to blame."""
+
 
 SECONDS_BETWEEN_WARNINGS = 30
 """An outage of an hour leaves a hundred lines a process, not a line a request."""
@@ -46,7 +49,7 @@ class Timing:
     """Waits, and the sources of time and chance, so that a test needs neither."""
 
     first_wait: float = 0.1
-    longest_wait: float = 10.0
+    longest_wait: float = 5.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
@@ -56,6 +59,8 @@ class Timing:
 class _Task:
     texts: tuple[str, ...]
     unanswered: int = 0
+    blamed: int = 0
+    """Silences of this request that an answer to the probe followed."""
 
 
 @dataclass(slots=True)
@@ -84,7 +89,7 @@ class _Job:
             self.results[task.texts[0]] = EmbeddingRejected(condition, message)
             return
         middle = len(task.texts) // 2
-        # A half that holds the culprit needs one more silence, not six, to be told apart.
+        # A half that holds the culprit has been suspected long enough.
         unanswered = max(0, task.unanswered - 1)
         self.left.extendleft(_Task(half, unanswered) for half in (task.texts[middle:], task.texts[:middle]))
 
@@ -150,10 +155,12 @@ class Governor:
                 job.isolate(task, "MODEL_REFUSED_TEXT", f"the model refuses this text: {refusal.condition}")
         except Unanswered as silence:
             task.unanswered += 1
-            if task.unanswered >= UNANSWERED_BEFORE_PROBE and self._takes_the_probe(job):
-                job.isolate(task, "MODEL_FAILS_ON_TEXT", f"the model fails on this text: {silence.condition}")
-            else:
+            if task.unanswered >= UNANSWERED_BEFORE_PROBE:
+                task.blamed = task.blamed + 1 if self._takes_the_probe(job) else 0
+            if task.blamed < SILENCES_BETWEEN_ANSWERS:
                 job.again(task)
+            else:
+                job.isolate(task, "MODEL_FAILS_ON_TEXT", f"the model fails on this text: {silence.condition}")
         else:
             job.results.update(zip(task.texts, reply.vectors, strict=True))
 

@@ -19,7 +19,7 @@ class Pace:
     first_wait: float
     """Seconds held back after the first slow-down."""
     longest_wait: float
-    """Seconds held back at most, unless the provider names more."""
+    """Seconds held back at most, unless the provider names more: how late an outage's end may be noticed."""
     limit: float
     not_before: float = -math.inf
     """Clock reading before which no request leaves."""
@@ -40,14 +40,15 @@ class Pace:
     def slowed(self, *, sent_at: float, now: float, retry_after: float | None, jitter: float) -> None:
         """Take note of a throttle or a missing answer.
 
-        `jitter` in [0, 1) spreads the workers of a job; a wait the provider names is kept in full.
+        `jitter` in [0, 1) spreads the workers of a job. A wait the provider names is kept, instead of one of ours.
         """
         if sent_at >= self._halved_at:
             self.limit = max(1.0, self.limit / 2)
             self.streak += 1
             self._halved_at = now
-        backoff = min(self.longest_wait, self.first_wait * 2 ** min(self.streak - 1, 32))
-        wait = backoff * (0.5 + jitter / 2)
         if retry_after is not None:
-            wait = max(wait, retry_after + self.first_wait * jitter)
+            wait = max(retry_after, self.first_wait) + self.first_wait * jitter
+        else:
+            backoff = min(self.longest_wait, self.first_wait * 2 ** min(self.streak - 1, 32))
+            wait = backoff * (0.5 + jitter / 2)
         self.not_before = max(self.not_before, now + wait)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embeddings.errors import EmbeddingUnavailableError
-from embeddings.governor import UNANSWERED_BEFORE_PROBE, Governor, Reply, Timing
+from embeddings.governor import SILENCES_BETWEEN_ANSWERS, UNANSWERED_BEFORE_PROBE, Governor, Reply, Timing
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.pacing import Pace
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected
@@ -76,11 +76,11 @@ def test_jitter_adds_up_to_half_of_the_wait() -> None:
     assert time.slept == [0.75]
 
 
-def test_a_wait_the_provider_names_is_kept_in_full() -> None:
+def test_a_wait_the_provider_names_is_kept_however_often_it_comes() -> None:
     time = Time()
-    model = Model(lambda _texts, n: Throttled("ThrottlingException", retry_after=42) if n == 1 else None)
-    Governor(1, time.timing()).run([("a",)], model.send, probe=PROBE)
-    assert time.slept == [42]
+    model = Model(lambda _texts, n: Throttled("ThrottlingException", retry_after=3) if n <= 5 else None)
+    Governor(1, time.timing(jitter=0.5)).run([("a",)], model.send, probe=PROBE)
+    assert time.slept == [3.5] * 5
 
 
 def test_a_hundred_throttles_count_against_no_text() -> None:
@@ -116,7 +116,16 @@ def test_a_text_that_makes_the_model_fail_is_told_from_an_outage() -> None:
     model = Model(lambda texts, _n: Unanswered("InternalServerException") if "bad" in texts else None)
     results = answers(Governor(1, Time().timing()).run([("a", "bad", "b")], model.send, probe=PROBE))
     assert results == {"a": 1, "bad": "MODEL_FAILS_ON_TEXT", "b": 1}
-    assert model.requests.count(("a", "bad", "b")) == UNANSWERED_BEFORE_PROBE
+    assert model.requests.count(("a", "bad", "b")) == UNANSWERED_BEFORE_PROBE + SILENCES_BETWEEN_ANSWERS - 1
+
+
+def test_an_outage_that_ends_between_a_request_and_the_probe_blames_no_text() -> None:
+    def outage(_texts: Sequence[str], number: int) -> Exception | None:
+        return Unanswered("EndpointConnectionError") if number <= UNANSWERED_BEFORE_PROBE else None
+
+    model = Model(outage)
+    assert answers(Governor(1, Time().timing()).run([("a",)], model.send, probe=PROBE)) == {"a": 1}
+    assert model.requests[-2:] == [PROBE, ("a",)]
 
 
 def test_anything_else_ends_the_call_at_once() -> None:
