@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from local_stack import cache
 from local_stack.ports import HOST
-from local_stack.service import Endpoint, Service
+from local_stack.service import Endpoint, Service, program
 
 REGION = "eu-central-1"
 _CREDENTIAL = "local"  # neither endpoint checks it; real keys never reach a local server
@@ -90,7 +90,7 @@ class KinesisLocal(AwsEndpoint):
 
     def command(self) -> list[str]:
         """Run it in the foreground."""
-        return ["node", str(cache.kinesis_local())]
+        return [program("node", "Install Node.js 20 or later."), str(cache.kinesis_local())]
 
     def environment(self) -> dict[str, str]:
         """Its whole configuration; the short durations only spare the tests from waiting."""

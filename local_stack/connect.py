@@ -111,11 +111,6 @@ class Connect(Service):
         """Delete a connector; one that does not exist is as good as deleted. Its positions and its slot stay."""
         self._ask("DELETE", f"/connectors/{quote(name, safe='')}", missing=None)
 
-    def restart_connector(self, name: str) -> None:
-        """Start the connector and its failed tasks again."""
-        path = f"/connectors/{quote(name, safe='')}/restart?includeTasks=true&onlyFailed=true"
-        self._ask("POST", path)
-
     def _ask(self, method: str, path: str, body: Any = None, *, until: float = 0.0, missing: Any = ...) -> Any:
         """Send one request; the worker answers 409 while it rebalances, and is asked again until `until`."""
         while True:

@@ -10,7 +10,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from local_stack import cache, ports
 from local_stack.ports import HOST
-from local_stack.service import Endpoint, Service
+from local_stack.service import Endpoint, Service, program
 from schemas.errors import ConfigurationError, UnavailableError
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -48,9 +48,9 @@ _BROKER = {
 def java(heap: str, *main: str) -> list[str]:
     """Return the command of a small JVM that starts quickly; `heap` is its upper limit, as `-Xmx` takes it."""
     # fmt: off
-    return ["java", "-Xms64m", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
-            "-cp", cache.kafka_classpath(), *main]
+    return [program("java", "Install Java 17."), "-Xms64m", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", cache.kafka_classpath(), *main]
     # fmt: on
 
 

@@ -39,8 +39,7 @@ class Process:
     @property
     def alive(self) -> bool:
         """Whether it still runs; a zombie, which only waits to be reaped, does not."""
-        with contextlib.suppress(OSError):  # reaps it where it is our own child
-            os.waitpid(self.pid, os.WNOHANG)
+        _reap(self.pid)
         return find(self.pid) == self
 
     @property
@@ -139,6 +138,8 @@ def await_reaped(pids: Sequence[int], seconds: float) -> None:
     """Wait for ended processes to leave the process table: their starter has ended, and init may take its time."""
     until = time.monotonic() + seconds
     while any((_PROC / str(pid)).exists() for pid in pids) and time.monotonic() < until:
+        for pid in pids:
+            _reap(pid)
         time.sleep(0.02)
 
 
@@ -149,6 +150,12 @@ def _gone(processes: Sequence[Process], seconds: float) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def _reap(pid: int) -> None:
+    """Take the process off the table where it is a child of this one and has ended."""
+    with contextlib.suppress(OSError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _belongs(pid: int, directory: Path) -> bool:

@@ -255,6 +255,18 @@ class Service(ABC):
         self.stop()
 
 
+def program(name: str, hint: str) -> str:
+    """Return the path of a program that the machine must have.
+
+    Raises:
+        ConfigurationError: it is not on the PATH.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise ConfigurationError(f"The local stack needs the program {name}", condition="PART_NOT_INSTALLED", hint=hint)
+    return found
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace the file in one step, readable by its owner only."""
     new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
