@@ -1,6 +1,6 @@
 """What Bedrock's embedding models accept and answer: request bodies in, response bodies out, the models' own errors.
 
-Limits and messages follow the model pages of Titan Text Embeddings V2 and Cohere Embed v3; their limits in tokens are
+Limits and messages follow the model pages of Titan Text Embeddings V2, Cohere Embed v3 and v4; their limits in tokens are
 not enforced, because the local model has another tokenizer.
 The 384 dimensions of the model behind are zero-padded to those asked for, which keeps every cosine; Titan's 256 are an
 orthonormal projection, which moves a cosine by about 0.03 (one standard deviation).
@@ -22,6 +22,7 @@ from local_stack.model_endpoint_wire import malformed
 
 TITAN_MAX_CHARS = 50_000
 COHERE_MAX_CHARS = 2_048
+COHERE_V4_MAX_CHARS = 400_000
 COHERE_MAX_TEXTS = 96
 COHERE_DIMENSIONS = 1_024
 
@@ -53,6 +54,14 @@ class _CohereBody(_Body):
     embedding_types: list[Literal["float"]] | None = None
 
 
+class _CohereV4Body(_Body):
+    texts: list[str]
+    input_type: Literal["search_document", "search_query", "classification", "clustering"]
+    truncate: Literal["NONE", "LEFT", "RIGHT"] = "NONE"
+    embedding_types: list[Literal["float"]] | None = None
+    output_dimension: Literal[512, 1024, 1536] = 1536  # 256 would need a projection: not worth one here
+
+
 def parse_embedding_request(model_id: str, body: bytes) -> EmbeddingRequest | None:
     """Validate a request for an embedding model.
 
@@ -62,7 +71,10 @@ def parse_embedding_request(model_id: str, body: bytes) -> EmbeddingRequest | No
     if name == "amazon.titan-embed-text-v2:0":
         return _titan(_parsed(_TitanBody, body))
     if name in {"cohere.embed-english-v3", "cohere.embed-multilingual-v3"}:
-        return _cohere(_parsed(_CohereBody, body))
+        return _cohere(_parsed(_CohereBody, body), COHERE_DIMENSIONS, COHERE_MAX_CHARS)
+    if name == "cohere.embed-v4:0":
+        v4 = _parsed(_CohereV4Body, body)
+        return _cohere(v4, v4.output_dimension, COHERE_V4_MAX_CHARS)
     return None
 
 
@@ -88,17 +100,17 @@ def _titan(body: _TitanBody) -> EmbeddingRequest:
     return EmbeddingRequest([text], answer)
 
 
-def _cohere(body: _CohereBody) -> EmbeddingRequest:
+def _cohere(body: _CohereBody | _CohereV4Body, dimensions: int, max_chars: int) -> EmbeddingRequest:
     if not 1 <= len(body.texts) <= COHERE_MAX_TEXTS:
         raise malformed(f"#/texts: expected maximum item count: {COHERE_MAX_TEXTS}, found: {len(body.texts)}")
     for index, text in enumerate(body.texts):
         if not text.strip():
             raise malformed(f"#/texts/{index}: expected minLength: 1, actual: 0")
-        if len(text) > COHERE_MAX_CHARS:
-            raise malformed(f"#/texts/{index}: expected maxLength: {COHERE_MAX_CHARS}, actual: {len(text)}")
+        if len(text) > max_chars:
+            raise malformed(f"#/texts/{index}: expected maxLength: {max_chars}, actual: {len(text)}")
 
     def answer(encoded: Sequence[Encoded]) -> dict[str, Any]:
-        floats = [resized(native, COHERE_DIMENSIONS) for native, _ in encoded]
+        floats = [resized(native, dimensions) for native, _ in encoded]
         if body.embedding_types is None:
             return {"id": "local", "texts": body.texts, "embeddings": floats, "response_type": "embeddings_floats"}
         typed = {"float": floats}

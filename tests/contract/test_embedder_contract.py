@@ -203,7 +203,15 @@ def test_a_text_the_model_refuses_costs_no_other_its_vector(remote: Embedder, en
     assert "text 42" not in rejected.message
 
 
-def test_a_text_that_breaks_the_model_is_given_up_and_an_outage_is_not(remote: Embedder, endpoint: Endpoint) -> None:
+def test_a_text_the_model_always_fails_on_is_given_up_alone(remote: Embedder, endpoint: Endpoint) -> None:
+    endpoint.faults(fail_text="text 3!")
+    results = remote.embed_documents([f"text {number}!" for number in range(6)])
+    assert [isinstance(embedding, EmbeddingRejected) for embedding in results] == [False] * 3 + [True] + [False] * 2
+    assert isinstance(results[3], EmbeddingRejected)
+    assert results[3].condition == "MODEL_FAILS_ON_TEXT"
+
+
+def test_a_model_that_fails_on_everything_for_a_while_is_waited_for(remote: Embedder, endpoint: Endpoint) -> None:
     threading.Timer(2, endpoint.faults).start()
     endpoint.faults(error=1.0)
     assert isinstance(remote.embed_documents(["after an outage"])[0], np.ndarray)

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from embeddings import BedrockEmbedder, BedrockEmbeddingConfig, EmbeddingConfig, open_embedder
-from embeddings.codecs import CODECS, CohereEmbedV3, TitanTextV2, base_model_id, codec_for
+from embeddings.codecs import CODECS, CohereEmbedV3, CohereEmbedV4, TitanTextV2, base_model_id, codec_for
 from embeddings.errors import ModelAnswerError
 from embeddings.protocol import Purpose, Truncation
 from schemas.errors import ConfigurationError
@@ -142,3 +142,8 @@ def test_the_type_chooses_the_provider() -> None:
 def test_a_secret_key_is_not_printed() -> None:
     shown = repr(config(access_key="AKIA", secret_key="hunter2"))
     assert "hunter2" not in shown
+
+
+def test_cohere_v4_sends_its_size_and_cuts_at_the_right() -> None:
+    body = json.loads(CohereEmbedV4().request(["a", "b"], Purpose.QUERY, 512, Truncation.END))
+    assert (body["output_dimension"], body["truncate"], body["input_type"]) == (512, "RIGHT", "search_query")
