@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def job_arguments(arguments: Sequence[str]) -> dict[str, str]:
     return {name: found[name] for name in wanted}
 
 
-def begin(session: SparkSession, job_name: str, arguments: dict[str, str]) -> Callable[[], None]:
+def begin(session: SparkSession, arguments: Mapping[str, str]) -> Callable[[], None]:
     """Tell Glue that the job runs; call what is returned when it has ended well."""
     from awsglue.context import GlueContext
     from awsglue.job import Job
 
     job = Job(GlueContext(session.sparkContext))
-    job.init(job_name, arguments)
+    job.init(arguments["JOB_NAME"], dict(arguments))
     commit: Callable[[], None] = job.commit
     return commit

@@ -91,7 +91,7 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
     session = _checked_session(config, options, plans)
     if started is not None:
         started()
-    committed = glue.begin(session, config.name, dict(options.glue_arguments)) if options.glue_arguments else None
+    committed = glue.begin(session, options.glue_arguments) if options.glue_arguments else None
     context = JobContext(session, config, available_now=options.available_now)
     planned = [item for job, plan in plans.items() for item in _planned(job, plan, context, stop)]
     run_queries(planned, context, stop, StatusRecords(config.checkpoint))
