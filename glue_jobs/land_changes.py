@@ -6,6 +6,7 @@ spark-submit glue_jobs/land_changes.py --config pipeline.yaml
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from glue_jobs.config import decode_context
@@ -30,7 +31,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     for source in config.sources:
         name = f"land_{source.name}"
         landing = Landing(context.spark, layout, source.name, decode_context(config, source.name))
-        read = lambda source=source, name=name: read_stream(context.spark, source, context.checkpoint(name))  # noqa: E731
+        read = partial(read_stream, context.spark, source, context.checkpoint(name), drain=context.available_now)
         queries.append(Query(name, read, _write(landing), config.lake.land_every))
     maintenance = Maintenance(context.spark, layout)
     return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lake.evidence import announced, canonical, types_of
+from lake.layout import RAW_COLUMNS
 from lake.storage import open_table
 from schemas.changes import Change, Changes
 from schemas.records import Record
@@ -14,13 +15,9 @@ from transforms.decode import decode
 from transforms.fold import Rows, RowState, apply, truncated_at
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from lake.layout import LakeLayout
     from schemas.tables import TableConfig
     from transforms.context import DecodeContext
-
-RECORD_FIELDS = ("stream", "partition", "position", "key", "value", "headers", "timestamp")
 
 
 @dataclass
@@ -84,18 +81,15 @@ def changes_of(layout: LakeLayout, table: str) -> Iterator[tuple[str, Record]]:
     if found is None:
         return
     scanned = found.to_pyarrow_dataset().to_batches(
-        columns=[*RECORD_FIELDS, "_source"], filter=ds.field("_table") == table
+        columns=[*RAW_COLUMNS, "_source"], filter=ds.field("_table") == table
     )
     for batch in scanned:
-        yield from zip(batch.column("_source").to_pylist(), records_of(batch), strict=True)
+        for row in batch.to_pylist():
+            yield row["_source"], record_of(row)
 
 
-def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
-    """Rows of `changes` as the records they were."""
-    times = [None if t is None else int(t.timestamp() * 1000) for t in batch.column("timestamp").to_pylist()]
-    headers = batch.column("headers").to_pylist()
-    plain = [batch.column(name).to_pylist() for name in RECORD_FIELDS[:5]]
-    for *row, pairs, time in zip(*plain, headers, times, strict=True):
-        told = tuple((h["key"], h["value"]) for h in pairs or ())
-        stream, partition, position, key, value = row
-        yield Record(stream, partition, position, key, value, told, time)
+def record_of(row: Mapping[str, Any]) -> Record:
+    """A row of `changes` as the record it was."""
+    stream, partition, position, key, value, headers, time = (row[name] for name in RAW_COLUMNS)
+    told = tuple((h["key"], h["value"]) for h in headers or ())
+    return Record(stream, partition, position, key, value, told, None if time is None else int(time.timestamp() * 1000))

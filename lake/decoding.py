@@ -82,7 +82,7 @@ class Tally:
 def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> tuple[pa.Array[Any], Tally]:
     """Decode a batch given as the columns stream, partition, position, key, value, headers; headers may all be NULL."""
     tally = Tally()
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     rows = [_row(record, context, tally, seen) for record in _records(columns)]
     return pa.array(rows, DECODED), tally
 
@@ -96,12 +96,12 @@ def _records(columns: Sequence[pa.Array[Any]]) -> Iterator[Record]:
     return (Record(*row) for row in zip(*values, told, strict=True))
 
 
-def _row(record: Record, context: DecodeContext, tally: Tally, seen: set[str]) -> Row:
+def _row(record: Record, context: DecodeContext, tally: Tally, seen: set[tuple[str, str]]) -> Row:
     answer = decode(record, context)
     if isinstance(answer, Changes):
         change = answer.changes[-1]
-        if change.schema_id and change.schema_id not in seen:
-            seen.add(change.schema_id)
+        if change.schema_id and (change.table, change.schema_id) not in seen:
+            seen.add((change.table, change.schema_id))
             _note_schema(tally, seen_schema(record, context))
         return _landed(change, tally)
     if isinstance(answer, Reject):

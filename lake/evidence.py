@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lake.storage import rows_of
@@ -17,20 +18,36 @@ type Types = Mapping[str, str]
 """From a column to its canonical type (`transforms.types`)."""
 
 
-def announced(layout: LakeLayout) -> dict[str, dict[str, str]]:
-    """The types the sources announced, by table and column; of several announcements the latest counts."""
+@dataclass(frozen=True)
+class Evidence:
+    """Every type that was told for the columns of one table, oldest first; the last one is the newest."""
+
+    kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    schema_ids: frozenset[str] = frozenset()
+
+    @property
+    def newest(self) -> dict[str, str]:
+        """The newest type of each column."""
+        return {name: kinds[-1] for name, kinds in self.kinds.items()}
+
+
+def announced(layout: LakeLayout) -> dict[str, Evidence]:
+    """What the sources announced, by table; `any` is no evidence."""
     columns = ["_table", "columns", "_ingest_time", "schema_id"]
-    found: dict[str, dict[str, str]] = {}
+    kinds: dict[str, dict[str, list[str]]] = {}
+    ids: dict[str, set[str]] = {}
     rows = rows_of(layout.path("schemas"), columns)
     for row in sorted(rows, key=lambda r: (r["_ingest_time"], r["schema_id"])):
-        found.setdefault(row["_table"], {}).update(json.loads(row["columns"]))
-    return found
+        ids.setdefault(row["_table"], set()).add(row["schema_id"])
+        for name, kind in json.loads(row["columns"]).items():
+            if kind != "any":
+                kinds.setdefault(row["_table"], {}).setdefault(name, []).append(kind)
+    return {table: Evidence(kinds.get(table, {}), frozenset(ids[table])) for table in ids}
 
 
-def types_of(table: TableConfig, seen: Mapping[str, Types]) -> dict[str, str]:
-    """The types of a table's columns, as far as there is evidence; `any` is none."""
-    told = {name: kind for name, kind in seen.get(table.table, {}).items() if kind != "any"}
-    return told | dict(table.columns)
+def types_of(table: TableConfig, seen: Mapping[str, Evidence]) -> dict[str, str]:
+    """The type of each column there is evidence of; what the owner declared counts before what was announced."""
+    return seen.get(table.table, Evidence()).newest | dict(table.columns)
 
 
 def canonical(values: Mapping[str, Any], types: Types) -> dict[str, Any]:

@@ -59,15 +59,14 @@ SCHEMAS = pa.schema(
 
 TOMBSTONES = pa.schema(
     [
-        ("_table", _TEXT),
-        ("_op", _TEXT),
-        ("_sequence", _TEXT),
-        ("_ingest_time", _TIME),
-        ("_key", _TEXT),
-        ("_state", _TEXT),
+        ("_table", _TEXT), ("_op", _TEXT), ("_sequence", _TEXT), ("_ingest_time", _TIME), ("_key", _TEXT),
+        ("_state", _TEXT), ("_moves", pa.list_(_TEXT)),
     ]
-)
-"""Rows that are gone: op d with the state that outlives them (I4), op t (and an empty key) for a table's TRUNCATE."""
+)  # fmt: skip
+"""Rows that are gone: op d with the state that outlives them (I4), op t (and an empty key) for a table's TRUNCATE.
+
+`_moves` names the rows that took a row's values along. Rows are only added: several of one key are joined on reading.
+"""
 
 EMBEDDING_CACHE = pa.schema(
     [("fingerprint", _TEXT), ("content_hash", _TEXT), ("embedding", _BYTES), ("created_at", _TIME)]
@@ -79,7 +78,7 @@ STATS_COLUMNS = {
     "rejects": "stage,condition,stream,partition,timestamp,_source,_table,_ingest_time",
     "ignored": "stream,partition,_source,_table,reason,records,_ingest_time",
     "schemas": "_source,_table,schema_id,_ingest_time",
-    "tombstones": "_table,_op,_sequence,_ingest_time",
+    "tombstones": "_op,_sequence,_ingest_time",
     "tables": "_op,_sequence,_commit_time,_ingest_time",
     "embedding_cache": "created_at",
 }

@@ -122,8 +122,8 @@ class ModelEndpoint:
         return _json({"object": "list", "model": body.get("model", ""), "data": data, "usage": usage})
 
     async def _encode(self, texts: Sequence[str]) -> list[Encoded]:
-        if self.faults.refuses(texts):
-            raise WireError("ValidationException", "400 Bad Request: the model does not take this input.")
+        if (error := self.faults.against(texts)) is not None:
+            raise error
         loop = asyncio.get_running_loop()
         started = loop.time()
         if self._encoding is None:

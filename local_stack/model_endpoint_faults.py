@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
+from local_stack.model_endpoint_wire import WireError
+
 type Amount = int | float
 """A whole number means the next n requests; a fraction (also 1.0) means that share of all requests."""
 
@@ -40,6 +42,8 @@ class Faults(BaseModel):
     """Text pieces sent before a stream breaks off; 0 breaks it before any text."""
     refuse_text: str | None = None
     """A request with a text that contains this mark is answered 400 ValidationException."""
+    fail_text: str | None = None
+    """A request with a text that contains this mark is answered 500 InternalServerException, however often it comes."""
 
     def strikes(self, name: str) -> bool:
         """Decide whether this request suffers the fault, and use up one of a counted fault."""
@@ -51,9 +55,17 @@ class Faults(BaseModel):
             return True
         return False
 
-    def refuses(self, texts: Sequence[str]) -> bool:
-        """Say whether one of the texts carries the mark that this endpoint will not take."""
-        return self.refuse_text is not None and any(self.refuse_text in text for text in texts)
+    def against(self, texts: Sequence[str]) -> WireError | None:
+        """Return the error that one of the texts provokes."""
+        if _marked(texts, self.refuse_text):
+            return WireError("ValidationException", "400 Bad Request: the model does not take this input.")
+        if _marked(texts, self.fail_text):
+            return WireError("InternalServerException", "The system encountered an unexpected error during processing.")
+        return None
+
+
+def _marked(texts: Sequence[str], mark: str | None) -> bool:
+    return mark is not None and any(mark in text for text in texts)
 
 
 @dataclass(slots=True)

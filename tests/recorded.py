@@ -33,5 +33,11 @@ def records(name: str) -> Iterator[Record]:
         r = json.loads(line)
         headers = tuple((h, v.encode() if v is not None else None) for h, v in r["headers"])
         yield Record(
-            r["topic"], str(r["partition"]), str(r["offset"]), compact(r["key"]), compact(r["value"]), headers, r["timestamp"]
+            r["topic"],
+            str(r["partition"]),
+            str(r["offset"]),
+            compact(r["key"]),
+            compact(r["value"]),
+            headers,
+            r["timestamp"],
         )

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
 from schemas.changes import Change
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from schemas.records import Record
-from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
+from schemas.tables import ChunkConfig, DocumentConfig
 from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.protocol import Sink
@@ -86,7 +87,7 @@ class Store:
 
 @pytest.fixture
 def pgvector(vectors_dsn: str) -> Store:
-    config = PgvectorConfig(type="pgvector", dsn=vectors_dsn, table="kb")
+    config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="kb")
 
     def contents() -> Contents:
         found: Contents = {}
@@ -149,7 +150,9 @@ def expected(table: ModelTable) -> Contents:
 
 
 def same(found: Contents, wanted: Contents) -> bool:
-    flat = lambda c: {k: (m, [(i, t) for i, t, _ in chunks]) for k, (m, chunks) in c.items()}  # noqa: E731
+    def flat(contents: Contents) -> dict[str, Any]:
+        return {k: (metadata, [(i, t) for i, t, _ in chunks]) for k, (metadata, chunks) in contents.items()}
+
     vectors = all(
         np.allclose(one[2], other[2], atol=1e-6)
         for key in found
@@ -181,7 +184,8 @@ def test_a_replay_writes_nothing_and_asks_the_model_for_nothing(store: Store, si
     assert store.contents() == before
 
 
-def test_two_writers_at_once_leave_what_one_would(store: Store, sink: Sink) -> None:
+@pytest.mark.usefixtures("sink")
+def test_two_writers_at_once_leave_what_one_would(store: Store) -> None:
     table = random_history(5, 60)
     batches = [list(b) for b in batched(table.changes, 4, strict=False)]
 
@@ -338,7 +342,8 @@ def test_check_writes_nothing(store: Store) -> None:
 
 def test_a_sink_travels_to_a_worker(store: Store, sink: Sink) -> None:
     sink.read([])
-    assert store.adopt(pickle.loads(pickle.dumps(sink))).summary().documents == 0
+    travelled = pickle.loads(pickle.dumps(sink))  # noqa: S301 - it is our own
+    assert store.adopt(travelled).summary().documents == 0
 
 
 def test_the_summary_counts_what_a_reader_sees(sink: Sink) -> None:

@@ -118,8 +118,8 @@ def test_schemas_seen_are_kept_once(spark: SparkSession, layout: LakeLayout) -> 
     assert len({(r["_table"], r["schema_id"]) for r in found}) == len(found)
     items = [json.loads(str(r["columns"])) for r in found if r["_table"] == "inv.items"]
     assert all(columns["amount"] == "decimal(12,3)" or columns["amount"].startswith("decimal(") for columns in items)
-    used = {r["_schema_id"] for r in rows(layout, "changes") if r["_schema_id"]}
-    assert used <= {r["schema_id"] for r in found}
+    used = {(r["_table"], r["_schema_id"]) for r in rows(layout, "changes") if r["_schema_id"]}
+    assert used <= {(r["_table"], r["schema_id"]) for r in found}
 
 
 def test_large_and_odd_values_land(spark: SparkSession, layout: LakeLayout) -> None:

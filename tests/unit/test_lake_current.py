@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.current import TableFold, row_of
-from lake.evidence import canonical, types_of
+from lake.evidence import Evidence, canonical, types_of
 from lake.layout import LakeLayout, escape
 from schemas.changes import Change
 from schemas.tables import TableConfig
@@ -35,10 +35,10 @@ def test_a_table_is_one_folder_below_its_schema(table: str, path: str) -> None:
     assert LakeLayout("/l/").table(table) == path
 
 
-def test_declared_types_win_over_announced_ones_and_any_is_no_evidence() -> None:
+def test_declared_types_win_over_announced_ones_and_newer_over_older() -> None:
     table = TableConfig(table="a.b", keys=("id",), columns={"price": "decimal(10,2)"})
-    seen = {"a.b": {"price": "text", "n": "int", "x": "any"}, "a.c": {"z": "int"}}
-    assert types_of(table, seen) == {"price": "decimal(10,2)", "n": "int"}
+    seen = {"a.b": Evidence({"price": ["text"], "n": ["int", "bigint"]}), "a.c": Evidence({"z": ["int"]})}
+    assert types_of(table, seen) == {"price": "decimal(10,2)", "n": "bigint"}
 
 
 def test_values_take_the_form_of_their_type_and_keep_it() -> None:

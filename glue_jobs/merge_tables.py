@@ -1,0 +1,52 @@
+"""Lake → lake: `changes` folded into one current table a source table, on a clock of its own.
+
+spark-submit glue_jobs/merge_tables.py --config pipeline.yaml
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glue_jobs.config import decode_context
+from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from lake.landing import create_tables
+from lake.layout import LakeLayout
+from lake.tables import TableMerger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
+
+def plan(context: JobContext) -> list[Query | Periodic]:
+    """Merge what has landed, all tables by one query: it reads `changes` once."""
+    config = context.config
+    layout = LakeLayout(config.lake.path)
+    contexts = {source.name: decode_context(config, source.name) for source in config.sources}
+    create_tables(layout)
+    merger = TableMerger(layout, config.tables, contexts)
+
+    def read() -> DataFrame:
+        # Compaction rewrites files without changing data; only a retention delete removes rows, old and merged ones.
+        stream = context.spark.readStream.format("delta").option("skipChangeCommits", "true")
+        return stream.load(layout.path("changes"))
+
+    return [
+        Query("merge", read, _write(merger), config.lake.merge_every, persist=True, drains_after=("land",)),
+    ]
+
+
+def _write(merger: TableMerger) -> Callable[[Batch], Report]:
+    def write(batch: Batch) -> Report:
+        merged = merger.merge(batch.frame, batch.transaction)
+        return Report({
+            table: {"merged": c.changes, "rows written": c.written, "rows deleted": c.deleted, "rejects": c.rejects}
+            for table, c in merged.items()
+        })  # fmt: skip
+
+    return write
+
+
+if __name__ == "__main__":
+    run_job(plan)

@@ -1,0 +1,73 @@
+"""What both kinds of capture need to know: tables, where the database is, SQL to run there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from schemas.errors import ConfigurationError
+
+WITHHELD = "********"
+"""Stands for a secret in what is shown."""
+
+
+class Table(NamedTuple):
+    """A table to capture, as the source names it."""
+
+    schema: str
+    name: str
+
+    @property
+    def quoted(self) -> str:
+        """The table as SQL names it."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+class Database(NamedTuple):
+    """Where a PostgreSQL database is; `password` is a secret."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str
+    ssl_mode: str | None
+
+
+def tables_named(names: Sequence[str]) -> list[Table]:
+    """Split `schema.table` names; raises ConfigurationError for one without a schema."""
+    tables = []
+    for name in names:
+        schema, dot, table = name.partition(".")
+        if not (schema and dot and table):
+            raise ConfigurationError(
+                f"table {name!r} has no schema.",
+                condition="CAPTURE_TABLE_NAME",
+                hint="Name tables as the source does: public.tickets.",
+            )
+        tables.append(Table(schema, table))
+    return tables
+
+
+def database_at(dsn: str) -> Database:
+    """Read a libpq URI; raises ConfigurationError, without the URI, when it is none."""
+    parts = urlsplit(dsn)
+    try:
+        port = parts.port or 5432
+    except ValueError:
+        port = 0
+    name = unquote(parts.path.removeprefix("/"))
+    if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname or not port or not name:
+        raise ConfigurationError(
+            "`capture.dsn` is no URI of a PostgreSQL database.",
+            condition="CAPTURE_DSN",
+            hint="Write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+        )
+    ssl_mode = parse_qs(parts.query).get("sslmode", [None])[0]
+    return Database(parts.hostname, port, name, unquote(parts.username or ""), unquote(parts.password or ""), ssl_mode)
+
+
+def quoted(identifier: str) -> str:
+    """Quote an SQL identifier."""
+    return '"' + identifier.replace('"', '""') + '"'

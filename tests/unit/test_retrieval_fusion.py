@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.fusion import MINILM, fuse, relevance_of
+from retrieval.protocol import Hit
+
+
+def hit(document: str, similarity: float, coverage: float, chunk_index: int = 0) -> Hit:
+    chunk = f"{document}.{chunk_index}"
+    return Hit(document, "public.t", {"id": 1}, chunk, chunk_index, "text", {}, similarity, coverage)
+
+
+def test_a_rare_word_outweighs_a_resemblance() -> None:
+    order = [ranked.hit.document_id for ranked in fuse([hit("near", 0.6, 0.0)], [hit("code", 0.3, 0.9)])]
+    assert order == ["code", "near"]
+
+
+def test_without_common_words_meaning_alone_decides() -> None:
+    order = [ranked.hit.document_id for ranked in fuse([hit("a", 0.31, 0.0), hit("b", 0.6, 0.0), hit("c", 0.5, 0.0)])]
+    assert order == ["b", "c", "a"]
+
+
+def test_a_document_stands_once_with_its_best_chunk() -> None:
+    (only,) = fuse([hit("d", 0.4, 0.1, 0)], [hit("d", 0.5, 0.4, 3), hit("d", 0.5, 0.1, 1)])
+    assert only.hit.chunk_index == 3
+
+
+hits = st.builds(
+    hit,
+    st.sampled_from("abcdef"),
+    st.floats(-1, 1, allow_nan=False),
+    st.floats(0, 1, allow_nan=False),
+    st.integers(0, 3),
+)
+
+
+@given(st.lists(hits), st.lists(hits))
+def test_the_order_does_not_depend_on_which_half_found_a_hit(one: list[Hit], other: list[Hit]) -> None:
+    assert fuse(one, other) == fuse([*other, *one])
+    assert len(fuse(one, other)) == len({h.document_id for h in [*one, *other]})
+    assert all(ranked.score <= 1 for ranked in fuse(one, other))
+
+
+@pytest.mark.parametrize(("similarity", "coverage"), [(0.49, 0.0), (0.30, 0.7), (0.16, 1.0)])
+def test_the_needed_similarity_falls_with_the_words_in_common(similarity: float, coverage: float) -> None:
+    assert MINILM.accepts(hit("d", similarity, coverage))
+
+
+@pytest.mark.parametrize(("similarity", "coverage"), [(0.47, 0.0), (0.30, 0.2), (0.14, 1.0)])
+def test_what_resembles_too_little_is_not_relevant(similarity: float, coverage: float) -> None:
+    assert not MINILM.accepts(hit("d", similarity, coverage))
+
+
+def test_an_unknown_model_starts_from_measured_figures() -> None:
+    assert relevance_of("all-MiniLM-L6-v2") == relevance_of("amazon.titan-embed-text-v2:0") == MINILM
