@@ -23,8 +23,8 @@ CONTEXT_TOKENS = 4096
 class SmolLM:
     """Loads the model on the first question: many a run of the stack asks none."""
 
-    def __init__(self, *, threads: int = 2) -> None:
-        """Generate with so many threads."""
+    def __init__(self, *, threads: int = 1) -> None:
+        """Generate with so many threads; they wait for each other by spinning, so two on two busy cores crawl."""
         self._threads = threads
         self._server: Any = None
 
