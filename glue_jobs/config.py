@@ -20,6 +20,7 @@ from schemas.model import StrictModel
 from schemas.tables import TableConfig
 from sinks import SinkConfig
 from sources import SourceConfig
+from sources.capture import CaptureConfig
 from transforms.context import DecodeContext, TableContext
 
 DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*")
@@ -89,6 +90,8 @@ class PipelineConfig(StrictModel):
     """The vector stores."""
     generation: GenerationConfig | None = None
     """Who words an answer; left out, answers are sentences taken from the documents."""
+    capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_listed)] = ()
+    """What captures the tables at their database; only `ragstream capture` reads it."""
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())

@@ -1,0 +1,101 @@
+"""The systems under the workload: how each is started, and how its target is read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One system. `target` selects id, nonce, status, txt, vec; `create` makes its target table where it cannot itself."""
+
+    name: str
+    target: str
+    create: tuple[str, ...] = ()
+    whole_rows: bool = False
+    schemas: bool = False
+
+    def command(self, environment: Mapping[str, str]) -> list[str]:
+        """The command that runs it until it is stopped."""
+        if self.name == "flink":
+            return [str(ROOT / ".venv/flink/bin/python"), str(HERE / "flink.py")]
+        if self.name == "spark":
+            return [sys.executable, "-m", "benchmarks.peers.plain_spark"]
+        config = Path(environment["WORK_DIR"]) / "pipeline.yaml"
+        config.write_text(yaml.safe_dump(pipeline(environment)))
+        return [sys.executable, "-m", "glue_jobs", "run", str(config), *environment.get("RUN_OPTIONS", "").split()]
+
+
+def pipeline(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Our configuration for the workload."""
+    folder = Path(environment["WORK_DIR"])
+    source: dict[str, Any] = {
+        "type": "kafka", "envelope": "debezium", "bootstrap_servers": environment["BOOTSTRAP"],
+        "topics": [environment["TOPIC"]],
+    }  # fmt: skip
+    if "STREAM" in environment:
+        source = {
+            "type": "kinesis", "envelope": "dms", "stream": environment["STREAM"], "region": environment["AWS_REGION"],
+            "endpoint_url": environment["AWS_ENDPOINT_URL"], "access_key": environment["AWS_ACCESS_KEY_ID"],
+            "secret_key": environment["AWS_SECRET_ACCESS_KEY"],
+        }  # fmt: skip
+    document = {"template": "{title}\n\n{body}", "metadata": ["status", "nonce"]}
+    embedding = {
+        "type": "bedrock", "model": "cohere.embed-v4:0", "dimensions": 512, "endpoint_url": environment["MODEL_URL"],
+        "access_key": "local", "secret_key": "local",
+    }  # fmt: skip
+    return {
+        "name": "bench",
+        "source": source,
+        "tables": [{"table": "public.articles", "keys": ["id"], "document": document}],
+        "lake": {"path": str(folder / "lake"), "land_every": "5s", "merge_every": "30s"},
+        "embedding": embedding,
+        "sinks": [{"type": "pgvector", "dsn": environment["TARGET_DSN"], "table": "bench"}],
+        "checkpoint": str(folder / "checkpoint"),
+    }
+
+
+_PGVECTOR = "CREATE EXTENSION IF NOT EXISTS vector"
+_FLINK_TABLE = (
+    _PGVECTOR,
+    """CREATE TABLE flink_articles (id bigint PRIMARY KEY, status text, nonce bigint, txt text,
+                                    vec_text text, vec vector(384))""",
+    "CREATE INDEX ON flink_articles USING hnsw (vec vector_cosine_ops)",
+    """CREATE FUNCTION cast_vec() RETURNS trigger LANGUAGE plpgsql AS
+       'BEGIN new.vec := new.vec_text::vector; RETURN new; END'""",
+    """CREATE TRIGGER cast_vec BEFORE INSERT OR UPDATE ON flink_articles
+       FOR EACH ROW EXECUTE FUNCTION cast_vec()""",
+)
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "ragstream",
+            "SELECT (key->>'id')::bigint AS id, (metadata->>'nonce')::bigint AS nonce, metadata->>'status' AS status, "
+            "chunk_text AS txt, embedding AS vec FROM bench",
+            schemas=True,
+        ),
+        Peer(
+            "flink",
+            "SELECT id, nonce, status, txt, vec FROM flink_articles",
+            _FLINK_TABLE,
+            whole_rows=True,
+        ),
+        Peer("spark", "SELECT id, nonce, status, txt, vec FROM plain_articles"),
+    )
+}
+
+
+def environment(**values: str) -> dict[str, str]:
+    """The environment a peer is started with."""
+    return {**os.environ, **values}

@@ -1,0 +1,96 @@
+"""The plain pipeline, as the common foreachBatch samples write it: embed every changed row, upsert, MERGE.
+
+Environment: BOOTSTRAP, TOPIC, TARGET_DSN, MODEL_URL, WORK_DIR.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import psycopg
+import requests  # type: ignore[import-untyped]
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import Row
+
+from glue_jobs.runtime.session import open_session
+
+WORK, MODEL, TARGET = os.environ["WORK_DIR"], os.environ["MODEL_URL"], os.environ["TARGET_DSN"]
+ROW = "struct<id:long,title:string,body:string,status:string,nonce:long,updated_at:string>"
+ENVELOPE = f"op string, ts_ms long, before {ROW}, after {ROW}"
+COLUMNS = {"id": "long", "title": "string", "body": "string", "status": "string", "nonce": "long"}
+spark = open_session("plain", checkpoint=f"{WORK}/checkpoint", cores=2)
+
+
+@F.pandas_udf("array<float>")  # type: ignore[untyped-decorator,attr-defined]
+def embed(texts: pd.Series) -> pd.Series:
+    """Embed each text, 64 a request."""
+    vectors: list[list[float]] = []
+    for start in range(0, len(texts), 64):
+        body = {"model": "minilm", "input": texts[start : start + 64].tolist()}
+        answer = requests.post(f"{MODEL}/v1/embeddings", json=body, timeout=60)
+        answer.raise_for_status()
+        vectors += [row["embedding"] for row in answer.json()["data"]]
+    return pd.Series(vectors)
+
+
+def write_partition(rows: Iterator[Row]) -> None:
+    """Upsert the rows of a partition."""
+    statement = """INSERT INTO plain_articles VALUES (%s, %s, %s, %s, %s::vector) ON CONFLICT (id) DO UPDATE SET
+                   status = excluded.status, nonce = excluded.nonce, txt = excluded.txt, vec = excluded.vec"""
+    with psycopg.connect(TARGET) as target, target.cursor() as cursor:
+        cursor.executemany(statement, [(r.id, r.status, r.nonce, r.txt, str(list(r.vec))) for r in rows])
+
+
+def write_batch(frame: DataFrame, batch_id: int) -> None:
+    """Keep the last event of each key; embed and upsert it, delete what is gone, merge the lake's table."""
+    del batch_id
+    events = frame.where("value IS NOT NULL").select(
+        F.from_json(F.col("value").cast("string"), ENVELOPE).alias("e"), "offset"
+    )
+    flat = events.selectExpr(
+        "e.op op",
+        "coalesce(e.after.id, e.before.id) id",
+        "e.after.title",
+        "e.after.body",
+        "e.after.status",
+        "e.after.nonce",
+        "offset",
+    )
+    newest = Window.partitionBy("id").orderBy(F.desc("offset"))
+    last = flat.withColumn("n", F.row_number().over(newest)).where("n = 1").drop("n").cache()
+    live = last.where("op <> 'd'").withColumn("txt", F.concat_ws("\n\n", "title", "body"))
+    live.withColumn("vec", embed("txt")).select("id", "status", "nonce", "txt", "vec").foreachPartition(write_partition)
+    gone = [row.id for row in last.where("op = 'd'").select("id").collect()]
+    with psycopg.connect(TARGET) as target:
+        target.execute("DELETE FROM plain_articles WHERE id = ANY(%s)", (gone,))
+    merge(last.select(*COLUMNS, "op"))
+    last.unpersist()
+
+
+def merge(changes: DataFrame) -> None:
+    """MERGE the last change of each key into the current-state table."""
+    table = DeltaTable.createIfNotExists(spark).location(f"{WORK}/lake/articles")
+    for name, kind in COLUMNS.items():
+        table = table.addColumn(name, kind)
+    values: dict[str, Any] = {name: f"s.{name}" for name in COLUMNS}
+    merging = table.execute().alias("t").merge(changes.alias("s"), "t.id = s.id").whenMatchedDelete("s.op = 'd'")
+    merging.whenMatchedUpdate(set=values).whenNotMatchedInsert("s.op <> 'd'", values=values).execute()
+
+
+if __name__ == "__main__":
+    with psycopg.connect(TARGET, autocommit=True) as c:
+        c.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        c.execute(
+            "CREATE TABLE plain_articles (id bigint PRIMARY KEY, status text, nonce bigint, txt text, vec vector(384))"
+        )
+        c.execute("CREATE INDEX ON plain_articles USING hnsw (vec vector_cosine_ops)")
+    kafka = spark.readStream.format("kafka").option("kafka.bootstrap.servers", os.environ["BOOTSTRAP"])
+    stream = kafka.option("subscribe", os.environ["TOPIC"]).option("startingOffsets", "earliest").load()
+    stream.writeStream.foreachBatch(write_batch).option(
+        "checkpointLocation", f"{WORK}/checkpoint/plain"
+    ).start().awaitTermination()

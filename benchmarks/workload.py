@@ -1,0 +1,263 @@
+"""One workload for every system: a table of articles, committed changes at a fixed rate, a poller on the target.
+
+Mix: 60 % metadata only, 20 % text edits, 10 % inserts, 5 % deletes, 5 % replays (the same values committed again), one
+commit each. A change is searchable when a poll of the target (one query over the primary keys that are awaited, every
+10 ms) shows it. Times run from the return of the commit to the return of that poll.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from local_stack.models.instant import instant_vector
+
+WARM_SECONDS = 15.0
+DRAIN_SECONDS = 40.0
+_POLL_SECONDS = 0.01
+_SEARCHED = {"meta": "nonce", "text": "revision", "insert": "revision", "delete": "gone"}
+_STATUS = ("new", "open", "held", "closed")
+_WORDS = """
+    account address allow answer apply archive arrive balance battery before begin billing board bridge budget
+    cable cache call card case catalog change charge check city claim clean client cloud code color commit
+    common compare confirm connect contact contract copy corner cost count country course create credit customer
+    damage data date deal decide deliver demand depend detail device dinner direct door doubt draft drive
+    early edge email engine enter error event every exact expect fact field file final find finish fix flight
+    follow form free front garden gate
+""".split()  # noqa: SIM905 - a hundred quotes fewer
+_CREATE = """
+DROP TABLE IF EXISTS articles;
+CREATE TABLE articles (id bigint PRIMARY KEY, title text NOT NULL, body text NOT NULL, status text NOT NULL,
+                       updated_at timestamptz NOT NULL DEFAULT now(), nonce bigint NOT NULL)"""
+
+
+def prepare(dsn: str, rows: int, *, whole_rows: bool = False) -> None:
+    """Create and fill the source table; `whole_rows` for systems that need REPLICA IDENTITY FULL."""
+    r = random.Random(1)
+    with psycopg.connect(dsn, autocommit=True) as source:
+        source.execute(_CREATE)
+        if whole_rows:
+            source.execute("ALTER TABLE articles REPLICA IDENTITY FULL")
+        with source.cursor().copy("COPY articles (id, title, body, status, nonce) FROM STDIN") as copy:
+            for number in range(1, rows + 1):
+                copy.write_row((number, f"Article {number} {_words(r, 4)}", _body(r, 0), "new", 0))
+
+
+def _words(r: random.Random, count: int) -> str:
+    return " ".join(r.choices(_WORDS, k=count))
+
+
+def _body(r: random.Random, revision: int) -> str:
+    return f"rev {revision} {_words(r, r.randint(50, 75))}"
+
+
+@dataclass
+class Poller(threading.Thread):
+    """Watches the target for awaited changes, from outside."""
+
+    dsn: str
+    query: str
+    """Columns id, nonce, txt of the target; one parameter, the ids."""
+    done: list[tuple[str, float, float]] = field(default_factory=list)
+    """Kind of change, commit time, time of the poll that showed it."""
+
+    def __post_init__(self) -> None:
+        """Start with nothing awaited."""
+        super().__init__(daemon=True)
+        self._awaited: dict[int, list[tuple[int, str, float]]] = defaultdict(list)
+        self._lock = threading.Lock()
+        self._halt = threading.Event()
+
+    def await_change(self, key: int, nonce: int, kind: str, committed: float) -> None:
+        """Look for a change from now on."""
+        with self._lock:
+            self._awaited[key].append((nonce, kind, committed))
+
+    @property
+    def awaited(self) -> dict[int, list[tuple[int, str, float]]]:
+        """What was not seen yet."""
+        return self._awaited
+
+    def run(self) -> None:
+        """Poll until halted."""
+        with psycopg.connect(self.dsn, autocommit=True) as target:
+            while not self._halt.is_set():
+                began = time.time()
+                self._poll(target, began)
+                time.sleep(max(0.0, _POLL_SECONDS - (time.time() - began)))
+
+    def halt(self) -> None:
+        """End the thread."""
+        self._halt.set()
+        self.join()
+
+    def _poll(self, target: psycopg.Connection[Any], began: float) -> None:
+        with self._lock:
+            keys = list(self._awaited)
+        if not keys:
+            return
+        found = {key: (nonce, _revision(text)) for key, nonce, text in target.execute(self.query, (keys,))}
+        shown = time.time()
+        with self._lock:
+            for key in keys:
+                left = self._awaited[key]
+                seen = 0
+                for index, (nonce, kind, committed) in enumerate(left):
+                    if committed > began:
+                        break
+                    if _shows(found.get(key), nonce, kind):
+                        seen = index + 1  # a later change that shows proves the earlier ones of its row
+                self.done += [(kind, committed, shown) for _, kind, committed in left[:seen]]
+                del left[:seen]
+                if not left:
+                    del self._awaited[key]
+
+
+def _shows(row: tuple[int | None, int] | None, nonce: int, kind: str) -> bool:
+    if kind == "delete":
+        return row is None
+    return row is not None and ((row[0] or -1) if kind == "meta" else row[1]) >= nonce
+
+
+def _revision(text: str | None) -> int:
+    _, found, rest = (text or "").partition("rev ")
+    return int(rest.split(" ", 1)[0]) if found else -1
+
+
+@dataclass
+class Committer:
+    """Commits the mix at a rate."""
+
+    dsn: str
+    poller: Poller
+    seed: int = 11
+    kinds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    late: int = 0
+
+    def run(self, rate: float, seconds: float) -> None:
+        """Commit `rate` changes a second; lateness of more than 0.1 s is counted."""
+        sys.setswitchinterval(0.0005)
+        with psycopg.connect(self.dsn, autocommit=True) as source:
+            self._source, self._random = source, random.Random(self.seed)
+            self._live = [key for (key,) in source.execute("SELECT id FROM articles")]
+            self._fresh, self._nonce = max(self._live) + 1, int(time.time() * 10) % 10**9 * 1000
+            start = time.time()
+            for number in range(int(rate * seconds)):
+                due = start + number / rate
+                wait = due - time.time()
+                if wait > 0:
+                    time.sleep(wait)
+                self.late += wait < -0.1
+                self._commit()
+
+    def _commit(self) -> None:
+        r, self._nonce = self._random, self._nonce + 1
+        nonce, draw, key = self._nonce, r.random(), r.choice(self._live)
+        kind = "meta" if draw < 0.60 else "text" if draw < 0.80 else "insert" if draw < 0.90 else "delete"
+        kind = "replay" if draw >= 0.95 else kind
+        if kind == "meta":
+            self._execute(
+                "UPDATE articles SET status = %s, nonce = %s, updated_at = now() WHERE id = %s",
+                r.choice(_STATUS),
+                nonce,
+                key,
+            )
+        elif kind == "text":
+            self._execute(
+                "UPDATE articles SET body = %s, nonce = %s, updated_at = now() WHERE id = %s",
+                _body(r, nonce),
+                nonce,
+                key,
+            )
+        elif kind == "insert":
+            key, self._fresh = self._fresh, self._fresh + 1
+            self._execute(
+                "INSERT INTO articles (id, title, body, status, nonce) VALUES (%s, %s, %s, 'new', %s)",
+                key,
+                f"Article {key} fresh",
+                _body(r, nonce),
+                nonce,
+            )
+            self._live.append(key)
+        elif kind == "delete":
+            key = self._take(r)
+            self._execute("DELETE FROM articles WHERE id = %s", key)
+        else:
+            self._execute("UPDATE articles SET status = status, nonce = nonce, body = body WHERE id = %s", key)
+        committed = time.time()
+        self.kinds[kind] += 1
+        if kind != "replay":
+            self.poller.await_change(key, nonce, kind, committed)
+
+    def _execute(self, statement: str, *values: Any) -> None:
+        self._source.execute(statement.encode(), values)
+
+    def _take(self, r: random.Random) -> int:
+        index = r.randrange(len(self._live))
+        while self._live[index] in self.poller.awaited:
+            index = r.randrange(len(self._live))
+        self._live[index], self._live[-1] = self._live[-1], self._live[index]
+        return self._live.pop()
+
+
+def wait_loaded(dsn: str, query: str, rows: int, seconds: float) -> float:
+    """Wait until the target shows the initial load; the seconds it took. Raises TimeoutError."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        try:
+            with psycopg.connect(dsn, autocommit=True) as target:
+                if (target.execute(_over("count(*)", query)).fetchone() or (0,))[0] >= rows:
+                    return time.monotonic() - began
+        except psycopg.Error:
+            pass
+        time.sleep(0.25)
+    raise TimeoutError("the initial load did not show in the target")
+
+
+def percentiles(poller: Poller, since: float) -> dict[str, Any]:
+    """p50, p90 and p99 in milliseconds, of all kinds and of each, of changes committed since a moment."""
+    measured = [(kind, (shown - committed) * 1000) for kind, committed, shown in poller.done if committed >= since]
+
+    def of(values: list[float]) -> list[int] | None:
+        return [round(float(x)) for x in np.percentile(values, (50, 90, 99))] if values else None
+
+    kinds = {kind: of([ms for k, ms in measured if k == kind]) for kind in _SEARCHED}
+    return {"measured": len(measured), "ms_p50_p90_p99": of([ms for _, ms in measured]), "by_kind": kinds}
+
+
+def wrong_rows(source_dsn: str, target_dsn: str, query: str) -> dict[str, int]:
+    """Compare every row of the target (id, nonce, status, txt, vec) with the source; counts of what is wrong."""
+    with psycopg.connect(source_dsn) as source, psycopg.connect(target_dsn) as target:
+        rows = source.execute("SELECT id, nonce, status, title || E'\\n\\n' || body FROM articles")
+        wanted = {row[0]: row[1:] for row in rows}
+        found = target.execute(_over("id, nonce, status, txt, vec::text", query)).fetchall()
+    held = {row[0]: row[1:] for row in found}
+    both = wanted.keys() & held.keys()
+    return {
+        "missing": len(wanted.keys() - held.keys()),
+        "orphan": len(held.keys() - wanted.keys()),
+        "duplicate": len(found) - len(held),
+        "stale": sum(held[key][:3] != wanted[key] for key in both),
+        "wrong_vector": sum(not _vector_of(held[key][3], wanted[key][2]) for key in both),
+    }
+
+
+def _vector_of(vector: str | None, text: str) -> bool:
+    """Whether a vector is the instant model's of a text; padding beyond the model's own size is zero."""
+    if vector is None:
+        return False
+    native = instant_vector(text)
+    return float(np.dot(np.array(vector[1:-1].split(","), np.float32)[: len(native)], native)) > 0.99
+
+
+def _over(columns: str, query: str) -> bytes:
+    """Select from a peer's own query; it is a constant of this package."""
+    return f"SELECT {columns} FROM ({query}) t".encode()  # noqa: S608
