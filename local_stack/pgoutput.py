@@ -47,6 +47,8 @@ class RowChange:
     relation: Relation
     new: Row | None
     old: Row | None
+    is_old_complete: bool = False
+    """Whether `old` is the whole row (replica identity FULL)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Decoder:
         while not reader.ended:
             part = chr(reader.take("!B")[0])
             rows[part] = reader.row(relation.columns)
-        return RowChange(kind, relation, rows.get("N"), rows.get("K") or rows.get("O"))
+        return RowChange(kind, relation, rows.get("N"), rows.get("K") or rows.get("O"), "O" in rows)
 
 
 class _Reader:

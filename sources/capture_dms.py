@@ -174,7 +174,7 @@ def dms_table_mappings(config: DmsCaptureConfig, tables: Sequence[Table]) -> dic
     return {"rules": [{"rule-id": str(n), "rule-name": f"{rule['rule-type']}-{n}", **rule} for n, rule in numbered]}
 
 
-def source_sql(config: DmsCaptureConfig, tables: Sequence[Table]) -> list[str]:
+def source_sql(config: DmsCaptureConfig, tables: Sequence[Table], *, replica_identity: bool = True) -> list[str]:
     """Write the statements that the source's owner runs once before the task starts.
 
     DMS has no record for TRUNCATE on a stream. A trigger that deletes the rows just before makes it visible as deletes,
@@ -183,10 +183,9 @@ def source_sql(config: DmsCaptureConfig, tables: Sequence[Table]) -> list[str]:
     statements = ["CREATE SCHEMA IF NOT EXISTS ragstream", _DELETE_BEFORE_TRUNCATE]
     for table in tables:
         trigger = f"CREATE OR REPLACE TRIGGER ragstream_delete_before_truncate BEFORE TRUNCATE ON {table.quoted}"
-        statements += [
-            f"ALTER TABLE {table.quoted} REPLICA IDENTITY {config.replica_identity.upper()}",
-            f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION ragstream.delete_before_truncate()",
-        ]
+        statements.append(f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION ragstream.delete_before_truncate()")
+        if replica_identity:
+            statements.append(f"ALTER TABLE {table.quoted} REPLICA IDENTITY {config.replica_identity.upper()}")
     return statements
 
 
