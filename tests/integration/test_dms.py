@@ -1,0 +1,139 @@
+"""The DMS stand-in publishes what DMS does: load, then changes from the real log, at least once."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from local_stack.aws import Ministack
+from local_stack.dms import DmsStandIn
+
+TABLE = (
+    'CREATE TABLE "Mixed Case" (id bigint PRIMARY KEY, title text, body text, n numeric, ok boolean, at timestamptz)'
+)
+NAME = "public.Mixed Case"
+
+
+@pytest.fixture
+def source(source_dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(source_dsn, autocommit=True) as connection:
+        connection.execute(TABLE)
+        yield connection
+
+
+@contextmanager
+def running(task: DmsStandIn) -> Iterator[None]:
+    thread = threading.Thread(target=task.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        task.stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def published(aws: Ministack, stream: str, count: int) -> list[dict[str, Any]]:
+    """Wait for that many records, shard after shard."""
+    client = aws.client("kinesis")
+    deadline = time.monotonic() + 20
+    while True:
+        records = []
+        for shard in client.list_shards(StreamName=stream)["Shards"]:
+            at = client.get_shard_iterator(
+                StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+            )["ShardIterator"]
+            for record in client.get_records(ShardIterator=at)["Records"]:
+                records.append(json.loads(record["Data"]) | {"partition": record["PartitionKey"]})
+        if len(records) >= count or time.monotonic() > deadline:
+            assert len(records) >= count, records
+            return records
+        time.sleep(0.1)
+
+
+def task(dsn: str, aws: Ministack, stream: str, *, null_and_empty: bool = True) -> DmsStandIn:
+    slot = f"dms_{stream.replace('-', '_')}"[:60].lower()
+    client = aws.client("kinesis")
+    return DmsStandIn(dsn, [NAME], stream, client, slot=slot, null_and_empty=null_and_empty)
+
+
+def test_load_then_every_kind_of_change(
+    source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str]
+) -> None:
+    source.execute("INSERT INTO \"Mixed Case\" VALUES (1, 'a', '', 1.10, true, '2026-01-02 03:04:05.6+02')")
+    stream = new_stream(1)
+    with running(task(source_dsn, aws, stream)):
+        published(aws, stream, 2)
+        source.execute("INSERT INTO \"Mixed Case\" VALUES (9223372036854775807, NULL, repeat('€', 1), 'NaN')")
+        source.execute("UPDATE \"Mixed Case\" SET title = 'b' WHERE id = 1")
+        source.execute('UPDATE "Mixed Case" SET id = 2 WHERE id = 1')
+        source.execute('DELETE FROM "Mixed Case" WHERE id = 2')
+        source.execute('TRUNCATE "Mixed Case"')
+        records = published(aws, stream, 7)
+    control, load, insert, update, moved, delete, truncated = records
+    assert control["metadata"]["operation"] == "create-table"
+    assert control["control"]["table-def"]["primary-key"] == ["id"]
+    assert load["data"] == {
+        "id": 1, "title": "a", "body": "", "n": 1.10, "ok": True, "at": "2026-01-02T01:04:05.6Z"
+    }  # fmt: skip
+    assert (load["metadata"]["partition-key-type"], load["partition"]) == ("primary-key", f"{NAME}.1")
+    assert "stream-position" not in load["metadata"]
+    assert insert["data"]["id"] == 9223372036854775807
+    assert (insert["data"]["n"], insert["data"]["title"], insert["partition"]) == ("NaN", None, NAME)
+    assert "prev-transaction-id" not in insert["metadata"]
+    assert (update["data"]["title"], update["before-image"]) == ("b", {})
+    assert update["metadata"]["prev-transaction-id"] == insert["metadata"]["transaction-id"]
+    assert (moved["metadata"]["operation"], moved["data"]["id"], moved["before-image"]) == ("update", 2, {"id": 1})
+    assert delete["data"] == dict.fromkeys(load["data"]) | {"id": 2}
+    assert (truncated["metadata"]["operation"], truncated["data"]["id"]) == ("delete", 9223372036854775807)
+
+
+def test_an_unchanged_large_column_is_absent_and_null_may_be(
+    source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str]
+) -> None:
+    stream = new_stream(1)
+    with running(task(source_dsn, aws, stream, null_and_empty=False)):
+        published(aws, stream, 1)
+        source.execute(
+            "INSERT INTO \"Mixed Case\" SELECT 1, '', string_agg(md5(g::text), '') FROM generate_series(1, 900) g"
+        )
+        source.execute("UPDATE \"Mixed Case\" SET title = 'b', n = NULL WHERE id = 1")
+        _, insert, update = published(aws, stream, 3)
+    assert set(insert["data"]) == {"id", "body"}
+    assert update["data"] == {"id": 1, "title": "b"}
+
+
+def test_a_stopped_task_goes_on_without_a_loss(
+    source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str]
+) -> None:
+    stream = new_stream(1)
+    with running(task(source_dsn, aws, stream)):
+        published(aws, stream, 1)
+    source.execute('INSERT INTO "Mixed Case" (id) VALUES (1)')
+    source.execute('ALTER TABLE "Mixed Case" ADD COLUMN extra int')
+    source.execute('INSERT INTO "Mixed Case" (id, extra) VALUES (2, 3)')
+    with running(task(source_dsn, aws, stream)):
+        records = published(aws, stream, 3)
+    assert [r["data"]["id"] for r in records if "data" in r] == [1, 2]
+    assert records[-1]["data"]["extra"] == 3
+
+
+def test_a_new_column_is_announced(
+    source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str]
+) -> None:
+    stream = new_stream(1)
+    with running(task(source_dsn, aws, stream)):
+        published(aws, stream, 1)
+        source.execute('ALTER TABLE "Mixed Case" ADD COLUMN extra int')
+        source.execute('INSERT INTO "Mixed Case" (id, extra) VALUES (2, 3)')
+        _, announced, insert = published(aws, stream, 3)
+    assert announced["metadata"]["operation"] == "add-column"
+    assert announced["control"]["table-def"]["columns"]["extra"]["type"] == "INT4"
+    assert insert["data"]["extra"] == 3
