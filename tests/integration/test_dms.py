@@ -45,13 +45,13 @@ def published(aws: Ministack, stream: str, count: int) -> list[dict[str, Any]]:
     client = aws.client("kinesis")
     deadline = time.monotonic() + 20
     while True:
-        records = []
+        records: list[dict[str, Any]] = []
         for shard in client.list_shards(StreamName=stream)["Shards"]:
             at = client.get_shard_iterator(
                 StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
             )["ShardIterator"]
-            for record in client.get_records(ShardIterator=at)["Records"]:
-                records.append(json.loads(record["Data"]) | {"partition": record["PartitionKey"]})
+            page = client.get_records(ShardIterator=at)["Records"]
+            records += [json.loads(record["Data"]) | {"partition": record["PartitionKey"]} for record in page]
         if len(records) >= count or time.monotonic() > deadline:
             assert len(records) >= count, records
             return records
