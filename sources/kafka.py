@@ -57,7 +57,7 @@ class KafkaSourceConfig(StrictModel):
     """Where a job without a checkpoint begins."""
     max_offsets_per_trigger: int | None = Field(default=None, ge=1)
     """Most records in a micro-batch over all partitions; unlimited when absent."""
-    options: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, str] = Field(default_factory=dict, repr=False)
     """Options passed to Spark as they are, such as `kafka.security.protocol`; for MSK with IAM see docs/guide.md."""
 
     @model_validator(mode="after")

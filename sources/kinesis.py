@@ -57,7 +57,7 @@ class KinesisSourceConfig(StrictModel):
     """For the local stack; without it boto3 finds the job's role."""
     secret_key: SecretStr | None = None
     starting: Literal["trim_horizon", "latest", "timestamp"] = "trim_horizon"
-    """Where a job without a checkpoint begins."""
+    """Where a job without a checkpoint begins; times count in whole seconds, as boto3 sends no fraction."""
     starting_timestamp: datetime | None = None
     """The time to begin at, with `starting: timestamp`."""
     fetch_interval_ms: int = Field(default=250, ge=1)

@@ -1,0 +1,245 @@
+"""The Kinesis source: a batch run again is the same, no shard's record is lost, what is lost is said."""
+
+from __future__ import annotations
+
+import time
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_kinesis_agg.aggregator import RecordAggregator
+from pyspark.sql import DataFrame, SparkSession
+
+import sources
+from local_stack.aws import KinesisLocal
+from local_stack.testing import create_stream
+from schemas.errors import ConfigurationError, SourceGoneError
+from sources import kinesis as kinesis_source
+from sources.kinesis import KinesisReader, KinesisSourceConfig
+from sources.kinesis_client import Page, Stream, ThrottledError
+from sources.kinesis_offsets import TRIM_HORIZON, Offset, at_timestamp
+
+Batch = tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, bytes]]]
+
+
+class World:
+    """A stream, its writer, and readers of it."""
+
+    def __init__(self, server: KinesisLocal, shards: int) -> None:
+        self.client = server.client("kinesis")
+        self.name = create_stream(server, shards)
+        endpoint = dict(server.endpoint)
+        self.config = KinesisSourceConfig.model_validate(
+            {"type": "kinesis", "envelope": "dms", "stream": self.name, "fetch_interval_ms": 20, **endpoint}
+        )
+
+    def put(self, *numbers: int) -> None:
+        for number in numbers:
+            self.client.put_record(StreamName=self.name, PartitionKey=f"k{number % 7}", Data=str(number).encode())
+
+    def reader(self, *, origin: str = TRIM_HORIZON, limit: int = 10, stream: Stream | None = None) -> KinesisReader:
+        chosen = stream or Stream(self.config.access("checkpoints/land"))
+        return KinesisReader(chosen, origin=origin, fetch_interval_ms=20, max_records_per_trigger=limit, drain=True)
+
+    def shards(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.client.list_shards(StreamName=self.name)["Shards"]
+        return [s for s in found if "EndingSequenceNumber" not in s["SequenceNumberRange"]]
+
+    def split(self, shard: dict[str, Any]) -> None:
+        low, high = (int(shard["HashKeyRange"][f"{end}HashKey"]) for end in ("Starting", "Ending"))
+        middle = str((low + high) // 2)
+        self.client.split_shard(StreamName=self.name, ShardToSplit=shard["ShardId"], NewStartingHashKey=middle)
+        self._settled()
+
+    def merge(self, first: dict[str, Any], second: dict[str, Any]) -> None:
+        self.client.merge_shards(
+            StreamName=self.name, ShardToMerge=first["ShardId"], AdjacentShardToMerge=second["ShardId"]
+        )
+        self._settled()
+
+    def _settled(self) -> None:
+        while (
+            self.client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]["StreamStatus"]
+            != "ACTIVE"
+        ):
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def world(kinesis: KinesisLocal) -> World:
+    return World(kinesis, 2)
+
+
+def rows(reader: KinesisReader, start: dict[str, Any], end: dict[str, Any]) -> list[tuple[str, str, bytes]]:
+    found = []
+    for part in reader.partitions(start, end):
+        for batch in reader.read(part):
+            found += [(row["partition"], row["position"], row["value"]) for row in batch.to_pylist()]
+    return sorted(found)
+
+
+def drain(reader: KinesisReader, start: dict[str, Any] | None = None) -> list[Batch]:
+    """Read batch after batch as Spark does, to the end."""
+    if start is None:
+        start = reader.initialOffset()
+    else:
+        reader.partitions(start, start)
+    batches: list[Batch] = []
+    while (end := reader.latestOffset()) != start:
+        batches.append((start, end, rows(reader, start, end)))
+        reader.commit(start)
+        start = end
+    reader.stop()
+    return batches
+
+
+def numbers(batches: list[Batch]) -> list[int]:
+    return sorted(int(value) for _, _, found in batches for _, _, value in found)
+
+
+def test_a_batch_run_again_after_a_restart_holds_exactly_the_same_records(world: World) -> None:
+    world.put(*range(40))
+    batches = drain(world.reader())
+    assert numbers(batches) == list(range(40))
+    assert all(len(found) <= 10 for _, _, found in batches)
+    world.put(*range(40, 60))
+    for start, end, found in batches:
+        assert rows(world.reader(), start, end) == found
+    assert numbers(drain(world.reader(), batches[-1][1])) == list(range(40, 60))
+
+
+def test_shards_that_split_merge_and_close_lose_nothing_and_parents_come_first(world: World) -> None:
+    world.put(*range(20))
+    before = drain(world.reader())
+    world.put(*range(20, 30))
+    world.split(world.shards()[0])
+    world.put(*range(30, 50))
+    world.merge(*world.shards()[1:3])
+    world.put(*range(50, 70))
+    after = drain(world.reader(), before[-1][1])
+    assert numbers(after) == list(range(20, 70))
+    closed: set[str] = set()
+    parents = {shard_id: shard.parents for shard_id, shard in Stream(world.config.access()).shards().items()}
+    for start, end, found in after:
+        for shard_id, _, _ in found:
+            assert set(parents[shard_id]) <= closed
+        closed |= {shard_id for shard_id, mark in Offset.from_json(end).shards.items() if mark.closed}
+        assert rows(world.reader(), start, end) == found
+    assert numbers(drain(world.reader())) == list(range(70))
+
+
+def test_latest_begins_at_the_time_it_was_first_asked(world: World) -> None:
+    world.put(1, 2)
+    time.sleep(1.1)  # times travel in whole seconds
+    reader = world.reader(origin=at_timestamp(int(time.time() * 1000)))
+    start = reader.initialOffset()
+    world.put(3, 4)
+    assert numbers(drain(world.reader(), start)) == [3, 4]
+
+
+def test_an_aggregated_record_is_taken_apart_and_a_damaged_one_passed_on(world: World) -> None:
+    aggregator = RecordAggregator()
+    for number in range(3):
+        aggregator.add_user_record(f"key{number}", str(number).encode())
+    key, _, data = aggregator.clear_and_get().get_contents()
+    for sent in (data, data[:-1] + bytes([data[-1] ^ 1])):
+        world.client.put_record(StreamName=world.name, PartitionKey=key, Data=sent)
+    found = [row for _, _, batch in drain(world.reader()) for row in batch]
+    assert sorted(value for _, position, value in found if ":" in position) == [b"0", b"1", b"2"]
+    assert sorted(position.partition(":")[2] for _, position, _ in found) == ["", "0", "1", "2"]
+    assert [value for _, position, value in found if ":" not in position] == [data[:-1] + bytes([data[-1] ^ 1])]
+
+
+class Throttled(Stream):
+    """A stream that refuses every other read."""
+
+    calls = 0
+
+    def fetch(self, shard_id: str, iterator: str, limit: int = 10_000) -> Page:
+        self.calls += 1
+        if self.calls % 2:
+            raise ThrottledError("too much")
+        return super().fetch(shard_id, iterator, limit)
+
+
+def test_a_throttled_reader_slows_down_and_loses_nothing(world: World) -> None:
+    world.put(*range(20))
+    reader = world.reader(stream=Throttled(world.config.access()))
+    assert numbers(drain(reader)) == list(range(20))
+
+
+def test_a_stream_that_was_made_again_stops_the_job(world: World) -> None:
+    world.put(1)
+    end = drain(world.reader())[-1][1]
+    world.client.delete_stream(StreamName=world.name)
+    time.sleep(0.5)
+    with pytest.raises(SourceGoneError, match="no longer exists"):
+        drain(world.reader(), end)
+    world.client.create_stream(StreamName=world.name, ShardCount=2)
+    time.sleep(0.5)
+    with pytest.raises(SourceGoneError, match="made again") as caught:
+        drain(world.reader(), end)
+    assert "move checkpoints/land away" in str(caught.value)
+
+
+def test_a_position_older_than_the_retention_stops_the_job_unless_its_record_is_still_there(world: World) -> None:
+    world.put(1, 2, 3)
+    end = drain(world.reader())[-1][1]
+    for mark in end["shards"].values():
+        mark["seen_ms"] -= 2 * 86_400_000
+    assert (
+        numbers(drain(world.reader(), {**end, "shards": {i: m for i, m in end["shards"].items() if m["sequence"]}}))
+        == []
+    )
+    unread = {shard_id: mark | {"sequence": "", "count": 0} for shard_id, mark in end["shards"].items()}
+    with pytest.raises(SourceGoneError, match="longer than its retention"):
+        drain(world.reader(), end | {"shards": unread})
+
+
+def test_a_batch_whose_records_have_expired_is_not_run_short(world: World) -> None:
+    world.put(*range(10))
+    start, end, _ = drain(world.reader())[0]
+    for mark in end["shards"].values():
+        mark["count"] += 1 if mark["count"] else 0
+    with pytest.raises(SourceGoneError, match="no longer holds"):
+        rows(world.reader(), start, end)
+
+
+def test_check_says_what_is_wrong(world: World) -> None:
+    kinesis_source.check(world.config)
+    with pytest.raises(ConfigurationError, match="no longer exists"):
+        kinesis_source.check(world.config.model_copy(update={"stream": "nothing"}))
+    with pytest.raises(ConfigurationError, match="does not answer"):
+        kinesis_source.check(world.config.model_copy(update={"endpoint_url": "http://127.0.0.1:1"}))
+
+
+def test_spark_reads_drains_and_runs_an_uncommitted_batch_again(
+    spark: SparkSession, world: World, tmp_path: Path
+) -> None:
+    seen: dict[int, list[list[int]]] = {}
+
+    def keep(frame: DataFrame, batch: int) -> None:
+        seen.setdefault(batch, []).append(sorted(int(row.value) for row in frame.select("value").collect()))
+
+    def run() -> None:
+        frame = sources.read_stream(spark, world.config, str(tmp_path), drain=True)
+        query = frame.writeStream.option("checkpointLocation", str(tmp_path / "q")).foreachBatch(keep).start()
+        sources.drain(query)
+
+    world.put(*range(10))
+    run()
+    assert sorted(chain.from_iterable(runs[0] for runs in seen.values())) == list(range(10))
+    last = max(seen)
+    (tmp_path / "q" / "commits" / str(last)).unlink()
+    world.put(10, 11)
+    run()
+    assert seen[last][0] == seen[last][1]
+    assert sorted(chain.from_iterable(runs[0] for runs in seen.values())) == list(range(12))
+    world.client.delete_stream(StreamName=world.name)
+    time.sleep(0.5)
+    with pytest.raises(Exception, match="SourceGoneError") as caught:
+        run()
+    gone = sources.source_gone(caught.value, str(tmp_path))
+    assert gone is not None
+    assert "no longer exists" in gone.message
