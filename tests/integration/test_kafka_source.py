@@ -1,0 +1,150 @@
+"""The Kafka source: the record as it came, and a topic that was made again stops the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+from pydantic import ValidationError
+from pyspark.sql import DataFrame, Row, SparkSession
+
+import sources
+from local_stack.kafka import Broker
+from schemas.errors import ConfigurationError, PipelineError, SourceGoneError
+from sources import identity
+from sources.kafka import KafkaSourceConfig
+from sources.kafka_broker import client_options
+
+
+def config_for(broker: Broker, *topics: str) -> KafkaSourceConfig:
+    servers = broker.endpoint["bootstrap_servers"]
+    return KafkaSourceConfig(type="kafka", envelope="debezium", bootstrap_servers=servers, topics=list(topics))
+
+
+def produce(broker: Broker, topic: str, *values: bytes | None) -> None:
+    producer = KafkaProducer(bootstrap_servers=broker.endpoint["bootstrap_servers"])
+    for value in values:
+        producer.send(topic, key=b"k", value=value, headers=[("h", b"x")])
+    producer.flush()
+    producer.close()
+
+
+def read(spark: SparkSession, config: KafkaSourceConfig, folder: Path) -> list[Row]:
+    """Run one job over what is there."""
+    found: list[Row] = []
+
+    def keep(frame: DataFrame, _: int) -> None:
+        found.extend(frame.collect())
+
+    frame = sources.read_stream(spark, config, str(folder))
+    writer = frame.writeStream.option("checkpointLocation", str(folder / "q")).foreachBatch(keep)
+    query = writer.trigger(availableNow=True).start()
+    query.awaitTermination()
+    return found
+
+
+def test_a_record_arrives_as_it_was_written_and_once(
+    spark: SparkSession, kafka: Broker, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    topic = new_topic(1)
+    config = config_for(kafka, topic)
+    produce(kafka, topic, b'{"n": 1.10}', None)
+    first, second = read(spark, config, tmp_path)
+    assert (first.stream, first.partition, first.position, bytes(first.value)) == (topic, "0", "0", b'{"n": 1.10}')
+    assert [(h.key, bytes(h.value)) for h in first.headers] == [("h", b"x")]
+    assert (second.position, second.value) == ("1", None)
+    produce(kafka, topic, b"3")
+    assert [row.position for row in read(spark, config, tmp_path)] == ["2"]
+
+
+def test_a_topic_that_is_gone_or_was_made_again_stops_the_job(
+    spark: SparkSession, kafka: Broker, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    topic = new_topic(1)
+    config = config_for(kafka, topic)
+    produce(kafka, topic, b"1", b"2")
+    assert len(read(spark, config, tmp_path)) == 2
+    kafka.delete_topic(topic)
+    with pytest.raises(SourceGoneError, match="is gone") as caught:
+        read(spark, config, tmp_path)
+    assert f"move {tmp_path} away" in str(caught.value)
+    kafka.create_topic(topic, 1)
+    produce(kafka, topic, b"1", b"2", b"3", b"4")
+    with pytest.raises(SourceGoneError, match="was made again"):
+        read(spark, config, tmp_path)
+    (tmp_path / identity.FILE_NAME).unlink()
+    assert [bytes(row.value) for row in read(spark, config, tmp_path)] == [b"3", b"4"]  # what Spark alone would do
+
+
+def test_offsets_that_the_broker_no_longer_has_are_told_as_lost(
+    spark: SparkSession, kafka: Broker, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    topic = new_topic(1)
+    config = config_for(kafka, topic)
+    produce(kafka, topic, b"1", b"2")
+    read(spark, config, tmp_path)
+    kafka.delete_topic(topic)
+    kafka.create_topic(topic, 1)
+    (tmp_path / identity.FILE_NAME).unlink()
+    with pytest.raises(Exception, match="may have been lost") as caught:
+        read(spark, config, tmp_path)
+    gone = sources.source_gone(caught.value, str(tmp_path))
+    assert gone is not None
+    assert "offset was changed from 2 to 0" in gone.message
+
+
+def test_check_says_what_is_wrong(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(1)
+    sources.check(config_for(kafka, topic))
+    pattern = config_for(kafka, topic).model_copy(update={"topics": None, "topics_pattern": topic[:-1] + "."})
+    sources.check(pattern)
+    with pytest.raises(ConfigurationError, match="no topic nowhere"):
+        sources.check(config_for(kafka, topic, "nowhere"))
+    with pytest.raises(ConfigurationError, match="no topic matches"):
+        sources.check(pattern.model_copy(update={"topics_pattern": "nowhere.*"}))
+    with pytest.raises(ConfigurationError, match="does not answer"):
+        sources.check(config_for(kafka, topic).model_copy(update={"bootstrap_servers": "127.0.0.1:1"}))
+
+
+def test_security_options_reach_both_clients_and_a_java_key_store_is_refused() -> None:
+    jaas = 'org.apache.kafka.common.security.scram.ScramLoginModule required username="me" password="a\\"b";'
+    scram = {
+        "kafka.security.protocol": "SASL_SSL",
+        "kafka.sasl.mechanism": "SCRAM-SHA-512",
+        "kafka.sasl.jaas.config": jaas,
+    }
+    assert client_options(scram) == {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "me",
+        "sasl_plain_password": 'a"b',
+    }
+    with pytest.raises(PipelineError, match="PEM"):
+        client_options({"kafka.ssl.truststore.location": "trust.jks"})
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"topics": ["a"], "topics_pattern": "b"},
+        {"topics_pattern": "("},
+        {"topics": ["a"], "options": {"subscribe": "b"}},
+    ],
+)
+def test_a_source_that_contradicts_itself_is_refused(members: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        KafkaSourceConfig.model_validate({"type": "kafka", "envelope": "dms", "bootstrap_servers": "b:1", **members})
+
+
+def test_options_are_never_shown() -> None:
+    config = KafkaSourceConfig(
+        type="kafka",
+        envelope="dms",
+        bootstrap_servers="b:1",
+        topics=["t"],
+        options={"kafka.sasl.jaas.config": "canary"},
+    )
+    assert "canary" not in repr(config)
