@@ -33,7 +33,10 @@ class ModelTable:
 
     def _next(self) -> str:
         self.position += 1
-        return sequence(0, postgresql_position(self.position, self.position), stream_position(str(self.position)))
+        return self._at(self.position, self.position)
+
+    def _at(self, position: int, offset: int) -> str:
+        return sequence(0, postgresql_position(position, position), stream_position(str(offset)))
 
     def insert(self, number: int, text: str) -> None:
         """INSERT a row, told as a whole."""
@@ -58,14 +61,17 @@ class ModelTable:
         self.changes.append(Change(TABLE, "d", self._next(), key_of(number)))
 
     def move(self, number: int, to: int) -> None:
-        """UPDATE the key; the new row is told without its body."""
+        """UPDATE the key; the new row is told without its body. The halves have one position and two offsets."""
         row = self.rows.pop(number) | {"id": to}
         self.rows[to] = row
-        at = self._next()
+        self.position += 1
+        gone, here = (self._at(self.position, place) for place in (self.position, 10**6 - self.position))
+        if self.position % 2:
+            gone, here = here, gone
         told = {n: v for n, v in row.items() if n != "body"}
-        self.changes.append(Change(TABLE, "d", at, key_of(number), new_key=key_of(to)))
+        self.changes.append(Change(TABLE, "d", gone, key_of(number), new_key=key_of(to)))
         self.changes.append(
-            Change(TABLE, "c", at, key_of(to), told, complete=True, unavailable=("body",), old_key=key_of(number))
+            Change(TABLE, "c", here, key_of(to), told, complete=True, unavailable=("body",), old_key=key_of(number))
         )
         self.moved.add(number)
 

@@ -3,9 +3,10 @@
 The fold is a join: commutative, associative and idempotent. So any history, shuffled, repeated or cut into other
 batches, gives the same row, and a store that keeps the state of a row can be fed by any number of writers.
 
-Ranks. A value present in a change ranks by the change's sequence. A value carried over by a key change at sequence S,
-known from the old row at rank R, ranks `S!R`: above everything before S, below everything said at S itself. A column
-that a key change left out and nothing has filled yet is a hole at rank `S!`.
+Ranks. A value present in a change ranks by the change's sequence. A value carried over by a key change at source
+position S, known from the old row at rank R, ranks `S!R`: above everything before S, below everything said at S itself.
+A column that a key change left out and nothing has filled yet is a hole at rank `S!`. The two halves of a key change
+have one source position and two places in the stream, so S is the sequence with its stream position made zero.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from schemas.changes import Change, Value
-from transforms.sequence import SEQUENCE_DIGITS
+from transforms.sequence import SEQUENCE_DIGITS, STREAM_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -103,6 +104,22 @@ def _since(rank: str) -> str:
     return rank[:SEQUENCE_DIGITS]
 
 
+def _source_point(sequence: str) -> str:
+    """The sequence at which both halves of a key change stand: its stream position made zero."""
+    return sequence[:-STREAM_DIGITS] + "0" * STREAM_DIGITS
+
+
+def _outlives(rank: str, deleted: str, floor: str) -> bool:
+    """Whether a value is newer than the row's last delete and not older than its last whole image.
+
+    A value carried over at S belongs to the image told at S, wherever in the stream that stands.
+    """
+    since = _since(rank)
+    if len(rank) > SEQUENCE_DIGITS:
+        since = since[:-STREAM_DIGITS] + "f" * STREAM_DIGITS
+    return since > deleted and since >= floor
+
+
 def join(one: RowState, other: RowState) -> RowState:
     """Join two states of the same row."""
     deleted, complete = max(one.deleted, other.deleted), max(one.complete, other.complete)
@@ -112,7 +129,7 @@ def join(one: RowState, other: RowState) -> RowState:
         held = columns.get(name)
         if held is None or rank_key(cell.rank) > rank_key(held.rank):
             columns[name] = cell
-    kept = {n: c for n, c in columns.items() if _since(c.rank) >= floor and _since(c.rank) > deleted}
+    kept = {n: c for n, c in columns.items() if _outlives(c.rank, deleted, floor)}
     upserted = max(one.upserted, other.upserted)
     newest = one if one.sequence >= other.sequence else other
     moves = {**one.moves, **other.moves}
@@ -128,7 +145,8 @@ def state_of(change: Change) -> RowState:
         return RowState("", change.sequence, "", {}, moves, change.commit_time_us)
     cells = {name: Cell(value, change.sequence) for name, value in change.columns.items()}
     if change.old_key is not None:
-        cells |= {name: Cell(HOLE, change.sequence + _CARRIED) for name in change.unavailable}
+        hole = Cell(HOLE, _source_point(change.sequence) + _CARRIED)
+        cells |= dict.fromkeys(change.unavailable, hole)
     complete = change.sequence if change.complete else ""
     return RowState(change.sequence, "", complete, cells, {}, change.commit_time_us)
 
@@ -144,12 +162,13 @@ def carried(state: RowState, move: str) -> RowState:
     The new row's existence is not carried: its own change tells that. Where the old row was known as a whole, so is
     the new one.
     """
+    point = _source_point(move)
     cells = {
-        name: Cell(cell.value, f"{move}{_CARRIED}{cell.rank}")
+        name: Cell(cell.value, f"{point}{_CARRIED}{cell.rank}")
         for name, cell in state.columns.items()
-        if cell.value is not HOLE and _since(cell.rank) < move
+        if cell.value is not HOLE and _since(cell.rank) < point
     }
-    return RowState("", "", move if state.complete and state.complete < move else "", cells)
+    return RowState("", "", point if state.complete and state.complete < point else "", cells)
 
 
 def move_after(moves: Mapping[str, str], sequence: str) -> str | None:

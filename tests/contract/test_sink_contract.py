@@ -139,7 +139,7 @@ def as_record(change: Change) -> Record:
     value = {"op": change.op, "before": before, "after": row if change.op in "cur" else None, "source": source}
     headers = {"__debezium.oldkey": change.old_key, "__debezium.newkey": change.new_key}
     named = tuple((name, key.encode()) for name, key in headers.items() if key)
-    return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode(), named)
+    return Record("t", "0", str(int(change.sequence[52:100], 16)), None, exact_json.dumps(value).encode(), named)
 
 
 def expected(table: ModelTable) -> Contents:
