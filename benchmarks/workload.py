@@ -205,7 +205,8 @@ class Committer:
         while self._live[index] in self.poller.awaited:
             index = r.randrange(len(self._live))
         self._live[index], self._live[-1] = self._live[-1], self._live[index]
-        return self._live.pop()
+        taken: int = self._live.pop()
+        return taken
 
 
 def wait_loaded(dsn: str, query: str, rows: int, seconds: float) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import psycopg
-import requests  # type: ignore[import-untyped]
+import requests
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F

@@ -1,0 +1,288 @@
+"""One pipeline in a folder of its own: its configuration, its drivers as child processes, and what it left where."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from deltalake import DeltaTable, QueryBuilder
+
+from glue_jobs.config import PipelineConfig, decode_context, parse_config
+from glue_jobs.config_values import Substitution
+from lake.current import current_rows
+from lake.layout import RESERVED, LakeLayout
+from local_stack import processes
+from local_stack.connect import request_json
+from schemas.tables import TableConfig
+from tests.e2e.rows import Documents, Kinds, Rows, differences, documents_of, in_one_form, stored_documents
+
+ROOT = Path(__file__).resolve().parents[2]
+RAGSTREAM = Path(sys.executable).with_name("ragstream")
+START_SECONDS = 240.0
+"""Until a driver that was started has done something; a shared machine can be slow."""
+VIEW = "e2e"
+
+type Source = Callable[[TableConfig], tuple[Rows, Kinds]]
+"""Tells the rows a table has now, and the types of its columns."""
+
+
+@dataclass
+class Driver:
+    """A driver that runs, or ran: the leader of its own process group, which its JVM belongs to."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL the whole group, as the end of the machine would; its Python workers end with their JVM."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def stop(self, seconds: float = 90.0) -> int:
+        """Ask it to stop, as an operator does; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def wait(self, seconds: float = START_SECONDS) -> int:
+        return self.process.wait(seconds)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Its log lines."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith('{"ts"')]
+
+    def told(self, message: str, **context: object) -> list[dict[str, Any]]:
+        """Its log lines with a message and a context."""
+        return [e for e in self.events() if e["msg"] == message and context.items() <= e.items()]
+
+
+@dataclass
+class Pipeline:
+    """A configuration, and what its drivers left."""
+
+    folder: Path
+    document: dict[str, Any]
+    """The configuration; written to a file as JSON, which YAML is."""
+    environment: dict[str, str] = field(default_factory=dict)
+    mark: str = ""
+    """The stack whose guardian ends these processes when the test run is killed."""
+    drivers: list[Driver] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.orders.mkdir(exist_ok=True)
+        self.write(self.document)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "pipeline.yaml"
+
+    @property
+    def orders(self) -> Path:
+        return self.folder / "orders"
+
+    def write(self, document: dict[str, Any]) -> None:
+        """Write another configuration."""
+        self.document = document
+        self.path.write_text(json.dumps(document, indent=1, ensure_ascii=False))
+        self.__dict__.pop("_config", None)
+
+    @property
+    def config(self) -> PipelineConfig:
+        if "_config" not in self.__dict__:
+            references = Substitution(self.environment, self.folder / ".ragstream")
+            self.__dict__["_config"] = parse_config(self.path.read_text(), str(self.path), references)
+        found: PipelineConfig = self.__dict__["_config"]
+        return found
+
+    @property
+    def layout(self) -> LakeLayout:
+        return LakeLayout(self.config.lake.path)
+
+    def table_config(self, table: str) -> TableConfig:
+        return next(t for t in self.config.tables if t.table == table)
+
+    # drivers
+
+    def start(self, *arguments: str, deadly: bool = False) -> Driver:
+        """Start `ragstream run` as a child process; a deadly one obeys `orders`."""
+        command = [sys.executable, "-m", "tests.e2e.dying", str(self.orders)] if deadly else [str(RAGSTREAM)]
+        return self._spawn([*command, "run", str(self.path), *arguments])
+
+    def drain(self, *arguments: str, deadly: bool = False) -> Driver:
+        """Run until everything the source holds went through every job."""
+        driver = self.start("--available-now", *arguments, deadly=deadly)
+        driver.wait()
+        return driver
+
+    def command(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run another `ragstream` command to its end."""
+        command = [str(RAGSTREAM), arguments[0], str(self.path), *arguments[1:]]
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def stop(self) -> None:
+        """End every driver that still runs, at once."""
+        for driver in self.drivers:
+            driver.kill()
+
+    def _spawn(self, command: Sequence[str]) -> Driver:
+        log = self.folder / f"driver-{len(self.drivers)}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self._environment(), stdout=file, stderr=file, start_new_session=True
+            )
+        self.drivers.append(Driver(process, log))
+        return self.drivers[-1]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPARK_", "PYSPARK_"))
+        }
+        return kept | {processes.MARK: self.mark, "PYTHONPATH": str(ROOT)} | self.environment
+
+    # what it left
+
+    def rows(self, table: str, kinds: Kinds) -> Rows:
+        """What `ragstream table` prints."""
+        config = self.table_config(table)
+        contexts = {source.name: decode_context(self.config, source.name) for source in self.config.sources}
+        return in_one_form(list(current_rows(self.layout, config, contexts)), config, kinds)
+
+    def merged_rows(self, table: str, kinds: Kinds) -> Rows:
+        """The rows of the Delta table that merge_tables keeps."""
+        path = self.layout.table(table)
+        if not DeltaTable.is_deltatable(path):
+            return {}
+        rows = QueryBuilder().register("t", DeltaTable(path)).execute("SELECT * FROM t")
+        told = [row for batch in rows for row in _arrow(batch).to_pylist() if row["_op"] != "d"]
+        plain = [{n: v for n, v in row.items() if n not in RESERVED} for row in told]
+        return in_one_form(plain, self.table_config(table), kinds)
+
+    def documents(self, table: str, kinds: Kinds) -> Documents:
+        """What a reader of the vector store sees."""
+        sink = self.config.sinks[0]
+        with psycopg.connect(sink.dsn.get_secret_value()) as connection:
+            if connection.execute("SELECT to_regclass(%s)", [sink.table]).fetchone() == (None,):
+                return {}
+        return stored_documents(sink.dsn.get_secret_value(), sink.table, self.table_config(table), kinds)
+
+    def delta(self, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows of one of the lake's own tables; none while it does not stand."""
+        path = self.layout.path(name)
+        if not DeltaTable.is_deltatable(path):
+            return []
+        found: list[dict[str, Any]] = DeltaTable(path).to_pyarrow_table(columns=list(columns)).to_pylist()
+        return found
+
+    def landed(self) -> Counter[tuple[str, str, str]]:
+        """How often each record stands in `changes` or, undecodable, in `rejects`, by its coordinates."""
+        coordinates = ["stream", "partition", "position"]
+        rejects = [row for row in self.delta("rejects", [*coordinates, "stage"]) if row["stage"] == "decode"]
+        return Counter(
+            (row["stream"], row["partition"], row["position"]) for row in self.delta("changes", coordinates) + rejects
+        )
+
+    def accounted(self) -> Counter[tuple[str, str]]:
+        """Records landed, rejected and ignored, by stream and partition (I6)."""
+        counted: Counter[tuple[str, str]] = Counter()
+        for stream, partition, _ in self.landed().elements():
+            counted[stream, partition] += 1
+        for row in self.delta("ignored", ["stream", "partition", "records"]):
+            counted[row["stream"], row["partition"]] += row["records"]
+        return counted
+
+    # comparing
+
+    def wrong(self, source: Source, *, merged: bool = True) -> list[str]:
+        """Where store, lake and tables differ from the source now; the quickest answer first, then no other is asked."""
+        told = [(table, *source(table)) for table in self.config.tables]
+        for table, rows, kinds in told:
+            if table.document and self.config.sinks:
+                wanted = documents_of(rows, table)
+                if found := differences(wanted, self.documents(table.table, kinds), f"store {table.table}"):
+                    return found
+        for table, rows, kinds in told:
+            if found := differences(rows, self.rows(table.table, kinds), f"lake {table.table}"):
+                return found
+        for table, rows, kinds in told if merged else ():
+            if found := differences(rows, self.merged_rows(table.table, kinds), f"tables {table.table}"):
+                return found
+        return []
+
+    def await_equal(self, source: Source, seconds: float = START_SECONDS, *, merged: bool = True) -> None:
+        """Wait until everything equals the source, whose rows may not change meanwhile."""
+        eventually(lambda: self.wrong(source, merged=merged), seconds, self.drivers[-1] if self.drivers else None)
+
+
+def eventually(wrong: Callable[[], Sequence[str]], seconds: float, driver: Driver | None = None) -> None:
+    """Wait until nothing is wrong; tells what still is when the time is over, or when the driver ended."""
+    deadline = time.monotonic() + seconds
+    while found := list(wrong()):
+        ended = driver is not None and not driver.alive
+        assert not ended, f"the driver ended ({driver and driver.process.returncode}) and {_first(found)}"
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s {_first(found)}"
+        time.sleep(0.5)
+
+
+def _first(found: Sequence[str]) -> str:
+    more = f"\n… and {len(found) - 20} more" if len(found) > 20 else ""
+    return "\n".join(found[:20]) + more
+
+
+def _arrow(batch: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.record_batch(batch)
+
+
+def counters(model_url: str) -> dict[str, Any]:
+    """What the model endpoint was asked since its start."""
+    status, answer = request_json(model_url, "GET", "/counters")
+    assert status == 200
+    found: dict[str, Any] = answer
+    return found
+
+
+def embedding(model_url: str, **changes: Any) -> dict[str, Any]:
+    """The configuration of the instant model."""
+    return {
+        "type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1",
+        "endpoint_url": model_url, "access_key": "local", "secret_key": "local", **changes,
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def running(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """A pipeline whose drivers end with the block."""
+    try:
+        yield pipeline
+    finally:
+        pipeline.stop()
+
+
+def lines(events: Sequence[Mapping[str, Any]]) -> str:
+    """Recorded events as a file of them."""
+    return "".join(f"{json.dumps(event, ensure_ascii=False)}\n" for event in events)
