@@ -1,0 +1,96 @@
+"""The pure half of the Kinesis source: which shards are read when, and what is in an aggregated record."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from aws_kinesis_agg.aggregator import RecordAggregator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sources.kinesis_offsets import (
+    TRIM_HORIZON,
+    Identity,
+    Mark,
+    Offset,
+    Shard,
+    at_timestamp,
+    first_offset,
+    with_children,
+)
+from sources.kinesis_records import RawRecord, user_records
+
+STREAM = Identity("arn", 1)
+A, B = Shard("a"), Shard("b")
+FROM_A, FROM_BOTH = Shard("c", ("a",)), Shard("d", ("a", "b"))
+
+
+def listed(*shards: Shard) -> dict[str, Shard]:
+    return {shard.shard_id: shard for shard in shards}
+
+
+def closed(offset: Offset, *ids: str) -> Offset:
+    return replace(offset, shards=offset.shards | {i: replace(offset.shards[i], closed=True, count=1) for i in ids})  # type: ignore[operator]
+
+
+def test_reading_begins_with_shards_that_have_no_parent_left() -> None:
+    assert set(first_offset(STREAM, listed(A, B, FROM_A), TRIM_HORIZON, 5).shards) == {"a", "b"}
+    assert set(first_offset(STREAM, listed(B, FROM_A), TRIM_HORIZON, 5).shards) == {"b", "c"}
+
+
+def test_a_child_waits_for_all_its_parents() -> None:
+    shards = listed(A, B, FROM_BOTH)
+    start = first_offset(STREAM, shards, TRIM_HORIZON, 5)
+    assert "d" not in with_children(closed(start, "a"), shards).shards
+    opened = with_children(closed(start, "a", "b"), shards)
+    assert opened.shards["d"] == Mark(TRIM_HORIZON, seen_ms=5)
+    assert with_children(opened, shards) == opened
+
+
+def test_a_closed_shard_is_forgotten_once_the_stream_forgets_it_and_never_read_again() -> None:
+    start = first_offset(STREAM, listed(A, FROM_A), TRIM_HORIZON, 5)
+    opened = with_children(closed(start, "a"), listed(A, FROM_A))
+    assert set(with_children(opened, listed(FROM_A)).shards) == {"c"}
+
+
+def test_a_child_of_an_unread_parent_keeps_the_starting_time() -> None:
+    start = first_offset(STREAM, listed(A, FROM_A), at_timestamp(7000), 5)
+    unread = replace(start, shards={"a": replace(start.shards["a"], closed=True)})
+    assert with_children(unread, listed(A, FROM_A)).shards["c"].origin_ms == 7000
+    assert with_children(closed(start, "a"), listed(A, FROM_A)).shards["c"].origin == TRIM_HORIZON
+
+
+def test_an_offset_comes_back_from_its_json() -> None:
+    offset = closed(first_offset(STREAM, listed(A, B), at_timestamp(7), 5), "a")
+    assert Offset.from_json(offset.to_json()) == offset
+
+
+def read(data: bytes) -> list[tuple[str, bytes | None, bytes | None]]:
+    raw = RawRecord("42", "outer", data, 7)
+    return [(r.position, r.key, r.value) for r in user_records("s", "shard-0", [raw])]
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1, max_size=9).filter(lambda t: t.isprintable()), st.binary(max_size=50)), min_size=1
+    )
+)
+def test_every_user_record_of_an_aggregate_comes_out_in_order(parts: list[tuple[str, bytes]]) -> None:
+    aggregator = RecordAggregator()
+    for key, data in parts:
+        aggregator.add_user_record(key, data)
+    _, _, aggregated = aggregator.clear_and_get().get_contents()
+    assert read(aggregated) == [(f"42:{n}", key.encode(), data) for n, (key, data) in enumerate(parts)]
+
+
+@given(st.binary(max_size=100), st.booleans())
+def test_what_only_looks_aggregated_is_passed_on_whole(message: bytes, sound: bool) -> None:  # noqa: FBT001 - drawn
+    digest = hashlib.md5(message, usedforsecurity=False).digest() if sound else b"0" * 16
+    data = b"\xf3\x89\x9a\xc2" + message + digest
+    found = read(data)
+    assert found == [("42", b"outer", data)] or (sound and all(":" in position for position, _, _ in found))
+
+
+def test_a_plain_record_is_itself() -> None:
+    assert read(b"{}") == [("42", b"outer", b"{}")]
