@@ -58,7 +58,10 @@ class KafkaSourceConfig(StrictModel):
     max_offsets_per_trigger: int | None = Field(default=None, ge=1)
     """Most records in a micro-batch over all partitions; unlimited when absent."""
     options: dict[str, str] = Field(default_factory=dict, repr=False)
-    """Options passed to Spark as they are, such as `kafka.security.protocol`; for MSK with IAM see docs/guide.md."""
+    """Options passed to Spark as they are. For MSK with IAM: `kafka.security.protocol: SASL_SSL`,
+    `kafka.sasl.mechanism: AWS_MSK_IAM`, `kafka.sasl.jaas.config: software.amazon.msk.auth.iam.IAMLoginModule required;`,
+    `kafka.sasl.client.callback.handler.class: software.amazon.msk.auth.iam.IAMClientCallbackHandler`, and the jar
+    aws-msk-iam-auth on the job's class path."""
 
     @model_validator(mode="after")
     def _one_way_to_name_topics(self) -> KafkaSourceConfig:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.errors import PipelineError, UnavailableError
-from sources.kinesis_client import IteratorError, ThrottledError
+from sources.kinesis_client import IteratorError
 
 if TYPE_CHECKING:
     from sources.kinesis_client import Page, Stream, Summary
@@ -176,8 +176,8 @@ class Feed:
                 self._stopped.wait(self._interval_s)
                 continue
             except UnavailableError as error:
-                if pause < MAX_PAUSE_S <= pause * 2 or not isinstance(error, ThrottledError):
-                    logger.warning("kinesis: %s; trying again", error.message)
+                if pause == self._interval_s:  # once an outage
+                    logger.warning("kinesis: %s; trying again until it passes", error.message)
                 pause = min(max(pause, 0.1) * 2, MAX_PAUSE_S)
                 self._stopped.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the readers' calls
                 continue
