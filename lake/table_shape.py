@@ -152,7 +152,7 @@ def spark_schema(shape: TableShape) -> StructType:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     fields = [(c.name, arrow_type(c.kind)) for c in shape.columns] + list(RESERVED_TYPES.items())
-    schema = from_arrow_schema(pa.schema(fields))
+    schema = from_arrow_schema(pa.schema(fields), prefer_timestamp_ntz=True)
     for column, field in zip(shape.columns, schema.fields, strict=False):
         field.metadata = column.metadata
     return schema
@@ -164,8 +164,10 @@ def create_or_extend(spark: SparkSession, path: str, held: TableShape | None, sh
 
     if held is None:
         builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(spark_schema(shape))
-        properties = {"delta.dataSkippingStatsColumns": STATS_COLUMNS["tables"]} | (
-            COLUMN_MAPPING if shape.needs_mapping else {}
+        stats = {"delta.dataSkippingStatsColumns": STATS_COLUMNS["tables"]}
+        # A column without a time zone may come later; the feature is only turned on by itself at creation.
+        properties = (
+            stats | {"delta.feature.timestampNtz": "supported"} | (COLUMN_MAPPING if shape.needs_mapping else {})
         )
         for name, value in properties.items():
             builder = builder.property(name, value)

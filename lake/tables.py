@@ -236,7 +236,7 @@ class _TableMerge:
         absent = {n: F.lit(None).cast(t) for n, t in _INPUT_TYPES.items() if n not in present}
         rows = rows.withColumns(absent) if absent else rows
         shuffled = rows.repartition("_group").sortWithinPartitions("_group")
-        schema = from_arrow_schema(output_schema(wanted))
+        schema = from_arrow_schema(output_schema(wanted), prefer_timestamp_ntz=True)
         return shuffled.mapInArrow(fold_stage(settings), schema).persist()
 
     def _write(self, answers: DataFrame, shape: TableShape, found: Row, transaction: Transaction) -> None:
