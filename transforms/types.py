@@ -72,6 +72,16 @@ def boolean(value: Any) -> Any:
     return {"true": True, "false": False, "t": True, "f": False}.get(value, value) if isinstance(value, str) else value
 
 
+def binary(value: Any) -> Any:
+    """Bytes as base64; DMS writes them as hexadecimal after `0x`."""
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            return base64.b64encode(bytes.fromhex(value[2:])).decode()
+        except ValueError:
+            return value
+    return value
+
+
 def date_from_days(value: Any) -> Any:
     """Days since the epoch to ISO text; years outside 1 to 9999 keep their astronomical number."""
     if not isinstance(value, int):
@@ -214,7 +224,7 @@ def dms_type(column: Mapping[str, Any]) -> str:
 
 _CONVERT_BY_TYPE: dict[str, Convert] = {
     "smallint": integer, "int": integer, "bigint": integer, "numeric": number, "real": number, "double": number,
-    "boolean": boolean, "date": date_from_days, "timestamp": timestamp_from(1),
+    "boolean": boolean, "bytes": binary, "date": date_from_days, "timestamp": timestamp_from(1),
 }  # fmt: skip
 
 
