@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
 from kafka import KafkaProducer
 
 from glue_jobs.runtime.status_record import QueryRecord, read_all
@@ -60,10 +61,11 @@ class Pipeline:
         return (self.folder / "wrote").exists()
 
     def landed(self) -> Counter[tuple[str, str]]:
-        path = self.folder / "lake/changes"
-        if not (path / "_delta_log").exists():
+        try:
+            table = DeltaTable(str(self.folder / "lake/changes"))
+        except TableNotFoundError:
             return Counter()
-        rows = DeltaTable(str(path)).to_pyarrow_table(columns=["partition", "position"]).to_pylist()
+        rows = table.to_pyarrow_table(columns=["partition", "position"]).to_pylist()
         return Counter((row["partition"], row["position"]) for row in rows)
 
     def record(self) -> QueryRecord:
