@@ -1,0 +1,158 @@
+"""What is wrong is said once, with where and how to mend it, before anything is written: exit 2. What was lost: exit 3."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+from pydantic import SecretStr
+
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.stack import Stack
+from sinks.pgvector import PgvectorConfig, PgvectorSink
+from tests.e2e.pipeline import VIEW, Pipeline, embedding, eventually, running
+
+SECRET = "geheim-9c1e"
+UNREACHABLE = "127.0.0.1:1"
+
+type Case = tuple[Callable[[dict[str, Any]], object], tuple[str, ...]]
+
+CASES: dict[str, Case] = {
+    "unknown key": (lambda d: d["lake"].update(pth="x"), ("lake.pth",)),
+    "wrong type": (lambda d: d["lake"].update(land_every="soon"), ("lake.land_every", "5s")),
+    "missing secret": (lambda d: d["sinks"][0].update(dsn="${secret:nowhere_to_be_found}"), ("nowhere_to_be_found",)),
+    "keyless table": (lambda d: d["tables"][0].update(keys=[]), ("keys",)),
+    "broker away": (
+        lambda d: d.update(source={"type": "kafka", "envelope": "debezium", "bootstrap_servers": UNREACHABLE, "topics": ["t"]}),
+        (UNREACHABLE,),
+    ),
+    "store away": (
+        lambda d: d["sinks"][0].update(dsn=f"postgresql://me:{SECRET}@{UNREACHABLE}/db"),
+        ("sink pgvector", "dsn"),
+    ),
+    "model away": (lambda d: d["embedding"].update(endpoint_url=f"http://{UNREACHABLE}"), ("embedding",)),
+    "wrong dimensions": (lambda d: d["embedding"].update(dimensions=256), ("512", "256", "dimensions")),
+    "other model": (lambda d: d["embedding"].update(model="cohere.embed-v4:0"), ("another model",)),
+    "no such file": (lambda d: d["source"].update(path=["away.jsonl"]), ("away.jsonl",)),
+}  # fmt: skip
+
+
+def configuration(folder: Path, dsn: str, model_url: str) -> dict[str, Any]:
+    events = folder / "events.jsonl"
+    events.touch()
+    return {
+        "name": "bad",
+        "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(events)]},
+        "tables": [{"table": "public.t", "keys": ["id"], "document": {"template": "{body}"}}],
+        "lake": {"path": str(folder / "lake")},
+        "checkpoint": str(folder / "checkpoint"),
+        "embedding": embedding(model_url),
+        "sinks": [{"type": "pgvector", "dsn": dsn, "table": VIEW}],
+    }
+
+
+@pytest.mark.timeout(400)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    tmp_path: Path, local_stack: Stack, vectors_dsn: str, instant_model: ModelService
+) -> None:
+    good = configuration(tmp_path, vectors_dsn, instant_model.endpoint["endpoint_url"])
+    filled = Pipeline(tmp_path / "filled", good, mark=str(local_stack.directory))
+    fill(filled, vectors_dsn)
+    found = filled.command("check")
+    assert found.returncode == 0, found.stdout + found.stderr
+
+    def wrong_in(name: str) -> str:
+        break_it, wanted = CASES[name]
+        document = json.loads(json.dumps(good))
+        break_it(document)
+        folder = tmp_path / name.replace(" ", "-")
+        document |= {
+            "lake": document["lake"] | {"path": str(folder / "lake")},
+            "checkpoint": str(folder / "checkpoint"),
+        }
+        return problem(Pipeline(folder, document, mark=str(local_stack.directory)), wanted)
+
+    with ThreadPoolExecutor(2) as pool:
+        told = {name: answer for name, answer in zip(CASES, pool.map(wrong_in, CASES), strict=True) if answer}
+    assert not told, "\n\n".join(f"{name}: {answer}" for name, answer in told.items())
+    malformed = Pipeline(tmp_path / "malformed", good, mark=str(local_stack.directory))
+    malformed.path.write_text("name: [bad\nsource: {")
+    assert not problem(malformed, ("pipeline.yaml",))
+
+
+def fill(pipeline: Pipeline, dsn: str) -> None:
+    """Make the store as the good configuration's model fills it."""
+    from embeddings import open_embedder
+
+    found = pipeline.config.embedding
+    assert found is not None
+    embedder = open_embedder(found)
+    sink = PgvectorSink(
+        PgvectorConfig(type="pgvector", dsn=SecretStr(dsn), table=VIEW), embedder.fingerprint, embedder.dimensions
+    )
+    sink.prepare()
+    sink.close()
+
+
+def problem(pipeline: Pipeline, wanted: tuple[str, ...]) -> str:
+    """What is amiss with how `run` refuses a configuration; empty when nothing is."""
+    ran = pipeline.start()
+    status = ran.wait(150)
+    text = ran.log.read_text()
+    amiss = [] if status == 2 else [f"exit {status}"]
+    amiss += ["a traceback"] if "Traceback" in text else []
+    amiss += [f"no word of {word}" for word in wanted if word not in text]
+    amiss += ["the password"] if SECRET in text else []
+    amiss += ["a table was made"] if list(pipeline.folder.rglob("_delta_log")) else []
+    return f"{', '.join(amiss)}: {text[-1500:]}" if amiss else ""
+
+
+@pytest.mark.timeout(400)
+def test_a_topic_made_again_stops_the_job_which_says_what_was_lost(
+    tmp_path: Path, local_stack: Stack, kafka: Broker, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(2)
+    pipeline = Pipeline(tmp_path / "p", lake_only(tmp_path, kafka, topic), mark=str(local_stack.directory))
+    with running(pipeline):
+        produce(kafka, topic, 5)
+        driver = pipeline.start("--jobs", "land")
+        eventually(lambda: [] if sum(pipeline.landed().values()) == 5 else ["not landed"], 200, driver)
+        assert driver.stop() == 0
+        kafka.delete_topic(topic)
+        kafka.create_topic(topic, 2)
+        produce(kafka, topic, 3)
+        again = pipeline.start("--jobs", "land")
+        assert again.wait() == 3
+        told = again.log.read_text()
+        assert f"topic {topic} was made again" in told
+        assert "ragstream run" in told
+        assert "Traceback" not in told
+        assert sum(pipeline.landed().values()) == 5
+
+
+def lake_only(folder: Path, kafka: Broker, topic: str) -> dict[str, Any]:
+    servers = kafka.endpoint["bootstrap_servers"]
+    return {
+        "name": "gone",
+        "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": servers, "topics": [topic]},
+        "tables": [{"table": "public.t", "keys": ["id"]}],
+        "lake": {"path": str(folder / "lake"), "land_every": "1s"},
+        "checkpoint": str(folder / "checkpoint"),
+    }
+
+
+def produce(kafka: Broker, topic: str, count: int) -> None:
+    """Changes of rows, as Debezium tells them."""
+    producer = KafkaProducer(bootstrap_servers=kafka.endpoint["bootstrap_servers"])
+    for number in range(count):
+        source = {"schema": "public", "table": "t", "sequence": f'["{number}","{number}"]', "ts_us": 1}
+        value = {"op": "c", "before": None, "after": {"id": number, "body": "x"}, "source": source}
+        producer.send(topic, json.dumps(value).encode())
+    producer.flush()
+    producer.close()
