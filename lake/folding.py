@@ -134,7 +134,7 @@ def _answer(
     grave = _grave(state, settings.truncated)
     bury = grave is not None and (gone is None or join(gone, grave) != gone)
     purge = gone is not None and bool(gone.columns) and state.exists
-    if state.exists and (stored != state or settings.everything):
+    if state.exists and (stored != state or settings.everything or bury or purge):
         answer = live_row(key, state, stored, op, settings)
     elif bury or purge or (stored is not None and not state.exists):
         answer = {"_key": key, "_op": "d", "_sequence": state.sequence, "_commit_time": _time(state)}

@@ -1,0 +1,198 @@
+"""Current tables, without Spark: any cut and order of the changes leaves the rows that one fold gives."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from lake.current import TableFold
+from lake.evidence import Evidence
+from lake.folding import FoldSettings, fold_group, restored
+from lake.table_shape import TableShape, evolved, wider
+from lake.typed import UnfitError, back, into, same
+from schemas.changes import Changes
+from schemas.records import Record
+from schemas.tables import TableConfig
+from tests.recorded import CONTEXT, KEYS, records
+from transforms.debezium import seen_schema
+from transforms.decode import decode
+from transforms.fold import RowState
+
+TABLES = ("inv.items", "inv.items_full", "inv.order_lines", "inv.Mixed Case")
+
+
+def of_table(name: str, table: str) -> list[Record]:
+    decoded = ((r, decode(r, CONTEXT)) for r in records(name))
+    return [r for r, d in decoded if isinstance(d, Changes) and d.changes[0].table == table]
+
+
+def shape_of(read: list[Record], table: str) -> TableShape:
+    kinds: dict[str, list[str]] = {}
+    for record in read:
+        seen = seen_schema(record, CONTEXT)
+        for column, kind in (seen.columns if seen else {}).items():
+            if kind != "any":
+                kinds.setdefault(column, []).append(kind)
+    config = TableConfig(table=table, keys=KEYS[table])
+    names = {n for r in read for c in changes(r) for n in c.columns}
+    return evolved(TableShape(), config, Evidence(kinds), sorted(names))
+
+
+def changes(record: Record) -> Any:
+    decoded = decode(record, CONTEXT)
+    return decoded.changes if isinstance(decoded, Changes) else ()
+
+
+def input_row(record: Record) -> dict[str, Any]:
+    time = record.timestamp_ms
+    return record._asdict() | {
+        "_from": None,
+        "_source": "kb",
+        "_key": None,
+        "headers": [{"key": k, "value": v} for k, v in record.headers],
+        "timestamp": None if time is None else dt.datetime.fromtimestamp(time / 1000, dt.UTC),
+    }
+
+
+def merged(batches: list[list[Record]], shape: TableShape, table: str) -> dict[str, RowState]:
+    """What batches leave in a table and its tombstones, each as its own merge would."""
+    stored: dict[str, dict[str, Any]] = {}
+    graves: list[dict[str, Any]] = []
+    truncated = ""
+    for batch in batches:
+        told = [c.sequence for r in batch for c in changes(r) if c.op == "t"]
+        truncated = max([truncated, *told])
+        settings = FoldSettings(table, {"kb": CONTEXT}, shape, shape, {}, truncated)
+        for row in list(fold_group([*stored.values(), *graves, *map(input_row, batch)], settings)):
+            if row["_tombstone"]:
+                grave = {"_from": "tombstone", "_key": row["_key"], "_state": row["_tombstone"]}
+                graves.append(grave | {"_moves": row["_moves"]})
+            if row["_purge"]:
+                graves = [g for g in graves if g["_key"] != row["_key"] or g["_moves"]]
+            stored.pop(row["_key"], None)
+            if row["_live"]:
+                stored[row["_key"]] = row | {"_from": "table"}
+    return {key: restored(row, shape) for key, row in stored.items()}
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("name", ["pg15_plain", "pg15_schemas", "pg15_strmode"])
+def test_any_cut_order_and_repeat_leaves_the_rows_of_one_fold(name: str, table: str) -> None:
+    read = of_table(name, table)
+    shape = shape_of(read, table)
+    whole = TableFold()
+    for record in read:
+        for change in changes(record):
+            whole.add(change)
+    expected = {key: state.values() for key, state in whole.live().items()}
+    rng = random.Random(7)
+    for size in (1, 3, len(read)):
+        history = [*read, *rng.sample(read, len(read) // 2)]
+        rng.shuffle(history)
+        batches = [history[i : i + size] for i in range(0, len(history), size)]
+        found = merged(batches, shape, table)
+        assert {key: state.values() for key, state in found.items()} == expected
+
+
+def test_a_batch_merged_again_writes_nothing() -> None:
+    read = of_table("pg15_schemas", "inv.items")
+    shape = shape_of(read, "inv.items")
+    settings = FoldSettings("inv.items", {"kb": CONTEXT}, shape, shape, {})
+    answers = list(fold_group(map(input_row, read), settings))
+    assert not any(row.get("_rejects") for row in answers)
+    held = [row | {"_from": "table"} for row in answers if row["_live"]]
+    held += [{"_from": "tombstone", "_key": r["_key"], "_state": r["_tombstone"]} for r in answers if r["_tombstone"]]
+    assert list(fold_group([*held, *map(input_row, read)], settings)) == []
+
+
+def test_a_value_that_does_not_fit_is_told_once_and_kept_in_the_state() -> None:
+    value = b'{"op":"c","source":{"schema":"inv","table":"items","lsn":7},"after":{"id":1,"amount":"secret"}}'
+    config = TableConfig(table="inv.items", keys=("id",), columns={"amount": "decimal(10,2)"})
+    shape = evolved(TableShape(), config, Evidence({"id": ["int"]}))
+    settings = FoldSettings("inv.items", {"kb": CONTEXT}, shape, shape, {})
+    record = Record("t", "0", "1", None, value)
+    (row,) = fold_group([input_row(record)], settings)
+    (reject,) = row["_rejects"]
+    assert reject["column"] == "amount"
+    assert "secret" not in str(reject)
+    assert row["_row"] == {"id": 1}
+    assert restored(row, shape).values() == {"id": 1, "amount": "secret"}
+    assert list(fold_group([row | {"_from": "table"}, input_row(record)], settings)) == []
+
+
+def test_a_row_that_a_tombstone_still_speaks_of_keeps_its_columns() -> None:
+    read = of_table("pg15_schemas", "inv.items_full")
+    shape = shape_of(read, "inv.items_full")
+    settings = FoldSettings("inv.items_full", {"kb": CONTEXT}, shape, shape, {})
+    held = [r | {"_from": "table"} for r in fold_group(map(input_row, read), settings) if r["_live"]]
+    carried = {"s": "", "v": {"name": "carried"}, "r": {"name": "0" * 104 + "!" + "0" * 104}}
+    grave = {"_from": "tombstone", "_key": held[0]["_key"], "_state": json.dumps(carried)}
+    (row,) = fold_group([held[0], grave], settings)
+    assert row["_purge"]
+    assert row["_row"] == held[0]["_row"]
+    assert row["_state"] == held[0]["_state"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (2**31 - 1, "int"),
+        (Decimal("1.10"), "decimal(10,2)"),
+        ("NaN", "double"),
+        (Decimal("3.14"), "float"),
+        ("2024-02-29T07:04:56.789012Z", "timestamp"),
+        ("2024-02-29T12:34:56", "timestamp_ntz"),
+        ("0001-01-01", "date"),
+        ("AAE=", "binary"),
+        ([1, None], "array<int>"),
+    ],
+)
+def test_what_fits_comes_back_digit_for_digit(value: Any, kind: str) -> None:
+    assert same(back(into(value, kind), kind), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (2**31, "int"),
+        (True, "int"),
+        (Decimal("1.123"), "decimal(10,2)"),
+        (Decimal("1E+999999999"), "decimal(38,0)"),
+        (Decimal("1E+400"), "double"),
+        ("infinity", "timestamp"),
+        ("2024-02-29T12:34:56", "timestamp"),
+        ("x", "boolean"),
+        ("%%", "binary"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_never_rounded(value: Any, kind: str) -> None:
+    with pytest.raises(UnfitError):
+        into(value, kind)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("int", "bigint", "bigint"),
+        ("int", "decimal(5,2)", "decimal(12,2)"),
+        ("decimal(38,0)", "decimal(38,10)", "string"),
+        ("float", "double", "double"),
+        ("date", "int", "string"),
+    ],
+)
+def test_types_only_get_wider(one: str, other: str, both: str) -> None:
+    assert wider(one, other) == wider(other, one) == both
+
+
+def test_columns_keep_their_place_and_get_names_delta_can_tell_apart() -> None:
+    config = TableConfig(table="a.b", keys=("id",))
+    first = evolved(TableShape(), config, Evidence({"Name": ["text"]}))
+    second = evolved(first, config, Evidence({"Name": ["text"], "name": ["int"], "_op": ["text"]}))
+    assert [(c.source, c.name) for c in second.columns] == [("Name", "Name"), ("name", "name_2"), ("_op", "_op_2")]
+    assert not first.needs_mapping
+    assert evolved(first, config, Evidence(), ["Some Col"]).needs_mapping
