@@ -123,7 +123,7 @@ class Indexer:
                 return
             writes = self._writable(self._plan(sink, left), sink, result)
             self._on_step("write")
-            refused = sink.write(writes)
+            refused = _write(sink, writes)
             result.counts["writes"] += len(writes) - len(refused)
             result.counts["refused"] += len(refused)
             keys = {(w.table, w.key) for w in writes if w.document_id in refused}
@@ -192,3 +192,19 @@ def _held(sink: Sink, stored: dict[str, StoredDocument], asked: set[str], name: 
         asked.add(name)
         stored |= sink.read([name])
     return stored[name].state if name in stored else None
+
+
+def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> set[str]:
+    """Write documents; the rows that key changes emptied go last, and wait while one of their table was refused.
+
+    What a key change carries must stand with the new key before the old one lets go of it: else a refused write, or a
+    kill, between the two would lose it.
+    """
+    emptied = [write for write in writes if write.state.moves and not write.state.exists]
+    if not emptied:
+        return sink.write(writes)
+    names = {write.document_id for write in emptied}
+    refused = sink.write([write for write in writes if write.document_id not in names])
+    tables = {write.table for write in writes if write.document_id in refused}
+    waiting = {write.document_id for write in emptied if write.table in tables}
+    return refused | waiting | sink.write([write for write in emptied if write.document_id not in waiting])

@@ -260,6 +260,38 @@ def test_a_key_change_with_an_unchanged_large_body_calls_no_model(store: Store, 
     assert store.contents() == {key_of(2): ({"a": table.rows[2]["a"]}, before)}
 
 
+class Interleaved:
+    """A sink before whose first write another writer gets in."""
+
+    def __init__(self, sink: Sink, other: Callable[[], object]) -> None:
+        self._sink, self._other = sink, [other]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+    def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
+        while self._other:
+            self._other.pop()()
+        return self._sink.write(writes)
+
+
+@pytest.mark.parametrize("held_before", [True, False])
+def test_a_key_change_whose_halves_meet_two_writers_loses_nothing(
+    store: Store,
+    sink: Sink,
+    held_before: bool,  # noqa: FBT001
+) -> None:
+    table, other = ModelTable(), Fed(store.open())
+    table.insert(1, "x")
+    table.move(1, 2)
+    gone, here = sorted(table.changes[1:], key=lambda change: change.op, reverse=True)
+    if held_before:
+        other(table.changes[:1])
+    writer = Fed(Interleaved(sink, lambda: other([here])))
+    writer([table.changes[0], gone])
+    assert same(store.contents(), expected(table))
+
+
 def test_truncate_hides_older_rows_and_leaves_newer_ones_whichever_comes_first(store: Store, sink: Sink) -> None:
     table, fed = ModelTable(), Fed(sink)
     table.insert(1, "x")
