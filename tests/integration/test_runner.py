@@ -23,7 +23,7 @@ from local_stack.kafka import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = Path(__file__).with_name("appending_job.py")
-START_SECONDS = 120
+START_SECONDS = 240
 
 
 @dataclass
