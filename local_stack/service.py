@@ -22,7 +22,7 @@ Endpoint = Mapping[str, str]
 """What a client needs to reach a server: the keys of its part of `.ragstream/stack.json`."""
 
 _STATE = "service.json"
-_PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "JAVA_HOME")
+_PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "JAVA_HOME", "RAGSTREAM_CACHE")
 """The only variables of the caller's environment that reach a server."""
 
 
