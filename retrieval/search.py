@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from embeddings.errors import EmbeddingRejectedError
 from retrieval.fusion import Ranked, Relevance, fuse
 from retrieval.protocol import ANYTHING, Filters, Freshness, Question
+from transforms import exact_json
 
 if TYPE_CHECKING:
     from embeddings.protocol import Embedder
@@ -51,6 +52,7 @@ class Searcher:
         finds nothing.
         """
         freshness = self.index.freshness()
+        text = exact_json.printable(text)
         try:
             question = Question(text, self.embedder.embed_query(text))
         except EmbeddingRejectedError:
