@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,11 @@ def helpdesk(filled: Helpdesk) -> Iterator[Helpdesk]:
 
 def article(number: int, **changed: Any) -> dict[str, Any]:
     return next(row for row in rows("articles") if row["id"] == number) | changed
+
+
+def _check(config: PgvectorConfig, fingerprint: str) -> None:
+    with closing(PgvectorIndex(config, fingerprint)) as index:
+        index.check()
 
 
 def found_rows(hits: Sequence[Hit]) -> list[tuple[str, int]]:
@@ -250,13 +256,13 @@ def test_a_row_that_gives_orders_is_only_quoted(helpdesk: Helpdesk) -> None:
 
 def test_another_model_than_the_stores_is_refused(filled: Helpdesk) -> None:
     with pytest.raises(ConfigurationError, match="another model"):
-        PgvectorIndex(filled.config, "model=other").check()
+        _check(filled.config, "model=other")
 
 
 def test_a_store_that_does_not_exist_is_said_so(vectors_dsn: str) -> None:
     config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="nothing")
     with pytest.raises(ConfigurationError, match="no store nothing"):
-        PgvectorIndex(config, "model=other").check()
+        _check(config, "model=other")
 
 
 def test_a_store_that_does_not_answer_is_a_wrong_part(filled: Helpdesk) -> None:
