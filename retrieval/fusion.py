@@ -75,5 +75,6 @@ def fuse(*lists: Iterable[Hit], coverage_weight: float = COVERAGE_WEIGHT) -> lis
     return sorted(best.values(), key=_order)
 
 
-def _order(ranked: Ranked) -> tuple[float, str, int]:
-    return -ranked.score, ranked.hit.document_id, ranked.hit.chunk_index
+def _order(ranked: Ranked) -> tuple[float, str, int, float, float]:
+    hit = ranked.hit
+    return -ranked.score, hit.document_id, hit.chunk_index, -hit.similarity, -hit.coverage
