@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,10 +59,10 @@ class IndexReports:
                 sink.note_progress(max(report.newest_commit_us.values()))
         return report
 
-    def idle(self, at_us: int | None = None) -> None:
+    def idle(self, at_us: int) -> None:
         """Note that the stream had nothing more at a moment: everything committed before is searchable."""
         for sink in self._sinks:
-            sink.note_progress(at_us or time.time_ns() // 1000)
+            sink.note_progress(at_us)
 
     def flush(self) -> None:
         """Append the vectors that have come since the last time, in one small commit."""

@@ -31,8 +31,9 @@ from local_stack.dms_rows import TableDefinition as Table
 from local_stack.dms_rows import change_of, control, envelope, full_row, key_text, old_key_row, rendered, table_of
 from local_stack.dms_stream import Record, StreamWriter
 from local_stack.pgoutput import Begin, Decoder, RowChange, Truncate
-from sources.capture_dms import BEFORE_IMAGE, DmsCaptureConfig, source_sql
+from sources.capture_dms import DmsCaptureConfig, source_sql
 from sources.capture_target import tables_named
+from transforms.dms import BEFORE_IMAGE
 
 POLL_SECONDS = 0.01
 """Between two looks at the log's end."""

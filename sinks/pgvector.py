@@ -206,15 +206,12 @@ class PgvectorSink:
             self._connection = None
 
     def _write_heads(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> set[str]:
-        statements = {
-            (True, True): INSERT_HEAD, (True, False): INSERT_HEAD,
-            (False, True): UPDATE_HEAD, (False, False): UPDATE_METADATA,
-        }  # fmt: skip
+        insert, update, metadata = map(self._names.compose, (INSERT_HEAD, UPDATE_HEAD, UPDATE_METADATA))
         cursors = []
         with connection.pipeline():
             for write in writes:
-                statement = statements[not write.base_revision, write.texts_changed]
-                cursors.append(connection.execute(self._names.compose(statement), head_row(write), prepare=True))
+                statement = insert if not write.base_revision else update if write.texts_changed else metadata
+                cursors.append(connection.execute(statement, head_row(write), prepare=True))
         return {row[0] for cursor in cursors if (row := cursor.fetchone())}
 
     def _write_chunks(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> None:

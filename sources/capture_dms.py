@@ -14,9 +14,7 @@ from pydantic import Field, SecretStr
 
 from schemas.model import StrictModel
 from sources.capture_target import WITHHELD, Table, database_at
-
-BEFORE_IMAGE = "before-image"
-"""Field of an update that holds the old key; decoding reads it under this name."""
+from transforms.dms import BEFORE_IMAGE
 
 
 class DmsCaptureConfig(StrictModel):
