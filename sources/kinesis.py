@@ -194,6 +194,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         self._interval_s = fetch_interval_ms / 1000
         self._limit = max_records_per_trigger
         self._drain = drain
+        self._initial: Offset | None = None
         self._planned: Offset | None = None
         self._handed_over: tuple[ShardSlice, ...] | None = None
 
@@ -202,11 +203,14 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         return {name: value for name, value in vars(self).items() if name != "_feed"}
 
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
-        """Begin where the configuration says."""
-        if self._planned is None:
+        """Begin where the configuration says.
+
+        Never at what was planned: Spark asks for the start of an uncommitted first batch after telling its end.
+        """
+        if self._initial is None:
             identity = self._stream.summary().identity
-            self._planned = first_offset(identity, self._stream.shards(), self._origin, int(time.time() * 1000))
-        return self._planned.to_json()
+            self._initial = first_offset(identity, self._stream.shards(), self._origin, int(time.time() * 1000))
+        return self._initial.to_json()
 
     def latestOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
         """Go on by what was read ahead; the offset last planned when there is nothing.
@@ -234,7 +238,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         slices = [
             ShardSlice(shard_id, since, mark, self._feed.slice(shard_id, since, mark))
             for shard_id, mark in until.shards.items()
-            if mark.count > (since := begin.shards.get(shard_id, Mark(mark.origin))).count
+            if mark.count > (since := _start_of(begin.shards.get(shard_id), mark)).count
         ]
         self._handed_over = None
         if slices and _is_small(slices):
@@ -272,8 +276,8 @@ class KinesisReader(_SimpleStreamReaderWrapper):
 
     def _standing(self) -> Offset:
         if self._planned is None:
-            self.initialOffset()
-        return cast("Offset", self._planned)
+            self._planned = Offset.from_json(self.initialOffset())
+        return self._planned
 
     def _reached(self, planned: Offset) -> Offset:
         """Take what was read ahead of every shard; when one ended, open its children."""
@@ -291,6 +295,14 @@ class KinesisReader(_SimpleStreamReaderWrapper):
     def _refuse_another_stream(self, offset: Offset) -> None:
         """Raise SourceGoneError when the stream was made again since the offset was written."""
         confirm_same(self._stream, offset.stream)
+
+
+def _start_of(mark: Mark | None, end: Mark) -> Mark:
+    """Go on from a mark; before the first record, from where the batch's end says that its shard began.
+
+    Asked again after a restart, a job without a committed batch would begin elsewhere: `latest` is a later time then.
+    """
+    return mark if mark is not None and mark.count else Mark(end.origin)
 
 
 def _is_small(slices: Sequence[ShardSlice]) -> bool:

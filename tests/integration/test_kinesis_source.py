@@ -197,6 +197,18 @@ def test_a_position_older_than_the_retention_stops_the_job_unless_its_record_is_
         drain(world.reader(), end | {"shards": unread})
 
 
+def test_an_uncommitted_first_batch_starts_where_it_did_although_its_end_was_told_before(world: World) -> None:
+    began = at_timestamp(int(time.time() * 1000) - 60_000)
+    world.put(*range(10))
+    start, end, found = drain(world.reader(origin=began))[0]
+    again = world.reader(origin=at_timestamp(int(time.time() * 1000) + 60_000))  # `latest`, asked later
+    assert again.partitions(end, end) == []
+    begin = again.initialOffset()
+    assert all(mark["count"] == 0 for mark in begin["shards"].values())
+    assert rows(again, begin, end) == found
+    assert rows(again, start, end) == found
+
+
 def test_a_batch_whose_records_have_expired_is_not_run_short(world: World) -> None:
     world.put(*range(10))
     start, end, _ = drain(world.reader())[0]
