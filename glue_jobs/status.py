@@ -14,7 +14,7 @@ from embeddings import open_embedder
 from glue_jobs.runtime.freshness import Freshness
 from glue_jobs.runtime.status_record import QueryRecord, read_all
 from lake.layout import LakeLayout
-from lake.storage import open_table
+from lake.storage import scan
 from schemas.errors import PipelineError
 from sinks import open_sink
 
@@ -145,11 +145,8 @@ def _stores(config: PipelineConfig) -> dict[str, StoreSummary | PipelineError]:
 
 def _count_by_table(config: PipelineConfig, name: str) -> Counter[str]:
     """Rows of one of the lake's tables, by source table; read one column at a time, a batch at a time."""
-    found = open_table(LakeLayout(config.lake.path).path(name))
     counts = Counter[str]()
-    if found is None:
-        return counts
-    for batch in found.to_pyarrow_dataset().to_batches(columns=["_table"]):
+    for batch in scan(LakeLayout(config.lake.path).path(name), ["_table"]):
         tables, rows = pc.value_counts(batch.column(0)).flatten()
         for table, number in zip(tables.to_pylist(), rows.to_pylist(), strict=True):
             counts[str(table or "")] += int(number or 0)

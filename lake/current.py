@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lake.evidence import announced, canonical, types_of
 from lake.layout import RAW_COLUMNS
-from lake.storage import open_table
+from lake.storage import scan
 from schemas.changes import Change, Changes
 from schemas.records import Record
 from transforms.decode import decode
@@ -77,13 +77,7 @@ def changes_of(layout: LakeLayout, table: str) -> Iterator[tuple[str, Record]]:
     """The landed records of a table, each with the name of its source."""
     import pyarrow.dataset as ds
 
-    found = open_table(layout.path("changes"))
-    if found is None:
-        return
-    scanned = found.to_pyarrow_dataset().to_batches(
-        columns=[*RAW_COLUMNS, "_source"], filter=ds.field("_table") == table
-    )
-    for batch in scanned:
+    for batch in scan(layout.path("changes"), [*RAW_COLUMNS, "_source"], ds.field("_table") == table):
         for row in batch.to_pylist():
             yield row["_source"], record_of(row)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lake.layout import EMBEDDING_CACHE, STATS_COLUMNS, LakeLayout
-from lake.storage import append_rows, create, open_table
+from lake.storage import append_rows, create, open_table, scan
 
 _COMPACT_AT_FILES = 64
 """Small files above which an append compacts: a commit every five seconds reaches it in five minutes."""
@@ -65,12 +65,9 @@ def _scan(
     """Yield hash and vector (empty unless it was asked for)."""
     import pyarrow.dataset as ds
 
-    table = open_table(_path(lake))
-    if table is None:
-        return
     condition = ds.field("fingerprint") == fingerprint
     if wanted is not None:
         condition &= ds.field("content_hash").isin(sorted(wanted))
-    for batch in table.to_pyarrow_dataset().to_batches(columns=columns, filter=condition):
+    for batch in scan(_path(lake), columns, condition):
         for row in batch.to_pylist():
             yield row["content_hash"], row.get("embedding", b"")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lake.layout import rust_uri
@@ -10,6 +10,7 @@ from schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.dataset as ds
     from deltalake import DeltaTable as RustTable
     from pyspark.sql import DataFrame, SparkSession
 
@@ -80,7 +81,19 @@ def open_table(path: str, storage_options: Mapping[str, str] | None = None) -> R
         return None
 
 
-def rows_of(path: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """All rows of a small table, without Spark; none where there is no table yet."""
+def scan(path: str, columns: Sequence[str], condition: ds.Expression | None = None) -> Iterator[pa.RecordBatch]:
+    """Read a table's rows without Spark, batch by batch; none where there is no table yet."""
+    from pyarrow import fs
+
     table = open_table(path)
-    return table.to_pyarrow_table(columns=list(columns)).to_pylist() if table else []
+    if table is None:
+        return
+    # Arrow's own file system where there is one: deltalake's calls back into Python from Arrow's threads, and a process
+    # that ends while one of them still does dies of SIGABRT.
+    local = fs.SubTreeFileSystem(path, fs.LocalFileSystem()) if "://" not in path else None
+    yield from table.to_pyarrow_dataset(filesystem=local).to_batches(columns=list(columns), filter=condition)
+
+
+def rows_of(path: str, columns: Sequence[str], condition: ds.Expression | None = None) -> list[dict[str, Any]]:
+    """The rows of a small table, without Spark; none where there is no table yet."""
+    return [row for batch in scan(path, columns, condition) for row in batch.to_pylist()]

@@ -21,7 +21,7 @@ from lake.landing import create_tables
 from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, TOMBSTONES, LakeLayout
 from lake.maintenance import optimize, vacuum
 from lake.rejects import rejected
-from lake.storage import append, append_rows, create, open_table
+from lake.storage import append, append_rows, create, rows_of
 from lake.table_shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
 from schemas.errors import UnavailableError
 
@@ -161,12 +161,9 @@ class _TableMerge:
         """The newest TRUNCATE known, and the key changes that late older changes must follow."""
         import pyarrow.dataset as ds
 
-        table = open_table(self.layout.path("tombstones"))
-        if table is None:
-            raise UnavailableError("the lake's tombstones are gone")
         wanted = (ds.field("_table") == self.name) & ((ds.field("_op") == "t") | ds.field("_moves").is_valid())
         columns = ["_op", "_sequence", "_key", "_moves"]
-        rows = table.to_pyarrow_dataset().to_table(columns=columns, filter=wanted).to_pylist()
+        rows = rows_of(self.layout.path("tombstones"), columns, wanted)
         truncated = max((r["_sequence"] for r in rows if r["_op"] == "t"), default="")
         return truncated, [(r["_key"], other) for r in rows for other in r["_moves"] or ()]
 

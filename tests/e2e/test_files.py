@@ -1,0 +1,142 @@
+"""Recorded histories through every job: cut, shuffled and repeated as one likes, the same content."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from local_stack.model_service import ModelService
+from local_stack.stack import Stack
+from tests.e2e.pipeline import VIEW, Pipeline, counters, embedding, running
+from tests.recorded import FIXTURES, KEYS
+
+CANARY = "kanarienvogel-7f3a"
+POISON: list[dict[str, Any]] = [
+    {"topic": "pg15_schemas.inv.items", "key": {"id": 1}, "value": {"title": CANARY}, "partition": 0, "offset": 90_001},
+    {"topic": "pg15_schemas.inv.items", "key": None, "value": CANARY, "partition": 0, "offset": 90_002},
+]
+TABLES = [table for table in KEYS if table != "inv.edge"]
+
+
+def history(folder: Path, name: str, seed: int | None) -> Path:
+    """The recorded history with poison in it: as it was, or shuffled with a third of it repeated."""
+    lines = (FIXTURES / "pg15_schemas.jsonl").read_text().splitlines()
+    lines += [json.dumps(event | {"timestamp": 1, "headers": []}) for event in POISON]
+    if seed is not None:
+        r = random.Random(seed)
+        lines += r.choices(lines[: -len(POISON)], k=len(lines) // 3)
+        r.shuffle(lines)
+    path = folder / f"{name}.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def pipeline(folder: Path, stack: Stack, dsn: str, model_url: str, seed: int | None, batch: int) -> Pipeline:
+    document = {"template": "{name}\n\n{body}", "metadata": ["m", "s"], "chunk": {"max_tokens": 120}}
+    source = {"type": "files", "format": "kafka", "envelope": "debezium", "batch": batch}
+    with_document = {"inv.items", "inv.items_full"}
+    folder.mkdir()
+    configuration: dict[str, Any] = {
+        "name": "files",
+        "source": source | {"path": [str(history(folder, "events", seed))]},
+        "tables": [
+            {"table": t, "keys": list(KEYS[t])} | ({"document": document} if t in with_document else {}) for t in TABLES
+        ],
+        "lake": {"path": str(folder / "lake")},
+        "checkpoint": str(folder / "checkpoint"),
+        "embedding": embedding(model_url, model="cohere.embed-v4:0"),
+        "sinks": [{"type": "pgvector", "dsn": dsn, "table": VIEW}],
+    }
+    return Pipeline(folder, configuration, mark=str(stack.directory))
+
+
+def store(dsn: str) -> list[tuple[Any, ...]]:
+    """All that a reader of the store sees, vectors included."""
+    with psycopg.connect(dsn) as connection:
+        columns = "table_name, key::text, metadata::text, chunk_index, chunk_text, embedding::text"
+        return connection.execute(f"SELECT {columns} FROM {VIEW} ORDER BY 1, 2, 4".encode()).fetchall()
+
+
+def lake(run: Pipeline) -> dict[str, list[dict[str, Any]]]:
+    """Every table as `ragstream table` prints it, and as merge_tables keeps it."""
+    found = {}
+    for table in TABLES:
+        printed = run.command("table", table)
+        assert printed.returncode == 0, printed.stderr
+        found[table] = [json.loads(line) for line in printed.stdout.splitlines()]
+        keys = dict.fromkeys(KEYS[table], "text")
+        assert run.merged_rows(table, keys) == run.rows(table, keys)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_history_leaves_the_same_content_however_it_is_cut(
+    tmp_path: Path, local_stack: Stack, vectors_dsn: str, instant_model: ModelService
+) -> None:
+    model_url = instant_model.endpoint["endpoint_url"]
+    first = pipeline(tmp_path / "first", local_stack, vectors_dsn, model_url, None, 120)
+    with running(first):
+        assert first.drain().process.returncode == 0, first.drivers[-1].log.read_text()[-3000:]
+        as_it_was, rows = store(vectors_dsn), lake(first)
+        assert {row[1] for row in as_it_was} == {f'{{"id": {n}}}' for n in (4, 100, 103)}  # the others have no text
+        check_books(first, lines=len((tmp_path / "first/events.jsonl").read_text().splitlines()))
+        check_silence(first, vectors_dsn)
+        check_rebuild(first, vectors_dsn, model_url, as_it_was)
+    with psycopg.connect(vectors_dsn, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    second = pipeline(tmp_path / "second", local_stack, vectors_dsn, model_url, 5, 37)
+    with running(second):
+        assert second.drain().process.returncode == 0, second.drivers[-1].log.read_text()[-3000:]
+        assert store(vectors_dsn) == as_it_was
+        assert lake(second) == rows
+
+
+def check_books(run: Pipeline, lines: int) -> None:
+    """Read = landed + rejected + ignored (I6); poison is kept with its bytes and where it was."""
+    assert sum(run.accounted().values()) == lines
+    columns = ["stage", "condition", "value", "position", "stream"]
+    rejects = [row for row in run.delta("rejects", columns) if row["stage"] == "decode"]
+    assert {row["condition"] for row in rejects} == {"NOT_AN_ENVELOPE", "MALFORMED_JSON"}
+    assert {row["position"] for row in rejects} == {"90001", "90002"}
+    assert all(CANARY.encode() in row["value"] for row in rejects)
+
+
+def check_silence(run: Pipeline, dsn: str) -> None:
+    """No row text and no secret in logs, status records or Delta's log (I14)."""
+    password = re.search(r"://[^:]+:([^@]+)@", dsn)
+    assert password
+    written = [
+        *run.folder.glob("driver-*.log"),
+        *run.folder.rglob("status/*.json"),
+        *run.folder.rglob("_delta_log/*.json"),
+    ]
+    assert len(written) > 5
+    for path in written:
+        text = path.read_text(errors="replace")
+        for secret in (CANARY, password[1], "lorem0-0", "with,comma"):
+            assert secret not in text, f"{path} tells {secret[:4]}…"
+
+
+def check_rebuild(run: Pipeline, dsn: str, model_url: str, wanted: list[tuple[Any, ...]]) -> None:
+    """A lost store is written again from the lake, without the source and without the model."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    events = run.folder / "events.jsonl"
+    events.rename(events.with_suffix(".away"))
+    before = counters(model_url)["texts"]
+    done = run.command("rebuild", "pgvector")
+    assert done.returncode == 0, done.stderr
+    assert counters(model_url)["texts"] == before
+    assert store(dsn) == wanted
+    again = run.command("rebuild", "pgvector")
+    assert " 0 documents written" in again.stdout
+    events.with_suffix(".away").rename(events)
