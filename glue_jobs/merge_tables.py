@@ -33,7 +33,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         return stream.load(layout.path("changes"))
 
     return [
-        Query("merge", read, _write(merger), config.lake.merge_every, persist=True, drains_after=("land",)),
+        Query("merge", read, _write(merger), config.lake.merge_every, keep=True, drains_after=("land",)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,21 @@ def exists(spark: SparkSession, path: str) -> bool:
 def append(frame: DataFrame, path: str, transaction: Mapping[str, str]) -> None:
     """Append once: the same transaction again leaves the table as it is (I7)."""
     frame.write.format("delta").mode("append").options(**transaction).save(path)
+
+
+@contextlib.contextmanager
+def kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """Evaluate a frame once for all that is done with it in the block.
+
+    Not by `persist`: whoever commits to a table makes Spark evaluate every persisted plan anew that reads that table, and
+    Delta refuses a MERGE that sees it happen (DELTA_MERGE_SOURCE_CACHED_DURING_EXECUTION). An executor that is lost with
+    its part fails the batch, which is run again.
+    """
+    once = frame.localCheckpoint(eager=False)
+    try:
+        yield once
+    finally:
+        once._jdf.queryExecution().analyzed().rdd().unpersist(False)  # noqa: FBT003, SLF001 - PySpark has no name for it
 
 
 def open_table(path: str, storage_options: Mapping[str, str] | None = None) -> RustTable | None:

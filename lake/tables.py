@@ -21,7 +21,7 @@ from lake.landing import create_tables
 from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, TOMBSTONES, LakeLayout
 from lake.maintenance import optimize, vacuum
 from lake.rejects import rejected
-from lake.storage import append, append_rows, create, rows_of
+from lake.storage import append, append_rows, create, kept, rows_of
 from lake.table_shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
 from schemas.errors import UnavailableError
 
@@ -70,7 +70,7 @@ class TableMerger:
 
     def merge(self, frame: DataFrame, transaction: Transaction) -> dict[str, MergeCounts]:
         """Merge one batch of rows of `changes`; run again, it finds nothing left to do."""
-        frame.sparkSession.conf.set("spark.databricks.delta.merge.materializeSource", "none")  # it is persisted
+        frame.sparkSession.conf.set("spark.databricks.delta.merge.materializeSource", "none")  # it is kept
         summaries = [row for row in _summaries(frame) if row["_table"] in self._tables]
         evidence = announced(self._layout)
         for row in summaries:
@@ -142,20 +142,22 @@ class _TableMerge:
         shape = self._shape()
         few = summary["changes"] <= _BROADCAST_ROWS
         inputs = self._inputs(shape, few=few, lagging=bool(told))
-        answers = self._folded(inputs, shape, shape)
-        try:
-            found = _counted(answers)
-            if found["unknown"]:
-                answers.unpersist()
-                shape = self._shape(found["unknown"])
-                answers = self._folded(self._inputs(shape, few=few, lagging=bool(told)), shape, shape)
-                found = _counted(answers)
-            self._write(answers, shape, found, transaction)
-        finally:
-            answers.unpersist()
+        found = self._fold_and_write(inputs, shape, transaction)
+        if found["unknown"]:
+            shape = self._shape(found["unknown"])
+            inputs = self._inputs(shape, few=few, lagging=bool(told))
+            found = self._fold_and_write(inputs, shape, transaction)
         if told:
             self._delete(f"_sequence <= '{self.truncated}'", self.path)
         return MergeCounts(summary["changes"], found["live"], found["gone"], found["rejects"])
+
+    def _fold_and_write(self, inputs: DataFrame, shape: TableShape, transaction: Transaction) -> Row:
+        """Write what the fold answers, unless it names columns that the shape lacks."""
+        with kept(self._folded(inputs, shape, shape)) as answers:
+            found = _counted(answers)
+            if not found["unknown"]:
+                self._write(answers, shape, found, transaction)
+            return found
 
     def _graves(self) -> tuple[str, list[tuple[str, str]]]:
         """The newest TRUNCATE known, and the key changes that late older changes must follow."""
@@ -188,11 +190,8 @@ class _TableMerge:
         allow_names(self.spark, self.path, held, shape)
         rows = self._stored(held).withColumn("_group", F.col("_key"))
         answers = self._folded(rows, held, shape, everything=True)
-        try:
-            writer = self._table_rows(answers.filter("_live"), shape).write.format("delta").mode("overwrite")
-            writer.option("overwriteSchema", "true").save(self.path)
-        finally:
-            answers.unpersist()
+        writer = self._table_rows(answers.filter("_live"), shape).write.format("delta").mode("overwrite")
+        writer.option("overwriteSchema", "true").save(self.path)
 
     def _inputs(self, shape: TableShape, *, few: bool, lagging: bool) -> DataFrame:
         """Records, and the stored rows and tombstones they meet, by group.
@@ -234,7 +233,7 @@ class _TableMerge:
         rows = rows.withColumns(absent) if absent else rows
         shuffled = rows.repartition("_group").sortWithinPartitions("_group")
         schema = from_arrow_schema(output_schema(wanted), prefer_timestamp_ntz=True)
-        return shuffled.mapInArrow(fold_stage(settings), schema).persist()
+        return shuffled.mapInArrow(fold_stage(settings), schema)
 
     def _write(self, answers: DataFrame, shape: TableShape, found: Row, transaction: Transaction) -> None:
         now = F.lit(dt.datetime.now(dt.UTC))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ _CONTENDED = re.compile(
     r"|ProtocolChangedException|MetadataChangedException"
 )
 """Another driver, or another job of this one, was first; the same batch goes through when it is run again."""
+
+
+_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_.]*)\] ")
+_CAUSES = 5
+"""Java exceptions of a chain that are named."""
 
 
 class Kind(Enum):
@@ -96,11 +102,22 @@ def java_text(throwable: Any) -> str:
 
 
 def without_content(error: BaseException) -> str:
-    """Name an unexpected exception by type, Spark's condition and our frames: its message may quote a row (I14)."""
-    condition = getattr(error, "getCondition", lambda: None)()
+    """Name an unexpected exception by types, Spark's conditions and our frames: its message may quote a row (I14)."""
+    condition = getattr(error, "getCondition", lambda: None)() or " < ".join(_java_names(error))
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     return f"{type(error).__name__}{f' [{condition}]' if condition else ''}{f' at {where}' if where else ''}"
+
+
+def _java_names(error: BaseException) -> Iterator[str]:
+    """Name what a Java exception is and was caused by: the condition at the head of its message, or else its class."""
+    throwable: Any = getattr(error, "java_exception", None)
+    for _ in range(_CAUSES):
+        if throwable is None:
+            return
+        condition = _CONDITION.match(str(throwable.getMessage()))
+        yield condition[1] if condition else str(throwable.getClass().getSimpleName())
+        throwable = throwable.getCause()
 
 
 def given_up(name: str, tries: int, error: BaseException, batch_id: int | None) -> StoppedError:

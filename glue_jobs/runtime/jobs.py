@@ -61,7 +61,7 @@ class Batch:
     """One micro-batch. A batch run again after a kill has the same `batch_id` and the same records."""
 
     frame: DataFrame
-    """The records; one action on it, unless the query says `persist` (I11)."""
+    """The records; one action on it, unless the query says `keep` (I11)."""
     batch_id: int
     query_id: str
     """Made with the checkpoint and kept in it: the same for every run of this checkpoint, another for every other."""
@@ -112,7 +112,7 @@ class Query:
     """Time from the start of one batch to the start of the next; 0: as fast as it can."""
     pool: str = "default"
     """FAIR scheduler pool: `index` goes before `default`."""
-    persist: bool = False
+    keep: bool = False
     """Keep the batch while `write` runs, so that several actions read the source once."""
     on_idle: Callable[[int], None] | None = None
     """Called about once a second with a time, in microseconds since the epoch, up to which everything its source held

@@ -1,6 +1,6 @@
 """The one place that calls `foreachBatch`: a query as Spark runs it, from start to end.
 
-A batch is evaluated once: the job does one action on it, or says `persist` (I11). What the job raises is kept here,
+A batch is evaluated once: the job does one action on it, or says `keep` (I11). What the job raises is kept here,
 since Spark hands it on as text.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from glue_jobs.runtime.failures import java_text, spark_text
 from glue_jobs.runtime.jobs import Batch, JobContext, Query, Report
+from lake.storage import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,21 +111,16 @@ class RunningQuery:
         try:
             if self._stop.is_set():
                 self._refuse()
-            report = self._query.write(Batch(self._kept(frame), batch_id, self._id(frame)))
+            with kept(frame) if self._query.keep else contextlib.nullcontext(frame) as records:
+                report = self._query.write(Batch(records, batch_id, self._id(frame)))
         except BaseException as error:
             self._failure = error
             raise
-        finally:
-            if self._query.persist:
-                frame.unpersist()
         self.batches += 1
         self._reported(batch_id, report, time.monotonic() - began)
 
     def _refuse(self) -> NoReturn:
         raise _StoppingError
-
-    def _kept(self, frame: DataFrame) -> DataFrame:
-        return frame.persist() if self._query.persist else frame
 
     def _id(self, frame: DataFrame) -> str:
         """The id that stands in the checkpoint: Spark sets it on the thread that runs the batch."""

@@ -5,11 +5,11 @@ away and sends SIGKILL to the driver's whole process group and to itself. Nothin
 
 | point | the driver dies |
 |---|---|
-| JOB-read | in a worker, when it has the batch's records and has written nothing |
+| JOB-read | when it has the batch's records and has written nothing |
 | land-half | when `changes` has the batch, and `rejects` and `ignored` do not |
 | index-embedded | when the model has answered and no store has the vectors |
 | index-half | in the store's transaction, between the heads and the chunks |
-| merge-half | when the tables are written and the job has not noted how far it got |
+| merge-half | when one table is written and the others are not |
 | JOB-written | when the batch is written and Spark has not committed it |
 """
 
@@ -106,11 +106,14 @@ def arm_driver(orders: Orders) -> None:
     from glue_jobs import index_documents
     from glue_jobs.runtime.streaming import RunningQuery
     from lake import landing
+    from lake.tables import _TableMerge
 
     stage = functools.partial(index_stage, orders, getattr(index_documents, "index_partition"))  # noqa: B009
     setattr(index_documents, "index_partition", stage)  # noqa: B010
     setattr(landing, "decoded", functools.partial(decoded, orders))  # noqa: B010
     setattr(landing, "append", orders.after("land-half", getattr(landing, "append")))  # noqa: B009, B010
+    _TableMerge._write = orders.before("merge-read", _TableMerge._write)  # type: ignore[method-assign]
+    _TableMerge._write = orders.after("merge-half", _TableMerge._write)  # type: ignore[method-assign]
     write = RunningQuery._write
 
     def written(self: RunningQuery, frame: Any, batch_id: int) -> None:

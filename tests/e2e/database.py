@@ -1,23 +1,15 @@
-"""PostgreSQL through Debezium and Kafka: lake, tables and store equal the source's rows."""
+"""A source database with what breaks pipelines in it, and the configuration that reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
-from local_stack.connect import Connect
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
-from local_stack.stack import Stack
-from local_stack.testing import unique
 from schemas.tables import TableConfig
-from sources.capture import render
-from sources.capture_debezium import DebeziumCaptureConfig
-from tests.e2e.pipeline import VIEW, Pipeline, counters, embedding, running
+from tests.e2e.pipeline import VIEW, embedding
 from tests.e2e.rows import source_rows
 
 LARGE = "a large body that is stored out of line, in many words. " * 18_000  # 1 MB
@@ -36,7 +28,8 @@ class Database:
     """The source, and a random workload on it."""
 
     def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
+        self.dsn, self.random = dsn, random.Random(7)
+        self.next = 100
         self.t, self.mixed = "public.everything", 'public."Mixed Case"'
         self.execute(CREATE)
 
@@ -46,6 +39,16 @@ class Database:
 
     def insert(self, number: int, body: str | None) -> None:
         self.execute(ROW, number, "new", body)
+
+    def some_changes(self) -> None:
+        """A few of everything, small."""
+        for _ in range(3):
+            self.next += 1
+            self.insert(self.next, f"body {self.next} " + "word " * self.random.randint(5, 60))
+        self.execute("UPDATE {t} SET status = %s WHERE id %% 3 = %s", f"s{self.next}", self.next % 3)
+        self.execute("UPDATE {t} SET body = body || ' edited' WHERE id = %s", self.next - 1)
+        self.execute("UPDATE {t} SET id = id + 100000 WHERE id = %s", self.next - 2)
+        self.execute("DELETE FROM {t} WHERE id = %s", self.next - 4)
 
     def edges(self) -> None:
         """What breaks pipelines."""
@@ -87,54 +90,3 @@ def document(source: dict[str, Any], dsn: str, model_url: str, folder: Path) -> 
         "sinks": [{"type": "pgvector", "dsn": dsn, "table": VIEW}],
         "checkpoint": str(folder / "checkpoint"),
     }
-
-
-@pytest.fixture
-def database(source_dsn: str) -> Database:
-    return Database(source_dsn)
-
-
-@pytest.fixture
-def kafka_source(database: Database, kafka: Broker, connect: Connect) -> Iterator[dict[str, Any]]:
-    prefix = unique("e2e")
-    topics = [f"{prefix}.public.everything", f"{prefix}.public.Mixed_Case"]
-    wanted = {"connector": prefix, "topic_prefix": prefix, "topic_partitions": 3, "replication_factor": 1}
-    capture = DebeziumCaptureConfig.model_validate({"type": "debezium", "dsn": database.dsn} | wanted)
-    for topic in topics:
-        kafka.create_topic(topic, 3, **{"max.message.bytes": "33554432"})
-    rendered = render(capture, prefix, ["public.everything", "public.Mixed Case"], topics, reveal=True)
-    connect.put_connector(prefix, rendered["connector"]["config"])
-    yield {
-        "type": "kafka",
-        "envelope": "debezium",
-        "bootstrap_servers": kafka.endpoint["bootstrap_servers"],
-        "topics": topics,
-    }
-    connect.delete_connector(prefix)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_lake_tables_and_store_equal_the_source(
-    kafka_source: dict[str, Any],
-    database: Database,
-    vectors_dsn: str,
-    instant_model: ModelService,
-    local_stack: Stack,
-    tmp_path: Path,
-) -> None:
-    for number in range(10, 40):
-        database.insert(number, f"row {number} beside the snapshot " * 4)
-    model_url = instant_model.endpoint["endpoint_url"]
-    before = counters(model_url)
-    configuration = document(kafka_source, vectors_dsn, model_url, tmp_path)
-    pipeline = Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))
-    with running(pipeline):
-        pipeline.start()
-        database.edges()
-        pipeline.await_equal(database.source)
-    twice = {place: count for place, count in pipeline.landed().items() if count > 1}
-    assert not twice, f"records that stand twice in the lake: {sorted(twice)[:5]}"
-    asked = counters(model_url)
-    texts, distinct = (asked[name] - before[name] for name in ("texts", "distinct_texts"))
-    assert texts - distinct <= 96, f"{texts} texts were sent for {distinct} distinct ones"

@@ -1,0 +1,65 @@
+"""The two ways in: a database captured by Debezium into Kafka, and by the DMS stand-in into Kinesis."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from local_stack import processes
+from local_stack.aws import Ministack
+from local_stack.connect import Connect
+from local_stack.kafka import Broker
+from local_stack.stack import Stack
+from local_stack.testing import unique
+from sources.capture import render
+from sources.capture_debezium import DebeziumCaptureConfig
+from tests.e2e.database import Database
+from tests.e2e.pipeline import ROOT
+
+
+@pytest.fixture
+def database(source_dsn: str) -> Database:
+    return Database(source_dsn)
+
+
+@pytest.fixture
+def kafka_source(database: Database, kafka: Broker, connect: Connect) -> Iterator[dict[str, Any]]:
+    prefix = unique("e2e")
+    topics = [f"{prefix}.public.everything", f"{prefix}.public.Mixed_Case"]
+    wanted = {"connector": prefix, "topic_prefix": prefix, "topic_partitions": 3, "replication_factor": 1}
+    capture = DebeziumCaptureConfig.model_validate({"type": "debezium", "dsn": database.dsn} | wanted)
+    for topic in topics:
+        kafka.create_topic(topic, 3, **{"max.message.bytes": "33554432"})
+    rendered = render(capture, prefix, ["public.everything", "public.Mixed Case"], topics, reveal=True)
+    connect.put_connector(prefix, rendered["connector"]["config"])
+    yield {
+        "type": "kafka",
+        "envelope": "debezium",
+        "bootstrap_servers": kafka.endpoint["bootstrap_servers"],
+        "topics": topics,
+    }
+    connect.delete_connector(prefix)
+
+
+@pytest.fixture
+def kinesis_source(
+    database: Database, aws: Ministack, new_stream: Callable[..., str], local_stack: Stack, tmp_path: Path
+) -> Iterator[dict[str, Any]]:
+    stream, access = new_stream(2), aws.endpoint
+    command = [
+        sys.executable, "-m", "local_stack.dms", "--dsn", database.dsn, "--table", "public.everything", "--table",
+        "public.Mixed Case", "--stream", stream, "--endpoint-url", access["endpoint_url"], "--region", access["region"],
+    ]  # fmt: skip
+    mark = {processes.MARK: str(local_stack.directory), "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "dms.log").open("wb") as log, Popen(command, env=mark, stdout=log, stderr=log) as task:
+        yield {
+            "type": "kinesis", "envelope": "dms", "stream": stream, "region": access["region"],
+            "endpoint_url": access["endpoint_url"], "access_key": access["access_key"], "secret_key": access["secret_key"],
+        }  # fmt: skip
+        task.terminate()
+        task.wait(30)
