@@ -65,7 +65,8 @@ class TableConfig(StrictModel):
     keys: tuple[Column, ...] = Field(min_length=1)
     """The columns of the primary key. A table without one cannot be kept in step."""
     columns: dict[Column, str] = Field(default_factory=dict)
-    """Types declared by hand, for sources that announce none: `price: decimal(10,2)`."""
+    """Types declared by hand, where the source announces none or less: `price: decimal(10,2)`. DMS tells an array as text
+    and a time stamp without its zone (UTC): `tags: array<text>`, `seen: timestamptz`."""
     document: DocumentConfig | None = None
     """Left out: the table goes to the lake only."""
     source: str | None = None

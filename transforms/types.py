@@ -222,22 +222,77 @@ def dms_type(column: Mapping[str, Any]) -> str:
     return _DMS.get(kind, "any")
 
 
+def in_utc(value: Any) -> Any:
+    """Time stamps with a zone: DMS writes them in UTC and leaves the zone out."""
+    return f"{value}Z" if isinstance(value, str) and _NAIVE.fullmatch(value) else value
+
+
+def array(element: str) -> Convert:
+    """Arrays: DMS writes PostgreSQL's own text of them (PostgreSQL documentation, 8.15.6).
+
+    Text that is no such array stays as it is.
+    """
+    convert = converter(element) or (lambda value: value)
+
+    def items(value: Any) -> Any:
+        if isinstance(value, list):
+            return [
+                None if item is None else items(item) if isinstance(item, list) else convert(item) for item in value
+            ]
+        return value
+
+    return lambda value: items(_parsed_array(value)) if isinstance(value, str) else items(value)
+
+
+_ARRAY = re.compile(r"array<(.+)>")
+_NAIVE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")
+_ARRAY_TOKEN = re.compile(r'[{},]|"((?:[^"\\]|\\.)*)"|((?:[^{},"\\]|\\.)+)', re.DOTALL)
+_BOUNDS = re.compile(r"(\[[-+\d:]+\])+=")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _parsed_array(text: str) -> Any:
+    """A list, nested for more than one dimension; the text itself when it is no array."""
+    open_lists: list[list[Any]] = [[]]
+    at = bounds.end() if (bounds := _BOUNDS.match(text)) else 0
+    while at < len(text):
+        token = _ARRAY_TOKEN.match(text, at)
+        if token is None or (token[0] == "}" and len(open_lists) == 1):
+            return text
+        at = token.end()
+        if token[0] == "{":
+            open_lists.append([])
+        elif token[0] == "}":
+            done = open_lists.pop()
+            open_lists[-1].append(done)
+        elif token[1] is not None:
+            open_lists[-1].append(_ESCAPED.sub(r"\1", token[1]))
+        elif token[2] is not None:
+            bare = _ESCAPED.sub(r"\1", token[2])
+            open_lists[-1].append(None if bare.upper() == "NULL" else bare)
+    whole = len(open_lists) == 1 and len(open_lists[0]) == 1 and isinstance(open_lists[0][0], list)
+    return open_lists[0][0] if whole else text
+
+
 _CONVERT_BY_TYPE: dict[str, Convert] = {
     "smallint": integer, "int": integer, "bigint": integer, "numeric": number, "real": number, "double": number,
     "boolean": boolean, "bytes": binary, "date": date_from_days, "timestamp": timestamp_from(1),
+    "timestamptz": in_utc,
 }  # fmt: skip
 
 
 def converter(canonical: str) -> Convert | None:
     """The converter for a declared or announced type, for values that came without their schema."""
-    return number if canonical.startswith("decimal(") else _CONVERT_BY_TYPE.get(canonical)
+    if canonical.startswith("decimal("):
+        return number
+    elements = _ARRAY.fullmatch(canonical)
+    return array(elements[1]) if elements else _CONVERT_BY_TYPE.get(canonical)
 
 
 _SPARK = {
     "smallint": "smallint", "int": "int", "bigint": "bigint", "real": "float", "double": "double",
     "boolean": "boolean", "bytes": "binary", "date": "date", "timestamp": "timestamp_ntz", "timestamptz": "timestamp",
 }  # fmt: skip
-_ARRAY = re.compile(r"array<(.+)>")
 
 
 def spark_type(canonical: str) -> str:

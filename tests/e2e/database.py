@@ -73,12 +73,14 @@ class Database:
 
 
 def document(source: dict[str, Any], dsn: str, model_url: str, folder: Path) -> dict[str, Any]:
+    dms = source["envelope"] == "dms"  # which says neither that a text is an array nor that a time is in UTC
+    declared = {"tags": "array<text>", "seen": "timestamptz"} if dms else {}
     everything = {"template": "{body}", "metadata": ["status", "price"], "chunk": {"max_tokens": 200}}
     return {
         "name": "e2e",
         "source": source,
         "tables": [
-            {"table": "public.everything", "keys": ["id"], "document": everything},
+            {"table": "public.everything", "keys": ["id"], "columns": declared, "document": everything},
             {
                 "table": "public.Mixed Case",
                 "keys": ["Id"],

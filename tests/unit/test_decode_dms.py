@@ -12,6 +12,7 @@ from schemas.records import Record
 from tests.recorded import compact
 from transforms.context import DecodeContext, TableContext
 from transforms.decode import decode
+from transforms.types import converter
 
 CONTEXT = DecodeContext("dms", {"public.docs": TableContext("public.docs", ("id",))})
 POSITION = "00000002/7C007328.2.00000002/7C007328"
@@ -114,3 +115,25 @@ def test_tables_nobody_configured_are_counted_and_left() -> None:
     assert isinstance(decoded, Ignored)
     context = dataclasses.replace(CONTEXT, others=frozenset({"public.other"}))
     assert isinstance(decode(record(event("insert", {"id": 1}, **{"table-name": "other"})), context), Reject)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "value"),
+    [
+        ("array<int>", "{1,2,NULL}", [1, 2, None]),
+        ("array<int>", "{{1,2},{3,4}}", [[1, 2], [3, 4]]),
+        ("array<int>", "[0:1]={5,6}", [5, 6]),
+        ("array<text>", '{a,"b,c",NULL,"NULL","x\\"y\\\\z",ü☃}', ["a", "b,c", None, "NULL", 'x"y\\z', "ü☃"]),
+        ("array<text>", "{}", []),
+        ("array<text>", "no array", "no array"),
+        ("array<text>", "{cut", "{cut"),
+        ("array<text>", ["a"], ["a"]),
+        ("timestamptz", "2026-02-03T03:05:06.789", "2026-02-03T03:05:06.789Z"),
+        ("timestamptz", "2026-02-03T03:05:06+01:00", "2026-02-03T03:05:06+01:00"),
+    ],
+)
+def test_a_declared_type_says_what_dms_does_not(kind: str, told: Any, value: Any) -> None:
+    convert = converter(kind)
+    assert convert is not None
+    assert convert(told) == value
+    assert convert(convert(told)) == value
