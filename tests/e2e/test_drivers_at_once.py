@@ -1,0 +1,46 @@
+"""Several drivers on the same stores at once leave what one would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_stack.model_service import ModelService
+from local_stack.stack import Stack
+from tests.e2e.pipeline import Pipeline
+from tests.e2e.test_edits import line, pipeline, rows_of
+from tests.history import random_history
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_drivers_on_the_same_stores_at_once_leave_what_one_would(
+    tmp_path: Path, local_stack: Stack, vectors_dsn: str, instant_model: ModelService
+) -> None:
+    table = random_history(11, 120)
+    events = tmp_path / "events.jsonl"
+    events.write_text("".join(f"{line(change, at)}\n" for at, change in enumerate(table.changes)))
+    shared = (vectors_dsn, instant_model.endpoint["endpoint_url"], str(tmp_path / "lake"))
+    twice = [tmp_path / "one", tmp_path / "one", tmp_path / "copy"]  # one configuration twice, and a copy of it
+    made = {
+        folder: Pipeline(folder, pipeline(folder, events, batch, *shared), mark=str(local_stack.directory))
+        for folder, batch in zip(twice[1:], (17, 23), strict=True)
+    }
+    try:
+        drivers = [made[folder].start("--available-now") for folder in twice]
+        ended = [driver.wait(400) for driver in drivers]
+        assert ended == [0, 0, 0], _logs(drivers)
+        for each in made.values():
+            assert each.wrong(rows_of(table)) == []
+        # Each checkpoint landed each record once: what one configuration's two drivers did was not doubled.
+        assert set(made[twice[0]].landed().values()) == {2}
+    finally:
+        for each in made.values():
+            each.stop()
+
+
+def _logs(drivers: Sequence[Any]) -> str:
+    return "\n".join(driver.log.read_text()[-1500:] for driver in drivers)
