@@ -15,7 +15,10 @@ from local_stack.stack import Stack
 from tests.e2e.database import Database, document
 from tests.e2e.pipeline import Driver, Pipeline, counters, eventually, running
 
-KILLS = [f"{job}-{point}" for job in ("index", "land", "merge") for point in ("read", "half", "written")]
+KILLS = [
+    *(f"{job}-{point}" for job in ("index", "land", "merge") for point in ("read", "half", "written")),
+    "index-embedded",
+]
 REQUEST_TEXTS = 96
 """Texts in a request of the model under test."""
 
@@ -43,7 +46,7 @@ def test_stores_equal_the_source_whoever_dies_when(  # noqa: PLR0917 - fixtures
         driver = pipeline.start(deadly=True)
         database.edges()
         pipeline.await_equal(database.source)
-        for point in [*KILLS, "index-embedded"]:
+        for point in KILLS:
             (pipeline.orders / point).touch()
             database.some_changes()
             eventually(partial(_still_alive, driver, point), 120)
