@@ -15,7 +15,7 @@ from glue_jobs.index_report import IndexReports
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from sinks import open_sink
 from sinks.index_partition import REPORT_COLUMNS, IndexSettings, index_partition
-from sources import read_stream
+from sources import IdleNote, KinesisSourceConfig, read_stream
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 5.0
 """How often new vectors go to the embedding cache: a Delta commit costs 0.25 s, so they go few at a time."""
+PROGRESS_SECONDS = 1.0
+"""How often the stores are told how fresh they are."""
 SWEEP_SECONDS = 600.0
 
 
@@ -36,29 +38,35 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks]
     for sink in sinks:
         sink.prepare()
-    reports = IndexReports(config.lake.path, embedder.fingerprint, sinks)
+    reports = IndexReports(config.lake.path, embedder.fingerprint, sinks, [source.name for source in config.sources])
     reports.catch_up()
     queries: list[Query | Periodic] = []
     for source in config.sources:
+        idle = IdleNote() if isinstance(source, KinesisSourceConfig) else None
         settings = IndexSettings(
             uuid.uuid4().hex, decode_context(config, source.name), recipes, config.sinks, config.embedding
         )
         name = f"index_{source.name}"
-        read = partial(read_stream, context.spark, source, context.checkpoint(name), drain=context.available_now)
-        queries.append(Query(name, read, _write(settings, reports), pool="index", on_idle=reports.idle))
+        checkpoint = context.checkpoint(name)
+        read = partial(read_stream, context.spark, source, checkpoint, drain=context.available_now, idle=idle)
+        write = _write(settings, reports, source.name)
+        on_idle = partial(reports.idle, source.name)
+        idle_as_of = idle.as_of_us if idle else None
+        queries.append(Query(name, read, write, pool="index", on_idle=on_idle, idle_as_of=idle_as_of))
     return [
         *queries,
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
+        Periodic("progress", reports.note_progress, PROGRESS_SECONDS),
         Periodic("sweep", reports.sweep, SWEEP_SECONDS),
     ]
 
 
-def _write(settings: IndexSettings, reports: IndexReports) -> Callable[[Batch], Report]:
+def _write(settings: IndexSettings, reports: IndexReports, source: str) -> Callable[[Batch], Report]:
     stage = index_partition(settings)
 
     def write(batch: Batch) -> Report:
         rows = batch.frame.mapInArrow(stage, REPORT_COLUMNS).toArrow()
-        return reports.take(rows)
+        return reports.take(source, rows)
 
     return write
 

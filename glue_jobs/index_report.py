@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from sinks.protocol import Sink
 
 
+_OVERLAP_US = 3600 * 1_000_000
+"""A vector reaches the cache seconds after its store, unless its driver died; then nothing newer of that driver did. The
+hour is for a second driver of the same pipeline, and for clocks that differ."""
+
+
 class IndexReports:
     """Adds up the workers' counts, sends their new vectors to the cache and their rejects to the lake.
 
@@ -27,25 +32,29 @@ class IndexReports:
     the lake can fill any store without the model (I13). A vector may be appended twice; readers take either.
     """
 
-    def __init__(self, lake: str, fingerprint: str, sinks: Sequence[Sink]) -> None:
-        """Take the lake's path, the model's fingerprint, and the stores."""
+    def __init__(self, lake: str, fingerprint: str, sinks: Sequence[Sink], sources: Sequence[str]) -> None:
+        """Take the lake's path, the model's fingerprint, the stores, and the names of the sources that fill them."""
         self._lake = lake
         self._fingerprint = fingerprint
         self._sinks = sinks
+        self._as_of_us: dict[str, int] = dict.fromkeys(sources, 0)
+        self._noted_us = 0
         self._vectors: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
     def catch_up(self) -> None:
-        """Append the vectors that the stores hold and the cache lacks."""
-        cached = embedding_cache.hashes(self._lake, self._fingerprint)
+        """Append the vectors that the stores hold and the cache lacks: those of the time around its newest and since."""
+        newest_us = embedding_cache.newest_us(self._lake, self._fingerprint)
+        since_us = max(0, newest_us - _OVERLAP_US)
+        cached = embedding_cache.hashes(self._lake, self._fingerprint, since_us)
         for sink in self._sinks:
-            for content_hash, vector in sink.vectors_since(0):
+            for content_hash, vector in sink.vectors_since(since_us):
                 if content_hash not in cached:
                     self._vectors[content_hash] = np.asarray(vector, "<f4").tobytes()
         self.flush()
 
-    def take(self, rows: pa.Table) -> Report:
-        """Read the rows of one micro-batch (REPORT_COLUMNS)."""
+    def take(self, source: str, rows: pa.Table) -> Report:
+        """Read the rows of one micro-batch of a source (REPORT_COLUMNS)."""
         table = rows.to_pylist()
         with self._lock:
             self._vectors |= {row["content_hash"]: row["embedding"] for row in table if row["content_hash"]}
@@ -54,15 +63,20 @@ class IndexReports:
             append_rejects(self._lake, rejects, stage="embed")
         summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
         report = _report(summaries)
-        if report.newest_commit_us:
-            for sink in self._sinks:
-                sink.note_progress(max(report.newest_commit_us.values()))
+        self.idle(source, max(report.newest_commit_us.values(), default=0))
         return report
 
-    def idle(self, at_us: int) -> None:
-        """Note that the stream had nothing more at a moment: everything committed before is searchable."""
-        for sink in self._sinks:
-            sink.note_progress(at_us)
+    def idle(self, source: str, as_of_us: int) -> None:
+        """Take it that everything a source committed before a time is searchable."""
+        self._as_of_us[source] = max(self._as_of_us[source], as_of_us)
+
+    def note_progress(self) -> None:
+        """Tell the stores how fresh they are: as fresh as the source that is furthest behind."""
+        as_of_us = min(self._as_of_us.values(), default=0)
+        if as_of_us > self._noted_us:
+            for sink in self._sinks:
+                sink.note_progress(as_of_us)
+            self._noted_us = as_of_us
 
     def flush(self) -> None:
         """Append the vectors that have come since the last time, in one small commit."""

@@ -19,6 +19,8 @@ from sources import read_stream
 if TYPE_CHECKING:
     from lake.decoding import Tally
 
+FETCH_INTERVAL_MS = 1000
+"""Landing can wait: one of a Kinesis shard's five reads a second, so that `index_documents` has the other four."""
 MAINTENANCE_SECONDS = 300.0
 """How often small files are looked for; see `lake.maintenance` for when they are rewritten."""
 
@@ -31,7 +33,14 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     for source in config.sources:
         name = f"land_{source.name}"
         landing = Landing(context.spark, layout, source.name, decode_context(config, source.name))
-        read = partial(read_stream, context.spark, source, context.checkpoint(name), drain=context.available_now)
+        read = partial(
+            read_stream,
+            context.spark,
+            source,
+            context.checkpoint(name),
+            fetch_interval_ms=FETCH_INTERVAL_MS,
+            drain=context.available_now,
+        )
         queries.append(Query(name, read, _write(landing), config.lake.land_every))
     maintenance = Maintenance(context.spark, layout)
     return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]

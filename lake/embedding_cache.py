@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from lake.layout import EMBEDDING_CACHE, STATS_COLUMNS, LakeLayout
 from lake.storage import append_rows, create, open_table, scan
@@ -34,9 +36,22 @@ def append(lake: str, fingerprint: str, vectors: Mapping[str, bytes]) -> None:
         compact(lake)
 
 
-def hashes(lake: str, fingerprint: str) -> frozenset[str]:
-    """Every hash the cache holds a vector for."""
-    return frozenset(name for name, _ in _scan(lake, fingerprint, ["content_hash"]))
+def newest_us(lake: str, fingerprint: str) -> int:
+    """When the newest vector was added, in microseconds since the epoch; 0 when there is none."""
+    newest = 0
+    for batch in scan(_path(lake), ["created_at"], ds.field("fingerprint") == fingerprint):
+        moment = pc.max(batch.column(0)).cast(pa.timestamp("us", "UTC")).cast(pa.int64()).as_py()
+        newest = max(newest, moment or 0)
+    return newest
+
+
+def hashes(lake: str, fingerprint: str, since_us: int = 0) -> frozenset[str]:
+    """The hashes that the cache got a vector for since a moment, in microseconds since the epoch."""
+    moment = dt.datetime.fromtimestamp(since_us / 1_000_000, dt.UTC)
+    condition = (ds.field("fingerprint") == fingerprint) & (ds.field("created_at") >= moment)
+    return frozenset(
+        str(name) for batch in scan(_path(lake), ["content_hash"], condition) for name in batch.column(0).to_pylist()
+    )
 
 
 def vectors(lake: str, fingerprint: str, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -63,8 +78,6 @@ def _scan(
     lake: str, fingerprint: str, columns: list[str], wanted: Collection[str] | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Yield hash and vector (empty unless it was asked for)."""
-    import pyarrow.dataset as ds
-
     condition = ds.field("fingerprint") == fingerprint
     if wanted is not None:
         condition &= ds.field("content_hash").isin(sorted(wanted))

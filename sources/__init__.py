@@ -12,6 +12,7 @@ from pydantic import Field
 
 from sources import files, identity, kafka, kinesis
 from sources.files import FilesSourceConfig
+from sources.idle import IdleNote
 from sources.kafka import KafkaSourceConfig
 from sources.kinesis import KinesisSourceConfig
 from sources.loss import source_gone
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FilesSourceConfig",
+    "IdleNote",
     "KafkaSourceConfig",
     "KinesisSourceConfig",
     "SourceConfig",
@@ -56,13 +58,15 @@ def read_stream(
     *,
     fetch_interval_ms: int | None = None,
     drain: bool = False,
+    idle: IdleNote | None = None,
 ) -> DataFrame:
     """Read a source as a stream of records for one job.
 
     A batch run again holds exactly the same records. `checkpoint` is the job's own folder: what identifies the stream is
     kept there, and it is named when the stream has lost what the job needs (SourceGoneError; from within a query as
     text, see `source_gone`). `fetch_interval_ms` makes a job that can wait leave Kinesis's five reads a second and shard
-    to the others. `drain` ends a Kinesis stream at what it held when the query began.
+    to the others. `drain` ends a Kinesis stream at what it held when the query began; of the other streams Spark itself
+    says when they are idle, of Kinesis `idle` does.
     """
     match config:
         case FilesSourceConfig():
@@ -71,7 +75,9 @@ def read_stream(
             identity.confirm_topics(spark, config, checkpoint)
             return kafka.read_stream(spark, config)
         case KinesisSourceConfig():
-            return kinesis.read_stream(spark, config, checkpoint, fetch_interval_ms=fetch_interval_ms, drain=drain)
+            return kinesis.read_stream(
+                spark, config, checkpoint, fetch_interval_ms=fetch_interval_ms, drain=drain, idle=idle
+            )
         case _:
             assert_never(config)
 

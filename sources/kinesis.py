@@ -25,6 +25,7 @@ from pyspark.sql.types import StructType
 from schemas.errors import ConfigurationError, PipelineError
 from schemas.model import StrictModel
 from schemas.records import RECORD_COLUMNS, Record
+from sources.idle import IdleNote, IdleWriter
 from sources.kinesis_client import Access, Stream
 from sources.kinesis_feed import Feed, confirm_same
 from sources.kinesis_offsets import TRIM_HORIZON, Mark, Offset, at_timestamp, first_offset, with_children
@@ -117,11 +118,12 @@ def read_stream(
     *,
     fetch_interval_ms: int | None = None,
     drain: bool = False,
+    idle: IdleNote | None = None,
 ) -> DataFrame:
     """Read the stream as a stream of records.
 
     `fetch_interval_ms` overrides the configured pause for a job that can wait. With `drain` the stream ends at what it
-    held when the query began; see `sources.drain`.
+    held when the query began; see `sources.drain`. `idle` is told up to when the stream has been processed.
     """
     spark.dataSource.register(KinesisSource)
     options = dict(zip(Access._fields, config.access(checkpoint), strict=True)) | {
@@ -129,6 +131,7 @@ def read_stream(
         "fetch_interval_ms": fetch_interval_ms or config.fetch_interval_ms,
         "max_records_per_trigger": config.max_records_per_trigger,
         "drain": drain,
+        "idle_note": idle.path if idle else "",
     }
     given = {name: json.dumps(value) for name, value in options.items()}
     return spark.readStream.format(KinesisSource.name()).options(**given).load()
@@ -174,7 +177,7 @@ class KinesisSource(DataSource):
         return KinesisReader(Stream(access), **given)
 
 
-_READER_OPTIONS = ("origin", "fetch_interval_ms", "max_records_per_trigger", "drain")
+_READER_OPTIONS = ("origin", "fetch_interval_ms", "max_records_per_trigger", "drain", "idle_note")
 
 
 class KinesisReader(_SimpleStreamReaderWrapper):
@@ -186,7 +189,14 @@ class KinesisReader(_SimpleStreamReaderWrapper):
     """
 
     def __init__(
-        self, stream: Stream, *, origin: str, fetch_interval_ms: int, max_records_per_trigger: int, drain: bool
+        self,
+        stream: Stream,
+        *,
+        origin: str,
+        fetch_interval_ms: int,
+        max_records_per_trigger: int,
+        drain: bool,
+        idle_note: str = "",
     ) -> None:
         """Keep what to read; nothing is opened before Spark asks."""
         self._stream = stream
@@ -194,6 +204,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         self._interval_s = fetch_interval_ms / 1000
         self._limit = max_records_per_trigger
         self._drain = drain
+        self._idle = IdleWriter(idle_note)
         self._initial: Offset | None = None
         self._planned: Offset | None = None
         self._handed_over: tuple[ShardSlice, ...] | None = None
@@ -225,8 +236,12 @@ class KinesisReader(_SimpleStreamReaderWrapper):
             self._feed.raise_failure()
             reached = self._reached(planned)
             done = self._drained(planned) if self._drain else time.monotonic() > patience
-            if done or reached != planned:
+            if reached != planned:
                 return reached.to_json()
+            # Spark asks on when the batch before is done: what was planned is processed.
+            self._idle.note(self._feed.empty_since(planned.shards))
+            if done:
+                return planned.to_json()
             self._feed.wait(_LONG_POLL_S)
 
     def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> Sequence[InputPartition]:

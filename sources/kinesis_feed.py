@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,6 +48,8 @@ class _Lane:
     start: Mark
     """The mark the buffer begins after."""
     records: list[RawRecord] = field(default_factory=list)
+    asked_ms: int = 0
+    """When the page last kept was asked for."""
     tip_ms: int = 0
     """When the shard last had nothing more to give, in milliseconds; 0 when it never has."""
     ended: bool = False
@@ -137,6 +139,17 @@ class Feed:
             lane = self._lanes.get(shard_id)
             return lane is not None and (lane.ended or lane.tip_ms > 0)
 
+    def empty_since(self, marks: Mapping[str, Mark]) -> int:
+        """The time, in milliseconds, at which no open shard held more than its mark; 0 when one may hold more."""
+        with self._changed:
+            told = [
+                lane.tip_ms if lane and lane.reached().count == mark.count else 0
+                for lane, mark in (
+                    (self._lanes.get(shard_id), mark) for shard_id, mark in marks.items() if not mark.closed
+                )
+            ]
+        return min(told, default=0)
+
     def stop(self) -> None:
         """Let the threads end."""
         self._stopped.set()
@@ -170,6 +183,7 @@ class Feed:
             try:
                 if iterator is None:
                     iterator = self._open(lane)
+                lane.asked_ms = _now_ms()
                 page = self._stream.fetch(lane.shard_id, iterator)
             except IteratorError:
                 iterator = None
@@ -201,7 +215,7 @@ class Feed:
             lane.ended = page.next_iterator is None
             # Under steady writes no page is empty: a record that arrived since this feed began is as good.
             if page.behind_ms == 0 and (not page.records or page.records[-1].arrival_ms >= self._began_ms):
-                lane.tip_ms = _now_ms()
+                lane.tip_ms = lane.asked_ms
             self._changed.notify_all()
 
     def _wait_for_room(self) -> None:

@@ -117,6 +117,8 @@ class Query:
     on_idle: Callable[[int], None] | None = None
     """Called about once a second with a time, in microseconds since the epoch, up to which everything its source held
     has been written: while batches run it is not called, since their reports say how far they got."""
+    idle_as_of: Callable[[], int | None] | None = None
+    """Tells that time for a source that knows it itself; without it, it is read off Spark's status."""
     drains_after: tuple[str, ...] = ()
     """Prefixes of query names that must be drained before this one is, when the run is `available_now`: ("land",)."""
 

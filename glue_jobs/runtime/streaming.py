@@ -147,12 +147,17 @@ class RunningQuery:
         now = time.time()
         if now - self.idle_at < 1.0 + self._query.every_seconds:
             return
-        status = query.status
-        if status["isDataAvailable"] or status["isTriggerActive"] or self.batch_id is None:
+        told = self._query.idle_as_of and self._query.idle_as_of()
+        if told:
+            idle_at = told / 1_000_000
+        elif self._query.idle_as_of or self.batch_id is None or _is_busy(query):
             return
-        self.idle_at = now - self._query.every_seconds - _POLL_SECONDS
-        if self._query.on_idle is not None:
-            self._query.on_idle(round(self.idle_at * 1_000_000))
+        else:
+            idle_at = now - self._query.every_seconds - _POLL_SECONDS
+        if idle_at > self.idle_at:
+            self.idle_at = idle_at
+            if self._query.on_idle is not None:
+                self._query.on_idle(round(idle_at * 1_000_000))
 
     def _drain(self) -> None:
         """Wait until the source has nothing that was not processed and committed."""
@@ -194,6 +199,11 @@ class RunningQuery:
         if self._spark_query is None:
             raise RuntimeError("the query was not started")
         return self._spark_query
+
+
+def _is_busy(query: StreamingQuery) -> bool:
+    status = query.status
+    return bool(status["isDataAvailable"] or status["isTriggerActive"])
 
 
 def _is_python_source(frame: DataFrame) -> bool:

@@ -16,6 +16,7 @@ from local_stack.aws import KinesisLocal
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError, SourceGoneError
 from sources import kinesis as kinesis_source
+from sources.idle import IdleNote
 from sources.kinesis import KinesisReader, KinesisSourceConfig
 from sources.kinesis_client import Page, Stream, ThrottledError
 from sources.kinesis_offsets import TRIM_HORIZON, Offset, at_timestamp
@@ -216,6 +217,29 @@ def test_a_batch_whose_records_have_expired_is_not_run_short(world: World) -> No
         mark["count"] += 1 if mark["count"] else 0
     with pytest.raises(SourceGoneError, match="no longer holds"):
         rows(world.reader(), start, end)
+
+
+def test_it_is_noted_up_to_when_everything_was_processed_and_only_then(world: World) -> None:
+    world.put(*range(5))
+    note, began_us = IdleNote(), time.time_ns() // 1000
+    access = world.config.access("checkpoints/index")
+    reader = KinesisReader(
+        Stream(access), origin=TRIM_HORIZON, fetch_interval_ms=20, max_records_per_trigger=2, drain=False,
+        idle_note=note.path,
+    )  # fmt: skip
+    start, found = reader.initialOffset(), 0
+    while found < 5:
+        assert note.as_of_us() is None
+        end = reader.latestOffset()
+        found += len(rows(reader, start, end))
+        start = end
+    deadline = time.monotonic() + 20
+    while note.as_of_us() is None and time.monotonic() < deadline:
+        assert reader.latestOffset() == start
+    reader.stop()
+    told = note.as_of_us()
+    assert told is not None
+    assert began_us < told <= time.time_ns() // 1000
 
 
 def test_check_says_what_is_wrong(world: World) -> None:
