@@ -56,7 +56,7 @@ def output_schema(shape: TableShape) -> pa.Schema:
     """Columns of the stage's answer: one row for each row of the table that changed."""
     told: list[tuple[str, pa.DataType]] = [
         ("_live", pa.bool_()),
-        ("_was_live", pa.bool_()),
+        ("_held", pa.string()),
         ("_tombstone", pa.string()),
         ("_moves", pa.list_(pa.string())),
         ("_purge", pa.bool_()),
@@ -87,12 +87,14 @@ def fold_stage(settings: FoldSettings) -> Stage:
 def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
     """Fold one group, and tell each row that is to be written."""
     stored: dict[str, RowState] = {}
+    held: dict[str, str] = {}
     gone: dict[str, RowState] = {}
     ops: dict[str, tuple[str, str]] = {}
     changes: list[Change] = []
     for row in rows:
         if row["_from"] == "table":
             stored[row["_key"]] = restored(row, settings.held)
+            held[row["_key"]] = row["_held"]
             ops[row["_key"]] = (stored[row["_key"]].upserted, row["_op"])
         elif row["_from"] == "tombstone":
             gone[row["_key"]] = join(gone.get(row["_key"], EMPTY), restore(exact_json.loads(row["_state"])))
@@ -109,7 +111,8 @@ def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
         apply(states, change)
     for key, state in states.items():
         final = truncated_at(state, settings.truncated)
-        yield from _answer(key, final, stored.get(key), gone.get(key), ops.get(key, ("", "u"))[1], settings)
+        before = stored.get(key), held.get(key)
+        yield from _answer(key, final, before, gone.get(key), ops.get(key, ("", "u"))[1], settings)
 
 
 def _changes(row: Row, settings: FoldSettings) -> Iterator[Change]:
@@ -129,8 +132,14 @@ def _typed(change: Change, types: Mapping[str, str]) -> Change:
 
 
 def _answer(
-    key: str, state: RowState, stored: RowState | None, gone: RowState | None, op: str, settings: FoldSettings
+    key: str,
+    state: RowState,
+    before: tuple[RowState | None, str | None],
+    gone: RowState | None,
+    op: str,
+    settings: FoldSettings,
 ) -> Iterator[Row]:
+    stored, held = before
     grave = _grave(state, settings.truncated)
     bury = grave is not None and (gone is None or join(gone, grave) != gone)
     purge = gone is not None and bool(gone.columns) and state.exists
@@ -142,7 +151,7 @@ def _answer(
         return
     yield answer | {
         "_live": state.exists,
-        "_was_live": stored is not None,
+        "_held": held,
         "_tombstone": exact_json.dumps(encode(grave)) if bury and grave else None,
         "_moves": sorted(set(state.moves.values())) if bury and state.moves else None,
         "_purge": purge,

@@ -66,9 +66,9 @@ def exists(spark: SparkSession, path: str) -> bool:
     return bool(DeltaTable.isDeltaTable(spark, path))
 
 
-def append(frame: DataFrame, path: str, transaction: Mapping[str, str]) -> None:
-    """Append once: the same transaction again leaves the table as it is (I7)."""
-    frame.write.format("delta").mode("append").options(**transaction).save(path)
+def append(frame: DataFrame, path: str, transaction: Mapping[str, str] | None = None) -> None:
+    """Append; the same transaction again leaves the table as it is (I7)."""
+    frame.write.format("delta").mode("append").options(**(transaction or {})).save(path)
 
 
 @contextlib.contextmanager

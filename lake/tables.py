@@ -36,6 +36,8 @@ _SIDE_BY_SIDE = 4
 """Tables merged at once: most of a MERGE waits for storage and planning."""
 _BROADCAST_ROWS = 200_000
 """Changes of a table up to which their keys are sent to every task, so that the table itself is never shuffled."""
+_ROUNDS = 20
+"""Times a batch is folded into a table anew; each is lost only to another driver's progress, or to a new column."""
 _OPTIMIZE_EVERY = 30
 _VACUUM_EVERY = 1500
 """Merges of a table between two compactions, and between two clean-ups: half an hour and a day at a merge a minute."""
@@ -141,23 +143,19 @@ class _TableMerge:
         self.groups = grouped([*moves, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
         shape = self._shape()
         few = summary["changes"] <= _BROADCAST_ROWS
-        inputs = self._inputs(shape, few=few, lagging=bool(told))
-        found = self._fold_and_write(inputs, shape, transaction)
-        if found["unknown"]:
-            shape = self._shape(found["unknown"])
+        for _ in range(_ROUNDS):
             inputs = self._inputs(shape, few=few, lagging=bool(told))
-            found = self._fold_and_write(inputs, shape, transaction)
+            with kept(self._folded(inputs, shape, shape)) as answers:
+                found = _counted(answers)
+                if found["unknown"]:
+                    shape = self._shape(found["unknown"])
+                elif self._write(answers, shape, found, transaction):
+                    break
+        else:
+            raise UnavailableError(f"{self.name}: other drivers' merges were first {_ROUNDS} times")
         if told:
             self._delete(f"_sequence <= '{self.truncated}'", self.path)
         return MergeCounts(summary["changes"], found["live"], found["gone"], found["rejects"])
-
-    def _fold_and_write(self, inputs: DataFrame, shape: TableShape, transaction: Transaction) -> Row:
-        """Write what the fold answers, unless it names columns that the shape lacks."""
-        with kept(self._folded(inputs, shape, shape)) as answers:
-            found = _counted(answers)
-            if not found["unknown"]:
-                self._write(answers, shape, found, transaction)
-            return found
 
     def _graves(self) -> tuple[str, list[tuple[str, str]]]:
         """The newest TRUNCATE known, and the key changes that late older changes must follow."""
@@ -214,7 +212,8 @@ class _TableMerge:
     def _stored(self, shape: TableShape) -> DataFrame:
         stored = self.spark.read.format("delta").load(self.path)
         row = F.struct(*(F.col(quoted(c.name)) for c in shape.columns)) if shape.columns else F.lit(None)
-        return stored.select("_key", "_op", "_state", F.lit("table").alias("_from"), row.alias("_row"))
+        held = F.expr(_HELD).alias("_held")
+        return stored.select("_key", "_op", "_state", held, F.lit("table").alias("_from"), row.alias("_row"))
 
     def _with_group(self, frame: DataFrame) -> DataFrame:
         if not self.groups:
@@ -235,7 +234,11 @@ class _TableMerge:
         schema = from_arrow_schema(output_schema(wanted), prefer_timestamp_ntz=True)
         return shuffled.mapInArrow(fold_stage(settings), schema)
 
-    def _write(self, answers: DataFrame, shape: TableShape, found: Row, transaction: Transaction) -> None:
+    def _write(self, answers: DataFrame, shape: TableShape, found: Row, transaction: Transaction) -> bool:
+        """Write what the fold answers; False when another driver changed one of the rows since they were read.
+
+        Tombstones are appended without a transaction: the fold names one only while the lake holds less.
+        """
         now = F.lit(dt.datetime.now(dt.UTC))
         if found["rejects"]:
             rows = _rejects(answers, self.name, now)
@@ -245,15 +248,14 @@ class _TableMerge:
                 F.lit(self.name).alias("_table"), F.lit("d").alias("_op"), "_sequence", now.alias("_ingest_time"),
                 "_key", F.col("_tombstone").alias("_state"), "_moves",
             )  # fmt: skip
-            append(graves, self.layout.path("tombstones"), transaction(f"tombstones:{self.name}"))
-        rows = self._table_rows(answers.filter("_live OR _was_live"), shape, "_live")
-        if found["held"]:
-            self._merge(rows, shape)
-        elif found["live"]:
-            append(rows.drop("_live"), self.path, transaction(f"tables:{self.name}"))
+            append(graves, self.layout.path("tombstones"))
+        wanted = found["live"] + found["gone"]
+        if wanted and self._merge(self._table_rows(answers, shape, "_live", "_held"), shape) < wanted:
+            return False
         if found["purge"]:
             keys = [row["_key"] for row in answers.filter("_purge").select("_key").collect()]
             self._purge(keys)
+        return True
 
     def _table_rows(self, answers: DataFrame, shape: TableShape, *more: str) -> DataFrame:
         columns = [F.col(f"_row.{quoted(c.name)}").alias(c.name, metadata=c.metadata) for c in shape.columns]
@@ -261,14 +263,17 @@ class _TableMerge:
         reserved = [now if name == "_ingest_time" else F.col(name) for name in RESERVED]
         return answers.select(*columns, *reserved, *more)
 
-    def _merge(self, rows: DataFrame, shape: TableShape) -> None:
+    def _merge(self, rows: DataFrame, shape: TableShape) -> int:
+        """Write rows where the table still holds what they were folded from (I2); how many it were."""
         from delta import DeltaTable
 
         names = [c.name for c in shape.columns] + list(RESERVED)
         values: dict[str, Any] = {quoted(name): F.col(f"s.{quoted(name)}") for name in names}
         merge = DeltaTable.forPath(self.spark, self.path).alias("t").merge(rows.alias("s"), "t._key = s._key")
-        merge = merge.whenMatchedDelete("NOT s._live").whenMatchedUpdate(set=values)
-        merge.whenNotMatchedInsert("s._live", values).execute()
+        merge = merge.whenMatchedDelete(f"NOT s._live AND s._held = {_HELD_OF_TARGET}")
+        merge = merge.whenMatchedUpdate(f"s._live AND s._held = {_HELD_OF_TARGET}", values)
+        done = merge.whenNotMatchedInsert("s._live AND s._held IS NULL", values).execute().first()
+        return int(done["num_affected_rows"]) if done else 0
 
     def _purge(self, keys: Sequence[str]) -> None:
         """Forget values that a tombstone held for a row that had not come yet, now that it has (I4)."""
@@ -281,10 +286,13 @@ class _TableMerge:
         DeltaTable.forPath(self.spark, path).delete(condition)
 
 
+_HELD = "concat(_sequence, '@', unix_micros(_ingest_time))"
+"""Which version of a row the table holds: written again, it has another time."""
+_HELD_OF_TARGET = "concat(t._sequence, '@', unix_micros(t._ingest_time))"
 _INPUT_TYPES: Mapping[str, str] = {
-    "_group": "string", "_from": "string", "_key": "string", "_op": "string", "_state": "string", "_source": "string",
-    "stream": "string", "partition": "string", "position": "string", "key": "binary", "value": "binary",
-    "headers": "array<struct<key:string,value:binary>>", "timestamp": "timestamp",
+    "_group": "string", "_held": "string", "_from": "string", "_key": "string", "_op": "string", "_state": "string",
+    "_source": "string", "stream": "string", "partition": "string", "position": "string", "key": "binary",
+    "value": "binary", "headers": "array<struct<key:string,value:binary>>", "timestamp": "timestamp",
 }  # fmt: skip
 """What `lake.folding` reads of a row beside `_row`."""
 
@@ -294,8 +302,7 @@ def _counted(answers: DataFrame) -> Row:
     number: Callable[[str], Any] = lambda condition: F.count_if(F.expr(condition))  # noqa: E731
     row = answers.agg(
         number("_live").alias("live"),
-        number("_was_live").alias("held"),
-        number("_was_live AND NOT _live").alias("gone"),
+        number("_held IS NOT NULL AND NOT _live").alias("gone"),
         number("_tombstone IS NOT NULL").alias("graves"),
         number("_purge").alias("purge"),
         F.coalesce(F.sum(F.size("_rejects")), F.lit(0)).alias("rejects"),

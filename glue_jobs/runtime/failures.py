@@ -30,7 +30,7 @@ is really gone is told apart when the query starts again."""
 
 _CONTENDED = re.compile(
     r"CONCURRENT_STREAM_LOG_UPDATE|DELTA_CONCURRENT_\w+|Concurrent(?:Append|Write|Transaction|DeleteRead|DeleteDelete)Exception"
-    r"|ProtocolChangedException|MetadataChangedException"
+    r"|ProtocolChangedException|MetadataChangedException|DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
 )
 """Another driver, or another job of this one, was first; the same batch goes through when it is run again."""
 
