@@ -29,9 +29,9 @@ from schemas.errors import PipelineError
 QUESTIONS = (
     "How many days of readings does an H2 hub store while it is offline?",
     "How far does the radio reach inside a glasshouse with crops?",
-    "what should I do about error HX-417",
+    "How loud is the siren S-90?",
 )
-EDITED, DELETED, TICKET = 3, 5, 1001
+EDITED, DELETED, TICKET = 3, 21, 1001
 """The article that is edited, the one that is deleted (it answers the third question), the ticket whose status changes."""
 _EDIT = """UPDATE public.articles SET body = replace(body, 'stores 21 days', 'stores 34 days'), updated_at = now()
            WHERE id = %s"""

@@ -87,6 +87,7 @@ def test_a_history_leaves_the_same_content_however_it_is_cut(
         as_it_was, rows = store(vectors_dsn), lake(first)
         assert {row[1] for row in as_it_was} == {f'{{"id": {n}}}' for n in (4, 100, 103)}  # the others have no text
         check_books(first, lines=len((tmp_path / "first/events.jsonl").read_text().splitlines()))
+        check_status(first, as_it_was)
         check_silence(first, vectors_dsn)
         check_rebuild(first, vectors_dsn, model_url, as_it_was)
     with psycopg.connect(vectors_dsn, autocommit=True) as connection:
@@ -107,6 +108,20 @@ def check_books(run: Pipeline, lines: int) -> None:
     assert {row["condition"] for row in rejects} == {"NOT_AN_ENVELOPE", "MALFORMED_JSON"}
     assert {row["position"] for row in rejects} == {"90001", "90002"}
     assert all(CANARY.encode() in row["value"] for row in rejects)
+
+
+def check_status(run: Pipeline, stored: list[tuple[Any, ...]]) -> None:
+    """`ragstream status` counts what stands in the lake and in the store."""
+    printed = run.command("status", "--json")
+    assert printed.returncode == 0, printed.stderr
+    told = json.loads(printed.stdout)
+    assert sum(t["changes"] for t in told["tables"].values()) == len(run.delta("changes", ["position"]))
+    rejects = sum(t["rejects"] for t in told["tables"].values()) + told["rejects_without_table"]
+    assert rejects == len(run.delta("rejects", ["position"]))
+    store = told["stores"]["pgvector"]
+    assert (store["documents"], store["chunks"]) == (len({row[:2] for row in stored}), len(stored))
+    assert told["embedding"]["texts"] == len({row[4] for row in stored})
+    assert all(query["error"] is None for query in told["queries"].values())
 
 
 def check_silence(run: Pipeline, dsn: str) -> None:
