@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from schemas.changes import Change, Changes, Ignored, Reject, SeenSchema
 from schemas.records import Record
 from transforms.debezium import seen_schema
 from transforms.decode import decode
+from transforms.envelope import plain_reader
 from transforms.exact_json import printable
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ DECODED_DDL = (
     "_related_key string, condition string, message string"
 )
 _NOTHING: Row = (None,) * len(DECODED)
+_SLICE = 256
+"""Records made Python's at a time, so that they stay in the processor's cache while they are read."""
 _LAST_COMMIT_US = 253_402_300_799_999_999
 """The last microsecond of the year 9999, the last one every reader of the lake can show."""
 DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malformed")
@@ -80,46 +85,72 @@ class Tally:
 
 
 def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> tuple[pa.Array[Any], Tally]:
-    """Decode a batch given as the columns stream, partition, position, key, value, headers; headers may all be NULL."""
-    tally = Tally()
-    seen: set[tuple[str, str]] = set()
-    rows = [_row(record, context, tally, seen) for record in _records(columns)]
-    return pa.array(rows, DECODED), tally
+    """Decode a batch given as the columns stream, partition, position, key, value, headers.
+
+    Headers are NULL or Spark's JSON of them: names and values in base64, a value that is NULL left out.
+    """
+    batch = _Batch(context)
+    rows = [batch.row(record) for record in _records(columns)]
+    told = zip(*rows, strict=True) if rows else ((),) * len(DECODED)
+    arrays = [pa.array(column, each.type) for column, each in zip(told, DECODED, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=list(DECODED)), batch.tally
 
 
 def _records(columns: Sequence[pa.Array[Any]]) -> Iterator[Record]:
-    *plain, headers = columns
-    values = [column.to_pylist() for column in plain]
-    if headers.null_count == len(headers):
-        return (Record(*row) for row in zip(*values, strict=True))
-    told = [tuple((h["key"], h["value"]) for h in row or ()) for row in headers.to_pylist()]
-    return (Record(*row) for row in zip(*values, told, strict=True))
+    for start in range(0, len(columns[0]), _SLICE):
+        *values, headers = (column.slice(start, _SLICE).to_pylist() for column in columns)
+        yield from map(Record, *values, map(_headers, headers))
 
 
-def _row(record: Record, context: DecodeContext, tally: Tally, seen: set[tuple[str, str]]) -> Row:
-    answer = decode(record, context)
-    if isinstance(answer, Changes):
-        change = answer.changes[-1]
-        if change.schema_id and (change.table, change.schema_id) not in seen:
-            seen.add((change.table, change.schema_id))
-            _note_schema(tally, seen_schema(record, context))
-        return _landed(change, tally)
-    if isinstance(answer, Reject):
-        tally.rejected[answer.table or ""] += 1
-        return (answer.table, *_NOTHING[:6], answer.condition, printable(answer.message))
-    _note_ignored(tally, record, answer)
-    return _NOTHING
+def _headers(text: str | None) -> tuple[tuple[str, bytes | None], ...]:
+    if text is None:
+        return ()
+    told = ((h["key"], h.get("value")) for h in json.loads(text))
+    return tuple((key, None if value is None else base64.b64decode(value)) for key, value in told)
 
 
-def _landed(change: Change, tally: Tally) -> Row:
-    commit_us = change.commit_time_us
-    if commit_us is not None and not 0 <= commit_us <= _LAST_COMMIT_US:
-        commit_us = None
-    tally.landed[change.table] += 1
-    if commit_us is not None and commit_us > tally.newest_commit_us.get(change.table, -1):
-        tally.newest_commit_us[change.table] = commit_us
-    related = change.old_key or change.new_key
-    return (change.table, change.op, change.sequence, commit_us, change.schema_id, change.key, related, None, None)
+class _Batch:
+    """The rows of one batch, and the tally they add up to."""
+
+    def __init__(self, context: DecodeContext) -> None:
+        self.tally = Tally()
+        self._context = context
+        self._plain = plain_reader(context)
+        self._seen: set[tuple[str, str]] = set()
+
+    def row(self, record: Record) -> Row:
+        """Decode one record; in full only where its plain reading has no answer."""
+        if record.value is not None and not record.headers:
+            found = self._plain(record.value, record.position)
+            if found:
+                table, op, order, commit_us, key, related = found
+                return (table, op, order, self._landed(table, commit_us), None, key, related, None, None)
+        answer = decode(record, self._context)
+        if isinstance(answer, Changes):
+            return self._changed(record, answer.changes[-1])
+        if isinstance(answer, Reject):
+            self.tally.rejected[answer.table or ""] += 1
+            return (answer.table, *_NOTHING[:6], answer.condition, printable(answer.message))
+        _note_ignored(self.tally, record, answer)
+        return _NOTHING
+
+    def _changed(self, record: Record, change: Change) -> Row:
+        name = (change.table, change.schema_id or "")
+        if change.schema_id and name not in self._seen:
+            self._seen.add(name)
+            _note_schema(self.tally, seen_schema(record, self._context))
+        commit_us = self._landed(change.table, change.commit_time_us)
+        related = change.old_key or change.new_key
+        return (change.table, change.op, change.sequence, commit_us, change.schema_id, change.key, related, None, None)
+
+    def _landed(self, table: str, commit_us: int | None) -> int | None:
+        """Count a change; its commit time where every reader of the lake can show it."""
+        self.tally.landed[table] += 1
+        if commit_us is None or not 0 <= commit_us <= _LAST_COMMIT_US:
+            return None
+        if commit_us > self.tally.newest_commit_us.get(table, -1):
+            self.tally.newest_commit_us[table] = commit_us
+        return commit_us
 
 
 def _note_ignored(tally: Tally, record: Record, answer: Ignored) -> None:

@@ -220,10 +220,10 @@ def _header_key(record: Record, name: str, table: TableContext, schema: RowSchem
 
 def _commit_time_us(source: Mapping[str, Any]) -> int | None:
     micros = source.get("ts_us")
-    if isinstance(micros, int):
+    if type(micros) is int:  # true and false are integers to Python, and a time to nobody
         return micros
     millis = source.get("ts_ms")
-    return millis * 1000 if isinstance(millis, int) else None
+    return millis * 1000 if type(millis) is int else None
 
 
 def _source_position(source: Mapping[str, Any]) -> str:
@@ -237,14 +237,14 @@ def _source_position(source: Mapping[str, Any]) -> str:
 
 def _is_unavailable(value: Any, placeholder: str) -> bool:
     if isinstance(value, str):
-        return value in _placeholder_texts(placeholder)
+        return value in placeholder_texts(placeholder)
     if isinstance(value, list) and value:
         return value in _placeholder_lists(placeholder)
     return isinstance(value, dict) and value == {placeholder: placeholder}
 
 
 @lru_cache
-def _placeholder_texts(placeholder: str) -> frozenset[str]:
+def placeholder_texts(placeholder: str) -> frozenset[str]:
     """The placeholder as text and as the base64, hex and url-safe forms of a bytes column."""
     raw = placeholder.encode()
     return frozenset({placeholder, base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode(), raw.hex()})

@@ -24,4 +24,9 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
         return Reject("RECORD_TOO_LARGE", f"the value has {len(record.value)} bytes; the limit is {MAX_VALUE_BYTES}")
     reader = debezium.decode if context.envelope == "debezium" else dms.decode
-    return reader(record, context)
+    try:
+        return reader(record, context)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        return Reject(
+            "NOT_AN_ENVELOPE", f"a part of the envelope has another type than it should: {type(error).__name__}"
+        )

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from schemas.records import Record
     from transforms.context import DecodeContext, TableContext
 
-_OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
+OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
+"""From the operations of data records."""
 BEFORE_IMAGE = "before-image"
 """The field name the rendered task settings ask for (BeforeImageSettings.FieldName)."""
 
@@ -47,7 +48,7 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
         if table in context.others:
             return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
         return Ignored("table not configured", table)
-    op, row = _OPS.get(str(metadata.get("operation"))), document.get("data")
+    op, row = OPS.get(str(metadata.get("operation"))), document.get("data")
     if metadata["record-type"] != "data" or op is None or not isinstance(row, dict):
         return Reject("NOT_AN_ENVELOPE", f"a record of {table} has an unknown operation or no data", table)
     return _data(record, context, found, op, document, metadata)
@@ -77,7 +78,7 @@ def _data(
     metadata: Mapping[str, Any],
 ) -> Decoded:
     load = op == "r"
-    commit_us = _time_us(metadata.get("timestamp" if load else "commit-timestamp"))
+    commit_us = time_us(metadata.get("timestamp" if load else "commit-timestamp"))
     position = metadata.get("stream-position")
     try:
         source = NO_SOURCE_POSITION if load else dms_postgresql_position(str(position))
@@ -85,6 +86,13 @@ def _data(
     except ValueError:
         hint = "has no stream-position that can be ordered; set IncludeTransactionDetails on the endpoint"
         return Reject("NO_SEQUENCE", f"a {metadata.get('operation')} of {table.table} {hint}", table.table)
+    try:
+        return _row_change(document, table, op, order, commit_us)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        return Reject("BAD_VALUE", f"a value of {table.table} is unreadable: {type(error).__name__}", table.table)
+
+
+def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: str, commit_us: int | None) -> Decoded:
     row = declared(document["data"], table.columns)
     key = key_text(table.keys, row)
     if key is None:
@@ -109,7 +117,8 @@ def _old_key(document: dict[str, Any], row: dict[str, Any], table: TableContext,
     return old if old != key else None
 
 
-def _time_us(text: Any) -> int | None:
+def time_us(text: Any) -> int | None:
+    """Read a time of a record's metadata, as microseconds since the epoch; None for anything else."""
     if not isinstance(text, str):
         return None
     try:

@@ -12,8 +12,25 @@ _DECODER = json.JSONDecoder(parse_float=Decimal)
 
 
 def loads(text: bytes | str) -> Any:
-    """Parse JSON with numbers as int or Decimal; raises ValueError on anything that is not one JSON value."""
-    return _DECODER.decode(text.decode("utf-8") if isinstance(text, bytes) else text)
+    """Parse JSON with numbers as int or Decimal; raises ValueError on anything that is not one JSON value.
+
+    A number whose exponent no Decimal holds (19 digits) stays text.
+    """
+    document = text.decode("utf-8") if isinstance(text, bytes) else text
+    try:
+        return _DECODER.decode(document)
+    except ArithmeticError:
+        return _WIDE_DECODER.decode(document)
+
+
+def _decimal_or_text(text: str) -> Decimal | str:
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return text
+
+
+_WIDE_DECODER = json.JSONDecoder(parse_float=_decimal_or_text)
 
 
 def dumps(value: Any, *, sort_keys: bool = False, ascii_only: bool = True) -> str:

@@ -1,0 +1,163 @@
+"""The plain shapes of both envelopes, read for landing alone: what `transforms.decode` says of them, at a third of the cost.
+
+Landing keeps the raw bytes and needs a change's coordinates and key, not its values. A reader here parses with orjson and
+answers only what it is sure of: where orjson refuses a document, or a number, a name or a key is not plain, it answers
+None and the full decode decides. orjson takes nothing that `exact_json` refuses, and gives equal text and equal integers
+of up to 64 bits; every other number is a float, and no float is ever read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring_ascii as quoted
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from transforms import dms, exact_json
+from transforms.debezium import placeholder_texts
+from transforms.sequence import (
+    NO_SOURCE_POSITION,
+    dms_postgresql_position,
+    epoch_at,
+    postgresql_position,
+    sequence,
+    stream_position,
+)
+from transforms.types import converter
+
+if TYPE_CHECKING:
+    from transforms.context import DecodeContext, TableContext
+
+type Coordinates = tuple[str, str, str, int | None, str, str | None]
+"""Table, operation, sequence, commit time (microseconds), key, the other key of a key change."""
+type Reader = Callable[[bytes, str], Coordinates | None]
+"""From a record's value and its position in the stream."""
+type _Keys = tuple[tuple[str, str], ...]
+"""A key column's name, and the same as it stands in the key's text."""
+
+_SEQUENCE = re.compile(r'\[(?:null|"([0-9]{1,19})"),(?:null|"([0-9]{1,19})")\]')
+_DEBEZIUM_OPS = frozenset("cudr")
+_INT_OR_NONE = (int, type(None))
+_NO_TEXTS: frozenset[str] = frozenset()
+
+
+def plain_reader(context: DecodeContext) -> Reader:
+    """Make the reader of a source's plain records without telling headers.
+
+    What it answers is what `transforms.decode.decode` answers for the same record; None is no answer.
+    """
+    tables = {name: keys for name, table in context.tables.items() if (keys := _plain_keys(name, table)) is not None}
+    if context.envelope == "debezium":
+        return lambda value, position: _debezium(value, position, context, tables)
+    return lambda value, position: _dms(value, position, context, tables)
+
+
+def _plain_keys(name: str, table: TableContext) -> _Keys | None:
+    """None where the owner declared a type that converts values: a value that does not fit is a reject."""
+    if name != table.table or len(set(table.keys)) < len(table.keys) or any(map(converter, table.columns.values())):
+        return None
+    return tuple((key, f"{exact_json.dumps(key)}:") for key in table.keys)
+
+
+def _debezium(value: bytes, position: str, context: DecodeContext, tables: Mapping[str, _Keys]) -> Coordinates | None:
+    document = None if value.startswith(b'{"schema":') else _document(value)
+    source = document.get("source") if document else None
+    if not document or type(source) is not dict:
+        return None
+    op, table = document.get("op"), source.get("table")
+    owner = source.get("schema")
+    owner = source.get("db") if owner is None or owner == "" else owner
+    if type(op) is not str or op not in _DEBEZIUM_OPS or type(owner) is not str or type(table) is not str:
+        return None
+    name = f"{owner}.{table}"
+    keys = tables.get(name)
+    row = document.get("before" if op == "d" else "after")
+    if keys is None or type(row) is not dict:
+        return None
+    key = _key(keys, row, placeholder_texts(context.unavailable_value))
+    at = _debezium_position(source)
+    commit_us = source.get("ts_us")
+    if commit_us is None:
+        millis = source.get("ts_ms")
+        commit_us = millis * 1000 if type(millis) is int else millis
+    if key is None or at is None or type(commit_us) not in _INT_OR_NONE:
+        return None
+    order = _sequence_at(context, commit_us, at, position)
+    return (name, op, order, commit_us, key, None) if order else None
+
+
+def _debezium_position(source: Mapping[str, Any]) -> str | None:
+    text = source.get("sequence")
+    commit = row = None
+    if type(text) is str:
+        found = _SEQUENCE.fullmatch(text)
+        if found is None:
+            return None
+        commit, row = found.groups()
+    elif text is not None:
+        return None
+    lsn = int(row) if row is not None else source.get("lsn")
+    if type(lsn) not in _INT_OR_NONE or (lsn is None and commit is None):
+        return None
+    return postgresql_position(int(commit) if commit is not None else None, lsn)
+
+
+def _dms(value: bytes, position: str, context: DecodeContext, tables: Mapping[str, _Keys]) -> Coordinates | None:
+    document = _document(value)
+    metadata = document.get("metadata") if document else None
+    if not document or type(metadata) is not dict or metadata.get("record-type") != "data":
+        return None
+    owner, table, operation = (metadata.get(n) for n in ("schema-name", "table-name", "operation"))
+    if type(owner) is not str or type(table) is not str or type(operation) is not str:
+        return None
+    name = f"{owner}.{table}"
+    keys, op, row = tables.get(name), dms.OPS.get(operation), document.get("data")
+    if keys is None or op is None or type(row) is not dict:
+        return None
+    before = document.get(dms.BEFORE_IMAGE) if op == "u" else None
+    key = _key(keys, row, _NO_TEXTS)
+    old = _key(keys, row | before, _NO_TEXTS) if type(before) is dict else key
+    at = NO_SOURCE_POSITION if op == "r" else _dms_position(metadata.get("stream-position"))
+    if key is None or old is None or at is None:
+        return None
+    commit_us = dms.time_us(metadata.get("timestamp" if op == "r" else "commit-timestamp"))
+    order = _sequence_at(context, commit_us, at, position)
+    return (name, op, order, commit_us, key, None if old == key else old) if order else None
+
+
+def _dms_position(text: Any) -> str | None:
+    try:
+        return dms_postgresql_position(text) if type(text) is str else None
+    except ValueError:
+        return None
+
+
+def _document(value: bytes) -> dict[str, Any] | None:
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return document if type(document) is dict else None
+
+
+def _sequence_at(context: DecodeContext, commit_us: int | None, source: str, position: str) -> str | None:
+    try:
+        return sequence(epoch_at(context.epoch_starts_us, commit_us), source, stream_position(position))
+    except ValueError:
+        return None
+
+
+def _key(keys: _Keys, row: Mapping[str, Any], unavailable: frozenset[str]) -> str | None:
+    """The text of `transforms.context.key_text`, where every part is an integer or text."""
+    parts = []
+    for name, head in keys:
+        value = row.get(name)
+        if type(value) is int:
+            parts.append(f"{head}{value}")
+        elif type(value) is str and value not in unavailable:
+            parts.append(head + quoted(value))
+        else:
+            return None
+    return f"{{{','.join(parts)}}}"
