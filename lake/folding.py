@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -50,6 +51,12 @@ class FoldSettings:
     """The newest TRUNCATE of the table, by sequence."""
     everything: bool = False
     """Whether rows that did not change are wanted as well."""
+
+    @cached_property
+    def late(self) -> frozenset[str]:
+        """Source columns that stored rows hold as text and that get another type: nobody had announced one."""
+        wanted = self.wanted.kinds
+        return frozenset(n for n, kind in self.held.kinds.items() if kind == "string" != wanted.get(n, kind))
 
 
 def output_schema(shape: TableShape) -> pa.Schema:
@@ -93,7 +100,7 @@ def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
     changes: list[Change] = []
     for row in rows:
         if row["_from"] == "table":
-            stored[row["_key"]] = restored(row, settings.held)
+            stored[row["_key"]] = _as_announced(restored(row, settings.held), settings)
             held[row["_key"]] = row["_held"]
             ops[row["_key"]] = (stored[row["_key"]].upserted, row["_op"])
         elif row["_from"] == "tombstone":
@@ -121,6 +128,16 @@ def _changes(row: Row, settings: FoldSettings) -> Iterator[Change]:
     for change in answer.changes if isinstance(answer, Changes) else ():
         if change.table == settings.table and change.op != "t":
             yield change if change.schema_id else _typed(change, settings.types)
+
+
+def _as_announced(state: RowState, settings: FoldSettings) -> RowState:
+    """A stored row in canonical form where its columns were text for want of evidence, which came after them."""
+    late = {n: settings.types[n] for n in settings.late if n in settings.types}
+    told = {name: cell.value for name, cell in state.columns.items() if name in late and isinstance(cell.value, str)}
+    if not told:
+        return state
+    values = canonical(told, late)
+    return replace(state, columns={n: replace(c, value=values.get(n, c.value)) for n, c in state.columns.items()})
 
 
 def _typed(change: Change, types: Mapping[str, str]) -> Change:

@@ -196,3 +196,22 @@ def test_columns_keep_their_place_and_get_names_delta_can_tell_apart() -> None:
     assert [(c.source, c.name) for c in second.columns] == [("Name", "Name"), ("name", "name_2"), ("_op", "_op_2")]
     assert not first.needs_mapping
     assert evolved(first, config, Evidence(), ["Some Col"]).needs_mapping
+
+
+def test_a_row_stored_before_its_types_were_announced_gets_them_in_canonical_form() -> None:
+    value = (
+        b'{"op":"c","source":{"schema":"inv","table":"items","lsn":7},'
+        b'"after":{"id":1,"raw":"0x00ff","at":"2026-02-03T04:05:06Z","price":"1.10","name":"0x00ff"}}'
+    )
+    config = TableConfig(table="inv.items", keys=("id",))
+    untold = evolved(TableShape(), config, Evidence(), ["id", "raw", "at", "price", "name"])
+    record = Record("t", "0", "1", None, value)
+    (row,) = fold_group([input_row(record)], FoldSettings("inv.items", {"kb": CONTEXT}, untold, untold, {}))
+    kinds = {"id": "int", "raw": "bytes", "at": "timestamp", "price": "decimal(10,2)", "name": "text"}
+    told = evolved(untold, config, Evidence({name: [kind] for name, kind in kinds.items()}))
+    settings = FoldSettings("inv.items", {"kb": CONTEXT}, untold, told, kinds, everything=True)
+    (again,) = fold_group([row | {"_from": "table"}], settings)
+    assert again["_rejects"] is None
+    assert again["_row"] == {
+        "id": 1, "raw": b"\x00\xff", "at": dt.datetime.fromisoformat("2026-02-03T04:05:06"), "price": Decimal("1.10"), "name": "0x00ff",
+    }  # fmt: skip
