@@ -130,7 +130,8 @@ class Demo:
             table.add_row(question, answer["answer"], cited or "nothing")
         console.print(table if sys.stdout.isatty() else _plain(QUESTIONS, self.answers))
         lag = self.answers[-1]["freshness"]["lag_seconds"]
-        console.print(f"  answered by: {self.answers[-1]['answerer']}; the index is {lag} s behind the source")
+        behind = "has not heard from every source yet" if lag is None else f"is {lag:.1f} s behind its sources"
+        console.print(f"  answered by: {self.answers[-1]['answerer']}; the index {behind}")
 
     def change(self) -> None:
         """Commit an edit, a delete and a status change; time each from its commit to the store."""
