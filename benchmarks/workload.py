@@ -59,7 +59,7 @@ def _body(r: random.Random, revision: int) -> str:
     return f"rev {revision} {_words(r, r.randint(50, 75))}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Poller(threading.Thread):
     """Watches the target for awaited changes, from outside."""
 
