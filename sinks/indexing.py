@@ -9,28 +9,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import batched
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from embeddings.protocol import EmbeddingRejected
 from schemas.changes import Change, Changes, Ignored, Reject
-from schemas.errors import UnavailableError
+from sinks.rounds import ChangedRows, Held, Rounds
 from transforms.decode import decode
-from transforms.documents import Recipe, document_id, plan
-from transforms.fold import Rows, RowState, apply, in_order, keys_of, truncated_at
+from transforms.fold import in_order
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from embeddings.protocol import Embedder
-    from schemas.documents import DocumentWrite, StoredDocument
     from schemas.records import Record
     from sinks.protocol import Sink
     from transforms.context import DecodeContext
-
-MAX_ROUNDS = 50
-"""Rounds of read, plan and write before a refused document is taken for a store that does not answer truly; each round
-is lost only to another writer's progress."""
+    from transforms.documents import Recipe
 
 
 @dataclass
@@ -117,94 +110,9 @@ class Indexer:
                         self._told_by[table, change.key] = (change.sequence, record)
 
     def _apply(self, sink: Sink, rows: Mapping[str, Sequence[Change]], result: IndexResult) -> None:
-        left = {table: in_order(changes) for table, changes in rows.items()}
-        for _ in range(MAX_ROUNDS):
-            if not left:
-                return
-            writes = self._writable(self._plan(sink, left), sink, result)
-            self._on_step("write")
-            refused = _write(sink, writes)
-            result.counts["writes"] += len(writes) - len(refused)
-            result.counts["refused"] += len(refused)
-            keys = {(w.table, w.key) for w in writes if w.document_id in refused}
-            again = {
-                t: [c for c in changes if any((t, k) in keys for k in keys_of([c]))] for t, changes in left.items()
-            }
-            left = {table: changes for table, changes in again.items() if changes}
-        raise UnavailableError(f"sink {sink.name} refused the same documents {MAX_ROUNDS} times")
-
-    def _plan(self, sink: Sink, rows: Mapping[str, Sequence[Change]]) -> list[DocumentWrite]:
-        """Fold changes into what the store holds, and decide each document's write."""
-        names = [document_id(table, key) for table, changes in rows.items() for key in keys_of(changes)]
-        stored = sink.read(names)
-        asked = set(names)
-        truncated = sink.truncations()
-        writes = []
-        for table, changes in rows.items():
-            states = Rows(lambda key, table=table: _held(sink, stored, asked, document_id(table, key)))  # type: ignore[misc]
-            for change in changes:
-                apply(states, change)
-            for key, state in list(states.items()):
-                kept = truncated_at(state, truncated.get(table, ""))
-                write = plan(stored.get(document_id(table, key)), kept, key, self._recipes[table])
-                if write:
-                    writes.append(write)
-        return writes
-
-    def _writable(self, writes: Sequence[DocumentWrite], sink: Sink, result: IndexResult) -> list[DocumentWrite]:
-        """Get the vectors that are missing; a document with a text the model refuses keeps what it has."""
-        texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
-        refused = self._embed(texts, sink, result) if texts else {}
-        kept = []
-        for write in writes:
-            reasons = [refused[c.content_hash] for c in write.added if c.content_hash in refused]
-            if reasons:
-                result.counts["texts refused"] += 1
-                reason = Reject(reasons[0].condition, reasons[0].message, write.table, "embed")
-                record = self._told_by.get((write.table, write.key))
-                result.rejected += [(record[1], reason)] if record else []
-            else:
-                kept.append(write)
-        return kept
-
-    def _embed(self, texts: Mapping[str, str], sink: Sink, result: IndexResult) -> dict[str, EmbeddingRejected]:
-        """Ask the model for what neither the store nor this batch holds, and keep each answer before asking on (I9)."""
-        missing = sink.missing_vectors(sorted(texts))
-        known = {h: result.embedded[h] for h in missing if h in result.embedded}
-        if known:
-            sink.keep_vectors(known)
-        refused: dict[str, EmbeddingRejected] = {}
-        for group in batched((h for h in texts if h in missing and h not in known), self._texts_at_once, strict=False):
-            self._on_step("embed")
-            answers = dict(zip(group, self._embedder.embed_documents([texts[h] for h in group]), strict=True))
-            vectors = {h: a for h, a in answers.items() if isinstance(a, np.ndarray)}
-            sink.keep_vectors(vectors)
-            result.embedded |= vectors
-            refused |= {h: a for h, a in answers.items() if isinstance(a, EmbeddingRejected)}
-        result.counts["texts"] += len(texts)
-        result.counts["texts embedded"] += len(missing) - len(known)
-        return refused
-
-
-def _held(sink: Sink, stored: dict[str, StoredDocument], asked: set[str], name: str) -> RowState | None:
-    """The state of a document, reading one that only a key change led to."""
-    if name not in asked:
-        asked.add(name)
-        stored |= sink.read([name])
-    return stored[name].state if name in stored else None
-
-
-def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> set[str]:
-    """Write documents; the rows that key changes emptied go last, and wait while one of their table was refused.
-
-    What a key change carries must stand with the new key before the old one lets go of it: else a refused write, or a
-    kill, between the two would lose it.
-    """
-    emptied = [write for write in writes if write.state.moves and not write.state.exists]
-    if not emptied:
-        return sink.write(writes)
-    names = {write.document_id for write in emptied}
-    refused = sink.write([write for write in writes if write.document_id not in names])
-    tables = {write.table for write in writes if write.document_id in refused}
-    waiting = {write.document_id for write in emptied if write.table in tables}
-    return refused | waiting | sink.write([write for write in emptied if write.document_id not in waiting])
+        work = ChangedRows({table: in_order(changes) for table, changes in rows.items()}, self._recipes)
+        rounds = Rounds(self._embedder, Held(result.embedded), self._texts_at_once, self._on_step, result.counts)
+        for write, reason in rounds.write(sink, work if rows else None):
+            told = self._told_by.get((write.table, write.key))
+            reject = Reject(reason.condition, reason.message, write.table, "embed")
+            result.rejected += [(told[1], reject)] if told else []

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from embeddings.protocol import EmbeddingRejected
 from local_stack.helpdesk import TABLES, rows
 from schemas.changes import Change, Op
 from schemas.tables import ChunkConfig, DocumentConfig
+from sinks.rounds import ChangedRows, Held, Rounds
 from transforms.context import key_text
-from transforms.documents import Recipe, document_id, plan
-from transforms.fold import EMPTY, join, state_of
+from transforms.documents import Recipe
 from transforms.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ RECIPES = {
     ),
 }
 """As in job_configs/helpdesk.yaml."""
+_REQUESTS_AT_ONCE = 32
 
 
 def fill(sink: Sink, embedder: Embedder) -> None:
@@ -58,19 +58,8 @@ def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
 
 
 def _apply(sink: Sink, embedder: Embedder, table: str, changes: list[Change]) -> None:
-    recipe = RECIPES[table]
-    stored = sink.read([document_id(table, change.key) for change in changes])
-    writes = []
-    for change in changes:
-        held = stored.get(document_id(table, change.key))
-        write = plan(held, join(held.state if held else EMPTY, state_of(change)), change.key, recipe)
-        writes += [write] if write else []
-    texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
-    missing = sorted(sink.missing_vectors(sorted(texts)))
-    answers = embedder.embed_documents([texts[content] for content in missing])
-    vectors = {h: a for h, a in zip(missing, answers, strict=True) if not isinstance(a, EmbeddingRejected)}
-    sink.keep_vectors(vectors)
-    refused = sink.write(writes)
-    if refused:
-        msg = f"{len(refused)} documents were refused: another writer is at work on this store"
+    rounds = Rounds(embedder, Held(), _REQUESTS_AT_ONCE * embedder.max_items)
+    left_out = rounds.write(sink, ChangedRows({table: changes}, RECIPES) if changes else None)
+    if left_out:
+        msg = f"the model refuses a text of {len(left_out)} documents"
         raise RuntimeError(msg)
