@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import click
 
 from glue_jobs.cli import CONFIG
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @click.command()
@@ -36,15 +43,11 @@ def table(config: str, table: str) -> None:
 @click.argument("store")
 def rebuild(config: str, store: str) -> None:
     """Write STORE from the lake of CONFIG alone, also while the pipeline runs; what it holds already is left alone."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from embeddings import open_embedder
-    from glue_jobs.config import decode_context, load_config
-    from lake.layout import LakeLayout
-    from lake.rebuild import Rebuild
+    from glue_jobs.config import load_config
+    from glue_jobs.rebuild_store import Rebuild
+    from glue_jobs.runtime.failures import ours
+    from glue_jobs.runtime.session import open_session
     from schemas.errors import ConfigurationError
-    from sinks import open_sink
 
     loaded = load_config(config)
     found = next((sink for sink in loaded.sinks if sink.name == store), None)
@@ -54,16 +57,31 @@ def rebuild(config: str, store: str) -> None:
             condition="STORE_UNKNOWN",
             hint=f"It has {', '.join(sink.name for sink in loaded.sinks) or 'none'}.",
         )
-    embedder = open_embedder(loaded.embedding)
-    sink = open_sink(found, embedder.fingerprint, embedder.dimensions)
-    contexts = {source.name: decode_context(loaded, source.name) for source in loaded.sources}
-    with Progress(console=Console(stderr=True)) as bar:
-        tasks = {table.table: bar.add_task(table.table, total=None) for table in loaded.tables if table.document}
-        rebuilt = Rebuild(LakeLayout(loaded.lake.path), contexts, sink, embedder).run(
-            loaded.tables, lambda table, done, total: bar.update(tasks[table], completed=done, total=total)
-        )
-    sink.close()
+    with _progress() as tell, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
+        spark = open_session(f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
+        rebuilt = Rebuild(spark, loaded, found, loaded.embedding, tell).run()
+    if rebuilt.left_out:
+        click.echo(f"{rebuilt.left_out} documents left out: the model refuses a text of theirs", err=True)
     click.echo(
         f"{rebuilt.rows} rows, {rebuilt.written} documents written, {rebuilt.from_cache} vectors from the cache, "
         f"{rebuilt.texts_sent} texts sent to the model"
     )
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, str, int, int], None]]:
+    """Bars on stderr, one a table and step, with what is done, what there is, and the time that is left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(table: str, step: str, done: int, total: int) -> None:
+            name = f"{table}: {step}"
+            if name not in tasks:
+                tasks[name] = bar.add_task(name)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield tell

@@ -42,12 +42,12 @@ class TableFold:
 
 def fold_table(layout: LakeLayout, table: str, contexts: Mapping[str, DecodeContext]) -> TableFold:
     """Fold all of a table's changes; `contexts` are the decode contexts by source."""
+    import pyarrow.dataset as ds
+
     fold = TableFold()
-    for source, record in changes_of(layout, table):
-        context = contexts.get(source)
-        answer = decode(record, context) if context else None
-        for change in answer.changes if isinstance(answer, Changes) else ():
-            if change.table == table:
+    for batch in scan(layout.path("changes"), [*RAW_COLUMNS, "_source"], ds.field("_table") == table):
+        for row in batch.to_pylist():
+            for change in changes_in(row, table, contexts):
                 fold.add(change)
     return fold
 
@@ -73,13 +73,13 @@ def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> d
     return {name: values.get(name) for name in names if name not in pending}
 
 
-def changes_of(layout: LakeLayout, table: str) -> Iterator[tuple[str, Record]]:
-    """The landed records of a table, each with the name of its source."""
-    import pyarrow.dataset as ds
-
-    for batch in scan(layout.path("changes"), [*RAW_COLUMNS, "_source"], ds.field("_table") == table):
-        for row in batch.to_pylist():
-            yield row["_source"], record_of(row)
+def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, DecodeContext]) -> Iterator[Change]:
+    """What a row of `changes` tells of a table; nothing when its source is configured no more."""
+    context = contexts.get(row["_source"])
+    answer = decode(record_of(row), context) if context else None
+    for change in answer.changes if isinstance(answer, Changes) else ():
+        if change.table == table:
+            yield change
 
 
 def record_of(row: Mapping[str, Any]) -> Record:

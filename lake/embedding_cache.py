@@ -1,12 +1,14 @@
 """Vectors that were paid for, by the hash of the text they stand for: no rebuild calls the model again (I9, I13).
 
-Written and read without Spark: a commit takes tens of milliseconds on a local disk.
+Written without Spark: a commit takes tens of milliseconds on a local disk.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,24 +18,64 @@ import pyarrow.dataset as ds
 from lake.layout import EMBEDDING_CACHE, STATS_COLUMNS, LakeLayout
 from lake.storage import append_rows, create, open_table, scan
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
 _COMPACT_AT_FILES = 64
 """Small files above which an append compacts: a commit every five seconds reaches it in five minutes."""
 _KEEP_HOURS = 24
 """How long files that a compaction replaced stay for readers that began before it."""
 
 
-def append(lake: str, fingerprint: str, vectors: Mapping[str, bytes]) -> None:
-    """Add vectors (hash → float32 bytes, little-endian) in one commit; a hash added twice is read once."""
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """The cache of one model in a lake, as any process uses it; plain data, so it pickles.
+
+    Several may add at once; a vector added twice is read once.
+    """
+
+    lake: str
+    fingerprint: str
+
+    def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
+        """Read some vectors; it reads all hashes for that, so ask for many at once, or join the table."""
+        return vectors(self.lake, self.fingerprint, sorted(content_hashes))
+
+    def add(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Append vectors in one commit."""
+        _append(self.lake, self.fingerprint, {name: np.asarray(v, "<f4").tobytes() for name, v in vectors.items()})
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        """What the cache holds now: `content_hash, embedding`."""
+        create_cache(self.lake)
+        held = spark.read.format("delta").load(_path(self.lake))
+        return held.filter(held["fingerprint"] == self.fingerprint).select("content_hash", "embedding")
+
+
+def create_cache(lake: str) -> None:
+    """Create the table where it is missing."""
     create(_path(lake), EMBEDDING_CACHE, stats=STATS_COLUMNS["embedding_cache"])
+
+
+def append(lake: str, fingerprint: str, vectors: Mapping[str, bytes]) -> None:
+    """Add vectors (hash → float32 bytes, little-endian) in one commit, and compact; for the one job that keeps order.
+
+    A hash added twice is read once.
+    """
+    _append(lake, fingerprint, vectors)
+    table = open_table(_path(lake))
+    if table is not None and len(table.file_uris()) >= _COMPACT_AT_FILES:
+        compact(lake)
+
+
+def _append(lake: str, fingerprint: str, vectors: Mapping[str, bytes]) -> None:
+    create_cache(lake)
     now = dt.datetime.now(dt.UTC)
     rows = [
         {"fingerprint": fingerprint, "content_hash": name, "embedding": raw, "created_at": now}
         for name, raw in vectors.items()
     ]
     append_rows(_path(lake), pa.Table.from_pylist(rows, EMBEDDING_CACHE))
-    table = open_table(_path(lake))
-    if table is not None and len(table.file_uris()) >= _COMPACT_AT_FILES:
-        compact(lake)
 
 
 def newest_us(lake: str, fingerprint: str) -> int:

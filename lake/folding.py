@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.current import record_of
+from lake.current import changes_in
 from lake.evidence import canonical
 from lake.table_shape import RESERVED_TYPES, TableShape
 from lake.typed import UnfitError, back, into, same
-from schemas.changes import Change, Changes
+from schemas.changes import Change
 from transforms import exact_json
-from transforms.decode import decode
 from transforms.fold import EMPTY, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
 
 if TYPE_CHECKING:
@@ -123,10 +122,8 @@ def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
 
 
 def _changes(row: Row, settings: FoldSettings) -> Iterator[Change]:
-    context = settings.contexts.get(row["_source"])
-    answer = decode(record_of(row), context) if context else None
-    for change in answer.changes if isinstance(answer, Changes) else ():
-        if change.table == settings.table and change.op != "t":
+    for change in changes_in(row, settings.table, settings.contexts):
+        if change.op != "t":
             yield change if change.schema_id else _typed(change, settings.types)
 
 

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from lake.evidence import Evidence, announced, types_of
 from lake.folding import FoldSettings, fold_stage, output_schema
+from lake.groups import GROUPS, grouped, with_group
 from lake.landing import create_tables
 from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, TOMBSTONES, LakeLayout
 from lake.maintenance import optimize, vacuum
@@ -217,10 +218,8 @@ class _TableMerge:
 
     def _with_group(self, frame: DataFrame) -> DataFrame:
         if not self.groups:
-            return frame.withColumn("_group", F.col("_key"))
-        pairs = self.spark.createDataFrame(list(self.groups.items()), "_key string, _root string")
-        tied = frame.join(F.broadcast(pairs), "_key", "left")
-        return tied.withColumn("_group", F.coalesce("_root", "_key")).drop("_root")
+            return with_group(frame, None)
+        return with_group(frame, F.broadcast(self.spark.createDataFrame(list(self.groups.items()), GROUPS)))
 
     def _folded(self, rows: DataFrame, held: TableShape, wanted: TableShape, *, everything: bool = False) -> DataFrame:
         from pyspark.sql.pandas.types import from_arrow_schema
@@ -326,22 +325,6 @@ def _rejects(answers: DataFrame, table: str, now: Any) -> DataFrame:
         ),
         "merge",
     )  # fmt: skip
-
-
-def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Rows tied by key changes: from each key to one key of its group (union-find)."""
-    parents: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        parents.setdefault(key, key)
-        while parents[key] != key:
-            parents[key] = parents[parents[key]]
-            key = parents[key]
-        return key
-
-    for one, other in pairs:
-        parents[root(one)] = root(other)
-    return {key: root(key) for key in list(parents)}
 
 
 def quoted(name: str) -> str:

@@ -6,6 +6,7 @@ fixed parts of that text are looked at, and none of it is passed on: it may quot
 
 from __future__ import annotations
 
+import contextlib
 import re
 import traceback
 from collections.abc import Iterator
@@ -130,6 +131,19 @@ def given_up(name: str, tries: int, error: BaseException, batch_id: int | None) 
         hint="Mend the cause, then run `ragstream run CONFIG` again; `--log-level debug` shows Spark's own account, which may"
         " quote rows.",
     )
+
+
+@contextlib.contextmanager
+def ours(what: str, hint: str) -> Iterator[None]:
+    """Raise whatever a command dies of as an error of ours, without what it may quote (I14)."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it was, it is named by type and place
+        _, known = kind_of(error, spark_text(error), "")
+        told = f"{what} failed: {without_content(error)}."
+        raise known or StoppedError(told, condition="COMMAND_FAILED", hint=hint) from None
 
 
 def _family(kind: type[PipelineError]) -> set[type[PipelineError]]:

@@ -1,0 +1,46 @@
+"""Rows that key changes tie together: they are folded as one group, since a key change carries values from row to row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyspark.sql import functions as F
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+GROUPS = "_key string, _root string"
+_SCHEMA = pa.schema([("_key", pa.string()), ("_root", pa.string())])
+_BATCH_ROWS = 4096
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Find each tied key's group: from each key to one key of its group (union-find)."""
+    parents: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        parents.setdefault(key, key)
+        while parents[key] != key:
+            parents[key] = parents[parents[key]]
+            key = parents[key]
+        return key
+
+    for one, other in pairs:
+        parents[root(one)] = root(other)
+    return {key: root(key) for key in list(parents)}
+
+
+def group_stage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Group pairs of keys, as a function for `mapInArrow` over one partition; it holds the keys that ever changed."""
+    pairs = ((row["_key"], row["_related_key"]) for batch in batches for row in batch.to_pylist())
+    groups = pa.Table.from_pylist([{"_key": k, "_root": r} for k, r in grouped(pairs).items()], _SCHEMA)
+    yield from groups.to_batches(_BATCH_ROWS)
+
+
+def with_group(frame: DataFrame, groups: DataFrame | None) -> DataFrame:
+    """Give each row the `_group` of its `_key`: what GROUPS say, else the key itself."""
+    if groups is None:
+        return frame.withColumn("_group", F.col("_key"))
+    return frame.join(groups, "_key", "left").withColumn("_group", F.coalesce("_root", "_key")).drop("_root")

@@ -1,0 +1,156 @@
+"""A store filled in bulk: the stages of a Spark job that plan, keep vectors and write; no Spark in here.
+
+Each is a function for `mapInArrow`, opens the store for its partition, and can be run again at any time: what the store
+holds already is left alone. The guard decides against live writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from embeddings import EmbeddingConfig, open_embedder
+from sinks import SinkConfig, open_sink
+from sinks.rounds import FoldedRows, Rounds
+from transforms import exact_json
+from transforms.fold import encode, restore
+
+if TYPE_CHECKING:
+    from sinks.protocol import Sink
+    from sinks.rounds import VectorCache
+    from transforms.documents import Recipe
+
+type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+
+PLANNED = "_key string, _state string, missing array<struct<content_hash:string,chunk_text:string>>"
+"""A row; its state when there is something to write, NULL when the store holds it; the chunks without a vector there."""
+WRITTEN = "written bigint, cached bigint, embedded bigint, left_out bigint"
+"""Documents; vectors that only the write found wanting, from the cache and from the model; documents a text of which the
+model refuses."""
+KEPT = "kept bigint, refused bigint"
+"""Vectors given to the store, and texts that have none."""
+
+DOCUMENTS_AT_ONCE = 200
+VECTORS_AT_ONCE = 500
+
+_TEXT = pa.struct([("content_hash", pa.string()), ("chunk_text", pa.string())])
+_PLANNED = pa.schema([("_key", pa.string()), ("_state", pa.string()), ("missing", pa.list_(_TEXT))])
+
+
+@dataclass(frozen=True)
+class BulkSettings:
+    """All a worker needs; plain configuration, so it pickles."""
+
+    recipe: Recipe
+    sink: SinkConfig
+    embedding: EmbeddingConfig
+    cache: VectorCache
+    on_done: Callable[[int], None]
+    """Told how many rows, or vectors, are done."""
+
+    def open(self) -> Sink:
+        """Open the store; nothing is connected yet."""
+        embedder = open_embedder(self.embedding)
+        return open_sink(self.sink, embedder.fingerprint, embedder.dimensions)
+
+
+def plan_stage(settings: BulkSettings) -> Stage:
+    """From STATES of one table to PLANNED: what there is to write, and the texts it needs vectors of."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for some in batched(_states(batches), DOCUMENTS_AT_ONCE, strict=False):
+                yield pa.RecordBatch.from_pylist(_planned(dict(some), settings, sink), _PLANNED)
+
+    return run
+
+
+def keep_stage(settings: BulkSettings) -> Stage:
+    """From `content_hash, embedding` (float32 bytes) to KEPT: vectors of the cache into the store."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for part in _parts(batches, VECTORS_AT_ONCE):
+                told = zip(_column(part, "content_hash"), _column(part, "embedding"), strict=True)
+                sink.keep_vectors({name: np.frombuffer(raw, "<f4") for name, raw in told})
+                yield _counts(KEPT, settings, part.num_rows, kept=part.num_rows)
+
+    return run
+
+
+def pay_stage(settings: BulkSettings) -> Stage:
+    """From `content_hash, embedding` (floats; NULL for a refused text) to KEPT: new vectors into cache and store.
+
+    Vectors are kept as they come: a kill costs the requests in flight, and the batches Spark holds between two stages.
+    """
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for batch in batches:
+                names = _column(batch, "content_hash")
+                told = zip(names, batch.column("embedding"), strict=True)
+                vectors = {h: np.asarray(v.values, np.float32) for h, v in told if v.is_valid}
+                if vectors:
+                    settings.cache.add(vectors)
+                    sink.keep_vectors(vectors)
+                yield _counts(KEPT, settings, len(names), kept=len(vectors), refused=len(names) - len(vectors))
+
+    return run
+
+
+def write_stage(settings: BulkSettings) -> Stage:
+    """From STATES of one table to WRITTEN: the guarded write, planned on what the store holds at that moment."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        embedder = open_embedder(settings.embedding)
+        with closing(settings.open()) as sink:
+            for some in batched(_states(batches), DOCUMENTS_AT_ONCE, strict=False):
+                rounds = Rounds(embedder, settings.cache, embedder.max_items)
+                left_out = len(rounds.write(sink, FoldedRows(settings.recipe, dict(some))))
+                told = {"cached": rounds.counts["texts cached"], "embedded": rounds.counts["texts embedded"]}
+                yield _counts(WRITTEN, settings, len(some), written=rounds.counts["writes"], left_out=left_out, **told)
+
+    return run
+
+
+def _states(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, Any]]:
+    for batch in batches:
+        for key, state in zip(_column(batch, "_key"), _column(batch, "_state"), strict=True):
+            yield key, restore(exact_json.loads(state))
+
+
+def _column(batch: pa.RecordBatch, name: str) -> list[Any]:
+    return batch.column(name).to_pylist()
+
+
+def _parts(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for at in range(0, batch.num_rows, rows):
+            yield batch.slice(at, rows)
+
+
+def _planned(states: Mapping[str, Any], settings: BulkSettings, sink: Sink) -> list[dict[str, Any]]:
+    writes = {write.key: write for write in FoldedRows(settings.recipe, states).plan(sink)}
+    texts = {chunk.content_hash: chunk.chunk_text for write in writes.values() for chunk in write.added}
+    missing = sink.missing_vectors(sorted(texts)) if texts else set()
+    rows = []
+    for key, state in states.items():
+        row: dict[str, Any] = {"_key": key, "_state": None, "missing": []}
+        if key in writes:
+            wanted = sorted({chunk.content_hash for chunk in writes[key].added} & missing)
+            row["_state"] = exact_json.dumps(encode(state))
+            row["missing"] = [{"content_hash": name, "chunk_text": texts[name]} for name in wanted]
+        rows.append(row)
+    return rows
+
+
+def _counts(names: str, settings: BulkSettings, done: int, **counts: int) -> pa.RecordBatch:
+    settings.on_done(done)
+    columns = [name.split()[0] for name in names.split(", ")]
+    return pa.RecordBatch.from_pydict({name: pa.array([counts.get(name, 0)], pa.int64()) for name in columns})
