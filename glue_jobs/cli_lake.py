@@ -59,7 +59,10 @@ def rebuild(config: str, store: str) -> None:
         )
     with _progress() as tell, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
         spark = open_session(f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
-        rebuilt = Rebuild(spark, loaded, found, loaded.embedding, tell).run()
+        try:
+            rebuilt = Rebuild(spark, loaded, found, loaded.embedding, tell).run()
+        finally:
+            spark.stop()
     if rebuilt.left_out:
         click.echo(f"{rebuilt.left_out} documents left out: the model refuses a text of theirs", err=True)
     click.echo(

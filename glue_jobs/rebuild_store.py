@@ -21,7 +21,7 @@ from glue_jobs.config import decode_context
 from glue_jobs.runtime.watch import Watch
 from lake.embedding_cache import EmbeddingCache
 from lake.layout import LakeLayout
-from lake.states import StateSettings, folded, history_of
+from lake.states import StateSettings, by_group, history_of, state_stage
 from lake.storage import kept
 from sinks import open_sink
 from sinks.bulk import KEPT, PLANNED, WRITTEN, BulkSettings, keep_stage, pay_stage, plan_stage, write_stage
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from glue_jobs.runtime.watch import Tell
     from lake.states import History
     from sinks import SinkConfig
+    from sinks.bulk import Stage
     from transforms.context import DecodeContext
 
 _ROWS_A_TASK = 4_000
-_FEW_ROWS = 250
-"""Rows, or texts, of a task: few enough to see progress and to lose little, many enough to be worth a task."""
+_FEW_ROWS = 1_000
+"""Rows, or texts, of a task where there are many, and where not every core has one: a task pays for its Python worker."""
 _MAX_TASKS = 2_000
 _SETTINGS = {
     # Vectors wait in batches of this size between the model's stage and the one that keeps them.
@@ -102,8 +103,8 @@ class Rebuild:
         with Watch(self.spark, recipe.table, self.tell) as watch:
             settings = partial(BulkSettings, recipe, self.sink, self.embedding, self._cache)
             fold = StateSettings(recipe, self._contexts, watch.step("fold", history.changes))
-            states = folded(history, fold, self._tasks(history.changes))
-            with kept(states.mapInArrow(plan_stage(settings(lambda _: None)), PLANNED)) as planned:
+            stage = _then(state_stage(fold), plan_stage(settings(lambda _: None)))
+            with kept(by_group(history, self._tasks(history.changes)).mapInArrow(stage, PLANNED)) as planned:
                 found = _sums(planned, rows="count(*)", writes="count(_state)", texts="sum(size(missing))")
                 self.counts.rows += found["rows"]
                 if found["texts"]:
@@ -135,6 +136,11 @@ class Rebuild:
     def _tasks(self, rows: int) -> int:
         few = min(self.spark.sparkContext.defaultParallelism, math.ceil(rows / _FEW_ROWS))
         return max(1, few, min(_MAX_TASKS, math.ceil(rows / _ROWS_A_TASK)))
+
+
+def _then(one: Stage, other: Stage) -> Stage:
+    """Two stages in one worker."""
+    return lambda batches: other(one(batches))
 
 
 def _names(columns: str) -> list[str]:

@@ -75,12 +75,11 @@ def history_of(spark: SparkSession, layout: LakeLayout, table: str) -> History |
     return History(rows, found["changes"], found["truncated"] or "", found["ties"] > 0)
 
 
-def folded(history: History, settings: StateSettings, partitions: int) -> DataFrame:
-    """Fold each row, in any order and cut of its changes the same; rows tied by key changes come from one partition."""
+def by_group(history: History, partitions: int) -> DataFrame:
+    """Shuffle the changes of rows, so that rows tied by key changes lie together: what `state_stage` folds."""
     told = history.rows.filter(F.col("_op") != "t").select(*RAW_COLUMNS, "_source", "_key", "_sequence")
     grouped = with_group(told, _groups(history) if history.tied else None)
-    shuffled = grouped.repartition(partitions, "_group").sortWithinPartitions("_group", "_sequence")
-    return shuffled.mapInArrow(state_stage(settings), STATES)
+    return grouped.repartition(partitions, "_group").sortWithinPartitions("_group", "_sequence")
 
 
 def _groups(history: History) -> DataFrame:
@@ -89,7 +88,10 @@ def _groups(history: History) -> DataFrame:
 
 
 def state_stage(settings: StateSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
-    """A function for `mapInArrow` over rows of `changes` sorted by `_group` that answers STATES, a group at a time."""
+    """A function for `mapInArrow` over rows of `changes` sorted by `_group` that answers STATES, a group at a time.
+
+    The same set of changes, however ordered, repeated and cut, gives the same states.
+    """
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = (row for batch in batches for row in _counted(batch, settings).to_pylist())

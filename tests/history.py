@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from schemas.changes import Change
+from schemas.records import Record
+from transforms import exact_json
 from transforms.context import key_text
 from transforms.fold import EMPTY, Rows, RowState, apply, truncated_at
 from transforms.sequence import postgresql_position, sequence, stream_position
@@ -116,3 +118,15 @@ def folded(changes: Iterable[Change]) -> dict[str, RowState]:
 def contents(states: dict[str, RowState]) -> dict[str, dict[str, object]]:
     """What a reader sees of states."""
     return {key: state.values() for key, state in states.items() if state.exists}
+
+
+def as_record(change: Change) -> Record:
+    """The record that decodes to a change."""
+    row = dict(change.columns) | dict.fromkeys(change.unavailable, "__debezium_unavailable_value")
+    lsn = int(change.sequence[4:20], 16)
+    source = {"schema": "public", "table": "t", "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
+    before = exact_json.loads(change.key) if change.op == "d" else None
+    value = {"op": change.op, "before": before, "after": row if change.op in "cur" else None, "source": source}
+    headers = {"__debezium.oldkey": change.old_key, "__debezium.newkey": change.new_key}
+    named = tuple((name, key.encode()) for name, key in headers.items() if key)
+    return Record("t", "0", str(int(change.sequence[52:100], 16)), None, exact_json.dumps(value).encode(), named)

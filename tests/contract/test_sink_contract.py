@@ -18,12 +18,11 @@ from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, V
 from schemas.changes import Change
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
-from schemas.records import Record
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.protocol import Sink
-from tests.history import TABLE, ModelTable, key_of, random_history
+from tests.history import TABLE, ModelTable, as_record, key_of, random_history
 from transforms import exact_json
 from transforms.context import DecodeContext, TableContext
 from transforms.documents import Recipe, document_id
@@ -128,18 +127,6 @@ class Fed:
 
     def __call__(self, changes: Sequence[Change]) -> Any:
         return self.indexer.index([as_record(change) for change in changes])
-
-
-def as_record(change: Change) -> Record:
-    """The record that decodes to a change."""
-    row = dict(change.columns) | dict.fromkeys(change.unavailable, "__debezium_unavailable_value")
-    lsn = int(change.sequence[4:20], 16)
-    source = {"schema": "public", "table": "t", "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
-    before = exact_json.loads(change.key) if change.op == "d" else None
-    value = {"op": change.op, "before": before, "after": row if change.op in "cur" else None, "source": source}
-    headers = {"__debezium.oldkey": change.old_key, "__debezium.newkey": change.new_key}
-    named = tuple((name, key.encode()) for name, key in headers.items() if key)
-    return Record("t", "0", str(int(change.sequence[52:100], 16)), None, exact_json.dumps(value).encode(), named)
 
 
 def expected(table: ModelTable) -> Contents:

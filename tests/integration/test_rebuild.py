@@ -1,0 +1,259 @@
+"""A vector store from the lake alone: lost, new, killed half-way, or written by others meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pyspark.sql import SparkSession
+
+from embeddings import open_embedder
+from glue_jobs.config import PipelineConfig, decode_context, parse_config
+from glue_jobs.config_values import Substitution
+from glue_jobs.rebuild_store import Rebuild, RebuildCounts
+from lake import embedding_cache
+from lake.landing import Landing
+from lake.layout import LakeLayout
+from local_stack.connect import request_json
+from local_stack.model_service import ModelService
+from local_stack.models.instant import instant_vector
+from schemas.changes import Change
+from sinks import open_sink
+from sinks.indexing import Indexer
+from tests.history import TABLE, ModelTable, as_record, random_history
+from tests.lake_fixtures import frame, transaction
+from transforms.documents import Recipe
+
+MODEL = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
+REQUESTS_IN_FLIGHT = 64
+"""More than the tasks of one rebuild have between them; the model counts those that were answered to nobody."""
+ACCESS = {"access_key": "local", "secret_key": "local"}
+
+
+class Lake:
+    """A lake with changes in it, a store that was fed them live, and a model."""
+
+    def __init__(self, folder: Path, dsn: str, model_url: str) -> None:
+        self.dsn, self.model_url, self.path = dsn, model_url, folder / "pipeline.yaml"
+        document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 16}}
+        configuration = {
+            "name": "rebuild",
+            "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:9", "topics": ["away"]},
+            "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
+            "lake": {"path": str(folder / "lake")},
+            "checkpoint": str(folder / "checkpoint"),
+            "embedding": {**MODEL, **ACCESS, "endpoint_url": model_url},
+            "sinks": [{"type": "pgvector", "name": name, "dsn": dsn, "table": name} for name in ("live", "lost")],
+        }
+        self.path.write_text(json.dumps(configuration))
+        self.config: PipelineConfig = parse_config(self.path.read_text(), str(self.path), Substitution({}, folder))
+        assert self.config.embedding is not None
+        self.embedding = self.config.embedding
+        self.context = decode_context(self.config, self.config.sources[0].name)
+        self.told: list[tuple[str, str, int, int]] = []
+
+    def land(self, spark: SparkSession, changes: Sequence[Change], batch: int = 0) -> None:
+        landing = Landing(spark, LakeLayout(self.config.lake.path), self.config.sources[0].name, self.context)
+        landing.land(frame(spark, map(as_record, changes)), transaction("land", batch))
+
+    def index(self, name: str, changes: Sequence[Change]) -> None:
+        """Feed a store as the live job does; what was paid for goes to the cache."""
+        embedder = open_embedder(self.embedding)
+        config = next(sink for sink in self.config.sinks if sink.name == name)
+        with contextlib.closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink:
+            sink.prepare()
+            recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
+            indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
+            for some in batched(changes, 200, strict=False):
+                done = indexer.index(map(as_record, some))
+                vectors = {h: v.astype("<f4").tobytes() for h, v in done.embedded.items()}
+                if vectors:
+                    embedding_cache.append(self.config.lake.path, embedder.fingerprint, vectors)
+
+    def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:
+        config = next(sink for sink in self.config.sinks if sink.name == name)
+        return Rebuild(spark, self.config, config, self.embedding, lambda *told: self.told.append(told)).run()
+
+    def command(self, name: str) -> subprocess.Popen[bytes]:
+        ragstream = Path(sys.executable).with_name("ragstream")
+        command = [str(ragstream), "rebuild", str(self.path), name]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        with self.path.with_suffix(".log").open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def contents(self, name: str) -> list[tuple[Any, ...]]:
+        """All that readers of a store see, vectors included."""
+        columns = "key::text, metadata::text, chunk_index, chunk_text, embedding::text, sequence"
+        return self.rows(f"SELECT {columns} FROM {name} ORDER BY 1, 3")
+
+    def count(self, name: str, part: str) -> int:
+        """Rows of a part of a store that may not stand yet."""
+        with contextlib.suppress(psycopg.errors.UndefinedTable):
+            return int(self.rows(f"SELECT count(*) FROM {name}_g1_{part}")[0][0])
+        return 0
+
+    def asked(self) -> dict[str, Any]:
+        """What the model was asked."""
+        _, answer = request_json(self.model_url, "GET", "/counters")
+        return dict(answer)
+
+
+@pytest.fixture
+def lake(tmp_path: Path, vectors_dsn: str, instant_model: ModelService) -> Iterator[Lake]:
+    url = instant_model.endpoint["endpoint_url"]
+    request_json(url, "POST", "/reset", {})
+    yield Lake(tmp_path, vectors_dsn, url)
+    request_json(url, "POST", "/faults", {})
+
+
+def faults(lake: Lake, **wanted: object) -> None:
+    status, _ = request_json(lake.model_url, "POST", "/faults", wanted)
+    assert status == 200
+
+
+def many(rows: int) -> ModelTable:
+    """A table of rows of two chunks each, one of which all of them have."""
+    table = ModelTable()
+    for number in range(rows):
+        table.insert(
+            number, f"{number} is what this row is about, in one sentence\n\nand this is what every row says at its end"
+        )
+    return table
+
+
+def random_table(seed: int) -> ModelTable:
+    """Everything that can happen to a row, with a TRUNCATE that leaves some."""
+    table = random_history(seed, 60)
+    for number in range(100, 140):
+        table.insert(number, f"kept {number}")
+    for number in range(100, 110):
+        table.move(number, number + 100)
+    for number in range(110, 115):
+        table.delete(number)
+    return table
+
+
+def test_a_lost_store_is_written_again_from_the_lake_alone(spark: SparkSession, lake: Lake) -> None:
+    table = random_table(11)
+    assert {"t", "d"} <= {change.op for change in table.changes}
+    landed = table.changes + random.Random(1).choices(table.changes, k=20)
+    random.Random(2).shuffle(landed)
+    for at, some in enumerate(batched(landed, 80, strict=False)):
+        lake.land(spark, some, at)
+    lake.index("live", table.changes)
+    asked = lake.asked()["texts"]
+    done = lake.rebuild(spark, "lost")
+    assert lake.contents("lost") == lake.contents("live")
+    assert len(lake.contents("lost")) >= len(table.rows)
+    assert (done.texts_sent, lake.asked()["texts"]) == (0, asked)
+    assert done.from_cache == lake.count("lost", "vectors") > 0
+    assert {step for _, step, _, _ in lake.told} == {"fold", "vectors", "write"}
+    assert all(0 <= got <= total for _, _, got, total in lake.told)
+    again = lake.rebuild(spark, "lost")
+    assert (again.rows, again.written, again.from_cache, again.texts_sent) == (done.rows, 0, 0, 0)
+    assert graves(lake, "lost") == graves(lake, "live") != []
+
+
+def graves(lake: Lake, name: str) -> list[tuple[Any, ...]]:
+    """What a store remembers of rows that are gone (I4), but for those that a TRUNCATE speaks for."""
+    newer = f"sequence > (SELECT max(truncated_sequence) FROM {name}_tables)"
+    return lake.rows(f"SELECT key::text, state FROM {name}_g1_documents WHERE NOT live AND {newer} ORDER BY 1")
+
+
+def test_what_no_cache_holds_is_embedded_once_and_a_refused_text_is_left_out(spark: SparkSession, lake: Lake) -> None:
+    table = many(300)
+    table.insert(1000, "a forbidden thing")
+    lake.land(spark, table.changes)
+    faults(lake, refuse_text="forbidden")
+    done = lake.rebuild(spark, "live")
+    texts = {text for _, _, _, text, _, _ in lake.contents("live")}
+    assert (done.rows, done.written, done.left_out) == (301, 300, 1)
+    assert done.texts_sent == len(texts) + 2  # the refused one is asked for once more by its document's own write
+    assert lake.asked()["distinct_texts"] == len(texts) + 1  # and the probe that tells a refusal from an outage
+    for _, _, _, text, vector, _ in lake.contents("live")[::50]:
+        assert json.loads(vector)[: len(instant_vector(text))] == pytest.approx(instant_vector(text).tolist(), abs=1e-6)
+    asked = lake.asked()["texts"]
+    faults(lake, deny=1.0)
+    table.delete(1000)
+    lake.land(spark, table.changes[-1:], 1)
+    second = lake.rebuild(spark, "lost")
+    assert (second.texts_sent, second.from_cache, lake.asked()["texts"]) == (0, len(texts), asked)
+    assert lake.contents("lost") == lake.contents("live")
+
+
+@pytest.mark.slow
+def test_a_rebuild_killed_while_it_embeds_and_while_it_writes_ends_as_one_that_was_not(
+    spark: SparkSession, lake: Lake
+) -> None:
+    table = many(2000)
+    lake.land(spark, table.changes)
+    faults(lake, slow_ms=20)
+    kill_when(lake, lambda: lake.count("lost", "vectors") > 0)
+    held, paid = lake.count("lost", "vectors"), lake.asked()["texts"]
+    assert held > 0
+    assert lake.count("lost", "documents") == 0
+    faults(lake)
+    kill_when(lake, lambda: lake.count("lost", "documents") > 0)
+    assert lake.count("lost", "documents") < 2000
+    done = lake.rebuild(spark, "lost")
+    assert 0 < done.written < 2000
+    assert done.texts_sent == 0
+    asked = lake.asked()
+    assert asked["distinct_texts"] == 2001
+    assert asked["texts"] - 2001 <= max(0, paid - held) + REQUESTS_IN_FLIGHT
+    lake.index("live", table.changes)
+    assert lake.contents("lost") == lake.contents("live")
+
+
+def kill_when(lake: Lake, reached: Callable[[], bool]) -> None:
+    process = lake.command("lost")
+    try:
+        until = time.monotonic() + 120
+        while not reached():
+            assert process.poll() is None, lake.path.with_suffix(".log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_what_a_live_writer_writes_meanwhile_stays(spark: SparkSession, lake: Lake) -> None:
+    table = many(1000)
+    lake.land(spark, table.changes)
+    landed = len(table.changes)
+    for number in range(0, 1000, 2):
+        table.update_body(number, f"{number} newer")
+    for number in range(1, 200, 4):
+        table.delete(number)
+    newer = table.changes[landed:]
+    lake.index("lost", newer[:50])
+
+    def live() -> None:
+        for some in batched(newer[50:], 50, strict=False):
+            lake.index("lost", some)
+
+    writer = threading.Thread(target=live)
+    writer.start()
+    done = lake.rebuild(spark, "lost")
+    writer.join()
+    assert done.written > 0
+    lake.index("live", table.changes)
+    assert lake.contents("lost") == lake.contents("live")
