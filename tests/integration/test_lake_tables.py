@@ -1,0 +1,169 @@
+"""merge_tables' Spark part: any cut and order of `changes` leaves the same typed rows in a current table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chispa import assert_df_equality
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lake.landing import Landing
+from lake.layout import RESERVED, LakeLayout
+from lake.tables import MergeCounts, TableMerger, quoted
+from schemas.records import Record
+from schemas.tables import TableConfig
+from tests.history import TABLE, ModelTable, as_record, random_history
+from tests.lake_fixtures import frame, transaction
+from transforms import exact_json
+from transforms.context import DecodeContext, TableContext
+
+TEXTS = {"id": "int", "a": "text", "body": "text"}
+
+
+class Merged:
+    """A lake with one source table, whose changes are landed once and merged as a test likes."""
+
+    def __init__(self, spark: SparkSession, folder: Path, table: str, columns: Mapping[str, str]) -> None:
+        self.spark, self.table, self.merges = spark, table, 0
+        self.layout = LakeLayout(str(folder / "lake"))
+        self.declare(columns)
+
+    def declare(self, columns: Mapping[str, str]) -> None:
+        """A driver that starts with these columns declared."""
+        config = TableConfig(table=self.table, keys=("id",), columns=dict(columns))
+        self.context = DecodeContext("debezium", {self.table: TableContext(self.table, ("id",), config.columns)})
+        self.merger = TableMerger(self.layout, [config], {"kb": self.context})
+
+    def land(self, records: Sequence[Record]) -> None:
+        landing = Landing(self.spark, self.layout, "kb", self.context)
+        landing.land(frame(self.spark, records), transaction("land", self.merges))
+
+    def merge(self, positions: Sequence[str] | None = None, *, again: bool = False) -> MergeCounts:
+        """Merge the changes at these positions, or all; `again` as after a kill, as the batch that it was."""
+        changes = self.spark.read.format("delta").load(self.layout.path("changes"))
+        batch = changes if positions is None else changes.filter(F.col("position").isin(*positions))
+        self.merges += not again
+        return self.merger.merge(batch, transaction("merge", self.merges)).get(self.table, MergeCounts())
+
+    def rows(self) -> DataFrame:
+        """The business columns of the current table."""
+        return self.spark.read.format("delta").load(self.layout.table(self.table)).drop(*RESERVED)
+
+    def equals(self, rows: Sequence[tuple[Any, ...]], schema: str) -> None:
+        wanted, found = self.spark.createDataFrame(rows, schema), self.rows()
+        assert sorted(found.columns) == sorted(wanted.columns)
+        plain = [f"c{at}" for at in range(len(wanted.columns))]  # what compares frames takes no odd name
+        found = found.select(*map(quoted, wanted.columns)).toDF(*plain)
+        assert_df_equality(found, wanted.toDF(*plain), ignore_row_order=True, ignore_nullable=True)
+
+
+def record(table: str, op: str, lsn: int, row: Mapping[str, Any], **source: object) -> Record:
+    """A Debezium record without its schema, at a position of the source's log."""
+    owner, _, name = table.partition(".")
+    told = {"schema": owner, "table": name, "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn, **source}
+    value = {"op": op, "before": row if op == "d" else None, "after": row if op != "d" else None, "source": told}
+    return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_inserts_updates_deletes_key_changes_and_truncates_end_as_at_the_source(
+    spark: SparkSession, tmp_path: Path, seed: int
+) -> None:
+    table, r = random_history(seed, 60), random.Random(seed)
+    for number in range(100, 106):
+        table.insert(number, "kept")
+    table.move(100, 200)
+    table.update_a(101, "edited")
+    table.delete(102)
+    assert {"c", "u", "d", "t"} == {change.op for change in table.changes}
+    wanted = [(row["id"], row["a"], row["body"]) for row in table.rows.values()]
+    records = [as_record(change) for change in table.changes]
+    lake = Merged(spark, tmp_path, TABLE, TEXTS)
+    lake.land(records)
+    positions = [each.position for each in records] + r.choices([each.position for each in records], k=10)
+    r.shuffle(positions)
+    for some in batched(positions, -(-len(positions) // 2), strict=False):
+        lake.merge(some)
+    lake.equals(wanted, "id int, a string, body string")
+    assert lake.merge(some, again=True).written == 0
+    lake.equals(wanted, "id int, a string, body string")
+
+
+def test_the_order_in_which_the_halves_of_a_key_change_come_does_not_matter(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.move(1, 2)
+    lake = Merged(spark, tmp_path, TABLE, TEXTS)
+    records = [as_record(change) for change in table.changes]
+    lake.land(records)
+    for each in records[::-1]:
+        lake.merge([each.position])
+    lake.equals([(2, "x", "body x")], "id int, a string, body string")
+
+
+def test_a_truncate_removes_what_is_older_whichever_comes_first(spark: SparkSession, tmp_path: Path) -> None:
+    table = ModelTable()
+    table.insert(1, "older")
+    table.truncate()
+    table.insert(2, "newer")
+    older, truncate, newer = (as_record(change) for change in table.changes)
+    lake = Merged(spark, tmp_path, TABLE, TEXTS)
+    lake.land([older, truncate, newer])
+    lake.merge([newer.position, truncate.position])
+    lake.merge([older.position])
+    lake.equals([(2, "newer", "body newer")], "id int, a string, body string")
+
+
+def test_a_wider_type_retypes_every_row_and_loses_no_digit(spark: SparkSession, tmp_path: Path) -> None:
+    lake = Merged(spark, tmp_path, "inv.t", {"id": "int", "n": "int", "at": "date"})
+    lake.land([
+        record("inv.t", "c", 1, {"id": 1, "n": 7, "at": "2024-02-29"}),
+        record("inv.t", "c", 2, {"id": 2, "n": None, "at": None}),
+    ])  # fmt: skip
+    lake.merge()
+    day = dt.date(2024, 2, 29)
+    lake.equals([(1, 7, day), (2, None, None)], "id int, n int, at date")
+    lake.declare({"id": "int", "n": "decimal(20,2)", "at": "date", "more": "text"})
+    lake.land([record("inv.t", "u", 3, {"id": 2, "n": "12345678901.25", "at": None, "more": "x"})])
+    lake.merge(["3"])
+    lake.equals(
+        [(1, Decimal("7.00"), day, None), (2, Decimal("12345678901.25"), None, "x")],
+        "id int, n decimal(20,2), at date, more string",
+    )
+    lake.merge()
+    assert lake.rows().count() == 2
+
+
+def test_a_value_that_does_not_fit_its_column_is_a_reject_and_its_row_stands(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = Merged(spark, tmp_path, "inv.t", {"id": "int", "n": "int"})
+    lake.land([record("inv.t", "c", 1, {"id": 1, "n": "no number"}), record("inv.t", "c", 2, {"id": 2, "n": 2})])
+    assert lake.merge().rejects == 1
+    lake.equals([(1, None), (2, 2)], "id int, n int")
+    rejects = spark.read.format("delta").load(lake.layout.path("rejects")).select("stage", "condition", "column")
+    wanted = spark.createDataFrame([("merge", "CAST_FAILED", "n")], "stage string, condition string, column string")
+    assert_df_equality(rejects, wanted, ignore_nullable=True)
+    assert lake.merge(again=True).rejects == 0
+
+
+def test_tables_and_columns_may_have_any_name(spark: SparkSession, tmp_path: Path) -> None:
+    odd = ["Some Col", "a.b", "x`y", "ключ", "a,b;{c}=()"]
+    lake = Merged(spark, tmp_path, "inv.Mixed Case/..", {"id": "int", **dict.fromkeys(odd, "text")})
+    row = {"id": 1} | {name: f"value of {name}" for name in odd}
+    lake.land([record("inv.Mixed Case/..", "c", 1, row), record("inv.Mixed Case/..", "u", 2, row | {"a.b": "newer"})])
+    lake.merge(["2"])
+    lake.merge(["1"])
+    told = row | {"a.b": "newer"}
+    schema = ", ".join(["id int", *(f"{quoted(name)} string" for name in odd)])
+    lake.equals([tuple(told[name] for name in ["id", *odd])], schema)
