@@ -1,4 +1,4 @@
-"""`ragstream table` and `ragstream rebuild`."""
+"""`ragstream table`, `ragstream rebuild` and `ragstream replay`."""
 
 from __future__ import annotations
 
@@ -69,6 +69,21 @@ def rebuild(config: str, store: str) -> None:
         f"{rebuilt.rows} rows, {rebuilt.written} documents written, {rebuilt.from_cache} vectors from the cache, "
         f"{rebuilt.texts_sent} texts sent to the model"
     )
+
+
+@click.command()
+@CONFIG
+def replay(config: str) -> None:
+    """Drive the rejects of CONFIG once more, after their cause was mended: into the lake, and from there to the stores."""
+    from glue_jobs.config import load_config
+    from glue_jobs.replay_rejects import replay as replay_rejects
+
+    counts = replay_rejects(load_config(config))
+    for table in sorted(counts):
+        told = ", ".join(f"{number} {what}" for what, number in counts[table].items() if number)
+        click.echo(f"{table or 'of no known table'}: {told or 'nothing to do'}")
+    if not counts:
+        click.echo("no rejects that can be replayed")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from lake.storage import append, append_rows, create, rows_of
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
+    from schemas.changes import SeenSchema
     from transforms.context import DecodeContext
 
 type Transaction = Callable[[str], Mapping[str, str]]
@@ -119,18 +120,23 @@ class Landing:
             append_rows(self._layout.path("ignored"), pa.Table.from_pylist(rows, IGNORED), transaction("ignored"))
 
     def _note_schemas(self, tally: Tally, transaction: Transaction) -> None:
-        now = dt.datetime.now(dt.UTC)
-        rows = [
-            {
-                "_source": self._source, "_table": seen.table, "schema_id": seen.schema_id,
-                "columns": json.dumps(dict(seen.columns)), "keys": list(seen.keys), "_ingest_time": now,
-            }
-            for name, seen in tally.schemas.items()
-            if name not in self._known
-        ]  # fmt: skip
-        if rows:
-            append_rows(self._layout.path("schemas"), pa.Table.from_pylist(rows, SCHEMAS), transaction("schemas"))
+        new = [seen for name, seen in tally.schemas.items() if name not in self._known]
+        if new:
+            append_rows(self._layout.path("schemas"), schema_rows(self._source, new), transaction("schemas"))
             self._known |= tally.schemas.keys()
+
+
+def schema_rows(source: str, seen: Iterable[SeenSchema]) -> pa.Table:
+    """Rows of `schemas` for what a source announced."""
+    now = dt.datetime.now(dt.UTC)
+    rows = [
+        {
+            "_source": source, "_table": each.table, "schema_id": each.schema_id,
+            "columns": json.dumps(dict(each.columns)), "keys": list(each.keys), "_ingest_time": now,
+        }
+        for each in seen
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, SCHEMAS)
 
 
 def create_tables(layout: LakeLayout) -> None:

@@ -2,130 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from itertools import batched
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
-from embeddings import open_embedder
-from glue_jobs.config import PipelineConfig, decode_context, parse_config
-from glue_jobs.config_values import Substitution
-from glue_jobs.rebuild_store import Rebuild, RebuildCounts
-from lake import embedding_cache
-from lake.landing import Landing
-from lake.layout import LakeLayout
-from local_stack.connect import request_json
-from local_stack.model_service import ModelService
 from local_stack.models.instant import instant_vector
-from schemas.changes import Change
-from sinks import open_sink
-from sinks.indexing import Indexer
-from tests.history import TABLE, ModelTable, as_record, random_history
-from tests.lake_fixtures import frame, transaction
-from transforms.documents import Recipe
+from tests.history import ModelTable, random_history
+from tests.lake_to_store import Lake
 
-MODEL = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
 REQUESTS_IN_FLIGHT = 64
 """More than the tasks of one rebuild have between them; the model counts those that were answered to nobody."""
-ACCESS = {"access_key": "local", "secret_key": "local"}
-
-
-class Lake:
-    """A lake with changes in it, a store that was fed them live, and a model."""
-
-    def __init__(self, folder: Path, dsn: str, model_url: str) -> None:
-        self.dsn, self.model_url, self.path = dsn, model_url, folder / "pipeline.yaml"
-        document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 16}}
-        configuration = {
-            "name": "rebuild",
-            "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:9", "topics": ["away"]},
-            "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
-            "lake": {"path": str(folder / "lake")},
-            "checkpoint": str(folder / "checkpoint"),
-            "embedding": {**MODEL, **ACCESS, "endpoint_url": model_url},
-            "sinks": [{"type": "pgvector", "name": name, "dsn": dsn, "table": name} for name in ("live", "lost")],
-        }
-        self.path.write_text(json.dumps(configuration))
-        self.config: PipelineConfig = parse_config(self.path.read_text(), str(self.path), Substitution({}, folder))
-        assert self.config.embedding is not None
-        self.embedding = self.config.embedding
-        self.context = decode_context(self.config, self.config.sources[0].name)
-        self.told: list[tuple[str, str, int, int]] = []
-
-    def land(self, spark: SparkSession, changes: Sequence[Change], batch: int = 0) -> None:
-        landing = Landing(spark, LakeLayout(self.config.lake.path), self.config.sources[0].name, self.context)
-        landing.land(frame(spark, map(as_record, changes)), transaction("land", batch))
-
-    def index(self, name: str, changes: Sequence[Change]) -> None:
-        """Feed a store as the live job does; what was paid for goes to the cache."""
-        embedder = open_embedder(self.embedding)
-        config = next(sink for sink in self.config.sinks if sink.name == name)
-        with contextlib.closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink:
-            sink.prepare()
-            recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
-            indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
-            for some in batched(changes, 200, strict=False):
-                done = indexer.index(map(as_record, some))
-                vectors = {h: v.astype("<f4").tobytes() for h, v in done.embedded.items()}
-                if vectors:
-                    embedding_cache.append(self.config.lake.path, embedder.fingerprint, vectors)
-
-    def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:
-        config = next(sink for sink in self.config.sinks if sink.name == name)
-        return Rebuild(spark, self.config, config, self.embedding, lambda *told: self.told.append(told)).run()
-
-    def command(self, name: str) -> subprocess.Popen[bytes]:
-        ragstream = Path(sys.executable).with_name("ragstream")
-        command = [str(ragstream), "rebuild", str(self.path), name]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        with self.path.with_suffix(".log").open("ab") as log:
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-    def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.dsn) as connection:
-            return connection.execute(statement.encode()).fetchall()
-
-    def contents(self, name: str) -> list[tuple[Any, ...]]:
-        """All that readers of a store see, vectors included."""
-        columns = "key::text, metadata::text, chunk_index, chunk_text, embedding::text, sequence"
-        return self.rows(f"SELECT {columns} FROM {name} ORDER BY 1, 3")
-
-    def count(self, name: str, part: str) -> int:
-        """Rows of a part of a store that may not stand yet."""
-        with contextlib.suppress(psycopg.errors.UndefinedTable):
-            return int(self.rows(f"SELECT count(*) FROM {name}_g1_{part}")[0][0])
-        return 0
-
-    def asked(self) -> dict[str, Any]:
-        """What the model was asked."""
-        _, answer = request_json(self.model_url, "GET", "/counters")
-        return dict(answer)
-
-
-@pytest.fixture
-def lake(tmp_path: Path, vectors_dsn: str, instant_model: ModelService) -> Iterator[Lake]:
-    url = instant_model.endpoint["endpoint_url"]
-    request_json(url, "POST", "/reset", {})
-    yield Lake(tmp_path, vectors_dsn, url)
-    request_json(url, "POST", "/faults", {})
-
-
-def faults(lake: Lake, **wanted: object) -> None:
-    status, _ = request_json(lake.model_url, "POST", "/faults", wanted)
-    assert status == 200
 
 
 def many(rows: int) -> ModelTable:
@@ -181,7 +76,7 @@ def test_what_no_cache_holds_is_embedded_once_and_a_refused_text_is_left_out(spa
     table = many(300)
     table.insert(1000, "a forbidden thing")
     lake.land(spark, table.changes)
-    faults(lake, refuse_text="forbidden")
+    lake.faults(refuse_text="forbidden")
     done = lake.rebuild(spark, "live")
     texts = {text for _, _, _, text, _, _ in lake.contents("live")}
     assert (done.rows, done.written, done.left_out) == (301, 300, 1)
@@ -190,7 +85,7 @@ def test_what_no_cache_holds_is_embedded_once_and_a_refused_text_is_left_out(spa
     for _, _, _, text, vector, _ in lake.contents("live")[::50]:
         assert json.loads(vector)[: len(instant_vector(text))] == pytest.approx(instant_vector(text).tolist(), abs=1e-6)
     asked = lake.asked()["texts"]
-    faults(lake, deny=1.0)
+    lake.faults(deny=1.0)
     table.delete(1000)
     lake.land(spark, table.changes[-1:], 1)
     second = lake.rebuild(spark, "lost")
@@ -204,12 +99,12 @@ def test_a_rebuild_killed_while_it_embeds_and_while_it_writes_ends_as_one_that_w
 ) -> None:
     table = many(2000)
     lake.land(spark, table.changes)
-    faults(lake, slow_ms=20)
+    lake.faults(slow_ms=20)
     kill_when(lake, lambda: lake.count("lost", "vectors") > 0)
     held, paid = lake.count("lost", "vectors"), lake.asked()["texts"]
     assert held > 0
     assert lake.count("lost", "documents") == 0
-    faults(lake)
+    lake.faults()
     kill_when(lake, lambda: lake.count("lost", "documents") > 0)
     assert lake.count("lost", "documents") < 2000
     done = lake.rebuild(spark, "lost")

@@ -1,0 +1,71 @@
+"""Rejects driven once more when their cause was mended: landed once, indexed under the guard, and the rest stays."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from glue_jobs.replay_rejects import replay
+from lake.layout import LakeLayout
+from schemas.changes import Change
+from tests.history import TABLE, ModelTable, key_of
+from tests.lake_to_store import Lake
+from transforms.context import DecodeContext, TableContext
+
+
+def landed(lake: Lake) -> Counter[str]:
+    rows = DeltaTable(LakeLayout(lake.config.lake.path).path("changes")).to_pyarrow_table(columns=["position"])
+    return Counter(map(str, rows.column(0).to_pylist()))
+
+
+def history() -> ModelTable:
+    table = ModelTable()
+    for number in range(4):
+        table.insert(number, f"row {number}")
+    table.move(0, 10)
+    table.update_a(1, "edited")
+    table.delete(2)
+    return table
+
+
+def test_records_that_a_mended_configuration_can_read_land_once_and_become_documents(
+    spark: SparkSession, lake: Lake
+) -> None:
+    table = history()
+    wrong = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("no_such_column",))})
+    nobody = Change(TABLE, "c", f"{99 << 200:0104x}", "", {"a": "a row without its key"})
+    lake.land(spark, table.changes[:2])
+    lake.land(spark, [*table.changes[2:], nobody], 1, wrong)
+    assert landed(lake).total() == 2
+    lake.index("live", table.changes[:2])
+    first = replay(lake.config)[TABLE]
+    assert (first["landed"], first["landed before"], first["still rejected"]) == (len(table.changes) - 2, 0, 1)
+    lake.rebuild(spark, "lost")
+    assert {row[0] for row in lake.contents("live")} == {'{"id": 10}', '{"id": 1}', '{"id": 3}'}
+    assert lake.contents("live") == lake.contents("lost")
+    second = replay(lake.config)[TABLE]
+    assert (second["landed"], second["landed before"], second["still rejected"]) == (0, first["landed"], 1)
+    assert second["documents written"] == 0
+    assert set(landed(lake).values()) == {1}
+    assert landed(lake).total() == len(table.changes)
+
+
+def test_a_text_that_the_model_takes_now_becomes_a_document(spark: SparkSession, lake: Lake) -> None:
+    table = history()
+    table.insert(5, "a forbidden thing")
+    table.update_a(5, "told without its text")
+    lake.land(spark, table.changes)
+    lake.faults(refuse_text="forbidden")
+    lake.index("live", table.changes[:-1])
+    refused = replay(lake.config)[TABLE]
+    assert (refused["texts refused"], key_of(5) in str(lake.contents("live"))) == (2, False)  # by each store
+    lake.faults()
+    assert replay(lake.config)[TABLE]["documents written"] == 2
+    assert [row[1] for row in lake.contents("live") if row[0] == '{"id": 5}'] == ['{"a": "told without its text"}']
+    assert replay(lake.config)[TABLE]["documents written"] == 0
+
+
+def test_where_nothing_was_rejected_there_is_nothing_to_replay(lake: Lake) -> None:
+    assert replay(lake.config) == {}

@@ -1,0 +1,118 @@
+"""A lake, the stores fed beside it, and the model: what tests of the ways from lake to store share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from embeddings import open_embedder
+from glue_jobs.config import PipelineConfig, decode_context, parse_config
+from glue_jobs.config_values import Substitution
+from glue_jobs.index_report import IndexReports
+from glue_jobs.rebuild_store import Rebuild, RebuildCounts
+from lake.landing import Landing
+from lake.layout import LakeLayout
+from local_stack.connect import request_json
+from schemas.changes import Change
+from sinks import open_sink
+from sinks.index_partition import report
+from sinks.indexing import Indexer
+from tests.history import TABLE, as_record
+from tests.lake_fixtures import frame, transaction
+from transforms.context import DecodeContext
+from transforms.documents import Recipe
+
+MODEL = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
+ACCESS = {"access_key": "local", "secret_key": "local"}
+
+
+class Lake:
+    """A lake with changes in it, a store that was fed them live, and a model."""
+
+    def __init__(self, folder: Path, dsn: str, model_url: str) -> None:
+        self.dsn, self.model_url, self.path = dsn, model_url, folder / "pipeline.yaml"
+        document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 16}}
+        configuration = {
+            "name": "rebuild",
+            "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:9", "topics": ["away"]},
+            "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
+            "lake": {"path": str(folder / "lake")},
+            "checkpoint": str(folder / "checkpoint"),
+            "embedding": {**MODEL, **ACCESS, "endpoint_url": model_url},
+            "sinks": [{"type": "pgvector", "name": name, "dsn": dsn, "table": name} for name in ("live", "lost")],
+        }
+        self.path.write_text(json.dumps(configuration))
+        self.config: PipelineConfig = parse_config(self.path.read_text(), str(self.path), Substitution({}, folder))
+        assert self.config.embedding is not None
+        self.embedding = self.config.embedding
+        self.context = decode_context(self.config, self.config.sources[0].name)
+        self.told: list[tuple[str, str, int, int]] = []
+
+    def land(
+        self, spark: SparkSession, changes: Sequence[Change], batch: int = 0, context: DecodeContext | None = None
+    ) -> None:
+        """Land changes as the job does; by another context, as it would have before the configuration was mended."""
+        layout, source = LakeLayout(self.config.lake.path), self.config.sources[0].name
+        landing = Landing(spark, layout, source, context or self.context)
+        landing.land(frame(spark, map(as_record, changes)), transaction("land", batch))
+
+    def index(self, name: str, changes: Sequence[Change]) -> None:
+        """Feed a store as the live job does, with its vectors to the cache and its rejects to the lake."""
+        embedder = open_embedder(self.embedding)
+        config = next(sink for sink in self.config.sinks if sink.name == name)
+        with contextlib.closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink:
+            sink.prepare()
+            recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
+            indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
+            reports = IndexReports(self.config.lake.path, embedder.fingerprint, [sink])
+            for some in batched(changes, 200, strict=False):
+                done = report(indexer.index(map(as_record, some)), {})
+                reports.take(pa.Table.from_batches([done]))
+            reports.flush()
+
+    def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:
+        config = next(sink for sink in self.config.sinks if sink.name == name)
+        return Rebuild(spark, self.config, config, self.embedding, lambda *told: self.told.append(told)).run()
+
+    def command(self, name: str) -> subprocess.Popen[bytes]:
+        ragstream = Path(sys.executable).with_name("ragstream")
+        command = [str(ragstream), "rebuild", str(self.path), name]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        with self.path.with_suffix(".log").open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def contents(self, name: str) -> list[tuple[Any, ...]]:
+        """All that readers of a store see, vectors included."""
+        columns = "key::text, metadata::text, chunk_index, chunk_text, embedding::text, sequence"
+        return self.rows(f"SELECT {columns} FROM {name} ORDER BY 1, 3")
+
+    def count(self, name: str, part: str) -> int:
+        """Rows of a part of a store that may not stand yet."""
+        with contextlib.suppress(psycopg.errors.UndefinedTable):
+            return int(self.rows(f"SELECT count(*) FROM {name}_g1_{part}")[0][0])
+        return 0
+
+    def asked(self) -> dict[str, Any]:
+        """What the model was asked."""
+        _, answer = request_json(self.model_url, "GET", "/counters")
+        return dict(answer)
+
+    def faults(self, **wanted: object) -> None:
+        """Let the model do wrong, or nothing more."""
+        status, _ = request_json(self.model_url, "POST", "/faults", wanted)
+        assert status == 200
