@@ -45,6 +45,7 @@ def rebuild(config: str, store: str) -> None:
     """Write STORE from the lake of CONFIG alone, also while the pipeline runs; what it holds already is left alone."""
     from glue_jobs.config import load_config
     from glue_jobs.rebuild_store import Rebuild
+    from glue_jobs.runtime import checks
     from glue_jobs.runtime.failures import ours
     from glue_jobs.runtime.session import open_session
     from schemas.errors import ConfigurationError
@@ -57,6 +58,8 @@ def rebuild(config: str, store: str) -> None:
             condition="STORE_UNKNOWN",
             hint=f"It has {', '.join(sink.name for sink in loaded.sinks) or 'none'}.",
         )
+    parts = checks.parts(loaded)
+    checks.refuse(checks.run({part: parts[part] for part in ("lake", f"sink {store}")}))
     with _progress() as tell, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
         spark = open_session(f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
         try:

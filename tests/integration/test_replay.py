@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from click.testing import CliRunner
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from glue_jobs.cli_lake import replay as command
 from glue_jobs.replay_rejects import replay
 from lake.layout import LakeLayout
 from schemas.changes import Change
@@ -48,6 +50,7 @@ def test_records_that_a_mended_configuration_can_read_land_once_and_become_docum
     second = replay(lake.config)[TABLE]
     assert (second["landed"], second["landed before"], second["still rejected"]) == (0, first["landed"], 1)
     assert second["documents written"] == 0
+    assert told(lake) == [f"{TABLE}: {first['landed']} landed before, 1 still rejected"]
     assert set(landed(lake).values()) == {1}
     assert landed(lake).total() == len(table.changes)
 
@@ -69,3 +72,11 @@ def test_a_text_that_the_model_takes_now_becomes_a_document(spark: SparkSession,
 
 def test_where_nothing_was_rejected_there_is_nothing_to_replay(lake: Lake) -> None:
     assert replay(lake.config) == {}
+    assert told(lake) == ["no rejects that can be replayed"]
+
+
+def told(lake: Lake) -> list[str]:
+    """What the command prints."""
+    done = CliRunner().invoke(command, [str(lake.path)])
+    assert done.exit_code == 0, done.output
+    return done.output.splitlines()

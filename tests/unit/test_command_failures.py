@@ -1,0 +1,22 @@
+"""What a command that runs Spark says when it dies: what failed and how to go on, and nothing of a row."""
+
+from __future__ import annotations
+
+import pytest
+
+from glue_jobs.runtime.failures import ours
+from schemas.errors import StoppedError, UnavailableError
+
+
+def test_an_unexpected_error_is_named_without_what_it_quotes() -> None:
+    with pytest.raises(StoppedError) as caught, ours("the rebuild of x", "Run it again."):
+        raise ValueError("row text")
+    assert "ValueError" in str(caught.value)
+    assert "Run it again." in str(caught.value)
+    assert "row text" not in str(caught.value)
+
+
+def test_an_error_of_ours_comes_out_of_a_workers_traceback_as_itself() -> None:
+    told = "Traceback (most recent call last):\nschemas.errors.UnavailableError: sink x does not answer\n"
+    with pytest.raises(UnavailableError, match="sink x does not answer"), ours("the rebuild of x", "Run it again."):
+        raise RuntimeError(told)
