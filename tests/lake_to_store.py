@@ -75,10 +75,10 @@ class Lake:
             sink.prepare()
             recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
             indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
-            reports = IndexReports(self.config.lake.path, embedder.fingerprint, [sink])
+            reports = IndexReports(self.config.lake.path, embedder.fingerprint, [sink], ["history"])
             for some in batched(changes, 200, strict=False):
                 done = report(indexer.index(map(as_record, some)), {})
-                reports.take(pa.Table.from_batches([done]))
+                reports.take("history", pa.Table.from_batches([done]))
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:
