@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.changes import Change, Changes, Ignored, Reject, SeenSchema
 from schemas.records import Record
@@ -36,17 +36,13 @@ DECODED = pa.struct(
         ("message", pa.string()),
     ]
 )
-DECODED_DDL = (
-    "_table string, _op string, _sequence string, _commit_time timestamp, _schema_id string, _key string, "
-    "_related_key string, condition string, message string"
-)
 _NOTHING: Row = (None,) * len(DECODED)
 _SLICE = 256
 """Records made Python's at a time, so that they stay in the processor's cache while they are read."""
 _LAST_COMMIT_US = 253_402_300_799_999_999
 """The last microsecond of the year 9999, the last one every reader of the lake can show."""
 DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malformed")
-"""The headers decoding looks at; a record with none of them goes to Python without its headers."""
+"""The headers decoding looks at."""
 
 
 @dataclass
@@ -84,11 +80,8 @@ class Tally:
             self.newest_commit_us[table] = max(newest, self.newest_commit_us.get(table, newest))
 
 
-def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> tuple[pa.Array[Any], Tally]:
-    """Decode a batch given as the columns stream, partition, position, key, value, headers.
-
-    Headers are NULL or Spark's JSON of them: names and values in base64, a value that is NULL left out.
-    """
+def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> tuple[pa.StructArray, Tally]:
+    """Decode a batch given as the columns stream, partition, position, key, value, headers."""
     batch = _Batch(context)
     rows = [batch.row(record) for record in _records(columns)]
     told = zip(*rows, strict=True) if rows else ((),) * len(DECODED)
@@ -98,17 +91,19 @@ def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> tuple[p
 
 def _records(columns: Sequence[pa.Array[Any]]) -> Iterator[Record]:
     for start in range(0, len(columns[0]), _SLICE):
+        *plain, headers = (column.slice(start, _SLICE) for column in columns)
         # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
-        parts = (column.slice(start, _SLICE).to_numpy(zero_copy_only=False) for column in columns)
-        *values, headers = (part.tolist() for part in parts)
-        yield from map(Record, *values, map(_headers, headers))
+        values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
+        yield from map(Record, *values, _telling_headers(headers))
 
 
-def _headers(text: str | None) -> tuple[tuple[str, bytes | None], ...]:
-    if text is None:
-        return ()
-    told = ((h["key"], h.get("value")) for h in json.loads(text))
-    return tuple((key, None if value is None else base64.b64decode(value)) for key, value in told)
+def _telling_headers(headers: Any) -> Iterable[tuple[tuple[str, bytes | None], ...]]:
+    names = headers.flatten().field("key")
+    if not pc.any(pc.is_in(names, pa.array(DECODED_HEADERS))).as_py():
+        return itertools.repeat((), len(headers))
+    return [
+        tuple((h["key"], h["value"]) for h in row or () if h["key"] in DECODED_HEADERS) for row in headers.to_pylist()
+    ]
 
 
 class _Batch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from tests.recorded import CONTEXT, FIXTURES, records
 from transforms.context import DecodeContext, TableContext
 from transforms.envelope import plain_reader
 
+HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 TABLES = {
     "inv.items": TableContext("inv.items", ("id",)),
     "inv.lines": TableContext("inv.lines", ("order_id", 'line "№"'), {"note": "text"}),
@@ -118,13 +118,8 @@ def scratched(value: bytes, places: Sequence[tuple[int, bytes]]) -> bytes:
 def columns(read: Sequence[Record]) -> list[pa.Array[Any]]:
     kinds = (pa.string(), pa.string(), pa.string(), pa.binary(), pa.binary())
     plain = [pa.array([r[i] for r in read], kind) for i, kind in enumerate(kinds)]
-    told = [told_headers(r) if any(k in DECODED_HEADERS for k, _ in r.headers) else None for r in read]
-    return [*plain, pa.array(told, pa.string())]
-
-
-def told_headers(record: Record) -> str:
-    headers = [(k, None if v is None else base64.b64encode(v).decode()) for k, v in record.headers]
-    return json.dumps([{"key": k} | ({} if v is None else {"value": v}) for k, v in headers])
+    told = [[{"key": k, "value": v} for k, v in r.headers] or None for r in read]
+    return [*plain, pa.array(told, HEADERS)]
 
 
 def same_both_ways(read: Sequence[Record], context: DecodeContext) -> tuple[list[dict[str, Any]], Tally]:
@@ -134,7 +129,7 @@ def same_both_ways(read: Sequence[Record], context: DecodeContext) -> tuple[list
         full = decoded(columns(read), context)
     assert short[0].equals(full[0])
     assert short[1] == full[1]
-    return [row or {} for row in short[0].to_pylist()], short[1]
+    return pa.Table.from_struct_array(short[0]).to_pylist(), short[1]
 
 
 def answered(read: Sequence[Record], context: DecodeContext) -> int:
