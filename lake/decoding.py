@@ -83,24 +83,16 @@ class Tally:
 def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> tuple[pa.StructArray, Tally]:
     """Decode a batch given as the columns stream, partition, position, key, value, headers."""
     batch = _Batch(context)
-    rows = [batch.row(record) for record in _records(columns)]
+    rows = [row for start in range(0, len(columns[0]), _SLICE) for row in batch.rows(columns, start)]
     told = zip(*rows, strict=True) if rows else ((),) * len(DECODED)
     arrays = [pa.array(column, each.type) for column, each in zip(told, DECODED, strict=True)]
     return pa.StructArray.from_arrays(arrays, fields=list(DECODED)), batch.tally
 
 
-def _records(columns: Sequence[pa.Array[Any]]) -> Iterator[Record]:
-    for start in range(0, len(columns[0]), _SLICE):
-        *plain, headers = (column.slice(start, _SLICE) for column in columns)
-        # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
-        values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
-        yield from map(Record, *values, _telling_headers(headers))
-
-
 def _telling_headers(headers: Any) -> Iterable[tuple[tuple[str, bytes | None], ...]]:
     names = headers.flatten().field("key")
     if not pc.any(pc.is_in(names, pa.array(DECODED_HEADERS))).as_py():
-        return itertools.repeat((), len(headers))
+        return itertools.repeat(())
     return [
         tuple((h["key"], h["value"]) for h in row or () if h["key"] in DECODED_HEADERS) for row in headers.to_pylist()
     ]
@@ -115,13 +107,21 @@ class _Batch:
         self._plain = plain_reader(context)
         self._seen: set[tuple[str, str]] = set()
 
-    def row(self, record: Record) -> Row:
-        """Decode one record; in full only where its plain reading has no answer."""
-        if record.value is not None and not record.headers:
-            found = self._plain(record.value, record.position)
-            if found:
+    def rows(self, columns: Sequence[pa.Array[Any]], start: int) -> Iterator[Row]:
+        """Decode a slice; in full only the records whose plain reading has no answer."""
+        *plain, headers = (column.slice(start, _SLICE) for column in columns)
+        # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
+        values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
+        for record in zip(*values, _telling_headers(headers), strict=False):
+            _, _, position, _, value, told = record
+            found = self._plain(value, position) if value is not None and not told else None
+            if found is None:
+                yield self._full(Record(*record))
+            else:
                 table, op, order, commit_us, key, related = found
-                return (table, op, order, self._landed(table, commit_us), None, key, related, None, None)
+                yield table, op, order, self._landed(table, commit_us), None, key, related, None, None
+
+    def _full(self, record: Record) -> Row:
         answer = decode(record, self._context)
         if isinstance(answer, Changes):
             return self._changed(record, answer.changes[-1])

@@ -58,7 +58,7 @@ def land_again(layout: LakeLayout, source: str, context: DecodeContext, rejects:
     now = dt.datetime.now(dt.UTC)
     stamps = {"_source": source, "_ingest_time": now, "_ingest_date": now.date()}
     found = Relanded()
-    answered: list[Any] = answers.to_pylist()
+    answered = pa.RecordBatch.from_struct_array(answers).to_pylist()
     for reject, told in zip(rejects, answered, strict=True):
         if not told["_op"]:
             found.rejected.append(reject)

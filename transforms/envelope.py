@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,8 @@ def plain_reader(context: DecodeContext) -> Reader:
     """
     tables = {name: keys for name, table in context.tables.items() if (keys := _plain_keys(name, table)) is not None}
     if context.envelope == "debezium":
-        return lambda value, position: _debezium(value, position, context, tables)
-    return lambda value, position: _dms(value, position, context, tables)
+        return partial(_debezium, context, tables, placeholder_texts(context.unavailable_value))
+    return partial(_dms, context, tables)
 
 
 def _plain_keys(name: str, table: TableContext) -> _Keys | None:
@@ -61,7 +62,9 @@ def _plain_keys(name: str, table: TableContext) -> _Keys | None:
     return tuple((key, f"{exact_json.dumps(key)}:") for key in table.keys)
 
 
-def _debezium(value: bytes, position: str, context: DecodeContext, tables: Mapping[str, _Keys]) -> Coordinates | None:
+def _debezium(
+    context: DecodeContext, tables: Mapping[str, _Keys], unavailable: frozenset[str], value: bytes, position: str
+) -> Coordinates | None:
     document = None if value.startswith(b'{"schema":') else _document(value)
     source = document.get("source") if document else None
     if not document or type(source) is not dict:
@@ -76,7 +79,7 @@ def _debezium(value: bytes, position: str, context: DecodeContext, tables: Mappi
     row = document.get("before" if op == "d" else "after")
     if keys is None or type(row) is not dict:
         return None
-    key = _key(keys, row, placeholder_texts(context.unavailable_value))
+    key = _key(keys, row, unavailable)
     at = _debezium_position(source)
     commit_us = source.get("ts_us")
     if commit_us is None:
@@ -104,7 +107,7 @@ def _debezium_position(source: Mapping[str, Any]) -> str | None:
     return postgresql_position(int(commit) if commit is not None else None, lsn)
 
 
-def _dms(value: bytes, position: str, context: DecodeContext, tables: Mapping[str, _Keys]) -> Coordinates | None:
+def _dms(context: DecodeContext, tables: Mapping[str, _Keys], value: bytes, position: str) -> Coordinates | None:
     document = _document(value)
     metadata = document.get("metadata") if document else None
     if not document or type(metadata) is not dict or metadata.get("record-type") != "data":

@@ -35,7 +35,7 @@ def postgresql_position(last_commit_lsn: int | None, lsn: int | None) -> str:
     if commit is None or row is None:
         msg = "neither a commit position nor a row position"
         raise ValueError(msg)
-    return f"{commit:016x}{row:016x}{0:016x}"
+    return f"{commit:016x}{row:016x}0000000000000000"
 
 
 def dms_postgresql_position(stream_position: str) -> str:
@@ -57,7 +57,7 @@ def stream_position(position: str) -> str:
     Kinesis numbers have up to 129 digits on paper and 56 in practice; one that does not fit raises ValueError.
     """
     number, _, part = position.partition(":")
-    text = f"{int(number):048x}{int(part or 0):04x}"
+    text = f"{int(number):048x}{int(part):04x}" if part else f"{int(number):048x}0000"
     if len(text) != STREAM_DIGITS:
         msg = "stream position is wider than 192 bits"
         raise ValueError(msg)
