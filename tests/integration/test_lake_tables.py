@@ -10,7 +10,6 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -73,11 +72,10 @@ def record(table: str, op: str, lsn: int, row: Mapping[str, Any], **source: obje
     return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode())
 
 
-@pytest.mark.parametrize("seed", [0, 3])
 def test_inserts_updates_deletes_key_changes_and_truncates_end_as_at_the_source(
-    spark: SparkSession, tmp_path: Path, seed: int
+    spark: SparkSession, tmp_path: Path
 ) -> None:
-    table, r = random_history(seed, 60), random.Random(seed)
+    table, r = random_history(3, 60), random.Random(3)
     for number in range(100, 106):
         table.insert(number, "kept")
     table.move(100, 200)
