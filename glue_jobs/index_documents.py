@@ -14,7 +14,7 @@ from glue_jobs.config import decode_context
 from glue_jobs.index_report import IndexReports
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from sinks import open_sink
-from sinks.index_partition import REPORT_COLUMNS, IndexSettings, index_partition
+from sinks.index_partition import IndexSettings, IndexStage
 from sources import IdleNote, KinesisSourceConfig, read_stream
 from transforms.documents import Recipe
 
@@ -62,11 +62,10 @@ def plan(context: JobContext) -> list[Query | Periodic]:
 
 
 def _write(settings: IndexSettings, reports: IndexReports, source: str) -> Callable[[Batch], Report]:
-    stage = index_partition(settings)
+    stage = IndexStage(settings)
 
     def write(batch: Batch) -> Report:
-        rows = batch.frame.mapInArrow(stage, REPORT_COLUMNS).toArrow()
-        return reports.take(source, rows)
+        return reports.take(source, stage(batch.frame))
 
     return write
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pyspark.sql import functions as F
 
 from embeddings import EmbeddingConfig, open_embedder
 from schemas.records import Record
@@ -22,6 +23,8 @@ from sinks.indexing import Indexer, IndexResult
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row
+
     from transforms.context import DecodeContext
 
 REPORT_COLUMNS = (
@@ -32,6 +35,8 @@ REPORT_COLUMNS = (
 
 _ARROW: dict[str, pa.DataType] = {"string": pa.string(), "binary": pa.binary(), "bigint": pa.int64()}
 _SCHEMA = pa.schema([pa.field(name, _ARROW[kind]) for name, kind in map(str.split, REPORT_COLUMNS.split(", "))])
+FEW_RECORDS = 256
+"""Records that are indexed by the driver itself."""
 _FRESHNESS_SAMPLE = 500
 """Changes of a table in one partition whose freshness is reported one by one; more are counted, not timed."""
 
@@ -75,12 +80,59 @@ def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatc
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         records = [record for batch in batches for record in records_of(batch)]
         if records:
-            indexer, embedder = _indexer(settings)
-            before = embedder.counts()
-            result = indexer.index(records)
-            yield report(result, vars_of(embedder.counts() - before))
+            yield index_here(settings, records)
 
     return run
+
+
+def index_here(settings: IndexSettings, records: Sequence[Record]) -> pa.RecordBatch:
+    """Index records in this process, with the connections it keeps; REPORT_COLUMNS."""
+    indexer, embedder = _indexer(settings)
+    before = embedder.counts()
+    return report(indexer.index(records), vars_of(embedder.counts() - before))
+
+
+@dataclass
+class IndexStage:
+    """Indexes micro-batches: a few records where the driver is, many on the executors; the same function, the same writes.
+
+    A stage of Python workers costs a small batch more than all the work in it, and every change waits for it. What comes to
+    the driver is bounded: never more than `FEW_RECORDS`, and none while batches are larger than that.
+    """
+
+    settings: IndexSettings
+    _few: bool = False
+
+    def __call__(self, frame: DataFrame) -> pa.Table:
+        """Index one micro-batch of RECORD_COLUMNS; REPORT_COLUMNS. Run again, it leaves the same documents."""
+        rows = self._taken(frame) if self._few else None
+        if rows is None:
+            stage = index_partition(self.settings)
+            told = frame.mapInArrow(stage, REPORT_COLUMNS).toArrow()
+        else:
+            told = pa.Table.from_batches([index_here(self.settings, rows)] if rows else [], _SCHEMA)
+        self._few = sum(json.loads(s)["counts"].get("records", 0) for s in _summaries(told)) <= FEW_RECORDS // 2
+        return told
+
+    def _taken(self, frame: DataFrame) -> list[Record] | None:
+        """The batch's records, or None when they are too many; no partition is read further than that takes."""
+        plain = frame.withColumn("timestamp", F.unix_millis("timestamp"))
+        rows = plain.limit(FEW_RECORDS + 1).collect()
+        return [_record(row) for row in rows] if len(rows) <= FEW_RECORDS else None
+
+
+def _record(row: Row) -> Record:
+    stream, partition, position, key, value, headers, time_ms = row
+    pairs = tuple((name, _bytes(told)) for name, told in headers or ())
+    return Record(stream, partition, position, _bytes(key), _bytes(value), pairs, time_ms)
+
+
+def _bytes(value: bytearray | None) -> bytes | None:
+    return None if value is None else bytes(value)
+
+
+def _summaries(told: pa.Table) -> Iterator[str]:
+    return (summary for summary in told.column("summary").to_pylist() if summary)
 
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:

@@ -31,6 +31,8 @@ _EVERYWHERE = {
     "spark.sql.streaming.pollingDelay": "1ms",
     # Statistics of the Delta log are wanted for nothing here; 50 tasks for a snapshot are slower than one.
     "spark.databricks.delta.snapshotPartitions": "1",
+    # Taking a batch's first records looks at all its partitions at once.
+    "spark.sql.limit.initialNumPartitions": "64",
     # Offsets and commits of a batch that nobody can go back to.
     "spark.sql.streaming.minBatchesToRetain": "50",
 }

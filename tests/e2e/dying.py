@@ -103,13 +103,14 @@ def decoded(orders: Orders, columns: Any, context: Any) -> Any:
 
 def arm_driver(orders: Orders) -> None:
     """Make this driver and the workers it will have deadly."""
-    from glue_jobs import index_documents
     from glue_jobs.runtime.streaming import RunningQuery
     from lake import landing
     from lake.tables import _TableMerge
+    from sinks import index_partition
 
-    stage = functools.partial(index_stage, orders, getattr(index_documents, "index_partition"))  # noqa: B009
-    setattr(index_documents, "index_partition", stage)  # noqa: B010
+    arm_worker(orders)  # a few records are indexed by the driver
+    stage = functools.partial(index_stage, orders, index_partition.index_partition)
+    setattr(index_partition, "index_partition", stage)  # noqa: B010
     setattr(landing, "decoded", functools.partial(decoded, orders))  # noqa: B010
     setattr(landing, "append", orders.after("land-half", getattr(landing, "append")))  # noqa: B009, B010
     _TableMerge._write = orders.before("merge-read", _TableMerge._write)  # type: ignore[method-assign]
