@@ -70,7 +70,7 @@ def records(spark: SparkSession, servers: str) -> DataFrame:
 def rounds(servers: str, folder: Path, events: int, times: int) -> Iterator[tuple[float, float]]:
     """Yield landing and reading alone of each round, after one round that warms both up."""
     spark = open_session("bench-land", checkpoint=str(folder / "checkpoints"), cores=PARTITIONS)
-    landing = Landing(spark, LakeLayout(str(folder / "lake")), "bench", CONTEXT)
+    landing = Landing(LakeLayout(str(folder / "lake")), "bench", CONTEXT)
     for number in range(times + 1):
         started = time.perf_counter()
         records(spark, servers).write.format("noop").mode("overwrite").save()

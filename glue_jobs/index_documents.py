@@ -15,7 +15,7 @@ from glue_jobs.index_report import IndexReports
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from sinks import open_sink
 from sinks.index_partition import IndexSettings, IndexStage
-from sources import IdleNote, KinesisSourceConfig, read_stream
+from sources import idle_note, read_stream
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     reports.catch_up()
     queries: list[Query | Periodic] = []
     for source in config.sources:
-        idle = IdleNote() if isinstance(source, KinesisSourceConfig) else None
+        idle = idle_note(source)
         settings = IndexSettings(
             uuid.uuid4().hex, decode_context(config, source.name), recipes, config.sinks, config.embedding
         )

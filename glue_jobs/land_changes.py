@@ -32,7 +32,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     queries: list[Query | Periodic] = []
     for source in config.sources:
         name = f"land_{source.name}"
-        landing = Landing(context.spark, layout, source.name, decode_context(config, source.name))
+        landing = Landing(layout, source.name, decode_context(config, source.name))
         read = partial(
             read_stream,
             context.spark,

@@ -25,8 +25,7 @@ from pyarrow import fs
 
 from lake.decoding import Tally
 from lake.layout import CHANGES, RAW_COLUMNS, REJECTS, STATS_COLUMNS, LakeLayout, rust_uri
-from lake.storage import open_table
-from schemas.errors import UnavailableError
+from lake.storage import once, standing_table
 
 if TYPE_CHECKING:
     from transforms.context import DecodeContext
@@ -194,15 +193,11 @@ def _stat(value: Any) -> Any:
 
 def append(path: str, files: Sequence[WrittenFile], transaction: Mapping[str, str]) -> None:
     """Make written files part of a table, in one commit; the same transaction again adds nothing (I7)."""
-    from deltalake import CommitProperties, Transaction
     from deltalake.transaction import AddAction, RemoveAction
 
-    table = open_table(path)
-    if table is None:
-        raise UnavailableError(f"the table at {path} does not stand yet")
-    identity, version = transaction["txnAppId"], int(transaction["txnVersion"])
-    done = table.transaction_version(identity)
-    if not files or (done is not None and done >= version):
+    table = standing_table(path)
+    properties = once(table, transaction)
+    if not files or properties is None:
         return
     now = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
     actions: list[AddAction | RemoveAction] = [
@@ -221,5 +216,5 @@ def append(path: str, files: Sequence[WrittenFile], transaction: Mapping[str, st
         "append",
         table.schema(),
         partition_by=[_PARTITION],
-        commit_properties=CommitProperties(app_transactions=[Transaction(identity, version)]),
+        commit_properties=properties,
     )

@@ -18,7 +18,7 @@ from lake.rejects import create_rejects
 from lake.storage import append_rows, create, rows_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from schemas.changes import SeenSchema
     from transforms.context import DecodeContext
@@ -34,8 +34,8 @@ class Landing:
     the batch's transaction. The counts come from the tasks of the very action that wrote.
     """
 
-    def __init__(self, spark: SparkSession, layout: LakeLayout, source: str, context: DecodeContext) -> None:
-        """Create the tables that are missing and read which schemas are known; the frames carry the session."""
+    def __init__(self, layout: LakeLayout, source: str, context: DecodeContext) -> None:
+        """Create the tables that are missing and read which schemas are known."""
         self._layout = layout
         self._source = source
         self._context = context

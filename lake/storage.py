@@ -12,6 +12,7 @@ from schemas.errors import UnavailableError
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
+    from deltalake import CommitProperties
     from deltalake import DeltaTable as RustTable
     from pyspark.sql import DataFrame, SparkSession
 
@@ -44,19 +45,23 @@ def create(
 
 def append_rows(path: str, rows: pa.Table, transaction: Mapping[str, str] | None = None) -> None:
     """Append a few rows in one commit, without a Spark job; the same transaction again appends nothing (I7)."""
-    from deltalake import CommitProperties, Transaction, write_deltalake
+    from deltalake import write_deltalake
 
-    table = open_table(path)
-    if table is None:
-        raise UnavailableError(f"the table at {path} does not stand yet")
-    properties = None
-    if transaction:
-        identity, version = transaction["txnAppId"], int(transaction["txnVersion"])
-        done = table.transaction_version(identity)
-        if done is not None and done >= version:
-            return
-        properties = CommitProperties(app_transactions=[Transaction(identity, version)])
-    write_deltalake(table, rows, mode="append", commit_properties=properties)
+    table = standing_table(path)
+    properties = once(table, transaction) if transaction else None
+    if properties or not transaction:
+        write_deltalake(table, rows, mode="append", commit_properties=properties)
+
+
+def once(table: RustTable, transaction: Mapping[str, str]) -> CommitProperties | None:
+    """What a commit without Spark must carry to be made once (I7); None when it was made already."""
+    from deltalake import CommitProperties, Transaction
+
+    identity, version = transaction["txnAppId"], int(transaction["txnVersion"])
+    done = table.transaction_version(identity)
+    if done is not None and done >= version:
+        return None
+    return CommitProperties(app_transactions=[Transaction(identity, version)])
 
 
 def exists(spark: SparkSession, path: str) -> bool:
@@ -95,6 +100,14 @@ def open_table(path: str, storage_options: Mapping[str, str] | None = None) -> R
         return DeltaTable(rust_uri(path), storage_options=dict(storage_options or {}))
     except TableNotFoundError:
         return None
+
+
+def standing_table(path: str) -> RustTable:
+    """Open a table that some job creates at its start; raises UnavailableError until it has."""
+    table = open_table(path)
+    if table is None:
+        raise UnavailableError(f"the table at {path} does not stand yet")
+    return table
 
 
 def scan(path: str, columns: Sequence[str], condition: ds.Expression | None = None) -> Iterator[pa.RecordBatch]:

@@ -105,13 +105,15 @@ class IndexStage:
 
     def __call__(self, frame: DataFrame) -> pa.Table:
         """Index one micro-batch of RECORD_COLUMNS; REPORT_COLUMNS. Run again, it leaves the same documents."""
-        rows = self._taken(frame) if self._few else None
-        if rows is None:
-            stage = index_partition(self.settings)
-            told = frame.mapInArrow(stage, REPORT_COLUMNS).toArrow()
+        records = self._taken(frame) if self._few else None
+        if records is None:
+            told = frame.mapInArrow(index_partition(self.settings), REPORT_COLUMNS).toArrow()
+            summaries = filter(None, told["summary"].to_pylist())
+            number = sum(json.loads(summary)["counts"]["records"] for summary in summaries)
         else:
-            told = pa.Table.from_batches([index_here(self.settings, rows)] if rows else [], _SCHEMA)
-        self._few = sum(json.loads(s)["counts"].get("records", 0) for s in _summaries(told)) <= FEW_RECORDS // 2
+            told = pa.Table.from_batches([index_here(self.settings, records)] if records else [], _SCHEMA)
+            number = len(records)
+        self._few = number <= FEW_RECORDS // 2
         return told
 
     def _taken(self, frame: DataFrame) -> list[Record] | None:
@@ -129,10 +131,6 @@ def _record(row: Row) -> Record:
 
 def _bytes(value: bytearray | None) -> bytes | None:
     return None if value is None else bytes(value)
-
-
-def _summaries(told: pa.Table) -> Iterator[str]:
-    return (summary for summary in told.column("summary").to_pylist() if summary)
 
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:

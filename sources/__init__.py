@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FilesSourceConfig",
-    "IdleNote",
     "KafkaSourceConfig",
     "KinesisSourceConfig",
     "SourceConfig",
     "check",
     "drain",
     "has_available_now",
+    "idle_note",
     "read_stream",
     "source_gone",
 ]
@@ -89,6 +89,11 @@ def has_available_now(config: SourceConfig) -> bool:
     without a trigger, from `read_stream(…, drain=True)`, and hand them to `drain`.
     """
     return isinstance(config, KafkaSourceConfig)
+
+
+def idle_note(config: SourceConfig) -> IdleNote | None:
+    """Make the note for a source whose reader knows itself when it is idle; of the others Spark's status says it."""
+    return IdleNote() if isinstance(config, KinesisSourceConfig) else None
 
 
 def drain(query: StreamingQuery) -> None:

@@ -64,7 +64,7 @@ class Lake:
     ) -> None:
         """Land changes as the job does; by another context, as it would have before the configuration was mended."""
         layout, source = LakeLayout(self.config.lake.path), self.config.sources[0].name
-        landing = Landing(spark, layout, source, context or self.context)
+        landing = Landing(layout, source, context or self.context)
         landing.land(frame(spark, map(as_record, changes)), transaction("land", batch))
 
     def index(self, name: str, changes: Sequence[Change]) -> None:

@@ -234,14 +234,16 @@ def array(element: str) -> Convert:
     """
     convert = converter(element) or (lambda value: value)
 
-    def items(value: Any) -> Any:
+    def item(value: Any) -> Any:
         if isinstance(value, list):
-            return [
-                None if item is None else items(item) if isinstance(item, list) else convert(item) for item in value
-            ]
-        return value
+            return [item(each) for each in value]
+        return None if value is None else convert(value)
 
-    return lambda value: items(_parsed_array(value)) if isinstance(value, str) else items(value)
+    def whole(value: Any) -> Any:
+        parsed = _parsed_array(value) if isinstance(value, str) else value
+        return item(parsed) if isinstance(parsed, list) else value
+
+    return whole
 
 
 _ARRAY = re.compile(r"array<(.+)>")

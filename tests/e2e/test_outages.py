@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.aws import Ministack
-from local_stack.connect import Connect
-from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
-from local_stack.postgres import VectorStore
 from local_stack.service import Service
 from local_stack.stack import Stack
 from tests.e2e.database import Database, document
@@ -23,40 +19,26 @@ AWAY_SECONDS = 20.0
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_broker_connect_model_and_store_come_back_and_nothing_is_missing(  # noqa: PLR0917 - fixtures
+@pytest.mark.parametrize(
+    ("way", "outages"),
+    [("kafka", (("kafka",), ("connect", "vectors", "instant_model"))), ("kinesis", (("aws",),))],
+    ids=["kafka", "kinesis"],
+)
+def test_every_server_comes_back_and_nothing_is_missing(  # noqa: PLR0917 - fixtures
+    way: str,
+    outages: Sequence[Sequence[str]],
     request: pytest.FixtureRequest,
     database: Database,
-    kafka: Broker,
-    connect: Connect,
-    vectors: VectorStore,
     instant_model: ModelService,
     vectors_dsn: str,
     local_stack: Stack,
     tmp_path: Path,
 ) -> None:
-    source = request.getfixturevalue("kafka_source")
+    source = request.getfixturevalue(f"{way}_source")
     model_url = instant_model.endpoint["endpoint_url"]
     folder = tmp_path / "p"
     pipeline = Pipeline(folder, document(source, vectors_dsn, model_url, folder), mark=str(local_stack.directory))
-    survives(pipeline, database, ([kafka], [connect, vectors, instant_model]))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_kinesis_comes_back_and_nothing_is_missing(  # noqa: PLR0917 - fixtures
-    request: pytest.FixtureRequest,
-    database: Database,
-    aws: Ministack,
-    instant_model: ModelService,
-    vectors_dsn: str,
-    local_stack: Stack,
-    tmp_path: Path,
-) -> None:
-    source = request.getfixturevalue("kinesis_source")
-    model_url = instant_model.endpoint["endpoint_url"]
-    folder = tmp_path / "p"
-    pipeline = Pipeline(folder, document(source, vectors_dsn, model_url, folder), mark=str(local_stack.directory))
-    survives(pipeline, database, ([aws],))
+    survives(pipeline, database, [[request.getfixturevalue(name) for name in names] for names in outages])
 
 
 def survives(pipeline: Pipeline, database: Database, outages: Sequence[Sequence[Service]]) -> None:

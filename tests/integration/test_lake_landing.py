@@ -43,7 +43,7 @@ def positions(found: list[dict[str, object]]) -> Counter[tuple[object, ...]]:
 
 def test_every_record_ends_in_exactly_one_place(spark: SparkSession, layout: LakeLayout) -> None:
     read = [*records("pg15_schemas"), *POISON]
-    tally = Landing(spark, layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
+    tally = Landing(layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
     landed, rejects, ignored = (rows(layout, name) for name in ("changes", "rejects", "ignored"))
     counted = sum(int(str(r["records"])) for r in ignored)
     assert len(read) == tally.records == len(landed) + len(rejects) + counted
@@ -59,7 +59,7 @@ def test_every_record_ends_in_exactly_one_place(spark: SparkSession, layout: Lak
 
 def test_a_landed_record_is_the_record_that_came(spark: SparkSession, layout: LakeLayout) -> None:
     read = {(r.stream, r.partition, r.position): r for r in records("pg15_plain")}
-    Landing(spark, layout, "kb", CONTEXT).land(frame(spark, read.values()), transaction("q", 0))
+    Landing(layout, "kb", CONTEXT).land(frame(spark, read.values()), transaction("q", 0))
     for row in rows(layout, "changes"):
         record = read[str(row["stream"]), str(row["partition"]), str(row["position"])]
         headers = tuple((h["key"], h["value"]) for h in row["headers"])  # type: ignore[attr-defined]
@@ -69,7 +69,7 @@ def test_a_landed_record_is_the_record_that_came(spark: SparkSession, layout: La
 
 
 def test_rejects_keep_bytes_coordinates_and_say_why(spark: SparkSession, layout: LakeLayout) -> None:
-    Landing(spark, layout, "kb", CONTEXT).land(frame(spark, POISON), transaction("q", 0))
+    Landing(layout, "kb", CONTEXT).land(frame(spark, POISON), transaction("q", 0))
     found = {str(r["position"]): r for r in rows(layout, "rejects")}
     assert {p: r["condition"] for p, r in found.items()} == {
         "900": "MALFORMED_JSON",
@@ -100,10 +100,10 @@ def test_a_batch_killed_between_two_commits_lands_once(
 
     monkeypatch.setattr(lake.landing, step, dies_second)
     with pytest.raises(KeyboardInterrupt):
-        Landing(spark, layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
+        Landing(layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
     monkeypatch.undo()
     for _ in range(2):
-        tally = Landing(spark, layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
+        tally = Landing(layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
     assert tally.records == len(read)
     landed, rejects = rows(layout, "changes"), rows(layout, "rejects")
     assert positions(landed).most_common(1)[0][1] == 1
@@ -113,7 +113,7 @@ def test_a_batch_killed_between_two_commits_lands_once(
 
 def test_schemas_seen_are_kept_once(spark: SparkSession, layout: LakeLayout) -> None:
     for batch in range(2):
-        Landing(spark, layout, "kb", CONTEXT).land(frame(spark, records("pg15_schemas")), transaction("q", batch))
+        Landing(layout, "kb", CONTEXT).land(frame(spark, records("pg15_schemas")), transaction("q", batch))
     found = rows(layout, "schemas")
     assert len({(r["_table"], r["schema_id"]) for r in found}) == len(found)
     items = [json.loads(str(r["columns"])) for r in found if r["_table"] == "inv.items"]
@@ -132,7 +132,7 @@ def test_large_and_odd_values_land(spark: SparkSession, layout: LakeLayout) -> N
         Record("t", "0", "3", None, b"\xff\xfe"),
         Record("t", "0", "4", None, f'{head}1e400,"big":12345678901234567890123}}}}'.encode()),
     ]
-    tally = Landing(spark, layout, "kb", CONTEXT).land(frame(spark, odd), transaction("q", 0))
+    tally = Landing(layout, "kb", CONTEXT).land(frame(spark, odd), transaction("q", 0))
     assert tally.landed.total() == 3
     assert tally.rejected.total() == 1
 
@@ -141,7 +141,7 @@ def test_the_delta_log_names_no_value_of_a_row(spark: SparkSession, layout: Lake
     value = b'{"op":"c","source":{"schema":"inv","table":"inv","lsn":1},"after":{"id":"' + CANARY + b'"}}'
     value = value.replace(b'"table":"inv"', b'"table":"items"')
     read = [Record("t", "0", "1", CANARY, value, (("h", CANARY),)), POISON[0]]
-    Landing(spark, layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
+    Landing(layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
     optimize(spark, layout.path("changes"))
     logs = list(Path(layout.root).glob("*/_delta_log/*.json"))
     assert logs
@@ -149,7 +149,7 @@ def test_the_delta_log_names_no_value_of_a_row(spark: SparkSession, layout: Lake
 
 
 def test_compaction_changes_nothing_and_both_readers_agree(spark: SparkSession, layout: LakeLayout) -> None:
-    landing = Landing(spark, layout, "kb", CONTEXT)
+    landing = Landing(layout, "kb", CONTEXT)
     read = list(records("pg15_strmode"))
     for batch in range(4):
         landing.land(frame(spark, read[batch::4]), transaction("q", batch))
@@ -169,7 +169,7 @@ def test_compaction_changes_nothing_and_both_readers_agree(spark: SparkSession, 
 
 
 def test_a_failing_action_leaves_no_count_behind(spark: SparkSession, layout: LakeLayout) -> None:
-    landing = Landing(spark, layout, "kb", CONTEXT)
+    landing = Landing(layout, "kb", CONTEXT)
     broken = frame(spark, records("pg15_plain")).selectExpr(
         "stream", "partition", "position", "key", "IF(position = '7', raise_error('x'), value) AS value", "headers",
         "timestamp",

@@ -38,7 +38,7 @@ def landed(spark: SparkSession, folder: Path, table: ModelTable, seed: int, cut:
     r, layout = random.Random(seed), LakeLayout(str(folder / "lake"))
     told = table.changes + r.choices(table.changes, k=len(table.changes) // 3)
     r.shuffle(told)
-    landing = Landing(spark, layout, "kb", CONTEXT)
+    landing = Landing(layout, "kb", CONTEXT)
     for at, some in enumerate(batched(told, cut, strict=False)):
         landing.land(frame(spark, map(as_record, some)), transaction("q", at))
     return layout

@@ -42,7 +42,7 @@ class Merged:
         self.merger = TableMerger(self.layout, [config], {"kb": self.context})
 
     def land(self, records: Sequence[Record]) -> None:
-        landing = Landing(self.spark, self.layout, "kb", self.context)
+        landing = Landing(self.layout, "kb", self.context)
         landing.land(frame(self.spark, records), transaction("land", self.merges))
 
     def merge(self, positions: Sequence[str] | None = None, *, again: bool = False) -> MergeCounts:

@@ -60,7 +60,7 @@ def test_a_row_that_another_driver_changed_meanwhile_is_folded_anew(  # noqa: PL
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layout = LakeLayout(str(tmp_path / "lake"))
-    landing = Landing(spark, layout, "kb", CONTEXT)
+    landing = Landing(layout, "kb", CONTEXT)
 
     def batch(name: str, records: Sequence[Record]) -> Callable[[], None]:
         landing.land(frame(spark, records), transaction(f"land-{name}", 0))
