@@ -139,11 +139,13 @@ def child(stack: Stack, command: list[str], environment: dict[str, str], name: s
             command, env={**os.environ, **environment, **mark}, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             start_new_session=True, cwd=ROOT,
         )  # fmt: skip
+    failed = True
     try:
         yield
-        if process.poll() is not None:
-            console.print(log.read_text(errors="replace")[-2000:], markup=False)
+        failed = process.poll() is not None
     finally:
+        if failed:
+            console.print(log.read_text(errors="replace")[-2000:], markup=False)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
 
@@ -153,7 +155,8 @@ def commit(stack: Stack, peer: Peer, source: str, target: str, rate: float, seco
     loaded = workload.wait_loaded(target, peer.target, ROWS, 180)
     model = stack.service("instant-model").endpoint["endpoint_url"]
     before = request_json(model, "GET", "/counters")[1]
-    poller = workload.Poller(target, f"SELECT id, nonce, txt FROM ({peer.target}) t WHERE id = ANY(%s)")  # noqa: S608
+    query = f"SELECT id, nonce, txt FROM ({peer.target}) t WHERE {peer.primary_key} = ANY(%s)"  # noqa: S608 - ours
+    poller = workload.Poller(target, query, peer.row_name)
     poller.start()
     committer = workload.Committer(source, poller)
     began = time.time()

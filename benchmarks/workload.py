@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +66,9 @@ class Poller(threading.Thread):
 
     dsn: str
     query: str
-    """Columns id, nonce, txt of the target; one parameter, the ids."""
+    """Columns id, nonce, txt of the target; one parameter, the names of the rows."""
+    row_name: Callable[[int], Any] = int
+    """What the target's primary key calls a row."""
     done: list[tuple[str, float, float]] = field(default_factory=list)
     """Kind of change, commit time, time of the poll that showed it."""
 
@@ -104,7 +107,10 @@ class Poller(threading.Thread):
             keys = list(self._awaited)
         if not keys:
             return
-        found = {key: (nonce, _revision(text)) for key, nonce, text in target.execute(self.query, (keys,))}
+        found = {
+            key: (nonce, _revision(text))
+            for key, nonce, text in target.execute(self.query, (list(map(self.row_name, keys)),))
+        }
         shown = time.time()
         with self._lock:
             for key in keys:

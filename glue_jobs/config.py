@@ -94,6 +94,9 @@ class PipelineConfig(StrictModel):
     """What captures the tables at their database; only `ragstream capture` reads it."""
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
+    real_time: bool = True
+    """Run `index_documents` in Spark's real-time mode where the source allows it (Kafka without `max_offsets_per_trigger`)
+    and enough task slots are left: milliseconds instead of tenths of a second. Off, or where it cannot be: micro-batches."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:

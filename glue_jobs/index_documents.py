@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from embeddings import open_embedder
 from glue_jobs.config import decode_context
 from glue_jobs.index_report import IndexReports
-from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from glue_jobs.runtime import JobContext, Periodic, Query, Stage, real_time, run_job
 from sinks import open_sink
-from sinks.index_partition import IndexSettings, IndexStage
-from sources import idle_note, read_stream
+from sinks.index_partition import IndexSettings, IndexStage, index_partition
+from sources import SourceConfig, idle_note, read_stream, real_time_tasks
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
 FLUSH_SECONDS = 5.0
 """How often new vectors go to the embedding cache: a Delta commit costs 0.25 s, so they go few at a time."""
@@ -40,19 +40,9 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         sink.prepare()
     reports = IndexReports(config.lake.path, embedder.fingerprint, sinks, [source.name for source in config.sources])
     reports.catch_up()
-    queries: list[Query | Periodic] = []
-    for source in config.sources:
-        idle = idle_note(source)
-        settings = IndexSettings(
-            uuid.uuid4().hex, decode_context(config, source.name), recipes, config.sinks, config.embedding
-        )
-        name = f"index_{source.name}"
-        checkpoint = context.checkpoint(name)
-        read = partial(read_stream, context.spark, source, checkpoint, drain=context.available_now, idle=idle)
-        write = _write(settings, reports, source.name)
-        on_idle = partial(reports.idle, source.name)
-        idle_as_of = idle.as_of_us if idle else None
-        queries.append(Query(name, read, write, pool="index", on_idle=on_idle, idle_as_of=idle_as_of))
+    asked = config.sources if config.real_time else ()
+    staying = real_time.fitting(context, {source.name: real_time_tasks(source) for source in asked})
+    queries = [_query(context, source, recipes, reports, stays=source.name in staying) for source in config.sources]
     return [
         *queries,
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
@@ -61,13 +51,25 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     ]
 
 
-def _write(settings: IndexSettings, reports: IndexReports, source: str) -> Callable[[Batch], Report]:
-    stage = IndexStage(settings)
-
-    def write(batch: Batch) -> Report:
-        return reports.take(source, stage(batch.frame))
-
-    return write
+def _query(
+    context: JobContext, source: SourceConfig, recipes: Mapping[str, Recipe], reports: IndexReports, *, stays: bool
+) -> Query:
+    config, name = context.config, f"index_{source.name}"
+    assert config.embedding is not None  # noqa: S101 - `plan` has seen to it
+    decoding = decode_context(config, source.name)
+    settings = IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding)
+    idle, batches, take = idle_note(source, stays=stays), IndexStage(settings), partial(reports.take, source.name)
+    spark = real_time.session(context.spark) if stays else context.spark
+    checkpoint, drain = context.checkpoint(name), context.available_now
+    return Query(
+        name,
+        partial(read_stream, spark, source, checkpoint, drain=drain, idle=idle),
+        lambda batch: take(batches(batch.frame)),
+        pool="index",
+        stage=Stage(index_partition(settings), take) if stays else None,
+        on_idle=partial(reports.idle, source.name),
+        idle_as_of=idle.as_of_us if idle else None,
+    )
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class IndexReports:
         self._noted_us = 0
         self._vectors: dict[str, bytes] = {}
         self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
+        """Of the periodic works that use the stores' connections."""
 
     def catch_up(self) -> None:
         """Append the vectors that the stores hold and the cache lacks: those of the time around its newest and since."""
@@ -74,8 +76,9 @@ class IndexReports:
         """Tell the stores how fresh they are: as fresh as the source that is furthest behind."""
         as_of_us = min(self._as_of_us.values(), default=0)
         if as_of_us > self._noted_us:
-            for sink in self._sinks:
-                sink.note_progress(as_of_us)
+            with self._one_at_a_time:
+                for sink in self._sinks:
+                    sink.note_progress(as_of_us)
             self._noted_us = as_of_us
 
     def flush(self) -> None:
@@ -92,8 +95,9 @@ class IndexReports:
 
     def sweep(self) -> None:
         """Let the stores remove what no reader sees."""
-        for sink in self._sinks:
-            sink.sweep()
+        with self._one_at_a_time:
+            for sink in self._sinks:
+                sink.sweep()
 
 
 def _report(summaries: Sequence[dict[str, Any]]) -> Report:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from sources import files, identity, kafka, kinesis
 from sources.files import FilesSourceConfig
-from sources.idle import IdleNote
+from sources.idle import FileNote, IdleNote
 from sources.kafka import KafkaSourceConfig
 from sources.kinesis import KinesisSourceConfig
 from sources.loss import source_gone
@@ -31,6 +31,7 @@ __all__ = [
     "has_available_now",
     "idle_note",
     "read_stream",
+    "real_time_tasks",
     "source_gone",
 ]
 
@@ -65,18 +66,19 @@ def read_stream(
     A batch run again holds exactly the same records. `checkpoint` is the job's own folder: what identifies the stream is
     kept there, and it is named when the stream has lost what the job needs (SourceGoneError; from within a query as
     text, see `source_gone`). `fetch_interval_ms` makes a job that can wait leave Kinesis's five reads a second and shard
-    to the others. `drain` ends a Kinesis stream at what it held when the query began; of the other streams Spark itself
-    says when they are idle, of Kinesis `idle` does.
+    to the others. `drain` ends a Kinesis stream at what it held when the query began. `idle` is the note of a source of
+    which Spark does not say when it is idle; with a Kafka note the query is one in real-time mode.
     """
     match config:
         case FilesSourceConfig():
             return files.read_stream(spark, config)
         case KafkaSourceConfig():
             identity.confirm_topics(spark, config, checkpoint)
-            return kafka.read_stream(spark, config)
+            return kafka.read_stream(spark, config, stays=isinstance(idle, kafka.BrokerNote))
         case KinesisSourceConfig():
+            note = idle if isinstance(idle, FileNote) else None
             return kinesis.read_stream(
-                spark, config, checkpoint, fetch_interval_ms=fetch_interval_ms, drain=drain, idle=idle
+                spark, config, checkpoint, fetch_interval_ms=fetch_interval_ms, drain=drain, idle=note
             )
         case _:
             assert_never(config)
@@ -91,9 +93,18 @@ def has_available_now(config: SourceConfig) -> bool:
     return isinstance(config, KafkaSourceConfig)
 
 
-def idle_note(config: SourceConfig) -> IdleNote | None:
-    """Make the note for a source whose reader knows itself when it is idle; of the others Spark's status says it."""
-    return IdleNote() if isinstance(config, KinesisSourceConfig) else None
+def real_time_tasks(config: SourceConfig) -> int | None:
+    """How many tasks read a source side by side in Spark's real-time mode; None for one that it can only cut into batches."""
+    if isinstance(config, KafkaSourceConfig) and config.max_offsets_per_trigger is None:
+        return kafka.partitions(config)
+    return None
+
+
+def idle_note(config: SourceConfig, *, stays: bool = False) -> IdleNote | None:
+    """Make the note for a source of which Spark's status does not say when it is idle."""
+    if isinstance(config, KafkaSourceConfig) and stays:
+        return kafka.BrokerNote(config)
+    return FileNote() if isinstance(config, KinesisSourceConfig) else None
 
 
 def drain(query: StreamingQuery) -> None:

@@ -7,13 +7,23 @@ import shutil
 import tempfile
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 _EVERY_S = 0.5
 """Least time between two notes, in seconds."""
 
 
-class IdleNote:
+class IdleNote(Protocol):
+    """Says up to when everything in a stream has been processed."""
+
+    def as_of_us(self, progress: Mapping[str, Any] | None) -> int | None:
+        """That time, in microseconds since the epoch, given Spark's last progress report; None when it is not known."""
+        ...
+
+
+class FileNote:
     """A small file beside the driver; the reader, a process of its own there, writes it, and the driver reads it.
 
     What it says stays true: it is never taken back, only followed by a later time.
@@ -25,8 +35,8 @@ class IdleNote:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.path = str(Path(folder) / "idle")
 
-    def as_of_us(self) -> int | None:
-        """The time up to which everything in the stream has been processed, in microseconds; None before the first note."""
+    def as_of_us(self, progress: Mapping[str, Any] | None = None) -> int | None:
+        """The time of the last note, in microseconds; None before the first."""
         with contextlib.suppress(FileNotFoundError, ValueError):
             return int(Path(self.path).read_text(encoding="ascii"))
         return None

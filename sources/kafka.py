@@ -6,25 +6,30 @@ has other records at the same offsets. So each job remembers the broker's topic 
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import re
+import time
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.model import StrictModel
-from sources.kafka_broker import Topic, topics_of
+from sources.kafka_broker import Topic, ends_of, topics_of
 
 _DEFAULT_OPTIONS = {
-    # The broker answers a fetch as soon as it holds a byte, or after this long: a longer wait is latency when idle.
-    "kafka.fetch.max.wait.ms": "1",
     # A record of a large row must fit: Kafka gives a single oversized record anyway, but not several side by side.
     "kafka.max.partition.fetch.bytes": "16777216",
     # Debezium with exactly-once delivery writes transactions; a record of an aborted one never happened.
     "kafka.isolation.level": "read_committed",
 }
+
+_FETCH_WAIT = "kafka.fetch.max.wait.ms"
+"""The broker answers a fetch as soon as it holds a byte, or after this long."""
 
 _OWNED_OPTIONS = frozenset(
     {
@@ -98,15 +103,43 @@ def selected_topics(config: KafkaSourceConfig, found: Mapping[str, Topic]) -> di
     return {name: found[name] for name in config.topics or ()}
 
 
-def read_stream(spark: SparkSession, config: KafkaSourceConfig) -> DataFrame:
+def partitions(config: KafkaSourceConfig) -> int:
+    """How many partitions the topics have now; raises UnavailableError when no broker answers."""
+    found = topics_of(config.bootstrap_servers, config.options)
+    return sum(topic.partitions for topic in selected_topics(config, found).values())
+
+
+@dataclass(frozen=True)
+class BrokerNote:
+    """Asks the brokers whether they hold more than a query has reached: a reader that stays hears nothing either way."""
+
+    config: KafkaSourceConfig
+
+    def as_of_us(self, progress: Mapping[str, Any] | None) -> int | None:
+        """Now, when they hold no more; None when they do, or do not answer."""
+        if progress is None:
+            return None
+        config, now_us = self.config, time.time_ns() // 1000
+        with contextlib.suppress(UnavailableError):
+            topics = selected_topics(config, topics_of(config.bootstrap_servers, config.options))
+            ends = ends_of(topics.values(), config.bootstrap_servers, config.options)
+            reached = _offsets(progress["sources"][0]["endOffset"])
+            if all(int(reached.get(topic, {}).get(str(number), 0)) >= end for (topic, number), end in ends.items()):
+                return now_us
+        return None
+
+
+def read_stream(spark: SparkSession, config: KafkaSourceConfig, *, stays: bool = False) -> DataFrame:
     """Read the topics as a stream of records.
 
-    Spark fixes a batch's offsets before it runs, so a batch run again holds the same records; offsets that are gone stop
-    the query (`failOnDataLoss`).
+    Spark fixes a batch's offsets before it runs, so a batch run again holds the same records; in real-time mode (`stays`)
+    it holds those and what has come since. Offsets that are gone stop the query (`failOnDataLoss`).
     """
+    # A micro-batch knows how far it reads, and a wait is latency; a reader that stays would ask for nothing all the time.
+    waits = {_FETCH_WAIT: "100" if stays else "1"}
     reader = (
         spark.readStream.format("kafka")
-        .options(**(_DEFAULT_OPTIONS | config.options))
+        .options(**(_DEFAULT_OPTIONS | waits | config.options))
         .option("kafka.bootstrap.servers", config.bootstrap_servers)
         .option("startingOffsets", config.starting)
         .option("includeHeaders", "true")
@@ -127,6 +160,11 @@ def read_stream(spark: SparkSession, config: KafkaSourceConfig) -> DataFrame:
         "headers",
         "timestamp",
     )
+
+
+def _offsets(told: str | None) -> Mapping[str, Any]:
+    """Offsets by topic and partition: PySpark's report holds the JSON object as Python prints it."""
+    return ast.literal_eval(told) or {} if told else {}
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

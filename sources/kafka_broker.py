@@ -7,7 +7,7 @@ because it speaks MSK's IAM mechanism. It takes its security settings from the s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -37,23 +37,23 @@ def topics_of(bootstrap_servers: str, options: Mapping[str, str]) -> dict[str, T
 
     Raises UnavailableError when no broker answers, ConfigurationError when they refuse this user.
     """
-    # Imported here: the runner's workers import this package and need no Kafka client.
-    from kafka import KafkaAdminClient
-
-    with _translating(bootstrap_servers):
-        client = KafkaAdminClient(
-            bootstrap_servers=bootstrap_servers.split(","),
-            client_id="ragstream",
-            request_timeout_ms=TIMEOUT_MS,
-            bootstrap_timeout_ms=TIMEOUT_MS,
-            **client_options(options),
-        )
-        try:
-            described = client.describe_topics()
-        finally:
-            client.close()
+    with _administering(bootstrap_servers, options) as client:
+        described = client.describe_topics()
     topics = (_topic(entry) for entry in described if not entry.get("is_internal"))
     return {topic.name: topic for topic in topics}
+
+
+def ends_of(
+    topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]
+) -> dict[tuple[str, int], int]:
+    """The offset after the last committed record of each partition; raises as `topics_of` does."""
+    from kafka import IsolationLevel, TopicPartition
+    from kafka.admin import OffsetSpec
+
+    wanted = {TopicPartition(t.name, number): OffsetSpec.LATEST for t in topics for number in range(t.partitions)}
+    with _administering(bootstrap_servers, options) as client:
+        ends = client.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED)
+    return {(at.topic, at.partition): found.offset for at, found in ends.items()}
 
 
 def client_options(options: Mapping[str, str]) -> dict[str, Any]:
@@ -81,6 +81,26 @@ def client_options(options: Mapping[str, str]) -> dict[str, Any]:
 
 def _topic(entry: Mapping[str, Any]) -> Topic:
     return Topic(str(entry["name"]), str(entry["topic_id"]), len(entry["partitions"]))
+
+
+@contextmanager
+def _administering(bootstrap_servers: str, options: Mapping[str, str]) -> Iterator[Any]:
+    """A client of the brokers, for a moment."""
+    # Imported here: the runner's workers import this package and need no Kafka client.
+    from kafka import KafkaAdminClient
+
+    with _translating(bootstrap_servers):
+        client = KafkaAdminClient(
+            bootstrap_servers=bootstrap_servers.split(","),
+            client_id="ragstream",
+            request_timeout_ms=TIMEOUT_MS,
+            bootstrap_timeout_ms=TIMEOUT_MS,
+            **client_options(options),
+        )
+        try:
+            yield client
+        finally:
+            client.close()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from pyspark.sql.types import StructType
 from schemas.errors import ConfigurationError, PipelineError
 from schemas.model import StrictModel
 from schemas.records import RECORD_COLUMNS, Record
-from sources.idle import IdleNote, IdleWriter
+from sources.idle import FileNote, IdleWriter
 from sources.kinesis_client import Access, Stream
 from sources.kinesis_feed import Feed, confirm_same
 from sources.kinesis_offsets import TRIM_HORIZON, Mark, Offset, at_timestamp, first_offset, with_children
@@ -118,7 +118,7 @@ def read_stream(
     *,
     fetch_interval_ms: int | None = None,
     drain: bool = False,
-    idle: IdleNote | None = None,
+    idle: FileNote | None = None,
 ) -> DataFrame:
     """Read the stream as a stream of records.
 

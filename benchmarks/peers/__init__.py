@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from transforms.context import key_text
+from transforms.documents import document_id
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -24,6 +27,10 @@ class Peer:
     create: tuple[str, ...] = ()
     whole_rows: bool = False
     schemas: bool = False
+    primary_key: str = "id"
+    """The column of `target` by which its table finds a row."""
+    row_name: Callable[[int], Any] = int
+    """What that column holds for an id."""
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
         """The command that runs it until it is stopped."""
@@ -81,9 +88,11 @@ PEERS = {
     for peer in (
         Peer(
             "ragstream",
-            "SELECT (key->>'id')::bigint AS id, (metadata->>'nonce')::bigint AS nonce, metadata->>'status' AS status, "
-            "chunk_text AS txt, embedding AS vec FROM bench",
+            "SELECT document_id, (key->>'id')::bigint AS id, (metadata->>'nonce')::bigint AS nonce, "
+            "metadata->>'status' AS status, chunk_text AS txt, embedding AS vec FROM bench",
             schemas=True,
+            primary_key="document_id",
+            row_name=lambda number: document_id("public.articles", key_text(["id"], {"id": number}) or ""),
         ),
         Peer(
             "flink",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glue_jobs.runtime.jobs import JOBS, Batch, JobContext, Periodic, Plan, Query, Report
+from glue_jobs.runtime.jobs import JOBS, Batch, JobContext, Periodic, Plan, Query, Report, Stage
 
 if TYPE_CHECKING:
     from glue_jobs.runtime.script import run_job
 
-__all__ = ["JOBS", "Batch", "JobContext", "Periodic", "Plan", "Query", "Report", "run_job"]
+__all__ = ["JOBS", "Batch", "JobContext", "Periodic", "Plan", "Query", "Report", "Stage", "run_job"]
 
 
 def __getattr__(name: str) -> object:

@@ -25,11 +25,12 @@ drivers at once, so what it creates it creates if missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
     from glue_jobs.config import PipelineConfig
@@ -96,6 +97,16 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A query's work without micro-batches, for Spark's real-time mode: it must not mind which records come together."""
+
+    run: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+    """Called in a worker with records as they come, and again with the same after a kill."""
+    take: Callable[[pa.Table], Report]
+    """Called on the driver with what `run` yielded in one task, before Spark commits."""
+
+
+@dataclass(frozen=True)
 class Query:
     """One Structured Streaming query: its own checkpoint, its own clock, its own failures.
 
@@ -112,13 +123,16 @@ class Query:
     """Time from the start of one batch to the start of the next; 0: as fast as it can."""
     pool: str = "default"
     """FAIR scheduler pool: `index` goes before `default`."""
+    stage: Stage | None = None
+    """The same work as `write`, in Spark's real-time mode; given, it is what runs."""
     keep: bool = False
     """Keep the batch while `write` runs, so that several actions read the source once."""
     on_idle: Callable[[int], None] | None = None
     """Called about once a second with a time, in microseconds since the epoch, up to which everything its source held
     has been written: while batches run it is not called, since their reports say how far they got."""
-    idle_as_of: Callable[[], int | None] | None = None
-    """Tells that time for a source that knows it itself; without it, it is read off Spark's status."""
+    idle_as_of: Callable[[Mapping[str, Any] | None], int | None] | None = None
+    """Tells that time for a source that knows it itself, given Spark's last progress report; without it, it is read off
+    Spark's status."""
     drains_after: tuple[str, ...] = ()
     """Prefixes of query names that must be drained before this one is, when the run is `available_now`: ("land",)."""
 

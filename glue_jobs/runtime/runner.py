@@ -118,8 +118,8 @@ class Supervisor:
         self._records.failed(self.query.name, told)
         self._stop.wait(pause)
 
-    def _reported(self, batch_id: int, report: Report | None, seconds: float) -> None:
-        self._records.add(self.query.name, batch_id, report, seconds)
+    def _reported(self, batch_id: int, task: int, report: Report | None, seconds: float) -> None:
+        self._records.add(self.query.name, batch_id, task, report, seconds)
 
     def _log(self, what: str, level: int = logging.INFO, **context: object) -> None:
         _LOG.log(level, "query %s", what, extra={"context": {"query": self.query.name, **context}})

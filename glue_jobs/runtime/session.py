@@ -97,5 +97,5 @@ def settings(checkpoint: str, *, local: bool, cores: int | None = None) -> dict[
     if "://" not in checkpoint:
         chosen |= _LOCAL_CHECKPOINT
     if local:
-        chosen |= _LOCAL | {"spark.master": f"local[{cores or max(4, os.cpu_count() or 1)}]"}
+        chosen |= _LOCAL | {"spark.master": f"local[{cores or max(8, os.cpu_count() or 1)}]"}
     return chosen

@@ -42,8 +42,8 @@ class QueryRecord:
     batches: int = 0
     batch_id: int = -1
     counts: Counts = field(default_factory=dict)
-    last_counts: Counts = field(default_factory=dict)
-    """What the batch `batch_id` added, to be taken back if it is run again."""
+    last_counts: dict[str, Counts] = field(default_factory=dict)
+    """What each task of the batch `batch_id` added, to be taken back if it is run again."""
     embedding: dict[str, int] = field(default_factory=dict)
     newest_commit_us: dict[str, int] = field(default_factory=dict)
     freshness: dict[str, Freshness] = field(default_factory=dict)
@@ -56,12 +56,13 @@ class QueryRecord:
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Spark's offsets of each source: start, end and latest."""
 
-    def add(self, batch_id: int, report: Report, seconds: float, now: float) -> None:
-        """Add one batch."""
-        if batch_id == self.batch_id:
-            _add(self.counts, self.last_counts, -1)
+    def add(self, batch_id: int, task: int, report: Report, seconds: float, now: float) -> None:
+        """Add what one task did of a batch; a batch that speaks as one is its task 0."""
+        if batch_id != self.batch_id:
+            self.last_counts = {}
+        _add(self.counts, self.last_counts.get(str(task), {}), -1)
         _add(self.counts, report.counts, 1)
-        self.last_counts = {table: dict(counted) for table, counted in report.counts.items()}
+        self.last_counts[str(task)] = {table: dict(counted) for table, counted in report.counts.items()}
         self.batch_id, self.batches = batch_id, self.batches + 1
         for name, count in report.embedding.items():
             self.embedding[name] = self.embedding.get(name, 0) + count
@@ -107,11 +108,11 @@ class StatusRecords:
             self._records[query] = record
             self._write(record)
 
-    def add(self, query: str, batch_id: int, report: Report | None, seconds: float) -> None:
-        """Add what one batch did; written at once when the model was asked, since that cannot be counted again."""
+    def add(self, query: str, batch_id: int, task: int, report: Report | None, seconds: float) -> None:
+        """Add what one task of a batch did; written at once when the model was asked, since that cannot be counted again."""
         with self._lock:
             record = self._records[query]
-            record.add(batch_id, report or Report(), seconds, time.time())
+            record.add(batch_id, task, report or Report(), seconds, time.time())
             if self._due(query) or (report is not None and report.embedding and self._interval == _LOCAL_SECONDS):
                 self._write(record)
 

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from glue_jobs.runtime import real_time
 from glue_jobs.runtime.failures import java_text, spark_text
 from glue_jobs.runtime.jobs import Batch, JobContext, Query, Report
 from lake.storage import kept
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
-    type Reported = Callable[[int, Report | None, float], None]
+    type Reported = Callable[[int, int, Report | None, float], None]
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -93,6 +94,10 @@ class RunningQuery:
         """Start; returns whether the runtime must drain it, because its source knows no Trigger.AvailableNow."""
         session = self._context.spark
         session.sparkContext.setLocalProperty("spark.scheduler.pool", self._query.pool)
+        if self._query.stage is not None:
+            checkpoint = self._context.checkpoint(self._query.name)
+            self._spark_query = real_time.start(frame, self._query, self._query.stage, checkpoint, self._take)
+            return False
         by_hand = self._context.available_now and _is_python_source(frame)
         writer = frame.writeStream.queryName(self._query.name).foreachBatch(self._write)
         writer = writer.option("checkpointLocation", self._context.checkpoint(self._query.name))
@@ -117,7 +122,21 @@ class RunningQuery:
             self._failure = error
             raise
         self.batches += 1
-        self._reported(batch_id, report, time.monotonic() - began)
+        self._reported(batch_id, 0, report, time.monotonic() - began)
+
+    def _take(self, told: real_time.Told) -> None:
+        """Take what one task of the real-time mode says; called on a thread of Spark's, which commits when this returns."""
+        batch_id, task, seconds, answers = told
+        self.batch_id = batch_id
+        try:
+            stage = self._query.stage
+            report = stage.take(real_time.table_of(answers)) if stage is not None else None
+        except BaseException as error:  # noqa: BLE001 - the query dies of it, and its batch must not be committed
+            self._failure = error
+            self._running().stop()
+            return
+        self.batches += 1
+        self._reported(batch_id, task, report, seconds)
 
     def _refuse(self) -> NoReturn:
         raise _StoppingError
@@ -147,7 +166,7 @@ class RunningQuery:
         now = time.time()
         if now - self.idle_at < 1.0 + self._query.every_seconds:
             return
-        told = self._query.idle_as_of and self._query.idle_as_of()
+        told = self._query.idle_as_of and self._query.idle_as_of(self.progress())
         if told:
             idle_at = told / 1_000_000
         elif self._query.idle_as_of or self.batch_id is None or _is_busy(query):
@@ -175,18 +194,18 @@ class RunningQuery:
 
     def _raise_failure(self) -> None:
         failed = self._running()._jsq.exception()  # noqa: SLF001 - the public one has lost the Java causes
-        if not failed.isDefined() or isinstance(self._failure, _StoppingError):
+        if isinstance(self._failure, _StoppingError) or not (failed.isDefined() or self._failure):
             return
-        text = java_text(failed.get())
+        text = java_text(failed.get()) if failed.isDefined() else ""
         cause = self._failure or self._running().exception() or RuntimeError("the query ended")
         raise QueryFailedError(cause, f"{spark_text(cause)}\n{text}")
 
     def _end(self) -> None:
-        """End between two batches where that is possible: a batch in flight is finished, the next one is refused."""
+        """End between two batches where there are any: a batch in flight is finished, the next one is refused."""
         query = self._spark_query
         if query is None:
             return
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + (_STOP_SECONDS if self._query.stage is None else 0.0)
         while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
             time.sleep(0.02)
         if query.isActive:

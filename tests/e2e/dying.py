@@ -122,6 +122,7 @@ def arm_driver(orders: Orders) -> None:
         orders.reached(f"{self._query.name.partition('_')[0]}-written")
 
     RunningQuery._write = written  # type: ignore[method-assign]
+    RunningQuery._take = orders.after("index-written", RunningQuery._take)  # type: ignore[method-assign]
 
 
 def main(arguments: list[str]) -> None:

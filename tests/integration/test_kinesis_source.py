@@ -16,7 +16,7 @@ from local_stack.aws import KinesisLocal
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError, SourceGoneError
 from sources import kinesis as kinesis_source
-from sources.idle import IdleNote
+from sources.idle import FileNote
 from sources.kinesis import KinesisReader, KinesisSourceConfig
 from sources.kinesis_client import Page, Stream, ThrottledError
 from sources.kinesis_offsets import TRIM_HORIZON, Offset, at_timestamp
@@ -221,7 +221,7 @@ def test_a_batch_whose_records_have_expired_is_not_run_short(world: World) -> No
 
 def test_it_is_noted_up_to_when_everything_was_processed_and_only_then(world: World) -> None:
     world.put(*range(5))
-    note, began_us = IdleNote(), time.time_ns() // 1000
+    note, began_us = FileNote(), time.time_ns() // 1000
     access = world.config.access("checkpoints/index")
     reader = KinesisReader(
         Stream(access), origin=TRIM_HORIZON, fetch_interval_ms=20, max_records_per_trigger=2, drain=False,
