@@ -15,6 +15,7 @@ from glue_jobs import config_problems
 from glue_jobs.config_values import Substitution, redaction, substitution
 from glue_jobs.config_yaml import Document, parse
 from retrieval import GenerationConfig
+from schemas.durations import Duration
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 from schemas.tables import TableConfig
@@ -22,20 +23,7 @@ from sinks import SinkConfig
 from sources import SourceConfig
 from sources.capture import CaptureConfig
 from transforms.context import DecodeContext, TableContext
-
-DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*")
-"""`500ms`, `5s`, `1m`, `1h`; a bare number is seconds."""
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-
-
-def _seconds(value: object) -> object:
-    """Read `500ms`, `5s`, `1m`, `1h` or a number of seconds."""
-    if not isinstance(value, str):
-        return value
-    found = DURATION.fullmatch(value)
-    if found is None:
-        raise ValueError("a duration is expected here: 500ms, 5s, 1m or 1h")
-    return float(found[1]) * _UNIT_SECONDS[found[2]]
+from warehouse.config import RedshiftConfig
 
 
 def _listed(value: object) -> object:
@@ -48,7 +36,6 @@ def _rooted(path: str) -> str:
     return path if re.match(r"[a-z][a-z0-9+.-]*:", path) else str(Path(path).expanduser().resolve())
 
 
-Duration = Annotated[float, Field(gt=0), BeforeValidator(_seconds)]
 Location = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _rooted(v) if isinstance(v, str) and v else v)]
 
 
@@ -88,6 +75,8 @@ class PipelineConfig(StrictModel):
     """The model that turns text into vectors."""
     sinks: tuple[SinkConfig, ...] = ()
     """The vector stores."""
+    warehouse: RedshiftConfig | None = None
+    """The warehouse that tables are loaded into."""
     generation: GenerationConfig | None = None
     """Who words an answer; left out, answers are sentences taken from the documents."""
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_listed)] = ()

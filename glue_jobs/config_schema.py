@@ -6,7 +6,8 @@ import json
 import sys
 from typing import Any
 
-from glue_jobs.config import DURATION, PipelineConfig
+from glue_jobs.config import PipelineConfig
+from schemas.durations import DURATION
 
 _REFERENCE = {"type": "string", "pattern": r"^.*\$\{(env|secret):.+\}.*$"}
 """A reference may stand for any single value."""
@@ -20,9 +21,9 @@ def schema() -> dict[str, Any]:
         source["items"],
         {key: source.pop(key) for key in ("items", "minItems", "type") if key in source},
     ]
-    for name in ("land_every", "merge_every"):
-        duration = found["$defs"]["LakeConfig"]["properties"][name]
-        seconds = {key: duration.pop(key) for key in ("type", "exclusiveMinimum")}
+    for part, name in (("LakeConfig", "land_every"), ("LakeConfig", "merge_every"), ("RedshiftConfig", "load_every")):
+        duration = found["$defs"][part]["properties"][name]
+        seconds = {key: duration.pop(key) for key in ("type", "exclusiveMinimum", "minimum") if key in duration}
         duration["anyOf"] = [seconds, {"type": "string", "pattern": DURATION.pattern}]
     _allow_references(found)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}

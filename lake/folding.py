@@ -105,7 +105,8 @@ def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
         elif row["_from"] == "tombstone":
             gone[row["_key"]] = join(gone.get(row["_key"], EMPTY), restore(exact_json.loads(row["_state"])))
         else:
-            changes += _changes(row, settings)
+            told = typed_changes(row, settings.table, settings.contexts, settings.types)
+            changes += (change for change in told if change.op != "t")
     for change in changes:
         if change.op != "d":
             ops[change.key] = max(ops.get(change.key, ("", "")), (change.sequence, change.op))
@@ -121,10 +122,12 @@ def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
         yield from _answer(key, final, before, gone.get(key), ops.get(key, ("", "u"))[1], settings)
 
 
-def _changes(row: Row, settings: FoldSettings) -> Iterator[Change]:
-    for change in changes_in(row, settings.table, settings.contexts):
-        if change.op != "t":
-            yield change if change.schema_id else _typed(change, settings.types)
+def typed_changes(
+    row: Row, table: str, contexts: Mapping[str, DecodeContext], types: Mapping[str, str]
+) -> Iterator[Change]:
+    """What a row of `changes` tells of a table, values in canonical form as far as there is evidence of their types."""
+    for change in changes_in(row, table, contexts):
+        yield change if change.schema_id else _typed(change, types)
 
 
 def _as_announced(state: RowState, settings: FoldSettings) -> RowState:
@@ -160,7 +163,7 @@ def _answer(
     if state.exists and (stored != state or settings.everything or bury or purge):
         answer = live_row(key, state, stored, op, settings)
     elif bury or purge or (stored is not None and not state.exists):
-        answer = {"_key": key, "_op": "d", "_sequence": state.sequence, "_commit_time": _time(state)}
+        answer = {"_key": key, "_op": "d", "_sequence": state.sequence, "_commit_time": commit_time(state)}
     else:
         return
     yield answer | {
@@ -200,7 +203,7 @@ def live_row(key: str, state: RowState, stored: RowState | None, op: str, settin
         "_key": key,
         "_op": op,
         "_sequence": state.sequence,
-        "_commit_time": _time(state),
+        "_commit_time": commit_time(state),
         "_pending": list(state.pending(list(kinds))) or None,
         "_state": exact_json.dumps(packed(state, row, settings.wanted)),
         "_rejects": rejects or None,
@@ -228,7 +231,8 @@ def restored(row: Row, shape: TableShape) -> RowState:
     return restore(document | {"v": told})
 
 
-def _time(state: RowState) -> dt.datetime | None:
+def commit_time(state: RowState) -> dt.datetime | None:
+    """When the newest change of a row was committed; None where that is not known, or no calendar has it."""
     if state.commit_time_us is None:
         return None
     try:

@@ -23,6 +23,7 @@ from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, TOMBSTONES, LakeLa
 from lake.maintenance import optimize, vacuum
 from lake.rejects import rejected
 from lake.storage import append, append_rows, create, kept, rows_of
+from lake.summaries import require_schemas, summarized
 from lake.table_shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
 from schemas.errors import UnavailableError
 
@@ -74,12 +75,9 @@ class TableMerger:
     def merge(self, frame: DataFrame, transaction: Transaction) -> dict[str, MergeCounts]:
         """Merge one batch of rows of `changes`; run again, it finds nothing left to do."""
         frame.sparkSession.conf.set("spark.databricks.delta.merge.materializeSource", "none")  # it is kept
-        summaries = [row for row in _summaries(frame) if row["_table"] in self._tables]
+        summaries = summarized(frame, self._tables)
         evidence = announced(self._layout)
-        for row in summaries:
-            missing = set(row["schema_ids"]) - evidence.get(row["_table"], Evidence()).schema_ids
-            if missing:
-                raise UnavailableError(f"schemas of {row['_table']} are landed with its changes, but a moment later")
+        require_schemas(summaries, evidence)
 
         def one(row: Row) -> MergeCounts:
             table = self._tables[row["_table"]]
@@ -97,18 +95,6 @@ class TableMerger:
             optimize(spark, self._layout.table(table))
         if done % _VACUUM_EVERY == 0:
             vacuum(spark, self._layout.table(table))
-
-
-def _summaries(frame: DataFrame) -> list[Row]:
-    """For each table in the batch: its changes, its newest TRUNCATE, its key changes, the schemas it names."""
-    pair = F.when(F.col("_related_key").isNotNull(), F.struct("_key", "_related_key"))
-    grouped = frame.groupBy("_table").agg(
-        F.count("*").alias("changes"),
-        F.max(F.when(F.col("_op") == "t", F.col("_sequence"))).alias("truncated"),
-        F.collect_set(pair).alias("pairs"),
-        F.collect_set("_schema_id").alias("schema_ids"),
-    )
-    return grouped.collect()
 
 
 @dataclass

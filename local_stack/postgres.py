@@ -42,6 +42,7 @@ class Postgres(Service):
     part = "postgres"
     stop_signal = signal.SIGINT  # fast shutdown: does not wait for clients to leave
     settings: ClassVar[dict[str, str]] = {}
+    authentication = "scram-sha-256"
 
     @property
     def endpoint(self) -> Endpoint:
@@ -51,6 +52,16 @@ class Postgres(Service):
     def dsn(self, database: str) -> str:
         """Return the libpq URI of one of its databases."""
         return f"postgresql://{_USER}:{self._password}@{HOST}:{self.port}/{database}"
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """The superuser's name and password."""
+        return _USER, self._password
+
+    @property
+    def server_port(self) -> int:
+        """The port the server itself listens on."""
+        return self.port
 
     @property
     def collation(self) -> collation.Collation:
@@ -76,7 +87,7 @@ class Postgres(Service):
             privileges.give_to_nobody(path)
         # fmt: off
         self.run([*self._unprivileged, str(_binary("initdb")), "-D", str(new), "-U", _USER, "-E", "UTF8", "--no-sync",
-                  "--auth=scram-sha-256", f"--pwfile={password}", *self.collation.options], "initialise its data folder")
+                  f"--auth={self.authentication}", f"--pwfile={password}", *self.collation.options], "initialise its data folder")
         # fmt: on
         password.unlink()
         new.rename(self._data)
@@ -87,7 +98,7 @@ class Postgres(Service):
 
     def command(self) -> list[str]:
         """Run the server in the foreground."""
-        settings = {**_SETTINGS, **self.settings, "port": str(self.port)}
+        settings = {**_SETTINGS, **self.settings, "port": str(self.server_port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [*self._unprivileged, str(_binary("postgres")), "-D", str(self._data), *options]
 

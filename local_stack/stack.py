@@ -19,6 +19,7 @@ from local_stack.connect import Connect
 from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
 from local_stack.postgres import SourceDatabase, VectorStore
+from local_stack.redshift import Redshift
 from local_stack.service import Service, ServiceStatus, write_private
 from schemas.errors import ConfigurationError
 
@@ -71,6 +72,13 @@ class Stack:
         """The Kafka broker, up or down."""
         service = self.service("kafka")
         assert isinstance(service, Broker)  # noqa: S101  for the type checker: the table below says so
+        return service
+
+    @property
+    def aws(self) -> Ministack:
+        """The endpoint of many AWS services, up or down."""
+        service = self.service("aws")
+        assert isinstance(service, Ministack)  # noqa: S101  as above
         return service
 
     def up(self, parts: Sequence[str] = (), progress: Progress | None = None) -> dict[str, dict[str, str]]:
@@ -151,6 +159,7 @@ class Stack:
     def _publish(self) -> dict[str, dict[str, str]]:
         endpoints = self.endpoints()
         secrets = {"source": endpoints.get("postgres"), "vectors": endpoints.get("vectors")}
+        secrets["warehouse"] = endpoints.get("redshift")
         _replace(self.endpoints_file, endpoints)
         _replace(self.secrets_file, {name: section["dsn"] for name, section in secrets.items() if section})
         return endpoints
@@ -172,12 +181,15 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "kinesis": lambda _, folder: KinesisLocal(folder),
     "model": lambda _, folder: ModelService(folder),
     "instant-model": lambda _, folder: ModelService(folder, mode="instant"),
+    "redshift": lambda stack, folder: Redshift(folder, stack.aws),
 }
+_NEEDS = {"connect": ("kafka",), "redshift": ("aws",)}
+"""What a part cannot run without."""
 
 
 def _with_needed(parts: Sequence[str]) -> list[str]:
     """Add what a named part cannot run without."""
-    return list(dict.fromkeys([*(["kafka"] if "connect" in parts else []), *parts]))
+    return list(dict.fromkeys([*(need for part in parts for need in _NEEDS.get(part, ())), *parts]))
 
 
 def _replace(path: Path, values: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from local_stack.guardian import guard
 from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
 from local_stack.postgres import Postgres, SourceDatabase, VectorStore
+from local_stack.redshift import Redshift
 from local_stack.stack import Stack
 
 
@@ -66,6 +67,12 @@ def aws(local_stack: Stack) -> Ministack:
 
 
 @pytest.fixture(scope="session")
+def redshift(local_stack: Stack) -> Redshift:
+    """The stand-in for Redshift, over the S3 of `aws`."""
+    return _started(local_stack, "redshift", Redshift)
+
+
+@pytest.fixture(scope="session")
 def kinesis(local_stack: Stack) -> KinesisLocal:
     """Kinesis with shards that split and merge as they should."""
     return _started(local_stack, "kinesis", KinesisLocal)
@@ -93,6 +100,12 @@ def source_dsn(postgres: SourceDatabase) -> Iterator[str]:
 def vectors_dsn(vectors: VectorStore) -> Iterator[str]:
     """DSN of a new, empty database of the vector store."""
     yield from new_database(vectors)
+
+
+@pytest.fixture
+def warehouse_dsn(redshift: Redshift) -> Iterator[str]:
+    """DSN of a new, empty database of the Redshift stand-in."""
+    yield from new_database(redshift)
 
 
 @pytest.fixture

@@ -14,13 +14,17 @@ from retrieval.generate import BedrockGenerator
 from schemas.errors import ConfigurationError, PipelineError
 from sinks import open_sink
 from sources import check as check_source
+from warehouse.checks import check as check_warehouse
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
 
 type Check = Callable[[], object]
 
-NEEDS = {"land": ("source", "lake"), "merge": ("lake",), "index": ("source", "lake", "embedding", "sink")}
+NEEDS = {
+    "land": ("source", "lake"), "merge": ("lake",), "index": ("source", "lake", "embedding", "sink"),
+    "warehouse": ("lake", "warehouse"),
+}  # fmt: skip
 """The parts that each job writes to or reads from."""
 
 
@@ -37,6 +41,8 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         found["embedding"] = embedder.check
         for sink in config.sinks:
             found[f"sink {sink.name}"] = open_sink(sink, embedder.fingerprint, embedder.dimensions).check
+    if config.warehouse is not None:
+        found["warehouse"] = partial(check_warehouse, config.warehouse, config.tables)
     if isinstance(config.generation, BedrockGenerationConfig):
         found["generation"] = BedrockGenerator(config.generation).check
     return {

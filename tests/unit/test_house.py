@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = ("schemas", "transforms", "embeddings", "sources", "lake", "sinks", "retrieval", "glue_jobs")
-JOBS = ("land_changes", "merge_tables", "index_documents")
+PRODUCT = ("schemas", "transforms", "embeddings", "sources", "lake", "sinks", "retrieval", "warehouse", "glue_jobs")
+JOBS = ("land_changes", "merge_tables", "index_documents", "load_warehouse")
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 50
 MAX_JOB_LINES = 80

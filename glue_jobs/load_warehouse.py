@@ -1,0 +1,56 @@
+"""Lake → warehouse: `changes` folded into Redshift tables, at most once a minute.
+
+spark-submit glue_jobs/load_warehouse.py --config pipeline.yaml
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glue_jobs.config import decode_context
+from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from lake.landing import create_tables
+from lake.layout import LakeLayout
+from warehouse.loader import WarehouseLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
+_BATCH_BYTES = "512m"
+"""Of `changes` files in a batch: what a first load, or one after an outage, is cut into."""
+
+
+def plan(context: JobContext) -> list[Query | Periodic]:
+    """Load what has landed by one query; nothing where no warehouse is configured."""
+    config = context.config
+    if config.warehouse is None:
+        return []
+    layout = LakeLayout(config.lake.path)
+    contexts = {source.name: decode_context(config, source.name) for source in config.sources}
+    create_tables(layout)
+    loader = WarehouseLoader(layout, config.tables, contexts, config.warehouse)
+
+    def read() -> DataFrame:
+        # Compaction rewrites files without changing data; only a retention delete removes rows, old and loaded ones.
+        stream = context.spark.readStream.format("delta").option("skipChangeCommits", "true")
+        return stream.option("maxBytesPerTrigger", _BATCH_BYTES).load(layout.path("changes"))
+
+    every = config.warehouse.load_every
+    return [Query("warehouse", read, _write(loader), every, keep=True, drains_after=("land",))]
+
+
+def _write(loader: WarehouseLoader) -> Callable[[Batch], Report]:
+    def write(batch: Batch) -> Report:
+        loaded = loader.load(batch.frame, f"{batch.query_id}/{batch.batch_id}", batch.transaction)
+        return Report({
+            table: {"loaded": c.changes, "rows written": c.written, "rows deleted": c.deleted, "rejects": c.rejects}
+            for table, c in loaded.items()
+        })  # fmt: skip
+
+    return write
+
+
+if __name__ == "__main__":
+    run_job(plan)

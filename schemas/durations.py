@@ -1,0 +1,26 @@
+"""Durations as a configuration writes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*")
+"""`500ms`, `5s`, `1m`, `1h`; a bare number is seconds."""
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+
+
+def seconds(value: object) -> object:
+    """Read `500ms`, `5s`, `1m`, `1h` or a number of seconds."""
+    if not isinstance(value, str):
+        return value
+    found = DURATION.fullmatch(value)
+    if found is None:
+        raise ValueError("a duration is expected here: 500ms, 5s, 1m or 1h")
+    return float(found[1]) * _UNIT_SECONDS[found[2]]
+
+
+Duration = Annotated[float, Field(gt=0), BeforeValidator(seconds)]
+"""Any time longer than none, in seconds."""

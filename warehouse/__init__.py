@@ -1,0 +1,1 @@
+"""A warehouse fed from `changes`: Redshift, by guarded loads a minute apart."""

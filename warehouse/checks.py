@@ -1,0 +1,54 @@
+"""`ragstream check` of a warehouse: reachable, the rights are there, and it can read what is staged. Nothing of it stays."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from schemas.errors import ConfigurationError
+from warehouse.clients import open_client
+from warehouse.loader import staging
+from warehouse.shape import names_of
+from warehouse.sql import Copies, Registry, literal, probe
+from warehouse.staging import access_of
+
+if TYPE_CHECKING:
+    from schemas.tables import TableConfig
+    from warehouse.clients import Client
+    from warehouse.config import RedshiftConfig
+
+
+def check(config: RedshiftConfig, tables: Sequence[TableConfig]) -> None:
+    """Connect, look at the rights, and load a staged file into a temporary table; raises ConfigurationError."""
+    names_of(tables, config)
+    client = open_client(config)
+    try:
+        _check_rights(client, config.schema_name)
+        writer = staging(config, access_of(config), f"check-{uuid.uuid4().hex}")
+        try:
+            manifest = writer.rows(pa.table({"_key": ["ragstream check"]}))
+            client.run(probe(Copies(config.iam_role), manifest))
+        finally:
+            writer.clear()
+    finally:
+        client.close()
+
+
+def _check_rights(client: Client, schema: str) -> None:
+    stands = bool(client.run([Registry(schema).find()]))
+    rights = [f"HAS_DATABASE_PRIVILEGE(CURRENT_DATABASE(), {literal('TEMP')})"]
+    rights.append(
+        f"HAS_SCHEMA_PRIVILEGE({literal(schema)}, {literal('CREATE')})"
+        if stands
+        else f"HAS_DATABASE_PRIVILEGE(CURRENT_DATABASE(), {literal('CREATE')})"
+    )
+    (granted,) = client.run([f"SELECT {', '.join(rights)}"])
+    if not all(granted):
+        missing = "TEMP on the database" if not granted[0] else f"CREATE on the {'schema' if stands else 'database'}"
+        raise ConfigurationError(
+            f"warehouse: the user lacks {missing}", condition="MISSING_RIGHTS",
+            hint=f"grant it, or let an administrator create the schema {schema} and make the user its owner",
+        )  # fmt: skip

@@ -1,0 +1,178 @@
+"""Two ways to run a transaction in Redshift: a connection of our own, and the Data API."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from warehouse.errors import judged
+from warehouse.staging import access_of
+
+if TYPE_CHECKING:
+    from warehouse.config import DataApiConfig, RedshiftConfig
+
+type Rows = list[tuple[Any, ...]]
+
+_CONNECT_SECONDS = 10
+_POLL_SECONDS = 0.2
+_LONGEST_POLL_SECONDS = 2.0
+
+
+class Client(Protocol):
+    """Runs transactions; a refusal is raised as `warehouse.errors` judges it."""
+
+    def run(self, statements: Sequence[str]) -> Rows:
+        """Run statements in one transaction, all or none, and return the rows of the last one."""
+
+    def close(self) -> None:
+        """Let go of the connection; the next transaction opens another."""
+
+
+def open_client(config: RedshiftConfig) -> Client:
+    """The client a configuration asks for; nothing is opened yet."""
+    if config.data_api is not None:
+        return DataApiClient(config.data_api, access_of(config).client("redshift-data"))
+    return WireClient(config)
+
+
+class WireClient:
+    """A connection with redshift_connector."""
+
+    def __init__(self, config: RedshiftConfig) -> None:
+        """Keep the configuration."""
+        self._config = config
+        self._connection: Any = None
+        self._where = f"{config.host}:{config.port}"
+
+    def run(self, statements: Sequence[str]) -> Rows:
+        """Run a transaction; a connection that broke is dropped."""
+        with self._translated():
+            if self._connection is None:
+                self._connection = self._connected()
+            cursor = self._connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+            self._connection.commit()
+            return rows
+
+    def close(self) -> None:
+        """Close the connection, whatever state it is in; it keeps every statement's text until then."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+    def _connected(self) -> Any:
+        import redshift_connector
+
+        config = self._config
+        connection = redshift_connector.connect(
+            host=config.host, port=config.port, database=config.database, user=config.user,
+            password=config.password.get_secret_value() if config.password else None, ssl=config.ssl,
+            timeout=_CONNECT_SECONDS, max_prepared_statements=0, application_name="ragstream",
+        )  # fmt: skip
+        connection._usock.settimeout(None)  # noqa: SLF001 - the time-out is for connecting: a COPY takes as long as it takes
+        return connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        import redshift_connector
+
+        try:
+            yield
+        except redshift_connector.Error as error:
+            self.close()  # ends its transaction
+            told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+            if told or not isinstance(error, redshift_connector.InterfaceError):
+                raise judged(self._where, str(told.get("M", "")), str(told.get("C", ""))) from None
+            raise self._away(error) from None
+        except (OSError, ValueError, TypeError, AttributeError) as error:  # what the driver raises where a socket broke
+            self.close()
+            raise self._away(error) from None
+
+    def _away(self, error: Exception) -> PipelineError:
+        return UnavailableError(
+            f"warehouse: {self._where} does not answer ({type(error).__name__})",
+            hint="check warehouse.host and warehouse.port, the security group, and that the cluster is not paused",
+        )
+
+
+class DataApiClient:
+    """The Data API: a batch of statements is one transaction; its answer is waited for."""
+
+    def __init__(self, config: DataApiConfig, client: Any) -> None:
+        """Keep boto3's client."""
+        self._client = client
+        self._timeout = config.timeout_seconds
+        place = {"ClusterIdentifier": config.cluster, "WorkgroupName": config.workgroup, "SecretArn": config.secret_arn}
+        self._place = {"Database": config.database} | {name: value for name, value in place.items() if value}
+        self._where = f"the Data API of {config.cluster or config.workgroup}"
+
+    def run(self, statements: Sequence[str]) -> Rows:
+        """Submit a transaction, wait for its end, and read the rows of its last statement."""
+        with self._translated():
+            submitted = self._client.batch_execute_statement(
+                Sqls=list(statements), StatementName="ragstream", **self._place
+            )
+            ended = self._awaited(submitted["Id"])
+            last = ended["SubStatements"][-1]
+            return self._rows(last["Id"]) if last.get("HasResultSet") else []
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _awaited(self, identity: str) -> dict[str, Any]:
+        until, pause = time.monotonic() + self._timeout, _POLL_SECONDS
+        while True:
+            found: dict[str, Any] = self._client.describe_statement(Id=identity)
+            if found["Status"] == "FINISHED":
+                return found
+            if found["Status"] in {"FAILED", "ABORTED"}:
+                raise judged(self._where, _errors(found))
+            if time.monotonic() > until:
+                self._client.cancel_statement(Id=identity)
+                raise UnavailableError(f"warehouse: a transaction took longer than {self._timeout:.0f} s")
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+
+    def _rows(self, identity: str) -> Rows:
+        rows: Rows = []
+        more: dict[str, str] = {}
+        while True:
+            page = self._client.get_statement_result(Id=identity, **more)
+            rows += [tuple(map(_value, record)) for record in page["Records"]]
+            if not page.get("NextToken"):
+                return rows
+            more = {"NextToken": page["NextToken"]}
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in {"ValidationException", "ResourceNotFoundException", "AccessDeniedException"}:
+                raise ConfigurationError(
+                    f"warehouse: {self._where} refuses the request ({code})",
+                    condition="DATA_API_REFUSED",
+                    hint="check warehouse.data_api, and grant the job's role redshift-data:* on it and "
+                    "secretsmanager:GetSecretValue on the secret",
+                ) from None
+            raise UnavailableError(f"warehouse: {self._where} does not answer ({code})") from None
+        except BotoCoreError as error:
+            raise UnavailableError(f"warehouse: {self._where} does not answer ({type(error).__name__})") from None
+
+
+def _errors(found: dict[str, Any]) -> str:
+    subs = (sub.get("Error", "") for sub in found.get("SubStatements", ()))
+    return "\n".join([found.get("Error", ""), *subs])
+
+
+def _value(field: dict[str, Any]) -> Any:
+    return None if field.get("isNull") else next(iter(field.values()))

@@ -1,0 +1,254 @@
+"""Folding a batch's records into the rows of a warehouse table, as a stage of a Spark job; the rules are `transforms.fold`'s.
+
+A worker stages what is to be written as Parquet files and tells their names. Given again what it was given before, and
+the rows as they were written, it stages nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lake.folding import commit_time, typed_changes
+from lake.table_shape import TableShape
+from lake.typed import UnfitError
+from schemas.changes import Change
+from transforms.fold import EMPTY, HOLE, Rows, RowState, apply, in_order, truncated_at
+from warehouse.kinds import fitted, staged_arrow
+from warehouse.states import STATE_BYTES, Held, Refused, oldest, packed, restored
+
+if TYPE_CHECKING:
+    from transforms.context import DecodeContext
+    from warehouse.staging import StagedFile, StagingWriter
+
+type Row = dict[str, Any]
+
+OUTCOME_DDL = "outcome binary"
+KEY_BYTES = 4096
+"""`_key`'s most bytes: what PostgreSQL and MySQL allow for a primary key, as JSON."""
+_BATCH_ROWS = 4096
+
+_TEXT: pa.DataType = pa.string()
+_WHOLE: pa.DataType = pa.int64()
+_FLAG: pa.DataType = pa.bool_()
+_TIME: pa.DataType = pa.timestamp("us", tz="UTC")
+_BYTES: pa.DataType = pa.binary()
+
+STAGED = pa.schema(
+    [
+        ("_key", _TEXT), ("_held", _WHOLE), ("_live", _FLAG), ("_sequence", _TEXT), ("_oldest", _TEXT),
+        ("_commit_time", _TIME), ("_pending", _BYTES), ("_state", _TEXT),
+    ]
+)  # fmt: skip
+"""What a staged row has before its values; `_held` is the revision it was folded from, 0 for none."""
+PIECES = pa.schema([("_key", _TEXT), ("_layer", _WHOLE), ("_from", _TEXT), ("_revision", _WHOLE), ("_mask", _TEXT)])
+"""Values that are copied inside the warehouse: into row `_key` from row `_from`, the places where `_mask` has a 1.
+
+Layer -1 copies nothing: the row was read and is not written, and must be what it was.
+"""
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """What the stage needs to know of the table; plain data, so it pickles."""
+
+    table: str
+    contexts: Mapping[str, DecodeContext]
+    """By source."""
+    types: Mapping[str, str]
+    """Canonical types by source column, for values that came without a schema."""
+    shape: TableShape
+    truncated: str
+    """The newest TRUNCATE of the table, by sequence."""
+    writer: StagingWriter
+
+
+@dataclass
+class Outcome:
+    """What one task, or all of a stage, staged."""
+
+    rows: list[StagedFile] = field(default_factory=list)
+    pieces: list[StagedFile] = field(default_factory=list)
+    layers: int = 0
+    live: int = 0
+    gone: int = 0
+    rejects: list[Row] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    """Columns that the shape lacks."""
+
+    def add(self, other: Outcome) -> None:
+        """Add what another task did."""
+        self.rows += other.rows
+        self.pieces += other.pieces
+        self.layers = max(self.layers, other.layers)
+        self.live += other.live
+        self.gone += other.gone
+        self.rejects += other.rejects
+        self.unknown |= other.unknown
+
+
+def staged_schema(shape: TableShape) -> pa.Schema:
+    """Columns of a staged file of rows, in the order in which COPY takes them."""
+    values = [(f"c{place}", staged_arrow(column.kind)) for place, column in enumerate(shape.columns)]
+    return pa.schema([*STAGED, *values])
+
+
+@dataclass(frozen=True)
+class LoadPartition:
+    """The stage: from rows sorted by `_group`, records and stored states in any order, to staged files."""
+
+    settings: LoadSettings
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield one row: the pickled Outcome."""
+        rows = (row for batch in batches for row in batch.to_pylist())
+        outcome = self.staged(rows)
+        yield pa.RecordBatch.from_arrays([pa.array([pickle.dumps(outcome)], pa.binary())], ["outcome"])
+
+    def staged(self, rows: Iterable[Row]) -> Outcome:
+        """Fold groups and stage what changed."""
+        outcome = Outcome()
+        shape, writer = self.settings.shape, self.settings.writer
+        with writer.file(staged_schema(shape)) as staged, writer.file(PIECES) as pieces:
+            for _, group in itertools.groupby(rows, key=lambda row: row["_group"]):
+                for folded in fold_group(group, self.settings):
+                    _count(folded, outcome)
+                    if folded.row is not None:
+                        staged.add(folded.row)
+                        for piece in folded.pieces:
+                            pieces.add(piece)
+        outcome.rows, outcome.pieces = staged.files, pieces.files
+        return outcome
+
+
+@dataclass(frozen=True)
+class Folded:
+    """One row that is to be written, or (without `row`) that can never be."""
+
+    row: Row | None
+    pieces: list[Row] = field(default_factory=list)
+    rejects: list[Row] = field(default_factory=list)
+    unknown: frozenset[str] = frozenset()
+
+
+def _count(folded: Folded, outcome: Outcome) -> None:
+    outcome.rejects += folded.rejects
+    outcome.unknown |= folded.unknown
+    outcome.layers = max([outcome.layers, *(piece["_layer"] + 1 for piece in folded.pieces)])
+    if folded.row is not None:
+        outcome.live += folded.row["_live"]
+        outcome.gone += not folded.row["_live"]
+
+
+def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:
+    """Fold the rows that key changes tie together, and tell each that changed."""
+    held: dict[str, tuple[int, RowState]] = {}
+    changes: list[Change] = []
+    for row in rows:
+        if row["_state"] is not None:
+            held[row["_key"]] = row["_revision"], restored(row["_key"], row["_state"], settings.shape)
+        else:
+            told = typed_changes(row, settings.table, settings.contexts, settings.types)
+            changes += (change for change in told if change.op != "t")
+    states = Rows(lambda key: truncated_at(held[key][1] if key in held else EMPTY, settings.truncated))
+    revisions = {key: revision for key, (revision, _) in held.items()}
+    for key in held:
+        states[key]
+    for change in in_order(changes):
+        apply(states, change)
+    nothing, answers = truncated_at(EMPTY, settings.truncated), list[Folded]()
+    for key, state in states.items():
+        final = _without_old_moves(truncated_at(state, settings.truncated), settings.truncated)
+        before = _without_old_moves(held[key][1] if key in held else EMPTY, settings.truncated)
+        # A row that a TRUNCATE took is deleted as part of it; what merely knows a newer one says nothing new.
+        if final.deleted == settings.truncated:
+            before = replace(before, deleted=max(before.deleted, settings.truncated))
+        if final not in (nothing, before):
+            answers.append(_folded(key, final, revisions, settings))
+    written = {answer.row["_key"] for answer in answers if answer.row}
+    watched = [_piece(key, -1, key, revision, "") for key, revision in revisions.items() if key not in written]
+    yield from (replace(answer, pieces=[*answer.pieces, *watched]) for answer in answers[:1])
+    yield from answers[1:]
+
+
+def _without_old_moves(state: RowState, truncated: str) -> RowState:
+    """A key change that a TRUNCATE covers leads nowhere: what came before it is gone."""
+    return replace(state, moves={sequence: key for sequence, key in state.moves.items() if sequence > truncated})
+
+
+def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: LoadSettings) -> Folded:
+    shape = settings.shape
+    known = frozenset(shape.kinds)
+    unknown = frozenset(state.columns) - known
+    if len(key.encode()) > KEY_BYTES:
+        return Folded(None, [], [_reject(key, None, state.newest, "KEY_TOO_LONG", "its key is too long")], unknown)
+    values: Row = {}
+    copied: dict[str, list[int]] = {}
+    refused: set[str] = set()
+    rejects: list[Row] = []
+    for place, column in enumerate(shape.columns):
+        cell = state.columns.get(column.source)
+        if cell is None or cell.value is HOLE:
+            continue
+        if isinstance(cell.value, Held):
+            copied.setdefault(cell.value.key, []).append(cell.value.place)
+            continue
+        try:
+            values[f"c{place}"] = fitted(_told(cell.value), column.kind)
+        except UnfitError:
+            refused.add(column.source)
+            if not isinstance(cell.value, Refused):
+                told = f"a value of column {column.source} does not fit its type {column.kind}"
+                rejects.append(_reject(key, column.source, cell.rank, "CAST_FAILED", told))
+    text = packed(state, frozenset(refused), shape)
+    if len(text) > STATE_BYTES:
+        return Folded(
+            None, [], [_reject(key, None, state.newest, "STATE_TOO_LONG", "its history is too long")], unknown
+        )
+    row = values | {
+        "_key": key, "_held": revisions.get(key, 0), "_live": state.exists, "_sequence": state.newest, "_oldest": oldest(state),
+        "_commit_time": commit_time(state), "_pending": _pending(state, shape), "_state": text,
+    }  # fmt: skip
+    return Folded(row, _pieces(key, copied, revisions, len(shape.columns)), rejects, unknown)
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, Refused):
+        raise UnfitError
+    return value
+
+
+def _pending(state: RowState, shape: TableShape) -> bytes | None:
+    names = state.pending(list(shape.kinds))
+    return fitted(list(names), "super") if names else None
+
+
+def _pieces(key: str, copied: Mapping[str, list[int]], revisions: Mapping[str, int], width: int) -> list[Row]:
+    """One piece for each row that holds values; a value keeps its place when a key change moves it."""
+    pieces = []
+    for layer, (holder, places) in enumerate(sorted(copied.items())):
+        chosen = set(places)
+        mask = "".join("1" if place in chosen else "0" for place in range(width))
+        pieces.append(_piece(key, layer, holder, revisions[holder], mask))
+    return pieces
+
+
+def _piece(key: str, layer: int, holder: str, revision: int, mask: str) -> Row:
+    return {"_key": key, "_layer": layer, "_from": holder, "_revision": revision, "_mask": mask}
+
+
+def _reject(key: str, column: str | None, sequence: str, condition: str, what: str) -> Row:
+    return {"_key": key, "column": column, "_sequence": sequence[:104], "condition": condition, "what": what}
+
+
+def together(outcomes: Iterable[bytes]) -> Outcome:
+    """All tasks' outcomes as one."""
+    whole = Outcome()
+    for each in outcomes:
+        whole.add(pickle.loads(each))  # noqa: S301 - made by this very action
+    return whole

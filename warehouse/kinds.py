@@ -1,0 +1,136 @@
+"""Column types: what a source announces, as Redshift holds it, and the limits a value must keep.
+
+Types and limits: Redshift Database Developer Guide, "Data types", "SUPER data type" and "Limitations" (2026).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lake.table_shape import wider
+from lake.typed import UnfitError, arrow_type, into
+from transforms import exact_json
+from transforms.types import spark_type
+
+if TYPE_CHECKING:
+    from lake.evidence import Evidence
+    from schemas.tables import TableConfig
+
+TEXT_BYTES = 65_535
+"""VARCHAR's and a SUPER string's most bytes of UTF-8."""
+LARGE_BYTES = 16 * 1024 * 1024
+"""SUPER's and VARBYTE's most bytes."""
+MOST_DIGITS, MOST_SCALE = 38, 37
+"""Of Redshift's DECIMAL."""
+
+_TYPES = {
+    "smallint": "SMALLINT", "int": "INTEGER", "bigint": "BIGINT", "float": "REAL", "double": "DOUBLE PRECISION",
+    "boolean": "BOOLEAN", "string": f"VARCHAR({TEXT_BYTES})", "binary": f"VARBYTE({LARGE_BYTES})", "date": "DATE",
+    "timestamp_ntz": "TIMESTAMP", "timestamp": "TIMESTAMPTZ", "super": "SUPER",
+}  # fmt: skip
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+
+
+def kind_of(canonical: str) -> str:
+    """The kind of a column of a canonical type: Spark's name for it, `super` for JSON and arrays.
+
+    A decimal wider than Redshift's gets the widest there is: values that do not fit it are rejects.
+    """
+    if canonical == "json" or canonical.startswith("array<"):
+        return "super"
+    decimal = _DECIMAL.fullmatch(canonical)
+    if decimal:
+        digits, scale = min(int(decimal[1]), MOST_DIGITS), min(int(decimal[2]), MOST_SCALE)
+        return f"decimal({max(digits, scale)},{scale})"
+    return spark_type(canonical)
+
+
+def wanted_kind(source: str, table: TableConfig, evidence: Evidence, held: str | None) -> str:
+    """The narrowest kind that holds what was announced, or declared, and what the column holds already: it never narrows."""
+    told = [table.columns[source]] if source in table.columns else evidence.kinds.get(source, [])
+    kinds = ([held] if held else []) + [kind_of(each) for each in told]
+    return reduce(wider, kinds) if kinds else "string"
+
+
+def redshift_type(kind: str) -> str:
+    """The column type in DDL."""
+    return _TYPES.get(kind) or kind.upper()
+
+
+def staged_type(kind: str) -> str:
+    """The column type of a staging table: JSON comes as bytes, since a VARCHAR is too short for it."""
+    return _TYPES["binary"] if kind == "super" else redshift_type(kind)
+
+
+def staged_arrow(kind: str) -> pa.DataType:
+    """The column's type in a staged file."""
+    return pa.binary() if kind == "super" else arrow_type(kind)
+
+
+def unstaged(column: str, kind: str) -> str:
+    """A staged column as its table's expression."""
+    return f"JSON_PARSE({column})" if kind == "super" else column
+
+
+def cast(column: str, held: str, wanted: str) -> str:
+    """A column's values in a wider kind; text is what the lake would write."""
+    if wanted != "string":
+        return f"CAST({column} AS {redshift_type(wanted)})"
+    text = f"JSON_SERIALIZE({column})" if held == "super" else f"CAST({column} AS {redshift_type('string')})"
+    if held == "boolean":
+        text = f"CASE WHEN {column} THEN 'true' WHEN NOT {column} THEN 'false' END"
+    if held == "binary":
+        text = f"TO_HEX({column})"
+    if held in {"timestamp", "timestamp_ntz"}:
+        text = f"REPLACE({text}, ' ', 'T')"
+    return f"REPLACE({text}, '+00', 'Z')" if held == "timestamp" else text
+
+
+def fitted(value: Any, kind: str) -> Any:
+    """A canonical value as a staged file holds it; raises UnfitError for one that its column cannot hold."""
+    if value is None:
+        return None
+    if kind == "super":
+        return _json(value)
+    held = into(value, kind)
+    if isinstance(held, str) and len(held) * 4 > TEXT_BYTES and len(held.encode()) > TEXT_BYTES:
+        raise UnfitError(kind)
+    if isinstance(held, bytes) and len(held) > LARGE_BYTES:
+        raise UnfitError(kind)
+    return held
+
+
+def _json(value: Any) -> bytes:
+    """A JSON document in bytes: text is JSON already, as a source tells it."""
+    try:
+        document = exact_json.loads(value) if isinstance(value, str) else value
+        text = exact_json.printable(exact_json.dumps(document, ascii_only=False))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnfitError("super") from error
+    told = text.encode()
+    if len(told) > LARGE_BYTES or (len(told) > TEXT_BYTES and _longest(document) > TEXT_BYTES):
+        raise UnfitError("super")
+    if not _strict(document):
+        raise UnfitError("super")
+    return told
+
+
+def _longest(document: Any) -> int:
+    if isinstance(document, str):
+        return len(exact_json.printable(document).encode())
+    if isinstance(document, dict):
+        return max((max(_longest(name), _longest(part)) for name, part in document.items()), default=0)
+    return max(map(_longest, document), default=0) if isinstance(document, list) else 0
+
+
+def _strict(document: Any) -> bool:
+    """Whether no number in it is NaN or infinite, for which JSON has no word."""
+    if isinstance(document, float):
+        return document == document and abs(document) != float("inf")  # noqa: PLR0124 - NaN differs from itself
+    if isinstance(document, dict):
+        return all(map(_strict, document.values()))
+    return all(map(_strict, document)) if isinstance(document, list) else True

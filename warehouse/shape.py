@@ -1,0 +1,117 @@
+"""The columns of a warehouse table: which there are, in which place, how they are named and typed, and how they change.
+
+A column keeps its place and its name for ever: the state of a row speaks of places.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from lake.table_shape import ColumnShape, TableShape
+from schemas.errors import ConfigurationError
+from warehouse.kinds import wanted_kind
+
+if TYPE_CHECKING:
+    from lake.evidence import Evidence
+    from schemas.tables import TableConfig
+    from warehouse.config import RedshiftConfig
+
+RESERVED = (
+    "_key", "_live", "_revision", "_sequence", "_oldest", "_commit_time", "_loaded_at", "_pending", "_state",
+)  # fmt: skip
+"""Columns that a warehouse table has before the business columns."""
+_SYSTEM = ("oid", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "deletexid", "insertxid")
+"""Names that Redshift or PostgreSQL keep for themselves."""
+_NAME_BYTES = 120
+MOST_COLUMNS = 1500
+"""Redshift has room for 1,600, ours and what a change of type needs included ("CREATE TABLE usage notes")."""
+_AT_ONCE = 10
+"""Columns added by one transaction: the Data API takes 40 statements."""
+
+
+def evolved(held: TableShape, table: TableConfig, evidence: Evidence, seen: Iterable[str] = ()) -> TableShape:
+    """The shape that the evidence asks for: new columns at the end, and no type narrower than it is."""
+    kinds = held.kinds
+    names = {c.source: c.name for c in held.columns}
+    taken = {*names.values(), *RESERVED, *_SYSTEM}
+    columns = []
+    for source in dict.fromkeys((*names, *table.keys, *table.columns, *evidence.kinds, *seen)):
+        if source not in names:
+            names[source] = _free(source, taken)
+            taken.add(names[source])
+        columns.append(ColumnShape(source, names[source], wanted_kind(source, table, evidence, kinds.get(source))))
+    if len(columns) > MOST_COLUMNS:
+        raise ConfigurationError(
+            f"{table.table} has {len(columns)} columns, the warehouse takes {MOST_COLUMNS}",
+            hint="leave the table out of this pipeline, or split it at its source",
+        )
+    return TableShape(tuple(columns))
+
+
+def _free(source: str, taken: set[str]) -> str:
+    """Redshift folds names to lower case and cuts them; a name that is taken then gets a number."""
+    plain = source.lower().replace("\0", "").encode()[:_NAME_BYTES].decode(errors="ignore") or "column"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}_{number}", number + 1
+    return name
+
+
+def steps(held: TableShape, wanted: TableShape) -> Iterator[TableShape]:
+    """The shapes on the way from one to another, each reached by one transaction."""
+    kinds = {c.name: c for c in wanted.columns}
+    now = list(held.columns)
+    changing = [at for at, column in enumerate(now) if kinds[column.name] != column]
+    for at in changing:
+        now[at] = kinds[now[at].name]
+        yield TableShape(tuple(now))
+    for at in range(len(now), len(wanted.columns), _AT_ONCE):
+        yield TableShape(wanted.columns[: at + _AT_ONCE])
+
+
+def fingerprint(shape: TableShape) -> str:
+    """What a load compares, so that it never writes a row without a column that another driver added."""
+    told = repr([(c.source, c.name, c.kind) for c in shape.columns])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def plain(name: str) -> str:
+    """A name of the source as text without quotes, backslashes or anything but ASCII, reversibly."""
+    return quote(name, safe=" ")
+
+
+def registered(rows: Sequence[Sequence[object]]) -> TableShape:
+    """The shape that registry rows (place, source, name, kind) tell."""
+    ordered = sorted(rows, key=lambda row: int(str(row[0])))
+    return TableShape(tuple(ColumnShape(unquote(str(s)), unquote(str(n)), str(k)) for _, s, n, k in ordered))
+
+
+def names_of(tables: Iterable[TableConfig], config: RedshiftConfig) -> dict[str, str]:
+    """The warehouse's name for each table; raises ConfigurationError where two would share one."""
+    names: dict[str, str] = {}
+    for table in tables:
+        plain_name = config.names.get(table.table) or _free(table.table.partition(".")[2], set())
+        other = next((each for each, name in names.items() if name == plain_name), None)
+        if other is not None or plain_name.startswith("ragstream_") or plain_name.endswith(ROWS):
+            told = f"{table.table} and {other} are both" if other else f"{table.table} cannot be"
+            raise ConfigurationError(
+                f"warehouse: {told} called {plain_name}",
+                condition="WAREHOUSE_NAME_TAKEN",
+                hint=f"give one of them another name: warehouse.names: {{{table.table}: NAME}}",
+            )
+        names[table.table] = plain_name
+    return names
+
+
+ROWS = "__rows"
+"""Suffix of the table behind a view."""
+
+
+def retyped(held: TableShape, wanted: TableShape) -> list[tuple[ColumnShape, ColumnShape]]:
+    """Columns whose type changes, as they are and as they will be."""
+    pairs = zip(held.columns, wanted.columns, strict=False)
+    return [(before, replace(after)) for before, after in pairs if before.kind != after.kind]

@@ -1,0 +1,322 @@
+"""Every statement the warehouse is told, as text; nothing here touches anything.
+
+Redshift has no conditional statement outside procedures, and a batch of the Data API no client between its statements.
+So a guard is a SELECT that divides by zero where the warehouse is not as it was read: the whole transaction is undone.
+Statements: Redshift Database Developer Guide, "SQL commands". A string literal takes no quote and no backslash here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lake.table_shape import ColumnShape, TableShape
+from warehouse.folding import KEY_BYTES
+from warehouse.kinds import cast, redshift_type, staged_type, unstaged
+from warehouse.shape import RESERVED, ROWS, fingerprint, plain, retyped
+from warehouse.states import STATE_BYTES
+
+STAGE, PIECES, KEYS, NEW = "ragstream_stage", "ragstream_pieces", "ragstream_keys", "ragstream_new"
+"""Temporary tables of one transaction."""
+_PLAIN = re.compile(r"[^'\\\0]*")
+
+_KEY, _SEQUENCE = f"VARCHAR({KEY_BYTES})", "VARCHAR(104)"
+_RESERVED_TYPES = {
+    "_key": f"{_KEY} NOT NULL", "_live": "BOOLEAN NOT NULL", "_revision": "BIGINT NOT NULL",
+    "_sequence": f"{_SEQUENCE} NOT NULL", "_oldest": f"{_SEQUENCE} NOT NULL", "_commit_time": "TIMESTAMPTZ",
+    "_loaded_at": "TIMESTAMPTZ NOT NULL", "_pending": "SUPER", "_state": f"VARCHAR({STATE_BYTES}) NOT NULL",
+}  # fmt: skip
+_STAGED_TYPES = {
+    "_key": _KEY, "_held": "BIGINT", "_live": "BOOLEAN", "_sequence": _SEQUENCE, "_oldest": _SEQUENCE,
+    "_commit_time": "TIMESTAMPTZ", "_pending": staged_type("super"), "_state": f"VARCHAR({STATE_BYTES})",
+}  # fmt: skip
+_PIECE_TYPES = {"_key": _KEY, "_layer": "BIGINT", "_from": _KEY, "_revision": "BIGINT", "_mask": "VARCHAR(1600)"}
+
+
+def quoted(name: str) -> str:
+    """An identifier, so that any name is one."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def literal(text: str) -> str:
+    """A string literal; raises ValueError for text that would need an escape, which Redshift and PostgreSQL write differently."""
+    if not _PLAIN.fullmatch(text):
+        msg = "a literal must not need an escape"
+        raise ValueError(msg)
+    return f"'{text}'"
+
+
+def _columns(types: dict[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in types.items())
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Where staged files are, and who may read them."""
+
+    iam_role: str
+
+    def into(self, table: str, manifest: str) -> str:
+        """Load Parquet files by a manifest; columns go by their place."""
+        role = "default" if self.iam_role == "default" else literal(self.iam_role)
+        return f"COPY {table} FROM {literal(manifest)} IAM_ROLE {role} FORMAT AS PARQUET MANIFEST"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What the warehouse remembers of its tables: their columns, and their newest TRUNCATE."""
+
+    schema: str
+
+    @property
+    def tables(self) -> str:
+        """One row a table; whoever writes locks it, so that loads follow each other and readers wait for none."""
+        return f"{quoted(self.schema)}.ragstream_tables"
+
+    @property
+    def columns(self) -> str:
+        """One row a column."""
+        return f"{quoted(self.schema)}.ragstream_columns"
+
+    def find(self) -> str:
+        """Which of schema and registry there are."""
+        return (
+            f"SELECT n.nspname, t.tablename FROM pg_namespace n LEFT JOIN pg_tables t ON t.schemaname = n.nspname "
+            f"AND t.tablename IN ('ragstream_tables', 'ragstream_columns') WHERE n.nspname = {literal(self.schema)}"
+        )
+
+    def create(self) -> list[str]:
+        """Create the registry."""
+        return [
+            (
+                f"CREATE TABLE IF NOT EXISTS {self.tables} (table_name VARCHAR(1024) NOT NULL, "
+                f"fingerprint VARCHAR(64) NOT NULL, truncated {_SEQUENCE} NOT NULL)"
+            ),
+            (
+                f"CREATE TABLE IF NOT EXISTS {self.columns} (table_name VARCHAR(1024) NOT NULL, place INTEGER NOT NULL, "
+                "source VARCHAR(1024) NOT NULL, name VARCHAR(512) NOT NULL, kind VARCHAR(64) NOT NULL)"
+            ),
+        ]
+
+    def create_schema(self) -> str:
+        """Create the schema."""
+        return f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}"
+
+    def lock(self) -> str:
+        """Wait until no other load writes; before anything that takes a snapshot."""
+        return f"LOCK TABLE {self.tables}"
+
+
+@dataclass(frozen=True)
+class TableStatements:
+    """What is said of one table."""
+
+    registry: Registry
+    table: str
+    """As the source names it."""
+    name: str
+    """As the warehouse does."""
+
+    @property
+    def view(self) -> str:
+        """What readers select from: rows that are there, business columns only."""
+        return f"{quoted(self.registry.schema)}.{quoted(self.name)}"
+
+    @property
+    def rows(self) -> str:
+        """The table itself, with tombstones."""
+        return f"{quoted(self.registry.schema)}.{quoted(self.name + ROWS)}"
+
+    @property
+    def _named(self) -> str:
+        return f"table_name = {literal(plain(self.table))}"
+
+    def known(self) -> str:
+        """The columns the table has, and its newest TRUNCATE."""
+        return (
+            f"SELECT c.place, c.source, c.name, c.kind, t.truncated FROM {self.registry.columns} c "
+            f"JOIN {self.registry.tables} t ON t.table_name = c.table_name WHERE c.{self._named}"
+        )
+
+    def create(self, shape: TableShape) -> list[str]:
+        """Create the table, its view and its entries, once."""
+        business = [f"{quoted(c.name)} {redshift_type(c.kind)}" for c in shape.columns]
+        columns = ", ".join([_columns(_RESERVED_TYPES), *business])
+        return [
+            self.registry.lock(),
+            _guard(f"FROM {self.registry.tables} WHERE {self._named}", 0),
+            f"CREATE TABLE {self.rows} ({columns}) DISTKEY(_key) SORTKEY(_key)",
+            (
+                f"INSERT INTO {self.registry.tables} VALUES ({literal(plain(self.table))}, "
+                f"{literal(fingerprint(shape))}, '')"
+            ),
+            self._register(shape.columns, 0),
+            *self._view(shape, dropped=True),
+        ]
+
+    def alter(self, held: TableShape, wanted: TableShape) -> list[str]:
+        """Add columns, or widen one: by a new column in its place, since Redshift changes no other type in place."""
+        new = wanted.columns[len(held.columns) :]
+        changed = retyped(held, wanted)
+        return [
+            *self._unchanged(held, None),
+            *([f"DROP VIEW IF EXISTS {self.view}"] if changed else []),
+            *(statement for pair in changed for statement in self._widen(*pair)),
+            *(f"ALTER TABLE {self.rows} ADD COLUMN {quoted(c.name)} {redshift_type(c.kind)}" for c in new),
+            *([self._register(new, len(held.columns))] if new else []),
+            *self._view(wanted, dropped=bool(changed)),
+            f"UPDATE {self.registry.tables} SET fingerprint = {literal(fingerprint(wanted))} WHERE {self._named}",
+        ]
+
+    def _widen(self, before: ColumnShape, after: ColumnShape) -> list[str]:
+        column, aside = quoted(after.name), quoted("ragstream_widened")
+        return [
+            f"ALTER TABLE {self.rows} ADD COLUMN {aside} {redshift_type(after.kind)}",
+            f"UPDATE {self.rows} SET {aside} = {cast(column, before.kind, after.kind)} WHERE {column} IS NOT NULL",
+            f"ALTER TABLE {self.rows} DROP COLUMN {column}",
+            f"ALTER TABLE {self.rows} RENAME COLUMN {aside} TO {column}",
+            (
+                f"UPDATE {self.registry.columns} SET kind = {literal(after.kind)} "
+                f"WHERE {self._named} AND source = {literal(plain(after.source))}"
+            ),
+        ]
+
+    def _register(self, columns: Sequence[ColumnShape], first: int) -> str:
+        values = ", ".join(
+            f"({literal(plain(self.table))}, {first + at}, {literal(plain(c.source))}, {literal(plain(c.name))}, "
+            f"{literal(c.kind)})"
+            for at, c in enumerate(columns)
+        )
+        return f"INSERT INTO {self.registry.columns} VALUES {values}"
+
+    def _view(self, shape: TableShape, *, dropped: bool) -> list[str]:
+        listed = ", ".join(quoted(c.name) for c in shape.columns)
+        verb = "CREATE VIEW" if dropped else "CREATE OR REPLACE VIEW"
+        return [f"{verb} {self.view} AS SELECT {listed} FROM {self.rows} WHERE _live WITH NO SCHEMA BINDING"]
+
+    def _unchanged(self, shape: TableShape, truncated: str | None) -> list[str]:
+        """Lock, and undo everything where the table's columns or its newest TRUNCATE are not those that were read."""
+        mark = "" if truncated is None else f" AND truncated = {literal(truncated)}"
+        told = f"FROM {self.registry.tables} WHERE {self._named} AND fingerprint = {literal(fingerprint(shape))}{mark}"
+        return [self.registry.lock(), _guard(told, 1)]
+
+    def read(self, copies: Copies, manifest: str | None, truncated: str, *, lagging: bool) -> list[str]:
+        """Read the states of staged keys and, after a TRUNCATE, of rows that hold anything older beside something newer."""
+        wanted = f"SELECT t._key, t._revision, t._state FROM {self.rows} t"
+        mark = literal(truncated)
+        survivors = f"t._sequence > {mark} AND t._oldest <= {mark}"
+        if manifest is None:
+            return [f"{wanted} WHERE {survivors}"] if lagging else []
+        met = f"LEFT JOIN {KEYS} k ON k._key = t._key WHERE k._key IS NOT NULL OR ({survivors})"
+        return [
+            f"DROP TABLE IF EXISTS {KEYS}",  # of the read before: it is the session's, not the transaction's
+            f"CREATE TEMP TABLE {KEYS} (_key {_KEY}) DISTKEY(_key)",
+            copies.into(KEYS, manifest),
+            f"{wanted} {met if lagging else f'JOIN {KEYS} k ON k._key = t._key'}",
+        ]
+
+    def write(self, load: Load) -> list[str]:
+        """Replace the rows that were folded, all or none: guarded by revision and sequence, in one transaction."""
+        return [
+            *self._unchanged(load.shape, load.held_truncation),
+            *self._staged(load),
+            *self._replaced(load),
+            *self._truncated(load),
+        ]
+
+    def _staged(self, load: Load) -> list[str]:
+        if load.rows is None:
+            return []
+        types = _STAGED_TYPES | {f"c{at}": staged_type(c.kind) for at, c in enumerate(load.shape.columns)}
+        moved = [_guard(_moved(self.rows, STAGE, "_key", "_held"), 0)]
+        if load.pieces:
+            moved.append(_guard(_moved(self.rows, PIECES, "_from", "_revision"), 0))
+        return [
+            f"CREATE TEMP TABLE {STAGE} ({_columns(types)}) DISTKEY(_key)",
+            load.copies.into(STAGE, load.rows),
+            *([f"CREATE TEMP TABLE {PIECES} ({_columns(_PIECE_TYPES)})"] if load.pieces else []),
+            *([load.copies.into(PIECES, load.pieces)] if load.pieces else []),
+            *moved,
+        ]
+
+    def _replaced(self, load: Load) -> list[str]:
+        if load.rows is None:
+            return []
+        target = ", ".join([*RESERVED, *(quoted(c.name) for c in load.shape.columns)])
+        return [
+            f"CREATE TEMP TABLE {NEW} (LIKE {self.rows})",
+            f"INSERT INTO {NEW} ({target}) {self._selected(load)}",
+            (
+                f"DELETE FROM {self.rows} USING {NEW} WHERE {self.rows}._key = {NEW}._key "
+                f"AND {self.rows}._revision < {NEW}._revision AND {self.rows}._sequence <= {NEW}._sequence"
+            ),
+            f"INSERT INTO {self.rows} ({target}) SELECT {target} FROM {NEW}",
+            *(f"DROP TABLE {name}" for name in (STAGE, NEW, *([PIECES] if load.pieces else []))),
+        ]
+
+    def _selected(self, load: Load) -> str:
+        layers = range(load.layers if load.pieces else 0)
+        values = [_value(f"s.c{at}", c, at, layers) for at, c in enumerate(load.shape.columns)]
+        reserved = [
+            "s._key", "s._live", "s._held + 1", "s._sequence", "s._oldest", "s._commit_time",
+            f"CAST({literal(load.loaded_at)} AS TIMESTAMPTZ)", "JSON_PARSE(s._pending)", "s._state",
+        ]  # fmt: skip
+        joins = [
+            f" LEFT JOIN {PIECES} p{n} ON p{n}._key = s._key AND p{n}._layer = {n}"
+            f" LEFT JOIN {self.rows} h{n} ON h{n}._key = p{n}._from"
+            for n in layers
+        ]
+        return f"SELECT {', '.join([*reserved, *values])} FROM {STAGE} s{''.join(joins)}"
+
+    def _truncated(self, load: Load) -> list[str]:
+        if load.truncated == load.held_truncation:
+            return []
+        mark = literal(load.truncated)
+        return [
+            f"DELETE FROM {self.rows} WHERE _sequence <= {mark}",
+            f"UPDATE {self.registry.tables} SET truncated = {mark} WHERE {self._named}",
+        ]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one transaction brings to one table."""
+
+    copies: Copies
+    shape: TableShape
+    held_truncation: str
+    """The newest TRUNCATE when the table was read."""
+    truncated: str
+    """The newest TRUNCATE now."""
+    rows: str | None
+    """The manifest of staged rows; None when no row changes."""
+    pieces: str | None
+    """The manifest of values to copy; None when there are none."""
+    layers: int
+    """Most pieces of one row."""
+    loaded_at: str
+
+
+def probe(copies: Copies, manifest: str) -> list[str]:
+    """Load a staged file of keys into a temporary table, and forget it."""
+    return [f"CREATE TEMP TABLE {KEYS} (_key {_KEY})", copies.into(KEYS, manifest), f"DROP TABLE {KEYS}"]
+
+
+def _guard(told: str, count: int) -> str:
+    return f"SELECT 1 / CASE WHEN COUNT(*) = {count} THEN 1 ELSE 0 END {told}"
+
+
+def _moved(rows: str, staged: str, key: str, revision: str) -> str:
+    """Staged rows that were folded from another revision than the table holds."""
+    joined = f"FROM {staged} s LEFT JOIN {rows} t ON t._key = s.{key}"
+    return f"{joined} WHERE COALESCE(t._revision, 0) <> s.{revision}"
+
+
+def _value(staged: str, column: ColumnShape, place: int, layers: range) -> str:
+    told = unstaged(staged, column.kind)
+    if not layers:
+        return told
+    held = [f"WHEN SUBSTRING(p{n}._mask, {place + 1}, 1) = '1' THEN h{n}.{quoted(column.name)}" for n in layers]
+    return f"CASE {' '.join(held)} ELSE {told} END"

@@ -1,0 +1,173 @@
+"""Files on S3 that stand there while they are loaded: written by workers, named by a manifest, removed when all is committed."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from warehouse.config import RedshiftConfig
+
+_BATCH_ROWS = 4096
+_FILE_BYTES = 64 * 1024 * 1024
+"""Redshift loads files side by side: "1 MB to 1 GB after compression" each ("Loading data files")."""
+
+
+@dataclass(frozen=True)
+class AwsAccess:
+    """How boto3 reaches AWS; plain data, so it travels to workers. What is empty comes from the environment's own chain."""
+
+    region: str | None
+    endpoint_url: str | None
+    access_key: str | None = field(repr=False)
+    secret_key: str | None = field(repr=False)
+
+    def client(self, service: str) -> Any:
+        """A client of one service."""
+        import boto3
+        from botocore.config import Config
+
+        connect: Any = boto3.client  # its overloads name every service in a literal
+        return connect(
+            service, region_name=self.region, endpoint_url=self.endpoint_url, aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(retries={"mode": "adaptive", "total_max_attempts": 5}, connect_timeout=5),
+        )  # fmt: skip
+
+
+def access_of(config: RedshiftConfig) -> AwsAccess:
+    """What a configuration says of it."""
+    keys = (None if key is None else key.get_secret_value() for key in (config.access_key, config.secret_key))
+    return AwsAccess(config.region, config.endpoint_url, *keys)
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A file that was uploaded."""
+
+    url: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StagingWriter:
+    """Writes one table's files of one batch, under names nobody else uses; plain data, so it pickles."""
+
+    access: AwsAccess
+    bucket: str
+    folder: str
+
+    def file(self, schema: pa.Schema) -> ParquetFiles:
+        """Begin a set of files of one schema."""
+        return ParquetFiles(self, schema)
+
+    def put(self, name: str, body: bytes) -> StagedFile:
+        """Upload a file; raises UnavailableError or ConfigurationError."""
+        key = f"{self.folder}/{name}"
+        with _translated(self.bucket):
+            self.access.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body)
+        return StagedFile(f"s3://{self.bucket}/{key}", len(body))
+
+    def manifest(self, files: Sequence[StagedFile]) -> str:
+        """Name files for COPY; it fails unless each is there and has its length."""
+        entries = [{"url": f.url, "mandatory": True, "meta": {"content_length": f.size}} for f in files]
+        return self.put(f"{uuid.uuid4().hex}.manifest", json.dumps({"entries": entries}).encode()).url
+
+    def rows(self, table: pa.Table) -> str:
+        """Stage a few rows of the driver's, and return their manifest."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        return self.manifest([self.put(f"{uuid.uuid4().hex}.parquet", buffer.getvalue())])
+
+    def clear(self) -> None:
+        """Remove what was staged here, by this run of the batch or by one that was killed."""
+        s3 = self.access.client("s3")
+        with _translated(self.bucket):
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.folder}/"):
+                keys = [{"Key": each["Key"]} for each in page.get("Contents", [])]
+                if keys:
+                    s3.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
+
+
+class ParquetFiles:
+    """Rows on their way into files; a file is begun with its first row and ended when it is large."""
+
+    def __init__(self, writer: StagingWriter, schema: pa.Schema) -> None:
+        """Keep where to write; nothing is uploaded yet."""
+        self._writer = writer
+        self._schema = schema
+        self._rows: list[dict[str, Any]] = []
+        self._buffer = io.BytesIO()
+        self._parquet: pq.ParquetWriter | None = None
+        self.files: list[StagedFile] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take a row; a column it does not name is NULL."""
+        self._rows.append(row)
+        if len(self._rows) >= _BATCH_ROWS:
+            self._flush()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Upload the last file, unless something failed."""
+        if error is None:
+            self._flush()
+            self._end()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._buffer, self._schema)
+        self._parquet.write_batch(pa.RecordBatch.from_pylist(self._rows, self._schema))
+        self._rows = []
+        if self._buffer.tell() > _FILE_BYTES:
+            self._end()
+
+    def _end(self) -> None:
+        if self._parquet is None:
+            return
+        self._parquet.close()
+        self.files.append(self._writer.put(f"{uuid.uuid4().hex}.parquet", self._buffer.getvalue()))
+        self._buffer, self._parquet = io.BytesIO(), None
+
+
+class _translated:  # noqa: N801 - reads as a verb where it stands
+    """Turn boto3's errors into ours."""
+
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if isinstance(error, ClientError):
+            code = error.response["Error"]["Code"]
+            if code in {"AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "404"}:
+                raise ConfigurationError(
+                    f"warehouse: the staging bucket {self._bucket} refuses the job ({code})",
+                    condition="STAGING_REFUSED",
+                    hint="create it in the cluster's Region, and grant the job's role s3:PutObject, s3:GetObject, "
+                    "s3:DeleteObject and s3:ListBucket on warehouse.staging",
+                ) from None
+        if isinstance(error, (ClientError, BotoCoreError)):
+            name = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            raise UnavailableError(
+                f"warehouse: S3 does not take a staged file ({name})", hint="check warehouse.staging and the network"
+            ) from None

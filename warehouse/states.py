@@ -1,0 +1,92 @@
+"""What a warehouse row remembers beside its columns: its state, with values left where they are.
+
+`transforms.fold` needs of a stored row only who said what when. So the state that is read back names each value by the
+row and column that hold it (`Held`), and what the fold answers says what is to be copied from where, inside the
+warehouse: no value of a row ever leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from transforms import exact_json
+from transforms.fold import HOLE, Cell, RowState
+from transforms.sequence import SEQUENCE_DIGITS
+
+if TYPE_CHECKING:
+    from lake.table_shape import TableShape
+
+STATE_BYTES = 60_000
+"""`_state`'s most bytes: with `_key`, a row of the Data API's answers stays under 64 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A value that a warehouse row holds: the row's key, and the place of the column."""
+
+    key: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A value that its column cannot hold: the column is NULL, a reject tells why."""
+
+
+REFUSED = Refused()
+
+
+def packed(state: RowState, refused: frozenset[str], shape: TableShape) -> str:
+    """A state as text in ASCII, without its values.
+
+    `s u d c t` are those of `transforms.fold.encode`; `k`: for each place `.` unknown, `-` a hole, `!` refused, `+` told;
+    `r`: the ranks that differ from `s`, each with its places; `m`: the row's moves.
+    """
+    sequence = state.sequence
+    document: dict[str, Any] = {"s": sequence}
+    for name, value in (("u", state.upserted), ("d", state.deleted), ("c", state.complete)):
+        if value:
+            document[name] = "=" if value == sequence else value
+    marks, ranks = [], dict[str, list[int]]()
+    for place, column in enumerate(shape.columns):
+        cell = state.columns.get(column.source)
+        marks.append("." if cell is None else "-" if cell.value is HOLE else "!" if column.source in refused else "+")
+        if cell is not None and cell.rank != sequence:
+            ranks.setdefault(cell.rank, []).append(place)
+    document["k"] = "".join(marks).rstrip(".")
+    parts = (("r", ranks), ("m", dict(state.moves)), ("t", state.commit_time_us))
+    return exact_json.dumps(document | {name: part for name, part in parts if part})
+
+
+def restored(key: str, text: str, shape: TableShape) -> RowState:
+    """The state that `packed` rendered, with a `Held` for each value."""
+    document = exact_json.loads(text)
+    sequence = document["s"]
+    upserted, deleted, complete = (
+        sequence if document.get(name) == "=" else document.get(name, "") for name in ("u", "d", "c")
+    )
+    ranks = {place: rank for rank, places in document.get("r", {}).items() for place in places}
+    columns = {
+        shape.columns[place].source: Cell(_value(key, place, mark), ranks.get(place, sequence))
+        for place, mark in enumerate(document.get("k", ""))
+        if mark != "."
+    }
+    return RowState(upserted, deleted, complete, columns, document.get("m", {}), document.get("t"))
+
+
+def _value(key: str, place: int, mark: str) -> Any:
+    return HOLE if mark == "-" else REFUSED if mark == "!" else Held(key, place)
+
+
+def oldest(state: RowState) -> str:
+    """The oldest sequence the state owes anything to: a TRUNCATE not older than that leaves it as it is."""
+    told = [state.upserted, state.complete, *(cell.rank[:SEQUENCE_DIGITS] for cell in state.columns.values())]
+    return min((each for each in told if each), default=state.newest)
+
+
+def moves_of(text: str) -> Mapping[str, str]:
+    """The rows that a stored row's values went to, by sequence."""
+    found: Mapping[str, str] = exact_json.loads(text).get("m", {})
+    return found
