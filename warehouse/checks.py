@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from schemas.errors import ConfigurationError
 from warehouse.clients import open_client
-from warehouse.loader import staging
 from warehouse.shape import names_of
 from warehouse.sql import Copies, Registry, literal, probe
-from warehouse.staging import access_of
+from warehouse.staging import staging
 
 if TYPE_CHECKING:
     from schemas.tables import TableConfig
@@ -27,7 +26,7 @@ def check(config: RedshiftConfig, tables: Sequence[TableConfig]) -> None:
     client = open_client(config)
     try:
         _check_rights(client, config.schema_name)
-        writer = staging(config, access_of(config), f"check-{uuid.uuid4().hex}")
+        writer = staging(config, f"check-{uuid.uuid4().hex}")
         try:
             manifest = writer.rows(pa.table({"_key": ["ragstream check"]}))
             client.run(probe(Copies(config.iam_role), manifest))

@@ -54,7 +54,7 @@ class WireClient:
                 self._connection = self._connected()
             cursor = self._connection.cursor()
             for statement in statements:
-                cursor.execute(statement)
+                self._execute(cursor, statement)
             rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
             self._connection.commit()
             return rows
@@ -65,6 +65,10 @@ class WireClient:
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
+
+    @staticmethod
+    def _execute(cursor: Any, statement: str) -> None:
+        cursor.execute(statement)
 
     def _connected(self) -> Any:
         import redshift_connector

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 
@@ -15,58 +17,72 @@ class StaleError(UnavailableError):
     """The warehouse is not as it was read any more: read it again."""
 
 
-_STALE = re.compile(r"divi(?:de|sion) by zero", re.IGNORECASE)
-_CONTENDED = re.compile(
-    r"\b1023\b|\b1018\b|serializable isolation violation|could not serialize|deadlock detected|conflict with concurrent"
-    r"|tuple concurrently|duplicate key value|already exists",
-    re.IGNORECASE,
-)
-"""Errors 1023 and 1018 ("Managing concurrent write operations"), and two drivers that create the same thing."""
-_RIGHTS = re.compile(r"permission denied|not authorized|must be owner", re.IGNORECASE)
-_STAGING = re.compile(r"S3ServiceException|AccessDenied|assume role|IAM role|UnauthorizedException", re.IGNORECASE)
-_GONE = re.compile(r"COPY from stdin failed|NoSuchKey|mandatory|manifest", re.IGNORECASE)
-_CONTENDED_STATES = {"40001", "40P01", "23505", "42P07", "42710", "XX000-1023"}
-_LOGIN = ("28", "3D")
-_AWAY = ("08", "57P", "53")
+@dataclass(frozen=True)
+class _Rule:
+    """A refusal is known by the beginning of its SQLSTATE, or by fixed words of its message where that says nothing."""
+
+    states: Sequence[str]
+    words: str
+    kind: type[PipelineError]
+    told: str
+    condition: str = ""
+    hint: str = ""
+
+    def fits(self, state: str, text: str) -> bool:
+        """Whether the refusal is of this kind."""
+        known = bool(self.states) and state.startswith(tuple(self.states))
+        return known or (bool(self.words) and re.search(self.words, text, re.IGNORECASE) is not None)
+
+
+_RULES = (
+    _Rule(("22012",), r"divi(?:de|sion) by zero", StaleError, "another load was first"),
+    # Errors 1023 and 1018: "Managing concurrent write operations". What else is named happens to two drivers that create.
+    _Rule(
+        ("40001", "40P01", "23505"),
+        r"\b1023\b|\b1018\b|serializable isolation violation|deadlock detected|conflict with concurrent|tuple concurrently",
+        ContendedError,
+        "another transaction was in the way",
+    ),
+    _Rule(
+        ("42P07", "42710"), r"relation .* already exists", ConfigurationError,
+        "a table or view stands there already, and it is not this pipeline's", "TABLE_TAKEN",
+        "name another schema (warehouse.schema) or another table (warehouse.names), or drop the one that is there",
+    ),
+    _Rule(
+        ("42501",), r"permission denied|must be owner", ConfigurationError, "{where} refuses a right", "MISSING_RIGHTS",
+        "grant the user CREATE and USAGE on the schema (and TEMP on the database), or make it the tables' owner",
+    ),
+    _Rule(
+        ("28", "3D"), r"password authentication failed", ConfigurationError, "{where} refuses the login", "LOGIN_REFUSED",
+        "check warehouse.database, warehouse.user and warehouse.password",
+    ),
+    _Rule(
+        (), r"COPY from stdin failed|NoSuchKey|\bmanifest\b", UnavailableError, "staged files have gone",
+        hint="they are staged again",
+    ),
+    _Rule(
+        (), r"S3ServiceException|AccessDenied|assume role|IAM role|not authorized", ConfigurationError,
+        "Redshift cannot read the staged files", "STAGING_UNREADABLE",
+        "attach warehouse.iam_role to the cluster, and allow it s3:GetObject and s3:ListBucket on warehouse.staging",
+    ),
+    _Rule(("08", "57P", "53"), "", UnavailableError, "{where} does not answer"),
+)  # fmt: skip
+"""The first that fits counts."""
+_OTHER = _Rule(
+    (), "", ConfigurationError, "{where} refuses a statement", "STORE_REFUSES",
+    "look the code up, or SYS_QUERY_HISTORY and SYS_LOAD_ERROR_DETAIL; a table may have been changed by hand",
+)  # fmt: skip
 
 
 def judged(where: str, text: str, sqlstate: str = "") -> PipelineError:
     """The error a refusal of the warehouse is raised as; `where` names the way it was reached by."""
-    code = sqlstate or _sqlstate_in(text)
-    named = f" ({code})" if code else ""
-    if code == "22012" or _STALE.search(text):
-        return StaleError("warehouse: another load was first")
-    if code in _CONTENDED_STATES or _CONTENDED.search(text):
-        return ContendedError(f"warehouse: another transaction was in the way{named}")
-    if code == "42501" or _RIGHTS.search(text):
-        return ConfigurationError(
-            f"warehouse: {where} refuses a right{named}",
-            condition="MISSING_RIGHTS",
-            hint="grant the user CREATE and USAGE on the schema (and TEMP on the database), or make it the tables' owner",
-        )
-    if code.startswith(_LOGIN):
-        return ConfigurationError(
-            f"warehouse: {where} refuses the login{named}",
-            condition="LOGIN_REFUSED",
-            hint="check warehouse.database, warehouse.user and warehouse.password",
-        )
-    if _GONE.search(text):
-        return UnavailableError(f"warehouse: staged files have gone{named}", hint="they are staged again")
-    if _STAGING.search(text):
-        return ConfigurationError(
-            f"warehouse: Redshift cannot read the staged files{named}",
-            condition="STAGING_UNREADABLE",
-            hint="attach warehouse.iam_role to the cluster, and allow it s3:GetObject and s3:ListBucket on warehouse.staging",
-        )
-    if code.startswith(_AWAY):
-        return UnavailableError(f"warehouse: {where} does not answer{named}")
-    return ConfigurationError(
-        f"warehouse: {where} refuses a statement{named}",
-        condition="STORE_REFUSES",
-        hint="look the code up, or SYS_QUERY_HISTORY and SYS_LOAD_ERROR_DETAIL; a table may have been changed by hand",
-    )
+    state = sqlstate or _state_in(text)
+    rule = next((rule for rule in _RULES if rule.fits(state, text)), _OTHER)
+    message = f"warehouse: {rule.told.format(where=where)}{f' ({state})' if state else ''}"
+    return rule.kind(message, condition=rule.condition, hint=rule.hint)
 
 
-def _sqlstate_in(text: str) -> str:
+def _state_in(text: str) -> str:
+    """The SQLSTATE that the Data API puts into its message."""
     found = re.search(r"SQLSTATE:?\s*([0-9A-Z]{5})", text)
     return found[1] if found else ""

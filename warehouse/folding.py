@@ -36,7 +36,7 @@ _BATCH_ROWS = 4096
 _TEXT: pa.DataType = pa.string()
 _WHOLE: pa.DataType = pa.int64()
 _FLAG: pa.DataType = pa.bool_()
-_TIME: pa.DataType = pa.timestamp("us", tz="UTC")
+_TIME: pa.DataType = pa.timestamp("us")
 _BYTES: pa.DataType = pa.binary()
 
 STAGED = pa.schema(
@@ -210,9 +210,10 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
         return Folded(
             None, [], [_reject(key, None, state.newest, "STATE_TOO_LONG", "its history is too long")], unknown
         )
+    committed = commit_time(state)
     row = values | {
         "_key": key, "_held": revisions.get(key, 0), "_live": state.exists, "_sequence": state.newest, "_oldest": oldest(state),
-        "_commit_time": commit_time(state), "_pending": _pending(state, shape), "_state": text,
+        "_commit_time": committed and committed.replace(tzinfo=None), "_pending": _pending(state, shape), "_state": text,
     }  # fmt: skip
     return Folded(row, _pieces(key, copied, revisions, len(shape.columns)), rejects, unknown)
 

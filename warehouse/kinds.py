@@ -5,6 +5,7 @@ Types and limits: Redshift Database Developer Guide, "Data types", "SUPER data t
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -62,17 +63,23 @@ def redshift_type(kind: str) -> str:
 
 
 def staged_type(kind: str) -> str:
-    """The column type of a staging table: JSON comes as bytes, since a VARCHAR is too short for it."""
-    return _TYPES["binary"] if kind == "super" else redshift_type(kind)
+    """The column type of a staging table.
+
+    JSON comes as bytes, since a VARCHAR is too short for it; a moment as UTC without its zone, since Redshift reads
+    Parquet as external tables do, which have no TIMESTAMPTZ ("CREATE EXTERNAL TABLE").
+    """
+    return redshift_type({"super": "binary", "timestamp": "timestamp_ntz"}.get(kind, kind))
 
 
 def staged_arrow(kind: str) -> pa.DataType:
     """The column's type in a staged file."""
-    return pa.binary() if kind == "super" else arrow_type(kind)
+    return arrow_type({"super": "binary", "timestamp": "timestamp_ntz"}.get(kind, kind))
 
 
 def unstaged(column: str, kind: str) -> str:
     """A staged column as its table's expression."""
+    if kind == "timestamp":
+        return f"({column} AT TIME ZONE 'UTC')"
     return f"JSON_PARSE({column})" if kind == "super" else column
 
 
@@ -101,7 +108,7 @@ def fitted(value: Any, kind: str) -> Any:
         raise UnfitError(kind)
     if isinstance(held, bytes) and len(held) > LARGE_BYTES:
         raise UnfitError(kind)
-    return held
+    return held.replace(tzinfo=None) if isinstance(held, dt.datetime) else held
 
 
 def _json(value: Any) -> bytes:

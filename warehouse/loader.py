@@ -25,13 +25,13 @@ from lake.rejects import create_rejects
 from lake.storage import append_rows
 from lake.summaries import require_schemas, summarized
 from lake.table_shape import TableShape
-from schemas.errors import UnavailableError
+from schemas.errors import ConfigurationError, UnavailableError
 from warehouse.clients import open_client
 from warehouse.errors import ContendedError, StaleError
 from warehouse.folding import OUTCOME_DDL, LoadPartition, LoadSettings, Outcome, together
 from warehouse.shape import evolved, names_of, registered, steps
 from warehouse.sql import Copies, Load, Registry, TableStatements
-from warehouse.staging import AwsAccess, StagingWriter, access_of
+from warehouse.staging import StagingWriter, staging
 from warehouse.states import moves_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ class WarehouseLoader:
         self._names = names_of(tables, config)
         self._contexts = contexts
         self._config = config
-        self._access = access_of(config)
         self._client = open_client(config)
         create_rejects(layout.root)
         prepare(self._client, Registry(config.schema_name))
@@ -101,7 +100,7 @@ class WarehouseLoader:
         load = TableLoad(
             frame, table, evidence.get(table.table, Evidence()), self._contexts, self._client, Copies(self._config.iam_role),
             TableStatements(Registry(self._config.schema_name), table.table, self._names[table.table]),
-            staging(self._config, self._access, f"{batch}/{escape(table.table)}"),
+            staging(self._config, f"{batch}/{escape(table.table)}"),
         )  # fmt: skip
         told = functools.partial(self._reject, table.table, transaction)
         return load.run(summary, told)
@@ -129,15 +128,9 @@ def prepare(client: Client, registry: Registry) -> None:
             return
         try:
             client.run([*([] if found else [registry.create_schema()]), *registry.create()])
-        except ContendedError:
+        except (ContendedError, ConfigurationError):
             if last:
-                raise
-
-
-def staging(config: RedshiftConfig, access: AwsAccess, folder: str) -> StagingWriter:
-    """Where files of a folder are staged."""
-    bucket, _, prefix = config.staging.removeprefix("s3://").partition("/")
-    return StagingWriter(access, bucket, "/".join(part for part in (prefix.strip("/"), folder) if part))
+                raise  # else somebody else may have created it meanwhile
 
 
 @dataclass
@@ -186,7 +179,7 @@ class TableLoad:
             reject(outcome.rejects)
         if outcome.rows or truncated != stored:
             rows, pieces = (self.writer.manifest(f) if f else None for f in (outcome.rows, outcome.pieces))
-            now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+            now = dt.datetime.now(dt.UTC).isoformat(" ", "seconds")
             load = Load(self.copies, shape, stored, truncated, rows, pieces, outcome.layers, now)
             self.client.run(self.statements.write(load))
         return outcome

@@ -29,7 +29,7 @@ _RESERVED_TYPES = {
 }  # fmt: skip
 _STAGED_TYPES = {
     "_key": _KEY, "_held": "BIGINT", "_live": "BOOLEAN", "_sequence": _SEQUENCE, "_oldest": _SEQUENCE,
-    "_commit_time": "TIMESTAMPTZ", "_pending": staged_type("super"), "_state": f"VARCHAR({STATE_BYTES})",
+    "_commit_time": staged_type("timestamp"), "_pending": staged_type("super"), "_state": f"VARCHAR({STATE_BYTES})",
 }  # fmt: skip
 _PIECE_TYPES = {"_key": _KEY, "_layer": "BIGINT", "_from": _KEY, "_revision": "BIGINT", "_mask": "VARCHAR(1600)"}
 
@@ -260,8 +260,9 @@ class TableStatements:
         layers = range(load.layers if load.pieces else 0)
         values = [_value(f"s.c{at}", c, at, layers) for at, c in enumerate(load.shape.columns)]
         reserved = [
-            "s._key", "s._live", "s._held + 1", "s._sequence", "s._oldest", "s._commit_time",
-            f"CAST({literal(load.loaded_at)} AS TIMESTAMPTZ)", "JSON_PARSE(s._pending)", "s._state",
+            "s._key", "s._live", "s._held + 1", "s._sequence", "s._oldest",
+            unstaged("s._commit_time", "timestamp"),
+            f"CAST({literal(load.loaded_at)} AS TIMESTAMPTZ)", unstaged("s._pending", "super"), "s._state",
         ]  # fmt: skip
         joins = [
             f" LEFT JOIN {PIECES} p{n} ON p{n}._key = s._key AND p{n}._layer = {n}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import uuid
@@ -33,16 +34,21 @@ class AwsAccess:
     secret_key: str | None = field(repr=False)
 
     def client(self, service: str) -> Any:
-        """A client of one service."""
-        import boto3
-        from botocore.config import Config
+        """The process's client of one service."""
+        return _client(self, service)
 
-        connect: Any = boto3.client  # its overloads name every service in a literal
-        return connect(
-            service, region_name=self.region, endpoint_url=self.endpoint_url, aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(retries={"mode": "adaptive", "total_max_attempts": 5}, connect_timeout=5),
-        )  # fmt: skip
+
+@functools.cache
+def _client(access: AwsAccess, service: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    connect: Any = boto3.client  # its overloads name every service in a literal
+    return connect(
+        service, region_name=access.region, endpoint_url=access.endpoint_url, aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        config=Config(retries={"mode": "adaptive", "total_max_attempts": 5}, connect_timeout=5),
+    )  # fmt: skip
 
 
 def access_of(config: RedshiftConfig) -> AwsAccess:
@@ -97,6 +103,12 @@ class StagingWriter:
                 keys = [{"Key": each["Key"]} for each in page.get("Contents", [])]
                 if keys:
                     s3.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
+
+
+def staging(config: RedshiftConfig, folder: str) -> StagingWriter:
+    """Where files of a folder are staged."""
+    bucket, _, prefix = config.staging.removeprefix("s3://").partition("/")
+    return StagingWriter(access_of(config), bucket, "/".join(p for p in (prefix.strip("/"), folder) if p))
 
 
 class ParquetFiles:

@@ -1,0 +1,189 @@
+"""Folding into a warehouse: values stay where they are, and any cut, order and repeat of a history leaves the same rows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import batched
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lake.evidence import Evidence
+from lake.groups import grouped
+from lake.layout import RAW_COLUMNS
+from lake.table_shape import TableShape
+from schemas.changes import Change
+from schemas.tables import TableConfig
+from tests.history import TABLE, ModelTable, as_record, contents, folded, key_of, random_history
+from transforms.context import DecodeContext, TableContext
+from warehouse.folding import KEY_BYTES, Folded, LoadSettings, fold_group
+from warehouse.shape import evolved
+from warehouse.staging import AwsAccess, StagingWriter
+from warehouse.states import STATE_BYTES, moves_of
+
+CONFIG = TableConfig(table=TABLE, keys=("id",), columns={"id": "int", "a": "text", "body": "text"})
+SHAPE = evolved(TableShape(), CONFIG, Evidence())
+CONTEXTS = {"desk": DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",), CONFIG.columns)})}
+NOWHERE = StagingWriter(AwsAccess(None, None, None, None), "bucket", "folder")
+
+
+@dataclass
+class Warehouse:
+    """What the transaction of `warehouse.sql` does to the table, over a dictionary."""
+
+    shape: TableShape = SHAPE
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    truncated: str = ""
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+
+    def load(self, changes: Sequence[Change]) -> int:
+        """Load a batch; how many rows were written."""
+        truncated = max([self.truncated, *(c.sequence for c in changes if c.op == "t")])
+        found = self._folded([c for c in changes if c.op != "t"], truncated)
+        new = {}
+        for each in found:
+            assert each.row is not None
+            new[each.row["_key"]] = each.row | {
+                f"c{at}": each.row.get(f"c{at}") for at in range(len(self.shape.columns))
+            }
+        for piece in (piece for each in found for piece in each.pieces):
+            assert self.rows[piece["_from"]]["_held"] + 1 == piece["_revision"]
+            for at, mark in enumerate(piece["_mask"]):
+                if mark == "1":
+                    new[piece["_key"]][f"c{at}"] = self.rows[piece["_from"]][f"c{at}"]
+        for key, row in new.items():
+            held = self.rows.get(key)
+            assert row["_held"] == (held["_held"] + 1 if held else 0)
+            assert held is None or held["_sequence"] <= row["_sequence"]
+        self.rows |= new
+        self.rows = {key: row for key, row in self.rows.items() if row["_sequence"] > truncated}
+        self.truncated = truncated
+        self.rejects += [reject for each in found for reject in each.rejects]
+        return len(new)
+
+    def _folded(self, changes: Sequence[Change], truncated: str) -> list[Folded]:
+        keys = {key for c in changes for key in (c.key, c.old_key, c.new_key) if key}
+        while (
+            more := {to for key in keys & self.rows.keys() for to in moves_of(self.rows[key]["_state"]).values()} - keys
+        ):
+            keys |= more
+        lagging = {k for k, row in self.rows.items() if row["_oldest"] <= truncated < row["_sequence"]}
+        met = (keys | (lagging if truncated > self.truncated else set())) & self.rows.keys()
+        pairs = [(c.key, other) for c in changes for other in (c.old_key, c.new_key) if other]
+        pairs += [(key, to) for key in met for to in moves_of(self.rows[key]["_state"]).values()]
+        roots = grouped(pairs)
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for key in met:
+            row = {"_key": key, "_revision": self.rows[key]["_held"] + 1, "_state": self.rows[key]["_state"]}
+            groups.setdefault(roots.get(key, key), []).append(row)
+        for change in changes:
+            r = as_record(change)
+            headers = [{"key": key, "value": value} for key, value in r.headers]
+            raw = (r.stream, r.partition, r.position, r.key, r.value, headers, None)
+            told = dict(zip(RAW_COLUMNS, raw, strict=True)) | {"_key": change.key, "_source": "desk", "_state": None}
+            groups.setdefault(roots.get(change.key, change.key), []).append(told)
+        how = LoadSettings(TABLE, CONTEXTS, CONFIG.columns, self.shape, truncated, NOWHERE)
+        return [each for rows in groups.values() for each in fold_group(rows, how)]
+
+    def live(self) -> dict[str, dict[str, Any]]:
+        """What a reader sees."""
+        names = [column.source for column in self.shape.columns]
+        rows = {key: row for key, row in self.rows.items() if row["_live"]}
+        return {key: {name: row[f"c{at}"] for at, name in enumerate(names)} for key, row in rows.items()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 10**6), length=st.integers(1, 40), cut=st.integers(1, 12))
+def test_any_cut_order_and_repeat_leaves_the_rows_of_one_fold(seed: int, length: int, cut: int) -> None:
+    history, r = random_history(seed, length).changes, random.Random(seed)
+    shuffled = history + r.choices(history, k=len(history) // 3) if history else []
+    r.shuffle(shuffled)
+    warehouse = Warehouse()
+    for some in batched(shuffled, cut, strict=False):
+        warehouse.load(some)
+    wanted = contents(folded(history))
+    assert warehouse.load(history) == 0
+    found = warehouse.live()
+    assert found.keys() == wanted.keys()
+    for key, row in wanted.items():
+        assert {name: found[key][name] for name in row} == row
+
+
+def test_a_deleted_row_leaves_a_tombstone_without_text_that_refuses_what_is_older() -> None:
+    table = ModelTable()
+    table.insert(1, "secret")
+    table.delete(1)
+    insert, delete = table.changes
+    warehouse = Warehouse()
+    warehouse.load([insert])
+    warehouse.load([delete])
+    tombstone = warehouse.rows[key_of(1)]
+    assert (tombstone["_live"], tombstone["c0"], tombstone["c1"], tombstone["c2"]) == (False, None, None, None)
+    assert "secret" not in tombstone["_state"]
+    assert warehouse.load([insert]) == 0
+
+
+def test_a_truncate_leaves_no_row_and_refuses_what_is_older() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.delete(1)
+    table.insert(2, "x")
+    table.truncate()
+    warehouse = Warehouse()
+    for change in table.changes:
+        warehouse.load([change])
+    assert warehouse.rows == {}
+    assert warehouse.load(table.changes) == 0
+
+
+def test_a_value_that_does_not_fit_is_told_once_and_its_row_stands() -> None:
+    table = ModelTable()
+    table.insert(1, "x" * 70_000)
+    table.insert(2, "fits")
+    warehouse = Warehouse()
+    warehouse.load(table.changes)
+    assert [(reject["column"], reject["condition"]) for reject in warehouse.rejects] == [
+        ("a", "CAST_FAILED"),
+        ("body", "CAST_FAILED"),
+    ]
+    assert warehouse.live()[key_of(1)] == {"id": 1, "a": None, "body": None}
+    assert warehouse.load(table.changes) == 0
+    assert len(warehouse.rejects) == 2
+    table.update_a(1, "short")
+    warehouse.load(table.changes[-1:])
+    assert warehouse.live()[key_of(1)] == {"id": 1, "a": "short", "body": None}
+    assert len(warehouse.rejects) == 2
+
+
+@pytest.mark.parametrize(("column", "condition"), [("id", "KEY_TOO_LONG")])
+def test_a_row_that_the_warehouse_cannot_name_is_a_reject(column: str, condition: str) -> None:
+    change = Change(
+        TABLE, "c", random_history(1, 5).changes[0].sequence, f'{{"{column}":"{"k" * KEY_BYTES}"}}', {}, complete=True
+    )
+    rows = [
+        {"_key": change.key, "_state": None, "_source": "desk"}
+        | dict(zip(RAW_COLUMNS, ("t", "0", "1", None, _value(column), [], None), strict=True))
+    ]
+    how = LoadSettings(TABLE, CONTEXTS, {}, SHAPE, "", NOWHERE)
+    (found,) = fold_group(rows, how)
+    assert found.row is None
+    assert [reject["condition"] for reject in found.rejects] == [condition]
+
+
+def _value(column: str) -> bytes:
+    text = "k" * KEY_BYTES
+    source = '{"schema":"public","table":"t","sequence":"[\\"1\\",\\"1\\"]"}'
+    return f'{{"op":"c","before":null,"after":{{"{column}":"{text}"}},"source":{source}}}'.encode()
+
+
+def test_a_state_stays_small_whatever_the_values_are() -> None:
+    table = ModelTable()
+    table.insert(1, "x" * 20_000)
+    table.update_a(1, "y" * 20_000)
+    warehouse = Warehouse()
+    warehouse.load(table.changes)
+    assert len(warehouse.rows[key_of(1)]["_state"]) < 400 < STATE_BYTES
