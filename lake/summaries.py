@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def summarized(frame: DataFrame, tables: Collection[str]) -> list[Row]:
-    """For each of the tables in the batch: its changes, its newest TRUNCATE, its key changes, the schemas it names."""
+    """For each of the tables in the batch: changes, their bytes, the newest TRUNCATE, key changes, the schemas named."""
     pair = F.when(F.col("_related_key").isNotNull(), F.struct("_key", "_related_key"))
     grouped = frame.groupBy("_table").agg(
         F.count("*").alias("changes"),
+        F.coalesce(F.sum(F.length("value")), F.lit(0)).alias("bytes"),
         F.max(F.when(F.col("_op") == "t", F.col("_sequence"))).alias("truncated"),
         F.collect_set(pair).alias("pairs"),
         F.collect_set("_schema_id").alias("schema_ids"),

@@ -84,14 +84,14 @@ class WireClient:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        import redshift_connector
+        from redshift_connector.error import Error, InterfaceError
 
         try:
             yield
-        except redshift_connector.Error as error:
+        except Error as error:
             self.close()  # ends its transaction
             told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-            if told or not isinstance(error, redshift_connector.InterfaceError):
+            if told or not isinstance(error, InterfaceError):
                 raise judged(self._where, str(told.get("M", "")), str(told.get("C", ""))) from None
             raise self._away(error) from None
         except (OSError, ValueError, TypeError, AttributeError) as error:  # what the driver raises where a socket broke

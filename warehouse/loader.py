@@ -11,24 +11,24 @@ import datetime as dt
 import functools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark.sql import functions as F
 
 from lake.evidence import Evidence, announced, types_of
-from lake.groups import GROUPS, grouped, with_group
-from lake.layout import RAW_COLUMNS, REJECTS, escape
+from lake.groups import grouped
+from lake.layout import REJECTS, escape
 from lake.rejects import create_rejects
 from lake.storage import append_rows
 from lake.summaries import require_schemas, summarized
 from lake.table_shape import TableShape
 from schemas.errors import ConfigurationError, UnavailableError
+from warehouse.batches import changes_of
 from warehouse.clients import open_client
 from warehouse.errors import ContendedError, StaleError
-from warehouse.folding import OUTCOME_DDL, LoadPartition, LoadSettings, Outcome, together
+from warehouse.folding import LoadSettings, Outcome
 from warehouse.shape import evolved, names_of, registered, steps
 from warehouse.sql import Copies, Load, Registry, TableStatements
 from warehouse.staging import StagingWriter, staging
@@ -41,15 +41,13 @@ if TYPE_CHECKING:
     from lake.layout import LakeLayout
     from schemas.tables import TableConfig
     from transforms.context import DecodeContext
+    from warehouse.batches import TableChanges
     from warehouse.clients import Client
     from warehouse.config import RedshiftConfig
 
 _ROUNDS = 20
 """Times a batch is folded into a table anew; each is lost only to another load's progress, or to a new column."""
 _PAUSE_SECONDS = 0.5
-_TASK_CHANGES = 20_000
-"""Changes for one task to fold."""
-_MOST_TASKS = 64
 
 
 @dataclass(frozen=True)
@@ -88,17 +86,25 @@ class WarehouseLoader:
         summaries = summarized(frame, self._tables)
         evidence = announced(self._layout)
         require_schemas(summaries, evidence)
+        changes = changes_of(frame, summaries)
         try:
-            return {row["_table"]: self._one(frame, row, evidence, batch, transaction) for row in summaries}
+            return {
+                row["_table"]: self._one(changes[row["_table"]], row, evidence, batch, transaction) for row in summaries
+            }
         finally:
             self._client.close()
 
     def _one(
-        self, frame: DataFrame, summary: Row, evidence: Mapping[str, Evidence], batch: str, transaction: Transaction
+        self,
+        changes: TableChanges,
+        summary: Row,
+        evidence: Mapping[str, Evidence],
+        batch: str,
+        transaction: Transaction,
     ) -> LoadCounts:
         table = self._tables[summary["_table"]]
         load = TableLoad(
-            frame, table, evidence.get(table.table, Evidence()), self._contexts, self._client, Copies(self._config.iam_role),
+            changes, table, evidence.get(table.table, Evidence()), self._contexts, self._client, Copies(self._config.iam_role),
             TableStatements(Registry(self._config.schema_name), table.table, self._names[table.table]),
             staging(self._config, f"{batch}/{escape(table.table)}"),
         )  # fmt: skip
@@ -137,7 +143,7 @@ def prepare(client: Client, registry: Registry) -> None:
 class TableLoad:
     """One table's part of one batch."""
 
-    frame: DataFrame
+    changes: TableChanges
     table: TableConfig
     evidence: Evidence
     contexts: Mapping[str, DecodeContext]
@@ -191,17 +197,14 @@ class TableLoad:
         wanted = evolved(held, self.table, self.evidence, sorted(self.seen))
         if not found:
             self.client.run(self.statements.create(wanted))
-            return wanted, ""
-        for step in steps(held, wanted):
+        for step in steps(held, wanted) if found else ():
             self.client.run(self.statements.alter(held, step))
             held = step
-        return wanted, str(found[0][4] or "")
+        return wanted, str(found[0][4] or "") if found else ""
 
     def _held(self, stored: str, truncated: str) -> dict[str, tuple[int, str]]:
         """Revision and state of the rows that the batch touches, and of those that took values along from them."""
-        mine = self.frame.filter((F.col("_table") == self.table.table) & (F.col("_op") != "t"))
-        keys = mine.select(F.explode(F.array_compact(F.array("_key", "_related_key"))).alias("_key")).distinct()
-        wanted = {str(key) for key in keys.toArrow().column("_key").to_pylist()}
+        wanted = self.changes.keys()
         held: dict[str, tuple[int, str]] = {}
         lagging, asked = truncated > stored, set[str]()
         while wanted or lagging:
@@ -214,30 +217,8 @@ class TableLoad:
         return held
 
     def _folded(self, summary: Row, shape: TableShape, held: Mapping[str, tuple[int, str]], truncated: str) -> Outcome:
-        spark = self.frame.sparkSession
         pairs = [(key, to) for key, (_, state) in held.items() for to in moves_of(state).values()]
         groups = grouped([*pairs, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
-        tied = F.broadcast(spark.createDataFrame(list(groups.items()), GROUPS)) if groups else None
-        records = self.frame.filter((F.col("_table") == self.table.table) & (F.col("_op") != "t"))
-        rows = records.select(*RAW_COLUMNS, "_source", "_key")
-        if held:
-            rows = rows.unionByName(spark.createDataFrame(_states(held)), allowMissingColumns=True)
-        else:
-            rows = rows.withColumns({"_revision": F.lit(None).cast("bigint"), "_state": F.lit(None).cast("string")})
         types = types_of(self.table, {self.table.table: self.evidence})
         settings = LoadSettings(self.table.table, self.contexts, types, shape, truncated, self.writer)
-        tasks = min(_MOST_TASKS, 1 + summary["changes"] // _TASK_CHANGES)
-        shuffled = with_group(rows, tied).repartition(tasks, "_group").sortWithinPartitions("_group")
-        answers = shuffled.mapInArrow(LoadPartition(settings), OUTCOME_DDL).collect()
-        return together(row["outcome"] for row in answers)
-
-
-def _states(held: Mapping[str, tuple[int, str]]) -> pa.Table:
-    def column(values: Iterable[Any], kind: pa.DataType) -> Any:
-        return pa.array(list(values), kind)
-
-    return pa.table({
-        "_key": column(held, pa.string()),
-        "_revision": column((revision for revision, _ in held.values()), pa.int64()),
-        "_state": column((state for _, state in held.values()), pa.string()),
-    })  # fmt: skip
+        return self.changes.staged(settings, held, groups)

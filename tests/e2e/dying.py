@@ -10,7 +10,6 @@ away and sends SIGKILL to the driver's whole process group and to itself. Nothin
 | index-embedded | when the model has answered and no store has the vectors |
 | index-half | in the store's transaction, between the heads and the chunks |
 | merge-half | when one table is written and the others are not |
-| warehouse-read | when the states of the rows are read and nothing is staged |
 | warehouse-half | in the warehouse's transaction, between the delete and the insert |
 | JOB-written | when the batch is written and Spark has not committed it |
 """
@@ -110,7 +109,6 @@ def arm_driver(orders: Orders) -> None:
     from lake.tables import _TableMerge
     from sinks import index_partition
     from warehouse.clients import WireClient
-    from warehouse.loader import TableLoad
 
     arm_worker(orders)  # a few records are indexed by the driver
     stage = functools.partial(index_stage, orders, index_partition.index_partition)
@@ -119,7 +117,6 @@ def arm_driver(orders: Orders) -> None:
     setattr(landing, "append", orders.after("land-half", getattr(landing, "append")))  # noqa: B009, B010
     _TableMerge._write = orders.before("merge-read", _TableMerge._write)  # type: ignore[method-assign]
     _TableMerge._write = orders.after("merge-half", _TableMerge._write)  # type: ignore[method-assign]
-    TableLoad._folded = orders.before("warehouse-read", TableLoad._folded)  # type: ignore[method-assign]
     execute = WireClient._execute
 
     def executed(cursor: Any, statement: str) -> None:
@@ -127,7 +124,7 @@ def arm_driver(orders: Orders) -> None:
         if statement.startswith("DELETE FROM"):
             orders.reached("warehouse-half")
 
-    WireClient._execute = staticmethod(executed)  # type: ignore[method-assign, assignment]
+    WireClient._execute = staticmethod(executed)  # type: ignore[method-assign]
     write = RunningQuery._write
 
     def written(self: RunningQuery, frame: Any, batch_id: int) -> None:

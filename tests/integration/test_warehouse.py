@@ -24,6 +24,7 @@ from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.lake_fixtures import transaction
 from tests.warehouse_fixtures import Loaded, warehouse_config
 from transforms import exact_json
+from warehouse import batches
 from warehouse.checks import check
 from warehouse.clients import WireClient
 from warehouse.config import RedshiftConfig
@@ -47,7 +48,11 @@ def record(op: str, lsn: int, row: Mapping[str, Any]) -> Record:
     return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode())
 
 
-def test_a_shuffled_doubled_and_recut_history_ends_as_the_source(make: Callable[[str], Loaded]) -> None:
+@pytest.mark.parametrize("few", [5_000, 15], ids=["by the driver", "also by a stage of Spark"])
+def test_a_shuffled_doubled_and_recut_history_ends_as_the_source(
+    make: Callable[[str], Loaded], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(batches, "FEW_CHANGES", few)
     table, r, loaded = random_history(1, 60), random.Random(1), make(TABLE)
     for number in range(100, 106):
         table.insert(number, "kept")

@@ -164,7 +164,7 @@ def test_a_row_that_the_warehouse_cannot_name_is_a_reject(column: str, condition
     change = Change(
         TABLE, "c", random_history(1, 5).changes[0].sequence, f'{{"{column}":"{"k" * KEY_BYTES}"}}', {}, complete=True
     )
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"_key": change.key, "_state": None, "_source": "desk"}
         | dict(zip(RAW_COLUMNS, ("t", "0", "1", None, _value(column), [], None), strict=True))
     ]
