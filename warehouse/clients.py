@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +26,7 @@ class Client(Protocol):
     """Runs transactions; a refusal is raised as `warehouse.errors` judges it."""
 
     def run(self, statements: Sequence[str]) -> Rows:
-        """Run statements in one transaction, all or none, and return the rows of the last one."""
+        """Run statements in one transaction, all or none, and return the rows of the last one that gives any."""
 
     def close(self) -> None:
         """Let go of the connection; the next transaction opens another."""
@@ -53,9 +54,11 @@ class WireClient:
             if self._connection is None:
                 self._connection = self._connected()
             cursor = self._connection.cursor()
+            rows: Rows = []
             for statement in statements:
                 self._execute(cursor, statement)
-            rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+                if cursor.description:
+                    rows = [tuple(row) for row in cursor.fetchall()]
             self._connection.commit()
             return rows
 
@@ -78,6 +81,7 @@ class WireClient:
             host=config.host, port=config.port, database=config.database, user=config.user,
             password=config.password.get_secret_value() if config.password else None, ssl=config.ssl,
             timeout=_CONNECT_SECONDS, max_prepared_statements=0, application_name="ragstream",
+            tcp_keepalive_idle=30, tcp_keepalive_interval=10, tcp_keepalive_count=3,
         )  # fmt: skip
         connection._usock.settimeout(None)  # noqa: SLF001 - the time-out is for connecting: a COPY takes as long as it takes
         return connection
@@ -94,7 +98,7 @@ class WireClient:
             if told or not isinstance(error, InterfaceError):
                 raise judged(self._where, str(told.get("M", "")), str(told.get("C", ""))) from None
             raise self._away(error) from None
-        except (OSError, ValueError, TypeError, AttributeError) as error:  # what the driver raises where a socket broke
+        except (OSError, ValueError, TypeError, AttributeError, struct.error) as error:  # where a socket broke
             self.close()
             raise self._away(error) from None
 
@@ -117,14 +121,14 @@ class DataApiClient:
         self._where = f"the Data API of {config.cluster or config.workgroup}"
 
     def run(self, statements: Sequence[str]) -> Rows:
-        """Submit a transaction, wait for its end, and read the rows of its last statement."""
+        """Submit a transaction, wait for its end, and read the rows of the last statement that has any."""
         with self._translated():
             submitted = self._client.batch_execute_statement(
                 Sqls=list(statements), StatementName="ragstream", **self._place
             )
             ended = self._awaited(submitted["Id"])
-            last = ended["SubStatements"][-1]
-            return self._rows(last["Id"]) if last.get("HasResultSet") else []
+            answers = [sub["Id"] for sub in ended["SubStatements"] if sub.get("HasResultSet")]
+            return self._rows(answers[-1]) if answers else []
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -211,10 +211,10 @@ class TableStatements:
             return [f"{wanted} WHERE {survivors}"] if lagging else []
         met = f"LEFT JOIN {KEYS} k ON k._key = t._key WHERE k._key IS NOT NULL OR ({survivors})"
         return [
-            f"DROP TABLE IF EXISTS {KEYS}",  # of the read before: it is the session's, not the transaction's
             f"CREATE TEMP TABLE {KEYS} (_key {_KEY}) DISTKEY(_key)",
             copies.into(KEYS, manifest),
             f"{wanted} {met if lagging else f'JOIN {KEYS} k ON k._key = t._key'}",
+            f"DROP TABLE {KEYS}",
         ]
 
     def write(self, load: Load) -> list[str]:

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import batched
 from pathlib import Path
@@ -17,6 +18,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from local_stack.aws import Ministack
+from local_stack.faults import FaultProxy
+from local_stack.redshift import Redshift
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.records import Record
 from schemas.tables import TableConfig
@@ -179,6 +182,47 @@ def test_of_two_drivers_at_once_the_second_folds_anew(
     one.load(older, "one/1", transaction("one", 1))
     assert others == []
     assert loaded.rows() == [{"id": 1, "a": "newest", "b": "told"}, {"id": 2, "a": "new row", "b": None}]
+
+
+def test_drivers_that_load_at_the_same_time_leave_what_one_would(make: Callable[[str], Loaded]) -> None:
+    table, loaded = random_history(7, 60), make(TABLE)
+    for number in range(100, 110):
+        table.insert(number, "kept")
+        table.update_a(number, "edited")
+    records = [as_record(change) for change in table.changes]
+    drivers = {seed: loaded.declare(TEXTS) for seed in (1, 2)}
+    loaded.land(records)
+
+    def load(seed: int) -> None:
+        positions = [each.position for each in records]
+        random.Random(seed).shuffle(positions)
+        for at, some in enumerate(batched(positions, -(-len(positions) // 3), strict=False)):
+            drivers[seed].load(loaded.batch(some), f"driver-{seed}/{at}", transaction(f"driver-{seed}", at))
+
+    with ThreadPoolExecutor(len(drivers)) as pool:
+        list(pool.map(load, drivers))
+    assert loaded.rows() == rows_of(table)
+    with psycopg.connect(loaded.dsn) as connection:
+        told = connection.execute("SELECT count(*) - count(DISTINCT _key) FROM desk.t__rows").fetchone()
+    assert told == (0,)
+
+
+def test_a_connection_that_breaks_is_waited_for_and_opened_anew(
+    warehouse_dsn: str, aws: Ministack, redshift: Redshift, new_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = new_proxy(redshift.port)
+    client = WireClient(RedshiftConfig.model_validate(warehouse_config(warehouse_dsn, aws, port=proxy.port)))
+    assert client.run(["SELECT 1"]) == [(1,)]
+    proxy.drop()
+    with pytest.raises(UnavailableError):
+        client.run(["SELECT 1"])
+    assert client.run(["SELECT 2"]) == [(2,)]
+    proxy.refuse()
+    with pytest.raises(UnavailableError, match="does not answer"):
+        client.run(["SELECT 1"])
+    proxy.heal()
+    assert client.run(["SELECT 1", "CREATE TEMP TABLE t (a INTEGER)", "DROP TABLE t"]) == [(1,)]
+    client.close()
 
 
 def test_check_says_where_what_and_how_to_mend_it(warehouse_dsn: str, aws: Ministack) -> None:

@@ -27,13 +27,13 @@ def stubbed(**more: Any) -> tuple[DataApiClient, Stubber]:
 
 
 def described(status: str, **more: Any) -> dict[str, Any]:
-    subs = [{"Id": f"q:{at}", "HasResultSet": at == 3, "Status": status} for at in (1, 2, 3)]
+    subs = [{"Id": f"q:{at}", "HasResultSet": at % 2 == 1, "Status": status} for at in (1, 2, 3, 4)]
     return {"Id": "q", "Status": status, "SubStatements": subs} | more
 
 
 def test_a_transaction_is_one_batch_whose_end_is_waited_for_and_whose_last_rows_are_read() -> None:
     client, stub = stubbed()
-    statements = ["CREATE TEMP TABLE k (a INT)", "COPY k …", "SELECT …"]
+    statements = ["SELECT …", "COPY k …", "SELECT …", "DROP TABLE k"]
     asked = PLACE | {"Sqls": statements, "StatementName": "ragstream"}
     stub.add_response("batch_execute_statement", {"Id": "q"}, asked)
     stub.add_response("describe_statement", described("STARTED"), {"Id": "q"})
