@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+import yaml
 from botocore.stub import Stubber
 from pydantic import ValidationError
 
@@ -129,3 +131,9 @@ def test_the_way_in_is_chosen_by_the_configuration() -> None:
     config = RedshiftConfig.model_validate(through | {"data_api": {"cluster": "c", "database": "d"}})
     assert isinstance(open_client(config), DataApiClient)
     assert "password" not in repr(RedshiftConfig.model_validate(DIRECT | {"password": "password"}).password)
+
+
+def test_the_readmes_example_is_a_configuration() -> None:
+    told = (Path(__file__).resolve().parents[2] / "README.md").read_text().partition("```yaml\nwarehouse:")[2]
+    config = RedshiftConfig.model_validate(yaml.safe_load("warehouse:" + told.partition("```")[0])["warehouse"])
+    assert (config.load_every, config.schema_name) == (60, "desk")
