@@ -158,10 +158,14 @@ class Stack:
 
     def _publish(self) -> dict[str, dict[str, str]]:
         endpoints = self.endpoints()
-        secrets = {"source": endpoints.get("postgres"), "vectors": endpoints.get("vectors")}
-        secrets["warehouse"] = endpoints.get("redshift")
+        named = {
+            "source": ("postgres", "dsn"),
+            "vectors": ("vectors", "dsn"),
+            "warehouse_password": ("redshift", "password"),
+        }
+        secrets = {name: endpoints[part][key] for name, (part, key) in named.items() if part in endpoints}
         _replace(self.endpoints_file, endpoints)
-        _replace(self.secrets_file, {name: section["dsn"] for name, section in secrets.items() if section})
+        _replace(self.secrets_file, secrets)
         return endpoints
 
     @contextmanager

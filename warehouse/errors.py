@@ -57,13 +57,13 @@ _RULES = (
         "check warehouse.database, warehouse.user and warehouse.password",
     ),
     _Rule(
-        (), r"COPY from stdin failed|NoSuchKey|\bmanifest\b", UnavailableError, "staged files have gone",
-        hint="they are staged again",
-    ),
-    _Rule(
-        (), r"S3ServiceException|AccessDenied|assume role|IAM role|not authorized", ConfigurationError,
+        (), r"access ?denied|status 403|assume role|IAM role|not authorized", ConfigurationError,
         "Redshift cannot read the staged files", "STAGING_UNREADABLE",
         "attach warehouse.iam_role to the cluster, and allow it s3:GetObject and s3:ListBucket on warehouse.staging",
+    ),
+    _Rule(
+        (), r"COPY from stdin failed|NoSuchKey|status 404|\bmanifest\b", UnavailableError, "staged files have gone",
+        hint="they are staged again",
     ),
     _Rule(("08", "57P", "53"), "", UnavailableError, "{where} does not answer"),
 )  # fmt: skip

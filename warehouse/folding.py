@@ -166,7 +166,7 @@ def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:
         final = _without_old_moves(truncated_at(state, settings.truncated), settings.truncated)
         before = _without_old_moves(held[key][1] if key in held else EMPTY, settings.truncated)
         # A row that a TRUNCATE took is deleted as part of it; what merely knows a newer one says nothing new.
-        if final.deleted == settings.truncated:
+        if settings.truncated and final.deleted == settings.truncated:
             before = replace(before, deleted=max(before.deleted, settings.truncated))
         if final not in (nothing, before):
             answers.append(_folded(key, final, revisions, settings))
@@ -178,6 +178,8 @@ def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:
 
 def _without_old_moves(state: RowState, truncated: str) -> RowState:
     """A key change that a TRUNCATE covers leads nowhere: what came before it is gone."""
+    if not state.moves:
+        return state
     return replace(state, moves={sequence: key for sequence, key in state.moves.items() if sequence > truncated})
 
 

@@ -7,11 +7,11 @@ warehouse: no value of a row ever leaves it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transforms import exact_json
 from transforms.fold import HOLE, Cell, RowState
 from transforms.sequence import SEQUENCE_DIGITS
 
@@ -57,12 +57,12 @@ def packed(state: RowState, refused: frozenset[str], shape: TableShape) -> str:
             ranks.setdefault(cell.rank, []).append(place)
     document["k"] = "".join(marks).rstrip(".")
     parts = (("r", ranks), ("m", dict(state.moves)), ("t", state.commit_time_us))
-    return exact_json.dumps(document | {name: part for name, part in parts if part})
+    return json.dumps(document | {name: part for name, part in parts if part}, separators=(",", ":"))
 
 
 def restored(key: str, text: str, shape: TableShape) -> RowState:
     """The state that `packed` rendered, with a `Held` for each value."""
-    document = exact_json.loads(text)
+    document = json.loads(text)
     sequence = document["s"]
     upserted, deleted, complete = (
         sequence if document.get(name) == "=" else document.get(name, "") for name in ("u", "d", "c")
@@ -88,5 +88,5 @@ def oldest(state: RowState) -> str:
 
 def moves_of(text: str) -> Mapping[str, str]:
     """The rows that a stored row's values went to, by sequence."""
-    found: Mapping[str, str] = exact_json.loads(text).get("m", {})
+    found: Mapping[str, str] = json.loads(text).get("m", {})
     return found

@@ -50,4 +50,8 @@ def test_a_driver_killed_in_a_load_leaves_the_sources_rows_and_no_staged_file(
         (keys,) = connection.execute("SELECT count(*) - count(DISTINCT _key) FROM desk.t__rows").fetchone() or (None,)
     assert found == [tuple(table.rows[number].values()) for number in sorted(table.rows)]
     assert keys == 0
+    wrong = document | {"warehouse": document["warehouse"] | {"password": "another password"}}
+    refused = Pipeline(tmp_path / "q", wrong, mark=str(local_stack.directory)).command("check")
+    assert (refused.returncode, "refuses the login" in refused.stderr) == (2, True)
+    assert "another password" not in refused.stdout + refused.stderr
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=tmp_path.name)

@@ -56,7 +56,8 @@ def test_a_transaction_is_one_batch_whose_end_is_waited_for_and_whose_last_rows_
         ("ERROR: Divide by zero", StaleError),
         ("ERROR: 1023\n  Detail: Serializable isolation violation on table - 123", ContendedError),
         ("ERROR: permission denied for schema desk", ConfigurationError),
-        ("ERROR: S3ServiceException:Access Denied,Status 403", ConfigurationError),
+        ("ERROR: Problem reading manifest file - S3ServiceException:Access Denied,Status 403", ConfigurationError),
+        ("ERROR: S3ServiceException:The specified key does not exist.,Status 404,Error NoSuchKey", UnavailableError),
         ("ERROR: something else with a row's secret in it", ConfigurationError),
     ],
 )

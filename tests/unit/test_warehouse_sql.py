@@ -54,7 +54,7 @@ def statements() -> Iterator[str]:
     yield from probe(Copies("default"), MANIFEST)
 
 
-@pytest.mark.parametrize("statement", sorted(set(statements())))
+@pytest.mark.parametrize("statement", sorted(set(statements())), ids=lambda statement: " ".join(statement.split()[:2]))
 def test_a_statement_parses_as_redshift_sql(statement: str) -> None:
     told = re.sub(r" SORTKEY\(\w+\)", "", statement)  # sqlglot stumbles over it
     (parsed,) = sqlglot.parse(told, dialect="redshift")
