@@ -46,7 +46,7 @@ class RedshiftConfig(StrictModel):
     data_api: DataApiConfig | None = None
     """The Data API in place of `host`."""
     schema_name: str = Field(default="public", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,126}$")
-    """The Redshift schema; it is created where it is missing."""
+    """The Redshift schema; it is created where it is missing. One pipeline's own: a table is known in it by the source's name."""
     names: dict[str, str] = Field(default_factory=dict)
     """Names in the warehouse by source table, where the source table's own will not do."""
     staging: str = Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*()=-]+)*/?$")

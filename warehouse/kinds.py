@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterator
+from decimal import Decimal
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ LARGE_BYTES = 16 * 1024 * 1024
 """SUPER's and VARBYTE's most bytes."""
 MOST_DIGITS, MOST_SCALE = 38, 37
 """Of Redshift's DECIMAL."""
+_EXPONENT = 308
+"""Of the largest double, and of the smallest that is whole."""
 
 _TYPES = {
     "smallint": "SMALLINT", "int": "INTEGER", "bigint": "BIGINT", "float": "REAL", "double": "DOUBLE PRECISION",
@@ -112,32 +116,49 @@ def fitted(value: Any, kind: str) -> Any:
 
 
 def _json(value: Any) -> bytes:
-    """A JSON document in bytes: text is JSON already, as a source tells it."""
+    """A JSON document in bytes: text is JSON already, as a source tells it. One that JSON_PARSE may refuse does not fit."""
     try:
         document = exact_json.loads(value) if isinstance(value, str) else value
-        text = exact_json.printable(exact_json.dumps(document, ascii_only=False))
+        if any(not _is_held(part) for part in _scalars(document)):
+            raise UnfitError("super")
+        text = exact_json.dumps(document, ascii_only=False)
+        if r"\u0000" in text:
+            text = exact_json.dumps(_without_nul(document), ascii_only=False)
+        told = exact_json.printable(text).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise UnfitError("super") from error
-    told = text.encode()
-    if len(told) > LARGE_BYTES or (len(told) > TEXT_BYTES and _longest(document) > TEXT_BYTES):
-        raise UnfitError("super")
-    if not _strict(document):
+    if len(told) > LARGE_BYTES:
         raise UnfitError("super")
     return told
 
 
-def _longest(document: Any) -> int:
-    if isinstance(document, str):
-        return len(exact_json.printable(document).encode())
+def _scalars(document: Any) -> Iterator[Any]:
+    """Everything in a document but its lists and objects, names included."""
     if isinstance(document, dict):
-        return max((max(_longest(name), _longest(part)) for name, part in document.items()), default=0)
-    return max(map(_longest, document), default=0) if isinstance(document, list) else 0
+        yield from document
+        document = list(document.values())
+    if isinstance(document, list):
+        for part in document:
+            yield from _scalars(part)
+    else:
+        yield document
 
 
-def _strict(document: Any) -> bool:
-    """Whether no number in it is NaN or infinite, for which JSON has no word."""
-    if isinstance(document, float):
-        return document == document and abs(document) != float("inf")  # noqa: PLR0124 - NaN differs from itself
+def _is_held(scalar: Any) -> bool:
+    """Whether a SUPER holds it: a string of up to 65,535 bytes, a number of up to 38 digits that is no larger than a double."""
+    if isinstance(scalar, str):
+        return len(scalar) * 4 <= TEXT_BYTES or len(exact_json.printable(scalar).encode()) <= TEXT_BYTES
+    if isinstance(scalar, (int, float, Decimal)) and not isinstance(scalar, bool):
+        number = Decimal(scalar) if isinstance(scalar, int) else Decimal(str(scalar))
+        return (
+            number.is_finite() and len(number.as_tuple().digits) <= MOST_DIGITS and abs(number.adjusted()) < _EXPONENT
+        )
+    return True
+
+
+def _without_nul(document: Any) -> Any:
     if isinstance(document, dict):
-        return all(map(_strict, document.values()))
-    return all(map(_strict, document)) if isinstance(document, list) else True
+        return {_without_nul(name): _without_nul(part) for name, part in document.items()}
+    if isinstance(document, list):
+        return [_without_nul(part) for part in document]
+    return document.replace("\0", "\ufffd") if isinstance(document, str) else document

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -197,6 +198,12 @@ class TableLoad:
         wanted = evolved(held, self.table, self.evidence, sorted(self.seen))
         if not found:
             self.client.run(self.statements.create(wanted))
+        elif (name := unquote(str(found[0][5]))) != self.statements.name:
+            raise ConfigurationError(
+                f"warehouse: {self.table.table} stands in the warehouse as {name}, and is called {self.statements.name} now",
+                condition="WAREHOUSE_NAME_CHANGED",
+                hint=f"call it {name} again (warehouse.names), or give this pipeline a schema of its own",
+            )
         for step in steps(held, wanted) if found else ():
             self.client.run(self.statements.alter(held, step))
             held = step

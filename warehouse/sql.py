@@ -92,7 +92,7 @@ class Registry:
         return [
             (
                 f"CREATE TABLE IF NOT EXISTS {self.tables} (table_name VARCHAR(1024) NOT NULL, "
-                f"fingerprint VARCHAR(64) NOT NULL, truncated {_SEQUENCE} NOT NULL)"
+                f"name VARCHAR(512) NOT NULL, fingerprint VARCHAR(64) NOT NULL, truncated {_SEQUENCE} NOT NULL)"
             ),
             (
                 f"CREATE TABLE IF NOT EXISTS {self.columns} (table_name VARCHAR(1024) NOT NULL, place INTEGER NOT NULL, "
@@ -134,9 +134,9 @@ class TableStatements:
         return f"table_name = {literal(plain(self.table))}"
 
     def known(self) -> str:
-        """The columns the table has, and its newest TRUNCATE."""
+        """The columns the table has, its newest TRUNCATE, and the name it was created by."""
         return (
-            f"SELECT c.place, c.source, c.name, c.kind, t.truncated FROM {self.registry.columns} c "
+            f"SELECT c.place, c.source, c.name, c.kind, t.truncated, t.name FROM {self.registry.columns} c "
             f"JOIN {self.registry.tables} t ON t.table_name = c.table_name WHERE c.{self._named}"
         )
 
@@ -149,7 +149,7 @@ class TableStatements:
             _guard(f"FROM {self.registry.tables} WHERE {self._named}", 0),
             f"CREATE TABLE {self.rows} ({columns}) DISTKEY(_key) SORTKEY(_key)",
             (
-                f"INSERT INTO {self.registry.tables} VALUES ({literal(plain(self.table))}, "
+                f"INSERT INTO {self.registry.tables} VALUES ({literal(plain(self.table))}, {literal(plain(self.name))}, "
                 f"{literal(fingerprint(shape))}, '')"
             ),
             self._register(shape.columns, 0),

@@ -108,6 +108,7 @@ VALUES: dict[str, tuple[str, Any, Any]] = {
     "at": ("timestamp", "2024-02-29T12:30:00.123456", dt.datetime(2024, 2, 29, 12, 30, 0, 123456)),  # noqa: DTZ001
     "seen": ("timestamptz", "2024-02-29T12:30:00+02:00", dt.datetime(2024, 2, 29, 10, 30, tzinfo=dt.UTC)),
     "doc": ("json", '{"n": 1.10, "big": 12345678901234567890, "s": "é"}', {"n": 1.1, "big": 12345678901234567890, "s": "é"}),
+    "nul": ("json", '{"s": "a\\u0000b", "esc": "\\\\u0000"}', {"s": "a\ufffdb", "esc": "\\u0000"}),
     "tags": ("array<text>", ["a", None, "ü"], ["a", None, "ü"]),
     "Mixed Case": ("uuid", "6f1c", "6f1c"),
     "_key": ("text", "theirs", "theirs"),
@@ -123,10 +124,10 @@ def test_types_are_redshifts_and_what_does_not_fit_is_a_reject_while_its_row_sta
     whole = {"id": 1} | {name: value for name, (_, value, _) in VALUES.items()} | {"wide": "1.25"}
     unfit = {
         "id": 2, "text": "é" * 40_000, "doc": json.dumps({"s": "x" * 70_000}), "wide": "9" * 40, "day": "infinity",
-        "price": "1.234", "small": 7,
+        "price": "1.234", "small": 7, "nul": '{"n": 1e400}',
     }  # fmt: skip
     loaded.land([record("c", 1, whole), record("c", 2, unfit)])
-    assert loaded.load().rejects == 5
+    assert loaded.load().rejects == 6
     assert loaded.load(again=True).rejects == 0
     first, second = loaded.rows()
     names = {"Mixed Case": "mixed case", "_key": "_key_2"}
@@ -136,7 +137,7 @@ def test_types_are_redshifts_and_what_does_not_fit_is_a_reject_while_its_row_sta
     assert str(first["not_finite"]) == "nan"
     assert (first["wide"], second["wide"], second["small"], second["text"]) == (Decimal("1.25"), None, 7, None)
     rejects = {(row["stage"], row["condition"], row["column"]) for row in loaded.rejects()}
-    assert rejects == {("warehouse", "CAST_FAILED", name) for name in ("text", "doc", "wide", "day", "price")}
+    assert rejects == {("warehouse", "CAST_FAILED", name) for name in ("text", "doc", "wide", "day", "price", "nul")}
     assert not [row for row in loaded.rejects() if "é" in row["message"] or row["value"]]
 
 
@@ -256,3 +257,11 @@ def test_a_table_that_is_somebody_elses_is_left_alone(make: Callable[[str], Load
     with pytest.raises(ConfigurationError) as raised:
         loaded.load()
     assert raised.value.condition == "TABLE_TAKEN"
+    loaded.config = loaded.config.model_copy(update={"names": {"inv.t": "other"}})
+    loaded.declare({"id": "int"})
+    loaded.load()
+    loaded.config = loaded.config.model_copy(update={"names": {"inv.t": "third"}})
+    loaded.declare({"id": "int"})
+    with pytest.raises(ConfigurationError) as raised:
+        loaded.load()
+    assert raised.value.condition == "WAREHOUSE_NAME_CHANGED"
