@@ -23,6 +23,7 @@ MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
 SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
+OPENSEARCH := $(CACHE)/opensearch-$(call hash,pom/opensearch.xml)
 NODE_MODULES := $(CACHE)/npm-$(call hash,requirements/npm/package-lock.json)
 FLINK := $(VENV)/flink/.packages-$(call hash,requirements/flink.txt)
 FLINK_JARS := $(CACHE)/jars/flink-$(call hash,pom/flink.xml)
@@ -41,7 +42,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
@@ -131,6 +132,16 @@ $(DEBEZIUM):
 	@echo "plugins   debezium -> $@"
 	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/debezium.xml,$@.$$PPID)
 	@cd $@.$$PPID && for archive in *.tar.gz; do tar -xzf "$$archive" && rm "$$archive"; done
+	@mv $@.$$PPID $@
+
+# The node without plugins, with k-NN and the two modules that need a descriptor beside their jars.
+$(OPENSEARCH):
+	@echo "node      opensearch -> $@"
+	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/opensearch.xml,$@.$$PPID)
+	@cd $@.$$PPID && jar -xf opensearch-2.*.zip && mv opensearch-2.*/* . && rmdir opensearch-2.*/ && mkdir -p plugins/opensearch-knn \
+		&& (cd plugins/opensearch-knn && jar -xf ../../opensearch-knn-*.zip) && rm *.zip
+	@cp -r pom/opensearch/* $@.$$PPID/modules/ && cd $@.$$PPID \
+		&& mv analysis-common-*.jar modules/analysis-common/ && mv *.jar modules/lang-painless/
 	@mv $@.$$PPID $@
 
 $(NODE_MODULES):

@@ -42,6 +42,11 @@ def debezium_plugins_dir() -> Path:
     return _pinned("debezium", "pom/debezium.xml")
 
 
+def opensearch_home() -> Path:
+    """Return the folder of an OpenSearch node with k-NN; nothing is written into it."""
+    return _pinned("opensearch", "pom/opensearch.xml")
+
+
 def kinesis_local() -> Path:
     """Return the script of the Kinesis endpoint that reshards as Kinesis does, to be run by `node`."""
     return _pinned("npm", "requirements/npm/package-lock.json") / "node_modules" / "kinesis-local" / "main.js"

@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root: where this process is root, run it as `nobody`.
+"""PostgreSQL and OpenSearch refuse to run as root: where this process is root, run them as `nobody`.
 
 `nobody` may not enter the folder of the repository or of the virtual environment (a home folder often is mode 700). Then
 the server keeps one capability, to pass file permissions, instead of files being copied to where everybody can read.
@@ -31,7 +31,7 @@ def without_root(paths: Sequence[Path]) -> list[str]:
         if shutil.which(prefix[0]) and all(_readable(prefix, path) for path in paths):
             return list(prefix)
     raise ConfigurationError(
-        f"PostgreSQL refuses to run as root, and `nobody` cannot read {', '.join(map(str, paths))}",
+        f"The server refuses to run as root, and `nobody` cannot read {', '.join(map(str, paths))}",
         hint="run as another user, or move the repository where every user can read it",
     )
 

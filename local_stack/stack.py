@@ -18,6 +18,7 @@ from local_stack.aws import KinesisLocal, Ministack
 from local_stack.connect import Connect
 from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
+from local_stack.opensearch import OpenSearch
 from local_stack.postgres import SourceDatabase, VectorStore
 from local_stack.redshift import Redshift
 from local_stack.service import Service, ServiceStatus, write_private
@@ -181,6 +182,7 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "vectors": lambda _, folder: VectorStore(folder),
     "kafka": lambda _, folder: Broker(folder),
     "connect": lambda stack, folder: Connect(folder, stack.broker),
+    "opensearch": lambda _, folder: OpenSearch(folder),
     "aws": lambda _, folder: Ministack(folder),
     "kinesis": lambda _, folder: KinesisLocal(folder),
     "model": lambda _, folder: ModelService(folder),
