@@ -84,8 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 _EXTRAS = {
     "pyspark": "spark", "boto3": "bedrock", "botocore": "bedrock", "psycopg": "pgvector", "pgvector": "pgvector",
-    "deltalake": "lake", "kafka": "kafka", "aws_kinesis_agg": "kinesis", "onnxruntime": "local", "rich": "cli",
-    "local_stack": "local", "psutil": "local", "aiohttp": "local", "redshift_connector": "redshift",
+    "opensearchpy": "opensearch", "deltalake": "lake", "kafka": "kafka", "aws_kinesis_agg": "kinesis",
+    "onnxruntime": "local", "rich": "cli", "local_stack": "local", "psutil": "local", "aiohttp": "local",
+    "redshift_connector": "redshift",
 }  # fmt: skip
 """Packages that only some commands need, and the extra that installs each."""
 

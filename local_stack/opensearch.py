@@ -25,14 +25,14 @@ appender.console.layout.pattern = [%d{ISO8601}][%-5p][%-25c{1.}]%marker %m%n
 rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 """
+_THREADS = "org.opensearch.secure_sm.SecuredForkJoinWorkerThreadFactory"
 _JAVA = (
     "-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true", "-Dfile.encoding=UTF-8", "-Djna.nosys=true", "-Dio.netty.noUnsafe=true",
     "-Dio.netty.noKeySetOptimization=true", "-Dio.netty.recycler.maxCapacityPerThread=0", "-Dlog4j2.disable.jmx=true",
     "-Dio.netty.allocator.numDirectArenas=0", "-Dlog4j.shutdownHookEnabled=false", "-Dopensearch.bundled_jdk=false",
     "-Dopensearch.distribution.type=zip",
-    "-Djava.util.concurrent.ForkJoinPool.common.threadFactory="
-    "org.opensearch.secure_sm.SecuredForkJoinWorkerThreadFactory",
+    f"-Djava.util.concurrent.ForkJoinPool.common.threadFactory={_THREADS}",
 )  # fmt: skip
 """What the distribution's own script gives the JVM, without that script's two JVMs of its own; and a small heap."""
 
@@ -80,9 +80,13 @@ class OpenSearch(Service):
         """Ask for the cluster's health."""
         if not ports.accepts(self.port):
             raise ConnectionRefusedError
-        with Client(self.endpoint["url"], timeout=2, max_retries=0) as client:
+        with self.client(timeout=2) as client:
             if client.cluster.health()["status"] == "red":
                 raise UnavailableError(f"{self.name} has not found all its shards yet")
+
+    def client(self, timeout: float = 30) -> Client:
+        """Return a client of its own kind; the timeout of a request is in seconds."""
+        return Client(self.endpoint["url"], timeout=timeout, max_retries=0)
 
     def _folder(self, name: str) -> Path:
         folder = self.directory / name

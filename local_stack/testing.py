@@ -22,6 +22,7 @@ from local_stack.faults import FaultProxy
 from local_stack.guardian import guard
 from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
+from local_stack.opensearch import OpenSearch
 from local_stack.postgres import Postgres, SourceDatabase, VectorStore
 from local_stack.redshift import Redshift
 from local_stack.stack import Stack
@@ -46,6 +47,12 @@ def postgres(local_stack: Stack) -> SourceDatabase:
 def vectors(local_stack: Stack) -> VectorStore:
     """The vector store's server."""
     return _started(local_stack, "vectors", VectorStore)
+
+
+@pytest.fixture(scope="session")
+def opensearch(local_stack: Stack) -> OpenSearch:
+    """The other vector store's server."""
+    return _started(local_stack, "opensearch", OpenSearch)
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +113,12 @@ def vectors_dsn(vectors: VectorStore) -> Iterator[str]:
 def warehouse_dsn(redshift: Redshift) -> Iterator[str]:
     """DSN of a new, empty database of the Redshift stand-in."""
     yield from new_database(redshift)
+
+
+@pytest.fixture
+def search_index(opensearch: OpenSearch) -> Iterator[str]:
+    """Name of a new store in OpenSearch."""
+    yield from new_index(opensearch)
 
 
 @pytest.fixture
@@ -173,6 +186,15 @@ def new_database(server: Postgres) -> Iterator[str]:
                 else:
                     admin.execute("SELECT pg_terminate_backend(%s, 1000)", [pid])
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def new_index(server: OpenSearch) -> Iterator[str]:
+    """Yield the name of a new store; afterwards its indexes and their template are deleted."""
+    name = unique("kb")
+    yield name
+    with server.client() as client:
+        client.indices.delete(index=f"{name}*")
+        client.indices.delete_index_template(name=f"{name}*", ignore=404)
 
 
 def create_stream(endpoint: AwsEndpoint, shards: int) -> str:

@@ -15,6 +15,7 @@ from retrieval.fusion import relevance_of
 from retrieval.generate import BedrockGenerator
 from retrieval.search import Searcher, search_answer
 from schemas.errors import ConfigurationError, UnavailableError
+from sinks.opensearch_config import OpenSearchConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ class Pipeline(Protocol):
 
     @property
     def sinks(self) -> Sequence[SinkConfig]:
-        """The stores; the first one is searched."""
+        """The stores; the first one is searched unless another is named."""
         ...
 
     @property
@@ -51,14 +52,14 @@ class Query(NamedTuple):
     text: str
 
 
-def search(config: Pipeline, queries: Sequence[Query], k: int) -> Iterator[dict[str, Any]]:
+def search(config: Pipeline, queries: Sequence[Query], k: int, store: str | None = None) -> Iterator[dict[str, Any]]:
     """Answer queries one after the other; each answer is one JSON object of the public contract."""
-    with _opened(config) as searcher:
+    with _opened(config, store) as searcher:
         for query in queries:
             yield search_answer(query.query_id, searcher.search(query.text, k))
 
 
-def ask(config: Pipeline, question: str, session: str | None = None) -> dict[str, Any]:
+def ask(config: Pipeline, question: str, session: str | None = None, store: str | None = None) -> dict[str, Any]:
     """Answer a question; the JSON object of the public contract."""
     if session is not None:
         raise ConfigurationError(
@@ -66,7 +67,7 @@ def ask(config: Pipeline, question: str, session: str | None = None) -> dict[str
             condition="NO_MEMORY",
             hint="ask without --session; each question is answered on its own",
         )
-    with _opened(config) as searcher:
+    with _opened(config, store) as searcher:
         return Assistant(searcher, _answerer(config, searcher)).ask(question).as_json()
 
 
@@ -99,7 +100,7 @@ def _query(line: str, where: str) -> Query:
 
 
 @contextmanager
-def _opened(config: Pipeline) -> Iterator[Searcher]:
+def _opened(config: Pipeline, store: str | None) -> Iterator[Searcher]:
     """Open what the configuration names and check that it fits together, before anything is asked."""
     if config.embedding is None or not config.sinks:
         raise ConfigurationError(
@@ -108,7 +109,7 @@ def _opened(config: Pipeline) -> Iterator[Searcher]:
             hint="give the configuration an `embedding` and a sink",
         )
     embedder = open_embedder(config.embedding)
-    index = open_index(config.sinks[0], embedder.fingerprint)
+    index = open_index(_store(config, store), embedder.fingerprint)
     try:
         try:
             index.check()
@@ -119,8 +120,26 @@ def _opened(config: Pipeline) -> Iterator[Searcher]:
         index.close()
 
 
+def _store(config: Pipeline, name: str | None) -> SinkConfig:
+    """The store of that name; the first one when none is named."""
+    names = [sink.name for sink in config.sinks]
+    if name is None:
+        return config.sinks[0]
+    if name not in names:
+        raise ConfigurationError(
+            f"--store {name}: this pipeline fills no store of that name",
+            condition="NO_STORE",
+            hint=f"its stores: {', '.join(names)}",
+        )
+    return config.sinks[names.index(name)]
+
+
 def open_index(config: SinkConfig, fingerprint: str) -> Index:
     """The index of a store's configuration; nothing is opened yet."""
+    if isinstance(config, OpenSearchConfig):
+        from retrieval.opensearch import OpenSearchIndex
+
+        return OpenSearchIndex(config, fingerprint)
     from retrieval.pgvector import PgvectorIndex
 
     return PgvectorIndex(config, fingerprint)

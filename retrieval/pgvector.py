@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import set_json_loads
 
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
+from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks.pgvector_schema import Names
 from transforms import exact_json
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from sinks.pgvector import PgvectorConfig
-
-MOST_WORDS = 64
-"""Distinct words of a question that count; a pasted page is cut there."""
-
-COMMON_AT = 2_000
-"""Rows at which a word counts as common: it is not counted further and, where a rarer word is there, not searched for.
-It bounds the work of a question, whatever the size of the store."""
 
 SPARE = 4
 """Chunks fetched for each document wanted, since a document may have several near ones."""
@@ -161,12 +154,7 @@ class PgvectorIndex:
             self._connection = None
 
     def _weigh(self, text: str) -> WeighedWords:
-        """Ask how rare the question's words are, counting no further than `COMMON_AT`.
-
-        A word weighs log(1 + (N - n + 0.5) / (n + 0.5)) for n of N chunks (BM25's inverse document frequency), whether
-        or not it occurs: a question about what no row mentions is covered by none. How often a row repeats a word does
-        not count, nor does its length: for answers of a few sentences both were worse than coverage alone.
-        """
+        """Ask how rare the question's words are, counting chunks no further than `COMMON_AT`."""
         asked = exact_json.printable(text)
         with self._reading() as connection:
             found = connection.execute(WORDS, (self._config.language, asked, MOST_WORDS)).fetchall()
@@ -178,14 +166,9 @@ class PgvectorIndex:
             )
             name = sql.Literal(self._names["chunks"].as_string(connection))
             row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (COMMON_AT * 10,)).fetchone()
-        total = max(row[0] if row else 0, *counts.values())
-        rarity = {query: math.log(1 + (total - n + 0.5) / (n + 0.5)) for query, n in counts.items()}
-        whole = sum(rarity.values())
-        return WeighedWords(
-            tuple(queries[query] for query in rarity),
-            tuple(share / whole for share in rarity.values()),
-            " | ".join(_worth_searching(counts)),
-        )
+        told = shares(counts, row[0] if row else 0)
+        words = tuple(queries[query] for query in told)
+        return WeighedWords(words, tuple(told.values()), " | ".join(worth_searching(counts)))
 
     def _hits(self, statement: str, words: WeighedWords, values: dict[str, Any], filters: Filters) -> list[Hit]:
         conditions = [sql.SQL("TRUE")]
@@ -248,19 +231,6 @@ class PgvectorIndex:
             set_json_loads(exact_json.loads, self._connection)
             self._connection.execute(SETTINGS)
         return self._connection
-
-
-def _worth_searching(counts: dict[str, int]) -> list[str]:
-    """Take words from the rarest on, while all the rows they name are few enough to rank; the rarest that occurs always."""
-    chosen: list[str] = []
-    rows = 0
-    for query, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
-        rows += count
-        if chosen and rows > COMMON_AT:
-            break
-        if count:
-            chosen.append(query)
-    return chosen
 
 
 def _quoted(word: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
+from sinks.opensearch_config import OpenSearchConfig
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 
 if TYPE_CHECKING:
     from sinks.protocol import Sink
 
-SinkConfig = PgvectorConfig
+type SinkConfig = Annotated[OpenSearchConfig | PgvectorConfig, Field(discriminator="type")]
 """The union of all stores' configurations, told apart by `type`."""
 
 
 def open_sink(config: SinkConfig, fingerprint: str, dimensions: int) -> Sink:
     """The sink a configuration describes; nothing is opened yet."""
-    return PgvectorSink(config, fingerprint, dimensions)
+    match config:
+        case PgvectorConfig():
+            return PgvectorSink(config, fingerprint, dimensions)
+        case OpenSearchConfig():
+            from sinks.opensearch import OpenSearchSink
+
+            return OpenSearchSink(config, fingerprint, dimensions)

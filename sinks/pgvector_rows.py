@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from sinks.plain_json import plain_json
 from transforms import exact_json
 from transforms.fold import RowState, encode, restore
 
 if TYPE_CHECKING:
     from schemas.documents import DocumentWrite
-
-_WIDEST_EXPONENT = 1000
-"""jsonb holds numbers as numeric (131,072 digits before the point); a wider one is kept as text."""
 
 
 def head_row(write: DocumentWrite) -> dict[str, Any]:
@@ -30,11 +27,11 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
     return {
         "document_id": write.document_id,
         "table": write.table,
-        "key": json_column(exact_json.loads(write.key)),
+        "key": plain_json(exact_json.loads(write.key)),
         "sequence": write.state.newest,
         "revision": write.base_revision,
         "live": write.live,
-        "metadata": json_column(write.metadata),
+        "metadata": plain_json(write.metadata),
         "state": exact_json.dumps(state),
         "texts": exact_json.dumps(texts) if texts else None,
         "recipe": write.recipe,
@@ -49,20 +46,3 @@ def stored_state(state: str, texts: str | None) -> RowState:
     if texts:
         document["v"] |= exact_json.loads(texts)
     return restore(document)
-
-
-def json_column(value: Any) -> str:
-    """JSON that PostgreSQL's jsonb takes: no U+0000, no lone surrogate, no number beyond numeric."""
-    return exact_json.dumps(_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return exact_json.printable(value)
-    if isinstance(value, Decimal) and (not value.is_finite() or abs(value.adjusted()) > _WIDEST_EXPONENT):
-        return str(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {exact_json.printable(name): _plain(item) for name, item in value.items()}
-    return value

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psycopg
@@ -15,11 +15,16 @@ import pytest
 from pydantic import SecretStr
 
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
+from local_stack.opensearch import OpenSearch
 from schemas.changes import Change
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks.indexing import Indexer
+from sinks.opensearch import OpenSearchSink, truncations
+from sinks.opensearch_client import OpenSearchClient
+from sinks.opensearch_config import OpenSearchConfig
+from sinks.opensearch_schema import Names, visible
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.protocol import Sink
 from tests.history import TABLE, ModelTable, as_record, key_of, random_history
@@ -100,7 +105,34 @@ def pgvector(vectors_dsn: str) -> Store:
     return Store(lambda fingerprint, dimensions: PgvectorSink(config, fingerprint, dimensions), contents)
 
 
-STORES = ["pgvector"]
+def opensearch_store(url: str, index: str, guard: Literal["script", "seq_no"]) -> Store:
+    config = OpenSearchConfig(type="opensearch", url=url, index=index, guard=guard, replicas=0)
+
+    def contents() -> Contents:
+        found: Contents = {}
+        client, names = OpenSearchClient(config), Names(index)
+        seen = visible(truncations(client, names), {"range": {"chunk_count": {"gt": 0}}})
+        for page in client.pages(names.alias, seen, ("document_id",), ("key", "metadata", "chunks")):
+            for row in (hit["_source"] for hit in page):
+                chunks = [(c["chunk_index"], c["chunk_text"], c["embedding"]) for c in row["chunks"]]
+                found[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
+        client.close()
+        return found
+
+    return Store(lambda fingerprint, dimensions: OpenSearchSink(config, fingerprint, dimensions), contents)
+
+
+@pytest.fixture
+def opensearch_by_script(opensearch: OpenSearch, search_index: str) -> Store:
+    return opensearch_store(opensearch.endpoint["url"], search_index, "script")
+
+
+@pytest.fixture
+def opensearch_by_seq_no(opensearch: OpenSearch, search_index: str) -> Store:
+    return opensearch_store(opensearch.endpoint["url"], search_index, "seq_no")
+
+
+STORES = ["pgvector", "opensearch_by_script", "opensearch_by_seq_no"]
 
 
 @pytest.fixture(params=STORES)

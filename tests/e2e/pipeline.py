@@ -25,6 +25,7 @@ from lake.layout import RESERVED, LakeLayout
 from local_stack import processes
 from local_stack.connect import request_json
 from schemas.tables import TableConfig
+from sinks.pgvector import PgvectorConfig
 from tests.e2e.rows import Documents, Kinds, Rows, differences, documents_of, in_one_form, stored_documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,6 +185,7 @@ class Pipeline:
     def documents(self, table: str, kinds: Kinds) -> Documents:
         """What a reader of the vector store sees."""
         sink = self.config.sinks[0]
+        assert isinstance(sink, PgvectorConfig)
         with psycopg.connect(sink.dsn.get_secret_value()) as connection:
             if connection.execute("SELECT to_regclass(%s)", [sink.table]).fetchone() == (None,):
                 return {}

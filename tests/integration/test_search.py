@@ -17,17 +17,21 @@ from local_stack.helpdesk import questions, rows
 from local_stack.helpdesk.store import delete, fill, put
 from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
+from local_stack.opensearch import OpenSearch
 from local_stack.postgres import VectorStore
-from local_stack.testing import new_database
+from local_stack.testing import new_database, new_index
 from retrieval import EXTRACTIVE, GenerationConfig, commands
 from retrieval.ask import Assistant, Draft, ExtractiveAnswerer
 from retrieval.commands import Query
 from retrieval.fusion import MINILM, Ranked, fuse
 from retrieval.pgvector import PgvectorIndex
-from retrieval.protocol import Filters, Hit, Question
+from retrieval.protocol import Filters, Hit, Index, Question
 from retrieval.search import CANDIDATES, Searcher, search_answer
 from schemas.errors import ConfigurationError
-from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks import open_sink
+from sinks.opensearch_config import OpenSearchConfig
+from sinks.pgvector import PgvectorConfig
+from sinks.protocol import Sink
 from transforms.sequence import SEQUENCE_DIGITS
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
@@ -40,10 +44,10 @@ LOCAL = LocalEmbeddingConfig(
 class Helpdesk:
     """A filled store and all that reads it; every test may change it and puts rows back as they were."""
 
-    config: PgvectorConfig
-    sink: PgvectorSink
+    config: PgvectorConfig | OpenSearchConfig
+    sink: Sink
     embedder: LocalEmbedder
-    index: PgvectorIndex
+    index: Index
     searcher: Searcher
     at: int = 1
 
@@ -59,17 +63,31 @@ class Helpdesk:
 
 
 @pytest.fixture(scope="module")
-def filled(vectors: VectorStore) -> Iterator[Helpdesk]:
+def pgvector(vectors: VectorStore) -> Iterator[PgvectorConfig]:
     for dsn in new_database(vectors):
-        config = PgvectorConfig(type="pgvector", dsn=SecretStr(dsn), table="helpdesk")
-        embedder = LocalEmbedder(LOCAL)
-        sink = PgvectorSink(config, embedder.fingerprint, embedder.dimensions)
+        yield PgvectorConfig(type="pgvector", dsn=SecretStr(dsn), table="helpdesk")
+
+
+@pytest.fixture(scope="module")
+def in_opensearch(opensearch: OpenSearch) -> Iterator[OpenSearchConfig]:
+    for index in new_index(opensearch):
+        yield OpenSearchConfig(type="opensearch", url=opensearch.endpoint["url"], index=index, replicas=0)
+
+
+STORES = ["pgvector", "in_opensearch"]
+
+
+@pytest.fixture(scope="module", params=STORES)
+def filled(request: pytest.FixtureRequest) -> Iterator[Helpdesk]:
+    config = request.getfixturevalue(request.param)
+    embedder = LocalEmbedder(LOCAL)
+    with (
+        closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink,
+        closing(commands.open_index(config, embedder.fingerprint)) as index,
+    ):
         sink.prepare()
         fill(sink, embedder)
-        index = PgvectorIndex(config, embedder.fingerprint)
         yield Helpdesk(config, sink, embedder, index, Searcher(index, embedder, MINILM))
-        index.close()
-        sink.close()
 
 
 @pytest.fixture
@@ -83,8 +101,13 @@ def article(number: int, **changed: Any) -> dict[str, Any]:
     return next(row for row in rows("articles") if row["id"] == number) | changed
 
 
-def _check(config: PgvectorConfig, fingerprint: str) -> None:
-    with closing(PgvectorIndex(config, fingerprint)) as index:
+def other(config: PgvectorConfig | OpenSearchConfig, name: str) -> PgvectorConfig | OpenSearchConfig:
+    """Another store on the same server."""
+    return config.model_copy(update={"table" if config.type == "pgvector" else "index": name})
+
+
+def _check(config: PgvectorConfig | OpenSearchConfig, fingerprint: str) -> None:
+    with closing(commands.open_index(config, fingerprint)) as index:
         index.check()
 
 
@@ -259,22 +282,35 @@ def test_another_model_than_the_stores_is_refused(filled: Helpdesk) -> None:
         _check(filled.config, "model=other")
 
 
-def test_a_store_that_does_not_exist_is_said_so(vectors_dsn: str) -> None:
-    config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="nothing")
+def test_a_store_that_does_not_exist_is_said_so(filled: Helpdesk) -> None:
     with pytest.raises(ConfigurationError, match="no store nothing"):
-        _check(config, "model=other")
+        _check(other(filled.config, "nothing"), "model=other")
 
 
 def test_a_store_that_does_not_answer_is_a_wrong_part(filled: Helpdesk) -> None:
-    nowhere = filled.config.model_copy(update={"dsn": SecretStr("postgresql://u:secret@127.0.0.1:1/x")})
+    nowhere = filled.config.model_copy(
+        update={"dsn": SecretStr("postgresql://u:secret@127.0.0.1:1/x"), "url": "http://127.0.0.1:1"}
+    )
     with pytest.raises(ConfigurationError, match="does not answer") as raised:
         commands.ask(Pipeline(LOCAL, (nowhere,), EXTRACTIVE), "a question")
     assert "secret" not in str(raised.value)
 
 
-def test_readers_write_nothing(filled: Helpdesk) -> None:
-    with filled.index._reading() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        connection.execute("DELETE FROM helpdesk_g1_chunks")
+def test_the_store_that_is_searched_can_be_named(filled: Helpdesk) -> None:
+    first = PgvectorConfig(type="pgvector", dsn=SecretStr("postgresql://u@127.0.0.1:1/x"), table="x", name="first")
+    both = Pipeline(LOCAL, (first, filled.config), EXTRACTIVE)
+    assert list(commands.search(both, [Query(None, "warranty")], 1, filled.config.name))
+    with pytest.raises(ConfigurationError, match="no store of that name"):
+        commands.ask(both, "a question", store="third")
+
+
+def test_readers_write_nothing(pgvector: PgvectorConfig) -> None:
+    with (
+        closing(PgvectorIndex(pgvector, "any")) as index,
+        index._reading() as connection,
+        pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+    ):
+        connection.execute("CREATE TABLE made (by int)")
 
 
 class InstantEmbedder:
@@ -297,25 +333,28 @@ class InstantEmbedder:
         return EmbeddingCounts()
 
 
-def test_the_walk_goes_on_past_rows_that_are_gone(vectors_dsn: str) -> None:
-    config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="many")
+def test_the_walk_goes_on_past_rows_that_are_gone(filled: Helpdesk) -> None:
+    config = other(
+        filled.config, f"{filled.config.table if filled.config.type == 'pgvector' else filled.config.index}_many"
+    )
     embedder = InstantEmbedder()
-    sink = PgvectorSink(config, embedder.fingerprint, embedder.dimensions)
-    sink.prepare()
     many = [article(1, id=number, title=f"Row {number}", body=f"Text of row {number}.") for number in range(3000)]
-    put(sink, embedder, ARTICLES, many)
-    delete(sink, embedder, ARTICLES, many[60:], at=2)
-    with psycopg.connect(vectors_dsn) as connection:
-        connection.execute("ANALYZE")
-    index = PgvectorIndex(config, embedder.fingerprint)
-    for number in (3, 59, 500):
-        text = f"Row {number}\n\nText of row {number}."
-        hits = index.dense(Question(text, embedder.embed_query(text)), 50)
-        assert len(hits) == 50
-        assert all(hit.key["id"] < 60 for hit in hits)
-        assert number >= 60 or hits[0].key["id"] == number
-    index.close()
-    sink.close()
+    with (
+        closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink,
+        closing(commands.open_index(config, embedder.fingerprint)) as index,
+    ):
+        sink.prepare()
+        put(sink, embedder, ARTICLES, many)
+        delete(sink, embedder, ARTICLES, many[60:], at=2)
+        if config.type == "pgvector":
+            with psycopg.connect(config.dsn.get_secret_value()) as connection:
+                connection.execute("ANALYZE")
+        for number in (3, 59, 500):
+            text = f"Row {number}\n\nText of row {number}."
+            hits = index.dense(Question(text, embedder.embed_query(text)), 50)
+            assert len(hits) == 50
+            assert all(hit.key["id"] < 60 for hit in hits)
+            assert number >= 60 or hits[0].key["id"] == number
 
 
 @dataclass(frozen=True)
@@ -323,7 +362,7 @@ class Pipeline:
     """The parts of a pipeline that answering reads."""
 
     embedding: LocalEmbeddingConfig
-    sinks: tuple[PgvectorConfig, ...]
+    sinks: tuple[PgvectorConfig | OpenSearchConfig, ...]
     generation: GenerationConfig | None
 
 

@@ -1,0 +1,170 @@
+"""The indexes of a store in OpenSearch: their names, their mappings, and the script that guards a write. Pure.
+
+A document of a table is one document of OpenSearch, with its chunks nested in it: one write replaces both, and no reader
+sees them apart. Vectors are kept by content beside, unindexed, so that what was paid for survives a kill. Names carry a
+generation, so that another model can be filled beside the one that readers use through the alias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sinks.plain_json import plain_json
+from transforms import exact_json
+from transforms.documents import digest
+
+if TYPE_CHECKING:
+    from sinks.opensearch_config import OpenSearchConfig
+
+GENERATION = 1
+LAYOUT = "1"
+MOST_CHUNKS = 100_000
+"""Nested documents of one document at most; OpenSearch's own default is 10,000."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of one store's indexes."""
+
+    alias: str
+    generation: int = GENERATION
+
+    @property
+    def documents(self) -> str:
+        """Heads and chunks; what `alias` points at."""
+        return f"{self.alias}-g{self.generation}"
+
+    @property
+    def vectors(self) -> str:
+        """Vectors by content hash, for writers alone."""
+        return f"{self.alias}-vectors-g{self.generation}"
+
+    @property
+    def meta(self) -> str:
+        """What generations share: the model, the marks of truncations, the progress."""
+        return f"{self.alias}-meta"
+
+
+ENGLISH_STOP_WORDS = """
+i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its itself
+they them their theirs themselves what which who whom this that these those am is are was were be been being have has had
+having do does did doing a an the and but if or because as until while of at by for with about against between into through
+during before after above below to from up down in out on off over under again further then once here there when where why how
+all any both each few more most other some such no nor not only own same so than too very s t can will just don should now"""
+"""Snowball's list, which PostgreSQL uses too: Lucene's own for English lacks the words that questions are made of."""
+
+_KEPT = {"type": "keyword", "index": False, "doc_values": False}
+"""A text that is kept and read, never searched; of any length."""
+
+
+def mappings(config: OpenSearchConfig, dimensions: int) -> dict[str, dict[str, Any]]:
+    """The body of each index, by name; strict, so that nothing else can be written into it."""
+    names = Names(config.index)
+    settings = {"number_of_shards": config.shards, "number_of_replicas": config.replicas}
+    stop_words = {"stopwords": ENGLISH_STOP_WORDS.split()} if config.language == "english" else {}
+    words = {"analysis": {"analyzer": {"words": {"type": config.language, **stop_words}}}}
+    wide = words | {"knn": True, "mapping": {"nested_objects": {"limit": MOST_CHUNKS}}, "max_inner_result_window": 1000}
+    vector = {"content_hash": {"type": "keyword"}, "embedding": {"type": "binary"}, "created_at": {"type": "date"}}
+    return {
+        names.meta: _body(settings | {"number_of_shards": 1}, {"value": _KEPT}),
+        names.vectors: _body(settings, vector),
+        names.documents: _body(settings | wide, _document(dimensions))
+        | {"aliases": {names.alias: {"filter": {"term": {"live": True}}}}},
+    }
+
+
+def template(config: OpenSearchConfig, dimensions: int) -> dict[str, Any]:
+    """The documents' index again, should a write ever make OpenSearch create it by itself: never by a guessed mapping."""
+    index = Names(config.index).documents
+    return {"index_patterns": [index], "priority": 500, "template": mappings(config, dimensions)[index]}
+
+
+def _body(settings: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"settings": {"index": settings}, "mappings": {"dynamic": "strict", "properties": properties}}
+
+
+def _document(dimensions: int) -> dict[str, Any]:
+    method = {"name": "hnsw", "engine": "lucene", "parameters": {"m": 16, "ef_construction": 100}}
+    return {
+        "document_id": {"type": "keyword"}, "table_name": {"type": "keyword"}, "key": _KEPT,
+        "sequence": {"type": "keyword"}, "revision": {"type": "long", "index": False}, "live": {"type": "boolean"},
+        "metadata": _KEPT, "metadata_terms": {"type": "keyword", "doc_values": False}, "state": _KEPT, "recipe": _KEPT,
+        "pending": {"type": "keyword"}, "commit_time_us": {"type": "long"}, "written_at": {"type": "date"},
+        "chunk_count": {"type": "integer"},
+        "chunks": {"type": "nested", "properties": {
+            "chunk_id": {"type": "keyword"}, "chunk_index": {"type": "integer", "index": False},
+            "content_hash": {"type": "keyword"}, "chunk_text": {"type": "text", "analyzer": "words"},
+            "embedding": {
+                "type": "knn_vector", "dimension": dimensions, "space_type": "cosinesimil", "method": method}}},
+    }  # fmt: skip
+
+
+GUARD = """
+boolean made = ctx.op == 'create';
+if (made ? params.base != 0L : ctx._source.revision != params.base || ctx._source.sequence.compareTo(params.sequence) > 0) {
+  ctx.op = 'none';
+  return;
+}
+List chunks = new ArrayList();
+if (!made) {
+  Set dropped = new HashSet(params.dropped);
+  for (chunk in ctx._source.chunks) {
+    if (!dropped.contains(chunk.chunk_id)) {
+      if (params.moved.containsKey(chunk.chunk_id)) { chunk.chunk_index = params.moved[chunk.chunk_id]; }
+      chunks.add(chunk);
+    }
+  }
+}
+chunks.addAll(params.added);
+chunks.sort((one, other) -> one.chunk_index - other.chunk_index);
+ctx._source = params.head;
+ctx._source.revision = params.base + 1;
+ctx._source.chunks = chunks;
+ctx._source.chunk_count = chunks.size();
+ctx._source.written_at = ctx._now;
+"""
+"""A guarded write, in OpenSearch itself: refused (a noop) unless planned on the revision held and not older in sequence.
+What is kept of a document keeps its vectors. `sinks.opensearch_rows.replaced` is the same in Python."""
+
+
+def visible(truncations: Mapping[str, str], *conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """A filter for what a reader may see: live, and newer than what a TRUNCATE of its table covers."""
+    return {"bool": {"filter": [{"term": {"live": True}}, *conditions], "must_not": covered(truncations)}}
+
+
+def covered(truncations: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One query a table for the rows that its newest TRUNCATE covers."""
+    return [
+        {"bool": {"filter": [{"term": {"table_name": table}}, {"range": {"sequence": {"lte": sequence}}}]}}
+        for table, sequence in truncations.items()
+    ]
+
+
+def metadata_terms(metadata: Mapping[str, Any]) -> list[str]:
+    """A term for each value that metadata hold: a document has all terms of a filter that it satisfies.
+
+    As jsonb's containment: equal numbers are equal however they are written, an array contains any part of itself. Only
+    in an array of objects may a filter's values come from several of them. Terms are digests, as values have any length.
+    """
+    plain = exact_json.loads(plain_json(dict(metadata)))
+    return sorted({digest(leaf)[:32] for leaf in _leaves(plain, "")})
+
+
+def _leaves(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield f"{path}{{}}"
+        for name, held in value.items():
+            yield from _leaves(held, f"{path}.{exact_json.dumps(name)}")
+    elif isinstance(value, list):
+        yield f"{path}[]"
+        for held in value:
+            yield from _leaves(held, f"{path}[]")
+    elif isinstance(value, int | Decimal) and not isinstance(value, bool):
+        sign, digits, exponent = Decimal(value).as_tuple()
+        told = "".join(map(str, digits)).strip("0")
+        yield f"{path}={'-' * sign}{told}e{int(exponent) + len(digits)}" if told else f"{path}=0"
+    else:
+        yield f"{path}={exact_json.dumps(value)}"
