@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
@@ -14,56 +15,19 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
 from local_stack.opensearch import OpenSearch
-from schemas.changes import Change
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
-from schemas.tables import ChunkConfig, DocumentConfig
-from sinks.indexing import Indexer
 from sinks.opensearch import OpenSearchSink, truncations
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
 from sinks.opensearch_schema import Names, visible
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.protocol import Sink
-from tests.history import TABLE, ModelTable, as_record, key_of, random_history
+from tests.feeding import DIMENSIONS, Contents, Fed, expected, same, vector_of
+from tests.history import TABLE, ModelTable, key_of, random_history
 from transforms import exact_json
-from transforms.context import DecodeContext, TableContext
-from transforms.documents import Recipe, document_id
-
-DIMENSIONS = 8
-CONTEXT = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",))})
-DOCUMENT = DocumentConfig(template="{body}", metadata=("a",), chunk=ChunkConfig(max_tokens=16))
-RECIPES = {TABLE: Recipe(TABLE, DOCUMENT)}
-
-type Contents = dict[str, tuple[dict[str, Any], list[tuple[int, str, list[float]]]]]
-
-
-def vector_of(text: str) -> Vector:
-    vector = np.random.default_rng(sum(text.encode()) + len(text)).standard_normal(DIMENSIONS).astype(np.float32)
-    return vector / np.linalg.norm(vector)
-
-
-class CountingEmbedder:
-    """An embedder in this process: vectors from the text alone, every text counted; `refused` marks what it rejects."""
-
-    fingerprint, dimensions, max_items = "model=test", DIMENSIONS, 4
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
-        self.texts += texts
-        return [EmbeddingRejected("MODEL_REFUSED_TEXT", "no") if "refused" in t else vector_of(t) for t in texts]
-
-    def embed_query(self, text: str) -> Vector:
-        return vector_of(text)
-
-    def check(self) -> None: ...
-
-    def counts(self) -> EmbeddingCounts:
-        return EmbeddingCounts(texts=len(self.texts))
+from transforms.documents import document_id
 
 
 class Store:
@@ -150,37 +114,6 @@ def sink(store: Store) -> Sink:
     return opened
 
 
-class Fed:
-    """An indexer that is fed changes as Debezium would tell them."""
-
-    def __init__(self, *sinks: Sink) -> None:
-        self.embedder = CountingEmbedder()
-        self.indexer = Indexer(CONTEXT, RECIPES, sinks, self.embedder, texts_at_once=8)
-
-    def __call__(self, changes: Sequence[Change]) -> Any:
-        return self.indexer.index([as_record(change) for change in changes])
-
-
-def expected(table: ModelTable) -> Contents:
-    return {
-        key_of(number): ({"a": row["a"]}, [(0, str(row["body"]), vector_of(str(row["body"])).tolist())])
-        for number, row in table.rows.items()
-    }
-
-
-def same(found: Contents, wanted: Contents) -> bool:
-    def flat(contents: Contents) -> dict[str, Any]:
-        return {k: (metadata, [(i, t) for i, t, _ in chunks]) for k, (metadata, chunks) in contents.items()}
-
-    vectors = all(
-        np.allclose(one[2], other[2], atol=1e-6)
-        for key in found
-        if key in wanted
-        for one, other in zip(found[key][1], wanted[key][1], strict=False)
-    )
-    return flat(found) == flat(wanted) and vectors
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_shuffled_doubled_and_recut_histories_leave_the_rows_of_the_source(store: Store, sink: Sink, seed: int) -> None:
     table, r = random_history(seed, 24), random.Random(seed)
@@ -239,6 +172,30 @@ def test_an_edited_paragraph_embeds_one_chunk_and_keeps_the_other_vectors(sink: 
     table.update_body(1, "\n\n".join(paragraphs))
     fed(table.changes[-1:])
     assert len(fed.embedder.texts) - asked == 1
+
+
+def test_a_reader_never_sees_chunks_of_two_versions(store: Store, sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "version 0")
+    fed(table.changes)
+    seen: set[frozenset[str]] = set()
+    with ThreadPoolExecutor(1) as pool:
+        done = threading.Event()
+
+        def read() -> None:
+            while not done.is_set():
+                _, chunks = store.contents()[key_of(1)]
+                seen.add(frozenset(text.split()[-1] for _, text, _ in chunks))
+
+        reader = pool.submit(read)
+        for version in range(1, 60):
+            body = "\n\n".join(f"paragraph {n} of a long body in version {version}" for n in range(1 + version % 7))
+            table.update_body(1, body)
+            fed(table.changes[-1:])
+        done.set()
+        reader.result(timeout=60)
+    assert all(len(versions) == 1 for versions in seen)
+    assert len(seen) > 5
 
 
 def test_a_metadata_change_embeds_nothing(store: Store, sink: Sink) -> None:
