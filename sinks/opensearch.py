@@ -248,11 +248,12 @@ class OpenSearchSink:
 
     def _remove(self, hits: Sequence[Mapping[str, Any]]) -> None:
         """Delete what was found, unless it has been written since."""
-        self._client.bulk([
+        actions = [
             Action("delete", {"_index": hit["_index"], "_id": hit["_id"], "if_seq_no": hit["_seq_no"],
                               "if_primary_term": hit["_primary_term"]})
             for hit in hits
-        ])  # fmt: skip
+        ]  # fmt: skip
+        self._client.bulk(actions, refresh=not self._config.serverless)
 
     def _refresh(self, index: str) -> None:
         if not self._config.serverless:

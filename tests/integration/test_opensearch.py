@@ -1,0 +1,239 @@
+"""What only OpenSearch can do to its sink: busy, read-only, half a bulk, an answer that comes too late, a node that ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from local_stack.aws_faults import AwsFaultProxy
+from local_stack.faults import FaultProxy
+from local_stack.opensearch import OpenSearch
+from schemas.changes import Change
+from schemas.documents import Chunk, DocumentWrite
+from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from sinks.opensearch import OpenSearchSink
+from sinks.opensearch_client import Action, OpenSearchClient
+from sinks.opensearch_config import OpenSearchConfig
+from sinks.opensearch_schema import Names
+from tests.feeding import DIMENSIONS, Fed, vector_of
+from tests.history import TABLE, ModelTable, key_of
+from transforms.documents import document_id
+from transforms.fold import Rows, RowState, apply
+
+BLOCK = "index.blocks.read_only_allow_delete"
+"""What a node sets itself when its disk is 95 % full."""
+
+
+def config_of(url: str, index: str, **others: Any) -> OpenSearchConfig:
+    return OpenSearchConfig(type="opensearch", url=url, index=index, replicas=0, **others)
+
+
+def opened(config: OpenSearchConfig, fingerprint: str = "model=test", dimensions: int = DIMENSIONS) -> OpenSearchSink:
+    return OpenSearchSink(config, fingerprint, dimensions)
+
+
+@pytest.fixture
+def config(opensearch: OpenSearch, search_index: str) -> OpenSearchConfig:
+    return config_of(opensearch.endpoint["url"], search_index)
+
+
+@pytest.fixture
+def sink(config: OpenSearchConfig) -> Iterator[OpenSearchSink]:
+    with closing(opened(config)) as sink:
+        sink.prepare()
+        yield sink
+
+
+@pytest.fixture
+def busy(opensearch: OpenSearch) -> Iterator[AwsFaultProxy]:
+    with AwsFaultProxy(opensearch.endpoint["url"]) as proxy:
+        yield proxy
+
+
+def settings(opensearch: OpenSearch, index: str, **values: Any) -> None:
+    with opensearch.client() as client:
+        client.indices.put_settings(index=index, body={name.replace("__", "."): v for name, v in values.items()})
+
+
+def one_row() -> ModelTable:
+    table = ModelTable()
+    table.insert(1, "x")
+    return table
+
+
+def told(change: Change) -> RowState:
+    """The state of a row that one change told."""
+    rows = Rows(lambda _: None)
+    apply(rows, change)
+    return rows[change.key]
+
+
+def write_of(number: int, chunk_hash: str) -> DocumentWrite:
+    """The first write of a document with one chunk."""
+    table = ModelTable()
+    table.insert(number, "x")
+    name = document_id(TABLE, key_of(number))
+    state = told(table.changes[0])
+    chunk = Chunk(f"{name}-0", 0, chunk_hash, "text")
+    return DocumentWrite(name, TABLE, key_of(number), 0, state, "r", live=True, chunks=(chunk,), added=(chunk,))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_store_slows_a_writer_down(
+    sink: OpenSearchSink, config: OpenSearchConfig, busy: AwsFaultProxy, status: int
+) -> None:
+    with closing(opened(config.model_copy(update={"url": busy.endpoint_url, "guard": "script"}))) as slow:
+        slow.keep_vectors({"h": vector_of("h")})
+        busy.fail("POST", "busy", times=2, status=status)
+        assert slow.write([write_of(1, "h")]) == set()
+        assert busy.calls["POST"] == 4
+    assert sink.summary().documents == 1
+
+
+def test_a_store_that_stays_busy_is_unavailable(
+    sink: OpenSearchSink, config: OpenSearchConfig, busy: AwsFaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.opensearch_client.PAUSES", (0.01, 0.02))
+    with closing(opened(config.model_copy(update={"url": busy.endpoint_url}))) as slow:
+        fed = Fed(slow)
+        busy.fail("POST", "busy", times=1000, status=429)
+        with pytest.raises(UnavailableError, match="takes no requests now"):
+            fed(one_row().changes)
+        busy.heal()
+        fed(one_row().changes)
+    assert sink.summary().documents == 1
+
+
+@pytest.mark.usefixtures("sink")
+def test_of_half_a_bulk_only_the_refused_half_is_sent_again(opensearch: OpenSearch, config: OpenSearchConfig) -> None:
+    names = Names(config.index)
+    settings(opensearch, names.meta, **{BLOCK: True})
+    heals = threading.Timer(0.3, settings, (opensearch, names.meta), {BLOCK: None})
+    heals.start()
+    actions = [
+        Action("create", {"_index": names.vectors, "_id": "h"}, {"content_hash": "h"}),
+        Action("index", {"_index": names.meta, "_id": "m"}, {"value": "1"}),
+        Action("create", {"_index": names.vectors, "_id": "h"}, {"content_hash": "h"}),
+    ]
+    with closing(OpenSearchClient(config)) as client:
+        answers = client.bulk(actions)
+    heals.join()
+    assert [answer["status"] for answer in answers] == [201, 201, 409]
+    assert [answer["_version"] for answer in answers[:2]] == [1, 1]
+
+
+def test_an_item_that_is_refused_for_good_does_not_hide_behind_those_that_were_written(sink: OpenSearchSink) -> None:
+    sink.keep_vectors({"good": vector_of("x"), "bad": np.ones(DIMENSIONS + 1, "f4")})
+    with pytest.raises(ConfigurationError, match="refuses a request"):
+        sink.write([write_of(1, "good"), write_of(2, "bad")])
+    assert sink.summary().documents == 1
+
+
+@pytest.mark.parametrize("block", [BLOCK, "index.blocks.write"], ids=["full disk", "read-only"])
+def test_a_store_that_takes_no_writes_is_waited_for(
+    opensearch: OpenSearch, sink: OpenSearchSink, config: OpenSearchConfig, block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.opensearch_client.PAUSES", (0.01,))
+    fed, index = Fed(sink), Names(config.index).documents
+    settings(opensearch, index, **{block: True})
+    with pytest.raises(UnavailableError, match="takes no requests now"):
+        fed(one_row().changes)
+    settings(opensearch, index, **{block: None})
+    fed(one_row().changes)
+    assert sink.summary().documents == 1
+    assert len(fed.embedder.texts) == 1
+
+
+def test_an_answer_that_comes_too_late_was_a_write_all_the_same(
+    opensearch: OpenSearch, sink: OpenSearchSink, config: OpenSearchConfig, new_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = new_proxy(opensearch.port)
+    url = f"http://127.0.0.1:{proxy.port}"
+    with closing(opened(config.model_copy(update={"url": url, "timeout_seconds": 0.5, "guard": "script"}))) as late:
+        fed = Fed(late)
+        late.keep_vectors({"h": vector_of("h")})
+        proxy.delay(0.4)
+        with pytest.raises(UnavailableError, match="does not answer"):
+            late.write([write_of(1, "h")])
+        proxy.heal()
+        until = time.monotonic() + 10
+        while not sink.summary().documents and time.monotonic() < until:
+            time.sleep(0.05)
+        assert late.write([write_of(1, "h")]) == {write_of(1, "h").document_id}
+        fed(one_row().changes)
+    assert sink.summary().documents == 1
+
+
+def test_a_node_that_ends_and_comes_back_has_lost_nothing(opensearch: OpenSearch, sink: OpenSearchSink) -> None:
+    table, fed = one_row(), Fed(sink)
+    fed(table.changes)
+    opensearch.kill()
+    try:
+        table.insert(2, "y")
+        with pytest.raises(UnavailableError, match="does not answer"):
+            fed(table.changes)
+    finally:
+        opensearch.start()
+    fed(table.changes)
+    assert sink.summary().documents == 2
+    assert len(fed.embedder.texts) == 2
+
+
+def test_a_store_that_somebody_else_made_is_refused(opensearch: OpenSearch, config: OpenSearchConfig) -> None:
+    with opensearch.client() as client:
+        client.indices.create(index=f"{config.index}_2", body={"mappings": {"properties": {"a": {"type": "text"}}}})
+    for act in (OpenSearchSink.check, OpenSearchSink.prepare):
+        with closing(opened(config_of(config.url, f"{config.index}_2"))) as sink:
+            refused(lambda: act(sink), "no store of a pipeline", "FOREIGN_INDEX")  # noqa: B023 - called at once
+
+
+def test_a_store_that_lost_an_index_is_refused(
+    opensearch: OpenSearch, config: OpenSearchConfig, sink: OpenSearchSink
+) -> None:
+    with opensearch.client() as client:
+        client.indices.delete(index=Names(config.index).documents)
+    refused(sink.check, "lacks an index", "STORE_EMPTY")
+    refused(lambda: Fed(sink)(one_row().changes), "lacks an index", "STORE_EMPTY")
+
+
+def test_a_right_that_is_missing_is_named(config: OpenSearchConfig, busy: AwsFaultProxy) -> None:
+    with closing(opened(config.model_copy(update={"url": busy.endpoint_url}))) as sink:
+        busy.fail("*", "security_exception", times=1000, status=403)
+        refused(sink.check, "refuses a right", "MISSING_RIGHTS")
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_its_password_stays_secret(config: OpenSearchConfig) -> None:
+    nowhere = config_of("http://127.0.0.1:1", config.index, user="u", password="secret")
+    with closing(opened(nowhere)) as sink, pytest.raises(UnavailableError, match="does not answer") as raised:
+        sink.check()
+    assert "secret" not in f"{raised.value}{nowhere!r}"
+
+
+def test_truncated_rows_and_unused_vectors_are_swept(sink: OpenSearchSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, fed = one_row(), Fed(sink)
+    table.truncate()
+    table.insert(2, "y")
+    fed(table.changes[:1])
+    fed(table.changes[1:])
+    monkeypatch.setattr("sinks.opensearch.UNUSED_MS", -1)
+    assert sink.missing_vectors([]) == set()
+    kept = [name for name, _ in sink.vectors_since(0)]
+    sink.sweep()
+    assert len(kept) == 2
+    assert len(sink.missing_vectors(kept)) == 1
+    assert sink.read([document_id(TABLE, key_of(1)), document_id(TABLE, key_of(2))]).keys() == {
+        document_id(TABLE, key_of(2))
+    }
+
+
+def refused(act: Callable[[], object], told: str, condition: str) -> None:
+    with pytest.raises(PipelineError, match=told) as raised:
+        act()
+    assert (raised.value.condition, raised.value.exit_status) == (condition, 2)
+    assert raised.value.hint
