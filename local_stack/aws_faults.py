@@ -1,5 +1,7 @@
 """Faults of AWS's kind on demand: a proxy that answers calls with AWS's own errors, or holds a stream to its read limit.
 
+Before a server that has no operations, such as OpenSearch, an operation is the method of a request.
+
 None of the local endpoints throttles. Connections are broken by `faults.FaultProxy`, also in front of this one.
 """
 
@@ -10,7 +12,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -69,6 +71,8 @@ class AwsFaultProxy:
         self.port = free_ports(1)[0]
         self.calls: dict[str, int] = {}
         """Calls received since the start, by operation."""
+        self.headers: Mapping[str, str] = {}
+        """Of the newest call."""
         self._faults: dict[str, _Fault] = {}
         self._limit: _Limit | None = None
         self._loop = asyncio.new_event_loop()
@@ -139,6 +143,7 @@ class AwsFaultProxy:
     async def _answer(self, request: web.Request) -> web.Response:
         operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2] or request.method
         self.calls[operation] = self.calls.get(operation, 0) + 1
+        self.headers = request.headers
         body = await request.read()
         asked = json.loads(body) if self._limit is not None and operation in {"GetRecords", "GetShardIterator"} else {}
         fault = self._faults.get(operation) or self._faults.get("*")

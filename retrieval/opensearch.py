@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,8 +12,8 @@ import numpy as np
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
 from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError
-from sinks.opensearch import truncations
 from sinks.opensearch_client import OpenSearchClient
+from sinks.opensearch_meta import Meta, check_model
 from sinks.opensearch_schema import Names, metadata_terms, visible
 from transforms import exact_json
 
@@ -62,28 +61,19 @@ class OpenSearchIndex:
         self._fingerprint = fingerprint
         self._names = Names(config.index)
         self._client = OpenSearchClient(config)
+        self._meta = Meta(self._client, self._names)
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
-        try:
-            found = self._client.get(self._names.meta, ["facts"])
-        except ConfigurationError as error:
-            if error.condition != "STORE_EMPTY":
-                raise
+        facts = self._meta.facts()
+        if facts is None:
             raise ConfigurationError(
                 f"sink {self._config.name}: there is no store {self._config.index} yet",
                 condition="STORE_EMPTY",
                 hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
-            ) from None
-        facts = json.loads(found["facts"]["_source"]["value"]) if found else {}
-        if facts.get("fingerprint") != self._fingerprint:
-            raise ConfigurationError(
-                f"sink {self._config.name}: the store {self._config.index} was filled by another model "
-                f"({facts.get('fingerprint', 'unknown')}) than the pipeline's ({self._fingerprint})",
-                condition="OTHER_MODEL",
-                hint="configure the model the store was filled with, or name another index",
             )
+        check_model(self._config, facts["fingerprint"], self._fingerprint)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Walk the HNSW graph over visible chunks alone, then take each document's nearest chunk."""
@@ -126,11 +116,9 @@ class OpenSearchIndex:
 
     def freshness(self) -> Freshness:
         """Read what the index job notes after each batch, and each second while the source is idle."""
-        found = self._client.get(self._names.meta, ["progress"])
-        as_of_us = json.loads(found["progress"]["_source"]["value"])["as_of_us"] if found else None
         clock = {"date_range": {"field": "written_at", "ranges": [{"from": "now"}]}}
         told = self._search({"size": 0, "query": {"match_none": {}}, "aggs": {"clock": clock}})
-        return Freshness(as_of_us, round(told["aggregations"]["clock"]["buckets"][0]["from"] * 1000))
+        return Freshness(self._meta.progress(), round(told["aggregations"]["clock"]["buckets"][0]["from"] * 1000))
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
@@ -175,7 +163,7 @@ class OpenSearchIndex:
         conditions: list[dict[str, Any]] = [{"term": {"metadata_terms": t}} for t in metadata_terms(filters.metadata)]
         if filters.tables:
             conditions.append({"terms": {"table_name": list(filters.tables)}})
-        return visible(truncations(self._client, self._names), *conditions)
+        return visible(self._meta.truncations(), *conditions)
 
     def _hits(self, query: Mapping[str, Any], vector: Vector, words: WeighedWords, k: int) -> list[Hit]:
         told = self._search({"size": k, "query": query, "_source": list(HEAD)})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from schemas.documents import DocumentWrite, StoredDocument
 from schemas.errors import ConfigurationError
 from sinks.opensearch_client import Action, OpenSearchClient
+from sinks.opensearch_meta import Meta, check_dimensions, check_mapping, check_model, check_plugin
 from sinks.opensearch_rows import READ, change, decoded, encoded, replaced, stored
 from sinks.opensearch_schema import GUARD, LAYOUT, Names, covered, mappings, template, visible
 from sinks.protocol import StoreSummary
@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
     from sinks.opensearch_config import OpenSearchConfig
 
+MOST_AT_HAND = 4096
+"""Vectors kept just now that a write need not read back."""
+
 UNUSED_MS = 3_600_000
 """How long a vector is kept that no chunk names."""
+
+SERVERLESS_REFRESH_SECONDS = 10.0
+"""After this time a write to OpenSearch Serverless can be searched; it cannot be asked to be sooner (AWS, NextGen vector
+collections)."""
 
 
 class OpenSearchSink:
@@ -38,8 +45,10 @@ class OpenSearchSink:
         self._dimensions = dimensions
         self._names = Names(config.index)
         self._client = OpenSearchClient(config)
+        self._meta = Meta(self._client, self._names)
         self._scripts: bool | None = None
         self._at_hand: dict[str, np.ndarray] = {}
+        self._noted: list[tuple[float, int]] = []
 
     @property
     def name(self) -> str:
@@ -48,7 +57,7 @@ class OpenSearchSink:
 
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
-        facts = self._facts()
+        facts = self._meta.facts()
         if facts is not None:
             self._check_identity(facts)
         names = f"{self._names.alias},{self._names.documents}"
@@ -56,13 +65,13 @@ class OpenSearchSink:
         if facts is not None and self._names.documents not in found:
             raise self._client.refusal(404, "index_not_found_exception")
         for index, told in found.items():
-            self._check_mapping(index, told["mappings"])
+            check_mapping(self._config, index, told["mappings"], self._dimensions)
         if not found and not self._config.serverless:
-            self._check_plugin()
+            check_plugin(self._config, self._client)
 
     def prepare(self) -> None:
         """Create the store's indexes; what another driver creates meanwhile is the same."""
-        facts = self._facts()
+        facts = self._meta.facts()
         if facts is None:
             self.check()
             self._client.call(
@@ -71,12 +80,12 @@ class OpenSearchSink:
             for index, body in mappings(self._config, self._dimensions).items():
                 self._client.call("PUT", f"/{index}", body, accept=("resource_already_exists_exception",))
             mine = {"fingerprint": self._fingerprint, "dimensions": str(self._dimensions), "layout": LAYOUT}
-            facts = self._remember("facts", lambda held: held or mine)
+            facts = self._meta.remember("facts", lambda held: held or mine)
         self._check_identity(facts)
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table."""
-        return truncations(self._client, self._names)
+        return self._meta.truncations()
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Read documents as they are, searchable or not."""
@@ -95,6 +104,8 @@ class OpenSearchSink:
                    {"content_hash": name, "embedding": encoded(vector), "created_at": now})
             for name, vector in sorted(vectors.items())
         ])  # fmt: skip
+        if len(self._at_hand) > MOST_AT_HAND:
+            self._at_hand.clear()
         self._at_hand |= vectors
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
@@ -110,11 +121,17 @@ class OpenSearchSink:
 
     def truncate(self, table: str, sequence: str) -> None:
         """Raise the table's mark: readers obey it at once, and `sweep` removes what it covers."""
-        self._remember("truncations", lambda marks: marks | {table: max(marks.get(table, ""), sequence)})
+        self._meta.remember("truncations", lambda marks: marks | {table: max(marks.get(table, ""), sequence)})
 
     def note_progress(self, indexed_as_of_us: int) -> None:
-        """Raise the progress."""
-        self._remember("progress", lambda held: {"as_of_us": max(held.get("as_of_us", 0), indexed_as_of_us)})
+        """Raise the progress; on Serverless, once what was written then can be searched."""
+        now = time.monotonic()
+        searchable = now - (SERVERLESS_REFRESH_SECONDS if self._config.serverless else 0.0)
+        self._noted.append((now, indexed_as_of_us))
+        reached = [as_of_us for moment, as_of_us in self._noted if moment <= searchable]
+        self._noted = [noted for noted in self._noted if noted[0] > searchable]
+        if reached:
+            self._meta.remember("progress", lambda held: {"as_of_us": max(held.get("as_of_us", 0), *reached)})
 
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
         """Page through vectors by the time they were kept, which is their writers' clock."""
@@ -148,11 +165,15 @@ class OpenSearchSink:
         told = self._client.call("POST", f"/{self._names.documents}/_search", body)["aggregations"]
         pending = {bucket["key"]: bucket["doc_count"] for bucket in told["pending"]["tables"]["buckets"]}
         shown = told["shown"]
-        return StoreSummary(shown["doc_count"], int(shown["chunks"]["value"]), pending, self._progress())
+        return StoreSummary(shown["doc_count"], int(shown["chunks"]["value"]), pending, self._meta.progress())
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
         self._client.close()
+
+    def _check_identity(self, facts: Mapping[str, str]) -> None:
+        check_dimensions(self._config, facts["dimensions"], self._dimensions)
+        check_model(self._config, facts["fingerprint"], self._fingerprint)
 
     def _scripted(self, told: Mapping[str, Mapping[str, Any]]) -> list[Action]:
         """Writes that the store itself guards."""
@@ -202,37 +223,6 @@ class OpenSearchSink:
             found |= {name: decoded(hit["_source"]["embedding"]) for name, hit in kept.items()}
         return found
 
-    def _remember(self, name: str, told: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """Replace what is kept under a name in the meta index by what it becomes; two writers at once do not lose either."""
-        index = self._names.meta
-        while True:
-            found = self._client.get(index, [name]).get(name)
-            held = json.loads(found["_source"]["value"]) if found else {}
-            wanted = told(held)
-            if found and wanted == held:
-                return held
-            condition = {"if_seq_no": found["_seq_no"], "if_primary_term": found["_primary_term"]} if found else {}
-            target = {"_index": index, "_id": name, **condition}
-            (answer,) = self._client.bulk(
-                [Action("index" if found else "create", target, {"value": json.dumps(wanted)})]
-            )
-            if answer["status"] != 409:
-                return wanted
-
-    def _facts(self) -> dict[str, Any] | None:
-        """What the store says of itself; None where there is none yet."""
-        try:
-            found = self._client.get(self._names.meta, ["facts"])
-        except ConfigurationError as error:
-            if error.condition != "STORE_EMPTY":
-                raise
-            return None
-        return json.loads(found["facts"]["_source"]["value"]) if found else None
-
-    def _progress(self) -> int | None:
-        found = self._client.get(self._names.meta, ["progress"])
-        return json.loads(found["progress"]["_source"]["value"])["as_of_us"] if found else None
-
     def _used(self, content_hashes: Collection[str]) -> set[str]:
         """Those hashes that a chunk names."""
         names = sorted(content_hashes)
@@ -258,49 +248,3 @@ class OpenSearchSink:
     def _refresh(self, index: str) -> None:
         if not self._config.serverless:
             self._client.call("POST", f"/{index}/_refresh")
-
-    def _check_identity(self, facts: Mapping[str, str]) -> None:
-        self._check_dimensions(facts["dimensions"])
-        if facts["fingerprint"] != self._fingerprint:
-            raise ConfigurationError(
-                f"sink {self.name}: the store {self._config.index} was filled by another model "
-                f"({facts['fingerprint']}) than the pipeline's ({self._fingerprint})",
-                condition="OTHER_MODEL",
-                hint="configure the model the store was filled with, or name another index",
-            )
-
-    def _check_mapping(self, index: str, mapping: Mapping[str, Any]) -> None:
-        chunks = mapping.get("properties", {}).get("chunks", {}).get("properties", {})
-        if mapping.get("dynamic") != "strict" or "embedding" not in chunks:
-            raise ConfigurationError(
-                f"sink {self.name}: there is an index {index} that is no store of a pipeline", condition="FOREIGN_INDEX",
-                hint="name another index; this one was made by somebody else",
-            )  # fmt: skip
-        self._check_dimensions(chunks["embedding"].get("dimension"))
-
-    def _check_dimensions(self, held: object) -> None:
-        if str(held) != str(self._dimensions):
-            raise ConfigurationError(
-                f"sink {self.name}: the store {self._config.index} holds vectors of {held} "
-                f"dimensions, the embedding model gives {self._dimensions}",
-                condition="WRONG_DIMENSIONS",
-                hint="set embedding.dimensions to the store's, or name another index",
-            )
-
-    def _check_plugin(self) -> None:
-        try:
-            self._client.call("GET", "/_plugins/_knn/stats")
-        except ConfigurationError as error:
-            if error.condition == "MISSING_RIGHTS":
-                return  # a right that nothing else needs
-            raise ConfigurationError(
-                f"sink {self.name}: the server has no k-NN plugin",
-                condition="NO_KNN",
-                hint="install opensearch-knn on it",
-            ) from None
-
-
-def truncations(client: OpenSearchClient, names: Names) -> dict[str, str]:
-    """The newest TRUNCATE of each table, by sequence."""
-    found = client.get(names.meta, ["truncations"])
-    return json.loads(found["truncations"]["_source"]["value"]) if found else {}

@@ -242,5 +242,11 @@ def _credentials(config: OpenSearchConfig) -> Any:
         from opensearchpy import Urllib3AWSV4SignerAuth
 
         credentials = boto3.Session().get_credentials()
+        if credentials is None:
+            raise ConfigurationError(
+                f"sink {config.name}: there are no AWS credentials to sign with",
+                condition="NO_CREDENTIALS",
+                hint="give the job a role, or the shell a profile",
+            )
         return Urllib3AWSV4SignerAuth(credentials, config.signing.region, config.signing.service)
     return (config.user, config.password.get_secret_value()) if config.user and config.password else None

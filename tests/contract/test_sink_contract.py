@@ -18,9 +18,10 @@ from pydantic import SecretStr
 from local_stack.opensearch import OpenSearch
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
-from sinks.opensearch import OpenSearchSink, truncations
+from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
+from sinks.opensearch_meta import Meta
 from sinks.opensearch_schema import Names, visible
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.protocol import Sink
@@ -75,7 +76,7 @@ def opensearch_store(url: str, index: str, guard: Literal["script", "seq_no"]) -
     def contents() -> Contents:
         found: Contents = {}
         client, names = OpenSearchClient(config), Names(index)
-        seen = visible(truncations(client, names), {"range": {"chunk_count": {"gt": 0}}})
+        seen = visible(Meta(client, names).truncations(), {"range": {"chunk_count": {"gt": 0}}})
         for page in client.pages(names.alias, seen, ("document_id",), ("key", "metadata", "chunks")):
             for row in (hit["_source"] for hit in page):
                 chunks = [(c["chunk_index"], c["chunk_text"], c["embedding"]) for c in row["chunks"]]

@@ -208,6 +208,24 @@ def test_a_right_that_is_missing_is_named(config: OpenSearchConfig, busy: AwsFau
         refused(sink.check, "refuses a right", "MISSING_RIGHTS")
 
 
+@pytest.mark.parametrize("service", ["es", "aoss"])
+def test_signed_requests_do_all_that_others_do(
+    config: OpenSearchConfig, busy: AwsFaultProxy, monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    signing = {"service": service, "region": "eu-central-1"}
+    with closing(opened(config_of(busy.endpoint_url, config.index, signing=signing))) as sink:
+        sink.prepare()
+        fed = Fed(sink)
+        fed(one_row().changes)
+        fed(one_row().changes)
+        assert len(sink.read([document_id(TABLE, key_of(1))])) == 1
+    signed = busy.headers["Authorization"]
+    assert f"/eu-central-1/{service}/aws4_request" in signed
+    assert "SignedHeaders=host;x-amz-content-sha256;x-amz-date" in signed
+
+
 def test_a_server_that_is_not_there_is_unavailable_and_its_password_stays_secret(config: OpenSearchConfig) -> None:
     nowhere = config_of("http://127.0.0.1:1", config.index, user="u", password="secret")
     with closing(opened(nowhere)) as sink, pytest.raises(UnavailableError, match="does not answer") as raised:

@@ -1,0 +1,109 @@
+"""What a store in OpenSearch says of itself, and whether that is what a pipeline needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import ConfigurationError
+from sinks.opensearch_client import Action
+
+if TYPE_CHECKING:
+    from sinks.opensearch_client import OpenSearchClient
+    from sinks.opensearch_config import OpenSearchConfig
+    from sinks.opensearch_schema import Names
+
+
+class Meta:
+    """The few facts that generations share: the model, the marks of truncations, the progress. Read as they are now."""
+
+    def __init__(self, client: OpenSearchClient, names: Names) -> None:
+        """Take the client and the index's name."""
+        self._client = client
+        self._index = names.meta
+
+    def facts(self) -> dict[str, str] | None:
+        """The model the store is filled with; None where there is no store yet."""
+        try:
+            return self._get("facts")
+        except ConfigurationError as error:
+            if error.condition != "STORE_EMPTY":
+                raise
+            return None
+
+    def truncations(self) -> dict[str, str]:
+        """The newest TRUNCATE of each table, by sequence."""
+        return self._get("truncations") or {}
+
+    def progress(self) -> int | None:
+        """Every commit up to this time (microseconds) is searchable."""
+        held = self._get("progress")
+        return held["as_of_us"] if held else None
+
+    def remember(self, name: str, told: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """Replace what is kept under a name by what it becomes; two writers at once do not lose either's."""
+        while True:
+            found = self._client.get(self._index, [name]).get(name)
+            held = json.loads(found["_source"]["value"]) if found else {}
+            wanted = told(held)
+            if found and wanted == held:
+                return held
+            condition = {"if_seq_no": found["_seq_no"], "if_primary_term": found["_primary_term"]} if found else {}
+            target = {"_index": self._index, "_id": name, **condition}
+            body = {"value": json.dumps(wanted)}
+            (answer,) = self._client.bulk([Action("index" if found else "create", target, body)])
+            if answer["status"] != 409:
+                return wanted
+
+    def _get(self, name: str) -> dict[str, Any] | None:
+        found = self._client.get(self._index, [name])
+        held: dict[str, Any] | None = json.loads(found[name]["_source"]["value"]) if found else None
+        return held
+
+
+def check_model(config: OpenSearchConfig, held: str | None, fingerprint: str) -> None:
+    """Raise ConfigurationError where another model filled the store."""
+    if held != fingerprint:
+        raise ConfigurationError(
+            f"sink {config.name}: the store {config.index} was filled by another model "
+            f"({held or 'unknown'}) than the pipeline's ({fingerprint})",
+            condition="OTHER_MODEL",
+            hint="configure the model the store was filled with, or name another index",
+        )
+
+
+def check_dimensions(config: OpenSearchConfig, held: object, dimensions: int) -> None:
+    """Raise ConfigurationError where the store's vectors have another length."""
+    if str(held) != str(dimensions):
+        raise ConfigurationError(
+            f"sink {config.name}: the store {config.index} holds vectors of {held} "
+            f"dimensions, the embedding model gives {dimensions}",
+            condition="WRONG_DIMENSIONS",
+            hint="set embedding.dimensions to the store's, or name another index",
+        )
+
+
+def check_mapping(config: OpenSearchConfig, index: str, mapping: Mapping[str, Any], dimensions: int) -> None:
+    """Raise ConfigurationError for an index that no pipeline made, or that was made for another model."""
+    chunks = mapping.get("properties", {}).get("chunks", {}).get("properties", {})
+    if mapping.get("dynamic") != "strict" or "embedding" not in chunks:
+        raise ConfigurationError(
+            f"sink {config.name}: there is an index {index} that is no store of a pipeline",
+            condition="FOREIGN_INDEX",
+            hint="name another index; this one was made by somebody else",
+        )
+    check_dimensions(config, chunks["embedding"].get("dimension"), dimensions)
+
+
+def check_plugin(config: OpenSearchConfig, client: OpenSearchClient) -> None:
+    """Raise ConfigurationError where the server lacks k-NN; a right to ask is not insisted on, as nothing else needs it."""
+    try:
+        client.call("GET", "/_plugins/_knn/stats")
+    except ConfigurationError as error:
+        if error.condition != "MISSING_RIGHTS":
+            raise ConfigurationError(
+                f"sink {config.name}: the server has no k-NN plugin",
+                condition="NO_KNN",
+                hint="install opensearch-knn on it",
+            ) from None
