@@ -189,7 +189,7 @@ def test_a_reader_never_sees_chunks_of_two_versions(store: Store, sink: Sink) ->
                 seen.add(frozenset(text.split()[-1] for _, text, _ in chunks))
 
         reader = pool.submit(read)
-        for version in range(1, 60):
+        for version in range(1, 30):
             body = "\n\n".join(f"paragraph {n} of a long body in version {version}" for n in range(1 + version % 7))
             table.update_body(1, body)
             fed(table.changes[-1:])
