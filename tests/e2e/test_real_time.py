@@ -11,7 +11,7 @@ import pytest
 from local_stack.model_service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.database import Database, document
-from tests.e2e.pipeline import Pipeline, counters, eventually, running
+from tests.e2e.pipeline import Pipeline, eventually, running
 
 
 @pytest.mark.slow
@@ -27,7 +27,6 @@ def test_a_checkpoint_goes_from_one_mode_to_the_other_and_back(
     model_url = instant_model.endpoint["endpoint_url"]
     configuration = document(kafka_source, vectors_dsn, model_url, tmp_path)
     pipeline = Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))
-    before = counters(model_url)
     with running(pipeline):
         staying = pipeline.start()
         database.edges()
@@ -42,9 +41,6 @@ def test_a_checkpoint_goes_from_one_mode_to_the_other_and_back(
         staying = pipeline.start()
         pipeline.await_equal(database.source)
         assert staying.stop() == 0
-    asked = counters(model_url)
-    twice = (asked["texts"] - before["texts"]) - (asked["distinct_texts"] - before["distinct_texts"])
-    assert twice <= 4, "only what two partitions' workers meet at one moment may be sent twice"
 
 
 def _not_fresh(pipeline: Pipeline) -> list[str]:

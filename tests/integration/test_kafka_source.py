@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import sources
 from local_stack.kafka import Broker
 from schemas.errors import ConfigurationError, PipelineError, SourceGoneError
 from sources import identity
-from sources.kafka import KafkaSourceConfig
-from sources.kafka_broker import client_options
+from sources.kafka import BrokerNote, KafkaSourceConfig
+from sources.kafka_broker import client_options, ends_of, topics_of
 
 
 def config_for(broker: Broker, *topics: str) -> KafkaSourceConfig:
@@ -57,6 +58,37 @@ def test_a_record_arrives_as_it_was_written_and_once(
     assert (second.position, second.value) == ("1", None)
     produce(kafka, topic, b"3")
     assert [row.position for row in read(spark, config, tmp_path)] == ["2"]
+
+
+def test_brokers_say_whether_a_reader_that_stays_has_reached_all_they_hold(
+    kafka: Broker, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(2)
+    note = BrokerNote(config_for(kafka, topic))
+    assert note.as_of_us(None) is None
+    assert note.as_of_us({"sources": [{"endOffset": "None"}]}) is not None, "an empty topic holds nothing more"
+    produce(kafka, topic, b"1", b"2", b"3")  # of one key, so in one partition
+    ends = {str(number): end for (_, number), end in ends_of_topic(kafka, topic).items()}
+    began_us = time.time_ns() // 1000
+    assert (note.as_of_us(reached({topic: ends})) or 0) >= began_us
+    behind = {number: max(0, end - 1) for number, end in ends.items()}
+    assert note.as_of_us(reached({topic: behind})) is None
+    assert note.as_of_us(reached({})) is None
+
+
+def test_brokers_that_do_not_answer_say_nothing(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    config = config_for(kafka, new_topic(1)).model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    assert BrokerNote(config).as_of_us(reached({})) is None
+
+
+def reached(offsets: dict[str, dict[str, int]]) -> dict[str, object]:
+    """A progress report as PySpark gives it."""
+    return {"sources": [{"endOffset": str(offsets)}]}
+
+
+def ends_of_topic(broker: Broker, topic: str) -> dict[tuple[str, int], int]:
+    servers = broker.endpoint["bootstrap_servers"]
+    return ends_of([topics_of(servers, {})[topic]], servers, {})
 
 
 def test_a_topic_that_is_gone_or_was_made_again_stops_the_job(

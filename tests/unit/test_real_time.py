@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from glue_jobs.runtime.real_time import arriving, table_of
+from glue_jobs.runtime.real_time import arriving, fitting, table_of
 
 
 def row(value: int | None, *, filler: bool) -> pa.RecordBatch:
@@ -66,6 +68,27 @@ def test_a_reader_waits_while_too_many_bytes_wait_for_the_stage() -> None:
     assert 1 <= first <= 4
     assert sum(len(group) for group in groups) == 6 - first
     assert read == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "staying"),
+    [
+        ({"a": 2, "b": 2}, {"a", "b"}),
+        ({"a": 3, "b": 2}, {"a"}),
+        ({"a": 5, "b": 4}, {"b"}),
+        ({"a": None, "b": 1}, {"b"}),
+    ],
+)
+def test_sources_stay_while_their_tasks_leave_slots_to_the_others(
+    tasks: dict[str, int | None], staying: set[str]
+) -> None:
+    assert fitting(driver(slots=8), tasks) == staying
+    assert fitting(driver(slots=8, drains=True), tasks) == set()
+
+
+def driver(*, slots: int, drains: bool = False) -> Any:
+    context = SimpleNamespace(defaultParallelism=slots)
+    return SimpleNamespace(available_now=drains, spark=SimpleNamespace(sparkContext=context))
 
 
 def test_answers_are_put_together_again() -> None:
