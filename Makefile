@@ -120,6 +120,7 @@ $(MINISTACK): | $(PACKAGES)
 $(FLINK): | $(PACKAGES)
 	@echo "packages  requirements/flink.txt -> $(VENV)/flink"
 	@python=$$(requirements/find-python.sh 3.11) && "$$python" -m venv $(VENV)/flink
+	@$(call install,$(VENV)/flink/bin/python,-r requirements/build.txt)
 	@$(call install,$(VENV)/flink/bin/python,-r requirements/flink.txt)
 	@rm -f $(VENV)/flink/.packages-* && touch $@
 
