@@ -5,18 +5,17 @@ spark-submit glue_jobs/load_warehouse.py --config pipeline.yaml
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from glue_jobs.config import decode_context
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
-from lake.landing import create_tables
+from lake.landing import create_tables, read_changes
 from lake.layout import LakeLayout
 from warehouse.loader import WarehouseLoader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
 
 _BATCH_BYTES = "512m"
 """Of `changes` files in a batch: what a first load, or one after an outage, is cut into."""
@@ -32,11 +31,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     create_tables(layout)
     loader = WarehouseLoader(layout, config.tables, contexts, config.warehouse)
 
-    def read() -> DataFrame:
-        # Compaction rewrites files without changing data; only a retention delete removes rows, old and loaded ones.
-        stream = context.spark.readStream.format("delta").option("skipChangeCommits", "true")
-        return stream.option("maxBytesPerTrigger", _BATCH_BYTES).load(layout.path("changes"))
-
+    read = partial(read_changes, context.spark, layout, maxBytesPerTrigger=_BATCH_BYTES)
     every = config.warehouse.load_every
     return [Query("warehouse", read, _write(loader), every, keep=True, drains_after=("land",))]
 

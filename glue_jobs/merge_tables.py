@@ -5,18 +5,17 @@ spark-submit glue_jobs/merge_tables.py --config pipeline.yaml
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from glue_jobs.config import decode_context
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
-from lake.landing import create_tables
+from lake.landing import create_tables, read_changes
 from lake.layout import LakeLayout
 from lake.tables import TableMerger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
 
 
 def plan(context: JobContext) -> list[Query | Periodic]:
@@ -27,11 +26,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     create_tables(layout)
     merger = TableMerger(layout, config.tables, contexts)
 
-    def read() -> DataFrame:
-        # Compaction rewrites files without changing data; only a retention delete removes rows, old and merged ones.
-        stream = context.spark.readStream.format("delta").option("skipChangeCommits", "true")
-        return stream.load(layout.path("changes"))
-
+    read = partial(read_changes, context.spark, layout)
     return [
         Query("merge", read, _write(merger), config.lake.merge_every, keep=True, drains_after=("land",)),
     ]

@@ -18,7 +18,7 @@ from lake.rejects import create_rejects
 from lake.storage import append_rows, create, rows_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from schemas.changes import SeenSchema
     from transforms.context import DecodeContext
@@ -94,6 +94,13 @@ def schema_rows(source: str, seen: Iterable[SeenSchema]) -> pa.Table:
         for each in seen
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, SCHEMAS)
+
+
+def read_changes(spark: SparkSession, layout: LakeLayout, **options: str) -> DataFrame:
+    """Follow `changes` as a stream of rows, once each; `options` are Delta's."""
+    # Compaction rewrites files without changing data; only a retention delete removes rows, old ones that every job has read.
+    stream = spark.readStream.format("delta").option("skipChangeCommits", "true")
+    return stream.options(**options).load(layout.path("changes"))
 
 
 def create_tables(layout: LakeLayout) -> None:

@@ -94,13 +94,13 @@ class RunningQuery:
         """Start; returns whether the runtime must drain it, because its source knows no Trigger.AvailableNow."""
         session = self._context.spark
         session.sparkContext.setLocalProperty("spark.scheduler.pool", self._query.pool)
+        checkpoint = self._context.checkpoint(self._query.name)
         if self._query.stage is not None:
-            checkpoint = self._context.checkpoint(self._query.name)
             self._spark_query = real_time.start(frame, self._query, self._query.stage, checkpoint, self._take)
             return False
         by_hand = self._context.available_now and _is_python_source(frame)
         writer = frame.writeStream.queryName(self._query.name).foreachBatch(self._write)
-        writer = writer.option("checkpointLocation", self._context.checkpoint(self._query.name))
+        writer = writer.option("checkpointLocation", checkpoint)
         if self._context.available_now and not by_hand:
             writer = writer.trigger(availableNow=True)
         else:
