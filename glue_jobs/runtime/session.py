@@ -53,6 +53,8 @@ _LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "2g",
+    # The optimizing compiler takes a third of a core for minutes, and more than its code saves where everything shares two.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.log.structuredLogging.enabled": "false",
     "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "ragstream-warehouse"),  # no table is ever made there
     # What Spark logs may quote rows; what a query dies of arrives at the runner, which tells it without (I14).
