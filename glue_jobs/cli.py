@@ -21,6 +21,7 @@ _COMMANDS = {
     ),
     "check": ("glue_jobs.cli_run:check", "Validate a configuration and connect to every part it names."),
     "rebuild": ("glue_jobs.cli_lake:rebuild", "Write a store from the lake alone."),
+    "reconcile": ("glue_jobs.cli_reconcile:reconcile", "Compare the stores with the lake; --repair mends them."),
     "replay": ("glue_jobs.cli_lake:replay", "Drive rejects once more, after their cause was mended."),
     "run": ("glue_jobs.cli_run:run", "Run the pipeline's jobs in one driver."),
     "search": ("glue_jobs.cli_ask:search", "Show what retrieval finds, without an answer."),

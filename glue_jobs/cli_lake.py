@@ -60,7 +60,7 @@ def rebuild(config: str, store: str) -> None:
         )
     parts = checks.parts(loaded)
     checks.refuse(checks.run({part: parts[part] for part in ("lake", f"sink {store}")}))
-    with _progress() as tell, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
+    with progress() as tell, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
         spark = open_session(f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
         try:
             rebuilt = Rebuild(spark, loaded, found, loaded.embedding, tell).run()
@@ -90,7 +90,7 @@ def replay(config: str) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, str, int, int], None]]:
+def progress() -> Iterator[Callable[[str, str, int, int], None]]:
     """Bars on stderr, one a table and step, with what is done, what there is, and the time that is left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

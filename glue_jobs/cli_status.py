@@ -36,9 +36,9 @@ def _print(found: dict[str, Any]) -> None:
         cells = (row["changes"], row["rejects"], row["pending"], row["lag_seconds"], fresh["p50"], fresh["p99"])
         tables.add_row(name, *map(_text, cells))
     console.print(tables)
-    stores = Table("store", "documents", "chunks", "lag s", "", box=None)
+    stores = Table("store", "documents", "chunks", "lag s", "drift", "", box=None)
     for name, row in found["stores"].items():
-        told = (row["documents"], row["chunks"], row["lag_seconds"], row.get("error", ""))
+        told = (row["documents"], row["chunks"], row["lag_seconds"], row["drift"], row.get("error", ""))
         stores.add_row(name, *map(_text, told))
     if found["stores"]:
         console.print(stores)

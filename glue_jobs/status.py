@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
+from glue_jobs.runtime import drift
 from glue_jobs.runtime.freshness import Freshness
 from glue_jobs.runtime.status_record import QueryRecord, read_all
 from lake.layout import LakeLayout
@@ -20,6 +21,7 @@ from sinks import open_sink
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
+    from glue_jobs.runtime.drift import Drift
     from sinks.protocol import StoreSummary
 
 _IDLE_SECONDS = 5.0
@@ -47,7 +49,10 @@ def status(config: PipelineConfig) -> dict[str, Any]:
             table.table: _table(config, table.table, config.owner(table), records, counted, pending)
             for table in config.tables
         },
-        "stores": {name: _store(found, _queries(records, "index")) for name, found in stores.items()},
+        "stores": {
+            name: _store(found, _queries(records, "index"), drift.last(config.checkpoint, name))
+            for name, found in stores.items()
+        },
         "embedding": _embedding(config, records.values()),
         "queries": {record.query: _query(record) for record in records.values()},
         "rejects_without_table": counted["rejects"][""],
@@ -78,10 +83,12 @@ def _counted(record: QueryRecord | None, table: str, name: str) -> int:
     return record.counts.get(table, {}).get(name, 0) if record is not None else 0
 
 
-def _store(found: StoreSummary | PipelineError, index: list[QueryRecord]) -> dict[str, Any]:
+def _store(found: StoreSummary | PipelineError, index: list[QueryRecord], seen: Drift | None) -> dict[str, Any]:
+    """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
+    compared = {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
     if isinstance(found, PipelineError):
-        return {"lag_seconds": None, "documents": None, "chunks": None, "drift": None, "error": found.message}
-    return {"lag_seconds": _lag(index), "documents": found.documents, "chunks": found.chunks, "drift": None}
+        return {"lag_seconds": None, "documents": None, "chunks": None, **compared, "error": found.message}
+    return {"lag_seconds": _lag(index), "documents": found.documents, "chunks": found.chunks, **compared}
 
 
 def _lag(records: Iterable[QueryRecord]) -> float | None:

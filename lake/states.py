@@ -42,6 +42,8 @@ class History:
     changes: int
     truncated: str
     """The newest TRUNCATE, by sequence; empty when there was none."""
+    landed: str
+    """The newest sequence of all."""
     tied: bool
     """Whether a key ever changed."""
 
@@ -69,16 +71,23 @@ def history_of(spark: SparkSession, layout: LakeLayout, table: str) -> History |
     found = rows.agg(
         F.count("*").alias("changes"),
         F.max(F.when(F.col("_op") == "t", F.col("_sequence"))).alias("truncated"),
+        F.max("_sequence").alias("landed"),
         F.count("_related_key").alias("ties"),
     ).first()
     assert found is not None  # noqa: S101 - an aggregate without groups has one row
-    return History(rows, found["changes"], found["truncated"] or "", found["ties"] > 0)
+    return History(rows, found["changes"], found["truncated"] or "", found["landed"] or "", found["ties"] > 0)
 
 
-def by_group(history: History, partitions: int) -> DataFrame:
-    """Shuffle the changes of rows, so that rows tied by key changes lie together: what `state_stage` folds."""
+def by_group(history: History, partitions: int, keys: DataFrame | None = None) -> DataFrame:
+    """Shuffle the changes of rows, so that rows tied by key changes lie together: what `state_stage` folds.
+
+    With `keys` (a column `_key`) only the groups that these are in.
+    """
     told = history.rows.filter(F.col("_op") != "t").select(*RAW_COLUMNS, "_source", "_key", "_sequence")
-    grouped = with_group(told, _groups(history) if history.tied else None)
+    groups = _groups(history) if history.tied else None
+    grouped = with_group(told, groups)
+    if keys is not None:
+        grouped = grouped.join(with_group(keys, groups).select("_group").distinct(), "_group", "left_semi")
     return grouped.repartition(partitions, "_group").sortWithinPartitions("_group", "_sequence")
 
 

@@ -45,6 +45,52 @@ class StoredDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldChunk:
+    """A chunk as a store really has it.
+
+    `text_hash` is the SHA-256 of its text; `vector` that of its vector as big-endian float32, or `HAS_VECTOR` where values
+    were not asked for; empty when it has none.
+    """
+
+    chunk_id: str
+    chunk_index: int
+    content_hash: str
+    text_hash: str
+    vector: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDocument:
+    """A document as a store really has it, whatever was meant to be there: what a reconciliation compares.
+
+    `name` is the store's own name of the row, which is `document_id` for one that a pipeline wrote; `key` and `metadata`
+    are JSON as it stands.
+    """
+
+    name: str
+    document_id: str
+    table: str
+    key: str
+    sequence: str
+    revision: int
+    live: bool
+    recipe: str
+    metadata: str
+    chunks: tuple[HeldChunk, ...] = ()
+
+
+HAS_VECTOR = "v"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketChecksum:
+    """How many rows (heads and chunks) a bucket of documents has, and the sum of their weights."""
+
+    rows: int = 0
+    checksum: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentWrite:
     """The guarded replacement of a document: head and chunks as a set.
 

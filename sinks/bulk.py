@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sinks.protocol import Sink
     from sinks.rounds import VectorCache
     from transforms.documents import Recipe
+    from transforms.fold import RowState
 
 type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 
@@ -44,10 +45,9 @@ _PLANNED = pa.schema([("_key", pa.string()), ("_state", pa.string()), ("missing"
 
 
 @dataclass(frozen=True)
-class BulkSettings:
-    """All a worker needs; plain configuration, so it pickles."""
+class StoreSettings:
+    """All a worker needs of a store; plain configuration, so it pickles."""
 
-    recipe: Recipe
     sink: SinkConfig
     embedding: EmbeddingConfig
     cache: VectorCache
@@ -60,12 +60,19 @@ class BulkSettings:
         return open_sink(self.sink, embedder.fingerprint, embedder.dimensions)
 
 
+@dataclass(frozen=True)
+class BulkSettings(StoreSettings):
+    """The same, and which table is at work."""
+
+    recipe: Recipe
+
+
 def plan_stage(settings: BulkSettings) -> Stage:
     """From STATES of one table to PLANNED: what there is to write, and the texts it needs vectors of."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
-            for some in batched(_states(batches), DOCUMENTS_AT_ONCE, strict=False):
+            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
                 yield pa.RecordBatch.from_pylist(_planned(dict(some), settings, sink), _PLANNED)
 
     return run
@@ -77,7 +84,7 @@ def keep_stage(settings: BulkSettings) -> Stage:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
             for part in _parts(batches, VECTORS_AT_ONCE):
-                told = zip(_column(part, "content_hash"), _column(part, "embedding"), strict=True)
+                told = zip(column(part, "content_hash"), column(part, "embedding"), strict=True)
                 sink.keep_vectors({name: np.frombuffer(raw, "<f4") for name, raw in told})
                 yield _counts(KEPT, settings, part.num_rows, kept=part.num_rows)
 
@@ -93,7 +100,7 @@ def pay_stage(settings: BulkSettings) -> Stage:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
             for batch in batches:
-                names = _column(batch, "content_hash")
+                names = column(batch, "content_hash")
                 told = zip(names, batch.column("embedding"), strict=True)
                 vectors = {h: np.asarray(v.values, np.float32) for h, v in told if v.is_valid}
                 if vectors:
@@ -110,7 +117,7 @@ def write_stage(settings: BulkSettings) -> Stage:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         embedder = open_embedder(settings.embedding)
         with closing(settings.open()) as sink:
-            for some in batched(_states(batches), DOCUMENTS_AT_ONCE, strict=False):
+            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
                 rounds = Rounds(embedder, settings.cache, embedder.max_items)
                 left_out = len(rounds.write(sink, FoldedRows(settings.recipe, dict(some))))
                 told = {"cached": rounds.counts["texts cached"], "embedded": rounds.counts["texts embedded"]}
@@ -119,13 +126,15 @@ def write_stage(settings: BulkSettings) -> Stage:
     return run
 
 
-def _states(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, Any]]:
+def states_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, RowState]]:
+    """The keys and states of STATES."""
     for batch in batches:
-        for key, state in zip(_column(batch, "_key"), _column(batch, "_state"), strict=True):
+        for key, state in zip(column(batch, "_key"), column(batch, "_state"), strict=True):
             yield key, restore(exact_json.loads(state))
 
 
-def _column(batch: pa.RecordBatch, name: str) -> list[Any]:
+def column(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """One column's values."""
     return batch.column(name).to_pylist()
 
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from schemas.documents import DocumentWrite, StoredDocument
+from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
 from schemas.errors import ConfigurationError
+from sinks.contents import checksums
 from sinks.opensearch_client import Action, OpenSearchClient
+from sinks.opensearch_contents import held
 from sinks.opensearch_meta import Meta, check_dimensions, check_mapping, check_model, check_plugin
 from sinks.opensearch_rows import READ, change, decoded, encoded, replaced, stored
 from sinks.opensearch_schema import GUARD, LAYOUT, Names, covered, mappings, template, visible
@@ -96,11 +98,16 @@ class OpenSearchSink:
         """Compare with the vectors that are kept."""
         return set(content_hashes) - set(self._client.get(self._names.vectors, list(content_hashes), ["content_hash"]))
 
-    def keep_vectors(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Keep vectors that are not kept yet; the time beside them is this writer's clock."""
+    def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read vectors by their hashes."""
+        kept = self._client.get(self._names.vectors, list(content_hashes), ["embedding"])
+        return {name: decoded(hit["_source"]["embedding"]) for name, hit in kept.items()}
+
+    def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
+        """Keep vectors; the time beside them is this writer's clock."""
         now = time.time_ns() // 1_000_000
         self._client.bulk([
-            Action("create", {"_index": self._names.vectors, "_id": name},
+            Action("index" if replace else "create", {"_index": self._names.vectors, "_id": name},
                    {"content_hash": name, "embedding": encoded(vector), "created_at": now})
             for name, vector in sorted(vectors.items())
         ])  # fmt: skip
@@ -140,6 +147,21 @@ class OpenSearchSink:
         for page in self._client.pages(self._names.vectors, query, ("created_at", "content_hash"), ("embedding",)):
             for hit in page:
                 yield hit["_id"], decoded(hit["_source"]["embedding"])
+
+    def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
+        """Read everything, and add up here."""
+        self._refresh(self._names.documents)
+        return checksums(held(self._client, self._names, self.truncations(), vectors=vectors), width)
+
+    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
+        """Read the documents whose ids begin so."""
+        found = held(self._client, self._names, self.truncations(), bucket, vectors=vectors)
+        return (document for document in found if document.document_id[:width] == bucket)
+
+    def remove(self, revisions: Mapping[str, int]) -> None:
+        """Delete documents under their revision."""
+        found = self._client.get(self._names.documents, list(revisions), ["revision"])
+        self._remove([hit for name, hit in found.items() if hit["_source"].get("revision", 0) == revisions[name]])
 
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for an hour."""
@@ -219,8 +241,7 @@ class OpenSearchSink:
         """Vectors of chunks to be added: those kept just now are still at hand."""
         found = {name: self._at_hand[name] for name in content_hashes if name in self._at_hand}
         if rest := [name for name in content_hashes if name not in found]:
-            kept = self._client.get(self._names.vectors, rest, ["embedding"])
-            found |= {name: decoded(hit["_source"]["embedding"]) for name, hit in kept.items()}
+            found |= self.vectors(rest)
         return found
 
     def _used(self, content_hashes: Collection[str]) -> set[str]:

@@ -88,11 +88,11 @@ class OpenSearchClient:
         return found
 
     def pages(
-        self, index: str, query: Mapping[str, Any], order: Sequence[str], fields: Sequence[str]
+        self, index: str, query: Mapping[str, Any], order: Sequence[str], fields: Sequence[str], size: int | None = None
     ) -> Iterator[list[Mapping[str, Any]]]:
         """What a query finds, in the order of its fields, a page at a time; as searchable when each page is read."""
         body = {
-            "size": MOST_ITEMS, "query": query, "sort": list(order), "_source": list(fields), "seq_no_primary_term": True,
+            "size": size or MOST_ITEMS, "query": query, "sort": list(order), "_source": list(fields), "seq_no_primary_term": True,
         }  # fmt: skip
         while hits := self.call("POST", f"/{index}/_search", body)["hits"]["hits"]:
             yield hits

@@ -12,9 +12,10 @@ from pgvector.psycopg import register_vector
 from psycopg import errors, sql
 from pydantic import Field, SecretStr
 
-from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
+from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredChunk, StoredDocument
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.model import StrictModel
+from sinks import pgvector_contents
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
     CREATE,
@@ -134,10 +135,17 @@ class PgvectorSink:
         with self._translated(), self._connected() as connection:
             return set(wanted) - {h for (h,) in connection.execute(statement, (wanted,), prepare=True)}
 
-    def keep_vectors(self, vectors: Mapping[str, np.ndarray]) -> None:
+    def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read vectors by their hashes."""
+        statement = self._names.compose("SELECT content_hash, embedding FROM {vectors} WHERE content_hash = ANY(%s)")
+        with self._translated(), self._connected() as connection:
+            return dict(connection.execute(statement, (list(content_hashes),), binary=True).fetchall())
+
+    def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
         """Insert vectors, in the order of their hashes so that two writers never wait for each other in a ring."""
         statement = self._names.compose(
-            "INSERT INTO {vectors} (content_hash, embedding) VALUES (%s, %b) ON CONFLICT DO NOTHING"
+            "INSERT INTO {vectors} (content_hash, embedding) VALUES (%s, %b) ON CONFLICT {conflict}",
+            conflict=sql.SQL(_REPLACE if replace else "DO NOTHING"),
         )
         with self._translated(), self._connected() as connection:
             connection.cursor().executemany(statement, sorted(vectors.items()))
@@ -176,6 +184,22 @@ class PgvectorSink:
         with self._translated(), self._connected() as connection, connection.cursor("vectors_since") as cursor:
             cursor.execute(statement, (moment,))
             yield from cursor
+
+    def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
+        """Let PostgreSQL add up."""
+        with self._translated(), self._connected() as connection:
+            return pgvector_contents.checksums(connection, self._names, width, vectors=vectors)
+
+    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
+        """Read one range of the primary key."""
+        with self._translated(), self._connected() as connection:
+            yield from pgvector_contents.documents_in(connection, self._names, bucket, width, vectors=vectors)
+
+    def remove(self, revisions: Mapping[str, int]) -> None:
+        """Delete heads under their revision, and with them their chunks."""
+        statement = self._names.compose("DELETE FROM {documents} WHERE document_id = %s AND revision = %s")
+        with self._translated(), self._connected() as connection:
+            connection.cursor().executemany(statement, sorted(revisions.items()))
 
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for an hour."""
@@ -323,6 +347,8 @@ class PgvectorSink:
                 hint="look the SQLSTATE up; the store's schema may have been changed by hand",
             ) from None
 
+
+_REPLACE = "(content_hash) DO UPDATE SET embedding = excluded.embedding"
 
 _INDEXES = (
     ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from schemas.documents import DocumentWrite, StoredDocument
+    from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,14 @@ class Sink(Protocol):
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
         """Those hashes for which the store holds no vector."""
 
-    def keep_vectors(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Keep float32 vectors by content hash, at once and for any document: what was paid for survives a kill."""
+    def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
+        """The vectors that the store holds for those hashes."""
+
+    def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
+        """Keep float32 vectors by content hash, at once and for any document: what was paid for survives a kill.
+
+        One that is held stays as it is, unless it is to be replaced.
+        """
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write documents, each as a whole; the document ids that were refused come back, to be read and planned again.
@@ -66,6 +72,19 @@ class Sink(Protocol):
 
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
         """Vectors kept since a moment (the store's clock), so that a cache can catch up after a crash."""
+
+    def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
+        """Add up what the store really holds, by the first `width` characters of the document ids (`sinks.contents`).
+
+        Rows that the store's own TRUNCATE marks cover do not count. With `vectors` their values weigh, else that they are
+        there.
+        """
+
+    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
+        """The documents of one bucket, counted as in `bucket_checksums`."""
+
+    def remove(self, revisions: Mapping[str, int]) -> None:
+        """Remove rows by the store's own names, unless they were written since; nothing is remembered of them."""
 
     def sweep(self) -> None:
         """Remove what no reader can see: rows a truncation covers, vectors without a chunk for an hour."""

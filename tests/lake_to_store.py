@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from glue_jobs.config import PipelineConfig, decode_context, parse_config
 from glue_jobs.config_values import Substitution
 from glue_jobs.index_report import IndexReports
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
+from glue_jobs.reconcile_store import Reconcile, Reconciled
 from lake.landing import Landing
 from lake.layout import LakeLayout
 from local_stack.connect import request_json
 from schemas.changes import Change
-from sinks import open_sink
+from sinks import SinkConfig, open_sink
 from sinks.index_partition import report
 from sinks.indexing import Indexer
 from tests.history import TABLE, as_record
@@ -35,12 +36,13 @@ from transforms.documents import Recipe
 
 MODEL = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
 ACCESS = {"access_key": "local", "secret_key": "local"}
+RAGSTREAM = Path(sys.executable).with_name("ragstream")
 
 
 class Lake:
     """A lake with changes in it, a store that was fed them live, and a model."""
 
-    def __init__(self, folder: Path, dsn: str, model_url: str) -> None:
+    def __init__(self, folder: Path, dsn: str, model_url: str, *stores: Mapping[str, Any]) -> None:
         self.dsn, self.model_url, self.path = dsn, model_url, folder / "pipeline.yaml"
         document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 16}}
         configuration = {
@@ -50,7 +52,7 @@ class Lake:
             "lake": {"path": str(folder / "lake")},
             "checkpoint": str(folder / "checkpoint"),
             "embedding": {**MODEL, **ACCESS, "endpoint_url": model_url},
-            "sinks": [{"type": "pgvector", "name": name, "dsn": dsn, "table": name} for name in ("live", "lost")],
+            "sinks": [{"type": "pgvector", "name": n, "dsn": dsn, "table": n} for n in ("live", "lost")] + list(stores),
         }
         self.path.write_text(json.dumps(configuration))
         self.config: PipelineConfig = parse_config(self.path.read_text(), str(self.path), Substitution({}, folder))
@@ -70,8 +72,7 @@ class Lake:
     def index(self, name: str, changes: Sequence[Change]) -> None:
         """Feed a store as the live job does, with its vectors to the cache and its rejects to the lake."""
         embedder = open_embedder(self.embedding)
-        config = next(sink for sink in self.config.sinks if sink.name == name)
-        with contextlib.closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink:
+        with contextlib.closing(open_sink(self.sink(name), embedder.fingerprint, embedder.dimensions)) as sink:
             sink.prepare()
             recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
             indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
@@ -82,15 +83,32 @@ class Lake:
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:
-        config = next(sink for sink in self.config.sinks if sink.name == name)
-        return Rebuild(spark, self.config, config, self.embedding, lambda *told: self.told.append(told)).run()
+        return Rebuild(spark, self.config, self.sink(name), self.embedding, lambda *told: self.told.append(told)).run()
+
+    def reconcile(self, spark: SparkSession, name: str, *, repair: bool = False, vectors: bool = True) -> Reconciled:
+        settings = (spark, self.config, self.sink(name), self.embedding, lambda *told: self.told.append(told))
+        return Reconcile(*settings, vectors, settle_seconds=0.3).run(repair=repair)
+
+    def sink(self, name: str) -> SinkConfig:
+        return next(sink for sink in self.config.sinks if sink.name == name)
 
     def command(self, name: str) -> subprocess.Popen[bytes]:
-        ragstream = Path(sys.executable).with_name("ragstream")
-        command = [str(ragstream), "rebuild", str(self.path), name]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        command = [str(RAGSTREAM), "rebuild", str(self.path), name]
+        environment = self.environment()
         with self.path.with_suffix(".log").open("ab") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def ragstream(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on this configuration to its end."""
+        command, *options = arguments
+        return subprocess.run(
+            [str(RAGSTREAM), command, str(self.path), *options],
+            env=self.environment(), capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.dsn) as connection:

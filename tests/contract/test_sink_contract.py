@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from local_stack.opensearch import OpenSearch
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
+from sinks.contents import checksums, judge, vector_hash, wanted_of
 from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
@@ -25,10 +26,10 @@ from sinks.opensearch_meta import Meta
 from sinks.opensearch_schema import Names, visible
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.protocol import Sink
-from tests.feeding import DIMENSIONS, Contents, Fed, expected, same, vector_of
-from tests.history import TABLE, ModelTable, key_of, random_history
+from tests.feeding import DIMENSIONS, RECIPES, Contents, Fed, expected, same, vector_of
+from tests.history import TABLE, ModelTable, folded, key_of, random_history
 from transforms import exact_json
-from transforms.documents import document_id
+from transforms.documents import digest, document_id
 
 
 class Store:
@@ -373,3 +374,44 @@ def test_vectors_can_be_read_back_for_a_cache(sink: Sink) -> None:
     Fed(sink)(table.changes)
     ((_, vector),) = list(sink.vectors_since(0))
     assert np.allclose(vector, vector_of("body x"))
+
+
+def test_a_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Sink) -> None:
+    table = random_history(5, 40)
+    for number, text in enumerate(('\u20ac \ud800 \0 \\ " \n', "plain"), 200):
+        table.insert(number, text)
+    Fed(sink)(table.changes)
+    states, marks = folded(table.changes), sink.truncations()
+    recipe = RECIPES[TABLE]
+    wanted = [wanted_of(state, key, recipe, marks.get(TABLE, "")) for key, state in states.items()]
+    told = {each.document_id: each for each in wanted if each}
+    for vectors in (True, False):
+        sums = sink.bucket_checksums(1, vectors=vectors)
+        held = [document for bucket in sums for document in sink.documents_in(bucket, 1, vectors=vectors)]
+        assert checksums(held, 1) == sums
+        assert sorted(document.document_id for document in held) == sorted(told)
+        landed = {TABLE: max(change.sequence for change in table.changes)}
+        assert [found for d in held for found in judge(told[d.document_id], [d], landed, marks)] == []
+        digests = (
+            {vector_hash(vector_of(exact_json.printable(str(row["body"])).strip())) for row in table.rows.values()}
+            if vectors
+            else {"v"}
+        )
+        assert {chunk.vector for document in held for chunk in document.chunks} <= digests
+
+
+def test_rows_are_removed_unless_they_were_written_since_and_vectors_are_put_back(store: Store, sink: Sink) -> None:
+    table = ModelTable()
+    for number in range(3):
+        table.insert(number, f"row {number}")
+    Fed(sink)(table.changes)
+    one, two, three = (document_id(TABLE, key_of(number)) for number in range(3))
+    sink.remove({one: 1, two: 7})
+    assert sorted(store.contents()) == sorted([key_of(1), key_of(2)])
+    content = digest("body row 2")
+    assert np.allclose(sink.vectors([content, "none"])[content], vector_of("body row 2"), atol=1e-6)
+    other = vector_of("something else")
+    for replace, kept in ((False, vector_of("body row 2")), (True, other)):
+        sink.keep_vectors({content: other}, replace=replace)
+        assert np.allclose(sink.vectors([content])[content], kept, atol=1e-6)
+    assert sink.read([three])[three].revision == 1

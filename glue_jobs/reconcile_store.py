@@ -1,0 +1,301 @@
+"""Vector store against lake: checksums of buckets first, then only the keys of buckets that differ.
+
+What should be there is folded from `changes` and, for the values of vectors, `embedding_cache` (I13). Safe while live jobs
+run: what differs is looked at again, as long as some of it gets right by itself, and only what does not move is drift.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from glue_jobs.from_lake import FromLake, sums, then
+from glue_jobs.rebuild_store import Rebuild
+from glue_jobs.runtime.watch import Watch
+from lake.current import record_of
+from lake.replay import by_source, raw_rejects
+from lake.states import STATES, StateSettings, by_group, state_stage
+from schemas.changes import Changes
+from schemas.documents import HAS_VECTOR, BucketChecksum
+from sinks.borrowed import KeptSomewhere
+from sinks.bulk import StoreSettings
+from sinks.contents import DIGITS, KINDS
+from sinks.reconciling import (
+    DIGESTS,
+    FOUND,
+    HELD,
+    REMOVED,
+    REPAIRED,
+    WANTED,
+    Comparison,
+    digest_stage,
+    held_stage,
+    judge_stage,
+    remove_stage,
+    repair_stage,
+    want_stage,
+)
+from transforms.decode import decode
+from transforms.documents import document_id
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from embeddings import EmbeddingConfig
+    from glue_jobs.config import PipelineConfig
+    from glue_jobs.runtime.watch import Tell
+    from lake.states import History
+    from sinks import SinkConfig
+    from sinks.protocol import Sink
+    from transforms.documents import Recipe
+
+SETTLE_SECONDS = 3.0
+"""Between two looks: longer than a record is on its way to a store, as a rule."""
+MOST_LOOKS = 12
+REBUILD_FROM = 5_000
+"""Findings from which the bulk path writes first what it can, and the repair the rest."""
+EXAMPLES = 20
+_A_BUCKET = 64
+"""Rows of a bucket, about: what is read again for one difference."""
+_MOST_DIGITS = 4
+"""Of a bucket's name: the driver holds 65,536 checksums at most."""
+
+
+@dataclass
+class Reconciled:
+    """What a reconciliation of one store found and did; rows are heads and chunks."""
+
+    rows: int = 0
+    """That the store should have."""
+    rows_read: int = 0
+    """That were read in the store, looks at differing buckets included."""
+    looks: int = 0
+    drift: dict[str, int] = field(default_factory=dict)
+    """By kind: missing, orphan, stale, duplicate."""
+    left: dict[str, int] = field(default_factory=dict)
+    """The same after the repair; what was found, without one."""
+    examples: list[dict[str, str]] = field(default_factory=list)
+    repaired: int = 0
+    removed: int = 0
+    texts_sent: int = 0
+    """Texts whose vector neither cache nor any store held."""
+    seconds: float = 0.0
+
+
+@dataclass
+class Reconcile:
+    """Compares one store with the lake; on the driver are a bounded number of checksums, and counts."""
+
+    spark: SparkSession
+    config: PipelineConfig
+    sink: SinkConfig
+    embedding: EmbeddingConfig
+    tell: Tell
+    vectors: bool = True
+    """Whether the values of vectors are compared, or only that each chunk has one."""
+    settle_seconds: float = SETTLE_SECONDS
+    found: Reconciled = field(default_factory=Reconciled)
+
+    def __post_init__(self) -> None:
+        """Open the lake's side."""
+        self._lake = FromLake(self.spark, self.config, self.embedding)
+        self._width = 1
+
+    def run(self, *, repair: bool) -> Reconciled:
+        """Compare and, where it is asked for, repair what was found and look again."""
+        began = time.monotonic()
+        store = self._lake.open(self.sink)
+        if repair:
+            store.prepare()
+        try:
+            drift = self._settled(store)
+            self.found.drift = self.found.left = _by_kind(drift)
+            first = drift.select("kind", F.col("table_name").alias("table"), "document_id").limit(EXAMPLES)
+            self.found.examples = [row.asDict() for row in first.collect()]
+            if repair and any(self.found.drift.values()):
+                self._repair(store, drift)
+                self.found.left = _by_kind(self._look_again(store, drift))
+        finally:
+            store.close()
+        self.found.seconds = round(time.monotonic() - began, 3)
+        return self.found
+
+    def _settled(self, store: Sink) -> DataFrame:
+        """FOUND that stays as it is however long one waits."""
+        found = self._first_look(store).localCheckpoint()
+        number = found.count()
+        for _ in range(MOST_LOOKS):
+            if not number:
+                break
+            time.sleep(self.settle_seconds)
+            before, number = number, 0
+            again = self._look_again(store, found)
+            same = ["kind", "document_id", "name", "revision"]
+            found = again.join(found.select(*same), same, "left_semi").localCheckpoint()
+            number = found.count()
+            if number == before:
+                break
+        return found
+
+    def _first_look(self, store: Sink) -> DataFrame:
+        """Compare checksums, then what differs; the lake first, as it is behind the store rather than ahead of it."""
+        histories = list(self._lake.histories())
+        changes = sum(history.changes for _, history in histories)
+        self._width = max(1, min(_MOST_DIGITS, math.ceil(math.log(max(1, changes / _A_BUCKET), 16))))
+        with Watch(self._lake.spark, self.sink.name, self.tell) as watch:
+            wanted = self._wanted(histories, watch.step("fold", changes)).localCheckpoint()
+            sums_wanted = self._checksums(wanted)
+        self.found.rows = sum(each.rows for each in sums_wanted.values())
+        held = store.bucket_checksums(self._width, vectors=self.vectors)
+        self.found.rows_read = sum(each.rows for each in held.values())
+        buckets = {name for name in held.keys() | sums_wanted.keys() if held.get(name) != sums_wanted.get(name)}
+        return self._differences(store, wanted, buckets, histories)
+
+    def _look_again(self, store: Sink, found: DataFrame) -> DataFrame:
+        """Fold only those rows anew that were found to differ, and read their buckets again."""
+        histories = list(self._lake.histories())
+        ids = found.select("document_id").distinct()
+        buckets = {row[0] for row in ids.select(self._bucket()).distinct().collect()}
+        wanted = self._wanted(histories, lambda _: None, ids)
+        told = self._differences(store, wanted, buckets, histories)
+        return told.join(ids, "document_id", "left_semi")
+
+    def _wanted(
+        self, histories: Collection[tuple[Recipe, History]], done: Callable[[int], None], ids: DataFrame | None = None
+    ) -> DataFrame:
+        frames = [self._lake.spark.createDataFrame([], from_arrow_schema(WANTED))]
+        for recipe, history in histories:
+            stage = then(state_stage(self._folding(recipe, done)), want_stage(recipe, history.truncated))
+            frames.append(self._grouped(recipe, history, ids).mapInArrow(stage, from_arrow_schema(WANTED)))
+        return reduce(lambda one, other: one.union(other), frames)
+
+    def _grouped(self, recipe: Recipe, history: History, ids: DataFrame | None) -> DataFrame:
+        keys = None
+        if ids is not None:
+            keys = history.rows.select("_key").distinct()
+            keys = keys.withColumn("document_id", _document_id(recipe.table)).join(ids, "document_id", "left_semi")
+            keys = keys.select("_key")
+        return by_group(history, self._lake.tasks(history.changes), keys)
+
+    def _folding(self, recipe: Recipe, done: Callable[[int], None]) -> StateSettings:
+        return StateSettings(recipe, self._lake.contexts, done)
+
+    def _checksums(self, wanted: DataFrame) -> dict[str, BucketChecksum]:
+        """What the store's own checksums should be."""
+        lines = wanted.select(self._bucket(), F.explode("chunks").alias("c")).select(
+            "bucket", "c.content_hash", "c.line"
+        )
+        if self.vectors:
+            digests = self._digests(lines).groupBy("content_hash").agg(F.min("vector").alias("vector"))
+            lines = lines.join(digests, "content_hash", "left").withColumn("vector", F.coalesce("vector", F.lit("")))
+        else:
+            lines = lines.withColumn("vector", F.lit(HAS_VECTOR))
+        digest = F.substring(F.sha2(F.concat("line", F.lit("|"), "vector"), 256), 1, DIGITS)
+        weighed = lines.select("bucket", F.conv(digest, 16, 10).cast("decimal(20,0)").alias("weight"))
+        heads = wanted.select(self._bucket(), F.col("head").cast("decimal(20,0)").alias("weight"))
+        told = heads.union(weighed).groupBy("bucket").agg(F.count("*").alias("rows"), F.sum("weight").alias("sum"))
+        return {row["bucket"]: BucketChecksum(row["rows"], int(row["sum"])) for row in told.collect()}
+
+    def _differences(
+        self, store: Sink, wanted: DataFrame, buckets: Collection[str], histories: Collection[tuple[Recipe, History]]
+    ) -> DataFrame:
+        """Compare documents of some buckets one by one: FOUND."""
+        self.found.looks += 1
+        if not buckets:
+            return self._lake.spark.createDataFrame([], from_arrow_schema(FOUND))
+        landed = {table.table: "" for table in self.config.tables if table.document}
+        landed |= {recipe.table: history.landed for recipe, history in histories}
+        comparison = Comparison(self._width, self.vectors, landed, store.truncations(), self._refused())
+        spark, tasks = self._lake.spark, self._lake.tasks(len(buckets) * _A_BUCKET)
+        named = spark.createDataFrame([(name,) for name in sorted(buckets)], "bucket string")
+        read = spark.sparkContext.accumulator(0)
+        stage = held_stage(self._settings(read.add), comparison)
+        held = named.repartition(tasks).mapInArrow(stage, from_arrow_schema(HELD))
+        held = held.groupBy("document_id").agg(F.collect_list("held").alias("held"))
+        wanted = wanted.withColumn("bucket", self._bucket()).join(named, "bucket", "left_semi").drop("bucket")
+        both = self._with_vectors(wanted).join(held, "document_id", "full_outer").select(*WANTED.names, "held")
+        found = both.mapInArrow(judge_stage(comparison), from_arrow_schema(FOUND)).localCheckpoint()
+        self.found.rows_read += read.value
+        return found
+
+    def _with_vectors(self, wanted: DataFrame) -> DataFrame:
+        """Give each chunk the digests of the vectors that would do."""
+        chunks = wanted.select("document_id", F.explode("chunks").alias("c")).select("document_id", "c.*")
+        if self.vectors:
+            digests = self._digests(chunks).groupBy("content_hash").agg(F.collect_set("vector").alias("vectors"))
+            chunks = chunks.join(digests, "content_hash", "left")
+        else:
+            chunks = chunks.withColumn("vectors", F.array().cast("array<string>"))
+        told = F.collect_list(F.struct("chunk_id", "content_hash", "line", "vectors")).alias("chunks")
+        return wanted.drop("chunks").join(chunks.groupBy("document_id").agg(told), "document_id", "left")
+
+    def _digests(self, chunks: DataFrame) -> DataFrame:
+        """Digests of the cached vectors of some chunks; a text that was embedded twice has two."""
+        digests = self._lake.cache.frame(self._lake.spark).mapInArrow(digest_stage, from_arrow_schema(DIGESTS))
+        return digests.join(chunks.select("content_hash").distinct(), "content_hash", "left_semi")
+
+    def _refused(self) -> frozenset[str]:
+        """Documents a text of which the model refused: they keep what they have, and rejects tell of them."""
+        owners = {table.table: self.config.owner(table) for table in self.config.tables}
+        rejects = by_source(raw_rejects(self._lake.layout, "embed"), owners)
+        told = (
+            decode(record_of(row), self._lake.contexts[source])
+            for source, rows in rejects.items()
+            if source in self._lake.contexts
+            for row in rows
+        )
+        return frozenset(
+            document_id(c.table, c.key) for answer in told if isinstance(answer, Changes) for c in answer.changes
+        )
+
+    def _repair(self, store: Sink, drift: DataFrame) -> None:
+        """Bring what was found right: rows no writer reaches are removed, all else is written anew under the guard."""
+        if sum(self.found.drift.values()) >= REBUILD_FROM:
+            rebuilt = Rebuild(self._lake.spark, self.config, self.sink, self.embedding, self.tell).run()
+            self.found.repaired += rebuilt.written
+            self.found.texts_sent += rebuilt.texts_sent
+            drift = self._look_again(store, drift)
+        foreign = (F.col("kind") == "orphan") | (F.col("name") != F.col("document_id"))
+        removed = drift.filter(foreign).mapInArrow(remove_stage(self._settings()), from_arrow_schema(REMOVED))
+        self.found.removed += sums(removed, "removed")["removed"]
+        mine = drift.filter(~foreign).groupBy("document_id").agg(F.max("vector").alias("vector"))
+        for recipe, history in self._lake.histories():
+            if history.truncated:
+                store.truncate(recipe.table, history.truncated)
+            ids = mine.select("document_id")
+            states = self._grouped(recipe, history, ids).mapInArrow(
+                state_stage(self._folding(recipe, lambda _: None)), STATES
+            )
+            todo = states.withColumn("document_id", _document_id(recipe.table)).join(mine, "document_id")
+            stage = repair_stage(self._settings(), recipe)
+            done = sums(
+                todo.select("_key", "_state", "vector").mapInArrow(stage, from_arrow_schema(REPAIRED)), *REPAIRED.names
+            )
+            self.found.repaired += done["repaired"]
+            self.found.texts_sent += done["embedded"]
+
+    def _settings(self, done: Callable[[int], None] = lambda _: None) -> StoreSettings:
+        others = tuple(sink for sink in self.config.sinks if sink.name != self.sink.name)
+        embedder = self._lake.embedder
+        cache = KeptSomewhere(self._lake.cache, others, embedder.fingerprint, embedder.dimensions)
+        return StoreSettings(self.sink, self.embedding, cache, done)
+
+    def _bucket(self) -> Column:
+        return F.substring("document_id", 1, self._width).alias("bucket")
+
+
+def _document_id(table: str) -> Column:
+    """`transforms.documents.document_id` of a column `_key`."""
+    return F.substring(F.sha2(F.concat(F.lit(f"{table}\0"), F.col("_key")), 256), 1, 32)
+
+
+def _by_kind(found: DataFrame) -> dict[str, int]:
+    counted = {row["kind"]: row["count"] for row in found.groupBy("kind").count().collect()}
+    return {kind: counted.get(kind, 0) for kind in KINDS}

@@ -1,0 +1,205 @@
+"""A store compared with the lake: clean, damaged in every way behind the pipeline's back, mended, and while it is written."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from contextlib import closing
+from itertools import batched
+from pathlib import Path
+
+import psycopg
+from pyspark.sql import SparkSession
+
+from glue_jobs.status import status
+from local_stack.model_service import ModelService
+from local_stack.opensearch import OpenSearch
+from sinks.opensearch_schema import Names
+from tests.history import ModelTable, random_history
+from tests.lake_to_store import Lake
+
+CANARY = "canary"
+
+
+def table_of(rows: int) -> ModelTable:
+    """Rows of two chunks each, one of which all of them have; some changed, some gone, some under another key."""
+    table = ModelTable()
+    for number in range(rows):
+        table.insert(
+            number, f"{number} is what this row says, a {CANARY} among others\n\nand every row ends like this one"
+        )
+    for number in range(0, rows, 7):
+        table.update_a(number, f"a{number}")
+    for number in range(3, rows, 9):
+        table.delete(number)
+    for number in range(4, rows, 9):
+        table.move(number, number + 1000)
+    return table
+
+
+def alive(table: ModelTable) -> list[int]:
+    """Keys of rows that stand where they were inserted."""
+    return [number for number in table.rows if number < 1000]
+
+
+def run(lake: Lake, statement: str) -> None:
+    """Change a store behind the pipeline's back, foreign keys or not."""
+    with psycopg.connect(lake.dsn) as connection:
+        connection.execute("SET session_replication_role = replica")
+        changed = connection.execute(statement.encode())
+        assert changed.rowcount > 0, statement
+
+
+def test_a_store_that_was_fed_and_one_that_was_rebuilt_are_clean(spark: SparkSession, lake: Lake) -> None:
+    table = random_history(11, 60)
+    for number in range(100, 140):
+        table.insert(number, f'kept {number} \u20ac \x00 \\ " 1.50')
+    landed = table.changes + random.Random(1).choices(table.changes, k=20)
+    random.Random(2).shuffle(landed)
+    lake.land(spark, landed)
+    lake.index("live", random.Random(3).sample(table.changes, len(table.changes)))
+    lake.rebuild(spark, "lost")
+    for name in ("live", "lost"):
+        for vectors in (True, False):
+            found = lake.reconcile(spark, name, vectors=vectors)
+            assert not any(found.drift.values()), (found.drift, found.examples)
+            assert found.rows_read == found.rows > len(table.rows), "no bucket was read again"
+
+
+def test_every_kind_of_drift_is_found_and_mended_without_the_model(spark: SparkSession, lake: Lake) -> None:
+    table = table_of(60)
+    old = len(table.changes)
+    for number in (6, 8):
+        table.update_body(number, f"{number} newer")
+    lake.land(spark, table.changes)
+    lake.index("live", table.changes[:old])
+    run(lake, "CREATE TABLE old AS SELECT * FROM live_g1_documents")
+    lake.index("live", table.changes[old:])
+    before, asked = lake.contents("live"), lake.asked()["texts"]
+    document = "document_id = (SELECT document_id FROM live_g1_documents WHERE key = '{{\"id\": {}}}')"
+    one, two, text, metadata, vector, bare, order, back, grave = *alive(table)[8:16], 3
+    for number in (one, two, grave):
+        run(lake, f"DELETE FROM live_g1_chunks WHERE {document.format(number)}") if number != grave else None
+        run(lake, f"DELETE FROM live_g1_documents WHERE {document.format(number)}")
+    run(
+        lake,
+        f"UPDATE live_g1_chunks SET chunk_text = 'altered {CANARY}' WHERE {document.format(text)} AND chunk_index = 0",
+    )
+    run(lake, f'UPDATE live_g1_documents SET metadata = \'{{"a": "altered"}}\' WHERE {document.format(metadata)}')
+    content = "content_hash = (SELECT content_hash FROM live_g1_chunks WHERE chunk_index = 0 AND {})"
+    halves = "array_fill(0.5::real, ARRAY[512])::vector"
+    run(lake, f"UPDATE live_g1_vectors SET embedding = {halves} WHERE {content.format(document.format(vector))}")
+    run(lake, f"DELETE FROM live_g1_vectors WHERE {content.format(document.format(bare))}")
+    run(lake, f"UPDATE live_g1_chunks SET chunk_index = 1 - chunk_index WHERE {document.format(order)}")
+    put_back = "UPDATE live_g1_documents d SET (sequence, state, texts) = (o.sequence, o.state, o.texts) FROM old o"
+    run(lake, f"{put_back} WHERE o.document_id = d.document_id AND d.{document.format(6)}")
+    run(lake, f"INSERT INTO live_g1_documents SELECT 'of nobody', table_name, '{{\"id\": 77}}', sequence, 9, live, metadata,"
+        f" state, texts, recipe, pending, commit_time FROM live_g1_documents WHERE {document.format(back)}")  # fmt: skip
+    run(lake, "INSERT INTO live_g1_chunks (chunk_id, document_id, chunk_index, content_hash, chunk_text) SELECT 'x' || chunk_id,"
+        f" 'of nobody', chunk_index, content_hash, chunk_text FROM live_g1_chunks WHERE {document.format(back)}")  # fmt: skip
+    mended = lake.reconcile(spark, "live", repair=True)
+    assert mended.drift == {"missing": 3, "orphan": 1, "stale": 6, "duplicate": 0}
+    assert mended.left == dict.fromkeys(mended.drift, 0)
+    assert (mended.repaired, mended.removed) == (9, 1)
+    assert (mended.texts_sent, lake.asked()["texts"]) == (0, asked)
+    assert lake.contents("live") == before
+    assert not any(lake.reconcile(spark, "live").drift.values())
+
+
+def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(
+    spark: SparkSession,
+    tmp_path: Path,
+    vectors_dsn: str,
+    instant_model: ModelService,
+    opensearch: OpenSearch,
+    search_index: str,
+) -> None:
+    store = {"type": "opensearch", "url": opensearch.endpoint["url"], "index": search_index, "replicas": 0}
+    lake = Lake(tmp_path, vectors_dsn, instant_model.endpoint["endpoint_url"], store)
+    table = table_of(40)
+    lake.land(spark, table.changes)
+    lake.index("opensearch", table.changes)
+    asked = lake.asked()["texts"]
+    for vectors in (True, False):
+        clean = lake.reconcile(spark, "opensearch", vectors=vectors)
+        assert (clean.rows_read, *clean.drift.values()) == (clean.rows, 0, 0, 0, 0)
+    index = Names(search_index).documents
+    with closing(opensearch.client()) as client:
+        hits = client.search(index=index, body={"size": 100, "query": {"term": {"live": True}}})["hits"]["hits"]
+        gone, text, metadata, vector, bare, twice, again, orphan = ((hit["_id"], hit["_source"]) for hit in hits[:8])
+
+        def put(name: str, source: dict[str, object], **changed: object) -> None:
+            client.index(index=index, id=name, body=source | changed)
+
+        def first_chunk(source: dict[str, object], **changed: object) -> list[object]:
+            first, *rest = json.loads(json.dumps(source["chunks"]))
+            told = {name: value for name, value in (first | changed).items() if value is not None}
+            return [told, *rest]
+
+        client.delete(index=index, id=gone[0])
+        put(*text, chunks=first_chunk(text[1], chunk_text=f"altered {CANARY}"))
+        put(*metadata, metadata='{"a": "altered"}')
+        put(*vector, chunks=first_chunk(vector[1], embedding=[1.0] * 512))
+        put(*bare, chunks=first_chunk(bare[1], embedding=None))
+        put(*twice, chunks=[*twice[1]["chunks"], twice[1]["chunks"][0]])
+        put("again", again[1])
+        put("of nobody", orphan[1], document_id="of nobody")
+        client.indices.refresh(index=index)
+    mended = lake.reconcile(spark, "opensearch", repair=True)
+    assert mended.drift == {"missing": 1, "orphan": 1, "stale": 4, "duplicate": 2}
+    assert mended.left == dict.fromkeys(mended.drift, 0)
+    assert (mended.repaired, mended.removed, mended.texts_sent, lake.asked()["texts"]) == (6, 2, 0, asked)
+    with closing(opensearch.client()) as client:
+        after = client.search(index=index, body={"size": 100, "query": {"term": {"live": True}}})["hits"]["hits"]
+    told = [
+        {hit["_id"]: (hit["_source"]["metadata"], hit["_source"]["chunks"]) for hit in each} for each in (hits, after)
+    ]
+    assert told[0] == told[1]
+
+
+def test_what_is_on_its_way_is_no_drift_and_a_repair_beside_a_writer_leaves_its_rows(
+    spark: SparkSession, lake: Lake
+) -> None:
+    table = table_of(200)
+    lake.land(spark, table.changes)
+    lake.index("live", table.changes)
+    landed = len(table.changes)
+    for number in alive(table)[:120]:
+        table.update_body(number, f"{number} newer")
+    table.insert(5000, "only the store knows of me, and that early")
+    newer = table.changes[landed:]
+    begun = threading.Event()
+
+    def live() -> None:
+        for some in batched(newer, 10, strict=False):
+            lake.index("live", some)
+            begun.set()
+
+    writer = threading.Thread(target=live)
+    writer.start()
+    assert begun.wait(30)
+    found = lake.reconcile(spark, "live", repair=True)
+    writer.join()
+    assert not any(found.drift.values()), (found.drift, found.examples)
+    lake.index("lost", table.changes)
+    assert lake.contents("live") == lake.contents("lost")
+    lake.land(spark, newer, 1)
+    assert not any(lake.reconcile(spark, "live").drift.values())
+
+
+def test_the_command_tells_drift_by_its_status_and_no_row_by_its_words(spark: SparkSession, lake: Lake) -> None:
+    table = table_of(20)
+    lake.land(spark, table.changes)
+    lake.index("live", table.changes)
+    run(lake, f"UPDATE live_g1_chunks SET chunk_text = 'altered {CANARY}'")
+    found = lake.ragstream("reconcile", "--store", "live", "--json")
+    assert found.returncode == 1, found.stderr
+    told = json.loads(found.stdout)["stores"]["live"]
+    drifted = told["drift"]["stale"]
+    assert drifted == len(table.rows)
+    assert told["rows_read_ratio"] > 1
+    seen = status(lake.config)["stores"]["live"]
+    assert seen["drift"] == drifted
+    assert seen["reconciled_at"] > 0
+    assert CANARY not in found.stdout + found.stderr
