@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import click
@@ -38,7 +39,7 @@ def _print(found: dict[str, Any]) -> None:
     console.print(tables)
     stores = Table("store", "documents", "chunks", "lag s", "drift", "", box=None)
     for name, row in found["stores"].items():
-        told = (row["documents"], row["chunks"], row["lag_seconds"], row["drift"], row.get("error", ""))
+        told = (row["documents"], row["chunks"], row["lag_seconds"], row["drift"], _not_in_step(row))
         stores.add_row(name, *map(_text, told))
     if found["stores"]:
         console.print(stores)
@@ -51,6 +52,13 @@ def _print(found: dict[str, Any]) -> None:
     for name, row in found["queries"].items():
         if row["error"]:
             console.print(f"[red]{name}[/]: {row['error']}", highlight=False)
+
+
+def _not_in_step(row: dict[str, Any]) -> str:
+    """What is wrong with a store."""
+    aside = row["aside"]
+    since = f"{aside['phase']} since {time.strftime('%F %T', time.localtime(aside['since']))}" if aside else ""
+    return "; ".join(filter(None, (since, row.get("error", ""))))
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,11 @@ from typing import Any
 from glue_jobs.config import PipelineConfig
 from schemas.durations import DURATION
 
+_DURATIONS = (
+    ("LakeConfig", "land_every"), ("LakeConfig", "merge_every"), ("RedshiftConfig", "load_every"),
+    ("PgvectorConfig", "deadline"), ("OpenSearchConfig", "deadline"),
+)  # fmt: skip
+"""Keys that take a number of seconds or a duration."""
 _REFERENCE = {"type": "string", "pattern": r"^.*\$\{(env|secret):.+\}.*$"}
 """A reference may stand for any single value."""
 
@@ -21,7 +26,7 @@ def schema() -> dict[str, Any]:
         source["items"],
         {key: source.pop(key) for key in ("items", "minItems", "type") if key in source},
     ]
-    for part, name in (("LakeConfig", "land_every"), ("LakeConfig", "merge_every"), ("RedshiftConfig", "load_every")):
+    for part, name in _DURATIONS:
         duration = found["$defs"][part]["properties"][name]
         seconds = {key: duration.pop(key) for key in ("type", "exclusiveMinimum", "minimum") if key in duration}
         duration["anyOf"] = [seconds, {"type": "string", "pattern": DURATION.pattern}]

@@ -16,6 +16,7 @@ from lake.embedding_cache import EmbeddingCache
 from lake.layout import LakeLayout
 from lake.states import History, history_of
 from sinks import open_sink
+from sinks.borrowed import KeptSomewhere
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class FromLake:
     def open(self, sink: SinkConfig) -> Sink:
         """Open a store for this model."""
         return open_sink(sink, self.embedder.fingerprint, self.embedder.dimensions)
+
+    def lent_to(self, sink: SinkConfig) -> KeptSomewhere:
+        """The cache and, for what it lacks, the other stores."""
+        others = tuple(other for other in self.config.sinks if other.name != sink.name)
+        return KeptSomewhere(self.cache, others, self.embedder.fingerprint, self.embedder.dimensions)
 
     def histories(self) -> Iterator[tuple[Recipe, History]]:
         """Every table that makes documents, as of now; none of those that nothing was ever landed of."""

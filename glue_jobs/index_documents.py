@@ -13,7 +13,8 @@ from embeddings import open_embedder
 from glue_jobs.config import decode_context
 from glue_jobs.index_report import IndexReports
 from glue_jobs.runtime import JobContext, Periodic, Query, Stage, real_time, run_job
-from sinks import open_sink
+from glue_jobs.runtime.set_aside import SetAside
+from glue_jobs.take_back import EVERY_SECONDS, TakeBack
 from sinks.index_partition import IndexSettings, IndexStage, index_partition
 from sources import SourceConfig, idle_note, read_stream, real_time_tasks
 from transforms.documents import Recipe
@@ -35,10 +36,10 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     if not recipes or not config.sinks or config.embedding is None:
         return []
     embedder = open_embedder(config.embedding)
-    sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks]
-    for sink in sinks:
-        sink.prepare()
-    reports = IndexReports(config.lake.path, embedder.fingerprint, sinks, [source.name for source in config.sources])
+    take_back = TakeBack(context, embedder.fingerprint, embedder.dimensions)
+    sinks = take_back.prepared()
+    names = [source.name for source in config.sources]
+    reports = IndexReports(config.lake.path, embedder.fingerprint, sinks, names, take_back.aside)
     reports.catch_up()
     asked = config.sources if config.real_time else ()
     staying = real_time.fitting(context, {source.name: real_time_tasks(source) for source in asked})
@@ -48,6 +49,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
         Periodic("progress", reports.note_progress, PROGRESS_SECONDS),
         Periodic("sweep", reports.sweep, SWEEP_SECONDS),
+        Periodic("take_back", take_back.run, EVERY_SECONDS),
     ]
 
 
@@ -56,8 +58,8 @@ def _query(
 ) -> Query:
     config, name = context.config, f"index_{source.name}"
     assert config.embedding is not None  # noqa: S101 - `plan` has seen to it
-    decoding = decode_context(config, source.name)
-    settings = IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding)
+    decoding, phases = decode_context(config, source.name), SetAside(config.checkpoint).phases
+    settings = IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding, phases)
     idle, batches, take = idle_note(source, stays=stays), IndexStage(settings), partial(reports.take, source.name)
     spark = real_time.session(context.spark) if stays else context.spark
     checkpoint, drain = context.checkpoint(name), context.available_now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,13 @@ import numpy as np
 from glue_jobs.runtime import Report
 from lake import embedding_cache
 from lake.rejects import append_rejects
+from schemas.errors import UnavailableError
+from sinks.several import Missed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from glue_jobs.runtime.set_aside import SetAside
     from sinks.protocol import Sink
 
 
@@ -32,13 +35,16 @@ class IndexReports:
     the lake can fill any store without the model (I13). A vector may be appended twice; readers take either.
     """
 
-    def __init__(self, lake: str, fingerprint: str, sinks: Sequence[Sink], sources: Sequence[str]) -> None:
+    def __init__(
+        self, lake: str, fingerprint: str, sinks: Sequence[Sink], sources: Sequence[str], aside: SetAside | None = None
+    ) -> None:
         """Take the lake's path, the model's fingerprint, the stores, and the names of the sources that fill them."""
+        self._aside = aside
         self._lake = lake
         self._fingerprint = fingerprint
         self._sinks = sinks
         self._as_of_us: dict[str, int] = dict.fromkeys(sources, 0)
-        self._noted_us = 0
+        self._noted_us: Counter[str] = Counter()
         self._vectors: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._one_at_a_time = threading.Lock()
@@ -49,7 +55,7 @@ class IndexReports:
         newest_us = embedding_cache.newest_us(self._lake, self._fingerprint)
         since_us = max(0, newest_us - _OVERLAP_US)
         cached = embedding_cache.hashes(self._lake, self._fingerprint, since_us)
-        for sink in self._sinks:
+        for sink in self._in_step():
             for content_hash, vector in sink.vectors_since(since_us):
                 if content_hash not in cached:
                     self._vectors[content_hash] = np.asarray(vector, "<f4").tobytes()
@@ -64,6 +70,7 @@ class IndexReports:
         if rejects:
             append_rejects(self._lake, rejects, stage="embed")
         summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
+        self._remember_missed(summaries)
         report = _report(summaries)
         self.idle(source, max(report.newest_commit_us.values(), default=0))
         return report
@@ -75,11 +82,13 @@ class IndexReports:
     def note_progress(self) -> None:
         """Tell the stores how fresh they are: as fresh as the source that is furthest behind."""
         as_of_us = min(self._as_of_us.values(), default=0)
-        if as_of_us > self._noted_us:
-            with self._one_at_a_time:
-                for sink in self._sinks:
-                    sink.note_progress(as_of_us)
-            self._noted_us = as_of_us
+
+        def note(sink: Sink) -> None:
+            if as_of_us > self._noted_us[sink.name]:
+                sink.note_progress(as_of_us)
+                self._noted_us[sink.name] = as_of_us
+
+        self._each(note)
 
     def flush(self) -> None:
         """Append the vectors that have come since the last time, in one small commit."""
@@ -95,9 +104,31 @@ class IndexReports:
 
     def sweep(self) -> None:
         """Let the stores remove what no reader sees."""
+        self._each(lambda sink: sink.sweep())
+
+    def _in_step(self) -> list[Sink]:
+        """The stores that lack nothing; the others are neither fresh nor, perhaps, there."""
+        behind = self._aside.phases() if self._aside is not None else {}
+        return [sink for sink in self._sinks if sink.name not in behind]
+
+    def _each(self, work: Callable[[Sink], None]) -> None:
+        """Work on one store after the other; one that is away keeps no other from it."""
+        errors = []
         with self._one_at_a_time:
-            for sink in self._sinks:
-                sink.sweep()
+            for sink in self._in_step():
+                try:
+                    work(sink)
+                except UnavailableError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _remember_missed(self, summaries: Sequence[dict[str, Any]]) -> None:
+        """Before Spark commits: what a store missed is lost to it otherwise."""
+        for summary in summaries:
+            for store, (since, tried) in summary["missed"].items():
+                assert self._aside is not None  # noqa: S101 - who sets no store aside misses nothing
+                self._aside.missed(store, Missed(since, tried), summary["positions"])
 
 
 def _report(summaries: Sequence[dict[str, Any]]) -> Report:

@@ -6,6 +6,8 @@ holds is left alone, and what was paid for is kept.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,9 +17,19 @@ from pyspark.sql import functions as F
 from embeddings.udf import embed_chunks
 from glue_jobs.from_lake import FromLake, sums, then
 from glue_jobs.runtime.watch import Watch
-from lake.states import StateSettings, by_group, state_stage
+from lake.states import StateSettings, by_group, keys_between, state_stage
 from lake.storage import kept
-from sinks.bulk import KEPT, PLANNED, WRITTEN, BulkSettings, keep_stage, pay_stage, plan_stage, write_stage
+from sinks.bulk import (
+    KEPT,
+    PLANNED,
+    WRITTEN,
+    BulkSettings,
+    borrow_stage,
+    keep_stage,
+    pay_stage,
+    plan_stage,
+    write_stage,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -37,6 +49,8 @@ class RebuildCounts:
     rows: int = 0
     written: int = 0
     from_cache: int = 0
+    borrowed: int = 0
+    """Vectors that only another store held."""
     texts_sent: int = 0
     """Texts that neither cache nor store held, sent to the model."""
     left_out: int = 0
@@ -52,6 +66,8 @@ class Rebuild:
     sink: SinkConfig
     embedding: EmbeddingConfig
     tell: Tell
+    spans: Mapping[tuple[str, str], tuple[str, str]] | None = None
+    """Given, only rows are written that were changed between two positions, by stream and partition."""
     counts: RebuildCounts = field(default_factory=RebuildCounts)
 
     def __post_init__(self) -> None:
@@ -74,7 +90,9 @@ class Rebuild:
             settings = partial(BulkSettings, self.sink, self.embedding, self._lake.cache, recipe=recipe)
             fold = StateSettings(recipe, self._lake.contexts, watch.step("fold", history.changes))
             stage = then(state_stage(fold), plan_stage(settings(lambda _: None)))
-            with kept(by_group(history, self._lake.tasks(history.changes)).mapInArrow(stage, PLANNED)) as planned:
+            keys = None if self.spans is None else keys_between(history, self.spans)
+            grouped = by_group(history, self._lake.tasks(history.changes), keys)
+            with kept(grouped.mapInArrow(stage, PLANNED)) as planned:
                 found = sums(planned, rows="count(*)", writes="count(_state)", texts="sum(size(missing))")
                 self.counts.rows += found["rows"]
                 if found["texts"]:
@@ -95,7 +113,8 @@ class Rebuild:
         wanted = wanted.dropDuplicates(["content_hash"])
         held = wanted.select("content_hash").join(cache, "content_hash").dropDuplicates(["content_hash"])
         self.counts.from_cache += sums(held.mapInArrow(keep_stage(settings), KEPT), "kept")["kept"]
-        with kept(wanted.join(cache.select("content_hash"), "content_hash", "left_anti")) as unknown:
+        unknown = wanted.join(cache.select("content_hash"), "content_hash", "left_anti")
+        with kept(unknown) as nowhere, self._after_borrowing(nowhere, settings) as unknown:
             sent = unknown.count()
             if sent:
                 texts_by_task = unknown.repartition(self._lake.tasks(sent), "chunk_text")
@@ -104,6 +123,18 @@ class Rebuild:
                 )
                 paid = told.select("content_hash", "told.embedding").mapInArrow(pay_stage(settings), KEPT)
                 self.counts.texts_sent += sum(sums(paid, *_names(KEPT)).values())
+
+    @contextlib.contextmanager
+    def _after_borrowing(self, unknown: DataFrame, settings: BulkSettings) -> Iterator[DataFrame]:
+        """Ask the other stores for what the cache lacks; what is left."""
+        lenders = self._lake.lent_to(self.sink)
+        if not lenders.others or unknown.isEmpty():
+            yield unknown
+            return
+        hashes = unknown.select("content_hash")
+        with kept(hashes.mapInArrow(borrow_stage(settings, lenders), "content_hash string")) as lent:
+            self.counts.borrowed += lent.count()
+            yield unknown.join(lent, "content_hash", "left_anti")
 
 
 def _names(columns: str) -> list[str]:

@@ -24,7 +24,6 @@ from lake.replay import by_source, raw_rejects
 from lake.states import STATES, StateSettings, by_group, state_stage
 from schemas.changes import Changes
 from schemas.documents import HAS_VECTOR, BucketChecksum
-from sinks.borrowed import KeptSomewhere
 from sinks.bulk import StoreSettings
 from sinks.contents import DIGITS, KINDS
 from sinks.reconciling import (
@@ -282,10 +281,7 @@ class Reconcile:
             self.found.texts_sent += done["embedded"]
 
     def _settings(self, done: Callable[[int], None] = lambda _: None) -> StoreSettings:
-        others = tuple(sink for sink in self.config.sinks if sink.name != self.sink.name)
-        embedder = self._lake.embedder
-        cache = KeptSomewhere(self._lake.cache, others, embedder.fingerprint, embedder.dimensions)
-        return StoreSettings(self.sink, self.embedding, cache, done)
+        return StoreSettings(self.sink, self.embedding, self._lake.lent_to(self.sink), done)
 
     def _bucket(self) -> Column:
         return F.substring("document_id", 1, self._width).alias("bucket")

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from embeddings import open_embedder
 from glue_jobs.runtime import drift
 from glue_jobs.runtime.freshness import Freshness
+from glue_jobs.runtime.set_aside import AsideRecord, SetAside
 from glue_jobs.runtime.status_record import QueryRecord, read_all
 from lake.layout import LakeLayout
 from lake.storage import scan
@@ -38,7 +39,7 @@ USD_PER_1000_TOKENS = {
 def status(config: PipelineConfig) -> dict[str, Any]:
     """Collect everything; a store that does not answer says so in its place."""
     records = {record.query: record for record in read_all(config.checkpoint)}
-    stores = _stores(config)
+    stores, aside = _stores(config), SetAside(config.checkpoint).look()
     counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
     pending = Counter[str]()
     for found in stores.values():
@@ -50,7 +51,7 @@ def status(config: PipelineConfig) -> dict[str, Any]:
             for table in config.tables
         },
         "stores": {
-            name: _store(found, _queries(records, "index"), drift.last(config.checkpoint, name))
+            name: _store(found, _queries(records, "index"), drift.last(config.checkpoint, name), aside.get(name))
             for name, found in stores.items()
         },
         "embedding": _embedding(config, records.values()),
@@ -83,12 +84,17 @@ def _counted(record: QueryRecord | None, table: str, name: str) -> int:
     return record.counts.get(table, {}).get(name, 0) if record is not None else 0
 
 
-def _store(found: StoreSummary | PipelineError, index: list[QueryRecord], seen: Drift | None) -> dict[str, Any]:
+def _store(
+    found: StoreSummary | PipelineError, index: list[QueryRecord], seen: Drift | None, aside: AsideRecord | None
+) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
-    compared = {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
-    if isinstance(found, PipelineError):
-        return {"lag_seconds": None, "documents": None, "chunks": None, **compared, "error": found.message}
-    return {"lag_seconds": _lag(index), "documents": found.documents, "chunks": found.chunks, **compared}
+    told: dict[str, Any] = {"lag_seconds": None, "documents": None, "chunks": None}
+    if not isinstance(found, PipelineError):
+        lag = _lag(index) if aside is None else round(time.time() - aside.since, 3)
+        told = {"lag_seconds": lag, "documents": found.documents, "chunks": found.chunks}
+    told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
+    told["aside"] = {"phase": aside.phase, "since": aside.since} if aside is not None else None
+    return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
 
 
 def _lag(records: Iterable[QueryRecord]) -> float | None:

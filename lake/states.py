@@ -22,7 +22,7 @@ from transforms.documents import narrowed
 from transforms.fold import EMPTY, Rows, RowState, apply, encode
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from lake.layout import LakeLayout
     from transforms.context import DecodeContext
@@ -89,6 +89,20 @@ def by_group(history: History, partitions: int, keys: DataFrame | None = None) -
     if keys is not None:
         grouped = grouped.join(with_group(keys, groups).select("_group").distinct(), "_group", "left_semi")
     return grouped.repartition(partitions, "_group").sortWithinPartitions("_group", "_sequence")
+
+
+def keys_between(history: History, spans: Mapping[tuple[str, str], tuple[str, str]]) -> DataFrame:
+    """The keys (`_key`) of rows that were changed between two positions, by stream and partition; positions are numbers."""
+
+    def order(position: Column) -> Column:
+        return F.struct(F.length(position), position)
+
+    wanted = F.lit(False)  # noqa: FBT003 - Spark's own
+    for (stream, partition), (first, last) in spans.items():
+        place = (F.col("stream") == stream) & (F.col("partition") == partition)
+        inside = order(F.col("position")).between(order(F.lit(first)), order(F.lit(last)))
+        wanted |= place & inside
+    return history.rows.filter(wanted).select("_key").distinct()
 
 
 def _groups(history: History) -> DataFrame:

@@ -3,6 +3,7 @@
 PipelineError
 ├── ConfigurationError     exit 2   the configuration or a part is wrong; nothing was written
 ├── UnavailableError       retried  a part does not answer; the work is done again later
+│   └── ModelUnavailableError        the model does, while a store was to be written
 ├── StoppedError           exit 3   the job stopped itself; nothing is lost and a command goes on
 │   └── SourceGoneError             a stream, topic or position that was needed has vanished
 └── RejectedError          rejects  one record or text that can never be processed
@@ -46,6 +47,10 @@ class ConfigurationError(PipelineError):
 
 class UnavailableError(PipelineError):
     """A part did not answer; the same work succeeds once it is back."""
+
+
+class ModelUnavailableError(UnavailableError):
+    """The embedding model did not answer: no store can be blamed for what was not written."""
 
 
 class StoppedError(PipelineError):

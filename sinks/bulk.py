@@ -91,6 +91,20 @@ def keep_stage(settings: BulkSettings) -> Stage:
     return run
 
 
+def borrow_stage(settings: StoreSettings, lenders: VectorCache) -> Stage:
+    """From `content_hash` to those of them whose vector another store held, which is in cache and store from now on."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for part in _parts(batches, VECTORS_AT_ONCE):
+                lent = lenders.get(column(part, "content_hash"))
+                sink.keep_vectors(lent)
+                settings.on_done(len(lent))
+                yield pa.RecordBatch.from_pydict({"content_hash": pa.array(sorted(lent), pa.string())})
+
+    return run
+
+
 def pay_stage(settings: BulkSettings) -> Stage:
     """From `content_hash, embedding` (floats; NULL for a refused text) to KEPT: new vectors into cache and store.
 

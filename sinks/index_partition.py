@@ -20,6 +20,7 @@ from embeddings import EmbeddingConfig, open_embedder
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
 from sinks.indexing import Indexer, IndexResult
+from sinks.several import Phases, SettingAside, Several
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class IndexSettings:
     recipes: Mapping[str, Recipe]
     sinks: tuple[SinkConfig, ...]
     embedding: EmbeddingConfig
+    phases: Phases = dict
+    """Tells which stores are not in step; it is asked before each piece of work."""
 
 
 _indexers: dict[str, tuple[Indexer, Any]] = {}
@@ -64,8 +67,13 @@ def _indexer(settings: IndexSettings) -> tuple[Indexer, Any]:
         embedder = open_embedder(settings.embedding)
         sinks = [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks]
         in_flight = getattr(settings.embedding, "requests_in_flight", 1)
+        aside = SettingAside({config.name: config.deadline for config in settings.sinks}, settings.phases)
         indexer = Indexer(
-            settings.context, settings.recipes, sinks, embedder, texts_at_once=in_flight * embedder.max_items
+            settings.context,
+            settings.recipes,
+            Several(sinks, aside),
+            embedder,
+            texts_at_once=in_flight * embedder.max_items,
         )
         _indexers[settings.identity] = (indexer, embedder)
     return _indexers[settings.identity]
@@ -154,6 +162,8 @@ def report(result: IndexResult, model: Mapping[str, int]) -> pa.RecordBatch:
     summary = {
         "counts": result.counts, "model": model, "newest_commit_us": result.newest_commit_us, "freshness_ms": fresh,
         "changes": {table: len(commits) for table, commits in result.commits_us.items()},
+        "missed": {store: [missed.since, missed.tried] for store, missed in result.missed.items()},
+        "positions": [[*place, *span] for place, span in result.positions.items()] if result.missed else [],
     }  # fmt: skip
     rows: list[dict[str, Any]] = [{"summary": json.dumps(summary)}]
     rows += [{"content_hash": h, "embedding": v.astype("<f4").tobytes()} for h, v in result.embedded.items()]

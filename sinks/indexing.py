@@ -12,18 +12,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.changes import Change, Changes, Ignored, Reject
-from sinks.rounds import ChangedRows, Held, Rounds
+from sinks.borrowed import Borrowing
+from sinks.rounds import Asking, ChangedRows, Held, Rounds
+from sinks.several import Missed, Several
 from transforms.decode import decode
 from transforms.fold import in_order
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from embeddings.protocol import Embedder
+    from embeddings.protocol import Embedder, EmbeddingRejected
     from schemas.records import Record
     from sinks.protocol import Sink
     from transforms.context import DecodeContext
     from transforms.documents import Recipe
+
+
+type Span = tuple[str, str]
 
 
 @dataclass
@@ -38,6 +43,10 @@ class IndexResult:
     """By table."""
     commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """By table: the source's commit time of each change, for its freshness."""
+    missed: dict[str, Missed] = field(default_factory=dict)
+    """Stores that got nothing of this."""
+    positions: dict[tuple[str, str], Span] = field(default_factory=dict)
+    """By stream and partition: the first and the last record that a store should get something of."""
 
 
 class Indexer:
@@ -51,7 +60,7 @@ class Indexer:
         self,
         context: DecodeContext,
         recipes: Mapping[str, Recipe],
-        sinks: Sequence[Sink],
+        sinks: Sequence[Sink] | Several,
         embedder: Embedder,
         *,
         texts_at_once: int,
@@ -59,11 +68,12 @@ class Indexer:
     ) -> None:
         """Take the parts; `texts_at_once` texts at most are unsaved between the model and the stores.
 
-        `on_step` is told the name of each step as it begins; tests stop the process there.
+        `on_step` is told the name of each step as it begins; tests stop the process there. Stores given as
+        `Several` may be set aside: then `IndexResult.missed` must be remembered; others are all waited for.
         """
         self._context = context
         self._recipes = recipes
-        self._sinks = sinks
+        self._stores = sinks if isinstance(sinks, Several) else Several(sinks)
         self._embedder = embedder
         self._texts_at_once = texts_at_once
         self._on_step = on_step or (lambda _: None)
@@ -78,10 +88,23 @@ class Indexer:
         for record in records:
             self._sort_out(record, result, rows, truncations)
         self._on_step("read")
-        for sink in self._sinks:
+        work = ChangedRows({table: in_order(changes) for table, changes in rows.items()}, self._recipes)
+        asking = Asking()
+        left_out: dict[tuple[str, str], EmbeddingRejected] = {}
+
+        def write(sink: Sink, lenders: Sequence[Sink]) -> None:
             for table, sequence in truncations.items():
                 sink.truncate(table, sequence)
-            self._apply(sink, rows, result)
+            cache = Borrowing(Held(result.embedded), lenders) if lenders else Held(result.embedded)
+            rounds = Rounds(self._embedder, cache, self._texts_at_once, self._on_step, asking)
+            refused = rounds.write(sink, work if rows else None)
+            left_out.update({(each.table, each.key): reason for each, reason in refused})
+            with asking.lock:
+                result.counts.update(rounds.counts)
+
+        missed = self._stores.write(write)
+        result.missed = missed if result.positions else {}
+        self._reject(left_out, result)
         return result
 
     def _sort_out(
@@ -101,7 +124,10 @@ class Indexer:
                     result.commits_us[table].append(commit_us)
                 if table not in self._recipes:
                     result.counts["without document"] += 1
-                elif change.op == "t":
+                    continue
+                place, here = (record.stream, record.partition), (record.position, record.position)
+                result.positions[place] = wider(result.positions.get(place, here), here)
+                if change.op == "t":
                     truncations[table] = max(truncations.get(table, ""), change.sequence)
                 else:
                     rows[table].append(change)
@@ -109,10 +135,18 @@ class Indexer:
                     if told is None or told[0] < change.sequence:
                         self._told_by[table, change.key] = (change.sequence, record)
 
-    def _apply(self, sink: Sink, rows: Mapping[str, Sequence[Change]], result: IndexResult) -> None:
-        work = ChangedRows({table: in_order(changes) for table, changes in rows.items()}, self._recipes)
-        rounds = Rounds(self._embedder, Held(result.embedded), self._texts_at_once, self._on_step, result.counts)
-        for write, reason in rounds.write(sink, work if rows else None):
-            told = self._told_by.get((write.table, write.key))
-            reject = Reject(reason.condition, reason.message, write.table, "embed")
+    def _reject(self, left_out: Mapping[tuple[str, str], EmbeddingRejected], result: IndexResult) -> None:
+        for (table, key), reason in left_out.items():
+            told = self._told_by.get((table, key))
+            reject = Reject(reason.condition, reason.message, table, "embed")
             result.rejected += [(told[1], reject)] if told else []
+
+
+def in_position(position: str) -> tuple[int, str]:
+    """Make positions comparable: they are numbers of any length."""
+    return len(position), position
+
+
+def wider(one: Span, other: Span) -> Span:
+    """The span that covers both."""
+    return min(one[0], other[0], key=in_position), max(one[1], other[1], key=in_position)

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from schemas.durations import Duration
 from schemas.model import StrictModel
 
 
@@ -27,6 +28,8 @@ class OpenSearchConfig(StrictModel):
     """The alias readers use; the indexes behind it start with this name."""
     name: str = "opensearch"
     """The store's name in commands and in `status`."""
+    deadline: Duration = 30.0
+    """How long a store that does not answer may hold up the others before it is set aside; alone, it is waited for."""
     user: str | None = None
     password: SecretStr | None = None
     signing: AwsSigning | None = None

@@ -13,6 +13,7 @@ from psycopg import errors, sql
 from pydantic import Field, SecretStr
 
 from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredChunk, StoredDocument
+from schemas.durations import Duration
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.model import StrictModel
 from sinks import pgvector_contents
@@ -44,6 +45,8 @@ class PgvectorConfig(StrictModel):
     """The view readers use; the tables behind it start with this name."""
     name: str = "pgvector"
     """The store's name in commands and in `status`."""
+    deadline: Duration = 30.0
+    """How long a store that does not answer may hold up the others before it is set aside; alone, it is waited for."""
     language: str = Field(default="english", pattern=r"^[a-z_]+$")
     """PostgreSQL's text search configuration for the lexical half of a search."""
     connect_timeout_seconds: int = Field(default=5, ge=1)
@@ -306,7 +309,7 @@ class PgvectorSink:
             self._connection = psycopg.connect(
                 self._config.dsn.get_secret_value(), autocommit=True,
                 connect_timeout=self._config.connect_timeout_seconds, application_name="ragstream",
-                keepalives_idle=5, keepalives_interval=5, keepalives_count=3,
+                keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=20_000,
             )  # fmt: skip
         connection = self._connection
         if vectors and not connection.adapters.types.get("vector"):

@@ -6,6 +6,7 @@ were paid for (`VectorCache`); the round is the same for a live batch, a rebuild
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from embeddings.protocol import EmbeddingRejected
-from schemas.errors import UnavailableError
+from schemas.errors import ModelUnavailableError, UnavailableError
 from transforms.documents import Recipe, document_id, plan
 from transforms.fold import EMPTY, Rows, RowState, apply, join, keys_of, truncated_at
 
 if TYPE_CHECKING:
-    from embeddings.protocol import Embedder
+    from embeddings.protocol import Embedder, Embedding
     from schemas.changes import Change
     from schemas.documents import DocumentWrite, StoredDocument
     from sinks.protocol import Sink
@@ -129,6 +130,23 @@ class Held:
         self.vectors.update(vectors)
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What the model answered for one piece of work, whichever of the stores it goes to asked first: each text once."""
+
+    answers: dict[str, Embedding] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def once(
+        self, group: Sequence[str], ask: Callable[[Sequence[str]], Mapping[str, Embedding]]
+    ) -> dict[str, Embedding]:
+        """The answers for some texts by content hash; only what was never asked is asked for, by one store at a time."""
+        with self.lock:
+            if lacking := [name for name in group if name not in self.answers]:
+                self.answers.update(ask(lacking))
+            return {name: self.answers[name] for name in group}
+
+
 @dataclass(slots=True)
 class Rounds:
     """Brings work into stores, as often as it takes.
@@ -142,6 +160,7 @@ class Rounds:
     cache: VectorCache
     texts_at_once: int
     on_step: Callable[[str], None] = lambda _: None
+    asking: Asking = field(default_factory=Asking)
     counts: Counter[str] = field(default_factory=Counter)
     """writes, refused (and planned again), texts (of added chunks), texts cached, texts embedded, texts refused."""
 
@@ -182,17 +201,25 @@ class Rounds:
         if known:
             sink.keep_vectors(known)
         refused: dict[str, EmbeddingRejected] = {}
+        before = self.counts["texts embedded"]
         for group in batched((h for h in texts if h in missing and h not in known), self.texts_at_once, strict=False):
-            self.on_step("embed")
-            answers = dict(zip(group, self.embedder.embed_documents([texts[h] for h in group]), strict=True))
-            vectors = {h: a for h, a in answers.items() if isinstance(a, np.ndarray)}
-            self.cache.add(vectors)
-            sink.keep_vectors(vectors)
+            answers = self.asking.once(group, lambda wanted: self._ask(wanted, texts))
+            sink.keep_vectors({h: a for h, a in answers.items() if isinstance(a, np.ndarray)})
             refused |= {h: a for h, a in answers.items() if isinstance(a, EmbeddingRejected)}
         self.counts["texts"] += len(texts)
-        self.counts["texts cached"] += len(known)
-        self.counts["texts embedded"] += len(missing) - len(known)
+        self.counts["texts cached"] += len(missing) - (self.counts["texts embedded"] - before)
         return refused
+
+    def _ask(self, wanted: Sequence[str], texts: Mapping[str, str]) -> dict[str, Embedding]:
+        """Ask the model, and keep its answers."""
+        self.on_step("embed")
+        try:
+            answers = dict(zip(wanted, self.embedder.embed_documents([texts[h] for h in wanted]), strict=True))
+        except UnavailableError as error:
+            raise ModelUnavailableError(error.message, condition=error.condition, hint=error.hint) from error
+        self.cache.add({h: a for h, a in answers.items() if isinstance(a, np.ndarray)})
+        self.counts["texts embedded"] += len(wanted)
+        return answers
 
 
 def _held(sink: Sink, stored: dict[str, StoredDocument], asked: set[str], name: str) -> RowState | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
+from glue_jobs.runtime.set_aside import SetAside
 from retrieval import BedrockGenerationConfig
 from retrieval.generate import BedrockGenerator
-from schemas.errors import ConfigurationError, PipelineError
+from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from sinks import open_sink
 from sources import check as check_source
 from warehouse.checks import check as check_warehouse
@@ -39,8 +41,10 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
     if config.embedding is not None:
         embedder = open_embedder(config.embedding)
         found["embedding"] = embedder.check
+        aside = SetAside(config.checkpoint).phases() if jobs is not None else {}
         for sink in config.sinks:
-            found[f"sink {sink.name}"] = open_sink(sink, embedder.fingerprint, embedder.dimensions).check
+            check = open_sink(sink, embedder.fingerprint, embedder.dimensions).check
+            found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in aside else check
     if config.warehouse is not None:
         found["warehouse"] = partial(check_warehouse, config.warehouse, config.tables)
     if isinstance(config.generation, BedrockGenerationConfig):
@@ -73,6 +77,12 @@ def _checked(check: Check) -> PipelineError | None:
     except PipelineError as error:
         return error
     return None
+
+
+def _unless_away(check: Check) -> None:
+    """Check a store that jobs have set aside, and that may still be away."""
+    with contextlib.suppress(UnavailableError):
+        check()
 
 
 def _indented(text: str) -> str:

@@ -38,6 +38,15 @@ def read(location: str) -> str | None:
         return None
 
 
+def remove(location: str) -> None:
+    """Remove a file that is there."""
+    if is_remote(location):
+        system, path = _remote(location)
+        system.delete_file(path)
+    else:
+        Path(location).unlink()
+
+
 def names(folder: str) -> list[str]:
     """The names of the files in a folder, empty when there is none."""
     if not is_remote(folder):

@@ -11,6 +11,8 @@ from glue_jobs.index_report import IndexReports
 class Notes:
     """A store that only hears how fresh it is."""
 
+    name = "notes"
+
     def __init__(self) -> None:
         self.told: list[int] = []
 

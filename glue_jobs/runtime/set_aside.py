@@ -1,0 +1,113 @@
+"""Stores that are not in step, and what they missed, as one small JSON file each beside the checkpoints.
+
+`<checkpoint>/aside/<store>.json` is written by the driver that indexes, before Spark commits what the store missed, and read
+by its workers. While it stands the store lacks something; it goes when all of that was brought in from the lake.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from glue_jobs.runtime import files
+from lake.layout import escape
+from sinks.indexing import Span, wider
+from sinks.several import Missed, Phase
+
+_LOOK_SECONDS = 0.5
+_REMOTE_LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AsideRecord:
+    """One store: since when it is not in step, and from when on it is written again (seconds since the epoch)."""
+
+    store: str
+    since: float
+    phase: Phase = "aside"
+    returning_since: float = 0.0
+    missed: tuple[tuple[str, str, str, str], ...] = ()
+    """Stream, partition, first and last position of records it should have got something of."""
+
+    def spans(self) -> dict[tuple[str, str], Span]:
+        """What was missed, by stream and partition."""
+        return {(stream, partition): (first, last) for stream, partition, first, last in self.missed}
+
+
+@dataclass
+class SetAside:
+    """The records of one pipeline; in a worker, of what its driver wrote."""
+
+    checkpoint: str
+    _records: dict[str, AsideRecord] = field(default_factory=dict)
+    _looked_at: float = 0.0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as the place alone."""
+        return {"checkpoint": self.checkpoint}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Look anew."""
+        self.__init__(state["checkpoint"])  # type: ignore[misc]
+
+    def phases(self) -> dict[str, Phase]:
+        """The phase of each store that is not in step, as of a moment ago."""
+        with self._lock:
+            patience = _REMOTE_LOOK_SECONDS if files.is_remote(self.checkpoint) else _LOOK_SECONDS
+            if time.monotonic() - self._looked_at > patience:
+                self.look()
+            return {store: record.phase for store, record in self._records.items()}
+
+    def look(self) -> dict[str, AsideRecord]:
+        """Read all records as they are now."""
+        with self._lock:
+            found = [files.read(f"{self._folder}/{name}") for name in files.names(self._folder)]
+            self._records = {record.store: record for text in found if text for record in [_restored(text)]}
+            self._looked_at = time.monotonic()
+            return dict(self._records)
+
+    def missed(self, store: str, missed: Missed, positions: Iterable[tuple[str, str, str, str]]) -> None:
+        """Remember what a store missed; one that was tried in vain is aside from now on."""
+        with self._lock:
+            record = self.look().get(store) or AsideRecord(store, missed.since, "returning", time.time())
+            spans = record.spans()
+            for stream, partition, first, last in positions:
+                spans[stream, partition] = wider(spans.get((stream, partition), (first, last)), (first, last))
+            told = tuple(sorted((*place, *span) for place, span in spans.items()))
+            self._write(replace(record, missed=told, phase="aside" if missed.tried else record.phase))
+
+    def returning(self, store: str) -> None:
+        """Let a store that answers again be written again: before it is caught up, so that no gap is left."""
+        with self._lock:
+            if (record := self.look().get(store)) is not None:
+                self._write(replace(record, phase="returning", returning_since=time.time()))
+
+    def taken_back(self, caught_up: AsideRecord) -> bool:
+        """Forget a store that got all it had missed, unless it has missed more since then."""
+        with self._lock:
+            if self.look().get(caught_up.store) != caught_up:
+                return False
+            files.remove(self._place(caught_up.store))
+            self.look()
+            return True
+
+    @property
+    def _folder(self) -> str:
+        return f"{self.checkpoint.rstrip('/')}/aside"
+
+    def _place(self, store: str) -> str:
+        return f"{self._folder}/{escape(store)}.json"
+
+    def _write(self, record: AsideRecord) -> None:
+        files.write(self._place(record.store), json.dumps(asdict(record)))
+        self.look()
+
+
+def _restored(text: str) -> AsideRecord:
+    told = json.loads(text)
+    return AsideRecord(**told | {"missed": tuple(tuple(each) for each in told["missed"])})

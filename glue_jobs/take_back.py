@@ -1,0 +1,107 @@
+"""Stores that were set aside, taken back unattended: written again first, then caught up from the lake.
+
+Live jobs write a returning store before the catch-up begins, and the guard decides between the two, so no gap is left. The
+catch-up reads only what was missed, once the lake has landed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from glue_jobs.rebuild_store import Rebuild
+from glue_jobs.runtime import real_time
+from glue_jobs.runtime.set_aside import SetAside
+from lake.layout import LakeLayout
+from lake.storage import rows_of
+from schemas.errors import UnavailableError
+from sinks import open_sink
+
+if TYPE_CHECKING:
+    from glue_jobs.runtime import JobContext
+    from glue_jobs.runtime.set_aside import AsideRecord
+    from sinks import SinkConfig
+    from sinks.protocol import Sink
+
+_LOG = logging.getLogger(__name__)
+EVERY_SECONDS = 2.0
+"""How often a store that is away is looked for."""
+GRACE_SECONDS = real_time.BATCH_SECONDS + 2.0
+"""From writing a store again to its catch-up: a batch that began before still tells what it left out."""
+
+
+class TakeBack:
+    """Looks after the stores that are not in step. Safe to stop anywhere: the record goes only after the catch-up."""
+
+    def __init__(self, context: JobContext, fingerprint: str, dimensions: int) -> None:
+        """Take the pipeline, and the identity of the model."""
+        self._context = context
+        self.aside = SetAside(context.config.checkpoint)
+        self._model = (fingerprint, dimensions)
+
+    def prepared(self) -> list[Sink]:
+        """Open the stores, prepared for the job; one that is set aside may still be away."""
+        away = self.aside.look()
+        sinks = [open_sink(config, *self._model) for config in self._context.config.sinks]
+        for sink in sinks:
+            try:
+                sink.prepare()
+            except UnavailableError:
+                if sink.name not in away:
+                    raise
+        return sinks
+
+    def run(self) -> None:
+        """Take every store that can be one step further."""
+        for record in self.aside.look().values() if self.aside.phases() else ():
+            config = next((sink for sink in self._context.config.sinks if sink.name == record.store), None)
+            if config is None:
+                continue
+            if record.phase == "aside":
+                if self._answers(config):
+                    self.aside.returning(record.store)
+                    _tell("store answers again, live writes go to it", record)
+            elif time.time() - record.returning_since >= GRACE_SECONDS and self._landed(record):
+                self._catch_up(config, record)
+
+    def _answers(self, config: SinkConfig) -> bool:
+        try:
+            with closing(open_sink(config, *self._model)) as sink:
+                sink.prepare()
+        except UnavailableError:
+            return False
+        return True
+
+    def _landed(self, record: AsideRecord) -> bool:
+        """Whether the lake holds what the store missed: the last records of it, as a partition is landed in its order."""
+        import pyarrow.dataset as ds
+
+        path = LakeLayout(self._context.config.lake.path).path("changes")
+        for stream, partition, _, last in record.missed:
+            there = (
+                (ds.field("stream") == stream) & (ds.field("partition") == partition) & (ds.field("position") == last)
+            )
+            if not rows_of(path, ["position"], there):
+                return False
+        return True
+
+    def _catch_up(self, config: SinkConfig, record: AsideRecord) -> None:
+        pipeline = self._context.config
+        assert pipeline.embedding is not None  # noqa: S101 - stores are filled with vectors
+        work = Rebuild(self._context.spark, pipeline, config, pipeline.embedding, lambda *_: None, record.spans())
+        done = work.run()
+        if self.aside.taken_back(record):
+            _tell(
+                "store caught up and taken back",
+                record,
+                rows=done.rows,
+                written=done.written,
+                texts_sent=done.texts_sent,
+            )
+
+
+def _tell(what: str, record: AsideRecord, **context: object) -> None:
+    away = round(time.time() - record.since)
+    _LOG.warning(what, extra={"context": {"store": record.store, "since_s": away, **context}})

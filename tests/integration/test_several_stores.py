@@ -1,0 +1,117 @@
+"""Several stores written at once: one question to the model for all, and one that is away is set aside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
+
+from embeddings.protocol import Embedding
+from local_stack.faults import FaultProxy
+from local_stack.postgres import VectorStore
+from schemas.errors import UnavailableError
+from sinks.indexing import Indexer
+from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks.several import Phase, SettingAside, Several
+from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
+from tests.history import ModelTable, as_record, random_history
+
+
+class Pair:
+    """Two stores, the second behind a proxy, and an indexer of both."""
+
+    def __init__(self, dsn: str, proxy: FaultProxy) -> None:
+        self.dsn, self.proxy, self.embedder = dsn, proxy, CountingEmbedder()
+        behind = make_conninfo(dsn, port=proxy.port)
+        self.sinks = [
+            PgvectorSink(
+                PgvectorConfig(type="pgvector", name=name, dsn=SecretStr(at), table=name), "model=test", DIMENSIONS
+            )
+            for name, at in (("steady", dsn), ("shaky", behind))
+        ]
+        for sink in self.sinks:
+            sink.prepare()
+        self.phases: dict[str, Phase] = {}
+        self.aside = SettingAside({"steady": 0.5, "shaky": 0.5}, lambda: self.phases)
+        self.indexer = self.indexer_of(self.aside)
+
+    def indexer_of(self, aside: SettingAside) -> Indexer:
+        return Indexer(CONTEXT, RECIPES, Several(self.sinks, aside), self.embedder, texts_at_once=8)
+
+    def shown(self, name: str) -> list[tuple[str, str]]:
+        with psycopg.connect(self.dsn) as connection:
+            query = f"SELECT key::text, chunk_text, embedding::text FROM {name} ORDER BY 1, chunk_index"
+            return connection.execute(query.encode()).fetchall()
+
+
+@pytest.fixture
+def pair(vectors: VectorStore, vectors_dsn: str, new_proxy: Callable[[int], FaultProxy]) -> Iterator[Pair]:
+    found = Pair(vectors_dsn, new_proxy(vectors.port))
+    with closing(found.sinks[0]), closing(found.sinks[1]):
+        yield found
+
+
+def test_a_text_is_asked_for_once_for_all_stores_and_refused_once(pair: Pair) -> None:
+    table = random_history(3, 60)
+    for number in range(100, 130):
+        table.insert(number, f"row {number}")
+    table.insert(200, "refused")
+    result = pair.indexer.index([as_record(change) for change in table.changes])
+    assert result.missed == {}
+    assert pair.shown("steady") == pair.shown("shaky") != []
+    assert len(pair.embedder.texts) == len(set(pair.embedder.texts))
+    assert [reject.condition for _, reject in result.rejected] == ["MODEL_REFUSED_TEXT"]
+
+
+def test_one_that_is_away_is_missed_and_what_it_lacks_is_borrowed_when_it_returns(pair: Pair) -> None:
+    table = ModelTable()
+    table.insert(1, "one")
+    assert pair.indexer.index([as_record(table.changes[0])]).missed == {}
+    pair.proxy.refuse()
+    table.insert(2, "two")
+    away = pair.indexer.index([as_record(table.changes[1])])
+    assert {store: missed.tried for store, missed in away.missed.items()} == {"shaky": True}
+    assert away.positions == {("t", "0"): ("2", "2")}
+    pair.phases = {"shaky": "aside"}
+    table.update_body(2, "two, newer")
+    skipped = pair.indexer.index([as_record(table.changes[2])])
+    assert {store: missed.tried for store, missed in skipped.missed.items()} == {"shaky": False}
+    pair.proxy.heal()
+    pair.phases = {"shaky": "returning"}
+    table.insert(3, "two, newer")
+    assert pair.indexer.index([as_record(table.changes[3])]).missed == {}
+    assert len(pair.shown("shaky")) == 2
+    assert pair.embedder.texts == ["body one", "body two", "body two, newer"]
+    pair.phases = {}
+    assert pair.indexer.index([as_record(change) for change in table.changes]).missed == {}
+    assert pair.shown("steady") == pair.shown("shaky")
+
+
+def test_nothing_is_set_aside_for_the_model_for_all_stores_at_once_or_where_nobody_remembers(pair: Pair) -> None:
+    table = ModelTable()
+    table.insert(1, "one")
+    records = [as_record(table.changes[0])]
+    failing = threading.Event()
+
+    class Away(CountingEmbedder):
+        def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
+            if failing.is_set():
+                raise UnavailableError("the model is away")
+            return super().embed_documents(texts)
+
+    pair.embedder = Away()
+    failing.set()
+    with pytest.raises(UnavailableError, match="the model is away"):
+        pair.indexer_of(pair.aside).index(records)
+    failing.clear()
+    pair.proxy.refuse()
+    with pytest.raises(UnavailableError, match="shaky"):
+        pair.indexer_of(SettingAside()).index(records)
+    only = Indexer(CONTEXT, RECIPES, Several(pair.sinks[1:], pair.aside), pair.embedder, texts_at_once=8)
+    with pytest.raises(UnavailableError, match="shaky"):
+        only.index(records)
