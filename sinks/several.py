@@ -22,6 +22,8 @@ type Phase = Literal["aside", "returning"]
 type Phases = Callable[[], Mapping[str, Phase]]
 """Tells the phase of each store that is not in step."""
 
+_TOLD_SECONDS = 30.0
+"""How long a store whose deadline is over is not tried again though nobody remembers it yet: a batch tells when it ends."""
 _PAUSE_SECONDS = 0.2
 """Between two attempts at a store that does not answer."""
 
@@ -57,6 +59,7 @@ class Several:
     def __post_init__(self) -> None:
         """Keep a thread for each store, and for each the others by connections of its own, not opened yet."""
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self.sinks)), thread_name_prefix="store")
+        self._given_up: dict[str, float] = {}
         self._lenders = {
             sink.name: {other.name: copy.deepcopy(other) for other in self.sinks if other is not sink}
             for sink in self.sinks
@@ -68,8 +71,15 @@ class Several:
             write(self.sinks[0], ())
             return {}
         phases = self.aside.phases()
-        live = [sink for sink in self.sinks if phases.get(sink.name) != "aside"] or list(self.sinks)
-        missed = {sink.name: Missed(time.time(), tried=False) for sink in self.sinks if sink not in live}
+        self._given_up = {
+            name: since
+            for name, since in self._given_up.items()
+            if name not in phases and time.time() - since < self.aside.deadlines[name] + _TOLD_SECONDS
+        }
+        left = {name: Missed(time.time(), tried=False) for name, phase in phases.items() if phase == "aside"}
+        left |= {name: Missed(since, tried=True) for name, since in self._given_up.items()}
+        live = [sink for sink in self.sinks if sink.name not in left] or list(self.sinks)
+        missed = {sink.name: left[sink.name] for sink in self.sinks if sink not in live}
         waiting = {
             sink.name: self._pool.submit(self._until_deadline, sink, write, self._lent_to(sink, live, phases))
             for sink in live
@@ -82,6 +92,7 @@ class Several:
             if len(errors) == len(live) or not isinstance(error, _AwayError):
                 raise error.cause if isinstance(error, _AwayError) else error
             missed[name] = Missed(error.since, tried=True)
+            self._given_up[name] = error.since
         return missed
 
     def _until_deadline(

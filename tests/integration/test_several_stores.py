@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
@@ -77,6 +78,9 @@ def test_one_that_is_away_is_missed_and_what_it_lacks_is_borrowed_when_it_return
     away = pair.indexer.index([as_record(table.changes[1])])
     assert {store: missed.tried for store, missed in away.missed.items()} == {"shaky": True}
     assert away.positions == {("t", "0"): ("2", "2")}
+    began = time.monotonic()
+    assert pair.indexer.index([as_record(table.changes[1])]).missed == away.missed
+    assert time.monotonic() - began < 0.4, "nobody was told yet, and still it is not waited for again"
     pair.phases = {"shaky": "aside"}
     table.update_body(2, "two, newer")
     skipped = pair.indexer.index([as_record(table.changes[2])])
