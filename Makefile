@@ -23,6 +23,7 @@ MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
 SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
+DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
 OPENSEARCH := $(CACHE)/opensearch-$(call hash,pom/opensearch.xml)
 NODE_MODULES := $(CACHE)/npm-$(call hash,requirements/npm/package-lock.json)
 FLINK := $(VENV)/flink/.packages-$(call hash,requirements/flink.txt)
@@ -42,7 +43,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
@@ -125,7 +126,7 @@ $(FLINK): | $(PACKAGES)
 	@rm -f $(VENV)/flink/.packages-* && touch $@
 
 # A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
-$(SPARK_JARS) $(KAFKA_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
+$(SPARK_JARS) $(KAFKA_JARS) $(DOCUMENTDB_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
 	@echo "jars      $(firstword $(subst -, ,$*)) -> $@"
 	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
 

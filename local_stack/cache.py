@@ -47,6 +47,11 @@ def opensearch_home() -> Path:
     return _pinned("opensearch", "pom/opensearch.xml")
 
 
+def documentdb_jars() -> list[Path]:
+    """Return the jars of the small MongoDB server behind the stand-in for DocumentDB."""
+    return _jars("jars/documentdb", "pom/documentdb.xml")
+
+
 def kinesis_local() -> Path:
     """Return the script of the Kinesis endpoint that reshards as Kinesis does, to be run by `node`."""
     return _pinned("npm", "requirements/npm/package-lock.json") / "node_modules" / "kinesis-local" / "main.js"

@@ -16,6 +16,7 @@ from typing import Any
 from local_stack import ports, processes
 from local_stack.aws import KinesisLocal, Ministack
 from local_stack.connect import Connect
+from local_stack.documentdb import DocumentDB
 from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
 from local_stack.opensearch import OpenSearch
@@ -183,6 +184,7 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "kafka": lambda _, folder: Broker(folder),
     "connect": lambda stack, folder: Connect(folder, stack.broker),
     "opensearch": lambda _, folder: OpenSearch(folder),
+    "documentdb": lambda _, folder: DocumentDB(folder),
     "aws": lambda _, folder: Ministack(folder),
     "kinesis": lambda _, folder: KinesisLocal(folder),
     "model": lambda _, folder: ModelService(folder),

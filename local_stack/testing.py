@@ -18,6 +18,7 @@ from psycopg import sql
 
 from local_stack.aws import AwsEndpoint, KinesisLocal, Ministack
 from local_stack.connect import Connect
+from local_stack.documentdb import DocumentDB
 from local_stack.faults import FaultProxy
 from local_stack.guardian import guard
 from local_stack.kafka import Broker
@@ -53,6 +54,12 @@ def vectors(local_stack: Stack) -> VectorStore:
 def opensearch(local_stack: Stack) -> OpenSearch:
     """The other vector store's server."""
     return _started(local_stack, "opensearch", OpenSearch)
+
+
+@pytest.fixture(scope="session")
+def documentdb(local_stack: Stack) -> DocumentDB:
+    """The stand-in for DocumentDB."""
+    return _started(local_stack, "documentdb", DocumentDB)
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +126,12 @@ def warehouse_dsn(redshift: Redshift) -> Iterator[str]:
 def search_index(opensearch: OpenSearch) -> Iterator[str]:
     """Name of a new store in OpenSearch."""
     yield from new_index(opensearch)
+
+
+@pytest.fixture
+def document_database(documentdb: DocumentDB) -> Iterator[str]:
+    """Name of a new, empty database of the DocumentDB stand-in."""
+    yield from new_document_database(documentdb)
 
 
 @pytest.fixture
@@ -195,6 +208,14 @@ def new_index(server: OpenSearch) -> Iterator[str]:
     with server.client() as client:
         client.indices.delete(index=f"{name}*")
         client.indices.delete_index_template(name=f"{name}*", ignore=404)
+
+
+def new_document_database(server: DocumentDB) -> Iterator[str]:
+    """Yield the name of a new database; afterwards it is dropped."""
+    name = unique("db")
+    yield name
+    with server.client() as client:
+        client.drop_database(name)
 
 
 def create_stream(endpoint: AwsEndpoint, shards: int) -> str:

@@ -14,7 +14,8 @@ from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_meta import Meta, check_model
-from sinks.opensearch_schema import Names, metadata_terms, visible
+from sinks.metadata_terms import metadata_terms
+from sinks.opensearch_schema import Names, visible
 from transforms import exact_json
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from sinks.documentdb_config import DocumentDBConfig
 from sinks.opensearch_config import OpenSearchConfig
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 
 if TYPE_CHECKING:
     from sinks.protocol import Sink
 
-type SinkConfig = Annotated[OpenSearchConfig | PgvectorConfig, Field(discriminator="type")]
+type SinkConfig = Annotated[DocumentDBConfig | OpenSearchConfig | PgvectorConfig, Field(discriminator="type")]
 """The union of all stores' configurations, told apart by `type`."""
 
 
@@ -25,3 +26,7 @@ def open_sink(config: SinkConfig, fingerprint: str, dimensions: int) -> Sink:
             from sinks.opensearch import OpenSearchSink
 
             return OpenSearchSink(config, fingerprint, dimensions)
+        case DocumentDBConfig():
+            from sinks.documentdb import DocumentDBSink
+
+            return DocumentDBSink(config, fingerprint, dimensions)

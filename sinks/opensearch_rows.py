@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from schemas.documents import StoredChunk, StoredDocument
-from sinks.opensearch_schema import metadata_terms
+from sinks.metadata_terms import metadata_terms
 from sinks.plain_json import plain_json
 from transforms import exact_json
 from transforms.fold import encode, restore

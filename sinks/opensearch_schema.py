@@ -7,14 +7,11 @@ generation, so that another model can be filled beside the one that readers use 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sinks.plain_json import plain_json
-from transforms import exact_json
-from transforms.documents import digest
+from transforms.words import ENGLISH_STOP_WORDS
 
 if TYPE_CHECKING:
     from sinks.opensearch_config import OpenSearchConfig
@@ -47,14 +44,6 @@ class Names:
         """What generations share: the model, the marks of truncations, the progress."""
         return f"{self.alias}-meta"
 
-
-ENGLISH_STOP_WORDS = """
-i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its itself
-they them their theirs themselves what which who whom this that these those am is are was were be been being have has had
-having do does did doing a an the and but if or because as until while of at by for with about against between into through
-during before after above below to from up down in out on off over under again further then once here there when where why how
-all any both each few more most other some such no nor not only own same so than too very s t can will just don should now"""
-"""Snowball's list, which PostgreSQL uses too: Lucene's own for English lacks the words that questions are made of."""
 
 _KEPT = {"type": "keyword", "index": False, "doc_values": False}
 """A text that is kept and read, never searched; of any length."""
@@ -141,30 +130,3 @@ def covered(truncations: Mapping[str, str]) -> list[dict[str, Any]]:
         {"bool": {"filter": [{"term": {"table_name": table}}, {"range": {"sequence": {"lte": sequence}}}]}}
         for table, sequence in truncations.items()
     ]
-
-
-def metadata_terms(metadata: Mapping[str, Any]) -> list[str]:
-    """A term for each value that metadata hold: a document has all terms of a filter that it satisfies.
-
-    As jsonb's containment: equal numbers are equal however they are written, an array contains any part of itself. Only
-    in an array of objects may a filter's values come from several of them. Terms are digests, as values have any length.
-    """
-    plain = exact_json.loads(plain_json(dict(metadata)))
-    return sorted({digest(leaf)[:32] for leaf in _leaves(plain, "")})
-
-
-def _leaves(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield f"{path}{{}}"
-        for name, held in value.items():
-            yield from _leaves(held, f"{path}.{exact_json.dumps(name)}")
-    elif isinstance(value, list):
-        yield f"{path}[]"
-        for held in value:
-            yield from _leaves(held, f"{path}[]")
-    elif isinstance(value, int | Decimal) and not isinstance(value, bool):
-        sign, digits, exponent = Decimal(value).as_tuple()
-        told = "".join(map(str, digits)).strip("0")
-        yield f"{path}={'-' * sign}{told}e{int(exponent) + len(digits)}" if told else f"{path}=0"
-    else:
-        yield f"{path}={exact_json.dumps(value)}"

@@ -15,10 +15,17 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from local_stack.documentdb import DocumentDB
 from local_stack.opensearch import OpenSearch
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from sinks.contents import checksums, judge, vector_hash, wanted_of
+from sinks.documentdb import DocumentDBSink
+from sinks.documentdb_client import DocumentDBClient
+from sinks.documentdb_config import DocumentDBConfig
+from sinks.documentdb_meta import Meta as DocumentDBMeta
+from sinks.documentdb_schema import Names as DocumentDBNames
+from sinks.documentdb_schema import visible as visible_in_documentdb
 from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
@@ -98,7 +105,28 @@ def opensearch_by_seq_no(opensearch: OpenSearch, search_index: str) -> Store:
     return opensearch_store(opensearch.endpoint["url"], search_index, "seq_no")
 
 
-STORES = ["pgvector", "opensearch_by_script", "opensearch_by_seq_no"]
+@pytest.fixture
+def in_documentdb(documentdb: DocumentDB, document_database: str) -> Store:
+    uri = SecretStr(documentdb.endpoint["uri"])
+    config = DocumentDBConfig(type="documentdb", uri=uri, database=document_database, collection="kb")
+
+    def contents() -> Contents:
+        found: Contents = {}
+        client, names = DocumentDBClient(config), DocumentDBNames("kb")
+        seen = visible_in_documentdb(DocumentDBMeta(client, config).told().truncations, {"chunk_count": {"$gt": 0}})
+        for row in client.find(names.documents, seen, ("key", "metadata", "chunks")):
+            vectors = client.named(names.vectors, [c["content_hash"] for c in row["chunks"]], ["embedding"])
+            chunks = [
+                (c["chunk_index"], c["chunk_text"], vectors[c["content_hash"]]["embedding"]) for c in row["chunks"]
+            ]
+            found[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
+        client.close()
+        return found
+
+    return Store(lambda fingerprint, dimensions: DocumentDBSink(config, fingerprint, dimensions), contents)
+
+
+STORES = ["pgvector", "opensearch_by_script", "opensearch_by_seq_no", "in_documentdb"]
 
 
 @pytest.fixture(params=STORES)

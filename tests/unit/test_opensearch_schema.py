@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sinks.opensearch_client import MOST_BYTES, MOST_ITEMS, Action, _slices
 from sinks.opensearch_config import OpenSearchConfig
-from sinks.opensearch_schema import metadata_terms
+from sinks.metadata_terms import metadata_terms
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""What DocumentDB takes and refuses, where it differs from the server that stands in for it. Pure.
+
+Sources: Amazon DocumentDB's developer guide ("Vector search", "Supported MongoDB APIs, operations, and data types",
+"Functional differences"). Codes that the guide does not name are MongoDB's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+MOST_DIMENSIONS = 2000
+"""Of an indexed vector."""
+SIMILARITIES = ("euclidean", "cosine", "dotProduct")
+_STAGES = frozenset({
+    "$addFields", "$count", "$geoNear", "$group", "$indexStats", "$limit", "$lookup", "$match", "$out", "$project",
+    "$redact", "$replaceRoot", "$sample", "$skip", "$sort", "$unwind",
+})  # fmt: skip
+_SEARCH = {"vector", "path", "similarity", "k", "efSearch", "probes"}
+_BAD_VALUE, _ILLEGAL, _NOT_SUPPORTED, _NO_STAGE = 2, 20, 303, 304
+_RETRYABLE = 301
+
+
+class RefusedError(Exception):
+    """DocumentDB answers with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        """Keep the error's code."""
+        super().__init__(message)
+        self.code = code
+
+    def document(self) -> dict[str, Any]:
+        """As an answer."""
+        return {"ok": 0.0, "code": self.code, "errmsg": str(self)}
+
+
+def hello() -> dict[str, Any]:
+    """What a primary of DocumentDB 5.0 says of itself; alone, since members of a set are found by their own addresses."""
+    return {
+        "ismaster": True, "isWritablePrimary": True, "helloOk": True, "maxBsonObjectSize": 16 * 1024 * 1024,
+        "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "localTime": dt.datetime.now(dt.UTC),
+        "logicalSessionTimeoutMinutes": 30, "minWireVersion": 0, "maxWireVersion": 13, "readOnly": False, "ok": 1.0,
+    }  # fmt: skip
+
+
+def check(command: Mapping[str, Any]) -> None:
+    """Raise RefusedError for a command that DocumentDB refuses, or that only its stand-in cannot do."""
+    if "startTransaction" in command or "autocommit" in command:
+        raise RefusedError(_ILLEGAL, "the stand-in for DocumentDB has no transactions")
+    if "txnNumber" in command:
+        raise RefusedError(_RETRYABLE, "Retryable writes are not supported")
+    for update in command.get("updates", ()):
+        if isinstance(update["u"], list):
+            raise RefusedError(_NOT_SUPPORTED, "Feature not supported: update with a pipeline")
+    for index in command.get("indexes", ()):
+        _check_index(index)
+    for place, stage in enumerate(command.get("pipeline", ())):
+        _check_stage(next(iter(stage)), first=place == 0)
+
+
+def _check_stage(name: str, *, first: bool) -> None:
+    if name == "$search":
+        if not first:
+            raise RefusedError(_BAD_VALUE, "$search must be the first stage")
+    elif name not in _STAGES:
+        raise RefusedError(_NO_STAGE, f"Aggregation stage not supported: '{name}'")
+
+
+def _check_index(index: Mapping[str, Any]) -> None:
+    key, options = index["key"], index.get("vectorOptions")
+    if ("vector" in key.values()) != (options is not None):
+        raise RefusedError(_BAD_VALUE, 'vectorOptions goes with one key whose value is "vector"')
+    if options is None:
+        return
+    if len(key) != 1 or not {"sparse", "partialFilterExpression", "unique"}.isdisjoint(index):
+        raise RefusedError(_BAD_VALUE, "a vector index has one key, and is neither unique, sparse nor partial")
+    kind = options.get("type", "hnsw")
+    limits = {"hnsw": {"m": (2, 100), "efConstruction": (4, 1000)}, "ivfflat": {"lists": (1, 1_000_000)}}.get(kind)
+    if limits is None:
+        raise RefusedError(_BAD_VALUE, f"vectorOptions: no type {kind!r}")
+    _known(options, {"type", "dimensions", "similarity", *limits}, "vectorOptions")
+    for name, (least, most) in (limits | {"dimensions": (1, MOST_DIMENSIONS)}).items():
+        if name in options or name in {"dimensions", "lists"}:
+            _within(options, name, least, most)
+    if options.get("similarity") not in SIMILARITIES:
+        raise RefusedError(_BAD_VALUE, f"vectorOptions: similarity is one of {SIMILARITIES}")
+    if kind == "hnsw" and options.get("efConstruction", 64) < 2 * options.get("m", 16):
+        raise RefusedError(_BAD_VALUE, "vectorOptions: efConstruction is at least twice m")
+
+
+def search_of(stage: Mapping[str, Any], indexes: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
+    """The path that a `$search` looks in, and how many documents it finds at most.
+
+    `indexes` are the collection's. An HNSW index gives no more than `efSearch`; whether DocumentDB gives more is not
+    documented.
+    """
+    _known(stage, {"vectorSearch"}, "$search")
+    told = stage.get("vectorSearch", {})
+    _known(told, _SEARCH, "vectorSearch")
+    if not {"vector", "path", "similarity", "k"} <= told.keys():
+        raise RefusedError(_BAD_VALUE, "vectorSearch needs vector, path, similarity and k")
+    if told["similarity"] not in SIMILARITIES:
+        raise RefusedError(_BAD_VALUE, f"vectorSearch: similarity is one of {SIMILARITIES}")
+    _within(told, "k", 1, 2**31 - 1)
+    index = next((each for each in indexes if each["key"] == {told["path"]: "vector"}), None)
+    if index is None:
+        return told["path"], told["k"]
+    options = index["vectorOptions"]
+    if len(told["vector"]) != options["dimensions"] or told["similarity"] != options["similarity"]:
+        raise RefusedError(_BAD_VALUE, "vectorSearch: the index has other dimensions, or another similarity")
+    if options.get("type", "hnsw") == "hnsw":
+        _within({"efSearch": 40} | told, "efSearch", 1, 1000)
+        return told["path"], min(told["k"], told.get("efSearch", 40))
+    return told["path"], told["k"]
+
+
+def nearest(vectors: np.ndarray, wanted: Sequence[float], similarity: str, k: int) -> list[int]:
+    """The rows of the k nearest vectors, nearest first, exactly; a zero vector has no cosine and is never near."""
+    asked = np.asarray(wanted, "f8")
+    if similarity == "euclidean":
+        scores = -np.linalg.norm(vectors - asked, axis=1)
+    else:
+        scores = vectors @ asked
+    if similarity == "cosine":
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked)
+        scores = np.divide(scores, lengths, out=np.full(len(vectors), -np.inf), where=lengths > 0)
+    found = np.argsort(-scores, kind="stable")[:k]
+    return [int(row) for row in found if np.isfinite(scores[row])]
+
+
+def _known(told: Mapping[str, Any], names: set[str], where: str) -> None:
+    if unknown := set(told) - names:
+        raise RefusedError(_BAD_VALUE, f"{where}: unknown {', '.join(sorted(unknown))}")
+
+
+def _within(told: Mapping[str, Any], name: str, least: int, most: int) -> None:
+    value = told.get(name)
+    if not isinstance(value, int) or not least <= value <= most:
+        raise RefusedError(_BAD_VALUE, f"{name} is a whole number from {least} to {most}")

@@ -1,0 +1,204 @@
+"""Amazon DocumentDB as a vector store."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from schemas.documents import DocumentWrite, StoredDocument
+from sinks.documentdb_client import MOST_NAMES, DocumentDBClient
+from sinks.documentdb_meta import Meta, Told, check_collections, check_dimensions, check_index, check_model
+from sinks.documentdb_rows import READ, decoded, encoded, head, stored
+from sinks.documentdb_schema import Names, indexes, visible
+from sinks.protocol import StoreSummary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pymongo import InsertOne, UpdateOne
+
+    from sinks.documentdb_config import DocumentDBConfig
+
+UNUSED_MS = 3_600_000
+"""How long a vector is kept that no chunk names."""
+
+MOST_AT_HAND = 100_000
+"""Names of vectors kept by this writer that it need not look up."""
+
+
+class DocumentDBSink:
+    """A `Sink` over one client a process.
+
+    A document and its chunks are one document of DocumentDB, so one update, filtered by revision and sequence, replaces
+    both; its vectors are kept by content, before, and are what a search finds. No transaction is needed, and no write is
+    retried by the driver. Replaying writes nothing, and a write planned on an older revision is refused.
+    """
+
+    def __init__(self, config: DocumentDBConfig, fingerprint: str, dimensions: int) -> None:
+        """Keep the configuration and the model's identity; nothing is opened yet."""
+        self._config = config
+        self._fingerprint = fingerprint
+        self._dimensions = dimensions
+        self._names = Names(config.collection)
+        self._client = DocumentDBClient(config)
+        self._meta = Meta(self._client, config)
+        self._is_store = False
+        self._at_hand: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """The store's name."""
+        return self._config.name
+
+    def check(self) -> None:
+        """Connect and compare what stands there with what this pipeline would write."""
+        check_dimensions(self._config, self._dimensions, self._dimensions)
+        told = self._meta.found()
+        listed = self._client.command({"listCollections": 1, "nameOnly": True})["cursor"]["firstBatch"]
+        check_collections(self._config, {each["name"] for each in listed}, is_store=told is not None)
+        if told is not None:
+            self._check_identity(told)
+            found = self._client.command({"listIndexes": self._names.vectors})["cursor"]["firstBatch"]
+            check_index(self._config, found, self._dimensions)
+
+    def prepare(self) -> None:
+        """Create the store's collections and indexes; what another driver creates meanwhile is the same."""
+        if self._meta.found() is None:
+            self.check()
+            for collection, wanted in indexes(self._config, self._dimensions).items():
+                self._client.command({"createIndexes": collection, "indexes": wanted})
+            self._meta.create(self._fingerprint, self._dimensions)
+        self._check_identity(self._meta.told())
+        self._is_store = True
+
+    def truncations(self) -> dict[str, str]:
+        """Read the newest TRUNCATE of each table; every plan does, so a store that has vanished is not written into."""
+        return dict(self._meta.told().truncations)
+
+    def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
+        """Read documents as they are."""
+        if not self._is_store:
+            self._meta.told()
+            self._is_store = True
+        found = self._client.named(self._names.documents, document_ids, READ)
+        return {name: stored(document) for name, document in found.items()}
+
+    def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
+        """Compare with the vectors that are kept."""
+        return set(content_hashes) - self._client.named(self._names.vectors, content_hashes, ["_id"]).keys()
+
+    def keep_vectors(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Insert vectors that are not kept yet; the time beside them is this writer's clock."""
+        from pymongo import InsertOne
+
+        now = _now_ms()
+        operations = [
+            InsertOne({"_id": name, "embedding": encoded(vector), "kept_at": now})
+            for name, vector in sorted(vectors.items())
+        ]
+        held = self._client.bulk(self._names.vectors, operations).held if operations else frozenset()
+        if len(self._at_hand) > MOST_AT_HAND:
+            self._at_hand.clear()
+        self._at_hand |= {name: now for place, name in enumerate(sorted(vectors)) if place not in held}
+
+    def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
+        """Write each document under its guard: an insert is refused where there is one, an update where it is another's.
+
+        DocumentDB counts the documents that updates matched, and does not say which: where they are too few, those that
+        bear this write's mark are asked for. One that was written over since is then taken for refused, and planned again.
+        """
+        held = self._held({chunk.content_hash for write in writes for chunk in write.added})
+        ready = [write for write in writes if all(chunk.content_hash in held for chunk in write.added)]
+        refused = {write.document_id for write in writes} - {write.document_id for write in ready}
+        if not ready:
+            return refused
+        mark, now = uuid.uuid4().hex, _now_ms()
+        outcome = self._client.bulk(
+            self._names.documents, [_guarded(write, head(write, self._config.language, mark, now)) for write in ready]
+        )
+        refused |= {ready[place].document_id for place in outcome.held}
+        updated = {write.document_id for write in ready if write.base_revision}
+        if outcome.matched < len(updated):
+            found = self._client.find(
+                self._names.documents, {"_id": {"$in": sorted(updated)}, "written_by": mark}, ["_id"]
+            )
+            refused |= updated - {document["_id"] for document in found}
+        return refused
+
+    def truncate(self, table: str, sequence: str) -> None:
+        """Raise the table's mark: readers obey it at once, and `sweep` removes what it covers."""
+        self._meta.truncated(table, sequence)
+
+    def note_progress(self, indexed_as_of_us: int) -> None:
+        """Raise the progress."""
+        self._meta.reached(indexed_as_of_us)
+
+    def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Stream vectors by the time they were kept, which is their writers' clock."""
+        query = {"kept_at": {"$gte": moment_us // 1000}}
+        for document in self._client.find(self._names.vectors, query, ["embedding"]):
+            yield document["_id"], decoded(document["embedding"])
+
+    def sweep(self) -> None:
+        """Remove truncated rows and vectors that no chunk has named for an hour."""
+        for table, sequence in self.truncations().items():
+            self._client.delete(self._names.documents, {"table": table, "sequence": {"$lte": sequence}})
+        old = {"kept_at": {"$lt": _now_ms() - UNUSED_MS}}
+        kept = self._client.find(self._names.vectors, old, ["_id"])
+        for page in batched((document["_id"] for document in kept), MOST_NAMES, strict=False):
+            naming = {"chunks.content_hash": {"$in": page}}
+            found = self._client.find(self._names.documents, naming, ["chunks.content_hash"])
+            used = {chunk["content_hash"] for document in found for chunk in document["chunks"]}
+            if unused := sorted(set(page) - used):
+                self._client.delete(self._names.vectors, {"_id": {"$in": unused}, **old})
+
+    def summary(self) -> StoreSummary:
+        """Count documents, chunks and pending columns."""
+        told = self._meta.told()
+        seen, documents = visible(told.truncations, {}), self._names.documents
+        counted = {"_id": None, "documents": {"$sum": 1}, "chunks": {"$sum": "$chunk_count"}}
+        shown = {"$match": seen | {"chunk_count": {"$gt": 0}}}
+        totals = next(self._client.aggregate(documents, shown, {"$group": counted}), {"documents": 0, "chunks": 0})
+        holes = {"$match": seen | {"pending.0": {"$exists": True}}}
+        tables = self._client.aggregate(documents, holes, {"$group": {"_id": "$table", "documents": {"$sum": 1}}})
+        pending = {table["_id"]: table["documents"] for table in tables}
+        return StoreSummary(totals["documents"], totals["chunks"], pending, told.progress)
+
+    def close(self) -> None:
+        """Close connections; the next call opens others."""
+        self._client.close()
+
+    def _check_identity(self, told: Told) -> None:
+        check_dimensions(self._config, told.dimensions, self._dimensions)
+        check_model(self._config, told.fingerprint, self._fingerprint)
+
+    def _held(self, content_hashes: set[str]) -> set[str]:
+        """Those of the vectors that are kept, and that no sweep takes before the chunks that name them are written.
+
+        A sweep takes what is old and unnamed, and looks again as it deletes: an old vector is made young first.
+        """
+        now = _now_ms()
+        young = {name for name in content_hashes if self._at_hand.get(name, 0) > now - UNUSED_MS // 2}
+        found = self._client.named(self._names.vectors, sorted(content_hashes - young), ["kept_at"])
+        old = sorted(name for name, vector in found.items() if vector["kept_at"] < now - UNUSED_MS // 2)
+        if old:
+            self._client.update(self._names.vectors, {"_id": {"$in": old}}, {"$max": {"kept_at": now}})
+            still = self._client.named(self._names.vectors, old, ["_id"])
+            found = {name: vector for name, vector in found.items() if name not in old or name in still}
+        return young | found.keys()
+
+
+def _guarded(write: DocumentWrite, fields: dict[str, Any]) -> InsertOne[dict[str, Any]] | UpdateOne:
+    """A write that the store refuses unless it holds what the write was planned on."""
+    from pymongo import InsertOne, UpdateOne
+
+    if not write.base_revision:
+        return InsertOne({"_id": write.document_id, **fields})
+    planned_on = {"_id": write.document_id, "revision": write.base_revision, "sequence": {"$lte": fields["sequence"]}}
+    return UpdateOne(planned_on, {"$set": fields})
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,40 @@
+"""The configuration of a store in DocumentDB; it needs no client."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from schemas.model import StrictModel
+
+
+class DocumentDBConfig(StrictModel):
+    """A store in Amazon DocumentDB, an instance-based cluster of version 5.0 or later."""
+
+    type: Literal["documentdb"]
+    uri: SecretStr
+    """`mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0`; writes are never retried by the driver, whatever it says."""
+    database: str = Field(pattern=r"^[A-Za-z0-9_-]{1,38}$")
+    collection: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")
+    """The names of the store's collections start with it."""
+    name: str = "documentdb"
+    """The store's name in commands and in `status`."""
+    tls_ca_file: str | None = None
+    """File of the certificate authorities to trust (AWS's global-bundle.pem), on every worker; with it, TLS is on."""
+    language: Literal["english", "simple"] = "english"
+    """How words are told apart in the lexical half of a search: stemmed and without stop words, or as they stand."""
+    m: int = Field(default=16, ge=2, le=100)
+    """Neighbours of a vector in the HNSW graph."""
+    ef_construction: int = Field(default=64, ge=4, le=1000)
+    """Candidates that are looked at when a vector comes into the graph."""
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    """Of one request."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not self.uri.get_secret_value().startswith("mongodb://"):
+            raise ValueError("uri starts with mongodb://")
+        if self.ef_construction < 2 * self.m:
+            raise ValueError("ef_construction is at least twice m")
+        return self
