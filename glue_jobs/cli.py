@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 _EXTRAS = {
     "pyspark": "spark", "boto3": "bedrock", "botocore": "bedrock", "psycopg": "pgvector", "pgvector": "pgvector",
-    "opensearchpy": "opensearch", "deltalake": "lake", "kafka": "kafka", "aws_kinesis_agg": "kinesis",
+    "opensearchpy": "opensearch", "pymongo": "documentdb", "deltalake": "lake", "kafka": "kafka", "aws_kinesis_agg": "kinesis",
     "onnxruntime": "local", "rich": "cli", "local_stack": "local", "psutil": "local", "aiohttp": "local",
     "redshift_connector": "redshift",
 }  # fmt: skip

@@ -72,7 +72,7 @@ class _Server:
                 kept = {} if name == "dropDatabase" else self._vectors
                 self._vectors = {at: held for at, held in kept.items() if at[:2] != (document["$db"], document[name])}
             if name == "aggregate" and document["pipeline"] and "$search" in document["pipeline"][0]:
-                document = await self._searched(document)
+                return await self._searched(document)
             return await self._run(document)
 
     async def _run(self, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,30 +86,40 @@ class _Server:
         return told
 
     async def _searched(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The pipeline with the documents that a `$search` finds in its place."""
+        """The answer to a pipeline that begins with a `$search`; what comes behind it is the server's, unless it picks fields."""
         database, collection = document["$db"], document["aggregate"]
         listed = await self._run({"listIndexes": collection, "$db": database})
         stage, *rest = document["pipeline"]
         path, most = search_of(stage["$search"], listed["cursor"]["firstBatch"])
         told = stage["$search"]["vectorSearch"]
-        ids, vectors = await self._held(database, collection, path, len(told["vector"]))
-        found = [ids[row] for row in nearest(vectors, told["vector"], told["similarity"], most)]
+        held, vectors = await self._held(database, collection, path, len(told["vector"]))
+        found = [held[row] for row in nearest(vectors, told["vector"], told["similarity"], most)]
+        if all(_picks_fields(stage) for stage in rest):
+            for stage in rest:
+                fields = stage["$project"]
+                found = [{name: each[name] for name in ("_id", *fields) if name in each} for each in found]
+            return {"cursor": {"id": 0, "ns": f"{database}.{collection}", "firstBatch": found}, "ok": 1.0}
+        ids = [each["_id"] for each in found]
         ranked = [
-            {"$match": {"_id": {"$in": found}}}, {"$addFields": {_RANK: {"$indexOfArray": [found, "$_id"]}}},
+            {"$match": {"_id": {"$in": ids}}}, {"$addFields": {_RANK: {"$indexOfArray": [ids, "$_id"]}}},
             {"$sort": {_RANK: 1}}, {"$project": {_RANK: 0}},
         ]  # fmt: skip
-        return {**document, "pipeline": [*ranked, *rest]}
+        return await self._run({**document, "pipeline": [*ranked, *rest]})
 
     async def _held(self, database: str, collection: str, path: str, dimensions: int) -> tuple[list[Any], np.ndarray]:
-        """Every vector of that many dimensions; kept until the next write into the collection."""
+        """Every document with a vector of that many dimensions; kept until the next write into the collection."""
         at = (database, collection, path)
         if at not in self._vectors:
-            told = await self._run({"find": collection, "projection": {path: 1}, "$db": database})
-            held = [document for document in told["cursor"]["firstBatch"] if isinstance(document.get(path), list)]
-            held = [document for document in held if len(document[path]) == dimensions]
-            matrix = np.array([document[path] for document in held], "f8").reshape(len(held), dimensions)
-            self._vectors[at] = [document["_id"] for document in held], matrix
+            told = await self._run({"find": collection, "$db": database})
+            held = [each for each in told["cursor"]["firstBatch"] if isinstance(each.get(path), list)]
+            held = [each for each in held if len(each[path]) == dimensions]
+            self._vectors[at] = held, np.array([each[path] for each in held], "f8").reshape(len(held), dimensions)
         return self._vectors[at]
+
+
+def _picks_fields(stage: Mapping[str, Any]) -> bool:
+    """Whether a stage shows whole fields of a document, and no more."""
+    return "$project" in stage and all(shown == 1 and "." not in name for name, shown in stage["$project"].items())
 
 
 async def _answered(command: Command, server: _Server) -> Mapping[str, Any]:
@@ -141,7 +151,8 @@ async def _without_item(document: dict[str, Any], item: int, code: int, server: 
     listed = _LISTS[next(iter(document))]
     rest = [each for place, each in enumerate(document[listed]) if place != item]
     told = await server.run({**document, listed: rest}) if rest else {"n": 0, "nModified": 0, "ok": 1.0}
-    errors = [error | {"index": error["index"] + (error["index"] >= item)} for error in told.get("writeErrors", ())]
+    held: list[dict[str, Any]] = told.get("writeErrors", [])
+    errors = [error | {"index": error["index"] + (error["index"] >= item)} for error in held]
     mine = {"index": item, "code": code, "errmsg": "failed by a fail point"}
     return told | {"writeErrors": sorted([*errors, mine], key=lambda error: error["index"])}
 

@@ -15,6 +15,7 @@ from retrieval.fusion import relevance_of
 from retrieval.generate import BedrockGenerator
 from retrieval.search import Searcher, search_answer
 from schemas.errors import ConfigurationError, UnavailableError
+from sinks.documentdb_config import DocumentDBConfig
 from sinks.opensearch_config import OpenSearchConfig
 
 if TYPE_CHECKING:
@@ -140,6 +141,10 @@ def open_index(config: SinkConfig, fingerprint: str) -> Index:
         from retrieval.opensearch import OpenSearchIndex
 
         return OpenSearchIndex(config, fingerprint)
+    if isinstance(config, DocumentDBConfig):
+        from retrieval.documentdb import DocumentDBIndex
+
+        return DocumentDBIndex(config, fingerprint)
     from retrieval.pgvector import PgvectorIndex
 
     return PgvectorIndex(config, fingerprint)

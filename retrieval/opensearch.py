@@ -12,9 +12,9 @@ import numpy as np
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
 from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError
+from sinks.metadata_terms import metadata_terms
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_meta import Meta, check_model
-from sinks.metadata_terms import metadata_terms
 from sinks.opensearch_schema import Names, visible
 from transforms import exact_json
 

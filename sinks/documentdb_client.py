@@ -55,7 +55,7 @@ class DocumentDBClient:
         """Pickle as configuration, without connections."""
         return self.__dict__ | {"_opened": None}
 
-    def command(self, command: Mapping[str, Any]) -> Document:
+    def command(self, command: Document) -> Document:
         """Run a command of the store's database."""
         with self._translated():
             return dict(self._database().command(command))

@@ -13,13 +13,14 @@ from pydantic import SecretStr
 
 from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
 from embeddings.protocol import EmbeddingCounts, Vector
+from local_stack.documentdb import DocumentDB
 from local_stack.helpdesk import questions, rows
 from local_stack.helpdesk.store import delete, fill, put
 from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.opensearch import OpenSearch
 from local_stack.postgres import VectorStore
-from local_stack.testing import new_database, new_index
+from local_stack.testing import new_database, new_document_database, new_index
 from retrieval import EXTRACTIVE, GenerationConfig, commands
 from retrieval.ask import Assistant, Draft, ExtractiveAnswerer
 from retrieval.commands import Query
@@ -29,12 +30,14 @@ from retrieval.protocol import Filters, Hit, Index, Question
 from retrieval.search import CANDIDATES, Searcher, search_answer
 from schemas.errors import ConfigurationError
 from sinks import open_sink
+from sinks.documentdb_config import DocumentDBConfig
 from sinks.opensearch_config import OpenSearchConfig
 from sinks.pgvector import PgvectorConfig
 from sinks.protocol import Sink
 from transforms.sequence import SEQUENCE_DIGITS
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
+type StoreConfig = DocumentDBConfig | OpenSearchConfig | PgvectorConfig
 LOCAL = LocalEmbeddingConfig(
     type="local", path=minilm_folder(), model="all-MiniLM-L6-v2", dimensions=384, max_tokens=MAX_TOKENS, threads=1
 )
@@ -44,7 +47,7 @@ LOCAL = LocalEmbeddingConfig(
 class Helpdesk:
     """A filled store and all that reads it; every test may change it and puts rows back as they were."""
 
-    config: PgvectorConfig | OpenSearchConfig
+    config: StoreConfig
     sink: Sink
     embedder: LocalEmbedder
     index: Index
@@ -74,7 +77,15 @@ def in_opensearch(opensearch: OpenSearch) -> Iterator[OpenSearchConfig]:
         yield OpenSearchConfig(type="opensearch", url=opensearch.endpoint["url"], index=index, replicas=0)
 
 
-STORES = ["pgvector", "in_opensearch"]
+@pytest.fixture(scope="module")
+def in_documentdb(documentdb: DocumentDB) -> Iterator[DocumentDBConfig]:
+    for name in new_document_database(documentdb):
+        uri = SecretStr(documentdb.endpoint["uri"])
+        yield DocumentDBConfig(type="documentdb", uri=uri, database=name, collection="helpdesk")
+
+
+STORES = ["pgvector", "in_opensearch", "in_documentdb"]
+NAMED_BY = {"pgvector": "table", "opensearch": "index", "documentdb": "collection"}
 
 
 @pytest.fixture(scope="module", params=STORES)
@@ -101,12 +112,12 @@ def article(number: int, **changed: Any) -> dict[str, Any]:
     return next(row for row in rows("articles") if row["id"] == number) | changed
 
 
-def other(config: PgvectorConfig | OpenSearchConfig, name: str) -> PgvectorConfig | OpenSearchConfig:
+def other(config: StoreConfig, name: str) -> StoreConfig:
     """Another store on the same server."""
-    return config.model_copy(update={"table" if config.type == "pgvector" else "index": name})
+    return config.model_copy(update={NAMED_BY[config.type]: name})
 
 
-def _check(config: PgvectorConfig | OpenSearchConfig, fingerprint: str) -> None:
+def _check(config: StoreConfig, fingerprint: str) -> None:
     with closing(commands.open_index(config, fingerprint)) as index:
         index.check()
 
@@ -289,7 +300,12 @@ def test_a_store_that_does_not_exist_is_said_so(filled: Helpdesk) -> None:
 
 def test_a_store_that_does_not_answer_is_a_wrong_part(filled: Helpdesk) -> None:
     nowhere = filled.config.model_copy(
-        update={"dsn": SecretStr("postgresql://u:secret@127.0.0.1:1/x"), "url": "http://127.0.0.1:1"}
+        update={
+            "dsn": SecretStr("postgresql://u:secret@127.0.0.1:1/x"),
+            "url": "http://127.0.0.1:1",
+            "uri": SecretStr("mongodb://u:secret@127.0.0.1:1/"),
+            "timeout_seconds": 0.5,
+        }
     )
     with pytest.raises(ConfigurationError, match="does not answer") as raised:
         commands.ask(Pipeline(LOCAL, (nowhere,), EXTRACTIVE), "a question")
@@ -334,9 +350,7 @@ class InstantEmbedder:
 
 
 def test_the_walk_goes_on_past_rows_that_are_gone(filled: Helpdesk) -> None:
-    config = other(
-        filled.config, f"{filled.config.table if filled.config.type == 'pgvector' else filled.config.index}_many"
-    )
+    config = other(filled.config, f"{getattr(filled.config, NAMED_BY[filled.config.type])}_many")
     embedder = InstantEmbedder()
     many = [article(1, id=number, title=f"Row {number}", body=f"Text of row {number}.") for number in range(3000)]
     with (
@@ -362,7 +376,7 @@ class Pipeline:
     """The parts of a pipeline that answering reads."""
 
     embedding: LocalEmbeddingConfig
-    sinks: tuple[PgvectorConfig | OpenSearchConfig, ...]
+    sinks: tuple[StoreConfig, ...]
     generation: GenerationConfig | None
 
 

@@ -83,7 +83,7 @@ def test_every_problem_is_told_at_once_with_path_line_and_remedy() -> None:
         ("keys: [id]", "keys: []", "tables[0].keys: at least one is needed here"),
         ("keys: [id]", "keys: id", "tables[0].keys: a list is expected here"),
         ("[status]", "[status], chunk: {max_tokens: many}", "tables[0].document.chunk.max_tokens: a whole number is expected"),
-        ("type: pgvector", "type: postgres", "one of those known.\n      Write one of: 'opensearch', 'pgvector'"),
+        ("type: pgvector", "type: postgres", "one of those known.\n      Write one of: 'documentdb', 'opensearch', 'pgvector'"),
         ('"{subject}"', '"subject"', "tables[0].document.template: the template names no column; write {column}"),
         ("public.tickets\n", "public.tickets\n    source: desk\n", "tables[0].source: no source is named desk"),
         ("embedding:", "embeddings:", "sinks: a store needs vectors, and there is no `embedding`"),

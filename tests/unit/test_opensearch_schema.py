@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from sinks.metadata_terms import metadata_terms
 from sinks.opensearch_client import MOST_BYTES, MOST_ITEMS, Action, _slices
 from sinks.opensearch_config import OpenSearchConfig
-from sinks.metadata_terms import metadata_terms
 
 
 @pytest.mark.parametrize(
