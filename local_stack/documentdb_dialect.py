@@ -14,6 +14,8 @@ import numpy as np
 
 MOST_DIMENSIONS = 2000
 """Of an indexed vector."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Of a document."""
 SIMILARITIES = ("euclidean", "cosine", "dotProduct")
 _STAGES = frozenset({
     "$addFields", "$count", "$geoNear", "$group", "$indexStats", "$limit", "$lookup", "$match", "$out", "$project",
@@ -21,7 +23,7 @@ _STAGES = frozenset({
 })  # fmt: skip
 _SEARCH = {"vector", "path", "similarity", "k", "efSearch", "probes"}
 _BAD_VALUE, _ILLEGAL, _NOT_SUPPORTED, _NO_STAGE = 2, 20, 303, 304
-_RETRYABLE = 301
+_RETRYABLE, _TOO_LARGE = 301, 10334
 
 
 class RefusedError(Exception):
@@ -40,14 +42,19 @@ class RefusedError(Exception):
 def hello() -> dict[str, Any]:
     """What a primary of DocumentDB 5.0 says of itself; alone, since members of a set are found by their own addresses."""
     return {
-        "ismaster": True, "isWritablePrimary": True, "helloOk": True, "maxBsonObjectSize": 16 * 1024 * 1024,
+        "ismaster": True, "isWritablePrimary": True, "helloOk": True, "maxBsonObjectSize": MOST_BYTES,
         "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "localTime": dt.datetime.now(dt.UTC),
         "logicalSessionTimeoutMinutes": 30, "minWireVersion": 0, "maxWireVersion": 13, "readOnly": False, "ok": 1.0,
     }  # fmt: skip
 
 
-def check(command: Mapping[str, Any]) -> None:
-    """Raise RefusedError for a command that DocumentDB refuses, or that only its stand-in cannot do."""
+def check(command: Mapping[str, Any], largest: int) -> None:
+    """Raise RefusedError for a command that DocumentDB refuses, or that only its stand-in cannot do.
+
+    `largest` is the size of the largest document that the command brings, in bytes.
+    """
+    if largest > MOST_BYTES:
+        raise RefusedError(_TOO_LARGE, f"a document of {largest} bytes")
     if "startTransaction" in command or "autocommit" in command:
         raise RefusedError(_ILLEGAL, "the stand-in for DocumentDB has no transactions")
     if "txnNumber" in command:
@@ -120,10 +127,7 @@ def search_of(stage: Mapping[str, Any], indexes: Sequence[Mapping[str, Any]]) ->
 def nearest(vectors: np.ndarray, wanted: Sequence[float], similarity: str, k: int) -> list[int]:
     """The rows of the k nearest vectors, nearest first, exactly; a zero vector has no cosine and is never near."""
     asked = np.asarray(wanted, "f8")
-    if similarity == "euclidean":
-        scores = -np.linalg.norm(vectors - asked, axis=1)
-    else:
-        scores = vectors @ asked
+    scores = -np.linalg.norm(vectors - asked, axis=1) if similarity == "euclidean" else vectors @ asked
     if similarity == "cosine":
         lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked)
         scores = np.divide(scores, lengths, out=np.full(len(vectors), -np.inf), where=lengths > 0)

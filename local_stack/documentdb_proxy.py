@@ -21,7 +21,7 @@ from typing import Any
 import bson
 import numpy as np
 
-from local_stack.documentdb_dialect import RefusedError, check, hello, nearest, search_of
+from local_stack.documentdb_dialect import MOST_BYTES, RefusedError, check, hello, nearest, search_of
 from local_stack.documentdb_wire import HEADER, Command, answer, command_of, request
 from local_stack.ports import HOST
 
@@ -30,7 +30,7 @@ _WRITES = {*_LISTS, "findAndModify", "drop", "dropDatabase", "createIndexes", "d
 _RANK = "__rank"
 
 
-class _Closed(Exception):
+class _ClosedError(Exception):
     """A fail point closes the connection."""
 
 
@@ -128,15 +128,15 @@ async def _answered(command: Command, server: _Server) -> Mapping[str, Any]:
     if command.name.lower() in {"hello", "ismaster"}:
         return hello()
     if command.name == "buildInfo":
-        return {"version": "5.0.0", "versionArray": [5, 0, 0, 0], "maxBsonObjectSize": 16 * 1024 * 1024, "ok": 1.0}
+        return {"version": "5.0.0", "versionArray": [5, 0, 0, 0], "maxBsonObjectSize": MOST_BYTES, "ok": 1.0}
     if command.name == "configureFailPoint":
         return server.fail_point.configure(document)
     try:
-        check(document)
+        check(document, command.largest)
         fault = server.fail_point.take(command.name)
         await asyncio.sleep(fault.get("blockTimeMS", 0) / 1000)
         if fault.get("closeConnection"):
-            raise _Closed
+            raise _ClosedError
         if "failItem" in fault:
             return await _without_item(document, fault["failItem"], fault["errorCode"], server)
         if "errorCode" in fault:
@@ -159,7 +159,7 @@ async def _without_item(document: dict[str, Any], item: int, code: int, server: 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: _Server) -> None:
     """Answer one client until it goes."""
-    with contextlib.suppress(OSError, asyncio.IncompleteReadError, _Closed):
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError, _ClosedError):
         while True:
             header = await reader.readexactly(HEADER.size)
             body = await reader.readexactly(HEADER.unpack(header)[0] - HEADER.size)

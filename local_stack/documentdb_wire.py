@@ -6,7 +6,7 @@ Source: MongoDB's manual, "MongoDB Wire Protocol".
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ class Command:
     legacy: bool = False
     """Whether it came as OP_QUERY."""
     answered: bool = True
+    largest: int = 0
+    """Bytes of the largest document that travelled beside it."""
 
     @property
     def name(self) -> str:
@@ -52,7 +54,7 @@ def command_of(header: bytes, body: bytes) -> Command:
     end = len(body) - (4 if flags & _CHECKSUM else 0)
     document: dict[str, Any] = {}
     lists: dict[str, Any] = {}
-    at = 4
+    at, largest = 4, 0
     while at < end:
         (length,) = struct.unpack_from("<i", body, at + 1)
         part = body[at + 1 : at + 1 + length]
@@ -61,8 +63,17 @@ def command_of(header: bytes, body: bytes) -> Command:
         else:
             name, _, documents = part[4:].partition(b"\0")
             lists[name.decode()] = bson.decode_all(documents)
+            largest = max(largest, *_sizes(documents))
         at += 1 + length
-    return Command(number, document | lists, answered=not flags & _NO_ANSWER)
+    return Command(number, document | lists, answered=not flags & _NO_ANSWER, largest=largest)
+
+
+def _sizes(documents: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(documents):
+        (size,) = struct.unpack_from("<i", documents, at)
+        yield size
+        at += size
 
 
 def request(number: int, document: Mapping[str, Any]) -> bytes:

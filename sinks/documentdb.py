@@ -65,6 +65,7 @@ class DocumentDBSink:
 
     def prepare(self) -> None:
         """Create the store's collections and indexes; what another driver creates meanwhile is the same."""
+        check_dimensions(self._config, self._dimensions, self._dimensions)
         if self._meta.found() is None:
             self.check()
             for collection, wanted in indexes(self._config, self._dimensions).items():

@@ -169,16 +169,7 @@ class DocumentDBClient:
 
     def _database(self) -> Database[Document]:
         if self._opened is None:
-            from pymongo import MongoClient
-
-            config = self._config
-            milliseconds = round(config.timeout_seconds * 1000)
-            tls: dict[str, Any] = {"tls": True, "tlsCAFile": config.tls_ca_file} if config.tls_ca_file else {}
-            self._opened = MongoClient(
-                config.uri.get_secret_value(), appname="ragstream", retryWrites=False, retryReads=False, w="majority",
-                readPreference="primary", serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds,
-                socketTimeoutMS=milliseconds, **tls,
-            )  # fmt: skip
+            self._opened = _opened(self._config)
         return self._opened[self._config.database]
 
     @contextmanager
@@ -197,8 +188,24 @@ class DocumentDBClient:
             raise self.refusal(min(_TOO_LARGE)) from None
         except errors.OperationFailure as error:
             raise self.refusal(error.code) from None
-        except (errors.ConfigurationError, errors.InvalidURI) as error:
-            raise ConfigurationError(
-                f"{where}: the uri cannot be used ({type(error).__name__})", condition="BAD_URI",
-                hint="mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, special characters of the password escaped",
-            ) from None  # fmt: skip
+
+
+def _opened(config: DocumentDBConfig) -> MongoClient[Document]:
+    """The client; it connects with its first command."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    milliseconds = round(config.timeout_seconds * 1000)
+    tls: dict[str, Any] = {"tls": True, "tlsCAFile": config.tls_ca_file} if config.tls_ca_file else {}
+    try:
+        return MongoClient(
+            config.uri.get_secret_value(), appname="ragstream", retryWrites=False, retryReads=False, w="majority",
+            readPreference="primary", serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds,
+            socketTimeoutMS=milliseconds, **tls,
+        )  # fmt: skip
+    except (PyMongoError, ValueError, OSError) as error:  # their messages may quote the password
+        raise ConfigurationError(
+            f"sink {config.name}: the uri or tls_ca_file cannot be used ({type(error).__name__})", condition="BAD_URI",
+            hint="mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, special characters of the password escaped; "
+            "the file must be there on every worker",
+        ) from None  # fmt: skip
