@@ -150,7 +150,9 @@ async def _without_item(document: dict[str, Any], item: int, code: int, server: 
     """The answer to a bulk of which one item fails."""
     listed = _LISTS[next(iter(document))]
     rest = [each for place, each in enumerate(document[listed]) if place != item]
-    told = await server.run({**document, listed: rest}) if rest else {"n": 0, "nModified": 0, "ok": 1.0}
+    told: dict[str, Any] = {"n": 0, "nModified": 0, "ok": 1.0}
+    if rest:
+        told = await server.run({**document, listed: rest})
     held: list[dict[str, Any]] = told.get("writeErrors", [])
     errors = [error | {"index": error["index"] + (error["index"] >= item)} for error in held]
     mine = {"index": item, "code": code, "errmsg": "failed by a fail point"}

@@ -42,6 +42,9 @@ MOST_COMPARED = 10_000
 MOST_NAMING = 2_000
 """Documents read for one set of vectors; more than that only where many documents hold the very same text."""
 
+MOST_LOOKS = 5
+"""Times that a search which crossed writes is done again."""
+
 CHUNKS, HASHES = "chunks", "chunks.content_hash"
 
 
@@ -72,6 +75,7 @@ class DocumentDBIndex:
         self._names = Names(config.collection)
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
+        self._unnamed: set[str] = set()
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
@@ -85,8 +89,8 @@ class DocumentDBIndex:
         """
         words, seen, wanted = self.weigh(question.text), self._visible(filters), k * SPARE
         while True:
-            near = self._nearest(question.vector, min(wanted, MOST_NEAR))
-            hits = _best(self._naming(seen, HASHES, near), near, words)
+            near, documents = self._settled(question.vector, min(wanted, MOST_NEAR), seen)
+            hits = _best(documents, near, words)
             if len(hits) >= k or self._client.size(self._names.vectors) <= len(near):
                 return hits[:k]
             if wanted >= MOST_NEAR:
@@ -99,14 +103,14 @@ class DocumentDBIndex:
         if not words.searched:
             return []
         seen = self._visible(filters)
-        ranked = self._covering(seen, words)
-        best: dict[str, float] = {}
-        for chunk in ranked:
-            best.setdefault(chunk["_id"], chunk["coverage"])
-        least = list(best.values())[:k][-1] if best else 0.0
-        chosen = [chunk for chunk in ranked if chunk["coverage"] >= least]
-        near = self._similarities(question.vector, {chunk["content_hash"] for chunk in chosen})
-        hits = _best(self._naming(seen, "chunks.chunk_id", [c["chunk_id"] for c in chosen]), near, words, by_words=True)
+        hits: list[Hit] = []
+        for _ in range(MOST_LOOKS):
+            chosen = _first(self._covering(seen, words), k)
+            near = self._similarities(question.vector, {chunk["content_hash"] for chunk in chosen})
+            documents = self._naming(seen, "chunks.chunk_id", [chunk["chunk_id"] for chunk in chosen])
+            hits = _best(documents, near, words, by_words=True)
+            if {chunk["_id"] for chunk in chosen} == {hit.document_id for hit in hits}:
+                break
         return hits[:k]
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
@@ -147,6 +151,25 @@ class DocumentDBIndex:
         if terms := metadata_terms(filters.metadata):
             conditions["metadata_terms"] = {"$all": terms}
         return visible(self._meta.told().truncations, conditions)
+
+    def _settled(
+        self, vector: Vector, most: int, seen: Mapping[str, Any]
+    ) -> tuple[dict[str, float], list[Mapping[str, Any]]]:
+        """The nearest vectors and the visible documents that name them, as if read at one moment.
+
+        A document that is cut anew between the two reads no longer names the vectors that were found: as long as there are
+        vectors without a document that were not so before, both are read again.
+        """
+        near: dict[str, float] = {}
+        documents: list[Mapping[str, Any]] = []
+        for _ in range(MOST_LOOKS):
+            near = self._nearest(vector, most)
+            documents = list(self._naming(seen, HASHES, near))
+            unnamed = near.keys() - {chunk["content_hash"] for document in documents for chunk in document[CHUNKS]}
+            known, self._unnamed = self._unnamed, unnamed
+            if unnamed <= known:
+                break
+        return near, documents
 
     def _nearest(self, vector: Vector, most: int) -> dict[str, float]:
         """The nearest vectors by content hash, and the cosine of each; DocumentDB tells neither cosine nor order."""
@@ -193,6 +216,15 @@ class DocumentDBIndex:
         return _best(self._naming(seen, HASHES, nearest), near, words)
 
 
+def _first(ranked: Sequence[Mapping[str, Any]], k: int) -> list[Mapping[str, Any]]:
+    """Chunks of the first k documents, and all others of the same coverage as the last."""
+    best: dict[str, float] = {}
+    for chunk in ranked:
+        best.setdefault(chunk["_id"], chunk["coverage"])
+    least = list(best.values())[:k][-1] if best else 0.0
+    return [chunk for chunk in ranked if chunk["coverage"] >= least]
+
+
 def _cosines(vector: Vector, found: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     held = {document["_id"]: document["embedding"] for document in found}
     if not held:
@@ -204,7 +236,7 @@ def _cosines(vector: Vector, found: Iterable[Mapping[str, Any]]) -> dict[str, fl
 
 
 def _best(
-    documents: Iterator[Mapping[str, Any]], near: Mapping[str, float], words: WeighedWords, *, by_words: bool = False
+    documents: Iterable[Mapping[str, Any]], near: Mapping[str, float], words: WeighedWords, *, by_words: bool = False
 ) -> list[Hit]:
     """The best chunk of each document: the nearest, or the one that covers most; the best document first."""
 
