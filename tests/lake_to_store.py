@@ -45,7 +45,7 @@ class Lake:
     def __init__(self, folder: Path, dsn: str, model_url: str, *stores: Mapping[str, Any]) -> None:
         self.dsn, self.model_url, self.path = dsn, model_url, folder / "pipeline.yaml"
         document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 16}}
-        configuration = {
+        self._configuration: dict[str, Any] = {
             "name": "rebuild",
             "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:9", "topics": ["away"]},
             "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
@@ -54,12 +54,21 @@ class Lake:
             "embedding": {**MODEL, **ACCESS, "endpoint_url": model_url},
             "sinks": [{"type": "pgvector", "name": n, "dsn": dsn, "table": n} for n in ("live", "lost")] + list(stores),
         }
-        self.path.write_text(json.dumps(configuration))
-        self.config: PipelineConfig = parse_config(self.path.read_text(), str(self.path), Substitution({}, folder))
+        self._configure()
         assert self.config.embedding is not None
         self.embedding = self.config.embedding
         self.context = decode_context(self.config, self.config.sources[0].name)
         self.told: list[tuple[str, str, int, int]] = []
+
+    def add(self, **sink: str) -> None:
+        """Give the pipeline one more store."""
+        self._configuration["sinks"].append(sink)
+        self._configure()
+
+    def _configure(self) -> None:
+        self.path.write_text(json.dumps(self._configuration))
+        told = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))
+        self.config: PipelineConfig = told
 
     def land(
         self, spark: SparkSession, changes: Sequence[Change], batch: int = 0, context: DecodeContext | None = None

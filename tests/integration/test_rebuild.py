@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from local_stack.documentdb import DocumentDB
 from local_stack.models.instant import instant_vector
+from retrieval import commands
+from retrieval.commands import Query
+from sinks.documentdb_schema import Names
 from tests.history import ModelTable, random_history
 from tests.lake_to_store import Lake
 
@@ -64,6 +68,28 @@ def test_a_lost_store_is_written_again_from_the_lake_alone(spark: SparkSession, 
     again = lake.rebuild(spark, "lost")
     assert (again.rows, again.written, again.from_cache, again.texts_sent) == (done.rows, 0, 0, 0)
     assert graves(lake, "lost") == graves(lake, "live") != []
+
+
+def test_a_store_of_another_kind_is_filled_from_the_lake_without_the_model(
+    spark: SparkSession, lake: Lake, documentdb: DocumentDB, document_database: str
+) -> None:
+    uri = documentdb.endpoint["uri"]
+    lake.add(type="documentdb", name="documents", uri=uri, database=document_database, collection="kb")
+    table = random_table(13)
+    lake.land(spark, table.changes)
+    lake.index("live", table.changes)
+    asked = lake.asked()["texts"]
+    done = lake.rebuild(spark, "documents")
+    assert (done.texts_sent, lake.asked()["texts"]) == (0, asked)
+    with documentdb.client() as client:
+        held = client[document_database][Names("kb").documents].find({"chunk_count": {"$gt": 0}})
+        found = {(row["key"], chunk["chunk_text"]) for row in held for chunk in row["chunks"]}
+    assert found == {
+        (json.dumps(json.loads(key), separators=(",", ":")), text) for key, _, _, text, _, _ in lake.contents("live")
+    }
+    (key, text), *_ = sorted(found)
+    (answer,) = commands.search(lake.config, [Query(None, text)], 1, "documents")
+    assert [(hit["key"], hit["chunk_text"]) for hit in answer["results"]] == [(json.loads(key), text)]
 
 
 def graves(lake: Lake, name: str) -> list[tuple[Any, ...]]:
