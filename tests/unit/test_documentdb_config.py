@@ -1,0 +1,42 @@
+"""Configurations of DocumentDB that cannot work, and what a reader may see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from sinks.documentdb_config import DocumentDBConfig
+from sinks.documentdb_schema import indexes, visible
+
+
+def config(**others: Any) -> DocumentDBConfig:
+    told: dict[str, Any] = {"uri": SecretStr("mongodb://u:secret@h/"), "database": "d", "collection": "kb", **others}
+    return DocumentDBConfig(type="documentdb", **told)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"uri": SecretStr("https://u:secret@h/")}, "uri starts with mongodb://"),
+        ({"m": 64, "ef_construction": 64}, "at least twice m"),
+        ({"collection": "a$b"}, "collection"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told) as raised:
+        config(**wrong)
+    assert "secret" not in str(raised.value)
+
+
+def test_vectors_have_one_index_and_it_is_what_documentdb_takes() -> None:
+    made = indexes(config(), 384)
+    (options,) = [each["vectorOptions"] for each in made["kb_vectors_g1"] if "vectorOptions" in each]
+    assert options == {"type": "hnsw", "dimensions": 384, "similarity": "cosine", "m": 16, "efConstruction": 64}
+
+
+def test_a_reader_sees_what_is_live_and_newer_than_the_mark_of_its_table() -> None:
+    assert visible({}, {}) == {"live": True}
+    wanted = {"live": True, "$nor": [{"table": "t", "sequence": {"$lte": "5"}}], "table": {"$in": ["t"]}}
+    assert visible({"t": "5"}, {"table": {"$in": ["t"]}}) == wanted
