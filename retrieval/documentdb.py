@@ -126,7 +126,7 @@ class DocumentDBIndex:
 
     def freshness(self) -> Freshness:
         """Read what the index job notes after each batch, and each second while the source is idle."""
-        now: dt.datetime = self._client.command({"hello": 1})["localTime"]
+        now: dt.datetime = self._client.command({"hello": 1}).get("localTime", dt.datetime.now(dt.UTC))
         return Freshness(self._meta.told().progress, round(now.replace(tzinfo=dt.UTC).timestamp() * 1e6))
 
     def close(self) -> None:

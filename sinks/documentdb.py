@@ -56,7 +56,9 @@ class DocumentDBSink:
         """Connect and compare what stands there with what this pipeline would write."""
         check_dimensions(self._config, self._dimensions, self._dimensions)
         told = self._meta.found()
-        listed = self._client.command({"listCollections": 1, "nameOnly": True})["cursor"]["firstBatch"]
+        named = {"name": {"$in": [self._names.documents, self._names.vectors, self._names.meta]}}
+        asked = {"listCollections": 1, "nameOnly": True, "filter": named}
+        listed = self._client.command(asked)["cursor"]["firstBatch"]
         check_collections(self._config, {each["name"] for each in listed}, is_store=told is not None)
         if told is not None:
             self._check_identity(told)
