@@ -28,6 +28,8 @@ from local_stack.ports import HOST
 _LISTS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 _WRITES = {*_LISTS, "findAndModify", "drop", "dropDatabase", "createIndexes", "dropIndexes"}
 _RANK = "__rank"
+_BATCH = 1000
+"""Documents of one answer, where a client leaves it open; else the server sends all at once."""
 
 
 class _ClosedError(Exception):
@@ -71,6 +73,8 @@ class _Server:
             if name in _WRITES:
                 kept = {} if name == "dropDatabase" else self._vectors
                 self._vectors = {at: held for at, held in kept.items() if at[:2] != (document["$db"], document[name])}
+            if name in {"find", "getMore"}:
+                document = {**document, "batchSize": document.get("batchSize") or _BATCH}
             if name == "aggregate" and document["pipeline"] and "$search" in document["pipeline"][0]:
                 return await self._searched(document)
             return await self._run(document)
@@ -110,9 +114,13 @@ class _Server:
         """Every document with a vector of that many dimensions; kept until the next write into the collection."""
         at = (database, collection, path)
         if at not in self._vectors:
-            told = await self._run({"find": collection, "$db": database})
-            held = [each for each in told["cursor"]["firstBatch"] if isinstance(each.get(path), list)]
-            held = [each for each in held if len(each[path]) == dimensions]
+            told = await self._run({"find": collection, "batchSize": _BATCH, "$db": database})
+            found = told["cursor"]["firstBatch"]
+            while at_cursor := told["cursor"]["id"]:
+                more = {"getMore": at_cursor, "collection": collection, "batchSize": _BATCH, "$db": database}
+                told = await self._run(more)
+                found += told["cursor"]["nextBatch"]
+            held = [each for each in found if isinstance(each.get(path), list) and len(each[path]) == dimensions]
             self._vectors[at] = held, np.array([each[path] for each in held], "f8").reshape(len(held), dimensions)
         return self._vectors[at]
 

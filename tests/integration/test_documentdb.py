@@ -11,33 +11,21 @@ from itertools import batched
 from typing import Any
 
 import pytest
-from bson import Int64
 from pydantic import SecretStr
-from pymongo.errors import OperationFailure
 
 from local_stack.documentdb import DocumentDB
 from local_stack.faults import FaultProxy
 from retrieval.documentdb import DocumentDBIndex
 from retrieval.protocol import Filters, Question
-from schemas.changes import Change
-from schemas.documents import Chunk, DocumentWrite
-from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from schemas.documents import DocumentWrite
+from schemas.errors import ConfigurationError, UnavailableError
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_schema import Names
-from tests.feeding import DIMENSIONS, Fed, vector_of
+from tests.documentdb_store import config_of, eventually, one_row, opened, went_well, write_of
+from tests.feeding import Fed, vector_of
 from tests.history import TABLE, ModelTable, key_of, random_history
 from transforms.documents import document_id
-from transforms.fold import Rows, RowState, apply
-
-
-def config_of(server: DocumentDB, database: str, **others: Any) -> DocumentDBConfig:
-    told: dict[str, Any] = {"uri": SecretStr(server.endpoint["uri"]), "database": database, "collection": "kb"} | others
-    return DocumentDBConfig(type="documentdb", **told)
-
-
-def opened(config: DocumentDBConfig, fingerprint: str = "model=test", dimensions: int = DIMENSIONS) -> DocumentDBSink:
-    return DocumentDBSink(config, fingerprint, dimensions)
 
 
 @pytest.fixture
@@ -56,37 +44,6 @@ def sink(config: DocumentDBConfig) -> Iterator[DocumentDBSink]:
 def failing(documentdb: DocumentDB) -> Iterator[Callable[..., None]]:
     yield documentdb.fail
     documentdb.fail()
-
-
-def one_row() -> ModelTable:
-    table = ModelTable()
-    table.insert(1, "x")
-    return table
-
-
-def told(change: Change) -> RowState:
-    """The state of a row that one change told."""
-    rows = Rows(lambda _: None)
-    apply(rows, change)
-    return rows[change.key]
-
-
-def write_of(number: int, chunk_hash: str = "h") -> DocumentWrite:
-    """The first write of a document with one chunk."""
-    table = ModelTable()
-    table.insert(number, "x")
-    name = document_id(TABLE, key_of(number))
-    chunk = Chunk(f"{name}-0", 0, chunk_hash, "text")
-    return DocumentWrite(
-        name, TABLE, key_of(number), 0, told(table.changes[0]), "r", live=True, chunks=(chunk,), added=(chunk,)
-    )
-
-
-def refused(act: Callable[[], object], message: str, condition: str) -> None:
-    with pytest.raises(PipelineError, match=message) as raised:
-        act()
-    assert (raised.value.condition, raised.value.exit_status) == (condition, 2)
-    assert raised.value.hint
 
 
 # The store at work
@@ -162,11 +119,6 @@ def test_an_answer_that_comes_too_late_was_a_write_all_the_same(
     assert sink.summary().documents == 2
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
-    waited = threading.Event()
-    return any(holds() or waited.wait(0.05) for _ in range(200))
-
-
 @pytest.mark.parametrize("fault", ["refuse", "stall", "drop"])
 def test_a_store_that_is_away_is_unavailable_and_comes_back(
     documentdb: DocumentDB,
@@ -186,17 +138,9 @@ def test_a_store_that_is_away_is_unavailable_and_comes_back(
         with pytest.raises(UnavailableError, match="does not answer"):
             fed(table.changes)
         proxy.heal()
-        assert eventually(lambda: _went_well(lambda: fed(table.changes)))
+        assert eventually(lambda: went_well(lambda: fed(table.changes)))
     assert sink.summary().documents == 2
     assert len(fed.embedder.texts) == 2
-
-
-def _went_well(act: Callable[[], object]) -> bool:
-    try:
-        act()
-    except UnavailableError:
-        return False
-    return True
 
 
 def test_a_server_that_is_killed_and_comes_back_has_lost_nothing(documentdb: DocumentDB, sink: DocumentDBSink) -> None:
@@ -210,7 +154,7 @@ def test_a_server_that_is_killed_and_comes_back_has_lost_nothing(documentdb: Doc
             Fed(hasty)(table.changes)
     finally:
         documentdb.start()
-    assert eventually(lambda: _went_well(lambda: fed(table.changes)))
+    assert eventually(lambda: went_well(lambda: fed(table.changes)))
     assert sink.summary().documents == 2
     assert len(fed.embedder.texts) == 2
 
@@ -264,82 +208,6 @@ def test_a_filter_that_lets_few_documents_through_finds_them_all(
         assert index.dense(question, 10, Filters(("elsewhere",))) == []
 
 
-# A store that is not what it should be
-
-
-@pytest.mark.parametrize("kind", ["documents", "vectors", "meta"])
-def test_a_store_that_somebody_else_made_is_refused(
-    documentdb: DocumentDB, config: DocumentDBConfig, kind: str
-) -> None:
-    with documentdb.client() as client:
-        client[config.database][getattr(Names("kb"), kind)].insert_one({"mine": 1})
-    for act in (DocumentDBSink.check, DocumentDBSink.prepare):
-        with closing(opened(config)) as sink:
-            refused(lambda: act(sink), "no store of a pipeline", "FOREIGN_COLLECTION")  # noqa: B023 - called at once
-
-
-def test_a_store_that_lost_a_collection_is_refused(
-    documentdb: DocumentDB, config: DocumentDBConfig, sink: DocumentDBSink
-) -> None:
-    with documentdb.client() as client:
-        client[config.database].drop_collection(Names("kb").documents)
-    refused(sink.check, "lacks the collection", "STORE_EMPTY")
-
-
-def test_a_store_that_vanished_is_not_written_into(
-    documentdb: DocumentDB, config: DocumentDBConfig, sink: DocumentDBSink
-) -> None:
-    Fed(sink)(one_row().changes)
-    with documentdb.client() as client:
-        client.drop_database(config.database)
-        refused(lambda: Fed(sink)(one_row().changes), "no store kb", "STORE_EMPTY")
-        assert client[config.database].list_collection_names() == []
-
-
-def test_vectors_of_another_length_than_the_index_are_refused(
-    documentdb: DocumentDB, config: DocumentDBConfig, sink: DocumentDBSink
-) -> None:
-    for fingerprint, dimensions, message, condition in (
-        ("model=test", 16, "holds vectors of 8 dimensions", "WRONG_DIMENSIONS"),
-        ("model=test", 2001, "2000 dimensions at most", "TOO_MANY_DIMENSIONS"),
-        ("model=other", DIMENSIONS, "another model", "OTHER_MODEL"),
-    ):
-        with closing(opened(config, fingerprint, dimensions)) as other:
-            refused(other.check, message, condition)
-            refused(other.prepare, message, condition)
-    with documentdb.client() as client:
-        client[config.database][Names("kb").vectors].drop_index("embedding")
-    refused(sink.check, "have no index", "NO_VECTOR_INDEX")
-
-
-@pytest.mark.parametrize(("command", "code"), [("find", 13), ("listCollections", 13), ("find", 18)])
-def test_a_right_that_is_missing_is_named(
-    config: DocumentDBConfig, failing: Callable[..., None], command: str, code: int
-) -> None:
-    failing(command, errorCode=code)
-    with closing(opened(config)) as sink:
-        refused(sink.check, "refuses a right", "MISSING_RIGHTS")
-
-
-def test_a_document_that_no_store_takes_is_named(sink: DocumentDBSink) -> None:
-    refused(lambda: sink.write([too_large()]), "larger than DocumentDB takes", "DOCUMENT_TOO_LARGE")
-
-
-def too_large() -> DocumentWrite:
-    state = told(one_row().changes[0])
-    return DocumentWrite("large", TABLE, key_of(2), 0, state, "r", live=True, metadata={"a": "x" * (17 * 1024 * 1024)})
-
-
-def test_a_uri_that_cannot_be_used_is_named_and_its_password_stays_secret(documentdb: DocumentDB) -> None:
-    for odd in ({"uri": SecretStr("mongodb://u:sec ret@h:x/")}, {"tls_ca_file": "nowhere.pem"}):
-        with closing(opened(config_of(documentdb, "x", **odd))) as sink:
-            refused(sink.check, "cannot be used", "BAD_URI")
-    nowhere = config_of(documentdb, "x", uri=SecretStr("mongodb://u:secret@127.0.0.1:1/"), timeout_seconds=0.3)
-    with closing(opened(nowhere)) as sink, pytest.raises(UnavailableError, match="does not answer") as raised:
-        sink.check()
-    assert "secret" not in f"{raised.value}{nowhere!r}"
-
-
 # What is removed
 
 
@@ -373,70 +241,7 @@ def test_a_vector_that_is_taken_up_again_is_not_swept(
         assert other.write([write_of(2, "unnamed")]) == {write_of(2).document_id}
 
 
-# The stand-in
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"type": "hnsw", "dimensions": 2001, "similarity": "cosine"},
-        {"type": "hnsw", "dimensions": 8, "similarity": "manhattan"},
-        {"type": "flat", "dimensions": 8, "similarity": "cosine"},
-        {"type": "ivfflat", "dimensions": 8, "similarity": "cosine"},
-        {"type": "hnsw", "dimensions": 8, "similarity": "cosine", "m": 1},
-        {"type": "hnsw", "dimensions": 8, "similarity": "cosine", "m": 64, "efConstruction": 64},
-        {"type": "hnsw", "dimensions": 8, "similarity": "cosine", "lists": 4},
-        {"similarity": "cosine"},
-    ],
-)
-def test_the_stand_in_refuses_vector_options_that_documentdb_refuses(
-    documentdb: DocumentDB, document_database: str, options: dict[str, Any]
-) -> None:
-    index = {"key": {"embedding": "vector"}, "name": "v", "vectorOptions": options}
-    with documentdb.client() as client, pytest.raises(OperationFailure):
-        client[document_database].command({"createIndexes": "t", "indexes": [index]})
-
-
-@pytest.mark.parametrize(
-    ("command", "code"),
-    [
-        ({"insert": "t", "documents": [{"_id": 1}], "txnNumber": Int64(1)}, 301),
-        ({"insert": "t", "documents": [{"_id": 1}], "startTransaction": True, "autocommit": False}, 20),
-        ({"update": "t", "updates": [{"q": {}, "u": [{"$set": {"a": 1}}]}]}, 303),
-        ({"aggregate": "t", "pipeline": [{"$facet": {}}], "cursor": {}}, 304),
-        ({"aggregate": "t", "pipeline": [{"$match": {}}, {"$search": {}}], "cursor": {}}, 2),
-        ({"aggregate": "t", "pipeline": [{"$search": {"text": {}}}], "cursor": {}}, 2),
-    ],
-)
-def test_the_stand_in_refuses_what_documentdb_refuses(
-    documentdb: DocumentDB, document_database: str, command: dict[str, Any], code: int
-) -> None:
-    with documentdb.client() as client, pytest.raises(OperationFailure) as raised:
-        client[document_database].command(command)
-    assert raised.value.code == code
-
-
-@pytest.mark.parametrize(
-    "change", [{"efSearch": 1001}, {"k": 0}, {"filter": {}}, {"similarity": "dotProduct"}, {"vector": [1.0]}]
-)
-def test_the_stand_in_refuses_a_search_that_does_not_fit_its_index(
-    documentdb: DocumentDB, config: DocumentDBConfig, sink: DocumentDBSink, change: dict[str, Any]
-) -> None:
-    sink.keep_vectors({f"h{n}": vector_of(str(n)) for n in range(60)})
-    search = {"vector": [1.0] * DIMENSIONS, "path": "embedding", "similarity": "cosine", "k": 50}
-    with documentdb.client() as client:
-        vectors = client[config.database][Names("kb").vectors]
-        assert len(list(vectors.aggregate([{"$search": {"vectorSearch": search}}]))) == 40
-        shown: list[dict[str, Any]] = [
-            {"$search": {"vectorSearch": search | {"efSearch": 60}}},
-            {"$match": {"_id": {"$ne": "h1"}}},
-            {"$limit": 49},
-        ]
-        found = [document["embedding"] for document in vectors.aggregate(shown)]
-        nearness = [sum(vector) for vector in found]
-        assert nearness == sorted(nearness, reverse=True)
-        with pytest.raises(OperationFailure):
-            list(vectors.aggregate([{"$search": {"vectorSearch": search | change}}]))
+# All of it
 
 
 def test_shuffled_histories_under_faults_leave_the_rows_of_the_source(
@@ -455,7 +260,7 @@ def test_shuffled_histories_under_faults_leave_the_rows_of_the_source(
         ]
         fault = r.choice(faults)
         failing("insert", "update", times=r.randint(0, 2), **fault)
-        assert eventually(lambda: _went_well(lambda: fed(batch)))  # noqa: B023 - called at once
+        assert eventually(lambda: went_well(lambda: fed(batch)))  # noqa: B023 - called at once
     failing()
     assert sink.summary().documents == len(table.rows)
     live = [document_id(TABLE, key_of(number)) for number in table.rows]
