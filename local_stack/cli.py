@@ -21,7 +21,8 @@ _MIB = 1024 * 1024
 _parts = click.option(
     "--parts",
     default="",
-    help="Comma-separated; left out: postgres,vectors,kafka,connect,aws,model. Also: kinesis, instant-model.",
+    help="Comma-separated; left out: postgres,vectors,kafka,connect,aws,model. "
+    "Also: documentdb, instant-model, kinesis, opensearch, redshift.",
 )
 
 

@@ -94,7 +94,7 @@ class DocumentDBIndex:
             if len(hits) >= k or self._client.size(self._names.vectors) <= len(near):
                 return hits[:k]
             if wanted >= MOST_NEAR:
-                return self._compared(question.vector, seen, words)[:k]
+                return self._compared(question.vector, seen, words, k)
             wanted *= GROWTH
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
@@ -204,16 +204,24 @@ class DocumentDBIndex:
             {"$project": shown}, {"$sort": {"coverage": -1, "_id": 1}}, {"$limit": COMMON_AT},
         ))  # fmt: skip
 
-    def _compared(self, vector: Vector, seen: Mapping[str, Any], words: WeighedWords) -> list[Hit]:
-        """Every visible document by its nearest chunk, from `MOST_COMPARED` chunks at most."""
-        hashes: set[str] = set()
-        for document in self._client.find(self._names.documents, seen, [HASHES]):
-            hashes |= {chunk["content_hash"] for chunk in document[CHUNKS]}
-            if len(hashes) > MOST_COMPARED:
+    def _compared(self, vector: Vector, seen: Mapping[str, Any], words: WeighedWords, k: int) -> list[Hit]:
+        """The k visible documents with the nearest chunks, of documents with `MOST_COMPARED` chunks at most."""
+        hits: list[Hit] = []
+        for _ in range(MOST_LOOKS):
+            held: dict[str, list[str]] = {}
+            chunks = 0
+            for document in self._client.find(self._names.documents, {**seen, "chunk_count": {"$gt": 0}}, [HASHES]):
+                held[document["_id"]] = [chunk["content_hash"] for chunk in document[CHUNKS]]
+                chunks += len(held[document["_id"]])
+                if chunks > MOST_COMPARED:
+                    break
+            near = self._similarities(vector, {name for names in held.values() for name in names})
+            nearest = sorted(held, key=lambda name: (-max(near.get(each, -1.0) for each in held[name]), name))[:k]
+            named = [each for name in nearest for each in held[name]]
+            hits = _best(self._naming({**seen, "_id": {"$in": nearest}}, HASHES, named), near, words)
+            if {hit.document_id for hit in hits} == set(nearest):
                 break
-        near = self._similarities(vector, hashes)
-        nearest = sorted(near, key=lambda name: (-near[name], name))[:MOST_NEAR]
-        return _best(self._naming(seen, HASHES, nearest), near, words)
+        return hits
 
 
 def _first(ranked: Sequence[Mapping[str, Any]], k: int) -> list[Mapping[str, Any]]:
