@@ -25,15 +25,22 @@ UNUSED_MS = 3_600_000
 """How long a vector is kept that no chunk names."""
 
 MOST_AT_HAND = 100_000
-"""Names of vectors kept by this writer that it need not look up."""
+"""Names of vectors kept, and of chunks read, by this writer that it need not look up."""
+
+MOST_NAMING = 2_000
+"""Documents looked at to tell whether vectors are still named; where there are more, they are taken to be."""
+
+_SET_ASIDE = {"$rename": {"embedding": "aside"}, "$set": {"is_aside": True}}
+_TAKE_UP = {"$rename": {"aside": "embedding"}, "$unset": {"is_aside": ""}}
 
 
 class DocumentDBSink:
     """A `Sink` over one client a process.
 
     A document and its chunks are one document of DocumentDB, so one update, filtered by revision and sequence, replaces
-    both; its vectors are kept by content, before, and are what a search finds. No transaction is needed, and no write is
-    retried by the driver. Replaying writes nothing, and a write planned on an older revision is refused.
+    both; its vectors are kept by content, before, and are what a search finds. A vector that no document names any more is
+    set aside at once, out of the index, and kept for an hour. No transaction is needed, and no write is retried by the
+    driver. Replaying writes nothing, and a write planned on an older revision is refused.
     """
 
     def __init__(self, config: DocumentDBConfig, fingerprint: str, dimensions: int) -> None:
@@ -46,6 +53,7 @@ class DocumentDBSink:
         self._meta = Meta(self._client, config)
         self._is_store = False
         self._at_hand: dict[str, int] = {}
+        self._read: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -86,7 +94,11 @@ class DocumentDBSink:
             self._meta.told()
             self._is_store = True
         found = self._client.named(self._names.documents, document_ids, READ)
-        return {name: stored(document) for name, document in found.items()}
+        held = {name: stored(document) for name, document in found.items()}
+        if len(self._read) > MOST_AT_HAND:
+            self._read.clear()
+        self._read |= {chunk.chunk_id: chunk.content_hash for document in held.values() for chunk in document.chunks}
+        return held
 
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
         """Compare with the vectors that are kept."""
@@ -128,6 +140,9 @@ class DocumentDBSink:
                 self._names.documents, {"_id": {"$in": sorted(updated)}, "written_by": mark}, ["_id"]
             )
             refused |= updated - {document["_id"] for document in found}
+        written = [write for write in ready if write.document_id not in refused]
+        self._take_up({chunk.content_hash for write in written for chunk in write.added})
+        self._set_aside({self._read[name] for write in written for name in write.dropped if name in self._read})
         return refused
 
     def truncate(self, table: str, sequence: str) -> None:
@@ -141,19 +156,24 @@ class DocumentDBSink:
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
         """Stream vectors by the time they were kept, which is their writers' clock."""
         query = {"kept_at": {"$gte": moment_us // 1000}}
-        for document in self._client.find(self._names.vectors, query, ["embedding"]):
-            yield document["_id"], decoded(document["embedding"])
+        for document in self._client.find(self._names.vectors, query, ["embedding", "aside"]):
+            yield document["_id"], decoded(document.get("embedding") or document["aside"])
 
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for an hour."""
         for table, sequence in self.truncations().items():
-            self._client.delete(self._names.documents, {"table": table, "sequence": {"$lte": sequence}})
+            covered = {"table": table, "sequence": {"$lte": sequence}}
+            gone = {c["content_hash"] for d in self._client.find(self._names.documents, covered, ["chunks.content_hash"])
+                    for c in d["chunks"]}  # fmt: skip
+            self._client.delete(self._names.documents, covered)
+            self._set_aside(gone)
         old = {"kept_at": {"$lt": _now_ms() - UNUSED_MS}}
         kept = self._client.find(self._names.vectors, old, ["_id"])
         for page in batched((document["_id"] for document in kept), MOST_NAMES, strict=False):
             naming = {"chunks.content_hash": {"$in": page}}
             found = self._client.find(self._names.documents, naming, ["chunks.content_hash"])
             used = {chunk["content_hash"] for document in found for chunk in document["chunks"]}
+            self._take_up(used & set(page))  # set aside by a writer that was killed before its second look
             if unused := sorted(set(page) - used):
                 self._client.delete(self._names.vectors, {"_id": {"$in": unused}, **old})
 
@@ -184,13 +204,43 @@ class DocumentDBSink:
         """
         now = _now_ms()
         young = {name for name in content_hashes if self._at_hand.get(name, 0) > now - UNUSED_MS // 2}
-        found = self._client.named(self._names.vectors, sorted(content_hashes - young), ["kept_at"])
+        found = self._client.named(self._names.vectors, sorted(content_hashes - young), ["kept_at", "is_aside"])
+        self._take_up({name for name, vector in found.items() if "is_aside" in vector})
         old = sorted(name for name, vector in found.items() if vector["kept_at"] < now - UNUSED_MS // 2)
         if old:
             self._client.update(self._names.vectors, {"_id": {"$in": old}}, {"$max": {"kept_at": now}})
             still = self._client.named(self._names.vectors, old, ["_id"])
             found = {name: vector for name, vector in found.items() if name not in old or name in still}
         return young | found.keys()
+
+    def _take_up(self, content_hashes: set[str]) -> None:
+        """Let a search find these vectors."""
+        if content_hashes:
+            self._client.update(
+                self._names.vectors, {"_id": {"$in": sorted(content_hashes)}, "is_aside": True}, _TAKE_UP
+            )
+
+    def _set_aside(self, content_hashes: set[str]) -> None:
+        """Let no search find those of the vectors that no document names.
+
+        Who names one meanwhile takes it up after that, or is seen by the second look here: it is found in either case.
+        """
+        for page in batched(sorted(content_hashes), MOST_NAMES, strict=False):
+            unnamed = set(page) - self._named(page)
+            if unnamed:
+                searched = {"_id": {"$in": sorted(unnamed)}, "is_aside": {"$exists": False}}
+                self._client.update(self._names.vectors, searched, _SET_ASIDE)
+                self._take_up(self._named(sorted(unnamed)))
+            for name in unnamed:
+                self._at_hand.pop(name, None)
+
+    def _named(self, content_hashes: Sequence[str]) -> set[str]:
+        """Those of the vectors that a document names; all of them where too many documents do."""
+        naming = {"chunks.content_hash": {"$in": list(content_hashes)}}
+        found = list(self._client.find(self._names.documents, naming, ["chunks.content_hash"], MOST_NAMING))
+        if len(found) == MOST_NAMING:
+            return set(content_hashes)
+        return set(content_hashes) & {chunk["content_hash"] for document in found for chunk in document["chunks"]}
 
 
 def _guarded(write: DocumentWrite, fields: dict[str, Any]) -> InsertOne[dict[str, Any]] | UpdateOne:

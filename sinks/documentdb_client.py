@@ -60,10 +60,12 @@ class DocumentDBClient:
         with self._translated():
             return dict(self._database().command(command))
 
-    def find(self, collection: str, query: Mapping[str, Any], fields: Sequence[str]) -> Iterator[Document]:
-        """Documents with these fields of theirs, a batch at a time, in no order."""
+    def find(
+        self, collection: str, query: Mapping[str, Any], fields: Sequence[str], most: int = 0
+    ) -> Iterator[Document]:
+        """Documents (at most so many, or all) with these fields of theirs, a batch at a time, in no order."""
         with self._translated():
-            yield from self._table(collection).find(query, dict.fromkeys(fields, 1))
+            yield from self._table(collection).find(query, dict.fromkeys(fields, 1), limit=most)
 
     def named(self, collection: str, names: Collection[str], fields: Sequence[str]) -> dict[str, Document]:
         """Those of the documents that are there."""

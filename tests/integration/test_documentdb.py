@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import batched
@@ -239,6 +239,63 @@ def test_a_vector_that_is_taken_up_again_is_not_swept(
         assert other.write([write_of(1)]) == set()
         assert sink.missing_vectors(["h", "unnamed", "gone"]) == {"unnamed"}
         assert other.write([write_of(2, "unnamed")]) == {write_of(2).document_id}
+
+
+def searchable(server: DocumentDB, config: DocumentDBConfig) -> int:
+    with server.client() as client:
+        return client[config.database][Names("kb").vectors].count_documents({"embedding": {"$exists": True}})
+
+
+def test_the_index_holds_the_vectors_of_what_is_live_alone(
+    documentdb: DocumentDB, config: DocumentDBConfig, sink: DocumentDBSink
+) -> None:
+    table, fed = one_row(), Fed(sink)
+    for version in range(20):
+        table.update_body(1, f"version {version}")
+    table.insert(2, "deleted")
+    table.insert(3, "truncated")
+    table.delete(2)
+    for change in table.changes:
+        fed([change])
+    assert searchable(documentdb, config) == 2
+    table.truncate()
+    fed(table.changes[-1:])
+    sink.sweep()
+    assert searchable(documentdb, config) == 0
+    kept = dict(sink.vectors_since(0))
+    assert len(kept) == 23
+    table.insert(4, "version 3")
+    asked = len(fed.embedder.texts)
+    fed(table.changes[-1:])
+    assert (searchable(documentdb, config), len(fed.embedder.texts)) == (1, asked)
+
+
+@pytest.mark.parametrize("look", [0, 1], ids=["before it is set aside", "after"])
+def test_a_vector_that_one_writer_drops_and_another_takes_up_is_found(
+    config: DocumentDBConfig, sink: DocumentDBSink, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    table = one_row()
+    Fed(sink)(table.changes)
+    table.update_body(1, "y")
+    table.insert(2, "x")
+    looks: list[set[str]] = []
+    named = sink._named
+
+    with closing(opened(config)) as other, closing(DocumentDBIndex(config, "model=test")) as index:
+
+        def meanwhile(content_hashes: Sequence[str]) -> set[str]:
+            if look == len(looks) == 1:
+                Fed(other)(table.changes[2:])
+            looks.append(named(content_hashes))
+            if look == 0 and len(looks) == 1:
+                Fed(other)(table.changes[2:])
+            return looks[-1]
+
+        monkeypatch.setattr(sink, "_named", meanwhile)
+        Fed(sink)(table.changes[1:2])
+        assert len(looks) == 2
+        hits = index.dense(Question("x", vector_of("body x")), 1)
+    assert [(hit.key["id"], round(hit.similarity, 5)) for hit in hits] == [(2, 1.0)]
 
 
 # All of it
