@@ -75,7 +75,6 @@ class DocumentDBIndex:
         self._names = Names(config.collection)
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
-        self._unnamed: set[str] = set()
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
@@ -157,18 +156,17 @@ class DocumentDBIndex:
     ) -> tuple[dict[str, float], list[Mapping[str, Any]]]:
         """The nearest vectors and the visible documents that name them, as if read at one moment.
 
-        A document that is cut anew between the two reads no longer names the vectors that were found: as long as there are
-        vectors without a document that were not so before, both are read again.
+        A document that is cut anew between the two reads no longer names the vectors that were found: while there are
+        vectors without a document, both are read again, until that changes nothing.
         """
-        near: dict[str, float] = {}
-        documents: list[Mapping[str, Any]] = []
+        before: tuple[set[str], set[str]] | None = None
         for _ in range(MOST_LOOKS):
             near = self._nearest(vector, most)
             documents = list(self._naming(seen, HASHES, near))
             unnamed = near.keys() - {chunk["content_hash"] for document in documents for chunk in document[CHUNKS]}
-            known, self._unnamed = self._unnamed, unnamed
-            if unnamed <= known:
+            if not unnamed or (set(near), unnamed) == before:
                 break
+            before = set(near), unnamed
         return near, documents
 
     def _nearest(self, vector: Vector, most: int) -> dict[str, float]:
