@@ -11,7 +11,7 @@ from schemas.durations import DURATION
 
 _DURATIONS = (
     ("LakeConfig", "land_every"), ("LakeConfig", "merge_every"), ("RedshiftConfig", "load_every"),
-    ("PgvectorConfig", "deadline"), ("OpenSearchConfig", "deadline"),
+    ("PgvectorConfig", "deadline"), ("OpenSearchConfig", "deadline"), ("DocumentDBConfig", "deadline"),
 )  # fmt: skip
 """Keys that take a number of seconds or a duration."""
 _REFERENCE = {"type": "string", "pattern": r"^.*\$\{(env|secret):.+\}.*$"}

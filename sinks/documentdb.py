@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from schemas.documents import DocumentWrite, StoredDocument
+from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
+from sinks.contents import checksums
 from sinks.documentdb_client import MOST_NAMES, DocumentDBClient
+from sinks.documentdb_contents import held
 from sinks.documentdb_meta import Meta, Told, check_collections, check_dimensions, check_index, check_model
 from sinks.documentdb_rows import READ, decoded, encoded, head, stored
 from sinks.documentdb_schema import Names, indexes, visible
@@ -94,29 +96,29 @@ class DocumentDBSink:
             self._meta.told()
             self._is_store = True
         found = self._client.named(self._names.documents, document_ids, READ)
-        held = {name: stored(document) for name, document in found.items()}
+        documents = {name: stored(document) for name, document in found.items()}
         if len(self._read) > MOST_AT_HAND:
             self._read.clear()
-        self._read |= {chunk.chunk_id: chunk.content_hash for document in held.values() for chunk in document.chunks}
-        return held
+        self._read |= {chunk.chunk_id: chunk.content_hash for each in documents.values() for chunk in each.chunks}
+        return documents
 
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
         """Compare with the vectors that are kept."""
         return set(content_hashes) - self._client.named(self._names.vectors, content_hashes, ["_id"]).keys()
 
-    def keep_vectors(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Insert vectors that are not kept yet; the time beside them is this writer's clock."""
-        from pymongo import InsertOne
+    def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read vectors by their hashes, those set aside too."""
+        kept = self._client.named(self._names.vectors, content_hashes, ["embedding", "aside"])
+        return {name: decoded(vector.get("embedding") or vector["aside"]) for name, vector in kept.items()}
 
+    def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
+        """Insert vectors; the time beside them is this writer's clock."""
         now = _now_ms()
-        operations = [
-            InsertOne({"_id": name, "embedding": encoded(vector), "kept_at": now})
-            for name, vector in sorted(vectors.items())
-        ]
-        held = self._client.bulk(self._names.vectors, operations).held if operations else frozenset()
+        operations = [_keep(name, vector, now, replace=replace) for name, vector in sorted(vectors.items())]
+        there = self._client.bulk(self._names.vectors, operations).held if operations else frozenset()
         if len(self._at_hand) > MOST_AT_HAND:
             self._at_hand.clear()
-        self._at_hand |= {name: now for place, name in enumerate(sorted(vectors)) if place not in held}
+        self._at_hand |= {name: now for place, name in enumerate(sorted(vectors)) if place not in there}
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write each document under its guard: an insert is refused where there is one, an update where it is another's.
@@ -159,14 +161,26 @@ class DocumentDBSink:
         for document in self._client.find(self._names.vectors, query, ["embedding", "aside"]):
             yield document["_id"], decoded(document.get("embedding") or document["aside"])
 
+    def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
+        """Read everything, and add up here."""
+        return checksums(held(self._client, self._names, self.truncations(), vectors=vectors), width)
+
+    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
+        """Read the documents whose names begin so."""
+        found = held(self._client, self._names, self.truncations(), bucket, vectors=vectors)
+        return (document for document in found if document.document_id[:width] == bucket)
+
+    def remove(self, revisions: Mapping[str, int]) -> None:
+        """Delete documents under their revision; a row that has none counts as of revision 0."""
+        for some in batched(sorted(revisions.items()), MOST_NAMES, strict=False):
+            still = {"$or": [{"_id": name, "revision": {"$in": [n] if n else [0, None]}} for name, n in some]}
+            self._set_aside(self._delete(still))
+
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for an hour."""
         for table, sequence in self.truncations().items():
             covered = {"table": table, "sequence": {"$lte": sequence}}
-            gone = {c["content_hash"] for d in self._client.find(self._names.documents, covered, ["chunks.content_hash"])
-                    for c in d["chunks"]}  # fmt: skip
-            self._client.delete(self._names.documents, covered)
-            self._set_aside(gone)
+            self._set_aside(self._delete(covered))
         old = {"kept_at": {"$lt": _now_ms() - UNUSED_MS}}
         kept = self._client.find(self._names.vectors, old, ["_id"])
         for page in batched((document["_id"] for document in kept), MOST_NAMES, strict=False):
@@ -192,6 +206,13 @@ class DocumentDBSink:
     def close(self) -> None:
         """Close connections; the next call opens others."""
         self._client.close()
+
+    def _delete(self, query: Mapping[str, Any]) -> set[str]:
+        """Delete documents; the vectors that they named."""
+        found = self._client.find(self._names.documents, query, ["chunks.content_hash"])
+        named = {chunk["content_hash"] for document in found for chunk in document.get("chunks", ())}
+        self._client.delete(self._names.documents, query)
+        return named
 
     def _check_identity(self, told: Told) -> None:
         check_dimensions(self._config, told.dimensions, self._dimensions)
@@ -241,6 +262,16 @@ class DocumentDBSink:
         if len(found) == MOST_NAMING:
             return set(content_hashes)
         return set(content_hashes) & {chunk["content_hash"] for document in found for chunk in document["chunks"]}
+
+
+def _keep(name: str, vector: np.ndarray, now_ms: int, *, replace: bool) -> InsertOne[dict[str, Any]] | UpdateOne:
+    """A vector to be inserted unless it is there, or put where it is."""
+    from pymongo import InsertOne, UpdateOne
+
+    fields = {"embedding": encoded(vector), "kept_at": now_ms}
+    if replace:
+        return UpdateOne({"_id": name}, {"$set": fields, "$unset": {"aside": "", "is_aside": ""}}, upsert=True)
+    return InsertOne({"_id": name, **fields})
 
 
 def _guarded(write: DocumentWrite, fields: dict[str, Any]) -> InsertOne[dict[str, Any]] | UpdateOne:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from schemas.durations import Duration
 from schemas.model import StrictModel
 
 
@@ -20,6 +21,8 @@ class DocumentDBConfig(StrictModel):
     """The names of the store's collections start with it."""
     name: str = "documentdb"
     """The store's name in commands and in `status`."""
+    deadline: Duration = 30.0
+    """How long a store that does not answer may hold up the others before it is set aside; alone, it is waited for."""
     tls_ca_file: str | None = None
     """File of the certificate authorities to trust (AWS's global-bundle.pem), on every worker; with it, TLS is on."""
     language: Literal["english", "simple"] = "english"

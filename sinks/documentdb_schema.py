@@ -65,5 +65,10 @@ def indexes(config: DocumentDBConfig, dimensions: int) -> dict[str, list[dict[st
 
 def visible(truncations: Mapping[str, str], conditions: Mapping[str, Any]) -> dict[str, Any]:
     """A filter for what a reader may see: live, and newer than what a TRUNCATE of its table covers."""
+    return {"live": True, **newer(truncations), **conditions}
+
+
+def newer(truncations: Mapping[str, str]) -> dict[str, Any]:
+    """A filter for what no TRUNCATE of its table covers."""
     covered = [{"table": table, "sequence": {"$lte": sequence}} for table, sequence in sorted(truncations.items())]
-    return {"live": True, **({"$nor": covered} if covered else {}), **conditions}
+    return {"$nor": covered} if covered else {}
