@@ -21,6 +21,9 @@ PACKAGES := $(VENV)/.packages-$(call hash,$(REQUIREMENTS))
 PROJECT := $(VENV)/.project-$(call hash,setup.py pyproject.toml)
 MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
 SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
+LOG_STORE := lake/logstore/ragstream/ConditionalPutLogStore.java
+S3_JARS := $(CACHE)/jars/s3-$(call hash,pom/s3.xml)
+S3_INSTALLED := $(VENV)/.s3-jars-$(call hash,pom/s3.xml $(LOG_STORE))
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
@@ -43,7 +46,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(S3_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
@@ -76,9 +79,12 @@ bench-%: setup ## one benchmark of the README's table
 	$(BIN)/python -m benchmarks.$*
 
 ##@ Releasing
-.PHONY: wheel lock clean
+.PHONY: wheel logstore lock clean
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+logstore: $(SPARK_INSTALLED) $(S3_JARS) ## build dist/ragstream-logstore.jar, which Glue wants by --extra-jars
+	@$(call build_log_store,dist)
 
 lock: $(PACKAGES) ## pin every requirement again, with hashes and without an address
 	$(call lock,build)
@@ -126,7 +132,7 @@ $(FLINK): | $(PACKAGES)
 	@rm -f $(VENV)/flink/.packages-* && touch $@
 
 # A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
-$(SPARK_JARS) $(KAFKA_JARS) $(DOCUMENTDB_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
+$(SPARK_JARS) $(S3_JARS) $(KAFKA_JARS) $(DOCUMENTDB_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
 	@echo "jars      $(firstword $(subst -, ,$*)) -> $@"
 	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
 
@@ -158,3 +164,14 @@ $(SPARK_INSTALLED): $(PACKAGES) | $(SPARK_JARS)
 	@jars=$$($(BIN)/python -c 'import pyspark; print(pyspark.__path__[0])')/jars; \
 		{ cat $(VENV)/.spark-jars-* 2>/dev/null || true; } | (cd "$$jars" && xargs rm -f); \
 		rm -f $(VENV)/.spark-jars-* && cp $(SPARK_JARS)/*.jar "$$jars" && ls $(SPARK_JARS) >$@
+
+# S3's jars are on the class path of a session that has a location there, and of no other: a folder beside Spark's own.
+$(S3_INSTALLED): $(SPARK_INSTALLED) $(LOG_STORE) | $(S3_JARS)
+	@folder=$(spark_folder)/jars-s3; rm -rf "$$folder" && mkdir "$$folder" && cp $(S3_JARS)/*.jar "$$folder" \
+		&& $(call build_log_store,"$$folder")
+	@rm -f $(VENV)/.s3-jars-* && touch $@
+
+spark_folder = "$$($(BIN)/python -c 'import pyspark; print(pyspark.__path__[0])')"
+build_log_store = classes=$$(mktemp -d) && mkdir -p $(1) \
+	&& javac --release 17 -Xlint:-options -cp $(spark_folder)"/jars/*:$(S3_JARS)/*" -d "$$classes" $(LOG_STORE) \
+	&& jar --create --file $(1)/ragstream-logstore.jar -C "$$classes" . && rm -r "$$classes"

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, PrivateAttr, SecretS
 
 from embeddings import EmbeddingConfig
 from glue_jobs import config_problems
-from glue_jobs.config_values import Substitution, redaction, substitution
+from glue_jobs.config_values import Substitution, redaction, s3_environment, substitution
 from glue_jobs.config_yaml import Document, parse
 from retrieval import GenerationConfig
 from schemas.durations import Duration
@@ -112,7 +112,10 @@ class PipelineConfig(StrictModel):
 
 def load_config(path: str | Path) -> PipelineConfig:
     """Load a configuration file; raises ConfigurationError that tells everything wrong in it at once."""
-    return parse_config(read_text(str(path)), str(path), substitution())
+    config = parse_config(read_text(str(path)), str(path), substitution())
+    if any("://" in location for location in (config.lake.path, config.checkpoint)):
+        s3_environment()  # whoever opens a table from here on finds the endpoint
+    return config
 
 
 def parse_config(text: str, name: str, references: Substitution) -> PipelineConfig:

@@ -129,6 +129,43 @@ def use_this_python_for_workers() -> None:
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
 
 
+@dataclass(frozen=True)
+class S3Environment:
+    """How this process's environment says S3 is reached; credentials stay with each client's own chain."""
+
+    endpoint_url: str | None
+    region: str | None
+    jars: FilePath
+    """The folder of Hadoop's S3 connector, what it needs of AWS's SDK, and our log store."""
+
+    @property
+    def plain_http(self) -> bool:
+        """Whether the endpoint is one without TLS, as a local one is."""
+        return (self.endpoint_url or "").startswith("http://")
+
+
+def s3_environment() -> S3Environment:
+    """Read AWS's own variables, the same for Hadoop as for Arrow, deltalake and boto3, which read them by themselves.
+
+    An endpoint without TLS is told to deltalake too, which wants a variable of its own for it.
+    """
+    get = os.environ.get
+    found = S3Environment(
+        get("AWS_ENDPOINT_URL_S3") or get("AWS_ENDPOINT_URL"),
+        get("AWS_REGION") or get("AWS_DEFAULT_REGION"),
+        FilePath(get("RAGSTREAM_S3_JARS") or _spark_folder() / "jars-s3"),
+    )
+    if found.plain_http:
+        os.environ.setdefault("AWS_ALLOW_HTTP", "true")
+    return found
+
+
+def _spark_folder() -> FilePath:
+    import pyspark
+
+    return FilePath(pyspark.__path__[0])
+
+
 def stack_value(endpoints: Mapping[str, Any], name: str) -> str | None:
     """What `.ragstream/stack.json` has under a variable's name, None when that part is not up."""
     section, _, key = name.lower().partition("_")

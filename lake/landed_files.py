@@ -8,7 +8,6 @@ for these rows, and longer than everything before it together.
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import io
 import json
 import pickle
@@ -24,8 +23,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from lake.decoding import Tally
-from lake.layout import CHANGES, RAW_COLUMNS, REJECTS, STATS_COLUMNS, LakeLayout, rust_uri
-from lake.storage import once, standing_table
+from lake.layout import CHANGES, RAW_COLUMNS, REJECTS, STATS_COLUMNS, LakeLayout
+from lake.storage import arrow_files, once, standing_table
 
 if TYPE_CHECKING:
     from transforms.context import DecodeContext
@@ -160,17 +159,12 @@ def _column(
 
 
 def _put(table: str, path: str, data: bytes) -> None:
-    system, folder = _store(table)
+    system, folder = arrow_files(table)
     folder = f"{folder}/{path}"
     if isinstance(system, fs.LocalFileSystem):  # other stores have no folders to make
         system.create_dir(str(PurePosixPath(folder).parent))
     with system.open_output_stream(folder) as stream:
         stream.write(data)
-
-
-@functools.cache
-def _store(table: str) -> tuple[fs.FileSystem, str]:
-    return fs.FileSystem.from_uri(rust_uri(table)) if "://" in table else (fs.LocalFileSystem(), table)
 
 
 def _stats(rows: pa.Table) -> str:

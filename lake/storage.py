@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from deltalake import CommitProperties
     from deltalake import DeltaTable as RustTable
+    from pyarrow.fs import FileSystem
     from pyspark.sql import DataFrame, SparkSession
 
 COLUMN_MAPPING = {
@@ -117,10 +119,32 @@ def scan(path: str, columns: Sequence[str], condition: ds.Expression | None = No
     table = open_table(path)
     if table is None:
         return
-    # Arrow's own file system where there is one: deltalake's calls back into Python from Arrow's threads, and a process
+    # Arrow's own file system: deltalake's calls back into Python from Arrow's threads, and a process
     # that ends while one of them still does dies of SIGABRT.
-    local = fs.SubTreeFileSystem(path, fs.LocalFileSystem()) if "://" not in path else None
-    yield from table.to_pyarrow_dataset(filesystem=local).to_batches(columns=list(columns), filter=condition)
+    system, folder = arrow_files(path)
+    under = fs.SubTreeFileSystem(folder, system)
+    yield from table.to_pyarrow_dataset(filesystem=under).to_batches(columns=list(columns), filter=condition)
+
+
+def arrow_files(path: str) -> tuple[FileSystem, str]:
+    """Arrow's file system of a folder or an s3a:// path, and the path in it.
+
+    On S3 its credentials come from AWS's own chain, and are fetched again before they expire.
+    """
+    from pyarrow import fs
+
+    if "://" not in path:
+        return fs.LocalFileSystem(), path
+    bucket, _, key = rust_uri(path).removeprefix("s3://").partition("/")
+    return _bucket_files(bucket), f"{bucket}/{key}".rstrip("/")
+
+
+@functools.cache
+def _bucket_files(bucket: str) -> FileSystem:
+    from pyarrow import fs
+
+    system: FileSystem = fs.FileSystem.from_uri(f"s3://{bucket}")[0]  # asks for the bucket's Region: once a process
+    return system
 
 
 def rows_of(path: str, columns: Sequence[str], condition: ds.Expression | None = None) -> list[dict[str, Any]]:

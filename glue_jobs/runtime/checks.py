@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
+from glue_jobs.runtime import s3_check
 from glue_jobs.runtime.set_aside import SetAside
 from retrieval import BedrockGenerationConfig
 from retrieval.generate import BedrockGenerator
@@ -90,8 +91,9 @@ def _indented(text: str) -> str:
 
 
 def _writable(location: str, key: str) -> None:
-    """Try to make a folder of this machine; an s3a:// location is seen by Spark when the job starts."""
+    """Try to make a folder of this machine, or to put into a bucket."""
     if "://" in location:
+        s3_check.check(location, key)
         return
     try:
         Path(location).mkdir(parents=True, exist_ok=True)

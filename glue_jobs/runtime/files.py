@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+
+from lake.storage import arrow_files
 
 
 def is_remote(location: str) -> bool:
@@ -15,7 +16,7 @@ def is_remote(location: str) -> bool:
 def write(location: str, text: str) -> None:
     """Replace a file as a whole: a reader sees the old text or the new one."""
     if is_remote(location):
-        system, path = _remote(location)
+        system, path = arrow_files(location)
         with system.open_output_stream(path) as stream:
             stream.write(text.encode())
         return
@@ -30,7 +31,7 @@ def read(location: str) -> str | None:
     """The text of a file, None when there is none."""
     try:
         if is_remote(location):
-            system, path = _remote(location)
+            system, path = arrow_files(location)
             with system.open_input_stream(path) as stream:
                 return bytes(stream.read()).decode()
         return Path(location).read_text()
@@ -53,12 +54,6 @@ def names(folder: str) -> list[str]:
         return sorted(path.name for path in Path(folder).glob("[!.]*") if path.is_file())
     from pyarrow.fs import FileSelector
 
-    system, path = _remote(folder)
-    return sorted(str(info.base_name) for info in system.get_file_info(FileSelector(path, allow_not_found=True)))
-
-
-def _remote(location: str) -> tuple[Any, str]:
-    from pyarrow.fs import FileSystem
-
-    system, path = FileSystem.from_uri(location.replace("s3a://", "s3://", 1))
-    return system, path
+    system, path = arrow_files(folder)
+    found = system.get_file_info(FileSelector(path, allow_not_found=True))
+    return sorted(str(info.base_name) for info in found if info.is_file and not info.base_name.startswith("."))

@@ -110,7 +110,8 @@ def _checked_session(config: PipelineConfig, options: Options, plans: Mapping[st
     def open_it() -> None:
         try:
             level = "WARN" if options.log_level == "debug" else "OFF"
-            opening.set_result(open_session(f"ragstream {config.name}", checkpoint=config.checkpoint, log_level=level))
+            name, lake = f"ragstream {config.name}", config.lake.path
+            opening.set_result(open_session(name, checkpoint=config.checkpoint, lake=lake, log_level=level))
         except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the session
             opening.set_exception(error)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glue_jobs.config_values import under_spark_submit, use_this_python_for_workers
+from glue_jobs.runtime import s3
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -70,8 +71,10 @@ _LOCAL_CHECKPOINT = {
 }
 
 
-def open_session(app: str, *, checkpoint: str, cores: int | None = None, log_level: str = "OFF") -> SparkSession:
-    """Make the session, with Delta and the Kafka source on its class path as on Glue.
+def open_session(
+    app: str, *, checkpoint: str, lake: str = "", cores: int | None = None, log_level: str = "OFF"
+) -> SparkSession:
+    """Make the session, with Delta and the Kafka source on its class path as on Glue, and S3 where a location wants it.
 
     Under spark-submit and on Glue what was chosen there stays, and only what it left open is set. A session made here
     has more cores than a small machine, since queries wait for brokers and models most of the time.
@@ -80,7 +83,8 @@ def open_session(app: str, *, checkpoint: str, cores: int | None = None, log_lev
     from pyspark.sql import SparkSession
 
     use_this_python_for_workers()
-    wanted = settings(checkpoint, local=not under_spark_submit(), cores=cores)
+    on_s3 = s3.settings(lake, checkpoint, local=not under_spark_submit())
+    wanted = settings(checkpoint, local=not under_spark_submit(), cores=cores) | on_s3
     if under_spark_submit():
         SparkContext._ensure_initialized()  # noqa: SLF001 - so that SparkConf knows what was submitted
         submitted = SparkConf()
@@ -90,6 +94,7 @@ def open_session(app: str, *, checkpoint: str, cores: int | None = None, log_lev
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel(log_level)
+    s3.confirm_jars(session, on_s3)
     return session
 
 
