@@ -54,7 +54,8 @@ class EmbeddingCache:
 
 def create_cache(lake: str) -> None:
     """Create the table where it is missing."""
-    create(_path(lake), EMBEDDING_CACHE, stats=STATS_COLUMNS["embedding_cache"])
+    properties = {"delta.logRetentionDuration": "interval 1 days"}  # nobody follows it
+    create(_path(lake), EMBEDDING_CACHE, stats=STATS_COLUMNS["embedding_cache"], properties=properties)
 
 
 def append(lake: str, fingerprint: str, vectors: Mapping[str, bytes]) -> None:
@@ -110,6 +111,7 @@ def compact(lake: str) -> None:
         table.optimize.compact()
         table.vacuum(retention_hours=_KEEP_HOURS, dry_run=False, enforce_retention_duration=False)
         table.create_checkpoint()
+        table.cleanup_metadata()
 
 
 def _path(lake: str) -> str:

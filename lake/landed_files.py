@@ -8,6 +8,7 @@ for these rows, and longer than everything before it together.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import io
 import json
 import pickle
@@ -24,9 +25,11 @@ from pyarrow import fs
 
 from lake.decoding import Tally
 from lake.layout import CHANGES, RAW_COLUMNS, REJECTS, STATS_COLUMNS, LakeLayout
-from lake.storage import arrow_files, once, standing_table
+from lake.storage import arrow_files, commit
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable as RustTable
+
     from transforms.context import DecodeContext
 
 type Decode = Callable[[Sequence[pa.Array[Any]], DecodeContext], tuple[pa.StructArray, Tally]]
@@ -187,12 +190,13 @@ def _stat(value: Any) -> Any:
 
 def append(path: str, files: Sequence[WrittenFile], transaction: Mapping[str, str]) -> None:
     """Make written files part of a table, in one commit; the same transaction again adds nothing (I7)."""
+    if files:
+        commit(path, functools.partial(_add, files), transaction)
+
+
+def _add(files: Sequence[WrittenFile], table: RustTable, **properties: Any) -> None:
     from deltalake.transaction import AddAction, RemoveAction
 
-    table = standing_table(path)
-    properties = once(table, transaction)
-    if not files or properties is None:
-        return
     now = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
     actions: list[AddAction | RemoveAction] = [
         AddAction(
@@ -205,10 +209,4 @@ def append(path: str, files: Sequence[WrittenFile], transaction: Mapping[str, st
         )
         for file in files
     ]
-    table.create_write_transaction(
-        actions,
-        "append",
-        table.schema(),
-        partition_by=[_PARTITION],
-        commit_properties=properties,
-    )
+    table.create_write_transaction(actions, "append", table.schema(), partition_by=[_PARTITION], **properties)

@@ -20,6 +20,8 @@ COMPACT_AT_FILES = 128
 TARGET_BYTES = 128 * 1024 * 1024
 """Size of a file that compaction aims at; a file half as large is left alone from then on."""
 VACUUM_SECONDS = 24 * 3600.0
+TRIM_SECONDS = 3600.0
+"""Between two looks for log entries over age: each lists the whole log, a request for a thousand."""
 KEEP_HOURS = 168
 """How long replaced files stay for readers that began before: Delta's own default of a week."""
 
@@ -33,12 +35,17 @@ class Maintenance:
         self._layout = layout
         self._compacted_files: dict[str, int] = {}
         self._vacuumed = time.monotonic()
+        self._trimmed = time.monotonic()
 
     def run(self) -> None:
         """Compact what has collected small files, and vacuum once a day; readers and writers go on meanwhile."""
         self._compact("changes")
         for name in ("ignored", "schemas"):
             self._compact_small(name)
+        if time.monotonic() - self._trimmed >= TRIM_SECONDS:
+            self._trimmed = time.monotonic()
+            for name in ("changes", "rejects"):
+                trim_log(self._layout.path(name))
         if time.monotonic() - self._vacuumed >= VACUUM_SECONDS:
             self._vacuumed = time.monotonic()
             vacuum(self._spark, self._layout.path("changes"))
@@ -62,6 +69,14 @@ class Maintenance:
             table.optimize.compact()
             table.vacuum(retention_hours=KEEP_HOURS, dry_run=False)
             table.create_checkpoint()
+            table.cleanup_metadata()
+
+
+def trim_log(path: str) -> None:
+    """Delete a log's entries over the table's `delta.logRetentionDuration` that no checkpoint needs any more."""
+    table = open_table(path)
+    if table is not None:
+        table.cleanup_metadata()
 
 
 def optimize(spark: SparkSession, path: str) -> None:
