@@ -147,7 +147,8 @@ class S3Environment:
 def s3_environment() -> S3Environment:
     """Read AWS's own variables, the same for Hadoop as for Arrow, deltalake and boto3, which read them by themselves.
 
-    An endpoint without TLS is told to deltalake too, which wants a variable of its own for it.
+    deltalake wants variables of its own for what the others take as said: that AWS's chain of credentials holds for an
+    endpoint that is not AWS's, and that this one has no TLS.
     """
     get = os.environ.get
     found = S3Environment(
@@ -155,6 +156,8 @@ def s3_environment() -> S3Environment:
         get("AWS_REGION") or get("AWS_DEFAULT_REGION"),
         FilePath(get("RAGSTREAM_S3_JARS") or _spark_folder() / "jars-s3"),
     )
+    if found.endpoint_url:
+        os.environ.setdefault("AWS_FORCE_CREDENTIAL_LOAD", "true")
     if found.plain_http:
         os.environ.setdefault("AWS_ALLOW_HTTP", "true")
     return found

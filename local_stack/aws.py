@@ -30,6 +30,16 @@ class AwsEndpoint(Service):
         url = f"http://{HOST}:{self.port}"
         return {"endpoint_url": url, "region": REGION, "access_key": _CREDENTIAL, "secret_key": _CREDENTIAL}
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of a process that speaks to this endpoint and to no other."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint["endpoint_url"],
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": _CREDENTIAL,
+            "AWS_SECRET_ACCESS_KEY": _CREDENTIAL,
+        }
+
     def client(self, service: str, timeout: float = 30.0, endpoint_url: str = "") -> Any:
         """Return boto3's client of one AWS service; it fails at once rather than trying again.
 

@@ -29,6 +29,10 @@ class S3Proxy:
         """Stand before this endpoint; the proxy's own port is taken from the operating system."""
         self.target_url = target_url
         self.delay = delay
+        self.ignores_conditions = False
+        """Takes If-None-Match out, as a server does that does not know it."""
+        self.lose_commits = 0
+        """So many puts of log entries are done and not answered: the connection is reset."""
         self.port = free_ports(1)[0]
         self.requests: Counter[str] = Counter()
         """Received since the start, by method; a listing is LIST."""
@@ -82,9 +86,15 @@ class S3Proxy:
         if self._expired(request):
             return _expired_token()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        if self.ignores_conditions:
+            headers.pop("If-None-Match", None)
         url = self.target_url + request.raw_path
         async with self._client.request(request.method, url, data=body, headers=headers) as answer:
             content = await answer.read()
+            if self.lose_commits and request.method == "PUT" and request.path.endswith(".json"):
+                self.lose_commits -= 1
+                assert request.transport is not None  # noqa: S101  it is there until the answer
+                request.transport.abort()
             passed = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
             if request.method != "HEAD":  # its length is that of the object, and no body follows
                 passed.pop("Content-Length", None)

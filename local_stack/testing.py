@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from local_stack.aws import AwsEndpoint, KinesisLocal, Ministack
+from local_stack.aws import REGION, AwsEndpoint, KinesisLocal, Ministack
 from local_stack.connect import Connect
 from local_stack.documentdb import DocumentDB
 from local_stack.faults import FaultProxy
@@ -162,6 +162,17 @@ def new_stream(aws: Ministack) -> Iterator[Callable[..., str]]:
     client = aws.client("kinesis")
     for name in made:
         client.delete_stream(StreamName=name, EnforceConsumerDeletion=True)
+
+
+@pytest.fixture
+def bucket(aws: Ministack, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a new bucket, which this test's process reaches through AWS's own variables."""
+    for name, value in aws.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    name = unique("lake").replace("_", "-")
+    aws.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return name
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""A pipeline whose lake and checkpoint are on S3, with keys that expire while it runs, killed and started again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_stack.aws import REGION, Ministack
+from local_stack.s3_proxy import S3Proxy
+from local_stack.stack import Stack
+from tests.e2e.pipeline import Pipeline, running
+from tests.recorded import FIXTURES, KEYS
+
+KEY_SECONDS = 17
+"""Java's client renews a key 15 s before its end, deltalake's 10 s before."""
+TABLES = ("inv.items", "inv.items_full")
+
+
+def short_lived_keys(folder: Path) -> dict[str, str]:
+    """The environment of a process whose keys come from a command and soon expire."""
+    command = folder / "keys.sh"
+    command.write_text(
+        "#!/bin/sh\nuntil=$(($(date +%s) + " + str(KEY_SECONDS) + "))\n"
+        'printf \'{"Version":1,"AccessKeyId":"EXPIRES%s","SecretAccessKey":"s","SessionToken":"t","Expiration":"%s"}\' '
+        '"$until" "$(date -u -d @$until +%Y-%m-%dT%H:%M:%SZ)"\n'
+    )
+    command.chmod(0o700)
+    (folder / "config").write_text(f"[default]\nregion = {REGION}\ncredential_process = {command}\n")
+    return {"AWS_CONFIG_FILE": str(folder / "config"), "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": REGION}
+
+
+def pipeline(folder: Path, stack: Stack, bucket: str) -> Pipeline:
+    source = {"type": "files", "format": "kafka", "envelope": "debezium", "batch": 120}
+    configuration: dict[str, Any] = {
+        "name": "on_s3",
+        "source": source | {"path": [str(FIXTURES / "pg15_schemas.jsonl")]},
+        "tables": [{"table": table, "keys": list(KEYS[table])} for table in TABLES],
+        "lake": {"path": f"s3a://{bucket}/lake"},
+        "checkpoint": f"s3a://{bucket}/checkpoint",
+    }
+    return Pipeline(folder, configuration, mark=str(stack.directory))
+
+
+@pytest.mark.slow
+def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
+    tmp_path: Path, local_stack: Stack, aws: Ministack, bucket: str
+) -> None:
+    lines = (FIXTURES / "pg15_schemas.jsonl").read_text().splitlines()
+    run = pipeline(tmp_path / "run", local_stack, bucket)
+    with S3Proxy(aws.endpoint["endpoint_url"], delay=0.005) as proxy, running(run):
+        run.environment = {"AWS_ENDPOINT_URL": proxy.endpoint_url, **short_lived_keys(tmp_path)}
+        (run.orders / "land-half").touch()
+        killed = run.drain("--jobs", "land,merge", deadly=True)
+        assert killed.process.returncode == -9, killed.log.read_text()[-3000:]
+        (run.orders / "merge-half").touch()
+        killed = run.drain("--jobs", "land,merge", deadly=True)
+        assert killed.process.returncode == -9, killed.log.read_text()[-3000:]
+        done = run.drain("--jobs", "land,merge")
+        assert done.process.returncode == 0, done.log.read_text()[-3000:]
+        assert sum(run.accounted().values()) == len(lines)
+        assert set(run.landed().values()) == {1}
+        for table in TABLES:
+            printed = run.command("table", table)
+            assert printed.returncode == 0, printed.stderr
+            rows = [json.loads(line) for line in printed.stdout.splitlines()]
+            kinds = dict.fromkeys(KEYS[table], "text")
+            assert len(rows) == len(run.rows(table, kinds)) > 0
+            assert run.merged_rows(table, kinds) == run.rows(table, kinds)
+        assert run.command("status", "--json").returncode == 0
+        assert len(proxy.keys) > 3
+        assert proxy.refused == 0
+
+
+def test_check_of_a_lake_in_no_bucket(tmp_path: Path, local_stack: Stack, aws: Ministack) -> None:
+    run = pipeline(tmp_path / "run", local_stack, "no-bucket-of-this-name")
+    run.environment = aws.variables
+    told = run.command("check")
+    assert told.returncode == 2
+    assert "lake.path: s3a://no-bucket-of-this-name/lake cannot be written: NoSuchBucket" in told.stdout + told.stderr
+    assert "Create the bucket" in told.stdout + told.stderr
