@@ -76,7 +76,7 @@ stack-down: ## stop the local servers
 peers: setup $(FLINK) $(FLINK_JARS) ## install the rivals that the benchmarks are compared with (Python 3.11)
 
 bench-%: setup ## one benchmark of the README's table
-	$(BIN)/python -m benchmarks.$*
+	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 
 ##@ Releasing
 .PHONY: wheel logstore lock clean

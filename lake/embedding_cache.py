@@ -54,7 +54,8 @@ class EmbeddingCache:
 
 def create_cache(lake: str) -> None:
     """Create the table where it is missing."""
-    properties = {"delta.logRetentionDuration": "interval 1 days"}  # nobody follows it
+    kept = f"interval {_KEEP_HOURS} hours"  # nobody follows it
+    properties = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
     create(_path(lake), EMBEDDING_CACHE, stats=STATS_COLUMNS["embedding_cache"], properties=properties)
 
 

@@ -212,7 +212,8 @@ def arrow_files(path: str) -> tuple[FileSystem, str]:
 def _bucket_files(bucket: str) -> FileSystem:
     from pyarrow import fs
 
-    system: FileSystem = fs.FileSystem.from_uri(f"s3://{bucket}")[0]  # asks for the bucket's Region: once a process
+    # A small file is one put then, not three requests.
+    system: FileSystem = fs.FileSystem.from_uri(f"s3://{bucket}?allow_delayed_open=true")[0]
     return system
 
 

@@ -16,7 +16,7 @@ from tests.recorded import FIXTURES, KEYS
 
 KEY_SECONDS = 17
 """Java's client renews a key 15 s before its end, deltalake's 10 s before."""
-TABLES = ("inv.items", "inv.items_full")
+TABLES = ("inv.items",)
 
 
 def short_lived_keys(folder: Path) -> dict[str, str]:
@@ -55,9 +55,6 @@ def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
         (run.orders / "land-half").touch()
         killed = run.drain("--jobs", "land,merge", deadly=True)
         assert killed.process.returncode == -9, killed.log.read_text()[-3000:]
-        (run.orders / "merge-half").touch()
-        killed = run.drain("--jobs", "land,merge", deadly=True)
-        assert killed.process.returncode == -9, killed.log.read_text()[-3000:]
         done = run.drain("--jobs", "land,merge")
         assert done.process.returncode == 0, done.log.read_text()[-3000:]
         assert sum(run.accounted().values()) == len(lines)
@@ -70,7 +67,7 @@ def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
             assert len(rows) == len(run.rows(table, kinds)) > 0
             assert run.merged_rows(table, kinds) == run.rows(table, kinds)
         assert run.command("status", "--json").returncode == 0
-        assert len(proxy.keys) > 3
+        assert len(proxy.keys) > 2
         assert proxy.refused == 0
 
 
