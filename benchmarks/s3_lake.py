@@ -54,7 +54,7 @@ def _record(number: int) -> tuple[Any, ...]:
     source = {"connector": "postgresql", "schema": "public", "table": "tickets", "ts_us": number, "lsn": number}
     source |= {"sequence": f'["{number}","{number}"]', "snapshot": "false"}
     value = {"before": None, "after": {"id": number, "subject": "late order"}, "source": source, "op": "c"}
-    raw = (b'{"id": %d}' % number, json.dumps(value).encode(), [], dt.datetime.now(dt.UTC), True)
+    raw: tuple[Any, ...] = (b'{"id": %d}' % number, json.dumps(value).encode(), [], dt.datetime.now(dt.UTC), True)
     return "bench", "0", str(number), *raw
 
 

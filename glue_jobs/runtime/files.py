@@ -42,7 +42,7 @@ def read(location: str) -> str | None:
 def remove(location: str) -> None:
     """Remove a file that is there."""
     if is_remote(location):
-        system, path = _remote(location)
+        system, path = arrow_files(location)
         system.delete_file(path)
     else:
         Path(location).unlink()

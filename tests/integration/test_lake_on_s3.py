@@ -140,6 +140,8 @@ def test_small_files_beside_a_checkpoint(bucket: str) -> None:
     files.write(f"{folder}/land.json", "{}")
     files.write(f"{folder}/land.json", '{"a": 1}')
     assert (files.read(f"{folder}/land.json"), files.names(folder)) == ('{"a": 1}', ["land.json"])
+    files.remove(f"{folder}/land.json")
+    assert files.names(folder) == []
 
 
 def test_check_takes_a_bucket_and_leaves_nothing(bucket: str, aws: Ministack) -> None:
