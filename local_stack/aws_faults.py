@@ -7,19 +7,16 @@ None of the local endpoints throttles. Connections are broken by `faults.FaultPr
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
-import aiohttp
 from aiohttp import web
 
-from local_stack.ports import HOST, free_ports
+from local_stack.http_proxy import HttpProxy
 
 READS_PER_SECOND = 5
 """GetRecords calls that one shard answers in a second (Amazon Kinesis Data Streams, quotas)."""
@@ -62,27 +59,18 @@ class _Limit:
             self.shards[handed_out] = shard
 
 
-class AwsFaultProxy:
+class AwsFaultProxy(HttpProxy):
     """Passes every call on to a local AWS endpoint, until told to answer it with an error instead."""
 
     def __init__(self, target_url: str) -> None:
         """Stand before this endpoint; the proxy's own port is taken from the operating system."""
-        self.target_url = target_url
-        self.port = free_ports(1)[0]
+        super().__init__(target_url)
         self.calls: dict[str, int] = {}
         """Calls received since the start, by operation."""
         self.headers: Mapping[str, str] = {}
         """Of the newest call."""
         self._faults: dict[str, _Fault] = {}
         self._limit: _Limit | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"aws-faults-{self.port}", daemon=True)
-        self._end: Callable[[], Any] = lambda: None
-
-    @property
-    def endpoint_url(self) -> str:
-        """For boto3, in place of the endpoint's own."""
-        return f"http://{HOST}:{self.port}"
 
     def fail(self, operation: str, code: str, *, times: int = 1, status: int = 400) -> None:
         """Answer the next calls of an operation (`GetRecords`, `*` for all) with an error of this code."""
@@ -104,41 +92,6 @@ class AwsFaultProxy:
         """Take all faults and limits back."""
         self._faults.clear()
         self._limit = None
-
-    def start(self) -> Self:
-        """Listen."""
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(timeout=10)
-        return self
-
-    def stop(self) -> None:
-        """Close every connection and free the port."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it."""
-        self.stop()
-
-    async def _listen(self) -> None:
-        self._client = aiohttp.ClientSession(auto_decompress=False)
-        application = web.Application(client_max_size=64 * 1024 * 1024)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, HOST, self.port).start()
-
-        async def end() -> None:
-            await runner.cleanup()
-            await self._client.close()
-
-        self._end = end
 
     async def _answer(self, request: web.Request) -> web.Response:
         operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2] or request.method

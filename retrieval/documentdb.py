@@ -16,8 +16,8 @@ import numpy as np
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
 from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from sinks.documentdb_client import DocumentDBClient
-from sinks.documentdb_meta import Meta, check_model
-from sinks.documentdb_rows import decoded
+from sinks.documentdb_meta import Meta
+from sinks.documentdb_rows import VECTOR, vector_in
 from sinks.documentdb_schema import Names, visible
 from sinks.metadata_terms import metadata_terms
 from transforms import exact_json
@@ -79,7 +79,7 @@ class DocumentDBIndex:
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
-        check_model(self._config, self._meta.told().fingerprint, self._fingerprint)
+        self._config.place.check_model(self._meta.told().fingerprint, self._fingerprint)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Ask for ever more of the nearest vectors until enough visible documents name them, or there are no more.
@@ -178,8 +178,8 @@ class DocumentDBIndex:
         return _cosines(vector, self._client.aggregate(self._names.vectors, *stages))
 
     def _similarities(self, vector: Vector, content_hashes: Collection[str]) -> dict[str, float]:
-        """The cosine of each of these vectors."""
-        found = self._client.named(self._names.vectors, sorted(content_hashes), ["embedding"])
+        """The cosine of each of these vectors, also of those that a writer has set aside since their chunks were read."""
+        found = self._client.named(self._names.vectors, sorted(content_hashes), VECTOR)
         return _cosines(vector, found.values())
 
     def _naming(self, seen: Mapping[str, Any], field: str, values: Collection[str]) -> Iterator[Mapping[str, Any]]:
@@ -232,10 +232,10 @@ def _first(ranked: Sequence[Mapping[str, Any]], k: int) -> list[Mapping[str, Any
 
 
 def _cosines(vector: Vector, found: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    held = {document["_id"]: document["embedding"] for document in found}
+    held = {document["_id"]: vector_in(document) for document in found}
     if not held:
         return {}
-    vectors = decoded(list(held.values()))
+    vectors = np.stack(list(held.values()))
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
     cosines = np.divide(vectors @ vector, lengths, out=np.zeros(len(held), "f4"), where=lengths > 0)
     return dict(zip(held, map(float, cosines), strict=True))

@@ -14,7 +14,7 @@ from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError
 from sinks.metadata_terms import metadata_terms
 from sinks.opensearch_client import OpenSearchClient
-from sinks.opensearch_meta import Meta, check_model
+from sinks.opensearch_meta import Meta
 from sinks.opensearch_schema import Names, visible
 from transforms import exact_json
 
@@ -74,7 +74,7 @@ class OpenSearchIndex:
                 condition="STORE_EMPTY",
                 hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
             )
-        check_model(self._config, facts["fingerprint"], self._fingerprint)
+        self._config.place.check_model(facts["fingerprint"], self._fingerprint)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Walk the HNSW graph over visible chunks alone, then take each document's nearest chunk."""

@@ -102,13 +102,7 @@ class PgvectorIndex:
         with self._reading() as connection:
             rows = connection.execute(self._names.compose("SELECT value FROM {meta} WHERE name = 'fingerprint'"))
             found = rows.fetchone()
-        if found is None or found[0] != self._fingerprint:
-            raise ConfigurationError(
-                f"sink {self._config.name}: the store {self._config.table} was filled by another model "
-                f"({found[0] if found else 'unknown'}) than the pipeline's ({self._fingerprint})",
-                condition="OTHER_MODEL",
-                hint="configure the model the store was filled with, or name another table",
-            )
+        self._config.place.check_model(found[0] if found else None, self._fingerprint)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Walk the HNSW index until enough chunks of live documents are found."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,15 +33,9 @@ class KeptSomewhere:
     def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
         """Look into the cache, then into one store after the other."""
         found = dict(self.cache.get(content_hashes))
-        borrowed: dict[str, np.ndarray] = {}
-        for config in self.others:
-            lacking = sorted(set(content_hashes) - found.keys() - borrowed.keys())
-            if lacking:
-                with (
-                    closing(open_sink(config, self.fingerprint, self.dimensions)) as sink,
-                    contextlib.suppress(PipelineError),
-                ):
-                    borrowed |= sink.vectors(lacking)
+        with contextlib.ExitStack() as open_stores:
+            opened = (open_sink(config, self.fingerprint, self.dimensions) for config in self.others)
+            borrowed = _lent(content_hashes, found, (open_stores.enter_context(closing(sink)) for sink in opened))
         if borrowed:
             self.cache.add(borrowed)
         return found | borrowed
@@ -61,12 +55,23 @@ class Borrowing:
     def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
         """Look into the cache, then into one store after the other."""
         found = dict(self.cache.get(content_hashes))
-        for sink in self.lenders:
-            if lacking := sorted(set(content_hashes) - found.keys()):
-                with contextlib.suppress(PipelineError):
-                    found |= sink.vectors(lacking)
-        return found
+        return found | _lent(content_hashes, found, self.lenders)
 
     def add(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Keep new vectors in the cache."""
         self.cache.add(vectors)
+
+
+def _lent(
+    content_hashes: Collection[str], found: Mapping[str, np.ndarray], lenders: Iterable[Sink]
+) -> dict[str, np.ndarray]:
+    """What is lacking of some vectors, from one store after the other; no more are taken than it needs."""
+    lent: dict[str, np.ndarray] = {}
+    lacking = set(content_hashes) - found.keys()
+    for sink in lenders if lacking else ():
+        with contextlib.suppress(PipelineError):
+            lent |= sink.vectors(sorted(lacking))
+        lacking -= lent.keys()
+        if not lacking:
+            break
+    return lent

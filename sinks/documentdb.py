@@ -12,8 +12,8 @@ from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, Store
 from sinks.contents import checksums
 from sinks.documentdb_client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb_contents import held
-from sinks.documentdb_meta import Meta, Told, check_collections, check_dimensions, check_index, check_model
-from sinks.documentdb_rows import READ, decoded, encoded, head, stored
+from sinks.documentdb_meta import Meta, Told, check_collections, check_index, check_indexable
+from sinks.documentdb_rows import READ, VECTOR, encoded, head, stored, vector_in
 from sinks.documentdb_schema import Names, indexes, visible
 from sinks.protocol import StoreSummary
 
@@ -64,7 +64,7 @@ class DocumentDBSink:
 
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
-        check_dimensions(self._config, self._dimensions, self._dimensions)
+        check_indexable(self._config, self._dimensions)
         told = self._meta.found()
         named = {"name": {"$in": [self._names.documents, self._names.vectors, self._names.meta]}}
         asked = {"listCollections": 1, "nameOnly": True, "filter": named}
@@ -77,7 +77,7 @@ class DocumentDBSink:
 
     def prepare(self) -> None:
         """Create the store's collections and indexes; what another driver creates meanwhile is the same."""
-        check_dimensions(self._config, self._dimensions, self._dimensions)
+        check_indexable(self._config, self._dimensions)
         if self._meta.found() is None:
             self.check()
             for collection, wanted in indexes(self._config, self._dimensions).items():
@@ -108,8 +108,8 @@ class DocumentDBSink:
 
     def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
         """Read vectors by their hashes, those set aside too."""
-        kept = self._client.named(self._names.vectors, content_hashes, ["embedding", "aside"])
-        return {name: decoded(vector.get("embedding") or vector["aside"]) for name, vector in kept.items()}
+        kept = self._client.named(self._names.vectors, content_hashes, VECTOR)
+        return {name: vector_in(vector) for name, vector in kept.items()}
 
     def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
         """Insert vectors; the time beside them is this writer's clock."""
@@ -158,8 +158,8 @@ class DocumentDBSink:
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
         """Stream vectors by the time they were kept, which is their writers' clock."""
         query = {"kept_at": {"$gte": moment_us // 1000}}
-        for document in self._client.find(self._names.vectors, query, ["embedding", "aside"]):
-            yield document["_id"], decoded(document.get("embedding") or document["aside"])
+        for document in self._client.find(self._names.vectors, query, VECTOR):
+            yield document["_id"], vector_in(document)
 
     def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
         """Read everything, and add up here."""
@@ -215,8 +215,8 @@ class DocumentDBSink:
         return named
 
     def _check_identity(self, told: Told) -> None:
-        check_dimensions(self._config, told.dimensions, self._dimensions)
-        check_model(self._config, told.fingerprint, self._fingerprint)
+        self._config.place.check_dimensions(told.dimensions, self._dimensions)
+        self._config.place.check_model(told.fingerprint, self._fingerprint)
 
     def _held(self, content_hashes: set[str]) -> set[str]:
         """Those of the vectors that are kept, and that no sweep takes before the chunks that name them are written.

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.durations import Duration
 from schemas.model import StrictModel
+from sinks.identity import Place
 
 
 class DocumentDBConfig(StrictModel):
@@ -41,3 +42,8 @@ class DocumentDBConfig(StrictModel):
         if self.ef_construction < 2 * self.m:
             raise ValueError("ef_construction is at least twice m")
         return self
+
+    @property
+    def place(self) -> Place:
+        """Where the store is, for what is said of it."""
+        return Place(self.name, self.collection, "collection")

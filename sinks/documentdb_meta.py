@@ -76,32 +76,14 @@ class Meta:
         self._client.upsert(self._collection, _PROGRESS, {"$max": {"as_of_us": as_of_us}})
 
 
-def check_model(config: DocumentDBConfig, held: str, fingerprint: str) -> None:
-    """Raise ConfigurationError where another model filled the store."""
-    if held != fingerprint:
-        raise ConfigurationError(
-            f"sink {config.name}: the store {config.collection} was filled by another model "
-            f"({held}) than the pipeline's ({fingerprint})",
-            condition="OTHER_MODEL",
-            hint="configure the model the store was filled with, or name another collection",
-        )
-
-
-def check_dimensions(config: DocumentDBConfig, held: object, dimensions: int) -> None:
-    """Raise ConfigurationError where the store's vectors have another length, or one that has no index."""
+def check_indexable(config: DocumentDBConfig, dimensions: int) -> None:
+    """Raise ConfigurationError for vectors that have no index."""
     if dimensions > MOST_DIMENSIONS:
         raise ConfigurationError(
             f"sink {config.name}: DocumentDB indexes vectors of {MOST_DIMENSIONS} dimensions at most, "
             f"the embedding model gives {dimensions}",
             condition="TOO_MANY_DIMENSIONS",
             hint="set embedding.dimensions to fewer, or take another model or store",
-        )
-    if held != dimensions:
-        raise ConfigurationError(
-            f"sink {config.name}: the store {config.collection} holds vectors of {held} dimensions, "
-            f"the embedding model gives {dimensions}",
-            condition="WRONG_DIMENSIONS",
-            hint="set embedding.dimensions to the store's, or name another collection",
         )
 
 
@@ -132,4 +114,4 @@ def check_index(config: DocumentDBConfig, listed: list[Mapping[str, Any]], dimen
             condition="NO_VECTOR_INDEX",
             hint="a cluster of version 5.0 or later makes one at `ragstream run`; elastic clusters have none",
         )
-    check_dimensions(config, index["vectorOptions"].get("dimensions"), dimensions)
+    config.place.check_dimensions(index["vectorOptions"].get("dimensions"), dimensions)

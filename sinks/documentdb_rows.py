@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 READ = ("revision", "state", "texts", "recipe", "chunks.chunk_id", "chunks.chunk_index", "chunks.content_hash")
 """The fields that `stored` needs."""
 
+VECTOR = ("embedding", "aside")
+"""The fields that `vector_in` needs."""
+
 
 def head(write: DocumentWrite, language: str, by: str, now_ms: int) -> dict[str, Any]:
     """The fields that a write sets; what did not change of a document that is there is not among them.
@@ -50,6 +53,11 @@ def stored(found: Mapping[str, Any]) -> StoredDocument:
     places = (StoredChunk(c["chunk_id"], c["chunk_index"], c["content_hash"]) for c in found.get("chunks", ()))
     state = stored_state(found["state"], found["texts"])
     return StoredDocument(found["_id"], found["revision"], state, found["recipe"], tuple(places))
+
+
+def vector_in(kept: Mapping[str, Any]) -> np.ndarray:
+    """A kept vector, also while it is set aside, out of the index."""
+    return decoded(kept.get("embedding") or kept["aside"])
 
 
 def encoded(vector: np.ndarray) -> list[float]:

@@ -11,7 +11,7 @@ from schemas.errors import ConfigurationError
 from sinks.contents import checksums
 from sinks.opensearch_client import Action, OpenSearchClient
 from sinks.opensearch_contents import held
-from sinks.opensearch_meta import Meta, check_dimensions, check_mapping, check_model, check_plugin
+from sinks.opensearch_meta import Meta, check_mapping, check_plugin
 from sinks.opensearch_rows import READ, change, decoded, encoded, replaced, stored
 from sinks.opensearch_schema import GUARD, LAYOUT, Names, covered, mappings, template, visible
 from sinks.protocol import StoreSummary
@@ -194,8 +194,8 @@ class OpenSearchSink:
         self._client.close()
 
     def _check_identity(self, facts: Mapping[str, str]) -> None:
-        check_dimensions(self._config, facts["dimensions"], self._dimensions)
-        check_model(self._config, facts["fingerprint"], self._fingerprint)
+        self._config.place.check_dimensions(facts["dimensions"], self._dimensions)
+        self._config.place.check_model(facts["fingerprint"], self._fingerprint)
 
     def _scripted(self, told: Mapping[str, Mapping[str, Any]]) -> list[Action]:
         """Writes that the store itself guards."""

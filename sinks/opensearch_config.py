@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.durations import Duration
 from schemas.model import StrictModel
+from sinks.identity import Place
 
 
 class AwsSigning(StrictModel):
@@ -57,3 +58,8 @@ class OpenSearchConfig(StrictModel):
     def serverless(self) -> bool:
         """Whether it is OpenSearch Serverless, which has no scripts, no refresh and no delete by query."""
         return self.signing is not None and self.signing.service == "aoss"
+
+    @property
+    def place(self) -> Place:
+        """Where the store is, for what is said of it."""
+        return Place(self.name, self.index, "index")

@@ -62,28 +62,6 @@ class Meta:
         return held
 
 
-def check_model(config: OpenSearchConfig, held: str | None, fingerprint: str) -> None:
-    """Raise ConfigurationError where another model filled the store."""
-    if held != fingerprint:
-        raise ConfigurationError(
-            f"sink {config.name}: the store {config.index} was filled by another model "
-            f"({held or 'unknown'}) than the pipeline's ({fingerprint})",
-            condition="OTHER_MODEL",
-            hint="configure the model the store was filled with, or name another index",
-        )
-
-
-def check_dimensions(config: OpenSearchConfig, held: object, dimensions: int) -> None:
-    """Raise ConfigurationError where the store's vectors have another length."""
-    if str(held) != str(dimensions):
-        raise ConfigurationError(
-            f"sink {config.name}: the store {config.index} holds vectors of {held} "
-            f"dimensions, the embedding model gives {dimensions}",
-            condition="WRONG_DIMENSIONS",
-            hint="set embedding.dimensions to the store's, or name another index",
-        )
-
-
 def check_mapping(config: OpenSearchConfig, index: str, mapping: Mapping[str, Any], dimensions: int) -> None:
     """Raise ConfigurationError for an index that no pipeline made, or that was made for another model."""
     chunks = mapping.get("properties", {}).get("chunks", {}).get("properties", {})
@@ -93,7 +71,7 @@ def check_mapping(config: OpenSearchConfig, index: str, mapping: Mapping[str, An
             condition="FOREIGN_INDEX",
             hint="name another index; this one was made by somebody else",
         )
-    check_dimensions(config, chunks["embedding"].get("dimension"), dimensions)
+    config.place.check_dimensions(chunks["embedding"].get("dimension"), dimensions)
 
 
 def check_plugin(config: OpenSearchConfig, client: OpenSearchClient) -> None:

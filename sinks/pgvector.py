@@ -17,6 +17,7 @@ from schemas.durations import Duration
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.model import StrictModel
 from sinks import pgvector_contents
+from sinks.identity import Place
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
     CREATE,
@@ -50,6 +51,11 @@ class PgvectorConfig(StrictModel):
     language: str = Field(default="english", pattern=r"^[a-z_]+$")
     """PostgreSQL's text search configuration for the lexical half of a search."""
     connect_timeout_seconds: int = Field(default=5, ge=1)
+
+    @property
+    def place(self) -> Place:
+        """Where the store is, for what is said of it."""
+        return Place(self.name, self.table, "table")
 
 
 class PgvectorSink:
@@ -268,20 +274,8 @@ class PgvectorSink:
 
     def _check_identity(self, connection: Connection[Any]) -> None:
         facts = dict(connection.execute(self._names.compose("SELECT name, value FROM {meta}")).fetchall())
-        if facts.get("dimensions") != str(self._dimensions):
-            raise ConfigurationError(
-                f"sink {self.name}: the store {self._config.table} holds vectors of {facts.get('dimensions')} "
-                f"dimensions, the embedding model gives {self._dimensions}",
-                condition="WRONG_DIMENSIONS",
-                hint="set embedding.dimensions to the store's, or name another table",
-            )
-        if facts.get("fingerprint") != self._fingerprint:
-            raise ConfigurationError(
-                f"sink {self.name}: the store {self._config.table} was filled by another model "
-                f"({facts.get('fingerprint')}) than the pipeline's ({self._fingerprint})",
-                condition="OTHER_MODEL",
-                hint="configure the model the store was filled with, or name another table",
-            )
+        self._config.place.check_dimensions(facts.get("dimensions"), self._dimensions)
+        self._config.place.check_model(facts.get("fingerprint"), self._fingerprint)
 
     def _check_rights(self, connection: Connection[Any]) -> None:
         row = connection.execute(

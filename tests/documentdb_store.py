@@ -10,15 +10,12 @@ import pytest
 from pydantic import SecretStr
 
 from local_stack.documentdb import DocumentDB
-from schemas.changes import Change
-from schemas.documents import Chunk, DocumentWrite
+from schemas.documents import DocumentWrite
 from schemas.errors import PipelineError, UnavailableError
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
-from tests.feeding import DIMENSIONS
-from tests.history import TABLE, ModelTable, key_of
-from transforms.documents import document_id
-from transforms.fold import Rows, RowState, apply
+from tests.feeding import DIMENSIONS, one_row, told
+from tests.history import TABLE, key_of
 
 
 def config_of(server: DocumentDB, database: str, **others: Any) -> DocumentDBConfig:
@@ -28,30 +25,6 @@ def config_of(server: DocumentDB, database: str, **others: Any) -> DocumentDBCon
 
 def opened(config: DocumentDBConfig, fingerprint: str = "model=test", dimensions: int = DIMENSIONS) -> DocumentDBSink:
     return DocumentDBSink(config, fingerprint, dimensions)
-
-
-def one_row() -> ModelTable:
-    table = ModelTable()
-    table.insert(1, "x")
-    return table
-
-
-def told(change: Change) -> RowState:
-    """The state of a row that one change told."""
-    rows = Rows(lambda _: None)
-    apply(rows, change)
-    return rows[change.key]
-
-
-def write_of(number: int, chunk_hash: str = "h") -> DocumentWrite:
-    """The first write of a document with one chunk."""
-    table = ModelTable()
-    table.insert(number, "x")
-    name = document_id(TABLE, key_of(number))
-    chunk = Chunk(f"{name}-0", 0, chunk_hash, "text")
-    return DocumentWrite(
-        name, TABLE, key_of(number), 0, told(table.changes[0]), "r", live=True, chunks=(chunk,), added=(chunk,)
-    )
 
 
 def refused(act: Callable[[], object], message: str, condition: str) -> None:

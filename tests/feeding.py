@@ -9,12 +9,14 @@ import numpy as np
 
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
 from schemas.changes import Change
+from schemas.documents import Chunk, DocumentWrite
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks.indexing import Indexer
 from sinks.protocol import Sink
 from tests.history import TABLE, ModelTable, as_record, key_of
 from transforms.context import DecodeContext, TableContext
-from transforms.documents import Recipe
+from transforms.documents import Recipe, document_id
+from transforms.fold import Rows, RowState, apply
 
 DIMENSIONS = 8
 CONTEXT = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",))})
@@ -59,6 +61,30 @@ class Fed:
 
     def __call__(self, changes: Sequence[Change]) -> Any:
         return self.indexer.index([as_record(change) for change in changes])
+
+
+def one_row() -> ModelTable:
+    table = ModelTable()
+    table.insert(1, "x")
+    return table
+
+
+def told(change: Change) -> RowState:
+    """The state of a row that one change told."""
+    rows = Rows(lambda _: None)
+    apply(rows, change)
+    return rows[change.key]
+
+
+def write_of(number: int, chunk_hash: str = "h") -> DocumentWrite:
+    """The first write of a document with one chunk."""
+    table = ModelTable()
+    table.insert(number, "x")
+    name = document_id(TABLE, key_of(number))
+    chunk = Chunk(f"{name}-0", 0, chunk_hash, "text")
+    return DocumentWrite(
+        name, TABLE, key_of(number), 0, told(table.changes[0]), "r", live=True, chunks=(chunk,), added=(chunk,)
+    )
 
 
 def expected(table: ModelTable) -> Contents:

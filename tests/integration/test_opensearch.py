@@ -14,17 +14,14 @@ import pytest
 from local_stack.aws_faults import AwsFaultProxy
 from local_stack.faults import FaultProxy
 from local_stack.opensearch import OpenSearch
-from schemas.changes import Change
-from schemas.documents import Chunk, DocumentWrite
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import Action, OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
 from sinks.opensearch_schema import Names
-from tests.feeding import DIMENSIONS, Fed, vector_of
-from tests.history import TABLE, ModelTable, key_of
+from tests.feeding import DIMENSIONS, Fed, one_row, vector_of, write_of
+from tests.history import TABLE, key_of
 from transforms.documents import document_id
-from transforms.fold import Rows, RowState, apply
 
 BLOCK = "index.blocks.read_only_allow_delete"
 """What a node sets itself when its disk is 95 % full."""
@@ -59,29 +56,6 @@ def busy(opensearch: OpenSearch) -> Iterator[AwsFaultProxy]:
 def settings(opensearch: OpenSearch, index: str, **values: Any) -> None:
     with opensearch.client() as client:
         client.indices.put_settings(index=index, body={name.replace("__", "."): v for name, v in values.items()})
-
-
-def one_row() -> ModelTable:
-    table = ModelTable()
-    table.insert(1, "x")
-    return table
-
-
-def told(change: Change) -> RowState:
-    """The state of a row that one change told."""
-    rows = Rows(lambda _: None)
-    apply(rows, change)
-    return rows[change.key]
-
-
-def write_of(number: int, chunk_hash: str) -> DocumentWrite:
-    """The first write of a document with one chunk."""
-    table = ModelTable()
-    table.insert(number, "x")
-    name = document_id(TABLE, key_of(number))
-    state = told(table.changes[0])
-    chunk = Chunk(f"{name}-0", 0, chunk_hash, "text")
-    return DocumentWrite(name, TABLE, key_of(number), 0, state, "r", live=True, chunks=(chunk,), added=(chunk,))
 
 
 @pytest.mark.parametrize("status", [429, 503])

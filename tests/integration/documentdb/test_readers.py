@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import batched
@@ -16,21 +16,9 @@ from retrieval.protocol import Filters, Question
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_schema import Names
-from tests.documentdb_store import config_of, one_row, opened
-from tests.feeding import Fed, vector_of
+from tests.documentdb_store import opened
+from tests.feeding import Fed, one_row, vector_of
 from tests.history import ModelTable
-
-
-@pytest.fixture
-def config(documentdb: DocumentDB, document_database: str) -> DocumentDBConfig:
-    return config_of(documentdb, document_database)
-
-
-@pytest.fixture
-def sink(config: DocumentDBConfig) -> Iterator[DocumentDBSink]:
-    with closing(opened(config)) as sink:
-        sink.prepare()
-        yield sink
 
 
 def test_a_document_is_always_found_while_it_is_cut_anew_a_hundred_times(
@@ -77,6 +65,20 @@ def test_a_filter_that_lets_few_documents_through_finds_them_all(
         best = sorted(((vector_of(f"body row {n}") @ question.vector, n) for n in range(7, 1500, 100)), reverse=True)
         assert {hit.key["id"] for hit in rare} == {number for _, number in best[:10]}
         assert index.dense(question, 10, Filters(("elsewhere",))) == []
+
+
+def test_words_are_found_though_a_writer_has_just_set_their_vector_aside(
+    documentdb: DocumentDB, config: DocumentDBConfig, sink: DocumentDBSink
+) -> None:
+    table, fed = one_row(), Fed(sink)
+    fed(table.changes)
+    with closing(DocumentDBIndex(config, "model=test")) as index:
+        asked = Question("body", vector_of("body"))
+        before = index.lexical(asked, 1)
+        with documentdb.client() as client:
+            client[config.database][Names("kb").vectors].update_many({}, {"$rename": {"embedding": "aside"}})
+        assert before
+        assert index.lexical(asked, 1) == before
 
 
 def searchable(server: DocumentDB, config: DocumentDBConfig) -> int:

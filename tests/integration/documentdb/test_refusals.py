@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -16,27 +16,8 @@ from schemas.errors import UnavailableError
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_schema import Names
-from tests.documentdb_store import config_of, one_row, opened, refused, too_large
-from tests.feeding import DIMENSIONS, Fed, vector_of
-
-
-@pytest.fixture
-def config(documentdb: DocumentDB, document_database: str) -> DocumentDBConfig:
-    return config_of(documentdb, document_database)
-
-
-@pytest.fixture
-def sink(config: DocumentDBConfig) -> Iterator[DocumentDBSink]:
-    with closing(opened(config)) as sink:
-        sink.prepare()
-        yield sink
-
-
-@pytest.fixture
-def failing(documentdb: DocumentDB) -> Iterator[Callable[..., None]]:
-    yield documentdb.fail
-    documentdb.fail()
-
+from tests.documentdb_store import config_of, opened, refused, too_large
+from tests.feeding import DIMENSIONS, Fed, one_row, vector_of
 
 # A store that is not what it should be
 

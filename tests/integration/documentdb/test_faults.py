@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from itertools import batched
 from typing import Any
@@ -18,29 +18,10 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_schema import Names
-from tests.documentdb_store import config_of, eventually, one_row, opened, went_well, write_of
-from tests.feeding import Fed, vector_of
+from tests.documentdb_store import eventually, opened, went_well
+from tests.feeding import Fed, one_row, vector_of, write_of
 from tests.history import TABLE, ModelTable, key_of, random_history
 from transforms.documents import document_id
-
-
-@pytest.fixture
-def config(documentdb: DocumentDB, document_database: str) -> DocumentDBConfig:
-    return config_of(documentdb, document_database)
-
-
-@pytest.fixture
-def sink(config: DocumentDBConfig) -> Iterator[DocumentDBSink]:
-    with closing(opened(config)) as sink:
-        sink.prepare()
-        yield sink
-
-
-@pytest.fixture
-def failing(documentdb: DocumentDB) -> Iterator[Callable[..., None]]:
-    yield documentdb.fail
-    documentdb.fail()
-
 
 # The store at work
 

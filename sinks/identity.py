@@ -1,0 +1,37 @@
+"""Which model filled a store, compared with the pipeline's: the same words for every store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store is: the sink's name, and the table, index or collection that its configuration names."""
+
+    sink: str
+    name: str
+    kind: Literal["table", "index", "collection"]
+
+    def check_model(self, held: object, fingerprint: str) -> None:
+        """Raise ConfigurationError where another model filled the store."""
+        if held != fingerprint:
+            raise ConfigurationError(
+                f"sink {self.sink}: the store {self.name} was filled by another model "
+                f"({held or 'unknown'}) than the pipeline's ({fingerprint})",
+                condition="OTHER_MODEL",
+                hint=f"configure the model the store was filled with, or name another {self.kind}",
+            )
+
+    def check_dimensions(self, held: object, dimensions: int) -> None:
+        """Raise ConfigurationError where the store's vectors have another length; `held` may be a number or its text."""
+        if held not in {dimensions, str(dimensions)}:
+            raise ConfigurationError(
+                f"sink {self.sink}: the store {self.name} holds vectors of {held} dimensions, "
+                f"the embedding model gives {dimensions}",
+                condition="WRONG_DIMENSIONS",
+                hint=f"set embedding.dimensions to the store's, or name another {self.kind}",
+            )
