@@ -33,7 +33,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
 
     read = partial(read_changes, context.spark, layout, maxBytesPerTrigger=_BATCH_BYTES)
     every = config.warehouse.load_every
-    return [Query("warehouse", read, _write(loader), every, keep=True, drains_after=("land",))]
+    return [Query("load", read, _write(loader), every, keep=True, drains_after=("land",))]
 
 
 def _write(loader: WarehouseLoader) -> Callable[[Batch], Report]:

@@ -26,7 +26,7 @@ type Check = Callable[[], object]
 
 NEEDS = {
     "land": ("source", "lake"), "merge": ("lake",), "index": ("source", "lake", "embedding", "sink"),
-    "warehouse": ("lake", "warehouse"),
+    "load": ("lake", "warehouse"),
 }  # fmt: skip
 """The parts that each job writes to or reads from."""
 

@@ -39,7 +39,7 @@ JOBS: Mapping[str, str] = {
     "land": "glue_jobs.land_changes",
     "merge": "glue_jobs.merge_tables",
     "index": "glue_jobs.index_documents",
-    "warehouse": "glue_jobs.load_warehouse",
+    "load": "glue_jobs.load_warehouse",
 }
 """What `ragstream run --jobs` calls a job, and the module whose `plan` it is."""
 

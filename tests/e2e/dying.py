@@ -10,7 +10,7 @@ away and sends SIGKILL to the driver's whole process group and to itself. Nothin
 | index-embedded | when the model has answered and no store has the vectors |
 | index-half | in the store's transaction, between the heads and the chunks |
 | merge-half | when one table is written and the others are not |
-| warehouse-half | in the warehouse's transaction, between the delete and the insert |
+| load-half | in the warehouse's transaction, between the delete and the insert |
 | JOB-written | when the batch is written and Spark has not committed it |
 """
 
@@ -122,7 +122,7 @@ def arm_driver(orders: Orders) -> None:
     def executed(cursor: Any, statement: str) -> None:
         execute(cursor, statement)
         if statement.startswith("DELETE FROM"):
-            orders.reached("warehouse-half")
+            orders.reached("load-half")
 
     WireClient._execute = staticmethod(executed)  # type: ignore[method-assign]
     write = RunningQuery._write

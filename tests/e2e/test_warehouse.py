@@ -1,4 +1,4 @@
-"""`ragstream run --jobs warehouse`: a driver killed in the middle of a load leaves the rows of the source in the warehouse."""
+"""`ragstream run --jobs load`: a driver killed in the middle of a load leaves the rows of the source in the warehouse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.history import TABLE, as_record, random_history
 from tests.lake_fixtures import frame, transaction
 from tests.warehouse_fixtures import BUCKET, warehouse_config
 
-KILLS = ("warehouse-half", "warehouse-written")
+KILLS = ("load-half", "load-written")
 
 
 @pytest.mark.slow
@@ -41,9 +41,9 @@ def test_a_driver_killed_in_a_load_leaves_the_sources_rows_and_no_staged_file(
         landing.land(frame(spark, map(as_record, table.changes)), transaction("land", 0))
         for point in KILLS:
             (pipeline.orders / point).touch()
-            killed = pipeline.drain("--jobs", "warehouse", deadly=True)
+            killed = pipeline.drain("--jobs", "load", deadly=True)
             assert killed.process.returncode < 0, killed.log.read_text()[-2000:]
-        last = pipeline.drain("--jobs", "warehouse", deadly=True)
+        last = pipeline.drain("--jobs", "load", deadly=True)
         assert last.process.returncode == 0, last.log.read_text()[-2000:]
     with psycopg.connect(warehouse_dsn) as connection:
         found = connection.execute("SELECT id, a, body FROM desk.t ORDER BY id").fetchall()
