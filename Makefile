@@ -24,6 +24,7 @@ SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 LOG_STORE := lake/logstore/ragstream/ConditionalPutLogStore.java
 S3_JARS := $(CACHE)/jars/s3-$(call hash,pom/s3.xml)
 S3_INSTALLED := $(VENV)/.s3-jars-$(call hash,pom/s3.xml $(LOG_STORE))
+CLASSES := $(VENV)/.classes-$(call hash,pom/spark.xml requirements/base.txt glue_jobs/runtime/class_archive.py)
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
@@ -46,7 +47,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(S3_INSTALLED) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
@@ -170,6 +171,12 @@ $(S3_INSTALLED): $(SPARK_INSTALLED) $(LOG_STORE) | $(S3_JARS)
 	@folder=$(spark_folder)/jars-s3; rm -rf "$$folder" && mkdir "$$folder" && cp $(S3_JARS)/*.jar "$$folder" \
 		&& $(call build_log_store,"$$folder")
 	@rm -f $(VENV)/.s3-jars-* && touch $@
+
+# Half a minute once, and five seconds of a core less for every driver that starts.
+$(CLASSES): $(SPARK_INSTALLED) | $(PROJECT)
+	@echo "classes   an archive of them, beside Spark's jars"
+	@$(BIN)/python -m glue_jobs.runtime.class_archive 2>$(VENV)/classes.log || { cat $(VENV)/classes.log >&2; exit 1; }
+	@rm -f $(VENV)/.classes-* && touch $@
 
 spark_folder = "$$($(BIN)/python -c 'import pyspark; print(pyspark.__path__[0])')"
 build_log_store = classes=$$(mktemp -d) && mkdir -p $(1) \

@@ -21,6 +21,7 @@ from lake.groups import GROUPS, grouped, with_group
 from lake.landing import create_tables
 from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, TOMBSTONES, LakeLayout
 from lake.maintenance import optimize, vacuum
+from lake.merge_settings import set_for_merging
 from lake.rejects import rejected
 from lake.storage import append, append_rows, create, kept, rows_of
 from lake.summaries import require_schemas, summarized
@@ -74,7 +75,6 @@ class TableMerger:
 
     def merge(self, frame: DataFrame, transaction: Transaction) -> dict[str, MergeCounts]:
         """Merge one batch of rows of `changes`; run again, it finds nothing left to do."""
-        frame.sparkSession.conf.set("spark.databricks.delta.merge.materializeSource", "none")  # it is kept
         summaries = summarized(frame, self._tables)
         evidence = announced(self._layout)
         require_schemas(summaries, evidence)
@@ -86,7 +86,8 @@ class TableMerger:
             self._maintain(frame.sparkSession, table.table)
             return counts
 
-        with ThreadPoolExecutor(_SIDE_BY_SIDE, "merge") as pool:
+        changes = sum(row["changes"] for row in summaries)
+        with set_for_merging(frame.sparkSession, changes), ThreadPoolExecutor(_SIDE_BY_SIDE, "merge") as pool:
             return dict(zip((r["_table"] for r in summaries), pool.map(one, summaries), strict=True))
 
     def _maintain(self, spark: SparkSession, table: str) -> None:

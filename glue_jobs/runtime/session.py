@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glue_jobs.config_values import under_spark_submit, use_this_python_for_workers
-from glue_jobs.runtime import s3
+from glue_jobs.runtime import class_archive, s3
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,6 +39,7 @@ _EVERYWHERE = {
 }
 """Settings of a running session, on Glue as well."""
 
+_JVM = "spark.driver.extraJavaOptions"
 _LOCAL = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -55,7 +56,7 @@ _LOCAL = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "2g",
     # The optimizing compiler takes a third of a core for minutes, and more than its code saves where everything shares two.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    _JVM: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.log.structuredLogging.enabled": "false",
     "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "ragstream-warehouse"),  # no table is ever made there
     # What Spark logs may quote rows; what a query dies of arrives at the runner, which tells it without (I14).
@@ -105,4 +106,5 @@ def settings(checkpoint: str, *, local: bool, cores: int | None = None) -> dict[
         chosen |= _LOCAL_CHECKPOINT
     if local:
         chosen |= _LOCAL | {"spark.master": f"local[{cores or max(8, os.cpu_count() or 1)}]"}
+        chosen[_JVM] += class_archive.options()
     return chosen

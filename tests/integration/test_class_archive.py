@@ -1,0 +1,25 @@
+"""The archive of classes that `make setup` writes, and the drivers that start with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from glue_jobs.runtime import class_archive, session
+
+
+def test_a_driver_has_the_archive_of_its_classes_in_memory(spark: SparkSession) -> None:
+    jvm = spark._jvm
+    assert jvm is not None
+    process = jvm.java.lang.ProcessHandle.current().pid()
+    assert str(class_archive.location()) in Path(f"/proc/{process}/maps").read_text()
+
+
+def test_where_there_is_no_archive_a_driver_is_told_of_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(class_archive, "location", lambda: tmp_path / "classes.jsa")
+    chosen = session.settings(str(tmp_path), local=True)["spark.driver.extraJavaOptions"]
+    (tmp_path / "classes.jsa").touch()
+    assert "SharedArchiveFile" not in chosen
+    assert str(tmp_path) in session.settings(str(tmp_path), local=True)["spark.driver.extraJavaOptions"]
