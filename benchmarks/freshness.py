@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROWS = 2_000
+PARTS = ("postgres", "vectors", "kafka", "connect", "aws")
+"""What a run needs beside a model: `instant-model`, or `model` for the real one."""
 console = Console(stderr=True)
 
 
@@ -52,7 +54,7 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen.peers.split(",")}
     stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
     try:
-        stack.up(["postgres", "vectors", "kafka", "connect", "aws", "instant-model"])
+        stack.up([*PARTS, "instant-model"])
         for run in range(chosen.runs):
             for name, found in results.items():
                 console.print(
@@ -67,6 +69,15 @@ def main() -> None:
 
 def measure(stack: Stack, peer: Peer, rate: float, seconds: float, way: str) -> dict[str, Any]:
     """One peer, one run, fresh source and target."""
+    with running(stack, peer, way) as (source, target):
+        return commit(stack, peer, source, target, rate, seconds)
+
+
+@contextmanager
+def running(
+    stack: Stack, peer: Peer, way: str, model: str = "instant-model", **environment: str
+) -> Iterator[tuple[str, str]]:
+    """A peer over a fresh source and target, which are yielded; `environment` is the peer's own."""
     source_server, target_server = stack.service("postgres"), stack.service("vectors")
     sources, targets = new_database(source_server), new_database(target_server)  # type: ignore[arg-type]
     source, target = next(sources), next(targets)
@@ -76,8 +87,9 @@ def measure(stack: Stack, peer: Peer, rate: float, seconds: float, way: str) -> 
         with psycopg.connect(target, autocommit=True) as connection:
             for statement in peer.create:
                 connection.execute(statement.encode())
-        with captured(stack, peer, source, name, way) as environment, started(stack, peer, target, name, environment):
-            return commit(stack, peer, source, target, rate, seconds)
+        environment |= {"MODEL_URL": stack.service(model).endpoint["endpoint_url"]}
+        with captured(stack, peer, source, name, way) as place, started(stack, peer, target, name, environment | place):
+            yield source, target
     finally:
         for database in (sources, targets):
             next(database, None)
@@ -115,15 +127,14 @@ def captured(stack: Stack, peer: Peer, source: str, name: str, way: str) -> Iter
 
 
 @contextmanager
-def started(stack: Stack, peer: Peer, target: str, name: str, captured_in: dict[str, str]) -> Iterator[None]:
+def started(stack: Stack, peer: Peer, target: str, name: str, given: dict[str, str]) -> Iterator[None]:
     """Run the peer for the length of the block."""
     folder = stack.directory / "run" / name
     folder.mkdir(parents=True)
     jars = sorted(Path(os.environ.get("RAGSTREAM_CACHE", Path.home() / ".cache/ragstream")).glob("jars/flink-*/"))
     environment = {
         "BOOTSTRAP": stack.broker.endpoint["bootstrap_servers"], "TARGET_DSN": target, "WORK_DIR": str(folder), "NAME": name,
-        "MODEL_URL": stack.service("instant-model").endpoint["endpoint_url"], "FLINK_JARS_DIR": str(jars[0]) if jars else "",
-        "TOPIC": "", **captured_in,
+        "FLINK_JARS_DIR": str(jars[0]) if jars else "", "TOPIC": "", **given,
     }  # fmt: skip
     with child(stack, peer.command(environment), environment, name):
         yield
@@ -155,24 +166,26 @@ def commit(stack: Stack, peer: Peer, source: str, target: str, rate: float, seco
     loaded = workload.wait_loaded(target, peer.target, ROWS, 180)
     model = stack.service("instant-model").endpoint["endpoint_url"]
     before = request_json(model, "GET", "/counters")[1]
-    query = f"SELECT id, nonce, txt FROM ({peer.target}) t WHERE {peer.primary_key} = ANY(%s)"  # noqa: S608 - ours
-    poller = workload.Poller(target, query, peer.row_name)
-    poller.start()
-    committer = workload.Committer(source, poller)
+    poller, committer = observed(peer, source, target)
     began = time.time()
     committer.run(rate, workload.WARM_SECONDS + seconds)
-    ended = time.time()
-    while poller.awaited and time.time() - ended < workload.DRAIN_SECONDS:
-        time.sleep(0.1)
-    poller.halt()
+    poller.drain(workload.DRAIN_SECONDS)
     after = request_json(model, "GET", "/counters")[1]
     needed = committer.kinds["text"] + committer.kinds["insert"]
     return {
-        **workload.percentiles(poller, began + workload.WARM_SECONDS),
+        **workload.percentiles(poller, began + workload.WARM_SECONDS), "measured_since": began + workload.WARM_SECONDS,
         "initial_load_s": round(loaded, 1), "late": committer.late, "lost": sum(map(len, poller.awaited.values())),
         "texts_per_needed": round((after["texts"] - before["texts"]) / max(1, needed), 3),
         "wrong": workload.wrong_rows(source, target, peer.target), "load_average": os.getloadavg()[0],
     }  # fmt: skip
+
+
+def observed(peer: Peer, source: str, target: str) -> tuple[workload.Poller, workload.Committer]:
+    """What commits into the source, and what watches the target for it, already polling."""
+    query = f"SELECT id, nonce, txt FROM ({peer.target}) t WHERE {peer.primary_key} = ANY(%s)"  # noqa: S608 - ours
+    poller = workload.Poller(target, query, peer.row_name)
+    poller.start()
+    return poller, workload.Committer(source, poller)
 
 
 def summary(results: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -> dict[str, Any]:

@@ -97,6 +97,19 @@ class Poller(threading.Thread):
                 self._poll(target, began)
                 time.sleep(max(0.0, _POLL_SECONDS - (time.time() - began)))
 
+    def lag(self) -> float:
+        """Seconds that the oldest awaited change has waited."""
+        with self._lock:
+            waiting = [changes[0][2] for changes in self._awaited.values() if changes]
+        return time.time() - min(waiting) if waiting else 0.0
+
+    def drain(self, seconds: float) -> None:
+        """Wait until nothing is awaited, or so long; then end the thread."""
+        began = time.monotonic()
+        while self._awaited and time.monotonic() - began < seconds:
+            time.sleep(0.1)
+        self.halt()
+
     def halt(self) -> None:
         """End the thread."""
         self._halt.set()

@@ -40,7 +40,9 @@ class Peer:
             return [sys.executable, "-m", "benchmarks.peers.plain_spark"]
         config = Path(environment["WORK_DIR"]) / "pipeline.yaml"
         config.write_text(yaml.safe_dump(pipeline(environment)))
-        return [sys.executable, "-m", "glue_jobs", "run", str(config), *environment.get("RUN_OPTIONS", "").split()]
+        steps = environment.get("STEPS_FILE")
+        program = ["benchmarks.peers.noting", steps] if steps else ["glue_jobs"]
+        return [sys.executable, "-m", *program, "run", str(config), *environment.get("RUN_OPTIONS", "").split()]
 
 
 def pipeline(environment: Mapping[str, str]) -> dict[str, Any]:
