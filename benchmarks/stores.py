@@ -1,0 +1,68 @@
+"""The three vector stores of the local stack, as a measurement opens them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from local_stack.stack import Stack
+from sinks.documentdb_config import DocumentDBConfig
+from sinks.opensearch_config import OpenSearchConfig
+from sinks.pgvector import PgvectorConfig
+
+if TYPE_CHECKING:
+    from sinks import SinkConfig
+
+PARTS = {"pgvector": "vectors", "opensearch": "opensearch", "documentdb": "documentdb"}
+"""The part of the local stack that each store is."""
+
+
+@contextmanager
+def servers() -> Iterator[Stack]:
+    """The servers of all three stores, up and then gone."""
+    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
+    try:
+        stack.up(list(PARTS.values()))
+        yield stack
+    finally:
+        stack.remove()
+
+
+def config_of(stack: Stack, store: str, name: str) -> SinkConfig:
+    """A store of that name on its server; nothing stands there yet."""
+    endpoint = stack.service(PARTS[store]).endpoint
+    match store:
+        case "pgvector":
+            return PgvectorConfig(type="pgvector", dsn=SecretStr(endpoint["dsn"]), table=name)
+        case "opensearch":
+            return OpenSearchConfig(type="opensearch", url=endpoint["url"], index=name, replicas=0)
+        case _:
+            uri = SecretStr(endpoint["uri"])
+            return DocumentDBConfig(type="documentdb", uri=uri, database="bench", collection=name)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Bars on stderr: what is done, of how much, and since when."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr)) as bars:
+        yield bars
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on beside the code; the load is that of before."""
+    packages = ("psycopg", "pgvector", "opensearch-py", "pymongo", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    load = round(os.getloadavg()[0], 2)
+    return {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": load, "versions": versions}
