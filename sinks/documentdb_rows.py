@@ -36,7 +36,7 @@ def head(write: DocumentWrite, language: str, by: str, now_ms: int) -> dict[str,
         "revision": write.base_revision + 1, "metadata_terms": metadata_terms(write.metadata),
         "commit_time_us": write.state.commit_time_us, "written_at": now_ms, "written_by": by,
     }  # fmt: skip
-    if write.texts_changed or not write.base_revision:
+    if row["texts_changed"]:
         fields["texts"] = row["texts"]
     if write.added or write.moved or write.dropped or not write.base_revision:
         chunks = [

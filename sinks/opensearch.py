@@ -198,10 +198,13 @@ class OpenSearchSink:
         self._config.place.check_model(facts["fingerprint"], self._fingerprint)
 
     def _scripted(self, told: Mapping[str, Mapping[str, Any]]) -> list[Action]:
-        """Writes that the store itself guards."""
+        """Writes that the store itself guards; the first of a document needs no script, as one that is there refuses it."""
+        index, now = self._names.documents, time.time_ns() // 1_000_000
         return [
-            Action("update", {"_index": self._names.documents, "_id": name},
+            Action("update", {"_index": index, "_id": name},
                    {"scripted_upsert": True, "upsert": {}, "script": {"source": GUARD, "params": params}})
+            if params["base"]
+            else Action("create", {"_index": index, "_id": name}, replaced(None, params, now))
             for name, params in told.items()
         ]  # fmt: skip
 

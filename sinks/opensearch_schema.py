@@ -92,19 +92,16 @@ def _document(dimensions: int) -> dict[str, Any]:
 
 
 GUARD = """
-boolean made = ctx.op == 'create';
-if (made ? params.base != 0L : ctx._source.revision != params.base || ctx._source.sequence.compareTo(params.sequence) > 0) {
+if (ctx.op == 'create' || ctx._source.revision != params.base || ctx._source.sequence.compareTo(params.sequence) > 0) {
   ctx.op = 'none';
   return;
 }
+Set dropped = new HashSet(params.dropped);
 List chunks = new ArrayList();
-if (!made) {
-  Set dropped = new HashSet(params.dropped);
-  for (chunk in ctx._source.chunks) {
-    if (!dropped.contains(chunk.chunk_id)) {
-      if (params.moved.containsKey(chunk.chunk_id)) { chunk.chunk_index = params.moved[chunk.chunk_id]; }
-      chunks.add(chunk);
-    }
+for (chunk in ctx._source.chunks) {
+  if (!dropped.contains(chunk.chunk_id)) {
+    if (params.moved.containsKey(chunk.chunk_id)) { chunk.chunk_index = params.moved[chunk.chunk_id]; }
+    chunks.add(chunk);
   }
 }
 chunks.addAll(params.added);
@@ -115,7 +112,7 @@ ctx._source.chunks = chunks;
 ctx._source.chunk_count = chunks.size();
 ctx._source.written_at = ctx._now;
 """
-"""A guarded write, in OpenSearch itself: refused (a noop) unless planned on the revision held and not older in sequence.
+"""A guarded rewrite, in OpenSearch itself: refused (a noop) unless planned on the revision held and not older in sequence.
 What is kept of a document keeps its vectors. `sinks.opensearch_rows.replaced` is the same in Python."""
 
 

@@ -26,7 +26,6 @@ from sinks.pgvector_schema import (
     READ_CHUNKS,
     READ_HEADS,
     UPDATE_HEAD,
-    UPDATE_METADATA,
     Names,
 )
 from sinks.protocol import StoreSummary
@@ -239,13 +238,15 @@ class PgvectorSink:
             self._connection = None
 
     def _write_heads(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> set[str]:
-        insert, update, metadata = map(self._names.compose, (INSERT_HEAD, UPDATE_HEAD, UPDATE_METADATA))
-        cursors = []
-        with connection.pipeline():
-            for write in writes:
-                statement = insert if not write.base_revision else update if write.texts_changed else metadata
-                cursors.append(connection.execute(statement, head_row(write), prepare=True))
-        return {row[0] for cursor in cursors if (row := cursor.fetchone())}
+        """First those that are new, then the others, each in the order of their names, so that no two writers wait in a ring."""
+        accepted: set[str] = set()
+        for statement, is_new in ((INSERT_HEAD, True), (UPDATE_HEAD, False)):
+            rows = [head_row(write) for write in writes if is_new is not bool(write.base_revision)]
+            if rows:
+                cursor = connection.cursor()
+                cursor.executemany(self._names.compose(statement), rows, returning=True)
+                accepted |= {row[0] for result in cursor.results() if (row := result.fetchone())}
+        return accepted
 
     def _write_chunks(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> None:
         dropped = [chunk for write in writes for chunk in write.dropped]

@@ -24,6 +24,7 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
     texts = {name: value for name, value in values.items() if name not in write.metadata}
     state["v"] = {name: value for name, value in values.items() if name in write.metadata}
     micros = write.state.commit_time_us
+    changed = write.texts_changed or not write.base_revision
     return {
         "document_id": write.document_id,
         "table": write.table,
@@ -33,7 +34,8 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
         "live": write.live,
         "metadata": plain_json(write.metadata),
         "state": exact_json.dumps(state),
-        "texts": exact_json.dumps(texts) if texts else None,
+        "texts": exact_json.dumps(texts) if texts and changed else None,
+        "texts_changed": changed,
         "recipe": write.recipe,
         "pending": list(write.pending),
         "commit_time": None if micros is None else dt.datetime.fromtimestamp(micros / 1e6, dt.UTC),

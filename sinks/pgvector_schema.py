@@ -92,10 +92,9 @@ ON CONFLICT (document_id) DO NOTHING RETURNING document_id"""
 
 UPDATE_HEAD = """
 UPDATE {documents} SET sequence = %(sequence)s, revision = revision + 1, live = %(live)s,
-       metadata = %(metadata)s::jsonb, state = %(state)s, texts = %(texts)s, recipe = %(recipe)s,
-       pending = %(pending)s, commit_time = %(commit_time)s, written_at = clock_timestamp()
+       metadata = %(metadata)s::jsonb, state = %(state)s, recipe = %(recipe)s,
+       texts = CASE WHEN %(texts_changed)s THEN %(texts)s ELSE texts END, pending = %(pending)s,
+       commit_time = %(commit_time)s, written_at = clock_timestamp()
 WHERE document_id = %(document_id)s AND revision = %(revision)s AND sequence <= %(sequence)s
 RETURNING document_id"""
-
-UPDATE_METADATA = UPDATE_HEAD.replace(" texts = %(texts)s,", "")
-"""Without the texts: PostgreSQL leaves a large unchanged column where it is."""
+"""Texts that did not change are not sent over: PostgreSQL leaves a large unchanged column where it is."""
