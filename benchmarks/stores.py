@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +29,11 @@ PARTS = {"pgvector": "vectors", "opensearch": "opensearch", "documentdb": "docum
 
 
 @contextmanager
-def servers() -> Iterator[Stack]:
-    """The servers of all three stores, up and then gone."""
+def servers(stores: Sequence[str]) -> Iterator[Stack]:
+    """The servers of some stores, up and then gone."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
     try:
-        stack.up(list(PARTS.values()))
+        stack.up([PARTS[store] for store in stores])
         yield stack
     finally:
         stack.remove()

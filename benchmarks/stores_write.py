@@ -12,7 +12,7 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import batched
 from pathlib import Path
@@ -88,16 +88,16 @@ def _planned(change: Change) -> DocumentWrite | None:
     return plan(None, rows[change.key], change.key, RECIPE)
 
 
-def upsert(sink: Sink, changes: Sequence[Change], workload: Workload) -> float:
+def upsert(sink: Sink, recipe: Recipe, changes: Sequence[Change], vectors: Mapping[str, np.ndarray]) -> float:
     """Seconds that changes take through the round of every writer; raises unless each was written, none by the model."""
     config = LocalEmbeddingConfig(type="local", path=Path("nowhere"), model="none", dimensions=DIMENSIONS)
-    embedder = LocalEmbedder(config)
+    embedder, cache = LocalEmbedder(config), Held(dict(vectors))
     sink.read([])
     began = time.perf_counter()
     written = 0
     for some in batched(changes, DOCUMENTS_AT_ONCE, strict=False):
-        rounds = Rounds(embedder, Held(workload.vectors), embedder.max_items)
-        rounds.write(sink, ChangedRows({TABLE: some}, {TABLE: RECIPE}))
+        rounds = Rounds(embedder, cache, embedder.max_items)
+        rounds.write(sink, ChangedRows({recipe.table: some}, {recipe.table: recipe}))
         written += rounds.counts["writes"]
     took = time.perf_counter() - began
     if written != len(changes):
@@ -119,7 +119,7 @@ def compare(
                 if not indexed:
                     without_vector_index(config, DIMENSIONS)
                 if way == "upsert":
-                    took[way] = upsert(sink, workload.inserts, workload)
+                    took[way] = upsert(sink, RECIPE, workload.inserts, workload.vectors)
                 else:
                     took[way] = bulk_path(config, workload.writes, workload.vectors)()
                 held = sink.summary().chunks
@@ -161,10 +161,10 @@ def compare_metadata(config: PgvectorConfig, workload: Workload, rounds: int) ->
     told = []
     with closing(open_sink(config, "model=bench", DIMENSIONS)) as sink:
         sink.prepare()
-        upsert(sink, workload.inserts, workload)
+        upsert(sink, RECIPE, workload.inserts, workload.vectors)
         plain = plain_updates(config.dsn.get_secret_value(), workload, rounds)
         for number in range(rounds):
-            mine = upsert(sink, workload.status_changes(f"s{number}", number + 2), workload)
+            mine = upsert(sink, RECIPE, workload.status_changes(f"s{number}", number + 2), workload.vectors)
             told.append((mine, next(plain)))
     return {
         "metadata_updates_per_second": round(len(workload.rows) / statistics.median(mine for mine, _ in told)),
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     told = machine()
-    with servers() as stack, progress() as bars:
+    with servers(options.stores) as stack, progress() as bars:
         figures = measure(stack, options, bars)
     shape = {"chunks": options.chunks, "chunks_a_document": options.chunks_a_document, "dimensions": DIMENSIONS}
     print(json.dumps({"benchmark": "stores_write", **shape, "rounds": options.rounds, "figures": figures, **told}))
