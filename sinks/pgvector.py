@@ -324,7 +324,7 @@ class PgvectorSink:
                 f"sink {self.name}: PostgreSQL refuses a right ({error.sqlstate})", condition="MISSING_RIGHTS",
                 hint="the user needs CREATE on the schema, or SELECT, INSERT, UPDATE, DELETE on the store's tables",
             ) from None  # fmt: skip
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:  # read-only: it failed over
             self.close()
             refused = isinstance(
                 error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName)

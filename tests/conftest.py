@@ -20,6 +20,11 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 pytest_plugins = ["local_stack.testing"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--rechunkings N`: how often a document is cut anew under a reader's eyes, in place of as often as is quick."""
+    parser.addoption("--rechunkings", type=int, default=0)
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of this test run, on two cores; its warehouse is a temporary folder."""

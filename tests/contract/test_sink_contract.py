@@ -1,147 +1,26 @@
-"""What every vector store must do. A new store is one line in `STORES`."""
+"""What every vector store must do."""
 
 from __future__ import annotations
 
 import pickle
 import random
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
-from pydantic import SecretStr
 
-from local_stack.documentdb import DocumentDB
-from local_stack.opensearch import OpenSearch
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from sinks.contents import checksums, judge, vector_hash, wanted_of
-from sinks.documentdb import DocumentDBSink
-from sinks.documentdb_client import DocumentDBClient
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.documentdb_meta import Meta as DocumentDBMeta
-from sinks.documentdb_schema import Names as DocumentDBNames
-from sinks.documentdb_schema import visible as visible_in_documentdb
-from sinks.opensearch import OpenSearchSink
-from sinks.opensearch_client import OpenSearchClient
-from sinks.opensearch_config import OpenSearchConfig
-from sinks.opensearch_meta import Meta
-from sinks.opensearch_schema import Names, visible
-from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.protocol import Sink
-from tests.feeding import DIMENSIONS, RECIPES, Contents, Fed, expected, same, vector_of
+from tests.feeding import DIMENSIONS, RECIPES, Fed, expected, same, vector_of
 from tests.history import TABLE, ModelTable, folded, key_of, random_history
+from tests.stores import Store
 from transforms import exact_json
 from transforms.documents import digest, document_id
-
-
-class Store:
-    """A store under test: how to open it, and how a reader sees it."""
-
-    def __init__(self, open_sink: Callable[[str, int], Sink], contents: Callable[[], Contents]) -> None:
-        self._open, self.contents = open_sink, contents
-        self._opened: list[Sink] = []
-
-    def open(self, fingerprint: str = "model=test", dimensions: int = DIMENSIONS) -> Sink:
-        """Open the store as one more writer; it is closed with the test."""
-        self._opened.append(self._open(fingerprint, dimensions))
-        return self._opened[-1]
-
-    def adopt(self, sink: Sink) -> Sink:
-        """Close a sink that came another way with the test."""
-        self._opened.append(sink)
-        return sink
-
-    def close(self) -> None:
-        """Close every writer."""
-        for sink in self._opened:
-            sink.close()
-
-
-@pytest.fixture
-def pgvector(vectors_dsn: str) -> Store:
-    config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="kb")
-
-    def contents() -> Contents:
-        found: Contents = {}
-        with psycopg.connect(vectors_dsn) as connection:
-            query = "SELECT key, metadata, chunk_index, chunk_text, embedding::text FROM kb ORDER BY document_id, chunk_index"
-            for key, metadata, index, text, vector in connection.execute(query):
-                _, chunks = found.setdefault(exact_json.dumps(key), (metadata, []))
-                chunks.append((index, text, [float(x) for x in vector[1:-1].split(",")]))
-        return found
-
-    return Store(lambda fingerprint, dimensions: PgvectorSink(config, fingerprint, dimensions), contents)
-
-
-def opensearch_store(url: str, index: str, guard: Literal["script", "seq_no"]) -> Store:
-    config = OpenSearchConfig(type="opensearch", url=url, index=index, guard=guard, replicas=0)
-
-    def contents() -> Contents:
-        found: Contents = {}
-        client, names = OpenSearchClient(config), Names(index)
-        seen = visible(Meta(client, names).truncations(), {"range": {"chunk_count": {"gt": 0}}})
-        for page in client.pages(names.alias, seen, ("document_id",), ("key", "metadata", "chunks")):
-            for row in (hit["_source"] for hit in page):
-                chunks = [(c["chunk_index"], c["chunk_text"], c["embedding"]) for c in row["chunks"]]
-                found[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
-        client.close()
-        return found
-
-    return Store(lambda fingerprint, dimensions: OpenSearchSink(config, fingerprint, dimensions), contents)
-
-
-@pytest.fixture
-def opensearch_by_script(opensearch: OpenSearch, search_index: str) -> Store:
-    return opensearch_store(opensearch.endpoint["url"], search_index, "script")
-
-
-@pytest.fixture
-def opensearch_by_seq_no(opensearch: OpenSearch, search_index: str) -> Store:
-    return opensearch_store(opensearch.endpoint["url"], search_index, "seq_no")
-
-
-@pytest.fixture
-def in_documentdb(documentdb: DocumentDB, document_database: str) -> Store:
-    uri = SecretStr(documentdb.endpoint["uri"])
-    config = DocumentDBConfig(type="documentdb", uri=uri, database=document_database, collection="kb")
-
-    def contents() -> Contents:
-        found: Contents = {}
-        client, names = DocumentDBClient(config), DocumentDBNames("kb")
-        seen = visible_in_documentdb(DocumentDBMeta(client, config).told().truncations, {"chunk_count": {"$gt": 0}})
-        for row in client.find(names.documents, seen, ("key", "metadata", "chunks")):
-            vectors = client.named(names.vectors, [c["content_hash"] for c in row["chunks"]], ["embedding"])
-            chunks = [
-                (c["chunk_index"], c["chunk_text"], vectors[c["content_hash"]]["embedding"]) for c in row["chunks"]
-            ]
-            found[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
-        client.close()
-        return found
-
-    return Store(lambda fingerprint, dimensions: DocumentDBSink(config, fingerprint, dimensions), contents)
-
-
-STORES = ["pgvector", "opensearch_by_script", "opensearch_by_seq_no", "in_documentdb"]
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, Store)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def sink(store: Store) -> Sink:
-    opened = store.open()
-    opened.prepare()
-    return opened
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -202,30 +81,6 @@ def test_an_edited_paragraph_embeds_one_chunk_and_keeps_the_other_vectors(sink: 
     table.update_body(1, "\n\n".join(paragraphs))
     fed(table.changes[-1:])
     assert len(fed.embedder.texts) - asked == 1
-
-
-def test_a_reader_never_sees_chunks_of_two_versions(store: Store, sink: Sink) -> None:
-    table, fed = ModelTable(), Fed(sink)
-    table.insert(1, "version 0")
-    fed(table.changes)
-    seen: set[frozenset[str]] = set()
-    with ThreadPoolExecutor(1) as pool:
-        done = threading.Event()
-
-        def read() -> None:
-            while not done.is_set():
-                _, chunks = store.contents()[key_of(1)]
-                seen.add(frozenset(text.split()[-1] for _, text, _ in chunks))
-
-        reader = pool.submit(read)
-        for version in range(1, 30):
-            body = "\n\n".join(f"paragraph {n} of a long body in version {version}" for n in range(1 + version % 7))
-            table.update_body(1, body)
-            fed(table.changes[-1:])
-        done.set()
-        reader.result(timeout=60)
-    assert all(len(versions) == 1 for versions in seen)
-    assert len(seen) > 5
 
 
 def test_a_metadata_change_embeds_nothing(store: Store, sink: Sink) -> None:
