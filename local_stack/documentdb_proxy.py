@@ -28,6 +28,7 @@ from local_stack.ports import HOST
 _LISTS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 _WRITES = {*_LISTS, "findAndModify", "drop", "dropDatabase", "createIndexes", "dropIndexes"}
 _RANK = "__rank"
+_NO_ITEM = 1_000_000
 _BATCH = 1000
 """Documents of one answer, where a client leaves it open; else the server sends all at once."""
 
@@ -145,9 +146,9 @@ async def _answered(command: Command, server: _Server) -> Mapping[str, Any]:
         await asyncio.sleep(fault.get("blockTimeMS", 0) / 1000)
         if fault.get("closeConnection"):
             raise _ClosedError
-        if "failItem" in fault:
+        if fault.get("failItem", _NO_ITEM) < len(document.get(_LISTS.get(command.name, ""), ())):
             return await _without_item(document, fault["failItem"], fault["errorCode"], server)
-        if "errorCode" in fault:
+        if "errorCode" in fault and "failItem" not in fault:
             raise RefusedError(fault["errorCode"], "failed by a fail point")  # noqa: TRY301 - as DocumentDB does
         return await server.run(document)
     except RefusedError as refused:

@@ -15,7 +15,7 @@ from sinks.indexing import Indexer
 from sinks.protocol import Sink
 from tests.history import TABLE, ModelTable, as_record, key_of
 from transforms.context import DecodeContext, TableContext
-from transforms.documents import Recipe, document_id
+from transforms.documents import Recipe, digest, document_id
 from transforms.fold import Rows, RowState, apply
 
 DIMENSIONS = 8
@@ -27,7 +27,7 @@ type Contents = dict[str, tuple[dict[str, Any], list[tuple[int, str, list[float]
 
 
 def vector_of(text: str) -> Vector:
-    vector = np.random.default_rng(sum(text.encode()) + len(text)).standard_normal(DIMENSIONS).astype(np.float32)
+    vector = np.random.default_rng(int(digest(text), 16)).standard_normal(DIMENSIONS).astype(np.float32)
     return vector / np.linalg.norm(vector)
 
 

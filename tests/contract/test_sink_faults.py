@@ -145,7 +145,7 @@ def test_a_reader_never_sees_two_versions_nor_a_document_that_was_seen_to_be_gon
                 asked = Question(f"long body version {polls}", vector_of("long body"))
                 hits = index.lexical(asked, 50) if polls % 2 else index.dense(asked, 50)
                 assert before.isdisjoint(key_of(int(hit.key["id"])) for hit in hits)
-                assert 1 in {hit.key["id"] for hit in hits}
+                assert 1 in {hit.key["id"] for hit in hits}, (polls, hits)
                 polls += 1
 
     with ThreadPoolExecutor(1) as pool:
