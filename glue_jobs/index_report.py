@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from glue_jobs.runtime import Report
 from lake import embedding_cache
 from lake.rejects import append_rejects
 from schemas.errors import UnavailableError
-from sinks.several import Missed
+from sinks.several import Attempt, AwayError, Missed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _OVERLAP_US = 3600 * 1_000_000
 """A vector reaches the cache seconds after its store, unless its driver died; then nothing newer of that driver did. The
 hour is for a second driver of the same pipeline, and for clocks that differ."""
+SILENT_SECONDS = 30.0
+"""After this time a store that answers nobody keeps the work on the others waiting no longer."""
 
 
 class IndexReports:
@@ -116,10 +119,14 @@ class IndexReports:
         errors = []
         with self._one_at_a_time:
             for sink in self._in_step():
-                try:
-                    work(sink)
-                except UnavailableError as error:
-                    errors.append(error)
+                attempt = Attempt(sink, (), lambda sink, _: work(sink), SILENT_SECONDS, tries_again=False)
+                error = attempt.outcome()
+                if attempt.is_left:
+                    self._sinks = [copy.deepcopy(each) if each is sink else each for each in self._sinks]
+                if isinstance(error, AwayError | UnavailableError):
+                    errors.append(error.cause if isinstance(error, AwayError) else error)
+                elif error is not None:
+                    raise error
         if errors:
             raise errors[0]
 

@@ -13,14 +13,18 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from embeddings.protocol import Embedding
+from local_stack.documentdb import DocumentDB
 from local_stack.faults import FaultProxy
+from local_stack.opensearch import OpenSearch
 from local_stack.postgres import VectorStore
 from schemas.errors import UnavailableError
 from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.several import Phase, SettingAside, Several
+from tests.dying_writer import long_history
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history
+from tests.stores import Store, documentdb_store, drift, opensearch_store, pgvector_store
 
 
 class Pair:
@@ -119,3 +123,60 @@ def test_nothing_is_set_aside_for_the_model_for_all_stores_at_once_or_where_nobo
     only = Indexer(CONTEXT, RECIPES, Several(pair.sinks[1:], pair.aside), pair.embedder, texts_at_once=8)
     with pytest.raises(UnavailableError, match="shaky"):
         only.index(records)
+
+
+@pytest.fixture
+def kinds(
+    vectors: VectorStore, vectors_dsn: str, opensearch: OpenSearch, search_index: str, documentdb: DocumentDB,
+    document_database: str,
+) -> Iterator[dict[str, Store]]:  # fmt: skip
+    stores = {
+        "pgvector": pgvector_store(vectors, vectors_dsn),
+        "opensearch": opensearch_store(opensearch, search_index, "script"),
+        "documentdb": documentdb_store(documentdb, document_database),
+    }
+    yield stores
+    for store in stores.values():
+        store.close()
+
+
+@pytest.mark.parametrize("frozen", ["pgvector", "opensearch", "documentdb"])
+def test_a_server_that_accepts_and_never_answers_is_left_to_itself_and_comes_back(
+    kinds: dict[str, Store], frozen: str
+) -> None:
+    sinks = [store.open() for store in kinds.values()]
+    for sink in sinks:
+        sink.prepare()
+    phases: dict[str, Phase] = {}
+    several = Several(sinks, SettingAside(dict.fromkeys(kinds, 2.0), lambda: phases))
+    embedder, table = CountingEmbedder(), long_history(3, 60)
+    indexer = Indexer(CONTEXT, RECIPES, several, embedder, texts_at_once=8)
+
+    def index(first: int, end: int) -> dict[str, bool]:
+        result = indexer.index([as_record(change) for change in table.changes[first:end]])
+        return {store: missed.tried for store, missed in result.missed.items()}
+
+    assert index(0, 20) == {}
+    server = kinds[frozen].server
+    server.pause()
+    try:
+        began = time.monotonic()
+        assert index(20, 30) == {frozen: True}
+        assert 2 <= time.monotonic() - began < 20
+        began = time.monotonic()
+        assert index(30, 35) == {frozen: True}
+        assert time.monotonic() - began < 2, "nobody was told yet, and still it is not waited for again"
+        phases = {frozen: "aside"}
+        assert index(35, 40) == {frozen: False}
+        for name in kinds.keys() - {frozen}:
+            assert drift(kinds[name], table.changes[:40]) == []
+    finally:
+        server.resume()
+    phases = {frozen: "returning"}
+    assert index(40, 50) == {}
+    assert index(20, len(table.changes)) == {}
+    for store, sink in zip(kinds.values(), several.sinks, strict=True):
+        store.adopt(sink)
+        assert drift(store, table.changes) == []
+    assert len(embedder.texts) == len(set(embedder.texts))
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("store-")] == []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from glue_jobs.index_report import IndexReports
+from schemas.errors import UnavailableError
 
 
 class Notes:
@@ -35,3 +40,36 @@ def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Pat
     reports.idle("tickets", 130)
     reports.note_progress()
     assert store.told == [70, 120]
+
+
+class Silent(Notes):
+    """A store that answers nobody."""
+
+    name = "silent"
+    asked = 0
+
+    def note_progress(self, indexed_as_of_us: int) -> None:
+        self.asked += 1
+        threading.Event().wait()
+
+    def truncations(self) -> None:
+        threading.Event().wait()
+
+    def close(self) -> None: ...
+
+
+def test_a_store_that_never_answers_keeps_no_other_from_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glue_jobs.index_report.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("sinks.watched.PROBE_SECONDS", 0.2)
+    silent, store = Silent(), Notes()
+    reports = IndexReports(str(tmp_path), "model", cast("Any", [silent, store]), ["articles"])
+    for as_of_us in (100, 200):
+        reports.idle("articles", as_of_us)
+        began = time.monotonic()
+        with pytest.raises(UnavailableError, match="silent does not answer"):
+            reports.note_progress()
+        assert time.monotonic() - began < 5
+    assert store.told == [100, 200]
+    assert silent.asked == 1, "the call that has no answer is left alone, and the next goes another way"
