@@ -25,9 +25,10 @@ MOST_ITEMS = 1000
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds between the attempts for items that a busy store turned away; then the whole work is done again later."""
 BUSY = frozenset({429, 502, 503, 504})
-_AWAY = frozenset({
-    "no_shard_available_action_exception", "unavailable_shards_exception", "illegal_index_shard_state_exception",
-    "node_not_connected_exception", "node_disconnected_exception", "cluster_block_exception",
+AWAY = frozenset({
+    "no_shard_available_action_exception", "shard_not_found_exception", "unavailable_shards_exception",
+    "illegal_index_shard_state_exception", "index_shard_not_started_exception", "index_shard_recovering_exception",
+    "index_shard_closed_exception", "node_not_connected_exception", "node_disconnected_exception", "cluster_block_exception",
 })  # fmt: skip
 """Of a cluster that starts, moves shards, or takes no writes: those of an item come with no status, or with 404."""
 
@@ -130,7 +131,7 @@ class OpenSearchClient:
     def refusal(self, status: int, kind: str) -> PipelineError:
         """The error that an answer of OpenSearch means, from its status and the type it names; reasons may quote a row."""
         where, told = f"sink {self._config.name}", f"({status} {kind})".replace(" )", ")")
-        if kind in _AWAY or status in BUSY or "circuit_breaking" in kind:
+        if kind in AWAY or status in BUSY or "circuit_breaking" in kind:
             return UnavailableError(
                 f"{where}: OpenSearch takes no requests now {told}", condition="STORE_BUSY",
                 hint="it is overloaded, its disks are full, or its indexes were made read-only; the work goes on after that",

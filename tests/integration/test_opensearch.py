@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from local_stack.faults import FaultProxy
 from local_stack.opensearch import OpenSearch
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from sinks.opensearch import OpenSearchSink
-from sinks.opensearch_client import Action, OpenSearchClient
+from sinks.opensearch_client import AWAY, Action, OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
 from sinks.opensearch_schema import Names
 from tests.feeding import DIMENSIONS, Fed, one_row, vector_of, write_of
@@ -148,15 +149,24 @@ def test_a_node_that_ends_and_comes_back_has_lost_nothing(opensearch: OpenSearch
     table, fed = one_row(), Fed(sink)
     fed(table.changes)
     opensearch.kill()
-    try:
-        table.insert(2, "y")
-        with pytest.raises(UnavailableError, match="does not answer"):
+    table.insert(2, "y")
+    with pytest.raises(UnavailableError, match="does not answer"):
+        fed(table.changes)
+    back = threading.Thread(target=opensearch.start)
+    back.start()
+    while back.is_alive():  # it answers before its shards are there: whatever it says until then is no refusal
+        with contextlib.suppress(UnavailableError):
             fed(table.changes)
-    finally:
-        opensearch.start()
+        time.sleep(0.01)
+    back.join()
     fed(table.changes)
     assert sink.summary().documents == 2
     assert len(fed.embedder.texts) == 2
+
+
+@pytest.mark.parametrize("kind", sorted(AWAY))
+def test_a_shard_that_is_looked_for_is_waited_for(config: OpenSearchConfig, kind: str) -> None:
+    assert isinstance(OpenSearchClient(config).refusal(404, kind), UnavailableError)
 
 
 def test_a_store_that_somebody_else_made_is_refused(opensearch: OpenSearch, config: OpenSearchConfig) -> None:
