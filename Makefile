@@ -53,7 +53,7 @@ setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(S3_INSTALLED) $(
 test: setup lint ## lint, type-check and run every test, servers included
 	$(BIN)/python -m pytest tests --numprocesses 2 --maxschedchunk 1
 
-demo: setup ## a committed row becomes a cited answer, on real servers (KEEP=1 leaves them running)
+demo: setup ## a committed row becomes a cited answer, on real servers (STORES=all: five stores, one is killed; KEEP=1 leaves them running)
 	$(BIN)/python -m local_stack.demo
 
 ##@ While working

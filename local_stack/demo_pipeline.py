@@ -19,9 +19,9 @@ TOPIC, STREAM, TICKETS = "helpdesk.public.articles", "helpdesk", "public.tickets
 class DemoPipeline:
     """Starts and watches what the demo runs beside the servers."""
 
-    def __init__(self, folder: Path, stack: Stack) -> None:
-        """Take the clone's folder and its stack."""
-        self._folder, self._stack = folder, stack
+    def __init__(self, folder: Path, stack: Stack, config: Path = CONFIG) -> None:
+        """Take the clone's folder, its stack, and the pipeline's configuration."""
+        self._folder, self._stack, self.config = folder, stack, config
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -38,11 +38,11 @@ class DemoPipeline:
 
     def start(self) -> None:
         """Run the pipeline, all jobs in one driver."""
-        self._spawn("pipeline", [sys.executable, "-m", "glue_jobs", "run", str(CONFIG)])
+        self._spawn("pipeline", [sys.executable, "-m", "glue_jobs", "run", str(self.config)])
 
     def apply_capture(self) -> None:
         """Put the Debezium connector on, as `ragstream capture` renders it."""
-        command = [sys.executable, "-m", "glue_jobs", "capture", str(CONFIG), "--apply"]
+        command = [sys.executable, "-m", "glue_jobs", "capture", str(self.config), "--apply"]
         done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PipelineError(f"capture --apply: {done.stderr.strip()[-500:]}")
