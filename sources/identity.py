@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
 from pyspark.sql import SparkSession
 
 from schemas.errors import SourceGoneError
-from sources.kafka import KafkaSourceConfig, selected_topics
-from sources.kafka_broker import Topic, topics_of
+from sources.checkpoint_files import CheckpointFiles
+from sources.kafka import KafkaSourceConfig, is_selected, selected_topics
+from sources.kafka_broker import Topic, starts_of, topics_of
+from sources.kafka_offsets import align
 from sources.loss import restart_hint
 
 FILE_NAME = "source-identity.json"
@@ -20,15 +21,26 @@ def confirm_topics(spark: SparkSession, config: KafkaSourceConfig, checkpoint: s
     """Compare the topics with those the checkpoint was made from, then remember them.
 
     Run before a query starts. Raises SourceGoneError when one was deleted or made again: its offsets name other records
-    now. Topics the job has not seen yet are remembered. Running it twice changes nothing.
+    now. A topic that the configuration names no more is forgotten, one that is new is read from what it holds. Running it
+    twice changes nothing.
     """
-    path = f"{checkpoint.rstrip('/')}/{FILE_NAME}"
-    remembered = _read(spark, path)
+    files = CheckpointFiles(spark, checkpoint)
+    remembered: dict[str, str] = json.loads(files.read(FILE_NAME) or '{"topics": {}}')["topics"]
     found = topics_of(config.bootstrap_servers, config.options)
-    refuse_changed(config, remembered, found, checkpoint)
-    ids = {name: topic.topic_id for name, topic in selected_topics(config, found).items()}
-    if remembered | ids != remembered:
-        _write(spark, path, remembered | ids)
+    refuse_changed(config, {n: told for n, told in remembered.items() if is_selected(config, n)}, found, checkpoint)
+    topics = selected_topics(config, found)
+
+    def starts(added: Collection[str]) -> dict[str, dict[str, int]]:
+        at: dict[str, dict[str, int]] = {name: {} for name in added}
+        held = starts_of([topics[name] for name in added], config.bootstrap_servers, config.options)
+        for (name, number), offset in held.items():
+            at[name][str(number)] = offset
+        return at
+
+    ids = {name: topic.topic_id for name, topic in topics.items()}
+    if ids != remembered:
+        align(spark, checkpoint, topics, starts)
+        files.write(FILE_NAME, json.dumps({"topics": ids}, sort_keys=True))
 
 
 def refuse_changed(
@@ -45,36 +57,3 @@ def refuse_changed(
         condition="SOURCE_TOPIC_CHANGED",
         hint=restart_hint(checkpoint),
     )
-
-
-def _read(spark: SparkSession, path: str) -> dict[str, str]:
-    files, location = _file(spark, path)
-    if not files.exists(location):
-        return {}
-    stream = files.open(location)
-    try:
-        text = _jvm(spark).org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
-    finally:
-        stream.close()
-    kept: dict[str, str] = json.loads(text)["topics"]
-    return kept
-
-
-def _write(spark: SparkSession, path: str, topics: Mapping[str, str]) -> None:
-    files, location = _file(spark, path)
-    stream = files.create(location, True)  # noqa: FBT003 - Hadoop's overwrite
-    try:
-        stream.write(bytearray(json.dumps({"topics": dict(topics)}, sort_keys=True), "utf-8"))
-    finally:
-        stream.close()
-
-
-def _file(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """Open the path's file system as Spark does, so that a checkpoint on S3 needs nothing else."""
-    location = _jvm(spark).org.apache.hadoop.fs.Path(path)
-    return location.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), location  # noqa: SLF001
-
-
-def _jvm(spark: SparkSession) -> Any:
-    """PySpark has no other door to Hadoop's file systems."""
-    return spark.sparkContext._jvm  # noqa: SLF001

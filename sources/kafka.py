@@ -89,11 +89,17 @@ def check(config: KafkaSourceConfig) -> None:
     selected_topics(config, found)
 
 
+def is_selected(config: KafkaSourceConfig, name: str) -> bool:
+    """Whether the configuration names a topic, there or not."""
+    if config.topics_pattern is not None:
+        return _compile(config.topics_pattern).fullmatch(name) is not None
+    return name in (config.topics or ())
+
+
 def selected_topics(config: KafkaSourceConfig, found: Mapping[str, Topic]) -> dict[str, Topic]:
     """Keep the topics the configuration names; raises ConfigurationError for a name no topic has."""
     if config.topics_pattern is not None:
-        pattern = _compile(config.topics_pattern)
-        matching = {name: topic for name, topic in found.items() if pattern.fullmatch(name)}
+        matching = {name: topic for name, topic in found.items() if is_selected(config, name)}
         if not matching:
             raise _missing(config, f"no topic matches {config.topics_pattern!r}")
         return matching

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from schemas.errors import ConfigurationError, UnavailableError
 
@@ -47,13 +47,14 @@ def ends_of(
     topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]
 ) -> dict[tuple[str, int], int]:
     """The offset after the last committed record of each partition; raises as `topics_of` does."""
-    from kafka import IsolationLevel, TopicPartition
-    from kafka.admin import OffsetSpec
+    return _offsets(topics, bootstrap_servers, options, "LATEST")
 
-    wanted = {TopicPartition(t.name, number): OffsetSpec.LATEST for t in topics for number in range(t.partitions)}
-    with _administering(bootstrap_servers, options) as client:
-        ends = client.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED)
-    return {(at.topic, at.partition): found.offset for at, found in ends.items()}
+
+def starts_of(
+    topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]
+) -> dict[tuple[str, int], int]:
+    """The offset of the first record that each partition still holds; raises as `topics_of` does."""
+    return _offsets(topics, bootstrap_servers, options, "EARLIEST")
 
 
 def client_options(options: Mapping[str, str]) -> dict[str, Any]:
@@ -77,6 +78,18 @@ def client_options(options: Mapping[str, str]) -> dict[str, Any]:
     for name, value in _JAAS_CREDENTIAL.findall(lowered.get("kafka.sasl.jaas.config", "")):
         translated[f"sasl_plain_{name}"] = re.sub(r"\\(.)", r"\1", value)
     return translated
+
+
+def _offsets(
+    topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str], which: Literal["EARLIEST", "LATEST"]
+) -> dict[tuple[str, int], int]:
+    from kafka import IsolationLevel, TopicPartition
+    from kafka.admin import OffsetSpec
+
+    wanted = {TopicPartition(t.name, n): getattr(OffsetSpec, which) for t in topics for n in range(t.partitions)}
+    with _administering(bootstrap_servers, options) as client:
+        found = client.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED)
+    return {(at.topic, at.partition): told.offset for at, told in found.items()}
 
 
 def _topic(entry: Mapping[str, Any]) -> Topic:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from pydantic import ValidationError
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, Row, SparkSession
 
 import sources
@@ -32,15 +33,15 @@ def produce(broker: Broker, topic: str, *values: bytes | None) -> None:
     producer.close()
 
 
-def read(spark: SparkSession, config: KafkaSourceConfig, folder: Path) -> list[Row]:
-    """Run one job over what is there."""
-    found: list[Row] = []
+def read(spark: SparkSession, config: KafkaSourceConfig, folder: Path, found: list[Row] | None = None) -> list[Row]:
+    """Run one job over what is there; `found` has what it read also where it dies."""
+    found = [] if found is None else found
 
     def keep(frame: DataFrame, _: int) -> None:
         found.extend(frame.collect())
 
     frame = sources.read_stream(spark, config, str(folder))
-    writer = frame.writeStream.option("checkpointLocation", str(folder / "q")).foreachBatch(keep)
+    writer = frame.writeStream.option("checkpointLocation", str(folder)).foreachBatch(keep)
     query = writer.trigger(availableNow=True).start()
     query.awaitTermination()
     return found
@@ -125,6 +126,59 @@ def test_offsets_that_the_broker_no_longer_has_are_told_as_lost(
     gone = sources.source_gone(caught.value, str(tmp_path))
     assert gone is not None
     assert "offset was changed from 2 to 0" in gone.message
+
+
+def test_topics_come_and_go_and_only_what_was_chosen_is_left_out(
+    spark: SparkSession, kafka: Broker, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    stays, goes, comes = new_topic(1), new_topic(1), new_topic(2)
+    produce(kafka, stays, b"1")
+    produce(kafka, goes, b"2")
+    assert len(read(spark, config_for(kafka, stays, goes), tmp_path)) == 2
+    produce(kafka, goes, b"3")
+    produce(kafka, stays, b"4")
+    produce(kafka, comes, *map(str.encode, "5678"))
+    expire(kafka, comes)  # as its retention does: Spark alone would call that a loss
+    (at,) = [number for number in range(2) if ends_of_topic(kafka, comes)[comes, number]]
+    produce(kafka, comes, b"9")
+    rows = read(spark, config_for(kafka, stays, comes), tmp_path)
+    assert sorted((row.stream, row.partition, bytes(row.value)) for row in rows) == sorted(
+        [(stays, "0", b"4"), (comes, str(at), b"9")]
+    )
+    kafka.delete_topic(goes)
+    assert read(spark, config_for(kafka, stays, comes), tmp_path) == []
+    kafka.delete_topic(comes)
+    with pytest.raises(SourceGoneError, match="is gone"):
+        read(spark, config_for(kafka, stays, comes), tmp_path)
+
+
+def test_a_batch_that_was_not_committed_is_run_again_with_the_topics_of_now(
+    spark: SparkSession, kafka: Broker, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    stays, goes, comes = new_topic(1), new_topic(1), new_topic(1)
+    for topic in (stays, goes, comes):
+        produce(kafka, topic, b"1")
+    read(spark, config_for(kafka, stays, goes), tmp_path)
+    for topic in (stays, goes):
+        produce(kafka, topic, b"2")
+    assert len(read(spark, config_for(kafka, stays, goes), tmp_path)) == 2
+    last = max(int(path.name) for path in (tmp_path / "commits").glob("[0-9]*"))
+    for path in (tmp_path / f"commits/{last}", tmp_path / f"commits/.{last}.crc"):
+        path.unlink()
+    rows: list[Row] = []
+    with pytest.raises(StreamingQueryException, match=r"scala\.Option\.get"):  # SPARK-55271, after the batch was done
+        read(spark, config_for(kafka, stays, comes), tmp_path, rows)
+    read(spark, config_for(kafka, stays, comes), tmp_path, rows)
+    assert {(row.stream, bytes(row.value)) for row in rows} == {(stays, b"2"), (comes, b"1")}
+
+
+def expire(broker: Broker, topic: str) -> None:
+    """Delete what a topic holds."""
+    servers = broker.endpoint["bootstrap_servers"]
+    ends = ends_of([topics_of(servers, {})[topic]], servers, {})
+    client = KafkaAdminClient(bootstrap_servers=servers)
+    client.delete_records({TopicPartition(*place): end for place, end in ends.items()})
+    client.close()
 
 
 def test_check_says_what_is_wrong(kafka: Broker, new_topic: Callable[..., str]) -> None:
