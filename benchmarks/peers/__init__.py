@@ -42,7 +42,11 @@ class Peer:
         config.write_text(yaml.safe_dump(pipeline(environment)))
         steps = environment.get("STEPS_FILE")
         program = ["benchmarks.peers.noting", steps] if steps else ["glue_jobs"]
-        return [sys.executable, "-m", *program, "run", str(config), *environment.get("RUN_OPTIONS", "").split()]
+        command = [sys.executable, "-m", *program, "run", str(config), *environment.get("RUN_OPTIONS", "").split()]
+        if os.environ.get("SPLIT"):
+            one = f"{sys.executable} -m glue_jobs run {config} --jobs"
+            return ["sh", "-c", f"nice -n {os.environ['SPLIT']} {one} land,merge,load & exec {one} index"]
+        return command
 
 
 def pipeline(environment: Mapping[str, str]) -> dict[str, Any]:
