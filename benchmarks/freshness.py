@@ -183,9 +183,9 @@ def commit(stack: Stack, peer: Peer, source: str, target: str, rate: float, seco
 def observed(peer: Peer, source: str, target: str) -> tuple[workload.Poller, workload.Committer]:
     """What commits into the source, and what watches the target for it, already polling."""
     query = f"SELECT id, nonce, txt FROM ({peer.target}) t WHERE {peer.primary_key} = ANY(%s)"  # noqa: S608 - ours
-    poller = workload.Poller(target, query, peer.row_name)
+    poller = workload.Poller(workload.by_query(target, query, peer.row_name))
     poller.start()
-    return poller, workload.Committer(source, poller)
+    return poller, workload.Committer(source, [poller])
 
 
 def summary(results: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -> dict[str, Any]:

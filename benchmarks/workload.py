@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,6 @@ from local_stack.models.instant import instant_vector
 
 WARM_SECONDS = 15.0
 DRAIN_SECONDS = 40.0
-_POLL_SECONDS = 0.01
 _SEARCHED = {"meta": "nonce", "text": "revision", "insert": "revision", "delete": "gone"}
 _STATUS = ("new", "open", "held", "closed")
 _WORDS = """
@@ -60,15 +60,28 @@ def _body(r: random.Random, revision: int) -> str:
     return f"rev {revision} {_words(r, r.randint(50, 75))}"
 
 
+type Look = Callable[[Sequence[int]], Mapping[int, tuple[int | None, str | None]]]
+"""Asks a target for rows by id: nonce and text of those that are there."""
+
+
+@contextmanager
+def by_query(dsn: str, query: str, row_name: Callable[[int], Any] = int) -> Iterator[Look]:
+    """Look by a query of PostgreSQL with one parameter, the names of the rows; it gives id, nonce and text."""
+    with psycopg.connect(dsn, autocommit=True) as target:
+        yield lambda ids: {
+            key: (nonce, text) for key, nonce, text in target.execute(query.encode(), (list(map(row_name, ids)),))
+        }
+
+
 @dataclass(eq=False)
 class Poller(threading.Thread):
     """Watches the target for awaited changes, from outside."""
 
-    dsn: str
-    query: str
-    """Columns id, nonce, txt of the target; one parameter, the names of the rows."""
-    row_name: Callable[[int], Any] = int
-    """What the target's primary key calls a row."""
+    target: AbstractContextManager[Look]
+    every: float = 0.01
+    """Seconds between the beginnings of two looks."""
+    deletes: bool = True
+    """Whether a row that is not there shows its delete; a target that lags may not have got the row yet."""
     done: list[tuple[str, float, float]] = field(default_factory=list)
     """Kind of change, commit time, time of the poll that showed it."""
 
@@ -82,7 +95,10 @@ class Poller(threading.Thread):
     def await_change(self, key: int, nonce: int, kind: str, committed: float) -> None:
         """Look for a change from now on."""
         with self._lock:
-            self._awaited[key].append((nonce, kind, committed))
+            if kind == "delete" and not self.deletes:
+                self._awaited.pop(key, None)
+            else:
+                self._awaited[key].append((nonce, kind, committed))
 
     @property
     def awaited(self) -> dict[int, list[tuple[int, str, float]]]:
@@ -91,11 +107,11 @@ class Poller(threading.Thread):
 
     def run(self) -> None:
         """Poll until halted."""
-        with psycopg.connect(self.dsn, autocommit=True) as target:
+        with self.target as look:
             while not self._halt.is_set():
                 began = time.time()
-                self._poll(target, began)
-                time.sleep(max(0.0, _POLL_SECONDS - (time.time() - began)))
+                self._poll(look, began)
+                time.sleep(max(0.0, self.every - (time.time() - began)))
 
     def lag(self) -> float:
         """Seconds that the oldest awaited change has waited."""
@@ -115,19 +131,16 @@ class Poller(threading.Thread):
         self._halt.set()
         self.join()
 
-    def _poll(self, target: psycopg.Connection[Any], began: float) -> None:
+    def _poll(self, look: Look, began: float) -> None:
         with self._lock:
             keys = list(self._awaited)
         if not keys:
             return
-        found = {
-            key: (nonce, _revision(text))
-            for key, nonce, text in target.execute(self.query, (list(map(self.row_name, keys)),))
-        }
+        found = {key: (nonce, _revision(text)) for key, (nonce, text) in look(keys).items()}
         shown = time.time()
         with self._lock:
             for key in keys:
-                left = self._awaited[key]
+                left = self._awaited.get(key, [])
                 seen = 0
                 for index, (nonce, kind, committed) in enumerate(left):
                     if committed > began:
@@ -137,7 +150,7 @@ class Poller(threading.Thread):
                 self.done += [(kind, committed, shown) for _, kind, committed in left[:seen]]
                 del left[:seen]
                 if not left:
-                    del self._awaited[key]
+                    self._awaited.pop(key, None)
 
 
 def _shows(row: tuple[int | None, int] | None, nonce: int, kind: str) -> bool:
@@ -153,10 +166,10 @@ def _revision(text: str | None) -> int:
 
 @dataclass
 class Committer:
-    """Commits the mix at a rate."""
+    """Commits the mix at a rate; a row that is awaited where deletes are watched is not deleted."""
 
     dsn: str
-    poller: Poller
+    pollers: Sequence[Poller]
     seed: int = 11
     kinds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     late: int = 0
@@ -213,15 +226,15 @@ class Committer:
             self._execute("UPDATE articles SET status = status, nonce = nonce, body = body WHERE id = %s", key)
         committed = time.time()
         self.kinds[kind] += 1
-        if kind != "replay":
-            self.poller.await_change(key, nonce, kind, committed)
+        for poller in self.pollers if kind != "replay" else ():
+            poller.await_change(key, nonce, kind, committed)
 
     def _execute(self, statement: str, *values: Any) -> None:
         self._source.execute(statement.encode(), values)
 
     def _take(self, r: random.Random) -> int:
         index = r.randrange(len(self._live))
-        while self._live[index] in self.poller.awaited:
+        while any(self._live[index] in poller.awaited for poller in self.pollers if poller.deletes):
             index = r.randrange(len(self._live))
         self._live[index], self._live[-1] = self._live[-1], self._live[index]
         taken: int = self._live.pop()

@@ -36,12 +36,19 @@ def _jobs(_context: click.Context, _parameter: click.Parameter, value: str) -> l
 @click.option(
     "--jobs", callback=_jobs, default=",".join(JOBS), show_default=True, help="The jobs to run, comma-separated."
 )
+@click.option(
+    "--tables",
+    default="",
+    help="Only these tables, comma-separated, from the streams' beginning: for tables that were added later. Beside a live"
+    " pipeline, with offsets of its own.",
+)
 @click.option("--available-now", is_flag=True, help="Drain what is there through every job, then end.")
 @click.option(
     "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
 )
-def run(config: str, jobs: list[str], *, available_now: bool, log_level: str) -> None:
+def run(config: str, jobs: list[str], tables: str, *, available_now: bool, log_level: str) -> None:
     """Run the pipeline's jobs in one driver, until it is stopped (Ctrl-C ends after the batches in flight)."""
     from glue_jobs.runtime.script import Options, plans_of, run_pipeline
 
-    run_pipeline(Options(config, available_now, log_level), plans_of(jobs))
+    chosen = tuple(name.strip() for name in tables.split(",") if name.strip())
+    run_pipeline(Options(config, available_now, log_level, tables=chosen), plans_of(jobs))

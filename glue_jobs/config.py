@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from embeddings import EmbeddingConfig
 from glue_jobs import config_problems
 from glue_jobs.config_values import Substitution, redaction, s3_environment, substitution
 from glue_jobs.config_yaml import Document, parse
+from lake.layout import escape
 from retrieval import GenerationConfig
 from schemas.durations import Duration
 from schemas.errors import ConfigurationError
@@ -101,6 +102,17 @@ class PipelineConfig(StrictModel):
         """The source of that name."""
         return next(source for source in self.sources if source.name == name)
 
+    def table(self, name: str) -> TableConfig:
+        """The table of that name; raises ConfigurationError where there is none."""
+        found = next((table for table in self.tables if table.table == name), None)
+        if found is None:
+            raise ConfigurationError(
+                f"table {name!r} is not configured in pipeline {self.name}.",
+                condition="TABLE_UNKNOWN",
+                hint=f"It has {', '.join(table.table for table in self.tables)}.",
+            )
+        return found
+
     def tables_of(self, source_name: str) -> tuple[TableConfig, ...]:
         """The tables that source owns."""
         return tuple(table for table in self.tables if self.owner(table) == source_name)
@@ -138,6 +150,21 @@ def parse_config(text: str, name: str, references: Substitution) -> PipelineConf
     return config
 
 
+def of_tables(config: PipelineConfig, names: Collection[str]) -> PipelineConfig:
+    """The same pipeline for some of its tables, from the beginning of their streams, with a checkpoint under its own.
+
+    Beside the whole pipeline it does no harm, since every store refuses what is not newer. Raises ConfigurationError for
+    a table that is not configured.
+    """
+    chosen = tuple(config.table(name) for name in sorted(names))
+    owners = {config.owner(table) for table in chosen}
+    sources = [source for source in config.sources if source.name in owners]
+    begun = [each.model_copy(update=_beginning(each)) for each in sources]
+    folder = "+".join(escape(table.table) for table in chosen)
+    place = f"{config.checkpoint.rstrip('/')}/tables/{folder}"
+    return config.model_copy(update={"tables": chosen, "sources": tuple(begun), "checkpoint": place})
+
+
 def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
     """What decoding needs to know of one source; plain data that travels to executors."""
     owned = config.tables_of(source_name)
@@ -149,6 +176,12 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
             sorted(round(e.at.timestamp() * 1_000_000) for e in config.epochs if e.source in (None, source_name))
         ),
     )
+
+
+def _beginning(source: SourceConfig) -> dict[str, Any]:
+    """Where a source begins unless it is told otherwise: at what its stream still holds."""
+    fields = type(source).model_fields
+    return {name: fields[name].default for name in ("starting", "starting_timestamp") if name in fields}
 
 
 def read_text(path: str) -> str:

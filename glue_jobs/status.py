@@ -106,11 +106,10 @@ def _lag(records: Iterable[QueryRecord]) -> float | None:
     now = time.time()
     lags = []
     for record in records:
-        reached = max([record.idle_at, *(commit / 1_000_000 for commit in record.newest_commit_us.values())])
-        if not reached:
+        if not record.reached:
             return None
         idle = record.running and not record.waiting and now - record.idle_at < _IDLE_SECONDS
-        lags.append(0.0 if idle else max(0.0, now - reached))
+        lags.append(0.0 if idle else max(0.0, now - record.reached))
     return round(max(lags), 3) if lags else None
 
 

@@ -1,4 +1,4 @@
-"""Stores that were set aside, taken back unattended: written again first, then caught up from the lake.
+"""Stores that were set aside, or are new, taken back unattended: written again first, then caught up from the lake.
 
 Live jobs write a returning store before the catch-up begins, and the guard decides between the two, so no gap is left. The
 catch-up reads only what was missed, once the lake has landed it.
@@ -12,8 +12,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from glue_jobs.rebuild_store import Rebuild
-from glue_jobs.runtime import real_time
+from glue_jobs.runtime import drift, files, real_time
 from glue_jobs.runtime.set_aside import SetAside
+from glue_jobs.runtime.status_record import read_all
 from lake.layout import LakeLayout
 from lake.storage import rows_of
 from schemas.errors import UnavailableError
@@ -42,15 +43,20 @@ class TakeBack:
         self._model = (fingerprint, dimensions)
 
     def prepared(self) -> list[Sink]:
-        """Open the stores, prepared for the job; one that is set aside may still be away."""
+        """Open the stores, prepared for the job; one that is set aside may still be away, one that is new is caught up."""
+        config = self._context.config
+        fresh = not any(files.names(f"{self._context.checkpoint(f'index_{s.name}')}/offsets") for s in config.sources)
         away = self.aside.look()
-        sinks = [open_sink(config, *self._model) for config in self._context.config.sinks]
+        sinks = [open_sink(sink, *self._model) for sink in config.sinks]
         for sink in sinks:
             try:
                 sink.prepare()
             except UnavailableError:
                 if sink.name not in away:
                     raise
+        for name in self.aside.configured([sink.name for sink in sinks], fresh=fresh):
+            drift.forget(config.checkpoint, name)
+            _LOG.warning("store is new, it is filled from the lake", extra={"context": {"store": name}})
         return sinks
 
     def run(self) -> None:
@@ -75,10 +81,18 @@ class TakeBack:
         return True
 
     def _landed(self, record: AsideRecord) -> bool:
-        """Whether the lake holds what the store missed: the last records of it, as a partition is landed in its order."""
+        """Whether the lake holds what the store missed: the last records of it, as a partition is landed in its order.
+
+        A store that is new missed all that was read before this driver, of which only its time is known.
+        """
         import pyarrow.dataset as ds
 
-        path = LakeLayout(self._context.config.lake.path).path("changes")
+        config = self._context.config
+        if record.added:
+            landed = {each.query: each.reached for each in read_all(config.checkpoint)}
+            if any(landed.get(f"land_{source.name}", 0.0) < record.since for source in config.sources):
+                return False
+        path = LakeLayout(config.lake.path).path("changes")
         for stream, partition, _, last in record.missed:
             there = (
                 (ds.field("stream") == stream) & (ds.field("partition") == partition) & (ds.field("position") == last)
@@ -90,7 +104,8 @@ class TakeBack:
     def _catch_up(self, config: SinkConfig, record: AsideRecord) -> None:
         pipeline = self._context.config
         assert pipeline.embedding is not None  # noqa: S101 - stores are filled with vectors
-        work = Rebuild(self._context.spark, pipeline, config, pipeline.embedding, lambda *_: None, record.spans())
+        spans = None if record.added else record.spans()
+        work = Rebuild(self._context.spark, pipeline, config, pipeline.embedding, lambda *_: None, spans)
         done = work.run()
         if self.aside.taken_back(record):
             _tell(

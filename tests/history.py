@@ -120,11 +120,11 @@ def contents(states: dict[str, RowState]) -> dict[str, dict[str, object]]:
     return {key: state.values() for key, state in states.items() if state.exists}
 
 
-def as_record(change: Change) -> Record:
-    """The record that decodes to a change."""
+def as_record(change: Change, table: str = "t") -> Record:
+    """The record that decodes to a change of that table."""
     row = dict(change.columns) | dict.fromkeys(change.unavailable, "__debezium_unavailable_value")
     lsn = int(change.sequence[4:20], 16)
-    source = {"schema": "public", "table": "t", "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
+    source = {"schema": "public", "table": table, "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
     before = exact_json.loads(change.key) if change.op == "d" else None
     value = {"op": change.op, "before": before, "after": row if change.op in "cur" else None, "source": source}
     headers = {"__debezium.oldkey": change.old_key, "__debezium.newkey": change.new_key}

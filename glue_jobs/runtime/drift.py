@@ -38,5 +38,11 @@ def last(checkpoint: str, store: str) -> Drift | None:
     return None if text is None else Drift(**json.loads(text))
 
 
+def forget(checkpoint: str, store: str) -> None:
+    """Forget what was seen of a store that left the pipeline."""
+    if last(checkpoint, store) is not None:
+        files.remove(_place(checkpoint, store))
+
+
 def _place(checkpoint: str, store: str) -> str:
     return f"{checkpoint.rstrip('/')}/reconcile/{escape(store)}.json"

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glue_jobs.config import PipelineConfig, load_config
+from glue_jobs.config import PipelineConfig, load_config, of_tables
 from glue_jobs.runtime import checks, glue
 from glue_jobs.runtime.jobs import JOBS, JobContext, Periodic, Plan, Query
 from glue_jobs.runtime.logs import set_up
@@ -42,6 +42,8 @@ class Options:
     log_level: str = "info"
     glue_arguments: Mapping[str, str] | None = None
     """Glue's, when it runs there."""
+    tables: tuple[str, ...] = ()
+    """Named, the jobs carry these tables alone; see `glue_jobs.config.of_tables`."""
 
 
 def run_job(plan: Plan) -> None:
@@ -85,6 +87,7 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
     at once. `started` is called when every part was found right.
     """
     config = load_config(options.config)
+    config = of_tables(config, options.tables) if options.tables else config
     set_up(options.log_level, config.redact)
     stop = threading.Event()
     _stop_on_signals(stop)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from sinks.several import Missed, Phase
 
 _LOOK_SECONDS = 0.5
 _REMOTE_LOOK_SECONDS = 5.0
+_KNOWN = "stores.json"
+"""Under the checkpoint: the names of the stores that the pipeline had when a driver last started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class AsideRecord:
     returning_since: float = 0.0
     missed: tuple[tuple[str, str, str, str], ...] = ()
     """Stream, partition, first and last position of records it should have got something of."""
+    added: bool = False
+    """Whether it is new to the pipeline, and lacks whatever was read before `since`."""
 
     def spans(self) -> dict[tuple[str, str], Span]:
         """What was missed, by stream and partition."""
@@ -70,6 +74,26 @@ class SetAside:
             self._records = {record.store: record for text in found if text for record in [_restored(text)]}
             self._looked_at = time.monotonic()
             return dict(self._records)
+
+    def configured(self, stores: Collection[str], *, fresh: bool) -> list[str]:
+        """Remember which stores the pipeline has; those that are new to it, which lack all that was read before, come back.
+
+        Nothing lacks anything in a `fresh` pipeline, nor in one that never told of its stores. A store that is dropped is
+        forgotten, so that it is new if it is ever added again. Killed in between, the same is done by the next driver.
+        """
+        told, place, now = sorted(stores), f"{self.checkpoint.rstrip('/')}/{_KNOWN}", time.time()
+        text = files.read(place)
+        known = set(told if fresh or text is None else json.loads(text))
+        with self._lock:
+            for name in sorted(self.look().keys() - set(told)):
+                files.remove(self._place(name))
+            added = [name for name in told if name not in known]
+            for name in added:
+                self._write(AsideRecord(name, now, "returning", now, added=True))
+            self.look()
+        if text is None or json.loads(text) != told:
+            files.write(place, json.dumps(told))
+        return added
 
     def missed(self, store: str, missed: Missed, positions: Iterable[tuple[str, str, str, str]]) -> None:
         """Remember what a store missed; one that was tried in vain is aside from now on."""

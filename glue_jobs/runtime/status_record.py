@@ -56,6 +56,11 @@ class QueryRecord:
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Spark's offsets of each source: start, end and latest."""
 
+    @property
+    def reached(self) -> float:
+        """Everything the source committed up to this time (seconds since the epoch) is written; 0 before the first record."""
+        return max([self.idle_at, *(commit / 1_000_000 for commit in self.newest_commit_us.values())])
+
     def add(self, batch_id: int, task: int, report: Report, seconds: float, now: float) -> None:
         """Add what one task did of a batch; a batch that speaks as one is its task 0."""
         if batch_id != self.batch_id:

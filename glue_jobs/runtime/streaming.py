@@ -169,7 +169,7 @@ class RunningQuery:
         told = self._query.idle_as_of and self._query.idle_as_of(self.progress())
         if told:
             idle_at = told / 1_000_000
-        elif self._query.idle_as_of or self.batch_id is None or _is_busy(query):
+        elif self._query.idle_as_of or not self._has_looked() or _is_busy(query):
             return
         else:
             idle_at = now - self._query.every_seconds - _POLL_SECONDS
@@ -177,6 +177,10 @@ class RunningQuery:
             self.idle_at = idle_at
             if self._query.on_idle is not None:
                 self._query.on_idle(round(idle_at * 1_000_000))
+
+    def _has_looked(self) -> bool:
+        """Whether a trigger has asked the source yet: one that found nothing leaves a report, after some seconds."""
+        return self.batch_id is not None or self.progress() is not None
 
     def _drain(self) -> None:
         """Wait until the source has nothing that was not processed and committed."""

@@ -1,0 +1,153 @@
+"""Stores and tables are added to a pipeline that has run for long, and dropped from it: same lake, same checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from glue_jobs.reconcile_store import Reconcile, Reconciled
+from glue_jobs.runtime.set_aside import SetAside
+from glue_jobs.status import status
+from local_stack.connect import request_json
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.stack import Stack
+from tests.e2e.pipeline import Pipeline, counters, embedding, running
+from tests.e2e.told import Told, wait_for
+
+TABLES = {"t": 20, "u": 5, "v": 5}
+"""Rows that each has before any driver starts; `t` and `u` come through one topic, `v` through another."""
+DOCUMENT = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 64}}
+
+
+class Lives:
+    """One pipeline through several configurations."""
+
+    def __init__(self, folder: Path, broker: Broker, dsn: str, model_url: str, mark: str) -> None:
+        self.folder, self.broker, self.dsn, self.model_url = folder, broker, dsn, model_url
+        self.pipeline = Pipeline(folder / "p", {}, mark=mark)
+
+    def configure(self, tables: str, stores: Sequence[str], topics: Sequence[str]) -> None:
+        self.pipeline.write({
+            "name": "lives",
+            "source": {"type": "kafka", "envelope": "debezium", "topics": list(topics), **self.broker.endpoint},
+            "tables": [{"table": f"public.{name}", "keys": ["id"], "document": DOCUMENT} for name in tables],
+            "lake": {"path": str(self.folder / "lake"), "land_every": "1s"},
+            "checkpoint": str(self.folder / "checkpoint"),
+            "embedding": embedding(self.model_url),
+            "sinks": [{"type": "pgvector", "name": name, "dsn": self.dsn, "table": name} for name in stores],
+        })  # fmt: skip
+
+    @property
+    def aside(self) -> SetAside:
+        return SetAside(str(self.folder / "checkpoint"))
+
+    def compared(self, spark: SparkSession, store: str, *, repair: bool = False) -> Reconciled:
+        config = self.pipeline.config
+        assert config.embedding is not None
+        sink = next(sink for sink in config.sinks if sink.name == store)
+        return Reconcile(spark, config, sink, config.embedding, lambda *_: None).run(repair=repair)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_stores_and_tables_come_and_go(  # noqa: PLR0917 - fixtures
+    kafka: Broker,
+    new_topic: Callable[..., str],
+    vectors_dsn: str,
+    instant_model: ModelService,
+    local_stack: Stack,
+    spark: SparkSession,
+    tmp_path: Path,
+) -> None:
+    model_url, topic, later = instant_model.endpoint["endpoint_url"], new_topic(2), new_topic(1)
+    request_json(model_url, "POST", "/reset", {})
+    lives = Lives(tmp_path, kafka, vectors_dsn, model_url, str(local_stack.directory))
+    told = {
+        name: Told(kafka, later if name == "v" else topic, vectors_dsn, name, 1 if name == "v" else 2)
+        for name in TABLES
+    }
+    for name, rows in TABLES.items():
+        for number in range(1000, 1000 + rows):
+            told[name].table.insert(number, f"{name} {number}")
+        told[name].send()
+    with running(lives.pipeline) as pipeline:
+        lives.configure("t", ["one"], [topic])
+        assert pipeline.drain("--jobs", "land,index").process.returncode == 0
+        assert (len(told["t"].shown("one")), told["u"].shown("one")) == (20, [])
+
+        # a store, a topic with a table of its own, and a table whose records were ignored until now
+        lives.configure("tuv", ["one", "two"], [topic, later])
+        driver = pipeline.start("--jobs", "land,index")
+        added_a_store_and_tables(driver, lives, told)
+        assert driver.stop() == 0
+        assert repeated_texts(model_url, drivers=3) == 0, "a second store, or a second reading, cost a call"
+        for store in ("one", "two"):
+            assert not any(lives.compared(spark, store).drift.values())
+
+        # a store, and a table with its topic, are dropped
+        lives.configure("tu", ["two"], [topic])
+        told["t"].table.insert(3000, "while one was dropped")
+        told["t"].table.delete(1003)
+        told["t"].send()
+        dropped = pipeline.drain("--jobs", "land,index")
+        assert dropped.process.returncode == 0, dropped.log.read_text()[-2000:]
+        told["t"].await_shown("two")
+        assert (list(status(pipeline.config)["stores"]), len(told["v"].shown("two"))) == (["two"], 5)
+        assert lives.compared(spark, "two").drift["orphan"] == 5
+        assert not any(lives.compared(spark, "two", repair=True).left.values())
+        assert told["v"].shown("two") == []
+        assert len(told["t"].shown("one")) == 20, "a store that was dropped is left alone"
+
+        # the store is added again: it lacks what was written meanwhile
+        lives.configure("tu", ["two", "one"], [topic])
+        driver = pipeline.start("--jobs", "land,index")
+        wait_for(lambda: bool(driver.told("store caught up and taken back", store="one")))
+        assert told["t"].shown("one") == told["t"].shown("two")
+        assert driver.stop() == 0
+    assert repeated_texts(model_url, drivers=5) == 0
+
+
+def repeated_texts(model_url: str, *, drivers: int) -> int:
+    """Texts that were sent again; each driver tries the model with one and the same text."""
+    asked = counters(model_url)
+    repeated: int = asked["texts"] - asked["distinct_texts"] - (drivers - 1)
+    return repeated
+
+
+def added_a_store_and_tables(driver: Any, lives: Lives, told: dict[str, Told]) -> None:
+    pipeline, table = lives.pipeline, told["t"].table
+    for number in range(1000, 1010):
+        table.update_a(number, f"a{number}")  # tells no body: a store that never saw the row cannot know it
+    table.update_body(1000, "newer")
+    table.delete(1001)
+    table.insert(2000, "while two was filled")
+    told["t"].send()
+    wait_for(lambda: bool(driver.told("store caught up and taken back", store="two", texts_sent=0)))
+    assert lives.aside.look() == {}
+    told["t"].await_shown("two")
+    assert told["t"].shown("two") == told["t"].shown("one")
+    assert len(told["v"].shown("one")) == len(told["v"].shown("two")) == 5, "a topic is read from its beginning"
+    assert told["u"].shown("one") == [], "its records were ignored when they came"
+    read = pipeline.command("run", "--tables", "public.u", "--jobs", "land,index", "--available-now")
+    assert read.returncode == 0, read.stderr[-2000:]
+    assert len(told["u"].shown("one")) == len(told["u"].shown("two")) == 5
+    rows = pipeline.command("table", "public.u")
+    assert len([json.loads(line) for line in rows.stdout.splitlines()]) == 5
+
+
+def test_a_store_is_new_once_and_forgotten_when_it_is_dropped(tmp_path: Path) -> None:
+    aside = SetAside(str(tmp_path))
+    assert aside.configured(["a", "b"], fresh=True) == []
+    assert aside.configured(["a", "b", "c"], fresh=False) == ["c"]
+    assert aside.configured(["a", "b", "c"], fresh=False) == []
+    assert [(each.store, each.phase, each.added) for each in aside.look().values()] == [("c", "returning", True)]
+    assert aside.configured(["a", "b"], fresh=False) == []
+    assert aside.look() == {}
+    assert aside.configured(["a", "b", "c"], fresh=False) == ["c"]
+    assert SetAside(str(tmp_path / "older")).configured(["a"], fresh=False) == [], "no pipeline begins by filling all"

@@ -1,0 +1,66 @@
+"""A table whose changes are told to a topic by a test, and what stores show of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from kafka import KafkaProducer
+
+from local_stack.kafka import Broker
+from tests.e2e.pipeline import START_SECONDS
+from tests.history import ModelTable, as_record
+
+
+class Told:
+    """A table whose changes go to a topic, each key to its own partition, and what stores in pgvector show of it."""
+
+    def __init__(self, broker: Broker, topic: str, dsn: str, name: str = "t", partitions: int = 2) -> None:
+        self.table, self.topic, self.dsn, self.sent = ModelTable(), topic, dsn, 0
+        self.name, self.partitions = name, partitions
+        self.producer = KafkaProducer(bootstrap_servers=broker.endpoint["bootstrap_servers"])
+
+    def send(self) -> None:
+        """Send what was done to the table since."""
+        for change in self.table.changes[self.sent :]:
+            record = as_record(change, self.name)
+            headers = [(name, value) for name, value in record.headers if value is not None]
+            self.producer.send(
+                self.topic, record.value, record.key, headers, partition=sum(change.key.encode()) % self.partitions
+            )
+        self.producer.flush()
+        self.sent = len(self.table.changes)
+
+    def shown(self, name: str) -> list[tuple[Any, ...]]:
+        """All that a reader of a store sees."""
+        columns = "key::text, metadata::text, chunk_index, chunk_text, embedding::text, sequence"
+        with psycopg.connect(self.dsn) as connection:
+            if connection.execute("SELECT to_regclass(%s)", [name]).fetchone() == (None,):
+                return []
+            query = f"SELECT {columns} FROM {name} WHERE table_name = %s ORDER BY 1, 3"
+            return connection.execute(query.encode(), [f"public.{self.name}"]).fetchall()
+
+    def await_shown(self, name: str) -> float:
+        """Wait until a store shows the table's rows; how long that took."""
+        began = time.monotonic()
+        wanted = sorted(str(row["body"]) for row in self.table.rows.values())
+        wait_for(lambda: sorted(text for _, _, _, text, _, _ in self.shown(name)) == wanted, 60)
+        return time.monotonic() - began
+
+    def seconds_to(self, name: str, numbers: range) -> list[float]:
+        """Insert rows, one when the other is shown; the time of each."""
+        took = []
+        for number in numbers:
+            self.table.insert(number, f"row {number}")
+            self.send()
+            took.append(self.await_shown(name))
+        return took
+
+
+def wait_for(reached: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.02)
