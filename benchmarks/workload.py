@@ -7,6 +7,7 @@ commit each. A change is searchable when a poll of the target (one query over th
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 import threading
@@ -80,6 +81,8 @@ class Poller(threading.Thread):
     target: AbstractContextManager[Look]
     every: float = 0.01
     """Seconds between the beginnings of two looks."""
+    most: int | None = None
+    """Rows of one look, those that are awaited longest; a look at a target that lags costs it no more than that."""
     deletes: bool = True
     """Whether a row that is not there shows its delete; a target that lags may not have got the row yet."""
     done: list[tuple[str, float, float]] = field(default_factory=list)
@@ -133,7 +136,7 @@ class Poller(threading.Thread):
 
     def _poll(self, look: Look, began: float) -> None:
         with self._lock:
-            keys = list(self._awaited)
+            keys = list(itertools.islice(self._awaited, self.most))
         if not keys:
             return
         found = {key: (nonce, _revision(text)) for key, (nonce, text) in look(keys).items()}
