@@ -48,7 +48,6 @@ def _jobs(_context: click.Context, _parameter: click.Parameter, value: str) -> l
 )
 def run(config: str, jobs: list[str], tables: str, *, available_now: bool, log_level: str) -> None:
     """Run the pipeline's jobs in one driver, until it is stopped (Ctrl-C ends after the batches in flight)."""
-    from glue_jobs.runtime.script import Options, plans_of, run_pipeline
+    from glue_jobs.runtime.script import Options, listed, plans_of, run_pipeline
 
-    chosen = tuple(name.strip() for name in tables.split(",") if name.strip())
-    run_pipeline(Options(config, available_now, log_level, tables=chosen), plans_of(jobs))
+    run_pipeline(Options(config, available_now, log_level, tables=listed(tables)), plans_of(jobs))

@@ -15,14 +15,14 @@ def is_glue(arguments: Sequence[str]) -> bool:
 
 
 def job_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """The job's own arguments: `--config` always, `--available_now` and `--log_level` where they are given.
+    """The job's own arguments: `--config` always, `--available_now`, `--log_level` and `--tables` where they are given.
 
     Glue adds many of its own, which are left to it; prefixes of names are not understood.
     """
     from awsglue.utils import getResolvedOptions
 
     wanted = ["JOB_NAME", "config"]
-    wanted += [name for name in ("available_now", "log_level") if f"--{name}" in arguments]
+    wanted += [name for name in ("available_now", "log_level", "tables") if f"--{name}" in arguments]
     found: dict[str, str] = getResolvedOptions(list(arguments), wanted)
     return {name: found[name] for name in wanted}
 

@@ -66,13 +66,19 @@ def options_of(arguments: Sequence[str]) -> Options:
     if glue.is_glue(arguments):
         found = glue.job_arguments(arguments)
         drains = found.get("available_now", "false").lower() in {"true", "1", "yes"}
-        return Options(found["config"], drains, found.get("log_level", "info"), found)
+        return Options(found["config"], drains, found.get("log_level", "info"), found, listed(found.get("tables", "")))
     parser = argparse.ArgumentParser(prog=arguments[0])
     parser.add_argument("--config", required=True, help="the pipeline's YAML or JSON file")
     parser.add_argument("--available-now", action="store_true", help="drain what is there, then end")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    found_here = parser.parse_args(arguments[1:])
-    return Options(found_here.config, found_here.available_now, found_here.log_level)
+    parser.add_argument("--tables", default="", help="only these, comma-separated, from the streams' beginning")
+    here = parser.parse_args(arguments[1:])
+    return Options(here.config, here.available_now, here.log_level, tables=listed(here.tables))
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Names that commas part."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def plans_of(jobs: Iterable[str]) -> dict[str, Plan]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glue_jobs import config_schema
-from glue_jobs.config import PipelineConfig, decode_context, load_config, parse_config
+from glue_jobs.config import PipelineConfig, decode_context, load_config, of_tables, parse_config
 from glue_jobs.config_values import Substitution, redaction, stack_value
 from schemas.errors import ConfigurationError
 from sources import KafkaSourceConfig
@@ -187,6 +187,24 @@ def test_short_secrets_do_not_blank_whole_lines() -> None:
 def test_an_epoch_reaches_the_sources_it_is_about() -> None:
     config = good(f"{GOOD}epochs: [{{at: 2026-11-24T10:00:00Z}}, {{at: 2026-11-24T09:00:00+01:00, source: kafka}}]\n")
     assert decode_context(config, "kafka").epoch_starts_us == (1795507200000000, 1795514400000000)
+
+
+def test_some_tables_are_read_from_the_beginning_with_a_checkpoint_of_their_own() -> None:
+    two = GOOD.replace("source: {type", "source:\n  - {name: late, starting: latest, type").replace(
+        "tables:\n",
+        "  - {name: other, type: kafka, envelope: dms, bootstrap_servers: b, topics: [o]}\ntables:\n"
+        "  - {table: public.notes, keys: [id], source: other}\n",
+    )
+    whole = good(two.replace("table: public.tickets", "table: public.tickets\n    source: late"))
+    some = of_tables(whole, ["public.tickets"])
+    assert [table.table for table in some.tables] == ["public.tickets"]
+    (source,) = some.sources
+    assert isinstance(source, KafkaSourceConfig)
+    assert (source.name, source.starting) == ("late", "earliest")
+    assert some.checkpoint == f"{whole.checkpoint}/tables/public.tickets"
+    assert some.redact(SECRET) != SECRET
+    with pytest.raises(ConfigurationError, match=r"'public\.gone' is not configured"):
+        of_tables(whole, ["public.gone"])
 
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
