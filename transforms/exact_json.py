@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import simplejson
@@ -38,9 +39,13 @@ def dumps(value: Any, *, sort_keys: bool = False, ascii_only: bool = True) -> st
 
     A number with a fraction comes back with the digits it came with; a lone surrogate stays an escape.
     """
-    return simplejson.dumps(
-        value, use_decimal=True, separators=(",", ":"), ensure_ascii=ascii_only, sort_keys=sort_keys
-    )
+    return _encoder(sort_keys, ascii_only).encode(value)
+
+
+@cache
+def _encoder(sort_keys: bool, ascii_only: bool) -> simplejson.JSONEncoder:  # noqa: FBT001 - of a cache
+    """One for all texts: making an encoder takes longer than a short text."""
+    return simplejson.JSONEncoder(use_decimal=True, separators=(",", ":"), ensure_ascii=ascii_only, sort_keys=sort_keys)
 
 
 def printable(text: str) -> str:
