@@ -57,8 +57,9 @@ def without_vector_index(config: SinkConfig, dimensions: int) -> None:
             with psycopg.connect(config.dsn.get_secret_value()) as connection:
                 connection.execute(sql.SQL("DROP INDEX {}").format(Names(config.table)["vectors_by_distance"]))
         case OpenSearchConfig():
-            client, name = OpenSearchClient(config), OpenSearchNames(config.index).documents
-            body = mappings(config, dimensions)[name]
+            client, names = OpenSearchClient(config), OpenSearchNames(config.index)
+            name = names.documents
+            body = mappings(config, names, dimensions)[name]
             body["settings"]["index"]["knn"] = False
             del body["mappings"]["properties"]["chunks"]["properties"]["embedding"]["method"]
             for method, path, told in (("DELETE", f"/_index_template/{name}", None), ("DELETE", f"/{name}", None),

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.passages import DIMENSIONS, embedded, embedder, passages
 from benchmarks.stores import PARTS, config_of, machine, progress, servers
 from benchmarks.stores_write import upsert
-from retrieval.commands import open_index
+from retrieval.indexes import open_index
 from retrieval.protocol import ANYTHING, Filters, Question
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig

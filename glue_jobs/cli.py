@@ -20,6 +20,7 @@ _COMMANDS = {
         "Render what captures these tables; --apply puts it on the worker.",
     ),
     "check": ("glue_jobs.cli_run:check", "Validate a configuration and connect to every part it names."),
+    "migrate": ("glue_jobs.cli_migrate:migrate", "Move the stores to another embedding model without a gap."),
     "rebuild": ("glue_jobs.cli_lake:rebuild", "Write a store from the lake alone."),
     "reconcile": ("glue_jobs.cli_reconcile:reconcile", "Compare the stores with the lake; --repair mends them."),
     "replay": ("glue_jobs.cli_lake:replay", "Drive rejects once more, after their cause was mended."),

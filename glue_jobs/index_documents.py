@@ -39,7 +39,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     take_back = TakeBack(context, embedder.fingerprint, embedder.dimensions)
     sinks = take_back.prepared()
     names = [source.name for source in config.sources]
-    reports = IndexReports(config.lake.path, embedder.fingerprint, sinks, names, take_back.aside)
+    reports = IndexReports(config.lake.path, sinks, names, take_back.aside)
     reports.catch_up()
     asked = config.sources if config.real_time else ()
     staying = real_time.fitting(context, {source.name: real_time_tasks(source) for source in asked})

@@ -15,6 +15,7 @@ from glue_jobs.runtime import Report
 from lake import embedding_cache
 from lake.rejects import append_rejects
 from schemas.errors import UnavailableError
+from sinks.every_generation import each_written
 from sinks.several import Attempt, AwayError, Missed
 
 if TYPE_CHECKING:
@@ -38,37 +39,40 @@ class IndexReports:
     the lake can fill any store without the model (I13). A vector may be appended twice; readers take either.
     """
 
-    def __init__(
-        self, lake: str, fingerprint: str, sinks: Sequence[Sink], sources: Sequence[str], aside: SetAside | None = None
-    ) -> None:
-        """Take the lake's path, the model's fingerprint, the stores, and the names of the sources that fill them."""
+    def __init__(self, lake: str, sinks: Sequence[Sink], sources: Sequence[str], aside: SetAside | None = None) -> None:
+        """Take the lake's path, the stores, and the names of the sources that fill them."""
         self._aside = aside
         self._lake = lake
-        self._fingerprint = fingerprint
         self._sinks = sinks
         self._as_of_us: dict[str, int] = dict.fromkeys(sources, 0)
         self._noted_us: Counter[str] = Counter()
-        self._vectors: dict[str, bytes] = {}
+        self._vectors: dict[str, dict[str, bytes]] = defaultdict(dict)
+        """By the model's fingerprint, by content hash."""
         self._lock = threading.Lock()
         self._one_at_a_time = threading.Lock()
         """Of the periodic works that use the stores' connections."""
 
     def catch_up(self) -> None:
         """Append the vectors that the stores hold and the cache lacks: those of the time around its newest and since."""
-        newest_us = embedding_cache.newest_us(self._lake, self._fingerprint)
-        since_us = max(0, newest_us - _OVERLAP_US)
-        cached = embedding_cache.hashes(self._lake, self._fingerprint, since_us)
-        for sink in self._in_step():
-            for content_hash, vector in sink.vectors_since(since_us):
-                if content_hash not in cached:
-                    self._vectors[content_hash] = np.asarray(vector, "<f4").tobytes()
+        for store in self._in_step():
+            for sink in each_written(store):
+                self._catch_up(sink)
         self.flush()
+
+    def _catch_up(self, sink: Sink) -> None:
+        since_us = max(0, embedding_cache.newest_us(self._lake, sink.fingerprint) - _OVERLAP_US)
+        cached = embedding_cache.hashes(self._lake, sink.fingerprint, since_us)
+        for content_hash, vector in sink.vectors_since(since_us):
+            if content_hash not in cached:
+                self._vectors[sink.fingerprint][content_hash] = np.asarray(vector, "<f4").tobytes()
 
     def take(self, source: str, rows: pa.Table) -> Report:
         """Read the rows of one micro-batch of a source (REPORT_COLUMNS)."""
         table = rows.to_pylist()
         with self._lock:
-            self._vectors |= {row["content_hash"]: row["embedding"] for row in table if row["content_hash"]}
+            for row in table:
+                if row["content_hash"]:
+                    self._vectors[row["fingerprint"]][row["content_hash"]] = row["embedding"]
         rejects = [row for row in table if row["condition"]]
         if rejects:
             append_rejects(self._lake, rejects, stage="embed")
@@ -94,20 +98,28 @@ class IndexReports:
         self._each(note)
 
     def flush(self) -> None:
-        """Append the vectors that have come since the last time, in one small commit."""
+        """Append the vectors that have come since the last time, in one small commit for each model."""
         with self._lock:
-            vectors, self._vectors = self._vectors, {}
-        if vectors:
+            waiting = sorted(self._vectors)
+        for fingerprint in waiting:
+            with self._lock:
+                vectors = self._vectors.pop(fingerprint, {})
             try:
-                embedding_cache.append(self._lake, self._fingerprint, vectors)
+                if vectors:
+                    embedding_cache.append(self._lake, fingerprint, vectors)
             except BaseException:
                 with self._lock:
-                    self._vectors = vectors | self._vectors
+                    self._vectors[fingerprint] = vectors | self._vectors[fingerprint]
                 raise
 
     def sweep(self) -> None:
         """Let the stores remove what no reader sees."""
-        self._each(lambda sink: sink.sweep())
+
+        def sweep(store: Sink) -> None:
+            for sink in each_written(store):
+                sink.sweep()
+
+        self._each(sweep)
 
     def _in_step(self) -> list[Sink]:
         """The stores that lack nothing; the others are neither fresh nor, perhaps, there."""

@@ -7,10 +7,11 @@ holds is left alone, and what was paid for is kept.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pyspark.sql import functions as F
 
@@ -55,6 +56,10 @@ class RebuildCounts:
     """Texts that neither cache nor store held, sent to the model."""
     left_out: int = 0
     """Documents that keep what they have, because the model refuses a text of theirs."""
+
+    def __add__(self, more: Self) -> RebuildCounts:
+        """Both together."""
+        return RebuildCounts(*map(operator.add, astuple(self), astuple(more)))
 
 
 @dataclass

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
+from embeddings.remembered import embedder_of
 from glue_jobs.config import decode_context
 from lake.current import record_of
 from lake.embedding_cache import EmbeddingCache
@@ -18,6 +20,7 @@ from lake.replay import by_source, land_again, raw_rejects, records_of_rows
 from schemas.changes import Changes
 from sinks import open_sink
 from sinks.indexing import Indexer
+from sinks.several import Several
 from transforms.decode import decode
 from transforms.documents import Recipe
 
@@ -65,7 +68,6 @@ def _index(
 ) -> None:
     assert config.embedding is not None  # noqa: S101 - the caller looked
     embedder = open_embedder(config.embedding)
-    cache = EmbeddingCache(config.lake.path, embedder.fingerprint)
     recipes = {table.table: recipe for table in config.tables if (recipe := Recipe.of(table))}
     with ExitStack() as stack:
         sinks = [
@@ -74,14 +76,16 @@ def _index(
         ]
         for sink in sinks:
             sink.prepare()
+        stores = Several(sinks, embedders=partial(embedder_of, own=config.embedding))
         for table in sorted(rows.keys() & recipes.keys()):
             records: dict[str, list[Record]] = defaultdict(list)
             for source, record in records_of_rows(LakeLayout(config.lake.path), table, rows[table]):
                 records[source].append(record)
             for source in records.keys() & contexts.keys():
-                indexer = Indexer(contexts[source], recipes, sinks, embedder, texts_at_once=embedder.max_items)
+                indexer = Indexer(contexts[source], recipes, stores, embedder, texts_at_once=embedder.max_items)
                 result = indexer.index(records[source])
                 counts[table]["documents written"] += result.counts["writes"]
                 counts[table]["texts refused"] += result.counts["texts refused"]
-                if result.embedded:
-                    cache.add(result.embedded)
+                for fingerprint, vectors in result.embedded.items():
+                    if vectors:
+                        EmbeddingCache(config.lake.path, fingerprint).add(vectors)

@@ -36,6 +36,11 @@ USD_PER_1000_TOKENS = {
 """On-demand prices of embedding models in us-east-1 (AWS's price list, 2025); a model that is not listed counts 0."""
 
 
+def price_of(model: str) -> float | None:
+    """Dollars for 1,000 tokens of a model; None where it is not known."""
+    return next((usd for name, usd in USD_PER_1000_TOKENS.items() if name in model), None)
+
+
 def status(config: PipelineConfig) -> dict[str, Any]:
     """Collect everything; a store that does not answer says so in its place."""
     records = {record.query: record for record in read_all(config.checkpoint)}
@@ -118,7 +123,7 @@ def _embedding(config: PipelineConfig, records: Iterable[QueryRecord]) -> dict[s
     for record in records:
         total.update(record.embedding)
     model = getattr(config.embedding, "model", "")
-    price = next((usd for name, usd in USD_PER_1000_TOKENS.items() if name in model), 0.0)
+    price = price_of(model) or 0.0
     names = ("requests", "texts", "tokens", "cache_hits", "cache_misses", "throttles")
     return {name: total[name] for name in names} | {"spend_usd": round(total["tokens"] / 1000 * price, 6)}
 

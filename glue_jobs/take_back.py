@@ -11,7 +11,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from glue_jobs.rebuild_store import Rebuild
+from embeddings.remembered import config_of
+from glue_jobs.rebuild_store import Rebuild, RebuildCounts
 from glue_jobs.runtime import drift, files, real_time
 from glue_jobs.runtime.set_aside import SetAside
 from glue_jobs.runtime.status_record import read_all
@@ -105,8 +106,12 @@ class TakeBack:
         pipeline = self._context.config
         assert pipeline.embedding is not None  # noqa: S101 - stores are filled with vectors
         spans = None if record.added else record.spans()
-        work = Rebuild(self._context.spark, pipeline, config, pipeline.embedding, lambda *_: None, spans)
-        done = work.run()
+        done = RebuildCounts()
+        with closing(open_sink(config, *self._model)) as store:
+            known = store.generations()
+        for each in known.written if known else ():  # every model that fills the store
+            embedding = config_of(each, pipeline.embedding)
+            done += Rebuild(self._context.spark, pipeline, config, embedding, lambda *_: None, spans).run()
         if self.aside.taken_back(record):
             _tell(
                 "store caught up and taken back",

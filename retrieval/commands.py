@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from embeddings import open_embedder
 from retrieval import EXTRACTIVE, BedrockGenerationConfig
 from retrieval.ask import Answerer, Assistant, ExtractiveAnswerer, GenerativeAnswerer
-from retrieval.fusion import relevance_of
 from retrieval.generate import BedrockGenerator
-from retrieval.search import Searcher, search_answer
+from retrieval.search import search_answer
+from retrieval.serving import Serving
 from schemas.errors import ConfigurationError, UnavailableError
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.opensearch_config import OpenSearchConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embeddings import EmbeddingConfig
     from retrieval import GenerationConfig
-    from retrieval.protocol import Index
+    from retrieval.search import Found, Searcher
     from sinks import SinkConfig
 
 
@@ -55,9 +53,9 @@ class Query(NamedTuple):
 
 def search(config: Pipeline, queries: Sequence[Query], k: int, store: str | None = None) -> Iterator[dict[str, Any]]:
     """Answer queries one after the other; each answer is one JSON object of the public contract."""
-    with _opened(config, store) as searcher:
+    with opened(config, store) as serving:
         for query in queries:
-            yield search_answer(query.query_id, searcher.search(query.text, k))
+            yield search_answer(query.query_id, serving.asking(partial(_found, query.text, k)))
 
 
 def ask(config: Pipeline, question: str, session: str | None = None, store: str | None = None) -> dict[str, Any]:
@@ -68,8 +66,11 @@ def ask(config: Pipeline, question: str, session: str | None = None, store: str 
             condition="NO_MEMORY",
             hint="ask without --session; each question is answered on its own",
         )
-    with _opened(config, store) as searcher:
-        return Assistant(searcher, _answerer(config, searcher)).ask(question).as_json()
+    with opened(config, store) as serving:
+        answer = serving.asking(
+            lambda searcher: Assistant(searcher, _answerer(config, searcher, serving.model)).ask(question)
+        )
+        return answer.as_json()
 
 
 def read_queries(path: str) -> list[Query]:
@@ -101,7 +102,7 @@ def _query(line: str, where: str) -> Query:
 
 
 @contextmanager
-def _opened(config: Pipeline, store: str | None) -> Iterator[Searcher]:
+def opened(config: Pipeline, store: str | None) -> Iterator[Serving]:
     """Open what the configuration names and check that it fits together, before anything is asked."""
     if config.embedding is None or not config.sinks:
         raise ConfigurationError(
@@ -109,16 +110,15 @@ def _opened(config: Pipeline, store: str | None) -> Iterator[Searcher]:
             condition="NO_STORE",
             hint="give the configuration an `embedding` and a sink",
         )
-    embedder = open_embedder(config.embedding)
-    index = open_index(_store(config, store), embedder.fingerprint)
+    serving = Serving(_store(config, store), config.embedding)
     try:
         try:
-            index.check()
+            serving.searcher().index.check()
         except UnavailableError as error:
             raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
-        yield Searcher(index, embedder, relevance_of(config.embedding.model))
+        yield serving
     finally:
-        index.close()
+        serving.close()
 
 
 def _store(config: Pipeline, name: str | None) -> SinkConfig:
@@ -135,24 +135,12 @@ def _store(config: Pipeline, name: str | None) -> SinkConfig:
     return config.sinks[names.index(name)]
 
 
-def open_index(config: SinkConfig, fingerprint: str) -> Index:
-    """The index of a store's configuration; nothing is opened yet."""
-    if isinstance(config, OpenSearchConfig):
-        from retrieval.opensearch import OpenSearchIndex
-
-        return OpenSearchIndex(config, fingerprint)
-    if isinstance(config, DocumentDBConfig):
-        from retrieval.documentdb import DocumentDBIndex
-
-        return DocumentDBIndex(config, fingerprint)
-    from retrieval.pgvector import PgvectorIndex
-
-    return PgvectorIndex(config, fingerprint)
+def _found(text: str, k: int, searcher: Searcher) -> Found:
+    return searcher.search(text, k)
 
 
-def _answerer(config: Pipeline, searcher: Searcher) -> Answerer:
-    assert config.embedding is not None  # noqa: S101  _opened said so
+def _answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:
     generation = config.generation or EXTRACTIVE
     if isinstance(generation, BedrockGenerationConfig):
         return GenerativeAnswerer(BedrockGenerator(generation))
-    return ExtractiveAnswerer(searcher.index, searcher.embedder, config.embedding.model, generation.sentences)
+    return ExtractiveAnswerer(searcher.index, searcher.embedder, model, generation.sentences)

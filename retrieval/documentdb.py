@@ -18,7 +18,7 @@ from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from sinks.documentdb_client import DocumentDBClient
 from sinks.documentdb_meta import Meta
 from sinks.documentdb_rows import VECTOR, vector_in
-from sinks.documentdb_schema import Names, visible
+from sinks.documentdb_schema import FIRST, Names, visible
 from sinks.metadata_terms import metadata_terms
 from transforms import exact_json
 from transforms.words import words_of
@@ -26,6 +26,7 @@ from transforms.words import words_of
 if TYPE_CHECKING:
     from embeddings.protocol import Vector
     from sinks.documentdb_config import DocumentDBConfig
+    from sinks.generations import Generations
 
 SPARE = 4
 """Vectors asked for at first for each document wanted, since a document may have several near ones."""
@@ -68,18 +69,22 @@ class DocumentDBIndex:
     All that a hit tells of a document comes from one document of DocumentDB, so never from two versions.
     """
 
-    def __init__(self, config: DocumentDBConfig, fingerprint: str) -> None:
-        """Keep the configuration and the identity of the model that asks; nothing is opened yet."""
+    def __init__(self, config: DocumentDBConfig, fingerprint: str, generation: int = FIRST) -> None:
+        """Keep the configuration, the model that asks and the number of its generation; nothing is opened yet."""
         self._config = config
         self._fingerprint = fingerprint
-        self._names = Names(config.collection)
+        self._names = Names(config.collection, generation)
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
-        self._config.place.check_model(self._meta.told().fingerprint, self._fingerprint)
+        self._config.place.check_serving(self.generations(), self._names.generation, self._fingerprint)
+
+    def generations(self) -> Generations:
+        """Read them from the meta."""
+        return self._meta.told().generations
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Ask for ever more of the nearest vectors until enough visible documents name them, or there are no more.

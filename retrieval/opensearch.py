@@ -15,11 +15,12 @@ from schemas.errors import ConfigurationError
 from sinks.metadata_terms import metadata_terms
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_meta import Meta
-from sinks.opensearch_schema import Names, visible
+from sinks.opensearch_schema import FIRST, Names, visible
 from transforms import exact_json
 
 if TYPE_CHECKING:
     from embeddings.protocol import Vector
+    from sinks.generations import Generations
     from sinks.opensearch_config import OpenSearchConfig
 
 BREADTH = 200
@@ -56,25 +57,29 @@ class OpenSearchIndex:
     A document and its chunks are found as one document of OpenSearch, so never as two versions.
     """
 
-    def __init__(self, config: OpenSearchConfig, fingerprint: str) -> None:
-        """Keep the configuration and the identity of the model that asks; nothing is opened yet."""
+    def __init__(self, config: OpenSearchConfig, fingerprint: str, generation: int = FIRST) -> None:
+        """Keep the configuration, the model that asks and the number of its generation; nothing is opened yet."""
         self._config = config
         self._fingerprint = fingerprint
-        self._names = Names(config.index)
+        self._names = Names(config.index, generation)
         self._client = OpenSearchClient(config)
         self._meta = Meta(self._client, self._names)
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
-        facts = self._meta.facts()
-        if facts is None:
+        self._config.place.check_serving(self.generations(), self._names.generation, self._fingerprint)
+
+    def generations(self) -> Generations:
+        """Read them from the meta."""
+        found = self._meta.generations()
+        if found is None:
             raise ConfigurationError(
                 f"sink {self._config.name}: there is no store {self._config.index} yet",
                 condition="STORE_EMPTY",
                 hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
             )
-        self._config.place.check_model(facts["fingerprint"], self._fingerprint)
+        return found
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Walk the HNSW graph over visible chunks alone, then take each document's nearest chunk."""
@@ -135,7 +140,7 @@ class OpenSearchIndex:
         asked += [
             {"size": 0, "track_total_hits": COMMON_AT, "query": _nested({"term": {TEXT: word}})} for word in words
         ]
-        told = self._client.search_each(self._names.alias, asked)
+        told = self._client.search_each(self._names.documents, asked)
         total, *found = [answer["hits"]["total"]["value"] for answer in told]
         counts = dict(zip(words, found, strict=True))
         return WeighedWords(shares(counts, total), worth_searching(counts))
@@ -150,7 +155,7 @@ class OpenSearchIndex:
         for text in [*(exact_json.printable(text)[:MOST_CHARACTERS] for text in texts), None]:
             if part and (text is None or sum(map(len, part)) + len(text) > MOST_CHARACTERS):
                 body = {"field": TEXT, "text": part}
-                told = self._client.call("POST", f"/{self._names.alias}/_analyze", body)
+                told = self._client.call("POST", f"/{self._names.documents}/_analyze", body)
                 ends = np.cumsum([len(each.encode("utf-16-le")) // 2 + 1 for each in part])
                 words: list[list[str]] = [[] for _ in part]
                 for token in told["tokens"]:
@@ -171,7 +176,7 @@ class OpenSearchIndex:
         return [_hit(found, vector, words) for found in told["hits"]["hits"]]
 
     def _search(self, body: Mapping[str, Any]) -> Any:
-        return self._client.call("POST", f"/{self._names.alias}/_search", body)
+        return self._client.call("POST", f"/{self._names.documents}/_search", body)
 
 
 def _nested(query: Mapping[str, Any], *, best: bool = False) -> dict[str, Any]:

@@ -17,12 +17,14 @@ from psycopg.types.json import set_json_loads
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
 from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError, UnavailableError
-from sinks.pgvector_schema import Names
+from sinks import pgvector_generations
+from sinks.pgvector_schema import FIRST, VISIBLE, Names
 from transforms import exact_json
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
+    from sinks.generations import Generations
     from sinks.pgvector import PgvectorConfig
 
 SPARE = 4
@@ -51,7 +53,7 @@ SHARE = """(SELECT coalesce(sum(w.weight), 0)
 DENSE = """
 SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage
 FROM (SELECT DISTINCT ON (document_id) near.*, {coverage} AS coverage
-      FROM (SELECT v.*, 1 - (embedding <=> %(vector)s) AS similarity FROM {view} AS v WHERE {filters}
+      FROM (SELECT v.*, 1 - (embedding <=> %(vector)s) AS similarity FROM ({visible}) AS v WHERE {filters}
             ORDER BY embedding <=> %(vector)s LIMIT %(chunks)s) AS near
       JOIN {chunks} AS c USING (chunk_id)
       ORDER BY document_id, similarity DESC, chunk_index) AS best
@@ -62,14 +64,14 @@ SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_tex
 FROM (SELECT DISTINCT ON (document_id) v.*, 1 - (embedding <=> %(vector)s) AS similarity, coverage
       FROM (SELECT chunk_id, {coverage} AS coverage FROM {chunks} AS c
             WHERE c.chunk_words @@ %(query)s::tsquery) AS found
-      JOIN {view} AS v USING (chunk_id) WHERE {filters}
+      JOIN ({visible}) AS v USING (chunk_id) WHERE {filters}
       ORDER BY document_id, coverage DESC, similarity DESC, chunk_index) AS best
 ORDER BY coverage DESC, similarity DESC, document_id LIMIT %(k)s"""
 
 COVERAGE = """
 SELECT {coverage} FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS given(t, place) ORDER BY place"""
 
-LIVE = "SELECT chunk_id FROM {view} WHERE chunk_id = ANY(%s)"
+LIVE = "SELECT chunk_id FROM ({visible}) AS v WHERE chunk_id = ANY(%s)"
 
 FRESHNESS = """
 SELECT (SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'),
@@ -89,20 +91,23 @@ class WeighedWords:
 class PgvectorIndex:
     """An `Index` over one connection, read only. Not for use by several threads at once."""
 
-    def __init__(self, config: PgvectorConfig, fingerprint: str) -> None:
-        """Keep the configuration and the identity of the model that asks; nothing is opened yet."""
+    def __init__(self, config: PgvectorConfig, fingerprint: str, generation: int = FIRST) -> None:
+        """Keep the configuration, the model that asks and the number of its generation; nothing is opened yet."""
         self._config = config
         self._fingerprint = fingerprint
-        self._names = Names(config.table)
+        self._names = Names(config.table, generation)
+        self._visible = self._names.compose(VISIBLE)
         self._connection: Connection[Any] | None = None
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
+        self._config.place.check_serving(self.generations(), self._names.generation, self._fingerprint)
+
+    def generations(self) -> Generations:
+        """Read them from the meta."""
         with self._reading() as connection:
-            rows = connection.execute(self._names.compose("SELECT value FROM {meta} WHERE name = 'fingerprint'"))
-            found = rows.fetchone()
-        self._config.place.check_model(found[0] if found else None, self._fingerprint)
+            return pgvector_generations.told(connection, self._names)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Walk the HNSW index until enough chunks of live documents are found."""
@@ -133,7 +138,10 @@ class PgvectorIndex:
     def live(self, chunk_ids: Sequence[str]) -> set[str]:
         """Look chunks up where every reader looks."""
         with self._reading() as connection:
-            return {chunk for (chunk,) in connection.execute(self._names.compose(LIVE), (list(chunk_ids),))}
+            return {
+                chunk
+                for (chunk,) in connection.execute(self._names.compose(LIVE, visible=self._visible), (list(chunk_ids),))
+            }
 
     def freshness(self) -> Freshness:
         """Read what the index job notes after each batch, and each second while the source is idle."""
@@ -178,6 +186,7 @@ class PgvectorIndex:
         }
         composed = self._names.compose(
             statement,
+            visible=self._visible,
             coverage=sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words")),
             filters=sql.SQL(" AND ").join(conditions),
         )

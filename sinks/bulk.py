@@ -19,7 +19,9 @@ from embeddings import EmbeddingConfig, open_embedder
 from sinks import SinkConfig, open_sink
 from sinks.rounds import FoldedRows, Rounds
 from transforms import exact_json
-from transforms.fold import encode, restore
+from transforms.chunking import tokens
+from transforms.documents import plan
+from transforms.fold import encode, restore, truncated_at
 
 if TYPE_CHECKING:
     from sinks.protocol import Sink
@@ -37,10 +39,16 @@ model refuses."""
 KEPT = "kept bigint, refused bigint"
 """Vectors given to the store, and texts that have none."""
 
+TEXTS = "content_hash string, tokens bigint, chunk_text string"
+"""A chunk, and our estimate of its tokens."""
+
 DOCUMENTS_AT_ONCE = 200
 VECTORS_AT_ONCE = 500
 
 _TEXT = pa.struct([("content_hash", pa.string()), ("chunk_text", pa.string())])
+_STRING: pa.DataType = pa.string()
+_LONG: pa.DataType = pa.int64()
+_TEXTS = pa.schema([("content_hash", _STRING), ("tokens", _LONG), ("chunk_text", _STRING)])
 _PLANNED = pa.schema([("_key", pa.string()), ("_state", pa.string()), ("missing", pa.list_(_TEXT))])
 
 
@@ -74,6 +82,20 @@ def plan_stage(settings: BulkSettings) -> Stage:
         with closing(settings.open()) as sink:
             for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
                 yield pa.RecordBatch.from_pylist(_planned(dict(some), settings, sink), _PLANNED)
+
+    return run
+
+
+def text_stage(recipe: Recipe, truncated: str) -> Stage:
+    """From STATES of one table to TEXTS: every chunk that a store would hold; it opens none."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
+            seen = ((key, state) for key, state in some if state.newest > truncated)
+            writes = (plan(None, truncated_at(state, truncated), key, recipe) for key, state in seen)
+            chunks = [chunk for write in writes if write for chunk in write.chunks]
+            told = [(chunk.content_hash, tokens(chunk.chunk_text), chunk.chunk_text) for chunk in chunks]
+            yield pa.RecordBatch.from_pylist([dict(zip(_TEXTS.names, each, strict=True)) for each in told], _TEXTS)
 
     return run
 

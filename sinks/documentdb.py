@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, Store
 from sinks.contents import checksums
 from sinks.documentdb_client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb_contents import held
-from sinks.documentdb_meta import Meta, Told, check_collections, check_index, check_indexable
+from sinks.documentdb_meta import Meta, check_collections, check_index, check_indexable
 from sinks.documentdb_rows import READ, VECTOR, encoded, head, stored, vector_in
 from sinks.documentdb_schema import Names, indexes, visible
 from sinks.protocol import StoreSummary
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pymongo import InsertOne, UpdateOne
 
     from sinks.documentdb_config import DocumentDBConfig
+    from sinks.generations import Generation, Generations
 
 UNUSED_MS = 3_600_000
 """How long a vector is kept that no chunk names."""
@@ -50,7 +51,8 @@ class DocumentDBSink:
         self._config = config
         self._fingerprint = fingerprint
         self._dimensions = dimensions
-        self._names = Names(config.collection)
+        self._number: int | None = None
+        self._beside: dict[int, DocumentDBSink] = {}
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
         self._is_store = False
@@ -62,29 +64,60 @@ class DocumentDBSink:
         """The store's name."""
         return self._config.name
 
+    @property
+    def fingerprint(self) -> str:
+        """The model whose generation this is."""
+        return self._fingerprint
+
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
         check_indexable(self._config, self._dimensions)
-        told = self._meta.found()
-        named = {"name": {"$in": [self._names.documents, self._names.vectors, self._names.meta]}}
-        asked = {"listCollections": 1, "nameOnly": True, "filter": named}
-        listed = self._client.command(asked)["cursor"]["firstBatch"]
-        check_collections(self._config, {each["name"] for each in listed}, is_store=told is not None)
+        names, told = Names(self._config.collection), self._meta.found()
         if told is not None:
-            self._check_identity(told)
-            found = self._client.command({"listIndexes": self._names.vectors})["cursor"]["firstBatch"]
+            mine = self._config.place.check_generation(told.generations, self._fingerprint, self._dimensions)
+            if mine.state == "creating":
+                return
+            names = Names(self._config.collection, mine.number)
+        check_collections(self._config, names, self._collections(names), is_store=told is not None)
+        if told is not None:
+            found = self._client.command({"listIndexes": names.vectors})["cursor"]["firstBatch"]
             check_index(self._config, found, self._dimensions)
 
     def prepare(self) -> None:
-        """Create the store's collections and indexes; what another driver creates meanwhile is the same."""
+        """Create the collections of the store, or of this generation; what another driver creates meanwhile is the same."""
         check_indexable(self._config, self._dimensions)
         if self._meta.found() is None:
             self.check()
-            for collection, wanted in indexes(self._config, self._dimensions).items():
-                self._client.command({"createIndexes": collection, "indexes": wanted})
+            self._create(Names(self._config.collection))
             self._meta.create(self._fingerprint, self._dimensions)
-        self._check_identity(self._meta.told())
+        held = self._meta.told().generations
+        mine = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+        if mine.state == "creating":
+            self._create(Names(self._config.collection, mine.number))
         self._is_store = True
+
+    def generations(self) -> Generations | None:
+        """Read them from the meta."""
+        told = self._meta.found()
+        return None if told is None else told.generations
+
+    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+        """Change them by one update that is refused where another came first."""
+        return self._meta.change_generations(told)
+
+    def beside(self, generation: Generation) -> DocumentDBSink:
+        """Open it once, until this one is closed."""
+        if generation.number not in self._beside:
+            other = DocumentDBSink(self._config, generation.fingerprint, generation.dimensions)
+            other._number = generation.number
+            self._beside[generation.number] = other
+        return self._beside[generation.number]
+
+    def drop(self, number: int) -> None:
+        """Drop its collections."""
+        names = Names(self._config.collection, number)
+        for collection in sorted(self._collections(names) - {names.meta}):
+            self._client.command({"drop": collection})
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table; every plan does, so a store that has vanished is not written into."""
@@ -205,6 +238,9 @@ class DocumentDBSink:
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
+        for other in self._beside.values():
+            other.close()
+        self._beside.clear()
         self._client.close()
 
     def _delete(self, query: Mapping[str, Any]) -> set[str]:
@@ -214,9 +250,25 @@ class DocumentDBSink:
         self._client.delete(self._names.documents, query)
         return named
 
-    def _check_identity(self, told: Told) -> None:
-        self._config.place.check_dimensions(told.dimensions, self._dimensions)
-        self._config.place.check_model(told.fingerprint, self._fingerprint)
+    @property
+    def _names(self) -> Names:
+        """Of this model's generation; of the first one where there is no store yet."""
+        if self._number is None:
+            held = self.generations()
+            if held is None:
+                return Names(self._config.collection)
+            self._number = self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
+        return Names(self._config.collection, self._number)
+
+    def _create(self, names: Names) -> None:
+        for collection, wanted in indexes(self._config, names, self._dimensions).items():
+            self._client.command({"createIndexes": collection, "indexes": wanted})
+
+    def _collections(self, names: Names) -> set[str]:
+        """Those that are there."""
+        wanted = {names.documents, names.vectors, names.meta}
+        asked = {"listCollections": 1, "nameOnly": True, "filter": {"name": {"$in": sorted(wanted)}}}
+        return wanted & {each["name"] for each in self._client.command(asked)["cursor"]["firstBatch"]}
 
     def _held(self, content_hashes: set[str]) -> set[str]:
         """Those of the vectors that are kept, and that no sweep takes before the chunks that name them are written.

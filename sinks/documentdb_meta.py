@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
 from sinks.documentdb_schema import LAYOUT, MOST_DIMENSIONS, Names
+from sinks.generations import Generations, of_facts, plain, restored
 
 if TYPE_CHECKING:
     from sinks.documentdb_client import DocumentDBClient
@@ -20,8 +22,9 @@ _FACTS, _PROGRESS, _TRUNCATION = "facts", "progress", "truncation of "
 class Told:
     """The few facts that generations share, as they are now."""
 
-    fingerprint: str
-    dimensions: int
+    generations: Generations
+    version: int
+    """Of the generations: how often they were changed."""
     truncations: Mapping[str, str]
     """The newest TRUNCATE of each table, by sequence."""
     progress: int | None
@@ -39,13 +42,14 @@ class Meta:
 
     def found(self) -> Told | None:
         """The facts; None where there is no store yet."""
-        fields = ("fingerprint", "dimensions", "as_of_us", "table", "sequence")
+        fields = ("fingerprint", "dimensions", "as_of_us", "table", "sequence", "generations", "version")
         held = {each["_id"]: each for each in self._client.find(self._collection, {}, fields)}
         if _FACTS not in held:
             return None
         marks = {each["table"]: each["sequence"] for each in held.values() if "table" in each}
-        facts, progress = held[_FACTS], held.get(_PROGRESS, {})
-        return Told(facts["fingerprint"], facts["dimensions"], marks, progress.get("as_of_us"))
+        facts = held[_FACTS]
+        generations = restored(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
+        return Told(generations, facts.get("version", 0), marks, held.get(_PROGRESS, {}).get("as_of_us"))
 
     def told(self) -> Told:
         """The facts.
@@ -65,6 +69,20 @@ class Meta:
         """Say which model fills the store, unless it says so already."""
         mine = {"fingerprint": fingerprint, "dimensions": dimensions, "layout": LAYOUT}
         self._client.upsert(self._collection, _FACTS, {"$setOnInsert": mine})
+
+    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+        """Replace the generations by what they become."""
+        from pymongo import UpdateOne
+
+        while True:
+            held = self.told()
+            after = told(held.generations)
+            if after == held.generations:
+                return after
+            fields = {"generations": json.dumps(plain(after)), "version": held.version + 1}
+            as_read = {"_id": _FACTS, "version": held.version or {"$exists": False}}
+            if self._client.bulk(self._collection, [UpdateOne(as_read, {"$set": fields})]).matched:
+                return after
 
     def truncated(self, table: str, sequence: str) -> None:
         """Raise the mark of a table."""
@@ -87,9 +105,8 @@ def check_indexable(config: DocumentDBConfig, dimensions: int) -> None:
         )
 
 
-def check_collections(config: DocumentDBConfig, found: set[str], *, is_store: bool) -> None:
+def check_collections(config: DocumentDBConfig, names: Names, found: set[str], *, is_store: bool) -> None:
     """Raise ConfigurationError for collections that no pipeline made, or that are missing."""
-    names = Names(config.collection)
     mine = {names.documents, names.vectors}
     if is_store and (lost := sorted(mine - found)):
         raise ConfigurationError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sinks.documentdb_config import DocumentDBConfig
 
-GENERATION = 1
+FIRST = 1
 LAYOUT = "1"
 MOST_DIMENSIONS = 2000
 """Of a vector that DocumentDB indexes (AWS, "Vector search for Amazon DocumentDB")."""
@@ -25,7 +25,7 @@ class Names:
     """Names of one store's collections."""
 
     collection: str
-    generation: int = GENERATION
+    generation: int = FIRST
 
     @property
     def documents(self) -> str:
@@ -43,9 +43,8 @@ class Names:
         return f"{self.collection}_meta"
 
 
-def indexes(config: DocumentDBConfig, dimensions: int) -> dict[str, list[dict[str, Any]]]:
-    """What each collection is searched by, by the collection's name, as `createIndexes` takes it."""
-    names = Names(config.collection)
+def indexes(config: DocumentDBConfig, names: Names, dimensions: int) -> dict[str, list[dict[str, Any]]]:
+    """What each collection of a generation is searched by, by the collection's name, as `createIndexes` takes it."""
     fields = ("chunks.content_hash", "chunks.chunk_id", "chunks.words", "metadata_terms")
     vector = {
         "type": "hnsw", "dimensions": dimensions, "similarity": "cosine", "m": config.m,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sinks.generations import Generation, Generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,18 @@ class Place:
     name: str
     kind: Literal["table", "index", "collection"]
 
+    def check_generation(self, held: Generations, fingerprint: str, dimensions: int) -> Generation:
+        """The generation that a model fills; raise ConfigurationError where there is none."""
+        found = held.of(fingerprint) or held.served
+        self.check_dimensions(found.dimensions, dimensions)
+        self.check_model(found.fingerprint, fingerprint)
+        return found
+
+    def check_serving(self, held: Generations, number: int, fingerprint: str) -> None:
+        """Raise ConfigurationError where a generation is not the one of the model that asks."""
+        mine = next((each for each in held.every if each.number == number), held.served)
+        self.check_model(mine.fingerprint, fingerprint)
+
     def check_model(self, held: object, fingerprint: str) -> None:
         """Raise ConfigurationError where another model filled the store."""
         if held != fingerprint:
@@ -23,7 +38,8 @@ class Place:
                 f"sink {self.sink}: the store {self.name} was filled by another model "
                 f"({held or 'unknown'}) than the pipeline's ({fingerprint})",
                 condition="OTHER_MODEL",
-                hint=f"configure the model the store was filled with, or name another {self.kind}",
+                hint=f"configure the model the store was filled with, move it by `ragstream migrate --to`, "
+                f"or name another {self.kind}",
             )
 
     def check_dimensions(self, held: object, dimensions: int) -> None:
@@ -33,5 +49,6 @@ class Place:
                 f"sink {self.sink}: the store {self.name} holds vectors of {held} dimensions, "
                 f"the embedding model gives {dimensions}",
                 condition="WRONG_DIMENSIONS",
-                hint=f"set embedding.dimensions to the store's, or name another {self.kind}",
+                hint=f"set embedding.dimensions to the store's, move it by `ragstream migrate --to`, "
+                f"or name another {self.kind}",
             )

@@ -11,12 +11,14 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark.sql import functions as F
 
 from embeddings import EmbeddingConfig, open_embedder
+from embeddings.remembered import embedder_of
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
 from sinks.indexing import Indexer, IndexResult
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from transforms.context import DecodeContext
 
 REPORT_COLUMNS = (
-    "summary string, content_hash string, embedding binary, condition string, message string, table string, "
+    "summary string, fingerprint string, content_hash string, embedding binary, condition string, message string, table string, "
     "stream string, partition string, position string, key binary, value binary, timestamp_ms bigint"
 )
 """One row with the counts, one a new vector, one a rejected record; all else is NULL."""
@@ -59,23 +61,22 @@ class IndexSettings:
     """Tells which stores are not in step; it is asked before each piece of work."""
 
 
-_indexers: dict[str, tuple[Indexer, Any]] = {}
+_indexers: dict[str, Indexer] = {}
 
 
-def _indexer(settings: IndexSettings) -> tuple[Indexer, Any]:
+def _indexer(settings: IndexSettings) -> Indexer:
     if settings.identity not in _indexers:
         embedder = open_embedder(settings.embedding)
         sinks = [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks]
         in_flight = getattr(settings.embedding, "requests_in_flight", 1)
         aside = SettingAside({config.name: config.deadline for config in settings.sinks}, settings.phases)
-        indexer = Indexer(
+        _indexers[settings.identity] = Indexer(
             settings.context,
             settings.recipes,
-            Several(sinks, aside),
+            Several(sinks, aside, partial(embedder_of, own=settings.embedding)),
             embedder,
             texts_at_once=in_flight * embedder.max_items,
         )
-        _indexers[settings.identity] = (indexer, embedder)
     return _indexers[settings.identity]
 
 
@@ -95,9 +96,10 @@ def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatc
 
 def index_here(settings: IndexSettings, records: Sequence[Record]) -> pa.RecordBatch:
     """Index records in this process, with the connections it keeps; REPORT_COLUMNS."""
-    indexer, embedder = _indexer(settings)
-    before = embedder.counts()
-    return report(indexer.index(records), vars_of(embedder.counts() - before))
+    indexer = _indexer(settings)
+    before = indexer.asked()
+    result = indexer.index(records)
+    return report(result, vars_of(indexer.asked() - before))
 
 
 @dataclass
@@ -166,7 +168,9 @@ def report(result: IndexResult, model: Mapping[str, int]) -> pa.RecordBatch:
         "positions": [[*place, *span] for place, span in result.positions.items()] if result.missed else [],
     }  # fmt: skip
     rows: list[dict[str, Any]] = [{"summary": json.dumps(summary)}]
-    rows += [{"content_hash": h, "embedding": v.astype("<f4").tobytes()} for h, v in result.embedded.items()]
+    for fingerprint, vectors in result.embedded.items():
+        told = {name: vector.astype("<f4").tobytes() for name, vector in vectors.items()}
+        rows += [{"fingerprint": fingerprint, "content_hash": h, "embedding": raw} for h, raw in told.items()]
     for record, reject in result.rejected:
         rows.append({
             "condition": reject.condition, "message": reject.message, "table": reject.table, "stream": record.stream,

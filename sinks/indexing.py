@@ -6,13 +6,17 @@ decide; it reads, asks the model for what nobody holds, and writes.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 from schemas.changes import Change, Changes, Ignored, Reject
 from sinks.borrowed import Borrowing
+from sinks.every_generation import EveryGeneration
 from sinks.rounds import Asking, ChangedRows, Held, Rounds
 from sinks.several import Missed, Several
 from transforms.decode import decode
@@ -21,7 +25,7 @@ from transforms.fold import in_order
 if TYPE_CHECKING:
     import numpy as np
 
-    from embeddings.protocol import Embedder, EmbeddingRejected
+    from embeddings.protocol import Embedder, EmbeddingCounts, EmbeddingRejected
     from schemas.records import Record
     from sinks.protocol import Sink
     from transforms.context import DecodeContext
@@ -36,7 +40,8 @@ class IndexResult:
     """What became of a batch of records, in counts, and the vectors that were paid for."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    embedded: dict[str, np.ndarray] = field(default_factory=dict)
+    embedded: dict[str, dict[str, np.ndarray]] = field(default_factory=lambda: defaultdict(dict))
+    """By the model's fingerprint, by content hash."""
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
     """The newest record of each document with a text the model will never take, and the reason."""
     newest_commit_us: dict[str, int] = field(default_factory=dict)
@@ -78,6 +83,12 @@ class Indexer:
         self._texts_at_once = texts_at_once
         self._on_step = on_step or (lambda _: None)
         self._told_by: dict[tuple[str, str], tuple[str, Record]] = {}
+        self._every = {sink.name: EveryGeneration(embedder, self._stores.embedders) for sink in self._stores.sinks}
+
+    def asked(self) -> EmbeddingCounts:
+        """What this process asked of all models that it embeds with."""
+        others = {e.fingerprint: e for every in self._every.values() for e in every.embedders_used()}
+        return reduce(add, (embedder.counts() for embedder in others.values()), self._embedder.counts())
 
     def index(self, records: Iterable[Record]) -> IndexResult:
         """Apply records to every store, each document as a whole."""
@@ -89,20 +100,27 @@ class Indexer:
             self._sort_out(record, result, rows, truncations)
         self._on_step("read")
         work = ChangedRows({table: in_order(changes) for table, changes in rows.items()}, self._recipes)
-        asking = Asking()
+        asking: dict[str, Asking] = defaultdict(Asking)
         left_out: dict[tuple[str, str], EmbeddingRejected] = {}
+        together = threading.Lock()
 
-        def write(sink: Sink, lenders: Sequence[Sink]) -> None:
+        def write(sink: Sink, embedder: Embedder, lenders: Sequence[Sink]) -> None:
             for table, sequence in truncations.items():
                 sink.truncate(table, sequence)
-            cache = Borrowing(Held(result.embedded), lenders) if lenders else Held(result.embedded)
-            rounds = Rounds(self._embedder, cache, self._texts_at_once, self._on_step, asking)
+            with together:
+                asked, held = asking[embedder.fingerprint], Held(result.embedded[embedder.fingerprint])
+            cache = Borrowing(held, lenders) if lenders else held
+            at_once = max(self._texts_at_once, embedder.max_items)
+            rounds = Rounds(embedder, cache, at_once, self._on_step, asked)
             refused = rounds.write(sink, work if rows else None)
-            left_out.update({(each.table, each.key): reason for each, reason in refused})
-            with asking.lock:
+            with together:
+                left_out.update({(each.table, each.key): reason for each, reason in refused})
                 result.counts.update(rounds.counts)
 
-        missed = self._stores.write(write)
+        def write_every(sink: Sink, lenders: Sequence[Sink]) -> None:
+            self._every[sink.name].write(sink, lambda one, embedder: write(one, embedder, _of(one, lenders)))
+
+        missed = self._stores.write(write_every)
         result.missed = missed if result.positions else {}
         self._reject(left_out, result)
         return result
@@ -140,6 +158,11 @@ class Indexer:
             told = self._told_by.get((table, key))
             reject = Reject(reason.condition, reason.message, table, "embed")
             result.rejected += [(told[1], reject)] if told else []
+
+
+def _of(sink: Sink, lenders: Sequence[Sink]) -> list[Sink]:
+    """Those of the lenders that hold vectors of a sink's model."""
+    return [lender for lender in lenders if lender.fingerprint == sink.fingerprint]
 
 
 def in_position(position: str) -> tuple[int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
@@ -13,12 +13,13 @@ from sinks.opensearch_client import Action, OpenSearchClient
 from sinks.opensearch_contents import held
 from sinks.opensearch_meta import Meta, check_mapping, check_plugin
 from sinks.opensearch_rows import READ, change, decoded, encoded, replaced, stored
-from sinks.opensearch_schema import GUARD, LAYOUT, Names, covered, mappings, template, visible
+from sinks.opensearch_schema import GUARD, Names, covered, mappings, meta_mapping, shown, template, visible
 from sinks.protocol import StoreSummary
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from sinks.generations import Generation, Generations
     from sinks.opensearch_config import OpenSearchConfig
 
 MOST_AT_HAND = 4096
@@ -45,9 +46,11 @@ class OpenSearchSink:
         self._config = config
         self._fingerprint = fingerprint
         self._dimensions = dimensions
-        self._names = Names(config.index)
+        self._shared = Names(config.index)
+        self._number: int | None = None
+        self._beside: dict[int, OpenSearchSink] = {}
         self._client = OpenSearchClient(config)
-        self._meta = Meta(self._client, self._names)
+        self._meta = Meta(self._client, self._shared)
         self._scripts: bool | None = None
         self._at_hand: dict[str, np.ndarray] = {}
         self._noted: list[tuple[float, int]] = []
@@ -57,33 +60,65 @@ class OpenSearchSink:
         """The store's name."""
         return self._config.name
 
+    @property
+    def fingerprint(self) -> str:
+        """The model whose generation this is."""
+        return self._fingerprint
+
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
-        facts = self._meta.facts()
-        if facts is not None:
-            self._check_identity(facts)
-        names = f"{self._names.alias},{self._names.documents}"
-        found = self._client.call("GET", f"/{names}/_mapping", ignore_unavailable="true")
-        if facts is not None and self._names.documents not in found:
-            raise self._client.refusal(404, "index_not_found_exception")
-        for index, told in found.items():
-            check_mapping(self._config, index, told["mappings"], self._dimensions)
-        if not found and not self._config.serverless:
-            check_plugin(self._config, self._client)
+        held = self.generations()
+        if held is None:
+            self._check_vacant()
+            return
+        mine = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+        if mine.state != "creating":
+            index = Names(self._config.index, mine.number).documents
+            found = self._client.call("GET", f"/{index}/_mapping")
+            check_mapping(self._config, index, found[index]["mappings"], self._dimensions)
 
     def prepare(self) -> None:
-        """Create the store's indexes; what another driver creates meanwhile is the same."""
-        facts = self._meta.facts()
-        if facts is None:
-            self.check()
+        """Create the indexes of the store, or of this generation; what another driver creates meanwhile is the same."""
+        held = self.generations()
+        if held is None:
+            self._check_vacant()
             self._client.call(
-                "PUT", f"/_index_template/{self._names.documents}", template(self._config, self._dimensions)
+                "PUT",
+                f"/{self._shared.meta}",
+                meta_mapping(self._config),
+                accept=("resource_already_exists_exception",),
             )
-            for index, body in mappings(self._config, self._dimensions).items():
-                self._client.call("PUT", f"/{index}", body, accept=("resource_already_exists_exception",))
-            mine = {"fingerprint": self._fingerprint, "dimensions": str(self._dimensions), "layout": LAYOUT}
-            facts = self._meta.remember("facts", lambda held: held or mine)
-        self._check_identity(facts)
+            self._create(self._shared)
+            self._client.call("POST", "/_aliases", shown(self._shared, self._shared))
+            held = self._meta.created(self._fingerprint, self._dimensions)
+        found = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+        if found.state == "creating":
+            self._create(Names(self._config.index, found.number))
+
+    def generations(self) -> Generations | None:
+        """Read them from the meta."""
+        return self._meta.generations()
+
+    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+        """Change them, then move the alias, which only readers of their own use."""
+        after = self._meta.change_generations(told)
+        self._client.call("POST", "/_aliases", shown(self._shared, Names(self._config.index, after.serving)))
+        return after
+
+    def beside(self, generation: Generation) -> OpenSearchSink:
+        """Open it once, until this one is closed."""
+        if generation.number not in self._beside:
+            other = OpenSearchSink(self._config, generation.fingerprint, generation.dimensions)
+            other._number = generation.number
+            self._beside[generation.number] = other
+        return self._beside[generation.number]
+
+    def drop(self, number: int) -> None:
+        """Delete its indexes, and the template of one."""
+        names = Names(self._config.index, number)
+        for index in (names.documents, names.vectors):
+            self._client.call("DELETE", f"/{index}", accept=("index_not_found_exception",))
+        self._client.call("DELETE", f"/_index_template/{names.documents}", accept=("index_template_missing_exception",))
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table."""
@@ -191,11 +226,35 @@ class OpenSearchSink:
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
+        for other in self._beside.values():
+            other.close()
+        self._beside.clear()
         self._client.close()
 
-    def _check_identity(self, facts: Mapping[str, str]) -> None:
-        self._config.place.check_dimensions(facts["dimensions"], self._dimensions)
-        self._config.place.check_model(facts["fingerprint"], self._fingerprint)
+    @property
+    def _names(self) -> Names:
+        """Of this model's generation; of the first one where there is no store yet."""
+        if self._number is None:
+            held = self.generations()
+            if held is None:
+                return self._shared
+            self._number = self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
+        return Names(self._config.index, self._number)
+
+    def _check_vacant(self) -> None:
+        """Where a store is to be made, nothing may stand that no pipeline made, nor may k-NN be missing."""
+        names = f"{self._shared.alias},{self._shared.documents}"
+        found = self._client.call("GET", f"/{names}/_mapping", ignore_unavailable="true")
+        for index, told in found.items():
+            check_mapping(self._config, index, told["mappings"], self._dimensions)
+        if not found and not self._config.serverless:
+            check_plugin(self._config, self._client)
+
+    def _create(self, names: Names) -> None:
+        put = template(self._config, names, self._dimensions)
+        self._client.call("PUT", f"/_index_template/{names.documents}", put)
+        for index, body in mappings(self._config, names, self._dimensions).items():
+            self._client.call("PUT", f"/{index}", body, accept=("resource_already_exists_exception",))
 
     def _scripted(self, told: Mapping[str, Mapping[str, Any]]) -> list[Action]:
         """Writes that the store itself guards; the first of a document needs no script, as one that is there refuses it."""

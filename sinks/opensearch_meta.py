@@ -7,12 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
+from sinks.generations import of_facts, plain, restored
 from sinks.opensearch_client import Action
+from sinks.opensearch_schema import LAYOUT
 
 if TYPE_CHECKING:
+    from sinks.generations import Generations
     from sinks.opensearch_client import OpenSearchClient
     from sinks.opensearch_config import OpenSearchConfig
     from sinks.opensearch_schema import Names
+
+
+_FACTS, _GENERATIONS = "facts", "generations"
 
 
 class Meta:
@@ -23,14 +29,31 @@ class Meta:
         self._client = client
         self._index = names.meta
 
-    def facts(self) -> dict[str, str] | None:
-        """The model the store is filled with; None where there is no store yet."""
+    def generations(self) -> Generations | None:
+        """The store's generations, by one request; None where there is no store yet."""
         try:
-            return self._get("facts")
+            found = self._client.get(self._index, [_FACTS, _GENERATIONS])
         except ConfigurationError as error:
             if error.condition != "STORE_EMPTY":
                 raise
             return None
+        held = {name: json.loads(document["_source"]["value"]) for name, document in found.items()}
+        if _GENERATIONS in held:
+            return restored(held[_GENERATIONS])
+        return of_facts(held[_FACTS]) if _FACTS in held else None
+
+    def created(self, fingerprint: str, dimensions: int) -> Generations:
+        """Say which model fills the store, unless it says so already."""
+        mine = {"fingerprint": fingerprint, "dimensions": str(dimensions), "layout": LAYOUT}
+        self.remember(_FACTS, lambda held: held or mine)
+        return self._there()
+
+    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+        """Replace them by what they become."""
+        self._there()
+        facts = self._get(_FACTS) or {}
+        wanted = self.remember(_GENERATIONS, lambda held: plain(told(restored(held) if held else of_facts(facts))))
+        return restored(wanted)
 
     def truncations(self) -> dict[str, str]:
         """The newest TRUNCATE of each table, by sequence."""
@@ -55,6 +78,12 @@ class Meta:
             (answer,) = self._client.bulk([Action("index" if found else "create", target, body)])
             if answer["status"] != 409:
                 return wanted
+
+    def _there(self) -> Generations:
+        found = self.generations()
+        if found is None:
+            raise self._client.refusal(404, "index_not_found_exception")
+        return found
 
     def _get(self, name: str) -> dict[str, Any] | None:
         found = self._client.get(self._index, [name])

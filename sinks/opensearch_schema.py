@@ -16,7 +16,7 @@ from transforms.words import ENGLISH_STOP_WORDS
 if TYPE_CHECKING:
     from sinks.opensearch_config import OpenSearchConfig
 
-GENERATION = 1
+FIRST = 1
 LAYOUT = "1"
 MOST_CHUNKS = 100_000
 """Nested documents of one document at most; OpenSearch's own default is 10,000."""
@@ -27,7 +27,7 @@ class Names:
     """Names of one store's indexes."""
 
     alias: str
-    generation: int = GENERATION
+    generation: int = FIRST
 
     @property
     def documents(self) -> str:
@@ -49,26 +49,39 @@ _KEPT = {"type": "keyword", "index": False, "doc_values": False}
 """A text that is kept and read, never searched; of any length."""
 
 
-def mappings(config: OpenSearchConfig, dimensions: int) -> dict[str, dict[str, Any]]:
-    """The body of each index, by name; strict, so that nothing else can be written into it."""
-    names = Names(config.index)
-    settings = {"number_of_shards": config.shards, "number_of_replicas": config.replicas}
+def mappings(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, dict[str, Any]]:
+    """The body of each index of a generation, by name; strict, so that nothing else can be written into it."""
+    settings = _settings(config)
     stop_words = {"stopwords": ENGLISH_STOP_WORDS.split()} if config.language == "english" else {}
     words = {"analysis": {"analyzer": {"words": {"type": config.language, **stop_words}}}}
     wide = words | {"knn": True, "mapping": {"nested_objects": {"limit": MOST_CHUNKS}}, "max_inner_result_window": 1000}
     vector = {"content_hash": {"type": "keyword"}, "embedding": {"type": "binary"}, "created_at": {"type": "date"}}
     return {
-        names.meta: _body(settings | {"number_of_shards": 1}, {"value": _KEPT}),
         names.vectors: _body(settings, vector),
-        names.documents: _body(settings | wide, _document(dimensions))
-        | {"aliases": {names.alias: {"filter": {"term": {"live": True}}}}},
+        names.documents: _body(settings | wide, _document(dimensions)),
     }
 
 
-def template(config: OpenSearchConfig, dimensions: int) -> dict[str, Any]:
+def meta_mapping(config: OpenSearchConfig) -> dict[str, Any]:
+    """The body of the index that generations share."""
+    return _body(_settings(config) | {"number_of_shards": 1}, {"value": _KEPT})
+
+
+def template(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, Any]:
     """The documents' index again, should a write ever make OpenSearch create it by itself: never by a guessed mapping."""
-    index = Names(config.index).documents
-    return {"index_patterns": [index], "priority": 500, "template": mappings(config, dimensions)[index]}
+    index = names.documents
+    return {"index_patterns": [index], "priority": 500, "template": mappings(config, names, dimensions)[index]}
+
+
+def shown(names: Names, served: Names) -> dict[str, Any]:
+    """The request that lets readers of their own find one generation, and no other, by the alias; at once."""
+    others = {"remove": {"index": f"{names.alias}-g*", "alias": names.alias, "must_exist": False}}
+    alias = {"index": served.documents, "alias": names.alias, "filter": {"term": {"live": True}}}
+    return {"actions": [others, {"add": alias}]}
+
+
+def _settings(config: OpenSearchConfig) -> dict[str, Any]:
+    return {"number_of_shards": config.shards, "number_of_replicas": config.replicas}
 
 
 def _body(settings: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:

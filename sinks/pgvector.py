@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,7 @@ from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, Store
 from schemas.durations import Duration
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.model import StrictModel
-from sinks import pgvector_contents
+from sinks import pgvector_contents, pgvector_generations
 from sinks.identity import Place
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
@@ -26,6 +26,7 @@ from sinks.pgvector_schema import (
     READ_CHUNKS,
     READ_HEADS,
     UPDATE_HEAD,
+    VISIBLE,
     Names,
 )
 from sinks.protocol import StoreSummary
@@ -33,6 +34,8 @@ from sinks.protocol import StoreSummary
 if TYPE_CHECKING:
     import numpy as np
     from psycopg import Connection
+
+    from sinks.generations import Generation, Generations
 
 
 class PgvectorConfig(StrictModel):
@@ -69,17 +72,24 @@ class PgvectorSink:
         self._config = config
         self._fingerprint = fingerprint
         self._dimensions = dimensions
-        self._names = Names(config.table)
+        self._shared = Names(config.table)
+        self._number: int | None = None
+        self._beside: dict[int, PgvectorSink] = {}
         self._connection: Connection[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as configuration, without the connection."""
-        return self.__dict__ | {"_connection": None}
+        return self.__dict__ | {"_connection": None, "_beside": {}}
 
     @property
     def name(self) -> str:
         """The store's name."""
         return self._config.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The model whose generation this is."""
+        return self._fingerprint
 
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
@@ -89,30 +99,50 @@ class PgvectorSink:
                 raise ConfigurationError(
                     f"sink {self.name}: the server has no pgvector", hint="install pgvector 0.8.4 or newer on it"
                 )
-            if self._exists(connection, self._names["meta"]):
-                self._check_identity(connection)
+            held = pgvector_generations.read(connection, self._shared)
+            if held is not None:
+                self._config.place.check_generation(held, self._fingerprint, self._dimensions)
             self._check_rights(connection)
 
     def prepare(self) -> None:
-        """Create the store's tables, once, under a lock that concurrent drivers share."""
+        """Create the tables of the store, or of this generation, once, under a lock that concurrent drivers share."""
         with self._translated(), self._connected(vectors=False) as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"ragstream:{self._config.table}",))
+            pgvector_generations.lock(connection, self._shared)
             self._check_rights(connection)
-            if self._exists(connection, self._names["meta"]):
-                self._check_identity(connection)
+            held = pgvector_generations.read(connection, self._shared)
+            if held is None:
+                self._create(connection)
                 return
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            statement = self._names.compose(
-                CREATE,
-                dimensions=sql.Literal(self._dimensions),
-                language=sql.SQL(self._config.language),
-                **{f"{t}_by_{c}": self._names[f"{t}_by_{c}"] for t, c in _INDEXES},
-            )
-            connection.execute(statement)
-            facts = {"fingerprint": self._fingerprint, "dimensions": str(self._dimensions), "layout": LAYOUT}
-            connection.cursor().executemany(
-                self._names.compose("INSERT INTO {meta} VALUES (%s, %s)"), list(facts.items())
-            )
+            mine = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+            if mine.state == "creating":
+                names = Names(self._config.table, mine.number)
+                pgvector_generations.create(connection, names, self._dimensions, self._config.language)
+
+    def generations(self) -> Generations | None:
+        """Read them from the meta, by one statement: writers ask after each piece of work."""
+        with self._translated():
+            try:
+                return pgvector_generations.told(self._open(), self._shared)
+            except errors.UndefinedTable:
+                return None
+
+    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+        """Change them and the view in one transaction."""
+        with self._translated(), self._connected(vectors=False) as connection:
+            return pgvector_generations.change(connection, self._shared, told)
+
+    def beside(self, generation: Generation) -> PgvectorSink:
+        """Open it once, until this one is closed."""
+        if generation.number not in self._beside:
+            other = PgvectorSink(self._config, generation.fingerprint, generation.dimensions)
+            other._number = generation.number
+            self._beside[generation.number] = other
+        return self._beside[generation.number]
+
+    def drop(self, number: int) -> None:
+        """Drop its tables."""
+        with self._translated(), self._connected(vectors=False) as connection:
+            pgvector_generations.drop(connection, Names(self._config.table, number))
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table."""
@@ -222,10 +252,11 @@ class PgvectorSink:
 
     def summary(self) -> StoreSummary:
         """Count documents, chunks and pending columns."""
-        count = "SELECT count(DISTINCT document_id), count(*) FROM {view}"
+        seen = self._names.compose(VISIBLE)
+        count = self._names.compose("SELECT count(DISTINCT document_id), count(*) FROM ({seen}) v", seen=seen)
         pending = "SELECT table_name, count(*) FROM {documents} WHERE live AND pending <> '{{}}' GROUP BY 1"
         with self._translated(), self._connected() as connection:
-            documents, chunks = connection.execute(self._names.compose(count)).fetchone() or (0, 0)
+            documents, chunks = connection.execute(count).fetchone() or (0, 0)
             holes = dict(connection.execute(self._names.compose(pending)).fetchall())
             statement = self._names.compose("SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'")
             row = connection.execute(statement).fetchone()
@@ -233,6 +264,9 @@ class PgvectorSink:
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
+        for other in self._beside.values():
+            other.close()
+        self._beside.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -273,17 +307,33 @@ class PgvectorSink:
         with self._translated(), self._connected() as connection:
             connection.execute(self._names.compose(statement))
 
-    def _check_identity(self, connection: Connection[Any]) -> None:
-        facts = dict(connection.execute(self._names.compose("SELECT name, value FROM {meta}")).fetchall())
-        self._config.place.check_dimensions(facts.get("dimensions"), self._dimensions)
-        self._config.place.check_model(facts.get("fingerprint"), self._fingerprint)
+    @property
+    def _names(self) -> Names:
+        """Of this model's generation; of the first one where there is no store yet."""
+        if self._number is None:
+            self._number = self._found()
+        return self._shared if self._number is None else Names(self._config.table, self._number)
+
+    def _found(self) -> int | None:
+        held = self.generations()
+        return held and self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
+
+    def _create(self, connection: Connection[Any]) -> None:
+        connection.execute(self._shared.compose(CREATE))
+        pgvector_generations.create(connection, self._shared, self._dimensions, self._config.language)
+        shown = self._shared.compose(
+            "CREATE OR REPLACE VIEW {view} AS {visible}", visible=self._shared.compose(VISIBLE)
+        )
+        connection.execute(shown)
+        facts = {"fingerprint": self._fingerprint, "dimensions": str(self._dimensions), "layout": LAYOUT}
+        connection.cursor().executemany(self._shared.compose("INSERT INTO {meta} VALUES (%s, %s)"), list(facts.items()))
 
     def _check_rights(self, connection: Connection[Any]) -> None:
         row = connection.execute(
             "SELECT has_schema_privilege(current_schema(), 'CREATE'), to_regtype('vector') IS NOT NULL"
         ).fetchone()
         may_create, has_vector = row or (False, False)
-        if not may_create and not self._exists(connection, self._names["meta"]):
+        if not may_create and not pgvector_generations.exists(connection, self._shared["meta"]):
             raise ConfigurationError(
                 f"sink {self.name}: the user may not create tables", condition="MISSING_RIGHTS",
                 hint="grant CREATE on the schema, or let an administrator run `ragstream run` once",
@@ -292,25 +342,26 @@ class PgvectorSink:
             with connection.transaction(force_rollback=True):
                 connection.execute("CREATE EXTENSION vector")
 
-    @staticmethod
-    def _exists(connection: Connection[Any], table: sql.Identifier) -> bool:
-        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table.as_string(connection),)).fetchone()
-        return bool(row and row[0])
-
     @contextmanager
     def _connected(self, *, vectors: bool = True) -> Iterator[Connection[Any]]:
-        """A transaction on the process's connection; a broken one is dropped, so that the next call reconnects."""
+        """A transaction on the process's connection."""
+        connection = self._open()
+        if vectors and self._number is None:
+            self._number = self._found()  # before the transaction, which may send its statements in a pipeline
+        if vectors and not connection.adapters.types.get("vector"):
+            register_vector(connection)
+        with connection.transaction():
+            yield connection
+
+    def _open(self) -> Connection[Any]:
+        """The process's connection; a broken one is dropped, so that the next call reconnects."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
                 self._config.dsn.get_secret_value(), autocommit=True,
                 connect_timeout=self._config.connect_timeout_seconds, application_name="ragstream",
                 keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=20_000,
             )  # fmt: skip
-        connection = self._connection
-        if vectors and not connection.adapters.types.get("vector"):
-            register_vector(connection)
-        with connection.transaction():
-            yield connection
+        return self._connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -347,7 +398,3 @@ class PgvectorSink:
 
 
 _REPLACE = "(content_hash) DO UPDATE SET embedding = excluded.embedding"
-
-_INDEXES = (
-    ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),
-)  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-GENERATION = 1
+FIRST = 1
 LAYOUT = "1"
 
 
@@ -21,7 +21,7 @@ class Names:
     """Identifiers of one store, quoted by the driver."""
 
     table: str
-    generation: int = GENERATION
+    generation: int = FIRST
 
     def __getitem__(self, part: str) -> sql.Identifier:
         """The physical table of a part: documents, chunks, vectors, or tables and meta, which generations share."""
@@ -31,7 +31,7 @@ class Names:
 
     @property
     def view(self) -> sql.Identifier:
-        """What readers select from."""
+        """What readers of their own select from."""
         return sql.Identifier(self.table)
 
     def compose(self, statement: str, **parts: sql.Composable) -> sql.Composed:
@@ -41,9 +41,13 @@ class Names:
 
 
 CREATE = """
+CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE IF NOT EXISTS {meta} (name text PRIMARY KEY, value text NOT NULL);
 CREATE TABLE IF NOT EXISTS {tables} (
-    table_name text PRIMARY KEY, truncated_sequence text COLLATE "C" NOT NULL);
+    table_name text PRIMARY KEY, truncated_sequence text COLLATE "C" NOT NULL);"""
+"""What generations share."""
+
+CREATE_GENERATION = """
 CREATE TABLE IF NOT EXISTS {documents} (
     document_id text COLLATE "C" PRIMARY KEY, table_name text NOT NULL, key jsonb NOT NULL,
     sequence text COLLATE "C" NOT NULL, revision bigint NOT NULL, live boolean NOT NULL,
@@ -66,15 +70,17 @@ CREATE TABLE IF NOT EXISTS {chunks} (
 CREATE INDEX IF NOT EXISTS {chunks_by_document} ON {chunks} (document_id);
 CREATE INDEX IF NOT EXISTS {chunks_by_content} ON {chunks} (content_hash);
 CREATE INDEX IF NOT EXISTS {chunks_by_words} ON {chunks} USING gin (chunk_words);
-CREATE OR REPLACE VIEW {view} AS
+"""
+
+VISIBLE = """
 SELECT d.document_id, d.table_name, d.key, c.chunk_id, c.chunk_index, c.chunk_text, c.content_hash,
        d.metadata, v.embedding, d.sequence, d.commit_time
 FROM {documents} d
 JOIN {chunks} c USING (document_id)
 JOIN {vectors} v USING (content_hash)
 LEFT JOIN {tables} t USING (table_name)
-WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '');
-"""
+WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '')"""
+"""What a reader of one generation may see; of the one that serves, by the view."""
 
 READ_HEADS = """
 SELECT document_id, revision, state, texts, recipe FROM {documents} WHERE document_id = ANY(%s)"""

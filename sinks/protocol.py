@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
+    from sinks.generations import Generation, Generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +29,35 @@ class Sink(Protocol):
     Writing the same documents twice, in any order and by any number of writers at once, leaves what one writer would:
     a write is refused unless it was planned on the revision the store holds, and a refused one is planned again.
     A reader never sees a document's chunks of two versions, nor a row that a truncation has removed.
+
+    A sink is one generation of a store, the one that its model fills; marks of truncations and progress are the store's.
     """
 
     @property
     def name(self) -> str:
         """The store's name in the configuration and in `status`."""
 
+    @property
+    def fingerprint(self) -> str:
+        """The model whose generation this is."""
+
     def check(self) -> None:
         """Connect; raise ConfigurationError for a wrong dimension, another model, or missing rights. Writes nothing."""
 
     def prepare(self) -> None:
-        """Create what is missing; safe to call by several drivers at once."""
+        """Create what is missing, also of a generation that was announced; safe to call by several drivers at once."""
+
+    def generations(self) -> Generations | None:
+        """The store's generations as they are now, for whatever model this was opened; None where there is no store."""
+
+    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+        """Replace them by what they become, at once, and with them what readers of their own use; no other's change is lost."""
+
+    def beside(self, generation: Generation) -> Sink:
+        """Another generation of the same store, by connections of its own that are closed with this one's."""
+
+    def drop(self, number: int) -> None:
+        """Remove all that a generation holds; one that is gone already is no error."""
 
     def truncations(self) -> dict[str, str]:
         """The newest TRUNCATE of each table, by sequence."""

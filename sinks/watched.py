@@ -68,6 +68,8 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         found, store = getattr(self._sink, name), self._sink.name
+        if name == "beside":
+            return lambda generation: watched(found(generation), self._watch)
         return (lambda *args, **options: self._watch.call(store, found, *args, **options)) if callable(found) else found
 
 

@@ -65,6 +65,18 @@ class Lake:
         self._configuration["sinks"].append(sink)
         self._configure()
 
+    def only(self, *sinks: Mapping[str, Any]) -> None:
+        """Give the pipeline other stores."""
+        self._configuration["sinks"] = [dict(sink) for sink in sinks]
+        self._configure()
+
+    def model(self, **embedding: Any) -> None:
+        """Configure another model."""
+        self._configuration["embedding"] |= embedding
+        self._configure()
+        assert self.config.embedding is not None
+        self.embedding = self.config.embedding
+
     def _configure(self) -> None:
         self.path.write_text(json.dumps(self._configuration))
         told = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))
@@ -85,7 +97,7 @@ class Lake:
             sink.prepare()
             recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
             indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
-            reports = IndexReports(self.config.lake.path, embedder.fingerprint, [sink], ["history"])
+            reports = IndexReports(self.config.lake.path, [sink], ["history"])
             for some in batched(changes, 200, strict=False):
                 done = report(indexer.index(map(as_record, some)), {})
                 reports.take("history", pa.Table.from_batches([done]))
@@ -112,7 +124,7 @@ class Lake:
         command, *options = arguments
         return subprocess.run(
             [str(RAGSTREAM), command, str(self.path), *options],
-            env=self.environment(), capture_output=True, text=True, timeout=120, check=False,
+            env=self.environment(), capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
 
     @staticmethod

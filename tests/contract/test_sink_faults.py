@@ -14,7 +14,7 @@ from itertools import batched
 import pytest
 
 from local_stack.faults import FaultProxy
-from retrieval.commands import open_index
+from retrieval.indexes import open_index
 from retrieval.protocol import Question
 from schemas.errors import UnavailableError
 from sinks.protocol import Sink

@@ -25,6 +25,7 @@ from retrieval import EXTRACTIVE, GenerationConfig, commands
 from retrieval.ask import Assistant, Draft, ExtractiveAnswerer
 from retrieval.commands import Query
 from retrieval.fusion import MINILM, Ranked, fuse
+from retrieval.indexes import open_index
 from retrieval.pgvector import PgvectorIndex
 from retrieval.protocol import Filters, Hit, Index, Question
 from retrieval.search import CANDIDATES, Searcher, search_answer
@@ -94,7 +95,7 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Helpdesk]:
     embedder = LocalEmbedder(LOCAL)
     with (
         closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink,
-        closing(commands.open_index(config, embedder.fingerprint)) as index,
+        closing(open_index(config, embedder.fingerprint)) as index,
     ):
         sink.prepare()
         fill(sink, embedder)
@@ -118,7 +119,7 @@ def other(config: StoreConfig, name: str) -> StoreConfig:
 
 
 def _check(config: StoreConfig, fingerprint: str) -> None:
-    with closing(commands.open_index(config, fingerprint)) as index:
+    with closing(open_index(config, fingerprint)) as index:
         index.check()
 
 
@@ -355,7 +356,7 @@ def test_the_walk_goes_on_past_rows_that_are_gone(filled: Helpdesk) -> None:
     many = [article(1, id=number, title=f"Row {number}", body=f"Text of row {number}.") for number in range(3000)]
     with (
         closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink,
-        closing(commands.open_index(config, embedder.fingerprint)) as index,
+        closing(open_index(config, embedder.fingerprint)) as index,
     ):
         sink.prepare()
         put(sink, embedder, ARTICLES, many)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from sinks.documentdb_config import DocumentDBConfig
-from sinks.documentdb_schema import indexes, visible
+from sinks.documentdb_schema import Names, indexes, visible
 
 
 def config(**others: Any) -> DocumentDBConfig:
@@ -31,7 +31,7 @@ def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any], told
 
 
 def test_vectors_have_one_index_and_it_is_what_documentdb_takes() -> None:
-    made = indexes(config(), 384)
+    made = indexes(config(), Names("kb"), 384)
     (options,) = [each["vectorOptions"] for each in made["kb_vectors_g1"] if "vectorOptions" in each]
     assert options == {"type": "hnsw", "dimensions": 384, "similarity": "cosine", "m": 16, "efConstruction": 64}
 

@@ -27,7 +27,7 @@ class Notes:
 
 def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Path) -> None:
     store = Notes()
-    reports = IndexReports(str(tmp_path), "model", cast("Any", [store]), ["articles", "tickets"])
+    reports = IndexReports(str(tmp_path), cast("Any", [store]), ["articles", "tickets"])
     reports.idle("articles", 100)
     reports.note_progress()
     assert store.told == []  # nothing is known of the tickets
@@ -64,7 +64,7 @@ def test_a_store_that_never_answers_keeps_no_other_from_being_told(
     monkeypatch.setattr("glue_jobs.index_report.SILENT_SECONDS", 0.2)
     monkeypatch.setattr("sinks.watched.PROBE_SECONDS", 0.2)
     silent, store = Silent(), Notes()
-    reports = IndexReports(str(tmp_path), "model", cast("Any", [silent, store]), ["articles"])
+    reports = IndexReports(str(tmp_path), cast("Any", [silent, store]), ["articles"])
     for as_of_us in (100, 200):
         reports.idle("articles", as_of_us)
         began = time.monotonic()

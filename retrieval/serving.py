@@ -1,0 +1,71 @@
+"""The generation of a store that answers at this moment, and the model that fills it: one decision for both.
+
+A store is moved to another model by one change of its meta. Each question reads it once, then asks that generation alone with
+a vector of that generation's model; one that is not the serving one any more is kept, so a question under way is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from embeddings import open_embedder
+from embeddings.remembered import config_of
+from retrieval.fusion import relevance_of
+from retrieval.indexes import open_index
+from retrieval.search import Searcher
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from embeddings import EmbeddingConfig
+    from sinks import SinkConfig
+    from sinks.generations import Generation
+
+
+class Serving:
+    """A store as readers find it; holds the connection of one generation. Not for several threads at once."""
+
+    def __init__(self, sink: SinkConfig, embedding: EmbeddingConfig) -> None:
+        """Take the store, and the model of the pipeline; nothing is opened yet."""
+        self._sink = sink
+        self._embedding = embedding
+        self._door = open_index(sink, open_embedder(embedding).fingerprint, 1)
+        self._number: int | None = None
+        self.model = embedding.model
+        """The name of the model that answered last."""
+        self._searcher: Searcher | None = None
+
+    def searcher(self) -> Searcher:
+        """The searcher of the generation that serves now."""
+        served = self._door.generations().served
+        if self._searcher is None or self._number != served.number:
+            self._close_searcher()
+            self._searcher, self._number = self.searcher_of(served), served.number
+            self.model = config_of(served, self._embedding).model
+        return self._searcher
+
+    def searcher_of(self, generation: Generation) -> Searcher:
+        """A searcher of one generation, for the caller to close."""
+        config = config_of(generation, self._embedding)
+        index = open_index(self._sink, generation.fingerprint, generation.number)
+        return Searcher(index, open_embedder(config), relevance_of(config.model))
+
+    def asking[T](self, work: Callable[[Searcher], T]) -> T:
+        """Ask the generation that serves; once more where it was dropped meanwhile."""
+        while True:
+            searcher = self.searcher()
+            try:
+                return work(searcher)
+            except ConfigurationError:
+                if self.searcher() is searcher:
+                    raise
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._door.close()
+        self._close_searcher()
+
+    def _close_searcher(self) -> None:
+        if self._searcher is not None:
+            self._searcher.index.close()
+        self._searcher = None

@@ -1,0 +1,87 @@
+"""The generations of a pgvector store: told in its meta table, made and dropped as tables, shown by the view."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.errors import UndefinedTable
+
+from sinks.generations import Generations, of_facts, plain, restored
+from sinks.pgvector_schema import CREATE_GENERATION, VISIBLE, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg import Connection
+
+_INDEXES = (
+    ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),
+)  # fmt: skip
+_GRANTS = """
+SELECT grantee, privilege_type FROM information_schema.role_table_grants
+WHERE table_schema = current_schema() AND table_name = %s AND grantee <> grantor"""
+
+
+_FACTS = "SELECT name, value FROM {meta} WHERE name IN ('generations', 'fingerprint', 'dimensions')"
+
+
+def read(connection: Connection[Any], names: Names) -> Generations | None:
+    """What the meta tells; None where there is no store. In any transaction."""
+    return told(connection, names) if exists(connection, names["meta"]) else None
+
+
+def told(connection: Connection[Any], names: Names) -> Generations:
+    """What the meta tells, by one statement; raises psycopg's UndefinedTable where there is no store."""
+    facts = dict(connection.execute(names.compose(_FACTS), prepare=True).fetchall())
+    return restored(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
+
+
+def change(connection: Connection[Any], names: Names, becomes: Callable[[Generations], Generations]) -> Generations:
+    """Change them and, where readers are to use another one, the view, in the caller's transaction."""
+    lock(connection, names)
+    before = read(connection, names)
+    if before is None:
+        raise UndefinedTable
+    after = becomes(before)
+    if after != before:
+        statement = """INSERT INTO {meta} VALUES ('generations', %s)
+                       ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+        connection.execute(names.compose(statement), (json.dumps(plain(after)),))
+    if after.serving != before.serving:
+        _show(connection, Names(names.table, after.serving))
+    return after
+
+
+def create(connection: Connection[Any], names: Names, dimensions: int, language: str) -> None:
+    """Create the tables of a generation where they are missing."""
+    indexes = {f"{t}_by_{c}": names[f"{t}_by_{c}"] for t, c in _INDEXES}
+    told = {"dimensions": sql.Literal(dimensions), "language": sql.SQL(language)}
+    connection.execute(names.compose(CREATE_GENERATION, **told, **indexes))
+
+
+def drop(connection: Connection[Any], names: Names) -> None:
+    """Remove the tables of a generation that readers do not use."""
+    connection.execute(names.compose("DROP TABLE IF EXISTS {chunks}, {documents}, {vectors}"))
+
+
+def lock(connection: Connection[Any], names: Names) -> None:
+    """One at a time, until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"ragstream:{names.table}",))
+
+
+def exists(connection: Connection[Any], table: sql.Identifier) -> bool:
+    """Whether there is a table of that name."""
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table.as_string(connection),)).fetchone()
+    return bool(row and row[0])
+
+
+def _show(connection: Connection[Any], names: Names) -> None:
+    """Make the view anew, since its vectors may have another length; what was granted on it stays granted."""
+    granted = connection.execute(_GRANTS, (names.table,)).fetchall()
+    connection.execute(names.compose("DROP VIEW IF EXISTS {view}"))
+    connection.execute(names.compose("CREATE VIEW {view} AS {visible}", visible=names.compose(VISIBLE)))
+    for grantee, right in granted:
+        whom = sql.SQL("PUBLIC") if grantee == "PUBLIC" else sql.Identifier(grantee)
+        connection.execute(names.compose("GRANT {right} ON {view} TO {whom}", right=sql.SQL(right), whom=whom))

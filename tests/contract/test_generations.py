@@ -1,0 +1,177 @@
+"""What every vector store must do to be moved to another model; the stores are those of the sink's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+import pytest
+
+from embeddings.protocol import Embedding, Vector
+from schemas.documents import HeldDocument
+from schemas.errors import ConfigurationError
+from sinks.covering import Tables, cover
+from sinks.generations import Generations
+from sinks.indexing import Indexer
+from sinks.protocol import Sink
+from sinks.rounds import Held, Rounds
+from sinks.several import Several
+from tests.feeding import CONTEXT, RECIPES, CountingEmbedder, Fed, vector_of
+from tests.history import TABLE, ModelTable, as_record, random_history
+from tests.stores import Store
+
+OTHER = 4
+
+
+class OtherEmbedder(CountingEmbedder):
+    """Another model: shorter vectors of the same texts."""
+
+    fingerprint, dimensions = "model=other", OTHER
+
+    def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
+        return [
+            vector[:OTHER] if isinstance(vector, np.ndarray) else vector for vector in super().embed_documents(texts)
+        ]
+
+    def embed_query(self, text: str) -> Vector:
+        return vector_of(text)[:OTHER]
+
+
+class Both:
+    """A writer of every generation."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.other = OtherEmbedder()
+        stores = Several([sink], embedders=lambda _: self.other)
+        self.indexer = Indexer(CONTEXT, RECIPES, stores, CountingEmbedder(), texts_at_once=8)
+
+    def __call__(self, table: ModelTable, since: int = 0) -> None:
+        self.indexer.index(map(as_record, table.changes[since:]))
+
+
+def known(sink: Sink) -> Generations:
+    found = sink.generations()
+    assert found is not None
+    return found
+
+
+def announce(sink: Sink) -> Sink:
+    """A generation of the other model, which live writers write to."""
+    sink.change_generations(lambda held: held.announced("model=other", OTHER, {}))
+    mine = known(sink).of("model=other")
+    assert mine is not None
+    other = sink.beside(mine)
+    other.prepare()
+    other.prepare()
+    sink.change_generations(lambda held: held.reached("model=other", "filling"))
+    return other
+
+
+def same_documents(one: Sink, other: Sink) -> bool:
+    return one.bucket_checksums(1, vectors=False) == other.bucket_checksums(1, vectors=False) != {}
+
+
+def test_a_store_that_was_never_moved_has_one_generation(store: Store) -> None:
+    sink = store.open()
+    assert sink.generations() is None
+    sink.prepare()
+    found = sink.generations()
+    assert found is not None
+    assert (found.serving, [each.fingerprint for each in found.written]) == (1, ["model=test"])
+
+
+def test_a_writer_learns_of_a_generation_as_it_goes_and_misses_nothing(store: Store) -> None:
+    sink, table = store.open(), random_history(5, 60)
+    sink.prepare()
+    half = len(table.changes) // 2
+    indexer = Both(store.open()).indexer
+    indexer.index(map(as_record, table.changes[:half]))
+    other = announce(sink)
+    indexer.index(map(as_record, table.changes[half:]))
+    rounds = Rounds(OtherEmbedder(), Held(), 8)
+    tables = Tables(RECIPES, {TABLE: ("id",)})
+    covered = cover(sink, other, tables, rounds)
+    assert (covered.left_out, covered.documents >= covered.brought) == ([], True)
+    assert same_documents(sink, other)
+    assert cover(sink, other, tables, rounds).brought == 0
+    hashes = {c.content_hash for d in _all(other) for c in d.chunks}
+    assert {vector.shape for vector in other.vectors(sorted(hashes)).values()} == {(OTHER,)}
+    assert {vector.shape for vector in sink.vectors(sorted(hashes)).values()} != {(OTHER,)}
+
+
+def test_an_announcement_in_the_middle_of_a_piece_of_work_is_seen_before_that_counts_as_done(
+    store: Store,
+) -> None:
+    sink, table = store.open(), ModelTable()
+    sink.prepare()
+    table.insert(1, "x")
+    writer = Both(store.open())
+    made: list[Sink] = []
+
+    def step(name: str) -> None:
+        if name == "write" and not made:
+            made.append(announce(sink))
+
+    writer.indexer._on_step = step
+    writer(table)
+    assert same_documents(sink, made[0])
+    assert writer.other.texts == ["body x"]
+
+
+def test_a_generation_that_is_dropped_under_a_writer_is_forgotten_by_it(store: Store) -> None:
+    sink, table = store.open(), ModelTable()
+    sink.prepare()
+    other, writer = announce(sink), Both(store.open())
+    table.insert(1, "x")
+    writer(table)
+    sink.change_generations(lambda held: held.reached("model=other", "ready").switched("model=other"))
+    sink.change_generations(lambda held: held.reached("model=test", "dropping"))
+    sink.drop(1)
+    sink.drop(1)
+    assert other.summary().documents == 1
+    sink.change_generations(partial(Generations.without, number=1))
+    table.update_body(1, "newer")
+    writer(table, 1)
+    assert other.summary().documents == 1
+    assert [c.content_hash for d in _all(other) for c in d.chunks] != []
+    with pytest.raises(ConfigurationError):
+        store.open().check()
+    left = other.generations()
+    assert left is not None
+    assert (left.serving, [each.number for each in left.every], left.last) == (2, [2], 2)
+
+
+def test_changes_of_generations_at_once_are_all_made(store: Store) -> None:
+    store.open().prepare()
+
+    def add(number: int) -> None:
+        with closing(store.open()) as sink:
+            sink.change_generations(lambda held: held.announced(f"model={number}", OTHER, {}))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(8)))
+    found = store.open().generations()
+    assert found is not None
+    assert sorted(each.number for each in found.every) == list(range(1, 10))
+    assert {each.fingerprint for each in found.every} == {"model=test", *(f"model={n}" for n in range(8))}
+
+
+def test_a_model_that_fills_no_generation_is_refused(store: Store) -> None:
+    sink = store.open()
+    sink.prepare()
+    Fed(sink)([])
+    stranger = store.open("model=stranger")
+    for act in (stranger.check, stranger.prepare, lambda: stranger.missing_vectors(["h"])):
+        with pytest.raises(ConfigurationError, match="another model"):
+            act()
+
+
+def _all(sink: Sink) -> list[HeldDocument]:
+    return [
+        each
+        for bucket in sink.bucket_checksums(1, vectors=False)
+        for each in sink.documents_in(bucket, 1, vectors=True)
+    ]

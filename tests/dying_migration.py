@@ -1,0 +1,28 @@
+"""`ragstream migrate` that is killed when it reaches a step: dying_migration.py STEP migrate CONFIG."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+from glue_jobs import migration, migration_after
+from glue_jobs.cli import main
+from tests.migrating import end_here
+
+if __name__ == "__main__":
+    _, step, *arguments = sys.argv
+
+    def reached(_store: str, name: str) -> None:
+        end_here(step, name)
+
+    begun = migration.Migration
+
+    def dying_migration(config: Any, to: Any, **_: Any) -> migration.Migration:
+        return begun(config, to, on_step=reached)
+
+    dying: Any = migration
+    dying.Migration = dying_migration
+    dying = migration_after
+    dying.collect = partial(migration_after.collect, on_step=reached)
+    main(arguments)
