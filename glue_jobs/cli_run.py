@@ -13,6 +13,7 @@ from glue_jobs.runtime.jobs import JOBS
 def check(config: str) -> None:
     """Validate CONFIG, connect to every part it names, and say what is wrong and how to mend it."""
     from glue_jobs.config import load_config
+    from glue_jobs.migration_stores import note_of
     from glue_jobs.runtime import checks
 
     loaded = load_config(config)
@@ -21,6 +22,9 @@ def check(config: str) -> None:
     for name, error in found.items():
         click.echo(f"{'ok   ' if error is None else 'wrong'}  {name}")
     checks.refuse(found)
+    for sink in loaded.sinks if loaded.embedding is not None else ():
+        if note := note_of(loaded, sink):
+            click.echo(f"note   sink {sink.name}: {note}")
 
 
 def _jobs(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:

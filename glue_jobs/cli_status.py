@@ -55,10 +55,11 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _not_in_step(row: dict[str, Any]) -> str:
-    """What is wrong with a store."""
+    """What is wrong with a store, or under way."""
     aside = row["aside"]
+    moving = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
     since = f"{aside['phase']} since {time.strftime('%F %T', time.localtime(aside['since']))}" if aside else ""
-    return "; ".join(filter(None, (since, row.get("error", ""))))
+    return "; ".join(filter(None, (since, row.get("error", ""), *moving)))
 
 
 def _text(value: object) -> str:

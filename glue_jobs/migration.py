@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
 from embeddings.remembered import config_of, remembered
+from glue_jobs.migration_stores import known_of, opened, own_model
 from glue_jobs.rebuild_store import Rebuild
 from lake.embedding_cache import EmbeddingCache
 from retrieval.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
 from retrieval.serving import Serving
 from schemas.errors import ConfigurationError, StoppedError
-from sinks import open_sink
 from sinks.covering import Covered, Tables, cover
 from sinks.generations import UNDER_WAY, Generation, Generations
 from sinks.rounds import Rounds
@@ -259,29 +259,6 @@ class Migration:
         at_once = embedder.max_items * getattr(to, "requests_in_flight", 1)
         cache = EmbeddingCache(self.config.lake.path, embedder.fingerprint)
         return cover(old, new, self._tables, Rounds(embedder, cache, at_once))
-
-
-def opened(config: PipelineConfig, sink: SinkConfig) -> Sink:
-    """Open a store by the model that the configuration names; nothing is connected yet."""
-    own = open_embedder(own_model(config))
-    return open_sink(sink, own.fingerprint, own.dimensions)
-
-
-def own_model(config: PipelineConfig) -> EmbeddingConfig:
-    """The model that the configuration names."""
-    assert config.embedding is not None  # noqa: S101 - the command looked
-    return config.embedding
-
-
-def known_of(store: Sink) -> Generations:
-    """The generations of a store that is there; raise ConfigurationError where there is none."""
-    known = store.generations()
-    if known is None:
-        raise ConfigurationError(
-            f"sink {store.name}: there is no store yet, so there is nothing to move", condition="STORE_EMPTY",
-            hint="configure the model you want, then `ragstream run`",
-        )  # fmt: skip
-    return known
 
 
 def _refuse_another(sink: SinkConfig, known: Generations) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
 from embeddings.remembered import config_of
-from glue_jobs.migration import known_of, opened, own_model
+from glue_jobs.migration_stores import known_of, opened, own_model
 from schemas.errors import ConfigurationError
 from sinks.generations import UNDER_WAY, Generations, State
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -23,6 +24,7 @@ from sinks import open_sink
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
     from glue_jobs.runtime.drift import Drift
+    from sinks.generations import Generations
     from sinks.protocol import StoreSummary
 
 _IDLE_SECONDS = 5.0
@@ -93,13 +95,22 @@ def _store(
     found: StoreSummary | PipelineError, index: list[QueryRecord], seen: Drift | None, aside: AsideRecord | None
 ) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
-    told: dict[str, Any] = {"lag_seconds": None, "documents": None, "chunks": None}
+    told: dict[str, Any] = {"lag_seconds": None, "documents": None, "chunks": None, "model": None}
     if not isinstance(found, PipelineError):
         lag = _lag(index) if aside is None else round(time.time() - aside.since, 3)
         told = {"lag_seconds": lag, "documents": found.documents, "chunks": found.chunks}
+        told["model"] = _generations(found.generations)
     told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
     told["aside"] = {"phase": aside.phase, "since": aside.since} if aside is not None else None
     return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
+
+
+def _generations(known: Generations | None) -> dict[str, Any] | None:
+    """The model that readers of a store use, and the state of its other generations by model."""
+    if known is None:
+        return None
+    others = {each.fingerprint: each.state for each in known.every if each.number != known.serving}
+    return {"serving": known.served.fingerprint, "generation": known.serving, "others": others}
 
 
 def _lag(records: Iterable[QueryRecord]) -> float | None:
@@ -150,7 +161,7 @@ def _stores(config: PipelineConfig) -> dict[str, StoreSummary | PipelineError]:
 
     def summary(at: int) -> StoreSummary | PipelineError:
         try:
-            return sinks[at].summary()
+            return replace(sinks[at].summary(), generations=sinks[at].generations())
         except PipelineError as error:
             return error
         finally:

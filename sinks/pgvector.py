@@ -20,9 +20,7 @@ from sinks import pgvector_contents, pgvector_generations
 from sinks.identity import Place
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
-    CREATE,
     INSERT_HEAD,
-    LAYOUT,
     READ_CHUNKS,
     READ_HEADS,
     UPDATE_HEAD,
@@ -111,7 +109,9 @@ class PgvectorSink:
             self._check_rights(connection)
             held = pgvector_generations.read(connection, self._shared)
             if held is None:
-                self._create(connection)
+                pgvector_generations.create_store(
+                    connection, self._shared, self._fingerprint, self._dimensions, self._config.language
+                )
                 return
             mine = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
             if mine.state == "creating":
@@ -316,17 +316,9 @@ class PgvectorSink:
 
     def _found(self) -> int | None:
         held = self.generations()
-        return held and self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
-
-    def _create(self, connection: Connection[Any]) -> None:
-        connection.execute(self._shared.compose(CREATE))
-        pgvector_generations.create(connection, self._shared, self._dimensions, self._config.language)
-        shown = self._shared.compose(
-            "CREATE OR REPLACE VIEW {view} AS {visible}", visible=self._shared.compose(VISIBLE)
-        )
-        connection.execute(shown)
-        facts = {"fingerprint": self._fingerprint, "dimensions": str(self._dimensions), "layout": LAYOUT}
-        connection.cursor().executemany(self._shared.compose("INSERT INTO {meta} VALUES (%s, %s)"), list(facts.items()))
+        if held is None:
+            return None
+        return self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
 
     def _check_rights(self, connection: Connection[Any]) -> None:
         row = connection.execute(

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.errors import UndefinedTable
 
 from sinks.generations import Generations, of_facts, plain, restored
-from sinks.pgvector_schema import CREATE_GENERATION, VISIBLE, Names
+from sinks.pgvector_schema import CREATE, CREATE_GENERATION, LAYOUT, VISIBLE, Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +50,17 @@ def change(connection: Connection[Any], names: Names, becomes: Callable[[Generat
                        ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
         connection.execute(names.compose(statement), (json.dumps(plain(after)),))
     if after.serving != before.serving:
-        _show(connection, Names(names.table, after.serving))
+        _show(connection, Names(names.table, before.serving), Names(names.table, after.serving))
     return after
+
+
+def create_store(connection: Connection[Any], names: Names, fingerprint: str, dimensions: int, language: str) -> None:
+    """Create a store with one generation, and say which model fills it."""
+    connection.execute(names.compose(CREATE))
+    create(connection, names, dimensions, language)
+    connection.execute(names.compose("CREATE OR REPLACE VIEW {view} AS {visible}", visible=names.compose(VISIBLE)))
+    facts = {"fingerprint": fingerprint, "dimensions": str(dimensions), "layout": LAYOUT}
+    connection.cursor().executemany(names.compose("INSERT INTO {meta} VALUES (%s, %s)"), list(facts.items()))
 
 
 def create(connection: Connection[Any], names: Names, dimensions: int, language: str) -> None:
@@ -77,11 +86,22 @@ def exists(connection: Connection[Any], table: sql.Identifier) -> bool:
     return bool(row and row[0])
 
 
-def _show(connection: Connection[Any], names: Names) -> None:
-    """Make the view anew, since its vectors may have another length; what was granted on it stays granted."""
-    granted = connection.execute(_GRANTS, (names.table,)).fetchall()
-    connection.execute(names.compose("DROP VIEW IF EXISTS {view}"))
-    connection.execute(names.compose("CREATE VIEW {view} AS {visible}", visible=names.compose(VISIBLE)))
+def _show(connection: Connection[Any], old: Names, new: Names) -> None:
+    """Make the view anew, since its vectors may have another length; what was granted on it and on the tables stays granted."""
+    for part in ("documents", "chunks", "vectors"):
+        _grant(connection, _granted(connection, f"{old.table}_g{old.generation}_{part}"), new[part])
+    granted = _granted(connection, new.table)
+    connection.execute(new.compose("DROP VIEW IF EXISTS {view}"))
+    connection.execute(new.compose("CREATE VIEW {view} AS {visible}", visible=new.compose(VISIBLE)))
+    _grant(connection, granted, new.view)
+
+
+def _granted(connection: Connection[Any], table: str) -> list[tuple[str, str]]:
+    return connection.execute(_GRANTS, (table,)).fetchall()
+
+
+def _grant(connection: Connection[Any], granted: list[tuple[str, str]], table: sql.Identifier) -> None:
     for grantee, right in granted:
         whom = sql.SQL("PUBLIC") if grantee == "PUBLIC" else sql.Identifier(grantee)
-        connection.execute(names.compose("GRANT {right} ON {view} TO {whom}", right=sql.SQL(right), whom=whom))
+        statement = sql.SQL("GRANT {right} ON {table} TO {whom}")
+        connection.execute(statement.format(right=sql.SQL(right), table=table, whom=whom))

@@ -21,6 +21,8 @@ class StoreSummary:
     chunks: int
     pending: Mapping[str, int]
     indexed_as_of_us: int | None
+    generations: Generations | None = None
+    """Told by `status` itself."""
 
 
 class Sink(Protocol):

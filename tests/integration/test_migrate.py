@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from glue_jobs.migration_stores import note_of
 from local_stack.documentdb import DocumentDB
 from local_stack.model_endpoint_embeddings import resized
 from local_stack.models.instant import instant_vector
@@ -85,7 +86,9 @@ def test_stores_of_every_kind_are_moved_and_back_and_the_old_vectors_collected( 
         )
         assert min(each["checked"]["found"] for each in done.values()) > 0.8  # rows change while it is asked for them
         polled(reader, 2 * len(names))
+        assert all("readers use" in str(note_of(lake.config, sink)) for sink in lake.config.sinks)
         told(lake, "--back")
+        assert all("--collect" in str(note_of(lake.config, sink)) for sink in lake.config.sinks)
         polled(reader, 2 * len(names))
         assert told(lake, "--to", COHERE)["plan"] is None
         early = lake.ragstream("migrate", "--collect")
