@@ -1,0 +1,44 @@
+"""What a switch of generations is to others than the pipeline: the view, and the rights on it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+
+from local_stack.testing import unique
+from sinks.pgvector import PgvectorConfig, PgvectorSink
+from tests.feeding import DIMENSIONS, Fed, one_row
+
+
+def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: str) -> None:
+    config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="kb")
+    role = sql.Identifier(unique("reader"))
+    with closing(PgvectorSink(config, "model=test", DIMENSIONS)) as sink, psycopg.connect(vectors_dsn) as admin:
+        sink.prepare()
+        Fed(sink)(one_row().changes)
+        tables = ("kb", "kb_meta", "kb_tables", "kb_g1_documents", "kb_g1_chunks", "kb_g1_vectors")
+        admin.execute(sql.SQL("CREATE ROLE {}").format(role))
+        for table in tables:
+            admin.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(table), role))
+        admin.commit()
+        try:
+            held = sink.change_generations(lambda held: held.announced("model=other", 4, {}))
+            sink.beside(held.every[-1]).prepare()
+            sink.change_generations(lambda held: held.reached("model=other", "ready"))
+            sink.change_generations(lambda held: held.switched("model=other"))
+            admin.execute(sql.SQL("SET ROLE {}").format(role))
+            for table in ("kb", "kb_g2_documents", "kb_g2_chunks", "kb_g2_vectors"):
+                assert admin.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone() == (
+                    0,
+                )
+            admin.execute("RESET ROLE")
+            sink.change_generations(lambda held: held.switched("model=test"))
+            assert admin.execute("SELECT count(*) FROM kb").fetchone() == (1,)
+        finally:
+            admin.execute("RESET ROLE")
+            admin.execute(sql.SQL("DROP OWNED BY {}").format(role))
+            admin.execute(sql.SQL("DROP ROLE {}").format(role))
+            admin.commit()
