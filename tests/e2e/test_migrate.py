@@ -1,0 +1,111 @@
+"""The running job learns of another model's generation, and is started again with that model, while rows keep changing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from glue_jobs.status import status
+from local_stack.connect import request_json
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.stack import Stack
+from tests.e2e.pipeline import Pipeline, embedding, running
+from tests.e2e.test_set_aside import Told, wait_for
+from tests.history import TABLE
+
+COHERE = "cohere.embed-english-v3"
+
+
+class Changing(threading.Thread):
+    """Commits to a topic, a row each tenth of a second."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__(name="changing", daemon=True)
+        self._told, self.ended = told, threading.Event()
+
+    def run(self) -> None:
+        for number in count(1000):
+            if self.ended.wait(0.1):
+                return
+            self._told.table.insert(number, f"row {number}")
+            if number % 3 == 0:
+                self._told.table.update_body(number - 2, f"newer {number}")
+            if number % 5 == 0:
+                self._told.table.delete(number - 4)
+            self._told.send()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_running_pipeline_is_moved_to_another_model(
+    kafka: Broker,
+    new_topic: Callable[..., str],
+    vectors_dsn: str,
+    instant_model: ModelService,
+    local_stack: Stack,
+    tmp_path: Path,
+) -> None:
+    model_url, topic = instant_model.endpoint["endpoint_url"], new_topic(2)
+    request_json(model_url, "POST", "/reset", {})
+    configuration = {
+        "name": "moving",
+        "source": {"type": "kafka", "envelope": "debezium", "topics": [topic], **kafka.endpoint},
+        "tables": [{"table": TABLE, "keys": ["id"], "document": {"template": "{body}", "metadata": ["a"]}}],
+        "lake": {"path": str(tmp_path / "lake"), "land_every": "1s"},
+        "checkpoint": str(tmp_path / "checkpoint"),
+        "embedding": embedding(model_url),
+        "sinks": [{"type": "pgvector", "name": "kb", "dsn": vectors_dsn, "table": "kb"}],
+    }
+    told = Told(kafka, topic, vectors_dsn)
+    changing = Changing(told)
+    with running(Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))) as pipeline:
+        driver = pipeline.start("--jobs", "land,index")
+        told.table.insert(1, "steady")
+        told.send()
+        wait_for(lambda: bool(told.shown("kb")))
+        changing.start()
+        moved = pipeline.command("migrate", "--to", COHERE, "--json", seconds=300)
+        assert moved.returncode == 0, moved.stderr
+        assert json.loads(moved.stdout)["stores"]["kb"]["generation"] == 2
+        time.sleep(2)
+        driver.kill()
+        driver = pipeline.start(
+            "--jobs", "land,index"
+        )  # by the old model's name; it learns the other one from the store
+        time.sleep(2)
+        changing.ended.set()
+        changing.join()
+        told.await_shown("kb")
+        assert lengths(vectors_dsn, "kb") == {1024}
+        kept = status(pipeline.config)["stores"]["kb"]["model"]
+        assert (kept["generation"], list(kept["others"].values())) == (2, ["ready"])
+        assert driver.stop() == 0
+        pipeline.write(configuration | {"embedding": embedding(model_url, model=COHERE, dimensions=1024)})
+        driver = pipeline.start("--jobs", "land,index")
+        told.seconds_to("kb", range(20_000, 20_003))
+        assert counted(vectors_dsn, 1) == counted(vectors_dsn, 2)
+        collected = pipeline.command("migrate", "--collect", "--json")
+        assert json.loads(collected.stdout) == {"collected": {"kb": [1]}}, collected.stderr
+        told.seconds_to("kb", range(20_010, 20_013))
+        assert driver.stop() == 0
+    assert lengths(vectors_dsn, "kb") == {1024}
+
+
+def lengths(dsn: str, view: str) -> set[int]:
+    with psycopg.connect(dsn) as connection:
+        return {n for (n,) in connection.execute(f"SELECT DISTINCT vector_dims(embedding) FROM {view}".encode())}
+
+
+def counted(dsn: str, generation: int) -> list[tuple[str, str]]:
+    """Heads of a generation."""
+    statement = f"SELECT document_id, sequence FROM kb_g{generation}_documents ORDER BY 1"
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(statement.encode()).fetchall()
