@@ -36,9 +36,9 @@ class Changing(threading.Thread):
             if self.ended.wait(0.1):
                 return
             self._told.table.insert(number, f"row {number}")
-            if number % 3 == 0:
+            if number % 3 == 0 and number > 1005:
                 self._told.table.update_body(number - 2, f"newer {number}")
-            if number % 5 == 0:
+            if number % 5 == 0 and number > 1005:
                 self._told.table.delete(number - 4)
             self._told.send()
 
