@@ -18,7 +18,7 @@ from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.pipeline import Pipeline, embedding, running
-from tests.e2e.test_set_aside import Told, wait_for
+from tests.e2e.told import Told, wait_for
 from tests.history import TABLE
 
 COHERE = "cohere.embed-english-v3"
