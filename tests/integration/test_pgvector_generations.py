@@ -35,6 +35,7 @@ def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: 
                     0,
                 )
             admin.execute("RESET ROLE")
+            admin.commit()  # a transaction that has read the view would keep it from being made anew
             sink.change_generations(lambda held: held.switched("model=test"))
             assert admin.execute("SELECT count(*) FROM kb").fetchone() == (1,)
         finally:
