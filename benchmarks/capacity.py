@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from rich.console import Console
 
 from benchmarks import freshness, workload
 from benchmarks.peers import PEERS
-from local_stack.stack import Stack
+from benchmarks.servers import servers
 
 PEER = PEERS["ragstream"]
 SCREEN_SECONDS = 40.0
@@ -42,22 +40,20 @@ def main() -> None:
     parser.add_argument("--from", dest="first", type=float, default=20)
     parser.add_argument("--seconds", type=float, default=180)
     chosen = parser.parse_args()
-    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
     tried: list[dict[str, Any]] = []
-    try:
-        stack.up([*freshness.PARTS, "model"])
-        with freshness.running(stack, PEER, "kafka", "model") as (source, target):
-            loaded = workload.wait_loaded(target, PEER.target, freshness.ROWS, LOAD_SECONDS)
-            rate = chosen.first
-            while held(source, target, rate, SCREEN_SECONDS, tried):
-                rate *= STEP
+    with (
+        servers([*freshness.PARTS, "model"]) as stack,
+        freshness.running(stack, PEER, "kafka", "model") as (source, target),
+    ):
+        loaded = workload.wait_loaded(target, PEER.target, freshness.ROWS, LOAD_SECONDS)
+        rate = chosen.first
+        while held(source, target, rate, SCREEN_SECONDS, tried):
+            rate *= STEP
+        rate /= STEP
+        while not held(source, target, rate, chosen.seconds, tried):
             rate /= STEP
-            while not held(source, target, rate, chosen.seconds, tried):
-                rate /= STEP
-            held(source, target, rate / 2, 60.0, tried)
-            wrong = workload.wrong_rows(source, target, PEER.target)
-    finally:
-        stack.remove()
+        held(source, target, rate / 2, 60.0, tried)
+        wrong = workload.wrong_rows(source, target, PEER.target)
     del wrong["wrong_vector"]  # told for the instant model alone
     print(json.dumps({
         "benchmark": "capacity", "model": "MiniLM, same cores", "capacity_per_s": round(rate, 1), "at_half": tried[-1],

@@ -15,7 +15,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from benchmarks import workload
 from benchmarks.peers import PEERS, ROOT, Peer
+from benchmarks.servers import servers
 from local_stack.connect import Connect, request_json
 from local_stack.processes import MARK
 from local_stack.stack import Stack
@@ -52,9 +52,7 @@ def main() -> None:
     parser.add_argument("--way", choices=["kafka", "kinesis"], default="kafka")
     chosen = parser.parse_args()
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen.peers.split(",")}
-    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
-    try:
-        stack.up([*PARTS, "instant-model"])
+    with servers([*PARTS, "instant-model"]) as stack:
         for run in range(chosen.runs):
             for name, found in results.items():
                 console.print(
@@ -62,8 +60,6 @@ def main() -> None:
                 )
                 found.append(measure(stack, PEERS[name], chosen.rate, chosen.seconds, chosen.way))
                 console.print_json(json.dumps(found[-1]))
-    finally:
-        stack.remove()
     print(json.dumps(summary(results, chosen)))
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.passages import DIMENSIONS, embedded, embedder, passages
-from benchmarks.stores import PARTS, config_of, machine, progress, servers
+from benchmarks.servers import servers
+from benchmarks.stores import PARTS, config_of, machine, progress
 from benchmarks.stores_write import upsert
 from retrieval.indexes import open_index
 from retrieval.protocol import ANYTHING, Filters, Question
@@ -105,7 +106,7 @@ def main() -> None:
         held, asked = vectors[: options.texts], vectors[options.texts :]
         questions = [Question(text, v) for text, v in zip(texts[options.texts :], asked, strict=True)]
         by_hash = {digest(text): vector for text, vector in zip(texts, held, strict=False)}
-        with servers(options.stores) as stack:
+        with servers([PARTS[store] for store in options.stores]) as stack:
             for store in options.stores:
                 mine = questions[: OF_A_STAND_IN.get(store)]
                 bar = bars.add_task(store, total=len(mine))

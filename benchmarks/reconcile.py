@@ -22,6 +22,7 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
+from benchmarks.servers import servers
 from embeddings import open_embedder
 from glue_jobs.config import PipelineConfig, decode_context, parse_config
 from glue_jobs.config_values import Substitution
@@ -164,13 +165,8 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=100_000)
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
-    try:
-        stack.up(["vectors", "instant-model"])
-        with tempfile.TemporaryDirectory() as folder:
-            figures = measure(stack, Path(folder), options.chunks)
-    finally:
-        stack.remove()
+    with servers(["vectors", "instant-model"]) as stack, tempfile.TemporaryDirectory() as folder:
+        figures = measure(stack, Path(folder), options.chunks)
     versions = {name: importlib.metadata.version(name) for name in ("pyspark", "psycopg", "pgvector", "pyarrow")}
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": round(load, 2)}
     told = {"benchmark": "reconcile", "chunks": options.chunks, "dimensions": DIMENSIONS, "figures": figures}

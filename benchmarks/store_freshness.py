@@ -17,7 +17,6 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from deltalake import DeltaTable
 from benchmarks import workload
 from benchmarks.freshness import PARTS, ROWS, captured, child, console
 from benchmarks.peers import PEERS, pipeline
+from benchmarks.servers import servers
 from benchmarks.workload import Look, Poller
 from glue_jobs.config import PipelineConfig, load_config
 from lake.layout import LakeLayout
@@ -61,9 +61,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     chosen = parser.parse_args()
     runs: dict[str, list[dict[str, Any]]] = {"alone": [], "all": []}
-    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
-    try:
-        stack.up([*PARTS, "instant-model", "opensearch", "documentdb", "redshift"])
+    with servers([*PARTS, "instant-model", "opensearch", "documentdb", "redshift"]) as stack:
         stack.aws.client("s3").create_bucket(Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         for run in range(chosen.runs):
             for name, found in runs.items():
@@ -72,8 +70,6 @@ def main() -> None:
                 )
                 found.append(measure(stack, alone=name == "alone", rate=chosen.rate, seconds=chosen.seconds))
                 console.print_json(json.dumps(found[-1]))
-    finally:
-        stack.remove()
     print(json.dumps(summary(runs, chosen)))
 
 

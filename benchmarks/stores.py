@@ -6,10 +6,8 @@ import importlib.metadata
 import os
 import platform
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -26,17 +24,6 @@ if TYPE_CHECKING:
 
 PARTS = {"pgvector": "vectors", "opensearch": "opensearch", "documentdb": "documentdb"}
 """The part of the local stack that each store is."""
-
-
-@contextmanager
-def servers(stores: Sequence[str]) -> Iterator[Stack]:
-    """The servers of some stores, up and then gone."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
-    try:
-        stack.up([PARTS[store] for store in stores])
-        yield stack
-    finally:
-        stack.remove()
 
 
 def config_of(stack: Stack, store: str, name: str) -> SinkConfig:

@@ -24,7 +24,8 @@ import numpy as np
 import psycopg
 
 from benchmarks.bulk_paths import bulk_path, without_vector_index
-from benchmarks.stores import PARTS, config_of, machine, progress, servers
+from benchmarks.servers import servers
+from benchmarks.stores import PARTS, config_of, machine, progress
 from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
@@ -236,7 +237,7 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     told = machine()
-    with servers(options.stores) as stack, progress() as bars:
+    with servers([PARTS[store] for store in options.stores]) as stack, progress() as bars:
         figures = measure(stack, options, bars)
     shape = {"chunks": options.chunks, "chunks_a_document": options.chunks_a_document, "dimensions": DIMENSIONS}
     print(json.dumps({"benchmark": "stores_write", **shape, "rounds": options.rounds, "figures": figures, **told}))

@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks import freshness
 from benchmarks.peers import PEERS
 from benchmarks.peers.noting import STEPS
-from local_stack.stack import Stack
+from benchmarks.servers import servers
 
 
 def table_of(path: Path, since_ms: float) -> dict[str, dict[str, float]]:
@@ -45,13 +45,11 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ragstream-bench-") as folder:
         path = Path(folder) / "steps.jsonl"
-        stack = Stack(Path(folder) / "stack")
-        try:
-            stack.up([*freshness.PARTS, "instant-model"])
-            with freshness.running(stack, PEERS["ragstream"], "kafka", STEPS_FILE=str(path)) as (source, target):
-                seen = freshness.commit(stack, PEERS["ragstream"], source, target, chosen.rate, chosen.seconds)
-        finally:
-            stack.remove()
+        with (
+            servers([*freshness.PARTS, "instant-model"]) as stack,
+            freshness.running(stack, PEERS["ragstream"], "kafka", STEPS_FILE=str(path)) as (source, target),
+        ):
+            seen = freshness.commit(stack, PEERS["ragstream"], source, target, chosen.rate, chosen.seconds)
         steps = table_of(path, seen["measured_since"] * 1000)
     shown = Table("step, ms", "p50", "mean", "p99", title=f"{chosen.rate:g} changes/s: commit → written in the store")
     for name, values in steps.items():

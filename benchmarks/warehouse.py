@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from benchmarks.land import BODY, event
+from benchmarks.servers import servers
 from glue_jobs.runtime.session import open_session
 from lake.landing import Landing
 from lake.layout import LakeLayout
@@ -132,13 +133,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
-    try:
-        stack.up(["redshift"])
-        with tempfile.TemporaryDirectory() as folder:
-            took = list(rounds(stack, Path(folder), options.changes, options.rounds))
-    finally:
-        stack.remove()
+    with servers(["redshift"]) as stack, tempfile.TemporaryDirectory() as folder:
+        took = list(rounds(stack, Path(folder), options.changes, options.rounds))
     figures = {
         "first_load_changes_per_second": round(options.changes / statistics.median(first for first, _, _ in took)),
         "replacing_changes_per_second": round(options.changes / statistics.median(second for _, second, _ in took)),
