@@ -130,7 +130,7 @@ class StoresDemo(Demo):
         places = {sink.name: _in_store(sink, new) for sink in self.config.sinks if sink.name in stores}
         if lake:
             warehouse = self.stack.endpoints()["redshift"]["dsn"]
-            places |= {"delta": _in_delta(self.config, new), "redshift": _in_redshift(warehouse, new)}
+            places |= {"delta": _in_delta(self.config, new), "redshift": _in_redshift(warehouse, old)}
         arrivals = Arrivals(places)
         with psycopg.connect(self.stack.endpoints()["postgres"]["dsn"], autocommit=True) as source:
             source.execute(_EDIT, (old, new, EDITED))
@@ -283,12 +283,12 @@ def _in_delta(config: PipelineConfig, text: str) -> Place:
 
 
 def _in_redshift(dsn: str, text: str) -> Place:
-    """Whether the warehouse's view of live rows has it; before the first load there is no such view."""
+    """Whether the warehouse's view of live rows has left that behind: one load may bring the next edit with this one."""
     connection = psycopg.connect(dsn, autocommit=True)
 
     def shows() -> bool:
         with contextlib.suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            query = "SELECT 1 FROM desk.articles WHERE id = %s AND position(%s IN body) > 0"
+            query = "SELECT 1 FROM desk.articles WHERE id = %s AND position(%s IN body) = 0"
             return connection.execute(query, (EDITED, text)).fetchone() is not None
         return False
 
