@@ -31,6 +31,7 @@ __all__ = [
     "Truncation",
     "Vector",
     "open_embedder",
+    "texts_at_once",
 ]
 
 
@@ -43,3 +44,8 @@ def open_embedder(config: EmbeddingConfig) -> Embedder:
             return LocalEmbedder(config)
         case _:
             assert_never(config)
+
+
+def texts_at_once(config: EmbeddingConfig, embedder: Embedder) -> int:
+    """How many texts keep a model busy: full requests, as many as may be in flight."""
+    return embedder.max_items * getattr(config, "requests_in_flight", 1)

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embeddings import open_embedder
+from embeddings import open_embedder, texts_at_once
 from embeddings.remembered import config_of, remembered
 from glue_jobs.migration_stores import known_of, opened, own_model
 from glue_jobs.rebuild_store import Rebuild
@@ -256,9 +256,8 @@ class Migration:
 
     def _covered(self, old: Sink, new: Sink, to: EmbeddingConfig) -> Covered:
         embedder = open_embedder(to)
-        at_once = embedder.max_items * getattr(to, "requests_in_flight", 1)
         cache = EmbeddingCache(self.config.lake.path, embedder.fingerprint)
-        return cover(old, new, self._tables, Rounds(embedder, cache, at_once))
+        return cover(old, new, self._tables, Rounds(embedder, cache, texts_at_once(to, embedder)))
 
 
 def _refuse_another(sink: SinkConfig, known: Generations) -> None:
@@ -266,6 +265,6 @@ def _refuse_another(sink: SinkConfig, known: Generations) -> None:
     if other is not None:
         raise ConfigurationError(
             f"sink {sink.name}: it is being moved to another model already ({other.fingerprint})",
-            condition="MIGRATIONUNDER_WAY",
+            condition="MIGRATION_UNDER_WAY",
             hint="finish that by `ragstream migrate CONFIG --to` that model, or give it up by `--back`",
         )

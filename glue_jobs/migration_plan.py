@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark.sql import functions as F
 
+from embeddings import texts_at_once
 from glue_jobs.from_lake import FromLake, then
 from glue_jobs.runtime.watch import Watch
 from glue_jobs.status import price_of
@@ -80,8 +81,8 @@ def _texts(lake: FromLake, tell: Tell) -> DataFrame:
 
 def _measured(lake: FromLake, lacking: DataFrame) -> tuple[int, float, float]:
     """How many texts were embedded, how many a second, and the model's tokens by ours."""
-    embedder, in_flight = lake.embedder, getattr(lake.embedding, "requests_in_flight", 1)
-    most = min(_SAMPLE_TEXTS, _SAMPLE_REQUESTS * in_flight * embedder.max_items)
+    embedder = lake.embedder
+    most = min(_SAMPLE_TEXTS, _SAMPLE_REQUESTS * texts_at_once(lake.embedding, embedder))
     rows = lacking.limit(most).collect()
     embedder.check()  # opens the connection
     before, began = embedder.counts(), time.monotonic()

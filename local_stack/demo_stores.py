@@ -282,14 +282,14 @@ def _in_delta(config: PipelineConfig, text: str) -> Place:
     )
 
 
-def _in_redshift(dsn: str, text: str) -> Place:
+def _in_redshift(dsn: str, old: str) -> Place:
     """Whether the warehouse's view of live rows has left that behind: one load may bring the next edit with this one."""
     connection = psycopg.connect(dsn, autocommit=True)
 
     def shows() -> bool:
         with contextlib.suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             query = "SELECT 1 FROM desk.articles WHERE id = %s AND position(%s IN body) = 0"
-            return connection.execute(query, (EDITED, text)).fetchone() is not None
+            return connection.execute(query, (EDITED, old)).fetchone() is not None
         return False
 
     return Place(shows, 0.5, connection.close)

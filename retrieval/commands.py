@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from retrieval import EXTRACTIVE, BedrockGenerationConfig
 from retrieval.ask import Answerer, Assistant, ExtractiveAnswerer, GenerativeAnswerer
 from retrieval.generate import BedrockGenerator
+from retrieval.questions import lines_of
 from retrieval.search import search_answer
 from retrieval.serving import Serving
 from schemas.errors import ConfigurationError, UnavailableError
@@ -75,17 +75,7 @@ def ask(config: Pipeline, question: str, session: str | None = None, store: str 
 
 def read_queries(path: str) -> list[Query]:
     """Read a JSONL file of objects with `query_id` and `query`; other fields are left alone."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"{path}: the queries cannot be read ({type(error).__name__})", condition="QUERIES_UNREADABLE"
-        ) from None
-    queries = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            queries.append(_query(line, f"{path}, line {number}"))
-    return queries
+    return [_query(line, where) for where, line in lines_of(path, "queries", "QUERIES_UNREADABLE")]
 
 
 def _query(line: str, where: str) -> Query:

@@ -18,7 +18,8 @@ from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from sinks.documentdb_client import DocumentDBClient
 from sinks.documentdb_meta import Meta
 from sinks.documentdb_rows import VECTOR, vector_in
-from sinks.documentdb_schema import FIRST, Names, visible
+from sinks.documentdb_schema import Names, visible
+from sinks.generations import FIRST
 from sinks.metadata_terms import metadata_terms
 from transforms import exact_json
 from transforms.words import words_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrieval.questions import lines_of
 from schemas.errors import ConfigurationError
 from transforms import exact_json
 
@@ -57,13 +57,7 @@ def read_golden(path: str) -> list[GoldenQuestion]:
     Raises:
         ConfigurationError: it cannot be read, or a line is none.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"{path}: the questions cannot be read ({type(error).__name__})", condition="GOLDEN_UNREADABLE"
-        ) from None
-    found = [_question(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_question(line, where) for where, line in lines_of(path, "questions", "GOLDEN_UNREADABLE")]
     if not found:
         raise ConfigurationError(f"{path}: there is no question in it", condition="GOLDEN_INVALID", hint=_FORM)
     return found

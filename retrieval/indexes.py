@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sinks.documentdb_config import DocumentDBConfig
+from sinks.generations import FIRST
 from sinks.opensearch_config import OpenSearchConfig
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from sinks import SinkConfig
 
 
-def open_index(config: SinkConfig, fingerprint: str, generation: int = 1) -> Index:
+def open_index(config: SinkConfig, fingerprint: str, generation: int = FIRST) -> Index:
     """The index of one generation of a store, filled by that model; nothing is opened yet."""
     if isinstance(config, OpenSearchConfig):
         from retrieval.opensearch import OpenSearchIndex

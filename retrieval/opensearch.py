@@ -12,10 +12,11 @@ import numpy as np
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
 from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError
+from sinks.generations import FIRST
 from sinks.metadata_terms import metadata_terms
 from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_meta import Meta
-from sinks.opensearch_schema import FIRST, Names, visible
+from sinks.opensearch_schema import Names, visible
 from transforms import exact_json
 
 if TYPE_CHECKING:

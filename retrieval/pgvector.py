@@ -18,7 +18,8 @@ from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
 from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks import pgvector_generations
-from sinks.pgvector_schema import FIRST, VISIBLE, Names
+from sinks.generations import FIRST
+from sinks.pgvector_schema import VISIBLE, Names
 from transforms import exact_json
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ class Serving:
         """Take the store, and the model of the pipeline; nothing is opened yet."""
         self._sink = sink
         self._embedding = embedding
-        self._door = open_index(sink, open_embedder(embedding).fingerprint, 1)
+        self._door = open_index(sink, open_embedder(embedding).fingerprint)
         self._number: int | None = None
         self.model = embedding.model
         """The name of the model that answered last."""

@@ -15,6 +15,7 @@ from sinks.documentdb_contents import held
 from sinks.documentdb_meta import Meta, check_collections, check_index, check_indexable
 from sinks.documentdb_rows import READ, VECTOR, encoded, head, stored, vector_in
 from sinks.documentdb_schema import Names, indexes, visible
+from sinks.one_generation import OneGeneration
 from sinks.protocol import StoreSummary
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pymongo import InsertOne, UpdateOne
 
     from sinks.documentdb_config import DocumentDBConfig
-    from sinks.generations import Generation, Generations
+    from sinks.generations import Generations
 
 UNUSED_MS = 3_600_000
 """How long a vector is kept that no chunk names."""
@@ -37,7 +38,7 @@ _SET_ASIDE = {"$rename": {"embedding": "aside"}, "$set": {"is_aside": True}}
 _TAKE_UP = {"$rename": {"aside": "embedding"}, "$unset": {"is_aside": ""}}
 
 
-class DocumentDBSink:
+class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
     """A `Sink` over one client a process.
 
     A document and its chunks are one document of DocumentDB, so one update, filtered by revision and sequence, replaces
@@ -48,33 +49,19 @@ class DocumentDBSink:
 
     def __init__(self, config: DocumentDBConfig, fingerprint: str, dimensions: int) -> None:
         """Keep the configuration and the model's identity; nothing is opened yet."""
-        self._config = config
-        self._fingerprint = fingerprint
-        self._dimensions = dimensions
-        self._number: int | None = None
-        self._beside: dict[int, DocumentDBSink] = {}
+        super().__init__(config, fingerprint, dimensions)
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
         self._is_store = False
         self._at_hand: dict[str, int] = {}
         self._read: dict[str, str] = {}
 
-    @property
-    def name(self) -> str:
-        """The store's name."""
-        return self._config.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The model whose generation this is."""
-        return self._fingerprint
-
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
         check_indexable(self._config, self._dimensions)
         names, told = Names(self._config.collection), self._meta.found()
         if told is not None:
-            mine = self._config.place.check_generation(told.generations, self._fingerprint, self._dimensions)
+            mine = self._mine(told.generations)
             if mine.state == "creating":
                 return
             names = Names(self._config.collection, mine.number)
@@ -91,7 +78,7 @@ class DocumentDBSink:
             self._create(Names(self._config.collection))
             self._meta.create(self._fingerprint, self._dimensions)
         held = self._meta.told().generations
-        mine = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+        mine = self._mine(held)
         if mine.state == "creating":
             self._create(Names(self._config.collection, mine.number))
         self._is_store = True
@@ -104,14 +91,6 @@ class DocumentDBSink:
     def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
         """Change them by one update that is refused where another came first."""
         return self._meta.change_generations(told)
-
-    def beside(self, generation: Generation) -> DocumentDBSink:
-        """Open it once, until this one is closed."""
-        if generation.number not in self._beside:
-            other = DocumentDBSink(self._config, generation.fingerprint, generation.dimensions)
-            other._number = generation.number
-            self._beside[generation.number] = other
-        return self._beside[generation.number]
 
     def drop(self, number: int) -> None:
         """Drop its collections."""
@@ -238,9 +217,7 @@ class DocumentDBSink:
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
-        for other in self._beside.values():
-            other.close()
-        self._beside.clear()
+        super().close()
         self._client.close()
 
     def _delete(self, query: Mapping[str, Any]) -> set[str]:
@@ -252,13 +229,7 @@ class DocumentDBSink:
 
     @property
     def _names(self) -> Names:
-        """Of this model's generation; of the first one where there is no store yet."""
-        if self._number is None:
-            held = self.generations()
-            if held is None:
-                return Names(self._config.collection)
-            self._number = self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
-        return Names(self._config.collection, self._number)
+        return Names(self._config.collection, self._generation())
 
     def _create(self, names: Names) -> None:
         for collection, wanted in indexes(self._config, names, self._dimensions).items():

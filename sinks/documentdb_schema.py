@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sinks.generations import FIRST
+
 if TYPE_CHECKING:
     from sinks.documentdb_config import DocumentDBConfig
 
-FIRST = 1
 LAYOUT = "1"
 MOST_DIMENSIONS = 2000
 """Of a vector that DocumentDB indexes (AWS, "Vector search for Amazon DocumentDB")."""

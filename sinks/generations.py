@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from schemas.errors import ConfigurationError
 
+FIRST = 1
+"""The number of a store's first generation."""
+
 type State = Literal["creating", "filling", "filled", "ready", "dropping"]
 """`creating`: its tables may be missing, nobody writes. `filling`: live writes go to it, what was before is being brought in
 from the lake. `filled`: that is done, what the lake lacks is brought over. `ready`: it holds all, readers may use it.
@@ -105,7 +108,7 @@ class Generations:
 
 def first(fingerprint: str, dimensions: int) -> Generations:
     """The generations of a store that was never migrated."""
-    return Generations(1, (Generation(1, fingerprint, dimensions),), 1)
+    return Generations(FIRST, (Generation(FIRST, fingerprint, dimensions),), FIRST)
 
 
 def of_facts(facts: Mapping[str, Any]) -> Generations:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from embeddings import EmbeddingConfig, open_embedder
+from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.remembered import embedder_of
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
@@ -68,14 +68,13 @@ def _indexer(settings: IndexSettings) -> Indexer:
     if settings.identity not in _indexers:
         embedder = open_embedder(settings.embedding)
         sinks = [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks]
-        in_flight = getattr(settings.embedding, "requests_in_flight", 1)
         aside = SettingAside({config.name: config.deadline for config in settings.sinks}, settings.phases)
         _indexers[settings.identity] = Indexer(
             settings.context,
             settings.recipes,
             Several(sinks, aside, partial(embedder_of, own=settings.embedding)),
             embedder,
-            texts_at_once=in_flight * embedder.max_items,
+            texts_at_once=texts_at_once(settings.embedding, embedder),
         )
     return _indexers[settings.identity]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
 from schemas.errors import ConfigurationError
 from sinks.contents import checksums
+from sinks.one_generation import OneGeneration
 from sinks.opensearch_client import Action, OpenSearchClient
 from sinks.opensearch_contents import held
 from sinks.opensearch_meta import Meta, check_mapping, check_plugin
@@ -19,7 +20,7 @@ from sinks.protocol import StoreSummary
 if TYPE_CHECKING:
     import numpy as np
 
-    from sinks.generations import Generation, Generations
+    from sinks.generations import Generations
     from sinks.opensearch_config import OpenSearchConfig
 
 MOST_AT_HAND = 4096
@@ -33,7 +34,7 @@ SERVERLESS_REFRESH_SECONDS = 10.0
 collections)."""
 
 
-class OpenSearchSink:
+class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
     """A `Sink` over one client a process.
 
     A document and its chunks are one document of OpenSearch, guarded there by revision and sequence; a deleted one stays
@@ -43,27 +44,13 @@ class OpenSearchSink:
 
     def __init__(self, config: OpenSearchConfig, fingerprint: str, dimensions: int) -> None:
         """Keep the configuration and the model's identity; nothing is opened yet."""
-        self._config = config
-        self._fingerprint = fingerprint
-        self._dimensions = dimensions
+        super().__init__(config, fingerprint, dimensions)
         self._shared = Names(config.index)
-        self._number: int | None = None
-        self._beside: dict[int, OpenSearchSink] = {}
         self._client = OpenSearchClient(config)
         self._meta = Meta(self._client, self._shared)
         self._scripts: bool | None = None
         self._at_hand: dict[str, np.ndarray] = {}
         self._noted: list[tuple[float, int]] = []
-
-    @property
-    def name(self) -> str:
-        """The store's name."""
-        return self._config.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The model whose generation this is."""
-        return self._fingerprint
 
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
@@ -71,7 +58,7 @@ class OpenSearchSink:
         if held is None:
             self._check_vacant()
             return
-        mine = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+        mine = self._mine(held)
         if mine.state != "creating":
             index = Names(self._config.index, mine.number).documents
             found = self._client.call("GET", f"/{index}/_mapping")
@@ -91,7 +78,7 @@ class OpenSearchSink:
             self._create(self._shared)
             self._client.call("POST", "/_aliases", shown(self._shared, self._shared))
             held = self._meta.created(self._fingerprint, self._dimensions)
-        found = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+        found = self._mine(held)
         if found.state == "creating":
             self._create(Names(self._config.index, found.number))
 
@@ -104,14 +91,6 @@ class OpenSearchSink:
         after = self._meta.change_generations(told)
         self._client.call("POST", "/_aliases", shown(self._shared, Names(self._config.index, after.serving)))
         return after
-
-    def beside(self, generation: Generation) -> OpenSearchSink:
-        """Open it once, until this one is closed."""
-        if generation.number not in self._beside:
-            other = OpenSearchSink(self._config, generation.fingerprint, generation.dimensions)
-            other._number = generation.number
-            self._beside[generation.number] = other
-        return self._beside[generation.number]
 
     def drop(self, number: int) -> None:
         """Delete its indexes, and the template of one."""
@@ -226,20 +205,12 @@ class OpenSearchSink:
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
-        for other in self._beside.values():
-            other.close()
-        self._beside.clear()
+        super().close()
         self._client.close()
 
     @property
     def _names(self) -> Names:
-        """Of this model's generation; of the first one where there is no store yet."""
-        if self._number is None:
-            held = self.generations()
-            if held is None:
-                return self._shared
-            self._number = self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
-        return Names(self._config.index, self._number)
+        return Names(self._config.index, self._generation())
 
     def _check_vacant(self) -> None:
         """Where a store is to be made, nothing may stand that no pipeline made, nor may k-NN be missing."""

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sinks.generations import FIRST
 from transforms.words import ENGLISH_STOP_WORDS
 
 if TYPE_CHECKING:
     from sinks.opensearch_config import OpenSearchConfig
 
-FIRST = 1
 LAYOUT = "1"
 MOST_CHUNKS = 100_000
 """Nested documents of one document at most; OpenSearch's own default is 10,000."""

@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError, UnavailableError
 from schemas.model import StrictModel
 from sinks import pgvector_contents, pgvector_generations
 from sinks.identity import Place
+from sinks.one_generation import OneGeneration
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
     INSERT_HEAD,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from psycopg import Connection
 
-    from sinks.generations import Generation, Generations
+    from sinks.generations import Generations
 
 
 class PgvectorConfig(StrictModel):
@@ -58,7 +59,7 @@ class PgvectorConfig(StrictModel):
         return Place(self.name, self.table, "table")
 
 
-class PgvectorSink:
+class PgvectorSink(OneGeneration[PgvectorConfig]):
     """A `Sink` over one PostgreSQL connection a process.
 
     Heads are guarded by revision and sequence, and written with their chunks in one transaction; vectors are kept by
@@ -67,27 +68,13 @@ class PgvectorSink:
 
     def __init__(self, config: PgvectorConfig, fingerprint: str, dimensions: int) -> None:
         """Keep the configuration and the model's identity; nothing is opened yet."""
-        self._config = config
-        self._fingerprint = fingerprint
-        self._dimensions = dimensions
+        super().__init__(config, fingerprint, dimensions)
         self._shared = Names(config.table)
-        self._number: int | None = None
-        self._beside: dict[int, PgvectorSink] = {}
         self._connection: Connection[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as configuration, without the connection."""
-        return self.__dict__ | {"_connection": None, "_beside": {}}
-
-    @property
-    def name(self) -> str:
-        """The store's name."""
-        return self._config.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The model whose generation this is."""
-        return self._fingerprint
+        return super().__getstate__() | {"_connection": None}
 
     def check(self) -> None:
         """Connect and compare what stands there with what this pipeline would write."""
@@ -99,7 +86,7 @@ class PgvectorSink:
                 )
             held = pgvector_generations.read(connection, self._shared)
             if held is not None:
-                self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+                self._mine(held)
             self._check_rights(connection)
 
     def prepare(self) -> None:
@@ -113,7 +100,7 @@ class PgvectorSink:
                     connection, self._shared, self._fingerprint, self._dimensions, self._config.language
                 )
                 return
-            mine = self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+            mine = self._mine(held)
             if mine.state == "creating":
                 names = Names(self._config.table, mine.number)
                 pgvector_generations.create(connection, names, self._dimensions, self._config.language)
@@ -130,14 +117,6 @@ class PgvectorSink:
         """Change them and the view in one transaction."""
         with self._translated(), self._connected(vectors=False) as connection:
             return pgvector_generations.change(connection, self._shared, told)
-
-    def beside(self, generation: Generation) -> PgvectorSink:
-        """Open it once, until this one is closed."""
-        if generation.number not in self._beside:
-            other = PgvectorSink(self._config, generation.fingerprint, generation.dimensions)
-            other._number = generation.number
-            self._beside[generation.number] = other
-        return self._beside[generation.number]
 
     def drop(self, number: int) -> None:
         """Drop its tables."""
@@ -264,9 +243,7 @@ class PgvectorSink:
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
-        for other in self._beside.values():
-            other.close()
-        self._beside.clear()
+        super().close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -309,16 +286,7 @@ class PgvectorSink:
 
     @property
     def _names(self) -> Names:
-        """Of this model's generation; of the first one where there is no store yet."""
-        if self._number is None:
-            self._number = self._found()
-        return self._shared if self._number is None else Names(self._config.table, self._number)
-
-    def _found(self) -> int | None:
-        held = self.generations()
-        if held is None:
-            return None
-        return self._config.place.check_generation(held, self._fingerprint, self._dimensions).number
+        return Names(self._config.table, self._generation())
 
     def _check_rights(self, connection: Connection[Any]) -> None:
         row = connection.execute(
@@ -338,8 +306,8 @@ class PgvectorSink:
     def _connected(self, *, vectors: bool = True) -> Iterator[Connection[Any]]:
         """A transaction on the process's connection."""
         connection = self._open()
-        if vectors and self._number is None:
-            self._number = self._found()  # before the transaction, which may send its statements in a pipeline
+        if vectors:
+            self._generation()  # before the transaction, which may send its statements in a pipeline
         if vectors and not connection.adapters.types.get("vector"):
             register_vector(connection)
         with connection.transaction():

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-FIRST = 1
+from sinks.generations import FIRST
+
 LAYOUT = "1"
 
 

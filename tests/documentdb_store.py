@@ -23,6 +23,12 @@ def config_of(server: DocumentDB, database: str, **others: Any) -> DocumentDBCon
     return DocumentDBConfig(type="documentdb", **told)
 
 
+def through(config: DocumentDBConfig, port: int, seconds: float) -> DocumentDBConfig:
+    """The same store by another port of this machine, with less patience."""
+    uri = SecretStr(f"mongodb://127.0.0.1:{port}/")
+    return config.model_copy(update={"uri": uri, "timeout_seconds": seconds})
+
+
 def opened(config: DocumentDBConfig, fingerprint: str = "model=test", dimensions: int = DIMENSIONS) -> DocumentDBSink:
     return DocumentDBSink(config, fingerprint, dimensions)
 

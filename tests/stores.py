@@ -25,7 +25,6 @@ from schemas.documents import DocumentWrite
 from sinks import SinkConfig, open_sink
 from sinks.contents import Finding, judge, vector_hash, wanted_of
 from sinks.documentdb_client import DocumentDBClient
-from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_meta import Meta as DocumentDBMeta
 from sinks.documentdb_schema import Names as DocumentDBNames
 from sinks.documentdb_schema import visible as visible_in_documentdb
@@ -35,6 +34,7 @@ from sinks.opensearch_meta import Meta
 from sinks.opensearch_schema import Names, visible
 from sinks.pgvector import PgvectorConfig
 from sinks.protocol import Sink
+from tests.documentdb_store import config_of, through
 from tests.feeding import DIMENSIONS, RECIPES, Contents, vector_of
 from tests.history import TABLE, folded
 from transforms import exact_json
@@ -175,8 +175,7 @@ def opensearch_store(server: OpenSearch, index: str, guard: Literal["script", "s
 
 
 def documentdb_store(server: DocumentDB, database: str) -> Store:
-    uri = SecretStr(server.endpoint["uri"])
-    config = DocumentDBConfig(type="documentdb", uri=uri, database=database, collection="kb")
+    config = config_of(server, database)
 
     def contents() -> Contents:
         found: Contents = {}
@@ -208,11 +207,7 @@ def documentdb_store(server: DocumentDB, database: str) -> Store:
         "connections lost": partial(failing, "insert", "update", closeConnection=True),
     }
 
-    def at(port: int) -> SinkConfig:
-        uri = SecretStr(f"mongodb://127.0.0.1:{port}/")
-        return config.model_copy(update={"uri": uri, "timeout_seconds": 1.0})
-
-    return Store(server, config, at, contents, faults)
+    return Store(server, config, lambda port: through(config, port, 1.0), contents, faults)
 
 
 @contextmanager

@@ -48,15 +48,14 @@ def write() -> bool:
     told = f'"-XX:ArchiveClassesAtExit={being_written}" -Xlog:disable -Xlog:all=error'
     os.environ["SPARK_SUBMIT_OPTS"] = told  # noqa: TID251 - the launcher of the JVM reads it
     with tempfile.TemporaryDirectory(prefix="ragstream-") as folder:
-        _exercise(Path(folder))
-        _end_jvm()
+        _end_jvm(_exercise(Path(folder)))
     if not being_written.exists():
         return False
     being_written.replace(archive)
     return True
 
 
-def _exercise(folder: Path) -> None:
+def _exercise(folder: Path) -> SparkSession:
     """Let the classes be loaded that jobs need: land and merge recorded rows, and look for a broker."""
     from pyspark.sql import SparkSession
 
@@ -67,9 +66,10 @@ def _exercise(folder: Path) -> None:
     run_pipeline(
         Options(str(folder / "pipeline.yaml"), available_now=True, log_level="error"), plans_of(["land", "merge"])
     )
-    session = SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
+    session = SparkSession.builder.getOrCreate()
     with contextlib.suppress(Exception):  # there is no broker
         _read_kafka(session)
+    return session
 
 
 def _read_kafka(session: SparkSession) -> None:
@@ -99,15 +99,11 @@ def _pipeline(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _end_jvm() -> None:
+def _end_jvm(session: SparkSession) -> None:
     """Stop Spark and wait for its JVM, which writes the archive as it ends."""
-    from pyspark import SparkContext
-    from pyspark.sql import SparkSession
-
-    session = SparkSession.builder.getOrCreate()
-    session.stop()
-    gateway: Any = SparkContext._gateway  # noqa: SLF001 - PySpark has no name for its JVM
+    gateway: Any = session.sparkContext._gateway  # noqa: SLF001 - PySpark has no name for its JVM
     process = gateway.proc
+    session.stop()
     gateway.shutdown()
     process.stdin.close()
     process.wait(_EXIT_SECONDS)

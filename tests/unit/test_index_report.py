@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,27 +44,38 @@ def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Pat
 
 
 class Silent(Notes):
-    """A store that answers nobody."""
+    """A store that answers nobody until the test is over."""
 
     name = "silent"
+    over = threading.Event()  # of the class: a store is copied to be probed
     asked = 0
 
     def note_progress(self, indexed_as_of_us: int) -> None:
         self.asked += 1
-        threading.Event().wait()
+        self.over.wait()
 
     def truncations(self) -> None:
-        threading.Event().wait()
+        self.over.wait()
 
     def close(self) -> None: ...
 
 
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    Silent.over.clear()
+    yield Silent()
+    Silent.over.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("store-silent"):
+            thread.join(5)
+
+
 def test_a_store_that_never_answers_keeps_no_other_from_being_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Silent
 ) -> None:
     monkeypatch.setattr("glue_jobs.index_report.SILENT_SECONDS", 0.2)
     monkeypatch.setattr("sinks.watched.PROBE_SECONDS", 0.2)
-    silent, store = Silent(), Notes()
+    store = Notes()
     reports = IndexReports(str(tmp_path), cast("Any", [silent, store]), ["articles"])
     for as_of_us in (100, 200):
         reports.idle("articles", as_of_us)

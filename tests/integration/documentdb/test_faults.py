@@ -9,7 +9,6 @@ from itertools import batched
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from local_stack.documentdb import DocumentDB
 from local_stack.faults import FaultProxy
@@ -18,7 +17,7 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_schema import Names
-from tests.documentdb_store import eventually, opened, went_well
+from tests.documentdb_store import eventually, opened, through, went_well
 from tests.feeding import Fed, one_row, vector_of, write_of
 from tests.history import TABLE, ModelTable, key_of, random_history
 from transforms.documents import document_id
@@ -79,9 +78,8 @@ def test_an_answer_that_comes_too_late_was_a_write_all_the_same(
     documentdb: DocumentDB, sink: DocumentDBSink, config: DocumentDBConfig, new_proxy: Callable[[int], FaultProxy]
 ) -> None:
     proxy = new_proxy(documentdb.port)
-    uri = SecretStr(f"mongodb://127.0.0.1:{proxy.port}/")
     table = one_row()
-    with closing(opened(config.model_copy(update={"uri": uri, "timeout_seconds": 1.5}))) as late:
+    with closing(opened(through(config, proxy.port, 1.5))) as late:
         fed = Fed(late)
         fed(table.changes)
         table.update_body(1, "y")
@@ -105,9 +103,8 @@ def test_a_store_that_is_away_is_unavailable_and_comes_back(
     fault: str,
 ) -> None:
     proxy = new_proxy(documentdb.port)
-    uri = SecretStr(f"mongodb://127.0.0.1:{proxy.port}/")
     table = one_row()
-    with closing(opened(config.model_copy(update={"uri": uri, "timeout_seconds": 1.0}))) as away:
+    with closing(opened(through(config, proxy.port, 1.0))) as away:
         fed = Fed(away)
         fed(table.changes)
         table.insert(2, "y")
