@@ -56,7 +56,12 @@ _LOCAL = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "2g",
     # The optimizing compiler takes a third of a core for minutes, and more than its code saves where everything shares two.
-    _JVM: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    # Without it a JVM keeps 48 MiB of compiled code, which a driver fills in a minute or two: then it throws code away and
+    # compiles it anew for good. The heap starts where a driver's ends up, or each merge collects all of it.
+    _JVM: (
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:MetaspaceSize=256m"
+        " -XX:+UseSerialGC -Xms1280m -Xmn512m"
+    ),
     "spark.log.structuredLogging.enabled": "false",
     "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "ragstream-warehouse"),  # no table is ever made there
     # What Spark logs may quote rows; what a query dies of arrives at the runner, which tells it without (I14).
