@@ -179,7 +179,7 @@ def commit(stack: Stack, peer: Peer, source: str, target: str, rate: float, seco
 def observed(peer: Peer, source: str, target: str) -> tuple[workload.Poller, workload.Committer]:
     """What commits into the source, and what watches the target for it, already polling."""
     query = f"SELECT id, nonce, txt FROM ({peer.target}) t WHERE {peer.primary_key} = ANY(%s)"  # noqa: S608 - ours
-    poller = workload.Poller(workload.by_query(target, query, peer.row_name))
+    poller = workload.Poller(workload.by_query(target, query, peer.row_name), most=workload.LOOK_ROWS)
     poller.start()
     return poller, workload.Committer(source, [poller])
 

@@ -25,6 +25,8 @@ from local_stack.models.instant import instant_vector
 
 WARM_SECONDS = 15.0
 DRAIN_SECONDS = 40.0
+LOOK_ROWS = 100
+"""Rows of one look of a hundred a second: looking must not cost a target the more, the further it is behind."""
 _SEARCHED = {"meta": "nonce", "text": "revision", "insert": "revision", "delete": "gone"}
 _STATUS = ("new", "open", "held", "closed")
 _WORDS = """

@@ -15,7 +15,7 @@ from glue_jobs.index_report import IndexReports
 from glue_jobs.runtime import JobContext, Periodic, Query, Stage, real_time, run_job
 from glue_jobs.runtime.set_aside import SetAside
 from glue_jobs.take_back import EVERY_SECONDS, TakeBack
-from sinks.index_partition import IndexSettings, IndexStage, index_partition
+from sinks.index_partition import IndexSettings, IndexStage, index_groups
 from sources import SourceConfig, idle_note, read_stream, real_time_tasks
 from transforms.documents import Recipe
 
@@ -68,7 +68,7 @@ def _query(
         partial(read_stream, spark, source, checkpoint, drain=drain, idle=idle),
         lambda batch: take(batches(batch.frame)),
         pool="index",
-        stage=Stage(index_partition(settings), take) if stays else None,
+        stage=Stage(index_groups(settings), take) if stays else None,
         on_idle=partial(reports.idle, source.name),
         idle_as_of=idle.as_of_us if idle else None,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lake.background import stand_back
 from lake.current import changes_in
 from lake.evidence import canonical
 from lake.table_shape import RESERVED_TYPES, TableShape
@@ -81,6 +82,7 @@ def fold_stage(settings: FoldSettings) -> Stage:
     schema = output_schema(settings.wanted)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        stand_back()
         rows = (row for batch in batches for row in batch.to_pylist())
         groups = itertools.groupby(rows, key=lambda row: row["_group"])
         answers = (answer for _, group in groups for answer in fold_group(group, settings))

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from lake.background import stand_back
 from lake.decoding import Tally
 from lake.layout import CHANGES, RAW_COLUMNS, REJECTS, STATS_COLUMNS, LakeLayout
 from lake.storage import arrow_files, commit
@@ -81,6 +82,7 @@ class LandPartition:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield one row: the pickled Outcome."""
+        stand_back()
         layout = LakeLayout(self.root)
         changes = _Files(layout.path("changes"), CHANGES, STATS_COLUMNS["changes"], self.now)
         rejects = _Files(layout.path("rejects"), REJECTS, STATS_COLUMNS["rejects"], self.now)

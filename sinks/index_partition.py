@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import gc
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import functions as F
@@ -21,7 +20,8 @@ from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.remembered import embedder_of
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
-from sinks.indexing import Indexer, IndexResult
+from sinks.index_report import REPORT_COLUMNS, IndexReport
+from sinks.indexing import Indexer
 from sinks.several import Phases, SettingAside, Several
 from transforms.documents import Recipe
 
@@ -30,18 +30,8 @@ if TYPE_CHECKING:
 
     from transforms.context import DecodeContext
 
-REPORT_COLUMNS = (
-    "summary string, fingerprint string, content_hash string, embedding binary, condition string, message string, table string, "
-    "stream string, partition string, position string, key binary, value binary, timestamp_ms bigint"
-)
-"""One row with the counts, one a new vector, one a rejected record; all else is NULL."""
-
-_ARROW: dict[str, pa.DataType] = {"string": pa.string(), "binary": pa.binary(), "bigint": pa.int64()}
-_SCHEMA = pa.schema([pa.field(name, _ARROW[kind]) for name, kind in map(str.split, REPORT_COLUMNS.split(", "))])
 FEW_RECORDS = 256
 """Records that are indexed by the driver itself."""
-_FRESHNESS_SAMPLE = 500
-"""Changes of a table in one partition whose freshness is reported one by one; more are counted, not timed."""
 
 gc.collect()
 gc.freeze()  # PySpark's worker collects after each task: what the imports made need not be walked again
@@ -79,26 +69,34 @@ def _indexer(settings: IndexSettings) -> Indexer:
     return _indexers[settings.identity]
 
 
-def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
-    """A function for `DataFrame.mapInArrow` over RECORD_COLUMNS that indexes each partition as one unit of work.
+def index_groups(settings: IndexSettings) -> Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterator[pa.RecordBatch]]:
+    """A function that indexes groups of records (RECORD_COLUMNS), each as one unit of work, and then answers REPORT_COLUMNS.
 
     Run again, it leaves the same documents and asks the model for nothing it was answered before.
     """
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        records = [record for batch in batches for record in records_of(batch)]
-        if records:
-            yield index_here(settings, records)
+    def run(groups: Iterable[Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+        report = IndexReport()
+        for batches in groups:
+            if records := [record for batch in batches for record in records_of(batch)]:
+                index_into(report, settings, records)
+        if report:
+            yield report.rows()
 
     return run
 
 
-def index_here(settings: IndexSettings, records: Sequence[Record]) -> pa.RecordBatch:
-    """Index records in this process, with the connections it keeps; REPORT_COLUMNS."""
+def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The same for `DataFrame.mapInArrow`: a partition is one group."""
+    run = index_groups(settings)
+    return lambda batches: run([batches])
+
+
+def index_into(report: IndexReport, settings: IndexSettings, records: Sequence[Record]) -> None:
+    """Index records in this process, with the connections it keeps, and add what became of them to a report."""
     indexer = _indexer(settings)
     before = indexer.asked()
-    result = indexer.index(records)
-    return report(result, vars_of(indexer.asked() - before))
+    report.add(indexer.index(records), indexer.asked() - before)
 
 
 @dataclass
@@ -120,8 +118,10 @@ class IndexStage:
             summaries = filter(None, told["summary"].to_pylist())
             number = sum(json.loads(summary)["counts"]["records"] for summary in summaries)
         else:
-            told = pa.Table.from_batches([index_here(self.settings, records)] if records else [], _SCHEMA)
-            number = len(records)
+            report = IndexReport()
+            if records:
+                index_into(report, self.settings, records)
+            told, number = pa.Table.from_batches([report.rows()]), len(records)
         self._few = number <= FEW_RECORDS // 2
         return told
 
@@ -151,34 +151,3 @@ def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
     for stream, partition, position, key, value, pairs, time_ms in zip(*plain, headers, times, strict=True):
         named = tuple((h["key"], h["value"]) for h in pairs or ())
         yield Record(stream, partition, position, key, value, named, time_ms)
-
-
-def report(result: IndexResult, model: Mapping[str, int]) -> pa.RecordBatch:
-    """An index result as rows of REPORT_COLUMNS."""
-    now_us = time.time_ns() // 1000
-    fresh = {
-        table: [round((now_us - commit) / 1000, 1) for commit in commits[:_FRESHNESS_SAMPLE]]
-        for table, commits in result.commits_us.items()
-    }
-    summary = {
-        "counts": result.counts, "model": model, "newest_commit_us": result.newest_commit_us, "freshness_ms": fresh,
-        "changes": {table: len(commits) for table, commits in result.commits_us.items()},
-        "missed": {store: [missed.since, missed.tried] for store, missed in result.missed.items()},
-        "positions": [[*place, *span] for place, span in result.positions.items()] if result.missed else [],
-    }  # fmt: skip
-    rows: list[dict[str, Any]] = [{"summary": json.dumps(summary)}]
-    for fingerprint, vectors in result.embedded.items():
-        told = {name: vector.astype("<f4").tobytes() for name, vector in vectors.items()}
-        rows += [{"fingerprint": fingerprint, "content_hash": h, "embedding": raw} for h, raw in told.items()]
-    for record, reject in result.rejected:
-        rows.append({
-            "condition": reject.condition, "message": reject.message, "table": reject.table, "stream": record.stream,
-            "partition": record.partition, "position": record.position, "key": record.key, "value": record.value,
-            "timestamp_ms": record.timestamp_ms,
-        })  # fmt: skip
-    return pa.RecordBatch.from_pylist(rows, _SCHEMA)
-
-
-def vars_of(counts: Any) -> dict[str, int]:
-    """The fields of a slotted dataclass of counts."""
-    return {name: getattr(counts, name) for name in counts.__dataclass_fields__}

@@ -16,7 +16,7 @@ import psycopg
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from embeddings import open_embedder
+from embeddings import EmbeddingCounts, open_embedder
 from glue_jobs.config import PipelineConfig, decode_context, parse_config
 from glue_jobs.config_values import Substitution
 from glue_jobs.index_report import IndexReports
@@ -27,7 +27,7 @@ from lake.layout import LakeLayout
 from local_stack.connect import request_json
 from schemas.changes import Change
 from sinks import SinkConfig, open_sink
-from sinks.index_partition import report
+from sinks.index_report import IndexReport
 from sinks.indexing import Indexer
 from tests.history import TABLE, as_record
 from tests.lake_fixtures import frame, transaction
@@ -99,8 +99,9 @@ class Lake:
             indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
             reports = IndexReports(self.config.lake.path, [sink], ["history"])
             for some in batched(changes, 200, strict=False):
-                done = report(indexer.index(map(as_record, some)), {})
-                reports.take("history", pa.Table.from_batches([done]))
+                report = IndexReport()
+                report.add(indexer.index(map(as_record, some)), EmbeddingCounts())
+                reports.take("history", pa.Table.from_batches([report.rows()]))
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:

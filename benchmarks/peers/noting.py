@@ -21,7 +21,7 @@ STEPS = ("capture", "to the worker", "decode", "read", "model", "keep vectors", 
 
 _spent: dict[str, float] = defaultdict(float)
 _armed: list[Path] = []
-_index_here = index_partition.index_here
+_index_into = index_partition.index_into
 
 
 def timed[**P, R](step: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -54,14 +54,14 @@ def arm(path: Path) -> None:
     }.items():  # fmt: skip
         for name in names:
             setattr(PgvectorSink, name, timed(step, getattr(PgvectorSink, name)))
-    index_partition.index_here = noted
+    index_partition.index_into = noted
 
 
-def noted(settings: Any, records: Sequence[Any]) -> Any:
-    """`index_here`, with a line in the file for each change. Of the module, so that it is sent to workers by name."""
+def noted(report: Any, settings: Any, records: Sequence[Any]) -> None:
+    """`index_into`, with a line in the file for each change. Of the module, so that it is sent to workers by name."""
     _spent.clear()
     arrived, began = time.time(), time.perf_counter()
-    answer = _index_here(settings, records)
+    _index_into(report, settings, records)
     whole = time.perf_counter() - began
     steps = {name: round(_spent[name] * 1000, 2) for name in STEPS[2:-1]}
     steps["rest"] = round((whole - sum(_spent.values())) * 1000, 2)
@@ -74,7 +74,6 @@ def noted(settings: Any, records: Sequence[Any]) -> Any:
                     "to the worker": arrived * 1000 - record.timestamp_ms,
                 }
                 file.write(json.dumps({"commit": commit, "group": len(records), **way, **steps}) + "\n")
-    return answer
 
 
 def _commit_ms(value: bytes | None) -> float | None:
@@ -88,9 +87,9 @@ def stage(path: Path, make: Callable[[Any], Any], settings: Any) -> Callable[[It
     """The stage of index_documents in workers that note their steps."""
     made = make(settings)
 
-    def run(batches: Iterable[Any]) -> Iterator[Any]:
+    def run(groups: Iterable[Any]) -> Iterator[Any]:
         arm(path)
-        yield from made(batches)
+        yield from made(groups)
 
     return run
 
@@ -100,8 +99,8 @@ def drive(path: str, arguments: list[str]) -> None:
     from glue_jobs.cli import main as ragstream
 
     arm(Path(path))
-    noting = functools.partial(stage, Path(path), index_partition.index_partition)
-    setattr(index_partition, "index_partition", noting)  # noqa: B010
+    noting = functools.partial(stage, Path(path), index_partition.index_groups)
+    setattr(index_partition, "index_groups", noting)  # noqa: B010
     ragstream(arguments)
 
 

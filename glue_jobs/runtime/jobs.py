@@ -101,8 +101,8 @@ class Report:
 class Stage:
     """A query's work without micro-batches, for Spark's real-time mode: it must not mind which records come together."""
 
-    run: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
-    """Called in a worker with records as they come, and again with the same after a kill."""
+    run: Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterable[pa.RecordBatch]]
+    """Called in a worker with groups of records as they come, and again with the same after a kill."""
     take: Callable[[pa.Table], Report]
     """Called on the driver with what `run` yielded in one task, before Spark commits."""
 

@@ -163,7 +163,7 @@ class _Telling(AccumulatorParam[Any]):
 
 
 def _flowing(
-    stage: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]], told: Accumulator[Any]
+    stage: Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterable[pa.RecordBatch]], told: Accumulator[Any]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function of the tasks: groups what arrives, and tells what the stage yields."""
 
@@ -172,7 +172,7 @@ def _flowing(
         # print: what goes wrong in a stage reaches the driver as the task's failure.
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the worker ends
         began = time.monotonic()
-        answers = [_bytes(answer) for group in arriving(batches) for answer in stage(group)]
+        answers = [_bytes(answer) for answer in stage(arriving(batches))]
         task = TaskContext.get()
         if answers and task is not None:
             batch = int(task.getLocalProperty("streaming.sql.batchId") or 0)

@@ -87,9 +87,9 @@ def index_stage(orders: Orders, make: Callable[[Any], Any], settings: Any) -> Ca
     """The stage of index_documents in deadly workers."""
     stage = make(settings)
 
-    def run(batches: Iterable[Any]) -> Iterator[Any]:
+    def run(groups: Iterable[Any]) -> Iterator[Any]:
         arm_worker(orders)
-        yield from stage(batches)
+        yield from stage(groups)
 
     return run
 
@@ -111,8 +111,8 @@ def arm_driver(orders: Orders) -> None:
     from warehouse.clients import WireClient
 
     arm_worker(orders)  # a few records are indexed by the driver
-    stage = functools.partial(index_stage, orders, index_partition.index_partition)
-    setattr(index_partition, "index_partition", stage)  # noqa: B010
+    stage = functools.partial(index_stage, orders, index_partition.index_groups)
+    setattr(index_partition, "index_groups", stage)  # noqa: B010
     setattr(landing, "decoded", functools.partial(decoded, orders))  # noqa: B010
     setattr(landing, "append", orders.after("land-half", getattr(landing, "append")))  # noqa: B009, B010
     _TableMerge._write = orders.before("merge-read", _TableMerge._write)  # type: ignore[method-assign]
