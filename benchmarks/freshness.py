@@ -1,6 +1,7 @@
 """Commit → searchable: `make bench-freshness`. One workload, ours and the peers in turn, on servers started here.
 
-    python -m benchmarks.freshness [--peers ragstream,flink] [--rate 50] [--seconds 60] [--runs 1] [--way kafka|kinesis]
+    python -m benchmarks.freshness [--peers ragstream,ragstream-one,flink,spark] [--rate 50] [--seconds 60] [--runs 1]
+                                   [--way kafka|kinesis]
 
 `flink` needs `make peers`. Ends in one line of JSON: percentiles in milliseconds for each run, ratios of the medians.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +34,10 @@ class Peer:
     """What that column holds for an id."""
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
-        """The command that runs it until it is stopped."""
+        """The command that runs it until it is stopped.
+
+        `ragstream` is two drivers: one indexes, and one does all else under `nice`. `ragstream-one` is one for all jobs.
+        """
         if self.name == "flink":
             return [str(ROOT / ".venv/flink/bin/python"), str(HERE / "flink.py")]
         if self.name == "spark":
@@ -42,11 +46,11 @@ class Peer:
         config.write_text(yaml.safe_dump(pipeline(environment)))
         steps = environment.get("STEPS_FILE")
         program = ["benchmarks.peers.noting", steps] if steps else ["glue_jobs"]
-        command = [sys.executable, "-m", *program, "run", str(config), *environment.get("RUN_OPTIONS", "").split()]
-        if os.environ.get("SPLIT"):
-            one = f"{sys.executable} -m glue_jobs run {config} --jobs"
-            return ["sh", "-c", f"nice -n {os.environ['SPLIT']} {one} land,merge,load & exec {one} index"]
-        return command
+        run = [sys.executable, "-m", *program, "run", str(config)]
+        if self.name == "ragstream-one":
+            return run
+        others = [sys.executable, "-m", "glue_jobs", "run", str(config), "--jobs", "land,merge,load"]
+        return ["sh", "-c", f"nice {shlex.join(others)} & exec {shlex.join([*run, '--jobs', 'index'])}"]
 
 
 def pipeline(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -89,16 +93,22 @@ _FLINK_TABLE = (
     """CREATE TRIGGER cast_vec BEFORE INSERT OR UPDATE ON flink_articles
        FOR EACH ROW EXECUTE FUNCTION cast_vec()""",
 )
+_OURS = (
+    "SELECT document_id, (key->>'id')::bigint AS id, (metadata->>'nonce')::bigint AS nonce, "
+    "metadata->>'status' AS status, chunk_text AS txt, embedding AS vec FROM bench"
+)
+
+
+def _document(number: int) -> str:
+    return document_id("public.articles", key_text(["id"], {"id": number}) or "")
+
+
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer(
-            "ragstream",
-            "SELECT document_id, (key->>'id')::bigint AS id, (metadata->>'nonce')::bigint AS nonce, "
-            "metadata->>'status' AS status, chunk_text AS txt, embedding AS vec FROM bench",
-            schemas=True,
-            primary_key="document_id",
-            row_name=lambda number: document_id("public.articles", key_text(["id"], {"id": number}) or ""),
+        *(
+            Peer(name, _OURS, schemas=True, primary_key="document_id", row_name=_document)
+            for name in ("ragstream", "ragstream-one")
         ),
         Peer(
             "flink",
