@@ -20,7 +20,7 @@ from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.remembered import embedder_of
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
-from sinks.index_report import REPORT_COLUMNS, IndexReport
+from sinks.index_report import REPORT_COLUMNS, REPORT_SCHEMA, IndexReport
 from sinks.indexing import Indexer
 from sinks.several import Phases, SettingAside, Several
 from transforms.documents import Recipe
@@ -69,34 +69,31 @@ def _indexer(settings: IndexSettings) -> Indexer:
     return _indexers[settings.identity]
 
 
-def index_groups(settings: IndexSettings) -> Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterator[pa.RecordBatch]]:
-    """A function that indexes groups of records (RECORD_COLUMNS), each as one unit of work, and then answers REPORT_COLUMNS.
+def index_records(settings: IndexSettings, groups: Iterable[Sequence[Record]]) -> Iterator[pa.RecordBatch]:
+    """Index groups of records in this process, each as one unit of work; then answer REPORT_COLUMNS, if there was a record.
 
     Run again, it leaves the same documents and asks the model for nothing it was answered before.
     """
+    indexer, report = _indexer(settings), IndexReport()
+    before = indexer.asked()
+    for records in groups:
+        if records:
+            report.add(indexer.index(records))
+    if report:
+        yield report.rows(indexer.asked() - before)
 
-    def run(groups: Iterable[Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-        report = IndexReport()
-        for batches in groups:
-            if records := [record for batch in batches for record in records_of(batch)]:
-                index_into(report, settings, records)
-        if report:
-            yield report.rows()
 
-    return run
+def index_groups(settings: IndexSettings) -> Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterator[pa.RecordBatch]]:
+    """The same of groups of Arrow batches (RECORD_COLUMNS), for the real-time mode."""
+    return lambda groups: index_records(
+        settings, ([record for batch in batches for record in records_of(batch)] for batches in groups)
+    )
 
 
 def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The same for `DataFrame.mapInArrow`: a partition is one group."""
     run = index_groups(settings)
     return lambda batches: run([batches])
-
-
-def index_into(report: IndexReport, settings: IndexSettings, records: Sequence[Record]) -> None:
-    """Index records in this process, with the connections it keeps, and add what became of them to a report."""
-    indexer = _indexer(settings)
-    before = indexer.asked()
-    report.add(indexer.index(records), indexer.asked() - before)
 
 
 @dataclass
@@ -118,10 +115,8 @@ class IndexStage:
             summaries = filter(None, told["summary"].to_pylist())
             number = sum(json.loads(summary)["counts"]["records"] for summary in summaries)
         else:
-            report = IndexReport()
-            if records:
-                index_into(report, self.settings, records)
-            told, number = pa.Table.from_batches([report.rows()]), len(records)
+            told = pa.Table.from_batches(list(index_records(self.settings, [records])), REPORT_SCHEMA)
+            number = len(records)
         self._few = number <= FEW_RECORDS // 2
         return told
 

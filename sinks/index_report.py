@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ REPORT_COLUMNS = (
 """One row with the counts, one a new vector, one a rejected record; all else is NULL."""
 
 _ARROW: dict[str, pa.DataType] = {"string": pa.string(), "binary": pa.binary(), "bigint": pa.int64()}
-_SCHEMA = pa.schema([pa.field(name, _ARROW[kind]) for name, kind in map(str.split, REPORT_COLUMNS.split(", "))])
+REPORT_SCHEMA = pa.schema([pa.field(name, _ARROW[kind]) for name, kind in map(str.split, REPORT_COLUMNS.split(", "))])
 _FRESHNESS_SAMPLE = 500
 """Changes of a table in one report whose freshness is told one by one; more are counted, not timed."""
 
@@ -34,14 +35,13 @@ class IndexReport:
         self._whole = IndexResult()
         self._changes: Counter[str] = Counter()
         self._fresh: dict[str, list[float]] = defaultdict(list)
-        self._model: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
         """Whether anything was added."""
         return bool(self._whole.counts)
 
-    def add(self, result: IndexResult, asked: EmbeddingCounts) -> None:
-        """Add what became of some records, just now, and what the models were asked for them."""
+    def add(self, result: IndexResult) -> None:
+        """Add what became of some records, just now."""
         whole, now_us = self._whole, time.time_ns() // 1000
         whole.counts.update(result.counts)
         whole.rejected += result.rejected
@@ -59,13 +59,12 @@ class IndexReport:
             )
         for place, span in result.positions.items() if result.missed else ():
             whole.positions[place] = wider(whole.positions.get(place, span), span)
-        self._model.update({name: getattr(asked, name) for name in asked.__dataclass_fields__})
 
-    def rows(self) -> pa.RecordBatch:
-        """REPORT_COLUMNS."""
+    def rows(self, asked: EmbeddingCounts) -> pa.RecordBatch:
+        """REPORT_COLUMNS, with what the models were asked for all of it."""
         whole = self._whole
         summary = {
-            "counts": whole.counts, "model": self._model, "newest_commit_us": whole.newest_commit_us,
+            "counts": whole.counts, "model": asdict(asked), "newest_commit_us": whole.newest_commit_us,
             "freshness_ms": self._fresh, "changes": self._changes,
             "missed": {store: [missed.since, missed.tried] for store, missed in whole.missed.items()},
             "positions": [[*place, *span] for place, span in whole.positions.items()],
@@ -80,4 +79,4 @@ class IndexReport:
                 "partition": record.partition, "position": record.position, "key": record.key, "value": record.value,
                 "timestamp_ms": record.timestamp_ms,
             })  # fmt: skip
-        return pa.RecordBatch.from_pylist(rows, _SCHEMA)
+        return pa.RecordBatch.from_pylist(rows, REPORT_SCHEMA)

@@ -100,8 +100,8 @@ class Lake:
             reports = IndexReports(self.config.lake.path, [sink], ["history"])
             for some in batched(changes, 200, strict=False):
                 report = IndexReport()
-                report.add(indexer.index(map(as_record, some)), EmbeddingCounts())
-                reports.take("history", pa.Table.from_batches([report.rows()]))
+                report.add(indexer.index(map(as_record, some)))
+                reports.take("history", pa.Table.from_batches([report.rows(EmbeddingCounts())]))
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:

@@ -10,18 +10,19 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sinks import index_partition
+from sinks.indexing import Indexer, IndexResult
 
 STEPS = ("capture", "to the worker", "decode", "read", "model", "keep vectors", "upsert", "rest")
 """Commit → Debezium's record at the broker → the worker's stage; then its steps, for each change of the group it came in."""
 
 _spent: dict[str, float] = defaultdict(float)
 _armed: list[Path] = []
-_index_into = index_partition.index_into
+_index = Indexer.index
 
 
 def timed[**P, R](step: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -54,14 +55,15 @@ def arm(path: Path) -> None:
     }.items():  # fmt: skip
         for name in names:
             setattr(PgvectorSink, name, timed(step, getattr(PgvectorSink, name)))
-    index_partition.index_into = noted
+    setattr(Indexer, "index", noted)  # noqa: B010
 
 
-def noted(report: Any, settings: Any, records: Sequence[Any]) -> None:
-    """`index_into`, with a line in the file for each change. Of the module, so that it is sent to workers by name."""
+def noted(indexer: Indexer, told: Iterable[Any]) -> IndexResult:
+    """`Indexer.index`, with a line in the file for each change."""
+    records = list(told)
     _spent.clear()
     arrived, began = time.time(), time.perf_counter()
-    _index_into(report, settings, records)
+    result = _index(indexer, records)
     whole = time.perf_counter() - began
     steps = {name: round(_spent[name] * 1000, 2) for name in STEPS[2:-1]}
     steps["rest"] = round((whole - sum(_spent.values())) * 1000, 2)
@@ -74,6 +76,7 @@ def noted(report: Any, settings: Any, records: Sequence[Any]) -> None:
                     "to the worker": arrived * 1000 - record.timestamp_ms,
                 }
                 file.write(json.dumps({"commit": commit, "group": len(records), **way, **steps}) + "\n")
+    return result
 
 
 def _commit_ms(value: bytes | None) -> float | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from embeddings import EmbeddingCounts
 from schemas.changes import Reject
@@ -31,7 +31,7 @@ def result(commit_us: int, name: str, missed: Missed | None, span: tuple[str, st
 
 
 def rows_of(report: IndexReport) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    first, *others = pa.Table.from_batches([report.rows()]).to_pylist()
+    first, *others = pa.Table.from_batches([report.rows(EmbeddingCounts(requests=3, texts=4))]).to_pylist()
     return json.loads(first["summary"]), others
 
 
@@ -42,28 +42,31 @@ def test_a_report_of_nothing_is_false_and_adds_nothing() -> None:
     assert (summary["counts"], summary["changes"], summary["missed"], others) == ({}, {}, {}, [])
 
 
-def test_groups_add_up_and_each_change_is_as_fresh_as_when_its_group_was_written() -> None:
-    report, now_us = IndexReport(), time.time_ns() // 1000
-    report.add(result(now_us - 2_000_000, "a", None, ("9", "9")), EmbeddingCounts(requests=1, texts=1))
-    time.sleep(0.2)
-    report.add(result(now_us - 1_000_000, "b", None, ("10", "10")), EmbeddingCounts(requests=2, texts=3))
+def test_groups_add_up_and_each_change_is_as_fresh_as_when_its_group_was_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report, committed_us = IndexReport(), 1_000_000_000
+    for name, written_us, position in (("a", 2_000_000, "9"), ("b", 5_000_000, "10")):
+        monkeypatch.setattr("time.time_ns", lambda us=written_us: (committed_us + us) * 1000)
+        report.add(result(committed_us + len(position), name, None, (position, position)))
+    monkeypatch.undo()
     summary, others = rows_of(report)
     assert summary["counts"] == {"records": 2, "written": 2}
-    assert (summary["changes"], summary["newest_commit_us"]) == ({"t": 2}, {"t": now_us - 1_000_000})
+    assert (summary["changes"], summary["newest_commit_us"]) == ({"t": 2}, {"t": committed_us + 2})
     assert (summary["model"]["requests"], summary["model"]["texts"]) == (3, 4)
-    first, second = summary["freshness_ms"]["t"]
-    assert 2_000 <= first < 2_150, "told when its own group was written, not when the report was"
-    assert 1_200 <= second < 1_350
+    assert summary["freshness_ms"]["t"] == [2_000.0, 5_000.0], (
+        "told when its own group was written, not with the report"
+    )
     assert {row["content_hash"] for row in others if row["content_hash"]} == {"a", "b"}
     assert [row["position"] for row in others if row["condition"]] == ["9", "10"]
 
 
 def test_what_a_store_missed_covers_the_groups_it_missed_and_no_other() -> None:
     report = IndexReport()
-    report.add(result(1, "a", None, ("7", "8")), EmbeddingCounts())
-    report.add(result(1, "b", Missed(30.0, tried=False), ("99", "100")), EmbeddingCounts())
-    report.add(result(1, "c", Missed(50.0, tried=True), ("9", "10")), EmbeddingCounts())
-    report.add(result(1, "d", Missed(40.0, tried=True), ("101", "101")), EmbeddingCounts())
+    report.add(result(1, "a", None, ("7", "8")))
+    report.add(result(1, "b", Missed(30.0, tried=False), ("99", "100")))
+    report.add(result(1, "c", Missed(50.0, tried=True), ("9", "10")))
+    report.add(result(1, "d", Missed(40.0, tried=True), ("101", "101")))
     summary, _ = rows_of(report)
     assert summary["missed"] == {"away": [40.0, True]}
     assert summary["positions"] == [[*PLACE, "9", "101"]]
