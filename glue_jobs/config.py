@@ -85,7 +85,7 @@ class PipelineConfig(StrictModel):
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
     real_time: bool = True
-    """Run `index_documents` in Spark's real-time mode where the source allows it (Kafka without `max_offsets_per_trigger`)
+    """Run `index_documents` in real-time mode where the source allows it (Kinesis, Kafka without `max_offsets_per_trigger`)
     and enough task slots are left: milliseconds instead of tenths of a second. Off, or where it cannot be: micro-batches."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
 

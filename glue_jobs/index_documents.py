@@ -16,7 +16,7 @@ from glue_jobs.runtime import JobContext, Periodic, Query, Stage, real_time, run
 from glue_jobs.runtime.set_aside import SetAside
 from glue_jobs.take_back import EVERY_SECONDS, TakeBack
 from sinks.index_partition import IndexSettings, IndexStage, index_groups
-from sources import SourceConfig, idle_note, read_stream, real_time_tasks
+from sources import OpenBatches, SourceConfig, idle_note, read_stream, real_time_tasks
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
@@ -60,15 +60,16 @@ def _query(
     assert config.embedding is not None  # noqa: S101 - `plan` has seen to it
     decoding, phases = decode_context(config, source.name), SetAside(config.checkpoint).phases
     settings = IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding, phases)
-    idle, batches, take = idle_note(source, stays=stays), IndexStage(settings), partial(reports.take, source.name)
+    batches, take, checkpoint = IndexStage(settings), partial(reports.take, source.name), context.checkpoint(name)
     spark = real_time.session(context.spark) if stays else context.spark
-    checkpoint, drain = context.checkpoint(name), context.available_now
+    idle = idle_note(source, checkpoint, stays=stays)
+    opened = idle if isinstance(idle, OpenBatches) else None
     return Query(
         name,
-        partial(read_stream, spark, source, checkpoint, drain=drain, idle=idle),
+        partial(read_stream, spark, source, checkpoint, drain=context.available_now, idle=idle),
         lambda batch: take(batches(batch.frame)),
         pool="index",
-        stage=Stage(index_groups(settings), take) if stays else None,
+        stage=Stage(index_groups(settings), take, opened) if stays else None,
         on_idle=partial(reports.idle, source.name),
         idle_as_of=idle.as_of_us if idle else None,
     )

@@ -15,6 +15,7 @@ from sources.files import FilesSourceConfig
 from sources.idle import FileNote, IdleNote
 from sources.kafka import KafkaSourceConfig
 from sources.kinesis import KinesisSourceConfig
+from sources.kinesis_open import OpenBatches
 from sources.loss import source_gone
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "FilesSourceConfig",
     "KafkaSourceConfig",
     "KinesisSourceConfig",
+    "OpenBatches",
     "SourceConfig",
     "check",
     "drain",
@@ -67,7 +69,7 @@ def read_stream(
     kept there, and it is named when the stream has lost what the job needs (SourceGoneError; from within a query as
     text, see `source_gone`). `fetch_interval_ms` makes a job that can wait leave Kinesis's five reads a second and shard
     to the others. `drain` ends a Kinesis stream at what it held when the query began. `idle` is the note of a source of
-    which Spark does not say when it is idle; with a Kafka note the query is one in real-time mode.
+    which Spark does not say when it is idle; one made with `stays` makes it the stream of a query in real-time mode.
     """
     match config:
         case FilesSourceConfig():
@@ -76,6 +78,8 @@ def read_stream(
             identity.confirm_topics(spark, config, checkpoint)
             return kafka.read_stream(spark, config, stays=isinstance(idle, kafka.BrokerNote))
         case KinesisSourceConfig():
+            if isinstance(idle, OpenBatches):
+                return kinesis.read_open(spark, config, checkpoint, idle)
             note = idle if isinstance(idle, FileNote) else None
             return kinesis.read_stream(
                 spark, config, checkpoint, fetch_interval_ms=fetch_interval_ms, drain=drain, idle=note
@@ -97,14 +101,23 @@ def real_time_tasks(config: SourceConfig) -> int | None:
     """How many tasks read a source side by side in Spark's real-time mode; None for one that it can only cut into batches."""
     if isinstance(config, KafkaSourceConfig) and config.max_offsets_per_trigger is None:
         return kafka.partitions(config)
-    return None
+    return kinesis.shards(config) if isinstance(config, KinesisSourceConfig) else None
 
 
-def idle_note(config: SourceConfig, *, stays: bool = False) -> IdleNote | None:
-    """Make the note for a source of which Spark's status does not say when it is idle."""
-    if isinstance(config, KafkaSourceConfig) and stays:
-        return kafka.BrokerNote(config)
-    return FileNote() if isinstance(config, KinesisSourceConfig) else None
+def idle_note(config: SourceConfig, checkpoint: str, *, stays: bool = False) -> IdleNote | None:
+    """Make the note for a source of which Spark's status does not say when it is idle.
+
+    In real-time mode (`stays`) that of a Kinesis source is how its tasks read it as well: `OpenBatches`.
+    """
+    match config:
+        case KafkaSourceConfig():
+            return kafka.BrokerNote(config) if stays else None
+        case KinesisSourceConfig():
+            return kinesis.open_batches(config, checkpoint) if stays else FileNote()
+        case FilesSourceConfig():
+            return None
+        case _:
+            assert_never(config)
 
 
 def drain(query: StreamingQuery) -> None:

@@ -1,4 +1,4 @@
-"""Reads ahead of the batches: one thread a shard, on the driver, into a bounded buffer.
+"""Reads ahead: one thread a shard, into a bounded buffer; on the driver for batches with an end, in a task of an open one.
 
 Kinesis cannot be asked where a shard ends, so the end of a batch is what has been read by then. The records themselves
 are kept until their batch is committed and travel with it, so that each is fetched once: a shard gives 2 MiB and five
@@ -19,7 +19,7 @@ from schemas.errors import PipelineError, UnavailableError
 from sources.kinesis_client import IteratorError
 
 if TYPE_CHECKING:
-    from sources.kinesis_client import Page, Stream, Summary
+    from sources.kinesis_client import Page, Stream
     from sources.kinesis_offsets import Identity, Mark
     from sources.kinesis_records import RawRecord
 
@@ -53,6 +53,8 @@ class _Lane:
     tip_ms: int = 0
     """When the shard last had nothing more to give, in milliseconds; 0 when it never has."""
     ended: bool = False
+    iterator: str | None = None
+    """Where the next page begins, once a page was read."""
     failure: PipelineError | None = None
 
     def reached(self) -> Mark:
@@ -63,31 +65,35 @@ class _Lane:
 class Feed:
     """The buffers of all shards a query reads; safe for the threads that fill them and the one that plans batches."""
 
-    def __init__(self, stream: Stream, summary: Summary, *, interval_s: float, drain: bool = False) -> None:
+    def __init__(
+        self, stream: Stream, identity: Identity, retention_ms: int, *, interval_s: float, drain: bool = False
+    ) -> None:
         """Fill nothing yet. With `drain`, a shard is left alone once it has nothing more to give."""
         self._stream = stream
-        self._identity = summary.identity
-        self._retention_ms = summary.retention_ms
+        self._identity = identity
+        self._retention_ms = retention_ms
         self._interval_s = interval_s
         self._drain = drain
         self._lanes: dict[str, _Lane] = {}
         self._bytes = 0
         self._began_ms = _now_ms()
         self._changed = threading.Condition()
+        self._news = False
         self._stopped = threading.Event()
 
-    def follow(self, shard_id: str, mark: Mark) -> None:
-        """Start reading a shard after a mark, unless it is being read already."""
+    def follow(self, shard_id: str, mark: Mark, iterator: str | None = None) -> None:
+        """Start reading a shard after a mark, unless it is being read already; with the iterator that another feed left there."""
         with self._changed:
             if shard_id in self._lanes or mark.closed:
                 return
-            lane = self._lanes[shard_id] = _Lane(shard_id, mark)
+            lane = self._lanes[shard_id] = _Lane(shard_id, mark, iterator=iterator)
         threading.Thread(target=self._read, args=(lane,), name=f"kinesis-{shard_id}", daemon=True).start()
 
     def wait(self, seconds: float) -> None:
-        """Wait until something was read or went wrong, or the time is over."""
+        """Wait until something was read or went wrong since the last call, or the time is over."""
         with self._changed:
-            self._changed.wait(seconds)
+            self._changed.wait_for(lambda: self._news, seconds)
+            self._news = False
 
     def raise_failure(self) -> None:
         """Raise what stopped a shard's thread."""
@@ -150,6 +156,12 @@ class Feed:
             ]
         return min(told, default=0)
 
+    def left(self, shard_id: str, mark: Mark) -> str | None:
+        """The iterator after a mark, for another feed to go on with; None when this one has read on."""
+        with self._changed:
+            lane = self._lanes.get(shard_id)
+            return lane.iterator if lane is not None and lane.reached().count == mark.count else None
+
     def stop(self) -> None:
         """Let the threads end."""
         self._stopped.set()
@@ -172,11 +184,12 @@ class Feed:
             lane.failure = PipelineError(f"{lane.shard_id}: {type(error).__name__} while reading ahead.")
         finally:
             with self._changed:
+                self._news = True
                 self._changed.notify_all()
 
     def _pages(self, lane: _Lane) -> Iterator[Page]:
         """Fetch page after page, slowing down when asked to and waiting out an endpoint that does not answer."""
-        iterator: str | None = None
+        iterator = lane.iterator
         pause = self._interval_s
         while not self._stopped.is_set():
             began = time.monotonic()
@@ -212,10 +225,12 @@ class Feed:
         with self._changed:
             lane.records.extend(page.records)
             self._bytes += sum(len(record.data) for record in page.records)
+            lane.iterator = page.next_iterator
             lane.ended = page.next_iterator is None
             # Under steady writes no page is empty: a record that arrived since this feed began is as good.
             if page.behind_ms == 0 and (not page.records or page.records[-1].arrival_ms >= self._began_ms):
                 lane.tip_ms = lane.asked_ms
+            self._news = True
             self._changed.notify_all()
 
     def _wait_for_room(self) -> None:

@@ -9,7 +9,7 @@ the same records, and the marks' counts say how many that must be.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 TRIM_HORIZON = "TRIM_HORIZON"
@@ -57,21 +57,20 @@ class Offset:
 
     stream: Identity
     shards: Mapping[str, Mark]
+    opened: int = 0
+    """Number of the open batch that begins here, 0 where a batch with an end ends; see `sources.kinesis_open`."""
 
     def to_json(self) -> dict[str, Any]:
         """Write it as Spark keeps it: equal offsets give equal text."""
-        shards = {}
-        for shard_id, mark in sorted(self.shards.items()):
-            shards[shard_id] = {"origin": mark.origin, "sequence": mark.sequence, "count": mark.count} | (
-                {"seen_ms": mark.seen_ms, "closed": mark.closed}
-            )
-        return {"arn": self.stream.arn, "created_ms": self.stream.created_ms, "shards": shards}
+        shards = {shard_id: asdict(mark) for shard_id, mark in sorted(self.shards.items())}
+        written = {"arn": self.stream.arn, "created_ms": self.stream.created_ms, "shards": shards}
+        return written | ({"opened": self.opened} if self.opened else {})
 
     @staticmethod
     def from_json(written: Mapping[str, Any]) -> Offset:
         """Read what `to_json` wrote."""
         shards = {shard_id: Mark(**mark) for shard_id, mark in written["shards"].items()}
-        return Offset(Identity(written["arn"], written["created_ms"]), shards)
+        return Offset(Identity(written["arn"], written["created_ms"]), shards, written.get("opened", 0))
 
 
 def at_timestamp(milliseconds: int) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from glue_jobs.config import PipelineConfig
+    from sources import OpenBatches
 
 JOBS: Mapping[str, str] = {
     "land": "glue_jobs.land_changes",
@@ -105,6 +106,8 @@ class Stage:
     """Called in a worker with groups of records as they come, and again with the same after a kill."""
     take: Callable[[pa.Table], Report]
     """Called on the driver with what `run` yielded in one task, before Spark commits."""
+    opened: OpenBatches | None = None
+    """How tasks read a source that Spark's own real-time mode does not know; then `read` yields instructions to them."""
 
 
 @dataclass(frozen=True)

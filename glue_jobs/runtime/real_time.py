@@ -2,7 +2,8 @@
 
 Spark 4.1 keeps a task a partition reading until its batch is `BATCH_SECONDS` old, then commits and goes on. PySpark 4.1 has
 no name for that trigger, and the list of operators that Spark runs in it holds no Python stage; both are asked for here, and
-nowhere else. What a stage has to say comes back in an accumulator, before Spark commits the batch.
+nowhere else. A source that Spark does not know in this mode is read by the tasks themselves (`sources.kinesis_open`), in
+micro-batches that are as old. What a stage has to say comes back in an accumulator, before Spark commits the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from pyspark import TaskContext
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from glue_jobs.runtime.jobs import JobContext, Query, Stage
+    from sources.kinesis_arrivals import OpenReading
 
 BATCH_SECONDS = 5.0
 """Age at which a batch is committed. Between two batches records wait for about 0.15 s; after a kill this much is read again."""
@@ -49,8 +51,17 @@ _AT_ONCE = 512
 
 _naming = threading.Lock()
 
-type Told = tuple[int, int, float, list[bytes]]
-"""Batch, task, seconds it took, Arrow streams of what the stage yielded."""
+
+class Told(NamedTuple):
+    """What a task of a batch has to say when it is done."""
+
+    batch: int
+    task: int
+    seconds: float
+    answers: list[bytes]
+    """Arrow streams of what the stage yielded."""
+    reached: str | None
+    """How far it came, if it read its source itself."""
 
 
 def fitting(context: JobContext, tasks: Mapping[str, int | None]) -> set[str]:
@@ -82,13 +93,16 @@ def start(
     """
     spark = frame.sparkSession
     told: Accumulator[Any] = spark.sparkContext.accumulator(_Taker(take), _Telling())
+    reading = None if stage.opened is None else stage.opened.reading
     with _own_workers(spark, query.name):
-        flowing = _with_fillers(frame).mapInArrow(_flowing(stage.run, told), "nothing string")
+        rows = _with_fillers(frame) if reading is None else frame
+        flowing = rows.mapInArrow(_flowing(stage.run, told, reading), "nothing string")
     writer: Any = flowing.writeStream.format("noop").queryName(query.name).outputMode("update")
     writer = writer.option("checkpointLocation", checkpoint)
-    jvm: Any = spark._jvm  # noqa: SLF001 - PySpark 4.1 has no name for the trigger
-    trigger = jvm.org.apache.spark.sql.execution.streaming.RealTimeTrigger.apply(_BATCH_MS)
-    writer._jwrite = writer._jwrite.trigger(trigger)  # noqa: SLF001
+    if reading is None:
+        jvm: Any = spark._jvm  # noqa: SLF001 - PySpark 4.1 has no name for the trigger
+        trigger = jvm.org.apache.spark.sql.execution.streaming.RealTimeTrigger.apply(_BATCH_MS)
+        writer._jwrite = writer._jwrite.trigger(trigger)  # noqa: SLF001
     started: StreamingQuery = writer.start()
     return started
 
@@ -163,7 +177,9 @@ class _Telling(AccumulatorParam[Any]):
 
 
 def _flowing(
-    stage: Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterable[pa.RecordBatch]], told: Accumulator[Any]
+    stage: Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterable[pa.RecordBatch]],
+    told: Accumulator[Any],
+    reading: OpenReading | None,
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function of the tasks: groups what arrives, and tells what the stage yields."""
 
@@ -172,11 +188,13 @@ def _flowing(
         # print: what goes wrong in a stage reaches the driver as the task's failure.
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the worker ends
         began = time.monotonic()
-        answers = [_bytes(answer) for answer in stage(arriving(batches))]
+        opened = None if reading is None else reading.begin(batches, BATCH_SECONDS)
+        answers = [_bytes(answer) for answer in stage(arriving(batches) if opened is None else opened)]
+        reached = None if opened is None else opened.reached()
         task = TaskContext.get()
-        if answers and task is not None:
+        if (answers or reached) and task is not None:
             batch = int(task.getLocalProperty("streaming.sql.batchId") or 0)
-            told.add([(batch, task.partitionId(), time.monotonic() - began, answers)])
+            told.add([Told(batch, task.partitionId(), time.monotonic() - began, answers, reached)])
         yield from ()
 
     return run

@@ -126,17 +126,19 @@ class RunningQuery:
 
     def _take(self, told: real_time.Told) -> None:
         """Take what one task of the real-time mode says; called on a thread of Spark's, which commits when this returns."""
-        batch_id, task, seconds, answers = told
-        self.batch_id = batch_id
+        self.batch_id = told.batch
+        stage, report = self._query.stage, None
         try:
-            stage = self._query.stage
-            report = stage.take(real_time.table_of(answers)) if stage is not None else None
+            if stage is not None and told.answers:
+                report = stage.take(real_time.table_of(told.answers))
+            if stage is not None and stage.opened is not None and told.reached:
+                stage.opened.take(told.reached)
         except BaseException as error:  # noqa: BLE001 - the query dies of it, and its batch must not be committed
             self._failure = error
             self._running().stop()
             return
         self.batches += 1
-        self._reported(batch_id, task, report, seconds)
+        self._reported(told.batch, told.task, report, told.seconds)
 
     def _refuse(self) -> NoReturn:
         raise _StoppingError

@@ -17,9 +17,10 @@ from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError, SourceGoneError
 from sources import kinesis as kinesis_source
 from sources.idle import FileNote
-from sources.kinesis import KinesisReader, KinesisSourceConfig
+from sources.kinesis import KinesisSourceConfig
 from sources.kinesis_client import Page, Stream, ThrottledError
 from sources.kinesis_offsets import TRIM_HORIZON, Offset, at_timestamp
+from sources.kinesis_reader import KinesisReader
 
 Batch = tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, bytes]]]
 
