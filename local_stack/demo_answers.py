@@ -120,6 +120,10 @@ class Demo:
         console.print(
             f"  {wanted} of {wanted} documents searchable; {counters['texts']} texts embedded in {counters['requests']} requests"
         )
+        # The index tells how fresh it is when the first batch of each source is committed.
+        while commands.ask(self.config, QUESTIONS[0])["freshness"]["lag_seconds"] is None and time.monotonic() < until:
+            self.pipeline.raise_if_ended()
+            time.sleep(0.5)
 
     def ask_all(self, title: str) -> None:
         """Ask the three questions, and show answers with what they cite."""
