@@ -24,7 +24,7 @@ SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 LOG_STORE := lake/logstore/ragstream/ConditionalPutLogStore.java
 S3_JARS := $(CACHE)/jars/s3-$(call hash,pom/s3.xml)
 S3_INSTALLED := $(VENV)/.s3-jars-$(call hash,pom/s3.xml $(LOG_STORE))
-CLASSES := $(VENV)/.classes-$(call hash,pom/spark.xml requirements/base.txt glue_jobs/runtime/class_archive.py)
+CLASSES := $(VENV)/.classes-$(call hash,pom/spark.xml requirements/base.txt $(addprefix glue_jobs/runtime/,class_archive.py compiled_pyspark.py))
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
@@ -174,7 +174,8 @@ $(S3_INSTALLED): $(SPARK_INSTALLED) $(LOG_STORE) | $(S3_JARS)
 
 # Half a minute once, and five seconds of a core less for every driver that starts.
 $(CLASSES): $(SPARK_INSTALLED) | $(PROJECT)
-	@echo "classes   an archive of them, beside Spark's jars"
+	@echo "classes   an archive of them, beside Spark's jars; PySpark compiled for its workers"
+	@$(BIN)/python -m glue_jobs.runtime.compiled_pyspark
 	@$(BIN)/python -m glue_jobs.runtime.class_archive 2>$(VENV)/classes.log || { cat $(VENV)/classes.log >&2; exit 1; }
 	@rm -f $(VENV)/.classes-* && touch $@
 
