@@ -166,11 +166,14 @@ class Pipeline:
 
     # what it left
 
-    def rows(self, table: str, kinds: Kinds) -> Rows:
-        """What `ragstream table` prints."""
-        config = self.table_config(table)
+    def current(self, table: str) -> list[dict[str, Any]]:
+        """What `ragstream table` prints, value for value."""
         contexts = {source.name: decode_context(self.config, source.name) for source in self.config.sources}
-        return in_one_form(list(current_rows(self.layout, config, contexts)), config, kinds)
+        return list(current_rows(self.layout, self.table_config(table), contexts))
+
+    def rows(self, table: str, kinds: Kinds) -> Rows:
+        """The same, in one form."""
+        return in_one_form(self.current(table), self.table_config(table), kinds)
 
     def merged_rows(self, table: str, kinds: Kinds) -> Rows:
         """The rows of the Delta table that merge_tables keeps."""

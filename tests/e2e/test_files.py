@@ -15,6 +15,7 @@ from local_stack.model_service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.pipeline import VIEW, Pipeline, counters, embedding, running
 from tests.recorded import FIXTURES, KEYS
+from transforms import exact_json
 
 CANARY = "kanarienvogel-7f3a"
 POISON: list[dict[str, Any]] = [
@@ -64,12 +65,9 @@ def store(dsn: str) -> list[tuple[Any, ...]]:
 
 
 def lake(run: Pipeline) -> dict[str, list[dict[str, Any]]]:
-    """Every table as `ragstream table` prints it, and as merge_tables keeps it."""
-    found = {}
+    """Every table as it is now, and as merge_tables keeps it."""
+    found = {table: run.current(table) for table in TABLES}
     for table in TABLES:
-        printed = run.command("table", table)
-        assert printed.returncode == 0, printed.stderr
-        found[table] = [json.loads(line) for line in printed.stdout.splitlines()]
         keys = dict.fromkeys(KEYS[table], "text")
         assert run.merged_rows(table, keys) == run.rows(table, keys)
     return found
@@ -86,6 +84,8 @@ def test_a_history_leaves_the_same_content_however_it_is_cut(
         assert first.drain().process.returncode == 0, first.drivers[-1].log.read_text()[-3000:]
         as_it_was, rows = store(vectors_dsn), lake(first)
         assert {row[1] for row in as_it_was} == {f'{{"id": {n}}}' for n in (4, 100, 103)}  # the others have no text
+        printed = first.command("table", "inv.items")
+        assert [exact_json.loads(line) for line in printed.stdout.splitlines()] == rows["inv.items"], printed.stderr
         check_books(first, lines=len((tmp_path / "first/events.jsonl").read_text().splitlines()))
         check_status(first, as_it_was)
         check_silence(first, vectors_dsn)

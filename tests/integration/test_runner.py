@@ -160,26 +160,6 @@ def test_draining_kafka_ends_well_also_when_there_is_nothing_left(
     assert appending.run("--available-now") == 0
     assert appending.run("--available-now") == 0
     assert appending.landed() == once_each(10)
-    produce(3)
-    assert appending.run("--available-now") == 0
-    assert appending.landed() == once_each(13)
-
-
-def test_a_broker_that_is_away_for_twenty_seconds_is_waited_for(
-    pipeline: Callable[[str], Pipeline], kafka: Broker, topic: tuple[str, Callable[[int], None]]
-) -> None:
-    source, produce = topic
-    appending = pipeline(source)
-    produce(5)
-    driver = appending.start()
-    eventually(lambda: appending.landed() == once_each(5), driver=driver)
-    kafka.stop()
-    time.sleep(20)
-    kafka.start()
-    produce(5)
-    eventually(lambda: appending.landed() == once_each(10), driver=driver)
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(60) == 0
 
 
 def test_a_python_source_is_drained_in_all_its_batches(pipeline: Callable[[str], Pipeline], tmp_path: Path) -> None:
