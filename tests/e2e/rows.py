@@ -9,6 +9,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from psycopg.adapt import Loader
 from local_stack.models.instant import instant_vector
 from schemas.tables import TableConfig
 from transforms import exact_json
+from transforms.chunking import split
 from transforms.context import key_text
-from transforms.documents import chunks_of, document_id, render
+from transforms.documents import render
 
 type Rows = dict[str, dict[str, Any]]
 """By key, as one JSON object: column to value."""
@@ -130,10 +132,13 @@ def documents_of(rows: Rows, table: TableConfig) -> Documents:
     found: Documents = {}
     for key, row in rows.items():
         text = render(table.document.template, row)
-        pieces = [chunk.chunk_text for chunk in chunks_of(document_id(table.table, key), text, table.document)]
-        if pieces:
-            found[key] = ({name: row[name] for name in table.document.metadata}, pieces)
+        if pieces := _pieces(text, table.document.chunk):
+            found[key] = ({name: row[name] for name in table.document.metadata}, list(pieces))
     return found
+
+
+_pieces = lru_cache(maxsize=4096)(split)
+"""Whoever waits for a store asks for the same texts twice a second; a large one takes seconds to cut."""
 
 
 def stored_documents(dsn: str, view: str, table: TableConfig, kinds: Kinds) -> Documents:
