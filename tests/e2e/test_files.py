@@ -152,6 +152,4 @@ def check_rebuild(run: Pipeline, dsn: str, model_url: str, wanted: list[tuple[An
     assert done.returncode == 0, done.stderr
     assert counters(model_url)["texts"] == before
     assert store(dsn) == wanted
-    again = run.command("rebuild", "pgvector")
-    assert " 0 documents written" in again.stdout
     events.with_suffix(".away").rename(events)
