@@ -245,11 +245,14 @@ class Pipeline:
 def eventually(wrong: Callable[[], Sequence[str]], seconds: float, driver: Driver | None = None) -> None:
     """Wait until nothing is wrong; tells what still is when the time is over, or when the driver ended."""
     deadline = time.monotonic() + seconds
-    while found := list(wrong()):
+    while True:
+        began = time.monotonic()
+        if not (found := list(wrong())):
+            return
         ended = driver is not None and not driver.alive
         assert not ended, f"the driver ended ({driver and driver.process.returncode}) and {_first(found)}"
         assert time.monotonic() < deadline, f"after {seconds:.0f} s {_first(found)}"
-        time.sleep(0.5)
+        time.sleep(max(0.5, time.monotonic() - began))  # at most half a core, or the driver waits for who waits for it
 
 
 def _first(found: Sequence[str]) -> str:

@@ -161,6 +161,7 @@ def stored_documents(dsn: str, view: str, table: TableConfig, kinds: Kinds) -> D
     return found
 
 
+@lru_cache(maxsize=4096)
 def vector_fits(text: str, vector: str) -> bool:
     """Whether a stored vector is the one the instant model gives its text, padded with zeros."""
     wanted = instant_vector(text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from glue_jobs.status import status
 from local_stack.model_service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.database import Database, document
@@ -45,6 +45,5 @@ def test_a_checkpoint_goes_from_one_mode_to_the_other_and_back(
 
 def _not_fresh(pipeline: Pipeline) -> list[str]:
     """Nothing more is in the topics, and the store says that it holds all of it."""
-    told = json.loads(pipeline.command("status", "--json").stdout)
-    lags = [store["lag_seconds"] for store in told["stores"].values()]
+    lags = [store["lag_seconds"] for store in status(pipeline.config)["stores"].values()]
     return [] if all(lag is not None and lag < 10 for lag in lags) else [f"the stores lag: {lags}"]
