@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,8 +136,7 @@ def added_a_store_and_tables(driver: Any, lives: Lives, told: dict[str, Told]) -
     read = pipeline.command("run", "--tables", "public.u", "--jobs", "land,index", "--available-now")
     assert read.returncode == 0, read.stderr[-2000:]
     assert len(told["u"].shown("one")) == len(told["u"].shown("two")) == 5
-    rows = pipeline.command("table", "public.u")
-    assert len([json.loads(line) for line in rows.stdout.splitlines()]) == 5
+    assert len(pipeline.current("public.u")) == 5
 
 
 def test_a_store_is_new_once_and_forgotten_when_it_is_dropped(tmp_path: Path) -> None:

@@ -63,4 +63,4 @@ def wait_for(reached: Callable[[], bool], seconds: float = START_SECONDS) -> Non
     until = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < until
-        time.sleep(0.02)
+        time.sleep(0.1)
