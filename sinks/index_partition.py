@@ -20,7 +20,7 @@ from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.remembered import embedder_of
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
-from sinks.index_report import REPORT_COLUMNS, REPORT_SCHEMA, IndexReport
+from sinks.index_report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
 from sinks.indexing import Indexer
 from sinks.several import Phases, SettingAside, Several
 from transforms.documents import Recipe
@@ -70,17 +70,15 @@ def _indexer(settings: IndexSettings) -> Indexer:
 
 
 def index_records(settings: IndexSettings, groups: Iterable[Sequence[Record]]) -> Iterator[pa.RecordBatch]:
-    """Index groups of records in this process, each as one unit of work; then answer REPORT_COLUMNS, if there was a record.
+    """Index groups of records in this process, as they come; then answer REPORT_COLUMNS, if there was a record.
 
     Run again, it leaves the same documents and asks the model for nothing it was answered before.
     """
-    indexer, report = _indexer(settings), IndexReport()
+    indexer = _indexer(settings)
     before = indexer.asked()
-    for records in groups:
-        if records:
-            report.add(indexer.index(records))
-    if report:
-        yield report.rows(indexer.asked() - before)
+    result = indexer.index_groups(filter(None, groups))
+    if result.counts:
+        yield report_rows(result, indexer.asked() - before)
 
 
 def index_groups(settings: IndexSettings) -> Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterator[pa.RecordBatch]]:

@@ -7,17 +7,18 @@ decide; it reads, asks the model for what nobody holds, and writes.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from operator import add
+from operator import add, itemgetter
 from typing import TYPE_CHECKING
 
 from schemas.changes import Change, Changes, Ignored, Reject
 from sinks.borrowed import Borrowing
 from sinks.every_generation import EveryGeneration
-from sinks.rounds import Asking, ChangedRows, Held, Rounds
+from sinks.rounds import Asking, ChangedRows, Held, Rounds, RowName
 from sinks.several import Missed, Several
 from transforms.decode import decode
 from transforms.fold import in_order
@@ -35,23 +36,47 @@ if TYPE_CHECKING:
 type Span = tuple[str, str]
 
 
+_FRESHNESS_SAMPLE = 500
+"""Changes of a table in one result whose freshness is told one by one; more are counted, not timed."""
+
+
 @dataclass
 class IndexResult:
-    """What became of a batch of records, in counts, and the vectors that were paid for."""
+    """What became of records, in counts, and the vectors that were paid for."""
 
     counts: Counter[str] = field(default_factory=Counter)
     embedded: dict[str, dict[str, np.ndarray]] = field(default_factory=lambda: defaultdict(dict))
     """By the model's fingerprint, by content hash."""
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
     """The newest record of each document with a text the model will never take, and the reason."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """By table."""
     newest_commit_us: dict[str, int] = field(default_factory=dict)
     """By table."""
-    commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """By table: the source's commit time of each change, for its freshness."""
+    freshness_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By table: from the source's commit to when every store had the change, of not more than a sample."""
     missed: dict[str, Missed] = field(default_factory=dict)
-    """Stores that got nothing of this."""
+    """Stores that lack something of this."""
+    positions: dict[tuple[str, str], Span] = field(default_factory=dict)
+    """By stream and partition: the first and the last record that a store missed."""
+
+
+@dataclass
+class Piece:
+    """What a group of records tells the stores, none of which has it yet."""
+
+    rows: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
+    truncations: dict[str, str] = field(default_factory=dict)
+    told_by: dict[RowName, tuple[str, Record]] = field(default_factory=dict)
+    """The newest record of each row, behind its sequence."""
+    commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """By table: the source's commit time of each change."""
     positions: dict[tuple[str, str], Span] = field(default_factory=dict)
     """By stream and partition: the first and the last record that a store should get something of."""
+    size: int = 0
+    """Bytes of values."""
+    waiting: int = 0
+    """Stores that have neither got nor missed it."""
 
 
 class Indexer:
@@ -76,93 +101,148 @@ class Indexer:
         `on_step` is told the name of each step as it begins; tests stop the process there. Stores given as
         `Several` may be set aside: then `IndexResult.missed` must be remembered; others are all waited for.
         """
-        self._context = context
-        self._recipes = recipes
-        self._stores = sinks if isinstance(sinks, Several) else Several(sinks)
-        self._embedder = embedder
-        self._texts_at_once = texts_at_once
-        self._on_step = on_step or (lambda _: None)
-        self._told_by: dict[tuple[str, str], tuple[str, Record]] = {}
-        self._every = {sink.name: EveryGeneration(embedder, self._stores.embedders) for sink in self._stores.sinks}
+        self.context = context
+        self.recipes = recipes
+        self.stores = sinks if isinstance(sinks, Several) else Several(sinks)
+        self.embedder = embedder
+        self.texts_at_once = texts_at_once
+        self.on_step = on_step or (lambda _: None)
+        self.every = {sink.name: EveryGeneration(embedder, self.stores.embedders) for sink in self.stores.sinks}
 
     def asked(self) -> EmbeddingCounts:
         """What this process asked of all models that it embeds with."""
-        others = {e.fingerprint: e for every in self._every.values() for e in every.embedders_used()}
-        return reduce(add, (embedder.counts() for embedder in others.values()), self._embedder.counts())
+        others = {e.fingerprint: e for every in self.every.values() for e in every.embedders_used()}
+        return reduce(add, (embedder.counts() for embedder in others.values()), self.embedder.counts())
 
     def index(self, records: Iterable[Record]) -> IndexResult:
         """Apply records to every store, each document as a whole."""
-        result = IndexResult()
+        return self.index_groups([records])
+
+    def index_groups(self, groups: Iterable[Iterable[Record]]) -> IndexResult:
+        """Apply groups of records as they come: a store takes what has come while it was written, and waits for no other."""
+        work = Indexing(self)
+        self.stores.write(work.pieces(groups), work.write, work.done)
+        return work.result
+
+
+class Indexing:
+    """One call of an indexer: its groups, the model's answers for all stores, and what became of it."""
+
+    def __init__(self, indexer: Indexer) -> None:
+        """Begin with nothing."""
+        self.result = IndexResult()
+        self._indexer = indexer
+        self._asking: dict[str, Asking] = defaultdict(Asking)
+        self._left_out: set[tuple[RowName, str]] = set()
+        self._together = threading.Lock()
+        """Of the stores' threads, for what they add to."""
+
+    def pieces(self, groups: Iterable[Iterable[Record]]) -> Iterator[tuple[Piece, int]]:
+        """Decode groups; what tells the stores nothing is done."""
+        for records in groups:
+            piece = self.sorted_out(records)
+            if piece.positions:
+                yield piece, piece.size
+            else:
+                self._searchable(piece)
+
+    def sorted_out(self, records: Iterable[Record]) -> Piece:
+        """Decode a group, and find what it tells of which row."""
+        piece, counts = Piece(waiting=len(self._indexer.stores.sinks)), Counter[str]()
+        for record in records:
+            counts["records"] += 1
+            decoded = decode(record, self._indexer.context)
+            if isinstance(decoded, Reject):
+                counts["rejects"] += 1
+            elif isinstance(decoded, Ignored):
+                counts["ignored"] += 1
+            elif isinstance(decoded, Changes):
+                for change in decoded.changes:
+                    if change.commit_time_us is not None:
+                        piece.commits_us[change.table].append(change.commit_time_us)
+                    if change.table in self._indexer.recipes:
+                        _add(piece, change, record)
+                    else:
+                        counts["without document"] += 1
+        with self._together:
+            self.result.counts.update(counts)
+        self._indexer.on_step("read")
+        return piece
+
+    def write(self, store: Sink, lenders: Sequence[Sink], pieces: Sequence[Piece]) -> None:
+        """Bring what pieces tell into every generation of a store, in one go."""
         rows: dict[str, list[Change]] = defaultdict(list)
         truncations: dict[str, str] = {}
-        self._told_by = {}
-        for record in records:
-            self._sort_out(record, result, rows, truncations)
-        self._on_step("read")
-        work = ChangedRows({table: in_order(changes) for table, changes in rows.items()}, self._recipes)
-        asking: dict[str, Asking] = defaultdict(Asking)
-        left_out: dict[tuple[str, str], EmbeddingRejected] = {}
-        together = threading.Lock()
+        for piece in pieces:
+            for table, changes in piece.rows.items():
+                rows[table] += changes
+            for table, sequence in piece.truncations.items():
+                truncations[table] = max(truncations.get(table, ""), sequence)
+        work = ChangedRows({table: in_order(changes) for table, changes in rows.items()}, self._indexer.recipes)
 
-        def write(sink: Sink, embedder: Embedder, lenders: Sequence[Sink]) -> None:
+        def bring(sink: Sink, embedder: Embedder) -> None:
             for table, sequence in truncations.items():
                 sink.truncate(table, sequence)
-            with together:
-                asked, held = asking[embedder.fingerprint], Held(result.embedded[embedder.fingerprint])
-            cache = Borrowing(held, lenders) if lenders else held
-            at_once = max(self._texts_at_once, embedder.max_items)
-            rounds = Rounds(embedder, cache, at_once, self._on_step, asked)
+            rounds = self._rounds(embedder, [each for each in lenders if each.fingerprint == sink.fingerprint])
             refused = rounds.write(sink, work if rows else None)
-            with together:
-                left_out.update({(each.table, each.key): reason for each, reason in refused})
-                result.counts.update(rounds.counts)
+            with self._together:
+                self.result.counts.update(rounds.counts)
+                for write, reason in refused:
+                    self._reject((write.table, write.key), reason, pieces)
 
-        def write_every(sink: Sink, lenders: Sequence[Sink]) -> None:
-            self._every[sink.name].write(sink, lambda one, embedder: write(one, embedder, _of(one, lenders)))
+        self._indexer.every[store.name].write(store, bring)
 
-        missed = self._stores.write(write_every)
-        result.missed = missed if result.positions else {}
-        self._reject(left_out, result)
-        return result
+    def done(self, store: str, pieces: Sequence[Piece], missed: Missed | None) -> None:
+        """Take it that a store has pieces, or has missed them."""
+        with self._together:
+            if missed is not None:
+                self.result.missed[store] = max(self.result.missed.get(store, missed), missed, key=_weight)
+            for piece in pieces:
+                for place, span in piece.positions.items() if missed else ():
+                    self.result.positions[place] = wider(self.result.positions.get(place, span), span)
+                piece.waiting -= 1
+                if not piece.waiting:
+                    self._searchable(piece)
 
-    def _sort_out(
-        self, record: Record, result: IndexResult, rows: dict[str, list[Change]], truncations: dict[str, str]
-    ) -> None:
-        result.counts["records"] += 1
-        decoded = decode(record, self._context)
-        if isinstance(decoded, Reject):
-            result.counts["rejects"] += 1
-        elif isinstance(decoded, Ignored):
-            result.counts["ignored"] += 1
-        elif isinstance(decoded, Changes):
-            for change in decoded.changes:
-                table, commit_us = change.table, change.commit_time_us
-                if commit_us is not None:
-                    result.newest_commit_us[table] = max(result.newest_commit_us.get(table, 0), commit_us)
-                    result.commits_us[table].append(commit_us)
-                if table not in self._recipes:
-                    result.counts["without document"] += 1
-                    continue
-                place, here = (record.stream, record.partition), (record.position, record.position)
-                result.positions[place] = wider(result.positions.get(place, here), here)
-                if change.op == "t":
-                    truncations[table] = max(truncations.get(table, ""), change.sequence)
-                else:
-                    rows[table].append(change)
-                    told = self._told_by.get((table, change.key))
-                    if told is None or told[0] < change.sequence:
-                        self._told_by[table, change.key] = (change.sequence, record)
+    def _searchable(self, piece: Piece) -> None:
+        now_us, told = time.time_ns() // 1000, self.result
+        for table, commits in piece.commits_us.items():
+            room = max(0, _FRESHNESS_SAMPLE - len(told.freshness_ms[table]))
+            told.freshness_ms[table] += [round((now_us - commit) / 1000, 1) for commit in commits[:room]]
+            told.changes[table] += len(commits)
+            told.newest_commit_us[table] = max(told.newest_commit_us.get(table, 0), *commits)
 
-    def _reject(self, left_out: Mapping[tuple[str, str], EmbeddingRejected], result: IndexResult) -> None:
-        for (table, key), reason in left_out.items():
-            told = self._told_by.get((table, key))
-            reject = Reject(reason.condition, reason.message, table, "embed")
-            result.rejected += [(told[1], reject)] if told else []
+    def _rounds(self, embedder: Embedder, lenders: Sequence[Sink]) -> Rounds:
+        with self._together:
+            asked, held = self._asking[embedder.fingerprint], Held(self.result.embedded[embedder.fingerprint])
+        at_once = max(self._indexer.texts_at_once, embedder.max_items)
+        return Rounds(embedder, Borrowing(held, lenders) if lenders else held, at_once, self._indexer.on_step, asked)
+
+    def _reject(self, row: RowName, reason: EmbeddingRejected, pieces: Sequence[Piece]) -> None:
+        """Once for all stores."""
+        told = max((piece.told_by[row] for piece in pieces if row in piece.told_by), default=None, key=itemgetter(0))
+        if told is not None and (row, told[0]) not in self._left_out:
+            self._left_out.add((row, told[0]))
+            self.result.rejected.append((told[1], Reject(reason.condition, reason.message, row[0], "embed")))
 
 
-def _of(sink: Sink, lenders: Sequence[Sink]) -> list[Sink]:
-    """Those of the lenders that hold vectors of a sink's model."""
-    return [lender for lender in lenders if lender.fingerprint == sink.fingerprint]
+def _add(piece: Piece, change: Change, record: Record) -> None:
+    """Add a change of a table with documents."""
+    table, place, here = change.table, (record.stream, record.partition), (record.position, record.position)
+    piece.positions[place] = wider(piece.positions.get(place, here), here)
+    if change.op == "t":
+        piece.truncations[table] = max(piece.truncations.get(table, ""), change.sequence)
+        return
+    piece.rows[table].append(change)
+    piece.size += len(record.value or b"")
+    told = piece.told_by.get((table, change.key))
+    if told is None or told[0] < change.sequence:
+        piece.told_by[table, change.key] = (change.sequence, record)
+
+
+def _weight(missed: Missed) -> tuple[bool, float]:
+    """Of two times that a store missed something, the one that it was tried, and longer ago, is told."""
+    return missed.tried, -missed.since
 
 
 def in_position(position: str) -> tuple[int, str]:

@@ -141,10 +141,11 @@ class Asking:
         self, group: Sequence[str], ask: Callable[[Sequence[str]], Mapping[str, Embedding]]
     ) -> dict[str, Embedding]:
         """The answers for some texts by content hash; only what was never asked is asked for, by one store at a time."""
-        with self.lock:
-            if lacking := [name for name in group if name not in self.answers]:
-                self.answers.update(ask(lacking))
-            return {name: self.answers[name] for name in group}
+        if any(name not in self.answers for name in group):  # else nobody is waited for who is asking for others
+            with self.lock:
+                if lacking := [name for name in group if name not in self.answers]:
+                    self.answers.update(ask(lacking))
+        return {name: self.answers[name] for name in group}
 
 
 @dataclass(slots=True)

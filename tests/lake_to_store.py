@@ -27,7 +27,7 @@ from lake.layout import LakeLayout
 from local_stack.connect import request_json
 from schemas.changes import Change
 from sinks import SinkConfig, open_sink
-from sinks.index_report import IndexReport
+from sinks.index_report import report_rows
 from sinks.indexing import Indexer
 from tests.history import TABLE, as_record
 from tests.lake_fixtures import frame, transaction
@@ -99,9 +99,8 @@ class Lake:
             indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
             reports = IndexReports(self.config.lake.path, [sink], ["history"])
             for some in batched(changes, 200, strict=False):
-                report = IndexReport()
-                report.add(indexer.index(map(as_record, some)))
-                reports.take("history", pa.Table.from_batches([report.rows(EmbeddingCounts())]))
+                told = report_rows(indexer.index(map(as_record, some)), EmbeddingCounts())
+                reports.take("history", pa.Table.from_batches([told]))
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:

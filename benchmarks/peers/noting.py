@@ -10,19 +10,24 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinks import index_partition
-from sinks.indexing import Indexer, IndexResult
+from sinks.indexing import Indexing, Piece
+
+if TYPE_CHECKING:
+    from sinks.several import Missed
 
 STEPS = ("capture", "to the worker", "decode", "read", "model", "keep vectors", "upsert", "rest")
 """Commit → Debezium's record at the broker → the worker's stage; then its steps, for each change of the group it came in."""
 
 _spent: dict[str, float] = defaultdict(float)
 _armed: list[Path] = []
-_index = Indexer.index
+_group: list[Any] = []
+_began: list[float] = []
+_sorted_out, _done = Indexing.sorted_out, Indexing.done
 
 
 def timed[**P, R](step: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -55,28 +60,30 @@ def arm(path: Path) -> None:
     }.items():  # fmt: skip
         for name in names:
             setattr(PgvectorSink, name, timed(step, getattr(PgvectorSink, name)))
-    setattr(Indexer, "index", noted)  # noqa: B010
+    setattr(Indexing, "sorted_out", arrived)  # noqa: B010
+    setattr(Indexing, "done", noted)  # noqa: B010
 
 
-def noted(indexer: Indexer, told: Iterable[Any]) -> IndexResult:
-    """`Indexer.index`, with a line in the file for each change."""
-    records = list(told)
+def arrived(work: Indexing, records: Iterable[Any]) -> Piece:
+    """`Indexing.sorted_out`, from which on a group's steps are timed."""
+    _group[:] = list(records)
     _spent.clear()
-    arrived, began = time.time(), time.perf_counter()
-    result = _index(indexer, records)
-    whole = time.perf_counter() - began
+    _began[:] = [time.time(), time.perf_counter()]
+    return _sorted_out(work, _group)
+
+
+def noted(work: Indexing, store: str, pieces: Sequence[Piece], missed: Missed | None) -> None:
+    """`Indexing.done`, with a line in the file for each change of the group; there is one store."""
+    _done(work, store, pieces, missed)
+    came, began = _began
     steps = {name: round(_spent[name] * 1000, 2) for name in STEPS[2:-1]}
-    steps["rest"] = round((whole - sum(_spent.values())) * 1000, 2)
-    commits = [_commit_ms(record.value) for record in records]
+    steps["rest"] = round((time.perf_counter() - began - sum(_spent.values())) * 1000, 2)
+    commits = [_commit_ms(record.value) for record in _group]
     with _armed[0].open("a") as file:
-        for record, commit in zip(records, commits, strict=True):
+        for record, commit in zip(_group, commits, strict=True):
             if commit is not None and record.timestamp_ms is not None:
-                way = {
-                    "capture": record.timestamp_ms - commit,
-                    "to the worker": arrived * 1000 - record.timestamp_ms,
-                }
-                file.write(json.dumps({"commit": commit, "group": len(records), **way, **steps}) + "\n")
-    return result
+                way = {"capture": record.timestamp_ms - commit, "to the worker": came * 1000 - record.timestamp_ms}
+                file.write(json.dumps({"commit": commit, "group": len(_group), **way, **steps}) + "\n")
 
 
 def _commit_ms(value: bytes | None) -> float | None:

@@ -115,7 +115,7 @@ def test_an_announcement_in_the_middle_of_a_piece_of_work_is_seen_before_that_co
         if name == "write" and not made:
             made.append(announce(sink))
 
-    writer.indexer._on_step = step
+    writer.indexer.on_step = step
     writer(table)
     assert same_documents(sink, made[0])
     assert writer.other.texts == ["body x"]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 
 import psycopg
 import pytest
@@ -18,12 +19,13 @@ from local_stack.faults import FaultProxy
 from local_stack.opensearch import OpenSearch
 from local_stack.postgres import VectorStore
 from schemas.errors import UnavailableError
+from schemas.records import Record
 from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.several import Phase, SettingAside, Several
 from tests.dying_writer import long_history
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
-from tests.history import ModelTable, as_record, random_history
+from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.stores import Store, documentdb_store, drift, opensearch_store, pgvector_store
 
 
@@ -48,10 +50,17 @@ class Pair:
     def indexer_of(self, aside: SettingAside) -> Indexer:
         return Indexer(CONTEXT, RECIPES, Several(self.sinks, aside), self.embedder, texts_at_once=8)
 
-    def shown(self, name: str) -> list[tuple[str, str]]:
+    def shown(self, name: str) -> list[tuple[str, str, str]]:
         with psycopg.connect(self.dsn) as connection:
             query = f"SELECT key::text, chunk_text, embedding::text FROM {name} ORDER BY 1, chunk_index"
             return connection.execute(query.encode()).fetchall()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -123,6 +132,52 @@ def test_nothing_is_set_aside_for_the_model_for_all_stores_at_once_or_where_nobo
     only = Indexer(CONTEXT, RECIPES, Several(pair.sinks[1:], pair.aside), pair.embedder, texts_at_once=8)
     with pytest.raises(UnavailableError, match="shaky"):
         only.index(records)
+
+
+def test_a_slow_store_gets_all_of_it_and_the_other_is_not_kept_waiting(pair: Pair) -> None:
+    table = random_history(5, 12)
+    for number in range(100, 106):
+        table.insert(number, f"row {number}")
+    pair.proxy.delay(0.03)
+    slower = list[bool]()
+
+    def has(store: str, text: str) -> bool:
+        return any(shown == text for _, shown, _ in pair.shown(store))
+
+    def groups() -> Iterator[list[Record]]:
+        yield [as_record(change) for change in table.changes[:-6]]
+        for change in table.changes[-6:]:
+            yield [as_record(change)]
+            wait_until(partial(has, "steady", str(change.columns["body"])))
+            slower.append(len(pair.shown("shaky")) < len(pair.shown("steady")))
+
+    result = pair.indexer.index_groups(groups())
+    assert all(slower), "it had to wait for none"
+    assert pair.shown("steady") == pair.shown("shaky")
+    assert len(pair.embedder.texts) == len(set(pair.embedder.texts))
+    assert result.changes == {TABLE: len(table.changes)}
+    assert result.counts["records"] == len(table.changes)
+    assert result.missed == {}
+
+
+def test_what_a_store_missed_covers_the_groups_it_missed_and_no_other(pair: Pair) -> None:
+    table = ModelTable()
+    for number in range(1, 6):
+        table.insert(number, f"row {number}")
+
+    def groups() -> Iterator[list[Record]]:
+        yield [as_record(table.changes[0])]
+        wait_until(lambda: len(pair.shown("shaky")) == 1)
+        pair.proxy.refuse()
+        for change in table.changes[1:4]:
+            yield [as_record(change)]
+            time.sleep(0.3)
+        wait_until(lambda: len(pair.shown("steady")) == 4)
+
+    result = pair.indexer.index_groups(groups())
+    assert {store: missed.tried for store, missed in result.missed.items()} == {"shaky": True}
+    assert result.positions == {("t", "0"): ("2", "4")}
+    assert (len(pair.shown("steady")), len(pair.shown("shaky"))) == (4, 1)
 
 
 @pytest.fixture
