@@ -7,7 +7,6 @@ commit each. A change is searchable when a poll of the target (one query over th
 
 from __future__ import annotations
 
-import itertools
 import random
 import sys
 import threading
@@ -85,6 +84,8 @@ class Poller(threading.Thread):
     """Seconds between the beginnings of two looks."""
     most: int | None = None
     """Rows of one look, those that are awaited longest; a look at a target that lags costs it no more than that."""
+    probe: int | None = None
+    """Rows, any of those awaited, that are looked at alone until one of them shows: a target to which many looks are dear."""
     deletes: bool = True
     """Whether a row that is not there shows its delete; a target that lags may not have got the row yet."""
     done: list[tuple[str, float, float]] = field(default_factory=list)
@@ -138,11 +139,19 @@ class Poller(threading.Thread):
 
     def _poll(self, look: Look, began: float) -> None:
         with self._lock:
-            keys = list(itertools.islice(self._awaited, self.most))
+            awaited = list(self._awaited)
+        if self.probe is not None:
+            if not self._look(look, random.sample(awaited, min(self.probe, len(awaited))), began):
+                return
+            began = time.time()
+        self._look(look, awaited[: self.most], began)
+
+    def _look(self, look: Look, keys: Sequence[int], began: float) -> bool:
+        """Look at rows; whether one of them showed something."""
         if not keys:
-            return
+            return False
         found = {key: (nonce, _revision(text)) for key, (nonce, text) in look(keys).items()}
-        shown = time.time()
+        shown, before = time.time(), len(self.done)
         with self._lock:
             for key in keys:
                 left = self._awaited.get(key, [])
@@ -156,6 +165,7 @@ class Poller(threading.Thread):
                 del left[:seen]
                 if not left:
                     self._awaited.pop(key, None)
+        return len(self.done) > before
 
 
 def _shows(row: tuple[int | None, int] | None, nonce: int, kind: str) -> bool:
