@@ -2,7 +2,8 @@
 
 The bare loop encodes in this process. The stage is `embed_chunks` in Spark on one task slot, through boto3 and the model
 endpoint in a process of its own. Both take the same texts of about 60 tokens, in turn, so that a noisy machine slows both;
-the ratio is the median over the rounds. Every round embeds texts of its own, as an unchanged text would cost no call.
+the ratio is the median over the rounds. Every round embeds texts of its own, as an unchanged text would cost no call. Told
+too is how full the stage's requests were, as the endpoint counted them.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def stage(spark: SparkSession, config: BedrockEmbeddingConfig, batch: Sequence[s
     return len(batch) / seconds
 
 
-def rounds(url: str, folder: Path, count: int, times: int) -> Iterator[tuple[str, float, float]]:
-    """Yield model, stage and bare loop of each round, after one round that warms all up."""
+def rounds(url: str, folder: Path, count: int, times: int) -> Iterator[tuple[str, float, float, float]]:
+    """Yield model, stage, bare loop and texts a request of each round, after one round that warms all up."""
     encoder = open_minilm()
     spark = open_session("bench-embedding", checkpoint=str(folder / "checkpoints"), cores=1)
     for number in range(times + 1):
@@ -76,9 +77,11 @@ def rounds(url: str, folder: Path, count: int, times: int) -> Iterator[tuple[str
                 type="bedrock", model=model, dimensions=dimensions, endpoint_url=url, requests_in_flight=in_flight
             )
             batch = texts(number, count if number else 20)
+            request_json(url, "POST", "/reset", {})
             before, through, after = bare_loop(encoder, batch), stage(spark, config, batch), bare_loop(encoder, batch)
             if number:
-                yield model, through, (before + after) / 2
+                _, counted = request_json(url, "GET", "/counters")
+                yield model, through, (before + after) / 2, counted["texts"] / counted["requests"]
     spark.stop()
 
 
@@ -89,20 +92,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    found: dict[str, list[tuple[float, float]]] = {model: [] for model in FAMILIES}
+    found: dict[str, list[tuple[float, float, float]]] = {model: [] for model in FAMILIES}
     with tempfile.TemporaryDirectory() as folder, ModelService(Path(folder) / "model") as service:
         url = service.endpoint["endpoint_url"]
-        request_json(url, "POST", "/reset", {})
-        for model, through, alone in rounds(url, Path(folder), options.texts, options.rounds):
-            found[model].append((through, alone))
+        for model, through, alone, filled in rounds(url, Path(folder), options.texts, options.rounds):
+            found[model].append((through, alone, filled))
             print(f"{model}: {through:.1f} texts/s, bare loop {alone:.1f}, ratio {through / alone:.3f}")
     figures = {
         model: {
-            "texts_per_second": round(statistics.median(through for through, _ in pairs), 1),
-            "bare_loop_texts_per_second": round(statistics.median(alone for _, alone in pairs), 1),
-            "ratio": round(statistics.median(through / alone for through, alone in pairs), 3),
+            "texts_per_second": round(statistics.median(through for through, _, _ in told), 1),
+            "bare_loop_texts_per_second": round(statistics.median(alone for _, alone, _ in told), 1),
+            "ratio": round(statistics.median(through / alone for through, alone, _ in told), 3),
+            "texts_per_request": round(statistics.median(filled for _, _, filled in told), 1),
         }
-        for model, pairs in found.items()
+        for model, told in found.items()
     }
     versions = {name: importlib.metadata.version(name) for name in ("onnxruntime", "boto3", "pyspark")}
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": round(load, 2)}

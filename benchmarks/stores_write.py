@@ -138,8 +138,8 @@ def upsert(
 def compare(
     new: Callable[[], SinkConfig], workload: Workload, rounds: int, *, indexed: bool, on_round: Callable[[], None]
 ) -> dict[str, Any]:
-    """Chunks a second both ways, into new stores in turns, and the median of the rounds' ratios."""
-    told = []
+    """Chunks a second both ways, into new stores in turns, the median of the rounds' ratios, and where the store's time went."""
+    told, profile = [], dict[str, float]()
     for number in range(rounds):
         took: dict[str, float] = {}
         for way in ("upsert", "bulk")[:: 1 if number % 2 else -1]:
@@ -150,7 +150,8 @@ def compare(
                     without_vector_index(config, DIMENSIONS)
                 if way == "upsert":
                     spent = upsert(sink, RECIPE, workload.inserts, workload.vectors)
-                    took |= {"upsert": spent["all"], "store": spent["store"]}
+                    took |= {"upsert": spent.pop("all"), "store": spent.pop("store")}
+                    profile = {name: round(seconds, 2) for name, seconds in spent.items()}
                 else:
                     took[way] = bulk_path(config, workload.writes, workload.vectors)()
                 held = sink.summary().chunks
@@ -158,7 +159,7 @@ def compare(
                 raise AssertionError(f"{held} chunks in the store, not {len(workload.vectors)}")
         told.append(took)
         on_round()
-    return _figures(told, len(workload.vectors), "bulk")
+    return _figures(told, len(workload.vectors), "bulk") | {"store_seconds": profile}
 
 
 def _figures(told: Sequence[Mapping[str, float]], rows: int, other: str) -> dict[str, Any]:
