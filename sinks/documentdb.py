@@ -258,11 +258,11 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         return young | found.keys()
 
     def _take_up(self, content_hashes: set[str]) -> None:
-        """Let a search find these vectors."""
-        if content_hashes:
-            self._client.update(
-                self._names.vectors, {"_id": {"$in": sorted(content_hashes)}, "is_aside": True}, _TAKE_UP
-            )
+        """Let a search find these vectors; looked up first, since hardly ever is one of them aside."""
+        found = self._client.named(self._names.vectors, sorted(content_hashes), ["is_aside"]) if content_hashes else {}
+        aside = sorted(name for name, vector in found.items() if "is_aside" in vector)
+        if aside:
+            self._client.update(self._names.vectors, {"_id": {"$in": aside}, "is_aside": True}, _TAKE_UP)
 
     def _set_aside(self, content_hashes: set[str]) -> None:
         """Let no search find those of the vectors that no document names.
