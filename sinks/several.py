@@ -119,8 +119,8 @@ class Several:
             raise error
         with self._lock:
             self._given_up[name] = error.since
-        if not self._left(phases):
-            raise error.cause
+            if all(sink.name in self._given_up for sink in self.sinks if sink.name not in left):
+                raise error.cause
         return Missed(error.since, tried=True)
 
     def _left(self, phases: Mapping[str, Phase]) -> dict[str, Missed]:

@@ -23,6 +23,7 @@ from schemas.records import Record
 from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorConfig, PgvectorSink
 from sinks.several import Phase, SettingAside, Several
+from tests.documentdb_store import eventually
 from tests.dying_writer import long_history
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
 from tests.history import TABLE, ModelTable, as_record, random_history
@@ -54,13 +55,6 @@ class Pair:
         with psycopg.connect(self.dsn) as connection:
             query = f"SELECT key::text, chunk_text, embedding::text FROM {name} ORDER BY 1, chunk_index"
             return connection.execute(query.encode()).fetchall()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -148,7 +142,7 @@ def test_a_slow_store_gets_all_of_it_and_the_other_is_not_kept_waiting(pair: Pai
         yield [as_record(change) for change in table.changes[:-6]]
         for change in table.changes[-6:]:
             yield [as_record(change)]
-            wait_until(partial(has, "steady", str(change.columns["body"])))
+            assert eventually(partial(has, "steady", str(change.columns["body"])))
             slower.append(len(pair.shown("shaky")) < len(pair.shown("steady")))
 
     result = pair.indexer.index_groups(groups())
@@ -167,17 +161,27 @@ def test_what_a_store_missed_covers_the_groups_it_missed_and_no_other(pair: Pair
 
     def groups() -> Iterator[list[Record]]:
         yield [as_record(table.changes[0])]
-        wait_until(lambda: len(pair.shown("shaky")) == 1)
+        assert eventually(lambda: len(pair.shown("shaky")) == 1)
         pair.proxy.refuse()
         for change in table.changes[1:4]:
             yield [as_record(change)]
             time.sleep(0.3)
-        wait_until(lambda: len(pair.shown("steady")) == 4)
+        assert eventually(lambda: len(pair.shown("steady")) == 4)
 
     result = pair.indexer.index_groups(groups())
     assert {store: missed.tried for store, missed in result.missed.items()} == {"shaky": True}
     assert result.positions == {("t", "0"): ("2", "4")}
     assert (len(pair.shown("steady")), len(pair.shown("shaky"))) == (4, 1)
+
+
+def test_though_all_are_set_aside_one_that_answers_is_written(pair: Pair) -> None:
+    pair.phases = {"steady": "aside", "shaky": "aside"}
+    pair.proxy.refuse()
+    table = ModelTable()
+    table.insert(1, "one")
+    result = pair.indexer.index([as_record(table.changes[0])])
+    assert {store: missed.tried for store, missed in result.missed.items()} == {"shaky": True}
+    assert len(pair.shown("steady")) == 1
 
 
 @pytest.fixture

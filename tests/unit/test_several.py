@@ -12,6 +12,7 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from sinks.several import Missed, Several
+from tests.documentdb_store import eventually
 
 
 @dataclass
@@ -44,20 +45,13 @@ class Stores:
         self.finished[store] += pieces
 
 
-def until(true: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def test_a_slow_store_takes_at_once_what_came_meanwhile_and_keeps_no_other_waiting() -> None:
     stores = Stores()
 
     def pieces() -> Iterator[tuple[int, int]]:
         for number in range(6):
             yield number, 1
-            until(lambda number=number: stores.finished["fast"] == [*range(number + 1)])
+            assert eventually(lambda: stores.finished["fast"][-1:] == [number])  # noqa: B023 - called at once
         stores.door.set()
 
     stores.write(pieces())
@@ -76,7 +70,7 @@ def test_what_waits_for_a_store_is_bounded() -> None:
 
     writing = threading.Thread(target=stores.write, args=(pieces(),))
     writing.start()
-    until(lambda: len(drawn) >= 4)
+    assert eventually(lambda: len(drawn) >= 4)
     time.sleep(0.1)
     assert len(drawn) <= 7, "three (8 MB) in its hands, three that wait, one before the door"
     stores.door.set()
@@ -102,7 +96,7 @@ def test_an_error_of_one_store_ends_it_for_all_and_a_failed_reading_waits_for_wh
 
     def broken() -> Iterator[tuple[int, int]]:
         yield 0, 1
-        until(lambda: stores.finished["fast"] == [0])
+        assert eventually(lambda: stores.finished["fast"] == [0])
         threading.Timer(0.2, stores.door.set).start()
         raise OSError("the source is gone")
 
