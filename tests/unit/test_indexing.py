@@ -1,0 +1,53 @@
+"""What an indexer tells of pieces that its stores have, or have missed."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from sinks.indexing import Indexer, Indexing, Piece
+from sinks.several import Missed, Several
+from tests.feeding import CONTEXT, RECIPES, CountingEmbedder
+
+PLACE = ("articles", "0")
+
+
+class Store:
+    """A name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@pytest.fixture
+def work() -> Indexing:
+    stores = Several(cast("Any", [Store("here"), Store("away")]))
+    return Indexing(Indexer(CONTEXT, RECIPES, stores, CountingEmbedder(), texts_at_once=8))
+
+
+def piece(commit_us: int, first: str, last: str) -> Piece:
+    return Piece(commits_us={"t": [commit_us]}, positions={PLACE: (first, last)}, waiting=2)
+
+
+def test_each_change_is_as_fresh_as_when_the_last_store_had_it(work: Indexing, monkeypatch: pytest.MonkeyPatch) -> None:
+    committed_us = 1_000_000_000
+    one, other = piece(committed_us + 1, "9", "9"), piece(committed_us + 2, "10", "10")
+    work.done("here", [one, other], None)
+    assert (work.result.changes, work.result.newest_commit_us) == ({}, {})
+    for each, written_us in ((one, 2_000_000), (other, 5_000_000)):
+        monkeypatch.setattr("time.time_ns", lambda us=written_us: (committed_us + us) * 1000)
+        work.done("away", [each], None)
+    monkeypatch.undo()
+    assert (work.result.changes, work.result.newest_commit_us) == ({"t": 2}, {"t": committed_us + 2})
+    assert work.result.freshness_ms["t"] == [2_000.0, 5_000.0]
+    assert (work.result.missed, work.result.positions) == ({}, {})
+
+
+def test_what_a_store_missed_is_told_as_of_its_longest_outage_and_covers_no_other_piece(work: Indexing) -> None:
+    work.done("away", [piece(1, "7", "8")], None)
+    work.done("away", [piece(1, "99", "100")], Missed(30.0, tried=False))
+    work.done("away", [piece(1, "9", "10")], Missed(50.0, tried=True))
+    work.done("away", [piece(1, "101", "101")], Missed(40.0, tried=True))
+    assert work.result.missed == {"away": Missed(40.0, tried=True)}
+    assert work.result.positions == {PLACE: ("9", "101")}
