@@ -117,7 +117,7 @@ def wanted_of(state: RowState, key: str, recipe: Recipe, truncated: str) -> Want
     if write is None or kept.newest <= truncated:
         return None
     chunks = tuple(_wanted_chunk(write.document_id, chunk) for chunk in write.chunks)
-    waits = bool(set(write.pending) & set(recipe.document.template_columns))
+    waits = not recipe.texts.isdisjoint(write.pending)
     head = weight(head_line(_as_held(write)))
     return WantedDocument(write.document_id, write.table, kept.newest, head, waits, chunks)
 

@@ -37,9 +37,14 @@ class Recipe:
         return digest(exact_json.dumps(self.document.model_dump(mode="json"), sort_keys=True))[:16]
 
     @cached_property
+    def texts(self) -> frozenset[str]:
+        """The columns the template names."""
+        return frozenset(self.document.template_columns)
+
+    @cached_property
     def columns(self) -> frozenset[str]:
         """The columns a store must remember."""
-        return frozenset(self.document.template_columns) | frozenset(self.document.metadata)
+        return self.texts | frozenset(self.document.metadata)
 
 
 def digest(text: str) -> str:
@@ -126,7 +131,7 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recip
     values = state.values()
     metadata = {n: values.get(n) for n in recipe.document.metadata}
     pending = state.pending(recipe.columns)
-    if set(pending) & set(recipe.document.template_columns):
+    if not recipe.texts.isdisjoint(pending):
         return DocumentWrite(*base, live=True, metadata=metadata, pending=pending)
     changed = (
         held.recipe != recipe.fingerprint
@@ -151,4 +156,4 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recip
 
 
 def _texts(state: RowState, recipe: Recipe) -> dict[str, Any]:
-    return {n: state.columns[n].value for n in recipe.document.template_columns if n in state.columns}
+    return {n: state.columns[n].value for n in recipe.texts if n in state.columns}

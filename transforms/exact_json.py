@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
+import orjson
 import simplejson
 
 _DECODER = json.JSONDecoder(parse_float=Decimal)
@@ -39,7 +40,27 @@ def dumps(value: Any, *, sort_keys: bool = False, ascii_only: bool = True) -> st
 
     A number with a fraction comes back with the digits it came with; a lone surrogate stays an escape.
     """
+    if not sort_keys and (text := _quickly(value)) is not None and (text.isascii() or not ascii_only):
+        return text
     return _encoder(sort_keys, ascii_only).encode(value)
+
+
+def _quickly(value: Any) -> str | None:
+    """By orjson, in a fifth of the time; None for what it does not render, or not as simplejson does."""
+    try:
+        text = orjson.dumps(value, default=_decimal, option=_AS_THEY_ARE).decode()
+    except TypeError:  # wide integers, lone surrogates, deep nesting
+        return None
+    return None if "\x7f" in text else text
+
+
+def _decimal(value: Any) -> orjson.Fragment:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value))
+    raise TypeError
+
+
+_AS_THEY_ARE = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 @cache
