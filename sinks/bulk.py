@@ -152,7 +152,7 @@ def write_stage(settings: BulkSettings) -> Stage:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         embedder = open_embedder(settings.embedding)
-        with closing(settings.open()) as sink:
+        with closing(settings.open()) as sink, sink.filling():
             for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
                 rounds = Rounds(embedder, settings.cache, embedder.max_items)
                 left_out = len(rounds.write(sink, FoldedRows(settings.recipe, dict(some))))

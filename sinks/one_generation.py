@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sinks.generations import FIRST
@@ -57,6 +58,10 @@ class OneGeneration[C: StoreConfig](ABC):
             other._number = generation.number  # noqa: SLF001 - of its own kind
             self._beside[generation.number] = other
         return self._beside[generation.number]
+
+    def filling(self) -> AbstractContextManager[None]:
+        """As writes otherwise, where searchable at once costs nothing."""
+        return nullcontext()
 
     def close(self) -> None:
         """Close the others."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ MOST_BYTES = 5 * 1024 * 1024
 """Of one `_bulk` request, unless one item alone is larger (OpenSearch's guidance is 5 to 15 MB)."""
 MOST_ITEMS = 1000
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds between the attempts for items that a busy store turned away; then the whole work is done again later."""
+"""Seconds between the attempts for what a busy store turned away; then the whole work is done again later."""
 BUSY = frozenset({429, 502, 503, 504})
 AWAY = frozenset({
     "no_shard_available_action_exception", "shard_not_found_exception", "unavailable_shards_exception",
@@ -66,15 +67,13 @@ class OpenSearchClient:
     def call(self, method: str, path: str, body: Any = None, *, accept: Collection[str] = (), **params: Any) -> Any:
         """Send one request; None where it is refused with an error of a type in `accept`."""
         with self._translated(accept):
-            return self._client().transport.perform_request(method, path, params=params or None, body=body)
+            return self._ask(method, path, params=params or None, body=body)
 
     def search_each(self, index: str, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Run several searches in one request; the answer of each, in their order."""
         lines = b"".join(b"{}\n" + orjson.dumps(body) + b"\n" for body in bodies)
         with self._translated():
-            told = self._client().transport.perform_request(
-                "POST", f"/{index}/_msearch", body=lines, headers={"content-type": _NDJSON}
-            )
+            told = self._ask("POST", f"/{index}/_msearch", body=lines, headers={"content-type": _NDJSON})
         for answer in told["responses"]:
             if "error" in answer:
                 raise self.refusal(answer["status"], answer["error"]["type"])
@@ -155,6 +154,19 @@ class OpenSearchClient:
             f"{where}: OpenSearch refuses a request {told}", condition="STORE_REFUSES",
             hint="the store's indexes may have been changed by hand, or the server lacks the k-NN plugin",
         )  # fmt: skip
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        """Send one request; again, each time later, where the store is too busy for it."""
+        from opensearchpy.exceptions import TransportError
+
+        for pause in PAUSES:
+            try:
+                return self._client().transport.perform_request(method, path, **options)
+            except TransportError as error:
+                if error.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
+            time.sleep(pause)
+        return self._client().transport.perform_request(method, path, **options)
 
     def _all(self, lines: Sequence[bytes], *, refresh: bool) -> list[Mapping[str, Any]]:
         """Send one slice until no item is turned away as busy."""

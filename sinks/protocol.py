@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -83,6 +84,12 @@ class Sink(Protocol):
         """Write documents, each as a whole; the document ids that were refused come back, to be read and planned again.
 
         The vectors of added chunks are kept before; a write whose vector has gone is refused.
+        """
+
+    def filling(self) -> AbstractContextManager[None]:
+        """Many writes that nobody waits for one by one: what was accepted is searchable at the end of them at the latest.
+
+        Else a write returns when what was accepted can be searched (on OpenSearch Serverless: 10 s later).
         """
 
     def truncate(self, table: str, sequence: str) -> None:

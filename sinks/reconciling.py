@@ -116,7 +116,7 @@ def repair_stage(settings: StoreSettings, recipe: Recipe) -> Stage:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         embedder = open_embedder(settings.embedding)
-        with closing(settings.open()) as sink:
+        with closing(settings.open()) as sink, sink.filling():
             for batch in batches:
                 states = dict(states_of([batch]))
                 altered = {
@@ -177,7 +177,7 @@ class RepairedRows:
         write = plan(anew, state, key, self.recipe)
         if write is None or held is None:
             return write
-        waits = set(write.pending) & set(self.recipe.document.template_columns)
+        waits = not self.recipe.texts.isdisjoint(write.pending)
         return write if waits else replace(write, dropped=tuple({chunk.chunk_id for chunk in held.chunks}))
 
 

@@ -184,6 +184,14 @@ def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sin
     assert same(store.contents(), expected(table))
 
 
+def test_what_a_filling_wrote_is_searchable_when_it_ends(store: Store, sink: Sink) -> None:
+    table = random_history(4, 30)
+    with sink.filling():
+        for batch in batched(table.changes, 4, strict=False):
+            Fed(sink)(batch)
+    assert same(store.contents(), expected(table))
+
+
 def test_text_no_store_likes_is_taken(store: Store, sink: Sink) -> None:
     table = ModelTable()
     table.insert(1, "nul \0 lone \ud800 wide ☃😀 'quote' \\ %s {x}")

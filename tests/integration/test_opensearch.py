@@ -71,6 +71,14 @@ def test_a_busy_store_slows_a_writer_down(
     assert sink.summary().documents == 1
 
 
+def test_a_busy_store_is_asked_again(sink: OpenSearchSink, config: OpenSearchConfig, busy: AwsFaultProxy) -> None:
+    sink.keep_vectors({"h": vector_of("h")})
+    with closing(opened(config.model_copy(update={"url": busy.endpoint_url}))) as slow:
+        busy.fail("POST", "busy", times=2, status=429)
+        assert slow.missing_vectors(["h", "other"]) == {"other"}
+        assert busy.calls["POST"] >= 3
+
+
 def test_a_store_that_stays_busy_is_unavailable(
     sink: OpenSearchSink, config: OpenSearchConfig, busy: AwsFaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
