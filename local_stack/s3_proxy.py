@@ -6,12 +6,17 @@ import asyncio
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
+from typing import Literal
 
 from aiohttp import web
 
 from local_stack.http_proxy import HttpProxy
 
 _EXPIRING = re.compile(r"Credential=EXPIRES(\d+)/")
+type Point = Literal["asked", "done"]
+"""Of a put: before it is passed on, and when S3 has it but the client has no answer."""
+
 _HOP = {"transfer-encoding", "connection", "keep-alive", "date", "server"}
 
 
@@ -27,8 +32,8 @@ class S3Proxy(HttpProxy):
         self.delay = delay
         self.ignores_conditions = False
         """Takes If-None-Match out, as a server does that does not know it."""
-        self.lose_commits = 0
-        """So many puts of log entries are done and not answered: the connection is reset."""
+        self.goes_on: Callable[[str, Point], bool] = lambda _, __: True
+        """Asked of each put, by its path, at both points; where it is not to go on, the connection is reset."""
         self.requests: Counter[str] = Counter()
         """Received since the start, by method; a listing is LIST."""
         self.keys: set[str] = set()
@@ -48,12 +53,12 @@ class S3Proxy(HttpProxy):
         if self.ignores_conditions:
             headers.pop("If-None-Match", None)
         url = self.target_url + request.raw_path
+        if request.method == "PUT" and not self.goes_on(request.path, "asked"):
+            return _reset(request)
         async with self._client.request(request.method, url, data=body, headers=headers) as answer:
             content = await answer.read()
-            if self.lose_commits and request.method == "PUT" and request.path.endswith(".json"):
-                self.lose_commits -= 1
-                assert request.transport is not None  # noqa: S101  it is there until the answer
-                request.transport.abort()
+            if request.method == "PUT" and not self.goes_on(request.path, "done"):
+                return _reset(request)
             passed = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
             if request.method != "HEAD":  # its length is that of the object, and no body follows
                 passed.pop("Content-Length", None)
@@ -68,6 +73,12 @@ class S3Proxy(HttpProxy):
             return False
         self.refused += 1
         return True
+
+
+def _reset(request: web.Request) -> web.Response:
+    assert request.transport is not None  # noqa: S101  it is there until the answer
+    request.transport.abort()
+    return web.Response()
 
 
 def _expired_token() -> web.Response:

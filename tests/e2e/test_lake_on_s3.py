@@ -1,22 +1,28 @@
-"""A pipeline whose lake and checkpoint are on S3, with keys that expire while it runs, killed and started again."""
+"""A pipeline whose lake and checkpoint are on S3, with keys that expire while it runs, killed at chosen writes."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 from local_stack.aws import REGION, Ministack
-from local_stack.s3_proxy import S3Proxy
+from local_stack.s3_proxy import Point, S3Proxy
 from local_stack.stack import Stack
-from tests.e2e.pipeline import Pipeline, running
+from tests.e2e.pipeline import Driver, Pipeline, running
 from tests.recorded import FIXTURES, KEYS
 
 KEY_SECONDS = 17
 """Java's client renews a key 15 s before its end, deltalake's 10 s before."""
 TABLES = ("inv.items",)
+FILE, COMMIT = r"/[^_/][^/]*\.parquet", r"/_delta_log/0*[1-9]\d*\.json"
+"""Under a table: what a MERGE puts first, and what makes it count; version 0 creates the table."""
+KILLS: tuple[tuple[str, Point, int], ...] = ((FILE, "asked", 0), (COMMIT, "asked", 0), (COMMIT, "done", 1))
+"""At which put of a MERGE the driver dies, and the version that the table is at then."""
 
 
 def short_lived_keys(folder: Path) -> dict[str, str]:
@@ -44,6 +50,21 @@ def pipeline(folder: Path, stack: Stack, bucket: str) -> Pipeline:
     return Pipeline(folder, configuration, mark=str(stack.directory))
 
 
+def drain_until(run: Pipeline, proxy: S3Proxy, path: str, point: Point) -> Driver:
+    """Run a driver, and kill it at the first put of such a path."""
+
+    def goes_on(put: str, at: Point) -> bool:
+        if at == point and re.fullmatch(path, put):
+            run.drivers[-1].kill()
+        return run.drivers[-1].alive
+
+    proxy.goes_on = goes_on
+    try:
+        return run.drain("--jobs", "land,merge")
+    finally:
+        proxy.goes_on = lambda _, __: True
+
+
 @pytest.mark.slow
 def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
     tmp_path: Path, local_stack: Stack, aws: Ministack, bucket: str
@@ -55,6 +76,10 @@ def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
         (run.orders / "land-half").touch()
         killed = run.drain("--jobs", "land,merge", deadly=True)
         assert killed.process.returncode == -9, killed.log.read_text()[-3000:]
+        for put, point, version in KILLS:
+            killed = drain_until(run, proxy, run.layout.table(TABLES[0]).removeprefix("s3a:/") + put, point)
+            assert killed.process.returncode == -9, (put, point, killed.log.read_text()[-3000:])
+            assert DeltaTable(run.layout.table(TABLES[0])).version() == version
         done = run.drain("--jobs", "land,merge")
         assert done.process.returncode == 0, done.log.read_text()[-3000:]
         assert sum(run.accounted().values()) == len(lines)
