@@ -17,7 +17,7 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
     """The parameters of a head's statement.
 
     `state` is all that the fold remembers but the texts; those stand in a column of their own, which a metadata change
-    does not touch. Both are JSON in ASCII, so that U+0000 and lone surrogates survive. The key stands since the first write.
+    does not touch. Both are JSON in ASCII, so that U+0000 and lone surrogates survive.
     """
     state = encode(write.state)
     values = state.pop("v", {})
@@ -28,7 +28,7 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
     return {
         "document_id": write.document_id,
         "table": write.table,
-        "key": None if write.base_revision else plain_json(exact_json.loads(write.key)),
+        "key": plain_json(exact_json.loads(write.key)),
         "sequence": write.state.newest,
         "revision": write.base_revision,
         "live": write.live,
