@@ -29,9 +29,8 @@ def head(write: DocumentWrite, language: str, by: str, now_ms: int) -> dict[str,
     lone surrogates survive.
     """
     row = head_row(write)
-    fields = {
-        name: row[name] for name in ("table", "key", "sequence", "live", "metadata", "state", "recipe", "pending")
-    }
+    names = ("table", "key", "sequence", "live", "metadata", "state", "recipe", "pending")
+    fields = {name: row[name] for name in names if name in row}
     fields |= {
         "revision": write.base_revision + 1, "metadata_terms": metadata_terms(write.metadata),
         "commit_time_us": write.state.commit_time_us, "written_at": now_ms, "written_by": by,

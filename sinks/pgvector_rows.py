@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def head_row(write: DocumentWrite) -> dict[str, Any]:
-    """The parameters of a head's statement.
+    """The parameters of a head's statement; its key, which never changes, is told by the first write alone.
 
     `state` is all that the fold remembers but the texts; those stand in a column of their own, which a metadata change
     does not touch. Both are JSON in ASCII, so that U+0000 and lone surrogates survive.
@@ -25,10 +25,10 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
     state["v"] = {name: value for name, value in values.items() if name in write.metadata}
     micros = write.state.commit_time_us
     changed = write.texts_changed or not write.base_revision
-    return {
+    first = {} if write.base_revision else {"key": plain_json(exact_json.loads(write.key))}
+    return first | {
         "document_id": write.document_id,
         "table": write.table,
-        "key": plain_json(exact_json.loads(write.key)),
         "sequence": write.state.newest,
         "revision": write.base_revision,
         "live": write.live,
