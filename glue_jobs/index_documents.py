@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
 from glue_jobs.config import decode_context
-from glue_jobs.index_report import IndexReports
+from glue_jobs.index_reports import IndexReports
 from glue_jobs.runtime import JobContext, Periodic, Query, Stage, real_time, run_job
 from glue_jobs.runtime.set_aside import SetAside
 from glue_jobs.take_back import EVERY_SECONDS, TakeBack

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from embeddings import EmbeddingCounts, open_embedder
 from glue_jobs.config import PipelineConfig, decode_context, parse_config
 from glue_jobs.config_values import Substitution
-from glue_jobs.index_report import IndexReports
+from glue_jobs.index_reports import IndexReports
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
 from glue_jobs.reconcile_store import Reconcile, Reconciled
 from lake.landing import Landing

@@ -1,87 +1,39 @@
-"""What the driver of index_documents tells the stores of their freshness."""
+"""What a worker tells the driver, as rows."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, cast
+import json
 
-import pytest
+import numpy as np
+import pyarrow as pa
 
-from glue_jobs.index_report import IndexReports
-from schemas.errors import UnavailableError
+from embeddings import EmbeddingCounts
+from schemas.changes import Reject
+from schemas.records import Record
+from sinks.index_report import report_rows
+from sinks.indexing import IndexResult
+from sinks.several import Missed
 
-
-class Notes:
-    """A store that only hears how fresh it is."""
-
-    name = "notes"
-
-    def __init__(self) -> None:
-        self.told: list[int] = []
-
-    def note_progress(self, indexed_as_of_us: int) -> None:
-        self.told.append(indexed_as_of_us)
+PLACE = ("articles", "0")
 
 
-def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Path) -> None:
-    store = Notes()
-    reports = IndexReports(str(tmp_path), cast("Any", [store]), ["articles", "tickets"])
-    reports.idle("articles", 100)
-    reports.note_progress()
-    assert store.told == []  # nothing is known of the tickets
-    reports.idle("tickets", 70)
-    reports.note_progress()
-    reports.idle("articles", 120)
-    reports.note_progress()
-    reports.idle("tickets", 60)  # a batch of old commits takes nothing back
-    reports.note_progress()
-    reports.idle("tickets", 130)
-    reports.note_progress()
-    assert store.told == [70, 120]
-
-
-class Silent(Notes):
-    """A store that answers nobody until the test is over."""
-
-    name = "silent"
-    over = threading.Event()  # of the class: a store is copied to be probed
-    asked = 0
-
-    def note_progress(self, indexed_as_of_us: int) -> None:
-        self.asked += 1
-        self.over.wait()
-
-    def truncations(self) -> None:
-        self.over.wait()
-
-    def close(self) -> None: ...
-
-
-@pytest.fixture
-def silent() -> Iterator[Silent]:
-    Silent.over.clear()
-    yield Silent()
-    Silent.over.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("store-silent"):
-            thread.join(5)
-
-
-def test_a_store_that_never_answers_keeps_no_other_from_being_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Silent
-) -> None:
-    monkeypatch.setattr("glue_jobs.index_report.SILENT_SECONDS", 0.2)
-    monkeypatch.setattr("sinks.watched.PROBE_SECONDS", 0.2)
-    store = Notes()
-    reports = IndexReports(str(tmp_path), cast("Any", [silent, store]), ["articles"])
-    for as_of_us in (100, 200):
-        reports.idle("articles", as_of_us)
-        began = time.monotonic()
-        with pytest.raises(UnavailableError, match="silent does not answer"):
-            reports.note_progress()
-        assert time.monotonic() - began < 5
-    assert store.told == [100, 200]
-    assert silent.asked == 1, "the call that has no answer is left alone, and the next goes another way"
+def test_counts_vectors_and_rejects_are_rows_of_one_report() -> None:
+    told = IndexResult(newest_commit_us={"t": 7}, missed={"away": Missed(40.0, tried=True)})
+    told.positions = {PLACE: ("9", "101")}
+    told.counts.update(records=2, writes=1)
+    told.changes["t"] = 2
+    told.freshness_ms["t"] = [3.5]
+    told.embedded["model"]["hash"] = np.ones(2, np.float32)
+    told.rejected.append((Record("articles", "0", "9", b"k", b"v", (), 7), Reject("TOO_LONG", "why", "t", "embed")))
+    asked = EmbeddingCounts(requests=3, texts=4)
+    first, vector, reject = pa.Table.from_batches([report_rows(told, asked)]).to_pylist()
+    summary = json.loads(first["summary"])
+    assert (summary["counts"], summary["changes"]) == ({"records": 2, "writes": 1}, {"t": 2})
+    assert (summary["newest_commit_us"], summary["freshness_ms"]) == ({"t": 7}, {"t": [3.5]})
+    assert (summary["model"]["requests"], summary["model"]["texts"]) == (3, 4)
+    assert (summary["missed"], summary["positions"]) == ({"away": [40.0, True]}, [[*PLACE, "9", "101"]])
+    assert (vector["fingerprint"], vector["content_hash"]) == ("model", "hash")
+    assert np.frombuffer(vector["embedding"], "<f4").tolist() == [1.0, 1.0]
+    assert (reject["condition"], reject["table"], reject["position"], reject["value"]) == ("TOO_LONG", "t", "9", b"v")
+    (nothing,) = pa.Table.from_batches([report_rows(IndexResult(), EmbeddingCounts())]).to_pylist()
+    assert json.loads(nothing["summary"])["counts"] == {}

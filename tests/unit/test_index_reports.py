@@ -1,0 +1,87 @@
+"""What the driver of index_documents tells the stores of their freshness."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from glue_jobs.index_reports import IndexReports
+from schemas.errors import UnavailableError
+
+
+class Notes:
+    """A store that only hears how fresh it is."""
+
+    name = "notes"
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def note_progress(self, indexed_as_of_us: int) -> None:
+        self.told.append(indexed_as_of_us)
+
+
+def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Path) -> None:
+    store = Notes()
+    reports = IndexReports(str(tmp_path), cast("Any", [store]), ["articles", "tickets"])
+    reports.idle("articles", 100)
+    reports.note_progress()
+    assert store.told == []  # nothing is known of the tickets
+    reports.idle("tickets", 70)
+    reports.note_progress()
+    reports.idle("articles", 120)
+    reports.note_progress()
+    reports.idle("tickets", 60)  # a batch of old commits takes nothing back
+    reports.note_progress()
+    reports.idle("tickets", 130)
+    reports.note_progress()
+    assert store.told == [70, 120]
+
+
+class Silent(Notes):
+    """A store that answers nobody until the test is over."""
+
+    name = "silent"
+    over = threading.Event()  # of the class: a store is copied to be probed
+    asked = 0
+
+    def note_progress(self, indexed_as_of_us: int) -> None:
+        self.asked += 1
+        self.over.wait()
+
+    def truncations(self) -> None:
+        self.over.wait()
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    Silent.over.clear()
+    yield Silent()
+    Silent.over.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("store-silent"):
+            thread.join(5)
+
+
+def test_a_store_that_never_answers_keeps_no_other_from_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Silent
+) -> None:
+    monkeypatch.setattr("glue_jobs.index_reports.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("sinks.watched.PROBE_SECONDS", 0.2)
+    store = Notes()
+    reports = IndexReports(str(tmp_path), cast("Any", [silent, store]), ["articles"])
+    for as_of_us in (100, 200):
+        reports.idle("articles", as_of_us)
+        began = time.monotonic()
+        with pytest.raises(UnavailableError, match="silent does not answer"):
+            reports.note_progress()
+        assert time.monotonic() - began < 5
+    assert store.told == [100, 200]
+    assert silent.asked == 1, "the call that has no answer is left alone, and the next goes another way"
