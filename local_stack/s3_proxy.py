@@ -13,10 +13,10 @@ from aiohttp import web
 
 from local_stack.http_proxy import HttpProxy
 
-_EXPIRING = re.compile(r"Credential=EXPIRES(\d+)/")
 type Point = Literal["asked", "done"]
 """Of a put: before it is passed on, and when S3 has it but the client has no answer."""
 
+_EXPIRING = re.compile(r"Credential=EXPIRES(\d+)/")
 _HOP = {"transfer-encoding", "connection", "keep-alive", "date", "server"}
 
 
