@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from glue_jobs.cli import CONFIG
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -37,6 +40,9 @@ def _print(found: dict[str, Any]) -> None:
         cells = (row["changes"], row["rejects"], row["pending"], row["lag_seconds"], fresh["p50"], fresh["p99"])
         tables.add_row(name, *map(_text, cells))
     console.print(tables)
+    for name, row in found["tables"].items():
+        for column in row["columns_missing"]:
+            _say(console, f"{name}: its newest whole row has no column {column!r}, which its document names")
     stores = Table("store", "documents", "chunks", "lag s", "drift", "", box=None)
     for name, row in found["stores"].items():
         told = (row["documents"], row["chunks"], row["lag_seconds"], row["drift"], _not_in_step(row))
@@ -60,6 +66,11 @@ def _not_in_step(row: dict[str, Any]) -> str:
     moving = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
     since = f"{aside['phase']} since {time.strftime('%F %T', time.localtime(aside['since']))}" if aside else ""
     return "; ".join(filter(None, (since, row.get("error", ""), *moving)))
+
+
+def _say(console: Console, sentence: str) -> None:
+    """Print a sentence as it stands, on one line."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def _text(value: object) -> str:

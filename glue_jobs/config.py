@@ -81,7 +81,7 @@ class PipelineConfig(StrictModel):
     generation: GenerationConfig | None = None
     """Who words an answer; left out, answers are sentences taken from the documents."""
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_listed)] = ()
-    """What captures the tables at their database; only `ragstream capture` reads it."""
+    """What captures the tables at their database, for `ragstream capture` and `ragstream check`; no job reads it."""
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
     real_time: bool = True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from glue_jobs.runtime import Report
 from lake import embedding_cache
 from lake.rejects import append_rejects
 from schemas.errors import UnavailableError
+from schemas.tables import nearest
 from sinks.every_generation import each_written
 from sinks.several import Attempt, AwayError, Missed
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from glue_jobs.runtime.set_aside import SetAside
     from sinks.protocol import Sink
 
-
+_LOG = logging.getLogger(__name__)
 _OVERLAP_US = 3600 * 1_000_000
 """A vector reaches the cache seconds after its store, unless its driver died; then nothing newer of that driver did. The
 hour is for a second driver of the same pipeline, and for clocks that differ."""
@@ -48,6 +51,8 @@ class IndexReports:
         self._noted_us: Counter[str] = Counter()
         self._vectors: dict[str, dict[str, bytes]] = defaultdict(dict)
         """By the model's fingerprint, by content hash."""
+        self._absent: set[tuple[str, str]] = set()
+        """Tables and columns that were logged as missing."""
         self._lock = threading.Lock()
         self._one_at_a_time = threading.Lock()
         """Of the periodic works that use the stores' connections."""
@@ -79,6 +84,7 @@ class IndexReports:
         summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
         self._remember_missed(summaries)
         report = _report(summaries)
+        self._warn_of_absent(summaries)
         self.idle(source, max(report.newest_commit_us.values(), default=0))
         return report
 
@@ -142,6 +148,15 @@ class IndexReports:
         if errors:
             raise errors[0]
 
+    def _warn_of_absent(self, summaries: Sequence[dict[str, Any]]) -> None:
+        """Log a column that a document names and whole rows do not have, once."""
+        for table, (_, absent, columns) in chain.from_iterable(each["whole_rows"].items() for each in summaries):
+            for column in absent:
+                if (table, column) not in self._absent:
+                    self._absent.add((table, column))
+                    context = {"table": table, "column": column, "near": nearest(column, columns)}
+                    _LOG.warning("a document's column is in no whole row", extra={"context": context})
+
     def _remember_missed(self, summaries: Sequence[dict[str, Any]]) -> None:
         """Before Spark commits: what a store missed is lost to it otherwise."""
         for summary in summaries:
@@ -155,6 +170,7 @@ def _report(summaries: Sequence[dict[str, Any]]) -> Report:
     model: Counter[str] = Counter()
     newest: dict[str, int] = {}
     fresh: dict[str, list[float]] = defaultdict(list)
+    missing: dict[str, tuple[str, tuple[str, ...]]] = {}
     for summary in summaries:
         for table, number in summary["changes"].items():
             counts[table]["indexed"] += number
@@ -163,4 +179,6 @@ def _report(summaries: Sequence[dict[str, Any]]) -> Report:
         model.update(summary["model"])
         texts, embedded = summary["counts"].get("texts", 0), summary["counts"].get("texts embedded", 0)
         model.update(cache_hits=texts - embedded, cache_misses=embedded)
-    return Report(counts, model, newest, fresh)
+        for table, (sequence, absent, _) in summary["whole_rows"].items():
+            missing[table] = max(missing.get(table, ("", ())), (sequence, tuple(absent)))
+    return Report(counts, model, newest, fresh, missing)

@@ -20,10 +20,12 @@ from lake.layout import LakeLayout
 from lake.storage import scan
 from schemas.errors import PipelineError
 from sinks import open_sink
+from transforms.documents import Recipe
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
     from glue_jobs.runtime.drift import Drift
+    from schemas.tables import TableConfig
     from sinks.generations import Generations
     from sinks.protocol import StoreSummary
 
@@ -53,10 +55,7 @@ def status(config: PipelineConfig) -> dict[str, Any]:
         if not isinstance(found, PipelineError):
             pending.update(dict(found.pending))
     return {
-        "tables": {
-            table.table: _table(config, table.table, config.owner(table), records, counted, pending)
-            for table in config.tables
-        },
+        "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
         "stores": {
             name: _store(found, _queries(records, "index"), drift.last(config.checkpoint, name), aside.get(name))
             for name, found in stores.items()
@@ -68,22 +67,31 @@ def status(config: PipelineConfig) -> dict[str, Any]:
 
 
 def _table(
+    table: TableConfig,
     config: PipelineConfig,
-    table: str,
-    source: str,
     records: Mapping[str, QueryRecord],
     counted: Mapping[str, Counter[str]],
     pending: Counter[str],
 ) -> dict[str, Any]:
+    source = config.owner(table)
     land, index = records.get(f"land_{source}"), records.get(f"index_{source}")
     shown = index if index is not None and config.sinks else land
-    freshness = shown.freshness.get(table, Freshness()) if shown is not None else Freshness()
+    freshness = shown.freshness.get(table.table, Freshness()) if shown is not None else Freshness()
     return {
-        **{name: max(by_table[table], _counted(land, table, name)) for name, by_table in counted.items()},
-        "pending": pending[table],
+        **{name: max(rows[table.table], _counted(land, table.table, name)) for name, rows in counted.items()},
+        "pending": pending[table.table],
+        "columns_missing": _columns_missing(index, table),
         "lag_seconds": _lag([shown] if shown is not None else []),
         "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
     }
+
+
+def _columns_missing(index: QueryRecord | None, table: TableConfig) -> list[str]:
+    """Columns that the document names and that the newest whole row does not have."""
+    recipe = Recipe.of(table)
+    if index is None or recipe is None or table.table not in index.columns_missing:
+        return []
+    return [name for name in index.columns_missing[table.table][1] if name in recipe.columns]
 
 
 def _counted(record: QueryRecord | None, table: str, name: str) -> int:

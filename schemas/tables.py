@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from string import Formatter
 from typing import Annotated
 
@@ -71,3 +73,32 @@ class TableConfig(StrictModel):
     """Left out: the table goes to the lake only."""
     source: str | None = None
     """The source that owns the table, where the pipeline has several."""
+
+    @property
+    def named_columns(self) -> dict[str, list[str]]:
+        """Every key of this section that names columns, and the columns it names."""
+        named = {"keys": list(self.keys), "columns": list(self.columns)}
+        if self.document:
+            named["document.template"] = list(self.document.template_columns)
+            named["document.metadata"] = list(self.document.metadata)
+        return named
+
+    def unknown_columns(self, known: Collection[str]) -> list[str]:
+        """One sentence for each named column that is not among those that the table has."""
+        return [
+            f"{self.table} has no column {name!r}, which `{key}` names; {_suggestion(name, known)}"
+            for key, names in self.named_columns.items()
+            for name in names
+            if name not in known
+        ]
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    near = nearest(name, known)
+    return f"near it: {', '.join(near)}" if near else f"it has {', '.join(sorted(known))}"
+
+
+def nearest(name: str, known: Collection[str]) -> list[str]:
+    """Those of the known names that look most like another, best first; three at most."""
+    plain = {each.casefold(): each for each in known}
+    return [plain[each] for each in difflib.get_close_matches(name.casefold(), plain)]

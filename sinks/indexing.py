@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from schemas.records import Record
     from sinks.protocol import Sink
     from transforms.context import DecodeContext
-    from transforms.documents import Recipe
+    from transforms.documents import Recipe, WholeRow
 
 
 type Span = tuple[str, str]
@@ -59,6 +59,8 @@ class IndexResult:
     """Stores that lack something of this."""
     positions: dict[tuple[str, str], Span] = field(default_factory=dict)
     """By stream and partition: the first and the last record that a store missed."""
+    whole_rows: dict[str, WholeRow] = field(default_factory=dict)
+    """By table: the newest whole row, for the columns it lacks."""
 
 
 @dataclass
@@ -149,6 +151,7 @@ class Indexing:
     def sorted_out(self, records: Iterable[Record]) -> Piece:
         """Decode a group, and find what it tells of which row."""
         piece, counts = Piece(waiting=len(self._indexer.stores.sinks)), Counter[str]()
+        whole_rows: dict[str, WholeRow] = {}
         for record in records:
             counts["records"] += 1
             decoded = decode(record, self._indexer.context)
@@ -160,12 +163,15 @@ class Indexing:
                 for change in decoded.changes:
                     if change.commit_time_us is not None:
                         piece.commits_us[change.table].append(change.commit_time_us)
-                    if change.table in self._indexer.recipes:
+                    if recipe := self._indexer.recipes.get(change.table):
                         _add(piece, change, record)
+                        _keep_newest(whole_rows, change.table, recipe.whole_row(change))
                     else:
                         counts["without document"] += 1
         with self._together:
             self.result.counts.update(counts)
+            for table, row in whole_rows.items():
+                _keep_newest(self.result.whole_rows, table, row)
         self._indexer.on_step("read")
         return piece
 
@@ -238,6 +244,11 @@ def _add(piece: Piece, change: Change, record: Record) -> None:
     told = piece.told_by.get((table, change.key))
     if told is None or told[0] < change.sequence:
         piece.told_by[table, change.key] = (change.sequence, record)
+
+
+def _keep_newest(rows: dict[str, WholeRow], table: str, row: WholeRow | None) -> None:
+    if row is not None:
+        rows[table] = max(row, rows.get(table, row))
 
 
 def _weight(missed: Missed) -> tuple[bool, float]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.documents import Chunk, DocumentWrite, StoredChunk, StoredDocument
 from transforms import exact_json
@@ -16,6 +16,7 @@ from transforms.chunking import split
 from transforms.fold import EMPTY, RowState
 
 if TYPE_CHECKING:
+    from schemas.changes import Change
     from schemas.tables import DocumentConfig, TableConfig
 
 
@@ -45,6 +46,23 @@ class Recipe:
     def columns(self) -> frozenset[str]:
         """The columns a store must remember."""
         return self.texts | frozenset(self.document.metadata)
+
+    def whole_row(self, change: Change) -> WholeRow | None:
+        """What a change of the whole row shows of the table's columns; None where it is no such change."""
+        if not change.complete:
+            return None
+        absent = self.columns.difference(change.columns, change.unavailable)
+        return WholeRow(change.sequence, tuple(sorted(absent)), tuple(sorted(change.columns)) if absent else ())
+
+
+class WholeRow(NamedTuple):
+    """A whole row as a record told it; of several the greatest counts, which is the newest."""
+
+    sequence: str
+    absent: tuple[str, ...]
+    """Columns that the document names and the row does not have."""
+    columns: tuple[str, ...]
+    """The names of the columns it has, where some are absent."""
 
 
 def digest(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
+from glue_jobs.named_columns import check_captured
 from glue_jobs.runtime import s3_check
 from glue_jobs.runtime.set_aside import SetAside
 from retrieval import BedrockGenerationConfig
@@ -46,6 +47,8 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         for sink in config.sinks:
             check = open_sink(sink, embedder.fingerprint, embedder.dimensions).check
             found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in aside else check
+    for capture in config.capture:
+        found[f"capture {capture.source or config.sources[0].name}"] = partial(check_captured, config, capture)
     if config.warehouse is not None:
         found["warehouse"] = partial(check_warehouse, config.warehouse, config.tables)
     if isinstance(config.generation, BedrockGenerationConfig):

@@ -25,7 +25,7 @@ drivers at once, so what it creates it creates if missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,8 @@ class Report:
     """By table: the newest source commit in the batch, in microseconds since the epoch."""
     freshness_ms: Mapping[str, list[float]] = field(default_factory=dict)
     """By table, in milliseconds."""
+    columns_missing: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
 
 
 @dataclass(frozen=True)

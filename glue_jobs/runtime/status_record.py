@@ -46,6 +46,8 @@ class QueryRecord:
     """What each task of the batch `batch_id` added, to be taken back if it is run again."""
     embedding: dict[str, int] = field(default_factory=dict)
     newest_commit_us: dict[str, int] = field(default_factory=dict)
+    columns_missing: dict[str, list[Any]] = field(default_factory=dict)
+    """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
     freshness: dict[str, Freshness] = field(default_factory=dict)
     batch_seconds: Freshness = field(default_factory=Freshness)
     last_error: str = ""
@@ -73,6 +75,8 @@ class QueryRecord:
             self.embedding[name] = self.embedding.get(name, 0) + count
         for table, commit in report.newest_commit_us.items():
             self.newest_commit_us[table] = max(commit, self.newest_commit_us.get(table, 0))
+        for table, (sequence, names) in report.columns_missing.items():
+            self.columns_missing[table] = max([sequence, list(names)], self.columns_missing.get(table, []))
         for table, milliseconds in report.freshness_ms.items():
             self.freshness.setdefault(table, Freshness()).add(milliseconds, int(now // 60))
         self.batch_seconds.add([seconds * 1000], int(now // 60))

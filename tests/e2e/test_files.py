@@ -39,7 +39,7 @@ def history(folder: Path, name: str, seed: int | None) -> Path:
 
 
 def pipeline(folder: Path, stack: Stack, dsn: str, model_url: str, seed: int | None, batch: int) -> Pipeline:
-    document = {"template": "{name}\n\n{body}", "metadata": ["m", "s"], "chunk": {"max_tokens": 120}}
+    document = {"template": "{name}\n\n{body}", "metadata": ["m", "s", "colour"], "chunk": {"max_tokens": 120}}
     source = {"type": "files", "format": "kafka", "envelope": "debezium", "batch": batch}
     with_document = {"inv.items", "inv.items_full"}
     folder.mkdir()
@@ -118,10 +118,22 @@ def check_status(run: Pipeline, stored: list[tuple[Any, ...]]) -> None:
     assert sum(t["changes"] for t in told["tables"].values()) == len(run.delta("changes", ["position"]))
     rejects = sum(t["rejects"] for t in told["tables"].values()) + told["rejects_without_table"]
     assert rejects == len(run.delta("rejects", ["position"]))
+    check_missing_column(run, told)
     store = told["stores"]["pgvector"]
     assert (store["documents"], store["chunks"]) == (len({row[:2] for row in stored}), len(stored))
     assert told["embedding"]["texts"] == len({row[4] for row in stored})
     assert all(query["error"] is None for query in told["queries"].values())
+
+
+def check_missing_column(run: Pipeline, told: dict[str, Any]) -> None:
+    """A column that a document names and no table has is said in the log, in `status` and by `check`."""
+    missing = {name: table["columns_missing"] for name, table in told["tables"].items() if table["columns_missing"]}
+    assert missing == {"inv.items": ["colour"], "inv.items_full": ["colour"]}
+    assert {e["table"] for e in run.drivers[-1].told("a document's column is in no whole row")} == missing.keys()
+    checked = run.command("check")
+    assert checked.returncode == 0, checked.stderr
+    for table in missing:
+        assert f"note   {table} has no column 'colour', which `document.metadata` names" in checked.stdout
 
 
 def check_silence(run: Pipeline, dsn: str) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from schemas.changes import Change
 from schemas.documents import StoredChunk, StoredDocument
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from tests.history import TABLE, ModelTable, folded, key_of
@@ -135,3 +136,36 @@ def test_a_template_that_names_no_column_is_refused(template: str) -> None:
 def test_chunks_depend_on_nothing_but_the_text() -> None:
     text = " ".join(random.Random(3).choices("alpha beta gamma. delta\n\n".split(), k=400))
     assert chunks_of("d", text, DOCUMENT) == chunks_of("d", text, DOCUMENT)
+
+
+def change_of(*, complete: bool, columns: dict[str, str], unavailable: tuple[str, ...] = ()) -> Change:
+    return Change(TABLE, "u", "7", key_of(1), columns, complete=complete, unavailable=unavailable)
+
+
+@pytest.mark.parametrize(
+    ("change", "absent"),
+    [
+        (change_of(complete=True, columns={"id": "1", "body": "b", "a": "x"}), ()),
+        (change_of(complete=True, columns={"id": "1", "body": "b"}), ("a",)),
+        (change_of(complete=True, columns={"id": "1", "a": "x"}, unavailable=("body",)), ()),
+        (change_of(complete=False, columns={"id": "1"}), None),
+    ],
+    ids=["all there", "never told", "there, left out by the record", "no whole row"],
+)
+def test_a_whole_row_shows_which_columns_of_the_document_the_table_lacks(
+    change: Change, absent: tuple[str, ...] | None
+) -> None:
+    found = recipe().whole_row(change)
+    assert (found.absent if found else None) == absent
+
+
+def test_a_column_that_is_named_nowhere_in_a_table_is_said_with_the_names_near_it() -> None:
+    document = DocumentConfig(template="{title}\n{descripton}", metadata=("Status",))
+    table = TableConfig(table="public.t", keys=("id",), columns={"prise": "decimal(9,2)"}, document=document)
+    known = ["id", "title", "description", "status", "price"]
+    assert table.unknown_columns(known) == [
+        "public.t has no column 'prise', which `columns` names; near it: price",
+        "public.t has no column 'descripton', which `document.template` names; near it: description",
+        "public.t has no column 'Status', which `document.metadata` names; near it: status",
+    ]
+    assert table.unknown_columns([*known, "prise", "descripton", "Status"]) == []

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 
+from embeddings import EmbeddingCounts
 from glue_jobs.index_reports import IndexReports
+from glue_jobs.runtime.status_record import QueryRecord
 from schemas.errors import UnavailableError
+from sinks.index_report import report_rows
+from sinks.indexing import IndexResult
+from transforms.documents import WholeRow
 
 
 class Notes:
@@ -85,3 +92,23 @@ def test_a_store_that_never_answers_keeps_no_other_from_being_told(
         assert time.monotonic() - began < 5
     assert store.told == [100, 200]
     assert silent.asked == 1, "the call that has no answer is left alone, and the next goes another way"
+
+
+def whole_row(sequence: str, *absent: str) -> pa.Table:
+    """What a worker tells when the newest whole row of its records lacks columns."""
+    row = WholeRow(sequence, absent, ("id", "description") if absent else ())
+    return pa.Table.from_batches([report_rows(IndexResult(whole_rows={"t": row}), EmbeddingCounts())])
+
+
+def test_a_column_that_whole_rows_lack_is_logged_once_and_stands_in_the_status_until_a_row_has_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports, record = IndexReports(str(tmp_path), [], ["articles"]), QueryRecord("index_articles")
+    for batch, told in enumerate([whole_row("02", "descripton"), whole_row("01"), whole_row("03", "descripton")]):
+        record.add(batch, 0, reports.take("articles", told), 1.0, 1.0)
+        assert record.columns_missing["t"][1] == ["descripton"], "an older whole row takes nothing back"
+        record = QueryRecord.of_json(json.loads(json.dumps(record.as_json())))
+    (logged,) = caplog.records
+    assert vars(logged)["context"] == {"table": "t", "column": "descripton", "near": ["description"]}
+    record.add(9, 0, reports.take("articles", whole_row("04")), 1.0, 1.0)
+    assert record.columns_missing["t"][1] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sinks.indexing import Indexer, Indexing, Piece
 from sinks.several import Missed, Several
 from tests.feeding import CONTEXT, RECIPES, CountingEmbedder
+from tests.history import TABLE, ModelTable, as_record
 
 PLACE = ("articles", "0")
 
@@ -51,3 +53,16 @@ def test_what_a_store_missed_is_told_as_of_its_longest_outage_and_covers_no_othe
     work.done("away", [piece(1, "101", "101")], Missed(40.0, tried=True))
     assert work.result.missed == {"away": Missed(40.0, tried=True)}
     assert work.result.positions == {PLACE: ("9", "101")}
+
+
+def test_the_newest_whole_row_says_which_columns_of_the_document_are_missing(work: Indexing) -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    whole = table.changes[0]
+    without = replace(whole, columns={n: v for n, v in whole.columns.items() if n != "a"})
+    work.sorted_out([as_record(without)])
+    assert work.result.whole_rows[TABLE].absent == ("a",)
+    assert "body" in work.result.whole_rows[TABLE].columns
+    table.insert(2, "y")
+    work.sorted_out([as_record(table.changes[-1]), as_record(without)])
+    assert work.result.whole_rows[TABLE].absent == ()

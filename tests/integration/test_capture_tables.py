@@ -1,0 +1,52 @@
+"""What `ragstream check` asks a captured database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from glue_jobs.config import PipelineConfig
+from glue_jobs.runtime import checks
+from schemas.errors import ConfigurationError, UnavailableError
+from sources.capture_debezium import DebeziumCaptureConfig
+from sources.capture_tables import columns_of
+
+
+def pipeline(dsn: str, template: str) -> PipelineConfig:
+    document: dict[str, Any] = {"template": template, "metadata": ["Kind"]}
+    return PipelineConfig.model_validate(
+        {
+            "name": "p",
+            "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "localhost:1", "topics": ["t"]},
+            "capture": {"type": "debezium", "dsn": dsn},
+            "tables": [{"table": "s.Mixed Case", "keys": ["id"], "document": document}],
+            "lake": {"path": "lake"},
+            "checkpoint": "checkpoint",
+        }
+    )
+
+
+def test_a_column_that_the_captured_table_lacks_is_wrong_in_check(vectors_dsn: str) -> None:
+    with psycopg.connect(vectors_dsn) as connection:
+        connection.execute("CREATE SCHEMA s")
+        connection.execute('CREATE TABLE s."Mixed Case" (id int PRIMARY KEY, old text, "Kind" text, description text)')
+        connection.execute('ALTER TABLE s."Mixed Case" DROP COLUMN old')
+    right, wrong = (checks.parts(pipeline(vectors_dsn, template)) for template in ("{description}", "{descripton}"))
+    assert checks.run({"capture": right["capture kafka"]}) == {"capture": None}
+    with pytest.raises(
+        ConfigurationError, match=r"'descripton', which `document.template` names; near it: description"
+    ):
+        wrong["capture kafka"]()
+    assert "capture kafka" not in checks.parts(pipeline(vectors_dsn, "{description}"), ["land"]), "no job needs it"
+    capture = DebeziumCaptureConfig(type="debezium", dsn=SecretStr(vectors_dsn))
+    assert columns_of(capture, ["s.Mixed Case", "s.gone"]) == {"s.Mixed Case": ["id", "Kind", "description"]}
+
+
+def test_a_captured_database_that_does_not_answer_is_said_without_its_address() -> None:
+    capture = DebeziumCaptureConfig(type="debezium", dsn=SecretStr("postgresql://u:geheim@127.0.0.1:1/d"))
+    with pytest.raises(UnavailableError) as caught:
+        columns_of(capture, ["s.t"])
+    assert "geheim" not in str(caught.value)
