@@ -20,6 +20,7 @@ from embeddings.errors import (
 from embeddings.governor import Governor, Reply
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
 from schemas.errors import ConfigurationError
+from transforms.words import is_blank
 
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
@@ -136,7 +137,7 @@ class BedrockEmbedder:
 
     def _prepared(self, text: str) -> str | EmbeddingRejected:
         """Apply the limits the family documents here, where they cost no request."""
-        if not text.strip():
+        if is_blank(text):
             return EmbeddingRejected("BLANK_TEXT", "the text is blank")
         if len(text) <= self._max_chars:
             return text

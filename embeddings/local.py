@@ -16,6 +16,7 @@ from embeddings.errors import DimensionMismatchError, EmbeddingRejectedError
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
+from transforms.words import is_blank
 
 
 class LocalEmbeddingConfig(StrictModel):
@@ -108,7 +109,7 @@ class LocalEmbedder:
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
         """Return one embedding a text, in order; equal texts are encoded once."""
-        distinct = [text for text in dict.fromkeys(texts) if text.strip()]
+        distinct = [text for text in dict.fromkeys(texts) if not is_blank(text)]
         loaded = _loaded(self._config)
         encoded = loaded.encoder.encode(distinct)
         loaded.count(encoded)

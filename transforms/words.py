@@ -21,6 +21,9 @@ LONGEST = 64
 """Characters of a word that count: an index takes no key of any length."""
 
 _WORD = re.compile(r"\w+")
+_BLANK = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Mc", "Me"})
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
+"""Fillers and blanks that Unicode counts among letters and symbols."""
 _ASCII = re.compile(r"[a-z]{3,}")
 _STOPPED = frozenset(ENGLISH_STOP_WORDS.split())
 _SECOND = {
@@ -42,6 +45,14 @@ def words_of(text: str, language: str) -> list[str]:
     if language == "english":
         found = (stem(word) for word in found if word not in _STOPPED)
     return list(dict.fromkeys(found))
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: spaces, controls, formats and marks without a character to stand on.
+
+    By Unicode's general categories. What this release of Unicode does not know counts as seen.
+    """
+    return not any(unicodedata.category(c) not in _BLANK and c not in _UNSEEN for c in text)
 
 
 @lru_cache(maxsize=65536)

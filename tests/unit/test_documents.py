@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from semantic_text_splitter import TextSplitter
 
 from schemas.changes import Change
 from schemas.documents import StoredChunk, StoredDocument
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from tests.history import TABLE, ModelTable, folded, key_of
-from transforms.chunking import split, tokens
+from transforms.chunking import WINDOW, split, tokens, windows_of
 from transforms.documents import Recipe, chunks_of, diff, document_id, plan, render
 
 DOCUMENT = DocumentConfig(template="{a}\n\n{body}", metadata=("a",), chunk=ChunkConfig(max_tokens=16))
@@ -60,6 +63,56 @@ def test_chunks_fit_and_lose_no_word(text: str) -> None:
     pieces = split(text, ChunkConfig(max_tokens=16))
     assert all(tokens(piece) <= 16 for piece in pieces)
     assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=words, most=st.sampled_from([16, 40, 240]), overlap=st.sampled_from([0, 8]))
+def test_a_text_of_one_window_is_cut_as_the_splitter_cuts_it(text: str, most: int, overlap: int) -> None:
+    text = text.strip() * 30
+    assert len(text.encode()) <= WINDOW
+    whole = TextSplitter.from_callback(tokens, most, overlap=overlap).chunks(text)
+    assert split(text, ChunkConfig(max_tokens=most, overlap=overlap)) == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=words, size=st.integers(2, 90))
+def test_windows_lose_nothing_and_are_never_wider_than_asked(text: str, size: int) -> None:
+    found = list(windows_of(text, size))
+    assert "".join(found) == text
+    assert all(len(window) <= size for window in found)
+
+
+@pytest.mark.parametrize("kind", ["base64", "words", "digits", "CJK", "spaces", "lower case"])
+def test_a_long_text_without_sentences_is_cut_in_linear_time(kind: str) -> None:
+    r = random.Random(1)
+    alphabet: dict[str, Sequence[str]] = {
+        "base64": "QWERTYqwerty0123+/",
+        "words": "abcdef ",
+        "digits": "0123456789,",
+        "CJK": "好后原仓拒的请包",
+        "spaces": "a" + " " * 40,
+        "lower case": ["one and more. ", "two and more. "],
+    }
+    text = "".join(r.choices(alphabet[kind], k=1_000_000))[:1_000_000]
+    began = time.process_time()
+    pieces = split(text, ChunkConfig())
+    assert time.process_time() - began < 5  # without windows 6 s to hours
+    assert all(tokens(piece) <= 240 for piece in pieces)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+def test_no_chunk_is_without_a_visible_character() -> None:
+    assert chunks_of("d", "\u200b\ufeff \u2060", DOCUMENT) == ()
+    text = "\n\n".join(
+        [
+            "one paragraph of a text that is long enough to stand alone",
+            "\u200b " * 40,
+            "another one that is as long as it was, and some",
+        ]
+    )
+    pieces = split(text, ChunkConfig(max_tokens=16))
+    assert pieces
+    assert all(any(letter.isalpha() for letter in piece) for piece in pieces)
 
 
 def test_an_equal_text_twice_has_two_names_and_one_content() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transforms.words import LONGEST, stem, words_of
+from transforms.words import LONGEST, is_blank, stem, words_of
 
 PORTER = """
 caresses caress, ponies poni, ties ti, cats cat, feed feed, agreed agre, plastered plaster, bled bled, motoring motor,
@@ -45,3 +45,19 @@ def test_a_text_has_these_words(text: str, language: str, wanted: list[str]) -> 
 
 def test_a_word_is_never_longer_than_an_index_takes() -> None:
     assert words_of("x" * 5000, "simple") == ["x" * LONGEST]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " \t\r\n", "\u3000\u00a0\u2009", "\u200b\ufeff\u2060", "\u202e\u200f", "\0\x1b", "\u0301\u0302", "\ufe0f\u20e3",
+     "\u3164\u115f\uffa0", "\u2800", "\u00ad", "\u2028\u2029"],
+    ids=ascii,
+)  # fmt: skip
+def test_a_text_of_which_nothing_can_be_seen_is_blank(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(f"{text}.{text}")
+
+
+@pytest.mark.parametrize("text", ["a", "...!!!---", "🙂", "漢", "é", "\ufffd", "\ue000"], ids=ascii)
+def test_a_text_of_any_visible_character_is_not_blank(text: str) -> None:
+    assert not is_blank(text)
