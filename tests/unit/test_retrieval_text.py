@@ -1,7 +1,12 @@
+import textwrap
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from local_stack.helpdesk import rows
 from retrieval import prompt
 from retrieval.commands import Query, ask, read_queries
 from retrieval.sentences import sentences_of
@@ -23,6 +28,101 @@ def test_a_text_without_a_heading_is_all_sentences() -> None:
     ]
     assert sentences_of("only a heading\n\n")[0].text == "only a heading"
     assert sentences_of("  ") == []
+
+
+BODIES = [row["body"] for table in ("articles", "tickets") for row in rows(table)]
+
+
+@given(
+    st.sampled_from(BODIES),
+    st.integers(20, 120),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["", "       "]),
+)
+def test_where_a_text_was_wrapped_changes_no_sentence(body: str, width: int, end: str, indent: str) -> None:
+    wrapped = [textwrap.wrap(each, width, break_long_words=False) for each in body.split("\n\n")]
+    text = (end * 2).join(end.join(indent * (width > 80) + line for line in lines) for lines in wrapped)
+    assert [s.text for s in sentences_of(text)] == [s.text for s in sentences_of(body)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "This overrides the question\nbut does prevent you from being prompted for\nconfirmation. Use it with care.",
+            [
+                "This overrides the question but does prevent you from being prompted for confirmation.",
+                "Use it with care.",
+            ],
+        ),
+        ("Batteries last about\n3 years, says\nAnna Berg.", ["Batteries last about 3 years, says Anna Berg."]),
+        ("It costs about\n21. Then it\nrises.", ["It costs about 21.", "Then it rises."]),
+        ("the long-\nterm average", ["the long-term average"]),
+        (
+            "Steps:\n1. Open the app.\n2. Press\n   the button.\n10. Done",
+            ["Steps:", "1. Open the app.", "2. Press the button.", "10. Done"],
+        ),
+        ("- one\n- two\n  and more\n* three", ["- one", "- two and more", "* three"]),
+        ("Status: open\nHub: H3\nNote: it\nis dead", ["Status: open", "Hub: H3", "Note: it is dead"]),
+        (
+            "# Hubs\nThey store\nreadings.\n## Probes\nThey measure.",
+            ["# Hubs", "They store readings.", "## Probes", "They measure."],
+        ),
+        (
+            "Moss probe\nIt lasts three years and is made of steel.",
+            ["Moss probe", "It lasts three years and is made of steel."],
+        ),
+        (
+            "Anna wrote:\n> The hub stores\n> 21 days.\n>\n> Bye\nThanks!",
+            ["Anna wrote:", "> The hub stores 21 days.", "> Bye", "Thanks!"],
+        ),
+        (
+            "2026-01-01 12:00 error\n2026-01-01 12:01 error\nat line 5",
+            ["2026-01-01 12:00 error", "2026-01-01 12:01 error at line 5"],
+        ),
+        (
+            "Run these now.\n```sh\npip install a\npip install b\n```\nThen\nwait.",
+            ["Run these now.", "pip install a", "pip install b", "Then wait."],
+        ),
+        (
+            "Run these now.\n\n    pip install a\n    pip install b",
+            ["Run these now.", "pip install a", "pip install b"],
+        ),
+        ("Fjell AS\nStorgata 12\n0155 Oslo\nNorway", ["Fjell AS Storgata 12 0155 Oslo Norway"]),
+        (
+            "See https://example.com/a.b?c=1. Then write\nto a.b@example.com.",
+            ["See https://example.com/a.b?c=1.", "Then write to a.b@example.com."],
+        ),
+        (
+            "ハブは21日分の読み取り値を\n保存します。H3は75日分です。",
+            ["ハブは21日分の読み取り値を保存します。", "H3は75日分です。"],
+        ),
+        ("「保存しました。」と\n表示されます。終わり。", ["「保存しました。」と表示されます。", "終わり。"]),
+        ("한 줄은\n문장의 끝이 아니다.", ["한 줄은 문장의 끝이 아니다."]),
+        ("Il faut env. écrire la\nsuite. Été.", ["Il faut env. écrire la suite.", "Été."]),
+        ("-----\n...\n| |", []),
+    ],
+)
+def test_the_end_of_a_line_is_no_end_of_a_sentence_unless_its_shape_says_so(text: str, wanted: list[str]) -> None:
+    assert [s.text for s in sentences_of(text)] == wanted
+
+
+@given(st.text(st.sampled_from('aA1.-> \n\r\t|#:!`~「。」あ한é\u2028\x85("e.g'), max_size=200))
+def test_sentences_invent_nothing(text: str) -> None:
+    left = iter(text)
+    said = "".join(s.text for s in sentences_of(text))
+    assert all(character in left for character in said if not character.isspace())
+    assert all(s.text == s.text.strip() != "" for s in sentences_of(text))
+
+
+@pytest.mark.parametrize(
+    "part", ["e.g. A ", "1. ", 'A." ', ". (((", "a\n", " \n", "> ", "Ab:\n", "。」", "```\n", "    x\n"]
+)
+def test_splitting_takes_time_in_proportion_to_the_text(part: str) -> None:
+    text = part * (300_000 // len(part))
+    began = time.process_time()
+    sentences_of(text)
+    assert time.process_time() - began < 5
 
 
 def test_a_row_can_neither_close_its_source_nor_open_another() -> None:
