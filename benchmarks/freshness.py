@@ -1,7 +1,7 @@
 """Commit → searchable: `make bench-freshness`. One workload, ours and the peers in turn, on servers started here.
 
-    python -m benchmarks.freshness [--peers ragstream,ragstream-one,flink,spark] [--rate 50] [--seconds 60] [--runs 1]
-                                   [--way kafka|kinesis]
+    python -m benchmarks.freshness [--peers ragstream,ragstream-micro,ragstream-one,flink,spark] [--rate 50]
+                                   [--seconds 60] [--runs 1] [--way kafka|kinesis]
 
 `flink` needs `make peers`. Ends in one line of JSON: percentiles in milliseconds for each run, ratios of the medians.
 """
@@ -46,7 +46,7 @@ console = Console(stderr=True)
 def main() -> None:
     """Run the peers in turn and print the figures."""
     parser = argparse.ArgumentParser(description="commit to searchable")
-    parser.add_argument("--peers", default="ragstream,flink,spark")
+    parser.add_argument("--peers", default="ragstream,ragstream-micro,flink,spark")
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--runs", type=int, default=1)

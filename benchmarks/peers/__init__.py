@@ -36,14 +36,16 @@ class Peer:
     def command(self, environment: Mapping[str, str]) -> list[str]:
         """The command that runs it until it is stopped.
 
-        `ragstream` is two drivers: one indexes, and one does all else under `nice`. `ragstream-one` is one for all jobs.
+        `ragstream` is two drivers: one indexes, and one does all else under `nice`. `ragstream-micro` is the same with
+        `real_time: false`, the micro-batches that Glue documents for PySpark. `ragstream-one` is one driver for all jobs.
         """
         if self.name == "flink":
             return [str(ROOT / ".venv/flink/bin/python"), str(HERE / "flink.py")]
         if self.name == "spark":
             return [sys.executable, "-m", "benchmarks.peers.plain_spark"]
         config = Path(environment["WORK_DIR"]) / "pipeline.yaml"
-        config.write_text(yaml.safe_dump(pipeline(environment)))
+        real_time = {"real_time": False} if self.name == "ragstream-micro" else {}
+        config.write_text(yaml.safe_dump(pipeline(environment) | real_time))
         steps = environment.get("STEPS_FILE")
         program = ["benchmarks.peers.noting", steps] if steps else ["glue_jobs"]
         run = [sys.executable, "-m", *program, "run", str(config)]
@@ -108,7 +110,7 @@ PEERS = {
     for peer in (
         *(
             Peer(name, _OURS, schemas=True, primary_key="document_id", row_name=_document)
-            for name in ("ragstream", "ragstream-one")
+            for name in ("ragstream", "ragstream-micro", "ragstream-one")
         ),
         Peer(
             "flink",
