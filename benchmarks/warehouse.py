@@ -26,9 +26,11 @@ import pyarrow as pa
 from benchmarks.land import BODY, event
 from benchmarks.servers import servers
 from glue_jobs.runtime.session import open_session
+from lake.identity import lake_id
 from lake.landing import Landing
 from lake.layout import LakeLayout
 from local_stack.stack import Stack
+from schemas.ownership import Owner
 from schemas.tables import TableConfig
 from transforms.context import DecodeContext, TableContext
 from warehouse.clients import open_client
@@ -103,7 +105,7 @@ def rounds(stack: Stack, folder: Path, changes: int, times: int) -> Iterator[tup
     for number in range(times + 1):
         layout, config = LakeLayout(str(folder / f"lake{number}")), configuration(stack, f"round{number}")
         landing = Landing(layout, "bench", CONTEXT)
-        loader = WarehouseLoader(layout, [TABLE], {"bench": CONTEXT}, config)
+        loader = WarehouseLoader(layout, [TABLE], {"bench": CONTEXT}, config, Owner("bench", lake_id(layout.root)))
         seconds = []
         for turn in range(2):
             landing.land(

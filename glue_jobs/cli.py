@@ -14,6 +14,7 @@ CONFIG = click.argument("config", type=click.Path())
 
 
 _COMMANDS = {
+    "adopt": ("glue_jobs.cli_adopt:adopt", "Make a store or the warehouse this pipeline's, whosever it was."),
     "ask": ("glue_jobs.cli_ask:ask", "Answer a question from the documents, with citations."),
     "capture": (
         "glue_jobs.cli_capture:capture",

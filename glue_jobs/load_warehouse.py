@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from glue_jobs.config import decode_context
+from glue_jobs.ownership import owner_of
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from lake.landing import create_tables, read_changes
 from lake.layout import LakeLayout
@@ -29,7 +30,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     layout = LakeLayout(config.lake.path)
     contexts = {source.name: decode_context(config, source.name) for source in config.sources}
     create_tables(layout)
-    loader = WarehouseLoader(layout, config.tables, contexts, config.warehouse)
+    loader = WarehouseLoader(layout, config.tables, contexts, config.warehouse, owner_of(config))
 
     read = partial(read_changes, context.spark, layout, maxBytesPerTrigger=_BATCH_BYTES)
     every = config.warehouse.load_every

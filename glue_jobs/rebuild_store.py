@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,7 @@ from pyspark.sql import functions as F
 
 from embeddings.udf import embed_chunks
 from glue_jobs.from_lake import FromLake, sums, then
+from glue_jobs.ownership import owner_of
 from glue_jobs.runtime.watch import Watch
 from lake.states import StateSettings, by_group, keys_between, state_stage
 from lake.storage import kept
@@ -81,13 +83,12 @@ class Rebuild:
 
     def run(self) -> RebuildCounts:
         """Write every table that makes documents."""
-        store = self._lake.open(self.sink)
-        store.prepare()
-        for recipe, history in self._lake.histories():
-            if history.truncated:
-                store.truncate(recipe.table, history.truncated)
-            self._table(history, recipe)
-        store.close()
+        with closing(self._lake.open(self.sink)) as store:
+            store.prepare(owner_of(self.config))
+            for recipe, history in self._lake.histories():
+                if history.truncated:
+                    store.truncate(recipe.table, history.truncated)
+                self._table(history, recipe)
         return self.counts
 
     def _table(self, history: History, recipe: Recipe) -> None:

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from glue_jobs.from_lake import FromLake, sums, then
+from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild
 from glue_jobs.runtime.watch import Watch
 from lake.current import record_of
@@ -111,9 +112,9 @@ class Reconcile:
         """Compare and, where it is asked for, repair what was found and look again."""
         began = time.monotonic()
         store = self._lake.open(self.sink)
-        if repair:
-            store.prepare()
         try:
+            if repair:
+                store.prepare(owner_of(self.config))
             drift = self._settled(store)
             self.found.drift = self.found.left = _by_kind(drift)
             first = drift.select("kind", F.col("table_name").alias("table"), "document_id").limit(EXAMPLES)

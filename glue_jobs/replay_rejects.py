@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from embeddings import open_embedder
 from embeddings.remembered import embedder_of
 from glue_jobs.config import decode_context
+from glue_jobs.ownership import owner_of
 from lake.current import record_of
 from lake.embedding_cache import EmbeddingCache
 from lake.layout import LakeLayout
@@ -75,7 +76,7 @@ def _index(
             for sink in config.sinks
         ]
         for sink in sinks:
-            sink.prepare()
+            sink.prepare(owner_of(config))
         stores = Several(sinks, embedders=partial(embedder_of, own=config.embedding))
         for table in sorted(rows.keys() & recipes.keys()):
             records: dict[str, list[Record]] = defaultdict(list)

@@ -12,10 +12,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from embeddings.remembered import config_of
+from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
 from glue_jobs.runtime import drift, files, real_time
 from glue_jobs.runtime.set_aside import SetAside
 from glue_jobs.runtime.status_record import read_all
+from lake.landing import create_tables
 from lake.layout import LakeLayout
 from lake.storage import rows_of
 from schemas.errors import UnavailableError
@@ -48,10 +50,11 @@ class TakeBack:
         config = self._context.config
         fresh = not any(files.names(f"{self._context.checkpoint(f'index_{s.name}')}/offsets") for s in config.sources)
         away = self.aside.look()
+        create_tables(LakeLayout(config.lake.path))  # the stores come to be of this lake
         sinks = [open_sink(sink, *self._model) for sink in config.sinks]
         for sink in sinks:
             try:
-                sink.prepare()
+                sink.prepare(owner_of(config))
             except UnavailableError:
                 if sink.name not in away:
                     raise
@@ -76,7 +79,7 @@ class TakeBack:
     def _answers(self, config: SinkConfig) -> bool:
         try:
             with closing(open_sink(config, *self._model)) as sink:
-                sink.prepare()
+                sink.prepare(owner_of(self._context.config))
         except UnavailableError:
             return False
         return True

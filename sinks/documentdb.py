@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from pymongo import InsertOne, UpdateOne
 
+    from schemas.ownership import Owner
     from sinks.documentdb_config import DocumentDBConfig
     from sinks.generations import Generations
 
@@ -56,8 +57,7 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         self._at_hand: dict[str, int] = {}
         self._read: dict[str, str] = {}
 
-    def check(self) -> None:
-        """Connect and compare what stands there with what this pipeline would write."""
+    def _check(self) -> None:
         check_indexable(self._config, self._dimensions)
         names, told = Names(self._config.collection), self._meta.found()
         if told is not None:
@@ -70,11 +70,11 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
             found = self._client.command({"listIndexes": names.vectors})["cursor"]["firstBatch"]
             check_index(self._config, found, self._dimensions)
 
-    def prepare(self) -> None:
+    def _create_missing(self) -> None:
         """Create the collections of the store, or of this generation; what another driver creates meanwhile is the same."""
         check_indexable(self._config, self._dimensions)
         if self._meta.found() is None:
-            self.check()
+            self._check()
             self._create(Names(self._config.collection))
             self._meta.create(self._fingerprint, self._dimensions)
         held = self._meta.told().generations
@@ -82,6 +82,14 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         if mine.state == "creating":
             self._create(Names(self._config.collection, mine.number))
         self._is_store = True
+
+    def owner(self) -> Owner | None:
+        """Read it from the meta."""
+        return self._meta.owner()
+
+    def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
+        """Write it into the meta, where it is made once and changed only as it was read."""
+        return self._meta.claim(owner, instead_of)
 
     def generations(self) -> Generations | None:
         """Read them from the meta."""

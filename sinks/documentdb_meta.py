@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from schemas import ownership
 from schemas.errors import ConfigurationError
 from sinks.documentdb_schema import LAYOUT, MOST_DIMENSIONS, Names
 from sinks.generations import Generations, of_facts, plain, restored
 
 if TYPE_CHECKING:
+    from schemas.ownership import Owner
     from sinks.documentdb_client import DocumentDBClient
     from sinks.documentdb_config import DocumentDBConfig
 
-_FACTS, _PROGRESS, _TRUNCATION = "facts", "progress", "truncation of "
+_FACTS, _OWNER, _PROGRESS, _TRUNCATION = "facts", "owner", "progress", "truncation of "
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,20 @@ class Meta:
         """Say which model fills the store, unless it says so already."""
         mine = {"fingerprint": fingerprint, "dimensions": dimensions, "layout": LAYOUT}
         self._client.upsert(self._collection, _FACTS, {"$setOnInsert": mine})
+
+    def owner(self) -> Owner | None:
+        """Whose the store is; None where there is none, or nobody claimed it."""
+        (held, *_) = (*self._client.find(self._collection, {"_id": _OWNER}, ("owner",)), None)
+        return ownership.restored(held["owner"]) if held else None
+
+    def claim(self, mine: Owner, instead_of: Owner | None) -> Owner:
+        """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
+        named = {"owner": ownership.plain(mine)}
+        self._client.upsert(self._collection, _OWNER, {"$setOnInsert": named})
+        if instead_of is not None:
+            before = {"_id": _OWNER, "owner": ownership.plain(instead_of)}
+            self._client.update(self._collection, before, {"$set": named})
+        return self.owner() or mine
 
     def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
         """Replace the generations by what they become."""

@@ -1,4 +1,4 @@
-"""Which model filled a store, compared with the pipeline's: the same words for every store."""
+"""Which model and which pipeline filled a store, compared with the ones that ask: the same words for every store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from schemas.ownership import Owner
     from sinks.generations import Generation, Generations
 
 
@@ -18,6 +19,10 @@ class Place:
     sink: str
     name: str
     kind: Literal["table", "index", "collection"]
+
+    def check_owner(self, held: Owner | None, mine: Owner) -> None:
+        """Raise ConfigurationError where the store belongs to another pipeline."""
+        mine.refuse_other(held, f"sink {self.sink}: the store {self.name}", self.sink, self.kind)
 
     def check_generation(self, held: Generations, fingerprint: str, dimensions: int) -> Generation:
         """The generation that a model fills; raise ConfigurationError where there is none."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from sinks.generations import FIRST
 
 if TYPE_CHECKING:
+    from schemas.ownership import Owner
     from sinks.generations import Generation, Generations
     from sinks.identity import Place
 
@@ -46,6 +47,36 @@ class OneGeneration[C: StoreConfig](ABC):
     def fingerprint(self) -> str:
         """The model whose generation this is."""
         return self._fingerprint
+
+    def check(self, owner: Owner | None = None) -> None:
+        """Compare what stands there with what this pipeline would write."""
+        if owner is not None:
+            self._config.place.check_owner(self.owner(), owner)
+        self._check()
+
+    def prepare(self, owner: Owner | None = None) -> None:
+        """Create what is missing, between a look at whose the store is and the claim that makes it this pipeline's."""
+        if owner is not None:
+            self._config.place.check_owner(self.owner(), owner)
+        self._create_missing()
+        if owner is not None and owner.lake:
+            self._config.place.check_owner(self.claim(owner), owner)
+
+    @abstractmethod
+    def owner(self) -> Owner | None:
+        """As `Sink.owner`."""
+
+    @abstractmethod
+    def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
+        """As `Sink.claim`."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Connect; raise ConfigurationError for what no pipeline of this model could write to. Writes nothing."""
+
+    @abstractmethod
+    def _create_missing(self) -> None:
+        """Create the store, or this generation of it; several drivers at once create the same."""
 
     @abstractmethod
     def generations(self) -> Generations | None:

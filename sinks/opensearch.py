@@ -21,6 +21,7 @@ from sinks.protocol import StoreSummary
 if TYPE_CHECKING:
     import numpy as np
 
+    from schemas.ownership import Owner
     from sinks.generations import Generations
     from sinks.opensearch_config import OpenSearchConfig
 
@@ -54,8 +55,7 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         self._noted: list[tuple[float, int]] = []
         self._fills = False
 
-    def check(self) -> None:
-        """Connect and compare what stands there with what this pipeline would write."""
+    def _check(self) -> None:
         held = self.generations()
         if held is None:
             self._check_vacant()
@@ -66,7 +66,7 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
             found = self._client.call("GET", f"/{index}/_mapping")
             check_mapping(self._config, index, found[index]["mappings"], self._dimensions)
 
-    def prepare(self) -> None:
+    def _create_missing(self) -> None:
         """Create the indexes of the store, or of this generation; what another driver creates meanwhile is the same."""
         held = self.generations()
         if held is None:
@@ -83,6 +83,14 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         found = self._mine(held)
         if found.state == "creating":
             self._create(Names(self._config.index, found.number))
+
+    def owner(self) -> Owner | None:
+        """Read it from the meta."""
+        return self._meta.owner()
+
+    def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
+        """Write it into the meta under its sequence number, on Serverless too."""
+        return self._meta.claim(owner, instead_of)
 
     def generations(self) -> Generations | None:
         """Read them from the meta."""

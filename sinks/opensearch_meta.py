@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
+from schemas.ownership import Owner
 from sinks.generations import of_facts, plain, restored
 from sinks.opensearch_client import Action
 from sinks.opensearch_schema import LAYOUT
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from sinks.opensearch_schema import Names
 
 
-_FACTS, _GENERATIONS = "facts", "generations"
+_FACTS, _GENERATIONS, _OWNER = "facts", "generations", "owner"
 
 
 class Meta:
@@ -54,6 +56,18 @@ class Meta:
         facts = self._get(_FACTS) or {}
         wanted = self.remember(_GENERATIONS, lambda held: plain(told(restored(held) if held else of_facts(facts))))
         return restored(wanted)
+
+    def owner(self) -> Owner | None:
+        """Whose the store is; None where there is none, or nobody claimed it."""
+        if self.generations() is None:
+            return None
+        held = self._get(_OWNER)
+        return Owner(**held) if held else None
+
+    def claim(self, mine: Owner, instead_of: Owner | None) -> Owner:
+        """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
+        before = asdict(instead_of) if instead_of else {}
+        return Owner(**self.remember(_OWNER, lambda held: asdict(mine) if held in ({}, before) else held))
 
     def truncations(self) -> dict[str, str]:
         """The newest TRUNCATE of each table, by sequence."""

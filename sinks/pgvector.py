@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from psycopg import Connection
 
+    from schemas.ownership import Owner
     from sinks.generations import Generations
 
 
@@ -76,8 +77,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         """Pickle as configuration, without the connection."""
         return super().__getstate__() | {"_connection": None}
 
-    def check(self) -> None:
-        """Connect and compare what stands there with what this pipeline would write."""
+    def _check(self) -> None:
         with self._translated(), self._connected(vectors=False) as connection:
             row = connection.execute("SELECT max(version) FROM pg_available_extension_versions WHERE name = 'vector'")
             if not (found := row.fetchone()) or not found[0]:
@@ -89,7 +89,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
                 self._mine(held)
             self._check_rights(connection)
 
-    def prepare(self) -> None:
+    def _create_missing(self) -> None:
         """Create the tables of the store, or of this generation, once, under a lock that concurrent drivers share."""
         with self._translated(), self._connected(vectors=False) as connection:
             pgvector_generations.lock(connection, self._shared)
@@ -104,6 +104,16 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             if mine.state == "creating":
                 names = Names(self._config.table, mine.number)
                 pgvector_generations.create(connection, names, self._dimensions, self._config.language)
+
+    def owner(self) -> Owner | None:
+        """Read it from the meta."""
+        with self._translated(), self._connected(vectors=False) as connection:
+            return pgvector_generations.owner(connection, self._shared)
+
+    def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
+        """Write it by one statement, which waits for another's and then leaves that one's."""
+        with self._translated(), self._connected(vectors=False) as connection:
+            return pgvector_generations.claim(connection, self._shared, owner, instead_of)
 
     def generations(self) -> Generations | None:
         """Read them from the meta, by one statement: writers ask after each piece of work."""

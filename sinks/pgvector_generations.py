@@ -1,4 +1,4 @@
-"""The generations of a pgvector store: told in its meta table, made and dropped as tables, shown by the view."""
+"""The generations of a pgvector store: told in its meta table, made and dropped as tables, shown by the view; and its owner."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 from psycopg.errors import UndefinedTable
 
+from schemas import ownership
 from sinks.generations import Generations, of_facts, plain, restored
 from sinks.pgvector_schema import CREATE, CREATE_GENERATION, LAYOUT, VISIBLE, Names
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from psycopg import Connection
+
+    from schemas.ownership import Owner
 
 _INDEXES = (
     ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),
@@ -61,6 +64,23 @@ def create_store(connection: Connection[Any], names: Names, fingerprint: str, di
     connection.execute(names.compose("CREATE OR REPLACE VIEW {view} AS {visible}", visible=names.compose(VISIBLE)))
     facts = {"fingerprint": fingerprint, "dimensions": str(dimensions), "layout": LAYOUT}
     connection.cursor().executemany(names.compose("INSERT INTO {meta} VALUES (%s, %s)"), list(facts.items()))
+
+
+def owner(connection: Connection[Any], names: Names) -> Owner | None:
+    """Whose the store is; None where there is none, or nobody claimed it."""
+    if not exists(connection, names["meta"]):
+        return None
+    row = connection.execute(names.compose("SELECT value FROM {meta} WHERE name = 'owner'")).fetchone()
+    return ownership.restored(row[0]) if row else None
+
+
+def claim(connection: Connection[Any], names: Names, mine: Owner, instead_of: Owner | None) -> Owner:
+    """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
+    statement = """INSERT INTO {meta} AS m VALUES ('owner', %s)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE m.value = %s"""
+    before = ownership.plain(instead_of) if instead_of else ""
+    connection.execute(names.compose(statement), (ownership.plain(mine), before))
+    return owner(connection, names) or mine
 
 
 def create(connection: Connection[Any], names: Names, dimensions: int, language: str) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
+    from schemas.ownership import Owner
     from sinks.generations import Generation, Generations
 
 
@@ -44,11 +45,24 @@ class Sink(Protocol):
     def fingerprint(self) -> str:
         """The model whose generation this is."""
 
-    def check(self) -> None:
-        """Connect; raise ConfigurationError for a wrong dimension, another model, or missing rights. Writes nothing."""
+    def check(self, owner: Owner | None = None) -> None:
+        """Connect; raise ConfigurationError for what cannot be written to. Writes nothing.
 
-    def prepare(self) -> None:
-        """Create what is missing, also of a generation that was announced; safe to call by several drivers at once."""
+        That is a wrong dimension, another model, missing rights, or a store that belongs to another pipeline than `owner`.
+        """
+
+    def prepare(self, owner: Owner | None = None) -> None:
+        """Create what is missing, also of a generation that was announced; safe to call by several drivers at once.
+
+        With an owner the store is that pipeline's from then on, and one that belongs to another is refused before anything
+        is written (ConfigurationError). A store that nobody claimed yet becomes the first one's.
+        """
+
+    def owner(self) -> Owner | None:
+        """Whose the store is; None where there is no store, or nobody claimed it."""
+
+    def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
+        """Make a store that is nobody's, or still another's, that pipeline's; returns whose it is now, whoever came first."""
 
     def generations(self) -> Generations | None:
         """The store's generations as they are now, for whatever model this was opened; None where there is no store."""

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from lake.landing import Landing
 from lake.layout import LakeLayout
 from local_stack.aws import Ministack
+from schemas.ownership import Owner
 from schemas.records import Record
 from schemas.tables import TableConfig
 from tests.lake_fixtures import frame, transaction
@@ -23,6 +24,7 @@ from warehouse.config import RedshiftConfig
 from warehouse.loader import LoadCounts, WarehouseLoader
 
 BUCKET = "ragstream-warehouse"
+OWNER = Owner("desk", "lake-of-desk")
 
 
 def warehouse_config(dsn: str, aws: Ministack, **more: Any) -> dict[str, Any]:
@@ -48,11 +50,13 @@ class Loaded:
         self.config = RedshiftConfig.model_validate(warehouse_config(dsn, aws))
         self.loads = 0
 
-    def declare(self, columns: Mapping[str, str], keys: Sequence[str] = ("id",)) -> WarehouseLoader:
+    def declare(
+        self, columns: Mapping[str, str], keys: Sequence[str] = ("id",), owner: Owner = OWNER
+    ) -> WarehouseLoader:
         """A driver that starts with these columns declared."""
         table = TableConfig(table=self.table, keys=tuple(keys), columns=dict(columns))
         self.context = DecodeContext("debezium", {self.table: TableContext(self.table, tuple(keys), table.columns)})
-        self.loader = WarehouseLoader(self.layout, [table], {"desk": self.context}, self.config)
+        self.loader = WarehouseLoader(self.layout, [table], {"desk": self.context}, self.config, owner)
         return self.loader
 
     def land(self, records: Sequence[Record]) -> None:

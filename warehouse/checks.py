@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError
+from schemas.ownership import Owner
 from warehouse.clients import open_client
 from warehouse.shape import names_of
 from warehouse.sql import Copies, Registry, literal, probe
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from warehouse.config import RedshiftConfig
 
 
-def check(config: RedshiftConfig, tables: Sequence[TableConfig]) -> None:
-    """Connect, look at the rights, and load a staged file into a temporary table; raises ConfigurationError."""
+def check(config: RedshiftConfig, tables: Sequence[TableConfig], owner: Owner) -> None:
+    """Connect, look at owner and rights, and load a staged file into a temporary table; raises ConfigurationError."""
     names_of(tables, config)
     client = open_client(config)
     try:
+        check_owner(config, owner_of(client, Registry(config.schema_name)), owner)
         _check_rights(client, config.schema_name)
         writer = staging(config, f"check-{uuid.uuid4().hex}")
         try:
@@ -34,6 +36,19 @@ def check(config: RedshiftConfig, tables: Sequence[TableConfig]) -> None:
             writer.clear()
     finally:
         client.close()
+
+
+def owner_of(client: Client, registry: Registry) -> Owner | None:
+    """Whose the schema is; None where nobody claimed it."""
+    if "ragstream_owner" not in {name for _, name in client.run([registry.find()])}:
+        return None
+    found = client.run([registry.owned()])
+    return Owner(*map(str, found[0])) if found else None
+
+
+def check_owner(config: RedshiftConfig, held: Owner | None, mine: Owner) -> None:
+    """Raise ConfigurationError where the schema belongs to another pipeline."""
+    mine.refuse_other(held, f"warehouse: the schema {config.schema_name}", "warehouse", "schema")
 
 
 def _check_rights(client: Client, schema: str) -> None:

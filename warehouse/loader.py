@@ -26,12 +26,14 @@ from lake.storage import append_rows
 from lake.summaries import require_schemas, summarized
 from lake.table_shape import TableShape
 from schemas.errors import ConfigurationError, UnavailableError
+from schemas.ownership import Owner
 from warehouse.batches import changes_of
+from warehouse.checks import check_owner, owner_of
 from warehouse.clients import open_client
 from warehouse.errors import ContendedError, StaleError
 from warehouse.folding import LoadSettings, Outcome
 from warehouse.shape import evolved, names_of, registered, steps
-from warehouse.sql import Copies, Load, Registry, TableStatements
+from warehouse.sql import REGISTERS, Copies, Load, Registry, TableStatements
 from warehouse.staging import StagingWriter, staging
 from warehouse.states import moves_of
 
@@ -70,8 +72,13 @@ class WarehouseLoader:
         tables: Sequence[TableConfig],
         contexts: Mapping[str, DecodeContext],
         config: RedshiftConfig,
+        owner: Owner,
     ) -> None:
-        """Create the registry where it is missing; `contexts` are the decode contexts by source."""
+        """Create the registry where it is missing, and claim the schema; `contexts` are the decode contexts by source.
+
+        Raises:
+            ConfigurationError: the schema belongs to another pipeline.
+        """
         self._layout = layout
         self._tables = {table.table: table for table in tables}
         self._names = names_of(tables, config)
@@ -79,7 +86,10 @@ class WarehouseLoader:
         self._config = config
         self._client = open_client(config)
         create_rejects(layout.root)
-        prepare(self._client, Registry(config.schema_name))
+        registry = Registry(config.schema_name)
+        check_owner(config, owner_of(self._client, registry), owner)
+        prepare(self._client, registry)
+        check_owner(config, claimed(self._client, registry, owner), owner)
         self._client.close()
 
     def load(self, frame: DataFrame, batch: str, transaction: Transaction) -> dict[str, LoadCounts]:
@@ -131,13 +141,19 @@ def prepare(client: Client, registry: Registry) -> None:
     """Create schema and registry where they are missing; safe to call by several drivers at once."""
     for last in (False, False, True):
         found = client.run([registry.find()])
-        if {name for _, name in found} >= {"ragstream_tables", "ragstream_columns"}:
+        if {name for _, name in found} >= REGISTERS:
             return
         try:
             client.run([*([] if found else [registry.create_schema()]), *registry.create()])
         except (ContendedError, ConfigurationError):
             if last:
                 raise  # else somebody else may have created it meanwhile
+
+
+def claimed(client: Client, registry: Registry, mine: Owner, instead_of: Owner | None = None) -> Owner:
+    """Make a schema that is nobody's, or still another's, a pipeline's; whose it is then."""
+    (held,) = client.run(registry.claim(mine, instead_of))
+    return Owner(*map(str, held))
 
 
 @dataclass

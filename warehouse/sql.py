@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lake.table_shape import ColumnShape, TableShape
 from warehouse.folding import KEY_BYTES
@@ -17,6 +18,11 @@ from warehouse.kinds import cast, redshift_type, staged_type, unstaged
 from warehouse.shape import RESERVED, ROWS, fingerprint, plain, retyped
 from warehouse.states import STATE_BYTES
 
+if TYPE_CHECKING:
+    from schemas.ownership import Owner
+
+REGISTERS = frozenset({"ragstream_tables", "ragstream_columns", "ragstream_owner"})
+"""The tables of the registry."""
 STAGE, PIECES, KEYS, NEW = "ragstream_stage", "ragstream_pieces", "ragstream_keys", "ragstream_new"
 """Temporary tables of one transaction."""
 _PLAIN = re.compile(r"[^'\\\0]*")
@@ -80,11 +86,17 @@ class Registry:
         """One row a column."""
         return f"{quoted(self.schema)}.ragstream_columns"
 
+    @property
+    def owner(self) -> str:
+        """One row: the pipeline that loads into the schema, and its lake."""
+        return f"{quoted(self.schema)}.ragstream_owner"
+
     def find(self) -> str:
         """Which of schema and registry there are."""
+        named = ", ".join(literal(name) for name in sorted(REGISTERS))
         return (
             f"SELECT n.nspname, t.tablename FROM pg_namespace n LEFT JOIN pg_tables t ON t.schemaname = n.nspname "
-            f"AND t.tablename IN ('ragstream_tables', 'ragstream_columns') WHERE n.nspname = {literal(self.schema)}"
+            f"AND t.tablename IN ({named}) WHERE n.nspname = {literal(self.schema)}"
         )
 
     def create(self) -> list[str]:
@@ -98,7 +110,27 @@ class Registry:
                 f"CREATE TABLE IF NOT EXISTS {self.columns} (table_name VARCHAR(1024) NOT NULL, place INTEGER NOT NULL, "
                 "source VARCHAR(1024) NOT NULL, name VARCHAR(512) NOT NULL, kind VARCHAR(64) NOT NULL)"
             ),
+            f"CREATE TABLE IF NOT EXISTS {self.owner} (pipeline VARCHAR(64) NOT NULL, lake VARCHAR(64) NOT NULL)",
         ]
+
+    def owned(self) -> str:
+        """Whose the schema is."""
+        return f"SELECT pipeline, lake FROM {self.owner}"
+
+    def claim(self, mine: Owner, instead_of: Owner | None) -> list[str]:
+        """Make it a pipeline's where it is nobody's, or still another's; the last statement tells whose it is."""
+        given_up = (
+            [
+                f"DELETE FROM {self.owner} WHERE pipeline = {literal(instead_of.pipeline)} AND lake = {literal(instead_of.lake)}"
+            ]
+            if instead_of
+            else []
+        )
+        claimed = (
+            f"INSERT INTO {self.owner} SELECT {literal(mine.pipeline)}, {literal(mine.lake)} "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {self.owner})"
+        )
+        return [f"LOCK TABLE {self.owner}", *given_up, claimed, self.owned()]
 
     def create_schema(self) -> str:
         """Create the schema."""

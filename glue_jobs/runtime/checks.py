@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
 from glue_jobs.named_columns import check_captured
+from glue_jobs.ownership import owner_of
 from glue_jobs.runtime import s3_check
 from glue_jobs.runtime.set_aside import SetAside
 from retrieval import BedrockGenerationConfig
@@ -22,6 +23,7 @@ from warehouse.checks import check as check_warehouse
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
+    from schemas.ownership import Owner
 
 type Check = Callable[[], object]
 
@@ -40,17 +42,18 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         found[f"source {source.name}"] = partial(check_source, source)
     found["lake"] = partial(_writable, config.lake.path, "lake.path")
     found["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
+    owner = cache(partial(owner_of, config))
     if config.embedding is not None:
         embedder = open_embedder(config.embedding)
         found["embedding"] = embedder.check
         aside = SetAside(config.checkpoint).phases() if jobs is not None else {}
         for sink in config.sinks:
-            check = open_sink(sink, embedder.fingerprint, embedder.dimensions).check
+            check = partial(_owned, open_sink(sink, embedder.fingerprint, embedder.dimensions).check, owner)
             found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in aside else check
     for capture in config.capture:
         found[f"capture {capture.source or config.sources[0].name}"] = partial(check_captured, config, capture)
     if config.warehouse is not None:
-        found["warehouse"] = partial(check_warehouse, config.warehouse, config.tables)
+        found["warehouse"] = partial(_owned, partial(check_warehouse, config.warehouse, config.tables), owner)
     if isinstance(config.generation, BedrockGenerationConfig):
         found["generation"] = BedrockGenerator(config.generation).check
     return {
@@ -81,6 +84,11 @@ def _checked(check: Check) -> PipelineError | None:
     except PipelineError as error:
         return error
     return None
+
+
+def _owned(check: Callable[[Owner], object], owner: Callable[[], Owner]) -> None:
+    """Check a store or a warehouse that must be this pipeline's."""
+    check(owner())
 
 
 def _unless_away(check: Check) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
+from schemas.ownership import Owner
 from sinks.contents import checksums, judge, vector_hash, wanted_of
 from sinks.protocol import Sink
 from tests.feeding import DIMENSIONS, RECIPES, Fed, expected, same, vector_of
@@ -233,10 +234,50 @@ def test_check_refuses_another_dimension_and_another_model(store: Store, sink: S
         store.open("model=other").check()
 
 
+def test_a_store_is_one_pipelines_until_another_adopts_it(store: Store, sink: Sink) -> None:
+    mine, other, rebuilt = Owner("desk", "1"), Owner("shop", "2"), Owner("desk", "3")
+    assert sink.owner() is None, "a store from before is nobody's"
+    sink.check(mine)
+    sink.prepare(Owner("desk", ""))
+    assert sink.owner() is None, "a pipeline without a lake claims nothing"
+    for _ in range(2):
+        sink.prepare(mine)
+        store.open().prepare(mine)
+    assert store.open().owner() == mine
+    for stranger in (other, rebuilt, Owner("desk", "")):
+        for refused in (store.open().check, store.open().prepare):
+            with pytest.raises(ConfigurationError, match="belongs to") as raised:
+                refused(stranger)
+            assert (raised.value.condition, raised.value.exit_status) == ("OTHER_PIPELINE", 2)
+            assert "ragstream adopt" in raised.value.hint
+    assert sink.claim(other, rebuilt) == mine, "it was not the one's that is given up"
+    assert sink.claim(rebuilt, mine) == rebuilt
+    store.open().prepare(rebuilt)
+    with pytest.raises(ConfigurationError, match="another lake"):
+        sink.prepare(mine)
+
+
+def test_of_two_pipelines_that_start_at_once_one_gets_the_store(store: Store) -> None:
+    owners = [Owner(name, name) for name in ("desk", "shop")]
+
+    def start(owner: Owner) -> bool:
+        try:
+            store.open().prepare(owner)
+        except ConfigurationError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        started = list(pool.map(start, owners))
+    assert sorted(started) == [False, True]
+    assert store.open().owner() == owners[started.index(True)]
+
+
 def test_check_writes_nothing(store: Store) -> None:
     fresh = store.open()
     fresh.check()
-    fresh.check()
+    fresh.check(Owner("desk", "1"))
+    assert fresh.owner() is None
     with pytest.raises(ConfigurationError):
         fresh.read(["x"])
 

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from glue_jobs.status import status
 from local_stack.model_service import ModelService
 from local_stack.opensearch import OpenSearch
+from schemas.errors import ConfigurationError
 from sinks.opensearch_schema import Names
 from tests.history import ModelTable, random_history
 from tests.lake_to_store import Lake
@@ -105,6 +106,30 @@ def test_every_kind_of_drift_is_found_and_mended_without_the_model(spark: SparkS
     assert (mended.texts_sent, lake.asked()["texts"]) == (0, asked)
     assert lake.contents("live") == before
     assert not any(lake.reconcile(spark, "live").drift.values())
+
+
+def test_another_pipelines_store_is_neither_repaired_nor_filled_until_it_is_adopted(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    """A pipeline of the same name with another lake: to its repair all rows of the first would be orphans."""
+    table = table_of(9)
+    lake.land(spark, table.changes)
+    lake.rebuild(spark, "live")
+    before = lake.contents("live")
+    (tmp_path / "other").mkdir()
+    other = Lake(tmp_path / "other", lake.dsn, lake.model_url)
+    other.land(spark, table.changes[:3])
+    for refused in (lambda: other.reconcile(spark, "live", repair=True), lambda: other.rebuild(spark, "live")):
+        with pytest.raises(ConfigurationError, match="belongs to another lake of this pipeline's name"):
+            refused()
+    checked = other.ragstream("check")
+    assert (checked.returncode, "sink live: sink live: the store live belongs to" in checked.stderr) == (2, True)
+    assert lake.contents("live") == before
+    adopted = other.ragstream("adopt", "live")
+    assert adopted.returncode == 0, adopted.stderr
+    with pytest.raises(ConfigurationError, match="belongs to"):
+        lake.reconcile(spark, "live", repair=True)
+    other.reconcile(spark, "live", repair=True)
 
 
 def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(

@@ -21,16 +21,19 @@ from local_stack.aws import Ministack
 from local_stack.faults import FaultProxy
 from local_stack.redshift import Redshift
 from schemas.errors import ConfigurationError, UnavailableError
+from schemas.ownership import Owner
 from schemas.records import Record
 from schemas.tables import TableConfig
 from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.lake_fixtures import transaction
-from tests.warehouse_fixtures import Loaded, warehouse_config
+from tests.warehouse_fixtures import OWNER, Loaded, warehouse_config
 from transforms import exact_json
 from warehouse import batches
 from warehouse.checks import check
 from warehouse.clients import WireClient
 from warehouse.config import RedshiftConfig
+from warehouse.loader import claimed, prepare
+from warehouse.sql import Registry
 
 TEXTS = {"id": "int", "a": "text", "body": "text"}
 
@@ -226,10 +229,33 @@ def test_a_connection_that_breaks_is_waited_for_and_opened_anew(
     client.close()
 
 
+def test_a_schema_is_one_pipelines_until_another_adopts_it(make: Callable[[str], Loaded], warehouse_dsn: str) -> None:
+    other, registry = Owner("shop", "lake-of-shop"), Registry("desk")
+    mine = make(TABLE)
+    client = WireClient(mine.config)
+    prepare(client, registry)
+    with psycopg.connect(warehouse_dsn, autocommit=True) as admin:
+        admin.execute("DROP TABLE desk.ragstream_owner")  # a schema from before
+    for _ in range(2):
+        mine.declare(TEXTS)
+    tables = [TableConfig(table=TABLE, keys=("id",))]
+    check(mine.config, tables, OWNER)
+    for refused in (lambda: check(mine.config, tables, other), lambda: make(TABLE).declare(TEXTS, owner=other)):
+        with pytest.raises(ConfigurationError, match="schema desk belongs to pipeline desk") as raised:
+            refused()
+        assert (raised.value.condition, raised.value.exit_status) == ("OTHER_PIPELINE", 2)
+    with ThreadPoolExecutor(2) as pool:
+        takers = [Owner("shop", str(number)) for number in range(2)]
+        found = list(pool.map(lambda taker: claimed(WireClient(mine.config), registry, taker, OWNER), takers))
+    assert found[0] == found[1]
+    assert claimed(client, registry, other, OWNER) == found[0], "it is no longer the one's that is given up"
+    client.close()
+
+
 def test_check_says_where_what_and_how_to_mend_it(warehouse_dsn: str, aws: Ministack) -> None:
     section = warehouse_config(warehouse_dsn, aws)
     tables = [TableConfig(table="public.t", keys=("id",)), TableConfig(table="inv.T", keys=("id",))]
-    check(RedshiftConfig.model_validate(section), tables[:1])
+    check(RedshiftConfig.model_validate(section), tables[:1], OWNER)
     with psycopg.connect(warehouse_dsn, autocommit=True) as admin:
         admin.execute("CREATE USER reader PASSWORD 'reads'")
         wrong: list[tuple[dict[str, Any], Sequence[TableConfig], str]] = [
@@ -240,12 +266,12 @@ def test_check_says_where_what_and_how_to_mend_it(warehouse_dsn: str, aws: Minis
         ]
         for change, chosen, condition in wrong:
             with pytest.raises(ConfigurationError) as raised:
-                check(RedshiftConfig.model_validate(section | change), chosen)
+                check(RedshiftConfig.model_validate(section | change), chosen, OWNER)
             assert (raised.value.condition, bool(raised.value.hint)) == (condition, True)
             assert "other" not in str(raised.value) or condition == "WAREHOUSE_NAME_TAKEN"
         admin.execute("DROP USER reader")
     with pytest.raises(UnavailableError, match="does not answer"):
-        check(RedshiftConfig.model_validate(section | {"port": 1}), tables[:1])
+        check(RedshiftConfig.model_validate(section | {"port": 1}), tables[:1], OWNER)
 
 
 def test_a_table_that_is_somebody_elses_is_left_alone(make: Callable[[str], Loaded], warehouse_dsn: str) -> None:

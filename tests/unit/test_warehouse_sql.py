@@ -11,6 +11,7 @@ from sqlglot import exp
 
 from lake.evidence import Evidence
 from lake.table_shape import ColumnShape, TableShape
+from schemas.ownership import Owner
 from schemas.tables import TableConfig
 from warehouse.shape import evolved, plain, registered, steps
 from warehouse.sql import Copies, Load, Registry, TableStatements, literal, probe
@@ -37,6 +38,7 @@ def load(*, rows: str | None = MANIFEST, pieces: str | None = MANIFEST, truncate
 def statements() -> Iterator[str]:
     """All that is ever said, in every form."""
     yield from (REGISTRY.find(), REGISTRY.create_schema(), *REGISTRY.create(), TABLE.known())
+    yield from REGISTRY.claim(Owner("desk", "1"), Owner("shop", "2"))
     yield from TABLE.create(SHAPE)
     yield from TABLE.alter(TableShape(SHAPE.columns[:3]), SHAPE)
     for before, after in WIDENINGS:
