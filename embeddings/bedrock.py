@@ -12,14 +12,21 @@ from pydantic import Field, model_validator
 from embeddings.batching import pack
 from embeddings.bedrock_runtime import BedrockConnection, bedrock_outcomes, open_client
 from embeddings.codecs import Codec, base_model_id, codec_for
-from embeddings.errors import (
-    DimensionMismatchError,
-    EmbeddingRejectedError,
-    EmbeddingUnavailableError,
-)
+from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
 from embeddings.governor import Governor, Reply
-from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
+from embeddings.parts import in_parts
+from embeddings.protocol import (
+    TEXT_TOO_LONG,
+    Embedding,
+    EmbeddingCounts,
+    EmbeddingRejected,
+    Purpose,
+    Truncation,
+    Vector,
+)
+from embeddings.vectors import checked
 from schemas.errors import ConfigurationError
+from transforms.chunking import BYTES_A_TOKEN
 from transforms.words import is_blank
 
 if TYPE_CHECKING:
@@ -38,10 +45,10 @@ class BedrockEmbeddingConfig(BedrockConnection):
     type: Literal["bedrock"]
     dimensions: int
     """Length of every vector; one of the sizes the model offers."""
-    truncation: Truncation = Truncation.END
+    truncation: Truncation = Truncation.PARTS
     """What happens to a text longer than the model takes."""
     max_chars: int | None = Field(default=None, gt=0)
-    """Characters of a text that are used, when fewer than the model takes."""
+    """Characters of a text that are sent at once, when fewer than the model takes."""
     requests_in_flight: int = Field(default=8, ge=1, le=256)
     """Requests at once from one process; throttles lower it for a while."""
     query_timeout_seconds: float = Field(default=30, gt=0)
@@ -69,9 +76,11 @@ class BedrockEmbedder:
     def fingerprint(self) -> str:
         """Name what a document vector depends on; the region and the route to the model are not part of it."""
         config, codec = self._config, self._codec
+        # Stores were filled under this name when the end was cut off; only texts longer than the model takes differ.
+        truncation = Truncation.END if config.truncation is Truncation.PARTS else config.truncation
         return (
             f"model={base_model_id(config.model)};dimensions={config.dimensions};purpose={Purpose.DOCUMENT};"
-            f"truncation={config.truncation}/{self._max_chars};normalisation={codec.normalisation}"
+            f"truncation={truncation}/{self._max_chars};normalisation={codec.normalisation}"
         )
 
     @property
@@ -84,6 +93,11 @@ class BedrockEmbedder:
         """The most texts the model family takes in one request."""
         return self._codec.max_items
 
+    @property
+    def max_tokens(self) -> int:
+        """What the family documents, or as many as the characters that are sent at once are at least."""
+        return min(self._codec.max_tokens, self._max_chars // BYTES_A_TOKEN)
+
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
         """Return one embedding a text, in order; see `Embedder`."""
         return self._embed(texts, Purpose.DOCUMENT, seconds=None)
@@ -93,7 +107,9 @@ class BedrockEmbedder:
         (embedding,) = self._embed([text], Purpose.QUERY, seconds=self._config.query_timeout_seconds)
         if isinstance(embedding, EmbeddingRejected):
             raise EmbeddingRejectedError(
-                f"the question has no vector: {embedding.message}", condition=embedding.condition
+                f"the question has no vector: {embedding.message}",
+                condition=embedding.condition,
+                hint="ask it in other words; if no question has one, check the model behind embedding.endpoint_url",
             )
         return embedding
 
@@ -128,22 +144,26 @@ class BedrockEmbedder:
 
     def _embed(self, texts: Sequence[str], purpose: Purpose, *, seconds: float | None) -> list[Embedding]:
         prepared = [self._prepared(text) for text in texts]
-        sendable = (text for text in prepared if isinstance(text, str))
-        requests = list(pack(sendable, max_items=self.max_items, max_bytes=MAX_BODY_BYTES))
-        channel = _channel(self._config)
-        send = functools.partial(self._send, purpose)
-        vectors = channel.governor.run(requests, send, probe=PROBE, seconds=seconds)
+        sendable = [text for text in prepared if isinstance(text, str)]
+        governor, send = _channel(self._config).governor, functools.partial(self._send, purpose)
+
+        def ask(some: Sequence[str]) -> dict[str, Embedding]:
+            requests = list(pack(some, max_items=self.max_items, max_bytes=MAX_BODY_BYTES))
+            return governor.run(requests, send, probe=PROBE, seconds=seconds)
+
+        is_whole = self._config.truncation is not Truncation.PARTS
+        vectors = ask(sendable) if is_whole else in_parts(sendable, ask, self._max_chars)
         return [vectors[text] if isinstance(text, str) else text for text in prepared]
 
     def _prepared(self, text: str) -> str | EmbeddingRejected:
         """Apply the limits the family documents here, where they cost no request."""
         if is_blank(text):
             return EmbeddingRejected("BLANK_TEXT", "the text is blank")
-        if len(text) <= self._max_chars:
+        if len(text) <= self._max_chars or self._config.truncation is Truncation.PARTS:
             return text
         if self._config.truncation is Truncation.NONE:
             return EmbeddingRejected(
-                "TEXT_TOO_LONG", f"the text has {len(text)} characters, the model takes {self._max_chars}"
+                TEXT_TOO_LONG, f"the text has {len(text)} characters, the model takes {self._max_chars}"
             )
         return text[: self._max_chars]
 
@@ -151,13 +171,7 @@ class BedrockEmbedder:
         config, codec = self._config, self._codec
         body = codec.request(texts, purpose, config.dimensions, config.truncation)
         raw, headers = _channel(config).invoke(body)
-        vectors = codec.vectors(raw)
-        if wrong := {len(vector) for vector in vectors} - {config.dimensions}:
-            raise DimensionMismatchError(
-                f"embedding.dimensions is {config.dimensions}, but {config.model} answers {wrong.pop()}",
-                condition="DIMENSION_MISMATCH",
-                hint="set embedding.dimensions to what the model answers, and use a new store for it",
-            )
+        vectors = [checked(numbers, config.dimensions) for numbers in codec.vectors(raw)]
         return Reply(vectors, int(headers.get("x-amzn-bedrock-input-token-count", 0)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,13 @@ SILENCES = frozenset(
     {"InternalServerException", "ModelTimeoutException", "ModelErrorException", "ModelStreamErrorException"}
 )
 """Errors that blame the model or its server."""
-REFUSALS = frozenset({"ValidationException", "RequestEntityTooLargeException"})
+TOO_LARGE = "RequestEntityTooLargeException"
+REFUSALS = frozenset({"ValidationException", TOO_LARGE})
+_TOO_LONG = re.compile(
+    r"too (many|long|large)|max\w*[ _-]?(input |context )?(token|length|size)|exceed|token limit", re.IGNORECASE
+)
+"""What models say of a text that is too long, each in its own words: "Too many input tokens. Max input tokens: 8192", "expected
+maxLength: 2048, actual: 3900"."""
 
 
 class BedrockConnection(StrictModel):
@@ -107,7 +114,7 @@ def _outcome(response: Any, config: BedrockConnection, part: str) -> Exception:
     if status >= 500 or code in SILENCES:
         return Unanswered(code)
     if code in REFUSALS:
-        return Refused(code)
+        return Refused(code, code == TOO_LARGE or bool(_TOO_LONG.search(response["Error"].get("Message", ""))))
     return _unusable(code, config, part)
 
 

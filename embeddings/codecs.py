@@ -9,11 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import orjson
 
 from embeddings.errors import ModelAnswerError
-from embeddings.protocol import Purpose, Truncation, Vector
+from embeddings.protocol import Purpose, Truncation
 from schemas.errors import ConfigurationError
 
 
@@ -31,6 +30,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def max_tokens(self) -> int:
+        """Tokens a text may have, by the model's own count."""
+        ...
+
+    @property
     def dimensions(self) -> frozenset[int]:
         """Vector lengths the model offers."""
         ...
@@ -44,8 +48,8 @@ class Codec(Protocol):
         """Write the request body for at most `max_items` texts."""
         ...
 
-    def vectors(self, body: bytes) -> list[Vector]:
-        """Read one float32 vector a text, in order; raises `ModelAnswerError` when the answer has another shape."""
+    def vectors(self, body: bytes) -> list[object]:
+        """Read what stands for each vector, in order, whatever it is; raises `ModelAnswerError` for an answer without any."""
         ...
 
 
@@ -54,6 +58,7 @@ class TitanTextV2:
 
     max_items = 1
     max_chars = 50_000
+    max_tokens = 8_192
     dimensions = frozenset({256, 512, 1024})
     normalisation = "unit"
 
@@ -63,11 +68,12 @@ class TitanTextV2:
         (text,) = texts
         return json.dumps({"inputText": text, "dimensions": dimensions, "normalize": True}).encode()
 
-    def vectors(self, body: bytes) -> list[Vector]:
+    def vectors(self, body: bytes) -> list[object]:
         """Read the one vector: `embeddingsByType` wins, because `embedding` may be absent beside it."""
         answer = _object(body)
-        by_type = answer.get("embeddingsByType") or {}
-        return [_vector(by_type.get("float") or answer.get("embedding"))]
+        by_type = answer.get("embeddingsByType")
+        typed = by_type.get("float") if isinstance(by_type, Mapping) else None
+        return [typed or answer.get("embedding")]
 
 
 class CohereEmbedV3:
@@ -75,29 +81,35 @@ class CohereEmbedV3:
 
     max_items = 96
     max_chars = 2_048
+    max_tokens = 512
     dimensions = frozenset({1024})
     normalisation = "model"
 
     def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
         """Write the texts down; the model has one size only."""
         del dimensions
-        body = {"texts": list(texts), "input_type": f"search_{purpose}", "truncate": truncation.upper()}
+        body = {
+            "texts": list(texts),
+            "input_type": f"search_{purpose}",
+            "truncate": "END" if truncation is Truncation.END else "NONE",
+        }
         return json.dumps(body).encode()
 
-    def vectors(self, body: bytes) -> list[Vector]:
+    def vectors(self, body: bytes) -> list[object]:
         """Read either form: a bare list of vectors, or one list a type."""
         rows = _object(body).get("embeddings")
         if isinstance(rows, Mapping):
             rows = rows.get("float")
         if not isinstance(rows, list):
             raise _unexpected("no list of vectors under `embeddings`")
-        return [_vector(row) for row in rows]
+        return rows
 
 
 class CohereEmbedV4(CohereEmbedV3):
     """Cohere Embed v4: as v3, in four sizes, with long texts and truncation at the right."""
 
     max_chars = 400_000
+    max_tokens = 128_000
     dimensions = frozenset({256, 512, 1024, 1536})
 
     def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
@@ -152,18 +164,6 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise _unexpected("not a JSON object")
     return answer
-
-
-def _vector(numbers: object) -> Vector:
-    if not isinstance(numbers, list) or not numbers:
-        raise _unexpected("a vector is missing")
-    try:
-        vector: Vector = np.asarray(numbers, np.float32)
-    except (TypeError, ValueError):
-        raise _unexpected("a vector holds something else than numbers") from None
-    if vector.ndim != 1 or not np.isfinite(vector).all():
-        raise _unexpected("a vector is not a flat list of finite numbers")
-    return vector
 
 
 def _unexpected(what: str) -> ModelAnswerError:

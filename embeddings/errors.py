@@ -6,7 +6,7 @@ from schemas.errors import ConfigurationError, PipelineError, RejectedError, Una
 
 
 class DimensionMismatchError(ConfigurationError):
-    """The model answers vectors of another size than the one configured."""
+    """The model answers vectors of another size than the one configured, or none at all."""
 
 
 class EmbeddingUnavailableError(UnavailableError):

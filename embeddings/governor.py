@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from embeddings.errors import EmbeddingUnavailableError
+from embeddings.errors import DimensionMismatchError, EmbeddingUnavailableError, ModelAnswerError
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.pacing import Pace
-from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
+from embeddings.protocol import TEXT_TOO_LONG, Embedding, EmbeddingCounts, EmbeddingRejected
+from embeddings.vectors import BAD_VECTOR, WRONG_LENGTH
 from schemas.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -34,14 +35,15 @@ SECONDS_BETWEEN_WARNINGS = 30
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered: one vector a text, in order, and the tokens it counted."""
+    """What a model answered: an embedding a text, in order, and the tokens it counted."""
 
-    vectors: Sequence[Vector]
+    vectors: Sequence[Embedding]
     tokens: int = 0
 
 
 type Send = Callable[[Sequence[str]], Reply]
-"""Send one request; raises Throttled, Unanswered or Refused, and anything else for what no retry can mend."""
+"""Send one request; raises Throttled, Unanswered, Refused, or ModelAnswerError for an answer that cannot be read, and anything
+else for what no retry can mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class _Job:
     left: deque[_Task]
     results: dict[str, Embedding] = field(default_factory=dict)
     ended: bool = False
+    trusted: bool = False
+    """Whether the model answered the probe with a vector after it had answered a text without one."""
 
     def take(self) -> _Task | None:
         try:
@@ -149,25 +153,51 @@ class Governor:
         except Throttled:
             job.again(task)
         except Refused as refusal:
-            if len(task.texts) == 1 and not self._takes_the_probe(job):
-                job.again(task)
-            else:
-                job.isolate(task, "MODEL_REFUSED_TEXT", f"the model refuses this text: {refusal.condition}")
+            self._refused(job, task, refusal)
+        except ModelAnswerError:
+            self._unreadable(job, task)
         except Unanswered as silence:
-            task.unanswered += 1
-            if task.unanswered >= UNANSWERED_BEFORE_PROBE:
-                task.blamed = task.blamed + 1 if self._takes_the_probe(job) else 0
-            if task.blamed < SILENCES_BETWEEN_ANSWERS:
-                job.again(task)
-            else:
-                job.isolate(task, "MODEL_FAILS_ON_TEXT", f"the model fails on this text: {silence.condition}")
+            self._unanswered(job, task, silence)
         else:
+            if len(reply.vectors) != len(task.texts):
+                self._unreadable(job, task)  # no one can tell whose they are
+                return
+            if any(isinstance(each, EmbeddingRejected) for each in reply.vectors):
+                self._trust(job)
             job.results.update(zip(task.texts, reply.vectors, strict=True))
+
+    def _refused(self, job: _Job, task: _Task, refusal: Refused) -> None:
+        if refusal.too_long:
+            job.isolate(task, TEXT_TOO_LONG, f"the model refuses this text for its length: {refusal.condition}")
+        elif len(task.texts) == 1 and not self._takes_the_probe(job):
+            job.again(task)
+        else:
+            job.isolate(task, "MODEL_REFUSED_TEXT", f"the model refuses this text: {refusal.condition}")
+
+    def _unanswered(self, job: _Job, task: _Task, silence: Unanswered) -> None:
+        task.unanswered += 1
+        if task.unanswered >= UNANSWERED_BEFORE_PROBE:
+            task.blamed = task.blamed + 1 if self._takes_the_probe(job) else 0
+        if task.blamed < SILENCES_BETWEEN_ANSWERS:
+            job.again(task)
+        else:
+            job.isolate(task, "MODEL_FAILS_ON_TEXT", f"the model fails on this text: {silence.condition}")
+
+    def _unreadable(self, job: _Job, task: _Task) -> None:
+        """Ask for the halves of a request whose answer cannot be told apart; of one text there is no vector."""
+        if len(task.texts) == 1:
+            self._trust(job)
+        job.isolate(task, BAD_VECTOR, "the model answers no vector for this text")
+
+    def _trust(self, job: _Job) -> None:
+        """Wait until the model has answered the probe with a vector: else no text is to blame for one without."""
+        while not job.trusted:
+            job.trusted = self._takes_the_probe(job)
 
     def _takes_the_probe(self, job: _Job) -> bool:
         """Say whether the model answers a harmless request now; so a wrong setting is not blamed on every text in turn."""
         try:
-            self._send(job, job.probe)
+            answer = self._send(job, job.probe).vectors
         except (Throttled, Unanswered):
             return False
         except Refused as refusal:
@@ -176,6 +206,14 @@ class Governor:
                 condition="MODEL_REFUSES_ALL",
                 hint="check that embedding.model is offered in this region and takes these dimensions",
             ) from None
+        bad = next((each for each in answer if isinstance(each, EmbeddingRejected)), None)
+        if bad is not None or len(answer) != len(job.probe):
+            raise DimensionMismatchError(
+                f"the embedding model gives a plain word no vector: {bad.message if bad else 'none, or too many'}",
+                condition="DIMENSION_MISMATCH" if bad and bad.condition == WRONG_LENGTH else "NO_VECTORS",
+                hint="set embedding.dimensions to what the model answers, and use a new store for it; check that "
+                "embedding.model and embedding.endpoint_url name the same model family",
+            )
         return True
 
     def _send(self, job: _Job, texts: Sequence[str]) -> Reply:

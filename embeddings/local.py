@@ -14,6 +14,7 @@ from pydantic import Field
 
 from embeddings.errors import DimensionMismatchError, EmbeddingRejectedError
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
+from embeddings.vectors import checked
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 from transforms.words import is_blank
@@ -72,6 +73,11 @@ class OnnxEncoder:
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.no_padding()
 
+    def tokens(self, text: str) -> int:
+        """Count a text's tokens, also those that are cut off."""
+        encoding = self._tokenizer.encode(text)
+        return sum(len(each.ids) for each in (encoding, *encoding.overflowing))
+
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return each text's vector, in order."""
         return [self._encode(text) for text in texts]
@@ -107,6 +113,11 @@ class LocalEmbedder:
         """The length of every vector."""
         return self._config.dimensions
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that are used."""
+        return self._config.max_tokens
+
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
         """Return one embedding a text, in order; equal texts are encoded once."""
         distinct = [text for text in dict.fromkeys(texts) if not is_blank(text)]
@@ -134,14 +145,14 @@ class LocalEmbedder:
         """Return what this process encoded so far."""
         return _loaded(self._config).counts
 
-    def _checked(self, vector: Vector) -> Vector:
+    def _checked(self, vector: Vector) -> Embedding:
         if len(vector) != self._config.dimensions:
             raise DimensionMismatchError(
                 f"embedding.dimensions is {self._config.dimensions}, but the model in {self._config.path} has {len(vector)}",
                 condition="DIMENSION_MISMATCH",
                 hint="set embedding.dimensions to what the model has",
             )
-        return vector
+        return checked(vector, self._config.dimensions)
 
 
 @dataclass(slots=True)

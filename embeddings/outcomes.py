@@ -25,3 +25,5 @@ class Refused(Exception):  # noqa: N818 - an outcome, handled where it is caught
     """The provider will not take this request: one of its texts is to blame."""
 
     condition: str
+    too_long: bool = False
+    """Whether for its length."""

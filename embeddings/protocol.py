@@ -23,6 +23,8 @@ class Purpose(StrEnum):
 class Truncation(StrEnum):
     """What happens to a text longer than the model takes."""
 
+    PARTS = "parts"
+    """It is embedded in parts, and its vector is the mean of theirs."""
     END = "end"
     """Its end is cut off."""
     NONE = "none"
@@ -34,9 +36,13 @@ class EmbeddingRejected:
     """The reason why one text has no vector and never will; it holds nothing of the text."""
 
     condition: str
-    """Stable, for counting and routing: BLANK_TEXT, TEXT_TOO_LONG, MODEL_REFUSED_TEXT, MODEL_FAILS_ON_TEXT."""
+    """Stable, for counting and routing: BLANK_TEXT, TEXT_TOO_LONG, MODEL_REFUSED_TEXT, MODEL_FAILS_ON_TEXT,
+    BAD_VECTOR, WRONG_VECTOR_LENGTH."""
     message: str
 
+
+TEXT_TOO_LONG = "TEXT_TOO_LONG"
+"""The condition of a text that the model refuses for its length."""
 
 type Embedding = Vector | EmbeddingRejected
 """A float32 vector, or the reason there is none."""
@@ -100,10 +106,16 @@ class Embedder(Protocol):
         """The most texts the provider takes in one request."""
         ...
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a text, as `transforms.chunking.tokens` estimates them, that the model documents to take."""
+        ...
+
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
         """Return one embedding a text, in order; equal texts are sent once, packed to `max_items` a request.
 
-        Throttles and outages are waited out, however long. A text the model refuses becomes `EmbeddingRejected` in
+        Throttles and outages are waited out, however long. A vector has `dimensions` finite numbers, not all zero.
+        A text the model refuses, or answers no such vector for, becomes `EmbeddingRejected` in
         its place and costs no other text its vector. Raises `ConfigurationError` when no retry can help.
         """
         ...

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embeddings.vectors import is_usable
 from glue_jobs.runtime import Report
 from lake import embedding_cache
 from lake.rejects import append_rejects
@@ -68,7 +69,7 @@ class IndexReports:
         since_us = max(0, embedding_cache.newest_us(self._lake, sink.fingerprint) - _OVERLAP_US)
         cached = embedding_cache.hashes(self._lake, sink.fingerprint, since_us)
         for content_hash, vector in sink.vectors_since(since_us):
-            if content_hash not in cached:
+            if content_hash not in cached and is_usable(vector):
                 self._vectors[sink.fingerprint][content_hash] = np.asarray(vector, "<f4").tobytes()
 
     def take(self, source: str, rows: pa.Table) -> Report:

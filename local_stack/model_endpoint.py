@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from embeddings.local import Encoded
 from embeddings.protocol import Vector
 from local_stack.model_endpoint_chat import ChatRoutes
-from local_stack.model_endpoint_embeddings import parse_embedding_request
+from local_stack.model_endpoint_embeddings import parse_embedding_request, resized, too_many_tokens
 from local_stack.model_endpoint_faults import Counters, Faults
 from local_stack.model_endpoint_wire import WireError
 from local_stack.models.instant import InstantEncoder, InstantGenerator
@@ -101,9 +101,15 @@ class ModelEndpoint:
         asked = parse_embedding_request(request.match_info["model_id"], await request.read())
         if asked is None:
             raise WireError("ValidationException", "The provided model identifier is invalid.")
+        if (most := asked.max_tokens) is not None:
+            long = (text for text in asked.texts if len(text.encode()) > most)  # no tokenizer makes more of it
+            if (tokens := max(map(self._encoder.tokens, long), default=0)) > most:
+                raise too_many_tokens(most, tokens)
         encoded = await self._encode(asked.texts)
-        headers = {"X-Amzn-Bedrock-Input-Token-Count": str(sum(tokens for _, tokens in encoded))}
-        return _json(asked.answer(encoded), headers)
+        spent = sum(tokens for _, tokens in encoded)
+        vectors = [resized(native, asked.dimensions) for native, _ in encoded]
+        headers = {"X-Amzn-Bedrock-Input-Token-Count": str(spent)}
+        return _json(asked.answer(self.faults.spoiled(asked.texts, vectors), spent), headers)
 
     async def _openai_embeddings(self, request: web.Request) -> web.Response:
         await self.strike(request)

@@ -1,7 +1,7 @@
 """What Bedrock's embedding models accept and answer: request bodies in, response bodies out, the models' own errors.
 
-Limits and messages follow the model pages of Titan Text Embeddings V2, Cohere Embed v3 and v4; their limits in tokens are
-not enforced, because the local model has another tokenizer.
+Limits and messages follow the model pages of Titan Text Embeddings V2, Cohere Embed v3 and v4; tokens are those of the local
+model's own tokenizer.
 The 384 dimensions of the model behind are zero-padded to those asked for, which keeps every cosine; Titan's 256 are an
 orthonormal projection, which moves a cosine by about 0.03 (one standard deviation).
 """
@@ -16,15 +16,17 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from embeddings.local import Encoded
 from embeddings.protocol import Vector
-from local_stack.model_endpoint_wire import malformed
+from local_stack.model_endpoint_wire import WireError, malformed
 
 TITAN_MAX_CHARS = 50_000
 COHERE_MAX_CHARS = 2_048
 COHERE_V4_MAX_CHARS = 400_000
 COHERE_MAX_TEXTS = 96
 COHERE_DIMENSIONS = 1_024
+TITAN_MAX_TOKENS = 8_192
+COHERE_MAX_TOKENS = 512
+COHERE_V4_MAX_TOKENS = 128_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,11 @@ class EmbeddingRequest:
     """A validated request: the texts to encode and how to write their vectors down."""
 
     texts: Sequence[str]
-    answer: Callable[[Sequence[Encoded]], dict[str, Any]]
-    """Build the response body from one native vector and token count a text."""
+    dimensions: int
+    max_tokens: int | None
+    """Tokens a text may have; None where the model cuts the rest off."""
+    answer: Callable[[Sequence[Any], int], dict[str, Any]]
+    """Build the response body from what stands for each vector, and the tokens of all."""
 
 
 class _Body(BaseModel):
@@ -71,10 +76,10 @@ def parse_embedding_request(model_id: str, body: bytes) -> EmbeddingRequest | No
     if name == "amazon.titan-embed-text-v2:0":
         return _titan(_parsed(_TitanBody, body))
     if name in {"cohere.embed-english-v3", "cohere.embed-multilingual-v3"}:
-        return _cohere(_parsed(_CohereBody, body), COHERE_DIMENSIONS, COHERE_MAX_CHARS)
+        return _cohere(_parsed(_CohereBody, body), COHERE_DIMENSIONS, COHERE_MAX_CHARS, COHERE_MAX_TOKENS)
     if name == "cohere.embed-v4:0":
         v4 = _parsed(_CohereV4Body, body)
-        return _cohere(v4, v4.output_dimension, COHERE_V4_MAX_CHARS)
+        return _cohere(v4, v4.output_dimension, COHERE_V4_MAX_CHARS, COHERE_V4_MAX_TOKENS)
     return None
 
 
@@ -92,15 +97,20 @@ def _titan(body: _TitanBody) -> EmbeddingRequest:
     if len(text) > TITAN_MAX_CHARS:
         raise malformed(f"expected maxLength: {TITAN_MAX_CHARS}, actual: {len(text)}")
 
-    def answer(encoded: Sequence[Encoded]) -> dict[str, Any]:
-        (native, tokens) = encoded[0]
-        vector = resized(native, body.dimensions)
-        return {"embedding": vector, "embeddingsByType": {"float": vector}, "inputTextTokenCount": tokens}
+    def answer(vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
+        told = {"embedding": vectors[0], "embeddingsByType": {"float": vectors[0]}} if vectors else {}
+        return told | {"inputTextTokenCount": tokens}
 
-    return EmbeddingRequest([text], answer)
+    return EmbeddingRequest([text], body.dimensions, TITAN_MAX_TOKENS, answer)
 
 
-def _cohere(body: _CohereBody | _CohereV4Body, dimensions: int, max_chars: int) -> EmbeddingRequest:
+def too_many_tokens(limit: int, tokens: int) -> WireError:
+    """Build the error that Titan answers to a text of too many tokens."""
+    told = f"Too many input tokens. Max input tokens: {limit}, request input token count: {tokens} "
+    return WireError("ValidationException", f"400 Bad Request: {told}")
+
+
+def _cohere(body: _CohereBody | _CohereV4Body, dimensions: int, max_chars: int, max_tokens: int) -> EmbeddingRequest:
     if not 1 <= len(body.texts) <= COHERE_MAX_TEXTS:
         raise malformed(f"#/texts: expected maximum item count: {COHERE_MAX_TEXTS}, found: {len(body.texts)}")
     for index, text in enumerate(body.texts):
@@ -109,14 +119,14 @@ def _cohere(body: _CohereBody | _CohereV4Body, dimensions: int, max_chars: int) 
         if len(text) > max_chars:
             raise malformed(f"#/texts/{index}: expected maxLength: {max_chars}, actual: {len(text)}")
 
-    def answer(encoded: Sequence[Encoded]) -> dict[str, Any]:
-        floats = [resized(native, dimensions) for native, _ in encoded]
+    def answer(vectors: Sequence[Any], _: int) -> dict[str, Any]:
+        floats = list(vectors)
         if body.embedding_types is None:
             return {"id": "local", "texts": body.texts, "embeddings": floats, "response_type": "embeddings_floats"}
         typed = {"float": floats}
         return {"id": "local", "texts": body.texts, "embeddings": typed, "response_type": "embeddings_by_type"}
 
-    return EmbeddingRequest(body.texts, answer)
+    return EmbeddingRequest(body.texts, dimensions, max_tokens if body.truncate == "NONE" else None, answer)
 
 
 def _parsed[Body: _Body](kind: type[Body], body: bytes) -> Body:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from embeddings.protocol import Vector
 from local_stack.model_endpoint_wire import WireError
 
 type Amount = int | float
@@ -44,6 +46,11 @@ class Faults(BaseModel):
     """A request with a text that contains this mark is answered 400 ValidationException."""
     fail_text: str | None = None
     """A request with a text that contains this mark is answered 500 InternalServerException, however often it comes."""
+    spoil_text: str | None = None
+    """A text that contains this mark gets no vector that can be used."""
+    spoil: Literal["null", "nulls", "text", "huge", "zero", "short", "absent"] = "null"
+    """What it gets: null, a list of nulls, of words, of numbers beyond float32, of zeros, one of three numbers, or nothing in its
+    place, as if the others were all that was asked."""
 
     def strikes(self, name: str) -> bool:
         """Decide whether this request suffers the fault, and use up one of a counted fault."""
@@ -62,6 +69,22 @@ class Faults(BaseModel):
         if _marked(texts, self.fail_text):
             return WireError("InternalServerException", "The system encountered an unexpected error during processing.")
         return None
+
+    def spoiled(self, texts: Sequence[str], vectors: Sequence[Vector]) -> list[Any]:
+        """The vectors of texts as they are answered."""
+        told: list[Any] = []
+        for text, vector in zip(texts, vectors, strict=True):
+            if not _marked([text], self.spoil_text):
+                told.append(vector)
+            elif self.spoil != "absent":
+                told.append(_SPOILED[self.spoil](len(vector)))
+        return told
+
+
+_SPOILED: Mapping[str, Callable[[int], Any]] = {
+    "null": lambda _: None, "nulls": lambda size: [None] * size, "text": lambda size: ["x"] * size,
+    "huge": lambda size: [1e300] * size, "zero": lambda size: [0.0] * size, "short": lambda _: [0.6, 0.0, 0.8],
+}  # fmt: skip
 
 
 def _marked(texts: Sequence[str], mark: str | None) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embeddings.errors import EmbeddingRejectedError
+from embeddings.vectors import BAD_VECTOR, WRONG_LENGTH
 from retrieval.fusion import Ranked, Relevance, fuse
 from retrieval.protocol import ANYTHING, Filters, Freshness, Question
 from transforms import exact_json
@@ -49,13 +50,15 @@ class Searcher:
         """Find at most k documents.
 
         The freshness is read first: everything committed up to it is in what is found. A text that the model refuses
-        finds nothing.
+        finds nothing; one that the model answers without a usable vector raises `EmbeddingRejectedError`.
         """
         freshness = self.index.freshness()
         text = exact_json.printable(text)
         try:
             question = Question(text, self.embedder.embed_query(text))
-        except EmbeddingRejectedError:
+        except EmbeddingRejectedError as error:
+            if error.condition in {BAD_VECTOR, WRONG_LENGTH}:
+                raise
             return Found(None, (), (), freshness)
         candidates = max(k, CANDIDATES)
         dense = self.index.dense(question, candidates, filters)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings import EmbeddingConfig, open_embedder
+from embeddings.vectors import is_usable
 from sinks import SinkConfig, open_sink
 from sinks.rounds import FoldedRows, Rounds
 from transforms import exact_json
@@ -107,8 +108,10 @@ def keep_stage(settings: BulkSettings) -> Stage:
         with closing(settings.open()) as sink:
             for part in _parts(batches, VECTORS_AT_ONCE):
                 told = zip(column(part, "content_hash"), column(part, "embedding"), strict=True)
-                sink.keep_vectors({name: np.frombuffer(raw, "<f4") for name, raw in told})
-                yield _counts(KEPT, settings, part.num_rows, kept=part.num_rows)
+                vectors = {name: np.frombuffer(raw, "<f4") for name, raw in told}
+                usable = {name: vector for name, vector in vectors.items() if is_usable(vector)}
+                sink.keep_vectors(usable)
+                yield _counts(KEPT, settings, part.num_rows, kept=len(usable))
 
     return run
 

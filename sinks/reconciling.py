@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings import open_embedder
+from embeddings.vectors import is_usable
 from schemas.documents import HeldChunk, HeldDocument
 from sinks.bulk import DOCUMENTS_AT_ONCE, Stage, StoreSettings, column, states_of
 from sinks.contents import Finding, WantedChunk, WantedDocument, judge, vector_hash, wanted_of
@@ -78,10 +79,12 @@ def want_stage(recipe: Recipe, truncated: str) -> Stage:
 
 
 def digest_stage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """From `content_hash, embedding` (little-endian float32) to DIGESTS."""
+    """From `content_hash, embedding` (little-endian float32) to DIGESTS of those that a store would be given."""
     for batch in batches:
-        told = [vector_hash(np.frombuffer(raw, "<f4")) for raw in column(batch, "embedding")]
-        yield pa.RecordBatch.from_pydict({"content_hash": batch.column("content_hash"), "vector": told}, DIGESTS)
+        cached = zip(column(batch, "content_hash"), column(batch, "embedding"), strict=True)
+        usable = [(name, vector) for name, raw in cached if is_usable(vector := np.frombuffer(raw, "<f4"))]
+        rows = [{"content_hash": name, "vector": vector_hash(vector)} for name, vector in usable]
+        yield pa.RecordBatch.from_pylist(rows, DIGESTS)
 
 
 def held_stage(settings: StoreSettings, comparison: Comparison) -> Stage:

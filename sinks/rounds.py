@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from embeddings.protocol import EmbeddingRejected
+from embeddings.vectors import checked
 from schemas.errors import ModelUnavailableError, UnavailableError
 from transforms.documents import Recipe, document_id, plan
 from transforms.fold import EMPTY, Rows, RowState, apply, join, keys_of, truncated_at
@@ -198,7 +199,9 @@ class Rounds:
     def _embed(self, texts: Mapping[str, str], sink: Sink) -> dict[str, EmbeddingRejected]:
         """Take what the cache holds and the store lacks, then ask the model for the rest."""
         missing = sink.missing_vectors(sorted(texts))
-        known = self.cache.get(missing) if missing else {}
+        cached = self.cache.get(missing) if missing else {}
+        # What was kept before vectors were judged may be one that no store finds.
+        known = {h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)}
         if known:
             sink.keep_vectors(known)
         refused: dict[str, EmbeddingRejected] = {}

@@ -34,7 +34,7 @@ def vector_of(text: str) -> Vector:
 class CountingEmbedder:
     """An embedder in this process: vectors from the text alone, every text counted; `refused` marks what it rejects."""
 
-    fingerprint, dimensions, max_items = "model=test", DIMENSIONS, 4
+    fingerprint, dimensions, max_items, max_tokens = "model=test", DIMENSIONS, 4, 8192
 
     def __init__(self) -> None:
         self.texts: list[str] = []

@@ -30,9 +30,14 @@ def instant_vector(text: str) -> Vector:
 class InstantEncoder:
     """Encodes by hash; the same text always has the same vector, in every process."""
 
+    def tokens(self, text: str) -> int:
+        """Count four characters of ASCII, and any other character, as a token: about what BERT's tokenizers make of them."""
+        ascii_only = len(text.encode("ascii", "ignore"))
+        return max(1, ascii_only // 4 + len(text) - ascii_only)
+
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Return one float32 unit vector a text; tokens are estimated at four characters each."""
-        return [Encoded(instant_vector(text), max(1, len(text) // 4)) for text in texts]
+        """Return one float32 unit vector a text, and the tokens that it would cost."""
+        return [Encoded(instant_vector(text), self.tokens(text)) for text in texts]
 
 
 class InstantGenerator:

@@ -20,6 +20,10 @@ class ChatMessage:
 class TextEncoder(Protocol):
     """Turns texts into unit vectors; called from one thread only."""
 
+    def tokens(self, text: str) -> int:
+        """Count a text's tokens, also those beyond what the model takes."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return each text's float32 unit vector and the tokens it was made from, in order."""
         ...

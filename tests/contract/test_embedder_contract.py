@@ -250,12 +250,54 @@ def test_an_address_where_nobody_listens_is_told_by_check(family: str) -> None:
         embedder.check()
 
 
-@pytest.mark.parametrize(("family", "limit"), [("titan", 50_000), ("cohere", 2_048)])
-def test_a_long_text_is_cut_or_rejected_as_configured(family: str, limit: int, endpoint: Endpoint) -> None:
-    long = "word " * (limit // 5) + "and more"
-    cut = opened(FAMILIES[family], endpoint_url=endpoint.url).embed_documents([long])
-    assert np.allclose(vector(cut[0])[:384], instant_vector(long[:limit]), atol=1e-7)
-    kept = opened(FAMILIES[family], endpoint_url=endpoint.url, truncation="none").embed_documents([long, "short"])
+@pytest.mark.parametrize("spoil", ["null", "nulls", "text", "huge", "zero", "short", "absent"])
+def test_a_text_without_a_usable_vector_is_rejected_alone(remote: Embedder, endpoint: Endpoint, spoil: str) -> None:
+    endpoint.faults(spoil_text="text 5!", spoil=spoil)
+    texts = [f"text {number}!" for number in range(12)]
+    results = remote.embed_documents(texts)
+    assert [t for t, e in zip(texts, results, strict=True) if isinstance(e, EmbeddingRejected)] == ["text 5!"]
+    rejected = results[5]
+    assert isinstance(rejected, EmbeddingRejected)
+    assert rejected.condition in {"BAD_VECTOR", "WRONG_VECTOR_LENGTH"}
+    assert "text 5" not in rejected.message
+    rest = [(t, e) for t, e in zip(texts, results, strict=True) if t != "text 5!"]
+    assert all(np.allclose(vector(e)[:384], instant_vector(t), atol=1e-7) for t, e in rest)
+    with pytest.raises(EmbeddingRejectedError):
+        remote.embed_query("text 5!")
+
+
+def test_a_model_without_usable_vectors_is_told_by_check(remote: Embedder, endpoint: Endpoint) -> None:
+    for spoil in ("zero", "short", "null"):
+        endpoint.faults(spoil_text="", spoil=spoil)
+        for ask in (remote.check, lambda: remote.embed_documents(["a", "b"])):
+            with pytest.raises(ConfigurationError, match="plain word"):
+                ask()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_of_more_tokens_than_the_model_takes_is_embedded_in_parts(family: str, endpoint: Endpoint) -> None:
+    dense = "好" * {"titan": 8_300, "cohere": 650, "cohere-v4": 128_050}[family]
+    embedder = opened(FAMILIES[family], endpoint_url=endpoint.url)
+    told, short = embedder.embed_documents([dense, "short"])
+    half = len(dense) // 2
+    mean = (instant_vector(dense[:half]) + instant_vector(dense[half:])) / 2
+    assert np.allclose(vector(told)[:384], mean / np.linalg.norm(mean), atol=1e-6)
+    assert np.allclose(vector(short)[:384], instant_vector("short"), atol=1e-7)
+    assert np.array_equal(vector(embedder.embed_documents([dense])[0]), vector(told))
+    refusing = opened(FAMILIES[family], endpoint_url=endpoint.url, truncation="none")
+    rejected = refusing.embed_documents([dense])[0]
+    assert isinstance(rejected, EmbeddingRejected)
+    assert rejected.condition == "TEXT_TOO_LONG"
+
+
+def test_a_long_text_is_taken_in_parts_or_cut_or_rejected_as_configured(endpoint: Endpoint) -> None:
+    long = "word " * 409 + "and more"
+    cohere = FAMILIES["cohere"]
+    whole = opened(cohere, endpoint_url=endpoint.url).embed_documents([long])
+    assert not np.allclose(vector(whole[0])[:384], instant_vector(long[:2048]), atol=1e-3)
+    cut = opened(cohere, endpoint_url=endpoint.url, truncation="end").embed_documents([long])
+    assert np.allclose(vector(cut[0])[:384], instant_vector(long[:2048]), atol=1e-7)
+    kept = opened(cohere, endpoint_url=endpoint.url, truncation="none").embed_documents([long, "short"])
     assert isinstance(kept[0], EmbeddingRejected)
     assert kept[0].condition == "TEXT_TOO_LONG"
     assert isinstance(kept[1], np.ndarray)

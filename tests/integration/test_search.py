@@ -336,6 +336,7 @@ class InstantEmbedder:
     fingerprint = "instant"
     dimensions = NATIVE_DIMENSIONS
     max_items = 96
+    max_tokens = 8192
 
     def embed_documents(self, texts: Sequence[str]) -> list[Any]:
         return [instant_vector(text) for text in texts]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embeddings.batching import pack
-from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
+from embeddings.parts import in_parts
+from embeddings.protocol import TEXT_TOO_LONG, Embedding, EmbeddingCounts, EmbeddingRejected, Vector
 from embeddings.stream import REQUESTS_AHEAD, TEXTS_AHEAD, embed_batches
+from embeddings.vectors import checked
 
 
 class RecordingEmbedder:
@@ -21,6 +24,7 @@ class RecordingEmbedder:
 
     def __init__(self, max_items: int = 96) -> None:
         self.max_items = max_items
+        self.max_tokens = 8192
         self.asked: list[list[str]] = []
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
@@ -113,3 +117,46 @@ def _seen(embedding: Embedding | None) -> object:
     if isinstance(embedding, EmbeddingRejected):
         return embedding.condition
     return None if embedding is None else embedding[0]
+
+
+def limited(most: int, asked: list[str]) -> Callable[[Sequence[str]], dict[str, Embedding]]:
+    """A model that takes so many characters; the vector of a text is its share of the letter x."""
+
+    def ask(texts: Sequence[str]) -> dict[str, Embedding]:
+        asked.extend(texts)
+        return {
+            text: EmbeddingRejected(TEXT_TOO_LONG, "")
+            if len(text) > most
+            else EmbeddingRejected("MODEL_REFUSED_TEXT", "")
+            if "refused" in text
+            else checked([1.0, text.count("x") / len(text)], 2)
+            for text in texts
+        }
+
+    return ask
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(st.text("ax .\n", min_size=1, max_size=300).filter(lambda text: bool(text.strip())), max_size=5),
+    most=st.integers(20, 60),
+)
+def test_a_text_too_long_has_the_mean_of_its_parts_and_no_part_is_sent_twice(texts: list[str], most: int) -> None:
+    asked: list[str] = []
+    found = in_parts(texts, limited(most, asked), 250)
+    assert all(isinstance(found[text], np.ndarray) for text in texts)
+    assert len(asked) == len(set(asked))
+    for text in texts:
+        if len(text) <= most:
+            assert text in asked
+        assert np.linalg.norm(np.asarray(found[text])) == pytest.approx(1, abs=1e-6) or len(text) <= most
+    assert in_parts(texts, limited(most, []), 250).keys() == found.keys()
+
+
+def test_a_part_that_is_refused_or_stays_too_long_rejects_the_whole_text() -> None:
+    found = in_parts(["x " * 100 + "refused"], limited(60, []), 1000)
+    assert [e.condition for e in found.values() if isinstance(e, EmbeddingRejected)] == ["MODEL_REFUSED_TEXT"]
+    asked: list[str] = []
+    found = in_parts(["x" * 1000], limited(2, asked), 1000)
+    assert [e.condition for e in found.values() if isinstance(e, EmbeddingRejected)] == [TEXT_TOO_LONG]
+    assert len(asked) < 50

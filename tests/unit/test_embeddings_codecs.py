@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from embeddings import BedrockEmbedder, BedrockEmbeddingConfig, EmbeddingConfig, open_embedder
 from embeddings.codecs import CODECS, CohereEmbedV3, CohereEmbedV4, TitanTextV2, base_model_id, codec_for
 from embeddings.errors import ModelAnswerError
-from embeddings.protocol import Purpose, Truncation
+from embeddings.protocol import EmbeddingRejected, Purpose, Truncation
+from embeddings.vectors import BAD_VECTOR, WRONG_LENGTH, checked
 from schemas.errors import ConfigurationError
 
 TITAN = "amazon.titan-embed-text-v2:0"
@@ -68,33 +69,54 @@ def test_cohere_sends_its_texts_with_their_purpose() -> None:
     ids=["plain", "by type alone", "both"],
 )
 def test_titan_answers_in_two_forms(answer: dict[str, Any]) -> None:
-    (vector,) = TitanTextV2().vectors(json.dumps(answer).encode())
-    assert vector.dtype == np.float32
-    assert vector.tolist() == [0.5, -1]
+    assert TitanTextV2().vectors(json.dumps(answer).encode()) == [[0.5, -1]]
 
 
 @pytest.mark.parametrize("rows", [[[1, 2], [3, 4]], {"float": [[1, 2], [3, 4]], "int8": [[0, 0]]}])
 def test_cohere_answers_in_two_forms(rows: object) -> None:
     vectors = CohereEmbedV3().vectors(json.dumps({"embeddings": rows, "texts": ["a", "b"]}).encode())
-    assert [vector.tolist() for vector in vectors] == [[1, 2], [3, 4]]
+    assert vectors == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("body", [b"<html>secret", b'["secret"]', b'{"embedding": [NaN, 1]}'])
+def test_an_answer_of_another_shape_says_so_without_quoting_it(body: bytes) -> None:
+    for codec in (TitanTextV2(), CohereEmbedV3()):
+        with pytest.raises(ModelAnswerError) as error:
+            codec.vectors(body)
+        assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("numbers", "condition"),
     [
-        b"<html>",
-        b"[]",
-        b"{}",
-        b'{"embedding": []}',
-        b'{"embedding": [[1]]}',
-        b'{"embedding": ["secret"]}',
-        b'{"embedding": [1e999]}',
+        (None, BAD_VECTOR),
+        ([], BAD_VECTOR),
+        ({"float": [0.6, 0.8]}, BAD_VECTOR),
+        ("0.6 0.8", BAD_VECTOR),
+        (["secret", 1], BAD_VECTOR),
+        ([[1], [1, 2]], BAD_VECTOR),
+        ([None, None], BAD_VECTOR),
+        ([0, 0], BAD_VECTOR),
+        ([1e-30, 0], BAD_VECTOR),
+        ([1e999, 1], BAD_VECTOR),
+        ([float("nan"), 1], BAD_VECTOR),
+        ([1, 2, 3], WRONG_LENGTH),
+        ([[0.6, 0.8]], WRONG_LENGTH),
     ],
+    ids=repr,
 )
-def test_an_answer_of_another_shape_says_so_without_quoting_it(body: bytes) -> None:
-    with pytest.raises(ModelAnswerError) as error:
-        TitanTextV2().vectors(body)
-    assert "secret" not in str(error.value)
+def test_what_is_no_vector_of_the_right_length_rejects_its_text(numbers: object, condition: str) -> None:
+    told = checked(numbers, 2)
+    assert isinstance(told, EmbeddingRejected)
+    assert told.condition == condition
+    assert "secret" not in told.message
+
+
+def test_a_vector_is_float32_of_the_length_promised() -> None:
+    told = checked([0.6, 0.8], 2)
+    assert isinstance(told, np.ndarray)
+    assert np.array_equal(told, np.array([0.6, 0.8], np.float32))
+    assert told.dtype == np.float32
 
 
 def test_a_size_the_model_does_not_offer_is_refused_with_those_it_does() -> None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from embeddings.errors import EmbeddingUnavailableError
+from embeddings.errors import EmbeddingUnavailableError, ModelAnswerError
 from embeddings.governor import SILENCES_BETWEEN_ANSWERS, UNANSWERED_BEFORE_PROBE, Governor, Reply, Timing
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.pacing import Pace
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected
+from embeddings.vectors import checked
 from schemas.errors import ConfigurationError
 
 PROBE = ("probe",)
@@ -98,6 +99,57 @@ def test_one_bad_text_is_found_by_halving_and_costs_no_other_its_vector() -> Non
     assert results.pop("text 37") == "MODEL_REFUSED_TEXT"
     assert results == {text: 7 for text in texts if text != "text 37"}
     assert len(model.requests) <= 2 * 7 + 2  # 2^7 > 96, and one probe
+
+
+def test_a_text_without_a_vector_is_rejected_and_the_others_are_sent_once() -> None:
+    requests: list[tuple[str, ...]] = []
+
+    def send(texts: Sequence[str]) -> Reply:
+        requests.append(tuple(texts))
+        return Reply([checked([0.0 if "bad" in text else len(text)], 1) for text in texts])
+
+    governor = Governor(1, Time().timing())
+    results = answers(governor.run([("a", "bad", "bb", "bad too")], send, probe=PROBE))
+    assert results == {"a": 1, "bad": "BAD_VECTOR", "bb": 2, "bad too": "BAD_VECTOR"}
+    assert requests == [("a", "bad", "bb", "bad too"), PROBE]
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["too few", "unreadable"])
+def test_an_answer_that_cannot_be_told_apart_is_asked_for_in_parts(short: bool) -> None:  # noqa: FBT001
+    def send(texts: Sequence[str]) -> Reply:
+        if "bad" in texts and not short:
+            raise ModelAnswerError("no JSON")
+        return Reply([np.array([len(text)], np.float32) for text in texts if text != "bad"])
+
+    texts = (*(f"text {n:02}" for n in range(40)), "bad")
+    results = answers(Governor(1, Time().timing()).run([texts], send, probe=PROBE))
+    assert results.pop("bad") == "BAD_VECTOR"
+    assert results == {text: 7 for text in texts if text != "bad"}
+
+
+@pytest.mark.parametrize("vectors", [[], [checked([0.0], 1)], [checked([1.0, 2.0], 1)]], ids=["none", "zero", "long"])
+def test_a_model_that_gives_a_plain_word_no_vector_is_a_configuration_error(vectors: list[Embedding]) -> None:
+    with pytest.raises(ConfigurationError, match="plain word"):
+        Governor(1, Time().timing()).run([("a",)], lambda _: Reply(vectors), probe=PROBE)
+
+
+def test_a_throttled_probe_blames_nobody_and_sends_no_text_again() -> None:
+    sent: list[Sequence[str]] = []
+
+    def send(texts: Sequence[str]) -> Reply:
+        sent.append(texts)
+        if texts == PROBE and len(sent) < 4:
+            raise Throttled("ThrottlingException")
+        return Reply([checked([float(text != "bad")], 1) for text in texts])
+
+    assert answers(Governor(1, Time().timing()).run([("bad",)], send, probe=PROBE)) == {"bad": "BAD_VECTOR"}
+    assert sent == [("bad",), PROBE, PROBE, PROBE]
+
+
+def test_a_text_that_is_too_long_is_told_from_one_that_is_refused() -> None:
+    model = Model(lambda texts, _n: Refused("ValidationException", too_long=True) if "long" in texts else None)
+    results = answers(Governor(1, Time().timing()).run([("a", "long")], model.send, probe=PROBE))
+    assert results == {"a": 1, "long": "TEXT_TOO_LONG"}
 
 
 def test_a_model_that_refuses_everything_is_a_configuration_error() -> None:
