@@ -15,7 +15,7 @@ def check(config: str) -> None:
     """Validate CONFIG, connect to every part it names, and say what is wrong and how to mend it."""
     from glue_jobs import named_columns
     from glue_jobs.config import load_config
-    from glue_jobs.migration_stores import note_of
+    from glue_jobs.migration_stores import note_of, outdated_note
     from glue_jobs.runtime import checks
 
     loaded = load_config(config)
@@ -28,7 +28,7 @@ def check(config: str) -> None:
     for each in [*map(str, unasked.values()), *named_columns.notes(loaded)]:
         click.echo(f"note   {each}")
     for sink in loaded.sinks if loaded.embedding is not None else ():
-        if note := note_of(loaded, sink):
+        for note in filter(None, (note_of(loaded, sink), outdated_note(loaded, sink, config))):
             click.echo(f"note   sink {sink.name}: {note}")
 
 

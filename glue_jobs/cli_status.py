@@ -26,12 +26,14 @@ def status(config: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
     else:
-        _print(found)
+        _print(found, config)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], config: str) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from glue_jobs.outdated import Outdated
 
     console = Console()
     tables = Table("table", "changes", "rejects", "pending", "lag s", "fresh p50 s", "fresh p99 s", box=None)
@@ -49,6 +51,9 @@ def _print(found: dict[str, Any]) -> None:
         stores.add_row(name, *map(_text, told))
     if found["stores"]:
         console.print(stores)
+    for name, row in found["stores"].items():
+        if row["outdated"]:
+            _say(console, f"{name}: {Outdated(**row['outdated']).sentence(config, name)}")
     model = found["embedding"]
     console.print(
         f"model: {model['requests']} requests, {model['texts']} texts, {model['tokens']} tokens, "

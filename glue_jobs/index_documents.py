@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from embeddings import open_embedder
 from glue_jobs.config import decode_context
 from glue_jobs.index_reports import IndexReports
+from glue_jobs.outdated import warn_of_outdated
 from glue_jobs.runtime import JobContext, Periodic, Query, Stage, real_time, run_job
 from glue_jobs.runtime.set_aside import SetAside
 from glue_jobs.take_back import EVERY_SECONDS, TakeBack
@@ -38,11 +39,10 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     embedder = open_embedder(config.embedding)
     take_back = TakeBack(context, embedder.fingerprint, embedder.dimensions)
     sinks = take_back.prepared()
-    names = [source.name for source in config.sources]
-    reports = IndexReports(config.lake.path, sinks, names, take_back.aside)
+    warn_of_outdated(config, sinks)
+    reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], take_back.aside)
     reports.catch_up()
-    asked = config.sources if config.real_time else ()
-    staying = real_time.fitting(context, {source.name: real_time_tasks(source) for source in asked})
+    staying = real_time.fitting(context, {s.name: real_time_tasks(s) for s in config.sources if config.real_time})
     queries = [_query(context, source, recipes, reports, stays=source.name in staying) for source in config.sources]
     return [
         *queries,

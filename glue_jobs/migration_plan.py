@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from embeddings import texts_at_once
 from glue_jobs.from_lake import FromLake, then
+from glue_jobs.prices import price_of
 from glue_jobs.runtime.watch import Watch
-from glue_jobs.status import price_of
 from lake.states import StateSettings, by_group, state_stage
 from sinks.bulk import TEXTS, text_stage
 

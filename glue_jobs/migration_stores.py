@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
+from glue_jobs.outdated import outdated
 from schemas.errors import ConfigurationError
 from sinks import open_sink
 from sinks.generations import UNDER_WAY
@@ -39,6 +40,13 @@ def known_of(store: Sink) -> Generations:
             hint="configure the model you want, then `ragstream run`",
         )  # fmt: skip
     return known
+
+
+def outdated_note(config: PipelineConfig, sink: SinkConfig, path: str) -> str | None:
+    """What was made by another template; None where nothing was, or where there is no store yet."""
+    with closing(opened(config, sink)) as store:
+        found = outdated(config, store) if store.generations() is not None else None
+    return found.sentence(path, sink.name) if found else None
 
 
 def note_of(config: PipelineConfig, sink: SinkConfig) -> str | None:

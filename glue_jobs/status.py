@@ -6,12 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
+from glue_jobs.outdated import Outdated, outdated
+from glue_jobs.prices import price_of
 from glue_jobs.runtime import drift
 from glue_jobs.runtime.freshness import Freshness
 from glue_jobs.runtime.set_aside import AsideRecord, SetAside
@@ -32,18 +34,6 @@ if TYPE_CHECKING:
 _IDLE_SECONDS = 5.0
 """A running query that saw nothing new this recently has nothing waiting."""
 
-USD_PER_1000_TOKENS = {
-    "amazon.titan-embed-text-v2": 0.00002,
-    "amazon.titan-embed-text-v1": 0.0001,
-    "cohere.embed": 0.0001,
-}
-"""On-demand prices of embedding models in us-east-1 (AWS's price list, 2025); a model that is not listed counts 0."""
-
-
-def price_of(model: str) -> float | None:
-    """Dollars for 1,000 tokens of a model; None where it is not known."""
-    return next((usd for name, usd in USD_PER_1000_TOKENS.items() if name in model), None)
-
 
 def status(config: PipelineConfig) -> dict[str, Any]:
     """Collect everything; a store that does not answer says so in its place."""
@@ -53,7 +43,7 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     pending = Counter[str]()
     for found in stores.values():
         if not isinstance(found, PipelineError):
-            pending.update(dict(found.pending))
+            pending.update(dict(found.summary.pending))
     return {
         "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
         "stores": {
@@ -100,14 +90,15 @@ def _counted(record: QueryRecord | None, table: str, name: str) -> int:
 
 
 def _store(
-    found: StoreSummary | PipelineError, index: list[QueryRecord], seen: Drift | None, aside: AsideRecord | None
+    found: _Seen | PipelineError, index: list[QueryRecord], seen: Drift | None, aside: AsideRecord | None
 ) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
-    told: dict[str, Any] = {"lag_seconds": None, "documents": None, "chunks": None, "model": None}
+    told: dict[str, Any] = dict.fromkeys(("lag_seconds", "documents", "chunks", "model", "outdated"))
     if not isinstance(found, PipelineError):
         lag = _lag(index) if aside is None else round(time.time() - aside.since, 3)
-        told = {"lag_seconds": lag, "documents": found.documents, "chunks": found.chunks}
-        told["model"] = _generations(found.generations)
+        told = {"lag_seconds": lag, "documents": found.summary.documents, "chunks": found.summary.chunks}
+        told["model"] = _generations(found.summary.generations)
+        told["outdated"] = asdict(found.outdated) if found.outdated else None
     told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
     told["aside"] = {"phase": aside.phase, "since": aside.since} if aside is not None else None
     return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
@@ -161,15 +152,23 @@ def _queries(records: Mapping[str, QueryRecord], job: str) -> list[QueryRecord]:
     return [record for name, record in records.items() if name.startswith(f"{job}_")]
 
 
-def _stores(config: PipelineConfig) -> dict[str, StoreSummary | PipelineError]:
+class _Seen(NamedTuple):
+    """What a store answered."""
+
+    summary: StoreSummary
+    outdated: Outdated | None
+
+
+def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
     if config.embedding is None or not config.sinks:
         return {}
     embedder = open_embedder(config.embedding)
     sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks]
 
-    def summary(at: int) -> StoreSummary | PipelineError:
+    def summary(at: int) -> _Seen | PipelineError:
         try:
-            return replace(sinks[at].summary(), generations=sinks[at].generations())
+            held = replace(sinks[at].summary(), generations=sinks[at].generations())
+            return _Seen(held, outdated(config, sinks[at]))
         except PipelineError as error:
             return error
         finally:

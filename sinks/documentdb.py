@@ -190,6 +190,13 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         found = held(self._client, self._names, self.truncations(), bucket, vectors=vectors)
         return (document for document in found if document.document_id[:width] == bucket)
 
+    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
+        """Let the store group them."""
+        seen = visible(self._meta.told().truncations, {})
+        both = {"_id": {"table": "$table", "recipe": "$recipe"}, "documents": {"$sum": 1}}
+        found = self._client.aggregate(self._names.documents, {"$match": seen}, {"$group": both})
+        return {(each["_id"]["table"], each["_id"]["recipe"]): each["documents"] for each in found}
+
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Delete documents under their revision; a row that has none counts as of revision 0."""
         for some in batched(sorted(revisions.items()), MOST_NAMES, strict=False):

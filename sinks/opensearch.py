@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -191,6 +192,21 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         """Read the documents whose ids begin so."""
         found = held(self._client, self._names, self.truncations(), bucket, vectors=vectors)
         return (document for document in found if document.document_id[:width] == bucket)
+
+    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
+        """Let the store count them; one that was made while recipes had no doc values is read through."""
+        seen = visible(self.truncations())
+        sources = [{name: {"terms": {"field": name}}} for name in ("table_name", "recipe")]
+        both = {"composite": {"size": 10_000, "sources": sources}}
+        body = {"size": 0, "query": seen, "aggs": {"both": both}}
+        index = self._names.documents
+        told = self._client.call("POST", f"/{index}/_search", body, accept=("search_phase_execution_exception",))
+        if told is None:
+            pages = self._client.pages(index, seen, ("document_id",), ("table_name", "recipe"))
+            heads = (hit["_source"] for page in pages for hit in page)
+            return Counter((head["table_name"], head["recipe"]) for head in heads)
+        buckets = told["aggregations"]["both"]["buckets"]
+        return {(each["key"]["table_name"], each["key"]["recipe"]): each["doc_count"] for each in buckets}
 
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Delete documents under their revision."""

@@ -93,9 +93,9 @@ def _document(dimensions: int) -> dict[str, Any]:
     return {
         "document_id": {"type": "keyword"}, "table_name": {"type": "keyword"}, "key": _KEPT,
         "sequence": {"type": "keyword"}, "revision": {"type": "long", "index": False}, "live": {"type": "boolean"},
-        "metadata": _KEPT, "metadata_terms": {"type": "keyword", "doc_values": False}, "state": _KEPT, "recipe": _KEPT,
-        "pending": {"type": "keyword"}, "commit_time_us": {"type": "long"}, "written_at": {"type": "date"},
-        "chunk_count": {"type": "integer"},
+        "metadata": _KEPT, "metadata_terms": {"type": "keyword", "doc_values": False}, "state": _KEPT,
+        "recipe": {"type": "keyword", "index": False}, "pending": {"type": "keyword"}, "commit_time_us": {"type": "long"},
+        "written_at": {"type": "date"}, "chunk_count": {"type": "integer"},
         "chunks": {"type": "nested", "properties": {
             "chunk_id": {"type": "keyword"}, "chunk_index": {"type": "integer", "index": False},
             "content_hash": {"type": "keyword"}, "chunk_text": {"type": "text", "analyzer": "words"},

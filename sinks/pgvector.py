@@ -222,6 +222,14 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         with self._translated(), self._connected() as connection:
             yield from pgvector_contents.documents_in(connection, self._names, bucket, width, vectors=vectors)
 
+    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
+        """Let PostgreSQL count heads; no chunk is read."""
+        statement = """SELECT table_name, recipe, count(*) FROM {documents} d LEFT JOIN {tables} t USING (table_name)
+                       WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') GROUP BY 1, 2"""
+        with self._translated(), self._connected() as connection:
+            rows = connection.execute(self._names.compose(statement)).fetchall()
+        return {(table, recipe): count for table, recipe, count in rows}
+
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Delete heads under their revision, and with them their chunks."""
         statement = self._names.compose("DELETE FROM {documents} WHERE document_id = %s AND revision = %s")

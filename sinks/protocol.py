@@ -125,6 +125,9 @@ class Sink(Protocol):
     def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
         """The documents of one bucket, counted as in `bucket_checksums`."""
 
+    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
+        """Count live documents by table and by the fingerprint of the recipe they were made with."""
+
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Remove rows by the store's own names, unless they were written since; nothing is remembered of them."""
 

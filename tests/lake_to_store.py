@@ -77,6 +77,11 @@ class Lake:
         assert self.config.embedding is not None
         self.embedding = self.config.embedding
 
+    def template(self, template: str) -> None:
+        """Configure another template."""
+        self._configuration["tables"][0]["document"]["template"] = template
+        self._configure()
+
     def _configure(self) -> None:
         self.path.write_text(json.dumps(self._configuration))
         told = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))

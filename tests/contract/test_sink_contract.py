@@ -17,11 +17,11 @@ from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
 from sinks.contents import checksums, judge, vector_hash, wanted_of
 from sinks.protocol import Sink
-from tests.feeding import DIMENSIONS, RECIPES, Fed, expected, same, vector_of
+from tests.feeding import DIMENSIONS, DOCUMENT, RECIPES, Fed, expected, same, vector_of
 from tests.history import TABLE, ModelTable, folded, key_of, random_history
 from tests.stores import Store
 from transforms import exact_json
-from transforms.documents import digest, document_id
+from transforms.documents import Recipe, digest, document_id
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -298,6 +298,25 @@ def test_the_summary_counts_what_a_reader_sees(sink: Sink) -> None:
     sink.note_progress(3)
     summary = sink.summary()
     assert (summary.documents, summary.chunks, summary.indexed_as_of_us) == (1, 1, 5)
+
+
+def test_live_documents_are_counted_by_the_recipe_they_were_made_with(sink: Sink) -> None:
+    table, fed = ModelTable(), Fed(sink)
+    assert sink.documents_by_recipe() == {}
+    for number in (1, 2, 3, 4):
+        table.insert(number, "x")
+    table.delete(4)
+    fed(table.changes)
+    old = RECIPES[TABLE].fingerprint
+    assert sink.documents_by_recipe() == {(TABLE, old): 3}
+    new = Recipe(TABLE, DOCUMENT.model_copy(update={"template": "{a}: {body}"}))
+    fed.indexer.recipes = {TABLE: new}
+    table.update_body(1, "y")
+    fed(table.changes[-1:])
+    assert sink.documents_by_recipe() == {(TABLE, old): 2, (TABLE, new.fingerprint): 1}
+    table.truncate()
+    fed(table.changes[-1:])
+    assert sink.documents_by_recipe() == {}
 
 
 def test_vectors_can_be_read_back_for_a_cache(sink: Sink) -> None:

@@ -19,8 +19,8 @@ from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import AWAY, Action, OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
-from sinks.opensearch_schema import Names
-from tests.feeding import DIMENSIONS, Fed, one_row, vector_of, write_of
+from sinks.opensearch_schema import Names, mappings
+from tests.feeding import DIMENSIONS, RECIPES, Fed, one_row, vector_of, write_of
 from tests.history import TABLE, key_of
 from transforms.documents import document_id
 
@@ -247,3 +247,17 @@ def refused(act: Callable[[], object], told: str, condition: str) -> None:
         act()
     assert (raised.value.condition, raised.value.exit_status) == (condition, 2)
     assert raised.value.hint
+
+
+def test_documents_of_a_store_that_cannot_group_recipes_are_counted_all_the_same(
+    opensearch: OpenSearch, config: OpenSearchConfig
+) -> None:
+    names = Names(config.index)
+    body = mappings(config, names, DIMENSIONS)[names.documents]
+    body["mappings"]["properties"]["recipe"] = {"type": "keyword", "index": False, "doc_values": False}
+    with opensearch.client() as client:
+        client.indices.create(index=names.documents, body=body)
+    with closing(opened(config)) as sink:
+        sink.prepare()
+        Fed(sink)(one_row().changes)
+        assert sink.documents_by_recipe() == {(TABLE, RECIPES[TABLE].fingerprint): 1}

@@ -9,12 +9,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import batched
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
+from glue_jobs.migration_stores import opened, outdated_note
+from glue_jobs.outdated import warn_of_outdated
+from glue_jobs.status import status
 from local_stack.documentdb import DocumentDB
 from local_stack.models.instant import instant_vector
 from retrieval import commands
@@ -90,6 +94,33 @@ def test_a_store_of_another_kind_is_filled_from_the_lake_without_the_model(
     (key, text), *_ = sorted(found)
     (answer,) = commands.search(lake.config, [Query(None, text)], 1, "documents")
     assert [(hit["key"], hit["chunk_text"]) for hit in answer["results"]] == [(json.loads(key), text)]
+
+
+def test_a_changed_template_is_said_and_a_rebuild_brings_every_document_over(
+    spark: SparkSession, lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = many(5)
+    lake.land(spark, table.changes)
+    lake.index("live", table.changes)
+    live = lake.sink("live")
+    assert outdated_note(lake.config, live, "p.yaml") is None
+    assert outdated_note(lake.config, lake.sink("lost"), "p.yaml") is None, "there is no store yet"
+    lake.template("About: {body}")
+    note = outdated_note(lake.config, live, "p.yaml")
+    assert note is not None
+    assert note.startswith("5 of 5 documents were made by another template")
+    assert status(lake.config)["stores"]["live"]["outdated"] == {"documents": 5, "of": 5, "texts": 10, "usd": 3e-06}
+    with closing(opened(lake.config, live)) as store:
+        warn_of_outdated(lake.config, [store])
+    (logged,) = [vars(record)["context"] for record in caplog.records if "another template" in record.message]
+    assert (logged["store"], logged["documents"], logged["command"]) == ("live", 5, "ragstream rebuild CONFIG live")
+    done = lake.rebuild(spark, "live")
+    assert done.written == 5
+    firsts = [row[3] for row in lake.contents("live") if row[2] == 0]
+    assert len(firsts) == 5
+    assert all(text.startswith("About: ") for text in firsts)
+    assert outdated_note(lake.config, live, "p.yaml") is None
+    assert status(lake.config)["stores"]["live"]["outdated"] is None
 
 
 def graves(lake: Lake, name: str) -> list[tuple[Any, ...]]:

@@ -1,0 +1,27 @@
+"""What a changed template would cost."""
+
+from __future__ import annotations
+
+from glue_jobs.outdated import Outdated, of_counts
+from schemas.tables import ChunkConfig, DocumentConfig
+from transforms.documents import Recipe
+
+ARTICLES = Recipe("a", DocumentConfig(template="{title}: {body}", chunk=ChunkConfig(max_tokens=100)))
+TICKETS = Recipe("t", DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1000)))
+RECIPES = {"a": ARTICLES, "t": TICKETS}
+
+
+def test_documents_of_another_recipe_are_counted_for_the_tables_that_make_documents() -> None:
+    counted = {("a", "old"): 150, ("a", ARTICLES.fingerprint): 50, ("t", "old"): 3, ("gone", "old"): 7}
+    found = of_counts(RECIPES, counted, 1.5, 0.02)
+    assert found == Outdated(documents=153, of=203, texts=225 + 5, usd=round((22_500 + 5_000) / 1000 * 0.02, 6))
+    told = found.sentence("pipeline.yaml", "vectors")
+    assert told.startswith("153 of 203 documents were made by another template, chunking or metadata")
+    assert "`ragstream rebuild pipeline.yaml vectors`" in told
+    assert "about 230 texts for about $0.5500" in told
+
+
+def test_a_model_whose_price_is_not_known_costs_nobody_knows_what() -> None:
+    found = of_counts(RECIPES, {("a", "old"): 2}, 1.0, None)
+    assert (found.usd, found.texts) == (None, 2)
+    assert "at a price that is not known here" in found.sentence("p.yaml", "s")
