@@ -29,6 +29,7 @@ from retrieval.indexes import open_index
 from retrieval.pgvector import PgvectorIndex
 from retrieval.protocol import Filters, Hit, Index, Question
 from retrieval.search import CANDIDATES, Searcher, search_answer
+from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
 from sinks import open_sink
 from sinks.documentdb_config import DocumentDBConfig
@@ -182,6 +183,29 @@ def test_a_question_is_answered_with_a_citation(filled: Helpdesk) -> None:
     assert [(c["table"], c["key"]) for c in answer["citations"]] == [(ARTICLES, {"id": 49})]
     assert set(answer["citations"][0]) == {"table", "key", "document_id", "chunk_index"}
     assert set(answer["freshness"]) == {"searchable_as_of", "lag_seconds"}
+
+
+def test_a_second_sentence_is_quoted_only_where_it_resembles_the_question_itself(filled: Helpdesk) -> None:
+    siren = filled.assistant().ask("How loud is the siren S-90?")
+    assert (
+        siren.text == "The siren S-90 is driven by the hub directly and sounds even without internet, at 104 decibels."
+    )
+    ring = filled.assistant().ask("What does a purple ring on the hub mean?")
+    assert "backup battery" in ring.text
+    assert "what the hub is doing" in ring.text
+
+
+def test_answers_say_what_was_asked_and_little_else(filled: Helpdesk) -> None:
+    said = needless = 0
+    for labelled in questions()[::4]:
+        answer = filled.assistant().ask(labelled.query)
+        if labelled.expected and not answer.abstained:
+            parts = [s.text for s in sentences_of(answer.cites[0].chunk_text) if s.text in answer.text]
+            helps = [any(phrase.lower() in part.lower() for phrase in labelled.answer_contains) for part in parts]
+            said += any(helps)
+            needless += helps.count(True) == 1 < len(parts)
+    assert said >= 15
+    assert needless <= 8
 
 
 def test_nothing_relevant_is_said_so(filled: Helpdesk) -> None:
