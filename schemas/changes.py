@@ -17,9 +17,9 @@ type Value = Any
 class Change:
     """One change of one row, or the truncation of a table (op t, empty key).
 
-    `columns` holds the columns that were present. `complete` says that the row had no others: an absent column is
-    NULL then; otherwise an absent column is unknown and keeps its older value (I3). `unavailable` names columns that a
-    complete row has but the record left out (unchanged TOAST after a key change).
+    `columns` holds the columns that were present. `complete` says that the record told the whole row: an absent column is
+    NULL then if the row never had it, and pending if it did; otherwise an absent column is unknown and keeps its older
+    value (I3). `unavailable` names columns that a complete row has but the record left out (unchanged TOAST after a key change).
     `old_key` (op c, u) and `new_key` (op d) tie the two halves of a key change.
     """
 

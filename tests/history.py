@@ -25,13 +25,18 @@ def key_of(number: int) -> str:
 class ModelTable:
     """Executes operations, and remembers rows and emitted changes.
 
-    A body is large: an update or key change that leaves it alone does not tell it (unchanged TOAST).
+    A body is large: an update or key change that leaves it alone does not tell it (unchanged TOAST). With `sums` there is a
+    column that stops coming with some whole rows, as a generated one does: from then on it is pending, until it is told
+    again or a key change takes the older one along.
     """
 
     rows: dict[int, dict[str, object]] = field(default_factory=dict)
+    silent: dict[int, object] = field(default_factory=dict)
+    """The last sums that were told, of rows whose sum has stopped coming."""
     changes: list[Change] = field(default_factory=list)
     moved: set[int] = field(default_factory=set)
     position: int = 0
+    sums: bool = False
 
     def _next(self) -> str:
         self.position += 1
@@ -40,9 +45,12 @@ class ModelTable:
     def _at(self, position: int, offset: int) -> str:
         return sequence(0, postgresql_position(position, position), stream_position(str(offset)))
 
+    def _sum(self, text: str) -> dict[str, str]:
+        return {"sum": f"sum {text}"} if self.sums else {}
+
     def insert(self, number: int, text: str) -> None:
         """INSERT a row, told as a whole."""
-        row = {"id": number, "a": text, "body": f"body {text}"}
+        row = {"id": number, "a": text, "body": f"body {text}"} | self._sum(text)
         self.rows[number] = row
         self.changes.append(Change(TABLE, "c", self._next(), key_of(number), dict(row), complete=True))
 
@@ -53,13 +61,22 @@ class ModelTable:
         self.changes.append(Change(TABLE, "u", self._next(), key_of(number), told, unavailable=("body",)))
 
     def update_body(self, number: int, text: str) -> None:
-        """UPDATE the body."""
+        """UPDATE the body; the sum comes again."""
+        self.rows[number] |= {"body": f"body {text}"} | self._sum(text)
+        self.silent.pop(number, None)
+        self.changes.append(Change(TABLE, "u", self._next(), key_of(number), dict(self.rows[number]), complete=True))
+
+    def update_without_sum(self, number: int, text: str) -> None:
+        """UPDATE the body; the sum does not come with the whole row."""
         self.rows[number]["body"] = f"body {text}"
+        if "sum" in self.rows[number]:
+            self.silent[number] = self.rows[number].pop("sum")
         self.changes.append(Change(TABLE, "u", self._next(), key_of(number), dict(self.rows[number]), complete=True))
 
     def delete(self, number: int) -> None:
         """DELETE a row."""
         del self.rows[number]
+        self.silent.pop(number, None)
         self.changes.append(Change(TABLE, "d", self._next(), key_of(number)))
 
     def move(self, number: int, to: int) -> None:
@@ -71,6 +88,8 @@ class ModelTable:
         if self.position % 2:
             gone, here = here, gone
         told = {n: v for n, v in row.items() if n != "body"}
+        if number in self.silent:
+            row["sum"] = self.silent.pop(number)
         self.changes.append(Change(TABLE, "d", gone, key_of(number), new_key=key_of(to)))
         self.changes.append(
             Change(TABLE, "c", here, key_of(to), told, complete=True, unavailable=("body",), old_key=key_of(number))
@@ -80,16 +99,19 @@ class ModelTable:
     def truncate(self) -> None:
         """TRUNCATE the table."""
         self.rows.clear()
+        self.silent.clear()
         self.changes.append(Change(TABLE, "t", self._next(), ""))
 
 
-def random_history(seed: int, length: int, *, reuse_moved_keys: bool = False) -> ModelTable:
+def random_history(seed: int, length: int, *, reuse_moved_keys: bool = False, sums: bool = False) -> ModelTable:
     """A history over few keys, so that they are deleted, moved and inserted again often."""
-    r, table = random.Random(seed), ModelTable()
+    r, table = random.Random(seed), ModelTable(sums=sums)
     for step in range(length):
         free = [n for n in range(5) if n not in table.rows and (reuse_moved_keys or n not in table.moved)]
         live = list(table.rows)
-        kind = r.choice(["insert", "insert", "a", "a", "body", "delete", "move", "move", "truncate"])
+        kind = r.choice(
+            ["insert", "insert", "a", "a", "body", "delete", "move", "move", "truncate", *["no sum"] * sums]
+        )
         if kind == "insert" and free:
             table.insert(r.choice(free), str(step))
         elif kind == "truncate" and r.random() < 0.3:
@@ -98,8 +120,9 @@ def random_history(seed: int, length: int, *, reuse_moved_keys: bool = False) ->
             table.move(r.choice(live), r.choice(free))
         elif kind == "delete" and live:
             table.delete(r.choice(live))
-        elif kind in {"a", "body"} and live:
-            (table.update_a if kind == "a" else table.update_body)(r.choice(live), str(step))
+        elif kind in {"a", "body", "no sum"} and live:
+            updates = {"a": table.update_a, "body": table.update_body, "no sum": table.update_without_sum}
+            updates[kind](r.choice(live), str(step))
     return table
 
 
@@ -116,8 +139,12 @@ def folded(changes: Iterable[Change]) -> dict[str, RowState]:
 
 
 def contents(states: dict[str, RowState]) -> dict[str, dict[str, object]]:
-    """What a reader sees of states."""
-    return {key: state.values() for key, state in states.items() if state.exists}
+    """What a reader sees of states: pending columns are left out."""
+    return {
+        key: {name: value for name, value in state.values().items() if name not in state.pending([name])}
+        for key, state in states.items()
+        if state.exists
+    }
 
 
 def as_record(change: Change, table: str = "t") -> Record:

@@ -84,12 +84,19 @@ class RowState:
         return {name: cell.value for name, cell in self.columns.items() if cell.value is not HOLE}
 
     def pending(self, names: Collection[str]) -> tuple[str, ...]:
-        """Those of the named columns that exist but that nothing has told (I3); they are never NULL."""
+        """Those of the named columns that exist but that nothing has told, or not of late (I3); they are never NULL.
+
+        A column that the row had and that its newest whole image lacks has stopped coming: its value is the older one.
+        """
         if not self.exists:
             return ()
-        whole = self.complete > self.deleted
-        missing = (n for n in names if (c := self.columns.get(n)) is None or c.value is HOLE)
-        return tuple(sorted(n for n in missing if n in self.columns or not whole))
+        return tuple(sorted(filter(self._is_pending, names)))
+
+    def _is_pending(self, name: str) -> bool:
+        cell = self.columns.get(name)
+        if cell is None:
+            return not self.complete > self.deleted
+        return cell.value is HOLE or _latest(cell.rank) < self.complete
 
 
 EMPTY = RowState()
@@ -109,27 +116,21 @@ def _source_point(sequence: str) -> str:
     return sequence[:-STREAM_DIGITS] + "0" * STREAM_DIGITS
 
 
-def _outlives(rank: str, deleted: str, floor: str) -> bool:
-    """Whether a value is newer than the row's last delete and not older than its last whole image.
-
-    A value carried over at S belongs to the image told at S, wherever in the stream that stands.
-    """
+def _latest(rank: str) -> str:
+    """The newest sequence that a value belongs to: one carried over at S to what was said at S, wherever that stands."""
     since = _since(rank)
-    if len(rank) > SEQUENCE_DIGITS:
-        since = since[:-STREAM_DIGITS] + "f" * STREAM_DIGITS
-    return since > deleted and since >= floor
+    return since if len(rank) == SEQUENCE_DIGITS else since[:-STREAM_DIGITS] + "f" * STREAM_DIGITS
 
 
 def join(one: RowState, other: RowState) -> RowState:
     """Join two states of the same row."""
     deleted, complete = max(one.deleted, other.deleted), max(one.complete, other.complete)
-    floor = max(deleted, complete)
     columns = dict(one.columns)
     for name, cell in other.columns.items():
         held = columns.get(name)
         if held is None or rank_key(cell.rank) > rank_key(held.rank):
             columns[name] = cell
-    kept = {n: c for n, c in columns.items() if _outlives(c.rank, deleted, floor)}
+    kept = {n: c for n, c in columns.items() if _latest(c.rank) > deleted}
     upserted = max(one.upserted, other.upserted)
     newest = one if one.sequence >= other.sequence else other
     moves = {**one.moves, **other.moves}
