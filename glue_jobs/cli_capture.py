@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from glue_jobs.cli import CONFIG
-
-if TYPE_CHECKING:
-    from glue_jobs.config import PipelineConfig
-    from sources.capture import CaptureConfig
 
 
 @click.command()
@@ -20,6 +14,7 @@ if TYPE_CHECKING:
 )
 def capture(config: str, *, apply_: bool) -> None:
     """Render what captures the tables of CONFIG, with the settings this pipeline needs; secrets are withheld."""
+    from glue_jobs import captured
     from glue_jobs.config import load_config
     from schemas.errors import ConfigurationError
     from sources.capture import as_json, render
@@ -32,18 +27,12 @@ def capture(config: str, *, apply_: bool) -> None:
             hint="Add capture: {type: debezium, dsn: ${secret:source}, connect_url: ...}, or type: dms.",
         )
     for entry in loaded.capture:
-        tables, topics = _captured(loaded, entry)
+        tables, topics = captured.tables_and_topics(loaded, entry)
         if apply_ and entry.type == "debezium":
             from sources.capture_apply import put_connector
 
+            captured.require_tables(entry, tables)
             name = put_connector(entry, render(entry, loaded.name, tables, topics, reveal=True))
             click.echo(f"connector {name} runs on {entry.connect_url}: {', '.join(tables)}", err=True)
         else:
             click.echo(as_json(render(entry, loaded.name, tables, topics)))
-
-
-def _captured(config: PipelineConfig, entry: CaptureConfig) -> tuple[list[str], list[str]]:
-    """The tables a capture feeds, and the topics they arrive in."""
-    source = config.source(entry.source) if entry.source else config.sources[0]
-    topics = getattr(source, "topics", None) or []
-    return [table.table for table in config.tables_of(source.name)], list(topics)

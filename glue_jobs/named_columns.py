@@ -8,25 +8,9 @@ from typing import TYPE_CHECKING
 from glue_jobs.runtime.status_record import read_all
 from lake.layout import LakeLayout
 from lake.storage import rows_of
-from schemas.errors import ConfigurationError
-from sources.capture_tables import columns_of
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
-    from sources.capture import CaptureConfig
-
-
-def check_captured(config: PipelineConfig, capture: CaptureConfig) -> None:
-    """Compare with the captured database; raise ConfigurationError that says every column which is not there."""
-    tables = config.tables_of(capture.source or config.sources[0].name)
-    known = columns_of(capture, [table.table for table in tables])
-    unknown = [each for table in tables if table.table in known for each in table.unknown_columns(known[table.table])]
-    if unknown:
-        raise ConfigurationError(
-            "; ".join(unknown),
-            condition="COLUMN_UNKNOWN",
-            hint="Correct the names under `tables`, or add the columns at the source.",
-        )
 
 
 def notes(config: PipelineConfig) -> list[str]:

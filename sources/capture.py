@@ -31,7 +31,7 @@ def render(
         case DebeziumCaptureConfig():
             settings = debezium_postgres(config, pipeline, named, topics, reveal=reveal)
             connector = {"name": connector_name(config, pipeline), "config": settings}
-            return {"connector": connector, "source_sql": capture_debezium.source_sql(config)}
+            return {"connector": connector, "source_sql": capture_debezium.source_sql(config, pipeline, named)}
         case DmsCaptureConfig():
             endpoints = dms_endpoints(config, pipeline, reveal=reveal)
             return {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     from sources.capture_debezium import DebeziumCaptureConfig
@@ -46,6 +47,25 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> st
             return str(name)
         time.sleep(0.1)
     raise ConfigurationError(f"capture: the connector {name} does not run after {_TIMEOUT_SECONDS:.0f} s.")
+
+
+def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, str] | None:
+    """What a connector is configured with, secrets among it; None where the worker does not know it.
+
+    Raises UnavailableError when the worker does not answer, or not with that.
+    """
+    url = f"{(config.connect_url or '').rstrip('/')}/connectors/{quote(name, safe='')}/config"
+    try:
+        with urlopen(Request(url), timeout=10) as answer:  # noqa: S310 - as configured
+            found: dict[str, str] = json.loads(answer.read())
+            return found
+    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
+        if isinstance(error, HTTPError) and error.code == HTTPStatus.NOT_FOUND:
+            return None
+        raise UnavailableError(
+            f"capture: the Connect worker at {config.connect_url} does not answer, so no connector could be compared",
+            hint="check `capture.connect_url`, and the network route from here to the worker",
+        ) from None
 
 
 def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, SecretStr
 
 from schemas.model import StrictModel
-from sources.capture_target import WITHHELD, Table, database_at, quoted
+from sources.capture_target import WITHHELD, Table, database_at, literal, quoted
+from transforms.placeholders import NULL_TYPES, PLACEHOLDER_ARRAYS, SMALL_BITS
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
 """Largest change a topic accepts: a row's largest text twice (before and after), escaped."""
@@ -21,6 +22,8 @@ _SETTINGS = {
     "tasks.max": "1",
     "plugin.name": "pgoutput",
     "publication.autocreate.mode": "filtered",
+    # Changes of partitions come under the name of their table, not under their own.
+    "publish.via.partition.root": "true",
     "slot.drop.on.stop": "false",
     # Debezium leaves truncates out by default ("t"); without them truncated rows live on in every store.
     "skipped.operations": "none",
@@ -28,7 +31,8 @@ _SETTINGS = {
     # Exact, and NaN stays NaN: the default sends it as null.
     "decimal.handling.mode": "string",
     "time.precision.mode": "adaptive",
-    "binary.handling.mode": "base64",
+    # As text (base64) an unchanged large value would come as null; as bytes it is told by a placeholder.
+    "binary.handling.mode": "bytes",
     "interval.handling.mode": "string",
     "hstore.handling.mode": "json",
     # A column of a type that Debezium does not know arrives as bytes; by default it would be missing.
@@ -94,6 +98,11 @@ def connector_name(config: DebeziumCaptureConfig, pipeline: str) -> str:
     return config.connector or pipeline
 
 
+def slot_name(config: DebeziumCaptureConfig, pipeline: str) -> str:
+    """Name the replication slot, and the publication."""
+    return config.slot or re.sub(r"[^a-z0-9_]", "_", f"ragstream_{connector_name(config, pipeline)}".lower())[:63]
+
+
 def topic_prefix(config: DebeziumCaptureConfig, pipeline: str, tables: Sequence[Table], topics: Sequence[str]) -> str:
     """Find the topics' first part: as configured, or what the source's topics have before `schema.table`."""
     if config.topic_prefix:
@@ -121,7 +130,7 @@ def debezium_postgres(
     The password is a reference that Connect resolves when one is configured; otherwise it is withheld unless `reveal`.
     """
     database = database_at(config.dsn.get_secret_value())
-    slot = config.slot or re.sub(r"[^a-z0-9_]", "_", f"ragstream_{connector_name(config, pipeline)}".lower())[:63]
+    slot = slot_name(config, pipeline)
     settings = _SETTINGS | {
         "database.hostname": database.host,
         "database.port": str(database.port),
@@ -150,11 +159,12 @@ def debezium_postgres(
     return settings
 
 
-def source_sql(config: DebeziumCaptureConfig) -> list[str]:
-    """Write the statements that the source's owner runs once before the connector starts.
+def source_sql(config: DebeziumCaptureConfig, pipeline: str, tables: Sequence[Table]) -> list[str]:
+    """Write the statements that the source's owner runs once before the connector starts; running them again is harmless.
 
-    The tables need none: with their default replica identity an unchanged large column is absent from the log, and
-    keeps its value in every store.
+    Most tables need none of their own: an unchanged large value is absent from the log, its placeholder says so, and the
+    column keeps its value in every store. For types without a placeholder the log must hold the old row
+    (REPLICA IDENTITY FULL).
     """
     statements: list[str] = []
     if config.signal_table:
@@ -169,7 +179,61 @@ def source_sql(config: DebeziumCaptureConfig) -> list[str]:
             f"CREATE SCHEMA IF NOT EXISTS {quoted(table.schema)}",
             f"CREATE TABLE IF NOT EXISTS {table.quoted} (id int PRIMARY KEY, beat timestamptz NOT NULL)",
         ]
-    return statements
+    names = {
+        "TABLES": ", ".join(literal(table.quoted) for table in tables),
+        "LIST": ", ".join(table.quoted for table in tables),
+        "PUBLICATION": quoted(slot_name(config, pipeline)),
+        "NAME": literal(slot_name(config, pipeline)),
+        "ARRAYS": ", ".join(sorted(map(literal, PLACEHOLDER_ARRAYS))),
+        "SMALL_BITS": str(SMALL_BITS),
+        "OTHERS": ", ".join(sorted(map(literal, NULL_TYPES))),
+    }
+    return [*statements, *(_filled(statement, names) for statement in (_PUBLISH, _TELL_OLD_ROWS))]
+
+
+def _filled(statement: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"<(\w+)>", lambda found: names[found[1]], statement)
+
+
+_PUBLISH = """\
+DO $ragstream$
+DECLARE tables regclass[] := ARRAY[<TABLES>]::regclass[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = <NAME>) THEN
+        CREATE PUBLICATION <PUBLICATION> FOR TABLE <LIST> WITH (publish_via_partition_root = true);
+    ELSIF EXISTS (SELECT FROM pg_publication WHERE pubname = <NAME> AND NOT pubviaroot)
+        AND EXISTS (SELECT FROM pg_class WHERE oid = ANY (tables) AND relkind = 'p') THEN
+        ALTER PUBLICATION <PUBLICATION> SET (publish_via_partition_root = true);
+    END IF;
+    IF current_setting('server_version_num')::int >= 180000
+        AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = ANY (tables) AND attgenerated = 's' AND NOT attisdropped) THEN
+        EXECUTE 'ALTER PUBLICATION <PUBLICATION> SET (publish_generated_columns = stored)';
+    END IF;
+END $ragstream$"""
+_TELL_OLD_ROWS = """\
+DO $ragstream$
+DECLARE stored regclass;
+BEGIN
+    FOR stored IN
+        WITH RECURSIVE types AS (
+            SELECT oid, oid AS base FROM pg_type WHERE typtype <> 'd'
+            UNION ALL SELECT t.oid, types.base FROM pg_type t JOIN types ON t.typbasetype = types.oid AND t.typtype = 'd'
+        )
+        SELECT DISTINCT c.oid::regclass
+        FROM unnest(ARRAY[<TABLES>]::regclass[]) AS wanted
+        JOIN LATERAL (SELECT wanted AS relid UNION SELECT relid FROM pg_partition_tree(wanted)) part ON true
+        JOIN pg_class c ON c.oid = part.relid AND c.relkind = 'r' AND c.relreplident <> 'f'
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            AND a.attlen = -1 AND a.attstorage <> 'p' AND a.attgenerated = ''
+        JOIN types ON types.oid = a.atttypid
+        JOIN pg_type base ON base.oid = types.base
+        WHERE CASE WHEN base.typcategory = 'A' THEN base.typname NOT IN (<ARRAYS>) OR base.oid <> a.atttypid
+                ELSE base.typname IN (<OTHERS>) END
+            AND NOT (base.typname IN ('bit', 'varbit') AND a.atttypmod BETWEEN 0 AND <SMALL_BITS>)
+    LOOP
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', stored);
+    END LOOP;
+END $ragstream$"""
 
 
 def _split(name: str) -> Table:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
 from transforms import exact_json
 from transforms.context import declared, key_text
+from transforms.placeholders import is_never_sent, is_null_unsure, is_placeholder
 from transforms.sequence import epoch_at, postgresql_position, sequence, stream_position
 from transforms.types import Convert, connect_type
 
@@ -33,6 +31,10 @@ class RowSchema:
     schema_id: str
     columns: Mapping[str, str]
     converters: Mapping[str, Convert]
+    unsure: frozenset[str] = frozenset()
+    """Columns whose null in an update may stand for an unchanged value."""
+    never_sent: frozenset[str] = frozenset()
+    """Columns whose null says nothing at all."""
 
 
 _NO_SCHEMA = RowSchema("", {}, {})
@@ -125,7 +127,13 @@ def _row_schema(block: Any) -> RowSchema:
     typed = {f["field"]: connect_type(f) for f in after["fields"]}
     columns = {name: canonical for name, (canonical, _) in typed.items()}
     digest = hashlib.sha256(exact_json.dumps(columns, sort_keys=True).encode()).hexdigest()[:16]
-    return RowSchema(digest, columns, {name: convert for name, (_, convert) in typed.items() if convert})
+    return RowSchema(
+        digest,
+        columns,
+        {name: convert for name, (_, convert) in typed.items() if convert},
+        frozenset(f["field"] for f in after["fields"] if is_null_unsure(f)),
+        frozenset(f["field"] for f in after["fields"] if is_never_sent(f)),
+    )
 
 
 def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
@@ -149,6 +157,7 @@ class _Event(NamedTuple):
     op: Op
     order: str
     commit_us: int | None
+    before: Any
 
 
 def _change(
@@ -165,7 +174,7 @@ def _change(
     if op == "t":
         return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
     row = payload.get("before" if op == "d" else "after")
-    event = _Event(record, table, schema, op, order, commit_us)
+    event = _Event(record, table, schema, op, order, commit_us, payload.get("before"))
     try:
         return _row_change(event, row if isinstance(row, dict) else {}, context.unavailable_value)
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
@@ -174,8 +183,8 @@ def _change(
 
 
 def _row_change(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
-    record, table, schema, op, order, commit_us = event
-    missing = tuple(n for n, v in row.items() if _is_unavailable(v, placeholder)) if op != "d" else ()
+    record, table, schema, op, order, commit_us, _ = event
+    missing = _not_sent(event, row, placeholder) if op != "d" else ()
     values = _canonical(row, table, schema, missing)
     key = key_text(table.keys, values) or (_key_of(record.key, table, schema) if op == "d" else None)
     if key is None:
@@ -190,6 +199,22 @@ def _row_change(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded
         table.table, op, order, key, values, complete, missing, old_key, None, commit_us, schema.schema_id or None
     )
     return Changes((change,))
+
+
+def _not_sent(event: _Event, row: dict[str, Any], placeholder: str) -> tuple[str, ...]:
+    """Columns whose value the log did not have.
+
+    A null that may be unsent counts as NULL in an insert and a snapshot, which tell the whole row, and where the old row
+    shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column.
+    """
+    schema, before = event.schema, event.before if isinstance(event.before, dict) else {}
+    updates = schema.unsure and (event.op == "u" or any(name == _OLD_KEY for name, _ in event.record.headers))
+    unsure = schema.never_sent | schema.unsure if updates else schema.never_sent
+    return tuple(
+        name
+        for name, value in row.items()
+        if (name in unsure and before.get(name) is None if value is None else is_placeholder(value, placeholder))
+    )
 
 
 def _canonical(row: dict[str, Any], table: TableContext, schema: RowSchema, missing: tuple[str, ...]) -> dict[str, Any]:
@@ -233,27 +258,3 @@ def _source_position(source: Mapping[str, Any]) -> str:
     lsn = source.get("lsn")
     row = int(row) if row is not None else (lsn if isinstance(lsn, int) else None)
     return postgresql_position(int(commit) if commit is not None else None, row)
-
-
-def _is_unavailable(value: Any, placeholder: str) -> bool:
-    if isinstance(value, str):
-        return value in placeholder_texts(placeholder)
-    if isinstance(value, list) and value:
-        return value in _placeholder_lists(placeholder)
-    return isinstance(value, dict) and value == {placeholder: placeholder}
-
-
-@lru_cache
-def placeholder_texts(placeholder: str) -> frozenset[str]:
-    """The placeholder as text and as the base64, hex and url-safe forms of a bytes column."""
-    raw = placeholder.encode()
-    return frozenset({placeholder, base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode(), raw.hex()})
-
-
-@lru_cache
-def _placeholder_lists(placeholder: str) -> tuple[list[Any], ...]:
-    """The placeholder in arrays: text, bytes, the codes of its characters (integers), a name-based UUID."""
-    raw = placeholder.encode()
-    digest = bytearray(hashlib.md5(raw, usedforsecurity=False).digest())
-    named = str(uuid.UUID(bytes=bytes(digest), version=3))
-    return [placeholder], [base64.b64encode(raw).decode()], [raw.hex()], list(raw), [named]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from transforms import dms, exact_json
-from transforms.debezium import placeholder_texts
+from transforms.placeholders import placeholder_texts
 from transforms.sequence import (
     NO_SOURCE_POSITION,
     dms_postgresql_position,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
-from glue_jobs.named_columns import check_captured
+from glue_jobs import captured
 from glue_jobs.ownership import owner_of
 from glue_jobs.runtime import s3_check
 from glue_jobs.runtime.set_aside import SetAside
@@ -51,7 +51,7 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
             check = partial(_owned, open_sink(sink, embedder.fingerprint, embedder.dimensions).check, owner)
             found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in aside else check
     for capture in config.capture:
-        found[f"capture {capture.source or config.sources[0].name}"] = partial(check_captured, config, capture)
+        found[f"capture {capture.source or config.sources[0].name}"] = partial(captured.check, config, capture)
     if config.warehouse is not None:
         found["warehouse"] = partial(_owned, partial(check_warehouse, config.warehouse, config.tables), owner)
     if isinstance(config.generation, BedrockGenerationConfig):

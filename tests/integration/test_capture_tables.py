@@ -12,7 +12,7 @@ from glue_jobs.config import PipelineConfig
 from glue_jobs.runtime import checks
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture_debezium import DebeziumCaptureConfig
-from sources.capture_tables import columns_of
+from sources.capture_tables import ask
 
 
 def pipeline(dsn: str, template: str) -> PipelineConfig:
@@ -42,11 +42,14 @@ def test_a_column_that_the_captured_table_lacks_is_wrong_in_check(vectors_dsn: s
         wrong["capture kafka"]()
     assert "capture kafka" not in checks.parts(pipeline(vectors_dsn, "{description}"), ["land"]), "no job needs it"
     capture = DebeziumCaptureConfig(type="debezium", dsn=SecretStr(vectors_dsn))
-    assert columns_of(capture, ["s.Mixed Case", "s.gone"]) == {"s.Mixed Case": ["id", "Kind", "description"]}
+    known = ask(capture, ["s.Mixed Case", "s.gone"]).tables
+    assert {name: [c.name for c in table.columns] for name, table in known.items()} == {
+        "s.Mixed Case": ["id", "Kind", "description"]
+    }
 
 
 def test_a_captured_database_that_does_not_answer_is_said_without_its_address() -> None:
     capture = DebeziumCaptureConfig(type="debezium", dsn=SecretStr("postgresql://u:geheim@127.0.0.1:1/d"))
     with pytest.raises(UnavailableError) as caught:
-        columns_of(capture, ["s.t"])
+        ask(capture, ["s.t"])
     assert "geheim" not in str(caught.value)

@@ -1,0 +1,87 @@
+"""What `ragstream check` says of a capture: tables that it does not carry, and values that it cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from schemas.errors import ConfigurationError, UnavailableError
+from sources.capture import render
+from sources.capture_apply import connector_settings
+from sources.capture_check import Findings, connector_differences, findings
+from sources.capture_debezium import DebeziumCaptureConfig
+from sources.capture_tables import ask
+
+if TYPE_CHECKING:
+    from glue_jobs.config import PipelineConfig
+    from sources.capture import CaptureConfig
+
+
+def check(config: PipelineConfig, capture: CaptureConfig) -> None:
+    """Compare with the captured database and the connector; raise ConfigurationError that says all that is wrong.
+
+    Raises UnavailableError when the database does not answer.
+    """
+    wrong = _findings(config, capture).wrong
+    if wrong:
+        raise ConfigurationError("\n".join(wrong), condition="CAPTURE_WRONG")
+
+
+def notes(config: PipelineConfig) -> list[str]:
+    """What nothing mends but a person should know; nothing of a database that does not answer."""
+    found: list[str] = []
+    for capture in config.capture:
+        try:
+            found += _findings(config, capture).notes
+        except UnavailableError:
+            continue  # its check says so
+    return [f"capture: {each}" for each in found]
+
+
+def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> None:
+    """Raise ConfigurationError for a table that the database does not have: its connector would carry the others alone."""
+    missing = set(tables) - ask(capture, tables).tables.keys()
+    if missing:
+        raise ConfigurationError(
+            f"capture: {', '.join(sorted(missing))} is not in the database, or its user may not see it.",
+            condition="CAPTURE_TABLE_MISSING",
+            hint="Correct the names under `tables`, or create the tables first.",
+        )
+
+
+def tables_and_topics(config: PipelineConfig, capture: CaptureConfig) -> tuple[list[str], list[str]]:
+    """The tables that a capture feeds, and the topics they arrive in."""
+    source = config.source(capture.source) if capture.source else config.sources[0]
+    topics = getattr(source, "topics", None) or []
+    return [table.table for table in config.tables_of(source.name)], list(topics)
+
+
+def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
+    tables = config.tables_of(capture.source or config.sources[0].name)
+    source = ask(capture, [table.table for table in tables])
+    found = findings(capture, config.name, tables, source)
+    for table in tables:
+        if known := source.tables.get(table.table):
+            found.wrong.extend(table.unknown_columns([column.name for column in known.columns]))
+    if isinstance(capture, DebeziumCaptureConfig) and capture.connect_url:
+        _compare_connector(config, capture, found)
+    return found
+
+
+def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, found: Findings) -> None:
+    tables, topics = tables_and_topics(config, capture)
+    connector = render(capture, config.name, tables, topics)["connector"]
+    try:
+        settings = connector_settings(capture, connector["name"])
+    except UnavailableError as error:
+        found.notes.append(error.message)
+        return
+    if settings is None:
+        found.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
+        return
+    differs = connector_differences(settings, connector["config"], tables)
+    if differs:
+        found.wrong.append(
+            f"the connector {connector['name']} is not as this pipeline needs it: {'; '.join(differs)}. "
+            f"Run: ragstream capture --apply"
+        )

@@ -1,0 +1,199 @@
+"""What a connector as `ragstream capture` renders it tells of large values that do not change, and of partitions."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from confluent_kafka import Consumer
+from pydantic import SecretStr
+
+from local_stack.connect import Connect
+from local_stack.kafka import Broker
+from schemas.changes import Change, Changes
+from schemas.records import Record
+from schemas.tables import TableConfig
+from sources.capture import render
+from sources.capture_apply import put_connector
+from sources.capture_check import Findings, findings
+from sources.capture_debezium import DebeziumCaptureConfig
+from sources.capture_tables import ask
+from tests.history import folded
+from transforms.context import DecodeContext, TableContext
+from transforms.decode import decode
+from transforms.fold import RowState
+
+TYPES = """
+CREATE EXTENSION vector;
+CREATE TYPE mood AS ENUM ('ok', 'bad');
+CREATE DOMAIN words AS text;
+CREATE DOMAIN octets AS bytea;
+CREATE DOMAIN whole_numbers AS int[];
+CREATE TYPE pair AS (a int, b text);
+CREATE TYPE text_range AS RANGE (subtype = text);
+"""
+TEXT = "repeat(md5('x'), 300)"
+DIGITS = "(SELECT string_agg(i::text, '')::numeric FROM generate_series(1, 3000) i)"
+POINTS = "(SELECT string_agg('(' || i || ',' || i || ')', ',') FROM generate_series(1, 500) i)"
+LARGE = {
+    "text": TEXT, "varchar(100000)": TEXT, "char(9600)": TEXT, "bytea": f"{TEXT}::bytea", "json": f"to_json({TEXT})",
+    "jsonb": f"to_jsonb({TEXT})", "numeric": DIGITS, "words": TEXT, "octets": f"{TEXT}::bytea", "pair": f"ROW(1, {TEXT})",
+    "tsvector": "(SELECT to_tsvector('simple', string_agg('w' || i, ' ')) FROM generate_series(1, 1000) i)",
+    "jsonpath": "(SELECT string_agg('$.w' || i, ' + ')::jsonpath FROM generate_series(1, 400) i)",
+    "numrange": f"numrange({DIGITS}, NULL)", "text_range": f"text_range({TEXT}, NULL)",
+    "int4multirange": "(SELECT range_agg(int4range(i * 3, i * 3 + 1)) FROM generate_series(1, 1000) i)",
+    "path": f"('[' || {POINTS} || ']')::path", "polygon": f"('(' || {POINTS} || ')')::polygon",
+}  # fmt: skip
+"""Types that have a placeholder, each with a value of thousands of bytes."""
+LARGE_UNTOLD = {
+    "varbit": "repeat('1011', 8000)::varbit", "bit(32000)": "repeat('1011', 8000)::bit(32000)",
+    "whole_numbers": "array_fill(1, ARRAY[2000])", "vector(1000)": "array_fill(1.5, ARRAY[1000])::vector",
+    "halfvec(2000)": "array_fill(1.5, ARRAY[2000])::real[]::halfvec",
+    "sparsevec(5000)": "(SELECT ('{' || string_agg(i || ':1.5', ',') || '}/5000')::sparsevec FROM generate_series(1, 900) i)",
+}  # fmt: skip
+"""Types that Debezium sends null for."""
+ELEMENTS = {
+    "text": "x", "varchar(10)": "x", "char(3)": "x", "bytea": "x", "json": "1", "jsonb": "1", "int": "1", "bigint": "1",
+    "date": "2020-01-01", "uuid": "00000000-0000-0000-0000-000000000001",
+}  # fmt: skip
+ELEMENTS_UNTOLD = {
+    "smallint": "1", "oid": "1", "numeric": "1.5", "numeric(10,2)": "1.5", "real": "1.5", "float8": "1.5", "boolean": "t",
+    "time": "10:00", "timetz": "10:00+00", "timestamp": "2020-01-01", "timestamp(3)": "2020-01-01", "pair": "(1,x)",
+    "timestamptz": "2020-01-01", "macaddr": "08:00:2b:01:02:03", "inet": "1.2.3.4", "cidr": "10.0.0.0/8", "mood": "ok",
+    "box": "(1,2),(3,4)", "circle": "<(1,2),3>", "pg_lsn": "0/1", "xid": "1", '"char"': "c", "tsvector": "a b",
+    "int4range": "[1,2)", "daterange": "[2020-01-01,2020-01-02)", "words": "x", "vector": "[1,2]",
+}  # fmt: skip
+PARTITIONED = """
+CREATE TABLE visits (id int, day date, note text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+INSERT INTO visits VALUES (1, '2026-01-02', 'before the connector')
+"""
+GENERATED = """
+CREATE TABLE sums (id int PRIMARY KEY, note text, loud text GENERATED ALWAYS AS (note || '!') STORED);
+INSERT INTO sums VALUES (1, 'a')
+"""
+KEYS = {"public.told": ("id",), "public.untold": ("id",), "public.visits": ("id", "day"), "public.sums": ("id",)}
+
+
+def arrays(elements: Mapping[str, str]) -> dict[str, str]:
+    return {f"{kind}[]": f"array_fill('{value}'::{kind}, ARRAY[2000])" for kind, value in elements.items()}
+
+
+def create(source: psycopg.Connection[Any], table: str, values: Mapping[str, str]) -> None:
+    """A table with one column a type, kept out of line, and one row."""
+    columns = ", ".join(f"c{n} {kind}" for n, kind in enumerate(values))
+    source.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, note text, {columns})".encode())
+    for n in range(len(values)):
+        source.execute(f"ALTER TABLE {table} ALTER c{n} SET STORAGE EXTERNAL".encode())
+    source.execute(f"INSERT INTO {table} VALUES (1, 'a', {', '.join(values.values())})".encode())
+    toast = source.execute("SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = %s", [table]).fetchone()
+    assert toast is not None
+    apart = source.execute(f"SELECT count(DISTINCT chunk_id) FROM {toast[0]}".encode()).fetchone()
+    assert apart == (len(values),), "each value is stored out of line"
+
+
+class Topics:
+    """Reads a connector's topics from their beginning, as the pipeline's decoder reads them."""
+
+    def __init__(self, broker: Broker, prefix: str) -> None:
+        settings = {"group.id": prefix, "auto.offset.reset": "earliest", "topic.metadata.refresh.interval.ms": 500}
+        self.consumer = Consumer({"bootstrap.servers": broker.endpoint["bootstrap_servers"], **settings})
+        self.consumer.subscribe([f"{prefix}.{table}" for table in KEYS])
+        context = {table: TableContext(table, keys) for table, keys in KEYS.items()}
+        self.context = DecodeContext("debezium", context)
+        self.records: list[Record] = []
+
+    def rows(self, records: int) -> dict[str, dict[str, RowState]]:
+        """Every table's rows once that many records have come in all."""
+        until = time.monotonic() + 60
+        while len(self.records) < records and time.monotonic() < until:
+            message = self.consumer.poll(0.5)
+            if message is not None and not message.error() and message.value():
+                headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+                topic, place = str(message.topic()), (str(message.partition()), str(message.offset()))
+                self.records.append(Record(topic, *place, message.key(), message.value(), tuple(headers)))
+        assert len(self.records) == records
+        changes: list[Change] = []
+        for record in self.records:
+            answer = decode(record, self.context)
+            assert isinstance(answer, Changes), answer
+            changes += answer.changes
+        return {table: folded([c for c in changes if c.table == table]) for table in KEYS}
+
+
+@contextmanager
+def connector(capture: DebeziumCaptureConfig, name: str, connect: Connect, broker: Broker) -> Iterator[Topics]:
+    put_connector(capture, render(capture, name, list(KEYS), reveal=True))
+    topics = Topics(broker, name)
+    try:
+        yield topics
+    finally:
+        topics.consumer.close()
+        connect.delete_connector(name)
+
+
+def told(capture: DebeziumCaptureConfig, name: str) -> Findings:
+    tables = [TableConfig(table=table, keys=keys) for table, keys in KEYS.items()]
+    return findings(capture, name, tables, ask(capture, list(KEYS)))
+
+
+def test_no_value_that_was_not_sent_becomes_null_and_no_partition_is_missed(
+    kafka: Broker, connect: Connect, source_dsn: str
+) -> None:
+    """debezium#5353, debezium#6538; every type that PostgreSQL stores out of line, snapshot and stream."""
+    name = source_dsn.rpartition("/")[2]
+    capture = DebeziumCaptureConfig(
+        type="debezium", dsn=SecretStr(source_dsn), connect_url=connect.endpoint["url"], replication_factor=1
+    )
+    with psycopg.connect(source_dsn, autocommit=True) as source:
+        source.execute(TYPES.encode())
+        create(source, "told", LARGE | arrays(ELEMENTS))
+        create(source, "untold", LARGE_UNTOLD | arrays(ELEMENTS_UNTOLD))
+        source.execute(PARTITIONED.encode())
+        source.execute(GENERATED.encode())
+        (unsure,) = told(capture, name).wrong
+        assert unsure.startswith(
+            "public.untold: an unchanged large value cannot be told from NULL in c0 (bit varying), c1"
+        )
+        assert len(re.findall(r"\bc\d+ \(", unsure)) == len(LARGE_UNTOLD | ELEMENTS_UNTOLD)
+        assert unsure.endswith('Run: ALTER TABLE "public"."untold" REPLICA IDENTITY FULL')
+        with connector(capture, name, connect, kafka) as topics:
+            assert told(capture, name) == Findings()
+            before = topics.rows(4)
+            for table in ("told", "untold", "sums"):
+                source.execute(f"UPDATE {table} SET note = 'b'".encode())
+            source.execute("CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')")
+            source.execute("INSERT INTO visits VALUES (2, '2026-02-02', 'a later partition')")
+            source.execute("UPDATE visits SET day = '2026-02-03' WHERE id = 1")
+            after = topics.rows(4 + 3 + 1 + 2)
+            for table in ("public.told", "public.untold"):
+                (old,), (new,) = before[table].values(), after[table].values()
+                assert len(old.values()) == 2 + source_columns(source, table)
+                assert new.values() == old.values() | {"note": "b"}
+                assert not new.pending(list(old.values()))
+                assert None not in new.values().values()
+            assert [row.values() for row in after["public.sums"].values()] == [{"id": 1, "note": "b", "loud": "b!"}]
+            visits = [tuple(row.values().values()) for row in after["public.visits"].values() if row.exists]
+            assert sorted(visits) == [(1, "2026-02-03", "before the connector"), (2, "2026-02-02", "a later partition")]
+            source.execute("UPDATE told SET c3 = NULL, c11 = NULL")
+            source.execute("UPDATE untold SET c3 = NULL, c8 = NULL")
+            ended = topics.rows(4 + 3 + 1 + 2 + 2)
+            assert [n for n, v in next(iter(ended["public.told"].values())).values().items() if v is None] == [
+                "c3",
+                "c11",
+            ]
+            assert [n for n, v in next(iter(ended["public.untold"].values())).values().items() if v is None] == [
+                "c3",
+                "c8",
+            ]
+
+
+def source_columns(source: psycopg.Connection[Any], table: str) -> int:
+    query = "SELECT count(*) FROM pg_attribute WHERE attrelid = %s::regclass AND attname ~ '^c[0-9]'"
+    found = source.execute(query, [table]).fetchone()
+    assert found is not None
+    return int(found[0])
