@@ -7,8 +7,10 @@ from typing import Any
 
 from transforms import exact_json
 
-_WIDEST_EXPONENT = 1000
-"""jsonb holds numbers as numeric (131,072 digits before the point); a wider one is kept as text."""
+_WIDEST = 1000
+"""Exponent; jsonb holds numbers as numeric, with 131,072 digits before the point. A wider number is kept as text."""
+_LONGEST = 16_000
+"""Characters; numeric has 16,383 digits after the point. A longer number is kept as text."""
 
 
 def plain_json(value: Any) -> str:
@@ -19,10 +21,14 @@ def plain_json(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return exact_json.printable(value)
-    if isinstance(value, Decimal) and (not value.is_finite() or abs(value.adjusted()) > _WIDEST_EXPONENT):
+    if isinstance(value, Decimal) and not _is_numeric(value):
         return str(value)
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {exact_json.printable(name): _plain(item) for name, item in value.items()}
     return value
+
+
+def _is_numeric(number: Decimal) -> bool:
+    return number.is_finite() and abs(number.adjusted()) <= _WIDEST and len(str(number)) <= _LONGEST

@@ -16,12 +16,14 @@ _DECODER = json.JSONDecoder(parse_float=Decimal)
 def loads(text: bytes | str) -> Any:
     """Parse JSON with numbers as int or Decimal; raises ValueError on anything that is not one JSON value.
 
-    A number whose exponent no Decimal holds (19 digits) stays text.
+    A number whose exponent no Decimal holds (19 digits) stays text; an integer of more digits than Python reads is a Decimal.
     """
     document = text.decode("utf-8") if isinstance(text, bytes) else text
     try:
         return _DECODER.decode(document)
-    except ArithmeticError:
+    except json.JSONDecodeError:
+        raise
+    except (ArithmeticError, ValueError):
         return _WIDE_DECODER.decode(document)
 
 
@@ -32,7 +34,13 @@ def _decimal_or_text(text: str) -> Decimal | str:
         return text
 
 
-_WIDE_DECODER = json.JSONDecoder(parse_float=_decimal_or_text)
+def _int_or_decimal(text: str) -> int | Decimal:
+    return int(text) if len(text) <= _INTEGER_DIGITS else Decimal(text)
+
+
+_INTEGER_DIGITS = 4300
+"""Python's own limit (`sys.int_info`): reading longer ones takes the square of their length."""
+_WIDE_DECODER = json.JSONDecoder(parse_float=_decimal_or_text, parse_int=_int_or_decimal)
 
 
 def dumps(value: Any, *, sort_keys: bool = False, ascii_only: bool = True) -> str:

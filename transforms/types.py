@@ -9,13 +9,13 @@ Encodings are Debezium's and Kafka Connect's (connector documentation, "Data typ
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from functools import cache
 from typing import Any
 
-import numpy as np
+from transforms.times import MICROS, MILLIS, NANOS, OutOfRangeError, date_from_days, iso, time_from, timestamp_from
 
 type Convert = Callable[[Any], Any]
 
@@ -23,10 +23,12 @@ _SPECIAL = {
     "NAN": "NaN", "NaN": "NaN", "POSITIVE_INFINITY": "Infinity", "Infinity": "Infinity", "+Infinity": "Infinity",
     "NEGATIVE_INFINITY": "-Infinity", "-Infinity": "-Infinity",
 }  # fmt: skip
-_EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
-_INFINITE_US = {9223372036825200000: "infinity", -9223372036832400000: "-infinity", 2**63 - 1: "infinity"}
-_INFINITE_DAYS = {-2147472692: "infinity", -2147472691: "-infinity"}
-"""What Debezium 3.5 sends for PostgreSQL's infinite timestamps and dates, as recorded."""
+_WIDEST_INTEGER = 40
+"""Digits; integers of more are no integer column's."""
+_DECIMAL_BYTES = 61_440
+"""Of an unscaled number with the 131,072 digits before and 16,383 after the point that PostgreSQL's numeric has at most."""
+_BITS_AT_ONCE = 4096
+_EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 _POSTGRESQL = {
     "INT2": "smallint", "INT4": "int", "INT8": "bigint", "SERIAL": "int", "BIGSERIAL": "bigint", "OID": "bigint",
@@ -35,6 +37,7 @@ _POSTGRESQL = {
     "TIMESTAMPTZ": "timestamptz", "TIME": "time", "TIMETZ": "timetz", "INTERVAL": "interval", "UUID": "uuid",
     "JSON": "json", "JSONB": "json", "HSTORE": "json", "MONEY": "numeric",
 }  # fmt: skip
+_UNSIGNED = "BIGINT UNSIGNED"
 _CONNECT = {
     "int8": "smallint", "int16": "smallint", "int32": "int", "int64": "bigint", "float": "real", "float32": "real",
     "float64": "double", "double": "double", "boolean": "boolean", "string": "text", "bytes": "bytes",
@@ -63,8 +66,17 @@ def number(value: Any) -> Any:
 
 def integer(value: Any) -> Any:
     """Read an integer that some sources send as text or in scientific notation (DMS, more than 16 digits)."""
+    if isinstance(value, str) and len(value) < _WIDEST_INTEGER and _DIGITS.fullmatch(value):
+        return int(value)
     exact = number(value)
-    return int(exact) if isinstance(exact, Decimal) and exact == exact.to_integral_value() else exact
+    if isinstance(exact, Decimal) and exact.adjusted() < _WIDEST_INTEGER and exact == exact.to_integral_value():
+        return int(exact)
+    return exact
+
+
+def unsigned(value: Any) -> Any:
+    """MySQL's BIGINT UNSIGNED where the connector sends it in 64 signed bits (`bigint.unsigned.handling.mode=long`)."""
+    return value + 2**64 if type(value) is int and value < 0 else value
 
 
 def boolean(value: Any) -> Any:
@@ -82,63 +94,30 @@ def binary(value: Any) -> Any:
     return value
 
 
-def date_from_days(value: Any) -> Any:
-    """Days since the epoch to ISO text; years outside 1 to 9999 keep their astronomical number."""
-    if not isinstance(value, int):
-        return value.removesuffix("Z") if isinstance(value, str) else value
-    if value in _INFINITE_DAYS:
-        return _INFINITE_DAYS[value]
-    ordinal = value + _EPOCH_DAY
-    if 1 <= ordinal <= dt.date.max.toordinal():
-        return dt.date.fromordinal(ordinal).isoformat()
-    return _four_digit_year(str(np.datetime64(value, "D")))
-
-
-def timestamp_from(unit_us: int, divisor: int = 1) -> Convert:
-    """Integer timestamps of a unit (in microseconds, or a divisor of them) to ISO text without a zone."""
-
-    def convert(value: Any) -> Any:
-        if not isinstance(value, int):
-            return value.removesuffix("Z") if isinstance(value, str) else value
-        if value in _INFINITE_US:
-            return _INFINITE_US[value]
-        micros = value * unit_us // divisor
-        text = _four_digit_year(str(np.datetime64(micros, "us")))
-        return text if micros % 1_000_000 else text[:-7]
-
-    return convert
-
-
-def _four_digit_year(text: str) -> str:
-    """ISO 8601 wants four digits of a year; numpy counts the minus among them."""
-    return f"-{text[1:].zfill(len(text))}" if text.startswith("-") and text[4] == "-" else text
-
-
-def time_from(unit_us: int, divisor: int = 1) -> Convert:
-    """Integer times of day to ISO text."""
-
-    def convert(value: Any) -> Any:
-        if not isinstance(value, int):
-            return value
-        micros = value * unit_us // divisor
-        seconds, fraction = divmod(micros, 1_000_000)
-        clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-        return f"{clock}.{fraction:06d}" if fraction else clock
-
-    return convert
-
-
 def decimal_from_bytes(scale: int) -> Convert:
-    """Base64 of a big-endian two's-complement unscaled value to a Decimal of that scale."""
+    """Base64 of a big-endian two's-complement unscaled value to a Decimal of that scale.
+
+    Raises OutOfRangeError for more digits than PostgreSQL's numeric has, ValueError for what is no base64 of a number.
+    """
 
     def convert(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        unscaled = int.from_bytes(base64.b64decode(value), "big", signed=True)
-        digits = tuple(map(int, str(abs(unscaled))))
-        return Decimal((int(unscaled < 0), digits, -scale))
+        raw = base64.b64decode(value, validate=True)
+        if not raw or len(raw) > _DECIMAL_BYTES:
+            msg = "has more digits than a numeric, or none"
+            raise OutOfRangeError(msg)
+        return _decimal(int.from_bytes(raw, "big", signed=True)).scaleb(-scale, _EXACT)
 
     return convert
+
+
+def _decimal(whole: int) -> Decimal:
+    """An integer in decimal digits; by halves, since the time of one conversion grows with the square of its length."""
+    half = whole.bit_length() // 2
+    if half < _BITS_AT_ONCE:
+        return Decimal(whole)
+    return _EXACT.fma(_decimal(whole >> half), _EXACT.power(2, half), _decimal(whole & ((1 << half) - 1)))
 
 
 def variable_decimal(value: Any) -> Any:
@@ -146,13 +125,18 @@ def variable_decimal(value: Any) -> Any:
     return decimal_from_bytes(value["scale"])(value["value"]) if isinstance(value, dict) else value
 
 
-def bits(length: int) -> Convert:
-    """Little-endian bytes to the bit string the database shows."""
+def bits(length: int, *, varying: bool = False) -> Convert:
+    """Little-endian bytes to the bit string the database shows; without leading zeros where the length varies.
+
+    The announced length pads no further than the bytes that came: of `bit varying` without a length it is 2**31 - 1.
+    """
 
     def convert(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return format(int.from_bytes(base64.b64decode(value), "little"), f"0{length}b")
+        raw = base64.b64decode(value, validate=True)
+        digits = format(int.from_bytes(raw, "little"), "b") if raw else ""
+        return digits if varying else digits.zfill(min(length, 8 * len(raw)))
 
     return convert
 
@@ -160,18 +144,18 @@ def bits(length: int) -> Convert:
 _LOGICAL: dict[str, tuple[str, Convert | None]] = {
     "io.debezium.time.Date": ("date", date_from_days),
     "org.apache.kafka.connect.data.Date": ("date", date_from_days),
-    "io.debezium.time.IsoDate": ("date", date_from_days),
-    "io.debezium.time.Timestamp": ("timestamp", timestamp_from(1000)),
-    "org.apache.kafka.connect.data.Timestamp": ("timestamp", timestamp_from(1000)),
-    "io.debezium.time.MicroTimestamp": ("timestamp", timestamp_from(1)),
-    "io.debezium.time.NanoTimestamp": ("timestamp", timestamp_from(1, 1000)),
-    "io.debezium.time.IsoTimestamp": ("timestamp", timestamp_from(1)),
+    "io.debezium.time.IsoDate": ("date", iso),
+    "io.debezium.time.Timestamp": ("timestamp", timestamp_from(MILLIS)),
+    "org.apache.kafka.connect.data.Timestamp": ("timestamp", timestamp_from(MILLIS)),
+    "io.debezium.time.MicroTimestamp": ("timestamp", timestamp_from(MICROS)),
+    "io.debezium.time.NanoTimestamp": ("timestamp", timestamp_from(NANOS)),
+    "io.debezium.time.IsoTimestamp": ("timestamp", iso),
     "io.debezium.time.ZonedTimestamp": ("timestamptz", None),
-    "io.debezium.time.Time": ("time", time_from(1000)),
-    "org.apache.kafka.connect.data.Time": ("time", time_from(1000)),
-    "io.debezium.time.MicroTime": ("time", time_from(1)),
-    "io.debezium.time.NanoTime": ("time", time_from(1, 1000)),
-    "io.debezium.time.IsoTime": ("time", date_from_days),
+    "io.debezium.time.Time": ("time", time_from(MILLIS)),
+    "org.apache.kafka.connect.data.Time": ("time", time_from(MILLIS)),
+    "io.debezium.time.MicroTime": ("time", time_from(MICROS)),
+    "io.debezium.time.NanoTime": ("time", time_from(NANOS)),
+    "io.debezium.time.IsoTime": ("time", iso),
     "io.debezium.time.ZonedTime": ("timetz", None),
     "io.debezium.time.MicroDuration": ("interval", None),
     "io.debezium.time.Interval": ("interval", None),
@@ -186,10 +170,11 @@ def connect_type(field: Mapping[str, Any]) -> tuple[str, Convert | None]:
     name, kind, parameters = field.get("name"), field.get("type"), field.get("parameters") or {}
     source = parameters.get("__debezium.source.column.type", "").upper()
     if name == "org.apache.kafka.connect.data.Decimal":
-        scale, precision = int(parameters.get("scale", 0)), int(parameters.get("connect.decimal.precision", 0))
+        digits = 20 if source.startswith(_UNSIGNED) else 0
+        scale, precision = int(parameters.get("scale", 0)), int(parameters.get("connect.decimal.precision", digits))
         return decimal_type(precision, scale), decimal_from_bytes(scale)
     if name == "io.debezium.data.Bits":
-        return "bits", bits(int(parameters.get("length", 1)))
+        return "bits", bits(int(parameters.get("length", 1)), varying=source == "VARBIT")
     if name in _LOGICAL:
         return _LOGICAL[name]
     if kind == "array":
@@ -198,11 +183,12 @@ def connect_type(field: Mapping[str, Any]) -> tuple[str, Convert | None]:
     if kind == "string" and source in {"NUMERIC", "DECIMAL", "MONEY"}:
         precision = int(parameters.get("__debezium.source.column.length", 0))
         return decimal_type(precision, int(parameters.get("__debezium.source.column.scale", -1))), number
-    if kind == "struct" or kind is None:
-        return "any", None
     if kind in {"float", "float32", "float64", "double"}:
         return _CONNECT[kind], number
-    return _POSTGRESQL.get(source) or _CONNECT.get(kind, "any"), None
+    if kind == "int64" and source.startswith(_UNSIGNED):
+        return "decimal(20,0)", unsigned
+    plain = (_POSTGRESQL.get(source) or _CONNECT.get(kind)) if kind not in {"struct", None} else None
+    return plain or "any", None
 
 
 def _each(convert: Convert) -> Convert:
@@ -246,9 +232,12 @@ def array(element: str) -> Convert:
     return whole
 
 
+_DIGITS = re.compile(r"-?[0-9]+")
 _ARRAY = re.compile(r"array<(.+)>")
 _NAIVE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")
-_ARRAY_TOKEN = re.compile(r'[{},]|"((?:[^"\\]|\\.)*)"|((?:[^{},"\\]|\\.)+)', re.DOTALL)
+_ARRAY_TOKEN = re.compile(r'[{},]|"((?:[^"\\]++|\\.)*+)"|((?:[^{},"\\]++|\\.)++)', re.DOTALL)
+_DIMENSIONS = 6
+"""PostgreSQL's most (`MAXDIM`)."""
 _BOUNDS = re.compile(r"(\[[-+\d:]+\])+=")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -263,6 +252,8 @@ def _parsed_array(text: str) -> Any:
             return text
         at = token.end()
         if token[0] == "{":
+            if len(open_lists) > _DIMENSIONS:
+                return text
             open_lists.append([])
         elif token[0] == "}":
             done = open_lists.pop()
@@ -278,11 +269,12 @@ def _parsed_array(text: str) -> Any:
 
 _CONVERT_BY_TYPE: dict[str, Convert] = {
     "smallint": integer, "int": integer, "bigint": integer, "numeric": number, "real": number, "double": number,
-    "boolean": boolean, "bytes": binary, "date": date_from_days, "timestamp": timestamp_from(1),
+    "boolean": boolean, "bytes": binary, "date": date_from_days, "timestamp": timestamp_from(MICROS),
     "timestamptz": in_utc,
 }  # fmt: skip
 
 
+@cache
 def converter(canonical: str) -> Convert | None:
     """The converter for a declared or announced type, for values that came without their schema."""
     if canonical.startswith("decimal("):

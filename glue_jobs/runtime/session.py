@@ -24,6 +24,8 @@ _DELTA = {
 _EVERYWHERE = {
     # Dates and times are ISO text in UTC until a table types them.
     "spark.sql.session.timeZone": "UTC",
+    # Spark's own default, INT96, counts nanoseconds: deltalake reads no time of it outside the years 1677 to 2262.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # A small batch gains nothing from being planned twice, and pays for it.
     "spark.sql.adaptive.enabled": "false",
     # An empty batch is never wanted: no query here keeps state or watermarks.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chispa import assert_df_equality
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -153,6 +154,26 @@ def test_a_value_that_does_not_fit_its_column_is_a_reject_and_its_row_stands(
     wanted = spark.createDataFrame([("merge", "CAST_FAILED", "n")], "stage string, condition string, column string")
     assert_df_equality(rejects, wanted, ignore_nullable=True)
     assert lake.merge(again=True).rejects == 0
+
+
+def test_moments_of_any_year_are_read_by_spark_and_by_deltalake(spark: SparkSession, tmp_path: Path) -> None:
+    """risingwave#16895: a timestamptz of the year 1, which INT96 cannot tell deltalake."""
+    lake = Merged(spark, tmp_path, "inv.t", {"id": "int", "at": "timestamptz", "day": "date", "hour": "timestamp"})
+    told = {1: "0001-01-01", 2: "1582-10-14", 3: "9999-12-31", 4: "-0043-03-15", 5: "infinity"}
+    times = {number: {"at": f"{day}T00:00:00Z", "day": day, "hour": f"{day}T00:00:00"} for number, day in told.items()}
+    lake.land([record("inv.t", "c", number, {"id": number} | row) for number, row in times.items()])
+    assert lake.merge().rejects == 6
+    days = [dt.date(1, 1, 1), dt.date(1582, 10, 14), dt.date(9999, 12, 31), None, None]
+    hours = [dt.datetime.combine(day, dt.time()) if day else None for day in days]
+    rows = lake.rows().orderBy("id").select(F.unix_micros("at").alias("at"), "day", "hour").collect()
+    assert [(row["day"], row["hour"]) for row in rows] == list(zip(days, hours, strict=True))
+    found = DeltaTable(lake.layout.table("inv.t")).to_pyarrow_table().sort_by("id")
+    assert found["day"].to_pylist() == days
+    assert found["hour"].to_pylist() == hours
+    moments = [hour.replace(tzinfo=dt.UTC) if hour else None for hour in hours]
+    assert found["at"].to_pylist() == moments
+    epoch, micro = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
+    assert [row["at"] for row in rows] == [moment and (moment - epoch) // micro for moment in moments]
 
 
 def test_tables_and_columns_may_have_any_name(spark: SparkSession, tmp_path: Path) -> None:

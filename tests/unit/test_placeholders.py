@@ -17,7 +17,7 @@ from transforms.placeholders import has_placeholder
 
 CONTEXT = DecodeContext("debezium", {"public.t": TableContext("public.t", ("id",))})
 INT = {"type": "int32", "parameters": {"__debezium.source.column.type": "INT4"}}
-LARGE = "TGFyZ2U=" * 2000
+LARGE = "TGFyZ2Vz" * 2000
 
 
 def column(kind: str, source: str, **more: Any) -> dict[str, Any]:
