@@ -59,6 +59,7 @@ def _report(tally: Tally) -> Report:
         "changes": tally.landed,
         "rejects": tally.rejected,
         "ignored": tally.ignored_by_table,
+        "columns rejected": tally.unfit,
     }
     for kind, by_table in kinds.items():
         for table, number in by_table.items():

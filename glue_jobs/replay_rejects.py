@@ -6,6 +6,7 @@ Run again, it lands nothing and writes nothing; what fails as before stays in `r
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from glue_jobs.ownership import owner_of
 from lake.current import record_of
 from lake.embedding_cache import EmbeddingCache
 from lake.layout import LakeLayout
-from lake.replay import by_source, land_again, raw_rejects, records_of_rows
+from lake.replay import Relanded, Row, by_source, land_again, raw_rejects, records_of_rows
 from schemas.changes import Changes
 from sinks import open_sink
 from sinks.indexing import Indexer
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from transforms.context import DecodeContext
 
 type Counts = dict[str, Counter[str]]
-"""By table (empty where no one can tell it): landed, landed before, still rejected, documents written, texts refused."""
+"""By table (empty where no one can tell it): landed, landed before, still rejected, columns still rejected, documents written,
+texts refused."""
 
 
 def replay(config: PipelineConfig) -> Counts:
@@ -44,12 +46,8 @@ def replay(config: PipelineConfig) -> Counts:
     for source, rejects in by_source(raw_rejects(layout, "decode"), owners).items():
         if source in contexts:
             found = land_again(layout, source, contexts[source], rejects)
-            for what, part in (("landed", found.landed), ("landed before", found.standing)):
-                for row in part:
-                    counts[row["_table"]][what] += 1
-                    rows[row["_table"]].add(row["_key"])
-            for row in found.rejected:
-                counts[row["_table"] or ""]["still rejected"] += 1
+            for row in _counted(found, counts):
+                rows[row["_table"]].add(row["_key"])
     for source, rejects in by_source(raw_rejects(layout, "embed"), owners).items():
         if source in contexts:
             for table, key in _touched(rejects, contexts[source]):
@@ -57,6 +55,17 @@ def replay(config: PipelineConfig) -> Counts:
     if config.sinks and config.embedding is not None:
         _index(config, contexts, rows, counts)
     return counts
+
+
+def _counted(found: Relanded, counts: Counts) -> Iterator[Row]:
+    """Count what became of rejects, and give the rows of `changes` whose rows the stores may lack."""
+    for what, part in (("landed", found.landed), ("landed before", found.standing), ("still rejected", found.rejected)):
+        for row in part:
+            counts[row["_table"] or ""][what] += 1
+    for table, number in found.unfit.items():
+        counts[table]["columns still rejected"] += number
+    yield from found.landed
+    yield from found.standing
 
 
 def _touched(rejects: list[dict[str, object]], context: DecodeContext) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,11 +36,21 @@ DECODED = pa.struct(
         ("message", pa.string()),
     ]
 )
+UNFIT = pa.struct(
+    [
+        ("record", pa.int64()),
+        ("_table", pa.string()),
+        ("condition", pa.string()),
+        ("message", pa.string()),
+        ("_key", pa.string()),
+        ("_sequence", pa.string()),
+        ("column", pa.string()),
+    ]
+)
+"""Columns of records that landed without them; `record` is the record's place in the batch."""
 _NOTHING: Row = (None,) * len(DECODED)
 _SLICE = 256
 """Records made Python's at a time, so that they stay in the processor's cache while they are read."""
-_LAST_COMMIT_US = 253_402_300_799_999_999
-"""The last microsecond of the year 9999, the last one every reader of the lake can show."""
 DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malformed")
 """The headers decoding looks at."""
 
@@ -53,6 +63,8 @@ class Tally:
     rejected: Counter[str] = field(default_factory=Counter)
     ignored: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     """By stream, partition, table (may be empty) and reason."""
+    unfit: Counter[str] = field(default_factory=Counter)
+    """Columns that do not fit, of records that landed."""
     newest_commit_us: dict[str, int] = field(default_factory=dict)
     schemas: dict[tuple[str, str], SeenSchema] = field(default_factory=dict)
     """By table and schema id."""
@@ -75,18 +87,31 @@ class Tally:
         self.landed.update(other.landed)
         self.rejected.update(other.rejected)
         self.ignored.update(other.ignored)
+        self.unfit.update(other.unfit)
         self.schemas |= other.schemas
         for table, newest in other.newest_commit_us.items():
             self.newest_commit_us[table] = max(newest, self.newest_commit_us.get(table, newest))
 
 
-def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> tuple[pa.StructArray, Tally]:
+class DecodedBatch(NamedTuple):
+    """What a batch of records means: a row of DECODED for each record, and rejects of single columns beside them."""
+
+    records: pa.StructArray
+    unfit: pa.StructArray
+    tally: Tally
+
+
+def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> DecodedBatch:
     """Decode a batch given as the columns stream, partition, position, key, value, headers."""
     batch = _Batch(context)
     rows = [row for start in range(0, len(columns[0]), _SLICE) for row in batch.rows(columns, start)]
-    told = zip(*rows, strict=True) if rows else ((),) * len(DECODED)
-    arrays = [pa.array(column, each.type) for column, each in zip(told, DECODED, strict=True)]
-    return pa.StructArray.from_arrays(arrays, fields=list(DECODED)), batch.tally
+    return DecodedBatch(_structs(rows, DECODED), _structs(batch.unfit, UNFIT), batch.tally)
+
+
+def _structs(rows: Sequence[Row], kind: pa.StructType) -> pa.StructArray:
+    told = zip(*rows, strict=True) if rows else ((),) * len(kind)
+    arrays = [pa.array(column, each.type) for column, each in zip(told, kind, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind))
 
 
 def _telling_headers(headers: Any) -> Iterable[tuple[tuple[str, bytes | None], ...]]:
@@ -106,24 +131,29 @@ class _Batch:
         self._context = context
         self._plain = plain_reader(context)
         self._seen: set[tuple[str, str]] = set()
+        self.unfit: list[Row] = []
 
     def rows(self, columns: Sequence[pa.Array[Any]], start: int) -> Iterator[Row]:
         """Decode a slice; in full only the records whose plain reading has no answer."""
         *plain, headers = (column.slice(start, _SLICE) for column in columns)
         # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
         values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
-        for record in zip(*values, _telling_headers(headers), strict=False):
+        for place, record in enumerate(zip(*values, _telling_headers(headers), strict=False), start):
             _, _, position, _, value, told = record
             found = self._plain(value, position) if value is not None and not told else None
             if found is None:
-                yield self._full(Record(*record))
+                yield self._full(Record(*record), place)
             else:
                 table, op, order, commit_us, key, related = found
                 yield table, op, order, self._landed(table, commit_us), None, key, related, None, None
 
-    def _full(self, record: Record) -> Row:
+    def _full(self, record: Record, place: int) -> Row:
         answer = decode(record, self._context)
         if isinstance(answer, Changes):
+            for each in answer.unfit:
+                self.tally.unfit[each.table or ""] += 1
+                told = map(printable, (each.message, each.key or "", each.sequence or "", each.column or ""))
+                self.unfit.append((place, each.table, each.condition, *told))
             return self._changed(record, answer.changes[-1])
         if isinstance(answer, Reject):
             self.tally.rejected[answer.table or ""] += 1
@@ -141,11 +171,9 @@ class _Batch:
         return (change.table, change.op, change.sequence, commit_us, change.schema_id, change.key, related, None, None)
 
     def _landed(self, table: str, commit_us: int | None) -> int | None:
-        """Count a change; its commit time where every reader of the lake can show it."""
+        """Count a change, and its commit time."""
         self.tally.landed[table] += 1
-        if commit_us is None or not 0 <= commit_us <= _LAST_COMMIT_US:
-            return None
-        if commit_us > self.tally.newest_commit_us.get(table, -1):
+        if commit_us is not None and commit_us > self.tally.newest_commit_us.get(table, -1):
             self.tally.newest_commit_us[table] = commit_us
         return commit_us
 

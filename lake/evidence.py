@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lake.storage import rows_of
+from transforms.columns import UNFIT
 from transforms.types import converter
 
 if TYPE_CHECKING:
@@ -58,6 +59,6 @@ def canonical(values: Mapping[str, Any], types: Types) -> dict[str, Any]:
         if convert:
             try:
                 typed[name] = convert(value)
-            except (ValueError, ArithmeticError, TypeError):
+            except UNFIT:
                 continue
     return typed

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from lake.background import stand_back
-from lake.decoding import Tally
+from lake.decoding import DecodedBatch, Tally
 from lake.layout import CHANGES, RAW_COLUMNS, REJECTS, STATS_COLUMNS, LakeLayout
 from lake.storage import arrow_files, commit
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from transforms.context import DecodeContext
 
-type Decode = Callable[[Sequence[pa.Array[Any]], DecodeContext], tuple[pa.StructArray, Tally]]
+type Decode = Callable[[Sequence[pa.Array[Any]], DecodeContext], DecodedBatch]
 
 OUTCOME_DDL = "outcome binary"
 _PARTITION = "_ingest_date"
@@ -89,14 +89,22 @@ class LandPartition:
         outcome = Outcome()
         for batch in batches:
             raw = dict(zip(RAW_COLUMNS, _with_null_headers(batch.columns), strict=True))
-            answer, tally = self.decode([raw[name] for name in RAW_COLUMNS[:6]], self.context)
-            outcome.tally.add(tally)
-            told = raw | {kind.name: answer.field(i) for i, kind in enumerate(answer.type)}
+            answer = self.decode([raw[name] for name in RAW_COLUMNS[:6]], self.context)
+            outcome.tally.add(answer.tally)
             stamps = {"_source": self.source, "_ingest_time": self.now, "stage": "decode"}
-            changes.write(told, stamps, answer.field("_op"))
-            rejects.write(told, stamps, answer.field("condition"))
+            told = raw | _by_name(answer.records)
+            changes.write(told, stamps, told["_op"])
+            rejects.write(told, stamps, told["condition"])
+            if len(answer.unfit):
+                columns = _by_name(answer.unfit)
+                landed = {name: column.take(columns["record"]) for name, column in raw.items()}
+                rejects.write(landed | columns, stamps, columns["condition"])
         outcome.changes, outcome.rejects = changes.done(), rejects.done()
         yield pa.RecordBatch.from_arrays([pa.array([pickle.dumps(outcome)], pa.binary())], ["outcome"])
+
+
+def _by_name(rows: pa.StructArray) -> dict[str, pa.Array[Any]]:
+    return {kind.name: rows.field(place) for place, kind in enumerate(rows.type)}
 
 
 def _with_null_headers(columns: Sequence[Any]) -> list[pa.Array[Any]]:
@@ -187,7 +195,10 @@ def _stats(rows: pa.Table) -> str:
 
 
 def _stat(value: Any) -> Any:
-    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, dt.datetime) else value
+    # Not strftime, which writes the year 1 as `1`.
+    return (
+        f"{value.replace(tzinfo=None).isoformat(timespec='microseconds')}Z" if isinstance(value, dt.datetime) else value
+    )
 
 
 def append(path: str, files: Sequence[WrittenFile], transaction: Mapping[str, str]) -> None:

@@ -39,7 +39,10 @@ REJECTS = pa.schema(
         ("value", _BYTES), ("_ingest_date", _DATE),
     ]
 )  # fmt: skip
-"""What can never be processed. Stage `decode`: the raw record. Later stages: `_key`, `_sequence` and the column's name."""
+"""What can never be processed. Stage `decode`: the raw record. Later stages: `_key`, `_sequence` and the column's name.
+
+A row of stage `decode` that names a column is of a record that landed without it; of those that name none, each is one record.
+"""
 
 IGNORED = pa.schema(
     [

@@ -7,7 +7,7 @@ is not landed again, and the append carries a transaction. Its reject stays wher
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,15 @@ _COORDINATES = ("stream", "partition", "position")
 
 @dataclass
 class Relanded:
-    """What became of rejects: their rows of `changes`, new or standing there already, and those that fail as before."""
+    """What became of rejects: their rows of `changes`, new or standing there already, and those that fail as before.
+
+    A record that stands there may have been rejected for single columns; `unfit` counts those that still fail, by table.
+    """
 
     landed: list[Row] = field(default_factory=list)
     standing: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
+    unfit: Counter[str] = field(default_factory=Counter)
 
 
 def raw_rejects(layout: LakeLayout, stage: str) -> list[Row]:
@@ -53,11 +57,11 @@ def land_again(layout: LakeLayout, source: str, context: DecodeContext, rejects:
     """Decode rejects of a source once more, and land those that tell a change; again, it lands nothing."""
     create_tables(layout)
     columns = pa.Table.from_pylist(list(rejects), pa.schema([CHANGES.field(name) for name in RAW_COLUMNS]))
-    answers, tally = decoded([columns.column(name).combine_chunks() for name in RAW_COLUMNS[:6]], context)
+    answers, _, tally = decoded([columns.column(name).combine_chunks() for name in RAW_COLUMNS[:6]], context)
     stands = _standing(layout, rejects)
     now = dt.datetime.now(dt.UTC)
     stamps = {"_source": source, "_ingest_time": now, "_ingest_date": now.date()}
-    found = Relanded()
+    found = Relanded(unfit=tally.unfit)
     answered = pa.RecordBatch.from_struct_array(answers).to_pylist()
     for reject, told in zip(rejects, answered, strict=True):
         if not told["_op"]:

@@ -38,19 +38,29 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The record is landed: one change, or two when it tells both halves of a key change."""
+    """The record is landed: one change, or two when it tells both halves of a key change.
+
+    `unfit` names the columns whose values can never be kept; the last change leaves them unresolved.
+    """
 
     changes: tuple[Change, ...]
+    unfit: tuple[Reject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The record can never be processed; it is kept in `rejects` with its raw bytes."""
+    """The record can never be processed; it is kept in `rejects` with its raw bytes.
+
+    With a `column` it is that one value of a record that is landed otherwise; then the row's key and sequence are told.
+    """
 
     condition: str
     message: str
     table: str | None = None
     stage: str = "decode"
+    column: str | None = None
+    key: str | None = None
+    sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transforms import exact_json
-from transforms.types import converter
+from transforms.types import Convert, converter
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,11 @@ class TableContext:
     table: str
     keys: tuple[str, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def converters(self) -> dict[str, Convert]:
+        """By column: what makes values of the declared types canonical, where they came without their schema."""
+        return {name: convert for name, kind in self.columns.items() if (convert := converter(kind))}
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,3 @@ def key_text(keys: Sequence[str], row: Mapping[str, Any]) -> str | None:
     """Render the key columns as one JSON object, in the table's own order; None when one is missing or NULL."""
     values = {name: row.get(name) for name in keys}
     return None if None in values.values() else exact_json.dumps(values)
-
-
-def declared(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Apply the types the owner of the pipeline declared to values that came without their schema."""
-    typed = dict(row)
-    for name, canonical in columns.items():
-        convert = converter(canonical)
-        if convert and typed.get(name) is not None:
-            typed[name] = convert(typed[name])
-    return typed

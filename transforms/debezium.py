@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
 from transforms import exact_json
-from transforms.context import declared, key_text
+from transforms.columns import Columns, column_rejects, converted, key_reject
+from transforms.context import key_text
 from transforms.placeholders import is_never_sent, is_null_unsure, is_placeholder
-from transforms.sequence import epoch_at, postgresql_position, sequence, stream_position
+from transforms.positions import NoPositionError, source_position
+from transforms.sequence import epoch_at, is_a_commit_time, sequence, stream_position
 from transforms.types import Convert, connect_type
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     try:
         payload, schema = _payload(record.value)
     except (ValueError, RecursionError) as error:
-        return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
+        return _unreadable(error)
     if not isinstance(payload, dict):
         return Reject("NOT_AN_ENVELOPE", "the value is not a JSON object")
     if "op" not in payload:
@@ -67,6 +69,10 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     if found is None:
         return _other_table(table, context)
     return _change(record, context, found, op, payload, schema)
+
+
+def _unreadable(error: Exception) -> Reject:
+    return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
 
 
 def _without_op(payload: dict[str, Any]) -> Decoded:
@@ -112,7 +118,7 @@ def _remember(value: bytes, payload: Any, schema: RowSchema) -> None:
         return
     try:
         same = exact_json.loads(value[end:-1]) == payload
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if same and len(_prefixes) < 4096:
         _prefixes[value[:end]] = schema
@@ -138,9 +144,10 @@ def _row_schema(block: Any) -> RowSchema:
 
 def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     """The schema block of a record, as a row of the `schemas` table; None where it carries none."""
-    if record.value is None or not record.value.startswith(b'{"schema":'):
+    value = record.value or b""
+    if not value.startswith(b'{"schema":'):
         return None
-    payload, schema = _payload(record.value)
+    payload, schema = _payload(value)
     if not schema.schema_id or not isinstance(payload, dict) or not isinstance(payload.get("source"), dict):
         return None
     table = _table_name(payload["source"])
@@ -165,40 +172,54 @@ def _change(
 ) -> Decoded:
     source = payload["source"]
     commit_us = _commit_time_us(source)
+    if not is_a_commit_time(commit_us):
+        return Reject(
+            "BAD_COMMIT_TIME", f"a record of {table.table} was committed outside the years 1 to 9999", table.table
+        )
     try:
         order = sequence(
-            epoch_at(context.epoch_starts_us, commit_us), _source_position(source), stream_position(record.position)
+            epoch_at(context.epoch_starts_us, commit_us), source_position(source), stream_position(record.position)
         )
-    except (ValueError, TypeError, ArithmeticError):
+    except NoPositionError as error:
+        return Reject("NO_SEQUENCE", f"a record of {table.table}: {error}", table.table)
+    except (ValueError, TypeError):
         return Reject("NO_SEQUENCE", f"a record of {table.table} has no usable position in source", table.table)
     if op == "t":
         return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
     row = payload.get("before" if op == "d" else "after")
     event = _Event(record, table, schema, op, order, commit_us, payload.get("before"))
-    try:
-        return _row_change(event, row if isinstance(row, dict) else {}, context.unavailable_value)
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        message = f"a value of {table.table} does not fit its schema: {type(error).__name__}"
-        return Reject("BAD_VALUE", message, table.table)
+    row = row if isinstance(row, dict) else {}
+    return _deletion(event, row) if op == "d" else _upsert(event, row, context.unavailable_value)
 
 
-def _row_change(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
-    record, table, schema, op, order, commit_us, _ = event
-    missing = _not_sent(event, row, placeholder) if op != "d" else ()
-    values = _canonical(row, table, schema, missing)
-    key = key_text(table.keys, values) or (_key_of(record.key, table, schema) if op == "d" else None)
+def _deletion(event: _Event, before: dict[str, Any]) -> Decoded:
+    """Only the key of a row that is gone matters."""
+    record, table, schema, _, order, commit_us, _ = event
+    key = _key_in(before, table, schema) or _key_of(record.key, table, schema)
     if key is None:
-        hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
-        return Reject("NO_KEY", hint, table.table)
-    if op == "d":
-        new_key = _header_key(record, _NEW_KEY, table, schema)
-        return Changes((Change(table.table, "d", order, key, new_key=new_key, commit_time_us=commit_us),))
+        return _no_key(table)
+    new_key = _header_key(record, _NEW_KEY, table, schema)
+    return Changes((Change(table.table, "d", order, key, new_key=new_key, commit_time_us=commit_us),))
+
+
+def _upsert(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
+    record, table, schema, op, order, commit_us, _ = event
+    missing = _not_sent(event, row, placeholder)
+    known = {name: value for name, value in row.items() if name not in missing} if missing else row
+    values, unfit = _canonical(known, table, schema)
+    bad_key = key_reject(table.table, table.keys, unfit) if unfit else None
+    if bad_key:
+        return bad_key
+    key = key_text(table.keys, values)
+    if key is None:
+        return _no_key(table)
     old_key = _header_key(record, _OLD_KEY, table, schema)
-    complete = not missing or old_key is not None
+    unresolved = (*missing, *unfit)
+    complete = not unresolved or old_key is not None
     change = Change(
-        table.table, op, order, key, values, complete, missing, old_key, None, commit_us, schema.schema_id or None
+        table.table, op, order, key, values, complete, unresolved, old_key, None, commit_us, schema.schema_id or None
     )
-    return Changes((change,))
+    return Changes((change,), column_rejects(change, unfit))
 
 
 def _not_sent(event: _Event, row: dict[str, Any], placeholder: str) -> tuple[str, ...]:
@@ -217,13 +238,19 @@ def _not_sent(event: _Event, row: dict[str, Any], placeholder: str) -> tuple[str
     )
 
 
-def _canonical(row: dict[str, Any], table: TableContext, schema: RowSchema, missing: tuple[str, ...]) -> dict[str, Any]:
-    values = {name: value for name, value in row.items() if name not in missing} if missing else row
-    for name, convert in schema.converters.items():
-        value = values.get(name)
-        if value is not None:
-            values[name] = convert(value)
-    return declared(values, table.columns) if table.columns else values
+def _no_key(table: TableContext) -> Reject:
+    hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
+    return Reject("NO_KEY", hint, table.table)
+
+
+def _canonical(row: Mapping[str, Any], table: TableContext, schema: RowSchema) -> Columns:
+    return converted(row, schema.converters, table.converters)
+
+
+def _key_in(row: Mapping[str, Any], table: TableContext, schema: RowSchema) -> str | None:
+    return key_text(
+        table.keys, _canonical({name: row[name] for name in table.keys if name in row}, table, schema).values
+    )
 
 
 def _key_of(key: bytes | None, table: TableContext, schema: RowSchema) -> str | None:
@@ -235,7 +262,7 @@ def _key_of(key: bytes | None, table: TableContext, schema: RowSchema) -> str | 
         return None
     if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
         row = row["payload"]
-    return key_text(table.keys, _canonical(dict(row), table, schema, ())) if isinstance(row, dict) else None
+    return _key_in(row, table, schema) if isinstance(row, dict) else None
 
 
 def _header_key(record: Record, name: str, table: TableContext, schema: RowSchema) -> str | None:
@@ -249,12 +276,3 @@ def _commit_time_us(source: Mapping[str, Any]) -> int | None:
         return micros
     millis = source.get("ts_ms")
     return millis * 1000 if type(millis) is int else None
-
-
-def _source_position(source: Mapping[str, Any]) -> str:
-    """PostgreSQL: `source.sequence` is `[last commit, row]` as text; `lsn` alone only where it is missing."""
-    text = source.get("sequence")
-    commit, row = exact_json.loads(text) if isinstance(text, str) else (None, None)
-    lsn = source.get("lsn")
-    row = int(row) if row is not None else (lsn if isinstance(lsn, int) else None)
-    return postgresql_position(int(commit) if commit is not None else None, row)

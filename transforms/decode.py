@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from schemas.changes import Decoded, Reject
 from transforms import debezium, dms
+from transforms.columns import UNFIT
 
 if TYPE_CHECKING:
     from schemas.records import Record
@@ -26,7 +27,7 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     reader = debezium.decode if context.envelope == "debezium" else dms.decode
     try:
         return reader(record, context)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+    except UNFIT as error:
         return Reject(
             "NOT_AN_ENVELOPE", f"a part of the envelope has another type than it should: {type(error).__name__}"
         )

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
 from transforms import exact_json
-from transforms.context import declared, key_text
+from transforms.columns import column_rejects, converted, key_reject
+from transforms.context import key_text
 from transforms.sequence import (
     NO_SOURCE_POSITION,
     dms_postgresql_position,
     epoch_at,
+    is_a_commit_time,
     sequence,
     stream_position,
 )
@@ -80,41 +82,44 @@ def _data(
     load = op == "r"
     commit_us = time_us(metadata.get("timestamp" if load else "commit-timestamp"))
     position = metadata.get("stream-position")
+    if not is_a_commit_time(commit_us):
+        return Reject(
+            "BAD_COMMIT_TIME", f"a record of {table.table} was committed outside the years 1 to 9999", table.table
+        )
     try:
         source = NO_SOURCE_POSITION if load else dms_postgresql_position(str(position))
         order = sequence(epoch_at(context.epoch_starts_us, commit_us), source, stream_position(record.position))
     except ValueError:
         hint = "has no stream-position that can be ordered; set IncludeTransactionDetails on the endpoint"
         return Reject("NO_SEQUENCE", f"a {metadata.get('operation')} of {table.table} {hint}", table.table)
-    try:
-        return _row_change(document, table, op, order, commit_us)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        return Reject("BAD_VALUE", f"a value of {table.table} is unreadable: {type(error).__name__}", table.table)
+    return _row_change(document, table, op, order, commit_us)
 
 
 def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: str, commit_us: int | None) -> Decoded:
-    row = declared(document["data"], table.columns)
-    key = key_text(table.keys, row)
+    """One change, or two: a key change is an update, and only its before-image (BeforeImageSettings) tells the old key."""
+    row, before = document["data"], document.get(BEFORE_IMAGE)
+    row = row if op != "d" else {name: row[name] for name in table.keys if name in row}
+    moved = {name: before[name] for name in table.keys if name in before} if isinstance(before, dict) else {}
+    values, unfit = converted(row, table.converters)
+    old, unfit_old = converted(moved, table.converters)
+    bad_key = key_reject(table.table, table.keys, unfit | unfit_old)
+    if bad_key:
+        return bad_key
+    key = key_text(table.keys, values)
     if key is None:
         hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
         return Reject("NO_KEY", hint, table.table)
     if op == "d":
         return Changes((Change(table.table, "d", order, key, commit_time_us=commit_us),))
-    old_key = _old_key(document, row, table, key) if op == "u" else None
-    change = Change(table.table, op, order, key, row, op in {"c", "r"}, (), old_key, None, commit_us)
+    old_key = key_text(table.keys, values | old) if op == "u" else None
+    old_key = old_key if old_key != key else None
+    complete = op in {"c", "r"} and not unfit
+    change = Change(table.table, op, order, key, values, complete, tuple(unfit), old_key, None, commit_us)
+    rejects = column_rejects(change, unfit)
     if old_key is None:
-        return Changes((change,))
-    moved = Change(table.table, "d", order, old_key, new_key=key, commit_time_us=commit_us)
-    return Changes((moved, change))
-
-
-def _old_key(document: dict[str, Any], row: dict[str, Any], table: TableContext, key: str) -> str | None:
-    """A key change is one update; only its before-image (BeforeImageSettings) tells the old key."""
-    before = document.get(BEFORE_IMAGE)
-    if not isinstance(before, dict):
-        return None
-    old = key_text(table.keys, row | declared(before, table.columns))
-    return old if old != key else None
+        return Changes((change,), rejects)
+    gone = Change(table.table, "d", order, old_key, new_key=key, commit_time_us=commit_us)
+    return Changes((gone, change), rejects)
 
 
 def time_us(text: Any) -> int | None:
@@ -126,4 +131,4 @@ def time_us(text: Any) -> int | None:
     except ValueError:
         return None
     utc = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
-    return int((utc - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
+    return (utc - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)

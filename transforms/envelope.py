@@ -8,7 +8,6 @@ of up to 64 bits; every other number is a float, and no float is ever read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from json.encoder import encode_basestring_ascii as quoted
@@ -17,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from transforms import dms, exact_json
+from transforms.columns import MAX_DEPTH, deep
 from transforms.placeholders import placeholder_texts
+from transforms.positions import source_position
 from transforms.sequence import (
     NO_SOURCE_POSITION,
     dms_postgresql_position,
     epoch_at,
-    postgresql_position,
+    is_a_commit_time,
     sequence,
     stream_position,
 )
-from transforms.types import converter
 
 if TYPE_CHECKING:
     from transforms.context import DecodeContext, TableContext
@@ -38,7 +38,6 @@ type Reader = Callable[[bytes, str], Coordinates | None]
 type _Keys = tuple[tuple[str, str], ...]
 """A key column's name, and the same as it stands in the key's text."""
 
-_SEQUENCE = re.compile(r'\[(?:null|"([0-9]{1,19})"),(?:null|"([0-9]{1,19})")\]')
 _DEBEZIUM_OPS = frozenset("cudr")
 _INT_OR_NONE = (int, type(None))
 _NO_TEXTS: frozenset[str] = frozenset()
@@ -57,7 +56,7 @@ def plain_reader(context: DecodeContext) -> Reader:
 
 def _plain_keys(name: str, table: TableContext) -> _Keys | None:
     """None where the owner declared a type that converts values: a value that does not fit is a reject."""
-    if name != table.table or len(set(table.keys)) < len(table.keys) or any(map(converter, table.columns.values())):
+    if name != table.table or len(set(table.keys)) < len(table.keys) or table.converters:
         return None
     return tuple((key, f"{exact_json.dumps(key)}:") for key in table.keys)
 
@@ -85,26 +84,17 @@ def _debezium(
     if commit_us is None:
         millis = source.get("ts_ms")
         commit_us = millis * 1000 if type(millis) is int else millis
-    if key is None or at is None or type(commit_us) not in _INT_OR_NONE:
+    if key is None or at is None or type(commit_us) not in _INT_OR_NONE or _maybe_deep(value, row):
         return None
     order = _sequence_at(context, commit_us, at, position)
     return (name, op, order, commit_us, key, None) if order else None
 
 
 def _debezium_position(source: Mapping[str, Any]) -> str | None:
-    text = source.get("sequence")
-    commit = row = None
-    if type(text) is str:
-        found = _SEQUENCE.fullmatch(text)
-        if found is None:
-            return None
-        commit, row = found.groups()
-    elif text is not None:
+    try:
+        return source_position(source)
+    except ValueError:
         return None
-    lsn = int(row) if row is not None else source.get("lsn")
-    if type(lsn) not in _INT_OR_NONE or (lsn is None and commit is None):
-        return None
-    return postgresql_position(int(commit) if commit is not None else None, lsn)
 
 
 def _dms(context: DecodeContext, tables: Mapping[str, _Keys], value: bytes, position: str) -> Coordinates | None:
@@ -123,7 +113,7 @@ def _dms(context: DecodeContext, tables: Mapping[str, _Keys], value: bytes, posi
     key = _key(keys, row, _NO_TEXTS)
     old = _key(keys, row | before, _NO_TEXTS) if type(before) is dict else key
     at = NO_SOURCE_POSITION if op == "r" else _dms_position(metadata.get("stream-position"))
-    if key is None or old is None or at is None:
+    if key is None or old is None or at is None or _maybe_deep(value, row):
         return None
     commit_us = dms.time_us(metadata.get("timestamp" if op == "r" else "commit-timestamp"))
     order = _sequence_at(context, commit_us, at, position)
@@ -145,7 +135,13 @@ def _document(value: bytes) -> dict[str, Any] | None:
     return document if type(document) is dict else None
 
 
+def _maybe_deep(value: bytes, row: Mapping[str, Any]) -> bool:
+    return value.count(b"[") + value.count(b"{") > MAX_DEPTH and bool(deep(row))
+
+
 def _sequence_at(context: DecodeContext, commit_us: int | None, source: str, position: str) -> str | None:
+    if not is_a_commit_time(commit_us):
+        return None
     try:
         return sequence(epoch_at(context.epoch_starts_us, commit_us), source, stream_position(position))
     except ValueError:

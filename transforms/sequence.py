@@ -15,6 +15,11 @@ SOURCE_DIGITS = 48
 STREAM_DIGITS = 52
 SEQUENCE_DIGITS = 4 + SOURCE_DIGITS + STREAM_DIGITS
 NO_SOURCE_POSITION = "0" * SOURCE_DIGITS
+_WIDE = 1 << 64
+
+_FIRST_COMMIT_US = -62_135_596_800_000_000
+_LAST_COMMIT_US = 253_402_300_799_999_999
+"""The years 1 to 9999: what every store and every reader of the lake can show."""
 
 _DMS_POSTGRESQL = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\.(\d+)\.([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
@@ -35,7 +40,15 @@ def postgresql_position(last_commit_lsn: int | None, lsn: int | None) -> str:
     if commit is None or row is None:
         msg = "neither a commit position nor a row position"
         raise ValueError(msg)
-    return f"{commit:016x}{row:016x}0000000000000000"
+    return position_of(commit, row, 0)
+
+
+def position_of(first: int, second: int, third: int) -> str:
+    """Join the three parts of a source position; raises ValueError for one that is negative or wider than 64 bits."""
+    if not (0 <= first < _WIDE and 0 <= second < _WIDE and 0 <= third < _WIDE):
+        msg = "a part of the source position is not a number of 64 bits"
+        raise ValueError(msg)
+    return f"{first:016x}{second:016x}{third:016x}"
 
 
 def dms_postgresql_position(stream_position: str) -> str:
@@ -48,7 +61,7 @@ def dms_postgresql_position(stream_position: str) -> str:
         msg = "stream-position is not PostgreSQL's HHHHHHHH/HHHHHHHH.n.HHHHHHHH/HHHHHHHH"
         raise ValueError(msg)
     high, low, count, high2, low2 = found.groups()
-    return f"{high.zfill(8)}{low.zfill(8)}{high2.zfill(8)}{low2.zfill(8)}{int(count):016x}".lower()
+    return position_of(int(high.zfill(8) + low.zfill(8), 16), int(high2.zfill(8) + low2.zfill(8), 16), int(count))
 
 
 def stream_position(position: str) -> str:
@@ -57,6 +70,9 @@ def stream_position(position: str) -> str:
     Kinesis numbers have up to 129 digits on paper and 56 in practice; one that does not fit raises ValueError.
     """
     number, _, part = position.partition(":")
+    if "-" in position:
+        msg = "stream position is negative"
+        raise ValueError(msg)
     text = f"{int(number):048x}{int(part):04x}" if part else f"{int(number):048x}0000"
     if len(text) != STREAM_DIGITS:
         msg = "stream position is wider than 192 bits"
@@ -67,3 +83,8 @@ def stream_position(position: str) -> str:
 def epoch_at(starts_us: Sequence[int], commit_time_us: int | None) -> int:
     """Count the epoch starts (sorted, microseconds) that are not after the commit: the same at every reader."""
     return bisect_right(starts_us, commit_time_us) if starts_us and commit_time_us is not None else 0
+
+
+def is_a_commit_time(micros: int | None) -> bool:
+    """Whether a commit time (microseconds since the epoch) is unknown, or one that can be shown everywhere."""
+    return micros is None or _FIRST_COMMIT_US <= micros <= _LAST_COMMIT_US

@@ -205,7 +205,11 @@ class Pipeline:
     def landed(self) -> Counter[tuple[str, str, str]]:
         """How often each record stands in `changes` or, undecodable, in `rejects`, by its coordinates."""
         coordinates = ["stream", "partition", "position"]
-        rejects = [row for row in self.delta("rejects", [*coordinates, "stage"]) if row["stage"] == "decode"]
+        rejects = [
+            row
+            for row in self.delta("rejects", [*coordinates, "stage", "column"])
+            if row["stage"] == "decode" and row["column"] is None
+        ]
         return Counter(
             (row["stream"], row["partition"], row["position"]) for row in self.delta("changes", coordinates) + rejects
         )

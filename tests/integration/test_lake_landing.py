@@ -123,18 +123,20 @@ def test_schemas_seen_are_kept_once(spark: SparkSession, layout: LakeLayout) -> 
 
 
 def test_large_and_odd_values_land(spark: SparkSession, layout: LakeLayout) -> None:
-    head = (
-        '{"op":"c","source":{"schema":"inv","table":"items","lsn":1,"ts_us":99999999999999999999},"after":{"id":1,"t":'
-    )
+    head = '{"op":"c","source":{"schema":"inv","table":"items","lsn":1,"ts_us":253402300799999999},"after":{"id":1,"t":'
     odd = [
         Record("t", "0", "1", None, f'{head}"{"x" * 9_000_000}"}}}}'.encode()),
         Record("t", "0", "2", None, f'{head}"\\ud800\\u0000 1e400"}}}}'.encode()),
         Record("t", "0", "3", None, b"\xff\xfe"),
         Record("t", "0", "4", None, f'{head}1e400,"big":12345678901234567890123}}}}'.encode()),
+        Record("t", "0", "5", None, f"{head}1}}}}".replace("253402300799999999", "99999999999999999999").encode()),
     ]
     tally = Landing(layout, "kb", CONTEXT).land(frame(spark, odd), transaction("q", 0))
     assert tally.landed.total() == 3
-    assert tally.rejected.total() == 1
+    assert {row["position"]: row["condition"] for row in rows(layout, "rejects")} == {
+        "3": "MALFORMED_JSON",
+        "5": "BAD_COMMIT_TIME",
+    }
 
 
 def test_the_delta_log_names_no_value_of_a_row(spark: SparkSession, layout: LakeLayout) -> None:

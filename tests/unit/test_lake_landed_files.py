@@ -19,7 +19,7 @@ from lake.landed_files import LandPartition, Outcome, append
 from lake.landing import create_tables
 from lake.layout import CHANGES, RAW_COLUMNS, STATS_COLUMNS, LakeLayout
 from schemas.records import Record
-from tests.recorded import CONTEXT, records
+from tests.recorded import CONTEXT, compact, records
 
 NOW = dt.datetime(2026, 3, 1, 10, 0, 1, 123_456, tzinfo=dt.UTC)
 POISON = Record("t", "0", "900", b"k", b"{bad", (("a", None),), 1_000)
@@ -76,6 +76,41 @@ def test_each_record_is_a_row_of_the_table_it_belongs_to(root: str) -> None:
     (reject,) = rows(root, "rejects")
     assert (reject["condition"], reject["stage"], reject["value"]) == ("MALFORMED_JSON", "decode", POISON.value)
     assert reject["headers"] == [{"key": "a", "value": None}]
+
+
+def test_a_record_that_lands_without_a_column_is_a_change_and_a_reject_that_names_it(root: str) -> None:
+    late = next(r for r in records("pg15_schemas_edge") if b"9223372036854775807" in (r.value or b""))
+    outcome = landed(root, [batch([POISON, late])])
+    for name, files in (("changes", outcome.changes), ("rejects", outcome.rejects)):
+        append(LakeLayout(root).path(name), files, {"txnAppId": f"q:{name}", "txnVersion": "0"})
+    (change,), rejects = rows(root, "changes"), {row["column"]: row for row in rows(root, "rejects")}
+    reject = rejects.pop("ts")
+    assert rejects.keys() == {None}
+    for column in (
+        "stream",
+        "partition",
+        "position",
+        "key",
+        "value",
+        "timestamp",
+        "_source",
+        "_table",
+        "_key",
+        "_sequence",
+    ):
+        assert reject[column] == change[column]
+    assert (reject["stage"], reject["condition"]) == ("decode", "BAD_VALUE")
+    assert (outcome.tally.landed.total(), outcome.tally.rejected.total(), outcome.tally.unfit.total()) == (1, 1, 1)
+
+
+def test_a_commit_in_any_year_stands_in_the_log_as_readers_know_it(root: str) -> None:
+    first = -62_135_596_800_000_000
+    source = {"schema": "inv", "table": "items", "lsn": 7, "ts_us": first}
+    value = compact({"op": "c", "after": {"id": 1}, "source": source})
+    (file,) = landed(root, [batch([Record("t", "0", "1", None, value)])]).changes
+    assert json.loads(file.stats)["minValues"]["_commit_time"] == "0001-01-01T00:00:00.000000Z"
+    append(LakeLayout(root).path("changes"), [file], {"txnAppId": "q", "txnVersion": "0"})
+    assert rows(root, "changes")[0]["_commit_time"] == dt.datetime(1, 1, 1, tzinfo=dt.UTC)
 
 
 def test_a_file_tells_the_log_its_columns_ends_and_no_other(root: str) -> None:
