@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transforms.sequence import postgresql_position
+from transforms.sequence import position_of, postgresql_position
 
 _LSNS = re.compile(r'\[ *(?:null|"?([0-9]{1,20})"?) *, *(?:null|"?([0-9]{1,20})"?) *\]')
+_BINLOG_FILE = re.compile(r"[^\n]*\.([0-9]{1,19})")
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")
 _WHOLE_OR_NONE = (int, type(None))
 
@@ -47,6 +48,17 @@ def _postgresql(source: Mapping[str, Any]) -> str:
     return postgresql_position(commit, _whole(lsn) if row is None else row)
 
 
+def _mysql(source: Mapping[str, Any]) -> str:
+    """(number of the binlog file, position, row in its event): the file's name sorts only while its number is padded."""
+    file = source.get("file")
+    found = _BINLOG_FILE.fullmatch(file) if isinstance(file, str) else None
+    at = _whole(source.get("pos"))
+    if found is None or at is None:
+        msg = "no binlog file and position"
+        raise NoPositionError(msg)
+    return position_of(int(found[1]), at, _whole(source.get("row")) or 0)
+
+
 def _whole(value: Any) -> int | None:
     if type(value) not in _WHOLE_OR_NONE:  # true and false are integers to Python, and a position to nobody
         msg = "a position is not a whole number"
@@ -56,4 +68,6 @@ def _whole(value: Any) -> int | None:
 
 _POSITIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "postgresql": _postgresql,
+    "mysql": _mysql,
+    "mariadb": _mysql,
 }

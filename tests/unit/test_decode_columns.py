@@ -190,6 +190,10 @@ def test_a_commit_outside_the_calendar_is_a_reject(micros: int) -> None:
         ({}, "-3"),
         ({}, "3:-1"),
         ({}, "9" * 70),
+        ({"connector": "mysql", "file": "binlog.000001", "pos": -4}, "3"),
+        ({"connector": "mysql", "file": "binlog.99999999999999999999", "pos": 4}, "3"),
+        ({"connector": "mysql", "file": "binlog", "pos": 4}, "3"),
+        ({"connector": "mysql"}, "3"),
         ({"connector": "sqlserver", "commit_lsn": "00000027:00000ac0:0002"}, "3"),
         ({"connector": "oracle", "scn": "12"}, "3"),
     ],
@@ -199,7 +203,15 @@ def test_a_position_that_is_none_is_a_reject(source: dict[str, Any], position: s
     assert isinstance(answer, Reject)
     assert answer.condition == "NO_SEQUENCE"
     connector = source.get("connector")
-    assert connector is None or f"connector {connector} " in answer.message
+    assert connector in {None, "mysql"} or f"connector {connector} " in answer.message
+
+
+def test_binlog_positions_rank_by_file_number_position_and_row() -> None:
+    at = [("binlog.999999", 9, 0), ("binlog.1000000", 4, 0), ("binlog.1000000", 4, 1), ("binlog.1000000", 40, 0)]
+    told = [event([], {}, connector="mysql", file=f, pos=p, row=r) for f, p, r in at]
+    sequences = [landed(value).changes[0].sequence for value in told]
+    assert sequences == sorted(sequences)
+    assert len(set(sequences)) == len(sequences)
 
 
 def fits(value: Any, kind: str) -> None:
