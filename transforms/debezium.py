@@ -11,6 +11,7 @@ from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenS
 from transforms import exact_json
 from transforms.columns import Columns, column_rejects, converted, key_reject
 from transforms.context import key_text
+from transforms.framing import FramedError, unframed
 from transforms.placeholders import is_never_sent, is_null_unsure, is_placeholder
 from transforms.positions import NoPositionError, source_position
 from transforms.sequence import epoch_at, is_a_commit_time, sequence, stream_position
@@ -48,10 +49,10 @@ version, so a known prefix saves parsing it again (nine tenths of a narrow recor
 
 def decode(record: Record, context: DecodeContext) -> Decoded:
     """Decode one Debezium record; see `transforms.decode.decode`."""
-    if record.value is None:
+    if not record.value:  # Debezium Server writes an empty value where Kafka has none
         return Ignored("tombstone")
     try:
-        payload, schema = _payload(record.value)
+        payload, schema = _payload(unframed(record.value))
     except (ValueError, RecursionError) as error:
         return _unreadable(error)
     if not isinstance(payload, dict):
@@ -72,6 +73,8 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
 
 
 def _unreadable(error: Exception) -> Reject:
+    if isinstance(error, FramedError):
+        return Reject("REGISTRY_FRAMED", str(error))
     return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
 
 
@@ -144,7 +147,7 @@ def _row_schema(block: Any) -> RowSchema:
 
 def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     """The schema block of a record, as a row of the `schemas` table; None where it carries none."""
-    value = record.value or b""
+    value = unframed(record.value or b"")
     if not value.startswith(b'{"schema":'):
         return None
     payload, schema = _payload(value)
@@ -257,7 +260,7 @@ def _key_of(key: bytes | None, table: TableContext, schema: RowSchema) -> str | 
     if key is None:
         return None
     try:
-        row = exact_json.loads(key)
+        row = exact_json.loads(unframed(key))
     except ValueError:
         return None
     if isinstance(row, dict) and row.keys() == {"schema", "payload"}:

@@ -214,6 +214,26 @@ def test_binlog_positions_rank_by_file_number_position_and_row() -> None:
     assert len(set(sequences)) == len(sequences)
 
 
+@pytest.mark.parametrize(
+    ("frame", "names"),
+    [(b"\0\0\0\0\7\2\x08a", "Confluent"), (b"\3\0" + bytes(16) + b"\2", "Glue"), (b"\3\5" + bytes(16) + b"{", "Glue")],
+)
+def test_a_registrys_frame_around_no_json_names_the_setting_that_mends_it(frame: bytes, names: str) -> None:
+    answer = decode(record(frame), DEBEZIUM)
+    assert isinstance(answer, Reject)
+    assert answer.condition == "REGISTRY_FRAMED"
+    assert names in answer.message
+    assert "value.converter" in answer.message
+
+
+@pytest.mark.parametrize("frame", [b"\0\0\0\0\7", b"\0" + bytes(8), b"\3\0" + bytes(16)])
+def test_json_in_a_frame_is_read_with_its_key(frame: bytes) -> None:
+    value = compact({"before": None, "source": SOURCE, "op": "d"}) or b""
+    answer = decode(record(frame + value)._replace(key=frame + b'{"id":5}'), DEBEZIUM)
+    assert isinstance(answer, Changes)
+    assert answer.changes[0].key == '{"id":5}'
+
+
 def fits(value: Any, kind: str) -> None:
     """Take a value as a column of the lake takes it, or refuses it."""
     try:
