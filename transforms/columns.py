@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 100
 """Lists and objects within each other in one value, as many as in a document of MongoDB; deeper ones are rejects."""
+_NESTED = frozenset({list, dict})
 UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 """What a converter dies of on a value that is not of its type."""
 
@@ -25,9 +26,9 @@ class Columns(NamedTuple):
     unfit: dict[str, str]
 
 
-def converted(row: Mapping[str, Any], *converters: Mapping[str, Convert]) -> Columns:
-    """Apply converters by column, in the order given, to the values that are not NULL."""
-    values, unfit = dict(row), dict[str, str]()
+def converted(row: dict[str, Any], *converters: Mapping[str, Convert]) -> Columns:
+    """Apply converters by column, in the order given, to the values that are not NULL; the row itself is changed."""
+    values, unfit = row, dict[str, str]()
     for name in deep(row):
         del values[name]
         unfit[name] = f"is nested deeper than {MAX_DEPTH} levels"
@@ -50,20 +51,23 @@ def converted(row: Mapping[str, Any], *converters: Mapping[str, Convert]) -> Col
 
 def deep(row: Mapping[str, Any]) -> list[str]:
     """The columns whose values are nested too deep for what reads them later."""
+    if _NESTED.isdisjoint(map(type, row.values())):
+        return []
     return [name for name, value in row.items() if isinstance(value, (list, dict)) and _is_deep(value)]
 
 
 def _is_deep(value: Any) -> bool:
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
-        level = [part for whole in level for part in _parts(whole) if isinstance(part, (list, dict))]
+        level = [part for whole in level for part in _nested_parts(whole)]
         if not level:
             return False
     return True
 
 
-def _parts(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
+def _nested_parts(whole: Any) -> Iterable[Any]:
+    parts = whole.values() if isinstance(whole, dict) else whole
+    return () if _NESTED.isdisjoint(map(type, parts)) else [part for part in parts if isinstance(part, (list, dict))]
 
 
 def key_reject(table: str, keys: Iterable[str], unfit: Mapping[str, str]) -> Reject | None:

@@ -222,7 +222,7 @@ def _upsert(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
     change = Change(
         table.table, op, order, key, values, complete, unresolved, old_key, None, commit_us, schema.schema_id or None
     )
-    return Changes((change,), column_rejects(change, unfit))
+    return Changes((change,), column_rejects(change, unfit) if unfit else ())
 
 
 def _not_sent(event: _Event, row: dict[str, Any], placeholder: str) -> tuple[str, ...]:
@@ -246,8 +246,8 @@ def _no_key(table: TableContext) -> Reject:
     return Reject("NO_KEY", hint, table.table)
 
 
-def _canonical(row: Mapping[str, Any], table: TableContext, schema: RowSchema) -> Columns:
-    return converted(row, schema.converters, table.converters)
+def _canonical(row: dict[str, Any], table: TableContext, schema: RowSchema) -> Columns:
+    return converted(row, schema.converters, table.converters) if table.columns else converted(row, schema.converters)
 
 
 def _key_in(row: Mapping[str, Any], table: TableContext, schema: RowSchema) -> str | None:

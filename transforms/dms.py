@@ -100,9 +100,10 @@ def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: st
     row, before = document["data"], document.get(BEFORE_IMAGE)
     row = row if op != "d" else {name: row[name] for name in table.keys if name in row}
     moved = {name: before[name] for name in table.keys if name in before} if isinstance(before, dict) else {}
-    values, unfit = converted(row, table.converters)
-    old, unfit_old = converted(moved, table.converters)
-    bad_key = key_reject(table.table, table.keys, unfit | unfit_old)
+    converters = table.converters
+    values, unfit = converted(row, converters)
+    old, unfit_old = converted(moved, converters)
+    bad_key = key_reject(table.table, table.keys, unfit | unfit_old) if unfit or unfit_old else None
     if bad_key:
         return bad_key
     key = key_text(table.keys, values)
@@ -115,7 +116,7 @@ def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: st
     old_key = old_key if old_key != key else None
     complete = op in {"c", "r"} and not unfit
     change = Change(table.table, op, order, key, values, complete, tuple(unfit), old_key, None, commit_us)
-    rejects = column_rejects(change, unfit)
+    rejects = column_rejects(change, unfit) if unfit else ()
     if old_key is None:
         return Changes((change,), rejects)
     gone = Change(table.table, "d", order, old_key, new_key=key, commit_time_us=commit_us)

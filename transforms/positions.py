@@ -44,8 +44,8 @@ def _postgresql(source: Mapping[str, Any]) -> str:
         if found is None:
             msg = "sequence is not [commit, row]"
             raise NoPositionError(msg)
-        commit, row = (None if number is None else int(number) for number in found.groups())
-    return postgresql_position(commit, _whole(lsn) if row is None else row)
+        commit, row = found.groups()
+    return postgresql_position(int(commit) if commit else None, int(row) if row else _whole(lsn))
 
 
 def _mysql(source: Mapping[str, Any]) -> str:

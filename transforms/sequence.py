@@ -15,7 +15,6 @@ SOURCE_DIGITS = 48
 STREAM_DIGITS = 52
 SEQUENCE_DIGITS = 4 + SOURCE_DIGITS + STREAM_DIGITS
 NO_SOURCE_POSITION = "0" * SOURCE_DIGITS
-_WIDE = 1 << 64
 
 _FIRST_COMMIT_US = -62_135_596_800_000_000
 _LAST_COMMIT_US = 253_402_300_799_999_999
@@ -45,10 +44,10 @@ def postgresql_position(last_commit_lsn: int | None, lsn: int | None) -> str:
 
 def position_of(first: int, second: int, third: int) -> str:
     """Join the three parts of a source position; raises ValueError for one that is negative or wider than 64 bits."""
-    if not (0 <= first < _WIDE and 0 <= second < _WIDE and 0 <= third < _WIDE):
+    if (first | second | third) >> 64:  # of a negative number it is -1
         msg = "a part of the source position is not a number of 64 bits"
         raise ValueError(msg)
-    return f"{first:016x}{second:016x}{third:016x}"
+    return f"{first << 128 | second << 64 | third:048x}"
 
 
 def dms_postgresql_position(stream_position: str) -> str:
