@@ -167,7 +167,7 @@ class _Event(NamedTuple):
     op: Op
     order: str
     commit_us: int | None
-    before: Any
+    payload: dict[str, Any]
 
 
 def _change(
@@ -190,7 +190,7 @@ def _change(
     if op == "t":
         return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
     row = payload.get("before" if op == "d" else "after")
-    event = _Event(record, table, schema, op, order, commit_us, payload.get("before"))
+    event = _Event(record, table, schema, op, order, commit_us, payload)
     row = row if isinstance(row, dict) else {}
     return _deletion(event, row) if op == "d" else _upsert(event, row, context.unavailable_value)
 
@@ -229,10 +229,11 @@ def _not_sent(event: _Event, row: dict[str, Any], placeholder: str) -> tuple[str
     """Columns whose value the log did not have.
 
     A null that may be unsent counts as NULL in an insert and a snapshot, which tell the whole row, and where the old row
-    shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column.
+    shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column. Another database's log has.
     """
-    schema, before = event.schema, event.before if isinstance(event.before, dict) else {}
-    updates = schema.unsure and (event.op == "u" or any(name == _OLD_KEY for name, _ in event.record.headers))
+    schema, before = event.schema, event.payload.get("before") or {}
+    leaves_out = schema.unsure and event.payload["source"].get("connector", "postgresql") == "postgresql"
+    updates = leaves_out and (event.op == "u" or any(name == _OLD_KEY for name, _ in event.record.headers))
     unsure = schema.never_sent | schema.unsure if updates else schema.never_sent
     return tuple(
         name

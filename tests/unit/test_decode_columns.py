@@ -214,6 +214,13 @@ def test_binlog_positions_rank_by_file_number_position_and_row() -> None:
     assert len(set(sequences)) == len(sequences)
 
 
+def test_a_null_of_a_log_with_whole_rows_is_null() -> None:
+    flags = field("flags", "bytes", name="io.debezium.data.Bits", parameters={"length": "8"})
+    update = landed(event([flags], {"flags": None}, "u", connector="mysql", file="binlog.000001", pos=4))
+    assert update.changes[0].columns == {"id": 1, "flags": None}
+    assert landed(event([flags], {"flags": None}, "u")).changes[0].unavailable == ("flags",)
+
+
 @pytest.mark.parametrize(
     ("frame", "names"),
     [(b"\0\0\0\0\7\2\x08a", "Confluent"), (b"\3\0" + bytes(16) + b"\2", "Glue"), (b"\3\5" + bytes(16) + b"{", "Glue")],
