@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from schemas.errors import PipelineError
+from schemas.errors import PipelineError, StoppedError
 
 CONFIG = click.argument("config", type=click.Path())
 
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status: Any = cli.main(arguments, prog_name="ragstream", standalone_mode=False)
     except PipelineError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {error}{where_spark_says_more(error)}", err=True)
         sys.exit(error.exit_status)
     except click.ClickException as error:
         error.show()
@@ -83,6 +83,13 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"error: this command needs the package {error.name}.\n{_extra(error.name or '')}", err=True)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def where_spark_says_more(error: PipelineError) -> str:
+    """Name the file with the JVM's own lines, after a failure that it may have a part in."""
+    session = sys.modules.get("glue_jobs.runtime.jvm")
+    path = session.log_file() if session and error.exit_status == StoppedError.exit_status else None
+    return f"\nSpark's own lines are in {path}." if path else ""
 
 
 _EXTRAS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glue_jobs.config_values import under_spark_submit, use_this_python_for_workers
-from glue_jobs.runtime import class_archive, s3
+from glue_jobs.runtime import class_archive, jvm, s3
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -97,6 +97,8 @@ def open_session(
         SparkContext._ensure_initialized()  # noqa: SLF001 - so that SparkConf knows what was submitted
         submitted = SparkConf()
         wanted = {name: value for name, value in wanted.items() if not submitted.contains(name)}
+    elif log_level == "OFF":
+        jvm.start(wanted, checkpoint)
     builder = SparkSession.builder.appName(app)
     for name, value in wanted.items():
         builder = builder.config(name, value)

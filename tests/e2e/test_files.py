@@ -86,6 +86,7 @@ def test_a_history_leaves_the_same_content_however_it_is_cut(
         assert {row[1] for row in as_it_was} == {f'{{"id": {n}}}' for n in (4, 100, 103)}  # the others have no text
         printed = first.command("table", "inv.items")
         assert [exact_json.loads(line) for line in printed.stdout.splitlines()] == rows["inv.items"], printed.stderr
+        assert printed.stderr == ""
         check_books(first, lines=len((tmp_path / "first/events.jsonl").read_text().splitlines()))
         check_status(first, as_it_was)
         check_silence(first, vectors_dsn)
@@ -140,8 +141,13 @@ def check_silence(run: Pipeline, dsn: str) -> None:
     """No row text and no secret in logs, status records or Delta's log (I14)."""
     password = re.search(r"://[^:]+:([^@]+)@", dsn)
     assert password
+    for log in run.folder.glob("driver-*.log"):
+        assert all(line.startswith('{"ts"') for line in log.read_text().splitlines()), (
+            "Spark's lines are not the driver's"
+        )
     written = [
         *run.folder.glob("driver-*.log"),
+        run.folder / "checkpoint/spark.log",
         *run.folder.rglob("status/*.json"),
         *run.folder.rglob("_delta_log/*.json"),
     ]
@@ -162,6 +168,7 @@ def check_rebuild(run: Pipeline, dsn: str, model_url: str, wanted: list[tuple[An
     before = counters(model_url)["texts"]
     done = run.command("rebuild", "pgvector")
     assert done.returncode == 0, done.stderr
+    assert all(re.match(r"inv\.\w+: (fold|vectors|write) ", line) for line in done.stderr.splitlines()), done.stderr
     assert counters(model_url)["texts"] == before
     assert store(dsn) == wanted
     events.with_suffix(".away").rename(events)

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.runtime import class_archive, session
+from glue_jobs import cli
+from glue_jobs.runtime import class_archive, jvm, session
+from schemas.errors import ConfigurationError, StoppedError
 
 
 def test_a_driver_has_the_archive_of_its_classes_in_memory(spark: SparkSession) -> None:
-    jvm = spark._jvm
-    assert jvm is not None
-    process = jvm.java.lang.ProcessHandle.current().pid()
+    java = spark._jvm
+    assert java is not None
+    process = java.java.lang.ProcessHandle.current().pid()
     assert str(class_archive.location()) in Path(f"/proc/{process}/maps").read_text()
 
 
@@ -23,3 +25,12 @@ def test_where_there_is_no_archive_a_driver_is_told_of_none(monkeypatch: pytest.
     (tmp_path / "classes.jsa").touch()
     assert "SharedArchiveFile" not in chosen
     assert str(tmp_path) in session.settings(str(tmp_path), local=True)["spark.driver.extraJavaOptions"]
+
+
+@pytest.mark.usefixtures("spark")
+def test_what_the_jvm_says_of_itself_stands_in_a_file_that_a_failure_names() -> None:
+    path = jvm.log_file()
+    assert path is not None
+    assert "incubator modules" in path.read_text()
+    assert str(path) in cli.where_spark_says_more(StoppedError("the rebuild failed"))
+    assert cli.where_spark_says_more(ConfigurationError("no such table")) == ""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from glue_jobs.runtime.failures import ours
@@ -20,3 +25,15 @@ def test_an_error_of_ours_comes_out_of_a_workers_traceback_as_itself() -> None:
     told = "Traceback (most recent call last):\nschemas.errors.UnavailableError: sink x does not answer\n"
     with pytest.raises(UnavailableError, match="sink x does not answer"), ours("the rebuild of x", "Run it again."):
         raise RuntimeError(told)
+
+
+def test_a_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Path) -> None:
+    program = f"from glue_jobs.runtime.session import open_session; open_session('x', checkpoint={str(tmp_path)!r})"
+    environment = os.environ | {"JAVA_HOME": "/nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "ConfigurationError: Spark's JVM does not start " in done.stderr
+    assert "/nowhere/bin/java: No such file or directory" in done.stderr
+    assert str(tmp_path / "spark.log") in done.stderr
+    assert done.stdout == ""
