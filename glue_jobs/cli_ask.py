@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -13,7 +15,41 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object an
 _STORE = click.option("--store", help="The store that is searched, by its name; the pipeline's first unless given.")
 
 
-@click.command()
+_SHIELD = "\0"
+"""Stands before a text's hyphen while click looks for options: no argument of a process can hold it."""
+
+
+class Asking(click.Command):
+    """A command whose text may begin with a hyphen: what cannot be meant for an option is text."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does; a word that looks like an option and is none is refused, with what to write instead."""
+        known = {name for param in self.get_params(ctx) for name in param.opts}
+        try:
+            left = super().parse_args(ctx, [_SHIELD + arg if is_text(arg, known) else arg for arg in args])
+        except click.UsageError as error:
+            hint = (
+                " A text that begins with a hyphen goes last, behind `--`."
+                if isinstance(error, click.NoSuchOption)
+                else ""
+            )
+            raise click.UsageError(error.format_message().replace(_SHIELD, "") + hint, ctx) from None
+        for name, value in ctx.params.items():
+            if isinstance(value, str):
+                ctx.params[name] = value.removeprefix(_SHIELD)
+        return left
+
+
+def is_text(argument: str, options: Collection[str]) -> bool:
+    """Whether an argument that begins with a hyphen is a text: it has a space in it, or no letter behind the hyphens."""
+    if not argument.startswith("-") or argument in {"-", "--"} or argument.partition("=")[0] in options:
+        return False
+    if re.match(r"--[A-Za-z][A-Za-z-]*=", argument):
+        return False
+    return re.search(r"\s", argument) is not None or re.match(r"--?[A-Za-z]", argument) is None
+
+
+@click.command(cls=Asking)
 @CONFIG
 @click.argument("query", required=False)
 @click.option("--queries", type=click.Path(), help="A JSONL file of objects with `query_id` and `query`.")
@@ -34,7 +70,7 @@ def search(
         click.echo(json.dumps(answer, ensure_ascii=False) if as_json or queries else _results(answer))
 
 
-@click.command()
+@click.command(cls=Asking)
 @CONFIG
 @click.argument("question")
 @click.option("--session", help="A conversation to go on with.")
