@@ -17,6 +17,7 @@ def check(config: str) -> None:
     from glue_jobs.config import load_config
     from glue_jobs.migration_stores import note_of, outdated_note
     from glue_jobs.runtime import checks
+    from retrieval.commands import unmeasured
 
     loaded = load_config(config)
     checks_of_parts = checks.parts(loaded)
@@ -30,6 +31,8 @@ def check(config: str) -> None:
     for sink in loaded.sinks if loaded.embedding is not None else ():
         for note in filter(None, (note_of(loaded, sink), outdated_note(loaded, sink, config))):
             click.echo(f"note   sink {sink.name}: {note}")
+    if told := unmeasured(loaded):
+        click.echo(f"note   retrieval: {told}")
 
 
 def _is_unasked(name: str, error: PipelineError | None) -> bool:

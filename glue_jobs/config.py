@@ -15,7 +15,7 @@ from glue_jobs import config_problems
 from glue_jobs.config_values import Substitution, redaction, s3_environment, substitution
 from glue_jobs.config_yaml import Document, parse
 from lake.layout import escape
-from retrieval import GenerationConfig
+from retrieval import GenerationConfig, RetrievalConfig
 from schemas.durations import Duration
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
@@ -78,6 +78,8 @@ class PipelineConfig(StrictModel):
     """The vector stores."""
     warehouse: RedshiftConfig | None = None
     """The warehouse that tables are loaded into."""
+    retrieval: RetrievalConfig = RetrievalConfig()
+    """When a question is answered."""
     generation: GenerationConfig | None = None
     """Who words an answer; left out, answers are sentences taken from the documents."""
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_listed)] = ()

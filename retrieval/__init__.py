@@ -21,7 +21,16 @@ class ExtractiveConfig(StrictModel):
 type GenerationConfig = Annotated[BedrockGenerationConfig | ExtractiveConfig, Field(discriminator="type")]
 """The `generation` section of a pipeline's configuration."""
 
+
+class RetrievalConfig(StrictModel):
+    """What is found for a question, and whether it is answered."""
+
+    relevance: float | None = Field(default=None, ge=-1, le=1)
+    """Least cosine similarity at which a chunk is answered from, measured with your model and rows. Left out, thresholds for the
+    model decide, which ask for less of a chunk that has the question's own words; `check` says where none were measured."""
+
+
 EXTRACTIVE = ExtractiveConfig(type="extractive")
 """Who answers where the configuration names nobody: it needs no other model than the embedding's."""
 
-__all__ = ["EXTRACTIVE", "BedrockGenerationConfig", "ExtractiveConfig", "GenerationConfig"]
+__all__ = ["EXTRACTIVE", "BedrockGenerationConfig", "ExtractiveConfig", "GenerationConfig", "RetrievalConfig"]

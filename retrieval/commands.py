@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from retrieval import EXTRACTIVE, BedrockGenerationConfig
 from retrieval.ask import Answerer, Assistant, ExtractiveAnswerer, GenerativeAnswerer
+from retrieval.fusion import RELEVANCE
 from retrieval.generate import BedrockGenerator
 from retrieval.questions import lines_of
 from retrieval.search import search_answer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embeddings import EmbeddingConfig
-    from retrieval import GenerationConfig
+    from retrieval import GenerationConfig, RetrievalConfig
     from retrieval.search import Found, Searcher
     from sinks import SinkConfig
 
@@ -36,6 +37,11 @@ class Pipeline(Protocol):
     @property
     def sinks(self) -> Sequence[SinkConfig]:
         """The stores; the first one is searched unless another is named."""
+        ...
+
+    @property
+    def retrieval(self) -> RetrievalConfig:
+        """When a question is answered."""
         ...
 
     @property
@@ -73,6 +79,18 @@ def ask(config: Pipeline, question: str, session: str | None = None, store: str 
         return answer.as_json()
 
 
+def unmeasured(config: Pipeline) -> str | None:
+    """What to know where nobody measured from which similarity on the model's neighbours are answers."""
+    if config.embedding is None or not config.sinks or config.retrieval.relevance is not None:
+        return None
+    if config.embedding.model.lower() in RELEVANCE:
+        return None
+    return (
+        f"no threshold of relevance was ever measured with {config.embedding.model}; those of {', '.join(RELEVANCE)} are used."
+        " Ask what your rows can answer and what they cannot, and set `retrieval.relevance` to a similarity between the two"
+    )
+
+
 def read_queries(path: str) -> list[Query]:
     """Read a JSONL file of objects with `query_id` and `query`; other fields are left alone."""
     return [_query(line, where) for where, line in lines_of(path, "queries", "QUERIES_UNREADABLE")]
@@ -100,7 +118,7 @@ def opened(config: Pipeline, store: str | None) -> Iterator[Serving]:
             condition="NO_STORE",
             hint="give the configuration an `embedding` and a sink",
         )
-    serving = Serving(_store(config, store), config.embedding)
+    serving = Serving(_store(config, store), config.embedding, config.retrieval.relevance)
     try:
         try:
             serving.searcher().index.check()

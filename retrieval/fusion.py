@@ -51,12 +51,14 @@ MINILM = Relevance(alone=0.48, base=0.60, per_coverage=0.5, least=0.15)
 answerable questions it refuses and how many others it lets through."""
 
 RELEVANCE = {"all-minilm-l6-v2": MINILM}
-"""By model name in lower case. Other models start from MiniLM's figures, which their cosines resemble but which were
-not measured with them: set `retrieval.relevance` after measuring your own."""
+"""By model name in lower case: those that were measured. Others start from MiniLM's figures, which their cosines resemble
+but which were not measured with them; `retrieval.relevance` replaces them."""
 
 
-def relevance_of(model: str) -> Relevance:
-    """Return the thresholds of a model."""
+def relevance_of(model: str, least: float | None = None) -> Relevance:
+    """Return the thresholds of a model; `least`, where it is given, is what every chunk needs, whatever its words."""
+    if least is not None:
+        return Relevance(alone=least, base=least, per_coverage=0.0, least=least)
     return RELEVANCE.get(model.lower(), MINILM)
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Serving:
     """A store as readers find it; holds the connection of one generation. Not for several threads at once."""
 
-    def __init__(self, sink: SinkConfig, embedding: EmbeddingConfig) -> None:
-        """Take the store, and the model of the pipeline; nothing is opened yet."""
+    def __init__(self, sink: SinkConfig, embedding: EmbeddingConfig, relevance: float | None = None) -> None:
+        """Take the store, the model of the pipeline, and the least similarity of an answer; nothing is opened yet."""
+        self._relevance = relevance
         self._sink = sink
         self._embedding = embedding
         self._door = open_index(sink, open_embedder(embedding).fingerprint)
@@ -48,7 +49,7 @@ class Serving:
         """A searcher of one generation, for the caller to close."""
         config = config_of(generation, self._embedding)
         index = open_index(self._sink, generation.fingerprint, generation.number)
-        return Searcher(index, open_embedder(config), relevance_of(config.model))
+        return Searcher(index, open_embedder(config), relevance_of(config.model, self._relevance))
 
     def asking[T](self, work: Callable[[Searcher], T]) -> T:
         """Ask the generation that serves; once more where it was dropped meanwhile."""

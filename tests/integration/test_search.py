@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -21,7 +21,7 @@ from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.opensearch import OpenSearch
 from local_stack.postgres import VectorStore
 from local_stack.testing import new_database, new_document_database, new_index
-from retrieval import EXTRACTIVE, GenerationConfig, commands
+from retrieval import EXTRACTIVE, GenerationConfig, RetrievalConfig, commands
 from retrieval.ask import Assistant, Draft, ExtractiveAnswerer
 from retrieval.commands import Query
 from retrieval.fusion import MINILM, Ranked, fuse
@@ -337,6 +337,18 @@ def test_a_store_that_does_not_answer_is_a_wrong_part(filled: Helpdesk) -> None:
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("relevance", "answered"), [(-1.0, True), (None, False), (1.0, False)])
+def test_the_configured_relevance_decides_whether_a_question_is_answered(
+    filled: Helpdesk,
+    relevance: float | None,
+    answered: bool,  # noqa: FBT001
+) -> None:
+    config = Pipeline(LOCAL, (filled.config,), EXTRACTIVE, RetrievalConfig(relevance=relevance))
+    (found,) = commands.search(config, [Query(None, "zyzzyva quokka")], 3)
+    assert found["abstained"] is not answered
+    assert commands.ask(config, "zyzzyva quokka")["abstained"] is not answered
+
+
 def test_the_store_that_is_searched_can_be_named(filled: Helpdesk) -> None:
     first = PgvectorConfig(type="pgvector", dsn=SecretStr("postgresql://u@127.0.0.1:1/x"), table="x", name="first")
     both = Pipeline(LOCAL, (first, filled.config), EXTRACTIVE)
@@ -404,6 +416,7 @@ class Pipeline:
     embedding: LocalEmbeddingConfig
     sinks: tuple[StoreConfig, ...]
     generation: GenerationConfig | None
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
 
 
 def pipeline(helpdesk: Helpdesk) -> Pipeline:

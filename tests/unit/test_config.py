@@ -10,6 +10,7 @@ import pytest
 from glue_jobs import config_schema
 from glue_jobs.config import PipelineConfig, decode_context, load_config, of_tables, parse_config
 from glue_jobs.config_values import Substitution, redaction, stack_value
+from retrieval.commands import unmeasured
 from schemas.errors import ConfigurationError
 from sources import KafkaSourceConfig
 
@@ -52,6 +53,17 @@ def test_a_good_configuration_is_read_with_its_durations_and_defaults() -> None:
     assert config.sources[0].bootstrap_servers == "broker:9092"
     assert config.owner(config.tables[0]) == config.sources[0].name == "kafka"
     assert config.lake.path == str(Path("lake").resolve())
+
+
+def test_a_model_whose_thresholds_nobody_measured_is_said_until_they_are_configured() -> None:
+    told = unmeasured(good())
+    assert told is not None
+    assert "amazon.titan-embed-text-v2:0" in told
+    assert "`retrieval.relevance`" in told
+    assert unmeasured(good(GOOD + "retrieval: {relevance: 0.35}\n")) is None
+    assert "retrieval.relevance: input should be less than or equal to 1" in refusal(
+        GOOD + "retrieval: {relevance: 2}\n"
+    )
 
 
 def test_json_is_read_as_well_tabs_included() -> None:

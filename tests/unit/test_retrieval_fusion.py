@@ -54,3 +54,10 @@ def test_what_resembles_too_little_is_not_relevant(similarity: float, coverage: 
 
 def test_an_unknown_model_starts_from_measured_figures() -> None:
     assert relevance_of("all-MiniLM-L6-v2") == relevance_of("amazon.titan-embed-text-v2:0") == MINILM
+
+
+def test_a_least_similarity_of_ones_own_is_needed_whatever_the_words() -> None:
+    own = relevance_of("all-MiniLM-L6-v2", 0.9)
+    assert [own.accepts(hit("d", 0.9, coverage)) for coverage in (0.0, 1.0)] == [True, True]
+    assert [own.accepts(hit("d", 0.89, coverage)) for coverage in (0.0, 1.0)] == [False, False]
+    assert relevance_of("any", -1).accepts(hit("d", -1.0, 0.0))
