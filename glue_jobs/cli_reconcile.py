@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 @click.command()
 @CONFIG
 @click.option("--repair", is_flag=True, help="Write what differs anew, and remove what the lake knows nothing of.")
+@click.option("--force", is_flag=True, help="With --repair: remove what the lake knows nothing of, however much it is.")
 @click.option("--store", help="One store of the configuration; all of them when left out.")
 @click.option(
     "--vectors/--no-vectors", default=True, help="Compare the values of vectors, or only that they are there."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def reconcile(config: str, *, repair: bool, store: str | None, vectors: bool, as_json: bool) -> int:
+def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vectors: bool, as_json: bool) -> int:
     """Compare the stores of CONFIG with its lake, also while the pipeline runs; exit 1 when drift is left."""
     from glue_jobs.cli_lake import progress
     from glue_jobs.config import load_config
@@ -48,7 +49,7 @@ def reconcile(config: str, *, repair: bool, store: str | None, vectors: bool, as
         try:
             for sink in chosen:
                 work = Reconcile(spark, loaded, sink, loaded.embedding, tell, vectors)
-                done[sink.name] = work.run(repair=repair)
+                done[sink.name] = work.run(repair=repair, force=force)
                 drift.note(loaded.checkpoint, sink.name, done[sink.name].left)
         finally:
             spark.stop()
@@ -79,3 +80,5 @@ def _print(done: dict[str, Reconciled], *, repair: bool) -> None:
     for name, found in done.items():
         for each in found.examples:
             console.print(f"{name}: {each['kind']} {each['table']} {each['document_id']}", highlight=False)
+        for note in found.notes:
+            console.print(f"{name}: {note}", highlight=False)

@@ -2,6 +2,7 @@
 
 What should be there is folded from `changes` and, for the values of vectors, `embedding_cache` (I13). Safe while live jobs
 run: what differs is looked at again, as long as some of it gets right by itself, and only what does not move is drift.
+A row that the lake knows nothing of is removed only once landing has passed whatever its writer may have read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from glue_jobs import landed
 from glue_jobs.from_lake import FromLake, sums, then
 from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild
@@ -25,8 +27,9 @@ from lake.replay import by_source, raw_rejects
 from lake.states import STATES, StateSettings, by_group, state_stage
 from schemas.changes import Changes
 from schemas.documents import HAS_VECTOR, BucketChecksum
+from schemas.errors import PipelineError
 from sinks.bulk import StoreSettings
-from sinks.contents import DIGITS, KINDS
+from sinks.contents import DIGITS, KINDS, most_removed
 from sinks.reconciling import (
     DIGESTS,
     FOUND,
@@ -59,6 +62,10 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 3.0
 """Between two looks: longer than a record is on its way to a store, as a rule."""
 MOST_LOOKS = 12
+LANDING_SECONDS = 5.0
+"""How long landing is waited for, beside two times `lake.land_every`."""
+_SAME = ("kind", "document_id", "name", "revision")
+"""What says that a finding is the one of the look before."""
 REBUILD_FROM = 5_000
 """Findings from which the bulk path writes first what it can, and the repair the rest."""
 EXAMPLES = 20
@@ -84,6 +91,10 @@ class Reconciled:
     examples: list[dict[str, str]] = field(default_factory=list)
     repaired: int = 0
     removed: int = 0
+    unproven: int = 0
+    """Orphans that may yet be landed: they are never removed."""
+    notes: list[str] = field(default_factory=list)
+    """Why orphans were left, and which command goes on."""
     texts_sent: int = 0
     """Texts whose vector neither cache nor any store held."""
     seconds: float = 0.0
@@ -101,6 +112,8 @@ class Reconcile:
     vectors: bool = True
     """Whether the values of vectors are compared, or only that each chunk has one."""
     settle_seconds: float = SETTLE_SECONDS
+    pause: Callable[[float], None] = time.sleep
+    """Waits between two looks, in seconds."""
     found: Reconciled = field(default_factory=Reconciled)
 
     def __post_init__(self) -> None:
@@ -108,19 +121,19 @@ class Reconcile:
         self._lake = FromLake(self.spark, self.config, self.embedding)
         self._width = 1
 
-    def run(self, *, repair: bool) -> Reconciled:
-        """Compare and, where it is asked for, repair what was found and look again."""
+    def run(self, *, repair: bool, force: bool = False) -> Reconciled:
+        """Compare and, where it is asked for, repair what was found and look again; `force` removes however many orphans."""
         began = time.monotonic()
         store = self._lake.open(self.sink)
         try:
             if repair:
                 store.prepare(owner_of(self.config))
-            drift = self._settled(store)
+            drift = self._proven(store, self._settled(store))
             self.found.drift = self.found.left = _by_kind(drift)
             first = drift.select("kind", F.col("table_name").alias("table"), "document_id").limit(EXAMPLES)
             self.found.examples = [row.asDict() for row in first.collect()]
             if repair and any(self.found.drift.values()):
-                self._repair(store, drift)
+                self._repair(store, drift, force=force)
                 self.found.left = _by_kind(self._look_again(store, drift))
         finally:
             store.close()
@@ -134,15 +147,45 @@ class Reconcile:
         for _ in range(MOST_LOOKS):
             if not number:
                 break
-            time.sleep(self.settle_seconds)
-            before, number = number, 0
-            again = self._look_again(store, found)
-            same = ["kind", "document_id", "name", "revision"]
-            found = again.join(found.select(*same), same, "left_semi").localCheckpoint()
+            self.pause(self.settle_seconds)
+            before = number
+            found = self._still(store, found)
             number = found.count()
             if number == before:
                 break
         return found
+
+    def _still(self, store: Sink, found: DataFrame) -> DataFrame:
+        """Look again, and keep what was found before on the same revision."""
+        again = self._look_again(store, found)
+        return again.join(found.select(*_SAME), list(_SAME), "left_semi").localCheckpoint()
+
+    def _proven(self, store: Sink, found: DataFrame) -> DataFrame:
+        """Wait until landing has passed all that index may have read by now, and look again at what may yet be landed.
+
+        FOUND with a column `proven`: false of orphans that landing could not be waited for.
+        """
+        open_ones = F.col("kind").eqNullSafe("orphan") & F.col("table_name").isin([t.table for t in self.config.tables])
+        number = found.filter(open_ones).count()
+        reason = self._await_landing() if number else ""
+        if not number or reason:
+            self.found.unproven = number
+            if reason:
+                self.found.notes.append(f"{number} of the orphans may yet be landed, and are not removed: {reason}")
+            return found.withColumn("proven", ~open_ones)
+        return self._still(store, found).withColumn("proven", F.lit(True))  # noqa: FBT003 - Spark's own
+
+    def _await_landing(self) -> str:
+        """Why it is not known that the lake holds all that index may have read by now; empty when it does."""
+        try:
+            read = landed.readings(self.config)
+        except PipelineError as error:
+            return f"{error.message} Run it again when the source answers."
+        for _ in range(math.ceil(2 * self.config.lake.land_every + LANDING_SECONDS)):
+            if not (late := landed.unlanded(read)):
+                return ""
+            self.pause(1.0)
+        return f"landing of {', '.join(late)} is behind. Run `ragstream run CONFIG --jobs land`, then this again."
 
     def _first_look(self, store: Sink) -> DataFrame:
         """Compare checksums, then what differs; the lake first, as it is behind the store rather than ahead of it."""
@@ -255,16 +298,17 @@ class Reconcile:
             document_id(c.table, c.key) for answer in told if isinstance(answer, Changes) for c in answer.changes
         )
 
-    def _repair(self, store: Sink, drift: DataFrame) -> None:
+    def _repair(self, store: Sink, drift: DataFrame, *, force: bool) -> None:
         """Bring what was found right: rows no writer reaches are removed, all else is written anew under the guard."""
+        foreign = (F.col("kind") == "orphan") | (F.col("name") != F.col("document_id"))
+        removed = self._removable(store, drift, force=force).filter(foreign)
+        removed = removed.mapInArrow(remove_stage(self._settings()), from_arrow_schema(REMOVED))
+        self.found.removed += sums(removed, "removed")["removed"]
         if sum(self.found.drift.values()) >= REBUILD_FROM:
             rebuilt = Rebuild(self._lake.spark, self.config, self.sink, self.embedding, self.tell).run()
             self.found.repaired += rebuilt.written
             self.found.texts_sent += rebuilt.texts_sent
             drift = self._look_again(store, drift)
-        foreign = (F.col("kind") == "orphan") | (F.col("name") != F.col("document_id"))
-        removed = drift.filter(foreign).mapInArrow(remove_stage(self._settings()), from_arrow_schema(REMOVED))
-        self.found.removed += sums(removed, "removed")["removed"]
         mine = drift.filter(~foreign).groupBy("document_id").agg(F.max("vector").alias("vector"))
         for recipe, history in self._lake.histories():
             if history.truncated:
@@ -280,6 +324,19 @@ class Reconcile:
             )
             self.found.repaired += done["repaired"]
             self.found.texts_sent += done["embedded"]
+
+    def _removable(self, store: Sink, drift: DataFrame, *, force: bool) -> DataFrame:
+        """What may be removed of FOUND: no orphan that may yet be landed, and not so many that it is the lake that lacks."""
+        drift = drift.filter("proven").drop("proven")
+        orphans, documents = drift.filter("kind = 'orphan'").count(), store.summary().documents
+        if force or orphans <= most_removed(documents):
+            return drift
+        self.found.notes.append(
+            f"{orphans} orphans beside {documents} documents are too many to be removed unasked, and stay. See first that"
+            f" {self.config.lake.path} is the lake that filled {self.sink.name}; if it is, and they may go:"
+            f" `ragstream reconcile CONFIG --repair --force --store {self.sink.name}`."
+        )
+        return drift.filter("kind <> 'orphan'")
 
     def _settings(self, done: Callable[[int], None] = lambda _: None) -> StoreSettings:
         return StoreSettings(self.sink, self.embedding, self._lake.lent_to(self.sink), done)

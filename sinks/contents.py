@@ -147,6 +147,11 @@ def judge(
     return found
 
 
+def most_removed(documents: int) -> int:
+    """How many orphans a repair removes unasked: one of a hundred documents, and three of fewer."""
+    return max(3, documents // 100)
+
+
 def canonical(text: str) -> str:
     """JSON as PostgreSQL writes jsonb; a text that is no JSON stays as it is."""
     try:

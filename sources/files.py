@@ -40,6 +40,12 @@ class FilesSourceConfig(StrictModel):
     """Lines in a micro-batch."""
 
 
+def marked(config: FilesSourceConfig) -> dict[str, str]:
+    """The files by what names them in an offset: the path, told apart from the same path named earlier."""
+    paths = [str(Path(path).resolve()) for path in config.path]
+    return {_mark(paths, index): path for index, path in enumerate(paths)}
+
+
 def check(config: FilesSourceConfig) -> None:
     """Open every file; raises ConfigurationError naming the first that cannot be read."""
     for path in config.path:
@@ -61,7 +67,7 @@ def read_stream(spark: SparkSession, config: FilesSourceConfig) -> DataFrame:
     batch run again holds the same records.
     """
     spark.dataSource.register(RecordedEventsSource)
-    options = {"files": json.dumps([str(Path(path).resolve()) for path in config.path])}
+    options = {"files": json.dumps(list(marked(config).values()))}
     options |= {"record_format": config.format, "batch": str(config.batch)}
     return spark.readStream.format(RecordedEventsSource.name()).options(**options).load()
 

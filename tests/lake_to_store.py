@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,20 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from embeddings import EmbeddingCounts, open_embedder
+from glue_jobs import land_changes
 from glue_jobs.config import PipelineConfig, decode_context, parse_config
 from glue_jobs.config_values import Substitution
 from glue_jobs.index_reports import IndexReports
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
 from glue_jobs.reconcile_store import Reconcile, Reconciled
+from glue_jobs.runtime import JobContext
+from glue_jobs.runtime.runner import run_queries
+from glue_jobs.runtime.status_record import StatusRecords
 from lake.landing import Landing
 from lake.layout import LakeLayout
 from local_stack.connect import request_json
 from schemas.changes import Change
+from schemas.records import Record
 from sinks import SinkConfig, open_sink
 from sinks.index_report import report_rows
 from sinks.indexing import Indexer
@@ -95,25 +102,52 @@ class Lake:
         landing = Landing(layout, source, context or self.context)
         landing.land(frame(spark, map(as_record, changes)), transaction("land", batch))
 
+    def read(self, *lines: str, **source: Any) -> None:
+        """Read recorded events from now on, which these are added to."""
+        events = self.path.with_name("events.jsonl")
+        with events.open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        told = {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(events)]}
+        self._configuration["source"] = told | source
+        self._configure()
+        self.context = decode_context(self.config, self.config.sources[0].name)
+
+    def drain(self, spark: SparkSession) -> None:
+        """Run the landing job until it has landed all that its source holds."""
+        context = JobContext(spark, self.config, available_now=True)
+        run_queries(land_changes.plan(context), context, threading.Event(), StatusRecords(self.config.checkpoint))
+
     def index(self, name: str, changes: Sequence[Change]) -> None:
         """Feed a store as the live job does, with its vectors to the cache and its rejects to the lake."""
+        self.index_records(name, [as_record(change) for change in changes])
+
+    def index_records(self, name: str, records: Sequence[Record]) -> None:
         embedder = open_embedder(self.embedding)
         with contextlib.closing(open_sink(self.sink(name), embedder.fingerprint, embedder.dimensions)) as sink:
             sink.prepare()
             recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
             indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
             reports = IndexReports(self.config.lake.path, [sink], ["history"])
-            for some in batched(changes, 200, strict=False):
-                told = report_rows(indexer.index(map(as_record, some)), EmbeddingCounts())
+            for some in batched(records, 200, strict=False):
+                told = report_rows(indexer.index(some), EmbeddingCounts())
                 reports.take("history", pa.Table.from_batches([told]))
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:
         return Rebuild(spark, self.config, self.sink(name), self.embedding, lambda *told: self.told.append(told)).run()
 
-    def reconcile(self, spark: SparkSession, name: str, *, repair: bool = False, vectors: bool = True) -> Reconciled:
+    def reconcile(
+        self,
+        spark: SparkSession,
+        name: str,
+        *,
+        repair: bool = False,
+        force: bool = False,
+        vectors: bool = True,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> Reconciled:
         settings = (spark, self.config, self.sink(name), self.embedding, lambda *told: self.told.append(told))
-        return Reconcile(*settings, vectors, settle_seconds=0.3).run(repair=repair)
+        return Reconcile(*settings, vectors, settle_seconds=0.3, pause=pause).run(repair=repair, force=force)
 
     def sink(self, name: str) -> SinkConfig:
         return next(sink for sink in self.config.sinks if sink.name == name)

@@ -50,10 +50,20 @@ def remove(location: str) -> None:
 
 def names(folder: str) -> list[str]:
     """The names of the files in a folder, empty when there is none."""
+    return _names(folder, folders=False)
+
+
+def folders(folder: str) -> list[str]:
+    """The names of the folders in a folder, empty when there is none."""
+    return _names(folder, folders=True)
+
+
+def _names(folder: str, *, folders: bool) -> list[str]:
     if not is_remote(folder):
-        return sorted(path.name for path in Path(folder).glob("[!.]*") if path.is_file())
-    from pyarrow.fs import FileSelector
+        return sorted(path.name for path in Path(folder).glob("[!.]*") if path.is_dir() is folders)
+    from pyarrow.fs import FileSelector, FileType
 
     system, path = arrow_files(folder)
     found = system.get_file_info(FileSelector(path, allow_not_found=True))
-    return sorted(str(info.base_name) for info in found if info.is_file and not info.base_name.startswith("."))
+    kind = FileType.Directory if folders else FileType.File
+    return sorted(str(info.base_name) for info in found if info.type == kind and not info.base_name.startswith("."))

@@ -16,12 +16,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 import sources
+from glue_jobs.landed import committed
 from local_stack.aws import AwsEndpoint
 from local_stack.kafka import Broker
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError
 from schemas.records import RECORD_COLUMNS
-from sources import SourceConfig
+from sources import SourceConfig, positions
 
 KINDS = ("files", "kafka", "kinesis")
 VALUE = b'{"n": 1.10, "big": 9223372036854775808, "t": "\xc3\xbc"}'
@@ -143,6 +144,25 @@ def test_every_record_comes_once_as_it_was_written_and_an_uncommitted_batch_agai
     fresh = set(chain.from_iterable(second.values()))
     assert len(fresh) == 2
     assert not fresh & set(coordinates)
+
+
+def test_it_shows_when_a_query_has_passed_all_that_there_was(spark: SparkSession, world: World, tmp_path: Path) -> None:
+    config, query = world.config, str(tmp_path / "q")
+    assert committed(config, query) is None
+    world.write(4)
+    run(spark, world, tmp_path)
+    read = committed(config, query) or {}
+    assert positions.behind(config, read, positions.ends(config, read)) == []
+    assert positions.behind(config, {}, read) != []
+    world.write(2)
+    end = positions.ends(config, read)
+    assert positions.behind(config, read, end) != []
+    run(spark, world, tmp_path)
+    world.write(1)
+    assert positions.behind(config, committed(config, query) or {}, end) == []
+    last = max(int(file.name) for file in (tmp_path / "q" / "commits").glob("[0-9]*"))
+    (tmp_path / "q" / "commits" / str(last)).unlink()
+    assert positions.behind(config, committed(config, query) or {}, end) != [], "a batch in flight is not passed"
 
 
 def test_check_refuses_what_is_not_there(world: World) -> None:

@@ -46,11 +46,11 @@ class Lives:
     def aside(self) -> SetAside:
         return SetAside(str(self.folder / "checkpoint"))
 
-    def compared(self, spark: SparkSession, store: str, *, repair: bool = False) -> Reconciled:
+    def compared(self, spark: SparkSession, store: str, *, repair: bool = False, force: bool = False) -> Reconciled:
         config = self.pipeline.config
         assert config.embedding is not None
         sink = next(sink for sink in config.sinks if sink.name == store)
-        return Reconcile(spark, config, sink, config.embedding, lambda *_: None).run(repair=repair)
+        return Reconcile(spark, config, sink, config.embedding, lambda *_: None).run(repair=repair, force=force)
 
 
 @pytest.mark.slow
@@ -99,7 +99,8 @@ def test_stores_and_tables_come_and_go(  # noqa: PLR0917 - fixtures
         told["t"].await_shown("two")
         assert (list(status(pipeline.config)["stores"]), len(told["v"].shown("two"))) == (["two"], 5)
         assert lives.compared(spark, "two").drift["orphan"] == 5
-        assert not any(lives.compared(spark, "two", repair=True).left.values())
+        assert lives.compared(spark, "two", repair=True).removed == 0, "five of so few are not removed unasked"
+        assert not any(lives.compared(spark, "two", repair=True, force=True).left.values())
         assert told["v"].shown("two") == []
         assert len(told["t"].shown("one")) == 20, "a store that was dropped is left alone"
 

@@ -17,11 +17,59 @@ from glue_jobs.status import status
 from local_stack.model_service import ModelService
 from local_stack.opensearch import OpenSearch
 from schemas.errors import ConfigurationError
+from schemas.records import Record
 from sinks.opensearch_schema import Names
-from tests.history import ModelTable, random_history
+from tests.history import ModelTable, as_record, random_history
 from tests.lake_to_store import Lake
 
 CANARY = "canary"
+
+
+@pytest.fixture
+def lake(lake: Lake) -> Lake:
+    """One whose source can be asked, and holds nothing: whatever may have been read is landed."""
+    lake.read()
+    return lake
+
+
+def recorded(record: Record) -> str:
+    """A line of recorded events."""
+    if record.stream == "dms":
+        told = {"stream": record.stream, "shard_id": record.partition, "sequence_number": record.position}
+        return json.dumps(told | {"partition_key": "k", "arrival": 1, "data": json.loads(record.value or b"")})
+    told: dict[str, object] = {
+        "topic": record.stream,
+        "partition": int(record.partition),
+        "offset": int(record.position),
+    }
+    return json.dumps(told | {"key": None, "timestamp": 1, "headers": [], "value": json.loads(record.value or b"")})
+
+
+def loaded_by_dms(number: int, *, position: str = "") -> Record:
+    """A row of a full load, which has no position in its source and ranks below all that has one; or a change."""
+    names = {"schema-name": "public", "table-name": "t", "partition-key-type": "schema-table", "record-type": "data"}
+    told = {"operation": "update", "stream-position": position} if position else {"operation": "load"}
+    metadata = names | told | {"timestamp": "2026-03-01T10:00:01.000000Z"}
+    value = {"data": {"id": number, "a": "a", "body": f"body {number}"}, "metadata": metadata}
+    return Record("dms", "shardId-0", str(number), None, json.dumps(value).encode())
+
+
+def in_partition(number: int, partition: str) -> Record:
+    """The insert of a row, told by a partition."""
+    table = ModelTable(position=number)
+    table.insert(number, f"row {number}")
+    return as_record(table.changes[0])._replace(partition=partition)
+
+
+HISTORIES = {
+    "a load row of DMS": (
+        [loaded_by_dms(number, position=f"0000000{number}/7C007328.2.0000000{number}/7C007328") for number in (3, 4)],
+        loaded_by_dms(5),
+        {"format": "kinesis", "envelope": "dms"},
+    ),
+    "a row of a lagging partition": ([in_partition(n, "0") for n in (3, 4)], in_partition(1, "1"), {}),
+}
+"""What was landed, what index has written since, and what its source is."""
 
 
 def table_of(rows: int) -> ModelTable:
@@ -142,6 +190,7 @@ def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(
 ) -> None:
     store = {"type": "opensearch", "url": opensearch.endpoint["url"], "index": search_index, "replicas": 0}
     lake = Lake(tmp_path, vectors_dsn, instant_model.endpoint["endpoint_url"], store)
+    lake.read()
     table = table_of(40)
     lake.land(spark, table.changes)
     lake.index("opensearch", table.changes)
@@ -212,6 +261,33 @@ def test_what_is_on_its_way_is_no_drift_and_a_repair_beside_a_writer_leaves_its_
     assert not any(lake.reconcile(spark, "live").drift.values())
 
 
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_a_row_is_not_removed_before_landing_has_passed_its_record(spark: SparkSession, lake: Lake, kind: str) -> None:
+    landed, late, source = HISTORIES[kind]
+    lake.read(*map(recorded, landed), **source)
+    lake.drain(spark)
+    lake.index_records("live", [*landed, late])
+    lake.read(recorded(late), **source)
+    run(lake, "INSERT INTO live_g1_documents SELECT 'of nobody', table_name, '{\"id\": 77}', sequence, 9, live, metadata,"
+        " state, texts, recipe, pending, commit_time FROM live_g1_documents ORDER BY sequence LIMIT 1")  # fmt: skip
+    waited = list[float]()
+    unlanded = lake.reconcile(spark, "live", repair=True, pause=waited.append)
+    assert (unlanded.drift["orphan"], unlanded.unproven, unlanded.removed, unlanded.left["orphan"]) == (2, 2, 0, 2)
+    assert "landing of files is behind" in unlanded.notes[0]
+    assert len(waited) > 2 * lake.config.lake.land_every, "landing was waited for"
+    before = len(lake.contents("live"))
+
+    def land(seconds: float) -> None:
+        """Between the looks that call it an orphan and its removal."""
+        if seconds == 1.0:
+            lake.drain(spark)
+
+    mended = lake.reconcile(spark, "live", repair=True, pause=land)
+    assert (mended.drift["orphan"], mended.removed, mended.unproven) == (1, 1, 0), "only the row of nobody"
+    assert mended.left == dict.fromkeys(mended.drift, 0)
+    assert len(lake.contents("live")) == before == 3
+
+
 def test_a_store_that_lacks_much_is_filled_by_the_bulk_path(
     spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,18 +305,25 @@ def test_a_store_that_lacks_much_is_filled_by_the_bulk_path(
     assert lake.contents("lost") == lake.contents("live")
 
 
-def test_the_command_tells_drift_by_its_status_and_no_row_by_its_words(spark: SparkSession, lake: Lake) -> None:
+def test_the_command_tells_drift_by_its_status_and_does_not_empty_a_store_for_a_lake_that_lacks_almost_all(
+    spark: SparkSession, lake: Lake
+) -> None:
     table = table_of(20)
-    lake.land(spark, table.changes)
+    lake.land(spark, table.changes[-1:])
     lake.index("live", table.changes)
+    documents = lake.count("live", "documents")
     run(lake, f"UPDATE live_g1_chunks SET chunk_text = 'altered {CANARY}'")
-    found = lake.ragstream("reconcile", "--store", "live", "--json")
+    found = lake.ragstream("reconcile", "--store", "live", "--repair", "--json")
     assert found.returncode == 1, found.stderr
     told = json.loads(found.stdout)["stores"]["live"]
-    drifted = told["drift"]["stale"]
-    assert drifted == len(table.rows)
+    orphans = told["left"]["orphan"]
+    assert (told["removed"], told["drift"]["orphan"], lake.count("live", "documents")) == (0, orphans, documents)
+    assert f"{orphans} orphans beside" in told["notes"][0]
+    assert "--repair --force --store live" in told["notes"][0]
     assert told["rows_read_ratio"] > 1
     seen = status(lake.config)["stores"]["live"]
-    assert seen["drift"] == drifted
+    assert seen["drift"] == orphans > 3
     assert seen["reconciled_at"] > 0
     assert CANARY not in found.stdout + found.stderr
+    forced = lake.reconcile(spark, "live", repair=True, force=True)
+    assert (forced.removed, forced.left) == (orphans, dict.fromkeys(forced.left, 0))

@@ -1,0 +1,77 @@
+"""Whether the lake holds whatever `index_documents` may have written into the stores by some moment.
+
+Index and landing read each source by queries of their own, so a row may be in a store before its record is in the lake. By
+offsets it can be told which: where index is not running, all that it will not read again lies before its last commit;
+where it may be running, also in another driver or between two commits, all that it read lies before the source's end.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glue_jobs.runtime import files
+from glue_jobs.runtime.status_record import read_all
+from sources import positions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from glue_jobs.config import PipelineConfig
+    from sources import SourceConfig
+    from sources.positions import Positions
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far a source may have been read into the stores, and the checkpoints of the queries that read it."""
+
+    source: SourceConfig
+    checkpoint: str
+    bound: Positions
+
+    @property
+    def is_landed(self) -> bool:
+        """Whether landing has committed all of it."""
+        landed = committed(self.source, f"{self.checkpoint}/land_{self.source.name}") or {}
+        return not positions.behind(self.source, landed, self.bound)
+
+
+def readings(config: PipelineConfig) -> list[Reading]:
+    """What index may have read by now, of every source, by the pipeline itself and by runs of some of its tables.
+
+    Raises PipelineError when a source that index may be reading does not answer.
+    """
+    main = config.checkpoint.rstrip("/")
+    found = [_reading(source, main) for source in config.sources]
+    for name in files.folders(f"{main}/tables"):
+        place = f"{main}/tables/{name}"
+        queries = {record.query for record in read_all(place)}
+        found += [_reading(source, place) for source in config.sources if f"index_{source.name}" in queries]
+    return found
+
+
+def unlanded(read: Iterable[Reading]) -> list[str]:
+    """The names of the sources of which landing has not committed all that may have been read."""
+    return sorted({each.source.name for each in read if not each.is_landed})
+
+
+def committed(source: SourceConfig, checkpoint: str) -> Positions | None:
+    """How far a query has read a source by the last batch that it committed; None before the first.
+
+    It reads nothing before that again, and everything after it.
+    """
+    done = [int(name) for name in files.names(f"{checkpoint}/commits") if name.isdigit()]
+    text = files.read(f"{checkpoint}/offsets/{max(done)}") if done else None
+    return None if text is None else positions.of_offset(source, json.loads(text.strip().rpartition("\n")[2]))
+
+
+def _reading(source: SourceConfig, checkpoint: str) -> Reading:
+    query = f"index_{source.name}"
+    record = next((each for each in read_all(checkpoint) if each.query == query), None)
+    stopped = record is not None and not record.running
+    bound = committed(source, f"{checkpoint}/{query}") if stopped else None
+    if bound is None:
+        bound = positions.ends(source, committed(source, f"{checkpoint}/land_{source.name}") or {})
+    return Reading(source, checkpoint, bound)

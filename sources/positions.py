@@ -1,0 +1,106 @@
+"""How far a query has read a source, and how far the source goes, as one number a partition.
+
+A place is `stream/partition` (Kafka: the offset of the next record; Kinesis: the sequence number of the last one read) or,
+of recorded events, a file (the byte reached). The numbers of one place only grow, so two of them can be compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_never
+
+from sources import kafka
+from sources.files import FilesSourceConfig, marked
+from sources.kafka import KafkaSourceConfig
+from sources.kafka_broker import ends_of, topics_of
+from sources.kinesis import KinesisSourceConfig
+from sources.kinesis_client import Stream, ThrottledError
+from sources.kinesis_offsets import TRIM_HORIZON, Mark
+
+if TYPE_CHECKING:
+    from sources import SourceConfig
+
+type Positions = Mapping[str, int]
+
+_MOST_PAGES = 100
+"""Pages of a shard that are read to find its end; a query that is further behind is behind for long anyway."""
+_BEYOND = 10**60
+"""More than any sequence number: of a shard whose end was not reached."""
+_PAUSE_S = 0.25
+"""After Kinesis said that a shard is asked too often: it allows five reads a second to all of its readers."""
+
+
+def of_offset(config: SourceConfig, offset: Mapping[str, Any]) -> Positions:
+    """Where an offset that Spark keeps for a query of this source stands."""
+    match config:
+        case KafkaSourceConfig():
+            return {f"{topic}/{number}": at for topic, told in offset.items() for number, at in told.items()}
+        case KinesisSourceConfig():
+            shards = offset["shards"].items()
+            return {f"{config.stream}/{shard_id}": int(mark["sequence"] or 0) for shard_id, mark in shards}
+        case FilesSourceConfig():
+            return dict(offset)
+        case _:
+            assert_never(config)
+
+
+def ends(config: SourceConfig, read: Positions) -> Positions:
+    """Where the source ends now: nobody can have read more of it by now.
+
+    `read` is how far some query came; a shard of Kinesis is read from there, since it cannot be asked for its end.
+    Raises what reading raises when the source does not answer.
+    """
+    match config:
+        case KafkaSourceConfig():
+            topics = kafka.selected_topics(config, topics_of(config.bootstrap_servers, config.options))
+            found = ends_of(topics.values(), config.bootstrap_servers, config.options)
+            return {f"{topic}/{number}": end for (topic, number), end in found.items()}
+        case KinesisSourceConfig():
+            stream = Stream(config.access())
+            places = {shard_id: f"{config.stream}/{shard_id}" for shard_id in stream.shards()}
+            return {place: _end_of_shard(stream, shard_id, read.get(place, 0)) for shard_id, place in places.items()}
+        case FilesSourceConfig():
+            return {mark: _size(path) for mark, path in marked(config).items()}
+        case _:
+            assert_never(config)
+
+
+def behind(config: SourceConfig, read: Positions, wanted: Positions) -> list[str]:
+    """The places where a query has not come as far as it should have; none of what the source is not read from any more."""
+    return sorted(place for place, at in wanted.items() if _is_read(config, place) and read.get(place, 0) < at)
+
+
+def _is_read(config: SourceConfig, place: str) -> bool:
+    stream = place.rpartition("/")[0]
+    match config:
+        case KafkaSourceConfig():
+            return kafka.is_selected(config, stream)
+        case KinesisSourceConfig():
+            return stream == config.stream
+        case FilesSourceConfig():
+            return place in marked(config)
+        case _:
+            assert_never(config)
+
+
+def _end_of_shard(stream: Stream, shard_id: str, read: int) -> int:
+    """The last sequence number of a shard, found by reading on from one; `_BEYOND` when that is too far."""
+    iterator: str | None = stream.iterator(shard_id, Mark(TRIM_HORIZON, sequence=str(read) if read else ""))
+    for _ in range(_MOST_PAGES):
+        assert iterator is not None  # noqa: S101 - of a closed shard this returns below
+        try:
+            page = stream.fetch(shard_id, iterator)
+        except ThrottledError:
+            time.sleep(_PAUSE_S)
+            continue
+        read = int(page.records[-1].sequence) if page.records else read
+        iterator = page.next_iterator
+        if iterator is None or not page.behind_ms:
+            return read
+    return _BEYOND
+
+
+def _size(path: str) -> int:
+    return Path(path).stat().st_size if Path(path).exists() else 0
