@@ -14,7 +14,6 @@ from glue_jobs.config import decode_context
 from glue_jobs.index_reports import IndexReports
 from glue_jobs.outdated import warn_of_outdated
 from glue_jobs.runtime import JobContext, Periodic, Query, Stage, real_time, run_job
-from glue_jobs.runtime.set_aside import SetAside
 from glue_jobs.take_back import EVERY_SECONDS, TakeBack
 from sinks.index_partition import IndexSettings, IndexStage, index_groups
 from sources import OpenBatches, SourceConfig, idle_note, read_stream, real_time_tasks
@@ -43,7 +42,8 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], take_back.aside)
     reports.catch_up()
     staying = real_time.fitting(context, {s.name: real_time_tasks(s) for s in config.sources if config.real_time})
-    queries = [_query(context, source, recipes, reports, stays=source.name in staying) for source in config.sources]
+    shared = (context, recipes, reports, take_back)
+    queries = [_query(*shared, source, stays=source.name in staying) for source in config.sources]
     return [
         *queries,
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
@@ -54,22 +54,22 @@ def plan(context: JobContext) -> list[Query | Periodic]:
 
 
 def _query(
-    context: JobContext, source: SourceConfig, recipes: Mapping[str, Recipe], reports: IndexReports, *, stays: bool
-) -> Query:
+    context: JobContext, recipes: Mapping[str, Recipe], reports: IndexReports, take_back: TakeBack,
+    source: SourceConfig, *, stays: bool,
+) -> Query:  # fmt: skip
     config, name = context.config, f"index_{source.name}"
     assert config.embedding is not None  # noqa: S101 - `plan` has seen to it
-    decoding, phases = decode_context(config, source.name), SetAside(config.checkpoint).phases
+    decoding, phases = decode_context(config, source.name), take_back.aside.phases
     settings = IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding, phases)
     batches, take, checkpoint = IndexStage(settings), partial(reports.take, source.name), context.checkpoint(name)
     spark = real_time.session(context.spark) if stays else context.spark
     idle = idle_note(source, checkpoint, stays=stays)
-    opened = idle if isinstance(idle, OpenBatches) else None
     return Query(
         name,
-        partial(read_stream, spark, source, checkpoint, drain=context.available_now, idle=idle),
+        take_back.reading(source, partial(read_stream, spark, source, checkpoint, idle=idle)),
         lambda batch: take(batches(batch.frame)),
         pool="index",
-        stage=Stage(index_groups(settings), take, opened) if stays else None,
+        stage=Stage(index_groups(settings), take, idle if isinstance(idle, OpenBatches) else None) if stays else None,
         on_idle=partial(reports.idle, source.name),
         idle_as_of=idle.as_of_us if idle else None,
     )

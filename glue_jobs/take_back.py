@@ -12,11 +12,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from embeddings.remembered import config_of
+from glue_jobs.landed import Reading, committed, unlanded
 from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
 from glue_jobs.runtime import drift, files, real_time
 from glue_jobs.runtime.set_aside import SetAside
-from glue_jobs.runtime.status_record import read_all
 from lake.landing import create_tables
 from lake.layout import LakeLayout
 from lake.storage import rows_of
@@ -24,10 +24,15 @@ from schemas.errors import UnavailableError
 from sinks import open_sink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
     from glue_jobs.runtime import JobContext
     from glue_jobs.runtime.set_aside import AsideRecord
     from sinks import SinkConfig
     from sinks.protocol import Sink
+    from sources import SourceConfig
 
 _LOG = logging.getLogger(__name__)
 EVERY_SECONDS = 2.0
@@ -63,6 +68,19 @@ class TakeBack:
             _LOG.warning("store is new, it is filled from the lake", extra={"context": {"store": name}})
         return sinks
 
+    def reading(self, source: SourceConfig, read: Callable[..., DataFrame]) -> Callable[[], DataFrame]:
+        """Read a source so that it is known what was read before: that, a store that is new gets from the lake."""
+
+        def begin() -> DataFrame:
+            frame = read(
+                drain=self._context.available_now
+            )  # under the query's lease, and with offsets of topics that are read no more left out
+            before = committed(source, self._context.checkpoint(f"index_{source.name}"))
+            self.aside.writes_begin(source.name, before or {})
+            return frame
+
+        return begin
+
     def run(self) -> None:
         """Take every store that can be one step further."""
         for record in self.aside.look().values() if self.aside.phases() else ():
@@ -87,14 +105,16 @@ class TakeBack:
     def _landed(self, record: AsideRecord) -> bool:
         """Whether the lake holds what the store missed: the last records of it, as a partition is landed in its order.
 
-        A store that is new missed all that was read before this driver, of which only its time is known.
+        A store that is new missed all that was read before it was written, of every partition of every source.
         """
         import pyarrow.dataset as ds
 
         config = self._context.config
         if record.added:
-            landed = {each.query: each.reached for each in read_all(config.checkpoint)}
-            if any(landed.get(f"land_{source.name}", 0.0) < record.since for source in config.sources):
+            if any(source.name not in record.read_before for source in config.sources):
+                return False
+            place, read = config.checkpoint.rstrip("/"), record.read_before
+            if unlanded(Reading(source, place, read[source.name]) for source in config.sources):
                 return False
         path = LakeLayout(config.lake.path).path("changes")
         for stream, partition, _, last in record.missed:

@@ -35,7 +35,9 @@ class AsideRecord:
     missed: tuple[tuple[str, str, str, str], ...] = ()
     """Stream, partition, first and last position of records it should have got something of."""
     added: bool = False
-    """Whether it is new to the pipeline, and lacks whatever was read before `since`."""
+    """Whether it is new to the pipeline, and lacks whatever was read before it was written."""
+    read_before: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of one that is new, by source: how far index had come when live writes to the store began."""
 
     def spans(self) -> dict[tuple[str, str], Span]:
         """What was missed, by stream and partition."""
@@ -94,6 +96,13 @@ class SetAside:
         if text is None or json.loads(text) != told:
             files.write(place, json.dumps(told))
         return added
+
+    def writes_begin(self, source: str, read: Mapping[str, int]) -> None:
+        """Remember, before a query starts, how far it had read a source that stores which are new get from now on."""
+        with self._lock:
+            for record in self.look().values():
+                if record.added and source not in record.read_before:
+                    self._write(replace(record, read_before={**record.read_before, source: dict(read)}))
 
     def missed(self, store: str, missed: Missed, positions: Iterable[tuple[str, str, str, str]]) -> None:
         """Remember what a store missed; one that was tried in vain is aside from now on."""

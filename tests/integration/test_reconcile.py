@@ -34,15 +34,17 @@ def lake(lake: Lake) -> Lake:
 
 def recorded(record: Record) -> str:
     """A line of recorded events."""
-    if record.stream == "dms":
-        told = {"stream": record.stream, "shard_id": record.partition, "sequence_number": record.position}
-        return json.dumps(told | {"partition_key": "k", "arrival": 1, "data": json.loads(record.value or b"")})
+    value: object = json.loads(record.value or b"")
     told: dict[str, object] = {
         "topic": record.stream,
         "partition": int(record.partition),
         "offset": int(record.position),
     }
-    return json.dumps(told | {"key": None, "timestamp": 1, "headers": [], "value": json.loads(record.value or b"")})
+    told |= {"key": None, "timestamp": 1, "headers": [], "value": value}
+    if record.stream == "dms":
+        told = {"stream": record.stream, "shard_id": record.partition, "sequence_number": record.position}
+        told |= {"partition_key": "k", "arrival": 1, "data": value}
+    return json.dumps(told)
 
 
 def loaded_by_dms(number: int, *, position: str = "") -> Record:
@@ -51,7 +53,7 @@ def loaded_by_dms(number: int, *, position: str = "") -> Record:
     told = {"operation": "update", "stream-position": position} if position else {"operation": "load"}
     metadata = names | told | {"timestamp": "2026-03-01T10:00:01.000000Z"}
     value = {"data": {"id": number, "a": "a", "body": f"body {number}"}, "metadata": metadata}
-    return Record("dms", "shardId-0", str(number), None, json.dumps(value).encode())
+    return Record("dms", "0", str(number), None, json.dumps(value).encode())
 
 
 def in_partition(number: int, partition: str) -> Record:

@@ -1,0 +1,69 @@
+"""A store that is new to a pipeline is complete before it is called so, whatever part of the source landing is behind with."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+from pyspark.sql import SparkSession
+
+from embeddings import open_embedder
+from glue_jobs import index_documents, take_back
+from glue_jobs.config import PipelineConfig
+from glue_jobs.runtime import JobContext, Query
+from glue_jobs.runtime.runner import run_queries
+from glue_jobs.runtime.status_record import StatusRecords
+from glue_jobs.take_back import TakeBack
+from tests.history import ModelTable, as_record
+from tests.integration.test_reconcile import recorded
+from tests.lake_to_store import Lake
+
+
+def store(lake: Lake, name: str) -> dict[str, str]:
+    """A store's configuration."""
+    return {"type": "pgvector", "name": name, "dsn": lake.dsn, "table": name}
+
+
+def index(spark: SparkSession, config: PipelineConfig) -> None:
+    """Run the indexing job to the end of its source; nothing is done beside it, so that the test says when."""
+    context = JobContext(spark, config, available_now=True)
+    planned = [each for each in index_documents.plan(context) if isinstance(each, Query)]
+    run_queries(planned, context, threading.Event(), StatusRecords(config.checkpoint))
+
+
+def test_a_store_that_is_added_is_not_taken_back_while_landing_is_behind_with_a_part_of_the_source(
+    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take_back, "GRACE_SECONDS", 0.0)
+    table = ModelTable()
+    for number in range(1, 6):
+        table.insert(number, f"row {number}")
+    lines = [recorded(as_record(change)) for change in table.changes]
+    both = [str(lake.path.with_name(name)) for name in ("events.jsonl", "busy.jsonl")]
+    lake.only(store(lake, "live"))
+    lake.read(*lines[:2])
+    lake.drain(spark)
+    lake.path.with_name("busy.jsonl").write_text("\n".join(lines[2:4]) + "\n")
+    lake.read(path=both)
+    index(spark, lake.config)
+    assert len(lake.contents("live")) == 4
+
+    lake.only(store(lake, "live"), store(lake, "late"))
+    index(spark, lake.config)
+    model = open_embedder(lake.embedding)
+    newest = json.loads(lines[4])
+    newest["value"]["source"]["ts_us"] = time.time_ns() // 1000 + 60_000_000
+    lake.read(json.dumps(newest), path=both[:1])
+    lake.drain(spark)  # all that the quiet file holds, up to now and later, and nothing of the other
+    lake.read(path=both)
+    taking = TakeBack(JobContext(spark, lake.config), model.fingerprint, model.dimensions)
+    taking.run()
+    assert "late" in taking.aside.look(), "three rows of the busy file are in no lake"
+    lake.drain(spark)
+    taking.run()
+    assert taking.aside.look() == {}
+    index(spark, lake.config)
+    assert len(lake.contents("late")) == 5
+    assert lake.contents("late") == lake.contents("live")
