@@ -13,7 +13,7 @@ from schemas.errors import PipelineError, UnavailableError
 @CONFIG
 def check(config: str) -> None:
     """Validate CONFIG, connect to every part it names, and say what is wrong and how to mend it."""
-    from glue_jobs import captured, named_columns
+    from glue_jobs import captured, table_notes
     from glue_jobs.config import load_config
     from glue_jobs.migration_stores import note_of, outdated_note
     from glue_jobs.runtime import checks
@@ -26,7 +26,7 @@ def check(config: str) -> None:
     for name, error in found.items():
         click.echo(f"{'note ' if name in unasked else 'ok   ' if error is None else 'wrong'}  {name}")
     checks.refuse({name: error for name, error in found.items() if name not in unasked})
-    for each in [*map(str, unasked.values()), *captured.notes(loaded), *named_columns.notes(loaded)]:
+    for each in [*map(str, unasked.values()), *captured.notes(loaded), *table_notes.notes(loaded)]:
         click.echo(f"note   {each}")
     for sink in loaded.sinks if loaded.embedding is not None else ():
         for note in filter(None, (note_of(loaded, sink), outdated_note(loaded, sink, config))):

@@ -34,6 +34,7 @@ def _print(found: dict[str, Any], config: str) -> None:
     from rich.table import Table
 
     from glue_jobs.outdated import Outdated
+    from glue_jobs.table_notes import of_status
 
     console = Console()
     tables = Table("table", "changes", "rejects", "pending", "lag s", "fresh p50 s", "fresh p99 s", box=None)
@@ -43,8 +44,8 @@ def _print(found: dict[str, Any], config: str) -> None:
         tables.add_row(name, *map(_text, cells))
     console.print(tables)
     for name, row in found["tables"].items():
-        for column in row["columns_missing"]:
-            _say(console, f"{name}: its newest whole row has no column {column!r}, which its document names")
+        for sentence in of_status(name, row):
+            _say(console, sentence)
     stores = Table("store", "documents", "chunks", "lag s", "drift", "", box=None)
     for name, row in found["stores"].items():
         told = (row["documents"], row["chunks"], row["lag_seconds"], row["drift"], _not_in_step(row))

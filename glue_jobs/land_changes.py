@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from glue_jobs.config import decode_context
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from glue_jobs.table_notes import HIDDEN_KEYS
 from lake.landing import Landing
 from lake.layout import LakeLayout
 from lake.maintenance import Maintenance
@@ -48,18 +49,20 @@ def plan(context: JobContext) -> list[Query | Periodic]:
 
 def _write(landing: Landing) -> Callable[[Batch], Report]:
     def write(batch: Batch) -> Report:
-        return _report(landing.land(batch.frame, batch.transaction))
+        return report_of(landing.land(batch.frame, batch.transaction))
 
     return write
 
 
-def _report(tally: Tally) -> Report:
+def report_of(tally: Tally) -> Report:
+    """What landing counted, for the record of its query."""
     counts: dict[str, dict[str, int]] = {}
     kinds: Mapping[str, Mapping[str, int]] = {
         "changes": tally.landed,
         "rejects": tally.rejected,
         "ignored": tally.ignored_by_table,
         "columns rejected": tally.unfit,
+        HIDDEN_KEYS: tally.hidden_keys,
     }
     for kind, by_table in kinds.items():
         for table, number in by_table.items():

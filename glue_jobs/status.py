@@ -18,6 +18,7 @@ from glue_jobs.runtime import drift
 from glue_jobs.runtime.freshness import Freshness
 from glue_jobs.runtime.set_aside import AsideRecord, SetAside
 from glue_jobs.runtime.status_record import QueryRecord, read_all
+from glue_jobs.table_notes import HIDDEN_KEYS
 from lake.layout import LakeLayout
 from lake.storage import scan
 from schemas.errors import PipelineError
@@ -71,6 +72,7 @@ def _table(
         **{name: max(rows[table.table], _counted(land, table.table, name)) for name, rows in counted.items()},
         "pending": pending[table.table],
         "columns_missing": _columns_missing(index, table),
+        HIDDEN_KEYS: _counted(land, table.table, HIDDEN_KEYS),
         "lag_seconds": _lag([shown] if shown is not None else []),
         "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
     }

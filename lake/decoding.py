@@ -65,6 +65,8 @@ class Tally:
     """By stream, partition, table (may be empty) and reason."""
     unfit: Counter[str] = field(default_factory=Counter)
     """Columns that do not fit, of records that landed."""
+    hidden_keys: Counter[str] = field(default_factory=Counter)
+    """Updates that would not have told an old key."""
     newest_commit_us: dict[str, int] = field(default_factory=dict)
     schemas: dict[tuple[str, str], SeenSchema] = field(default_factory=dict)
     """By table and schema id."""
@@ -88,6 +90,7 @@ class Tally:
         self.rejected.update(other.rejected)
         self.ignored.update(other.ignored)
         self.unfit.update(other.unfit)
+        self.hidden_keys.update(other.hidden_keys)
         self.schemas |= other.schemas
         for table, newest in other.newest_commit_us.items():
             self.newest_commit_us[table] = max(newest, self.newest_commit_us.get(table, newest))
@@ -144,7 +147,9 @@ class _Batch:
             if found is None:
                 yield self._full(Record(*record), place)
             else:
-                table, op, order, commit_us, key, related = found
+                table, op, order, commit_us, key, related, hides_old_key = found
+                if hides_old_key:
+                    self.tally.hidden_keys[table] += 1
                 yield table, op, order, self._landed(table, commit_us), None, key, related, None, None
 
     def _full(self, record: Record, place: int) -> Row:
@@ -167,6 +172,8 @@ class _Batch:
             self._seen.add(name)
             _note_schema(self.tally, seen_schema(record, self._context))
         commit_us = self._landed(change.table, change.commit_time_us)
+        if change.hides_old_key:
+            self.tally.hidden_keys[change.table] += 1
         related = change.old_key or change.new_key
         return (change.table, change.op, change.sequence, commit_us, change.schema_id, change.key, related, None, None)
 

@@ -20,7 +20,8 @@ class Change:
     `columns` holds the columns that were present. `complete` says that the record told the whole row: an absent column is
     NULL then if the row never had it, and pending if it did; otherwise an absent column is unknown and keeps its older
     value (I3). `unavailable` names columns that a complete row has but the record left out (unchanged TOAST after a key change).
-    `old_key` (op c, u) and `new_key` (op d) tie the two halves of a key change.
+    `old_key` (op c, u) and `new_key` (op d) tie the two halves of a key change. `hides_old_key` marks an update of which
+    the source did not say whether it changed the key.
     """
 
     table: str
@@ -34,6 +35,7 @@ class Change:
     new_key: str | None = None
     commit_time_us: int | None = None
     schema_id: str | None = None
+    hides_old_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

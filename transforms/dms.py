@@ -115,7 +115,8 @@ def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: st
     old_key = key_text(table.keys, values | old) if op == "u" else None
     old_key = old_key if old_key != key else None
     complete = op in {"c", "r"} and not unfit
-    change = Change(table.table, op, order, key, values, complete, tuple(unfit), old_key, None, commit_us)
+    told = (table.table, op, order, key, values, complete, tuple(unfit), old_key, None, commit_us)
+    change = Change(*told, hides_old_key=op == "u" and not isinstance(before, dict))
     rejects = column_rejects(change, unfit) if unfit else ()
     if old_key is None:
         return Changes((change,), rejects)

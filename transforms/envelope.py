@@ -31,8 +31,8 @@ from transforms.sequence import (
 if TYPE_CHECKING:
     from transforms.context import DecodeContext, TableContext
 
-type Coordinates = tuple[str, str, str, int | None, str, str | None]
-"""Table, operation, sequence, commit time (microseconds), key, the other key of a key change."""
+type Coordinates = tuple[str, str, str, int | None, str, str | None, bool]
+"""Table, operation, sequence, commit time (microseconds), key, the other key of a key change, whether an old key is hidden."""
 type Reader = Callable[[bytes, str], Coordinates | None]
 """From a record's value and its position in the stream."""
 type _Keys = tuple[tuple[str, str], ...]
@@ -87,7 +87,7 @@ def _debezium(
     if key is None or at is None or type(commit_us) not in _INT_OR_NONE or _maybe_deep(value, row):
         return None
     order = _sequence_at(context, commit_us, at, position)
-    return (name, op, order, commit_us, key, None) if order else None
+    return (name, op, order, commit_us, key, None, False) if order else None
 
 
 def _debezium_position(source: Mapping[str, Any]) -> str | None:
@@ -117,7 +117,8 @@ def _dms(context: DecodeContext, tables: Mapping[str, _Keys], value: bytes, posi
         return None
     commit_us = dms.time_us(metadata.get("timestamp" if op == "r" else "commit-timestamp"))
     order = _sequence_at(context, commit_us, at, position)
-    return (name, op, order, commit_us, key, None if old == key else old) if order else None
+    hides = op == "u" and type(before) is not dict
+    return (name, op, order, commit_us, key, None if old == key else old, hides) if order else None
 
 
 def _dms_position(text: Any) -> str | None:

@@ -72,6 +72,13 @@ def test_an_empty_before_image_is_no_key_change() -> None:
     assert change.old_key is None
 
 
+def test_an_update_without_a_before_image_hides_whether_it_changed_the_key() -> None:
+    (blind,) = changes(event("update", {"id": 45})).changes
+    assert blind.hides_old_key
+    told = [event("update", {"id": 45}) | {"before-image": {}}, event("insert", {"id": 45}), event("load", {"id": 45})]
+    assert not any(change.hides_old_key for each in told for change in changes(each).changes)
+
+
 def test_a_delete_tells_nothing_but_its_key() -> None:
     (change,) = changes(event("delete", {"id": 4, "title": None})).changes
     assert change.columns == {}
