@@ -73,8 +73,11 @@ def replay(config: str) -> None:
     """Drive the rejects of CONFIG once more, after their cause was mended: into the lake, and from there to the stores."""
     from glue_jobs.config import load_config
     from glue_jobs.replay_rejects import replay as replay_rejects
+    from glue_jobs.runtime import lake_mark
 
-    counts = replay_rejects(load_config(config))
+    loaded = load_config(config)
+    lake_mark.confirm(loaded)
+    counts = replay_rejects(loaded)
     for table in sorted(counts):
         told = ", ".join(f"{number} {what}" for what, number in counts[table].items() if number)
         click.echo(f"{table or 'of no known table'}: {told or 'nothing to do'}")

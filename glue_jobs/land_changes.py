@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from glue_jobs.config import decode_context
-from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, lake_mark, run_job
 from glue_jobs.table_notes import HIDDEN_KEYS
 from lake.landing import Landing
 from lake.layout import LakeLayout
@@ -42,14 +42,18 @@ def plan(context: JobContext) -> list[Query | Periodic]:
             fetch_interval_ms=FETCH_INTERVAL_MS,
             drain=context.available_now,
         )
-        queries.append(Query(name, read, _write(landing), config.lake.land_every))
+        note = partial(lake_mark.landed, config.checkpoint, name)
+        queries.append(Query(name, read, _write(landing, note), config.lake.land_every))
     maintenance = Maintenance(context.spark, layout)
     return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]
 
 
-def _write(landing: Landing) -> Callable[[Batch], Report]:
+def _write(landing: Landing, note: Callable[[Mapping[str, str]], None]) -> Callable[[Batch], Report]:
     def write(batch: Batch) -> Report:
-        return report_of(landing.land(batch.frame, batch.transaction))
+        tally = landing.land(batch.frame, batch.transaction)
+        if tally.landed.total():  # else nothing was committed to `changes`
+            note(batch.transaction("changes"))
+        return report_of(tally)
 
     return write
 

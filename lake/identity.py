@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lake.layout import LakeLayout
 from lake.storage import open_table
 from schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable as RustTable
 
 
 def lake_id(root: str) -> str:
@@ -13,10 +18,21 @@ def lake_id(root: str) -> str:
     Raises:
         UnavailableError: the lake cannot be read.
     """
+    table = _changes(root)
+    return str(table.metadata().id) if table is not None else ""
+
+
+def transaction_reached(root: str, transaction: str) -> int:
+    """The last batch of a transaction's id that was committed to `changes`; -1 where none was. Raises as `lake_id`."""
+    table = _changes(root)
+    found = table.transaction_version(transaction) if table is not None else None
+    return -1 if found is None else found
+
+
+def _changes(root: str) -> RustTable | None:
     from deltalake.exceptions import DeltaError
 
     try:
-        table = open_table(LakeLayout(root).path("changes"))
+        return open_table(LakeLayout(root).path("changes"))
     except (OSError, DeltaError) as error:
         raise UnavailableError(f"lake.path: the lake at {root} cannot be read ({type(error).__name__})") from None
-    return str(table.metadata().id) if table is not None else ""

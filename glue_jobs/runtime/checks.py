@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from embeddings import open_embedder
 from glue_jobs import captured
 from glue_jobs.ownership import owner_of
-from glue_jobs.runtime import s3_check
+from glue_jobs.runtime import lake_mark, s3_check
 from glue_jobs.runtime.set_aside import SetAside
 from retrieval import BedrockGenerationConfig
 from retrieval.generate import BedrockGenerator
@@ -40,7 +40,7 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
     found: dict[str, Check] = {}
     for source in config.sources:
         found[f"source {source.name}"] = partial(check_source, source)
-    found["lake"] = partial(_writable, config.lake.path, "lake.path")
+    found["lake"] = partial(_lake, config)
     found["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
     owner = cache(partial(owner_of, config))
     if config.embedding is not None:
@@ -99,6 +99,12 @@ def _unless_away(check: Check) -> None:
 
 def _indented(text: str) -> str:
     return text.replace("\n", "\n      ")
+
+
+def _lake(config: PipelineConfig) -> None:
+    """The lake can be written, and is the one that the checkpoint belongs to."""
+    lake_mark.confirm(config)
+    _writable(config.lake.path, "lake.path")
 
 
 def _writable(location: str, key: str) -> None:

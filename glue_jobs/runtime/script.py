@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glue_jobs.config import PipelineConfig, load_config, of_tables
-from glue_jobs.runtime import checks, glue
+from glue_jobs.runtime import checks, glue, lake_mark
 from glue_jobs.runtime.jobs import JOBS, JobContext, Periodic, Plan, Query
 from glue_jobs.runtime.logs import set_up
 from glue_jobs.runtime.runner import run_queries
@@ -103,6 +103,7 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
     committed = glue.begin(session, options.glue_arguments) if options.glue_arguments else None
     context = JobContext(session, config, available_now=options.available_now)
     planned = [item for job, plan in plans.items() for item in _planned(job, plan, context, stop)]
+    lake_mark.belongs(config)  # planning has created the lake
     run_queries(planned, context, stop, StatusRecords(config.checkpoint))
     if committed is not None:
         committed()

@@ -99,6 +99,22 @@ def test_a_history_leaves_the_same_content_however_it_is_cut(
         assert second.drain().process.returncode == 0, second.drivers[-1].log.read_text()[-3000:]
         assert store(vectors_dsn) == as_it_was
         assert lake(second) == rows
+        check_lost_lake(second)
+
+
+def check_lost_lake(run: Pipeline) -> None:
+    """Without its lake nothing that relies on it begins, or writes."""
+    lake, away = run.folder / "lake", run.folder / "away"
+    lake.rename(away)
+    refused = run.drain()
+    assert refused.process.returncode == 2
+    assert "belongs to lake" in refused.log.read_text()
+    for command in (("reconcile", "--repair"), ("replay",)):
+        told = run.command(*command)
+        assert (told.returncode, "belongs to lake" in told.stderr) == (2, True), told.stderr
+    assert not lake.exists()
+    away.rename(lake)
+    assert run.command("replay").returncode == 0
 
 
 def check_books(run: Pipeline, lines: int) -> None:

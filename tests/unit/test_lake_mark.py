@@ -1,0 +1,115 @@
+"""A checkpoint knows its lake: one that is lost, another, or an old copy is noticed before a job or a command relies on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue_jobs.config import PipelineConfig, parse_config
+from glue_jobs.config_values import Substitution
+from glue_jobs.runtime import checks, lake_mark
+from lake.landed_files import WrittenFile, append
+from lake.landing import create_tables
+from lake.layout import LakeLayout
+from schemas.errors import ConfigurationError
+
+
+def configured(folder: Path, lake: str = "lake", checkpoint: str = "checkpoint") -> PipelineConfig:
+    told: dict[str, Any] = {
+        "name": "desk", "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": ["e"]},
+        "tables": [{"table": "a.b", "keys": ["id"]}], "lake": {"path": str(folder / lake)},
+        "checkpoint": str(folder / checkpoint),
+    }  # fmt: skip
+    return parse_config(json.dumps(told), "pipeline.yaml", Substitution({}, folder))
+
+
+def land(config: PipelineConfig, batch: int, *, noted: bool = True) -> None:
+    """Commit a batch as `land_files` does; not noted, as one that was killed in between."""
+    transaction = {"txnAppId": "query:changes", "txnVersion": str(batch)}
+    file = WrittenFile(f"_ingest_date=2026-01-01/{batch}", 1, "2026-01-01", '{"numRecords":1}')
+    append(LakeLayout(config.lake.path).path("changes"), [file], transaction)
+    if noted:
+        lake_mark.landed(config.checkpoint, "land_files", transaction)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PipelineConfig:
+    """A pipeline that has landed two batches, of which a third part of the batches had no changes."""
+    found = configured(tmp_path)
+    lake_mark.confirm(found)
+    create_tables(LakeLayout(found.lake.path))
+    lake_mark.belongs(found)
+    for batch in (0, 2):
+        land(found, batch)
+    lake_mark.confirm(found)
+    return found
+
+
+@contextmanager
+def refused(condition: str) -> Iterator[None]:
+    with pytest.raises(ConfigurationError) as raised:
+        yield
+    assert (raised.value.condition, raised.value.exit_status) == (condition, 2)
+    assert "restore the lake" in raised.value.hint
+    assert "fresh `checkpoint`" in raised.value.hint
+
+
+def test_a_lake_that_is_gone_or_another_is_refused_until_it_is_back(config: PipelineConfig, tmp_path: Path) -> None:
+    lake = Path(config.lake.path)
+    lake.rename(tmp_path / "away")
+    with refused("OTHER_LAKE"):
+        lake_mark.confirm(config)
+    create_tables(LakeLayout(config.lake.path))
+    with refused("OTHER_LAKE"):
+        lake_mark.confirm(config)
+    lake_mark.belongs(config)
+    with refused("OTHER_LAKE"):
+        lake_mark.confirm(config)
+    shutil.rmtree(lake)
+    (tmp_path / "away").rename(lake)
+    lake_mark.confirm(config)
+
+
+def test_an_old_copy_is_refused_and_a_moved_lake_is_not(config: PipelineConfig, tmp_path: Path) -> None:
+    shutil.copytree(config.lake.path, tmp_path / "copy")
+    lake_mark.confirm(configured(tmp_path, "copy"))
+    land(config, 3)
+    with refused("LAKE_SHORTENED"):
+        lake_mark.confirm(configured(tmp_path, "copy"))
+    append(
+        LakeLayout(str(tmp_path / "copy")).path("changes"),
+        [WrittenFile("_ingest_date=2026-01-01/x", 1, "2026-01-01", '{"numRecords":1}')],
+        {"txnAppId": "another query", "txnVersion": "9"},
+    )
+    with refused("LAKE_SHORTENED"):
+        lake_mark.confirm(configured(tmp_path, "copy"))
+
+
+@pytest.mark.usefixtures("config")
+def test_a_fresh_checkpoint_and_one_from_before_take_the_lake_that_stands(tmp_path: Path) -> None:
+    fresh = configured(tmp_path, checkpoint="fresh")
+    for _ in range(2):
+        lake_mark.confirm(fresh)
+        lake_mark.belongs(fresh)
+    other = configured(tmp_path, "other", "fresh")
+    create_tables(LakeLayout(other.lake.path))
+    with refused("OTHER_LAKE"):
+        lake_mark.confirm(other)
+
+
+def test_a_kill_between_commit_and_mark_leaves_nothing_to_refuse(config: PipelineConfig) -> None:
+    land(config, 3, noted=False)
+    lake_mark.confirm(config)
+
+
+@pytest.mark.parametrize("job", ["land", "merge", "index", "load"])
+def test_every_job_asks_before_it_starts(config: PipelineConfig, job: str) -> None:
+    shutil.rmtree(config.lake.path)
+    with refused("OTHER_LAKE"):
+        checks.parts(config, [job])["lake"]()
