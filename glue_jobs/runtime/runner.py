@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from glue_jobs.runtime.failures import Kind, given_up, kind_of, without_content
 from glue_jobs.runtime.jobs import JobContext, Periodic, Query, Report
-from glue_jobs.runtime.lease import lease
+from glue_jobs.runtime.lease import Lease, lease
 from glue_jobs.runtime.streaming import QueryFailedError, RunningQuery
 from schemas.errors import PipelineError
 
@@ -68,9 +68,9 @@ class Supervisor:
                 while not earlier.done.wait(0.1) and not self._stop.is_set():
                     pass
             with lease(self._checkpoint, self._stop) as held:
-                if held:
+                if held is not None:
                     self._records.begin(self.query.name)
-                    self._keep_running()
+                    self._keep_running(held)
         except PipelineError as error:
             self.error = error
         except BaseException as error:  # noqa: BLE001 - a defect of the runner must end the driver, not one thread
@@ -80,10 +80,10 @@ class Supervisor:
                 self._stop.set()
             self.done.set()
 
-    def _keep_running(self) -> None:
+    def _keep_running(self, held: Lease) -> None:
         failures, place = 0, None
         while not self._stop.is_set():
-            running = self.current = RunningQuery(self.query, self._context, self._stop, self._reported)
+            running = self.current = RunningQuery(self.query, self._context, self._stop, self._reported, held)
             self._log("started")
             try:
                 running.run()

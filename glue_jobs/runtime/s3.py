@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glue_jobs.config_values import S3Environment, s3_environment
 from schemas.errors import ConfigurationError
@@ -37,6 +37,16 @@ _JARS_HINT = (
 def is_s3(location: str) -> bool:
     """Whether a location is on S3."""
     return location.startswith(("s3a://", "s3://"))
+
+
+def bucket_client() -> Any:
+    """A client of boto3's own credential chain, which renews what expires; it gives up soon, since its callers ask again."""
+    import boto3
+    from botocore.config import Config
+
+    connect: Any = boto3.session.Session().client  # its overloads name every service in a literal
+    config = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
+    return connect("s3", region_name=s3_environment().region, config=config)
 
 
 def settings(lake: str, checkpoint: str, *, local: bool) -> dict[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any
 
-from glue_jobs.config_values import s3_environment
+from glue_jobs.runtime.s3 import bucket_client
 from schemas.errors import ConfigurationError, UnavailableError
 
 _RIGHTS = "s3:GetObject, s3:PutObject and s3:DeleteObject on it and s3:ListBucket on the bucket"
@@ -56,13 +55,9 @@ def check(location: str, key: str) -> None:
 
 def _probe(bucket: str, name: str) -> bool:
     """Whether the second of two conditional puts was refused."""
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import ClientError
 
-    connect: Any = boto3.client  # its overloads name every service in a literal
-    config = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
-    s3 = connect("s3", region_name=s3_environment().region, config=config)
+    s3 = bucket_client()
     s3.put_object(Bucket=bucket, Key=name, Body=b"", IfNoneMatch="*")
     try:
         s3.list_objects_v2(Bucket=bucket, Prefix=name, MaxKeys=1)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from glue_jobs.runtime.lease import Lease
+
     type Reported = Callable[[int, int, Report | None, float], None]
 
 _LOG = logging.getLogger(__name__)
@@ -52,12 +54,15 @@ class RunningQuery:
     seen to hold nothing new (seconds since the epoch).
     """
 
-    def __init__(self, query: Query, context: JobContext, stop: threading.Event, reported: Reported) -> None:
+    def __init__(
+        self, query: Query, context: JobContext, stop: threading.Event, reported: Reported, held: Lease
+    ) -> None:
         """Keep what to run; nothing is started yet."""
         self._query = query
         self._context = context
         self._stop = stop
         self._reported = reported
+        self._held = held
         self._failure: BaseException | None = None
         self._spark_query: StreamingQuery | None = None
         self._query_id = ""
@@ -116,8 +121,10 @@ class RunningQuery:
         try:
             if self._stop.is_set():
                 self._refuse()
+            self._held.confirm()
             with kept(frame) if self._query.keep else contextlib.nullcontext(frame) as records:
                 report = self._query.write(Batch(records, batch_id, self._id(frame)))
+            self._held.confirm()  # Spark notes the offsets next
         except BaseException as error:
             self._failure = error
             raise
@@ -133,6 +140,7 @@ class RunningQuery:
                 report = stage.take(real_time.table_of(told.answers))
             if stage is not None and stage.opened is not None and told.reached:
                 stage.opened.take(told.reached)
+            self._held.confirm()
         except BaseException as error:  # noqa: BLE001 - the query dies of it, and its batch must not be committed
             self._failure = error
             self._running().stop()
@@ -155,6 +163,7 @@ class RunningQuery:
             if self._stop.is_set():
                 self._end()
                 return
+            self._held.raise_if_lost()
             self._notice_idle(query)
             self._stop.wait(_POLL_SECONDS)
         self._raise_failure()
