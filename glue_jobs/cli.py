@@ -78,9 +78,11 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
-        click.echo(f"error: this command needs the package {error.name}.\n{_extra(error.name or '')}", err=True)
+        hint = f'pip install "ragstream[{EXTRAS[package]}]", or "ragstream[all]"'
+        click.echo(f"error: this command needs the package {package}.\nHint: {hint}.", err=True)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -92,14 +94,10 @@ def where_spark_says_more(error: PipelineError) -> str:
     return f"\nSpark's own lines are in {path}." if path else ""
 
 
-_EXTRAS = {
-    "pyspark": "spark", "boto3": "bedrock", "botocore": "bedrock", "psycopg": "pgvector", "pgvector": "pgvector",
-    "opensearchpy": "opensearch", "pymongo": "documentdb", "deltalake": "lake", "kafka": "kafka", "aws_kinesis_agg": "kinesis",
-    "onnxruntime": "local", "rich": "cli", "local_stack": "local", "psutil": "local", "aiohttp": "local",
-    "redshift_connector": "redshift",
+EXTRAS = {
+    "pyspark": "spark", "pyarrow": "spark", "pandas": "spark", "delta": "spark", "py4j": "spark", "deltalake": "lake",
+    "kafka": "kafka", "aws_kinesis_agg": "kinesis", "google": "kinesis", "boto3": "bedrock", "botocore": "bedrock",
+    "onnxruntime": "onnx", "pymongo": "documentdb", "bson": "documentdb", "opensearchpy": "opensearch", "psycopg": "pgvector",
+    "pgvector": "pgvector", "redshift_connector": "redshift",
 }  # fmt: skip
-"""Packages that only some commands need, and the extra that installs each."""
-
-
-def _extra(package: str) -> str:
-    return f'Hint: pip install "ragstream[{_EXTRAS[package.partition(".")[0]]}]", or "ragstream[all]".'
+"""Packages that only some commands need, as they are imported, and the extra that installs each."""

@@ -80,7 +80,9 @@ def _stack() -> Stack:
         from local_stack.stack import Stack
     except ModuleNotFoundError as error:
         message = f"The local stack needs the package {error.name}, which is not installed"
-        raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint="Install ragstream[local].") from error
+        raise ConfigurationError(
+            message, condition="PART_NOT_INSTALLED", hint="Run `make setup` in a clone of the repository."
+        ) from error
     return Stack()
 
 

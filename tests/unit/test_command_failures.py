@@ -37,3 +37,23 @@ def test_a_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Pa
     assert "/nowhere/bin/java: No such file or directory" in done.stderr
     assert str(tmp_path / "spark.log") in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "hint"),
+    [
+        ("pyarrow", ["check", "c.yaml"], "ragstream[spark]"),
+        ("pyspark", ["search", "c.yaml", "text"], "ragstream[spark]"),
+        ("boto3", ["stack", "status"], "make setup"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_said_with_what_installs_it(
+    missing: str, arguments: list[str], hint: str
+) -> None:
+    """As after `pip install ragstream` alone: Python takes a module that stands as None for one that is not there."""
+    program = f"import sys; sys.modules[{missing!r}] = None; from glue_jobs.cli import main; main({arguments})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert f"needs the package {missing}" in done.stderr
+    assert hint in done.stderr

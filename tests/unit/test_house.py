@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from glue_jobs import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("schemas", "transforms", "embeddings", "sources", "lake", "sinks", "retrieval", "warehouse", "glue_jobs")
 JOBS = ("land_changes", "merge_tables", "index_documents", "load_warehouse")
@@ -182,6 +184,23 @@ def test_every_package_the_product_imports_is_declared() -> None:
     assert undeclared == set()
 
 
+def test_a_package_that_is_missing_is_said_with_the_extra_that_installs_it() -> None:
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    names = {extra: {canonicalize_name(Requirement(line).name) for line in lines}
+             for extra, lines in project["optional-dependencies"].items()}  # fmt: skip
+    with_it = {"botocore": "boto3", "bson": "pymongo", "delta": "delta-spark", "google": "protobuf", "py4j": "pyspark"}
+    owners = packages_distributions()
+    found = {package: {canonicalize_name(n) for n in [with_it.get(package, package), *owners.get(package, [])]}
+             for package in cli.EXTRAS}  # fmt: skip
+    assert {package for package, extra in cli.EXTRAS.items() if names[extra].isdisjoint(found[package])} == set()
+    always = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    needed = {name for path in modules(*PRODUCT) for name in imported(path) if name in owners}
+    third_party = {name for name in needed if always.isdisjoint(map(canonicalize_name, owners[name]))}
+    typing_only = {name for name in third_party if name.startswith("mypy_boto3_")}
+    ours = {*PRODUCT, "local_stack", "awsglue", "pydantic_core"}
+    assert third_party - typing_only - ours - cli.EXTRAS.keys() == set()
+
+
 def imported(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(text(path))):
@@ -210,6 +229,13 @@ def test_the_wheel_installs_into_an_empty_environment_and_its_command_runs(tmp_p
     install = (Path(sys.executable).with_name("uv"), "pip", "install", "--python", python, "--constraint", pinned)
     run(*install, wheel)
     assert "capture" in run(python.with_name("ragstream"), "--help")
+    bare = subprocess.run(
+        [python.with_name("ragstream"), "check", "c.yaml"], check=False, capture_output=True, text=True
+    )
+    assert bare.returncode == 2
+    assert re.search(
+        r"^error: this command needs the package \w+\.\nHint: pip install \"ragstream\[spark\]\"", bare.stderr
+    )
 
     run(*install, "--require-hashes", "--no-deps", "-r", ROOT / "requirements/build.txt")
     run(*install, "--no-build-isolation", f"{wheel}[all]")
