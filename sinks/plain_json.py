@@ -9,8 +9,8 @@ from transforms import exact_json
 
 _WIDEST = 1000
 """Exponent; jsonb holds numbers as numeric, with 131,072 digits before the point. A wider number is kept as text."""
-_LONGEST = 16_000
-"""Characters; numeric has 16,383 digits after the point. A longer number is kept as text."""
+_LONGEST = 15_000
+"""Characters; numeric has 16,383 digits after the point, those of the exponent among them. A longer number is kept as text."""
 
 
 def plain_json(value: Any) -> str:

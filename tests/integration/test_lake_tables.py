@@ -146,14 +146,26 @@ def test_a_wider_type_retypes_every_row_and_loses_no_digit(spark: SparkSession, 
 def test_a_value_that_does_not_fit_its_column_is_a_reject_and_its_row_stands(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    lake = Merged(spark, tmp_path, "inv.t", {"id": "int", "n": "int"})
-    lake.land([record("inv.t", "c", 1, {"id": 1, "n": "no number"}), record("inv.t", "c", 2, {"id": 2, "n": 2})])
-    assert lake.merge().rejects == 1
-    lake.equals([(1, None), (2, 2)], "id int, n int")
-    rejects = spark.read.format("delta").load(lake.layout.path("rejects")).select("stage", "condition", "column")
-    wanted = spark.createDataFrame([("merge", "CAST_FAILED", "n")], "stage string, condition string, column string")
-    assert_df_equality(rejects, wanted, ignore_nullable=True)
+    lake = Merged(spark, tmp_path, "inv.t", {"id": "int", "n": "int", "at": "timestamp"})
+    lake.land([
+        record("inv.t", "c", 1, {"id": 1, "n": "no number", "at": 0}),
+        record("inv.t", "c", 2, {"id": 2, "n": 2, "at": 2**63 - 1}),  # decoding already says what this is not
+        record("inv.t", "u", 3, {"id": 1, "n": 3, "at": 2**63 - 1}),
+    ])  # fmt: skip
+    assert lake.merge(["1", "2"]).rejects == 1
+    began = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - a column without a zone
+    lake.equals([(1, None, began), (2, 2, None)], "id int, n int, at timestamp_ntz")
+    pending = spark.read.format("delta").load(lake.layout.table("inv.t")).select("id", "_pending")
+    assert {row["id"]: row["_pending"] for row in pending.collect()} == {1: None, 2: ["at"]}
+    rejects = spark.read.format("delta").load(lake.layout.path("rejects"))
+    found = {(r["stage"], r["condition"], r["column"], r["_key"], r["value"] is None) for r in rejects.collect()}
+    assert found == {
+        ("merge", "CAST_FAILED", "n", '{"id":1}', True),
+        ("decode", "BAD_VALUE", "at", '{"id":2}', False),
+        ("decode", "BAD_VALUE", "at", '{"id":1}', False),
+    }
     assert lake.merge(again=True).rejects == 0
+    lake.equals([(1, 3, began), (2, 2, None)], "id int, n int, at timestamp_ntz")
 
 
 def test_moments_of_any_year_are_read_by_spark_and_by_deltalake(spark: SparkSession, tmp_path: Path) -> None:

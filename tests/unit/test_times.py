@@ -1,12 +1,16 @@
-"""Dates and times of every precision mode of Debezium 3.5."""
+"""Dates and times of every precision mode of Debezium 3.5, as recorded from live connectors."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from transforms.columns import converted
 from transforms.times import MICROS, MILLIS, NANOS, OutOfRangeError, date_from_days, iso, time_from, timestamp_from
+from transforms.types import connect_type
 
 DAY_MS = 86_400_000
 
@@ -99,3 +103,32 @@ def test_a_date_wider_than_its_type_is_none() -> None:
 )
 def test_times_of_day_and_long_ones(unit: int, value: Any, text: str) -> None:
     assert time_from(unit)(value) == text
+
+
+RECORDED = (Path(__file__).parents[1] / "cases" / "precision_modes.jsonl").read_text().splitlines()
+MOMENTS = ("ts", "ts0", "ts3", "tz", "d", "ds", "tss")
+
+
+@pytest.mark.parametrize("line", RECORDED, ids=[f"{r['mode']}-{r['snapshot']}" for r in map(json.loads, RECORDED)])
+def test_a_row_as_each_mode_sends_it(line: str) -> None:
+    """Infinity in every mode; other times where the connector itself keeps them.
+
+    It does not: out of 1677 to 2262 in nanoseconds, 24:00 as ISO text, and before 1582 in a snapshot and in arrays.
+    """
+    recorded = json.loads(line)
+    converters = {f["field"]: convert for f in recorded["fields"] if (convert := connect_type(f)[1])}
+    rows = {name: converted(dict(row), converters) for name, row in recorded["rows"].items()}
+    for infinite in ("infinity", "-infinity"):
+        values = rows[infinite].values
+        assert [values[name] for name in MOMENTS] == [infinite] * 5 + [[infinite]] * 2
+    nanoseconds, late, last = recorded["mode"] == "nanoseconds", rows["10000"], rows["last"]
+    assert {late.values["d"], late.values["ds"][0]} == {"+10000-01-01"}
+    assert nanoseconds or {late.values["ts"], late.values["tss"][0]} == {"+10000-01-01T00:00:00"}
+    assert last.values["d"] == "+5874897-12-31"
+    assert set(last.unfit) == ({"ts", "ts0", "ts3", "tss"} if recorded["mode"] == "microseconds" else set())
+    assert recorded["snapshot"] or rows["44 BC"].values["d"] == "-0043-03-15"
+    assert recorded["snapshot"] or nanoseconds or rows["44 BC"].values["ts"] == "-0043-03-15T12:00:00"
+    told = rows["infinity"].values
+    midnight = "00:00:00" if recorded["mode"] == "isostring" else "24:00:00"
+    assert {told["t"], told["t0"], told["t3"]} == {midnight}
+    assert (told["vb"], told["vb8"], told["b8"]) == ("101", "101", "00101101")
