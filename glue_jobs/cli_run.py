@@ -26,7 +26,8 @@ def check(config: str) -> None:
     for name, error in found.items():
         click.echo(f"{'note ' if name in unasked else 'ok   ' if error is None else 'wrong'}  {name}")
     checks.refuse({name: error for name, error in found.items() if name not in unasked})
-    for each in [*map(str, unasked.values()), *captured.notes(loaded), *table_notes.notes(loaded)]:
+    compared = {name.removeprefix("capture ") for name in found.keys() - unasked if name.startswith("capture ")}
+    for each in [*map(str, unasked.values()), *captured.notes(loaded), *table_notes.notes(loaded, compared)]:
         click.echo(f"note   {each}")
     for sink in loaded.sinks if loaded.embedding is not None else ():
         for note in filter(None, (note_of(loaded, sink), outdated_note(loaded, sink, config))):

@@ -11,7 +11,7 @@ from lake.layout import LakeLayout
 from lake.storage import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from glue_jobs.config import PipelineConfig
 
@@ -38,24 +38,23 @@ def of_status(table: str, row: Mapping[str, Any]) -> list[str]:
     return [*absent, hidden_keys(table, row[HIDDEN_KEYS])] if row[HIDDEN_KEYS] else absent
 
 
-def notes(config: PipelineConfig) -> list[str]:
-    """Everything of that kind, as `ragstream check` says it."""
+def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
+    """Everything of that kind, as `ragstream check` says it; of sources whose columns were `compared`, no column again."""
     updates: Counter[str] = Counter()
     for record in read_all(config.checkpoint):
         updates.update({table: counted.get(HIDDEN_KEYS, 0) for table, counted in record.counts.items()})
     found = [hidden_keys(table.table, updates[table.table]) for table in config.tables if updates[table.table]]
-    return [*_columns(config), *found]
+    return [*_columns(config, compared), *found]
 
 
-def _columns(config: PipelineConfig) -> Iterator[str]:
-    """Columns that a table does not have, where no `capture` tells: by schemas its source announced, else by whole rows."""
-    covered = {capture.source or config.sources[0].name for capture in config.capture}
+def _columns(config: PipelineConfig, compared: Collection[str]) -> Iterator[str]:
+    """Columns that a table does not have, by schemas that its source announced, else by whole rows."""
     announced = _announced(config)
     missing = {
         table: told[1] for record in read_all(config.checkpoint) for table, told in record.columns_missing.items()
     }
     for table in config.tables:
-        if config.owner(table) in covered:
+        if config.owner(table) in compared:
             continue
         if table.table in announced:
             yield from (f"{each} (as announced so far)" for each in table.unknown_columns(announced[table.table]))

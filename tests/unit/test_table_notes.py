@@ -75,6 +75,7 @@ def test_a_missing_column_is_said_while_the_document_names_it(path: Path) -> Non
     records.end()
     sentence = "public.t: its newest whole row has no column 'kind', which its document names"
     assert table_notes.notes(config) == [sentence]
+    assert table_notes.notes(config, {"files"}) == [], "the captured database was asked, and knows better"
     printed = CliRunner().invoke(status, [str(path)]).output
     assert sentence in printed
     assert "'old'" not in printed
