@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
-from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
+from retrieval.rarity import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
 from sinks.documentdb_client import DocumentDBClient
 from sinks.documentdb_meta import Meta
 from sinks.documentdb_rows import VECTOR, vector_in
@@ -140,13 +140,13 @@ class DocumentDBIndex:
 
     def _weigh(self, text: str) -> WeighedWords:
         """Ask how rare the question's words are, counting documents no further than `COMMON_AT`."""
-        words = words_of(exact_json.printable(text), self._config.language)[:MOST_WORDS]
+        words = words_of(exact_json.printable(text), self._config.language)[:MOST_COUNTED]
         if not words:
             return WeighedWords({}, ())
         documents = self._names.documents
-        counts = {
-            word: self._client.count(documents, {"live": True, "chunks.words": word}, COMMON_AT) for word in words
-        }
+        counts = weighed(
+            {word: self._client.count(documents, {"live": True, "chunks.words": word}, COMMON_AT) for word in words}
+        )
         return WeighedWords(shares(counts, self._client.size(documents)), worth_searching(counts))
 
     def _visible(self, filters: Filters) -> dict[str, Any]:

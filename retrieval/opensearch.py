@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
-from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
+from retrieval.rarity import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
 from schemas.errors import ConfigurationError
 from sinks.generations import FIRST
 from sinks.metadata_terms import metadata_terms
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 BREADTH = 200
 """Neighbours that the walk over a segment's graph keeps at least; Lucene calls it k, and its recall hangs on it."""
 
-MOST_CHARACTERS = 16_000
-"""Analysed in one request: OpenSearch gives up at 10,000 words."""
+MOST_CHARACTERS = 10_000
+"""Analysed in one request: OpenSearch gives up at 10,000 words, and a Chinese character is one."""
 
 TIE = 0.001
 """What nearness adds to coverage in a lexical search: it orders chunks of equal coverage, and nothing else."""
@@ -133,8 +134,8 @@ class OpenSearchIndex:
 
     def _weigh(self, text: str) -> WeighedWords:
         """Ask how rare the question's words are, counting documents no further than `COMMON_AT`."""
-        (analysed,) = self._analysed([text])
-        words = list(dict.fromkeys(analysed))[:MOST_WORDS]
+        analysed = self._analysed(textwrap.wrap(text, MOST_CHARACTERS, break_on_hyphens=False))
+        words = list(dict.fromkeys(word for part in analysed for word in part))[:MOST_COUNTED]
         if not words:
             return WeighedWords({}, ())
         asked: list[Mapping[str, Any]] = [{"size": 0, "track_total_hits": True, "query": {"term": {"live": True}}}]
@@ -143,7 +144,7 @@ class OpenSearchIndex:
         ]
         told = self._client.search_each(self._names.documents, asked)
         total, *found = [answer["hits"]["total"]["value"] for answer in told]
-        counts = dict(zip(words, found, strict=True))
+        counts = weighed(dict(zip(words, found, strict=True)))
         return WeighedWords(shares(counts, total), worth_searching(counts))
 
     def _analysed(self, texts: Sequence[str]) -> list[list[str]]:

@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import set_json_loads
 
 from retrieval.protocol import ANYTHING, Filters, Freshness, Hit, Question
-from retrieval.rarity import COMMON_AT, MOST_WORDS, shares, worth_searching
+from retrieval.rarity import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks import pgvector_generations
 from sinks.generations import FIRST
@@ -36,7 +36,7 @@ SET default_transaction_read_only = on; SET statement_timeout = '30s';
 SET hnsw.iterative_scan = strict_order; SET hnsw.ef_search = 200"""
 """Iterative: the walk over the graph goes on until enough chunks are found, however many a filter or a delete hides."""
 
-WORDS = "SELECT unnest(tsvector_to_array(to_tsvector(%s::regconfig, %s))) LIMIT %s"
+WORDS = "SELECT lexeme FROM unnest(to_tsvector(%s::regconfig, %s)) ORDER BY positions[1], lexeme LIMIT %s"
 
 COUNTS = """
 SELECT word, (SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ word::tsquery LIMIT %(most)s) AS found)
@@ -160,13 +160,12 @@ class PgvectorIndex:
         """Ask how rare the question's words are, counting chunks no further than `COMMON_AT`."""
         asked = exact_json.printable(text)
         with self._reading() as connection:
-            found = connection.execute(WORDS, (self._config.language, asked, MOST_WORDS)).fetchall()
+            found = connection.execute(WORDS, (self._config.language, asked, MOST_COUNTED)).fetchall()
             queries = {_quoted(word): word for (word,) in found}
             if not queries:
                 return WeighedWords((), (), "")
-            counts: dict[str, int] = dict(
-                connection.execute(self._names.compose(COUNTS), {"words": list(queries), "most": COMMON_AT}).fetchall()
-            )
+            values = {"words": list(queries), "most": COMMON_AT}
+            counts = weighed(dict(connection.execute(self._names.compose(COUNTS), values).fetchall()))
             name = sql.Literal(self._names["chunks"].as_string(connection))
             row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (COMMON_AT * 10,)).fetchone()
         told = shares(counts, row[0] if row else 0)

@@ -5,12 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-MOST_WORDS = 64
-"""Distinct words of a question that count; a pasted page is cut there."""
+MOST_COUNTED = 4_000
+"""Distinct words of a question whose rarity is asked for, the first that stand in it; it bounds what a pasted book costs."""
+
+MOST_WEIGHED = 25
+"""Words that a question is weighed by; Lucene's MoreLikeThis takes as many of a text (`DEFAULT_MAX_QUERY_TERMS`)."""
 
 COMMON_AT = 2_000
 """Rows at which a word counts as common: it is not counted further and, where a rarer word is there, not searched for.
 It bounds the work of a question, whatever the size of the store."""
+
+
+def weighed(counts: Mapping[str, int]) -> dict[str, int]:
+    """Take all words of a question; of a long one the rarest that some row holds.
+
+    In a long text the words that no row holds say nothing of what it asks for, and would be most of its information.
+    """
+    if len(counts) <= MOST_WEIGHED:
+        return dict(counts)
+    return dict(sorted(((word, n) for word, n in counts.items() if n), key=_by_rarity)[:MOST_WEIGHED])
+
+
+def _by_rarity(counted: tuple[str, int]) -> tuple[int, str]:
+    word, count = counted
+    return count, word
 
 
 def shares(counts: Mapping[str, int], total: int) -> dict[str, float]:
@@ -30,7 +48,7 @@ def worth_searching(counts: Mapping[str, int]) -> list[str]:
     """Take words from the rarest on, while all the rows they name are few enough to rank; the rarest that occurs always."""
     chosen: list[str] = []
     rows = 0
-    for word, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
+    for word, count in sorted(counts.items(), key=_by_rarity):
         rows += count
         if chosen and rows > COMMON_AT:
             break

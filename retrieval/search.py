@@ -6,11 +6,11 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from embeddings.errors import EmbeddingRejectedError
-from embeddings.vectors import BAD_VECTOR, WRONG_LENGTH
 from retrieval.fusion import Ranked, Relevance, fuse
 from retrieval.protocol import ANYTHING, Filters, Freshness, Question
+from schemas.errors import ConfigurationError
 from transforms import exact_json
+from transforms.words import is_blank
 
 if TYPE_CHECKING:
     from embeddings.protocol import Embedder
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 CANDIDATES = 50
 """Documents that each half of a search brings to the fusion, at least."""
 
+MOST_CHARACTERS = 250_000
+"""Of a question: PostgreSQL takes a mebibyte of distinct words ("Text Search", 12.11), and a character is four bytes at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a search found, best first, one hit a document."""
 
     question: Question | None
-    """None for a text that no model takes, such as a blank one."""
+    """None for a text without a visible character."""
     results: tuple[Ranked, ...]
     relevant: tuple[Ranked, ...]
     """Those results that may be answered from."""
@@ -49,17 +52,23 @@ class Searcher:
     def search(self, text: str, k: int, filters: Filters = ANYTHING) -> Found:
         """Find at most k documents.
 
-        The freshness is read first: everything committed up to it is in what is found. A text that the model refuses
-        finds nothing; one that the model answers without a usable vector raises `EmbeddingRejectedError`.
+        The freshness is read first: everything committed up to it is in what is found. A blank text finds nothing.
+
+        Raises:
+            ConfigurationError: the text is longer than `MOST_CHARACTERS`.
+            EmbeddingRejectedError: the model refuses the text, or answers without a usable vector.
         """
+        if len(text) > MOST_CHARACTERS:
+            raise ConfigurationError(
+                f"the question has {len(text)} characters, and {MOST_CHARACTERS} are taken",
+                condition="QUESTION_TOO_LONG",
+                hint="ask with a part of it",
+            )
         freshness = self.index.freshness()
         text = exact_json.printable(text)
-        try:
-            question = Question(text, self.embedder.embed_query(text))
-        except EmbeddingRejectedError as error:
-            if error.condition in {BAD_VECTOR, WRONG_LENGTH}:
-                raise
+        if is_blank(text):
             return Found(None, (), (), freshness)
+        question = Question(text, self.embedder.embed_query(text))
         candidates = max(k, CANDIDATES)
         dense = self.index.dense(question, candidates, filters)
         lexical = self.index.lexical(question, candidates, filters)

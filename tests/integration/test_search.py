@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ from retrieval.fusion import MINILM, Ranked, fuse
 from retrieval.indexes import open_index
 from retrieval.pgvector import PgvectorIndex
 from retrieval.protocol import Filters, Hit, Index, Question
-from retrieval.search import CANDIDATES, Searcher, search_answer
+from retrieval.search import CANDIDATES, Searcher
 from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
 from sinks import open_sink
@@ -215,15 +217,45 @@ def test_nothing_relevant_is_said_so(filled: Helpdesk) -> None:
     assert "Nothing relevant" in answer["answer"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "   ", "'", "\\", "a & b | !c <-> d:*", "100% (of it)", "\0 warranty \ud800", "the of and", "x" * 5000],
-    ids=["empty", "blank", "quote", "backslash", "operators", "percent", "unprintable", "stop words", "long"],
-)
-def test_any_text_is_a_question(filled: Helpdesk, text: str) -> None:
-    found = filled.searcher.search(text, 5)
-    assert len(found.results) <= 5
-    assert search_answer(None, found)["query_id"] is None
+ODD = {
+    "empty": "", "blank": "   ", "unseen": "\u200b\u2060", "NUL": "\0", "surrogate": "\ud800", "stop words": "the of and or not",
+    "quote": "'", "double quote": '"', "quotation": "“", "backslash": "\\", "hyphen": "-", "option": "--json", "star": "*",
+    "tsquery": "a & b | !c <-> d:* ( ) :A", "or": "OR AND NOT", "fields": "chunks.chunk_text:x~2^3 [a TO b] {x} /x/ _exists_:x",
+    "operators": '{"$gt": 1} $where', "percent": "100% (of it) %s %(words)s {}", "sql": "'; DROP TABLE helpdesk; --",
+    "punctuation": "!?….,;:" * 50, "emoji": "🦔🏳️‍🌈", "controls": "\x01\x1b[0m\r\n\t\x7f", "right to left": "שלום \u202e العالم",
+    "one word": "x" * 100_000, "Chinese": "东京塔" * 5_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_a_question_of_any_shape_is_answered_and_hides_no_word_beside_it(filled: Helpdesk, text: str) -> None:
+    answer = filled.assistant().ask(text)
+    assert answer.abstained or answer.text
+    assert len(filled.searcher.search(text, 5).results) <= 5
+    assert filled.index.coverage(text, [text, "warranty"])[1] == 0
+    beside = Question(f"{text} Vandkanten {text}", filled.embedder.embed_query("insurer"))
+    assert (TICKETS, 1126) in found_rows(filled.index.lexical(beside, 50))
+
+
+def test_a_question_that_is_too_long_is_said_so(filled: Helpdesk) -> None:
+    with pytest.raises(ConfigurationError, match="250000 are taken"):
+        filled.assistant().ask("long " * 100_000)
+
+
+@pytest.mark.parametrize("words", [70, 1_500])
+def test_the_rarest_words_of_a_long_question_decide(filled: Helpdesk, words: int) -> None:
+    unknown = " ".join(f"aa{number:b}b" for number in range(words))
+    first, *_ = filled.searcher.search(f"{unknown} Vandkanten", 5).results
+    assert found_rows([first.hit]) == [(TICKETS, 1126)]
+    assert first.hit.coverage == pytest.approx(1)
+
+
+def test_a_pasted_page_is_searched_for_its_rarest_words(filled: Helpdesk) -> None:
+    texts = [set(re.findall(r"[a-z]{4,}", row["body"])) for name in ("articles", "tickets") for row in rows(name)]
+    common = [word for word, held in Counter(word for text in texts for word in text).items() if held >= 4]
+    assert len(common) > 300
+    question = Question(f"{' '.join(sorted(common))} Vandkanten", filled.embedder.embed_query("insurer"))
+    assert found_rows(filled.index.lexical(question, 1)) == [(TICKETS, 1126)]
 
 
 def test_one_unknown_word_does_not_hide_what_the_others_find(filled: Helpdesk) -> None:

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from retrieval.fusion import MINILM, fuse, relevance_of
 from retrieval.protocol import Hit
+from retrieval.rarity import MOST_WEIGHED, shares, weighed, worth_searching
 
 
 def hit(document: str, similarity: float, coverage: float, chunk_index: int = 0) -> Hit:
@@ -61,3 +62,18 @@ def test_a_least_similarity_of_ones_own_is_needed_whatever_the_words() -> None:
     assert [own.accepts(hit("d", 0.9, coverage)) for coverage in (0.0, 1.0)] == [True, True]
     assert [own.accepts(hit("d", 0.89, coverage)) for coverage in (0.0, 1.0)] == [False, False]
     assert relevance_of("any", -1).accepts(hit("d", -1.0, 0.0))
+
+
+def test_every_word_of_a_short_question_counts_whether_a_row_holds_it_or_not() -> None:
+    counts = {"unknown": 0, "common": 500, "rare": 1}
+    assert weighed(counts) == counts
+    assert shares(counts, 1000)["unknown"] > shares(counts, 1000)["rare"] > shares(counts, 1000)["common"]
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), st.integers(0, 3000), min_size=MOST_WEIGHED + 1))
+def test_of_a_long_question_the_rarest_words_that_some_row_holds_count(counts: dict[str, int]) -> None:
+    kept = weighed(counts)
+    held = sorted(count for count in counts.values() if count)
+    assert sorted(kept.values()) == held[:MOST_WEIGHED]
+    assert sum(shares(kept, 3000).values()) == pytest.approx(1 if kept else 0)
+    assert set(worth_searching(kept)) <= kept.keys()
