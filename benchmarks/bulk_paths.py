@@ -24,7 +24,7 @@ from sinks.opensearch_config import OpenSearchConfig
 from sinks.opensearch_rows import change, replaced
 from sinks.opensearch_schema import Names as OpenSearchNames
 from sinks.opensearch_schema import mappings
-from sinks.pgvector import PgvectorConfig
+from sinks.pgvector_config import PgvectorConfig
 from sinks.pgvector_rows import head_row
 from sinks.pgvector_schema import Names
 

@@ -32,7 +32,8 @@ from retrieval.generate import BedrockGenerationConfig, BedrockGenerator
 from retrieval.pgvector import PgvectorIndex
 from retrieval.protocol import Hit, Question
 from retrieval.search import CANDIDATES, Searcher
-from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks.pgvector import PgvectorSink
+from sinks.pgvector_config import PgvectorConfig
 
 MODEL = "all-MiniLM-L6-v2"
 GENERATIVE_MODEL = "smollm2-135m-instruct"

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from local_stack.stack import Stack
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.opensearch_config import OpenSearchConfig
-from sinks.pgvector import PgvectorConfig
+from sinks.pgvector_config import PgvectorConfig
 
 if TYPE_CHECKING:
     from sinks import SinkConfig

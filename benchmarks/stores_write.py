@@ -31,7 +31,7 @@ from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink
 from sinks.bulk import DOCUMENTS_AT_ONCE
-from sinks.pgvector import PgvectorConfig
+from sinks.pgvector_config import PgvectorConfig
 from sinks.rounds import ChangedRows, Held, Rounds
 from transforms.context import key_text
 from transforms.documents import Recipe, plan

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from schemas.errors import ConfigurationError
-from schemas.model import StrictModel
+from schemas.transport import EncryptedPart, is_this_machine, weak_url
 
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
@@ -34,7 +34,7 @@ _TOO_LONG = re.compile(
 maxLength: 2048, actual: 3900"."""
 
 
-class BedrockConnection(StrictModel):
+class BedrockConnection(EncryptedPart):
     """Where a Bedrock runtime answers, and how long to wait for it."""
 
     model: str = Field(min_length=1)
@@ -47,6 +47,10 @@ class BedrockConnection(StrictModel):
     secret_key: SecretStr | None = None
     connect_timeout_seconds: float = Field(default=5, gt=0)
     read_timeout_seconds: float = Field(default=60, gt=0)
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell an http:// endpoint of another machine."""
+        return weak_url("endpoint_url", self.endpoint_url)
 
     @property
     def where(self) -> str:
@@ -66,7 +70,8 @@ def open_client(config: BedrockConnection, connections: int) -> BedrockRuntimeCl
         "max_pool_connections": connections,
         "retries": {"total_max_attempts": 1},
     }
-    if _is_loopback(config.endpoint_url):
+    parts = urlsplit(config.endpoint_url or "")
+    if parts.scheme == "http" and is_this_machine(parts.hostname or ""):
         # A local endpoint checks no signature, and looking for credentials on a machine without any takes seconds.
         settings["signature_version"] = UNSIGNED
     return boto3.Session().client(
@@ -77,11 +82,6 @@ def open_client(config: BedrockConnection, connections: int) -> BedrockRuntimeCl
         aws_secret_access_key=config.secret_key.get_secret_value() if config.secret_key else None,
         config=Config(**settings),
     )
-
-
-def _is_loopback(url: str | None) -> bool:
-    parts = urlsplit(url or "")
-    return parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, PrivateAttr, SecretS
 
 from embeddings import EmbeddingConfig
 from glue_jobs import config_problems
-from glue_jobs.config_values import Substitution, redaction, s3_environment, substitution
+from glue_jobs.config_values import Substitution, redaction, refuse_plain_endpoints, s3_environment, substitution
 from glue_jobs.config_yaml import Document, parse
 from lake.layout import escape
 from retrieval import GenerationConfig, RetrievalConfig
@@ -49,6 +49,8 @@ class LakeConfig(StrictModel):
     """Time between two commits of `changes`: each costs a commit, so seconds rather than milliseconds."""
     merge_every: Duration = 60.0
     """Time between two merges into the tables."""
+    allow_plaintext: bool = False
+    """Let AWS's variables (`AWS_ENDPOINT_URL`…) name an http:// endpoint of another machine."""
 
 
 class EpochConfig(StrictModel):
@@ -127,6 +129,8 @@ class PipelineConfig(StrictModel):
 def load_config(path: str | Path) -> PipelineConfig:
     """Load a configuration file; raises ConfigurationError that tells everything wrong in it at once."""
     config = parse_config(read_text(str(path)), str(path), substitution())
+    if not config.lake.allow_plaintext:
+        refuse_plain_endpoints()
     if any("://" in location for location in (config.lake.path, config.checkpoint)):
         s3_environment()  # whoever opens a table from here on finds the endpoint
     return config

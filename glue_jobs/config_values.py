@@ -19,6 +19,8 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from glue_jobs.config_yaml import Path, Problem
+from schemas.errors import ConfigurationError
+from schemas.transport import weak_url
 
 STATE_FOLDER = ".ragstream"
 """Where the local stack keeps its endpoints and passwords, under the working directory."""
@@ -86,6 +88,7 @@ class Substitution:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
+        refuse_plain_endpoints()  # whatever the configuration allows
         try:
             answer = boto3.client("secretsmanager").get_secret_value(SecretId=name)
         except (BotoCoreError, ClientError) as error:
@@ -142,6 +145,15 @@ class S3Environment:
     def plain_http(self) -> bool:
         """Whether the endpoint is one without TLS, as a local one is."""
         return (self.endpoint_url or "").startswith("http://")
+
+
+def refuse_plain_endpoints() -> None:
+    """Raise ConfigurationError for a variable by which AWS's clients would speak to another machine unencrypted."""
+    for name, value in sorted(os.environ.items()):
+        if name.startswith("AWS_ENDPOINT_URL"):
+            for weak in weak_url(name, value):
+                hint = "For a trusted network `lake.allow_plaintext: true` lets it be."
+                raise ConfigurationError(weak.partition(", or set")[0], condition="PLAINTEXT_ENDPOINT", hint=hint)
 
 
 def s3_environment() -> S3Environment:

@@ -23,7 +23,7 @@ from transforms.documents import document_id
 
 if TYPE_CHECKING:
     from sinks import SinkConfig
-    from sinks.pgvector import PgvectorConfig
+    from sinks.pgvector_config import PgvectorConfig
 
 _MOST = 10_000
 

@@ -19,6 +19,7 @@ from retrieval.rarity import COMMON_AT, MOST_COUNTED, shares, weighed, worth_sea
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks import pgvector_generations
 from sinks.generations import FIRST
+from sinks.pgvector_config import is_unverified
 from sinks.pgvector_schema import VISIBLE, Names
 from transforms import exact_json
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from sinks.generations import Generations
-    from sinks.pgvector import PgvectorConfig
+    from sinks.pgvector_config import PgvectorConfig
 
 SPARE = 4
 """Chunks fetched for each document wanted, since a document may have several near ones."""
@@ -208,6 +209,8 @@ class PgvectorIndex:
             ) from None
         except psycopg.OperationalError as error:
             self.close()
+            if is_unverified(error):
+                raise self._config.unverified() from None
             raise UnavailableError(
                 f"{name}: PostgreSQL does not answer ({error.sqlstate or type(error).__name__})",
                 hint=f"check the dsn of {name}, the server and the network route to it",
@@ -222,7 +225,7 @@ class PgvectorIndex:
     def _connected(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
-                self._config.dsn.get_secret_value(),
+                self._config.conninfo,
                 autocommit=True,
                 connect_timeout=self._config.connect_timeout_seconds,
                 application_name="ragstream search",

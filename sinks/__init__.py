@@ -8,7 +8,8 @@ from pydantic import Field
 
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.opensearch_config import OpenSearchConfig
-from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks.pgvector import PgvectorSink
+from sinks.pgvector_config import PgvectorConfig
 
 if TYPE_CHECKING:
     from sinks.protocol import Sink

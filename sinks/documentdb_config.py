@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from schemas.durations import Duration
-from schemas.model import StrictModel
+from schemas.transport import EncryptedPart, weak_mongo
 from sinks.identity import Place
 
 
-class DocumentDBConfig(StrictModel):
+class DocumentDBConfig(EncryptedPart):
     """A store in Amazon DocumentDB, an instance-based cluster of version 5.0 or later."""
 
     type: Literal["documentdb"]
@@ -42,6 +43,10 @@ class DocumentDBConfig(StrictModel):
         if self.ef_construction < 2 * self.m:
             raise ValueError("ef_construction is at least twice m")
         return self
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell a cluster of another machine without TLS, or with a TLS that looks at nothing."""
+        return weak_mongo("uri", self.uri.get_secret_value(), tls=self.tls_ca_file is not None)
 
     @property
     def place(self) -> Place:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from schemas.durations import Duration
 from schemas.model import StrictModel
+from schemas.transport import EncryptedPart, weak_url
 from sinks.identity import Place
 
 
@@ -19,7 +21,7 @@ class AwsSigning(StrictModel):
     region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
 
 
-class OpenSearchConfig(StrictModel):
+class OpenSearchConfig(EncryptedPart):
     """A store in OpenSearch: a domain, a cluster of one's own, or a Serverless collection of the SEARCH type."""
 
     type: Literal["opensearch"]
@@ -53,6 +55,10 @@ class OpenSearchConfig(StrictModel):
         if self.user is not None and self.signing is not None:
             raise ValueError("either user and password, or signing")
         return self
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell an http:// address of another machine; https verifies the server."""
+        return weak_url("url", self.url)
 
     @property
     def serverless(self) -> bool:

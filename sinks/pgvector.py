@@ -5,20 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import errors, sql
-from pydantic import Field, SecretStr
 
 from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredChunk, StoredDocument
-from schemas.durations import Duration
 from schemas.errors import ConfigurationError, UnavailableError
-from schemas.model import StrictModel
 from sinks import pgvector_contents, pgvector_generations
-from sinks.identity import Place
 from sinks.one_generation import OneGeneration
+from sinks.pgvector_config import PgvectorConfig, is_unverified
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
     INSERT_HEAD,
@@ -36,28 +33,6 @@ if TYPE_CHECKING:
 
     from schemas.ownership import Owner
     from sinks.generations import Generations
-
-
-class PgvectorConfig(StrictModel):
-    """A store in PostgreSQL with pgvector."""
-
-    type: Literal["pgvector"]
-    dsn: SecretStr
-    """libpq connection string or URI."""
-    table: str = Field(pattern=r"^[a-z_][a-z0-9_]{0,40}$")
-    """The view readers use; the tables behind it start with this name."""
-    name: str = "pgvector"
-    """The store's name in commands and in `status`."""
-    deadline: Duration = 30.0
-    """How long a store that does not answer may hold up the others before it is set aside; alone, it is waited for."""
-    language: str = Field(default="english", pattern=r"^[a-z_]+$")
-    """PostgreSQL's text search configuration for the lexical half of a search."""
-    connect_timeout_seconds: int = Field(default=5, ge=1)
-
-    @property
-    def place(self) -> Place:
-        """Where the store is, for what is said of it."""
-        return Place(self.name, self.table, "table")
 
 
 class PgvectorSink(OneGeneration[PgvectorConfig]):
@@ -335,7 +310,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         """The process's connection; a broken one is dropped, so that the next call reconnects."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
-                self._config.dsn.get_secret_value(), autocommit=True,
+                self._config.conninfo, autocommit=True,
                 connect_timeout=self._config.connect_timeout_seconds, application_name="ragstream",
                 keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=20_000,
             )  # fmt: skip
@@ -355,6 +330,8 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             ) from None  # fmt: skip
         except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:  # read-only: it failed over
             self.close()
+            if is_unverified(error):
+                raise self._config.unverified() from None
             refused = isinstance(
                 error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName)
             )

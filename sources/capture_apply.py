@@ -72,7 +72,7 @@ def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> Non
     import psycopg
 
     try:
-        with psycopg.connect(config.dsn.get_secret_value(), autocommit=True, connect_timeout=5) as source:
+        with psycopg.connect(config.conninfo, autocommit=True, connect_timeout=5) as source:
             for statement in statements:
                 source.execute(statement.encode())
     except psycopg.Error as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from schemas.model import StrictModel
-from sources.capture_target import WITHHELD, Table, database_at, literal, quoted
+from schemas.transport import weak_url
+from sources.capture_target import WITHHELD, CapturePart, Table, database_at, literal, quoted
 from transforms.placeholders import NULL_TYPES, PLACEHOLDER_ARRAYS, SMALL_BITS
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
@@ -57,7 +57,7 @@ _SETTINGS = {
 }
 
 
-class DebeziumCaptureConfig(StrictModel):
+class DebeziumCaptureConfig(CapturePart):
     """Debezium on Kafka Connect or MSK Connect."""
 
     type: Literal["debezium"]
@@ -65,8 +65,6 @@ class DebeziumCaptureConfig(StrictModel):
     """The source's kind."""
     source: str | None = None
     """Name of the source this capture feeds, when the pipeline has several."""
-    dsn: SecretStr
-    """URI of the source database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
     connect_url: str | None = None
     """REST interface of the Connect worker, for `--apply`."""
     connector: str | None = None
@@ -91,6 +89,11 @@ class DebeziumCaptureConfig(StrictModel):
     """Partitions of topics that Connect creates."""
     replication_factor: int = Field(default=-1, ge=-1)
     """Replicas of topics that Connect creates; -1 for the brokers' default."""
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell also a worker that would get the password over http://."""
+        yield from super().weaknesses()
+        yield from weak_url("connect_url", self.connect_url)
 
 
 def connector_name(config: DebeziumCaptureConfig, pipeline: str) -> str:

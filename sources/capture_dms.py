@@ -10,14 +10,13 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from schemas.model import StrictModel
-from sources.capture_target import WITHHELD, Table, database_at
+from sources.capture_target import WITHHELD, CapturePart, Table, database_at
 from transforms.dms import BEFORE_IMAGE
 
 
-class DmsCaptureConfig(StrictModel):
+class DmsCaptureConfig(CapturePart):
     """AWS Database Migration Service into Kinesis."""
 
     type: Literal["dms"]
@@ -25,8 +24,6 @@ class DmsCaptureConfig(StrictModel):
     """The source's kind."""
     source: str | None = None
     """Name of the source this capture feeds, when the pipeline has several."""
-    dsn: SecretStr
-    """URI of the source database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
     engine: Literal["postgres", "aurora-postgresql"] = "postgres"
     """DMS's name of the engine."""
     secret_id: str | None = None

@@ -89,7 +89,7 @@ def ask(config: CaptureConfig, tables: Sequence[str]) -> Source:
     wanted = tables_named(tables)
     names = [table.schema for table in wanted], [table.name for table in wanted]
     try:
-        with psycopg.connect(config.dsn.get_secret_value(), autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(config.conninfo, autocommit=True, connect_timeout=5) as connection:
             version = connection.info.server_version
             return Source(version, _tables(connection, names), _publications(connection, version), _slots(connection))
     except psycopg.Error as error:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
+
+from pydantic import SecretStr
 
 from schemas.errors import ConfigurationError
+from schemas.transport import EncryptedPart, postgres_settings, weak_postgres
 
 WITHHELD = "********"
 """Stands for a secret in what is shown."""
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:,@\[\]]*)(?::\d*)?")
 
 
 class Table(NamedTuple):
@@ -48,6 +53,34 @@ def tables_named(names: Sequence[str]) -> list[Table]:
             )
         tables.append(Table(schema, table))
     return tables
+
+
+class CapturePart(EncryptedPart):
+    """What every capture has: the database that it captures, which `check` and `--apply` connect to."""
+
+    dsn: SecretStr
+    """URI of the source database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell a URI that turns encryption or verification down."""
+        return weak_postgres("dsn", *self._told())
+
+    @property
+    def conninfo(self) -> str:
+        """The URI, with what it lacks to be encrypted and verified beyond this machine."""
+        lacking = None if self.allow_plaintext else postgres_settings(*self._told())
+        dsn = self.dsn.get_secret_value()
+        return f"{dsn}{'&' if '?' in dsn else '?'}{urlencode(lacking)}" if lacking else dsn
+
+    def _told(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The URI's host and options; several hosts are no URI that a connector takes."""
+        _, is_uri, rest = self.dsn.get_secret_value().partition("://")
+        place, _, query = rest.partition("?")
+        place = place.partition("/")[0]
+        host = (
+            _HOST.fullmatch(place.partition("@")[2] if "@" in place else place) if is_uri and "@" not in query else None
+        )
+        return {"host": host[1] if host else "?"} | dict(parse_qsl(query)), {}
 
 
 def database_at(dsn: str) -> Database:

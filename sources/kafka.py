@@ -10,7 +10,7 @@ import ast
 import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import ConfigurationError, UnavailableError
-from schemas.model import StrictModel
+from schemas.transport import EncryptedPart, weak_brokers
 from sources.kafka_broker import Topic, ends_of, topics_of
 
 _DEFAULT_OPTIONS = {
@@ -44,7 +44,7 @@ _OWNED_OPTIONS = frozenset(
 )
 
 
-class KafkaSourceConfig(StrictModel):
+class KafkaSourceConfig(EncryptedPart):
     """Topics of a Kafka or MSK cluster."""
 
     type: Literal["kafka"]
@@ -78,6 +78,10 @@ class KafkaSourceConfig(StrictModel):
             if option.lower() in _OWNED_OPTIONS:
                 raise ValueError(f"option {option!r} is set by this source itself")
         return self
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell brokers of another machine that are spoken to without TLS, or not verified."""
+        return weak_brokers("bootstrap_servers", self.bootstrap_servers, self.options)
 
 
 def check(config: KafkaSourceConfig) -> None:

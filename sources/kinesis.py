@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -18,8 +18,8 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader
 from pyspark.sql.types import StructType
 
 from schemas.errors import ConfigurationError, PipelineError
-from schemas.model import StrictModel
 from schemas.records import RECORD_COLUMNS
+from schemas.transport import EncryptedPart, weak_url
 from sources.idle import FileNote
 from sources.kinesis_arrivals import INSTRUCTION_COLUMNS
 from sources.kinesis_client import Access, Stream
@@ -28,7 +28,7 @@ from sources.kinesis_open import OpenBatches, OpenKinesisReader
 from sources.kinesis_reader import KinesisReader
 
 
-class KinesisSourceConfig(StrictModel):
+class KinesisSourceConfig(EncryptedPart):
     """A Kinesis data stream."""
 
     type: Literal["kinesis"]
@@ -62,6 +62,10 @@ class KinesisSourceConfig(StrictModel):
         if (self.access_key is None) != (self.secret_key is None):
             raise ValueError("access_key and secret_key go together")
         return self
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell an http:// endpoint of another machine."""
+        return weak_url("endpoint_url", self.endpoint_url)
 
     def access(self, checkpoint: str = "") -> Access:
         """Say how to reach the stream."""

@@ -52,6 +52,10 @@ class Access(NamedTuple):
     checkpoint: str = ""
     """Folder of the job's checkpoint, named in the hint when it is of no use any more."""
 
+    def __repr__(self) -> str:
+        """Name the stream alone: the others may be secrets."""
+        return f"Access(stream={self.stream!r})"
+
 
 class Summary(NamedTuple):
     """What the stream says about itself."""

@@ -32,7 +32,7 @@ from sinks.opensearch_client import OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
 from sinks.opensearch_meta import Meta
 from sinks.opensearch_schema import Names, visible
-from sinks.pgvector import PgvectorConfig
+from sinks.pgvector_config import PgvectorConfig
 from sinks.protocol import Sink
 from tests.documentdb_store import config_of, through
 from tests.feeding import DIMENSIONS, RECIPES, Contents, vector_of

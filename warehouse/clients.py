@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,7 @@ class WireClient:
         config = self._config
         connection = redshift_connector.connect(
             host=config.host, port=config.port, database=config.database, user=config.user,
-            password=config.password.get_secret_value() if config.password else None, ssl=config.ssl,
+            password=config.password.get_secret_value() if config.password else None, ssl=config.ssl, sslmode="verify-full",
             timeout=_CONNECT_SECONDS, max_prepared_statements=0, application_name="ragstream",
             tcp_keepalive_idle=30, tcp_keepalive_interval=10, tcp_keepalive_count=3,
         )  # fmt: skip
@@ -103,6 +104,12 @@ class WireClient:
             raise self._away(error) from None
 
     def _away(self, error: Exception) -> PipelineError:
+        causes = (error, *error.args)  # the driver keeps the socket's own in there
+        if "Server refuses SSL" in causes or any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
+            return ConfigurationError(
+                f"warehouse: {self._where} has no TLS, or its certificate is not of that name or of an authority that is known",
+                condition="SERVER_UNVERIFIED", hint="give warehouse.host as the cluster's endpoint names it",
+            )  # fmt: skip
         return UnavailableError(
             f"warehouse: {self._where} does not answer ({type(error).__name__})",
             hint="check warehouse.host and warehouse.port, the security group, and that the cluster is not paused",
@@ -169,8 +176,10 @@ class DataApiClient:
                 raise ConfigurationError(
                     f"warehouse: {self._where} refuses the request ({code})",
                     condition="DATA_API_REFUSED",
-                    hint="check warehouse.data_api, and grant the job's role redshift-data:* on it and "
-                    "secretsmanager:GetSecretValue on the secret",
+                    hint="check warehouse.data_api, and grant the job's role redshift-data:BatchExecuteStatement on it, "
+                    "redshift-data:DescribeStatement, GetStatementResult and CancelStatement on its own statements, and "
+                    "secretsmanager:GetSecretValue on the secret, or without one redshift:GetClusterCredentialsWithIAM "
+                    "(serverless: redshift-serverless:GetCredentials)",
                 ) from None
             raise UnavailableError(f"warehouse: {self._where} does not answer ({code})") from None
         except BotoCoreError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from schemas.durations import seconds
 from schemas.model import StrictModel
+from schemas.transport import EncryptedPart, is_this_machine, weak_url, weakness
 
 
 class DataApiConfig(StrictModel):
@@ -31,7 +33,7 @@ class DataApiConfig(StrictModel):
         return self
 
 
-class RedshiftConfig(StrictModel):
+class RedshiftConfig(EncryptedPart):
     """A Redshift schema that holds one table and one view for each source table."""
 
     type: Literal["redshift"]
@@ -42,7 +44,7 @@ class RedshiftConfig(StrictModel):
     user: str | None = None
     password: SecretStr | None = None
     ssl: bool = True
-    """Redshift refuses nothing without it, so it is only turned off for a local stand-in."""
+    """Encrypted, and the server's name and certificate looked at. Only turned off for a local stand-in."""
     data_api: DataApiConfig | None = None
     """The Data API in place of `host`."""
     schema_name: str = Field(default="public", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,126}$")
@@ -80,6 +82,12 @@ class RedshiftConfig(StrictModel):
             msg = "give `host` or `data_api`, not both"
             raise ValueError(msg)
         return self
+
+    def weaknesses(self) -> Iterator[str]:
+        """Tell a warehouse of another machine without TLS, and an http:// endpoint."""
+        if self.host is not None and not self.ssl and not is_this_machine(self.host):
+            yield weakness("ssl", "leave it out")
+        yield from weak_url("endpoint_url", self.endpoint_url)
 
 
 _NAME_BYTES = 120

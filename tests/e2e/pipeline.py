@@ -25,7 +25,7 @@ from lake.layout import RESERVED, LakeLayout
 from local_stack import processes
 from local_stack.connect import request_json
 from schemas.tables import TableConfig
-from sinks.pgvector import PgvectorConfig
+from sinks.pgvector_config import PgvectorConfig
 from tests.e2e.rows import Documents, Kinds, Rows, differences, documents_of, in_one_form, stored_documents
 
 ROOT = Path(__file__).resolve().parents[2]

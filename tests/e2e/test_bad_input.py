@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from local_stack.kafka import Broker
 from local_stack.model_service import ModelService
 from local_stack.stack import Stack
-from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks.pgvector import PgvectorSink
+from sinks.pgvector_config import PgvectorConfig
 from tests.e2e.pipeline import VIEW, Pipeline, embedding, eventually, running
 
 SECRET = "geheim-9c1e"

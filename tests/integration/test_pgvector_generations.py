@@ -9,7 +9,8 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from local_stack.testing import unique
-from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks.pgvector import PgvectorSink
+from sinks.pgvector_config import PgvectorConfig
 from tests.feeding import DIMENSIONS, Fed, one_row
 
 

@@ -36,7 +36,7 @@ from schemas.errors import ConfigurationError
 from sinks import open_sink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.opensearch_config import OpenSearchConfig
-from sinks.pgvector import PgvectorConfig
+from sinks.pgvector_config import PgvectorConfig
 from sinks.protocol import Sink
 from transforms.sequence import SEQUENCE_DIGITS
 

@@ -21,7 +21,8 @@ from local_stack.postgres import VectorStore
 from schemas.errors import UnavailableError
 from schemas.records import Record
 from sinks.indexing import Indexer
-from sinks.pgvector import PgvectorConfig, PgvectorSink
+from sinks.pgvector import PgvectorSink
+from sinks.pgvector_config import PgvectorConfig
 from sinks.several import Phase, SettingAside, Several
 from tests.documentdb_store import eventually
 from tests.dying_writer import long_history

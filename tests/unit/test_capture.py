@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from schemas.errors import ConfigurationError
 from sources.capture import CaptureConfig, as_json, render
 
-DSN = "postgresql://me:s3cr%40t@db.example:5433/shop?sslmode=require"
+DSN = "postgresql://me:s3cr%40t@db.example:5433/shop?sslmode=verify-full"
 TABLES = ["public.tickets", 'inv.Mixed "Case", 1']
 
 
@@ -34,7 +34,7 @@ def test_a_connector_keeps_what_a_store_needs() -> None:
     assert settings["value.converter.replace.null.with.default"] == "false"
     assert settings["column.propagate.source.type"] == ".*"
     assert settings["heartbeat.interval.ms"] == "10000"
-    assert settings["database.sslmode"] == "require"
+    assert settings["database.sslmode"] == "verify-full"
     assert all(isinstance(value, str) for value in settings.values())
 
 

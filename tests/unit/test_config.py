@@ -36,12 +36,12 @@ def load(text: str, **environment: str) -> PipelineConfig:
 
 
 def good(text: str = GOOD) -> PipelineConfig:
-    return load(text, KAFKA_BOOTSTRAP="broker:9092", VECTORS=SECRET)
+    return load(text, KAFKA_BOOTSTRAP="127.0.0.1:9092", VECTORS=SECRET)
 
 
 def refusal(text: str, **environment: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        load(text, **({"KAFKA_BOOTSTRAP": "broker:9092", "VECTORS": SECRET} | environment))
+        load(text, **({"KAFKA_BOOTSTRAP": "127.0.0.1:9092", "VECTORS": SECRET} | environment))
     assert caught.value.exit_status == 2
     return str(caught.value)
 
@@ -50,7 +50,7 @@ def test_a_good_configuration_is_read_with_its_durations_and_defaults() -> None:
     config = good()
     assert (config.lake.land_every, config.lake.merge_every) == (0.5, 120.0)
     assert isinstance(config.sources[0], KafkaSourceConfig)
-    assert config.sources[0].bootstrap_servers == "broker:9092"
+    assert config.sources[0].bootstrap_servers == "127.0.0.1:9092"
     assert config.owner(config.tables[0]) == config.sources[0].name == "kafka"
     assert config.lake.path == str(Path("lake").resolve())
 
@@ -204,7 +204,7 @@ def test_an_epoch_reaches_the_sources_it_is_about() -> None:
 def test_some_tables_are_read_from_the_beginning_with_a_checkpoint_of_their_own() -> None:
     two = GOOD.replace("source: {type", "source:\n  - {name: late, starting: latest, type").replace(
         "tables:\n",
-        "  - {name: other, type: kafka, envelope: dms, bootstrap_servers: b, topics: [o]}\ntables:\n"
+        "  - {name: other, type: kafka, envelope: dms, bootstrap_servers: '127.0.0.1:1', topics: [o]}\ntables:\n"
         "  - {table: public.notes, keys: [id], source: other}\n",
     )
     whole = good(two.replace("table: public.tickets", "table: public.tickets\n    source: late"))
@@ -235,7 +235,9 @@ def test_the_schema_file_is_what_the_models_say() -> None:
 def test_the_configurations_in_the_repository_load(path: Path) -> None:
     class Everything(dict[str, str]):
         def get(self, name: str, default: object = None) -> str:
-            return {"KAFKA_BOOTSTRAP": "broker:9092"}.get(name, f"http://{name.lower()}.example")
+            return dict.fromkeys(("KAFKA_BOOTSTRAP", "KAFKA_BOOTSTRAP_SERVERS"), "127.0.0.1:9092").get(
+                name, f"https://{name.lower()}.example"
+            )
 
     config = parse_config(path.read_text(), path.name, Substitution(Everything(), Path("nowhere")))
     assert config.tables

@@ -12,7 +12,12 @@ from sinks.documentdb_schema import Names, indexes, visible
 
 
 def config(**others: Any) -> DocumentDBConfig:
-    told: dict[str, Any] = {"uri": SecretStr("mongodb://u:secret@h/"), "database": "d", "collection": "kb", **others}
+    told: dict[str, Any] = {
+        "uri": SecretStr("mongodb://u:secret@127.0.0.1/"),
+        "database": "d",
+        "collection": "kb",
+        **others,
+    }
     return DocumentDBConfig(type="documentdb", **told)
 
 

@@ -108,7 +108,7 @@ def test_a_run_of_some_tables_counts_by_its_own_landing(pipeline: Pipeline) -> N
     assert pipeline.late() == []
 
 
-KAFKA = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "b", "topics": ["a.b", "c"]}
+KAFKA = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:9092", "topics": ["a.b", "c"]}
 KINESIS = {"type": "kinesis", "envelope": "dms", "stream": "s"}
 
 

@@ -9,6 +9,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sources.kinesis_client import Access, Stream
 from sources.kinesis_offsets import (
     TRIM_HORIZON,
     Identity,
@@ -94,3 +95,10 @@ def test_what_only_looks_aggregated_is_passed_on_whole(message: bytes, sound: bo
 
 def test_a_plain_record_is_itself() -> None:
     assert read(b"{}") == [("42", b"outer", b"{}")]
+
+
+def test_what_python_prints_of_a_stream_shows_no_key() -> None:
+    access = Access("changes", "eu-central-1", None, "AKIDEXAMPLE", "wJalrXUtnFEMI")
+    for printed in (repr(access), str(access), f"{[access]}", repr(Stream(access))):
+        assert "wJalr" not in printed
+        assert "AKID" not in printed

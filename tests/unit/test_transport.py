@@ -1,0 +1,167 @@
+"""Beyond this machine, encrypted and verified: no part's configuration lets anything else through unless it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from embeddings import EmbeddingConfig
+from glue_jobs.config_values import refuse_plain_endpoints
+from retrieval import GenerationConfig
+from schemas.errors import ConfigurationError
+from schemas.transport import is_this_machine
+from sinks import SinkConfig
+from sinks.pgvector_config import PgvectorConfig
+from sources import SourceConfig
+from sources.capture import CaptureConfig
+from warehouse.config import RedshiftConfig
+
+TITAN = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512}
+PGVECTOR = {"type": "pgvector", "table": "kb"}
+DOCUMENTDB = {"type": "documentdb", "database": "kb", "collection": "kb"}
+KAFKA = {"type": "kafka", "envelope": "debezium", "topics": ["t"]}
+REDSHIFT: dict[str, Any] = {
+    "type": "redshift", "host": "127.0.0.1", "database": "d", "user": "u", "password": "p", "staging": "s3://bucket/x",
+}  # fmt: skip
+
+type Part = tuple[Any, Mapping[str, Any]]
+
+PLAIN: dict[str, Callable[[str], Part]] = {
+    "opensearch": lambda h: (SinkConfig, {"type": "opensearch", "index": "kb", "url": f"http://{h}:9200"}),
+    "pgvector, turned down": lambda h: (SinkConfig, PGVECTOR | {"dsn": f"postgresql://u:p@{h}/d?sslmode=disable"}),
+    "pgvector, unverified": lambda h: (SinkConfig, PGVECTOR | {"dsn": f"host='{h.strip('[]')}' sslmode=require"}),
+    "pgvector, by address": lambda h: (
+        SinkConfig, PGVECTOR | {"dsn": f"host=localhost hostaddr='{h.strip('[]')}' sslmode=verify-ca"}
+    ),
+    "documentdb": lambda h: (SinkConfig, DOCUMENTDB | {"uri": f"mongodb://u:p@{h}:27017/?replicaSet=rs0"}),
+    "documentdb, one of two": lambda h: (SinkConfig, DOCUMENTDB | {"uri": f"mongodb://localhost,{h}"}),
+    "documentdb, turned off": lambda h: (SinkConfig, DOCUMENTDB | {"uri": f"mongodb://{h}/?tls=false"}),
+    "documentdb, unverified": lambda h: (
+        SinkConfig, DOCUMENTDB | {"uri": f"mongodb://{h}/?tls=true&tlsAllowInvalidHostnames=true"}
+    ),
+    "kafka": lambda h: (SourceConfig, KAFKA | {"bootstrap_servers": f"localhost:9092,{h}:9092"}),
+    "kafka, without a name": lambda h: (
+        SourceConfig,
+        KAFKA | {"bootstrap_servers": f"{h}:9092", "options": {
+            "kafka.security.protocol": "SSL", "kafka.ssl.endpoint.identification.algorithm": ""}},
+    ),
+    "kinesis": lambda h: (
+        SourceConfig, {"type": "kinesis", "envelope": "dms", "stream": "s", "endpoint_url": f"http://{h}:4567"}
+    ),
+    "embedding": lambda h: (EmbeddingConfig, TITAN | {"endpoint_url": f"http://{h}:1/v1"}),
+    "generation": lambda h: (
+        GenerationConfig, {"type": "bedrock", "model": "amazon.nova-lite-v1:0", "endpoint_url": f"http://{h}"}
+    ),
+    "warehouse": lambda h: (RedshiftConfig, REDSHIFT | {"host": h.strip("[]"), "ssl": False}),
+    "warehouse's staging": lambda h: (RedshiftConfig, REDSHIFT | {"endpoint_url": f"http://{h}"}),
+    "capture": lambda h: (CaptureConfig, {"type": "dms", "dsn": f"postgresql://u:p@{h}:5432/d?sslmode=require"}),
+    "connect": lambda h: (
+        CaptureConfig, {"type": "debezium", "dsn": "postgresql://u:p@127.0.0.1/d", "connect_url": f"http://{h}:8083"}
+    ),
+}  # fmt: skip
+"""Every part as it would reach a host unencrypted, or without a look at who answers."""
+
+NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z][a-z0-9-]{0,10}){0,3}", fullmatch=True)
+ADDRESSES = st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
+LOOPBACK = ["127.0.0.1", "127.8.9.10", "localhost", "LocalHost", "[::1]"]
+
+
+def built(part: Part, **more: Any) -> BaseModel:
+    kind, told = part
+    found: BaseModel = TypeAdapter(kind).validate_python(dict(told) | more)
+    return found
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@given(host=NAMES | ADDRESSES)
+def test_no_other_machine_is_reached_unencrypted_or_unverified_unless_it_is_allowed(name: str, host: str) -> None:
+    part = PLAIN[name](host)
+    if is_this_machine(host):
+        built(part)
+        return
+    with pytest.raises(ValidationError, match=r"allow_plaintext: true"):
+        built(part)
+    built(part, allow_plaintext=True)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_this_machine_is_reached_as_before(name: str, host: str) -> None:
+    built(PLAIN[name](host))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost.example", "127.0.0.1.example", "127.1", "2130706433", "10.0.0.1", "169.254.169.254", "",
+        "host.docker.internal", "::", "[fe80::1]", "localhost@db", "db#localhost",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_this_machine_is_another(host: str) -> None:
+    assert not is_this_machine(host)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1@db/", "http://db\\@127.0.0.1/", "http://db#@localhost", "ftp://db"])
+def test_an_address_that_clients_may_read_in_two_ways_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="endpoint_url"):
+        built((EmbeddingConfig, TITAN | {"endpoint_url": url}))
+
+
+@pytest.mark.parametrize(
+    "uri", ["mongodb://db/@127.0.0.1", "mongodb://127.0.0.1@db", "mongodb://db/?tlsInsecure=%74rue"]
+)
+def test_a_uri_is_read_as_its_client_reads_it(uri: str) -> None:
+    with pytest.raises(ValidationError, match="`uri`"):
+        built((SinkConfig, DOCUMENTDB | {"uri": uri}))
+
+
+@pytest.mark.parametrize("at", ["127.0.0.1?x@db", "127.0.0.1:1,db:2", "db", "127.0.0.1/d?host=db&", "u@db@127.0.0.1"])
+def test_the_host_of_a_captured_database_is_not_taken_for_another(at: str) -> None:
+    mark = "&" if "?" in at else "?"
+    with pytest.raises(ValidationError, match="`dsn`"):
+        built((CaptureConfig, {"type": "dms", "dsn": f"postgresql://{at}/d{mark}sslmode=disable"}))
+
+
+def test_libpq_is_told_to_verify_where_the_connection_string_leaves_it_open() -> None:
+    def conninfo(dsn: str, **more: Any) -> dict[str, Any]:
+        found = built((SinkConfig, PGVECTOR | {"dsn": dsn}), **more)
+        assert isinstance(found, PgvectorConfig)
+        return {n: v for n, v in conninfo_to_dict(found.conninfo).items() if n.startswith("ssl")}
+
+    assert conninfo("postgresql://u:p@db/d") == {"sslmode": "verify-full", "sslrootcert": "system"}
+    assert conninfo("host=db sslrootcert=/ca.pem") == {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}
+    assert conninfo("host=db sslmode=verify-full") == {"sslmode": "verify-full"}
+    assert conninfo("service=db") == {"sslmode": "verify-full", "sslrootcert": "system"}
+    assert conninfo("postgresql://u:p@db/d", allow_plaintext=True) == {}
+    for here in ("postgresql://u:p@127.0.0.1:5432/d", "host=/var/run/postgresql", "host=localhost,127.0.0.2"):
+        assert conninfo(here) == {}
+
+
+def test_libpqs_own_variables_are_not_taken_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "db.example")
+    with pytest.raises(ValidationError, match="sslmode=verify-full"):
+        built((SinkConfig, PGVECTOR | {"dsn": "dbname=kb sslmode=disable"}))
+
+
+def test_awss_own_variables_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", "https://kinesis.example")
+    refuse_plain_endpoints()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://minio.example:9000")
+    with pytest.raises(ConfigurationError, match="`AWS_ENDPOINT_URL_S3` reaches another machine") as raised:
+        refuse_plain_endpoints()
+    assert raised.value.exit_status == 2
+
+
+def test_a_weakness_does_not_quote_what_may_be_secret() -> None:
+    with pytest.raises(ValidationError) as raised:
+        built((SinkConfig, PGVECTOR | {"dsn": "postgresql://u:swordfish@db.example/d?sslmode=disable"}))
+    told = str(raised.value.errors(include_input=False, include_url=False, include_context=False))
+    assert "swordfish" not in told
+    assert "db.example" not in told
