@@ -40,6 +40,7 @@ install = $(BIN)/uv pip install --quiet --python $(1) --require-hashes --no-deps
 copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of $(1): install Maven 3.8 or newer and Java 17." >&2; exit 1; }; \
 	mvn -q -B -f $(1) dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(2) >$(2).log 2>&1 \
 		|| { cat $(2).log >&2; exit 1; }; rm $(2).log
+verified_jars = $(copy_jars); pom/verify.sh $(1:.xml=.sha256) $(2)
 
 ##@ Every day
 .PHONY: help setup test demo
@@ -80,7 +81,7 @@ bench-%: setup ## one benchmark of the README's table
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 
 ##@ Releasing
-.PHONY: wheel logstore lock clean
+.PHONY: wheel logstore lock lock-jars clean
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
@@ -96,6 +97,12 @@ lock: $(PACKAGES) ## pin every requirement again, with hashes and without an add
 	$(call lock,dev)
 	$(call lock,flink,--python-version 3.11)
 	cd requirements/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
+
+	$(MAKE) lock-jars
+
+lock-jars: ## write the SHA-256 of every jar and archive that the poms name into pom/*.sha256
+	@for pom in pom/*.xml; do folder=$$(mktemp -d) && $(call copy_jars,$$pom,$$folder); \
+		(cd "$$folder" && LC_ALL=C sha256sum *) >"$${pom%.xml}.sha256"; rm -r "$$folder"; done
 
 lock = $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --no-strip-extras $(2) --output-file requirements/$(1).txt requirements/$(1).in
@@ -135,18 +142,18 @@ $(FLINK): | $(PACKAGES)
 # A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
 $(SPARK_JARS) $(S3_JARS) $(KAFKA_JARS) $(DOCUMENTDB_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
 	@echo "jars      $(firstword $(subst -, ,$*)) -> $@"
-	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
+	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call verified_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
 
 $(DEBEZIUM):
 	@echo "plugins   debezium -> $@"
-	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/debezium.xml,$@.$$PPID)
+	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call verified_jars,pom/debezium.xml,$@.$$PPID)
 	@cd $@.$$PPID && for archive in *.tar.gz; do tar -xzf "$$archive" && rm "$$archive"; done
 	@mv $@.$$PPID $@
 
 # The node without plugins, with k-NN and the two modules that need a descriptor beside their jars.
 $(OPENSEARCH):
 	@echo "node      opensearch -> $@"
-	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call copy_jars,pom/opensearch.xml,$@.$$PPID)
+	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call verified_jars,pom/opensearch.xml,$@.$$PPID)
 	@cd $@.$$PPID && jar -xf opensearch-2.*.zip && mv opensearch-2.*/* . && rmdir opensearch-2.*/ && mkdir -p plugins/opensearch-knn \
 		&& (cd plugins/opensearch-knn && jar -xf ../../opensearch-knn-*.zip) && rm *.zip
 	@cp -r pom/opensearch/* $@.$$PPID/modules/ && cd $@.$$PPID \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import subprocess
 import sys
@@ -56,6 +57,37 @@ LOCKS = ("build", "base", "local", "models", "ministack", "dev", "flink")
 
 
 # Pinned files
+
+
+def test_every_jar_that_a_pom_names_is_listed_with_its_hash() -> None:
+    for pom in sorted((ROOT / "pom").glob("*.xml")):
+        listed = text(pom.with_suffix(".sha256"))
+        assert re.fullmatch(r"([0-9a-f]{64}  \S+\n)+", listed)
+        named_jars = re.findall(r"<dependency>\s*<groupId>[^<]+</groupId>\s*<artifactId>([^<]+)<", text(pom))
+        assert named_jars
+        assert not [name for name in named_jars if f"  {name}-" not in listed], pom
+
+
+@pytest.mark.parametrize("change", ["none", "altered", "missing", "added"])
+def test_a_download_that_is_not_what_is_listed_is_refused(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "jars"
+    folder.mkdir()
+    for name in ("a-1.jar", "b-1.jar"):
+        (folder / name).write_bytes(name.encode())
+    hashes = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (tmp_path / "list.sha256").write_text("".join(hashes))
+    match change:
+        case "altered":
+            (folder / "a-1.jar").write_bytes(b"other")
+        case "missing":
+            (folder / "b-1.jar").unlink()
+        case "added":
+            (folder / "c-1.jar").touch()
+        case _:
+            pass
+    done = subprocess.run([ROOT / "pom/verify.sh", tmp_path / "list.sha256", folder], capture_output=True, check=False)
+    assert (done.returncode == 0) == (change == "none")
+    assert (b"make lock-jars" in done.stderr) == (change != "none")
 
 
 def test_pinned_files_name_packages_and_never_an_address() -> None:
