@@ -14,7 +14,7 @@ from pydantic import Field
 
 from embeddings.errors import DimensionMismatchError, EmbeddingRejectedError
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
-from embeddings.vectors import checked
+from embeddings.vectors import checked, mean
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 from transforms.words import is_blank
@@ -30,7 +30,7 @@ class LocalEmbeddingConfig(StrictModel):
     """The model's name, kept with the vectors."""
     dimensions: int = Field(gt=0)
     max_tokens: int = Field(default=256, gt=0)
-    """Tokens of a text that are used; the rest is cut off."""
+    """Tokens of a text that the model takes at once; a longer one is embedded in parts, and has the mean of their vectors."""
     threads: int = Field(default=1, ge=1)
     """Threads of one process; one a Spark task slot keeps the cores full without fighting over them."""
 
@@ -74,7 +74,7 @@ class OnnxEncoder:
         self._tokenizer.no_padding()
 
     def tokens(self, text: str) -> int:
-        """Count a text's tokens, also those that are cut off."""
+        """Count a text's tokens, those of every part."""
         encoding = self._tokenizer.encode(text)
         return sum(len(each.ids) for each in (encoding, *encoding.overflowing))
 
@@ -84,9 +84,15 @@ class OnnxEncoder:
 
     def _encode(self, text: str) -> Encoded:
         encoding = self._tokenizer.encode(text)
-        ids = np.array([encoding.ids], np.int64)
+        parts = [each.ids for each in (encoding, *encoding.overflowing)]
+        sizes, vectors = [len(ids) for ids in parts], [self._run(ids) for ids in parts]
+        return Encoded(vectors[0] if len(vectors) == 1 else mean(vectors, sizes), sum(sizes))
+
+    def _run(self, numbers: Sequence[int]) -> Vector:
+        ids = np.array([numbers], np.int64)
         (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        return Encoded(vectors[0], len(encoding.ids))
+        vector: Vector = vectors[0]
+        return vector
 
 
 class LocalEmbedder:
@@ -103,6 +109,7 @@ class LocalEmbedder:
     def fingerprint(self) -> str:
         """Name what a vector depends on; the folder is not part of it."""
         config = self._config
+        # Stores were filled under this name when the end was cut off; only texts longer than the model takes differ.
         return (
             f"model={config.model};dimensions={config.dimensions};purpose={Purpose.DOCUMENT};"
             f"truncation={Truncation.END}/{config.max_tokens} tokens;normalisation=unit"
@@ -115,7 +122,7 @@ class LocalEmbedder:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that are used."""
+        """Tokens of a text that the model takes at once."""
         return self._config.max_tokens
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:

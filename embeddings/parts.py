@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from embeddings.protocol import TEXT_TOO_LONG, Embedding, EmbeddingRejected
-from embeddings.vectors import checked
+from embeddings.vectors import checked, mean
 from transforms.chunking import windows_of
 from transforms.words import is_blank
 
@@ -52,11 +52,9 @@ def _visible(parts: Iterable[str]) -> list[str]:
 
 
 def _mean(parts: Sequence[tuple[str, Embedding]]) -> Embedding:
-    """The vector of a whole, each part weighed by its length; of unit length, as the parts' are."""
+    """The vector of a whole, each part weighed by its length."""
     rejected = next((told for _, told in parts if isinstance(told, EmbeddingRejected)), None)
     if rejected is not None or len(parts) == 1:
         return rejected or parts[0][1]
-    vectors = [np.asarray(told, np.float64) for _, told in parts]
-    directions = np.array([vector / np.linalg.norm(vector) for vector in vectors])
-    whole = np.average(directions, axis=0, weights=[len(part) for part, _ in parts])
-    return checked((whole / (np.linalg.norm(whole) or 1)).astype(np.float32), len(whole))
+    vectors = [np.asarray(told, np.float32) for _, told in parts]
+    return checked(mean(vectors, [len(part) for part, _ in parts]), len(vectors[0]))

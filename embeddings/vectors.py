@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from embeddings.protocol import Embedding, EmbeddingRejected, Vector
@@ -30,6 +32,14 @@ def checked(numbers: object, dimensions: int) -> Embedding:
     if not is_usable(vector):
         return EmbeddingRejected(BAD_VECTOR, "the model's vector of this text is zero or not finite")
     return vector
+
+
+def mean(vectors: Sequence[Vector], weights: Sequence[int]) -> Vector:
+    """The mean direction of vectors, of unit length; zero where they cancel each other."""
+    exact = [np.asarray(vector, np.float64) for vector in vectors]
+    whole = np.average([vector / np.linalg.norm(vector) for vector in exact], axis=0, weights=weights)
+    unit: Vector = (whole / (np.linalg.norm(whole) or 1)).astype(np.float32)
+    return unit
 
 
 def is_usable(vector: Vector) -> bool:

@@ -60,7 +60,9 @@ def rebuild(config: str, store: str) -> None:
         finally:
             spark.stop()
     if rebuilt.left_out:
-        click.echo(f"{rebuilt.left_out} documents left out: the model refuses a text of theirs", err=True)
+        click.echo(
+            f"{rebuilt.left_out} documents left out, and not found: the model or the store refuses them", err=True
+        )
     click.echo(
         f"{rebuilt.rows} rows, {rebuilt.written} documents written, {rebuilt.from_cache} vectors from the cache, "
         f"{rebuilt.texts_sent} texts sent to the model"

@@ -27,7 +27,7 @@ def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vect
     """Compare the stores of CONFIG with its lake, also while the pipeline runs; exit 1 when drift is left."""
     from glue_jobs.cli_lake import progress
     from glue_jobs.config import load_config
-    from glue_jobs.reconcile_store import Reconcile
+    from glue_jobs.reconcile_store import Reconcile, differences
     from glue_jobs.runtime import checks, drift
     from glue_jobs.runtime.failures import ours
     from glue_jobs.runtime.session import open_session
@@ -50,14 +50,15 @@ def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vect
             for sink in chosen:
                 work = Reconcile(spark, loaded, sink, loaded.embedding, tell, vectors)
                 done[sink.name] = work.run(repair=repair, force=force)
-                drift.note(loaded.checkpoint, sink.name, done[sink.name].left)
+                left = {kind: n for kind, n in done[sink.name].left.items() if kind != "refused"}
+                drift.note(loaded.checkpoint, sink.name, left)
         finally:
             spark.stop()
     if as_json:
         click.echo(json.dumps({"stores": {name: _told(each) for name, each in done.items()}}))
     else:
         _print(done, repair=repair)
-    return 1 if any(sum(each.left.values()) for each in done.values()) else 0
+    return 1 if any(differences(each.left) for each in done.values()) else 0
 
 
 def _told(found: Reconciled) -> dict[str, Any]:
@@ -73,7 +74,8 @@ def _print(done: dict[str, Reconciled], *, repair: bool) -> None:
     extra = ("repaired", "removed", "left") if repair else ()
     table = Table("store", "rows", "read", *kinds, *extra, "s", box=None)
     for name, found in done.items():
-        more = (found.repaired, found.removed, sum(found.left.values())) if repair else ()
+        left = sum(number for kind, number in found.left.items() if kind != "refused")
+        more = (found.repaired, found.removed, left) if repair else ()
         cells = (found.rows, found.rows_read, *found.drift.values(), *more, round(found.seconds, 1))
         table.add_row(name, *map(str, cells))
     console.print(table)

@@ -16,6 +16,7 @@ def check(config: str) -> None:
     from glue_jobs import captured, table_notes
     from glue_jobs.config import load_config
     from glue_jobs.migration_stores import note_of, outdated_note
+    from glue_jobs.outdated import cut_notes
     from glue_jobs.runtime import checks
     from retrieval.commands import unmeasured
 
@@ -27,7 +28,8 @@ def check(config: str) -> None:
         click.echo(f"{'note ' if name in unasked else 'ok   ' if error is None else 'wrong'}  {name}")
     checks.refuse({name: error for name, error in found.items() if name not in unasked})
     compared = {name.removeprefix("capture ") for name in found.keys() - unasked if name.startswith("capture ")}
-    for each in [*map(str, unasked.values()), *captured.notes(loaded), *table_notes.notes(loaded, compared)]:
+    noted = [*captured.notes(loaded), *table_notes.notes(loaded, compared), *cut_notes(loaded)]
+    for each in [*map(str, unasked.values()), *noted]:
         click.echo(f"note   {each}")
     for sink in loaded.sinks if loaded.embedding is not None else ():
         for note in filter(None, (note_of(loaded, sink), outdated_note(loaded, sink, config))):

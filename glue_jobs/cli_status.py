@@ -46,9 +46,9 @@ def _print(found: dict[str, Any], config: str) -> None:
     for name, row in found["tables"].items():
         for sentence in of_status(name, row):
             _say(console, sentence)
-    stores = Table("store", "documents", "chunks", "lag s", "drift", "", box=None)
+    stores = Table("store", "documents", "chunks", "refused", "lag s", "drift", "", box=None)
     for name, row in found["stores"].items():
-        told = (row["documents"], row["chunks"], row["lag_seconds"], row["drift"], _not_in_step(row))
+        told = (row["documents"], row["chunks"], row["refused"], row["lag_seconds"], row["drift"], _not_in_step(row))
         stores.add_row(name, *map(_text, told))
     if found["stores"]:
         console.print(stores)

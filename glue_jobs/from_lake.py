@@ -76,7 +76,7 @@ class FromLake:
         for recipe in filter(None, map(Recipe.of, self.config.tables)):
             history = history_of(self.spark, self.layout, recipe.table)
             if history is not None:
-                yield recipe, history
+                yield recipe.within(self.embedder.max_tokens), history
 
     def tasks(self, rows: int) -> int:
         """Into how many tasks to cut so many rows."""

@@ -79,9 +79,8 @@ class IndexReports:
             for row in table:
                 if row["content_hash"]:
                     self._vectors[row["fingerprint"]][row["content_hash"]] = row["embedding"]
-        rejects = [row for row in table if row["condition"]]
-        if rejects:
-            append_rejects(self._lake, rejects, stage="embed")
+        for stage in sorted({row["stage"] for row in table if row["stage"]}):
+            append_rejects(self._lake, [row for row in table if row["stage"] == stage], stage=stage)
         summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
         self._remember_missed(summaries)
         report = _report(summaries)

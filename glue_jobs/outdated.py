@@ -8,9 +8,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from embeddings import open_embedder
 from glue_jobs.prices import price_of
 from schemas.errors import UnavailableError
-from transforms.documents import Recipe
+from transforms.documents import Recipe, made_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,17 +45,44 @@ class Outdated:
 
 def outdated(config: PipelineConfig, sink: Sink) -> Outdated | None:
     """Count them in a store; None where every document is as the configuration wants it."""
-    counted = sink.documents_by_recipe()
-    recipes = {recipe.table: recipe for recipe in filter(None, map(Recipe.of, config.tables))}
-    if all(table not in recipes or recipe == recipes[table].fingerprint for table, recipe in counted):
+    return outdated_of(config, sink, sink.documents_by_recipe())
+
+
+def outdated_of(config: PipelineConfig, sink: Sink, counted: Mapping[tuple[str, str], int]) -> Outdated | None:
+    """The same of documents that were counted by their recipes."""
+    recipes = recipes_of(config)
+    if all(table not in recipes or made_by(recipe) == recipes[table].fingerprint for table, recipe in counted):
         return None
     held = sink.summary()
     chunks_a_document = max(1.0, held.chunks / max(1, held.documents))
     return of_counts(recipes, counted, chunks_a_document, price_of(getattr(config.embedding, "model", "")))
 
 
+def recipes_of(config: PipelineConfig) -> dict[str, Recipe]:
+    """How the rows of each table become documents, for the model that the configuration names."""
+    recipes = filter(None, map(Recipe.of, config.tables))
+    if config.embedding is None:
+        return {recipe.table: recipe for recipe in recipes}
+    most = open_embedder(config.embedding).max_tokens
+    return {recipe.table: recipe.within(most) for recipe in recipes}
+
+
+def cut_notes(config: PipelineConfig) -> list[str]:
+    """Say of each table whose chunks are longer than the model takes that they are cut to that."""
+    wanted = {table.table: table.document.chunk.max_tokens for table in config.tables if table.document}
+    taken = {table: recipe.document.chunk.max_tokens for table, recipe in recipes_of(config).items()}
+    return [
+        f"table {table}: document.chunk.max_tokens is {wanted[table]}, and the embedding model takes {most} tokens of a text: "
+        f"chunks are cut to {most}"
+        for table, most in taken.items()
+        if most < wanted[table]
+    ]
+
+
 def warn_of_outdated(config: PipelineConfig, sinks: Sequence[Sink]) -> None:
     """Log what stores hold of another template, chunking or metadata: a job makes anew only what changes."""
+    for note in cut_notes(config):
+        _LOG.warning("chunks are longer than the model takes", extra={"context": {"note": note}})
     for sink in sinks:
         with contextlib.suppress(UnavailableError):  # it is set aside; `status` says it when it is back
             if found := outdated(config, sink):
@@ -71,7 +99,7 @@ def of_counts(
         if (recipe := recipes.get(table)) is None:
             continue
         total += number
-        if fingerprint != recipe.fingerprint:
+        if made_by(fingerprint) != recipe.fingerprint:
             chunks = math.ceil(number * chunks_a_document)
             documents, texts, tokens = (
                 documents + number,

@@ -57,7 +57,7 @@ class RebuildCounts:
     texts_sent: int = 0
     """Texts that neither cache nor store held, sent to the model."""
     left_out: int = 0
-    """Documents that keep what they have, because the model refuses a text of theirs."""
+    """Documents that are not found, because the model refuses a text of theirs, or the store the whole."""
 
     def __add__(self, more: Self) -> RebuildCounts:
         """Both together."""

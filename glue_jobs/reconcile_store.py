@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -22,10 +22,7 @@ from glue_jobs.from_lake import FromLake, sums, then
 from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild
 from glue_jobs.runtime.watch import Watch
-from lake.current import record_of
-from lake.replay import by_source, raw_rejects
 from lake.states import STATES, StateSettings, by_group, state_stage
-from schemas.changes import Changes
 from schemas.documents import HAS_VECTOR, BucketChecksum
 from schemas.errors import PipelineError
 from sinks.bulk import StoreSettings
@@ -45,8 +42,6 @@ from sinks.reconciling import (
     repair_stage,
     want_stage,
 )
-from transforms.decode import decode
-from transforms.documents import document_id
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -85,7 +80,7 @@ class Reconciled:
     """That were read in the store, looks at differing buckets included."""
     looks: int = 0
     drift: dict[str, int] = field(default_factory=dict)
-    """By kind: missing, orphan, stale, duplicate."""
+    """By kind: missing, orphan, stale, duplicate; and, though it is no drift, refused."""
     left: dict[str, int] = field(default_factory=dict)
     """The same after the repair; what was found, without one."""
     examples: list[dict[str, str]] = field(default_factory=list)
@@ -132,7 +127,7 @@ class Reconcile:
             self.found.drift = self.found.left = _by_kind(drift)
             first = drift.select("kind", F.col("table_name").alias("table"), "document_id").limit(EXAMPLES)
             self.found.examples = [row.asDict() for row in first.collect()]
-            if repair and any(self.found.drift.values()):
+            if repair and differences(self.found.drift):
                 self._repair(store, drift, force=force)
                 self.found.left = _by_kind(self._look_again(store, drift))
         finally:
@@ -255,7 +250,7 @@ class Reconcile:
             return self._lake.spark.createDataFrame([], from_arrow_schema(FOUND))
         landed = {table.table: "" for table in self.config.tables if table.document}
         landed |= {recipe.table: history.landed for recipe, history in histories}
-        comparison = Comparison(self._width, self.vectors, landed, store.truncations(), self._refused())
+        comparison = Comparison(self._width, self.vectors, landed, store.truncations())
         spark, tasks = self._lake.spark, self._lake.tasks(len(buckets) * _A_BUCKET)
         named = spark.createDataFrame([(name,) for name in sorted(buckets)], "bucket string")
         read = spark.sparkContext.accumulator(0)
@@ -284,31 +279,18 @@ class Reconcile:
         digests = self._lake.cache.frame(self._lake.spark).mapInArrow(digest_stage, from_arrow_schema(DIGESTS))
         return digests.join(chunks.select("content_hash").distinct(), "content_hash", "left_semi")
 
-    def _refused(self) -> frozenset[str]:
-        """Documents a text of which the model refused: they keep what they have, and rejects tell of them."""
-        owners = {table.table: self.config.owner(table) for table in self.config.tables}
-        rejects = by_source(raw_rejects(self._lake.layout, "embed"), owners)
-        told = (
-            decode(record_of(row), self._lake.contexts[source])
-            for source, rows in rejects.items()
-            if source in self._lake.contexts
-            for row in rows
-        )
-        return frozenset(
-            document_id(c.table, c.key) for answer in told if isinstance(answer, Changes) for c in answer.changes
-        )
-
     def _repair(self, store: Sink, drift: DataFrame, *, force: bool) -> None:
         """Bring what was found right: rows no writer reaches are removed, all else is written anew under the guard."""
         foreign = (F.col("kind") == "orphan") | (F.col("name") != F.col("document_id"))
         removed = self._removable(store, drift, force=force).filter(foreign)
         removed = removed.mapInArrow(remove_stage(self._settings()), from_arrow_schema(REMOVED))
         self.found.removed += sums(removed, "removed")["removed"]
-        if sum(self.found.drift.values()) >= REBUILD_FROM:
+        if differences(self.found.drift) >= REBUILD_FROM:
             rebuilt = Rebuild(self._lake.spark, self.config, self.sink, self.embedding, self.tell).run()
             self.found.repaired += rebuilt.written
             self.found.texts_sent += rebuilt.texts_sent
             drift = self._look_again(store, drift)
+        drift = drift.filter("kind <> 'refused'")
         mine = drift.filter(~foreign).groupBy("document_id").agg(F.max("vector").alias("vector"))
         for recipe, history in self._lake.histories():
             if history.truncated:
@@ -343,6 +325,11 @@ class Reconcile:
 
     def _bucket(self) -> Column:
         return F.substring("document_id", 1, self._width).alias("bucket")
+
+
+def differences(found: Mapping[str, int]) -> int:
+    """Findings that a repair has to do with."""
+    return sum(number for kind, number in found.items() if kind != "refused")
 
 
 def _document_id(table: str) -> Column:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 type Counts = dict[str, Counter[str]]
 """By table (empty where no one can tell it): landed, landed before, still rejected, columns still rejected, documents written,
-texts refused."""
+documents refused."""
 
 
 def replay(config: PipelineConfig) -> Counts:
@@ -48,7 +48,8 @@ def replay(config: PipelineConfig) -> Counts:
             found = land_again(layout, source, contexts[source], rejects)
             for row in _counted(found, counts):
                 rows[row["_table"]].add(row["_key"])
-    for source, rejects in by_source(raw_rejects(layout, "embed"), owners).items():
+    refused = [*raw_rejects(layout, "embed"), *raw_rejects(layout, "store")]
+    for source, rejects in by_source(refused, owners).items():
         if source in contexts:
             for table, key in _touched(rejects, contexts[source]):
                 rows[table].add(key)
@@ -95,7 +96,7 @@ def _index(
                 indexer = Indexer(contexts[source], recipes, stores, embedder, texts_at_once=embedder.max_items)
                 result = indexer.index(records[source])
                 counts[table]["documents written"] += result.counts["writes"]
-                counts[table]["texts refused"] += result.counts["texts refused"]
+                counts[table]["documents refused"] += result.counts["documents refused"]
                 for fingerprint, vectors in result.embedded.items():
                     if vectors:
                         EmbeddingCache(config.lake.path, fingerprint).add(vectors)

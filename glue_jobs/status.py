@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
-from glue_jobs.outdated import Outdated, outdated
+from glue_jobs.outdated import Outdated, outdated_of
 from glue_jobs.prices import price_of
 from glue_jobs.runtime import drift
 from glue_jobs.runtime.freshness import Freshness
@@ -23,7 +23,7 @@ from lake.layout import LakeLayout
 from lake.storage import scan
 from schemas.errors import PipelineError
 from sinks import open_sink
-from transforms.documents import Recipe
+from transforms.documents import Recipe, is_refused
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
@@ -95,10 +95,11 @@ def _store(
     found: _Seen | PipelineError, index: list[QueryRecord], seen: Drift | None, aside: AsideRecord | None
 ) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
-    told: dict[str, Any] = dict.fromkeys(("lag_seconds", "documents", "chunks", "model", "outdated"))
+    told: dict[str, Any] = dict.fromkeys(("lag_seconds", "documents", "chunks", "refused", "model", "outdated"))
     if not isinstance(found, PipelineError):
         lag = _lag(index) if aside is None else round(time.time() - aside.since, 3)
         told = {"lag_seconds": lag, "documents": found.summary.documents, "chunks": found.summary.chunks}
+        told["refused"] = found.refused
         told["model"] = _generations(found.summary.generations)
         told["outdated"] = asdict(found.outdated) if found.outdated else None
     told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
@@ -159,6 +160,7 @@ class _Seen(NamedTuple):
 
     summary: StoreSummary
     outdated: Outdated | None
+    refused: int
 
 
 def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
@@ -170,7 +172,9 @@ def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
     def summary(at: int) -> _Seen | PipelineError:
         try:
             held = replace(sinks[at].summary(), generations=sinks[at].generations())
-            return _Seen(held, outdated(config, sinks[at]))
+            counted = sinks[at].documents_by_recipe()
+            refused = sum(number for (_, recipe), number in counted.items() if is_refused(recipe))
+            return _Seen(held, outdated_of(config, sinks[at], counted), refused)
         except PipelineError as error:
             return error
         finally:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from embeddings.vectors import is_usable
 from lake.layout import EMBEDDING_CACHE, STATS_COLUMNS, LakeLayout
 from lake.storage import append_rows, create, open_table, scan
 
@@ -99,10 +100,11 @@ def hashes(lake: str, fingerprint: str, since_us: int = 0) -> frozenset[str]:
 
 
 def vectors(lake: str, fingerprint: str, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The vectors of some hashes, or of all: float32, as they were paid for."""
+    """The vectors of some hashes, or of all: float32, as they were paid for, but for those that no store would be given."""
     names = None if wanted is None else set(wanted)
     scanned = _scan(lake, fingerprint, ["content_hash", "embedding"], names)
-    return {name: np.frombuffer(raw, "<f4") for name, raw in scanned}
+    read = ((name, np.frombuffer(raw, "<f4")) for name, raw in scanned)
+    return {name: vector for name, vector in read if is_usable(vector)}
 
 
 def compact(lake: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from transforms.fold import RowState
@@ -34,7 +34,7 @@ class StoredDocument:
     """What a store tells of a document: its head and the places of its chunks.
 
     `revision` counts the store's writes of the head; a write is refused unless it was planned on the revision held.
-    `recipe` is the fingerprint of template, chunking and metadata the document was made with.
+    `recipe` is the fingerprint of template, chunking and metadata the document was made with, and its refusal behind it.
     """
 
     document_id: str
@@ -91,12 +91,24 @@ class BucketChecksum:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a document cannot be searched; it holds nothing of the text."""
+
+    stage: Literal["embed", "store"]
+    """Who refuses it: the model (or we, on its behalf) a text of it, or a store the whole."""
+    condition: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentWrite:
     """The guarded replacement of a document: head and chunks as a set.
 
     `chunks` is the whole new set, in order; `added` and `moved` say which of them the store lacks or holds at another
     place, `dropped` which held ones go. A document that is not live has no chunks, no metadata and no text.
-    `texts_changed` is false when no template column's value changed.
+    `texts_changed` is false when no template column's value changed. `held` names all chunks that the store holds.
+    A refused document is live and has no chunks (`transforms.documents.refused`); `refused_as` is the recipe of one that the
+    store holds refused in this very state.
     """
 
     document_id: str
@@ -113,3 +125,6 @@ class DocumentWrite:
     dropped: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     texts_changed: bool = True
+    held: tuple[str, ...] = ()
+    refused: Refusal | None = None
+    refused_as: str = ""

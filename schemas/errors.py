@@ -7,6 +7,7 @@ PipelineError
 ├── StoppedError           exit 3   the job stopped itself; nothing is lost and a command goes on
 │   └── SourceGoneError             a stream, topic or position that was needed has vanished
 └── RejectedError          rejects  one record or text that can never be processed
+    └── DocumentRefusedError        a store will not take one of the documents of a write
 
 A message says what, where and how to mend it. It never holds a row's text or a secret (I14).
 """
@@ -63,3 +64,7 @@ class SourceGoneError(StoppedError):
 
 class RejectedError(PipelineError):
     """One record or text cannot be processed, however often it is tried."""
+
+
+class DocumentRefusedError(RejectedError):
+    """A store will never take one of the documents that it was given together; it may have taken others of them."""

@@ -36,6 +36,8 @@ class DocumentConfig(StrictModel):
     template: str = Field(min_length=1)
     """The embedded text, with `{column}` where a column's value goes. Only these columns can cause a model call."""
     chunk: ChunkConfig = ChunkConfig()
+    max_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    """Bytes of UTF-8 that a document's text may have. A longer one is not embedded: it is a reject, and is not found."""
     metadata: tuple[Column, ...] = ()
     """Columns kept beside the document for filters; a change of them alone never calls the model."""
 

@@ -35,8 +35,8 @@ type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 PLANNED = "_key string, _state string, missing array<struct<content_hash:string,chunk_text:string>>"
 """A row; its state when there is something to write, NULL when the store holds it; the chunks without a vector there."""
 WRITTEN = "written bigint, cached bigint, embedded bigint, left_out bigint"
-"""Documents; vectors that only the write found wanting, from the cache and from the model; documents a text of which the
-model refuses."""
+"""Documents; vectors that only the write found wanting, from the cache and from the model; documents that the model or the store
+refuses."""
 KEPT = "kept bigint, refused bigint"
 """Vectors given to the store, and texts that have none."""
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -20,14 +20,15 @@ import numpy as np
 from schemas.documents import BucketChecksum, Chunk, DocumentWrite, HeldChunk, HeldDocument
 from sinks.plain_json import plain_json
 from transforms import exact_json
-from transforms.documents import Recipe, plan
+from transforms.documents import Recipe, is_refused, made_by, plan
 from transforms.fold import RowState, truncated_at
 
 DIGITS = 15
 """Hexadecimal digits of a line's digest that weigh: 60 bits, so that a weight is a bigint everywhere."""
 
-type Kind = Literal["missing", "orphan", "stale", "duplicate"]
-KINDS: tuple[Kind, ...] = ("missing", "orphan", "stale", "duplicate")
+type Kind = Literal["missing", "orphan", "stale", "duplicate", "refused"]
+KINDS: tuple[Kind, ...] = ("missing", "orphan", "stale", "duplicate", "refused")
+"""`refused` is no drift: the store holds what it should of a document that cannot be searched, and says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class WantedChunk:
 class WantedDocument:
     """What the lake says a store should hold of a document.
 
-    `open` is a document whose template waits for a pending column: it keeps whatever chunks it has (I3).
+    `open` is a document whose template waits for a pending column: it keeps whatever chunks it has (I3). `refused` is the weight
+    of its head where it was refused: without the refusal itself, and without metadata.
     """
 
     document_id: str
@@ -53,6 +55,7 @@ class WantedDocument:
     head: int
     open: bool
     chunks: tuple[WantedChunk, ...]
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,9 @@ def wanted_of(state: RowState, key: str, recipe: Recipe, truncated: str) -> Want
         return None
     chunks = tuple(_wanted_chunk(write.document_id, chunk) for chunk in write.chunks)
     waits = not recipe.texts.isdisjoint(write.pending)
-    head = weight(head_line(_as_held(write)))
-    return WantedDocument(write.document_id, write.table, kept.newest, head, waits, chunks)
+    held = _as_held(write)
+    head = weight(head_line(held))
+    return WantedDocument(write.document_id, write.table, kept.newest, head, waits, chunks, _refused_weight(held))
 
 
 def judge(
@@ -140,7 +144,9 @@ def judge(
         found += [] if gone else [Finding("missing", wanted.table, wanted.document_id, wanted.document_id, 0)]
     elif wanted is not None and row is not None and row.sequence <= wanted.sequence:
         vector = _other_vector(wanted, row)
-        if len({chunk.chunk_id for chunk in row.chunks}) < len(row.chunks):
+        if is_refused(row.recipe) and not row.chunks and _refused_weight(row) == wanted.refused:
+            found.append(_finding("refused", row))
+        elif len({chunk.chunk_id for chunk in row.chunks}) < len(row.chunks):
             found.append(_finding("duplicate", row, vector=vector))
         elif vector or not _equal(wanted, row):
             found.append(_finding("stale", row, vector=vector))
@@ -185,6 +191,10 @@ def _as_held(write: DocumentWrite) -> HeldDocument:
     key, metadata = plain_json(exact_json.loads(write.key)), plain_json(dict(write.metadata))
     told = (write.document_id, write.document_id, write.table, key, write.state.newest, write.base_revision)
     return HeldDocument(*told, write.live, write.recipe, metadata)
+
+
+def _refused_weight(row: HeldDocument) -> int:
+    return weight(head_line(replace(row, recipe=made_by(row.recipe), metadata="{}")))
 
 
 def _first(held: Sequence[HeldDocument]) -> HeldDocument:

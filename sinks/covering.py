@@ -16,7 +16,7 @@ from sinks.bulk import DOCUMENTS_AT_ONCE
 from sinks.contents import head_line, held_line
 from sinks.rounds import FoldedRows
 from transforms import exact_json
-from transforms.documents import document_id, plan
+from transforms.documents import document_id, is_refused, plan
 
 if TYPE_CHECKING:
     from schemas.documents import HeldDocument
@@ -89,6 +89,8 @@ def _lacking(old: Sink, new: Sink, bucket: str) -> Iterator[HeldDocument]:
         other = theirs.get(mine.document_id)
         if mine.name != mine.document_id or (other is not None and other.sequence > mine.sequence):
             continue
+        if is_refused(mine.recipe) and other is not None and is_refused(other.recipe):
+            continue
         if other is None or other.sequence < mine.sequence or _lines(other) != _lines(mine):
             yield mine
 
@@ -110,7 +112,8 @@ def _bring(
         elif each.document_id in states:
             by_table[each.table][key] = each
     for table, rows in by_table.items():
-        work = FoldedRows(tables.recipes[table], {key: states[row.document_id].state for key, row in rows.items()})
+        recipe = tables.recipes[table].within(rounds.embedder.max_tokens)
+        work = FoldedRows(recipe, {key: states[row.document_id].state for key, row in rows.items()})
         before = rounds.counts["writes"]
-        found.left_out += [write.document_id for write, _ in rounds.write(new, work)]
+        found.left_out += [write.document_id for write in rounds.write(new, work)]
         found.brought += rounds.counts["writes"] - before

@@ -152,9 +152,8 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         if not ready:
             return refused
         mark, now = uuid.uuid4().hex, _now_ms()
-        outcome = self._client.bulk(
-            self._names.documents, [_guarded(write, head(write, self._config.language, mark, now)) for write in ready]
-        )
+        operations = [_guarded(write, head(write, self._config.language, mark, now)) for write in ready]
+        outcome = self._client.bulk(self._names.documents, operations, of_documents=True)
         refused |= {ready[place].document_id for place in outcome.held}
         updated = {write.document_id for write in ready if write.base_revision}
         if outcome.matched < len(updated):

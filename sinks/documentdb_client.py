@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from schemas.errors import ConfigurationError, DocumentRefusedError, PipelineError, UnavailableError
 
 if TYPE_CHECKING:
     from pymongo import InsertOne, MongoClient, UpdateOne
@@ -90,10 +90,13 @@ class DocumentDBClient:
         with self._translated():
             return self._table(collection).estimated_document_count()
 
-    def bulk(self, collection: str, operations: Sequence[InsertOne[Document] | UpdateOne]) -> Outcome:
+    def bulk(
+        self, collection: str, operations: Sequence[InsertOne[Document] | UpdateOne], *, of_documents: bool = False
+    ) -> Outcome:
         """Send writes, in no order; a document that is there already is an answer, every other refusal is raised.
 
-        A refusal is raised once all were sent.
+        A refusal is raised once all were sent: of documents `DocumentRefusedError`, where the write alone is to blame. The driver
+        refuses a document of more than 16 MB before it is sent.
         """
         from pymongo.errors import BulkWriteError
 
@@ -101,7 +104,7 @@ class DocumentDBClient:
             try:
                 told = self._table(collection).bulk_write(operations, ordered=False)
             except BulkWriteError as error:
-                return self._mixed(error.details or {})
+                return self._mixed(error.details or {}, of_documents=of_documents)
         return Outcome(told.matched_count, frozenset())
 
     def upsert(self, collection: str, name: str, update: Mapping[str, Any]) -> None:
@@ -143,22 +146,33 @@ class DocumentDBClient:
                 f"{where}: DocumentDB refuses a right {told}", condition="MISSING_RIGHTS",
                 hint=f"the user needs the role readWrite on the database {self._config.database}",
             )  # fmt: skip
-        if code in _TOO_LARGE:
-            return ConfigurationError(
-                f"{where}: a document is larger than DocumentDB takes {told}", condition="DOCUMENT_TOO_LARGE",
-                hint="a row's columns and its chunks together may have 16 MB",
-            )  # fmt: skip
         return ConfigurationError(
             f"{where}: DocumentDB refuses a request {told}", condition="STORE_REFUSES",
             hint="look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later",
         )  # fmt: skip
 
-    def _mixed(self, told: Mapping[str, Any]) -> Outcome:
+    def _document_refused(self, code: int | None) -> DocumentRefusedError:
+        """The error that an answer to one item means, where the item is to blame."""
+        where, told = f"sink {self._config.name}", f"({code})"
+        if code in _TOO_LARGE:
+            return DocumentRefusedError(
+                f"{where}: a document is larger than DocumentDB takes {told}", condition="DOCUMENT_TOO_LARGE",
+                hint="a row's columns and its chunks together may have 16 MB",
+            )  # fmt: skip
+        return DocumentRefusedError(
+            f"{where}: DocumentDB refuses a document {told}", condition="STORE_REFUSES_DOCUMENT",
+            hint="look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later",
+        )  # fmt: skip
+
+    def _mixed(self, told: Mapping[str, Any], *, of_documents: bool) -> Outcome:
         """A bulk of which some items were refused."""
         codes = {error["code"]: error["index"] for error in told.get("writeErrors", ())}
         refused = sorted(codes.keys() - {DUPLICATE}, key=lambda code: (code in _BUSY, code))
         if refused:
-            raise self.refusal(refused[0])
+            worst = next((code for code in refused if code in _BUSY | _MISSING_RIGHTS), None)
+            if worst is None and of_documents:
+                raise self._document_refused(refused[0])
+            raise self.refusal(refused[0] if worst is None else worst)
         if concerns := told.get("writeConcernErrors"):
             raise UnavailableError(
                 f"sink {self._config.name}: DocumentDB did not acknowledge a write ({concerns[0].get('code')})",
@@ -186,10 +200,11 @@ class DocumentDBClient:
                 f"{where}: DocumentDB does not answer ({type(error).__name__})",
                 hint=f"check the uri of {where}, the cluster, tls_ca_file and the network route to it",
             ) from None
-        except errors.DocumentTooLarge:
-            raise self.refusal(min(_TOO_LARGE)) from None
+        except errors.DocumentTooLarge:  # the driver decides, before anything is sent
+            raise self._document_refused(min(_TOO_LARGE)) from None
         except errors.OperationFailure as error:
-            raise self.refusal(error.code) from None
+            told = self._document_refused if error.code in _TOO_LARGE else self.refusal
+            raise told(error.code) from None
 
 
 def _opened(config: DocumentDBConfig) -> MongoClient[Document]:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from sinks.indexing import IndexResult
 
 REPORT_COLUMNS = (
-    "summary string, fingerprint string, content_hash string, embedding binary, condition string, message string, table string, "
-    "stream string, partition string, position string, key binary, value binary, timestamp_ms bigint"
+    "summary string, fingerprint string, content_hash string, embedding binary, stage string, condition string, "
+    "message string, table string, stream string, partition string, position string, key binary, value binary, "
+    "timestamp_ms bigint"
 )
 """One row with the counts, one a new vector, one a rejected record; all else is NULL."""
 
@@ -35,9 +36,9 @@ def report_rows(result: IndexResult, asked: EmbeddingCounts) -> pa.RecordBatch:
         told = {name: vector.astype("<f4").tobytes() for name, vector in vectors.items()}
         rows += [{"fingerprint": fingerprint, "content_hash": h, "embedding": raw} for h, raw in told.items()]
     for record, reject in result.rejected:
-        rows.append({
-            "condition": reject.condition, "message": reject.message, "table": reject.table, "stream": record.stream,
-            "partition": record.partition, "position": record.position, "key": record.key, "value": record.value,
-            "timestamp_ms": record.timestamp_ms,
+        why = {"stage": reject.stage, "condition": reject.condition, "message": reject.message, "table": reject.table}
+        rows.append(why | {
+            "stream": record.stream, "partition": record.partition, "position": record.position, "key": record.key,
+            "value": record.value, "timestamp_ms": record.timestamp_ms,
         })  # fmt: skip
     return pa.RecordBatch.from_pylist(rows, REPORT_SCHEMA)

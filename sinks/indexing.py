@@ -26,7 +26,8 @@ from transforms.fold import in_order
 if TYPE_CHECKING:
     import numpy as np
 
-    from embeddings.protocol import Embedder, EmbeddingCounts, EmbeddingRejected
+    from embeddings.protocol import Embedder, EmbeddingCounts
+    from schemas.documents import DocumentWrite, Refusal
     from schemas.records import Record
     from sinks.protocol import Sink
     from transforms.context import DecodeContext
@@ -48,7 +49,7 @@ class IndexResult:
     embedded: dict[str, dict[str, np.ndarray]] = field(default_factory=lambda: defaultdict(dict))
     """By the model's fingerprint, by content hash."""
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
-    """The newest record of each document with a text the model will never take, and the reason."""
+    """The newest record of each document that the model or a store will never take, and the reason."""
     changes: Counter[str] = field(default_factory=Counter)
     """By table."""
     newest_commit_us: dict[str, int] = field(default_factory=dict)
@@ -135,7 +136,7 @@ class Indexing:
         self.result = IndexResult()
         self._indexer = indexer
         self._asking: dict[str, Asking] = defaultdict(Asking)
-        self._left_out: set[tuple[RowName, str]] = set()
+        self._left_out: set[tuple[RowName, str, Refusal]] = set()
         self._together = threading.Lock()
         """Of the stores' threads, for what they add to."""
 
@@ -184,17 +185,18 @@ class Indexing:
                 rows[table] += changes
             for table, sequence in piece.truncations.items():
                 truncations[table] = max(truncations.get(table, ""), sequence)
-        work = ChangedRows({table: in_order(changes) for table, changes in rows.items()}, self._indexer.recipes)
+        ordered = {table: in_order(told) for table, told in rows.items()}
 
         def bring(sink: Sink, embedder: Embedder) -> None:
             for table, sequence in truncations.items():
                 sink.truncate(table, sequence)
             rounds = self._rounds(embedder, [each for each in lenders if each.fingerprint == sink.fingerprint])
-            refused = rounds.write(sink, work if rows else None)
+            recipes = {table: self._indexer.recipes[table].within(embedder.max_tokens) for table in ordered}
+            left_out = rounds.write(sink, ChangedRows(ordered, recipes) if ordered else None)
             with self._together:
                 self.result.counts.update(rounds.counts)
-                for write, reason in refused:
-                    self._reject((write.table, write.key), reason, pieces)
+                for write in left_out:
+                    self._reject(write, pieces)
 
         self._indexer.every[store.name].write(store, bring)
 
@@ -224,12 +226,13 @@ class Indexing:
         at_once = max(self._indexer.texts_at_once, embedder.max_items)
         return Rounds(embedder, Borrowing(held, lenders) if lenders else held, at_once, self._indexer.on_step, asked)
 
-    def _reject(self, row: RowName, reason: EmbeddingRejected, pieces: Sequence[Piece]) -> None:
-        """Once for all stores."""
+    def _reject(self, write: DocumentWrite, pieces: Sequence[Piece]) -> None:
+        """Once for all stores, where the model refuses it."""
+        row, why = (write.table, write.key), write.refused
         told = max((piece.told_by[row] for piece in pieces if row in piece.told_by), default=None, key=itemgetter(0))
-        if told is not None and (row, told[0]) not in self._left_out:
-            self._left_out.add((row, told[0]))
-            self.result.rejected.append((told[1], Reject(reason.condition, reason.message, row[0], "embed")))
+        if why is not None and told is not None and (row, told[0], why) not in self._left_out:
+            self._left_out.add((row, told[0], why))
+            self.result.rejected.append((told[1], Reject(why.condition, why.message, row[0], why.stage)))
 
 
 def _add(piece: Piece, change: Change, record: Record) -> None:

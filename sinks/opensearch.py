@@ -146,7 +146,8 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         ready = [write for write in writes if all(chunk.content_hash in vectors for chunk in write.added)]
         told = {write.document_id: change(write, vectors) for write in ready}
         actions = self._scripted(told) if self._by_script() else self._conditional(told)
-        answers = self._client.bulk(actions, refresh=not self._config.serverless and not self._fills)
+        refresh = not self._config.serverless and not self._fills
+        answers = self._client.bulk(actions, refresh=refresh, of_documents=True)
         self._at_hand.clear()
         written = {answer["_id"] for answer in answers if answer.get("result") in {"created", "updated"}}
         return {write.document_id for write in writes} - written

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from schemas.errors import ConfigurationError, DocumentRefusedError, PipelineError, UnavailableError
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -26,6 +26,11 @@ MOST_ITEMS = 1000
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds between the attempts for what a busy store turned away; then the whole work is done again later."""
 BUSY = frozenset({429, 502, 503, 504})
+_OF_A_DOCUMENT = frozenset({400, 413})
+"""Statuses that blame one item, or the size of a request."""
+MOST_CONTENT = 100 * 1024 * 1024
+"""Bytes of a request that no domain takes (AWS: 10 or 100 MiB by the type of instance; OpenSearch's own: 100 MB). It is not sent:
+a server that closes the connection meanwhile cannot be told from one that is away."""
 AWAY = frozenset({
     "no_shard_available_action_exception", "shard_not_found_exception", "unavailable_shards_exception",
     "illegal_index_shard_state_exception", "index_shard_not_started_exception", "index_shard_recovering_exception",
@@ -103,19 +108,23 @@ class OpenSearchClient:
             yield hits
             body["search_after"] = hits[-1]["sort"]
 
-    def bulk(self, actions: Sequence[Action], *, refresh: bool = False) -> list[Mapping[str, Any]]:
+    def bulk(
+        self, actions: Sequence[Action], *, refresh: bool = False, of_documents: bool = False
+    ) -> list[Mapping[str, Any]]:
         """Send actions, in slices; the answer of each, in their order.
 
         Items that a busy store turns away are sent again, each time later. A version conflict is an answer (409); every
-        other refusal is raised once all items were sent.
+        other refusal is raised once all items were sent: of documents `DocumentRefusedError`, where the item alone is to blame.
         """
         answers: list[Mapping[str, Any]] = []
         slices = list(_slices(actions))
         for lines in slices:
             answers += self._all(lines, refresh=refresh and len(slices) == 1)
-        for answer in answers:
-            if "error" in answer and answer["status"] != 409:
-                raise self.refusal(answer["status"], answer["error"].get("type", ""))
+        refused = [answer for answer in answers if "error" in answer and answer["status"] != 409]
+        if refused:
+            worst = min(refused, key=lambda answer: answer["status"] in _OF_A_DOCUMENT)
+            error = self._document_refused if of_documents else self.refusal
+            raise error(worst["status"], worst["error"].get("type", ""))
         if refresh and len(slices) > 1:
             indexes = ",".join(sorted({str(action.target["_index"]) for action in actions}))
             self.call("POST", f"/{indexes}/_refresh")
@@ -145,15 +154,25 @@ class OpenSearchClient:
                 f"{where}: the store {self._config.index} lacks an index {told}", condition="STORE_EMPTY",
                 hint="run `ragstream run` or `ragstream rebuild` to create it",
             )  # fmt: skip
-        if status == 413:
-            return ConfigurationError(
-                f"{where}: a document is larger than OpenSearch takes {told}", condition="DOCUMENT_TOO_LARGE",
-                hint="raise http.max_content_length, or use fewer chunks a document",
-            )  # fmt: skip
         return ConfigurationError(
             f"{where}: OpenSearch refuses a request {told}", condition="STORE_REFUSES",
             hint="the store's indexes may have been changed by hand, or the server lacks the k-NN plugin",
         )  # fmt: skip
+
+    def _document_refused(self, status: int, kind: str) -> PipelineError:
+        """The error that an answer to one item means."""
+        where, told = f"sink {self._config.name}", f"({status} {kind})".replace(" )", ")")
+        if status == HTTPStatus.CONTENT_TOO_LARGE:
+            return DocumentRefusedError(
+                f"{where}: a document is larger than OpenSearch takes {told}", condition="DOCUMENT_TOO_LARGE",
+                hint="raise http.max_content_length, or use fewer chunks a document",
+            )  # fmt: skip
+        if status == HTTPStatus.BAD_REQUEST:
+            return DocumentRefusedError(
+                f"{where}: OpenSearch refuses a document {told}", condition="STORE_REFUSES_DOCUMENT",
+                hint="a value of it does not fit the index, whose mapping may have been changed by hand",
+            )  # fmt: skip
+        return self.refusal(status, kind)
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         """Send one request; again, each time later, where the store is too busy for it."""
@@ -187,6 +206,8 @@ class OpenSearchClient:
         """Send one `_bulk`; a request that is turned away as a whole is one whose items all are."""
         from opensearchpy.exceptions import TransportError
 
+        if sum(map(len, lines)) > MOST_CONTENT:
+            return [{"status": int(HTTPStatus.CONTENT_TOO_LARGE), "error": {"type": ""}}] * len(lines)
         params = {"refresh": "true"} if refresh else None
         with self._translated():
             try:
@@ -194,7 +215,7 @@ class OpenSearchClient:
                     "POST", "/_bulk", params=params, body=b"".join(lines), headers={"content-type": _NDJSON}
                 )
             except TransportError as error:
-                if error.status_code not in BUSY:
+                if error.status_code not in BUSY | _OF_A_DOCUMENT:
                     raise
                 return [{"status": error.status_code, "error": {"type": _kind(error.error)}}] * len(lines)
         return [next(iter(item.values())) for item in told["items"]]

@@ -16,6 +16,7 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sinks import pgvector_contents, pgvector_generations
 from sinks.one_generation import OneGeneration
 from sinks.pgvector_config import PgvectorConfig, is_unverified
+from sinks.pgvector_refusals import check_width, documents_refused
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
     INSERT_HEAD,
@@ -156,7 +157,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         """Write heads under their guard and, in the same transaction, the chunks of those that were accepted."""
         ordered = sorted(writes, key=lambda w: w.document_id)
         try:
-            with self._translated(), self._connected() as connection:
+            with self._translated(), documents_refused(self.name), self._connected() as connection:
                 accepted = self._write_heads(connection, ordered)
                 self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
         except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
@@ -246,6 +247,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         accepted: set[str] = set()
         for statement, is_new in ((INSERT_HEAD, True), (UPDATE_HEAD, False)):
             rows = [head_row(write) for write in writes if is_new is not bool(write.base_revision)]
+            check_width(self.name, rows)
             if rows:
                 cursor = connection.cursor()
                 cursor.executemany(self._names.compose(statement), rows, returning=True)

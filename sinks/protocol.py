@@ -97,7 +97,8 @@ class Sink(Protocol):
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write documents, each as a whole; the document ids that were refused come back, to be read and planned again.
 
-        The vectors of added chunks are kept before; a write whose vector has gone is refused.
+        The vectors of added chunks are kept before; a write whose vector has gone is refused. Raises `DocumentRefusedError`
+        for a document that the store will never take, having written others or not.
         """
 
     def filling(self) -> AbstractContextManager[None]:

@@ -37,6 +37,7 @@ _BOOL: pa.DataType = pa.bool_()
 _CHUNKS: pa.DataType = pa.list_(pa.struct([("chunk_id", _TEXT), ("content_hash", _TEXT), ("line", _TEXT)]))
 WANTED = pa.schema([
     ("document_id", _TEXT), ("table_name", _TEXT), ("sequence", _TEXT), ("head", _LONG), ("open", _BOOL), ("chunks", _CHUNKS),
+    ("refused", _LONG),
 ])  # fmt: skip
 """`WantedDocument`, but for the vectors that would do."""
 HELD = pa.schema([("document_id", _TEXT), ("held", _TEXT)])
@@ -63,8 +64,6 @@ class Comparison:
     """The newest sequence the lake has, of each table that makes documents."""
     truncated: Mapping[str, str]
     """The newest TRUNCATE the store knows, by table."""
-    refused: frozenset[str]
-    """Documents a text of which the model refused once."""
 
 
 def want_stage(recipe: Recipe, truncated: str) -> Stage:
@@ -181,7 +180,8 @@ class RepairedRows:
         if write is None or held is None:
             return write
         waits = not self.recipe.texts.isdisjoint(write.pending)
-        return write if waits else replace(write, dropped=tuple({chunk.chunk_id for chunk in held.chunks}))
+        places = tuple({chunk.chunk_id for chunk in held.chunks})
+        return replace(write, held=places) if waits else replace(write, held=places, dropped=places)
 
 
 def _put_vectors_back(sink: Sink, settings: StoreSettings, recipe: Recipe, states: Mapping[str, RowState]) -> None:
@@ -193,7 +193,7 @@ def _put_vectors_back(sink: Sink, settings: StoreSettings, recipe: Recipe, state
 
 def _wanted_row(wanted: WantedDocument) -> dict[str, Any]:
     chunks = [{"chunk_id": c.chunk_id, "content_hash": c.content_hash, "line": c.line} for c in wanted.chunks]
-    told = (wanted.document_id, wanted.table, wanted.sequence, wanted.head, wanted.open, chunks)
+    told = (wanted.document_id, wanted.table, wanted.sequence, wanted.head, wanted.open, chunks, wanted.refused)
     return dict(zip(WANTED.names, told, strict=True))
 
 
@@ -205,12 +205,9 @@ def _judged(row: Mapping[str, Any], comparison: Comparison) -> list[Finding]:
             for c in row["chunks"] or ()
         )
         place = (row["document_id"], row["table_name"], row["sequence"])
-        wanted = WantedDocument(*place, row["head"], row["open"], chunks)
+        wanted = WantedDocument(*place, row["head"], row["open"], chunks, row["refused"])
     held = [_restored(json.loads(text)) for text in row["held"] or ()]
-    found = judge(wanted, held, comparison.landed, comparison.truncated)
-    if wanted is not None and wanted.document_id in comparison.refused and any(not c.vectors for c in wanted.chunks):
-        return [each for each in found if each.kind not in {"missing", "stale"}]
-    return found
+    return judge(wanted, held, comparison.landed, comparison.truncated)
 
 
 def _restored(told: list[Any]) -> HeldDocument:

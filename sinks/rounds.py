@@ -17,8 +17,9 @@ import numpy as np
 
 from embeddings.protocol import EmbeddingRejected
 from embeddings.vectors import checked
-from schemas.errors import ModelUnavailableError, UnavailableError
-from transforms.documents import Recipe, document_id, plan
+from schemas.documents import Refusal
+from schemas.errors import ConfigurationError, DocumentRefusedError, ModelUnavailableError, UnavailableError
+from transforms.documents import Recipe, document_id, plan, refused
 from transforms.fold import EMPTY, Rows, RowState, apply, join, keys_of, truncated_at
 
 if TYPE_CHECKING:
@@ -164,37 +165,35 @@ class Rounds:
     on_step: Callable[[str], None] = lambda _: None
     asking: Asking = field(default_factory=Asking)
     counts: Counter[str] = field(default_factory=Counter)
-    """writes, refused (and planned again), texts (of added chunks), texts cached, texts embedded, texts refused."""
+    """writes, refused (and planned again), texts (of added chunks), texts cached, texts embedded, documents
+    refused (by the model or the store)."""
 
-    def write(self, sink: Sink, work: Work | None) -> list[tuple[DocumentWrite, EmbeddingRejected]]:
-        """Write each document as a whole; those left out, because the model refuses a text of theirs, come back."""
-        left_out: list[tuple[DocumentWrite, EmbeddingRejected]] = []
+    def write(self, sink: Sink, work: Work | None) -> list[DocumentWrite]:
+        """Write each document as a whole; those refused, by the model or by the store, come back: nothing of them is found."""
+        left_out: list[DocumentWrite] = []
         for _ in range(MAX_ROUNDS):
             if work is None:
                 return left_out
-            writes = self._writable(work.plan(sink), sink, left_out)
+            writes = self._with_vectors(work.plan(sink), sink)
             self.on_step("write")
-            refused = _write(sink, writes)
-            self.counts["writes"] += len(writes) - len(refused)
-            self.counts["refused"] += len(refused)
-            work = work.touching({(w.table, w.key) for w in writes if w.document_id in refused}) if refused else None
+            written, again = _write(sink, writes)
+            left_out += [write for write in written if write.refused]
+            self.counts["writes"] += sum(1 for write in written if not write.refused)
+            self.counts["documents refused"] += sum(1 for write in written if write.refused)
+            self.counts["refused"] += len(again)
+            work = work.touching({(w.table, w.key) for w in writes if w.document_id in again}) if again else None
         raise UnavailableError(f"sink {sink.name} refused the same documents {MAX_ROUNDS} times")
 
-    def _writable(
-        self, writes: Sequence[DocumentWrite], sink: Sink, left_out: list[tuple[DocumentWrite, EmbeddingRejected]]
-    ) -> list[DocumentWrite]:
-        """Get the vectors that are missing; a document with a text the model refuses keeps what it has."""
+    def _with_vectors(self, writes: Sequence[DocumentWrite], sink: Sink) -> list[DocumentWrite]:
+        """Get the vectors that are missing; a document with a text the model refuses is written as refused."""
         texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
-        refused = self._embed(texts, sink) if texts else {}
-        kept = []
+        reasons = self._embed(texts, sink) if texts else {}
+        ready = []
         for write in writes:
-            reason = next((refused[c.content_hash] for c in write.added if c.content_hash in refused), None)
-            if reason is None:
-                kept.append(write)
-            else:
-                self.counts["texts refused"] += 1
-                left_out.append((write, reason))
-        return kept
+            reason = next((reasons[c.content_hash] for c in write.added if c.content_hash in reasons), None)
+            why = Refusal("embed", reason.condition, reason.message) if reason else None
+            ready.append(refused(write, why) if why else write)
+        return ready
 
     def _embed(self, texts: Mapping[str, str], sink: Sink) -> dict[str, EmbeddingRejected]:
         """Take what the cache holds and the store lacks, then ask the model for the rest."""
@@ -234,7 +233,11 @@ def _held(sink: Sink, stored: dict[str, StoredDocument], asked: set[str], name: 
     return stored[name].state if name in stored else None
 
 
-def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> set[str]:
+type _Written = tuple[list[DocumentWrite], set[str]]
+"""What was written, as it was written, and the ids of what is to be planned again."""
+
+
+def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> _Written:
     """Write documents; the rows that key changes emptied go last, and wait while one of their table was refused.
 
     What a key change carries must stand with the new key before the old one lets go of it: else a refused write, or a
@@ -242,9 +245,38 @@ def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> set[str]:
     """
     emptied = [write for write in writes if write.state.moves and not write.state.exists]
     if not emptied:
-        return sink.write(writes)
+        return _taken(sink, writes)
     names = {write.document_id for write in emptied}
-    refused = sink.write([write for write in writes if write.document_id not in names])
-    tables = {write.table for write in writes if write.document_id in refused}
+    written, again = _taken(sink, [write for write in writes if write.document_id not in names])
+    tables = {write.table for write in writes if write.document_id in again}
     waiting = {write.document_id for write in emptied if write.table in tables}
-    return refused | waiting | sink.write([write for write in emptied if write.document_id not in waiting])
+    last, more = _taken(sink, [write for write in emptied if write.document_id not in waiting])
+    return [*written, *last], again | waiting | more
+
+
+def _taken(sink: Sink, writes: Sequence[DocumentWrite]) -> _Written:
+    """Write what the store takes; one document that it does not take is found by halving, and written as refused.
+
+    Raises:
+        ConfigurationError: the store refuses a head without values too, so no document is to blame.
+    """
+    stands = [write for write in writes if write.refused and write.recipe == write.refused_as]
+    writes = [write for write in writes if not (write.refused and write.recipe == write.refused_as)]
+    try:
+        again = sink.write(writes) if writes else set()
+    except DocumentRefusedError as error:
+        return _apart(sink, writes, error, stands)
+    return [*stands, *(write for write in writes if write.document_id not in again)], again
+
+
+def _apart(
+    sink: Sink, writes: Sequence[DocumentWrite], error: DocumentRefusedError, stands: Sequence[DocumentWrite]
+) -> _Written:
+    if len(writes) > 1:
+        middle = len(writes) // 2
+        (written, again), (others, more) = _taken(sink, writes[:middle]), _taken(sink, writes[middle:])
+        return [*stands, *written, *others], again | more
+    (write,) = writes
+    if write.refused is not None and write.refused.stage == "store":
+        raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from error
+    return _taken(sink, [refused(write, Refusal("store", error.condition, error.message))])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -38,7 +39,9 @@ from tests.documentdb_store import config_of, through
 from tests.feeding import DIMENSIONS, RECIPES, Contents, vector_of
 from tests.history import TABLE, folded
 from transforms import exact_json
-from transforms.documents import plan
+from transforms.documents import digest, plan
+
+REFUSED = "body that a store refuses"
 
 type Fault = Callable[[], AbstractContextManager[None]]
 
@@ -54,6 +57,8 @@ class Store:
     contents: Callable[[], Contents]
     faults: Mapping[str, Fault]
     """What only this kind of store answers, while the context is open."""
+    refusing: Callable[[], AbstractContextManager[str]]
+    """While it is open, the store refuses a document whose text is REFUSED and whose column `a` is what it gives."""
     opened: list[Sink] = field(default_factory=list)
 
     def open(
@@ -131,7 +136,18 @@ def pgvector_store(server: VectorStore, dsn: str) -> Store:
     def at(port: int) -> SinkConfig:
         return config.model_copy(update={"dsn": SecretStr(make_conninfo(dsn, port=port))})
 
-    return Store(server, config, at, contents, faults)
+    @contextmanager
+    def refusing() -> Iterator[str]:
+        with psycopg.connect(dsn, autocommit=True) as admin:
+            admin.execute(
+                "ALTER TABLE kb_g1_documents ADD CONSTRAINT odd CHECK (metadata->>'a' IS DISTINCT FROM 'odd')"
+            )
+            try:
+                yield "odd"
+            finally:
+                admin.execute("ALTER TABLE kb_g1_documents DROP CONSTRAINT odd")
+
+    return Store(server, config, at, contents, faults, refusing)
 
 
 def opensearch_store(server: OpenSearch, index: str, guard: Literal["script", "seq_no"]) -> Store:
@@ -171,7 +187,18 @@ def opensearch_store(server: OpenSearch, index: str, guard: Literal["script", "s
     def at(port: int) -> SinkConfig:
         return config.model_copy(update={"url": f"http://127.0.0.1:{port}", "timeout_seconds": 1.0})
 
-    return Store(server, config, at, contents, faults)
+    @contextmanager
+    def refusing() -> Iterator[str]:
+        with closing(open_sink(config, "model=test", DIMENSIONS)) as sink:
+            sink.keep_vectors(
+                {digest(REFUSED): np.zeros(DIMENSIONS, "f4")}, replace=True
+            )  # of which it knows no cosine
+            try:
+                yield "odd"
+            finally:
+                sink.keep_vectors({digest(REFUSED): vector_of(REFUSED)}, replace=True)
+
+    return Store(server, config, at, contents, faults, refusing)
 
 
 def documentdb_store(server: DocumentDB, database: str) -> Store:
@@ -207,7 +234,11 @@ def documentdb_store(server: DocumentDB, database: str) -> Store:
         "connections lost": partial(failing, "insert", "update", closeConnection=True),
     }
 
-    return Store(server, config, lambda port: through(config, port, 1.0), contents, faults)
+    @contextmanager
+    def refusing() -> Iterator[str]:
+        yield "x" * (17 * 1024 * 1024)
+
+    return Store(server, config, lambda port: through(config, port, 1.0), contents, faults, refusing)
 
 
 @contextmanager

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from schemas.documents import Chunk, DocumentWrite, StoredChunk, StoredDocument
+from schemas.documents import Chunk, DocumentWrite, Refusal, StoredChunk, StoredDocument
 from transforms import exact_json
 from transforms.chunking import split
-from transforms.fold import EMPTY, RowState
+from transforms.fold import EMPTY, HOLE, Cell, RowState, hole_rank
 
 if TYPE_CHECKING:
     from schemas.changes import Change
@@ -32,10 +32,15 @@ class Recipe:
         """The recipe of a table, None for one that goes to the lake only."""
         return cls(table.table, table.document) if table.document else None
 
+    def within(self, max_tokens: int) -> Recipe:
+        """The recipe for a model that takes so many tokens of a text: this one, unless its chunks are longer."""
+        return self if self.document.chunk.max_tokens <= max_tokens else _cut(self, max_tokens)
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes when the text, the cut or the metadata of a document would."""
-        return digest(exact_json.dumps(self.document.model_dump(mode="json"), sort_keys=True))[:16]
+        told = self.document.model_dump(mode="json", exclude={"max_bytes"})  # it changes no document that is made
+        return digest(exact_json.dumps(told, sort_keys=True))[:16]
 
     @cached_property
     def texts(self) -> frozenset[str]:
@@ -53,6 +58,13 @@ class Recipe:
             return None
         absent = self.columns.difference(change.columns, change.unavailable)
         return WholeRow(change.sequence, tuple(sorted(absent)), tuple(sorted(change.columns)) if absent else ())
+
+
+@lru_cache
+def _cut(recipe: Recipe, max_tokens: int) -> Recipe:
+    chunk = recipe.document.chunk
+    cut = chunk.model_copy(update={"max_tokens": max_tokens, "overlap": min(chunk.overlap, max_tokens // 2)})
+    return Recipe(recipe.table, recipe.document.model_copy(update={"chunk": cut}))
 
 
 class WholeRow(NamedTuple):
@@ -143,14 +155,21 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recip
     state = narrowed(state, recipe)
     if held.state == state and held.recipe == recipe.fingerprint:
         return None
-    base = (held.document_id, recipe.table, key, held.revision, state, recipe.fingerprint)
+    waits = not recipe.texts.isdisjoint(pending := state.pending(recipe.columns))
+    if waits and held.state == state and made_by(held.recipe) == recipe.fingerprint:
+        return None  # a store refused it, and nothing was told since
+    chunks_held = tuple(c.chunk_id for c in held.chunks)
+    base = DocumentWrite(
+        held.document_id, recipe.table, key, held.revision, state, recipe.fingerprint, live=state.exists, held=chunks_held
+    )  # fmt: skip
     if not state.exists:
-        return DocumentWrite(*base, live=False, dropped=tuple(c.chunk_id for c in held.chunks))
+        return replace(base, dropped=chunks_held)
     values = state.values()
-    metadata = {n: values.get(n) for n in recipe.document.metadata}
-    pending = state.pending(recipe.columns)
-    if not recipe.texts.isdisjoint(pending):
-        return DocumentWrite(*base, live=True, metadata=metadata, pending=pending)
+    base = replace(base, metadata={n: values.get(n) for n in recipe.document.metadata}, pending=pending)
+    if waits:
+        return base
+    if is_refused(held.recipe) and held.state in (state, without_values(state)):
+        base = replace(base, refused_as=held.recipe)
     changed = (
         held.recipe != recipe.fingerprint
         or not held.state.exists
@@ -158,19 +177,49 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recip
         or _texts(held.state, recipe) != _texts(state, recipe)
     )
     if not changed:
-        return DocumentWrite(*base, live=True, metadata=metadata, pending=pending, texts_changed=False)
-    chunks = chunks_of(held.document_id, render(recipe.document.template, values), recipe.document)
+        return replace(base, texts_changed=False)
+    text = render(recipe.document.template, values)
+    if (size := len(text.encode())) > recipe.document.max_bytes:
+        told = f"the document's text has {size} bytes, document.max_bytes is {recipe.document.max_bytes}"
+        return refused(base, Refusal("embed", "DOCUMENT_TOO_LONG", told))
+    chunks = chunks_of(held.document_id, text, recipe.document)
     found = diff(held.chunks, chunks)
-    return DocumentWrite(
-        *base,
-        live=True,
-        metadata=metadata,
-        chunks=chunks,
-        added=found.added,
-        moved=found.moved,
-        dropped=found.dropped,
-        pending=pending,
-    )
+    return replace(base, chunks=chunks, added=found.added, moved=found.moved, dropped=found.dropped)
+
+
+def refused(write: DocumentWrite, why: Refusal) -> DocumentWrite:
+    """The write after which nothing of a document is found, neither of this state nor of an older one, and which says so.
+
+    The head bears the refusal behind its recipe, so any later plan makes the document anew. Where a store refused it the
+    values are left out as well, since one of them is what it cannot take: the lake has them.
+    """
+    whole = why.stage == "embed"
+    return replace(
+        write,
+        recipe=f"{made_by(write.recipe)}{_REFUSED}{why.condition}",
+        state=write.state if whole else without_values(write.state),
+        metadata=write.metadata if whole else {},
+        chunks=(), added=(), moved=(), dropped=write.held, pending=(), texts_changed=True, refused=why,
+    )  # fmt: skip
+
+
+def without_values(state: RowState) -> RowState:
+    """A state that waits for every value it had: the same value, told again, fills it, and so does a newer one."""
+    cells = {name: Cell(HOLE, hole_rank(cell.rank)) for name, cell in state.columns.items()}
+    return replace(state, columns=cells)
+
+
+def is_refused(recipe: str) -> bool:
+    """Whether a head's recipe says that the document was refused."""
+    return _REFUSED in recipe
+
+
+def made_by(recipe: str) -> str:
+    """The recipe's fingerprint, whether the document was refused or not."""
+    return recipe.partition(_REFUSED)[0]
+
+
+_REFUSED = "!"
 
 
 def _texts(state: RowState, recipe: Recipe) -> dict[str, Any]:

@@ -107,6 +107,11 @@ def rank_key(rank: str) -> str:
     return rank + _SAID if len(rank) == SEQUENCE_DIGITS else rank
 
 
+def hole_rank(rank: str) -> str:
+    """The rank of a hole that stands for a value of that rank: just below it, and above all that is older."""
+    return _since(rank) + _CARRIED
+
+
 def _since(rank: str) -> str:
     return rank[:SEQUENCE_DIGITS]
 

@@ -61,5 +61,5 @@ def _apply(sink: Sink, embedder: Embedder, table: str, changes: list[Change]) ->
     rounds = Rounds(embedder, Held(), _REQUESTS_AT_ONCE * embedder.max_items)
     left_out = rounds.write(sink, ChangedRows({table: changes}, RECIPES) if changes else None)
     if left_out:
-        msg = f"the model refuses a text of {len(left_out)} documents"
+        msg = f"{len(left_out)} documents are refused"
         raise RuntimeError(msg)

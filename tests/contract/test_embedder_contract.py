@@ -127,6 +127,14 @@ def test_a_blank_text_is_rejected_alone(embedder: Embedder) -> None:
         embedder.embed_query("")
 
 
+def test_nothing_of_a_long_text_is_cut_off(embedder: Embedder) -> None:
+    long = "The press may be opened by trained staff alone. " * 800
+    told = [vector(e) for e in embedder.embed_documents([long, f"{long} The cook eats an apple.", long])]
+    assert np.linalg.norm(told[0]) == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(told[0], told[2])
+    assert not np.array_equal(told[0], told[1])
+
+
 def test_a_copy_from_another_process_gives_the_same_vectors(embedder: Embedder) -> None:
     copy: Embedder = pickle.loads(pickle.dumps(embedder))  # noqa: S301 - made on this line
     assert copy.fingerprint == embedder.fingerprint

@@ -15,7 +15,7 @@ import pytest
 from local_stack.aws_faults import AwsFaultProxy
 from local_stack.faults import FaultProxy
 from local_stack.opensearch import OpenSearch
-from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from schemas.errors import DocumentRefusedError, PipelineError, UnavailableError
 from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import AWAY, Action, OpenSearchClient
 from sinks.opensearch_config import OpenSearchConfig
@@ -113,7 +113,7 @@ def test_of_half_a_bulk_only_the_refused_half_is_sent_again(opensearch: OpenSear
 
 def test_an_item_that_is_refused_for_good_does_not_hide_behind_those_that_were_written(sink: OpenSearchSink) -> None:
     sink.keep_vectors({"good": vector_of("x"), "bad": np.ones(DIMENSIONS + 1, "f4")})
-    with pytest.raises(ConfigurationError, match="refuses a request"):
+    with pytest.raises(DocumentRefusedError, match="refuses a document"):
         sink.write([write_of(1, "good"), write_of(2, "bad")])
     assert sink.summary().documents == 1
 

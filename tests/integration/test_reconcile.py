@@ -150,12 +150,39 @@ def test_every_kind_of_drift_is_found_and_mended_without_the_model(spark: SparkS
     run(lake, "INSERT INTO live_g1_chunks (chunk_id, document_id, chunk_index, content_hash, chunk_text) SELECT 'x' || chunk_id,"
         f" 'of nobody', chunk_index, content_hash, chunk_text FROM live_g1_chunks WHERE {document.format(back)}")  # fmt: skip
     mended = lake.reconcile(spark, "live", repair=True)
-    assert mended.drift == {"missing": 3, "orphan": 1, "stale": 6, "duplicate": 0}
+    assert mended.drift == {"missing": 3, "orphan": 1, "stale": 6, "duplicate": 0, "refused": 0}
     assert mended.left == dict.fromkeys(mended.drift, 0)
     assert (mended.repaired, mended.removed) == (9, 1)
     assert (mended.texts_sent, lake.asked()["texts"]) == (0, asked)
     assert lake.contents("live") == before
     assert not any(lake.reconcile(spark, "live").drift.values())
+
+
+def test_a_document_that_the_model_refuses_is_named_and_no_repair_fights_with_it(
+    spark: SparkSession, lake: Lake
+) -> None:
+    table = table_of(12)
+    lake.land(spark, table.changes)
+    lake.index("live", table.changes)
+    standing, known = lake.contents("live"), len(table.changes)
+    table.update_body(2, "a forbidden thing")
+    lake.land(spark, table.changes[known:], 1)
+    lake.faults(refuse_text="forbidden")
+    # As a release left it that kept the older text: what the lake has newer than the store is stale.
+    mended = lake.reconcile(spark, "live", repair=True)
+    assert (mended.drift["stale"], mended.left) == (1, {**dict.fromkeys(mended.drift, 0), "refused": 1})
+    assert [row for row in lake.contents("live") if row[0] == '{"id": 2}'] == []
+    assert len(lake.contents("live")) == len(standing) - 2
+    asked = lake.asked()
+    again = lake.reconcile(spark, "live", repair=True)
+    assert (again.drift["refused"], again.repaired, again.removed) == (1, 0, 0)
+    assert [example["kind"] for example in again.examples] == ["refused"]
+    assert lake.asked() == asked
+    assert status(lake.config)["stores"]["live"]["refused"] == 1
+    lake.faults()
+    lake.rebuild(spark, "live")
+    assert any("forbidden" in row[3] for row in lake.contents("live"))
+    assert status(lake.config)["stores"]["live"]["refused"] == 0
 
 
 def test_another_pipelines_store_is_neither_repaired_nor_filled_until_it_is_adopted(
@@ -198,7 +225,7 @@ def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(
     lake.index("opensearch", table.changes)
     asked = lake.asked()["texts"]
     clean = lake.reconcile(spark, "opensearch", vectors=False)
-    assert (clean.rows_read, *clean.drift.values()) == (clean.rows, 0, 0, 0, 0)
+    assert (clean.rows_read, *clean.drift.values()) == (clean.rows, 0, 0, 0, 0, 0)
     index = Names(search_index).documents
     with closing(opensearch.client()) as client:
         hits = client.search(index=index, body={"size": 100, "query": {"term": {"live": True}}})["hits"]["hits"]
@@ -222,7 +249,7 @@ def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(
         put("of nobody", orphan[1], document_id="of nobody")
         client.indices.refresh(index=index)
     mended = lake.reconcile(spark, "opensearch", repair=True)
-    assert mended.drift == {"missing": 1, "orphan": 1, "stale": 4, "duplicate": 2}
+    assert mended.drift == {"missing": 1, "orphan": 1, "stale": 4, "duplicate": 2, "refused": 0}
     assert mended.left == dict.fromkeys(mended.drift, 0)
     assert (mended.repaired, mended.removed, mended.texts_sent, lake.asked()["texts"]) == (6, 2, 0, asked)
     with closing(opensearch.client()) as client:

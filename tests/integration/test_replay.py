@@ -63,7 +63,7 @@ def test_a_text_that_the_model_takes_now_becomes_a_document(spark: SparkSession,
     lake.faults(refuse_text="forbidden")
     lake.index("live", table.changes[:-1])
     refused = replay(lake.config)[TABLE]
-    assert (refused["texts refused"], key_of(5) in str(lake.contents("live"))) == (2, False)  # by each store
+    assert (refused["documents refused"], key_of(5) in str(lake.contents("live"))) == (2, False)  # by each store
     lake.faults()
     assert replay(lake.config)[TABLE]["documents written"] == 2
     assert [row[1] for row in lake.contents("live") if row[0] == '{"id": 5}'] == ['{"a": "told without its text"}']

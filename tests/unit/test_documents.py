@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +14,22 @@ from pydantic import ValidationError
 from semantic_text_splitter import TextSplitter
 
 from schemas.changes import Change
-from schemas.documents import StoredChunk, StoredDocument
+from schemas.documents import DocumentWrite, Refusal, StoredChunk, StoredDocument
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from tests.history import TABLE, ModelTable, folded, key_of
 from transforms.chunking import WINDOW, split, tokens, windows_of
-from transforms.documents import Recipe, chunks_of, diff, document_id, plan, render
+from transforms.documents import (
+    Recipe,
+    chunks_of,
+    diff,
+    document_id,
+    is_refused,
+    made_by,
+    plan,
+    refused,
+    render,
+)
+from transforms.fold import join
 
 DOCUMENT = DocumentConfig(template="{a}\n\n{body}", metadata=("a",), chunk=ChunkConfig(max_tokens=16))
 META_ONLY = DocumentConfig(template="{body}", metadata=("a",))
@@ -166,6 +178,77 @@ def test_a_pending_body_leaves_the_chunks_alone() -> None:
     write = plan(None, folded(table.changes[1:])[key_of(1)], key_of(1), recipe())
     assert write is not None
     assert (write.pending, write.chunks, write.live) == (("body",), (), True)
+
+
+def refused_after(table: ModelTable, why: Refusal) -> StoredDocument:
+    """What a store holds once it, or the model, refused the row as it is."""
+    stored = stored_after(table)
+    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), recipe(META_ONLY))
+    told = refused(write or DocumentWrite(stored.document_id, TABLE, key_of(1), 1, stored.state, stored.recipe, live=True,
+                                          held=tuple(c.chunk_id for c in stored.chunks)), why)  # fmt: skip
+    assert (told.chunks, told.added, told.moved, told.live) == ((), (), (), True)
+    assert set(told.dropped) == {c.chunk_id for c in stored.chunks}
+    return StoredDocument(told.document_id, 2, told.state, told.recipe)
+
+
+@pytest.mark.parametrize("stage", ["embed", "store"])
+def test_a_refused_document_is_planned_whole_again_whatever_is_told_of_it(stage: Literal["embed", "store"]) -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    held = refused_after(table, Refusal(stage, "ODD", "no"))
+    assert is_refused(held.recipe)
+    assert made_by(held.recipe) == recipe().fingerprint
+    now = folded(table.changes)[key_of(1)]
+    for state in (join(held.state, now), join(now, held.state)):
+        again = plan(held, state, key_of(1), recipe())
+        assert again is not None
+        assert [c.chunk_text for c in again.added] == ["body x"]
+        assert again.refused_as == held.recipe
+    table.delete(1)
+    gone = plan(held, join(held.state, folded(table.changes)[key_of(1)]), key_of(1), recipe())
+    assert gone is not None
+    assert (gone.live, is_refused(gone.recipe)) == (False, False)
+
+
+def test_what_a_store_refused_waits_for_its_values_and_is_never_half_of_itself() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    held = refused_after(table, Refusal("store", "ODD", "no"))
+    assert held.state.values() == {}
+    assert plan(held, held.state, key_of(1), recipe()) is None
+    table.update_a(1, "newer")
+    write = plan(held, join(held.state, folded(table.changes[1:])[key_of(1)]), key_of(1), recipe())
+    assert write is not None
+    assert (write.pending, write.chunks, write.metadata) == (("body",), (), {"a": "newer"})
+    assert join(held.state, folded(table.changes)[key_of(1)]).values()["body"] == "body x"
+
+
+def test_a_text_longer_than_is_configured_is_refused_and_the_limit_is_no_part_of_the_recipe() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    short = META_ONLY.model_copy(update={"max_bytes": 3})
+    write = plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), recipe(short))
+    assert write is None, "what stands is not looked at again"
+    write = plan(None, folded(table.changes)[key_of(1)], key_of(1), recipe(short))
+    assert write is not None
+    assert write.refused == Refusal(
+        "embed", "DOCUMENT_TOO_LONG", "the document's text has 6 bytes, document.max_bytes is 3"
+    )
+    assert recipe(short).fingerprint == recipe().fingerprint == made_by(write.recipe)
+
+
+def test_chunks_are_cut_to_what_the_model_takes_and_the_recipe_tells_only_when_that_differs() -> None:
+    long = DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1200, overlap=400))
+    cut = recipe(long).within(512)
+    assert (cut.document.chunk.max_tokens, cut.document.chunk.overlap) == (512, 256)
+    assert cut is recipe(long).within(512)
+    assert cut.fingerprint != recipe(long).fingerprint
+    assert (
+        cut.fingerprint
+        == recipe(long.model_copy(update={"chunk": ChunkConfig(max_tokens=512, overlap=256)})).fingerprint
+    )
+    assert recipe(long).within(1200) == recipe(long).within(8192) == recipe(long)
+    assert max(map(tokens, split("word " * 4000, cut.document.chunk))) <= 512
 
 
 def test_rendering_writes_values_as_a_reader_would() -> None:

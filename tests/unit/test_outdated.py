@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from glue_jobs.outdated import Outdated, of_counts
+import json
+from pathlib import Path
+
+import pytest
+
+from glue_jobs.config import parse_config
+from glue_jobs.config_values import Substitution
+from glue_jobs.outdated import Outdated, cut_notes, of_counts, recipes_of
 from schemas.tables import ChunkConfig, DocumentConfig
 from transforms.documents import Recipe
 
@@ -25,3 +32,31 @@ def test_a_model_whose_price_is_not_known_costs_nobody_knows_what() -> None:
     found = of_counts(RECIPES, {("a", "old"): 2}, 1.0, None)
     assert (found.usd, found.texts) == (None, 2)
     assert "at a price that is not known here" in found.sentence("p.yaml", "s")
+
+
+@pytest.mark.parametrize(
+    ("model", "dimensions", "told"),
+    [
+        (
+            "cohere.embed-english-v3",
+            1024,
+            ["table public.t: document.chunk.max_tokens is 1200, and the embedding model takes 512"],
+        ),
+        ("amazon.titan-embed-text-v2:0", 512, []),
+    ],
+)
+def test_chunks_longer_than_the_model_takes_are_said_and_cut(model: str, dimensions: int, told: list[str]) -> None:
+    document = {"template": "{a}", "chunk": {"max_tokens": 1200}}
+    config = parse_config(
+        json.dumps({
+            "name": "p", "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": ["x.jsonl"]},
+            "tables": [{"table": "public.t", "keys": ["id"], "document": document}], "lake": {"path": "lake"},
+            "embedding": {"type": "bedrock", "model": model, "dimensions": dimensions}, "checkpoint": "checkpoint",
+            "sinks": [{"type": "pgvector", "dsn": "postgresql://x/y", "table": "kb"}],
+        }),
+        "p.yaml",
+        Substitution({}, Path("nowhere")),
+    )  # fmt: skip
+    notes = cut_notes(config)
+    assert [note.startswith(start) for note, start in zip(notes, told, strict=True)] == [True] * len(told)
+    assert recipes_of(config)["public.t"].document.chunk.max_tokens == (512 if told else 1200)

@@ -13,7 +13,7 @@ import pytest
 from local_stack.documentdb import DocumentDB
 from local_stack.faults import FaultProxy
 from schemas.documents import DocumentWrite
-from schemas.errors import ConfigurationError, UnavailableError
+from schemas.errors import DocumentRefusedError, UnavailableError
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_schema import Names
@@ -50,7 +50,7 @@ def test_of_half_a_bulk_the_written_half_stays_and_the_other_half_is_told(
     sink: DocumentDBSink, failing: Callable[..., None]
 ) -> None:
     sink.keep_vectors({"h": vector_of("h")})
-    for code, kind in ((16500, UnavailableError), (2, ConfigurationError)):
+    for code, kind in ((16500, UnavailableError), (2, DocumentRefusedError)):
         failing("insert", times=1, failItem=1, errorCode=code)
         with pytest.raises(kind):
             sink.write([write_of(1), write_of(2), write_of(3)])

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pymongo.errors import OperationFailure
 
 from local_stack.documentdb import DocumentDB
-from schemas.errors import UnavailableError
+from schemas.errors import DocumentRefusedError, UnavailableError
 from sinks.documentdb import DocumentDBSink
 from sinks.documentdb_config import DocumentDBConfig
 from sinks.documentdb_schema import Names
@@ -77,7 +77,9 @@ def test_a_right_that_is_missing_is_named(
 
 
 def test_a_document_that_no_store_takes_is_named(sink: DocumentDBSink) -> None:
-    refused(lambda: sink.write([too_large()]), "larger than DocumentDB takes", "DOCUMENT_TOO_LARGE")
+    with pytest.raises(DocumentRefusedError, match="larger than DocumentDB takes") as raised:
+        sink.write([too_large()])
+    assert raised.value.condition == "DOCUMENT_TOO_LARGE"
 
 
 def test_a_uri_that_cannot_be_used_is_named_and_its_password_stays_secret(documentdb: DocumentDB) -> None:
