@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from glue_jobs.config import is_configured
+from lake.layout import LakeLayout
+from lake.left_out import left_out
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture import render
 from sources.capture_apply import connector_settings
 from sources.capture_check import Findings, connector_differences, findings
-from sources.capture_debezium import DebeziumCaptureConfig
+from sources.capture_debezium import DebeziumCaptureConfig, topic_name, topic_prefix
 from sources.capture_tables import ask
+from sources.capture_target import tables_named
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
@@ -28,14 +33,15 @@ def check(config: PipelineConfig, capture: CaptureConfig) -> None:
 
 
 def notes(config: PipelineConfig) -> list[str]:
-    """What nothing mends but a person should know; nothing of a database that does not answer."""
+    """What nothing mends but a person should know: of databases that answer, and of streams that were read already."""
     found: list[str] = []
     for capture in config.capture:
         try:
             found += _findings(config, capture).notes
         except UnavailableError:
             continue  # its check says so
-    return [f"capture: {each}" for each in found]
+    streams = left_out(LakeLayout(config.lake.path), partial(is_configured, config))
+    return [*(f"capture: {each}" for each in found), *(each.sentence for each in streams)]
 
 
 def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> None:
@@ -56,6 +62,11 @@ def tables_and_topics(config: PipelineConfig, capture: CaptureConfig) -> tuple[l
     return [table.table for table in config.tables_of(source.name)], list(topics)
 
 
+def partitions(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
+    """The names of partitions, by table."""
+    return {table.table: table.partitions for table in config.tables if table.partitions}
+
+
 def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
     tables = config.tables_of(capture.source or config.sources[0].name)
     source = ask(capture, [table.table for table in tables])
@@ -63,9 +74,21 @@ def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
     for table in tables:
         if known := source.tables.get(table.table):
             found.wrong.extend(table.unknown_columns([column.name for column in known.columns]))
-    if isinstance(capture, DebeziumCaptureConfig) and capture.connect_url:
-        _compare_connector(config, capture, found)
+    if isinstance(capture, DebeziumCaptureConfig):
+        found.notes.extend(_unread_topics(config, capture))
+        if capture.connect_url:
+            _compare_connector(config, capture, found)
     return found
+
+
+def _unread_topics(config: PipelineConfig, capture: DebeziumCaptureConfig) -> Iterator[str]:
+    """Topics that the capture fills and the source does not read; a router may give them other names."""
+    tables, topics = tables_and_topics(config, capture)
+    named = tables_named(tables)
+    prefix = topic_prefix(capture, config.name, named, topics)
+    for topic, table in ((topic_name(prefix, each), ".".join(each)) for each in named):
+        if topics and topic not in topics:
+            yield f"`topics` of the source lacks {topic}, to which the connector sends {table}"
 
 
 def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, found: Findings) -> None:

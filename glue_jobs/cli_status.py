@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,7 +35,6 @@ def _print(found: dict[str, Any], config: str) -> None:
     from rich.table import Table
 
     from glue_jobs.outdated import Outdated
-    from glue_jobs.table_notes import of_status
 
     console = Console()
     tables = Table("table", "changes", "rejects", "pending", "lag s", "fresh p50 s", "fresh p99 s", box=None)
@@ -43,9 +43,7 @@ def _print(found: dict[str, Any], config: str) -> None:
         cells = (row["changes"], row["rejects"], row["pending"], row["lag_seconds"], fresh["p50"], fresh["p99"])
         tables.add_row(name, *map(_text, cells))
     console.print(tables)
-    for name, row in found["tables"].items():
-        for sentence in of_status(name, row):
-            _say(console, sentence)
+    _say_of_tables(console, found)
     stores = Table("store", "documents", "chunks", "refused", "lag s", "drift", "", box=None)
     for name, row in found["stores"].items():
         told = (row["documents"], row["chunks"], row["refused"], row["lag_seconds"], row["drift"], _not_in_step(row))
@@ -64,6 +62,18 @@ def _print(found: dict[str, Any], config: str) -> None:
     for name, row in found["queries"].items():
         if row["error"]:
             console.print(f"[red]{name}[/]: {row['error']}", highlight=False)
+
+
+def _say_of_tables(console: Console, found: dict[str, Any]) -> None:
+    """What is wrong with tables and streams, one sentence each."""
+    from glue_jobs.table_notes import of_status
+    from lake.left_out import LeftOut
+
+    for name, row in found["tables"].items():
+        for sentence in of_status(name, row):
+            _say(console, sentence)
+    for each in found["left_out"]:
+        _say(console, LeftOut(each["stream"], each["read"], Counter(each["tables"])).sentence)
 
 
 def _not_in_step(row: dict[str, Any]) -> str:

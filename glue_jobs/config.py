@@ -23,6 +23,7 @@ from schemas.tables import TableConfig
 from sinks import SinkConfig
 from sources import SourceConfig
 from sources.capture import CaptureConfig
+from sources.capture_debezium import DebeziumCaptureConfig
 from transforms.context import DecodeContext, TableContext
 from warehouse.config import RedshiftConfig
 
@@ -176,12 +177,24 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
     owned = config.tables_of(source_name)
     return DecodeContext(
         envelope=config.source(source_name).envelope,
-        tables={table.table: TableContext(table.table, table.keys, table.columns) for table in owned},
+        tables={table.table: TableContext(table.table, table.keys, table.columns, table.partitions) for table in owned},
         others=frozenset(table.table for table in config.tables if table not in owned),
+        ignored=frozenset(
+            name
+            for capture in config.capture
+            if isinstance(capture, DebeziumCaptureConfig)
+            for name in (capture.signal_table, capture.heartbeat_table)
+            if name is not None
+        ),
         epoch_starts_us=tuple(
             sorted(round(e.at.timestamp() * 1_000_000) for e in config.epochs if e.source in (None, source_name))
         ),
     )
+
+
+def is_configured(config: PipelineConfig, table: str) -> bool:
+    """Whether records of a table, named as a record names it, are carried by any source."""
+    return any(decode_context(config, source.name).table(table) is not None for source in config.sources)
 
 
 def _beginning(source: SourceConfig) -> dict[str, Any]:

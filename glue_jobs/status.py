@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
+from glue_jobs.config import is_configured
 from glue_jobs.outdated import Outdated, outdated_of
 from glue_jobs.prices import price_of
 from glue_jobs.runtime import drift
@@ -20,6 +22,7 @@ from glue_jobs.runtime.set_aside import AsideRecord, SetAside
 from glue_jobs.runtime.status_record import QueryRecord, read_all
 from glue_jobs.table_notes import HIDDEN_KEYS
 from lake.layout import LakeLayout
+from lake.left_out import left_out
 from lake.storage import scan
 from schemas.errors import PipelineError
 from sinks import open_sink
@@ -54,6 +57,10 @@ def status(config: PipelineConfig) -> dict[str, Any]:
         "embedding": _embedding(config, records.values()),
         "queries": {record.query: _query(record) for record in records.values()},
         "rejects_without_table": counted["rejects"][""],
+        "left_out": [
+            {"stream": each.stream, "records": each.tables.total(), "read": each.read, "tables": dict(each.tables)}
+            for each in left_out(LakeLayout(config.lake.path), partial(is_configured, config))
+        ],
     }
 
 

@@ -59,6 +59,8 @@ DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malforme
 class Tally:
     """What became of the records of one action, told by the tasks that succeeded."""
 
+    read: Counter[str] = field(default_factory=Counter)
+    """By stream."""
     landed: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     ignored: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
@@ -86,6 +88,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add what another task did."""
+        self.read.update(other.read)
         self.landed.update(other.landed)
         self.rejected.update(other.rejected)
         self.ignored.update(other.ignored)
@@ -108,6 +111,7 @@ def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> Decoded
     """Decode a batch given as the columns stream, partition, position, key, value, headers."""
     batch = _Batch(context)
     rows = [row for start in range(0, len(columns[0]), _SLICE) for row in batch.rows(columns, start)]
+    batch.tally.read.update(counted(columns[0]))
     return DecodedBatch(_structs(rows, DECODED), _structs(batch.unfit, UNFIT), batch.tally)
 
 
@@ -115,6 +119,12 @@ def _structs(rows: Sequence[Row], kind: pa.StructType) -> pa.StructArray:
     told = zip(*rows, strict=True) if rows else ((),) * len(kind)
     arrays = [pa.array(column, each.type) for column, each in zip(told, kind, strict=True)]
     return pa.StructArray.from_arrays(arrays, fields=list(kind))
+
+
+def counted(texts: pa.Array[Any]) -> dict[str, int]:
+    """How often each text is there."""
+    values, counts = pc.value_counts(texts).flatten()
+    return {str(text): int(count or 0) for text, count in zip(values.to_pylist(), counts.to_pylist(), strict=True)}
 
 
 def _telling_headers(headers: Any) -> Iterable[tuple[tuple[str, bytes | None], ...]]:

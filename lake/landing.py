@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from lake.decoding import Tally, decoded
 from lake.landed_files import OUTCOME_DDL, LandPartition, Outcome, append
 from lake.layout import CHANGES, IGNORED, RAW_COLUMNS, SCHEMAS, STATS_COLUMNS, LakeLayout
+from lake.left_out import LeftOutLog
 from lake.rejects import create_rejects
 from lake.storage import append_rows, create, rows_of
 
@@ -41,6 +42,7 @@ class Landing:
         self._context = context
         create_tables(layout)
         seen = rows_of(layout.path("schemas"), ["_source", "_table", "schema_id"])
+        self._left_out = LeftOutLog()
         self._known = {(row["_table"], row["schema_id"]) for row in seen if row["_source"] == source}
 
     def land(self, frame: DataFrame, transaction: Transaction) -> Tally:
@@ -51,6 +53,7 @@ class Landing:
             append(self._layout.path("rejects"), outcome.rejects, transaction("rejects"))
         self._note_ignored(outcome.tally, transaction)
         self._note_schemas(outcome.tally, transaction)
+        self._left_out.add(outcome.tally)
         return outcome.tally
 
     def _written(self, frame: DataFrame) -> Outcome:

@@ -10,6 +10,7 @@ the DMS guide ("Using Kinesis as a target") and of real payloads; what they leav
 * TRUNCATE has no record in the guide's list and gets none. A new task therefore runs the statements that
   `ragstream capture` renders for DMS: their trigger deletes the rows first, which the log shows row by row.
 * An unchanged large column is left out of an update's `data`, unless the table's replica identity is FULL.
+* Of a partitioned table the partitions are loaded, and their names are in the records, also of a partition that comes later.
 * A changed table sends a control record with the whole new definition before its next row.
 """
 
@@ -72,7 +73,7 @@ class DmsStandIn:
         """Load, unless a load has finished before; then follow the log until told to stop."""
         with psycopg.connect(self._dsn, autocommit=True) as source:
             source.execute("SET datestyle = 'ISO'; SET timezone = 'UTC'; SET intervalstyle = 'postgres'")
-            self._tables = {name: table_of(source, name) for name in self._names}
+            self._tables = {name: table_of(source, name) for name in self._stored(source)}
             if not self._is_loaded(source):
                 self._open_slot(source)
                 self._writer.write(self._load(source))
@@ -85,6 +86,14 @@ class DmsStandIn:
                     seen = end
                     self.stop.wait(POLL_SECONDS)
 
+    def _stored(self, source: psycopg.Connection[Any]) -> Iterator[str]:
+        """The tables that hold rows: partitions in place of their table."""
+        query = """SELECT n.nspname || '.' || c.relname FROM pg_partition_tree(%s::regclass) JOIN pg_class c ON c.oid = relid
+                   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE isleaf"""
+        for table in tables_named(self._names):
+            parts = source.execute(query, (table.quoted,)).fetchall()
+            yield from [str(part) for (part,) in parts] or [".".join(table)]
+
     def _is_loaded(self, source: psycopg.Connection[Any]) -> bool:
         query = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
         return _value(source, query, self._slot) == _LOADED and self._has_slot(source)
@@ -95,7 +104,7 @@ class DmsStandIn:
     def _open_slot(self, source: psycopg.Connection[Any]) -> None:
         """Prepare the source as its owner would, then create publication and slot: the log is kept from here on."""
         rendered_for = DmsCaptureConfig(type="dms", dsn=self._dsn, replica_identity="default")  # type: ignore[arg-type]
-        for statement in source_sql(rendered_for, tables_named(self._names), replica_identity=False):
+        for statement in source_sql(rendered_for, dict.fromkeys(tables_named(self._names), ()), replica_identity=False):
             source.execute(statement.encode())
         if not _value(source, "SELECT count(*) FROM pg_publication WHERE pubname = %s", self._slot):
             names = sql.SQL(", ").join(sql.Identifier(*name.split(".", 1)) for name in self._names)
@@ -136,6 +145,9 @@ class DmsStandIn:
                 begin, number = message, 0
             elif isinstance(message, RowChange):
                 name = f"{message.relation.schema}.{message.relation.table}"
+                if name not in self._tables:
+                    self._tables[name] = table_of(source, name)
+                    yield control(self._tables[name], "create-table")
                 if set(message.relation.columns) - set(self._tables[name].columns):
                     before, self._tables[name] = self._tables[name], table_of(source, name)
                     yield control(self._tables[name], change_of(before, self._tables[name]))

@@ -71,6 +71,9 @@ class TableConfig(StrictModel):
     columns: dict[Column, str] = Field(default_factory=dict)
     """Types declared by hand, where the source announces none or less: `price: decimal(10,2)`. DMS tells an array as text
     and a time stamp without its zone (UTC): `tags: array<text>`, `seen: timestamptz`."""
+    partitions: tuple[str, ...] = ()
+    """Names of tables whose records are this one's, with `*` for any text: `[public.visits_*]`. DMS sends the changes of a
+    partitioned table under the names of its partitions; a connector as `ragstream capture` renders it does not."""
     document: DocumentConfig | None = None
     """Left out: the table goes to the lake only."""
     source: str | None = None

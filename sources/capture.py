@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, assert_never
 
 from pydantic import Field
@@ -18,15 +18,22 @@ CaptureConfig = Annotated[DebeziumCaptureConfig | DmsCaptureConfig, Field(discri
 
 
 def render(
-    config: CaptureConfig, pipeline: str, tables: Sequence[str], topics: Sequence[str] = (), *, reveal: bool = False
+    config: CaptureConfig,
+    pipeline: str,
+    tables: Sequence[str],
+    topics: Sequence[str] = (),
+    *,
+    partitions: Mapping[str, Sequence[str]] | None = None,
+    reveal: bool = False,
 ) -> dict[str, Any]:
-    """Render the capture of `tables` (`schema.table`) as one JSON document.
+    """Render the capture of `tables` (`schema.table`) as one JSON document; `partitions` are names by partitioned table.
 
     Debezium: `connector` {name, config}. DMS: `source_endpoint`, `target_endpoint`, `replication_task`, the bodies of
     their Create requests. Both: `source_sql`, to be run on the source once before. Secrets are withheld unless `reveal`,
     which is for the worker only.
     """
     named = tables_named(tables)
+    parts = {table: tables_named((partitions or {}).get(".".join(table), ())) for table in named}
     match config:
         case DebeziumCaptureConfig():
             settings = debezium_postgres(config, pipeline, named, topics, reveal=reveal)
@@ -37,8 +44,8 @@ def render(
             return {
                 "source_endpoint": endpoints["source"],
                 "target_endpoint": endpoints["target"],
-                "replication_task": dms_task(config, pipeline, named),
-                "source_sql": capture_dms.source_sql(config, named),
+                "replication_task": dms_task(config, pipeline, parts),
+                "source_sql": capture_dms.source_sql(config, parts),
             }
         case _:
             assert_never(config)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sources.capture_debezium import DebeziumCaptureConfig, slot_name
+from sources.capture_dms import DmsCaptureConfig
 from sources.capture_tables import GENERATED_COLUMNS_SINCE
 from sources.capture_target import quoted, tables_named
+from transforms.context import DecodeContext, TableContext
 from transforms.placeholders import SMALL_BITS, UNSENT_ARRAYS, has_placeholder
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ def findings(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig
     found = Findings()
     debezium = isinstance(capture, DebeziumCaptureConfig)
     publication = None
+    if isinstance(capture, DmsCaptureConfig) and not capture.include_null_and_empty:
+        found.notes.append(
+            "include_null_and_empty is off: a column set to NULL cannot be told from one that was left out"
+        )
     if isinstance(capture, DebeziumCaptureConfig):
         publication = source.publications.get(slot_name(capture, pipeline))
         found.notes.extend(_not_applied(capture, pipeline, source))
@@ -54,9 +60,9 @@ def findings(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig
         if debezium:
             found.wrong.extend(_unpublished(known, publication))
             found.wrong.extend(_unpublished_columns(known, publication, source.version))
-            found.notes.extend(_never_sent(known))
+            found.notes.extend(_never_sent(known, source.version))
         elif known.kind == "p":
-            found.wrong.append(_split_by_dms(known))
+            found.wrong.extend(_split_by_dms(table, known))
         # Nothing that AWS documents says what DMS sends for such a value.
         (found.wrong if debezium else found.notes).extend(_not_told_apart(known, debezium=debezium))
     return found
@@ -115,13 +121,17 @@ def _unpublished_columns(table: SourceTable, publication: Publication | None, ve
         yield f"{table.name}: changes leave the generated columns {', '.join(stored)} out. Run: {statement}"
 
 
-def _never_sent(table: SourceTable) -> Iterator[str]:
+def _never_sent(table: SourceTable, version: int) -> Iterator[str]:
     unsent = [f"{column.name} ({column.type})" for column in table.columns if column.base in UNSENT_ARRAYS]
     if unsent:
         yield f"{table.name}: Debezium sends no value of {', '.join(unsent)}; keep it as text or jsonb to have it"
-    virtual = [column.name for column in table.columns if column.generated == "virtual"]
-    if virtual:
-        yield f"{table.name}: no change tells the virtual columns {', '.join(virtual)}; make them STORED to have them"
+    sendable = {"", "stored"} if version >= GENERATED_COLUMNS_SINCE else {""}
+    generated = [column.name for column in table.columns if column.generated not in sendable]
+    if generated:
+        yield (
+            f"{table.name}: no change tells the generated columns {', '.join(generated)}, which are pending from a row's first "
+            f"change on; PostgreSQL 18 sends those that are STORED"
+        )
 
 
 def _not_told_apart(table: SourceTable, *, debezium: bool) -> Iterator[str]:
@@ -144,12 +154,15 @@ def _is_told(column: SourceColumn, *, debezium: bool) -> bool:
     return debezium and has_placeholder(column.base, in_domain=column.in_domain)
 
 
-def _split_by_dms(table: SourceTable) -> str:
-    parts = ", ".join(part.name for part in table.stored) or "none yet"
-    return (
-        f"{table.name} is partitioned, and DMS sends changes under the names of its partitions ({parts}). "
-        f"Capture it with Debezium"
-    )
+def _split_by_dms(table: TableConfig, known: SourceTable) -> Iterator[str]:
+    """DMS sends changes under the names of partitions."""
+    context = DecodeContext("dms", {table.table: TableContext(table.table, table.keys, {}, table.partitions)})
+    missed = [part.name for part in known.stored if context.table(part.name) is None]
+    if missed or not table.partitions:
+        yield (
+            f"{known.name} is partitioned, and DMS sends changes under the names of its partitions. Write them into "
+            f"`partitions` of this table, with * for any text; not there: {', '.join(missed) or 'all to come'}"
+        )
 
 
 def _not_applied(capture: DebeziumCaptureConfig, pipeline: str, source: Source) -> Iterator[str]:

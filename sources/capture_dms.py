@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
-from sources.capture_target import WITHHELD, CapturePart, Table, database_at
+from sources.capture_target import WITHHELD, CapturePart, Table, database_at, literal
 from transforms.dms import BEFORE_IMAGE
+
+type Parts = Mapping[Table, Sequence[Table]]
+"""Tables, and the names of the partitions of those that have some."""
 
 
 class DmsCaptureConfig(CapturePart):
@@ -108,7 +111,7 @@ def _kinesis_settings(config: DmsCaptureConfig) -> dict[str, Any]:
     }
 
 
-def dms_task(config: DmsCaptureConfig, pipeline: str, tables: Sequence[Table]) -> dict[str, str]:
+def dms_task(config: DmsCaptureConfig, pipeline: str, tables: Parts) -> dict[str, str]:
     """Render the CreateReplicationTask request; the endpoints' ARNs are known once they are created."""
     return {
         "ReplicationTaskIdentifier": _identifier(config.task or pipeline),
@@ -156,10 +159,13 @@ def dms_task_settings(config: DmsCaptureConfig) -> dict[str, Any]:
     }
 
 
-def dms_table_mappings(config: DmsCaptureConfig, tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
-    """Render the rules that select the tables and choose the partition key."""
+def dms_table_mappings(config: DmsCaptureConfig, tables: Parts) -> dict[str, list[dict[str, Any]]]:
+    """Render the rules that select the tables and choose the partition key.
+
+    Of a partitioned table its partitions are selected: DMS reads the log by them, and the table itself has no changes.
+    """
     rules: list[dict[str, Any]] = []
-    for table in tables:
+    for table in (each for whole, parts in tables.items() for each in parts or [whole]):
         where = {"schema-name": _literal(table.schema), "table-name": _literal(table.name)}
         select = {"rule-type": "selection", "rule-action": "include", "object-locator": where}
         mapping = {"rule-type": "object-mapping", "rule-action": "map-record-to-record", "object-locator": where}
@@ -169,25 +175,39 @@ def dms_table_mappings(config: DmsCaptureConfig, tables: Sequence[Table]) -> dic
     return {"rules": [{"rule-id": str(n), "rule-name": f"{rule['rule-type']}-{n}", **rule} for n, rule in numbered]}
 
 
-def source_sql(config: DmsCaptureConfig, tables: Sequence[Table], *, replica_identity: bool = True) -> list[str]:
+def source_sql(config: DmsCaptureConfig, tables: Parts, *, replica_identity: bool = True) -> list[str]:
     """Write the statements that the source's owner runs once before the task starts.
 
     DMS has no record for TRUNCATE on a stream. A trigger that deletes the rows just before makes it visible as deletes,
     to DMS and to any other reader of the log, in the same transaction.
     """
     statements = ["CREATE SCHEMA IF NOT EXISTS ragstream", _DELETE_BEFORE_TRUNCATE]
-    for table in tables:
+    for table, parts in tables.items():
         trigger = f"CREATE OR REPLACE TRIGGER ragstream_delete_before_truncate BEFORE TRUNCATE ON {table.quoted}"
         statements.append(f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION ragstream.delete_before_truncate()")
         if replica_identity:
-            statements.append(f"ALTER TABLE {table.quoted} REPLICA IDENTITY {config.replica_identity.upper()}")
+            identity = config.replica_identity.upper()
+            of_parts = _PARTS_IDENTITY.replace("<TABLE>", literal(table.quoted)).replace("<IDENTITY>", identity)
+            statements.append(of_parts if parts else f"ALTER TABLE {table.quoted} REPLICA IDENTITY {identity}")
     return statements
 
 
+_PARTS_IDENTITY = """\
+DO $ragstream$
+DECLARE part regclass;
+BEGIN
+    FOR part IN SELECT relid FROM pg_partition_tree(<TABLE>::regclass) WHERE isleaf LOOP
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY <IDENTITY>', part);
+    END LOOP;
+END $ragstream$"""
 _DELETE_BEFORE_TRUNCATE = """\
 CREATE OR REPLACE FUNCTION ragstream.delete_before_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE format('DELETE FROM ONLY %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
+    IF EXISTS (SELECT FROM pg_class WHERE oid = TG_RELID AND relkind = 'p') THEN
+        EXECUTE format('DELETE FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
+    ELSE
+        EXECUTE format('DELETE FROM ONLY %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
+    END IF;
     RETURN NULL;
 END $$"""
 
@@ -198,5 +218,5 @@ def _identifier(name: str) -> str:
 
 
 def _literal(name: str) -> str:
-    """Write a name as a mapping rule's pattern: % and _ are its wildcards, brackets make them literal."""
-    return re.sub(r"([%_\[])", r"[\1]", name)
+    """Write a name as a mapping rule's pattern: % and _ are its wildcards, brackets make them literal; our own is *."""
+    return re.sub(r"([%_\[])", r"[\1]", name).replace("*", "%")

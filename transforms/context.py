@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,8 @@ class TableContext:
     table: str
     keys: tuple[str, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+    partitions: tuple[str, ...] = ()
+    """Names, with `*` for any text, of tables whose records are this one's."""
 
     @property
     def converters(self) -> dict[str, Convert]:
@@ -36,6 +39,29 @@ class DecodeContext:
     unavailable_value: str = "__debezium_unavailable_value"
     ignored: frozenset[str] = frozenset()
     """Tables that carry no rows of the pipeline: the signal and heartbeat tables of the capture."""
+
+    def table(self, name: str, topic: str = "") -> TableContext | None:
+        """The configured table that a record of a table belongs to; None where there is none.
+
+        A record that names a partition belongs to the table whose `partitions` has the name, or to the table of its own
+        topic, which is `topic` without the connector's prefix.
+        """
+        found = self.tables.get(name)
+        if found is not None or name in self.others or name in self.ignored:
+            return found
+        for table in self.tables.values():
+            if any(_is_like(name, pattern) for pattern in table.partitions):
+                return table
+        of_topic = (table for table in self.tables.values() if _NOT_IN_TOPICS.sub("_", table.table) == topic)
+        return next(of_topic, None) if topic else None
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name, re.DOTALL) is not None
+
+
+_NOT_IN_TOPICS = re.compile(r"[^A-Za-z0-9._-]")
+"""What Debezium replaces in a table's name to make its topic's."""
 
 
 def key_text(keys: Sequence[str], row: Mapping[str, Any]) -> str | None:

@@ -66,7 +66,7 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     if op is None or not isinstance(source, dict):
         return Reject("NOT_AN_ENVELOPE", "op is unknown or source is missing; is this Debezium's envelope?")
     table = _table_name(source)
-    found = context.tables.get(table)
+    found = _configured(record, source, context)
     if found is None:
         return _other_table(table, context)
     return _change(record, context, found, op, payload, schema)
@@ -94,6 +94,11 @@ def _other_table(table: str, context: DecodeContext) -> Decoded:
     if table in context.others:
         return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
     return Ignored("signal" if table in context.ignored else "table not configured", table)
+
+
+def _configured(record: Record, source: Mapping[str, Any], context: DecodeContext) -> TableContext | None:
+    """The table that a record is of; without `publish.via.partition.root` a record names its partition."""
+    return context.table(_table_name(source), record.stream.removeprefix(f"{source.get('name')}."))
 
 
 def _table_name(source: Mapping[str, Any]) -> str:
@@ -153,9 +158,8 @@ def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     payload, schema = _payload(value)
     if not schema.schema_id or not isinstance(payload, dict) or not isinstance(payload.get("source"), dict):
         return None
-    table = _table_name(payload["source"])
-    found = context.tables.get(table)
-    return SeenSchema(schema.schema_id, table, schema.columns, found.keys) if found else None
+    found = _configured(record, payload["source"], context)
+    return SeenSchema(schema.schema_id, found.table, schema.columns, found.keys) if found else None
 
 
 class _Event(NamedTuple):
@@ -187,6 +191,11 @@ def _change(
         return Reject("NO_SEQUENCE", f"a record of {table.table}: {error}", table.table)
     except (ValueError, TypeError):
         return Reject("NO_SEQUENCE", f"a record of {table.table} has no usable position in source", table.table)
+    if op == "t" and _table_name(source) != table.table:
+        message = (
+            f"a partition of {table.table} was truncated: nothing tells its rows; take a snapshot of the table anew"
+        )
+        return Reject("PARTITION_TRUNCATED", message, table.table)
     if op == "t":
         return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
     row = payload.get("before" if op == "d" else "after")

@@ -45,7 +45,7 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     table = f"{metadata.get('schema-name')}.{metadata.get('table-name')}"
     if metadata["record-type"] == "control":
         return _control(document, metadata, table, context)
-    found = context.tables.get(table)
+    found = context.table(table)
     if found is None:
         if table in context.others:
             return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
@@ -64,10 +64,11 @@ def _control(document: dict[str, Any], metadata: dict[str, Any], table: str, con
     definition = (document.get("control") or {}).get("table-def") or {}
     columns = definition.get("columns")
     seen = None
-    if table in context.tables and isinstance(columns, dict):
+    configured = context.table(table)
+    if configured is not None and isinstance(columns, dict):
         types = {n: dms_type(c) for n, c in columns.items() if isinstance(c, dict)}
         digest = hashlib.sha256(exact_json.dumps(types, sort_keys=True).encode()).hexdigest()[:16]
-        seen = SeenSchema(digest, table, types, tuple(definition.get("primary-key") or ()))
+        seen = SeenSchema(digest, configured.table, types, tuple(definition.get("primary-key") or ()))
     return Ignored(f"control {metadata.get('operation')}", table, seen)
 
 

@@ -149,6 +149,11 @@ def check_missing_column(run: Pipeline, told: dict[str, Any]) -> None:
     assert {e["table"] for e in run.drivers[-1].told("a document's column is in no whole row")} == missing.keys()
     checked = run.command("check")
     assert checked.returncode == 0, checked.stderr
+    left = {each["stream"]: each for each in told["left_out"]}
+    assert left.keys() == {f"pg15_schemas.inv.{name}" for name in ("nopk", "dbz_signal", "hb")}
+    assert {e["stream"] for e in run.drivers[-1].told("records are of tables that are not configured")} == left.keys()
+    for stream, each in left.items():
+        assert f"note   {stream}: {each['records']} of {each['read']} records are of tables that" in checked.stdout
     for table in missing:
         assert f"note   {table} has no column 'colour', which `document.metadata` names" in checked.stdout
 

@@ -11,9 +11,19 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from local_stack.aws import Ministack
 from local_stack.dms import DmsStandIn
+from schemas.changes import Changes
+from schemas.records import Record
+from schemas.tables import TableConfig
+from sources.capture_check import findings
+from sources.capture_dms import DmsCaptureConfig
+from sources.capture_tables import ask
+from tests.history import contents, folded
+from transforms.context import DecodeContext, TableContext
+from transforms.decode import decode
 
 TABLE = (
     'CREATE TABLE "Mixed Case" (id bigint PRIMARY KEY, title text, body text, n numeric, ok boolean, at timestamptz)'
@@ -137,3 +147,45 @@ def test_a_new_column_is_announced(
     assert announced["metadata"]["operation"] == "add-column"
     assert announced["control"]["table-def"]["columns"]["extra"]["type"] == "INT4"
     assert insert["data"]["extra"] == 3
+
+
+def test_a_partitioned_table_comes_under_the_names_of_its_partitions(
+    source_dsn: str, aws: Ministack, new_stream: Callable[..., str]
+) -> None:
+    with psycopg.connect(source_dsn, autocommit=True) as source:
+        source.execute("CREATE TABLE visits (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)")
+        source.execute("CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')")
+        source.execute("INSERT INTO visits VALUES (1, '2026-01-02')")
+        stream = new_stream(1)
+        client = aws.client("kinesis")
+        with running(
+            DmsStandIn(source_dsn, ["public.visits"], stream, client, slot=stream.lower(), null_and_empty=True)
+        ):
+            published(aws, stream, 2)
+            source.execute("CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')")
+            source.execute("INSERT INTO visits VALUES (2, '2026-02-02')")
+            source.execute("TRUNCATE visits")
+            records = published(aws, stream, 6)
+    table = TableConfig(table="public.visits", keys=("id", "day"), partitions=("public.visits_*",))
+    context = DecodeContext("dms", {table.table: TableContext(table.table, table.keys, {}, table.partitions)})
+    names = {record["metadata"]["table-name"] for record in records}
+    assert names == {"visits_1", "visits_2"}
+    told = [
+        decode(Record(stream, "0", str(at), None, json.dumps(record).encode()), context)
+        for at, record in enumerate(records)
+    ]
+    changes = [change for answer in told if isinstance(answer, Changes) for change in answer.changes]
+    assert [(change.table, change.op) for change in changes] == [("public.visits", op) for op in ("r", "c", "d", "d")]
+    assert not contents(folded(changes))
+
+
+def test_check_says_which_partitions_dms_would_send_unseen(source_dsn: str) -> None:
+    with psycopg.connect(source_dsn, autocommit=True) as source:
+        source.execute("CREATE TABLE visits (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)")
+        source.execute("CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')")
+    capture = DmsCaptureConfig(type="dms", dsn=SecretStr(source_dsn))
+    for partitions, wrong in (((), 1), (("public.other_*",), 1), (("public.visits_*",), 0)):
+        table = TableConfig(table="public.visits", keys=("id", "day"), partitions=partitions)
+        found = findings(capture, "desk", [table], ask(capture, [table.table]))
+        assert len(found.wrong) == wrong, found
+        assert all("not there: public.visits_1" in each for each in found.wrong)

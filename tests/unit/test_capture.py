@@ -33,6 +33,8 @@ def test_a_connector_keeps_what_a_store_needs() -> None:
     assert settings["value.converter.schemas.enable"] == "true"
     assert settings["value.converter.replace.null.with.default"] == "false"
     assert settings["column.propagate.source.type"] == ".*"
+    assert settings["binary.handling.mode"] == "bytes"
+    assert settings["publish.via.partition.root"] == "true"
     assert settings["heartbeat.interval.ms"] == "10000"
     assert settings["database.sslmode"] == "verify-full"
     assert all(isinstance(value, str) for value in settings.values())
@@ -106,6 +108,13 @@ def test_dms_rules_select_each_table_literally_and_choose_the_partition_key() ->
     assert mapping["mapping-parameters"] == {"partition-key-type": "primary-key"}
     assert len({rule["rule-id"] for rule in rules()}) == 2
     assert [rule["rule-type"] for rule in rules(partition_key="schema-table")] == ["selection"]
+
+
+def test_dms_rules_select_the_partitions_of_a_partitioned_table() -> None:
+    rendered = render(config(type="dms"), "desk", ["public.visits"], partitions={"public.visits": ["public.visits_*"]})
+    rules = json.loads(rendered["replication_task"]["TableMappings"])["rules"]
+    assert {rule["object-locator"]["table-name"] for rule in rules} == {"visits[_]%"}
+    assert any("pg_partition_tree" in statement for statement in rendered["source_sql"])
 
 
 @pytest.mark.parametrize("dsn", ["host=db dbname=shop", "mysql://a@b/c", "postgresql://a@b", "postgresql://a@b:x/c"])

@@ -15,7 +15,10 @@ from transforms.context import DecodeContext, TableContext
 from transforms.decode import decode
 
 CASES = Path(__file__).parents[1] / "cases"
-TABLES = ("public.eras", "public.contracts", "public.flags", "public.framed", "public.carts", "shop.shifts")
+TABLES = (
+    "public.eras", "public.contracts", "public.flags", "public.framed", "public.carts", "shop.shifts", "public.rtoast",
+    "public.visits",
+)  # fmt: skip
 CONTEXT = DecodeContext("debezium", {name: TableContext(name, ("id",)) for name in TABLES})
 
 
@@ -62,6 +65,18 @@ def test_mysql_has_an_order_and_its_own_types() -> None:
 def test_an_announced_length_pads_no_further_than_the_bits_that_came() -> None:
     (row,) = rows(answers("varbit_without_length"))
     assert (row["bits8"], row["perms"]) == ("00000101", "101")
+
+
+def test_unchanged_bytes_that_base64_mode_sends_null_for_stay() -> None:
+    """debezium#5353, as Debezium 3.5 sends it."""
+    before, after = (rows(answers("unchanged_bytea")[:count])[0] for count in (1, 2))
+    assert after == before | {"note": "second"}
+    assert after["body"].startswith("xMpCOKC5")
+
+
+def test_records_that_name_partitions_are_rows_of_the_table_of_their_topic() -> None:
+    """wal2json#259, debezium#6538."""
+    assert rows(answers("partition_names")) == [{"id": number, "page": f"/p{number}"} for number in range(3)]
 
 
 def test_json_in_a_registrys_frame_is_read() -> None:

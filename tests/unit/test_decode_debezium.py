@@ -220,3 +220,41 @@ def test_declared_types_are_applied_where_none_are_announced() -> None:
 def test_a_decoded_record_says_the_same_after_a_round_trip_of_its_json() -> None:
     text = json.dumps(event("c", {"id": 1, "t": "é"}), ensure_ascii=False).encode()
     assert one(text).columns["t"] == "é"
+
+
+def named(table: str, op: str = "c", topic: str = "shop.inv.items") -> Record:
+    at = SOURCE | {"name": "shop", "table": table}
+    return record(event(op, {"id": 1} if op != "t" else None, at), stream=topic)
+
+
+@pytest.mark.parametrize("name", ["items_2026_01", "items"])
+def test_a_partition_belongs_to_the_table_of_its_topic(name: str) -> None:
+    """debezium#6538: without `publish.via.partition.root` records name the partition."""
+    decoded = decode(named(name), CONTEXT)
+    assert isinstance(decoded, Changes)
+    assert decoded.changes[0].table == "inv.items"
+
+
+def test_a_partition_with_a_topic_of_its_own_belongs_to_the_table_that_lists_it() -> None:
+    stray = named("items_2026_01", topic="shop.inv.items_2026_01")
+    assert decode(stray, CONTEXT) == Ignored("table not configured", "inv.items_2026_01")
+    listed = dataclasses.replace(
+        CONTEXT, tables={"inv.items": TableContext("inv.items", ("id",), partitions=("inv.items_2026_*",))}
+    )
+    decoded = decode(stray, listed)
+    assert isinstance(decoded, Changes)
+    assert decoded.changes[0].table == "inv.items"
+    assert isinstance(decode(named("items_2027_01", topic="elsewhere"), listed), Ignored)
+
+
+def test_a_table_of_another_source_is_never_taken_for_a_partition() -> None:
+    other = dataclasses.replace(CONTEXT, others=frozenset({"inv.other"}))
+    decoded = decode(named("other"), other)
+    assert isinstance(decoded, Reject)
+    assert decoded.condition == "OTHER_SOURCE"
+
+
+def test_a_partition_that_is_truncated_does_not_empty_its_table() -> None:
+    decoded = decode(named("items_2026_01", "t"), CONTEXT)
+    assert isinstance(decoded, Reject)
+    assert (decoded.condition, decoded.table) == ("PARTITION_TRUNCATED", "inv.items")
