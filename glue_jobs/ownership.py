@@ -26,8 +26,10 @@ def adopt(config: PipelineConfig, part: str) -> Owner | None:
     Done again it changes nothing. A job of the pipeline before goes on until it is started again: then it is refused.
 
     Raises:
-        ConfigurationError: the configuration has no such part, or nothing stands there that could be adopted.
+        ConfigurationError: the configuration has no such part, nothing stands there that could be adopted, or the lake is not
+            the checkpoint's: it may be found again.
     """
+    from glue_jobs.runtime import lake_mark
     from lake.landing import create_tables
     from lake.layout import LakeLayout
 
@@ -39,6 +41,7 @@ def adopt(config: PipelineConfig, part: str) -> Owner | None:
             condition="STORE_UNKNOWN",
             hint=f"It has {', '.join(names) or 'none'}.",
         )
+    lake_mark.confirm(config)
     create_tables(LakeLayout(config.lake.path))
     mine = owner_of(config)
     if sink is None:

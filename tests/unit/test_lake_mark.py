@@ -13,11 +13,13 @@ import pytest
 
 from glue_jobs.config import PipelineConfig, parse_config
 from glue_jobs.config_values import Substitution
+from glue_jobs.ownership import adopt
 from glue_jobs.runtime import checks, lake_mark
 from lake.landed_files import WrittenFile, append
 from lake.landing import create_tables
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError
+from warehouse.config import RedshiftConfig
 
 
 def configured(folder: Path, lake: str = "lake", checkpoint: str = "checkpoint") -> PipelineConfig:
@@ -101,6 +103,18 @@ def test_a_fresh_checkpoint_and_one_from_before_take_the_lake_that_stands(tmp_pa
     create_tables(LakeLayout(other.lake.path))
     with refused("OTHER_LAKE"):
         lake_mark.confirm(other)
+
+
+def test_no_store_is_adopted_for_an_empty_lake_in_the_place_of_one_that_was_lost(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    warehouse = RedshiftConfig.model_validate({
+        "type": "redshift", "host": "127.0.0.1", "database": "d", "user": "u", "password": "p", "staging": "s3://bucket/x",
+    })  # fmt: skip
+    shutil.move(config.lake.path, tmp_path / "away")
+    with refused("OTHER_LAKE"):
+        adopt(config.model_copy(update={"warehouse": warehouse}), "warehouse")
+    assert not Path(config.lake.path).exists()
 
 
 def test_a_kill_between_commit_and_mark_leaves_nothing_to_refuse(config: PipelineConfig) -> None:

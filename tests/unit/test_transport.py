@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from embeddings import EmbeddingConfig
+from glue_jobs.config import PipelineConfig
 from glue_jobs.config_values import refuse_plain_endpoints
 from retrieval import GenerationConfig
 from schemas.errors import ConfigurationError
@@ -67,6 +68,7 @@ PLAIN: dict[str, Callable[[str], Part]] = {
 }  # fmt: skip
 """Every part as it would reach a host unencrypted, or without a look at who answers."""
 
+SERVER_KEYS = {"url", "uri", "dsn", "host", "endpoint_url", "bootstrap_servers", "connect_url"}
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z][a-z0-9-]{0,10}){0,3}", fullmatch=True)
 ADDRESSES = st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
 LOOPBACK = ["127.0.0.1", "127.8.9.10", "localhost", "LocalHost", "[::1]"]
@@ -80,6 +82,7 @@ def built(part: Part, **more: Any) -> BaseModel:
 
 @pytest.mark.parametrize("name", PLAIN)
 @given(host=NAMES | ADDRESSES)
+@settings(deadline=None, max_examples=60)  # building a pydantic adapter takes as long as the machine is busy
 def test_no_other_machine_is_reached_unencrypted_or_unverified_unless_it_is_allowed(name: str, host: str) -> None:
     part = PLAIN[name](host)
     if is_this_machine(host):
@@ -88,6 +91,15 @@ def test_no_other_machine_is_reached_unencrypted_or_unverified_unless_it_is_allo
     with pytest.raises(ValidationError, match=r"allow_plaintext: true"):
         built(part)
     built(part, allow_plaintext=True)
+
+
+def test_every_part_that_names_a_server_is_held_to_the_rule() -> None:
+    definitions = PipelineConfig.model_json_schema()["$defs"]
+    reaching = {name for name, each in definitions.items() if SERVER_KEYS & each.get("properties", {}).keys()}
+    assert reaching == {
+        name for name, each in definitions.items() if "allow_plaintext" in each.get("properties", {})
+    } - {"LakeConfig"}
+    assert len(reaching) == len({type(built(PLAIN[name]("localhost"))).__name__ for name in PLAIN})
 
 
 @pytest.mark.parametrize("name", PLAIN)
