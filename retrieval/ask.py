@@ -155,11 +155,12 @@ class GenerativeAnswerer:
             hits = [source.hit for source in sources[:most]]
             turn = prompt.user_turn(question.text, [hit.chunk_text for hit in hits])
             try:
-                said = self._generator.converse([Message("user", turn)], system=prompt.SYSTEM).text
+                answer = self._generator.converse([Message("user", turn)], system=prompt.SYSTEM)
             except GenerationRejectedError:
                 if most == 1:
                     raise
                 continue
+            said = prompt.ended(answer.text) if answer.stop_reason == "max_tokens" else answer.text
             numbers = prompt.cited(said, len(hits))
             if prompt.says_nothing(said) or not numbers:
                 return Draft("", ())

@@ -20,11 +20,20 @@ SYSTEM = (
 
 _CITATION = re.compile(r"\[(?:source\s*)?(\d{1,3}(?:\s*,\s*\d{1,3})*)\]", re.IGNORECASE)
 
+_SENTENCES = re.compile(r".*[.!?…。](?:[\"'”’)]|\s*\[[\d,\s]+\])*(?=\s|$)", re.DOTALL)
+"""All up to the last end of a sentence, with its quotation marks and citations."""
+
 
 def user_turn(question: str, texts: Sequence[str]) -> str:
     """Render sources numbered from 1, then the question."""
     sources = "\n".join(f'<source number="{n}">\n{_inert(text)}\n</source>' for n, text in enumerate(texts, 1))
     return f"{sources}\n\n<question>{_inert(question)}</question>\nAnswer from the sources, with their numbers."
+
+
+def ended(answer: str) -> str:
+    """The sentences that a model ended before its limit of tokens cut it off; one alone is marked as broken off."""
+    whole = _SENTENCES.match(answer)
+    return whole[0] if whole else f"{answer.rstrip()}…"
 
 
 def cited(answer: str, sources: int) -> list[int]:
