@@ -197,17 +197,19 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
     def documents_by_recipe(self) -> dict[tuple[str, str], int]:
         """Let the store count them; one that was made while recipes had no doc values is read through."""
         seen = visible(self.truncations())
-        sources = [{name: {"terms": {"field": name}}} for name in ("table_name", "recipe")]
-        both = {"composite": {"size": 10_000, "sources": sources}}
-        body = {"size": 0, "query": seen, "aggs": {"both": both}}
-        index = self._names.documents
+        recipes = {"recipes": {"terms": {"field": "recipe", "size": 1_000}}}
+        tables = {"tables": {"terms": {"field": "table_name", "size": 10_000}, "aggs": recipes}}
+        index, body = self._names.documents, {"size": 0, "query": seen, "aggs": tables}
         told = self._client.call("POST", f"/{index}/_search", body, accept=("search_phase_execution_exception",))
         if told is None:
             pages = self._client.pages(index, seen, ("document_id",), ("table_name", "recipe"))
             heads = (hit["_source"] for page in pages for hit in page)
             return Counter((head["table_name"], head["recipe"]) for head in heads)
-        buckets = told["aggregations"]["both"]["buckets"]
-        return {(each["key"]["table_name"], each["key"]["recipe"]): each["doc_count"] for each in buckets}
+        return {
+            (table["key"], recipe["key"]): recipe["doc_count"]
+            for table in told["aggregations"]["tables"]["buckets"]
+            for recipe in table["recipes"]["buckets"]
+        }
 
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Delete documents under their revision."""
