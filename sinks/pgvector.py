@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from schemas.ownership import Owner
     from sinks.generations import Generations
+
+_TRIES = 5
+"""How often a statement is tried that PostgreSQL gives up for another writer's sake."""
 
 
 class PgvectorSink(OneGeneration[PgvectorConfig]):
@@ -150,8 +153,8 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             "INSERT INTO {vectors} (content_hash, embedding) VALUES (%s, %b) ON CONFLICT {conflict}",
             conflict=sql.SQL(_REPLACE if replace else "DO NOTHING"),
         )
-        with self._translated(), self._connected() as connection:
-            connection.cursor().executemany(statement, sorted(vectors.items()))
+        rows = sorted(vectors.items())
+        self._done(lambda connection: connection.cursor().executemany(statement, rows))
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write heads under their guard and, in the same transaction, the chunks of those that were accepted."""
@@ -169,8 +172,8 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         mark = """INSERT INTO {tables} AS t VALUES (%s, %s) ON CONFLICT (table_name) DO UPDATE
                   SET truncated_sequence = excluded.truncated_sequence
                   WHERE t.truncated_sequence < excluded.truncated_sequence"""
-        with self._translated(), self._connected() as connection:
-            connection.execute(self._names.compose(mark), (table, sequence))
+        raised = self._names.compose(mark)
+        self._done(lambda connection: connection.execute(raised, (table, sequence)))
         self._sweep_truncated()
 
     def note_progress(self, indexed_as_of_us: int) -> None:
@@ -209,17 +212,17 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Delete heads under their revision, and with them their chunks."""
         statement = self._names.compose("DELETE FROM {documents} WHERE document_id = %s AND revision = %s")
-        with self._translated(), self._connected() as connection:
-            connection.cursor().executemany(statement, sorted(revisions.items()))
+        rows = sorted(revisions.items())
+        self._done(lambda connection: connection.cursor().executemany(statement, rows))
 
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for an hour."""
         self._sweep_truncated()
         statement = """DELETE FROM {vectors} v WHERE created_at < clock_timestamp() - interval '1 hour'
                        AND NOT EXISTS (SELECT FROM {chunks} c WHERE c.content_hash = v.content_hash)"""
+        unused = self._names.compose(statement)
         try:
-            with self._translated(), self._connected() as connection:
-                connection.execute(self._names.compose(statement))
+            self._done(lambda connection: connection.execute(unused))
         except errors.ForeignKeyViolation:
             return  # a writer took one of them up meanwhile; the next sweep sees it
 
@@ -276,8 +279,20 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
     def _sweep_truncated(self) -> None:
         statement = """DELETE FROM {documents} d USING {tables} t
                        WHERE d.table_name = t.table_name AND d.sequence <= t.truncated_sequence"""
-        with self._translated(), self._connected() as connection:
-            connection.execute(self._names.compose(statement))
+        covered = self._names.compose(statement)
+        self._done(lambda connection: connection.execute(covered))
+
+    def _done(self, work: Callable[[Connection[Any]], object]) -> None:
+        """Do what may be done again in a transaction, and again where PostgreSQL gave it up for another writer's sake."""
+        for _ in range(_TRIES):
+            with suppress(errors.DeadlockDetected, errors.SerializationFailure):
+                with self._translated(), self._connected() as connection:
+                    work(connection)
+                return
+        raise UnavailableError(
+            f"sink {self.name}: PostgreSQL gave up a statement {_TRIES} times for other writers' sake",
+            hint="something else locks rows of the store's tables in another order; end it, or wait until it is done",
+        )
 
     @property
     def _names(self) -> Names:
