@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 5.0
 """How often new vectors go to the embedding cache: a Delta commit costs 0.25 s, so they go few at a time."""
 PROGRESS_SECONDS = 1.0
-"""How often the stores are told how fresh they are."""
+"""How often the stores are told how fresh they are; a run of some tables knows nothing of the others."""
 SWEEP_SECONDS = 600.0
 
 
@@ -47,7 +47,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     return [
         *queries,
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
-        Periodic("progress", reports.note_progress, PROGRESS_SECONDS),
+        *([] if context.some_tables else [Periodic("progress", reports.note_progress, PROGRESS_SECONDS)]),
         Periodic("sweep", reports.sweep, SWEEP_SECONDS),
         Periodic("take_back", take_back.run, EVERY_SECONDS),
     ]
@@ -61,7 +61,7 @@ def _query(
     assert config.embedding is not None  # noqa: S101 - `plan` has seen to it
     decoding, phases = decode_context(config, source.name), take_back.aside.phases
     settings = IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding, phases)
-    batches, take, checkpoint = IndexStage(settings), partial(reports.take, source.name), context.checkpoint(name)
+    batches, take, checkpoint = IndexStage(settings), reports.take, context.checkpoint(name)
     spark = real_time.session(context.spark) if stays else context.spark
     idle = idle_note(source, checkpoint, stays=stays)
     return Query(
@@ -70,8 +70,8 @@ def _query(
         lambda batch: take(batches(batch.frame)),
         pool="index",
         stage=Stage(index_groups(settings), take, idle if isinstance(idle, OpenBatches) else None) if stays else None,
-        on_idle=partial(reports.idle, source.name),
-        idle_as_of=idle.as_of_us if idle else None,
+        as_of=reports.as_of[source.name],
+        empty_us=idle.empty_us if idle else None,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.vectors import is_usable
-from glue_jobs.runtime import Report
+from glue_jobs.runtime import AsOf, Report
 from lake import embedding_cache
 from lake.rejects import append_rejects
 from schemas.errors import UnavailableError
@@ -48,7 +48,8 @@ class IndexReports:
         self._aside = aside
         self._lake = lake
         self._sinks = sinks
-        self._as_of_us: dict[str, int] = dict.fromkeys(sources, 0)
+        self.as_of = {source: AsOf() for source in sources}
+        """What the stores show of each source."""
         self._noted_us: Counter[str] = Counter()
         self._vectors: dict[str, dict[str, bytes]] = defaultdict(dict)
         """By the model's fingerprint, by content hash."""
@@ -72,8 +73,8 @@ class IndexReports:
             if content_hash not in cached and is_usable(vector):
                 self._vectors[sink.fingerprint][content_hash] = np.asarray(vector, "<f4").tobytes()
 
-    def take(self, source: str, rows: pa.Table) -> Report:
-        """Read the rows of one micro-batch of a source (REPORT_COLUMNS)."""
+    def take(self, rows: pa.Table) -> Report:
+        """Read the rows of one micro-batch (REPORT_COLUMNS)."""
         table = rows.to_pylist()
         with self._lock:
             for row in table:
@@ -85,16 +86,11 @@ class IndexReports:
         self._remember_missed(summaries)
         report = _report(summaries)
         self._warn_of_absent(summaries)
-        self.idle(source, max(report.newest_commit_us.values(), default=0))
         return report
-
-    def idle(self, source: str, as_of_us: int) -> None:
-        """Take it that everything a source committed before a time is searchable."""
-        self._as_of_us[source] = max(self._as_of_us[source], as_of_us)
 
     def note_progress(self) -> None:
         """Tell the stores how fresh they are: as fresh as the source that is furthest behind."""
-        as_of_us = min(self._as_of_us.values(), default=0)
+        as_of_us = min((each.at_us for each in self.as_of.values()), default=0)
 
         def note(sink: Sink) -> None:
             if as_of_us > self._noted_us[sink.name]:
@@ -168,17 +164,18 @@ class IndexReports:
 def _report(summaries: Sequence[dict[str, Any]]) -> Report:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     model: Counter[str] = Counter()
-    newest: dict[str, int] = {}
+    reached: dict[str, int] = {}
     fresh: dict[str, list[float]] = defaultdict(list)
     missing: dict[str, tuple[str, tuple[str, ...]]] = {}
     for summary in summaries:
         for table, number in summary["changes"].items():
             counts[table]["indexed"] += number
             fresh[table] += summary["freshness_ms"][table]
-            newest[table] = max(newest.get(table, 0), summary["newest_commit_us"][table])
+        for place, newest in summary["reached_us"].items():
+            reached[place] = max(reached.get(place, 0), newest)
         model.update(summary["model"])
         texts, embedded = summary["counts"].get("texts", 0), summary["counts"].get("texts embedded", 0)
         model.update(cache_hits=texts - embedded, cache_misses=embedded)
         for table, (sequence, absent, _) in summary["whole_rows"].items():
             missing[table] = max(missing.get(table, ("", ())), (sequence, tuple(absent)))
-    return Report(counts, model, newest, fresh, missing)
+    return Report(counts, model, reached, fresh, missing)

@@ -15,7 +15,7 @@ from glue_jobs.table_notes import HIDDEN_KEYS
 from lake.landing import Landing
 from lake.layout import LakeLayout
 from lake.maintenance import Maintenance
-from sources import read_stream
+from sources import idle_note, read_stream
 
 if TYPE_CHECKING:
     from lake.decoding import Tally
@@ -34,16 +34,12 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     for source in config.sources:
         name = f"land_{source.name}"
         landing = Landing(layout, source.name, decode_context(config, source.name))
-        read = partial(
-            read_stream,
-            context.spark,
-            source,
-            context.checkpoint(name),
-            fetch_interval_ms=FETCH_INTERVAL_MS,
-            drain=context.available_now,
-        )
-        note = partial(lake_mark.landed, config.checkpoint, name)
-        queries.append(Query(name, read, _write(landing, note), config.lake.land_every))
+        checkpoint, drain = context.checkpoint(name), context.available_now
+        idle = idle_note(source, checkpoint)
+        slow = partial(read_stream, fetch_interval_ms=FETCH_INTERVAL_MS, drain=drain, idle=idle)
+        read = partial(slow, context.spark, source, checkpoint)
+        note, empty_us = partial(lake_mark.landed, config.checkpoint, name), idle.empty_us if idle else None
+        queries.append(Query(name, read, _write(landing, note), config.lake.land_every, empty_us=empty_us))
     maintenance = Maintenance(context.spark, layout)
     return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]
 
@@ -71,7 +67,8 @@ def report_of(tally: Tally) -> Report:
     for kind, by_table in kinds.items():
         for table, number in by_table.items():
             counts.setdefault(table, {})[kind] = number
-    return Report(counts, newest_commit_us=tally.newest_commit_us)
+    reached = {f"{stream}/{partition}": newest for (stream, partition), newest in tally.newest_commit_us.items()}
+    return Report(counts, reached_us=reached)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,12 @@ class Reading:
     bound: Positions
 
     @property
+    def name(self) -> str:
+        """The source, and the tables where it is read for some alone."""
+        _, some, tables = self.checkpoint.rpartition("/tables/")
+        return f"{self.source.name} (--tables {tables.replace('+', ',')})" if some else self.source.name
+
+    @property
     def is_landed(self) -> bool:
         """Whether landing has committed all of it."""
         landed = committed(self.source, f"{self.checkpoint}/land_{self.source.name}") or {}
@@ -53,8 +59,8 @@ def readings(config: PipelineConfig) -> list[Reading]:
 
 
 def unlanded(read: Iterable[Reading]) -> list[str]:
-    """The names of the sources of which landing has not committed all that may have been read."""
-    return sorted({each.source.name for each in read if not each.is_landed})
+    """The names of those readings of which landing has not committed all."""
+    return sorted({each.name for each in read if not each.is_landed})
 
 
 def committed(source: SourceConfig, checkpoint: str) -> Positions | None:

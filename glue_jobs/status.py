@@ -123,18 +123,17 @@ def _generations(known: Generations | None) -> dict[str, Any] | None:
 
 
 def _lag(records: Iterable[QueryRecord]) -> float | None:
-    """Seconds of commits at the source that are not written yet; None before the first record was seen.
+    """Seconds of commits at the source that are not written yet; None before that is known of every partition.
 
-    0 while the source holds nothing new; otherwise the age of the newest commit written, or of the moment nothing new
-    was held, whichever is later.
+    0 while the source holds nothing new; otherwise the age of what the partition that is furthest behind has written.
     """
     now = time.time()
     lags = []
     for record in records:
-        if not record.reached:
+        if not record.as_of_us:
             return None
         idle = record.running and not record.waiting and now - record.idle_at < _IDLE_SECONDS
-        lags.append(0.0 if idle else max(0.0, now - record.reached))
+        lags.append(0.0 if idle else max(0.0, now - record.as_of_us / 1_000_000))
     return round(max(lags), 3) if lags else None
 
 

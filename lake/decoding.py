@@ -69,7 +69,8 @@ class Tally:
     """Columns that do not fit, of records that landed."""
     hidden_keys: Counter[str] = field(default_factory=Counter)
     """Updates that would not have told an old key."""
-    newest_commit_us: dict[str, int] = field(default_factory=dict)
+    newest_commit_us: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By stream and partition."""
     schemas: dict[tuple[str, str], SeenSchema] = field(default_factory=dict)
     """By table and schema id."""
 
@@ -95,8 +96,8 @@ class Tally:
         self.unfit.update(other.unfit)
         self.hidden_keys.update(other.hidden_keys)
         self.schemas |= other.schemas
-        for table, newest in other.newest_commit_us.items():
-            self.newest_commit_us[table] = max(newest, self.newest_commit_us.get(table, newest))
+        for place, newest in other.newest_commit_us.items():
+            self.newest_commit_us[place] = max(newest, self.newest_commit_us.get(place, newest))
 
 
 class DecodedBatch(NamedTuple):
@@ -152,7 +153,7 @@ class _Batch:
         # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
         values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
         for place, record in enumerate(zip(*values, _telling_headers(headers), strict=False), start):
-            _, _, position, _, value, told = record
+            stream, partition, position, _, value, told = record
             found = self._plain(value, position) if value is not None and not told else None
             if found is None:
                 yield self._full(Record(*record), place)
@@ -160,7 +161,8 @@ class _Batch:
                 table, op, order, commit_us, key, related, hides_old_key = found
                 if hides_old_key:
                     self.tally.hidden_keys[table] += 1
-                yield table, op, order, self._landed(table, commit_us), None, key, related, None, None
+                landed = self._landed(table, commit_us, (stream, partition))
+                yield table, op, order, landed, None, key, related, None, None
 
     def _full(self, record: Record, place: int) -> Row:
         answer = decode(record, self._context)
@@ -181,17 +183,17 @@ class _Batch:
         if change.schema_id and name not in self._seen:
             self._seen.add(name)
             _note_schema(self.tally, seen_schema(record, self._context))
-        commit_us = self._landed(change.table, change.commit_time_us)
+        commit_us = self._landed(change.table, change.commit_time_us, (record.stream, record.partition))
         if change.hides_old_key:
             self.tally.hidden_keys[change.table] += 1
         related = change.old_key or change.new_key
         return (change.table, change.op, change.sequence, commit_us, change.schema_id, change.key, related, None, None)
 
-    def _landed(self, table: str, commit_us: int | None) -> int | None:
+    def _landed(self, table: str, commit_us: int | None, place: tuple[str, str]) -> int | None:
         """Count a change, and its commit time."""
         self.tally.landed[table] += 1
-        if commit_us is not None and commit_us > self.tally.newest_commit_us.get(table, -1):
-            self.tally.newest_commit_us[table] = commit_us
+        if commit_us is not None and commit_us > self.tally.newest_commit_us.get(place, -1):
+            self.tally.newest_commit_us[place] = commit_us
         return commit_us
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from embeddings.protocol import Embedder
     from retrieval.protocol import Index
 
+_CLOCKS_DIFFER_US = 60_000_000
+"""How far the clocks of a store and of its writers may differ."""
+
 CANDIDATES = 50
 """Documents that each half of a search brings to the fusion, at least."""
 
@@ -88,11 +91,15 @@ def search_answer(query_id: str | None, found: Found) -> dict[str, Any]:
 
 
 def freshness_answer(freshness: Freshness) -> dict[str, Any]:
-    """How fresh an answer is: every commit up to `searchable_as_of` is searchable; nulls before the first batch."""
-    if freshness.indexed_as_of_us is None:
+    """How fresh an answer is: every commit up to `searchable_as_of` is searchable; nulls before that is known.
+
+    A time of the future, as older versions kept for a commit that told one, says nothing.
+    """
+    as_of_us = freshness.indexed_as_of_us
+    if as_of_us is None or as_of_us > freshness.now_us + _CLOCKS_DIFFER_US:
         return {"searchable_as_of": None, "lag_seconds": None}
-    moment = dt.datetime.fromtimestamp(freshness.indexed_as_of_us / 1e6, dt.UTC)
-    lag = max(0.0, (freshness.now_us - freshness.indexed_as_of_us) / 1e6)
+    moment = dt.datetime.fromtimestamp(as_of_us / 1e6, dt.UTC)
+    lag = max(0.0, (freshness.now_us - as_of_us) / 1e6)
     return {"searchable_as_of": moment.isoformat(timespec="milliseconds"), "lag_seconds": round(lag, 3)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,9 @@ class Meta:
         self._client.upsert(self._collection, _TRUNCATION + table, update)
 
     def reached(self, as_of_us: int) -> None:
-        """Raise the progress."""
+        """Raise the progress; one that lies in the future is no progress."""
+        future = {"_id": _PROGRESS, "as_of_us": {"$gt": time.time_ns() // 1000}}
+        self._client.update(self._collection, future, {"$set": {"as_of_us": as_of_us}})
         self._client.upsert(self._collection, _PROGRESS, {"$max": {"as_of_us": as_of_us}})
 
 

@@ -26,7 +26,7 @@ REPORT_SCHEMA = pa.schema([pa.field(name, _ARROW[kind]) for name, kind in map(st
 def report_rows(result: IndexResult, asked: EmbeddingCounts) -> pa.RecordBatch:
     """REPORT_COLUMNS, with what the models were asked for all of it."""
     summary = {
-        "counts": result.counts, "model": asdict(asked), "newest_commit_us": result.newest_commit_us,
+        "counts": result.counts, "model": asdict(asked), "reached_us": result.reached_us,
         "freshness_ms": result.freshness_ms, "changes": result.changes,
         "missed": {store: [missed.since, missed.tried] for store, missed in result.missed.items()},
         "positions": [[*place, *span] for place, span in result.positions.items()], "whole_rows": result.whole_rows,

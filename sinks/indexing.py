@@ -52,8 +52,8 @@ class IndexResult:
     """The newest record of each document that the model or a store will never take, and the reason."""
     changes: Counter[str] = field(default_factory=Counter)
     """By table."""
-    newest_commit_us: dict[str, int] = field(default_factory=dict)
-    """By table."""
+    reached_us: dict[str, int] = field(default_factory=dict)
+    """By partition: the newest commit that every store has or has missed."""
     freshness_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """By table: from the source's commit to when every store had the change, of not more than a sample."""
     missed: dict[str, Missed] = field(default_factory=dict)
@@ -74,6 +74,8 @@ class Piece:
     """The newest record of each row, behind its sequence."""
     commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """By table: the source's commit time of each change."""
+    reached_us: dict[str, int] = field(default_factory=dict)
+    """By partition: its newest commit."""
     positions: dict[tuple[str, str], Span] = field(default_factory=dict)
     """By stream and partition: the first and the last record that a store should get something of."""
     size: int = 0
@@ -156,6 +158,7 @@ class Indexing:
         for record in records:
             counts["records"] += 1
             decoded = decode(record, self._indexer.context)
+            _keep_reached(piece, record, decoded)
             if isinstance(decoded, Reject):
                 counts["rejects"] += 1
             elif isinstance(decoded, Ignored):
@@ -218,7 +221,8 @@ class Indexing:
             room = max(0, _FRESHNESS_SAMPLE - len(told.freshness_ms[table]))
             told.freshness_ms[table] += [round((now_us - commit) / 1000, 1) for commit in commits[:room]]
             told.changes[table] += len(commits)
-            told.newest_commit_us[table] = max(told.newest_commit_us.get(table, 0), *commits)
+        for place, reached in piece.reached_us.items():
+            told.reached_us[place] = max(told.reached_us.get(place, 0), reached)
 
     def _rounds(self, embedder: Embedder, lenders: Sequence[Sink]) -> Rounds:
         with self._together:
@@ -252,6 +256,16 @@ def _add(piece: Piece, change: Change, record: Record) -> None:
 def _keep_newest(rows: dict[str, WholeRow], table: str, row: WholeRow | None) -> None:
     if row is not None:
         rows[table] = max(row, rows.get(table, row))
+
+
+def _keep_reached(piece: Piece, record: Record, decoded: Changes | Reject | Ignored) -> None:
+    """A partition has come to a record's commit, or to its arrival if that was earlier or no commit is told."""
+    told = [c.commit_time_us for c in decoded.changes if c.commit_time_us] if isinstance(decoded, Changes) else []
+    if record.timestamp_ms is not None:
+        told = [min([record.timestamp_ms * 1000, *told])]
+    if told:
+        place = f"{record.stream}/{record.partition}"
+        piece.reached_us[place] = max(piece.reached_us.get(place, 0), *told)
 
 
 def _weight(missed: Missed) -> tuple[bool, float]:

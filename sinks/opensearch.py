@@ -174,7 +174,8 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         reached = [as_of_us for moment, as_of_us in self._noted if moment <= searchable]
         self._noted = [noted for noted in self._noted if noted[0] > searchable]
         if reached:
-            self._meta.remember("progress", lambda held: {"as_of_us": max(held.get("as_of_us", 0), *reached)})
+            now_us = time.time_ns() // 1000
+            self._meta.remember("progress", lambda held: {"as_of_us": max(_not_after(now_us, held), *reached)})
 
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
         """Page through vectors by the time they were kept, which is their writers' clock."""
@@ -341,3 +342,9 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
     def _refresh(self, index: str) -> None:
         if not self._config.serverless:
             self._client.call("POST", f"/{index}/_refresh")
+
+
+def _not_after(now_us: int, progress: Mapping[str, int]) -> int:
+    """The progress that is kept; one that lies in the future is none."""
+    kept = progress.get("as_of_us", 0)
+    return kept if kept <= now_us else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -179,9 +180,10 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
     def note_progress(self, indexed_as_of_us: int) -> None:
         """Raise `indexed_as_of` in the meta table."""
         statement = """INSERT INTO {meta} AS m VALUES ('indexed_as_of', %s) ON CONFLICT (name) DO UPDATE
-                       SET value = excluded.value WHERE m.value::bigint < excluded.value::bigint"""
+                       SET value = excluded.value WHERE m.value::bigint NOT BETWEEN excluded.value::bigint AND %s"""
         with self._translated(), self._connected() as connection:
-            connection.execute(self._names.compose(statement), (str(indexed_as_of_us),))
+            told = (str(indexed_as_of_us), time.time_ns() // 1000)
+            connection.execute(self._names.compose(statement), told)
 
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
         """Stream vectors by the time they were kept."""

@@ -76,7 +76,7 @@ def read_stream(
             return files.read_stream(spark, config)
         case KafkaSourceConfig():
             identity.confirm_topics(spark, config, checkpoint)
-            return kafka.read_stream(spark, config, stays=isinstance(idle, kafka.BrokerNote))
+            return kafka.read_stream(spark, config, stays=isinstance(idle, kafka.BrokerNote) and idle.stays)
         case KinesisSourceConfig():
             if isinstance(idle, OpenBatches):
                 return kinesis.read_open(spark, config, checkpoint, idle)
@@ -105,13 +105,13 @@ def real_time_tasks(config: SourceConfig) -> int | None:
 
 
 def idle_note(config: SourceConfig, checkpoint: str, *, stays: bool = False) -> IdleNote | None:
-    """Make the note for a source of which Spark's status does not say when it is idle.
+    """Make the note for a source that has partitions; of one without, Spark's status says when it is idle.
 
     In real-time mode (`stays`) that of a Kinesis source is how its tasks read it as well: `OpenBatches`.
     """
     match config:
         case KafkaSourceConfig():
-            return kafka.BrokerNote(config) if stays else None
+            return kafka.BrokerNote(config, stays)
         case KinesisSourceConfig():
             return kinesis.open_batches(config, checkpoint) if stays else FileNote()
         case FilesSourceConfig():

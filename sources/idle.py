@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 import time
@@ -16,10 +17,14 @@ _EVERY_S = 0.5
 
 
 class IdleNote(Protocol):
-    """Says up to when everything in a stream has been processed."""
+    """Says up to when everything in each partition of a stream has been processed."""
 
-    def as_of_us(self, progress: Mapping[str, Any] | None) -> int | None:
-        """That time, in microseconds since the epoch, given Spark's last progress report; None when it is not known."""
+    def empty_us(self, progress: Mapping[str, Any] | None) -> Mapping[str, int] | None:
+        """Of every partition, `stream/partition`, when it was last seen to hold no more than was processed.
+
+        In microseconds since the epoch, 0 of one that holds more, given Spark's last progress report; None when it is not
+        known of any.
+        """
         ...
 
 
@@ -35,10 +40,10 @@ class FileNote:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.path = str(Path(folder) / "idle")
 
-    def as_of_us(self, progress: Mapping[str, Any] | None = None) -> int | None:
-        """The time of the last note, in microseconds; None before the first."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return int(Path(self.path).read_text(encoding="ascii"))
+    def empty_us(self, progress: Mapping[str, Any] | None = None) -> Mapping[str, int] | None:
+        """The last note; None before the first."""
+        with contextlib.suppress(FileNotFoundError):
+            return dict(json.loads(Path(self.path).read_text(encoding="utf-8")))
         return None
 
 
@@ -50,13 +55,13 @@ class IdleWriter:
         self._path = path
         self._wrote = 0.0
 
-    def note(self, as_of_ms: int) -> None:
-        """Say that everything that stood in the stream at a time has been processed; in milliseconds since the epoch."""
+    def note(self, empty_ms: Mapping[str, int]) -> None:
+        """Say of every partition when all that stood in it had been processed; in milliseconds since the epoch."""
         now = time.monotonic()
-        if not self._path or as_of_ms <= 0 or now - self._wrote < _EVERY_S:
+        if not self._path or not empty_ms or now - self._wrote < _EVERY_S:
             return
         self._wrote = now
         new = Path(f"{self._path}.new")
         with contextlib.suppress(FileNotFoundError):  # the driver is gone
-            new.write_text(str(as_of_ms * 1000), encoding="ascii")
+            new.write_text(json.dumps({place: ms * 1000 for place, ms in empty_ms.items()}), encoding="utf-8")
             new.replace(self._path)

@@ -121,12 +121,14 @@ def partitions(config: KafkaSourceConfig) -> int:
 
 @dataclass(frozen=True)
 class BrokerNote:
-    """Asks the brokers whether they hold more than a query has reached: a reader that stays hears nothing either way."""
+    """Asks the brokers which partitions hold more than a query has reached: Spark tells that of none, or of all together."""
 
     config: KafkaSourceConfig
+    stays: bool = False
+    """Whether the query is one of the real-time mode."""
 
-    def as_of_us(self, progress: Mapping[str, Any] | None) -> int | None:
-        """Now, when they hold no more; None when they do, or do not answer."""
+    def empty_us(self, progress: Mapping[str, Any] | None) -> Mapping[str, int] | None:
+        """Now, of a partition that holds no more; None while they do not answer."""
         if progress is None:
             return None
         config, now_us = self.config, time.time_ns() // 1000
@@ -134,8 +136,10 @@ class BrokerNote:
             topics = selected_topics(config, topics_of(config.bootstrap_servers, config.options))
             ends = ends_of(topics.values(), config.bootstrap_servers, config.options)
             reached = _offsets(progress["sources"][0]["endOffset"])
-            if all(int(reached.get(topic, {}).get(str(number), 0)) >= end for (topic, number), end in ends.items()):
-                return now_us
+            return {
+                f"{topic}/{number}": now_us if int(reached.get(topic, {}).get(str(number), 0)) >= end else 0
+                for (topic, number), end in ends.items()
+            }
         return None
 
 

@@ -69,8 +69,8 @@ class Reached(NamedTuple):
 
     opened: int
     tasks: int
-    empty_ms: int
-    """When its shards last held nothing more, in milliseconds; 0 if they did hold more."""
+    empty_ms: Mapping[str, int]
+    """When each of its shards that are open last held nothing more, in milliseconds; 0 if it did hold more."""
     marks: Mapping[str, Mark]
 
     def to_json(self) -> str:

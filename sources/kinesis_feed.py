@@ -145,16 +145,14 @@ class Feed:
             lane = self._lanes.get(shard_id)
             return lane is not None and (lane.ended or lane.tip_ms > 0)
 
-    def empty_since(self, marks: Mapping[str, Mark]) -> int:
-        """The time, in milliseconds, at which no open shard held more than its mark; 0 when one may hold more."""
+    def empty_since(self, marks: Mapping[str, Mark]) -> dict[str, int]:
+        """When each shard that is open held no more than its mark, in milliseconds; 0 when it may hold more."""
         with self._changed:
-            told = [
-                lane.tip_ms if lane and lane.reached().count == mark.count else 0
-                for lane, mark in (
-                    (self._lanes.get(shard_id), mark) for shard_id, mark in marks.items() if not mark.closed
-                )
-            ]
-        return min(told, default=0)
+            lanes = {shard_id: self._lanes.get(shard_id) for shard_id, mark in marks.items() if not mark.closed}
+            return {
+                shard_id: lane.tip_ms if lane and lane.reached().count == marks[shard_id].count else 0
+                for shard_id, lane in lanes.items()
+            }
 
     def left(self, shard_id: str, mark: Mark) -> str | None:
         """The iterator after a mark, for another feed to go on with; None when this one has read on."""

@@ -45,7 +45,7 @@ class OpenBatches:
         self.tasks = tasks
         self.reading = OpenReading(access, fetch_interval_ms / 1000)
         self._told: list[Reached] = []
-        self._as_of_us: int | None = None
+        self._empty_us: dict[str, int] = {}
 
     def take(self, told: str) -> None:
         """Keep how far a task came (`Arrivals.reached`); called before Spark commits its batch."""
@@ -55,12 +55,15 @@ class OpenBatches:
         new = Path(f"{self.path}.new")
         new.write_text(json.dumps([reached.opened, marks]), encoding="ascii")
         new.replace(self.path)
-        if len(self._told) == reached.tasks and (empty_ms := min(each.empty_ms for each in self._told)):
-            self._as_of_us = empty_ms * 1000
+        if len(self._told) == reached.tasks:
+            empty_ms = {shard_id: ms for each in self._told for shard_id, ms in each.empty_ms.items()}
+            # The children of a shard that ended are first told of by the next batch: until then it stands for them.
+            stream = self.reading.access.stream
+            self._empty_us = {f"{stream}/{shard_id}": empty_ms.get(shard_id, 0) * 1000 for shard_id in marks}
 
-    def as_of_us(self, progress: Mapping[str, Any] | None = None) -> int | None:
-        """Up to when everything was processed, in microseconds, as the last batch to find the stream empty says."""
-        return self._as_of_us
+    def empty_us(self, progress: Mapping[str, Any] | None = None) -> Mapping[str, int] | None:
+        """When each shard was processed to its end, as the last batch of which every task has told says."""
+        return self._empty_us or None
 
 
 def marks_told(path: str, opened: int) -> dict[str, Mark]:

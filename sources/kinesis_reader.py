@@ -124,18 +124,19 @@ class KinesisReader(PlanningReader):
 
         When draining, waits until there is something or every shard has been read to its end.
         """
-        planned = self._standing()
+        planned, stream = self._standing(), self._stream.access.stream
         for shard_id, mark in planned.shards.items():
             self._feed.follow(shard_id, mark)
         patience = time.monotonic() + _LONG_POLL_S
         while True:
             self._feed.raise_failure()
+            # Spark asks on when the batch before is done: what was planned is processed.
+            empty = self._feed.empty_since(planned.shards)
+            self._idle.note({f"{stream}/{shard_id}": ms for shard_id, ms in empty.items()})
             reached = self._reached(planned)
             done = self._drained(planned) if self._drain else time.monotonic() > patience
             if reached != planned:
                 return reached.to_json()
-            # Spark asks on when the batch before is done: what was planned is processed.
-            self._idle.note(self._feed.empty_since(planned.shards))
             if done:
                 return planned.to_json()
             self._feed.wait(_LONG_POLL_S)

@@ -127,10 +127,10 @@ class Lake:
             sink.prepare()
             recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
             indexer = Indexer(self.context, recipes, [sink], embedder, texts_at_once=64)
-            reports = IndexReports(self.config.lake.path, [sink], ["history"])
+            reports = IndexReports(self.config.lake.path, [sink], [])
             for some in batched(records, 200, strict=False):
                 told = report_rows(indexer.index(some), EmbeddingCounts())
-                reports.take("history", pa.Table.from_batches([told]))
+                reports.take(pa.Table.from_batches([told]))
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:

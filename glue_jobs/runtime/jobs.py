@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from glue_jobs.runtime.as_of import AsOf
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
@@ -53,6 +55,8 @@ class JobContext:
     config: PipelineConfig
     available_now: bool = False
     """Drain what is there and end, rather than follow the stream."""
+    some_tables: bool = False
+    """Carry some tables of the pipeline alone, beside the whole of it."""
 
     def checkpoint(self, query_name: str) -> str:
         """Where the query of that name keeps its offsets: one folder a query, under `checkpoint` of the configuration."""
@@ -84,7 +88,7 @@ class Report:
     """What one micro-batch did; `ragstream status` adds the reports up over all runs of a checkpoint.
 
     `counts` and `embedding` are added: counts of the same batch run again replace the ones before, while model requests
-    really happened twice. `newest_commit_us` keeps the greatest. `freshness_ms` (commit at the source → written, one
+    really happened twice. `reached_us` goes into the query's `as_of`. `freshness_ms` (commit at the source → written, one
     entry a change) goes into percentiles over the last minutes.
     """
 
@@ -92,8 +96,8 @@ class Report:
     """By table, then by what was counted: `changes`, `rejects`, `ignored`, `written`, `refused` and the like."""
     embedding: Mapping[str, int] = field(default_factory=dict)
     """`requests`, `texts`, `tokens`, `cache_hits`, `cache_misses`, `throttles`."""
-    newest_commit_us: Mapping[str, int] = field(default_factory=dict)
-    """By table: the newest source commit in the batch, in microseconds since the epoch."""
+    reached_us: Mapping[str, int] = field(default_factory=dict)
+    """By partition, `stream/partition`: its newest source commit in the batch, in microseconds since the epoch."""
     freshness_ms: Mapping[str, list[float]] = field(default_factory=dict)
     """By table, in milliseconds."""
     columns_missing: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
@@ -133,12 +137,11 @@ class Query:
     """The same work as `write`, in Spark's real-time mode; given, it is what runs."""
     keep: bool = False
     """Keep the batch while `write` runs, so that several actions read the source once."""
-    on_idle: Callable[[int], None] | None = None
-    """Called about once a second with a time, in microseconds since the epoch, up to which everything its source held
-    has been written: while batches run it is not called, since their reports say how far they got."""
-    idle_as_of: Callable[[Mapping[str, Any] | None], int | None] | None = None
-    """Tells that time for a source that knows it itself, given Spark's last progress report; without it, it is read off
-    Spark's status."""
+    as_of: AsOf = field(default_factory=AsOf)
+    """Up to when all that its source committed is written; the runtime keeps it."""
+    empty_us: Callable[[Mapping[str, Any] | None], Mapping[str, int] | None] | None = None
+    """Asked about once a second, given Spark's last progress report: of every partition, when it was seen to hold no more
+    than was processed (`sources.idle.IdleNote`). Without it, whether the source is idle is read off Spark's status."""
     drains_after: tuple[str, ...] = ()
     """Prefixes of query names that must be drained before this one is, when the run is `available_now`: ("land",)."""
 

@@ -92,10 +92,15 @@ class Supervisor:
                 failures = failures + 1 if running.batch_id == place else 1
                 place = running.batch_id
                 if self._finished(running, failure):
+                    running.drained()
                     break
                 self._after(failure, failures, running.batch_id)
             else:
+                if not self._stop.is_set():
+                    running.drained()
                 break
+            finally:
+                self._records.observe(self.query.name, running, at_once=True)
         self._log("stopped" if self._stop.is_set() else "drained")
 
     def _finished(self, running: RunningQuery, failure: QueryFailedError) -> bool:

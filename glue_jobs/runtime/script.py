@@ -101,7 +101,7 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
     if started is not None:
         started()
     committed = glue.begin(session, options.glue_arguments) if options.glue_arguments else None
-    context = JobContext(session, config, available_now=options.available_now)
+    context = JobContext(session, config, options.available_now, some_tables=bool(options.tables))
     planned = [item for job, plan in plans.items() for item in _planned(job, plan, context, stop)]
     lake_mark.belongs(config)  # planning has created the lake
     run_queries(planned, context, stop, StatusRecords(config.checkpoint))

@@ -45,7 +45,6 @@ class QueryRecord:
     last_counts: dict[str, Counts] = field(default_factory=dict)
     """What each task of the batch `batch_id` added, to be taken back if it is run again."""
     embedding: dict[str, int] = field(default_factory=dict)
-    newest_commit_us: dict[str, int] = field(default_factory=dict)
     columns_missing: dict[str, list[Any]] = field(default_factory=dict)
     """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
     freshness: dict[str, Freshness] = field(default_factory=dict)
@@ -55,13 +54,10 @@ class QueryRecord:
     """Whether the last trigger found more than it took, or the query is between a failure and its next start."""
     idle_at: float = 0.0
     """When the source was last seen to hold nothing new, in seconds since the epoch."""
+    as_of_us: int = 0
+    """Everything the source committed up to this time, in microseconds since the epoch, is written; 0 before any is known."""
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Spark's offsets of each source: start, end and latest."""
-
-    @property
-    def reached(self) -> float:
-        """Everything the source committed up to this time (seconds since the epoch) is written; 0 before the first record."""
-        return max([self.idle_at, *(commit / 1_000_000 for commit in self.newest_commit_us.values())])
 
     def add(self, batch_id: int, task: int, report: Report, seconds: float, now: float) -> None:
         """Add what one task did of a batch; a batch that speaks as one is its task 0."""
@@ -73,8 +69,6 @@ class QueryRecord:
         self.batch_id, self.batches = batch_id, self.batches + 1
         for name, count in report.embedding.items():
             self.embedding[name] = self.embedding.get(name, 0) + count
-        for table, commit in report.newest_commit_us.items():
-            self.newest_commit_us[table] = max(commit, self.newest_commit_us.get(table, 0))
         for table, (sequence, names) in report.columns_missing.items():
             self.columns_missing[table] = max([sequence, list(names)], self.columns_missing.get(table, []))
         for table, milliseconds in report.freshness_ms.items():
@@ -132,14 +126,15 @@ class StatusRecords:
             record.last_error, record.waiting = what, True
             self._write(record)
 
-    def observe(self, query: str, running: RunningQuery) -> None:
-        """Keep Spark's own view of where the sources stand, now and then."""
-        if query not in self._records or not self._due(query):
+    def observe(self, query: str, running: RunningQuery, *, at_once: bool = False) -> None:
+        """Keep how far a query is, and Spark's own view of where the sources stand, now and then."""
+        if query not in self._records or not (at_once or self._due(query)):
             return
         progress = running.progress()
         with self._lock:
             record = self._records[query]
             record.idle_at = max(record.idle_at, running.idle_at)
+            record.as_of_us = max(record.as_of_us, running.as_of_us)
             if progress is not None:
                 record.sources = [_offsets(source) for source in progress["sources"]]
             self._write(record)

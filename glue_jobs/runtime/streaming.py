@@ -69,6 +69,8 @@ class RunningQuery:
         self.batches = 0
         self.batch_id: int | None = None
         self.idle_at = 0.0
+        self._began_us = time.time_ns() // 1000
+        self._looked_at = 0.0
 
     def run(self) -> None:
         """Start the query and return when it was asked to stop or, with `available_now`, when it is drained.
@@ -89,6 +91,15 @@ class RunningQuery:
                 raise QueryFailedError(error, spark_text(error)) from error
         finally:
             self._end()
+
+    def drained(self) -> None:
+        """Take it that all the source held when this start began is written."""
+        self._query.as_of.emptied(self._began_us)
+
+    @property
+    def as_of_us(self) -> int:
+        """Up to when all that the source committed is written."""
+        return self._query.as_of.at_us
 
     def progress(self) -> dict[str, Any] | None:
         """Spark's last progress report, None before the first."""
@@ -128,8 +139,7 @@ class RunningQuery:
         except BaseException as error:
             self._failure = error
             raise
-        self.batches += 1
-        self._reported(batch_id, 0, report, time.monotonic() - began)
+        self._wrote(batch_id, 0, report, time.monotonic() - began)
 
     def _take(self, told: real_time.Told) -> None:
         """Take what one task of the real-time mode says; called on a thread of Spark's, which commits when this returns."""
@@ -145,8 +155,13 @@ class RunningQuery:
             self._failure = error
             self._running().stop()
             return
+        self._wrote(told.batch, told.task, report, told.seconds)
+
+    def _wrote(self, batch_id: int, task: int, report: Report | None, seconds: float) -> None:
         self.batches += 1
-        self._reported(told.batch, told.task, report, told.seconds)
+        if report is not None:
+            self._query.as_of.wrote(report.reached_us)
+        self._reported(batch_id, task, report, seconds)
 
     def _refuse(self) -> NoReturn:
         raise _StoppingError
@@ -169,25 +184,27 @@ class RunningQuery:
         self._raise_failure()
 
     def _notice_idle(self, query: StreamingQuery) -> None:
-        """Tell the job about once a second that its source holds nothing new.
+        """Look about once a second which partitions hold nothing new.
 
         Spark's status is looked at between two triggers only: during one, and while a broker does not answer, it still
         holds what the trigger before found. The trigger that found nothing began at most its interval ago.
         """
         now = time.time()
-        if now - self.idle_at < 1.0 + self._query.every_seconds:
+        if now - self._looked_at < 1.0 + self._query.every_seconds:
             return
-        told = self._query.idle_as_of and self._query.idle_as_of(self.progress())
-        if told:
-            idle_at = told / 1_000_000
-        elif self._query.idle_as_of or not self._has_looked() or _is_busy(query):
+        if self._query.empty_us is not None:
+            held = self._query.empty_us(self.progress())
+            if not held:
+                return
+            self._query.as_of.looked(held)
+            idle_at = min(held.values()) / 1_000_000
+        elif not self._has_looked() or _is_busy(query):
             return
         else:
             idle_at = now - self._query.every_seconds - _POLL_SECONDS
-        if idle_at > self.idle_at:
-            self.idle_at = idle_at
-            if self._query.on_idle is not None:
-                self._query.on_idle(round(idle_at * 1_000_000))
+            self._query.as_of.emptied(round(idle_at * 1_000_000))
+        self._looked_at = now
+        self.idle_at = max(self.idle_at, idle_at)
 
     def _has_looked(self) -> bool:
         """Whether a trigger has asked the source yet: one that found nothing leaves a report, after some seconds."""

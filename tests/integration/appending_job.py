@@ -49,10 +49,7 @@ def _query(context: JobContext, source: SourceConfig, folder: Path) -> Query:
         (folder / "wrote").touch()
         return Report(counts={"t": {"batches": 1}})
 
-    def idle(until_us: int) -> None:
-        (folder / "idle").write_text(str(until_us))
-
-    return Query(name, read, write, every_seconds=0.2, on_idle=idle)  # type: ignore[arg-type]
+    return Query(name, read, write, every_seconds=0.2)  # type: ignore[arg-type]
 
 
 def _breaking(folder: str) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:

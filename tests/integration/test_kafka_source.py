@@ -66,20 +66,25 @@ def test_brokers_say_whether_a_reader_that_stays_has_reached_all_they_hold(
 ) -> None:
     topic = new_topic(2)
     note = BrokerNote(config_for(kafka, topic))
-    assert note.as_of_us(None) is None
-    assert note.as_of_us({"sources": [{"endOffset": "None"}]}) is not None, "an empty topic holds nothing more"
+    assert note.empty_us(None) is None
+    empty = note.empty_us({"sources": [{"endOffset": "None"}]}) or {}
+    assert (set(empty), all(empty.values())) == ({f"{topic}/0", f"{topic}/1"}, True), (
+        "an empty topic holds nothing more"
+    )
     produce(kafka, topic, b"1", b"2", b"3")  # of one key, so in one partition
     ends = {str(number): end for (_, number), end in ends_of_topic(kafka, topic).items()}
     began_us = time.time_ns() // 1000
-    assert (note.as_of_us(reached({topic: ends})) or 0) >= began_us
+    assert min((note.empty_us(reached({topic: ends})) or {}).values()) >= began_us
+    (busy,) = (f"{topic}/{number}" for number, end in ends.items() if end)
     behind = {number: max(0, end - 1) for number, end in ends.items()}
-    assert note.as_of_us(reached({topic: behind})) is None
-    assert note.as_of_us(reached({})) is None
+    for told in (reached({topic: behind}), reached({})):
+        found = note.empty_us(told) or {}
+        assert {place for place, at_us in found.items() if not at_us} == {busy}, "the other one is empty"
 
 
 def test_brokers_that_do_not_answer_say_nothing(kafka: Broker, new_topic: Callable[..., str]) -> None:
     config = config_for(kafka, new_topic(1)).model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
-    assert BrokerNote(config).as_of_us(reached({})) is None
+    assert BrokerNote(config).empty_us(reached({})) is None
 
 
 def reached(offsets: dict[str, dict[str, int]]) -> dict[str, object]:

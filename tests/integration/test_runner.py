@@ -262,4 +262,4 @@ def test_a_second_driver_waits_and_goes_on_when_the_first_is_killed(
     first.kill()
     files(tmp_path, lines=4, batch=4)
     eventually(lambda: appending.landed() == once_each(12), driver=second)
-    eventually((appending.folder / "idle").exists, driver=second)
+    eventually(lambda: appending.record().as_of_us > 0, driver=second)

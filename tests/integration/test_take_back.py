@@ -65,5 +65,7 @@ def test_a_store_that_is_added_is_not_taken_back_while_landing_is_behind_with_a_
     taking.run()
     assert taking.aside.look() == {}
     index(spark, lake.config)
+    beside = index_documents.plan(JobContext(spark, lake.config, some_tables=True))
+    assert "progress" not in {each.name for each in beside}, "a run of some tables says nothing of the whole pipeline"
     assert len(lake.contents("late")) == 5
     assert lake.contents("late") == lake.contents("live")

@@ -18,7 +18,7 @@ PLACE = ("articles", "0")
 
 
 def test_counts_vectors_and_rejects_are_rows_of_one_report() -> None:
-    told = IndexResult(newest_commit_us={"t": 7}, missed={"away": Missed(40.0, tried=True)})
+    told = IndexResult(reached_us={"t/0": 7}, missed={"away": Missed(40.0, tried=True)})
     told.positions = {PLACE: ("9", "101")}
     told.counts.update(records=2, writes=1)
     told.changes["t"] = 2
@@ -29,7 +29,7 @@ def test_counts_vectors_and_rejects_are_rows_of_one_report() -> None:
     first, vector, reject = pa.Table.from_batches([report_rows(told, asked)]).to_pylist()
     summary = json.loads(first["summary"])
     assert (summary["counts"], summary["changes"]) == ({"records": 2, "writes": 1}, {"t": 2})
-    assert (summary["newest_commit_us"], summary["freshness_ms"]) == ({"t": 7}, {"t": [3.5]})
+    assert (summary["reached_us"], summary["freshness_ms"]) == ({"t/0": 7}, {"t": [3.5]})
     assert (summary["model"]["requests"], summary["model"]["texts"]) == (3, 4)
     assert (summary["missed"], summary["positions"]) == ({"away": [40.0, True]}, [[*PLACE, "9", "101"]])
     assert (vector["fingerprint"], vector["content_hash"]) == ("model", "hash")

@@ -36,16 +36,17 @@ class Notes:
 def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Path) -> None:
     store = Notes()
     reports = IndexReports(str(tmp_path), cast("Any", [store]), ["articles", "tickets"])
-    reports.idle("articles", 100)
+    articles, tickets = reports.as_of.values()
+    articles.emptied(100)
     reports.note_progress()
     assert store.told == []  # nothing is known of the tickets
-    reports.idle("tickets", 70)
+    tickets.emptied(70)
     reports.note_progress()
-    reports.idle("articles", 120)
+    articles.emptied(120)
     reports.note_progress()
-    reports.idle("tickets", 60)  # a batch of old commits takes nothing back
+    tickets.emptied(60)  # an older time takes nothing back
     reports.note_progress()
-    reports.idle("tickets", 130)
+    tickets.emptied(130)
     reports.note_progress()
     assert store.told == [70, 120]
 
@@ -85,7 +86,7 @@ def test_a_store_that_never_answers_keeps_no_other_from_being_told(
     store = Notes()
     reports = IndexReports(str(tmp_path), cast("Any", [silent, store]), ["articles"])
     for as_of_us in (100, 200):
-        reports.idle("articles", as_of_us)
+        reports.as_of["articles"].emptied(as_of_us)
         began = time.monotonic()
         with pytest.raises(UnavailableError, match="silent does not answer"):
             reports.note_progress()
@@ -103,12 +104,12 @@ def whole_row(sequence: str, *absent: str) -> pa.Table:
 def test_a_column_that_whole_rows_lack_is_logged_once_and_stands_in_the_status_until_a_row_has_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reports, record = IndexReports(str(tmp_path), [], ["articles"]), QueryRecord("index_articles")
+    reports, record = IndexReports(str(tmp_path), [], []), QueryRecord("index_articles")
     for batch, told in enumerate([whole_row("02", "descripton"), whole_row("01"), whole_row("03", "descripton")]):
-        record.add(batch, 0, reports.take("articles", told), 1.0, 1.0)
+        record.add(batch, 0, reports.take(told), 1.0, 1.0)
         assert record.columns_missing["t"][1] == ["descripton"], "an older whole row takes nothing back"
         record = QueryRecord.of_json(json.loads(json.dumps(record.as_json())))
     (logged,) = caplog.records
     assert vars(logged)["context"] == {"table": "t", "column": "descripton", "near": ["description"]}
-    record.add(9, 0, reports.take("articles", whole_row("04")), 1.0, 1.0)
+    record.add(9, 0, reports.take(whole_row("04")), 1.0, 1.0)
     assert record.columns_missing["t"][1] == []

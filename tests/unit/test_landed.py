@@ -100,10 +100,10 @@ def test_a_run_of_some_tables_counts_by_its_own_landing(pipeline: Pipeline) -> N
     assert pipeline.late() == []
     pipeline.batch("tables/public.t/index_files", 0, 50)
     pipeline.status("tables/public.t/index_files", running=True)
-    assert pipeline.late() == ["files"]
+    assert pipeline.late() == ["files (--tables public.t)"]
     pipeline.status("tables/public.t/index_files", running=False)
     pipeline.batch("tables/public.t/land_files", 0, 49)
-    assert pipeline.late() == ["files"]
+    assert pipeline.late() == ["files (--tables public.t)"]
     pipeline.batch("tables/public.t/land_files", 1, 50)
     assert pipeline.late() == []
 
