@@ -23,6 +23,7 @@ from lake.typed import UnfitError, back, into, same
 from schemas.changes import Change
 from transforms import exact_json
 from transforms.fold import EMPTY, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
+from transforms.times import moment
 
 if TYPE_CHECKING:
     from transforms.context import DecodeContext
@@ -238,6 +239,6 @@ def commit_time(state: RowState) -> dt.datetime | None:
     if state.commit_time_us is None:
         return None
     try:
-        return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=state.commit_time_us)
+        return moment(state.commit_time_us)
     except OverflowError:
         return None

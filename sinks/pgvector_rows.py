@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from sinks.plain_json import plain_json
 from transforms import exact_json
 from transforms.fold import RowState, encode, restore
+from transforms.times import moment
 
 if TYPE_CHECKING:
     from schemas.documents import DocumentWrite
@@ -38,7 +38,7 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
         "texts_changed": changed,
         "recipe": write.recipe,
         "pending": list(write.pending),
-        "commit_time": None if micros is None else dt.datetime.fromtimestamp(micros / 1e6, dt.UTC),
+        "commit_time": None if micros is None else moment(micros),
     }
 
 

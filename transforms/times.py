@@ -6,6 +6,7 @@ A year is astronomical and has four digits or, beyond 9999, a plus.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ class OutOfRangeError(ValueError):
 MILLIS, MICROS, NANOS = 1_000, 1_000_000, 1_000_000_000
 """Units in a second."""
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _INFINITY, _MINUS_INFINITY = "infinity", "-infinity"
 _LAST = 2**63 - 1
 _INFINITE_US = {9_223_372_036_825_200_000: _INFINITY, -9_223_372_036_832_400_000: _MINUS_INFINITY}
@@ -45,6 +47,14 @@ _INFINITE_TEXT = {
 }  # fmt: skip
 """The same moments and days where `time.precision.mode` is `isostring`."""
 _LONG_YEAR = re.compile(r"\d{5,}-")
+
+
+def moment(micros: int) -> dt.datetime:
+    """Microseconds since the epoch as a datetime in UTC, exactly: by way of a float the year 9999 ends too late.
+
+    Raises OverflowError outside the years 1 to 9999.
+    """
+    return _EPOCH + dt.timedelta(microseconds=micros)
 
 
 def iso(value: Any) -> Any:

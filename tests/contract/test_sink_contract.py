@@ -6,6 +6,7 @@ import pickle
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from itertools import batched
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
+from schemas.records import Record
 from sinks.contents import checksums, judge, vector_hash, wanted_of
 from sinks.protocol import Sink
 from tests.feeding import DIMENSIONS, DOCUMENT, RECIPES, Fed, expected, same, vector_of
@@ -199,6 +201,22 @@ def test_text_no_store_likes_is_taken(store: Store, sink: Sink) -> None:
     Fed(sink)(table.changes)
     (_, [(_, text, _)]) = store.contents()[key_of(1)]
     assert text == "body nul \ufffd lone \ufffd wide ☃😀 'quote' \\ %s {x}"
+
+
+def test_what_decoding_lets_through_every_store_takes(store: Store, sink: Sink) -> None:
+    """The deepest value, the widest and the longest numbers, the first and the last commit; PostgreSQL's numeric ends before."""
+    numbers = ["1e1000000", "1e-1000000", "0." + "3" * 14_000, "0." + "3" * 20_000, "9" * 4_300, "9" * 140_000]
+    owner, _, table = TABLE.partition(".")
+    for number, commit in enumerate((-62_135_596_800_000_000, 253_402_300_799_999_999)):
+        source = f'{{"schema":"{owner}","table":"{table}","lsn":{number},"ts_us":{commit}}}'
+        held = f"{'[' * 99}{','.join(numbers)}{']' * 99}"
+        value = f'{{"op":"c","source":{source},"after":{{"id":{number},"a":{held},"body":"body {number}"}}}}'
+        Fed(sink).indexer.index([Record("t", "0", str(number), None, value.encode())])
+    told = store.contents()
+    assert told.keys() == {key_of(0), key_of(1)}
+    kept = exact_json.dumps(told[key_of(0)][0]["a"]).strip("[]").split(",")
+    assert [Decimal(each.strip('"')) for each in kept if '"' in each] == [Decimal(numbers[i]) for i in (0, 1, 3, 5)]
+    assert len(kept) == len(numbers)
 
 
 def test_a_text_the_model_refuses_is_a_reject_and_the_rest_goes_on(store: Store, sink: Sink) -> None:
