@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg
 from confluent_kafka import Consumer
-from pydantic import SecretStr
 
+from glue_jobs import captured
+from glue_jobs.cli import cli
+from glue_jobs.config import load_config
 from local_stack.connect import Connect
 from local_stack.kafka import Broker
 from schemas.changes import Change, Changes
+from schemas.errors import ConfigurationError
 from schemas.records import Record
-from schemas.tables import TableConfig
-from sources.capture import render
-from sources.capture_apply import put_connector
-from sources.capture_check import Findings, findings
+from sources.capture_apply import connector_settings
 from sources.capture_debezium import DebeziumCaptureConfig
-from sources.capture_tables import ask
 from tests.history import folded
 from transforms.context import DecodeContext, TableContext
 from transforms.decode import decode
@@ -125,9 +126,28 @@ class Topics:
         return {table: folded([c for c in changes if c.table == table]) for table in KEYS}
 
 
+def configured(folder: Path, dsn: str, connect: Connect, broker: Broker) -> Path:
+    """A pipeline of its own for the database, in a file."""
+    name = dsn.rpartition("/")[2]
+    servers = broker.endpoint["bootstrap_servers"]
+    topics = [f"{name}.{table}" for table in KEYS]
+    document = {
+        "name": name,
+        "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": servers, "topics": topics},
+        "capture": {"type": "debezium", "dsn": dsn, "connect_url": connect.endpoint["url"], "replication_factor": 1},
+        "tables": [{"table": table, "keys": list(keys)} for table, keys in KEYS.items()],
+        "lake": {"path": str(folder / "lake")},
+        "checkpoint": str(folder / "checkpoint"),
+    }
+    path = folder / "pipeline.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
 @contextmanager
-def connector(capture: DebeziumCaptureConfig, name: str, connect: Connect, broker: Broker) -> Iterator[Topics]:
-    put_connector(capture, render(capture, name, list(KEYS), reveal=True))
+def captured_by(path: Path, connect: Connect, broker: Broker) -> Iterator[Topics]:
+    cli.main(["capture", str(path), "--apply"], standalone_mode=False)
+    name = load_config(path).name
     topics = Topics(broker, name)
     try:
         yield topics
@@ -136,33 +156,39 @@ def connector(capture: DebeziumCaptureConfig, name: str, connect: Connect, broke
         connect.delete_connector(name)
 
 
-def told(capture: DebeziumCaptureConfig, name: str) -> Findings:
-    tables = [TableConfig(table=table, keys=keys) for table, keys in KEYS.items()]
-    return findings(capture, name, tables, ask(capture, list(KEYS)))
+def wrong(path: Path) -> list[str]:
+    """What `ragstream check` finds wrong with the capture."""
+    config = load_config(path)
+    try:
+        captured.check(config, config.capture[0])
+    except ConfigurationError as error:
+        return error.message.splitlines()
+    return []
 
 
 def test_no_value_that_was_not_sent_becomes_null_and_no_partition_is_missed(
-    kafka: Broker, connect: Connect, source_dsn: str
+    kafka: Broker, connect: Connect, source_dsn: str, tmp_path: Path
 ) -> None:
     """debezium#5353, debezium#6538; every type that PostgreSQL stores out of line, snapshot and stream."""
-    name = source_dsn.rpartition("/")[2]
-    capture = DebeziumCaptureConfig(
-        type="debezium", dsn=SecretStr(source_dsn), connect_url=connect.endpoint["url"], replication_factor=1
-    )
+    path = configured(tmp_path, source_dsn, connect, kafka)
     with psycopg.connect(source_dsn, autocommit=True) as source:
         source.execute(TYPES.encode())
         create(source, "told", LARGE | arrays(ELEMENTS))
         create(source, "untold", LARGE_UNTOLD | arrays(ELEMENTS_UNTOLD))
         source.execute(PARTITIONED.encode())
         source.execute(GENERATED.encode())
-        (unsure,) = told(capture, name).wrong
+        (unsure,) = wrong(path)
         assert unsure.startswith(
             "public.untold: an unchanged large value cannot be told from NULL in c0 (bit varying), c1"
         )
         assert len(re.findall(r"\bc\d+ \(", unsure)) == len(LARGE_UNTOLD | ELEMENTS_UNTOLD)
         assert unsure.endswith('Run: ALTER TABLE "public"."untold" REPLICA IDENTITY FULL')
-        with connector(capture, name, connect, kafka) as topics:
-            assert told(capture, name) == Findings()
+        assert [note.partition(" has no ")[0] for note in captured.notes(load_config(path))] == [
+            "capture: the database",
+            "capture: the worker",
+        ]
+        with captured_by(path, connect, kafka) as topics:
+            assert wrong(path) == captured.notes(load_config(path)) == []
             before = topics.rows(4)
             for table in ("told", "untold", "sums"):
                 source.execute(f"UPDATE {table} SET note = 'b'".encode())
@@ -182,6 +208,7 @@ def test_no_value_that_was_not_sent_becomes_null_and_no_partition_is_missed(
             source.execute("UPDATE told SET c3 = NULL, c11 = NULL")
             source.execute("UPDATE untold SET c3 = NULL, c8 = NULL")
             ended = topics.rows(4 + 3 + 1 + 2 + 2)
+            assert_a_connector_that_differs_is_wrong(path, connect)
             assert [n for n, v in next(iter(ended["public.told"].values())).values().items() if v is None] == [
                 "c3",
                 "c11",
@@ -197,3 +224,15 @@ def source_columns(source: psycopg.Connection[Any], table: str) -> int:
     found = source.execute(query, [table]).fetchone()
     assert found is not None
     return int(found[0])
+
+
+def assert_a_connector_that_differs_is_wrong(path: Path, connect: Connect) -> None:
+    config = load_config(path)
+    (capture,) = config.capture
+    assert isinstance(capture, DebeziumCaptureConfig)
+    settings = connector_settings(capture, config.name)
+    assert settings is not None
+    connect.put_connector(config.name, settings | {"binary.handling.mode": "base64"})
+    (differs,) = wrong(path)
+    assert "binary.handling.mode is base64, not bytes" in differs
+    assert capture.dsn.get_secret_value() not in differs
