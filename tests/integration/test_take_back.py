@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -16,6 +18,8 @@ from glue_jobs.runtime import JobContext, Query
 from glue_jobs.runtime.runner import run_queries
 from glue_jobs.runtime.status_record import StatusRecords
 from glue_jobs.take_back import TakeBack
+from sinks import open_sink
+from sinks.protocol import Sink
 from tests.history import ModelTable, as_record
 from tests.integration.test_reconcile import recorded
 from tests.lake_to_store import Lake
@@ -33,6 +37,22 @@ def index(spark: SparkSession, config: PipelineConfig) -> None:
     run_queries(planned, context, threading.Event(), StatusRecords(config.checkpoint))
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what a job's plan opens: it ends with its driver, and this one goes on."""
+    stores: list[Sink] = []
+
+    def open_it(*told: Any) -> Sink:
+        stores.append(open_sink(*told))
+        return stores[-1]
+
+    monkeypatch.setattr(take_back, "open_sink", open_it)
+    yield
+    for each in stores:
+        each.close()
+
+
+@pytest.mark.usefixtures("opened")
 def test_a_store_that_is_added_is_not_taken_back_while_landing_is_behind_with_a_part_of_the_source(
     spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
