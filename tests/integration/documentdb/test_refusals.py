@@ -83,7 +83,7 @@ def test_a_document_that_no_store_takes_is_named(sink: DocumentDBSink) -> None:
 
 
 def test_a_uri_that_cannot_be_used_is_named_and_its_password_stays_secret(documentdb: DocumentDB) -> None:
-    for odd in ({"uri": SecretStr("mongodb://u:sec ret@h:x/")}, {"tls_ca_file": "nowhere.pem"}):
+    for odd in ({"uri": SecretStr("mongodb://u:sec ret@h:x/?tls=true")}, {"tls_ca_file": "nowhere.pem"}):
         with closing(opened(config_of(documentdb, "x", **odd))) as sink:
             refused(sink.check, "cannot be used", "BAD_URI")
     nowhere = config_of(documentdb, "x", uri=SecretStr("mongodb://u:secret@127.0.0.1:1/"), timeout_seconds=0.3)
