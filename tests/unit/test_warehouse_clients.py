@@ -72,9 +72,8 @@ def test_a_batch_that_failed_is_judged_by_its_text_which_is_not_told(error: str,
 
 
 def test_a_transaction_that_takes_too_long_is_cancelled() -> None:
-    client, stub = stubbed(timeout_seconds=0.001)
+    client, stub = stubbed(timeout_seconds=1e-9)
     stub.add_response("batch_execute_statement", {"Id": "q"})
-    stub.add_response("describe_statement", described("STARTED"))
     stub.add_response("describe_statement", described("STARTED"))
     stub.add_response("cancel_statement", {"Status": True}, {"Id": "q"})
     with stub, pytest.raises(UnavailableError, match="longer"):
