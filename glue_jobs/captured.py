@@ -14,8 +14,10 @@ from sources.capture import render
 from sources.capture_apply import connector_settings
 from sources.capture_check import Findings, connector_differences, findings
 from sources.capture_debezium import DebeziumCaptureConfig, topic_name, topic_prefix
+from sources.capture_dms import DmsCaptureConfig, task_identifier
 from sources.capture_tables import ask
 from sources.capture_target import tables_named
+from sources.capture_task import is_running, region_of, standing_task, task_differences
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
@@ -78,6 +80,8 @@ def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
         found.notes.extend(_unread_topics(config, capture))
         if capture.connect_url:
             _compare_connector(config, capture, found)
+    else:
+        _compare_task(config, capture, found)
     return found
 
 
@@ -108,3 +112,30 @@ def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, f
             f"the connector {connector['name']} is not as this pipeline needs it: {'; '.join(differs)}. "
             f"Run: ragstream capture --apply"
         )
+
+
+def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, found: Findings) -> None:
+    """Ask AWS for the task, where the replication instance's ARN says in which Region."""
+    region = region_of(capture)
+    if region is None:
+        return
+    import boto3
+
+    name = task_identifier(capture, config.name)
+    try:
+        task = standing_task(capture, config.name, boto3.client("dms", region_name=region))
+    except UnavailableError as error:
+        found.notes.append(error.message)
+        return
+    if task is None:
+        found.notes.append(f"there is no task {name} in {region}: nothing is captured until it is created and started")
+        return
+    parts = partitions(config)
+    names = [part for table in tables_and_topics(config, capture)[0] for part in parts.get(table, (table,))]
+    differs = list(task_differences(task, tables_named(names)))
+    if differs:
+        found.wrong.append(
+            f"the task {name} is not as this pipeline needs it: {'; '.join(differs)}. See: ragstream capture"
+        )
+    if not is_running(task):
+        found.notes.append(f"the task {name} is {task.get('Status', 'not running')}: no change comes from it")

@@ -58,7 +58,7 @@ class DmsCaptureConfig(CapturePart):
 def dms_endpoints(config: DmsCaptureConfig, pipeline: str, *, reveal: bool = False) -> dict[str, dict[str, Any]]:
     """Render the source's and the target's CreateEndpoint requests; the password is withheld unless `reveal`."""
     database = database_at(config.dsn.get_secret_value())
-    name = _identifier(config.task or pipeline)
+    name = task_identifier(config, pipeline)
     source: dict[str, Any] = {
         "DatabaseName": database.name,
         "PluginName": "test-decoding",
@@ -114,7 +114,7 @@ def _kinesis_settings(config: DmsCaptureConfig) -> dict[str, Any]:
 def dms_task(config: DmsCaptureConfig, pipeline: str, tables: Parts) -> dict[str, str]:
     """Render the CreateReplicationTask request; the endpoints' ARNs are known once they are created."""
     return {
-        "ReplicationTaskIdentifier": _identifier(config.task or pipeline),
+        "ReplicationTaskIdentifier": task_identifier(config, pipeline),
         "SourceEndpointArn": "SOURCE-ENDPOINT-ARN",
         "TargetEndpointArn": "TARGET-ENDPOINT-ARN",
         "ReplicationInstanceArn": config.replication_instance_arn,
@@ -212,9 +212,9 @@ BEGIN
 END $$"""
 
 
-def _identifier(name: str) -> str:
-    """Make a DMS identifier: letters, digits and single hyphens, beginning with a letter."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"ragstream-{name}").strip("-")[:200]
+def task_identifier(config: DmsCaptureConfig, pipeline: str) -> str:
+    """Name the task: letters, digits and single hyphens, beginning with a letter."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"ragstream-{config.task or pipeline}").strip("-")[:200]
 
 
 def _literal(name: str) -> str:
