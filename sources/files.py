@@ -17,6 +17,7 @@ from pyspark.sql.types import StructType
 from schemas.errors import ConfigurationError, SourceGoneError
 from schemas.model import StrictModel
 from schemas.records import RECORD_COLUMNS, Record
+from sources.data_source import load_stream
 from sources.recorded import Format, parse_line
 from sources.rows import record_batches
 
@@ -66,10 +67,9 @@ def read_stream(spark: SparkSession, config: FilesSourceConfig) -> DataFrame:
     A batch is the next N lines after the last one, so its content depends on the files and the checkpoint alone, and a
     batch run again holds the same records.
     """
-    spark.dataSource.register(RecordedEventsSource)
     options = {"files": json.dumps(list(marked(config).values()))}
     options |= {"record_format": config.format, "batch": str(config.batch)}
-    return spark.readStream.format(RecordedEventsSource.name()).options(**options).load()
+    return load_stream(spark, RecordedEventsSource, options)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pyspark.sql.types import StructType
 from schemas.errors import ConfigurationError, PipelineError
 from schemas.records import RECORD_COLUMNS
 from schemas.transport import EncryptedPart, weak_url
+from sources.data_source import load_stream
 from sources.idle import FileNote
 from sources.kinesis_arrivals import INSTRUCTION_COLUMNS
 from sources.kinesis_client import Access, Stream
@@ -150,11 +151,9 @@ def _load(
     checkpoint: str,
     options: Mapping[str, Any],
 ) -> DataFrame:
-    spark.dataSource.register(source)
     access = dict(zip(Access._fields, config.access(checkpoint), strict=True))
     given = {**access, "origin": config.origin(int(time.time() * 1000)), **options}
-    loading = spark.readStream.format(source.name())
-    return loading.options(**{name: json.dumps(value) for name, value in given.items()}).load()
+    return load_stream(spark, source, {name: json.dumps(value) for name, value in given.items()})
 
 
 class _Source(DataSource):
