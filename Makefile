@@ -97,7 +97,6 @@ lock: $(PACKAGES) ## pin every requirement again, with hashes and without an add
 	$(call lock,dev)
 	$(call lock,flink,--python-version 3.11)
 	cd requirements/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
-
 	$(MAKE) lock-jars
 
 lock-jars: ## write the SHA-256 of every jar and archive that the poms name into pom/*.sha256

@@ -17,7 +17,7 @@ from sources.capture_debezium import DebeziumCaptureConfig, topic_name, topic_pr
 from sources.capture_dms import DmsCaptureConfig, task_identifier
 from sources.capture_tables import ask
 from sources.capture_target import tables_named
-from sources.capture_task import is_running, region_of, standing_task, task_differences
+from sources.capture_task import described_task, is_running, region_of, task_differences
 
 if TYPE_CHECKING:
     from glue_jobs.config import PipelineConfig
@@ -76,12 +76,14 @@ def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
     for table in tables:
         if known := source.tables.get(table.table):
             found.wrong.extend(table.unknown_columns([column.name for column in known.columns]))
-    if isinstance(capture, DebeziumCaptureConfig):
-        found.notes.extend(_unread_topics(config, capture))
-        if capture.connect_url:
+    try:
+        if isinstance(capture, DebeziumCaptureConfig):
+            found.notes.extend(_unread_topics(config, capture))
             _compare_connector(config, capture, found)
-    else:
-        _compare_task(config, capture, found)
+        else:
+            _compare_task(config, capture, found)
+    except UnavailableError as error:
+        found.notes.append(error.message)
     return found
 
 
@@ -96,13 +98,12 @@ def _unread_topics(config: PipelineConfig, capture: DebeziumCaptureConfig) -> It
 
 
 def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, found: Findings) -> None:
+    """Ask the Connect worker for the connector, where the configuration names one; UnavailableError when it does not answer."""
+    if not capture.connect_url:
+        return
     tables, topics = tables_and_topics(config, capture)
     connector = render(capture, config.name, tables, topics)["connector"]
-    try:
-        settings = connector_settings(capture, connector["name"])
-    except UnavailableError as error:
-        found.notes.append(error.message)
-        return
+    settings = connector_settings(capture, connector["name"])
     if settings is None:
         found.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
         return
@@ -115,18 +116,14 @@ def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, f
 
 
 def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, found: Findings) -> None:
-    """Ask AWS for the task, where the replication instance's ARN says in which Region."""
+    """Ask AWS for the task, where the replication instance's ARN names a Region; UnavailableError when it does not answer."""
     region = region_of(capture)
     if region is None:
         return
     import boto3
 
     name = task_identifier(capture, config.name)
-    try:
-        task = standing_task(capture, config.name, boto3.client("dms", region_name=region))
-    except UnavailableError as error:
-        found.notes.append(error.message)
-        return
+    task = described_task(capture, config.name, boto3.client("dms", region_name=region))
     if task is None:
         found.notes.append(f"there is no task {name} in {region}: nothing is captured until it is created and started")
         return

@@ -1,4 +1,4 @@
-"""The DMS task that stands, compared with the one that is rendered: asked by `ragstream check`, never by a job."""
+"""The replication task in AWS against the one that `ragstream capture` renders: asked by `ragstream check`, never by a job."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def region_of(config: DmsCaptureConfig) -> str | None:
     return region[0] if region and region[0] not in {"", "REGION"} else None
 
 
-def standing_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict[str, Any] | None:
-    """The task as DescribeReplicationTasks tells it, None where there is none.
+def described_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict[str, Any] | None:
+    """The task as DescribeReplicationTasks answers, None where there is none.
 
     `client` is boto3's for `dms`. Raises UnavailableError, without what AWS said, when it does not answer or refuses.
     """
@@ -36,13 +36,13 @@ def standing_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict[
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundFault":
             return None
-        told = error.response["Error"]["Code"]
+        reason = error.response["Error"]["Code"]
     except BotoCoreError as error:
-        told = type(error).__name__
+        reason = type(error).__name__
     else:
         return next(iter(answer["ReplicationTasks"]), None)
     raise UnavailableError(
-        f"DMS did not tell of the task {name} ({told}), so its tables were not compared",
+        f"DMS did not tell of the task {name} ({reason}), so its tables were not compared",
         hint="Allow dms:DescribeReplicationTasks to who runs `ragstream check`.",
     )
 
@@ -90,5 +90,6 @@ def _pattern(text: str) -> re.Pattern[str]:
     """A mapping rule's pattern: % is any text, _ any character, and brackets hold a literal one."""
     parts = re.findall(r"\[(.)\]|(.)", text, re.DOTALL)
     return re.compile(
-        "".join(re.escape(held) if held else _WILDCARDS.get(free, re.escape(free)) for held, free in parts), re.DOTALL
+        "".join(re.escape(literal) if literal else _WILDCARDS.get(other, re.escape(other)) for literal, other in parts),
+        re.DOTALL,
     )

@@ -1,4 +1,4 @@
-"""The DMS task that stands against the one that is rendered, by botocore's own model of the answers."""
+"""The replication task in AWS against the one that is rendered, by botocore's own model of the answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.errors import UnavailableError
 from sources.capture import render
 from sources.capture_dms import DmsCaptureConfig
 from sources.capture_target import tables_named
-from sources.capture_task import is_running, region_of, standing_task, task_differences
+from sources.capture_task import described_task, is_running, region_of, task_differences
 
 DMS = DmsCaptureConfig(
     type="dms",
@@ -26,7 +26,7 @@ NAMES = ["public.tickets", "public.my_table", "public.visits_*"]
 PARTITIONS = {"public.visits": ["public.visits_*"]}
 
 
-def standing(**members: Any) -> dict[str, Any]:
+def created(**members: Any) -> dict[str, Any]:
     """The task that was created as `ragstream capture` renders it, but for some members."""
     rendered = render(DMS, "desk", ["public.tickets", "public.my_table", "public.visits"], partitions=PARTITIONS)
     task: dict[str, Any] = rendered["replication_task"]
@@ -39,7 +39,7 @@ def with_rules(*rules: Mapping[str, str]) -> dict[str, Any]:
          "object-locator": {"schema-name": rule["schema"], "table-name": rule["table"]}}
         for n, rule in enumerate(rules)
     ]  # fmt: skip
-    return standing(TableMappings=json.dumps({"rules": selections}))
+    return created(TableMappings=json.dumps({"rules": selections}))
 
 
 def differences(task: Mapping[str, Any]) -> list[str]:
@@ -54,15 +54,15 @@ def asked(code: str | None = None, *tasks: Mapping[str, Any]) -> dict[str, Any] 
         else:
             filters = [{"Name": "replication-task-id", "Values": ["ragstream-desk"]}]
             stub.add_response("describe_replication_tasks", {"ReplicationTasks": list(tasks)}, {"Filters": filters})
-        return standing_task(DMS, "desk", client)
+        return described_task(DMS, "desk", client)
 
 
 def test_a_task_that_was_created_as_rendered_is_right() -> None:
-    task = asked(None, standing())
+    task = asked(None, created())
     assert task is not None
     assert differences(task) == []
     assert is_running(task)
-    assert not is_running(standing(Status="stopped"))
+    assert not is_running(created(Status="stopped"))
 
 
 def test_a_table_that_the_task_does_not_select_is_named() -> None:
@@ -88,7 +88,7 @@ def test_a_table_that_the_task_does_not_select_is_named() -> None:
     ],
 )  # fmt: skip
 def test_a_setting_that_loses_changes_is_named(members: dict[str, Any], said: str) -> None:
-    (found,) = differences(standing(**members))
+    (found,) = differences(created(**members))
     assert said in found
 
 
