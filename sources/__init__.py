@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from sources.feeds import Positions
+
 __all__ = [
     "FilesSourceConfig",
     "KafkaSourceConfig",
@@ -54,7 +56,7 @@ def check(config: SourceConfig) -> None:
             assert_never(config)
 
 
-def read_stream(
+def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, named
     spark: SparkSession,
     config: SourceConfig,
     checkpoint: str,
@@ -62,6 +64,7 @@ def read_stream(
     fetch_interval_ms: int | None = None,
     drain: bool = False,
     idle: IdleNote | None = None,
+    starts: Positions | None = None,
 ) -> DataFrame:
     """Read a source as a stream of records for one job.
 
@@ -70,13 +73,15 @@ def read_stream(
     text, see `source_gone`). `fetch_interval_ms` makes a job that can wait leave Kinesis's five reads a second and shard
     to the others. `drain` ends a Kinesis stream at what it held when the query began. `idle` is the note of a source of
     which Spark does not say when it is idle; one made with `stays` makes it the stream of a query in real-time mode.
+    `starts` is where a query without a checkpoint begins; a partition that is not in it is read from what it holds.
     """
     match config:
         case FilesSourceConfig():
             return files.read_stream(spark, config)
         case KafkaSourceConfig():
             identity.confirm_topics(spark, config, checkpoint)
-            return kafka.read_stream(spark, config, stays=isinstance(idle, kafka.BrokerNote) and idle.stays)
+            stays = isinstance(idle, kafka.BrokerNote) and idle.stays
+            return kafka.read_stream(spark, config, stays=stays, starts=starts)
         case KinesisSourceConfig():
             if isinstance(idle, OpenBatches):
                 return kinesis.read_open(spark, config, checkpoint, idle)

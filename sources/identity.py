@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING
 
 from schemas.errors import SourceGoneError
 from sources.checkpoint_files import CheckpointFiles
@@ -13,6 +12,9 @@ from sources.kafka import KafkaSourceConfig, is_selected, selected_topics
 from sources.kafka_broker import Topic, starts_of, topics_of
 from sources.kafka_offsets import align
 from sources.loss import restart_hint
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 FILE_NAME = "source-identity.json"
 

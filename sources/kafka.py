@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
-from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.transport import EncryptedPart, weak_brokers
 from sources.kafka_broker import Topic, ends_of, topics_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sources.feeds import Positions
 
 _DEFAULT_OPTIONS = {
     # A record of a large row must fit: Kafka gives a single oversized record anyway, but not several side by side.
@@ -30,6 +35,9 @@ _DEFAULT_OPTIONS = {
 
 _FETCH_WAIT = "kafka.fetch.max.wait.ms"
 """The broker answers a fetch as soon as it holds a byte, or after this long."""
+
+_EARLIEST = -2
+"""Spark's number for the first offset that a partition holds (Structured Streaming + Kafka, `startingOffsets`)."""
 
 _OWNED_OPTIONS = frozenset(
     {
@@ -143,8 +151,10 @@ class BrokerNote:
         return None
 
 
-def read_stream(spark: SparkSession, config: KafkaSourceConfig, *, stays: bool = False) -> DataFrame:
-    """Read the topics as a stream of records.
+def read_stream(
+    spark: SparkSession, config: KafkaSourceConfig, *, stays: bool = False, starts: Positions | None = None
+) -> DataFrame:
+    """Read the topics as a stream of records; without a checkpoint from `starts`, else by `starting`.
 
     Spark fixes a batch's offsets before it runs, so a batch run again holds the same records; in real-time mode (`stays`)
     it holds those and what has come since. Offsets that are gone stop the query (`failOnDataLoss`).
@@ -155,7 +165,7 @@ def read_stream(spark: SparkSession, config: KafkaSourceConfig, *, stays: bool =
         spark.readStream.format("kafka")
         .options(**(_DEFAULT_OPTIONS | waits | config.options))
         .option("kafka.bootstrap.servers", config.bootstrap_servers)
-        .option("startingOffsets", config.starting)
+        .option("startingOffsets", config.starting if starts is None else _starting_offsets(config, starts))
         .option("includeHeaders", "true")
         .option("failOnDataLoss", "true")
     )
@@ -174,6 +184,16 @@ def read_stream(spark: SparkSession, config: KafkaSourceConfig, *, stays: bool =
         "headers",
         "timestamp",
     )
+
+
+def _starting_offsets(config: KafkaSourceConfig, starts: Positions) -> str:
+    """Write offsets as Spark's option has them: every partition there is, one that is not in `starts` from what it holds."""
+    topics = selected_topics(config, topics_of(config.bootstrap_servers, config.options)).values()
+    offsets = {
+        topic.name: {str(n): starts.get(f"{topic.name}/{n}", _EARLIEST) for n in range(topic.partitions)}
+        for topic in topics
+    }
+    return json.dumps(offsets)
 
 
 def _offsets(told: str | None) -> Mapping[str, Any]:

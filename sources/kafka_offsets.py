@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING
 
 from sources.checkpoint_files import CheckpointFiles
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 type Offsets = Mapping[str, Mapping[str, int]]
 """By topic and partition, as Spark writes them."""

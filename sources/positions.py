@@ -21,6 +21,7 @@ from sources.kinesis_offsets import TRIM_HORIZON, Mark
 
 if TYPE_CHECKING:
     from sources import SourceConfig
+    from sources.feeds import Position
 
 type Positions = Mapping[str, int]
 
@@ -44,6 +45,16 @@ def of_offset(config: SourceConfig, offset: Mapping[str, Any]) -> Positions:
             return dict(offset)
         case _:
             assert_never(config)
+
+
+def at(position: Position) -> int:
+    """A position as a number that only grows in its partition: Kafka's offset, or the sequence number last read (0: none)."""
+    return position if isinstance(position, int) else int(position["sequence"] or 0)
+
+
+def earlier(one: Position, other: Position) -> Position:
+    """The position from which more is read; of two Kinesis marks at one record, that of a shard not known to be closed."""
+    return min(one, other, key=_rank)
 
 
 def ends(config: SourceConfig, read: Positions) -> Positions:
@@ -70,6 +81,10 @@ def ends(config: SourceConfig, read: Positions) -> Positions:
 def behind(config: SourceConfig, read: Positions, wanted: Positions) -> list[str]:
     """The places where a query has not come as far as it should have; none of what the source is not read from any more."""
     return sorted(place for place, at in wanted.items() if _is_read(config, place) and read.get(place, 0) < at)
+
+
+def _rank(position: Position) -> tuple[int, bool]:
+    return at(position), not isinstance(position, int) and bool(position["closed"])
 
 
 def _is_read(config: SourceConfig, place: str) -> bool:

@@ -1,0 +1,117 @@
+"""How a reader fetches a source without Spark, and how the driver learns what there is to read.
+
+A partition is `stream/partition` (Kafka: `cdc.public.a/0`; Kinesis: `mystream/shardId-000000000000`). A position is a JSON
+value that says where reading goes on (Kafka: the offset of the next record; Kinesis: a `Mark` as a dict).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
+
+from sources import kafka_reading
+from sources.files import FilesSourceConfig
+from sources.kafka import KafkaSourceConfig
+from sources.kinesis import KinesisSourceConfig
+
+if TYPE_CHECKING:
+    from schemas.records import Record
+    from sources import SourceConfig
+
+type Partition = str
+type Position = Any
+type Positions = Mapping[Partition, Position]
+
+MAX_RECORDS = 512
+"""Most records that one `fetch` returns."""
+MAX_BYTES = 4 * 1024 * 1024
+"""Bytes of keys and values after which one `fetch` returns; a single larger record is returned alone."""
+
+
+class Fetched(NamedTuple):
+    """What one `fetch` brought."""
+
+    records: list[Record]
+    """In the order of each partition."""
+    reached: dict[Partition, Position]
+    """The position after them; also of a partition that moved on without a record (control records, a closed shard)."""
+
+
+class Feed(Protocol):
+    """Fetches the records of some partitions; one thread calls it, `close` excepted.
+
+    It keeps nothing: opened again at the positions that `fetch` gave, it yields the records that follow them.
+    """
+
+    def follow(self, positions: Positions) -> None:
+        """Read these partitions as well, each from its position on."""
+
+    def leave(self, partitions: Collection[Partition]) -> None:
+        """Read these partitions no more; none of their records is returned after this."""
+
+    def fetch(self, seconds: float) -> Fetched:
+        """Return what has come, at most `MAX_RECORDS` or about `MAX_BYTES`; wait up to `seconds` for the first record.
+
+        An endpoint that is away is no error: see `away`. Raises SourceGoneError when what was to be read has expired or was
+        made again, ConfigurationError when the user is refused or the settings cannot work.
+        """
+
+    def caught_up_us(self) -> dict[Partition, int]:
+        """When each partition was last known to hold nothing that `fetch` has not returned, in µs since the epoch.
+
+        Never later than the last proof by the server. 0: it holds more, or nothing is known.
+        """
+
+    @property
+    def away(self) -> str | None:
+        """What does not answer now, in one sentence; None when all does."""
+
+    def close(self) -> None:
+        """Let go of all connections."""
+
+
+class Reading(NamedTuple):
+    """What a source has to read, as the driver keeps it."""
+
+    identity: Any
+    """Which topics (ids) or which stream the positions belong to, as JSON; None before the first `refreshed`."""
+    stores: dict[str, dict[Partition, Position]]
+    """Where each store goes on; a store without a position begins by the source's `starting`."""
+
+
+def open_feed(config: SourceConfig, checkpoint: str) -> Feed:
+    """Open a feed that follows nothing yet; `checkpoint` is named when the stream has lost what was to be read.
+
+    Raises ConfigurationError when the settings cannot work. Nothing is connected before `fetch`.
+    """
+    match config:
+        case KafkaSourceConfig():
+            raise NotImplementedError(f"the feed of a Kafka source is being written (for {checkpoint})")
+        case KinesisSourceConfig():
+            raise NotImplementedError("the feed of a Kinesis source is being written")
+        case FilesSourceConfig():
+            raise _no_feed(config)
+        case _:
+            assert_never(config)
+
+
+def refreshed(config: SourceConfig, checkpoint: str, reading: Reading) -> Reading:
+    """Ask the source what there is to read now; calling it again changes nothing.
+
+    A store without positions begins by `starting`; a partition that is new is read from what it holds; what the
+    configuration names no more is dropped. Raises SourceGoneError when a topic or stream was deleted or made again
+    (`checkpoint` is named in the hint), UnavailableError when the source does not answer.
+    """
+    match config:
+        case KafkaSourceConfig():
+            return kafka_reading.refreshed(config, checkpoint, reading)
+        case KinesisSourceConfig():
+            raise NotImplementedError("the refresh of a Kinesis source is being written")
+        case FilesSourceConfig():
+            raise _no_feed(config)
+        case _:
+            assert_never(config)
+
+
+def _no_feed(config: FilesSourceConfig) -> NotImplementedError:
+    return NotImplementedError(f"source {config.name!r}: files are read in micro-batches alone, never by a reader")
