@@ -19,7 +19,9 @@ from packaging.utils import canonicalize_name
 from glue_jobs import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = ("schemas", "transforms", "embeddings", "sources", "lake", "sinks", "retrieval", "warehouse", "glue_jobs")
+PRODUCT = (
+    "schemas", "transforms", "embeddings", "sources", "lake", "sinks", "retrieval", "warehouse", "reader", "glue_jobs",
+)  # fmt: skip
 JOBS = ("land_changes", "merge_tables", "index_documents", "load_warehouse")
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 50
