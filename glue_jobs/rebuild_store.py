@@ -73,8 +73,8 @@ class Rebuild:
     sink: SinkConfig
     embedding: EmbeddingConfig
     tell: Tell
-    spans: Mapping[tuple[str, str], tuple[str, str]] | None = None
-    """Given, only rows are written that were changed between two positions, by stream and partition."""
+    spans: Mapping[str, tuple[int, int]] | None = None
+    """Only rows are written that were changed between two positions, by `stream/partition`; None: all rows."""
     counts: RebuildCounts = field(default_factory=RebuildCounts)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from glue_jobs.landed import Reading, committed, unlanded
 from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
 from glue_jobs.runtime import drift, files, real_time
+from glue_jobs.runtime.backfills import number_of
 from glue_jobs.runtime.set_aside import SetAside
 from lake.landing import create_tables
 from lake.layout import LakeLayout
@@ -128,7 +129,14 @@ class TakeBack:
     def _catch_up(self, config: SinkConfig, record: AsideRecord) -> None:
         pipeline = self._context.config
         assert pipeline.embedding is not None  # noqa: S101 - stores are filled with vectors
-        spans = None if record.added else record.spans()
+        spans = (
+            None
+            if record.added
+            else {
+                f"{stream}/{partition}": (number_of(first), number_of(last))
+                for (stream, partition), (first, last) in record.spans().items()
+            }
+        )
         done = RebuildCounts()
         with closing(open_sink(config, *self._model)) as store:
             known = store.generations()

@@ -91,17 +91,18 @@ def by_group(history: History, partitions: int, keys: DataFrame | None = None) -
     return grouped.repartition(partitions, "_group").sortWithinPartitions("_group", "_sequence")
 
 
-def keys_between(history: History, spans: Mapping[tuple[str, str], tuple[str, str]]) -> DataFrame:
-    """The keys (`_key`) of rows that were changed between two positions, by stream and partition; positions are numbers."""
+def keys_between(history: History, spans: Mapping[str, tuple[int, int]]) -> DataFrame:
+    """The keys (`_key`) of rows that were changed between two positions, both included, by `stream/partition`."""
 
-    def order(position: Column) -> Column:
-        return F.struct(F.length(position), position)
+    def order(number: Column) -> Column:
+        return F.struct(F.length(number), number)
 
+    position = order(F.substring_index("position", ":", 1))  # without the place in an aggregated record of Kinesis
     wanted = F.lit(False)  # noqa: FBT003 - Spark's own
-    for (stream, partition), (first, last) in spans.items():
-        place = (F.col("stream") == stream) & (F.col("partition") == partition)
-        inside = order(F.col("position")).between(order(F.lit(first)), order(F.lit(last)))
-        wanted |= place & inside
+    for place, (first, last) in spans.items():
+        stream, _, partition = place.rpartition("/")
+        there = (F.col("stream") == stream) & (F.col("partition") == partition)
+        wanted |= there & position.between(order(F.lit(str(first))), order(F.lit(str(last))))
     return history.rows.filter(wanted).select("_key").distinct()
 
 

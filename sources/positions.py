@@ -80,14 +80,15 @@ def ends(config: SourceConfig, read: Positions) -> Positions:
 
 def behind(config: SourceConfig, read: Positions, wanted: Positions) -> list[str]:
     """The places where a query has not come as far as it should have; none of what the source is not read from any more."""
-    return sorted(place for place, at in wanted.items() if _is_read(config, place) and read.get(place, 0) < at)
+    return sorted(place for place, at in wanted.items() if is_read(config, place) and read.get(place, 0) < at)
 
 
 def _rank(position: Position) -> tuple[int, bool]:
     return at(position), not isinstance(position, int) and bool(position["closed"])
 
 
-def _is_read(config: SourceConfig, place: str) -> bool:
+def is_read(config: SourceConfig, place: str) -> bool:
+    """Whether the configuration still names the place."""
     stream = place.rpartition("/")[0]
     match config:
         case KafkaSourceConfig():

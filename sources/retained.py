@@ -1,0 +1,52 @@
+"""Which positions a stream can still be read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, assert_never
+
+from schemas.errors import SourceGoneError
+from sources.files import FilesSourceConfig
+from sources.kafka import KafkaSourceConfig, selected_topics
+from sources.kafka_broker import starts_of, topics_of
+from sources.kinesis import KinesisSourceConfig
+from sources.kinesis_client import Stream
+from sources.kinesis_feed import confirm_kept
+from sources.kinesis_offsets import Mark
+
+if TYPE_CHECKING:
+    from sources import SourceConfig
+
+type Holds = Callable[[str, Any], bool]
+"""Whether all records of a partition from a position on are still there."""
+
+
+def holds(config: SourceConfig) -> Holds:
+    """Ask a source what it still has; raises UnavailableError when it does not answer.
+
+    The answer is of this moment: what is held now may expire before it is read.
+    """
+    match config:
+        case KafkaSourceConfig():
+            topics = selected_topics(config, topics_of(config.bootstrap_servers, config.options))
+            first = starts_of(topics.values(), config.bootstrap_servers, config.options)
+            held = {f"{topic}/{number}": offset for (topic, number), offset in first.items()}
+            return lambda partition, position: position >= held.get(partition, 0)
+        case KinesisSourceConfig():
+            stream = Stream(config.access())
+            retention_ms = stream.summary().retention_ms
+            return lambda partition, position: _holds_shard(stream, partition, position, retention_ms)
+        case FilesSourceConfig():
+            return lambda _partition, _position: True
+        case _:
+            assert_never(config)
+
+
+def _holds_shard(stream: Stream, partition: str, position: Mapping[str, Any], retention_ms: int) -> bool:
+    mark = Mark(**position)
+    try:
+        if not mark.closed:
+            confirm_kept(stream, partition.rpartition("/")[2], mark, retention_ms)
+    except SourceGoneError:
+        return False
+    return True
