@@ -30,7 +30,7 @@ DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
 OPENSEARCH := $(CACHE)/opensearch-$(call hash,pom/opensearch.xml)
 NODE_MODULES := $(CACHE)/npm-$(call hash,requirements/npm/package-lock.json)
-FLINK := $(VENV)/flink/.packages-$(call hash,requirements/flink.txt)
+PEERS := $(foreach name,flink cocoindex pathway,$(VENV)/$(name)/.packages-$(call hash,requirements/$(name).txt))
 FLINK_JARS := $(CACHE)/jars/flink-$(call hash,pom/flink.xml)
 SPARK_INSTALLED := $(VENV)/.spark-jars-$(call hash,pom/spark.xml)
 
@@ -75,7 +75,7 @@ stack-up: setup ## start the local servers
 stack-down: ## stop the local servers
 	$(BIN)/ragstream stack down
 
-peers: setup $(FLINK) $(FLINK_JARS) ## install the rivals that the benchmarks are compared with (Python 3.11)
+peers: setup $(PEERS) $(FLINK_JARS) ## install the rivals that the benchmarks are compared with (Flink: Python 3.11)
 
 bench-%: setup ## one benchmark of the README's table
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
@@ -96,6 +96,8 @@ lock: $(PACKAGES) ## pin every requirement again, with hashes and without an add
 	$(call lock,ministack)
 	$(call lock,dev)
 	$(call lock,flink,--python-version 3.11)
+	$(call lock,cocoindex)
+	$(call lock,pathway)
 	cd requirements/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
 	$(MAKE) lock-jars
 
@@ -131,12 +133,12 @@ $(MINISTACK): | $(PACKAGES)
 	@$(call install,$(VENV)/ministack/bin/python,-r requirements/ministack.txt)
 	@rm -f $(VENV)/ministack/.packages-* && touch $@
 
-$(FLINK): | $(PACKAGES)
-	@echo "packages  requirements/flink.txt -> $(VENV)/flink"
-	@python=$$(requirements/find-python.sh 3.11) && "$$python" -m venv $(VENV)/flink
-	@$(call install,$(VENV)/flink/bin/python,-r requirements/build.txt)
-	@$(call install,$(VENV)/flink/bin/python,-r requirements/flink.txt)
-	@rm -f $(VENV)/flink/.packages-* && touch $@
+$(PEERS): $(VENV)/%: | $(PACKAGES)
+	@echo "packages  requirements/$(notdir $(@D)).txt -> $(@D)"
+	@python=$$(requirements/find-python.sh $(if $(findstring flink,$@),3.11,3.13)) && "$$python" -m venv $(@D)
+	@$(call install,$(@D)/bin/python,-r requirements/build.txt)
+	@$(call install,$(@D)/bin/python,-r requirements/$(notdir $(@D)).txt)
+	@rm -f $(@D)/.packages-* && touch $@
 
 # A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
 $(SPARK_JARS) $(S3_JARS) $(KAFKA_JARS) $(DOCUMENTDB_JARS) $(FLINK_JARS): $(CACHE)/jars/%:

@@ -1,9 +1,13 @@
-"""The highest rate that is held with the real model, and the latency at half of it: `make bench-capacity`.
+"""The highest rate whose lag stays flat, ours and Flink's: `make bench-capacity`.
 
-    python -m benchmarks.capacity [--from 20] [--seconds 180]
+    python -m benchmarks.capacity [--peers ragstream,flink] [--model instant-model|model] [--from 100] [--seconds 180]
+                                  [--minutes 15]
 
-The workload of `benchmarks.freshness` over one running pipeline, embedded by the local MiniLM on the same cores. A rate is
-held when the age of the oldest change that is awaited does not grow from the first third of the time to the last.
+The workload of `benchmarks.freshness` over one running pipeline. A rate is held when the lag (the age of the oldest change
+that is awaited) grows by less than half a second in the time it is tried, by the medians of its first and its last third.
+Rates rise by 1.3 and are tried for 15 s each; from the last that was held, they fall by 1.15 until one is held for
+`--seconds`. A peer's search ends after `--minutes` whatever came of it. `--model model` embeds by the local MiniLM on the same
+cores. Ends in one line of JSON.
 """
 
 from __future__ import annotations
@@ -13,81 +17,117 @@ import json
 import os
 import threading
 import time
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
 from benchmarks import freshness, workload
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, Peer
 from benchmarks.servers import servers
 
-PEER = PEERS["ragstream"]
-SCREEN_SECONDS = 40.0
+if TYPE_CHECKING:
+    from local_stack.stack import Stack
+
+RISE, FALL = 1.3, 1.15
+SCREEN_SECONDS = 15.0
 """How long a rate is tried before it is worth three minutes."""
-STEP = 1.25
-"""From one rate to the next; what is found is the highest of these that is held."""
-LEAST_SECONDS = 0.5
-"""Growth of the age that is taken for noise."""
+MOST_GROWTH_S = 0.5
 LOAD_SECONDS = 600.0
+"""For the first load, which the real model embeds."""
+DRAIN_SECONDS = 120.0
+LATE_SHARE = 0.02
+"""Commits that come later than 0.1 s: from there on the rate is the committer's own."""
 
 console = Console(stderr=True)
 
 
 def main() -> None:
-    """Raise the rate until it is no longer held, confirm the last, and measure at half of it."""
-    parser = argparse.ArgumentParser(description="capacity with the real model")
-    parser.add_argument("--from", dest="first", type=float, default=20)
+    """Search for each peer's highest rate and print what was found."""
+    parser = argparse.ArgumentParser(description="the highest rate whose lag stays flat")
+    parser.add_argument("--peers", default="ragstream,flink")
+    parser.add_argument("--model", choices=["instant-model", "model"], default="instant-model")
+    parser.add_argument("--from", dest="first", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--minutes", type=float, default=15)
     chosen = parser.parse_args()
-    tried: list[dict[str, Any]] = []
-    with (
-        servers([*freshness.PARTS, "model"]) as stack,
-        freshness.running(stack, PEER, "kafka", "model") as (source, target),
-    ):
-        loaded = workload.wait_loaded(target, PEER.target, freshness.ROWS, LOAD_SECONDS)
-        rate = chosen.first
-        while held(source, target, rate, SCREEN_SECONDS, tried):
-            rate *= STEP
-        rate /= STEP
-        while not held(source, target, rate, chosen.seconds, tried):
-            rate /= STEP
-        held(source, target, rate / 2, 60.0, tried)
-        wrong = workload.wrong_rows(source, target, PEER.target)
-    del wrong["wrong_vector"]  # told for the instant model alone
+    with servers([*freshness.PARTS, chosen.model]) as stack:
+        results = {name: searched(stack, PEERS[name], chosen) for name in chosen.peers.split(",")}
     print(json.dumps({
-        "benchmark": "capacity", "model": "MiniLM, same cores", "capacity_per_s": round(rate, 1), "at_half": tried[-1],
-        "tried": tried, "initial_load_s": round(loaded, 1), "wrong": wrong, "machine": {"cores": os.cpu_count()},
+        "benchmark": "capacity", "model": chosen.model, "seconds": chosen.seconds, "peers": results,
+        "machine": {"cores": os.cpu_count()},
     }))  # fmt: skip
 
 
-def held(source: str, target: str, rate: float, seconds: float, tried: list[dict[str, Any]]) -> bool:
-    """Whether the pipeline keeps up with a rate; what came of it is added to what was tried."""
-    poller, committer = freshness.observed(PEER, source, target)
-    ages: list[float] = []
-    done = threading.Event()
+def searched(stack: Stack, peer: Peer, chosen: argparse.Namespace) -> dict[str, Any]:
+    """The highest rate that one peer holds, and the latency at half of it."""
+    console.print(f"{peer.name}: from {chosen.first:g} changes/s")
+    with freshness.running(stack, peer, "kafka", chosen.model) as (source, target):
+        loaded = workload.wait_loaded(target, peer.target, freshness.ROWS, LOAD_SECONDS)
+        search = Search(peer, source, target, time.monotonic() + chosen.minutes * 60)
+        rate, found = chosen.first, None
+        while search.holds(rate, SCREEN_SECONDS):
+            rate *= RISE
+        rate /= RISE
+        while rate >= 1 and search.time_for(chosen.seconds) and found is None:
+            found = rate if search.holds(rate, chosen.seconds) else None
+            rate /= FALL
+        if found:
+            search.holds(found / 2, SCREEN_SECONDS * 2)
+        wrong = workload.wrong_rows(source, target, peer.target)
+    if chosen.model == "model":
+        del wrong["wrong_vector"]  # told for the instant model alone
+    return {
+        "capacity_per_s": found and round(found, 1), "at_half": search.tried[-1] if found else None,
+        "tried": search.tried, "initial_load_s": round(loaded, 1), "wrong": wrong,
+    }  # fmt: skip
 
-    def watch() -> None:
-        while not done.wait(0.25):
-            ages.append(poller.lag())
 
-    watching = threading.Thread(target=watch)
-    watching.start()
-    began = time.time()
-    committer.run(rate, seconds)
-    done.set()
-    watching.join()
-    poller.drain(LOAD_SECONDS)
-    third = len(ages) // 3
-    first, last = (float(np.percentile(part, 90)) for part in (ages[:third], ages[-third:]))
-    keeps_up = last <= 1.5 * first + LEAST_SECONDS and committer.late < 0.02 * rate * seconds
-    thirds = [round(first, 2), round(last, 2)]
-    tried.append({
-        "rate": round(rate, 1), "seconds": seconds, "held": keeps_up, "oldest_s_first_and_last_third": thirds,
-        "late": committer.late, **workload.percentiles(poller, began), "load_average": os.getloadavg()[0],
-    })  # fmt: skip
-    console.print_json(json.dumps(tried[-1]))
-    return keeps_up
+@dataclass
+class Search:
+    """Tries rates over one running pipeline."""
+
+    peer: Peer
+    source: str
+    target: str
+    until: float
+    tried: list[dict[str, Any]] = field(default_factory=list)
+
+    def time_for(self, seconds: float) -> bool:
+        """Whether so long a try ends in time."""
+        return time.monotonic() + seconds < self.until
+
+    def holds(self, rate: float, seconds: float) -> bool:
+        """Whether the pipeline keeps up with a rate; what came of it is added to what was tried."""
+        if not self.time_for(seconds):
+            return False
+        poller, committer = freshness.observed(self.peer, self.source, self.target)
+        lags: list[float] = []
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.25):
+                lags.append(poller.lag())
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        began = time.time()
+        committer.run(rate, seconds)
+        done.set()
+        watching.join()
+        poller.drain(DRAIN_SECONDS)
+        third = len(lags) // 3
+        first, last = float(np.median(lags[:third])), float(np.median(lags[-third:]))
+        slope = (last - first) / (seconds * 2 / 3)
+        held = slope * seconds < MOST_GROWTH_S and committer.late < LATE_SHARE * rate * seconds and not poller.awaited
+        self.tried.append({
+            "rate": round(rate, 1), "seconds": seconds, "held": held, "lag_s_thirds": [round(first, 2), round(last, 2)],
+            "slope_ms_per_s": round(slope * 1000, 2), "late": committer.late, **workload.percentiles(poller, began),
+            "load_average": round(os.getloadavg()[0], 2),
+        })  # fmt: skip
+        console.print_json(json.dumps(self.tried[-1]))
+        return held
 
 
 if __name__ == "__main__":

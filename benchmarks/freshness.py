@@ -1,9 +1,10 @@
 """Commit → searchable: `make bench-freshness`. One workload, ours and the peers in turn, on servers started here.
 
-    python -m benchmarks.freshness [--peers ragstream,ragstream-micro,ragstream-one,flink,spark] [--rate 50]
-                                   [--seconds 60] [--runs 1] [--way kafka|kinesis]
+    python -m benchmarks.freshness [--peers ragstream,ragstream-plain,ragstream-one,flink,spark,cocoindex,pathway]
+                                   [--rates 50,200] [--seconds 60] [--runs 3] [--way kafka|kinesis]
 
-`flink` needs `make peers`. Ends in one line of JSON: percentiles in milliseconds for each run, ratios of the medians.
+The rivals need `make peers`. Over Kinesis there is ours alone, and the bound that half a fetch interval sets. Ends in one line of
+JSON: for each rate percentiles in milliseconds and CPU of each run, medians of the runs, and ratios of the medians.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import psycopg
 from rich.console import Console
 
 from benchmarks import workload
-from benchmarks.peers import PEERS, ROOT, Peer
+from benchmarks.cpu import cpu_seconds, spent
+from benchmarks.peers import FETCH_INTERVAL_MS, PEERS, ROOT, Peer
 from benchmarks.servers import servers
 from local_stack.connect import Connect, request_json
 from local_stack.processes import MARK
@@ -37,6 +39,7 @@ from sources.capture_debezium import DebeziumCaptureConfig
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OURS = "ragstream,ragstream-plain"
 ROWS = 2_000
 PARTS = ("postgres", "vectors", "kafka", "connect", "aws")
 """What a run needs beside a model: `instant-model`, or `model` for the real one."""
@@ -46,28 +49,38 @@ console = Console(stderr=True)
 def main() -> None:
     """Run the peers in turn and print the figures."""
     parser = argparse.ArgumentParser(description="commit to searchable")
-    parser.add_argument("--peers", default="ragstream,ragstream-micro,flink,spark")
-    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--peers")
+    parser.add_argument("--rates", default="50,200")
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--way", choices=["kafka", "kinesis"], default="kafka")
     chosen = parser.parse_args()
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen.peers.split(",")}
+    names = (chosen.peers or (OURS if chosen.way == "kinesis" else f"{OURS},flink,spark,cocoindex,pathway")).split(",")
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {
+        rate: {name: [] for name in names} for rate in chosen.rates.split(",")
+    }
     with servers([*PARTS, "instant-model"]) as stack:
         for run in range(chosen.runs):
-            for name, found in results.items():
-                console.print(
-                    f"run {run + 1} of {chosen.runs}: {name}, {chosen.rate:g} changes/s for {chosen.seconds:g} s"
-                )
-                found.append(measure(stack, PEERS[name], chosen.rate, chosen.seconds, chosen.way))
-                console.print_json(json.dumps(found[-1]))
-    print(json.dumps(summary(results, chosen)))
+            for rate, of_rate in results.items():
+                for name, runs in of_rate.items():
+                    console.print(f"run {run + 1} of {chosen.runs}: {name}, {rate} changes/s for {chosen.seconds:g} s")
+                    runs.append(measure(stack, PEERS[name], float(rate), chosen.seconds, chosen.way))
+                    console.print_json(json.dumps(runs[-1]))
+    bound = {"fetch_interval_ms": FETCH_INTERVAL_MS, "p50_bound_ms": FETCH_INTERVAL_MS // 2 + 30}
+    print(json.dumps({
+        "benchmark": "freshness", "way": chosen.way, "seconds": chosen.seconds, **(bound if chosen.way == "kinesis" else {}),
+        "rates": {rate: summary(of_rate) for rate, of_rate in results.items()}, "machine": {"cores": os.cpu_count()},
+        "versions": {"python": platform.python_version(), "spark": "4.1.1", "delta": "4.2.0"},
+    }))  # fmt: skip
 
 
 def measure(stack: Stack, peer: Peer, rate: float, seconds: float, way: str) -> dict[str, Any]:
-    """One peer, one run, fresh source and target."""
-    with running(stack, peer, way) as (source, target):
-        return commit(stack, peer, source, target, rate, seconds)
+    """One peer, one run, fresh source and target; a peer that does not come that far is no end of the others."""
+    try:
+        with running(stack, peer, way) as (source, target):
+            return commit(stack, peer, source, target, rate, seconds)
+    except (TimeoutError, psycopg.Error) as error:
+        return {"ms_p50_p90_p99": None, "failed": repr(error)}
 
 
 @contextmanager
@@ -80,7 +93,7 @@ def running(
     source, target = next(sources), next(targets)
     name = unique("bench")
     try:
-        workload.prepare(source, ROWS, whole_rows=peer.whole_rows)
+        workload.prepare(source, ROWS, whole_rows=peer.whole_rows, copied_key=peer.copied_key)
         with psycopg.connect(target, autocommit=True) as connection:
             for statement in peer.create:
                 connection.execute(statement.encode())
@@ -102,7 +115,7 @@ def captured(stack: Stack, peer: Peer, source: str, name: str, way: str) -> Iter
             sys.executable, "-m", "local_stack.dms", "--dsn", source, "--table", "public.articles", "--stream", stream,
             "--endpoint-url", access["endpoint_url"], "--region", access["region"], "--slot", name,
         ]  # fmt: skip
-        with child(stack, command, {}, f"{name}-dms"):
+        with child(stack, command, {}, f"{name}-dms", "dms"):
             yield {
                 "STREAM": stream, "AWS_REGION": access["region"], "AWS_ENDPOINT_URL": access["endpoint_url"],
                 "AWS_ACCESS_KEY_ID": access["access_key"], "AWS_SECRET_ACCESS_KEY": access["secret_key"],
@@ -138,10 +151,12 @@ def started(stack: Stack, peer: Peer, target: str, name: str, given: dict[str, s
 
 
 @contextmanager
-def child(stack: Stack, command: list[str], environment: dict[str, str], name: str) -> Iterator[None]:
-    """A process group that ends with the block; its output goes to a file of the stack's."""
+def child(
+    stack: Stack, command: list[str], environment: dict[str, str], name: str, role: str = "peer"
+) -> Iterator[None]:
+    """A process group that ends with the block; its output goes to a file of the stack's, its CPU is told as its role's."""
     log = stack.directory / f"{name}.log"
-    mark = {MARK: str(stack.directory / "run" / name), "PYTHONPATH": str(ROOT)}
+    mark = {MARK: str(stack.directory / "run" / role), "PYTHONPATH": str(ROOT)}
     with log.open("wb") as file:
         process = subprocess.Popen(
             command, env={**os.environ, **environment, **mark}, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
@@ -161,20 +176,25 @@ def child(stack: Stack, command: list[str], environment: dict[str, str], name: s
 def commit(stack: Stack, peer: Peer, source: str, target: str, rate: float, seconds: float) -> dict[str, Any]:
     """Load, warm up, commit, drain, compare."""
     loaded = workload.wait_loaded(target, peer.target, ROWS, 180)
-    model = stack.service("instant-model").endpoint["endpoint_url"]
-    before = request_json(model, "GET", "/counters")[1]
-    poller, committer = observed(peer, source, target)
-    began = time.time()
-    committer.run(rate, workload.WARM_SECONDS + seconds)
+    texts, (poller, committer) = texts_sent(stack), observed(peer, source, target)
+    committer.run(rate, workload.WARM_SECONDS)
+    before, began = cpu_seconds(stack.directory), time.time()
+    committer.run(rate, seconds)
+    cpu = spent(before, cpu_seconds(stack.directory), time.time() - began)
     poller.drain(workload.DRAIN_SECONDS)
-    after = request_json(model, "GET", "/counters")[1]
     needed = committer.kinds["text"] + committer.kinds["insert"]
     return {
-        **workload.percentiles(poller, began + workload.WARM_SECONDS), "measured_since": began + workload.WARM_SECONDS,
+        **workload.percentiles(poller, began), "measured_since": began,
         "initial_load_s": round(loaded, 1), "late": committer.late, "lost": sum(map(len, poller.awaited.values())),
-        "texts_per_needed": round((after["texts"] - before["texts"]) / max(1, needed), 3),
-        "wrong": workload.wrong_rows(source, target, peer.target), "load_average": os.getloadavg()[0],
+        "texts_per_needed": round((texts_sent(stack) - texts) / max(1, needed), 3),
+        "wrong": workload.wrong_rows(source, target, peer.target), "cpu_s_per_100s": cpu, "load_average": os.getloadavg()[0],
     }  # fmt: skip
+
+
+def texts_sent(stack: Stack) -> int:
+    """Texts that the instant model has embedded until now."""
+    sent: int = request_json(stack.service("instant-model").endpoint["endpoint_url"], "GET", "/counters")[1]["texts"]
+    return sent
 
 
 def observed(peer: Peer, source: str, target: str) -> tuple[workload.Poller, workload.Committer]:
@@ -185,14 +205,14 @@ def observed(peer: Peer, source: str, target: str) -> tuple[workload.Poller, wor
     return poller, workload.Committer(source, [poller])
 
 
-def summary(results: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -> dict[str, Any]:
-    """The medians of the runs, and ours over each peer's."""
+def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The medians of the runs at a rate, and ours over each peer's."""
 
     def median(name: str, index: int) -> float | None:
-        values = [run["ms_p50_p90_p99"][index] for run in results[name] if run["ms_p50_p90_p99"]]
+        values = [run["ms_p50_p90_p99"][index] for run in runs[name] if run["ms_p50_p90_p99"]]
         return statistics.median(values) if values else None
 
-    figures = {name: {"p50": median(name, 0), "p90": median(name, 1), "p99": median(name, 2)} for name in results}
+    figures = {name: {"p50": median(name, 0), "p90": median(name, 1), "p99": median(name, 2)} for name in runs}
     ours = figures.get("ragstream", {})
     ratios = {
         f"{q}_over_{name}": round(mine / theirs, 3)
@@ -201,11 +221,7 @@ def summary(results: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace
         for q in ("p50", "p99")
         if (mine := ours.get(q)) and (theirs := theirs_all[q])
     }
-    return {
-        "benchmark": "freshness", "way": chosen.way, "rate": chosen.rate, "seconds": chosen.seconds, "ms": figures,
-        "ratios": ratios, "runs": results, "machine": {"cores": os.cpu_count()},
-        "versions": {"python": platform.python_version(), "spark": "4.1.1", "delta": "4.2.0"},
-    }  # fmt: skip
+    return {"ms": figures, "ratios": ratios, "runs": runs}
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ import yaml
 from deltalake import DeltaTable
 
 from benchmarks import workload
-from benchmarks.freshness import PARTS, ROWS, captured, child, console
+from benchmarks.cpu import cpu_seconds, spent
+from benchmarks.freshness import PARTS, ROWS, captured, child, console, texts_sent
 from benchmarks.peers import PEERS, pipeline
 from benchmarks.servers import servers
 from benchmarks.workload import Look, Poller
@@ -88,7 +89,7 @@ def measure(stack: Stack, *, alone: bool, rate: float, seconds: float) -> dict[s
             config = configured(stack, name, vectors, "" if alone else warehouse, environment)
             command = [sys.executable, "-m", "glue_jobs", "run", str(config)]
             with child(stack, command, {}, name):
-                return commit(load_config(config), source, warehouse, rate, seconds)
+                return commit(stack, load_config(config), (source, warehouse), rate, seconds)
     finally:
         for database in databases:
             next(database, None)
@@ -120,8 +121,11 @@ def configured(stack: Stack, name: str, vectors: str, warehouse: str, captured_i
     return config
 
 
-def commit(config: PipelineConfig, source: str, warehouse: str, rate: float, seconds: float) -> dict[str, Any]:
+def commit(
+    stack: Stack, config: PipelineConfig, databases: tuple[str, str], rate: float, seconds: float
+) -> dict[str, Any]:
     """Load, warm up, commit, drain, compare."""
+    source, warehouse = databases
     for sink in config.sinks:
         _wait_loaded(sink)
     pollers = {
@@ -134,21 +138,24 @@ def commit(config: PipelineConfig, source: str, warehouse: str, rate: float, sec
         pollers["redshift"] = Poller(workload.by_query(warehouse, _IN_WAREHOUSE), _SLOW_SECONDS, deletes=False)
     for poller in pollers.values():
         poller.start()
-    committer = workload.Committer(source, list(pollers.values()))
-    began = time.time()
-    committer.run(rate, workload.WARM_SECONDS + seconds)
+    committer, texts = workload.Committer(source, list(pollers.values())), texts_sent(stack)
+    committer.run(rate, workload.WARM_SECONDS)
+    before, since = cpu_seconds(stack.directory), time.time()
+    committer.run(rate, seconds)
     ended = time.time()
+    cpu = spent(before, cpu_seconds(stack.directory), ended - since)
     while any(poller.awaited for poller in pollers.values()) and time.time() - ended < _DRAIN_SECONDS:
         time.sleep(0.1)
     for poller in pollers.values():
         poller.halt()
-    since = began + workload.WARM_SECONDS
+    needed = committer.kinds["text"] + committer.kinds["insert"]
     return {
         "stores": {
             name: workload.percentiles(poller, since) | {"lost": sum(map(len, poller.awaited.values()))}
             for name, poller in pollers.items()
         },
-        "late": committer.late, "wrong": {sink.name: _wrong(sink, source) for sink in config.sinks},
+        "texts_per_needed": round((texts_sent(stack) - texts) / needed, 3), "late": committer.late,
+        "wrong": {sink.name: _wrong(sink, source) for sink in config.sinks}, "cpu_s_per_100s": cpu,
         "load_average": round(os.getloadavg()[0], 2),
     }  # fmt: skip
 

@@ -41,14 +41,22 @@ DROP TABLE IF EXISTS articles;
 CREATE TABLE articles (id bigint PRIMARY KEY, title text NOT NULL, body text NOT NULL, status text NOT NULL,
                        updated_at timestamptz NOT NULL DEFAULT now(), nonce bigint NOT NULL)"""
 
+_COPY_KEY = """
+CREATE OR REPLACE FUNCTION copy_key() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN new.aid := new.id; RETURN new; END'"""
 
-def prepare(dsn: str, rows: int, *, whole_rows: bool = False) -> None:
-    """Create and fill the source table; `whole_rows` for systems that need REPLICA IDENTITY FULL."""
+
+def prepare(dsn: str, rows: int, *, whole_rows: bool = False, copied_key: bool = False) -> None:
+    """Create and fill the source table; `whole_rows` for systems that need REPLICA IDENTITY FULL, `copied_key` for `aid`."""
     r = random.Random(1)
     with psycopg.connect(dsn, autocommit=True) as source:
         source.execute(_CREATE)
         if whole_rows:
             source.execute("ALTER TABLE articles REPLICA IDENTITY FULL")
+        if copied_key:
+            source.execute("ALTER TABLE articles ADD COLUMN aid bigint")
+            source.execute(_COPY_KEY)
+            source.execute("CREATE TRIGGER copy_key BEFORE INSERT ON articles FOR EACH ROW EXECUTE FUNCTION copy_key()")
         with source.cursor().copy("COPY articles (id, title, body, status, nonce) FROM STDIN") as copy:
             for number in range(1, rows + 1):
                 copy.write_row((number, f"Article {number} {_words(r, 4)}", _body(r, 0), "new", 0))
@@ -189,11 +197,15 @@ class Committer:
     kinds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     late: int = 0
 
+    def __post_init__(self) -> None:
+        """A second run goes on with the draws."""
+        self._random = random.Random(self.seed)
+
     def run(self, rate: float, seconds: float) -> None:
         """Commit `rate` changes a second; lateness of more than 0.1 s is counted."""
         sys.setswitchinterval(0.0005)
         with psycopg.connect(self.dsn, autocommit=True) as source:
-            self._source, self._random = source, random.Random(self.seed)
+            self._source = source
             self._live = [key for (key,) in source.execute("SELECT id FROM articles")]
             self._fresh, self._nonce = max(self._live) + 1, int(time.time() * 10) % 10**9 * 1000
             start = time.time()

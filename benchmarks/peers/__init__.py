@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -12,11 +11,18 @@ from typing import Any
 
 import yaml
 
+from glue_jobs.config import PipelineConfig
+from local_stack.processes import MARK
 from transforms.context import key_text
 from transforms.documents import document_id
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+VENVS = ("flink", "cocoindex", "pathway")
+"""Rivals with an environment of their own, which `make peers` fills."""
+FETCH_INTERVAL_MS = 250
+"""Pause between two reads of a shard of Kinesis: the product's own default."""
+CONTINUOUS = "continuous" if "continuous" in PipelineConfig.model_fields else "real_time"
 
 
 @dataclass(frozen=True)
@@ -28,31 +34,31 @@ class Peer:
     create: tuple[str, ...] = ()
     whole_rows: bool = False
     schemas: bool = False
+    copied_key: bool = False
+    """Whether the source has its key a second time, as `aid`."""
     primary_key: str = "id"
     """The column of `target` by which its table finds a row."""
     row_name: Callable[[int], Any] = int
     """What that column holds for an id."""
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
-        """The command that runs it until it is stopped.
+        """The command that runs it until it is stopped; a rival in an environment of its own is its file here.
 
-        `ragstream` is two drivers: one indexes, and one does all else under `nice`. `ragstream-micro` is the same with
-        `real_time: false`, the micro-batches that Glue documents for PySpark. `ragstream-one` is one driver for all jobs.
+        `ragstream` is two drivers: one indexes, and one does all else under `nice` (group `lake`). `ragstream-plain` is the
+        same with `foreachBatch` micro-batches over the source's own stream. `ragstream-one` is one driver for all jobs.
         """
-        if self.name == "flink":
-            return [str(ROOT / ".venv/flink/bin/python"), str(HERE / "flink.py")]
+        if self.name in VENVS:
+            return [str(ROOT / f".venv/{self.name}/bin/python"), "-P", str(HERE / f"{self.name}.py")]
         if self.name == "spark":
             return [sys.executable, "-m", "benchmarks.peers.plain_spark"]
         config = Path(environment["WORK_DIR"]) / "pipeline.yaml"
-        real_time = {"real_time": False} if self.name == "ragstream-micro" else {}
-        config.write_text(yaml.safe_dump(pipeline(environment) | real_time))
-        steps = environment.get("STEPS_FILE")
-        program = ["benchmarks.peers.noting", steps] if steps else ["glue_jobs"]
-        run = [sys.executable, "-m", *program, "run", str(config)]
+        plain = {CONTINUOUS: False} if self.name == "ragstream-plain" else {}
+        config.write_text(yaml.safe_dump(pipeline(environment) | plain))
+        index = [sys.executable, "-m", "glue_jobs", "run", str(config)]
         if self.name == "ragstream-one":
-            return run
-        others = [sys.executable, "-m", "glue_jobs", "run", str(config), "--jobs", "land,merge,load"]
-        return ["sh", "-c", f"nice {shlex.join(others)} & exec {shlex.join([*run, '--jobs', 'index'])}"]
+            return index
+        others = shlex.join([*index, "--jobs", "land,merge,load"])
+        return ["sh", "-c", f'{MARK}="${MARK}/lake" nice {others} & exec {shlex.join([*index, "--jobs", "index"])}']
 
 
 def pipeline(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -66,7 +72,7 @@ def pipeline(environment: Mapping[str, str]) -> dict[str, Any]:
         source = {
             "type": "kinesis", "envelope": "dms", "stream": environment["STREAM"], "region": environment["AWS_REGION"],
             "endpoint_url": environment["AWS_ENDPOINT_URL"], "access_key": environment["AWS_ACCESS_KEY_ID"],
-            "secret_key": environment["AWS_SECRET_ACCESS_KEY"],
+            "secret_key": environment["AWS_SECRET_ACCESS_KEY"], "fetch_interval_ms": FETCH_INTERVAL_MS,
         }  # fmt: skip
     document = {"template": "{title}\n\n{body}", "metadata": ["status", "nonce"]}
     embedding = {
@@ -95,6 +101,11 @@ _FLINK_TABLE = (
     """CREATE TRIGGER cast_vec BEFORE INSERT OR UPDATE ON flink_articles
        FOR EACH ROW EXECUTE FUNCTION cast_vec()""",
 )
+_PATHWAY_TABLE = (
+    _PGVECTOR,
+    "CREATE TABLE pathway_articles (aid bigint PRIMARY KEY, status text, nonce bigint, txt text, vec vector(384))",
+    "CREATE INDEX ON pathway_articles USING hnsw (vec vector_cosine_ops)",
+)
 _OURS = (
     "SELECT document_id, (key->>'id')::bigint AS id, (metadata->>'nonce')::bigint AS nonce, "
     "metadata->>'status' AS status, chunk_text AS txt, embedding AS vec FROM bench"
@@ -110,7 +121,7 @@ PEERS = {
     for peer in (
         *(
             Peer(name, _OURS, schemas=True, primary_key="document_id", row_name=_document)
-            for name in ("ragstream", "ragstream-micro", "ragstream-one")
+            for name in ("ragstream", "ragstream-plain", "ragstream-one")
         ),
         Peer(
             "flink",
@@ -119,10 +130,15 @@ PEERS = {
             whole_rows=True,
         ),
         Peer("spark", "SELECT id, nonce, status, txt, vec FROM plain_articles"),
+        Peer("cocoindex", "SELECT id, nonce, status, txt, vec FROM coco_articles", (_PGVECTOR,)),
+        Peer(
+            "pathway",
+            "SELECT aid AS id, aid, nonce, status, txt, vec FROM pathway_articles",
+            _PATHWAY_TABLE,
+            whole_rows=True,
+            schemas=True,
+            copied_key=True,
+            primary_key="aid",
+        ),
     )
 }
-
-
-def environment(**values: str) -> dict[str, str]:
-    """The environment a peer is started with."""
-    return {**os.environ, **values}
