@@ -51,6 +51,36 @@ class Process:
             return 0
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def command(self) -> str:
+        """Its command line, words separated by spaces; empty once it has ended."""
+        try:
+            return (
+                (_PROC / str(self.pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            )
+        except OSError:
+            return ""
+
+    @property
+    def parent(self) -> int:
+        """The pid of its parent, 0 once it has ended."""
+        fields = _stat(self.pid)
+        return int(fields[1]) if fields else 0
+
+    @property
+    def descriptors(self) -> int:
+        """Open file descriptors, 0 once it has ended."""
+        try:
+            return sum(1 for _ in (_PROC / str(self.pid) / "fd").iterdir())
+        except OSError:
+            return 0
+
+    @property
+    def threads(self) -> int:
+        """Threads, 0 once it has ended."""
+        fields = _stat(self.pid)
+        return int(fields[17]) if fields else 0
+
     def send(self, number: signal.Signals) -> None:
         """Signal it, unless it has ended."""
         if self.alive:
@@ -110,6 +140,11 @@ def find(pid: int) -> Process | None:
     if fields is None or fields[0] in "ZX":
         return None
     return Process(pid, int(fields[19]), _BOOT.read_text().strip())
+
+
+def in_session(leader: int) -> list[Process]:
+    """Return every process of the session that this pid led: all it has started, unless they made sessions of their own."""
+    return [found for pid in _pids() if (stat := _stat(pid)) and int(stat[3]) == leader and (found := find(pid))]
 
 
 def inside(directory: Path) -> list[Process]:

@@ -263,7 +263,7 @@ def network_faults(proxy: FaultProxy) -> dict[str, Fault]:
 
     @contextmanager
     def hanging() -> Iterator[None]:
-        with healed(proxy.stall), repeating(1.5, proxy.drop):
+        with healed(proxy.stall), repeating(1.1, proxy.drop):
             yield
 
     @contextmanager

@@ -113,8 +113,8 @@ def test_a_server_that_is_killed_and_started_again_is_equal_to_the_lake_in_the_e
     assert drift(store, changes) == []
 
 
-RECHUNKINGS = {"pgvector": 1000, "in_documentdb": 400, "opensearch_by_script": 150, "opensearch_by_seq_no": 150}
-"""As many as take about 15 seconds of two quiet cores; `--rechunkings 1000` does as many everywhere."""
+RECHUNKINGS = {"pgvector": 400, "in_documentdb": 200, "opensearch_by_script": 60, "opensearch_by_seq_no": 60}
+"""As many as take about six seconds of two quiet cores; `make test-long` does a thousand everywhere."""
 
 
 def test_a_reader_never_sees_two_versions_nor_a_document_that_was_seen_to_be_gone(

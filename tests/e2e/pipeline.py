@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from local_stack import processes
 from local_stack.connect import request_json
 from schemas.tables import TableConfig
 from sinks.pgvector_config import PgvectorConfig
+from tests.e2e.breakpoints import Breakpoints
 from tests.e2e.rows import Documents, Kinds, Rows, differences, documents_of, in_one_form, stored_documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +42,7 @@ type Source = Callable[[TableConfig], tuple[Rows, Kinds]]
 
 @dataclass
 class Driver:
-    """A driver that runs, or ran: the leader of its own process group, which its JVM belongs to."""
+    """A driver that runs, or ran: the leader of a session of its own, which all that it starts belongs to."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -50,10 +52,32 @@ class Driver:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL the whole group, as the end of the machine would; its Python workers end with their JVM."""
+        """SIGKILL all of its processes, as the end of the machine would."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
+        for process in processes.in_session(self.process.pid):
+            process.send(signal.SIGKILL)
+
+    def kill_alone(self) -> None:
+        """SIGKILL the driver and none of those it started."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def children(self, words: str) -> list[processes.Process]:
+        """Its processes that run now and have these words in their command line."""
+        return [each for each in processes.in_session(self.process.pid) if words in each.command]
+
+    @property
+    def readers(self) -> list[processes.Process]:
+        """The readers of its executors."""
+        return self.children("reader.process")
+
+    @property
+    def workers(self) -> list[processes.Process]:
+        """The Python workers of its executors: children of a daemon whose command line they share."""
+        daemons = {each.pid for each in self.children("pyspark.daemon")}
+        return [each for each in self.children("pyspark.daemon") if each.parent in daemons]
 
     def stop(self, seconds: float = 90.0) -> int:
         """Ask it to stop, as an operator does; its exit status."""
@@ -86,16 +110,18 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.orders.mkdir(exist_ok=True)
         self.write(self.document)
 
     @property
     def path(self) -> Path:
         return self.folder / "pipeline.yaml"
 
-    @property
-    def orders(self) -> Path:
-        return self.folder / "orders"
+    @cached_property
+    def breakpoints(self) -> Breakpoints:
+        """Where the processes of a driver that was started with `breakpoints` stop."""
+        folder = self.folder / "breakpoints"
+        folder.mkdir(exist_ok=True)
+        return Breakpoints(str(folder))
 
     def write(self, document: dict[str, Any]) -> None:
         """Write another configuration."""
@@ -120,16 +146,34 @@ class Pipeline:
 
     # drivers
 
-    def start(self, *arguments: str, deadly: bool = False) -> Driver:
-        """Start `ragstream run` as a child process; a deadly one obeys `orders`."""
-        command = [sys.executable, "-m", "tests.e2e.dying", str(self.orders)] if deadly else [str(RAGSTREAM)]
-        return self._spawn([*command, "run", str(self.path), *arguments])
+    def start(self, *arguments: str, breakpoints: bool = False) -> Driver:
+        """Start `ragstream run` as a child process; one with `breakpoints` stops where they are set."""
+        stopping = [sys.executable, "-m", "tests.e2e.breakpoints", self.breakpoints.folder]
+        return self._spawn([*(stopping if breakpoints else [str(RAGSTREAM)]), "run", str(self.path), *arguments])
 
-    def drain(self, *arguments: str, deadly: bool = False) -> Driver:
+    def submit(self, job: str, master: str) -> Driver:
+        """Start a job file by spark-submit."""
+        submit = RAGSTREAM.with_name("spark-submit")
+        return self._spawn([str(submit), "--master", master, str(ROOT / "glue_jobs" / job), "--config", str(self.path)])
+
+    def drain(self, *arguments: str) -> Driver:
         """Run until everything the source holds went through every job."""
-        driver = self.start("--available-now", *arguments, deadly=deadly)
+        driver = self.start("--available-now", *arguments)
         driver.wait()
         return driver
+
+    def drain_until(self, point: str, *arguments: str) -> None:
+        """Run in the same way, and kill the driver at a breakpoint."""
+        self.breakpoints.set(point)
+        driver = self.start("--available-now", *arguments, breakpoints=True)
+        self.await_reached(point)
+        driver.kill()
+
+    def await_reached(self, *points: str, seconds: float = START_SECONDS) -> list[int]:
+        """Wait until a process of the driver stands at each of these breakpoints; their pids."""
+        at = self.breakpoints.pid_at
+        eventually(lambda: [f"nothing reaches {p}" for p in points if at(p) is None], seconds, self.drivers[-1])
+        return [pid for pid in map(at, points) if pid is not None]
 
     def command(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run another `ragstream` command to its end."""
@@ -162,6 +206,7 @@ class Pipeline:
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPARK_", "PYSPARK_"))
         }
+        kept["PYSPARK_PYTHON"] = kept["PYSPARK_DRIVER_PYTHON"] = sys.executable
         return kept | {processes.MARK: self.mark, "PYTHONPATH": str(ROOT)} | self.environment
 
     # what it left
@@ -256,7 +301,7 @@ def eventually(wrong: Callable[[], Sequence[str]], seconds: float, driver: Drive
         ended = driver is not None and not driver.alive
         assert not ended, f"the driver ended ({driver and driver.process.returncode}) and {_first(found)}"
         assert time.monotonic() < deadline, f"after {seconds:.0f} s {_first(found)}"
-        time.sleep(max(0.5, time.monotonic() - began))  # at most half a core, or the driver waits for who waits for it
+        time.sleep(max(0.1, 2 * (time.monotonic() - began)))  # a third of a core at most: the driver needs the others
 
 
 def _first(found: Sequence[str]) -> str:

@@ -73,9 +73,7 @@ def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
     run = pipeline(tmp_path / "run", local_stack, bucket)
     with S3Proxy(aws.endpoint["endpoint_url"], delay=0.005) as proxy, running(run):
         run.environment = {"AWS_ENDPOINT_URL": proxy.endpoint_url, **short_lived_keys(tmp_path)}
-        (run.orders / "land-half").touch()
-        killed = run.drain("--jobs", "land,merge", deadly=True)
-        assert killed.process.returncode == -9, killed.log.read_text()[-3000:]
+        run.drain_until("land-half", "--jobs", "land,merge")
         for point, version in KILLS:
             killed = drain_until(run, proxy, run.layout.table(TABLES[0]).removeprefix("s3a:/") + COMMIT, point)
             assert killed.process.returncode == -9, (point, killed.log.read_text()[-3000:])

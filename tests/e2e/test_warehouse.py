@@ -40,10 +40,8 @@ def test_a_driver_killed_in_a_load_leaves_the_sources_rows_and_no_staged_file(
         landing = Landing(pipeline.layout, "files", decode_context(pipeline.config, "files"))
         landing.land(frame(spark, map(as_record, table.changes)), transaction("land", 0))
         for point in KILLS:
-            (pipeline.orders / point).touch()
-            killed = pipeline.drain("--jobs", "load", deadly=True)
-            assert killed.process.returncode < 0, killed.log.read_text()[-2000:]
-        last = pipeline.drain("--jobs", "load", deadly=True)
+            pipeline.drain_until(point, "--jobs", "load")
+        last = pipeline.drain("--jobs", "load")
         assert last.process.returncode == 0, last.log.read_text()[-2000:]
     with psycopg.connect(warehouse_dsn) as connection:
         found = connection.execute("SELECT id, a, body FROM desk.t ORDER BY id").fetchall()

@@ -1,0 +1,169 @@
+"""`ragstream`, in a driver that stops where it is told to: `python -m tests.e2e.breakpoints FOLDER run CONFIG …`.
+
+A file in FOLDER, named for a point, is a breakpoint: the first process that reaches it takes the file away, notes its pid
+in POINT.reached, and goes no further. The test kills it there, alone or with its driver. Nothing else differs from the product.
+
+| point | reached |
+|---|---|
+| JOB-read | when it has the batch's records and has written nothing |
+| land-half | when `changes` has the batch, and `rejects` and `ignored` do not |
+| index-embedded | when the model has answered and no store has the vectors |
+| index-half | in the store's transaction, between the heads and the chunks |
+| merge-half | when one table is written and the others are not |
+| load-half | in the warehouse's transaction, between the delete and the insert |
+| JOB-written | when the batch is written and Spark has not committed it |
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Breakpoints:
+    """Where breakpoints are set and reached: the folder that a test and its processes share."""
+
+    folder: str
+
+    def set(self, *points: str) -> None:
+        """Stop the next process that reaches each of these points."""
+        for point in points:
+            (Path(self.folder) / point).touch()
+
+    def pid_at(self, point: str) -> int | None:
+        """The process that stands at a point; None while there is none."""
+        try:
+            return int((Path(self.folder) / f"{point}.reached").read_text())
+        except FileNotFoundError:
+            return None
+
+    def clear(self) -> None:
+        """Forget all of them, set and reached."""
+        for file in Path(self.folder).iterdir():
+            file.unlink()
+
+    def reached(self, point: str) -> None:
+        """Go no further, if the point is set."""
+        mine = Path(self.folder) / f"{point}.{os.getpid()}.{threading.get_ident()}"
+        try:
+            (Path(self.folder) / point).rename(mine)
+        except FileNotFoundError:
+            return
+        mine.write_text(str(os.getpid()))
+        mine.rename(Path(self.folder) / f"{point}.reached")
+        threading.Event().wait()
+
+    def before[**P, R](self, point: str, function: Callable[P, R]) -> Callable[P, R]:
+        """The function, stopping before it does anything."""
+
+        @functools.wraps(function)
+        def stopping(*args: P.args, **kwargs: P.kwargs) -> R:
+            self.reached(point)
+            return function(*args, **kwargs)
+
+        return stopping
+
+    def after[**P, R](self, point: str, function: Callable[P, R]) -> Callable[P, R]:
+        """The function, stopping when it has done its work."""
+
+        @functools.wraps(function)
+        def stopping(*args: P.args, **kwargs: P.kwargs) -> R:
+            answer = function(*args, **kwargs)
+            self.reached(point)
+            return answer
+
+        return stopping
+
+
+_armed: set[Breakpoints] = set()
+
+
+def arm_worker(breakpoints: Breakpoints) -> None:
+    """Make this worker process stop at breakpoints, once."""
+    from sinks import index_partition
+    from sinks.indexing import Indexer
+    from sinks.pgvector import PgvectorSink
+
+    if breakpoints in _armed:
+        return
+    _armed.add(breakpoints)
+    stopping = functools.partial(Indexer, on_step=lambda step: breakpoints.reached(f"index-{step}"))
+    setattr(index_partition, "Indexer", stopping)  # noqa: B010 - a name it imports
+    PgvectorSink.keep_vectors = breakpoints.before("index-embedded", PgvectorSink.keep_vectors)  # type: ignore[method-assign]
+    PgvectorSink._write_chunks = breakpoints.before("index-half", PgvectorSink._write_chunks)  # type: ignore[method-assign]
+
+
+def index_stage(
+    breakpoints: Breakpoints, make: Callable[[Any], Any], settings: Any
+) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    """The stage of index_documents in workers that stop at breakpoints."""
+    stage = make(settings)
+
+    def run(groups: Iterable[Any]) -> Iterator[Any]:
+        arm_worker(breakpoints)
+        yield from stage(groups)
+
+    return run
+
+
+def decoded(breakpoints: Breakpoints, columns: Any, context: Any) -> Any:
+    """`lake.decoding.decoded`, stopping before it decodes."""
+    from lake import decoding
+
+    breakpoints.reached("land-read")
+    return decoding.decoded(columns, context)
+
+
+def arm_driver(breakpoints: Breakpoints) -> None:
+    """Make this driver and the workers it will have stop at breakpoints."""
+    from glue_jobs.runtime.streaming import RunningQuery
+    from lake import landing
+    from lake.tables import _TableMerge
+    from sinks import index_partition
+    from warehouse.clients import WireClient
+
+    arm_worker(breakpoints)  # a few records are indexed by the driver
+    stage = functools.partial(index_stage, breakpoints, index_partition.index_groups)
+    setattr(index_partition, "index_groups", stage)  # noqa: B010
+    setattr(landing, "decoded", functools.partial(decoded, breakpoints))  # noqa: B010
+    setattr(landing, "append", breakpoints.after("land-half", getattr(landing, "append")))  # noqa: B009, B010
+    _TableMerge._write = breakpoints.before("merge-read", _TableMerge._write)  # type: ignore[method-assign]
+    _TableMerge._write = breakpoints.after("merge-half", _TableMerge._write)  # type: ignore[method-assign]
+    execute = WireClient._execute
+
+    def executed(cursor: Any, statement: str) -> None:
+        execute(cursor, statement)
+        if statement.startswith("DELETE FROM"):
+            breakpoints.reached("load-half")
+
+    WireClient._execute = staticmethod(executed)  # type: ignore[method-assign]
+    write = RunningQuery._write
+
+    def written(self: RunningQuery, frame: Any, batch_id: int) -> None:
+        write(self, frame, batch_id)
+        breakpoints.reached(f"{self._query.name.partition('_')[0]}-written")
+
+    RunningQuery._write = written  # type: ignore[method-assign]
+    RunningQuery._take = breakpoints.after("index-written", RunningQuery._take)  # type: ignore[method-assign]
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command."""
+    from glue_jobs.cli import main as ragstream
+
+    arm_driver(Breakpoints(arguments[0]))
+    ragstream(arguments[1:])
+
+
+if __name__ == "__main__":
+    # Under its own name, so that workers find by import what they are sent.
+    from tests.e2e import breakpoints  # noqa: PLW0406
+
+    breakpoints.main(sys.argv[1:])
