@@ -43,7 +43,7 @@ copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of
 verified_jars = $(copy_jars); pom/verify.sh $(1:.xml=.sha256) $(2)
 
 ##@ Every day
-.PHONY: help setup test demo
+.PHONY: help setup test test-long demo
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(S3_INSTALLED) $(
 
 test: setup lint ## lint, type-check and run every test, servers included
 	$(BIN)/python -m pytest tests --numprocesses 2 --maxschedchunk 1
+
+MINUTES := 120
+KILL_EVERY := 10
+test-long: setup ## two hours of changes, kills and outages, memory watched, and a thousand cuts of a document (MINUTES=, KILL_EVERY= minutes)
+	$(BIN)/python -m pytest tests/e2e/long_run.py -s --minutes $(MINUTES) --kill-every $(KILL_EVERY)
+	$(BIN)/python -m pytest tests/contract/test_sink_faults.py -k never_sees_two_versions --rechunkings 1000
 
 demo: setup ## a committed row becomes a cited answer, on real servers (STORES=all: five stores, one is killed; KEEP=1 leaves them running)
 	$(BIN)/python -m local_stack.demo

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from local_stack import cache, ports
 from local_stack.ports import HOST
@@ -113,6 +113,11 @@ class Broker(Service):
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
         admin = self._admin()  # a client that is let go of cancels what it was asked
         self._done(admin.create_topics([topic])[name], f"create topic {name}")
+
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic so many partitions in all."""
+        admin = self._admin()
+        self._done(admin.create_partitions([NewPartitions(name, partitions)])[name], f"add partitions to {name}")
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic with all its records."""

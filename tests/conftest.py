@@ -21,8 +21,13 @@ pytest_plugins = ["local_stack.testing"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--rechunkings N`: how often a document is cut anew under a reader's eyes, in place of as often as is quick."""
+    """`--rechunkings N`: how often a document is cut anew under a reader's eyes, in place of as often as is quick.
+
+    `--minutes N` and `--kill-every N` (minutes, 0: never) are of `make test-long`.
+    """
     parser.addoption("--rechunkings", type=int, default=0)
+    parser.addoption("--minutes", type=float, default=120)
+    parser.addoption("--kill-every", type=float, default=10)
 
 
 @pytest.fixture(scope="session")

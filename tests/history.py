@@ -147,11 +147,11 @@ def contents(states: dict[str, RowState]) -> dict[str, dict[str, object]]:
     }
 
 
-def as_record(change: Change, table: str = "t") -> Record:
-    """The record that decodes to a change of that table."""
+def as_record(change: Change, table: str = "t", commit_us: int | None = None) -> Record:
+    """The record that decodes to a change of that table, committed then, or in the first seconds of 1970."""
     row = dict(change.columns) | dict.fromkeys(change.unavailable, "__debezium_unavailable_value")
     lsn = int(change.sequence[4:20], 16)
-    source = {"schema": "public", "table": table, "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
+    source = {"schema": "public", "table": table, "sequence": f'["{lsn}","{lsn}"]', "ts_us": commit_us or lsn}
     before = exact_json.loads(change.key) if change.op == "d" else None
     value = {"op": change.op, "before": before, "after": row if change.op in "cur" else None, "source": source}
     headers = {"__debezium.oldkey": change.old_key, "__debezium.newkey": change.new_key}

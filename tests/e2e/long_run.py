@@ -1,0 +1,128 @@
+"""`make test-long`: hours of changes, a kill now and then, outages of 20 seconds; nothing lost, and nothing that grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+
+import click
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from local_stack.faults import FaultProxy
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.postgres import VectorStore
+from local_stack.processes import Process, find
+from local_stack.stack import Stack
+from tests.e2e.load import Topic
+from tests.e2e.pipeline import Driver, Pipeline
+from tests.e2e.samples import Samples, per_hour
+from tests.e2e.under_load import Scene, kafka_source, kill, under_load
+
+RATE = 50.0
+OUTAGE_SECONDS = 20.0
+JOBS = "land,index,merge"
+MIB_PER_HOUR = {"reader": 12.0, "worker": 12.0, "driver": 24.0, "jvm": 120.0}
+"""A JVM's heap fills up to its limit before it is collected as a whole."""
+
+
+@pytest.mark.timeout(0)
+def test_hours_of_changes_kills_and_outages_leave_every_row_and_flat_processes(  # noqa: PLR0917 - fixtures
+    request: pytest.FixtureRequest,
+    kafka: Broker,
+    new_topic: Callable[..., str],
+    vectors: VectorStore,
+    vectors_dsn: str,
+    new_proxy: Callable[[int], FaultProxy],
+    instant_model: ModelService,
+    local_stack: Stack,
+    tmp_path: Path,
+) -> None:
+    seconds = 60 * request.config.getoption("--minutes")
+    every = 60 * request.config.getoption("--kill-every")
+    topic, proxy = new_topic(3), new_proxy(vectors.port)
+    stream, source = Topic(kafka.endpoint["bootstrap_servers"], topic, 3), kafka_source(kafka, topic)
+    shaky = make_conninfo(vectors_dsn, port=proxy.port, host="127.0.0.1")
+    outages = cycle([
+        ("broker", kafka.pause, kafka.resume),
+        ("store", proxy.refuse, proxy.heal),
+        ("model", instant_model.pause, instant_model.resume),
+    ])  # fmt: skip
+    victims, kills = cycle(["worker", "reader", "driver"] if every else ["nobody"]), 0
+    mark = str(local_stack.directory)
+    with under_load(
+        tmp_path, source, stream, instant_model, vectors_dsn, rate=RATE, store_dsn=shaky, mark=mark
+    ) as scene:
+        driver = scene.start("--jobs", JOBS)
+        with sampled(scene.pipeline, tmp_path) as samples:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                pause = (every or 600) / 2
+                time.sleep(max(0.0, pause - OUTAGE_SECONDS))
+                what, leave, come_back = next(outages)
+                leave()
+                time.sleep(OUTAGE_SECONDS)
+                come_back()
+                caught_up = scene.settle()
+                time.sleep(max(0.0, pause - caught_up))
+                victim = next(victims)
+                driver = killed(scene, driver, victim)
+                kills += victim != "nobody"
+                click.echo(
+                    f"{what} was away, caught up after {caught_up:.1f} s; {victim} killed, after {scene.settle():.1f} s"
+                )
+        scene.finish(kills=kills)
+        assert driver.stop() == 0
+    click.echo(samples.table())
+    assert grown(samples) == []
+
+
+def killed(scene: Scene, driver: Driver, victim: str) -> Driver:
+    """Kill a worker, a reader, or the driver with all it has started; the driver that runs then."""
+    if victim == "driver":
+        driver.kill()
+        return scene.start("--jobs", JOBS)
+    for process in {"worker": driver.workers, "reader": driver.readers}.get(victim, [])[:1]:
+        kill(process)
+    return driver
+
+
+@contextmanager
+def sampled(pipeline: Pipeline, folder: Path) -> Iterator[Samples]:
+    """Look at the processes of the last driver until the block ends."""
+
+    def roles() -> Mapping[str, list[Process]]:
+        driver = pipeline.drivers[-1]
+        leader = find(driver.process.pid)
+        return {
+            "reader": driver.readers, "worker": driver.workers, "jvm": driver.children("org.apache.spark"),
+            "driver": [leader] if leader else [],
+        }  # fmt: skip
+
+    samples = Samples(roles)
+    samples.start()
+    try:
+        yield samples
+    finally:
+        samples.halt()
+        samples.write(folder / "samples.csv")
+        click.echo(f"samples: {folder / 'samples.csv'}")
+
+
+def grown(samples: Samples) -> list[str]:
+    """Which processes need more and more."""
+    found = []
+    for (role, pid), taken in samples.lives().items():
+        slope = per_hour(taken, "resident_mib")
+        if slope > MIB_PER_HOUR[role]:
+            found.append(f"{role} {pid} grows by {slope:.0f} MiB an hour")
+        third = len(taken) // 3
+        for name in ("descriptors", "threads"):
+            first, last = (max(getattr(s, name) for s in part) for part in (taken[:third], taken[-third:]))
+            if last > first + 4:
+                found.append(f"{role} {pid} had {first} {name}, and has {last}")
+    return found

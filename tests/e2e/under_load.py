@@ -1,0 +1,140 @@
+"""A pipeline that indexes a table which keeps changing, watched all the while; faults are the test's own."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from local_stack import processes
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from tests.e2e.load import STORE, Freshness, Load, Stream, now_us
+from tests.e2e.pipeline import Driver, Pipeline, counters, embedding, eventually, running
+from tests.history import TABLE
+
+IN_FLIGHT = 24
+"""Texts that a killed process may have paid for and not kept: those of one request."""
+
+
+@dataclass
+class Scene:
+    """What runs, and what watches it."""
+
+    pipeline: Pipeline
+    load: Load
+    freshness: Freshness
+    dsn: str
+    model_url: str
+    repeated_before: int
+
+    def start(self, *arguments: str) -> Driver:
+        """Start a driver that indexes, unless told otherwise, and wait until it does."""
+        driver = self.pipeline.start(*(arguments or ("--jobs", "index")))
+        self.settle()
+        return driver
+
+    def settle(self) -> float:
+        """Wait until the store is as fresh as this moment; how long that took."""
+        began, at_us, moves = time.monotonic(), now_us(), self.freshness.moves
+        eventually(lambda: [] if moves and moves[-1][1] >= at_us else ["the store is not fresh"], 120, self._last)
+        return time.monotonic() - began
+
+    def still(self, seconds: float, grace: float = 2.5) -> None:
+        """What is committed in so many seconds is not shown, and the store does not say so either, after a moment of grace."""
+        began, began_us = time.monotonic(), now_us()
+        time.sleep(seconds)
+        late = [(round(at - began, 1), (us - began_us) / 1e6) for at, us in self.freshness.moves if at > began + grace]
+        assert not late, f"it says after (s) that it is fresh as of (s after): {late}"
+
+    def finish(self, *, kills: int) -> None:
+        """End the load; every row, vector and text is as it must be, and no text was paid for in vain."""
+        self.load.end()
+        eventually(partial(self.load.wrong, self.dsn), 120, self._last)
+        self.freshness.end()
+        asked = counters(self.model_url)
+        repeated = asked["texts"] - asked["distinct_texts"] - self.repeated_before
+        probes = len(self.pipeline.drivers) - 1  # each driver tries the model with one and the same text
+        assert repeated <= probes + kills * IN_FLIGHT, f"{repeated} texts were sent twice"
+
+    @property
+    def _last(self) -> Driver:
+        return self.pipeline.drivers[-1]
+
+
+@contextmanager
+def under_load(
+    folder: Path, source: dict[str, Any], stream: Stream, model: ModelService, dsn: str, *, rate: float = 40.0,
+    mark: str = "", store_dsn: str | None = None, moves: bool = True,
+) -> Iterator[Scene]:  # fmt: skip
+    """Change a table for the length of the block; the test starts drivers. `store_dsn` leads to the store by another way."""
+    model_url = model.endpoint["endpoint_url"]
+    document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 200}}
+    configuration = {
+        "name": "load",
+        "source": source,
+        "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
+        "lake": {"path": str(folder / "lake"), "land_every": "2s"},
+        "checkpoint": str(folder / "checkpoint"),
+        "embedding": embedding(model_url),
+        "sinks": [{"type": "pgvector", "dsn": store_dsn or dsn, "table": STORE}],
+    }
+    asked = counters(model_url)
+    load = Load(stream, rate, moves=moves)
+    scene = Scene(
+        Pipeline(folder / "p", configuration, mark=mark), load, Freshness(load, dsn), dsn, model_url,
+        asked["texts"] - asked["distinct_texts"],
+    )  # fmt: skip
+    with running(scene.pipeline):
+        load.start()
+        scene.freshness.start()
+        try:
+            yield scene
+        finally:
+            load.halt()
+
+
+def kafka_source(broker: Broker, topic: str) -> dict[str, Any]:
+    """The configuration of a topic."""
+    return {"type": "kafka", "envelope": "debezium", "topics": [topic], **broker.endpoint}
+
+
+def split_and_merge(client: Any, stream: str, *, between: Callable[[], object]) -> None:
+    """Split a shard of a stream, and merge two others; something happens in between."""
+
+    def open_shards() -> list[dict[str, Any]]:
+        shards = client.list_shards(StreamName=stream)["Shards"]
+        left = [each for each in shards if "EndingSequenceNumber" not in each["SequenceNumberRange"]]
+        return sorted(left, key=lambda each: int(each["HashKeyRange"]["StartingHashKey"]))
+
+    def settled() -> None:
+        def changing() -> list[str]:
+            summary = client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+            return [] if summary["StreamStatus"] == "ACTIVE" else ["the stream changes"]
+
+        eventually(changing, 30)
+
+    first = open_shards()[0]
+    low, high = (int(first["HashKeyRange"][f"{end}HashKey"]) for end in ("Starting", "Ending"))
+    client.split_shard(StreamName=stream, ShardToSplit=first["ShardId"], NewStartingHashKey=str((low + high) // 2))
+    settled()
+    between()
+    time.sleep(2)
+    one, other = open_shards()[1:3]
+    client.merge_shards(StreamName=stream, ShardToMerge=one["ShardId"], AdjacentShardToMerge=other["ShardId"])
+    settled()
+
+
+def kill(process: processes.Process) -> None:
+    """SIGKILL one process."""
+    process.send(signal.SIGKILL)
+
+
+def await_none(driver: Driver, seconds: float) -> None:
+    """No reader of an ended driver runs after so many seconds."""
+    eventually(lambda: [f"reader {each.pid} runs on" for each in driver.readers], seconds)
