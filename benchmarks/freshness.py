@@ -129,8 +129,7 @@ def captured(stack: Stack, peer: Peer, source: str, name: str, way: str) -> Iter
         {"type": "debezium", "dsn": source, "connector": name, "topic_prefix": name, "replication_factor": 1}
     )
     settings = render(capture, name, ["public.articles"], [topic], reveal=True)["connector"]["config"]
-    if not peer.schemas:
-        settings = settings | {"value.converter.schemas.enable": "false"}
+    settings |= {f"{part}.converter.schemas.enable": str(part in peer.schemas).lower() for part in ("key", "value")}
     connect.put_connector(name, settings)
     yield {"TOPIC": topic}
     connect.delete_connector(name)

@@ -135,12 +135,19 @@ def sample(stack: Stack, seconds: float, folder: Path, work: Any) -> dict[str, A
 
 
 def described(pid: int) -> str:
-    """What a process runs, in short."""
+    """What a process runs, in short, and its parent."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     except OSError:
         return "gone"
-    return f"{Path(words[0]).name} {' '.join(words[1:])[-60:]}".strip()
+    line = " ".join(words[1:])
+    known = [
+        name
+        for name in ("reader.process", "pyspark.daemon", "--jobs index", "--jobs land", "pyspark-shell")
+        if name in line
+    ]
+    return f"{Path(words[0]).name} {known[0] if known else line[-60:]}, child of {parent}"
 
 
 def threads(pid: int) -> dict[str, tuple[str, int]]:

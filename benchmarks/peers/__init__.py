@@ -33,7 +33,8 @@ class Peer:
     target: str
     create: tuple[str, ...] = ()
     whole_rows: bool = False
-    schemas: bool = False
+    schemas: tuple[str, ...] = ()
+    """Which of a record's parts, key and value, carry their schema."""
     copied_key: bool = False
     """Whether the source has its key a second time, as `aid`."""
     primary_key: str = "id"
@@ -120,7 +121,7 @@ PEERS = {
     peer.name: peer
     for peer in (
         *(
-            Peer(name, _OURS, schemas=True, primary_key="document_id", row_name=_document)
+            Peer(name, _OURS, schemas=("value",), primary_key="document_id", row_name=_document)
             for name in ("ragstream", "ragstream-plain", "ragstream-one")
         ),
         Peer(
@@ -136,7 +137,7 @@ PEERS = {
             "SELECT aid AS id, aid, nonce, status, txt, vec FROM pathway_articles",
             _PATHWAY_TABLE,
             whole_rows=True,
-            schemas=True,
+            schemas=("key", "value"),
             copied_key=True,
             primary_key="aid",
         ),
