@@ -22,7 +22,6 @@ from lake.replay import Relanded, Row, by_source, land_again, raw_rejects, recor
 from schemas.changes import Changes
 from sinks import open_sink
 from sinks.indexing import Indexer
-from sinks.several import Several
 from transforms.decode import decode
 from transforms.documents import Recipe
 
@@ -87,13 +86,15 @@ def _index(
         ]
         for sink in sinks:
             sink.prepare(owner_of(config))
-        stores = Several(sinks, embedders=partial(embedder_of, own=config.embedding))
+        embedders = partial(embedder_of, own=config.embedding)
         for table in sorted(rows.keys() & recipes.keys()):
             records: dict[str, list[Record]] = defaultdict(list)
             for source, record in records_of_rows(LakeLayout(config.lake.path), table, rows[table]):
                 records[source].append(record)
             for source in records.keys() & contexts.keys():
-                indexer = Indexer(contexts[source], recipes, stores, embedder, texts_at_once=embedder.max_items)
+                indexer = Indexer(
+                    contexts[source], recipes, sinks, embedder, texts_at_once=embedder.max_items, embedders=embedders
+                )
                 result = indexer.index(records[source])
                 counts[table]["documents written"] += result.counts["writes"]
                 counts[table]["documents refused"] += result.counts["documents refused"]

@@ -14,7 +14,7 @@ from embeddings.protocol import EmbeddingCounts
 if TYPE_CHECKING:
     from embeddings import EmbeddingConfig
     from sinks import SinkConfig
-    from sinks.indexing import IndexResult
+    from sinks.index_result import IndexResult
     from transforms.context import DecodeContext
     from transforms.documents import Recipe
 

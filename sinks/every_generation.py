@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
+from embeddings.protocol import EmbeddingCounts
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 
 type Embedders = Callable[[Generation], Embedder]
 """Opens the model of a generation that is not the writer's own."""
+MOST_OTHERS = 4
+"""Models of other generations that a process keeps open."""
 
 
 def own_model_alone(generation: Generation) -> Embedder:
@@ -24,6 +31,35 @@ def own_model_alone(generation: Generation) -> Embedder:
         condition="OTHER_MODEL",
         hint="write by `ragstream run`, which knows every model that the store tells of",
     )
+
+
+class Models:
+    """The models that a process embeds with: the pipeline's own, and those of stores' other generations. Any thread may call it.
+
+    Of the others, those that were used last stay open; a pipeline is moved to another model now and then.
+    """
+
+    def __init__(self, own: Embedder, embedders: Embedders = own_model_alone) -> None:
+        """Take the own model, and what opens another."""
+        self._own, self._embedders = own, embedders
+        self._others: OrderedDict[str, Embedder] = OrderedDict()
+        self._closed = EmbeddingCounts()
+        self._lock = threading.Lock()
+
+    def of(self, generation: Generation) -> Embedder:
+        """The model of a generation, opened once for all stores."""
+        with self._lock:
+            if generation.fingerprint not in self._others:
+                self._others[generation.fingerprint] = self._embedders(generation)
+            self._others.move_to_end(generation.fingerprint)
+            while len(self._others) > MOST_OTHERS:
+                self._closed += self._others.popitem(last=False)[1].counts()
+            return self._others[generation.fingerprint]
+
+    def asked(self) -> EmbeddingCounts:
+        """What all of them were asked in this process."""
+        with self._lock:
+            return reduce(add, (each.counts() for each in self._others.values()), self._own.counts() + self._closed)
 
 
 @dataclass
@@ -38,7 +74,6 @@ class EveryGeneration:
     embedder: Embedder
     embedders: Embedders = own_model_alone
     _known: Generations | None = None
-    _opened: dict[int, Embedder] = field(default_factory=dict)
 
     def write(self, sink: Sink, work: Callable[[Sink, Embedder], None]) -> None:
         """Do a piece of work, as often as it takes; it must not mind being done again."""
@@ -58,19 +93,13 @@ class EveryGeneration:
                     return
             known = now
 
-    def embedders_used(self) -> list[Embedder]:
-        """The models of other generations that were written."""
-        return list(self._opened.values())
-
     def _writers(self, sink: Sink, known: Generations | None) -> list[tuple[Sink, Embedder]]:
         found = []
         for each in known.written if known else ():
             if each.fingerprint == sink.fingerprint:
                 found.append((sink, self.embedder))
             else:
-                if each.number not in self._opened:
-                    self._opened[each.number] = self.embedders(each)
-                found.append((sink.beside(each), self._opened[each.number]))
+                found.append((sink.beside(each), self.embedders(each)))
         return found if known else [(sink, self.embedder)]
 
 

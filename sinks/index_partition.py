@@ -62,9 +62,10 @@ def _indexer(settings: IndexSettings) -> Indexer:
         _indexers[settings.identity] = Indexer(
             settings.context,
             settings.recipes,
-            Several(sinks, aside, partial(embedder_of, own=settings.embedding)),
+            Several(sinks, aside),
             embedder,
             texts_at_once=texts_at_once(settings.embedding, embedder),
+            embedders=partial(embedder_of, own=settings.embedding),
         )
     return _indexers[settings.identity]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from embeddings.protocol import EmbeddingCounts
-    from sinks.indexing import IndexResult
+    from sinks.index_result import IndexResult
 
 REPORT_COLUMNS = (
     "summary string, fingerprint string, content_hash string, embedding binary, stage string, condition string, "

@@ -6,7 +6,6 @@ were paid for (`VectorCache`); the round is the same for a live batch, a rebuild
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from embeddings.protocol import EmbeddingRejected
 from embeddings.vectors import checked
 from schemas.documents import Refusal
 from schemas.errors import ConfigurationError, DocumentRefusedError, ModelUnavailableError, UnavailableError
+from sinks.answers import Answers
 from transforms.documents import Recipe, document_id, plan, refused
 from transforms.fold import EMPTY, Rows, RowState, apply, join, keys_of, truncated_at
 
@@ -132,24 +132,6 @@ class Held:
         self.vectors.update(vectors)
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """What the model answered for one piece of work, whichever of the stores it goes to asked first: each text once."""
-
-    answers: dict[str, Embedding] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def once(
-        self, group: Sequence[str], ask: Callable[[Sequence[str]], Mapping[str, Embedding]]
-    ) -> dict[str, Embedding]:
-        """The answers for some texts by content hash; only what was never asked is asked for, by one store at a time."""
-        if any(name not in self.answers for name in group):  # else nobody is waited for who is asking for others
-            with self.lock:
-                if lacking := [name for name in group if name not in self.answers]:
-                    self.answers.update(ask(lacking))
-        return {name: self.answers[name] for name in group}
-
-
 @dataclass(slots=True)
 class Rounds:
     """Brings work into stores, as often as it takes.
@@ -163,7 +145,8 @@ class Rounds:
     cache: VectorCache
     texts_at_once: int
     on_step: Callable[[str], None] = lambda _: None
-    asking: Asking = field(default_factory=Asking)
+    answers: Answers = field(default_factory=Answers)
+    """What the model answered these writers; shared by the stores of a process."""
     counts: Counter[str] = field(default_factory=Counter)
     """writes, refused (and planned again), texts (of added chunks), texts cached, texts embedded, documents
     refused (by the model or the store)."""
@@ -196,19 +179,21 @@ class Rounds:
         return ready
 
     def _embed(self, texts: Mapping[str, str], sink: Sink) -> dict[str, EmbeddingRejected]:
-        """Take what the cache holds and the store lacks, then ask the model for the rest."""
+        """Keep what is remembered or cached and the store lacks, then ask the model for the rest."""
         missing = sink.missing_vectors(sorted(texts))
-        cached = self.cache.get(missing) if missing else {}
+        remembered = self.answers.known(self.embedder.fingerprint, missing)
+        lacking = missing - remembered.keys()
+        cached = self.cache.get(lacking) if lacking else {}
         # What was kept before vectors were judged may be one that no store finds.
-        known = {h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)}
-        if known:
-            sink.keep_vectors(known)
-        refused: dict[str, EmbeddingRejected] = {}
+        found = remembered | {
+            h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)
+        }
+        refused = _kept(sink, found)
         before = self.counts["texts embedded"]
-        for group in batched((h for h in texts if h in missing and h not in known), self.texts_at_once, strict=False):
-            answers = self.asking.once(group, lambda wanted: self._ask(wanted, texts))
-            sink.keep_vectors({h: a for h, a in answers.items() if isinstance(a, np.ndarray)})
-            refused |= {h: a for h, a in answers.items() if isinstance(a, EmbeddingRejected)}
+        wanted = (h for h in texts if h in missing and h not in found)
+        for group in batched(wanted, self.texts_at_once, strict=False):
+            answers = self.answers.once(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
+            refused |= _kept(sink, answers)
         self.counts["texts"] += len(texts)
         self.counts["texts cached"] += len(missing) - (self.counts["texts embedded"] - before)
         return refused
@@ -223,6 +208,13 @@ class Rounds:
         self.cache.add({h: a for h, a in answers.items() if isinstance(a, np.ndarray)})
         self.counts["texts embedded"] += len(wanted)
         return answers
+
+
+def _kept(sink: Sink, answers: Mapping[str, Embedding]) -> dict[str, EmbeddingRejected]:
+    """Let the store keep the vectors among a model's answers; the rest of them."""
+    if vectors := {h: a for h, a in answers.items() if isinstance(a, np.ndarray)}:
+        sink.keep_vectors(vectors)
+    return {h: a for h, a in answers.items() if isinstance(a, EmbeddingRejected)}
 
 
 def _held(sink: Sink, stored: dict[str, StoredDocument], asked: set[str], name: str) -> RowState | None:

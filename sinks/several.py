@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from schemas.errors import ModelUnavailableError, UnavailableError
-from sinks.every_generation import own_model_alone
 from sinks.watched import Watch, answers, watched
 
 if TYPE_CHECKING:
-    from sinks.every_generation import Embedders
     from sinks.protocol import Sink
 
 type Phase = Literal["aside", "returning"]
@@ -71,8 +69,6 @@ class Several:
 
     sinks: Sequence[Sink]
     aside: SettingAside = field(default_factory=SettingAside)
-    embedders: Embedders = own_model_alone
-    """Opens the models of the stores' other generations."""
 
     def __post_init__(self) -> None:
         """Keep for each store the others by connections of its own, not opened yet."""

@@ -24,7 +24,6 @@ from retrieval.search import Searcher
 from retrieval.serving import Serving
 from sinks import open_sink
 from sinks.indexing import Indexer
-from sinks.several import Several
 from tests.history import ModelTable, as_record
 from tests.lake_to_store import Lake
 from transforms.documents import Recipe
@@ -93,9 +92,9 @@ class _Stores:
         self._sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in lake.config.sinks]
         for sink in self._sinks:
             sink.prepare()
-        stores = Several(self._sinks, embedders=partial(embedder_of, own=lake.embedding))
+        embedders = partial(embedder_of, own=lake.embedding)
         recipes = {table.table: recipe for table in lake.config.tables if (recipe := Recipe.of(table))}
-        self._indexer = Indexer(lake.context, recipes, stores, embedder, texts_at_once=64)
+        self._indexer = Indexer(lake.context, recipes, self._sinks, embedder, texts_at_once=64, embedders=embedders)
 
     def index(self, table: ModelTable, since: int) -> None:
         self._indexer.index(map(as_record, table.changes[since:]))

@@ -15,8 +15,8 @@ from typing import Any
 
 from glue_jobs.runtime import files
 from lake.layout import escape
-from sinks.indexing import Span, wider
 from sinks.several import Missed, Phase
+from sinks.work_unit import Span, wider
 
 _LOOK_SECONDS = 0.5
 _REMOTE_LOOK_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -18,7 +18,6 @@ from sinks.generations import Generations
 from sinks.indexing import Indexer
 from sinks.protocol import Sink
 from sinks.rounds import Held, Rounds
-from sinks.several import Several
 from tests.feeding import CONTEXT, RECIPES, CountingEmbedder, Fed, vector_of
 from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.stores import Store
@@ -43,10 +42,17 @@ class OtherEmbedder(CountingEmbedder):
 class Both:
     """A writer of every generation."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, on_step: Callable[[str], None] | None = None) -> None:
         self.other = OtherEmbedder()
-        stores = Several([sink], embedders=lambda _: self.other)
-        self.indexer = Indexer(CONTEXT, RECIPES, stores, CountingEmbedder(), texts_at_once=8)
+        self.indexer = Indexer(
+            CONTEXT,
+            RECIPES,
+            [sink],
+            CountingEmbedder(),
+            texts_at_once=8,
+            embedders=lambda _: self.other,
+            on_step=on_step,
+        )
 
     def __call__(self, table: ModelTable, since: int = 0) -> None:
         self.indexer.index(map(as_record, table.changes[since:]))
@@ -108,14 +114,13 @@ def test_an_announcement_in_the_middle_of_a_piece_of_work_is_seen_before_that_co
     sink, table = store.open(), ModelTable()
     sink.prepare()
     table.insert(1, "x")
-    writer = Both(store.open())
     made: list[Sink] = []
 
     def step(name: str) -> None:
         if name == "write" and not made:
             made.append(announce(sink))
 
-    writer.indexer.on_step = step
+    writer = Both(store.open(), step)
     writer(table)
     assert same_documents(sink, made[0])
     assert writer.other.texts == ["body x"]

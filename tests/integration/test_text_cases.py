@@ -16,7 +16,8 @@ from local_stack.model_service import ModelService
 from local_stack.postgres import VectorStore
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink
-from sinks.indexing import Indexer, IndexResult
+from sinks.index_result import IndexResult
+from sinks.indexing import Indexer
 from sinks.pgvector_config import PgvectorConfig
 from tests.feeding import CONTEXT
 from tests.history import TABLE, ModelTable, as_record, key_of

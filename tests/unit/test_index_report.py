@@ -11,7 +11,7 @@ from embeddings import EmbeddingCounts
 from schemas.changes import Reject
 from schemas.records import Record
 from sinks.index_report import report_rows
-from sinks.indexing import IndexResult
+from sinks.index_result import IndexResult
 from sinks.several import Missed
 
 PLACE = ("articles", "0")

@@ -17,7 +17,7 @@ from glue_jobs.index_reports import IndexReports
 from glue_jobs.runtime.status_record import QueryRecord
 from schemas.errors import UnavailableError
 from sinks.index_report import report_rows
-from sinks.indexing import IndexResult
+from sinks.index_result import IndexResult
 from transforms.documents import WholeRow
 
 

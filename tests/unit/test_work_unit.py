@@ -1,0 +1,109 @@
+"""What a group of records means for the stores, and how results of several add up."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+
+from schemas.changes import Reject
+from schemas.records import Record
+from sinks.index_result import IndexResult, Written
+from sinks.several import Missed
+from sinks.work_unit import FRESHNESS_SAMPLE, WorkUnit, decoded, freshness
+from tests.feeding import CONTEXT, RECIPES
+from tests.history import TABLE, ModelTable, as_record, key_of
+
+PLACE = ("articles", "0")
+
+
+def unit(commit_us: int, first: str, last: str) -> WorkUnit:
+    return WorkUnit(commits_us={"t": [commit_us]}, reached_us={"s/0": commit_us}, spans={PLACE: (first, last)})
+
+
+def test_a_partition_has_come_to_its_newest_commit_or_where_that_lies_ahead_to_its_arrival() -> None:
+    table = ModelTable()
+    for number in range(1, 4):
+        table.insert(number, f"row {number}")
+    first, second, third = (as_record(change) for change in table.changes)  # committed at 1, 2 and 3 microseconds
+    future = third._replace(value=(third.value or b"").replace(b'"ts_us":3', b'"ts_us":250000000000000000'))
+    assert future.value != third.value
+    records = [first, second._replace(partition="1", timestamp_ms=9), future._replace(partition="2", timestamp_ms=8)]
+    ignored = Record("t", "3", "0", None, None, (), 7)
+    found = decoded([*records, ignored], CONTEXT, RECIPES)
+    assert found.reached_us == {"t/0": 1, "t/1": 2, "t/2": 8_000, "t/3": 7_000}
+    assert found.counts == {"records": 4, "ignored": 1}
+    assert not found.is_empty
+    assert decoded([ignored], CONTEXT, RECIPES).is_empty
+
+
+def test_the_newest_whole_row_says_which_columns_of_the_document_are_missing() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    whole = table.changes[0]
+    without = replace(whole, columns={n: v for n, v in whole.columns.items() if n != "a"})
+    result = IndexResult()
+    result.add_unit(decoded([as_record(without)], CONTEXT, RECIPES))
+    assert result.whole_rows[TABLE].absent == ("a",)
+    assert "body" in result.whole_rows[TABLE].columns
+    table.insert(2, "y")
+    result.add_unit(decoded([as_record(table.changes[-1]), as_record(without)], CONTEXT, RECIPES))
+    assert result.whole_rows[TABLE].absent == ()
+
+
+def test_the_newest_record_of_a_row_is_the_one_of_the_greatest_sequence() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    table.update_body(1, "y")
+    older, newer = (as_record(change) for change in table.changes)
+    for records in ([older, newer], [newer, older]):
+        assert decoded(records, CONTEXT, RECIPES).newest_records[TABLE, key_of(1)][1] == newer
+
+
+def test_freshness_is_told_of_a_sample_of_each_table() -> None:
+    committed_us = 1_000_000_000
+    units = [unit(committed_us + n, "0", "0") for n in range(FRESHNESS_SAMPLE + 7)]
+    told = freshness(units, committed_us + 2_000_000)
+    assert len(told["t"]) == FRESHNESS_SAMPLE
+    assert told["t"][:1] == [2_000.0]
+    result = IndexResult()
+    for now_us in (committed_us + 1_000, committed_us + 9_000):
+        result.add_searchable(units, now_us)
+    assert result.changes == {"t": 2 * len(units)}
+    assert len(result.freshness_ms["t"]) == FRESHNESS_SAMPLE
+    assert result.reached_us == {"s/0": committed_us + FRESHNESS_SAMPLE + 6}
+
+
+def test_what_a_store_missed_is_told_as_of_its_longest_outage_and_covers_no_other_unit() -> None:
+    result = IndexResult()
+    result.add_searchable([unit(1, "7", "8")], 2)
+    result.add_missed("away", Missed(30.0, tried=False), [unit(1, "99", "100")])
+    result.add_missed("away", Missed(50.0, tried=True), [unit(1, "9", "10")])
+    result.add_missed("away", Missed(40.0, tried=True), [unit(1, "101", "101")])
+    assert result.missed == {"away": Missed(40.0, tried=True)}
+    assert result.positions == {PLACE: ("9", "101")}
+
+
+def test_results_add_up_and_survive_being_sent_to_another_process() -> None:
+    table = ModelTable()
+    table.insert(1, "x")
+    record = as_record(table.changes[0])
+    parts = []
+    for number in (1, 2):
+        part = IndexResult()
+        part.add_unit(decoded([record], CONTEXT, RECIPES))
+        vectors = {"model": {f"hash {number}": np.full(4, number, np.float32)}}
+        part.add_written(Written({"writes": number}, vectors, [(record, Reject("C", "m"))]))  # type: ignore[arg-type]
+        part.add_searchable([unit(number, "1", "1")], 10_000)
+        part.add_missed("away", Missed(1.0, tried=True), [unit(1, str(number), str(number))])
+        parts.append(pickle.loads(pickle.dumps(part)))  # noqa: S301 - what was just made
+    whole, other = parts
+    whole.add(other)
+    assert whole.counts == {"records": 2, "writes": 3}
+    assert whole.embedded["model"].keys() == {"hash 1", "hash 2"}
+    assert whole.changes == {"t": 2}
+    assert whole.freshness_ms["t"] == [10.0, 10.0]
+    assert (whole.reached_us, whole.positions) == ({"s/0": 2}, {PLACE: ("1", "2")})
+    assert len(whole.rejected) == 2
+    assert whole.bytes == 2 * (16 + 6) + 2 * (len(record.key or b"") + len(record.value or b""))
