@@ -1,0 +1,180 @@
+"""One store's side of the indexer, for as long as a process lives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import batched
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
+
+from local_stack.faults import FaultProxy
+from local_stack.postgres import VectorStore
+from schemas.errors import UnavailableError
+from sinks.answers import Answers
+from sinks.indexing import Indexer
+from sinks.pgvector import PgvectorSink
+from sinks.pgvector_config import PgvectorConfig
+from sinks.store_writer import Shared, StoreWriter
+from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
+from tests.history import ModelTable, as_record, random_history
+
+
+class Stores:
+    """Three stores in one database, the last behind a proxy, and one indexer of all."""
+
+    names = ("one", "two", "shaky")
+
+    def __init__(self, dsn: str, proxy: FaultProxy) -> None:
+        self.dsn, self.proxy, self.embedder = dsn, proxy, CountingEmbedder()
+        places = (dsn, dsn, make_conninfo(dsn, port=proxy.port))
+        self.sinks = [
+            PgvectorSink(
+                PgvectorConfig(type="pgvector", name=name, dsn=SecretStr(at), table=name), "model=test", DIMENSIONS
+            )
+            for name, at in zip(self.names, places, strict=True)
+        ]
+        for sink in self.sinks:
+            sink.prepare()
+        self.indexer = Indexer(CONTEXT, RECIPES, self.sinks, self.embedder, texts_at_once=8)
+        self.writers = {name: self.indexer.writer(name) for name in self.names}
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        for writer in self.writers.values():
+            writer.close()
+
+    def shown(self, name: str) -> list[tuple[str, str, str]]:
+        with psycopg.connect(self.dsn) as connection:
+            query = f"SELECT key::text, chunk_text, embedding::text FROM {name} ORDER BY 1, chunk_index"
+            return connection.execute(query.encode()).fetchall()
+
+    def sessions(self) -> int:
+        """Connections of writers and lenders."""
+        with psycopg.connect(self.dsn) as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ragstream' AND datname = current_database()"
+            row = connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+
+@pytest.fixture
+def stores(vectors: VectorStore, vectors_dsn: str, new_proxy: Callable[[int], FaultProxy]) -> Iterator[Stores]:
+    with closing(Stores(vectors_dsn, new_proxy(vectors.port))) as found:
+        yield found
+
+
+def test_stores_that_are_written_at_once_ask_for_each_text_once_and_report_a_refused_one_once(stores: Stores) -> None:
+    table = random_history(3, 60)
+    for number in range(100, 130):
+        table.insert(number, f"row {number}")
+    table.insert(200, "refused")
+    units = [stores.indexer.decode(map(as_record, some)) for some in batched(table.changes, 5, strict=False)]
+    with ThreadPoolExecutor(3) as pool:
+        written = list(pool.map(lambda writer: [writer.write([unit]) for unit in units], stores.writers.values()))
+    assert stores.shown("one") == stores.shown("two") == stores.shown("shaky") != []
+    assert len(stores.embedder.texts) == len(set(stores.embedder.texts))
+    every = [each for several in written for each in several]
+    assert [reject.condition for each in every for _, reject in each.rejected] == ["MODEL_REFUSED_TEXT"]
+    paid = [name for each in every for vectors in each.embedded.values() for name in vectors]
+    assert len(paid) == len(set(paid)) == len(stores.embedder.texts) - 1
+
+
+def test_a_store_that_fails_after_the_model_answered_pays_for_no_text_again_and_reports_it_in_the_end(
+    stores: Stores,
+) -> None:
+    table = ModelTable()
+    table.insert(1, "one")
+    unit = stores.indexer.decode(map(as_record, table.changes))
+    shared = Shared(RECIPES, 8, lambda step: stores.proxy.refuse() if step == "write" else None, Answers(most_bytes=0))
+    writer = StoreWriter(shared, stores.writers["shaky"].sink, stores.indexer.every["shaky"])
+    with pytest.raises(UnavailableError, match="shaky"):
+        writer.write([unit])
+    assert stores.shown("shaky") == []
+    stores.proxy.heal()
+    healthy = StoreWriter(Shared(RECIPES, 8, lambda _: None, Answers(most_bytes=0)), writer.sink, writer._every)
+    healthy.unreported = writer.unreported
+    written = healthy.write([unit])
+    assert [len(vectors) for vectors in written.embedded.values()] == [1]
+    assert written.counts["texts embedded"] == 1
+    assert stores.embedder.texts == ["body one"]
+    assert len(stores.shown("shaky")) == 1
+    again = healthy.write([unit])
+    assert [again.counts["writes"], sum(map(len, again.embedded.values()))] == [0, 0]
+
+
+def test_a_store_that_comes_later_borrows_what_is_no_longer_remembered_and_lets_go_of_the_lenders(
+    stores: Stores,
+) -> None:
+    table = ModelTable()
+    for number in range(20):
+        table.insert(number, f"row {number}")
+    table.insert(20, "refused")
+    unit = stores.indexer.decode(map(as_record, table.changes))
+    stores.writers["one"].write([unit])
+    stores.indexer._shared.answers.__init__()  # type: ignore[misc] # all is forgotten
+    asked = len(stores.embedder.texts)
+    before = stores.sessions()
+    written = stores.writers["shaky"].write([unit], borrow=True)
+    assert stores.embedder.texts[asked:] == ["body refused"], "no store holds what has no vector"
+    assert sum(map(len, written.embedded.values())) == 0
+    assert stores.shown("shaky") == stores.shown("one") != []
+    assert stores.sessions() > before + 1
+    stores.writers["shaky"].write([])
+    assert stores.sessions() == before + 1
+
+
+def test_a_store_that_is_silent_lends_nothing_and_is_waited_for_once(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.borrowed.PATIENCE_SECONDS", 0.3)
+    table = ModelTable()
+    table.insert(1, "one")
+    table.insert(2, "two")
+    stores.proxy.stall()
+    borrower = stores.writers["one"]
+    for change in table.changes:
+        borrower.write([stores.indexer.decode([as_record(change)])], borrow=True)
+    assert stores.embedder.texts == ["body one", "body two"]
+    assert len(stores.shown("one")) == 2
+    stuck = [thread.name for thread in threading.enumerate() if thread.name == "lender-shaky"]
+    assert len(stuck) == 1
+    stores.proxy.heal()
+
+
+def test_what_an_indexer_keeps_is_bounded_however_many_texts_it_has_seen(stores: Stores) -> None:
+    answers = stores.indexer._shared.answers
+    answers._most_bytes = 100_000
+    table, writer = ModelTable(), stores.writers["one"]
+    for number in range(1_000):
+        table.insert(number, f"row {number}")
+    kept = list[int]()
+    for some in batched(table.changes, 50, strict=False):
+        written = writer.write([stores.indexer.decode(map(as_record, some))])
+        assert sum(map(len, written.embedded.values())) == 50
+        assert answers.bytes <= 100_000
+        kept.append(_reachable(writer, stores.indexer))
+    assert len(stores.embedder.texts) == 1_000
+    stores.embedder.texts.clear()
+    assert max(kept[5:]) <= min(kept[5:]) + 20, kept
+
+
+def _reachable(*roots: object) -> int:
+    """How many containers and arrays of ours hang on some objects."""
+    import gc
+    import types
+
+    seen: dict[int, object] = {}
+    left: list[object] = list(roots)
+    while left:
+        each = left.pop()
+        if id(each) in seen or isinstance(each, type | types.ModuleType | types.FunctionType | CountingEmbedder):
+            continue
+        seen[id(each)] = each
+        left += gc.get_referents(each)
+    return len(seen)

@@ -1,0 +1,117 @@
+"""A model's answers that several stores share: each text is asked once, and what is remembered is bounded."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from embeddings.protocol import Embedding, EmbeddingRejected
+from schemas.errors import UnavailableError
+from sinks.answers import Answers
+
+
+class Model:
+    """Answers a vector of one number for each name, and counts."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        self.failures = 0
+
+    def __call__(self, names: Sequence[str]) -> dict[str, Embedding]:
+        with self.lock:
+            if self.failures:
+                self.failures -= 1
+                raise UnavailableError("the model is away")
+            self.asked.update(names)
+        return {name: np.full(1, int(name), np.float32) for name in names}
+
+
+def test_a_text_is_asked_once_however_many_threads_want_it_at_the_same_time() -> None:
+    model, answers, r = Model(), Answers(), random.Random(1)
+    groups = [[str(n) for n in r.sample(range(400), 16)] for _ in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda group: answers.once("m", group, model), groups))
+    assert set(model.asked.values()) == {1}
+    assert [[float(told[name][0]) for name in group] for told, group in zip(found, groups, strict=True)] == [  # type: ignore[index]
+        [float(name) for name in group] for group in groups
+    ]
+
+
+def test_who_waits_for_a_text_gets_it_even_where_nothing_can_be_remembered() -> None:
+    answers, begun, go_on, model = Answers(most_bytes=0), threading.Event(), threading.Event(), Model()
+
+    def slow(names: Sequence[str]) -> dict[str, Embedding]:
+        begun.set()
+        assert go_on.wait(10)
+        return model(names)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(answers.once, "m", ["1", "2"], slow)
+        assert begun.wait(10)
+        second = pool.submit(answers.once, "m", ["2", "3"], model)
+        while not model.asked["3"]:
+            assert not second.done()
+        go_on.set()
+        assert first.result(10).keys() == {"1", "2"}
+        assert second.result(10).keys() == {"2", "3"}
+    assert model.asked == {"1": 1, "2": 1, "3": 1}
+    assert (len(answers), answers.bytes) == (0, 0)
+
+
+def test_who_waits_for_a_text_asks_itself_once_the_first_has_failed() -> None:
+    answers, begun, go_on, model = Answers(), threading.Event(), threading.Event(), Model()
+
+    def failing(_: Sequence[str]) -> dict[str, Embedding]:
+        begun.set()
+        assert go_on.wait(10)
+        raise UnavailableError("the model is away")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(answers.once, "m", ["1"], failing)
+        assert begun.wait(10)
+        second = pool.submit(answers.once, "m", ["1"], model)
+        go_on.set()
+        with pytest.raises(UnavailableError):
+            first.result(10)
+        assert second.result(10).keys() == {"1"}
+    assert model.asked == {"1": 1}
+
+
+def test_what_is_remembered_is_bounded_and_what_was_used_last_stays() -> None:
+    answers, model = Answers(most_bytes=200_000), Model()
+    for number in range(5_000):
+        answers.once("m", [str(number)], model)
+        answers.once("m", ["0"], model)
+        assert answers.bytes <= 200_000
+    assert 300 < len(answers) < 500
+    assert model.asked["0"] == 1
+    assert answers.known("m", ["0", "1", "4999"]).keys() == {"0", "4999"}
+    assert answers.known("another", ["0"]) == {}
+
+
+def test_a_row_of_a_larger_array_is_remembered_without_the_array() -> None:
+    answers, matrix = Answers(), np.ones((100, 1_000), np.float32)
+    answers.once("m", ["1"], lambda names: dict.fromkeys(names, matrix[0]))
+    kept = answers.known("m", ["1"])["1"]
+    assert isinstance(kept, np.ndarray)
+    assert kept.base is None
+
+
+def test_a_refused_text_is_remembered_too() -> None:
+    answers, asked = Answers(), list[str]()
+
+    def refuse(names: Sequence[str]) -> dict[str, Embedding]:
+        asked.extend(names)
+        return {name: EmbeddingRejected("MODEL_REFUSED_TEXT", "no") for name in names}
+
+    for _ in range(3):
+        (told,) = answers.once("m", ["1"], refuse).values()
+        assert isinstance(told, EmbeddingRejected)
+    assert asked == ["1"]
