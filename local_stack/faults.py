@@ -124,7 +124,7 @@ class FaultProxy:
         """Pass both directions on; whatever ends this but the end of both of them resets both connections."""
         try:
             target_reader, target_writer = await asyncio.open_connection(HOST, self.target_port)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             _reset(writer)
             return
         try:
