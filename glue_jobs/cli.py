@@ -98,6 +98,6 @@ EXTRAS = {
     "pyspark": "spark", "pyarrow": "spark", "pandas": "spark", "delta": "spark", "py4j": "spark", "deltalake": "lake",
     "kafka": "kafka", "aws_kinesis_agg": "kinesis", "google": "kinesis", "boto3": "bedrock", "botocore": "bedrock",
     "onnxruntime": "onnx", "pymongo": "documentdb", "bson": "documentdb", "opensearchpy": "opensearch", "psycopg": "pgvector",
-    "pgvector": "pgvector", "redshift_connector": "redshift",
+    "pgvector": "pgvector", "redshift_connector": "redshift", "urllib3": "kinesis",
 }  # fmt: skip
 """Packages that only some commands need, as they are imported, and the extra that installs each."""

@@ -77,7 +77,7 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
     """
     match config:
         case FilesSourceConfig():
-            return files.read_stream(spark, config)
+            return files.read_stream(spark, config, starts=starts)
         case KafkaSourceConfig():
             identity.confirm_topics(spark, config, checkpoint)
             stays = isinstance(idle, kafka.BrokerNote) and idle.stays
@@ -87,7 +87,13 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
                 return kinesis.read_open(spark, config, checkpoint, idle)
             note = idle if isinstance(idle, FileNote) else None
             return kinesis.read_stream(
-                spark, config, checkpoint, fetch_interval_ms=fetch_interval_ms, drain=drain, idle=note
+                spark,
+                config,
+                checkpoint,
+                fetch_interval_ms=fetch_interval_ms,
+                drain=drain,
+                idle=note,
+                starts=starts,
             )
         case _:
             assert_never(config)

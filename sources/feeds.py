@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 
-from sources import kafka_reading
+from sources import kafka_reading, kinesis_reading
 from sources.files import FilesSourceConfig
 from sources.kafka import KafkaSourceConfig
 from sources.kinesis import KinesisSourceConfig
@@ -88,7 +88,9 @@ def open_feed(config: SourceConfig, checkpoint: str) -> Feed:
         case KafkaSourceConfig():
             raise NotImplementedError(f"the feed of a Kafka source is being written (for {checkpoint})")
         case KinesisSourceConfig():
-            raise NotImplementedError("the feed of a Kinesis source is being written")
+            from sources.kinesis_feed import KinesisFeed
+
+            return KinesisFeed(config.access(checkpoint), config.fetch_interval_ms, config.consumer)
         case FilesSourceConfig():
             raise _no_feed(config)
         case _:
@@ -106,7 +108,7 @@ def refreshed(config: SourceConfig, checkpoint: str, reading: Reading) -> Readin
         case KafkaSourceConfig():
             return kafka_reading.refreshed(config, checkpoint, reading)
         case KinesisSourceConfig():
-            raise NotImplementedError("the refresh of a Kinesis source is being written")
+            return kinesis_reading.refreshed(config, checkpoint, reading)
         case FilesSourceConfig():
             raise _no_feed(config)
         case _:

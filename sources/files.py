@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
-from pyspark.sql.types import StructType
 
-from schemas.errors import ConfigurationError, SourceGoneError
+from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
-from schemas.records import RECORD_COLUMNS, Record
 from sources.data_source import load_stream
-from sources.recorded import Format, parse_line
-from sources.rows import record_batches
+from sources.recorded import Format
 
-_SPLIT_BYTES = 8 * 1024 * 1024
-"""Bytes of one file that one task reads: enough to keep a core busy for about a second."""
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sources.feeds import Positions
 
 
 class FilesSourceConfig(StrictModel):
@@ -44,7 +39,7 @@ class FilesSourceConfig(StrictModel):
 def marked(config: FilesSourceConfig) -> dict[str, str]:
     """The files by what names them in an offset: the path, told apart from the same path named earlier."""
     paths = [str(Path(path).resolve()) for path in config.path]
-    return {_mark(paths, index): path for index, path in enumerate(paths)}
+    return {mark_of(paths, index): path for index, path in enumerate(paths)}
 
 
 def check(config: FilesSourceConfig) -> None:
@@ -61,134 +56,22 @@ def check(config: FilesSourceConfig) -> None:
             ) from None
 
 
-def read_stream(spark: SparkSession, config: FilesSourceConfig) -> DataFrame:
-    """Read the files as a stream of records.
+def read_stream(spark: SparkSession, config: FilesSourceConfig, *, starts: Positions | None = None) -> DataFrame:
+    """Read the files as a stream of records; without a checkpoint from `starts`, the byte of each file.
+
+    Give the same `starts` until the query has committed a batch: Spark asks for them again when the first one is run again.
 
     A batch is the next N lines after the last one, so its content depends on the files and the checkpoint alone, and a
     batch run again holds the same records.
     """
     options = {"files": json.dumps(list(marked(config).values()))}
-    options |= {"record_format": config.format, "batch": str(config.batch)}
+    options |= {"record_format": config.format, "batch": str(config.batch), "starts": json.dumps(starts or {})}
+    from sources.files_reader import RecordedEventsSource
+
     return load_stream(spark, RecordedEventsSource, options)
 
 
-@dataclass(frozen=True)
-class FileSplit(InputPartition):
-    """The lines of one file that start in the bytes [start, end)."""
-
-    path: str
-    start: int
-    end: int
-
-
-class RecordedEventsSource(DataSource):
-    """Spark's entry to recorded events, `format("ragstream_files")`."""
-
-    @classmethod
-    def name(cls) -> str:
-        """Name the format."""
-        return "ragstream_files"
-
-    def schema(self) -> str:
-        """Yield the columns of every reader."""
-        return RECORD_COLUMNS
-
-    def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802 - Spark's name
-        """Open the reader for one query."""
-        form: Format = "kafka" if self.options["record_format"] == "kafka" else "kinesis"
-        return RecordedEventsReader(json.loads(self.options["files"]), form, int(self.options["batch"]))
-
-
-class RecordedEventsReader(DataSourceStreamReader):
-    """Cuts files into batches; an offset is the byte reached in each file."""
-
-    def __init__(self, paths: Sequence[str], form: Format, batch: int) -> None:
-        """Keep what to read; nothing is opened before Spark asks."""
-        self._paths = {_mark(paths, index): path for index, path in enumerate(paths)}
-        self._format = form
-        self._batch = batch
-        self._reached: dict[str, int] = {}
-
-    def initialOffset(self) -> dict[str, int]:  # noqa: N802 - Spark's name
-        """Start every file at its first byte."""
-        return dict.fromkeys(self._paths, 0)
-
-    def latestOffset(self) -> dict[str, int]:  # noqa: N802 - Spark's name
-        """Go on by at most N lines from the last offset named; the same offset again means nothing is left."""
-        reached = self.initialOffset() | self._reached
-        wanted = self._batch
-        for mark, path in self._paths.items():
-            reached[mark], taken = _advance(path, reached[mark], wanted)
-            wanted -= taken
-            if wanted == 0:
-                break
-        self._reached = reached
-        return reached
-
-    def partitions(self, start: dict[str, int], end: dict[str, int]) -> Sequence[InputPartition]:
-        """Split the bytes between two offsets; called with start = end it only says where a restarted query stands."""
-        self._reached = {mark: max(end.get(mark, 0), self._reached.get(mark, 0)) for mark in self._paths}
-        for mark, path in self._paths.items():
-            _still_there(path, end.get(mark, 0))
-        return [
-            FileSplit(path, at, min(at + _SPLIT_BYTES, end[mark]))
-            for mark, path in self._paths.items()
-            for at in range(start.get(mark, 0), end.get(mark, 0), _SPLIT_BYTES)
-        ]
-
-    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """Read one split's lines as Arrow batches."""
-        split = cast("FileSplit", partition)
-        yield from record_batches(_records(split, self._format))
-
-
-def _mark(paths: Sequence[str], index: int) -> str:
+def mark_of(paths: Sequence[str], index: int) -> str:
     """Name a file in the offset: its path, told apart from the same path named earlier, since a history may be read twice."""
     earlier = paths[:index].count(paths[index])
     return paths[index] if not earlier else f"{paths[index]}#{earlier + 1}"
-
-
-def _advance(path: str, start: int, wanted: int) -> tuple[int, int]:
-    """Find where `wanted` more lines end: the byte reached and how many lines that was; blank lines do not count."""
-    _still_there(path, start)
-    taken = 0
-    reached = start
-    with Path(path).open("rb") as file:
-        file.seek(start)
-        for line in file:
-            reached += len(line)
-            taken += bool(line.strip())
-            if taken == wanted:
-                break
-    return reached, taken
-
-
-def _records(split: FileSplit, form: Format) -> Iterator[Record]:
-    name = Path(split.path).name
-    with Path(split.path).open("rb") as file:
-        at = split.start
-        if at:
-            # The line that the byte before belongs to is the split's before this one.
-            file.seek(at - 1)
-            at += len(file.readline()) - 1
-        for line in file:
-            if at >= split.end:
-                break
-            if line.strip():
-                yield parse_line(line.rstrip(b"\r\n"), form, name=name, start=at)
-            at += len(line)
-
-
-def _still_there(path: str, reached: int) -> None:
-    try:
-        size = Path(path).stat().st_size
-    except FileNotFoundError:
-        size = -1
-    if size < reached:
-        what = "is gone" if size < 0 else f"has {size} bytes, fewer than the {reached} already read"
-        raise SourceGoneError(
-            f"recorded events: {path} {what}.",
-            condition="SOURCE_FILE_CHANGED",
-            hint="Put the file back, or move the job's folder under `checkpoint` away and run `ragstream run CONFIG` again:"
-            " every store refuses what it already holds.",
-        )

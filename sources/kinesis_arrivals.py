@@ -11,9 +11,9 @@ from itertools import batched
 from typing import TYPE_CHECKING, NamedTuple
 
 from sources.kinesis_client import Access, Stream
-from sources.kinesis_feed import Feed
 from sources.kinesis_offsets import Identity, Mark
 from sources.kinesis_read import read_exactly
+from sources.kinesis_read_ahead import ReadAhead
 from sources.kinesis_records import user_records
 from sources.rows import record_batches
 
@@ -26,9 +26,6 @@ INSTRUCTION_COLUMNS = "instruction string"
 """One row a task: an `Instruction`."""
 _AT_ONCE = 512
 """Most raw records of a shard that are handed on in one group."""
-
-_iterators: dict[tuple[Access, str], tuple[Mark, str]] = {}
-"""Where this worker's last task left each of its shards: the next one goes on there without asking for an iterator."""
 
 
 class Work(NamedTuple):
@@ -130,12 +127,11 @@ class Arrivals:
 
     def _open(self, instruction: Instruction) -> Iterator[list[pa.RecordBatch]]:
         until = time.monotonic() + self._seconds
-        feed = Feed(self._stream, instruction.stream, instruction.retention_ms, interval_s=self._reading.interval_s)
+        feed = ReadAhead(self._stream, instruction.stream, interval_s=self._reading.interval_s)
         try:
             marks = {work.shard_id: work.start for work in instruction.works}
             for shard_id, mark in marks.items():
-                left_at, iterator = _iterators.pop((self._reading.access, shard_id), (None, None))
-                feed.follow(shard_id, mark, iterator if left_at == mark else None)
+                feed.follow(shard_id, mark)
             while True:
                 feed.raise_failure()
                 reached = {shard_id: feed.take(shard_id, mark, _AT_ONCE) for shard_id, mark in marks.items()}
@@ -155,9 +151,6 @@ class Arrivals:
                 if not group:
                     feed.wait(left)
             self._reached = Reached(instruction.opened, instruction.tasks, feed.empty_since(marks), marks)
-            for shard_id, mark in marks.items():
-                if iterator := feed.left(shard_id, mark):
-                    _iterators[self._reading.access, shard_id] = mark, iterator
         finally:
             feed.stop()
 

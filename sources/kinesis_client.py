@@ -5,10 +5,10 @@ Used by the driver, by the executors and by `check`; picklable until the first c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from schemas.errors import ConfigurationError, SourceGoneError, UnavailableError
@@ -19,6 +19,8 @@ from sources.loss import restart_hint
 MAX_RECORDS = 10_000
 """Most records GetRecords returns (Kinesis API reference)."""
 
+_CONNECTIONS = 256
+"""Most connections that are kept open, of which one shard's thread uses one at a time."""
 _THROTTLED = frozenset(
     {
         "ProvisionedThroughputExceededException",
@@ -39,6 +41,10 @@ class ThrottledError(UnavailableError):
 
 class IteratorError(UnavailableError):
     """An iterator is too old or unknown; the position it stood for gives a new one."""
+
+
+class InUseError(UnavailableError):
+    """The stream is being made, changed or deleted, or a consumer has another subscription to the shard."""
 
 
 class Access(NamedTuple):
@@ -71,7 +77,7 @@ class Page(NamedTuple):
 
     records: list[RawRecord]
     next_iterator: str | None
-    """None at the end of a closed shard."""
+    """None at the end of a closed shard; of a page that was pushed, the sequence number after which the next begins."""
     behind_ms: int
     """Age of the last record returned relative to the shard's tip; 0 when there is nothing more."""
 
@@ -82,13 +88,32 @@ class Stream:
     def __init__(self, access: Access) -> None:
         """Keep how to reach it; nothing is opened before the first call."""
         self.access = access
+        self._opening = threading.Lock()
+        self._opened: Any = None
+        self._closed = False
 
     def __reduce__(self) -> tuple[type[Stream], tuple[Access]]:
         """Travel without the open client."""
         return Stream, (self.access,)
 
-    @cached_property
-    def _client(self) -> Any:
+    @property
+    def client(self) -> Any:
+        """The one client, for all threads: making it takes 50 ms, and each has connections of its own."""
+        with self._opening:
+            if self._closed:
+                raise UnavailableError(f"the connections to stream {self.access.stream} are closed.")
+            if self._opened is None:
+                self._opened = self._connect()
+            return self._opened
+
+    def close(self) -> None:
+        """Close the client's connections; a later call raises UnavailableError."""
+        with self._opening:
+            self._closed = True
+            if self._opened is not None:
+                self._opened.close()
+
+    def _connect(self) -> Any:
         import boto3
         from botocore.config import Config
 
@@ -96,7 +121,7 @@ class Stream:
         config = Config(
             connect_timeout=5,
             read_timeout=20,
-            max_pool_connections=64,
+            max_pool_connections=_CONNECTIONS,
             retries={"total_max_attempts": 1, "mode": "standard"},
         )
         access = self.access
@@ -107,8 +132,8 @@ class Stream:
 
     def summary(self) -> Summary:
         """Ask what the stream is."""
-        with self._translating("DescribeStreamSummary"):
-            found = self._client.describe_stream_summary(StreamName=self.access.stream)["StreamDescriptionSummary"]
+        with self.translating("DescribeStreamSummary"):
+            found = self.client.describe_stream_summary(StreamName=self.access.stream)["StreamDescriptionSummary"]
         identity = Identity(found["StreamARN"], _ms(found["StreamCreationTimestamp"]))
         retention_ms = int(found["RetentionPeriodHours"]) * 3_600_000
         return Summary(
@@ -120,8 +145,8 @@ class Stream:
         listed: dict[str, Shard] = {}
         request: Mapping[str, str] = {"StreamName": self.access.stream}
         while request:
-            with self._translating("ListShards"):
-                answer = self._client.list_shards(**request)
+            with self.translating("ListShards"):
+                answer = self.client.list_shards(**request)
             for entry in answer["Shards"]:
                 parents = (entry.get("ParentShardId"), entry.get("AdjacentParentShardId"))
                 listed[entry["ShardId"]] = Shard(entry["ShardId"], tuple(parent for parent in parents if parent))
@@ -130,26 +155,21 @@ class Stream:
 
     def iterator(self, shard_id: str, mark: Mark, *, including: bool = False) -> str:
         """Get an iterator after the mark, or at its very record when `including`."""
-        position: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
-        if mark.sequence:
-            kind = "AT_SEQUENCE_NUMBER" if including else "AFTER_SEQUENCE_NUMBER"
-            position = {"ShardIteratorType": kind, "StartingSequenceNumber": mark.sequence}
-        elif mark.origin_ms is not None:
-            moment = datetime.fromtimestamp(mark.origin_ms / 1000, UTC)
-            position = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": moment}
-        with self._translating("GetShardIterator", shard_id):
-            answer = self._client.get_shard_iterator(StreamName=self.access.stream, ShardId=shard_id, **position)
+        position = starting_position(mark, including=including)
+        request = {"ShardIteratorType": position.pop("Type"), **position}
+        if "SequenceNumber" in request:
+            request["StartingSequenceNumber"] = request.pop("SequenceNumber")
+        with self.translating("GetShardIterator", shard_id):
+            answer = self.client.get_shard_iterator(StreamName=self.access.stream, ShardId=shard_id, **request)
         return str(answer["ShardIterator"])
 
     def fetch(self, shard_id: str, iterator: str, limit: int = MAX_RECORDS) -> Page:
         """Read the next records; also raises IteratorError when the iterator has to be renewed."""
-        with self._translating("GetRecords", shard_id):
-            answer = self._client.get_records(ShardIterator=iterator, Limit=limit)
-        records = [
-            RawRecord(r["SequenceNumber"], r.get("PartitionKey", ""), r["Data"], _ms(r["ApproximateArrivalTimestamp"]))
-            for r in answer["Records"]
-        ]
-        return Page(records, answer.get("NextShardIterator"), int(answer.get("MillisBehindLatest") or 0))
+        with self.translating("GetRecords", shard_id):
+            answer = self.client.get_records(ShardIterator=iterator, Limit=limit)
+        return Page(
+            raw_records(answer["Records"]), answer.get("NextShardIterator"), int(answer.get("MillisBehindLatest") or 0)
+        )
 
     def gone(self, what: str) -> SourceGoneError:
         """Build the error for records, a shard or a stream that vanished."""
@@ -159,7 +179,8 @@ class Stream:
         )
 
     @contextmanager
-    def _translating(self, operation: str, shard_id: str = "") -> Iterator[None]:
+    def translating(self, operation: str, shard_id: str = "") -> Iterator[None]:
+        """Raise what the client raises within as an error of ours."""
         from botocore import exceptions
         from botocore.parsers import ResponseParserError
 
@@ -182,21 +203,44 @@ class Stream:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
         if code in _THROTTLED:
             return ThrottledError(f"{where}: throttled ({code}).")
+        if code == "ResourceInUseException":
+            return InUseError(f"{where}: in use ({code}).")
         if code in _UNAVAILABLE or status >= 500:
             return UnavailableError(f"{where}: Kinesis failed ({code or status}).")
         if code == "ExpiredIteratorException" or (code == "InvalidArgumentException" and operation == "GetRecords"):
             return IteratorError(f"{where}: the iterator has expired.")
         if code == "ResourceNotFoundException":
             return self.gone(f"{shard_id or 'the stream'} no longer exists; what was not read yet is lost")
-        if code == "InvalidArgumentException" and operation == "GetShardIterator":
+        if code == "InvalidArgumentException" and operation in {"GetShardIterator", "SubscribeToShard"}:
             return self.gone(
                 f"{shard_id} does not know the position that the checkpoint holds; what followed it is lost"
             )
         return ConfigurationError(
             f"{where}: refused ({code}).",
             condition="SOURCE_KINESIS_REFUSED",
-            hint="The job needs kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords on the stream.",
+            hint="The job needs kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords on the stream; with"
+            " `consumer` also RegisterStreamConsumer, DescribeStreamConsumer and SubscribeToShard on its consumer.",
         )
+
+
+def starting_position(mark: Mark, *, continuation: str = "", including: bool = False) -> dict[str, Any]:
+    """Where reading begins, as SubscribeToShard's StartingPosition.
+
+    After the sequence number `continuation` or the mark, or at the mark's very record when `including`.
+    """
+    if after := continuation or mark.after:
+        return {"Type": "AT_SEQUENCE_NUMBER" if including else "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+    if mark.origin_ms is not None:
+        return {"Type": "AT_TIMESTAMP", "Timestamp": datetime.fromtimestamp(mark.origin_ms / 1000, UTC)}
+    return {"Type": "TRIM_HORIZON"}
+
+
+def raw_records(listed: Iterable[Mapping[str, Any]]) -> list[RawRecord]:
+    """Records as the API returns them, as ours."""
+    return [
+        RawRecord(r["SequenceNumber"], r.get("PartitionKey", ""), r["Data"], _ms(r["ApproximateArrivalTimestamp"]))
+        for r in listed
+    ]
 
 
 def _ms(moment: datetime) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 TRIM_HORIZON = "TRIM_HORIZON"
 _AT_TIMESTAMP = "AT_TIMESTAMP:"
+_AFTER = "AFTER_SEQUENCE_NUMBER:"
 
 
 class Shard(NamedTuple):
@@ -35,7 +36,7 @@ class Mark:
     """How far one shard was read."""
 
     origin: str
-    """Where reading begins while no record was read: the trim horizon, or a time."""
+    """Where reading begins while no record was read: the trim horizon, a time, or after a sequence number."""
     sequence: str = ""
     """Sequence number of the last record read; empty before the first."""
     count: int = 0
@@ -49,6 +50,19 @@ class Mark:
     def origin_ms(self) -> int | None:
         """The time reading begins at, in milliseconds, or None for the trim horizon."""
         return int(self.origin.removeprefix(_AT_TIMESTAMP)) if self.origin.startswith(_AT_TIMESTAMP) else None
+
+    @property
+    def after(self) -> str:
+        """Sequence number after which reading goes on, by the last record read or by the origin; empty when there is none."""
+        return self.sequence or (self.origin.removeprefix(_AFTER) if self.origin.startswith(_AFTER) else "")
+
+    def as_origin(self) -> Mark:
+        """The same place, with a count that begins there.
+
+        The first batch of a query ends at marks that name the origin, so it can be run again without a checkpoint.
+        """
+        origin = f"{_AFTER}{self.after}" if self.after else self.origin
+        return Mark(origin, seen_ms=self.seen_ms, closed=self.closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +112,7 @@ def with_children(offset: Offset, listed: Mapping[str, Shard]) -> Offset:
         if waits or not known or not all(parent.closed for parent in known):
             continue
         # A parent without a record since a starting time may have been closed before it: the child keeps that time.
-        unread = all(parent.count == 0 for parent in known)
+        unread = not any(parent.count or parent.after for parent in known)
         origin = known[0].origin if unread else TRIM_HORIZON
         shards[shard.shard_id] = Mark(origin, seen_ms=min(parent.seen_ms for parent in known))
     return replace(offset, shards=shards)

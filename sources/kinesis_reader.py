@@ -17,9 +17,10 @@ from pyspark.sql.datasource import InputPartition
 from pyspark.sql.datasource_internal import _SimpleStreamReaderWrapper
 
 from sources.idle import IdleWriter
-from sources.kinesis_feed import Feed, confirm_same
+from sources.kinesis_loss import confirm_same
 from sources.kinesis_offsets import Mark, Offset, first_offset, with_children
 from sources.kinesis_read import read_exactly
+from sources.kinesis_read_ahead import ReadAhead
 from sources.kinesis_records import RawRecord, user_records
 from sources.rows import record_batches
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from schemas.records import Record
+    from sources.feeds import Positions
     from sources.kinesis_client import Stream
 
 SMALL_BATCH_RECORDS = 128
@@ -65,21 +67,26 @@ class PlanningReader(_SimpleStreamReaderWrapper):
     (`getCache`), as Spark's simple readers do, and no Python worker has to read it.
     """
 
-    def __init__(self, stream: Stream, origin: str) -> None:
+    def __init__(self, stream: Stream, origin: str, starts: Positions | None = None) -> None:
         """Keep what to read; nothing is opened before Spark asks."""
         self._stream = stream
         self._origin = origin
+        self._starts = starts
         self._initial: Offset | None = None
         self._planned: Offset | None = None
 
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
-        """Begin where the configuration says.
+        """Begin at the positions to start with, or where the configuration says.
 
         Never at what was planned: Spark asks for the start of an uncommitted first batch after telling its end.
         """
         if self._initial is None:
-            identity = self._stream.summary().identity
-            self._initial = first_offset(identity, self._stream.shards(), self._origin, int(time.time() * 1000))
+            identity, listed = self._stream.summary().identity, self._stream.shards()
+            if self._starts is None:
+                self._initial = first_offset(identity, listed, self._origin, int(time.time() * 1000))
+            else:
+                marks = {name.rpartition("/")[2]: Mark(**at).as_origin() for name, at in self._starts.items()}
+                self._initial = with_children(Offset(identity, marks), listed)
         return self._initial.to_json()
 
     def _standing(self) -> Offset:
@@ -97,7 +104,7 @@ class PlanningReader(_SimpleStreamReaderWrapper):
 class KinesisReader(PlanningReader):
     """Plans batches with an end on the driver; on an executor only `read` is called."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of the source, named
         self,
         stream: Stream,
         *,
@@ -106,9 +113,10 @@ class KinesisReader(PlanningReader):
         max_records_per_trigger: int,
         drain: bool,
         idle_note: str = "",
+        starts: Positions | None = None,
     ) -> None:
         """Keep what to read; nothing is opened before Spark asks."""
-        super().__init__(stream, origin)
+        super().__init__(stream, origin, starts)
         self._interval_s = fetch_interval_ms / 1000
         self._limit = max_records_per_trigger
         self._drain = drain
@@ -117,7 +125,7 @@ class KinesisReader(PlanningReader):
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to the executors without threads and buffers."""
-        return {name: value for name, value in vars(self).items() if name != "_feed"}
+        return {name: value for name, value in vars(self).items() if name != "_ahead"}
 
     def latestOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
         """Go on by what was read ahead; the offset last planned when there is nothing.
@@ -126,12 +134,12 @@ class KinesisReader(PlanningReader):
         """
         planned, stream = self._standing(), self._stream.access.stream
         for shard_id, mark in planned.shards.items():
-            self._feed.follow(shard_id, mark)
+            self._ahead.follow(shard_id, mark)
         patience = time.monotonic() + _LONG_POLL_S
         while True:
-            self._feed.raise_failure()
+            self._ahead.raise_failure()
             # Spark asks on when the batch before is done: what was planned is processed.
-            empty = self._feed.empty_since(planned.shards)
+            empty = self._ahead.empty_since(planned.shards)
             self._idle.note({f"{stream}/{shard_id}": ms for shard_id, ms in empty.items()})
             reached = self._reached(planned)
             done = self._drained(planned) if self._drain else time.monotonic() > patience
@@ -139,14 +147,14 @@ class KinesisReader(PlanningReader):
                 return reached.to_json()
             if done:
                 return planned.to_json()
-            self._feed.wait(_LONG_POLL_S)
+            self._ahead.wait(_LONG_POLL_S)
 
     def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> Sequence[InputPartition]:
         """Hand each shard's records between two offsets to a task, or only their bounds after a restart."""
         begin, until = Offset.from_json(start), Offset.from_json(end)
         self._plan(until)
         slices = [
-            ShardSlice(shard_id, since, mark, self._feed.slice(shard_id, since, mark))
+            ShardSlice(shard_id, since, mark, self._ahead.slice(shard_id, since, mark))
             for shard_id, since, mark in spans(begin, until)
         ]
         self._handed_over = None
@@ -171,32 +179,30 @@ class KinesisReader(PlanningReader):
     def commit(self, end: dict[str, Any]) -> None:
         """Drop what the committed batch held."""
         for shard_id, mark in Offset.from_json(end).shards.items():
-            self._feed.forget(shard_id, mark)
+            self._ahead.forget(shard_id, mark)
 
     def stop(self) -> None:
         """End the threads."""
-        if "_feed" in vars(self):
-            self._feed.stop()
+        if "_ahead" in vars(self):
+            self._ahead.stop()
 
     @cached_property
-    def _feed(self) -> Feed:
-        summary = self._stream.summary()
-        return Feed(
-            self._stream, summary.identity, summary.retention_ms, interval_s=self._interval_s, drain=self._drain
-        )
+    def _ahead(self) -> ReadAhead:
+        identity = self._stream.summary().identity
+        return ReadAhead(self._stream, identity, interval_s=self._interval_s, drain=self._drain)
 
     def _reached(self, planned: Offset) -> Offset:
         """Take what was read ahead of every shard; when one ended, open its children."""
         open_shards = [shard_id for shard_id, mark in planned.shards.items() if not mark.closed]
         share = max(1, self._limit // max(1, len(open_shards)))
-        taken = {shard_id: self._feed.take(shard_id, planned.shards[shard_id], share) for shard_id in open_shards}
+        taken = {shard_id: self._ahead.take(shard_id, planned.shards[shard_id], share) for shard_id in open_shards}
         reached = Offset(planned.stream, {**planned.shards, **taken})
         if any(mark.closed for mark in taken.values()):
             return with_children(reached, self._stream.shards())
         return reached
 
     def _drained(self, planned: Offset) -> bool:
-        return all(mark.closed or self._feed.drained(shard_id) for shard_id, mark in planned.shards.items())
+        return all(mark.closed or self._ahead.drained(shard_id) for shard_id, mark in planned.shards.items())
 
 
 def spans(begin: Offset, until: Offset) -> list[tuple[str, Mark, Mark]]:

@@ -21,7 +21,7 @@ from sources.kinesis_offsets import TRIM_HORIZON, Mark
 
 if TYPE_CHECKING:
     from sources import SourceConfig
-    from sources.feeds import Position
+    from sources.feeds import Partition, Position
 
 type Positions = Mapping[str, int]
 
@@ -35,12 +35,19 @@ _PAUSE_S = 0.25
 
 def of_offset(config: SourceConfig, offset: Mapping[str, Any]) -> Positions:
     """Where an offset that Spark keeps for a query of this source stands."""
+    return {partition: at(position) for partition, position in positions_in(config, offset).items()}
+
+
+def positions_in(config: SourceConfig, offset: Mapping[str, Any]) -> dict[Partition, Position]:
+    """The positions in an offset that Spark keeps for a query of this source: a feed goes on there.
+
+    An open batch of Kinesis, whose offset says where it begins, is read again from there.
+    """
     match config:
         case KafkaSourceConfig():
             return {f"{topic}/{number}": at for topic, told in offset.items() for number, at in told.items()}
         case KinesisSourceConfig():
-            shards = offset["shards"].items()
-            return {f"{config.stream}/{shard_id}": int(mark["sequence"] or 0) for shard_id, mark in shards}
+            return {f"{config.stream}/{shard_id}": mark for shard_id, mark in offset["shards"].items()}
         case FilesSourceConfig():
             return dict(offset)
         case _:
@@ -49,7 +56,7 @@ def of_offset(config: SourceConfig, offset: Mapping[str, Any]) -> Positions:
 
 def at(position: Position) -> int:
     """A position as a number that only grows in its partition: Kafka's offset, or the sequence number last read (0: none)."""
-    return position if isinstance(position, int) else int(position["sequence"] or 0)
+    return position if isinstance(position, int) else int(Mark(**position).after or 0)
 
 
 def earlier(one: Position, other: Position) -> Position:
@@ -83,8 +90,11 @@ def behind(config: SourceConfig, read: Positions, wanted: Positions) -> list[str
     return sorted(place for place, at in wanted.items() if is_read(config, place) and read.get(place, 0) < at)
 
 
-def _rank(position: Position) -> tuple[int, bool]:
-    return at(position), not isinstance(position, int) and bool(position["closed"])
+def _rank(position: Position) -> tuple[int, bool, int]:
+    if isinstance(position, int):
+        return position, False, 0
+    mark = Mark(**position)
+    return at(position), mark.closed, mark.origin_ms or 0
 
 
 def is_read(config: SourceConfig, place: str) -> bool:

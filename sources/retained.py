@@ -11,7 +11,7 @@ from sources.kafka import KafkaSourceConfig, selected_topics
 from sources.kafka_broker import starts_of, topics_of
 from sources.kinesis import KinesisSourceConfig
 from sources.kinesis_client import Stream
-from sources.kinesis_feed import confirm_kept
+from sources.kinesis_loss import confirm_kept
 from sources.kinesis_offsets import Mark
 
 if TYPE_CHECKING:

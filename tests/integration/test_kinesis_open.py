@@ -17,7 +17,7 @@ from sources.kinesis_arrivals import Arrivals
 from sources.kinesis_client import Stream
 from sources.kinesis_offsets import TRIM_HORIZON, Offset
 from sources.kinesis_open import OpenBatches, OpenKinesisReader
-from tests.integration.test_kinesis_source import World, drain, numbers, rows
+from tests.integration.test_kinesis_source import World, drain, new_world, numbers, rows
 
 
 class Driver:
@@ -36,12 +36,12 @@ class Driver:
         self.start, self.planned = self.planned, self.reader.latestOffset()
         return self.planned
 
-    def tasks(self, seconds: float = 0.3) -> list[Arrivals]:
+    def tasks(self, seconds: float = 1.0) -> list[Arrivals]:
         """What the tasks of the planned batch read."""
         parts = self.reader.partitions(self.start, self.planned)
         return [self.batches.reading.begin(self.reader.read(part), seconds) for part in parts]
 
-    def run(self, seconds: float = 0.3) -> list[int]:
+    def run(self, seconds: float = 1.0) -> list[int]:
         """Run the planned batch to its end; its records, shard by shard in their order."""
         found: list[int] = []
         for arrivals in self.tasks(seconds):
@@ -61,8 +61,8 @@ class Driver:
 
 
 @pytest.fixture
-def world(kinesis: KinesisLocal) -> World:
-    return World(kinesis, 2)
+def world(kinesis: KinesisLocal) -> Iterator[World]:
+    yield from new_world(kinesis)
 
 
 def values(groups: Arrivals) -> Iterator[int]:

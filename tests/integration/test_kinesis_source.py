@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from pyspark.sql import DataFrame, SparkSession
 
 import sources
-from local_stack.aws import KinesisLocal
+from local_stack.aws import AwsEndpoint, KinesisLocal
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError, SourceGoneError
 from sources import kinesis as kinesis_source
@@ -28,7 +30,7 @@ Batch = tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, bytes]]]
 class World:
     """A stream, its writer, and readers of it."""
 
-    def __init__(self, server: KinesisLocal, shards: int) -> None:
+    def __init__(self, server: AwsEndpoint, shards: int) -> None:
         self.client = server.client("kinesis")
         self.name = create_stream(server, shards)
         endpoint = dict(server.endpoint)
@@ -69,8 +71,16 @@ class World:
 
 
 @pytest.fixture
-def world(kinesis: KinesisLocal) -> World:
-    return World(kinesis, 2)
+def world(kinesis: KinesisLocal) -> Iterator[World]:
+    yield from new_world(kinesis)
+
+
+def new_world(server: AwsEndpoint) -> Iterator[World]:
+    """A stream of two shards that goes with its test: a server has fifty shards for all."""
+    world = World(server, 2)
+    yield world
+    with suppress(world.client.exceptions.ResourceNotFoundException):
+        world.client.delete_stream(StreamName=world.name)
 
 
 def rows(reader: KinesisReader, start: dict[str, Any], end: dict[str, Any]) -> list[tuple[str, str, bytes]]:

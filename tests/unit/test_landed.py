@@ -113,7 +113,11 @@ KINESIS = {"type": "kinesis", "envelope": "dms", "stream": "s"}
 
 
 def shards(**sequences: str) -> dict[str, Any]:
-    return {"arn": "a", "created_ms": 1, "shards": {shard: {"sequence": at} for shard, at in sequences.items()}}
+    return {
+        "arn": "a",
+        "created_ms": 1,
+        "shards": {shard: {"origin": "TRIM_HORIZON", "sequence": at} for shard, at in sequences.items()},
+    }
 
 
 @pytest.mark.parametrize(

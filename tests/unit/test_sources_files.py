@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigurationError, SourceGoneError
-from sources import files
-from sources.files import FilesSourceConfig, RecordedEventsReader
+from sources import files, files_reader
+from sources.files import FilesSourceConfig
+from sources.files_reader import RecordedEventsReader
 
 
 def lines(*offsets: int, end: str = "\n") -> str:
@@ -74,7 +75,7 @@ def test_appended_lines_come_next(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split_bytes", [1, 7, 64, 75, 1000])
 def test_every_line_is_in_exactly_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split_bytes: int) -> None:
-    monkeypatch.setattr(files, "_SPLIT_BYTES", split_bytes)
+    monkeypatch.setattr(files_reader, "_SPLIT_BYTES", split_bytes)
     path = tmp_path / "a"
     path.write_text(lines(*range(20)))
     assert drain(RecordedEventsReader([str(path)], "kafka", 7)) == [

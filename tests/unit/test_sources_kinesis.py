@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 
+import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from sources.kinesis_client import Access, Stream
+from sources.kinesis import KinesisSourceConfig
+from sources.kinesis_client import Access, Stream, starting_position
 from sources.kinesis_offsets import (
     TRIM_HORIZON,
     Identity,
@@ -21,6 +25,7 @@ from sources.kinesis_offsets import (
     with_children,
 )
 from sources.kinesis_records import RawRecord, user_records
+from sources.positions import earlier
 
 STREAM = Identity("arn", 1)
 A, B = Shard("a"), Shard("b")
@@ -65,6 +70,43 @@ def test_a_child_of_an_unread_parent_keeps_the_starting_time() -> None:
 def test_an_offset_comes_back_from_its_json() -> None:
     offset = closed(first_offset(STREAM, listed(A, B), at_timestamp(7), 5), "a")
     assert Offset.from_json(offset.to_json()) == offset
+
+
+def test_a_place_can_be_an_origin_and_is_the_same_place() -> None:
+    read = Mark(TRIM_HORIZON, sequence="4951", count=7, seen_ms=5)
+    origin = read.as_origin()
+    assert (origin.sequence, origin.count, origin.after, origin.seen_ms) == ("", 0, "4951", 5)
+    assert origin.as_origin() == origin
+    assert starting_position(origin) == starting_position(read)
+    assert earlier(asdict(origin), asdict(replace(read, sequence="4952"))) == asdict(origin)
+    for unread in (Mark(TRIM_HORIZON, seen_ms=5), Mark(at_timestamp(7000), seen_ms=5)):
+        assert unread.as_origin() == unread
+    start = Offset(STREAM, {"a": replace(origin, closed=True)})
+    assert with_children(start, listed(A, FROM_A)).shards["c"] == Mark(TRIM_HORIZON, seen_ms=5)
+
+
+def test_a_subscription_goes_on_behind_its_continuation_else_as_a_poll_would() -> None:
+    read = Mark(at_timestamp(7000), sequence="4951", count=7)
+    after = {"Type": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": "5000"}
+    assert starting_position(read, continuation="5000") == after
+    assert starting_position(read) == after | {"SequenceNumber": "4951"}
+    moment = datetime.fromtimestamp(7, UTC)
+    assert starting_position(Mark(at_timestamp(7000))) == {"Type": "AT_TIMESTAMP", "Timestamp": moment}
+
+
+def test_a_consumer_is_a_name_or_an_arn_of_this_stream() -> None:
+    config = {"type": "kinesis", "envelope": "dms", "stream": "changes"}
+    arn = "arn:aws:kinesis:eu-central-1:123456789012:stream/changes/consumer/index:1700000000"
+    for consumer in ("index", arn):
+        assert KinesisSourceConfig.model_validate(config | {"consumer": consumer}).consumer == consumer
+    for wrong in (
+        "",
+        "a/b",
+        arn.replace("changes", "other"),
+        "arn:aws:kinesis:eu-central-1:123456789012:stream/changes",
+    ):
+        with pytest.raises(ValidationError):
+            KinesisSourceConfig.model_validate(config | {"consumer": wrong})
 
 
 def read(data: bytes) -> list[tuple[str, bytes | None, bytes | None]]:

@@ -1,0 +1,106 @@
+"""Enhanced fan-out: pushed records, and polled ones wherever there is no subscription."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from local_stack.aws import Ministack
+from local_stack.faults import FaultProxy
+from schemas.errors import ConfigurationError
+from sources import kinesis as kinesis_source
+from sources import kinesis_fan_out, kinesis_read_ahead
+from sources.feeds import Reading, refreshed
+from sources.kinesis_feed import KinesisFeed
+from tests.integration.test_kinesis_feed import CHECKPOINT, reading, through, wait_for
+from tests.integration.test_kinesis_source import World, new_world
+
+
+@pytest.fixture
+def pushed(aws: Ministack) -> Iterator[World]:
+    """A stream whose server pushes, and a reader's configuration that polls too rarely to be of use."""
+    for world in new_world(aws):
+        world.config = world.config.model_copy(update={"consumer": "index", "fetch_interval_ms": 60_000})
+        yield world
+
+
+def test_a_consumer_is_registered_once_and_its_records_are_pushed(pushed: World) -> None:
+    with reading(pushed.config) as reader:
+        pushed.put(*range(10))
+        reader.until(10)
+        pushed.put(*range(10, 20))
+        began_us = time.time_ns() // 1000
+        assert sorted(reader.until(20)) == list(range(20))
+        wait_for(lambda: reader.fetch() >= 0 and min(reader.feed.caught_up_us().values()) > began_us)
+        assert max(reader.feed.caught_up_us().values()) < time.time_ns() // 1000
+        middle = dict(reader.positions)
+        # A second feed of the process leaves the first one its subscriptions, and polls.
+        with reading(pushed.config.model_copy(update={"fetch_interval_ms": 20}), middle) as second:
+            pushed.put(20)
+            assert second.until(1) == [20]
+        reader.until(21)
+    arn = pushed.client.describe_stream_summary(StreamName=pushed.name)["StreamDescriptionSummary"]["StreamARN"]
+    (consumer,) = pushed.client.list_stream_consumers(StreamARN=arn)["Consumers"]
+    assert consumer["ConsumerName"] == "index"
+    wait_for(lambda: not kinesis_fan_out._subscribed)
+    missing = pushed.config.model_copy(update={"consumer": consumer["ConsumerARN"] + "0"})
+    with pytest.raises(ConfigurationError, match="has no consumer"):
+        kinesis_source.check(missing)
+    by_arn = pushed.config.model_copy(update={"consumer": consumer["ConsumerARN"]})
+    kinesis_source.check(by_arn)
+    with reading(by_arn, middle) as reader:
+        assert reader.until(1) == [20]
+        pushed.put(21)
+        assert reader.until(2) == [20, 21]
+
+
+def test_a_subscription_that_breaks_off_goes_on_where_it_was(pushed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinesis_read_ahead, "IN_USE_S", 0.2)
+    port = int(str(pushed.config.endpoint_url).rpartition(":")[2])
+    with FaultProxy(port) as proxy, reading(through(pushed, proxy.port)) as reader:
+        for first in range(0, 40, 10):
+            pushed.put(*range(first, first + 10))
+            assert sorted(reader.until(first + 10)) == list(range(first + 10))
+            proxy.drop()
+        proxy.refuse()
+        wait_for(lambda: reader.fetch() == 0 and reader.feed.away)
+        pushed.put(*range(40, 50))
+        proxy.heal()
+        assert sorted(reader.until(50)) == list(range(50))
+        wait_for(lambda: reader.fetch() >= 0 and reader.feed.away is None)
+
+
+def test_a_pushed_shard_that_ends_is_closed_and_its_children_follow(pushed: World) -> None:
+    with reading(pushed.config) as reader:
+        pushed.put(*range(10))
+        reader.until(10)
+        parent = pushed.shards()[0]
+        pushed.split(parent)
+        name = f"{pushed.name}/{parent['ShardId']}"
+        wait_for(lambda: reader.fetch() >= 0 and reader.positions[name]["closed"])
+        state = refreshed(pushed.config, CHECKPOINT, Reading(None, {"one": reader.positions}))
+        assert len(state.stores["one"]) == 3
+        reader.feed.follow(state.stores["one"])
+        pushed.put(*range(10, 20))
+        assert sorted(reader.until(20)) == list(range(20))
+
+
+def test_a_subscription_that_another_reader_took_over_is_replaced_by_polling(pushed: World) -> None:
+    config = pushed.config.model_copy(update={"fetch_interval_ms": 20})
+    with reading(config) as reader:
+        pushed.put(*range(10))
+        reader.until(10)
+        arn = cast("KinesisFeed", reader.feed)._ahead._consumer._arn  # type: ignore[union-attr]
+        time.sleep(5.1)  # by then another subscription is no longer refused
+        for shard in pushed.shards():
+            pushed.client.subscribe_to_shard(
+                ConsumerARN=arn, ShardId=shard["ShardId"], StartingPosition={"Type": "LATEST"}
+            )
+        pushed.put(*range(10, 20))
+        assert sorted(reader.until(20)) == list(range(20))
+        wait_for(lambda: not kinesis_fan_out._subscribed)
+        pushed.put(*range(20, 30))
+        assert sorted(reader.until(30)) == list(range(30))
