@@ -119,6 +119,8 @@ class FaultProxy:
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+        # One that is cancelled before its first step has not reset it.
+        task.add_done_callback(lambda done: _reset(writer) if done.cancelled() else None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass both directions on; whatever ends this but the end of both of them resets both connections."""
