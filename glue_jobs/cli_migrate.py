@@ -56,7 +56,7 @@ def migrate(  # noqa: PLR0913 - one an option
 
 def _refuse(config: PipelineConfig, name: str) -> None:
     from glue_jobs.runtime import checks
-    from glue_jobs.runtime.set_aside import SetAside
+    from glue_jobs.runtime.backfills import Backfills
     from schemas.errors import ConfigurationError
 
     if config.embedding is None or not config.sinks:
@@ -67,10 +67,10 @@ def _refuse(config: PipelineConfig, name: str) -> None:
         )
     parts = checks.parts(config)
     checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {each.name}" for each in config.sinks))}))
-    if away := sorted(SetAside(config.checkpoint).look()):
+    if lacking := sorted(Backfills(config.checkpoint).look()):
         raise ConfigurationError(
-            f"sink {away[0]}: it is set aside, and lacks what came meanwhile", condition="STORE_ASIDE",
-            hint="wait until `ragstream status` shows it in step, then migrate",
+            f"sink {lacking[0]}: it is being backfilled from the lake", condition="STORE_BACKFILLING",
+            hint="wait until `ragstream status` calls it `backfilling` no more, then migrate",
         )  # fmt: skip
 
 

@@ -78,9 +78,9 @@ def _say_of_tables(console: Console, found: dict[str, Any]) -> None:
 
 def _not_in_step(row: dict[str, Any]) -> str:
     """What is wrong with a store, or under way."""
-    aside = row["aside"]
     moving = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
-    since = f"{aside['phase']} since {time.strftime('%F %T', time.localtime(aside['since']))}" if aside else ""
+    backfilling = row["backfilling"]
+    since = f"backfilling since {time.strftime('%F %T', time.localtime(backfilling['since']))}" if backfilling else ""
     return "; ".join(filter(None, (since, row.get("error", ""), *moving)))
 
 

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embeddings.vectors import is_usable
-from glue_jobs.runtime import AsOf, Report
+from glue_jobs.runtime import AsOf, Periodic, Report
 from lake import embedding_cache
 from lake.rejects import append_rejects
 from schemas.errors import UnavailableError
 from schemas.tables import nearest
 from sinks.every_generation import each_written
-from sinks.several import Attempt, AwayError, Missed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from glue_jobs.runtime.set_aside import SetAside
+    from glue_jobs.stores import Stores
     from sinks.protocol import Sink
 
 _LOG = logging.getLogger(__name__)
 _OVERLAP_US = 3600 * 1_000_000
 """A vector reaches the cache seconds after its store, unless its driver died; then nothing newer of that driver did. The
 hour is for a second driver of the same pipeline, and for clocks that differ."""
-SILENT_SECONDS = 30.0
-"""After this time a store that answers nobody keeps the work on the others waiting no longer."""
+
+PROGRESS_SECONDS = 1.0
+"""How often the stores are told how fresh they are; a run of some tables knows nothing of the others."""
+SWEEP_SECONDS = 600.0
 
 
 class IndexReports:
@@ -43,9 +44,9 @@ class IndexReports:
     the lake can fill any store without the model (I13). A vector may be appended twice; readers take either.
     """
 
-    def __init__(self, lake: str, sinks: Sequence[Sink], sources: Sequence[str], aside: SetAside | None = None) -> None:
-        """Take the lake's path, the stores, and the names of the sources that fill them."""
-        self._aside = aside
+    def __init__(self, lake: str, sinks: Sequence[Sink], sources: Sequence[str], stores: Stores | None = None) -> None:
+        """Take the lake's path, the open stores, the names of the sources that fill them, and what is known of the stores."""
+        self._stores = stores
         self._lake = lake
         self._sinks = sinks
         self.as_of = {source: AsOf() for source in sources}
@@ -56,13 +57,13 @@ class IndexReports:
         self._absent: set[tuple[str, str]] = set()
         """Tables and columns that were logged as missing."""
         self._lock = threading.Lock()
-        self._one_at_a_time = threading.Lock()
-        """Of the periodic works that use the stores' connections."""
+        self._in_use = {sink.name: threading.Lock() for sink in sinks}
+        """Of the periodic works that use a store's connections."""
 
     def catch_up(self) -> None:
         """Append the vectors that the stores hold and the cache lacks: those of the time around its newest and since."""
-        for store in self._in_step():
-            for sink in each_written(store):
+        for store in self._sinks:
+            for sink in each_written(store) if self._is_ready(store) else ():
                 self._catch_up(sink)
         self.flush()
 
@@ -83,21 +84,27 @@ class IndexReports:
         for stage in sorted({row["stage"] for row in table if row["stage"]}):
             append_rejects(self._lake, [row for row in table if row["stage"] == stage], stage=stage)
         summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
-        self._remember_missed(summaries)
+        if missed := sorted({store for summary in summaries for store in summary["missed"]}):
+            raise UnavailableError(f"sink {missed[0]} does not answer")
         report = _report(summaries)
         self._warn_of_absent(summaries)
         return report
 
-    def note_progress(self) -> None:
-        """Tell the stores how fresh they are: as fresh as the source that is furthest behind."""
+    def periodic(self, sink: Sink, *, progress: bool) -> list[Periodic]:
+        """What is to be done beside the queries for one store: it may be slow, and keeps no other waiting."""
+        told = [Periodic(f"progress of {sink.name}", partial(self.note_progress, sink), PROGRESS_SECONDS)]
+        return [
+            *(told if progress else ()),
+            Periodic(f"sweep of {sink.name}", partial(self.sweep, sink), SWEEP_SECONDS),
+        ]
+
+    def note_progress(self, sink: Sink) -> None:
+        """Tell a store how fresh it is: as fresh as the source that is furthest behind."""
         as_of_us = min((each.at_us for each in self.as_of.values()), default=0)
-
-        def note(sink: Sink) -> None:
-            if as_of_us > self._noted_us[sink.name]:
+        if as_of_us > self._noted_us[sink.name] and self._is_ready(sink):
+            with self._in_use[sink.name]:
                 sink.note_progress(as_of_us)
-                self._noted_us[sink.name] = as_of_us
-
-        self._each(note)
+            self._noted_us[sink.name] = as_of_us
 
     def flush(self) -> None:
         """Append the vectors that have come since the last time, in one small commit for each model."""
@@ -114,35 +121,16 @@ class IndexReports:
                     self._vectors[fingerprint] = vectors | self._vectors[fingerprint]
                 raise
 
-    def sweep(self) -> None:
-        """Let the stores remove what no reader sees."""
+    def sweep(self, store: Sink) -> None:
+        """Let a store remove what no reader sees."""
+        if self._is_ready(store):
+            with self._in_use[store.name]:
+                for sink in each_written(store):
+                    sink.sweep()
 
-        def sweep(store: Sink) -> None:
-            for sink in each_written(store):
-                sink.sweep()
-
-        self._each(sweep)
-
-    def _in_step(self) -> list[Sink]:
-        """The stores that lack nothing; the others are neither fresh nor, perhaps, there."""
-        behind = self._aside.phases() if self._aside is not None else {}
-        return [sink for sink in self._sinks if sink.name not in behind]
-
-    def _each(self, work: Callable[[Sink], None]) -> None:
-        """Work on one store after the other; one that is away keeps no other from it."""
-        errors = []
-        with self._one_at_a_time:
-            for sink in self._in_step():
-                attempt = Attempt(sink, (), lambda sink, _: work(sink), SILENT_SECONDS, tries_again=False)
-                error = attempt.outcome()
-                if attempt.is_left:
-                    self._sinks = [copy.deepcopy(each) if each is sink else each for each in self._sinks]
-                if isinstance(error, AwayError | UnavailableError):
-                    errors.append(error.cause if isinstance(error, AwayError) else error)
-                elif error is not None:
-                    raise error
-        if errors:
-            raise errors[0]
+    def _is_ready(self, sink: Sink) -> bool:
+        """Whether a store answers and lacks nothing."""
+        return self._stores is None or sink.name not in self._stores.unready
 
     def _warn_of_absent(self, summaries: Sequence[dict[str, Any]]) -> None:
         """Log a column that a document names and whole rows do not have, once."""
@@ -152,13 +140,6 @@ class IndexReports:
                     self._absent.add((table, column))
                     context = {"table": table, "column": column, "near": nearest(column, columns)}
                     _LOG.warning("a document's column is in no whole row", extra={"context": context})
-
-    def _remember_missed(self, summaries: Sequence[dict[str, Any]]) -> None:
-        """Before Spark commits: what a store missed is lost to it otherwise."""
-        for summary in summaries:
-            for store, (since, tried) in summary["missed"].items():
-                assert self._aside is not None  # noqa: S101 - who sets no store aside misses nothing
-                self._aside.missed(store, Missed(since, tried), summary["positions"])
 
 
 def _report(summaries: Sequence[dict[str, Any]]) -> Report:

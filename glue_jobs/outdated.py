@@ -84,7 +84,7 @@ def warn_of_outdated(config: PipelineConfig, sinks: Sequence[Sink]) -> None:
     for note in cut_notes(config):
         _LOG.warning("chunks are longer than the model takes", extra={"context": {"note": note}})
     for sink in sinks:
-        with contextlib.suppress(UnavailableError):  # it is set aside; `status` says it when it is back
+        with contextlib.suppress(UnavailableError):  # it is away; `status` says it when it is back
             if found := outdated(config, sink):
                 told = {"store": sink.name, **asdict(found), "command": f"ragstream rebuild CONFIG {sink.name}"}
                 _LOG.warning("documents were made by another template", extra={"context": told})

@@ -17,8 +17,8 @@ from glue_jobs.config import is_configured
 from glue_jobs.outdated import Outdated, outdated_of
 from glue_jobs.prices import price_of
 from glue_jobs.runtime import drift
+from glue_jobs.runtime.backfills import Backfill, Backfills
 from glue_jobs.runtime.freshness import Freshness
-from glue_jobs.runtime.set_aside import AsideRecord, SetAside
 from glue_jobs.runtime.status_record import QueryRecord, read_all
 from glue_jobs.table_notes import HIDDEN_KEYS
 from lake.layout import LakeLayout
@@ -42,7 +42,7 @@ _IDLE_SECONDS = 5.0
 def status(config: PipelineConfig) -> dict[str, Any]:
     """Collect everything; a store that does not answer says so in its place."""
     records = {record.query: record for record in read_all(config.checkpoint)}
-    stores, aside = _stores(config), SetAside(config.checkpoint).look()
+    stores, backfills = _stores(config), Backfills(config.checkpoint).look()
     counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
     pending = Counter[str]()
     for found in stores.values():
@@ -51,7 +51,7 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     return {
         "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
         "stores": {
-            name: _store(found, _queries(records, "index"), drift.last(config.checkpoint, name), aside.get(name))
+            name: _store(found, _queries(records, "index"), drift.last(config.checkpoint, name), backfills.get(name))
             for name, found in stores.items()
         },
         "embedding": _embedding(config, records.values()),
@@ -99,18 +99,18 @@ def _counted(record: QueryRecord | None, table: str, name: str) -> int:
 
 
 def _store(
-    found: _Seen | PipelineError, index: list[QueryRecord], seen: Drift | None, aside: AsideRecord | None
+    found: _Seen | PipelineError, index: list[QueryRecord], seen: Drift | None, backfill: Backfill | None
 ) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
     told: dict[str, Any] = dict.fromkeys(("lag_seconds", "documents", "chunks", "refused", "model", "outdated"))
     if not isinstance(found, PipelineError):
-        lag = _lag(index) if aside is None else round(time.time() - aside.since, 3)
+        lag = _lag(index) if backfill is None else round(time.time() - backfill.since, 3)
         told = {"lag_seconds": lag, "documents": found.summary.documents, "chunks": found.summary.chunks}
         told["refused"] = found.refused
         told["model"] = _generations(found.summary.generations)
         told["outdated"] = asdict(found.outdated) if found.outdated else None
     told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
-    told["aside"] = {"phase": aside.phase, "since": aside.since} if aside is not None else None
+    told["backfilling"] = {"since": backfill.since} if backfill is not None else None
     return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
 
 

@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from embeddings.remembered import config_of
-from glue_jobs.landed import Reading
+from glue_jobs.landed import Reading, committed
 from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
 from glue_jobs.runtime import drift, files
@@ -26,10 +26,15 @@ from schemas.errors import UnavailableError
 from sinks import open_sink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
     from glue_jobs.runtime import JobContext
     from glue_jobs.runtime.backfills import Backfill
     from sinks import SinkConfig
     from sinks.protocol import Sink
+    from sources import SourceConfig
 
 _LOG = logging.getLogger(__name__)
 EVERY_SECONDS = 2.0
@@ -52,6 +57,11 @@ class Stores:
     def away(self) -> frozenset[str]:
         """Stores that did not answer when they were last asked; none of them is to be written."""
         return self._away
+
+    @property
+    def unready(self) -> frozenset[str]:
+        """Stores that are away or lack something: they are neither told how fresh they are nor swept."""
+        return self._away | self.backfills.stores
 
     def is_away(self, stores: AbstractSet[str]) -> None:
         """Leave stores out until they answer again."""
@@ -81,6 +91,19 @@ class Stores:
             _LOG.warning("store is new, it is backfilled from the lake", extra={"context": {"store": name}})
         self.is_away(away.keys())
         return sinks
+
+    def reading(self, source: SourceConfig, read: Callable[..., DataFrame]) -> Callable[[], DataFrame]:
+        """Read a source so that it is known what was read before: that, a store that is new gets from the lake."""
+
+        def begin() -> DataFrame:
+            frame = read(
+                drain=self._context.available_now
+            )  # under the query's lease, without topics that are read no more
+            before = committed(source, self._context.checkpoint(f"index_{source.name}")) or {}
+            self.backfills.begin(source.name, {sink.name: before for sink in self._config.sinks})
+            return frame
+
+        return begin
 
     def look(self) -> None:
         """Ask the stores that are away whether they are back."""

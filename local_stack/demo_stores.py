@@ -18,7 +18,6 @@ import yaml
 from rich.table import Table
 
 from glue_jobs.config import decode_context
-from glue_jobs.runtime.set_aside import SetAside
 from lake.current import current_rows
 from lake.layout import LakeLayout
 from local_stack.arrivals import Arrivals, Place
@@ -66,7 +65,7 @@ _DAYS = ("stores 21 days", "stores 34 days", "stores 55 days")
 _ARRIVAL_SECONDS = 120.0
 _REDSHIFT_SECONDS = 150.0
 """A load every minute, its own time, and a first one that also brings all rows."""
-_ASIDE_SECONDS = 60.0
+_CATCH_UP_SECONDS = 60.0
 
 
 class StoresDemo(Demo):
@@ -156,25 +155,23 @@ class StoresDemo(Demo):
             raise DemoError("a killed store answered")
 
     def go_on(self) -> None:
-        """The others stay fresh, and the killed one is set aside."""
+        """The others stay fresh, and the killed one is behind them."""
         self.step("The pipeline goes on without it")
         others = [name for name in self._names() if name != KILLED]
         arrivals = self.commit(*_DAYS[1:], others)
         arrivals.wait(others, _ARRIVAL_SECONDS, self._tell)
         arrivals.stop()
-        since = self._await_aside(there=True)
-        console.print(f"  {_TITLES[KILLED]} is set aside, {time.time() - since:.1f} s after it stopped answering")
         self._ask(others[0], _DAYS[2])
 
     def bring_back(self) -> None:
-        """Start it again: it is caught up from the lake and taken back with nobody's help, and without the model."""
+        """Start it again: it goes on where it was, with nobody's help and without the model."""
         self.step(f"{_TITLES[KILLED]} comes back")
         before, began = self.counters()["texts"], time.monotonic()
         self.stack.up([KILLED])
         console.print(f"  it answers again after {time.monotonic() - began:.1f} s")
         answering = time.monotonic()
-        self._await_aside(there=False)
-        console.print(f"  caught up from the lake and taken back {time.monotonic() - answering:.1f} s later")
+        self._await_caught_up()
+        console.print(f"  it has caught up {time.monotonic() - answering:.1f} s later")
         if texts := self.counters()["texts"] - before:
             raise DemoError(f"{texts} texts were sent to the model to catch a store up")
         self._ask(KILLED, _DAYS[2])
@@ -232,14 +229,13 @@ class StoresDemo(Demo):
         if wanted.removeprefix("stores ") not in answer["answer"]:
             raise DemoError(f"{store} does not answer with what was committed")
 
-    def _await_aside(self, *, there: bool) -> float:
-        aside, until = SetAside(self.config.checkpoint), time.monotonic() + _ASIDE_SECONDS
-        while (KILLED in (found := aside.look())) != there:
+    def _await_caught_up(self) -> None:
+        until = time.monotonic() + _CATCH_UP_SECONDS
+        while _DAYS[2].removeprefix("stores ") not in commands.ask(self.config, QUESTIONS[0], store=KILLED)["answer"]:
             self.pipeline.raise_if_ended()
             if time.monotonic() > until:
-                raise DemoError(f"{KILLED} is {'not ' if there else ''}set aside after {_ASIDE_SECONDS:.0f} s")
-            time.sleep(0.1)
-        return found[KILLED].since if there else 0.0
+                raise DemoError(f"{KILLED} has not caught up after {_CATCH_UP_SECONDS:.0f} s")
+            time.sleep(0.5)
 
     def _show(self, commit: Arrivals) -> None:
         table = Table("one commit", "there after", box=None)

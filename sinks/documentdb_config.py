@@ -24,7 +24,7 @@ class DocumentDBConfig(EncryptedPart):
     name: str = "documentdb"
     """The store's name in commands and in `status`."""
     deadline: Duration = 30.0
-    """How long a store that does not answer may hold up the others before it is set aside; alone, it is waited for."""
+    """How long a store that does not answer may hold up the others before they go on without it; alone, it is waited for."""
     tls_ca_file: str | None = None
     """File of the certificate authorities to trust (AWS's global-bundle.pem), on every worker; with it, TLS is on."""
     language: Literal["english", "simple"] = "english"

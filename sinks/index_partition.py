@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 import json
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ from embeddings.remembered import embedder_of
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
 from sinks.index_report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
+from sinks.index_result import IndexResult
 from sinks.indexing import Indexer
-from sinks.several import Phases, SettingAside, Several
 from transforms.documents import Recipe
 
 if TYPE_CHECKING:
@@ -47,25 +48,31 @@ class IndexSettings:
     recipes: Mapping[str, Recipe]
     sinks: tuple[SinkConfig, ...]
     embedding: EmbeddingConfig
-    phases: Phases = dict
-    """Tells which stores are not in step; it is asked before each piece of work."""
+    batch: str = ""
+    """Names the micro-batch: a store that one of its tasks has missed is tried by no other in the same process."""
+    without: frozenset[str] = frozenset()
+    """Stores that are not written."""
+    borrowing: frozenset[str] = frozenset()
+    """Stores that take vectors from the others before the model is asked."""
 
 
 _indexers: dict[str, Indexer] = {}
+_missed: dict[str, tuple[str, set[str]]] = {}
+"""By identity: the last micro-batch, and the stores that its tasks have missed in this process."""
 
 
 def _indexer(settings: IndexSettings) -> Indexer:
     if settings.identity not in _indexers:
         embedder = open_embedder(settings.embedding)
         sinks = [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks]
-        aside = SettingAside({config.name: config.deadline for config in settings.sinks}, settings.phases)
         _indexers[settings.identity] = Indexer(
             settings.context,
             settings.recipes,
-            Several(sinks, aside),
+            sinks,
             embedder,
             texts_at_once=texts_at_once(settings.embedding, embedder),
             embedders=partial(embedder_of, own=settings.embedding),
+            deadlines={config.name: config.deadline for config in settings.sinks},
         )
     return _indexers[settings.identity]
 
@@ -77,7 +84,11 @@ def index_records(settings: IndexSettings, groups: Iterable[Sequence[Record]]) -
     """
     indexer = _indexer(settings)
     before = indexer.asked()
-    result = indexer.index_groups(filter(None, groups))
+    batch, missed = _missed.get(settings.identity, ("", set()))
+    result = IndexResult(missed=missed if batch == settings.batch else set())
+    for group in filter(None, groups):
+        result.add(indexer.index(group, without=settings.without | result.missed, borrowing=settings.borrowing))
+    _missed[settings.identity] = (settings.batch, result.missed)
     if result.counts:
         yield report_rows(result, indexer.asked() - before)
 
@@ -106,15 +117,18 @@ class IndexStage:
     settings: IndexSettings
     _few: bool = False
 
-    def __call__(self, frame: DataFrame) -> pa.Table:
+    def __call__(
+        self, frame: DataFrame, *, without: frozenset[str] = frozenset(), borrowing: frozenset[str] = frozenset()
+    ) -> pa.Table:
         """Index one micro-batch of RECORD_COLUMNS; REPORT_COLUMNS. Run again, it leaves the same documents."""
+        settings = replace(self.settings, batch=uuid.uuid4().hex, without=without, borrowing=borrowing)
         records = self._taken(frame) if self._few else None
         if records is None:
-            told = frame.mapInArrow(index_partition(self.settings), REPORT_COLUMNS).toArrow()
+            told = frame.mapInArrow(index_partition(settings), REPORT_COLUMNS).toArrow()
             summaries = filter(None, told["summary"].to_pylist())
             number = sum(json.loads(summary)["counts"]["records"] for summary in summaries)
         else:
-            told = pa.Table.from_batches(list(index_records(self.settings, [records])), REPORT_SCHEMA)
+            told = pa.Table.from_batches(list(index_records(settings, [records])), REPORT_SCHEMA)
             number = len(records)
         self._few = number <= FEW_RECORDS // 2
         return told

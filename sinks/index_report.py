@@ -28,8 +28,7 @@ def report_rows(result: IndexResult, asked: EmbeddingCounts) -> pa.RecordBatch:
     summary = {
         "counts": result.counts, "model": asdict(asked), "reached_us": result.reached_us,
         "freshness_ms": result.freshness_ms, "changes": result.changes,
-        "missed": {store: [missed.since, missed.tried] for store, missed in result.missed.items()},
-        "positions": [[*place, *span] for place, span in result.positions.items()], "whole_rows": result.whole_rows,
+        "missed": sorted(result.missed), "whole_rows": result.whole_rows,
     }  # fmt: skip
     rows: list[dict[str, Any]] = [{"summary": json.dumps(summary)}]
     for fingerprint, vectors in result.embedded.items():

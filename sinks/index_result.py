@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sinks.work_unit import FRESHNESS_SAMPLE, Span, WorkUnit, freshness, keep_newest, wider
+from sinks.work_unit import FRESHNESS_SAMPLE, WorkUnit, freshness, keep_newest
 
 if TYPE_CHECKING:
     import numpy as np
 
     from schemas.changes import Reject
     from schemas.records import Record
-    from sinks.several import Missed
     from transforms.documents import WholeRow
 
 type Vectors = dict[str, dict[str, np.ndarray]]
@@ -48,10 +47,8 @@ class IndexResult:
     """By partition: the newest commit that every store has or has missed."""
     freshness_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """By table: from the source's commit to when every store had the change, of at most FRESHNESS_SAMPLE changes."""
-    missed: dict[str, Missed] = field(default_factory=dict)
-    """Stores that lack something of this."""
-    positions: dict[tuple[str, str], Span] = field(default_factory=dict)
-    """By stream and partition: the first and the last record that a store missed."""
+    missed: set[str] = field(default_factory=set)
+    """Stores that lack something of this: they stayed away for too long."""
     whole_rows: dict[str, WholeRow] = field(default_factory=dict)
     """By table: the newest whole row, for the columns it lacks."""
 
@@ -81,20 +78,9 @@ class IndexResult:
         self.changes.update(other.changes)
         self._reach(other.reached_us)
         self._sample(other.freshness_ms)
-        self.missed = {store: _worse(self.missed.get(store), missed) for store, missed in other.missed.items()} | {
-            store: missed for store, missed in self.missed.items() if store not in other.missed
-        }
-        for place, span in other.positions.items():
-            self.positions[place] = wider(self.positions.get(place, span), span)
+        self.missed |= other.missed
         for table, row in other.whole_rows.items():
             keep_newest(self.whole_rows, table, row)
-
-    def add_missed(self, store: str, missed: Missed, units: Sequence[WorkUnit]) -> None:
-        """Take it that a store has missed units."""
-        self.missed[store] = _worse(self.missed.get(store), missed)
-        for unit in units:
-            for place, span in unit.spans.items():
-                self.positions[place] = wider(self.positions.get(place, span), span)
 
     @property
     def bytes(self) -> int:
@@ -110,8 +96,3 @@ class IndexResult:
         for table, ages in freshness_ms.items():
             kept = self.freshness_ms[table]
             kept += ages[: FRESHNESS_SAMPLE - len(kept)]
-
-
-def _worse(one: Missed | None, other: Missed) -> Missed:
-    """Of two times that a store missed something, the one that it was tried, and longer ago."""
-    return max(one or other, other, key=lambda missed: (missed.tried, -missed.since))

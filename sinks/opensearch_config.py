@@ -32,7 +32,7 @@ class OpenSearchConfig(EncryptedPart):
     name: str = "opensearch"
     """The store's name in commands and in `status`."""
     deadline: Duration = 30.0
-    """How long a store that does not answer may hold up the others before it is set aside; alone, it is waited for."""
+    """How long a store that does not answer may hold up the others before they go on without it; alone, it is waited for."""
     user: str | None = None
     password: SecretStr | None = None
     signing: AwsSigning | None = None

@@ -17,6 +17,7 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sinks import pgvector_contents, pgvector_generations
 from sinks.one_generation import OneGeneration
 from sinks.pgvector_config import PgvectorConfig, is_unverified
+from sinks.pgvector_connection import connect
 from sinks.pgvector_refusals import check_width, documents_refused
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
@@ -328,11 +329,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
     def _open(self) -> Connection[Any]:
         """The process's connection; a broken one is dropped, so that the next call reconnects."""
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self._config.conninfo, autocommit=True,
-                connect_timeout=self._config.connect_timeout_seconds, application_name="ragstream",
-                keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=20_000,
-            )  # fmt: skip
+            self._connection = connect(self._config)
         return self._connection
 
     @contextmanager

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from transforms.context import DecodeContext
     from transforms.documents import Recipe, WholeRow
 
-type Span = tuple[str, str]
-"""The first and the last position."""
-
 FRESHNESS_SAMPLE = 500
 """Changes of a table whose freshness is told one by one; more are counted, not timed."""
 
@@ -42,8 +39,6 @@ class WorkUnit:
     """records, rejects, ignored, without document."""
     whole_rows: dict[str, WholeRow] = field(default_factory=dict)
     """By table: the newest whole row, for the columns it lacks."""
-    spans: dict[tuple[str, str], Span] = field(default_factory=dict)
-    """By stream and partition: the first and the last record that a store should get something of."""
     size: int = 0
     """Bytes of the records' values."""
     reported: set[tuple[RowName, Refusal]] = field(default_factory=set)
@@ -106,16 +101,6 @@ def keep_newest(rows: dict[str, WholeRow], table: str, row: WholeRow | None) -> 
         rows[table] = max(row, rows.get(table, row))
 
 
-def wider(one: Span, other: Span) -> Span:
-    """The span that covers both."""
-    return min(one[0], other[0], key=_in_position), max(one[1], other[1], key=_in_position)
-
-
-def _in_position(position: str) -> tuple[int, str]:
-    """Make positions comparable: they are numbers of any length."""
-    return len(position), position
-
-
 def _add(unit: WorkUnit, change: Change, record: Record, recipe: Recipe | None) -> None:
     """Add a change; of a table without documents, its commit alone."""
     table = change.table
@@ -125,8 +110,6 @@ def _add(unit: WorkUnit, change: Change, record: Record, recipe: Recipe | None) 
         unit.counts["without document"] += 1
         return
     keep_newest(unit.whole_rows, table, recipe.whole_row(change))
-    place, here = (record.stream, record.partition), (record.position, record.position)
-    unit.spans[place] = wider(unit.spans.get(place, here), here)
     if change.op == "t":
         unit.truncations[table] = max(unit.truncations.get(table, ""), change.sequence)
         return

@@ -64,12 +64,16 @@ class Backfills:
     """The records of one pipeline. Every change is on disk when the call returns, and does no harm done twice."""
 
     checkpoint: str
+    stores: frozenset[str] = frozenset()
+    """Those that lacked something when this last looked."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def look(self) -> dict[str, Backfill]:
         """Read all records as they are now."""
         found = [files.read(f"{self._folder}/{name}") for name in files.names(self._folder)]
-        return {record.store: record for text in found if text for record in [_of_json(json.loads(text))]}
+        records = {record.store: record for text in found if text for record in [_of_json(json.loads(text))]}
+        self.stores = frozenset(records)
+        return records
 
     def known(self) -> set[str]:
         """The stores that the pipeline had when a driver last started."""
@@ -90,6 +94,7 @@ class Backfills:
                 files.remove(self._place(name))
             for name in added:
                 self._write(Backfill(name, time.time(), {source.name: Gap(None, None) for source in sources}))
+            self.look()
         if text is None or json.loads(text) != told:
             files.write(self._known, json.dumps(told))
         return added
@@ -119,6 +124,7 @@ class Backfills:
             if self.look().get(filled.store) != filled:
                 return False
             files.remove(self._place(filled.store))
+            self.stores -= {filled.store}
             return True
 
     def _take_over(self, sources: Sequence[SourceConfig]) -> None:
@@ -145,6 +151,7 @@ class Backfills:
     def _write(self, record: Backfill) -> None:
         gaps = {source: {"from": gap.begin, "until": gap.until} for source, gap in record.gaps.items()}
         files.write(self._place(record.store), json.dumps({"store": record.store, "since": record.since, "gaps": gaps}))
+        self.stores |= {record.store}
 
 
 def _of_json(told: Mapping[str, Any]) -> Backfill:

@@ -13,7 +13,7 @@ from embeddings import open_embedder
 from glue_jobs import captured
 from glue_jobs.ownership import owner_of
 from glue_jobs.runtime import lake_mark, s3_check
-from glue_jobs.runtime.set_aside import SetAside
+from glue_jobs.runtime.backfills import Backfills
 from retrieval import BedrockGenerationConfig
 from retrieval.generate import BedrockGenerator
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
@@ -46,10 +46,11 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
     if config.embedding is not None:
         embedder = open_embedder(config.embedding)
         found["embedding"] = embedder.check
-        aside = SetAside(config.checkpoint).phases() if jobs is not None else {}
+        # One of several that the pipeline had before holds up no driver; of all being away, preparing them tells.
+        known = Backfills(config.checkpoint).known() if jobs is not None and len(config.sinks) > 1 else ()
         for sink in config.sinks:
             check = partial(_owned, open_sink(sink, embedder.fingerprint, embedder.dimensions).check, owner)
-            found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in aside else check
+            found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in known else check
     for capture in config.capture:
         found[f"capture {capture.source or config.sources[0].name}"] = partial(captured.check, config, capture)
     if config.warehouse is not None:
@@ -92,7 +93,7 @@ def _owned(check: Callable[[Owner], object], owner: Callable[[], Owner]) -> None
 
 
 def _unless_away(check: Check) -> None:
-    """Check a store that jobs have set aside, and that may still be away."""
+    """Check a store that may be away: jobs go on without it."""
     with contextlib.suppress(UnavailableError):
         check()
 

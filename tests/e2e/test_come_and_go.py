@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from glue_jobs.reconcile_store import Reconcile, Reconciled
-from glue_jobs.runtime.set_aside import SetAside
+from glue_jobs.runtime.backfills import Backfills
 from glue_jobs.status import status
 from local_stack.connect import request_json
 from local_stack.kafka import Broker
@@ -43,8 +43,8 @@ class Lives:
         })  # fmt: skip
 
     @property
-    def aside(self) -> SetAside:
-        return SetAside(str(self.folder / "checkpoint"))
+    def backfills(self) -> Backfills:
+        return Backfills(str(self.folder / "checkpoint"))
 
     def compared(self, spark: SparkSession, store: str, *, repair: bool = False, force: bool = False) -> Reconciled:
         config = self.pipeline.config
@@ -107,7 +107,7 @@ def test_stores_and_tables_come_and_go(  # noqa: PLR0917 - fixtures
         # the store is added again: it lacks what was written meanwhile
         lives.configure("tu", ["two", "one"], [topic])
         driver = pipeline.start("--jobs", "land,index")
-        wait_for(lambda: bool(driver.told("store caught up and taken back", store="one")))
+        wait_for(lambda: bool(driver.told("store is backfilled from the lake", store="one")))
         assert told["t"].shown("one") == told["t"].shown("two")
         assert driver.stop() == 0
     assert repeated_texts(model_url, drivers=5) == 0
@@ -128,8 +128,8 @@ def added_a_store_and_tables(driver: Any, lives: Lives, told: dict[str, Told]) -
     table.delete(1001)
     table.insert(2000, "while two was filled")
     told["t"].send()
-    wait_for(lambda: bool(driver.told("store caught up and taken back", store="two", texts_sent=0)))
-    assert lives.aside.look() == {}
+    wait_for(lambda: bool(driver.told("store is backfilled from the lake", store="two", texts_sent=0)))
+    assert lives.backfills.look() == {}
     told["t"].await_shown("two")
     assert told["t"].shown("two") == told["t"].shown("one")
     assert len(told["v"].shown("one")) == len(told["v"].shown("two")) == 5, "a topic is read from its beginning"
@@ -138,15 +138,3 @@ def added_a_store_and_tables(driver: Any, lives: Lives, told: dict[str, Told]) -
     assert read.returncode == 0, read.stderr[-2000:]
     assert len(told["u"].shown("one")) == len(told["u"].shown("two")) == 5
     assert len(pipeline.current("public.u")) == 5
-
-
-def test_a_store_is_new_once_and_forgotten_when_it_is_dropped(tmp_path: Path) -> None:
-    aside = SetAside(str(tmp_path))
-    assert aside.configured(["a", "b"], fresh=True) == []
-    assert aside.configured(["a", "b", "c"], fresh=False) == ["c"]
-    assert aside.configured(["a", "b", "c"], fresh=False) == []
-    assert [(each.store, each.phase, each.added) for each in aside.look().values()] == [("c", "returning", True)]
-    assert aside.configured(["a", "b"], fresh=False) == []
-    assert aside.look() == {}
-    assert aside.configured(["a", "b", "c"], fresh=False) == ["c"]
-    assert SetAside(str(tmp_path / "older")).configured(["a"], fresh=False) == [], "no pipeline begins by filling all"

@@ -1,12 +1,11 @@
-"""Several stores written at once: one question to the model for all, and one that is away is set aside."""
+"""Several stores written at once: one question to the model for all, and one that stays away is missed."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
@@ -19,15 +18,12 @@ from local_stack.faults import FaultProxy
 from local_stack.opensearch import OpenSearch
 from local_stack.postgres import VectorStore
 from schemas.errors import UnavailableError
-from schemas.records import Record
 from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorSink
 from sinks.pgvector_config import PgvectorConfig
-from sinks.several import Phase, SettingAside, Several
-from tests.documentdb_store import eventually
 from tests.dying_writer import long_history
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
-from tests.history import TABLE, ModelTable, as_record, random_history
+from tests.history import ModelTable, as_record, random_history
 from tests.stores import Store, documentdb_store, drift, opensearch_store, pgvector_store
 
 
@@ -45,12 +41,13 @@ class Pair:
         ]
         for sink in self.sinks:
             sink.prepare()
-        self.phases: dict[str, Phase] = {}
-        self.aside = SettingAside({"steady": 0.5, "shaky": 0.5}, lambda: self.phases)
-        self.indexer = self.indexer_of(self.aside)
+        self.closing = ExitStack()
+        self.indexer = self.indexer_of()
 
-    def indexer_of(self, aside: SettingAside) -> Indexer:
-        return Indexer(CONTEXT, RECIPES, Several(self.sinks, aside), self.embedder, texts_at_once=8)
+    def indexer_of(self, **deadlines: float) -> Indexer:
+        made = Indexer(CONTEXT, RECIPES, self.sinks, self.embedder, texts_at_once=8, deadlines=deadlines)
+        self.closing.callback(made.close)
+        return made
 
     def shown(self, name: str) -> list[tuple[str, str, str]]:
         with psycopg.connect(self.dsn) as connection:
@@ -61,7 +58,7 @@ class Pair:
 @pytest.fixture
 def pair(vectors: VectorStore, vectors_dsn: str, new_proxy: Callable[[int], FaultProxy]) -> Iterator[Pair]:
     found = Pair(vectors_dsn, new_proxy(vectors.port))
-    with closing(found.sinks[0]), closing(found.sinks[1]):
+    with found.closing:
         yield found
 
 
@@ -71,40 +68,36 @@ def test_a_text_is_asked_for_once_for_all_stores_and_refused_once(pair: Pair) ->
         table.insert(number, f"row {number}")
     table.insert(200, "refused")
     result = pair.indexer.index([as_record(change) for change in table.changes])
-    assert result.missed == {}
+    assert result.missed == set()
     assert pair.shown("steady") == pair.shown("shaky") != []
     assert len(pair.embedder.texts) == len(set(pair.embedder.texts))
     assert [reject.condition for _, reject in result.rejected] == ["MODEL_REFUSED_TEXT"]
 
 
-def test_one_that_is_away_is_missed_and_what_it_lacks_is_borrowed_when_it_returns(pair: Pair) -> None:
+def test_one_that_is_away_is_missed_and_what_it_lacks_is_borrowed_when_it_goes_on(pair: Pair) -> None:
     table = ModelTable()
-    table.insert(1, "one")
-    assert pair.indexer.index([as_record(table.changes[0])]).missed == {}
-    pair.proxy.refuse()
-    table.insert(2, "two")
-    away = pair.indexer.index([as_record(table.changes[1])])
-    assert {store: missed.tried for store, missed in away.missed.items()} == {"shaky": True}
-    assert away.positions == {("t", "0"): ("2", "2")}
-    began = time.monotonic()
-    assert pair.indexer.index([as_record(table.changes[1])]).missed == away.missed
-    assert time.monotonic() - began < 0.4, "nobody was told yet, and still it is not waited for again"
-    pair.phases = {"shaky": "aside"}
+    pair.indexer = pair.indexer_of(steady=0.5, shaky=0.5)
+    for number, body in enumerate(["one", "two"], 1):
+        table.insert(number, body)
+        if number == 2:
+            pair.proxy.refuse()
+        missed = pair.indexer.index([as_record(table.changes[-1])]).missed
+        assert missed == ({"shaky"} if number == 2 else set())
     table.update_body(2, "two, newer")
-    skipped = pair.indexer.index([as_record(table.changes[2])])
-    assert {store: missed.tried for store, missed in skipped.missed.items()} == {"shaky": False}
+    began = time.monotonic()
+    assert pair.indexer.index([as_record(table.changes[2])], without={"shaky"}).missed == set()
+    assert time.monotonic() - began < 0.4, "it is not waited for again"
     pair.proxy.heal()
-    pair.phases = {"shaky": "returning"}
+    pair.indexer = pair.indexer_of()  # another process: it remembers no answer
     table.insert(3, "two, newer")
-    assert pair.indexer.index([as_record(table.changes[3])]).missed == {}
-    assert len(pair.shown("shaky")) == 2
+    records = [as_record(change) for change in table.changes]
+    assert pair.indexer.index(records, borrowing={"shaky"}).missed == set()
     assert pair.embedder.texts == ["body one", "body two", "body two, newer"]
-    pair.phases = {}
-    assert pair.indexer.index([as_record(change) for change in table.changes]).missed == {}
     assert pair.shown("steady") == pair.shown("shaky")
+    assert len(pair.shown("shaky")) == 3
 
 
-def test_nothing_is_set_aside_for_the_model_for_all_stores_at_once_or_where_nobody_remembers(pair: Pair) -> None:
+def test_nothing_is_missed_for_the_model_for_all_stores_at_once_or_where_nobody_remembers(pair: Pair) -> None:
     table = ModelTable()
     table.insert(1, "one")
     records = [as_record(table.changes[0])]
@@ -119,69 +112,15 @@ def test_nothing_is_set_aside_for_the_model_for_all_stores_at_once_or_where_nobo
     pair.embedder = Away()
     failing.set()
     with pytest.raises(UnavailableError, match="the model is away"):
-        pair.indexer_of(pair.aside).index(records)
+        pair.indexer_of(steady=0.5, shaky=0.5).index(records)
     failing.clear()
     pair.proxy.refuse()
     with pytest.raises(UnavailableError, match="shaky"):
-        pair.indexer_of(SettingAside()).index(records)
-    only = Indexer(CONTEXT, RECIPES, Several(pair.sinks[1:], pair.aside), pair.embedder, texts_at_once=8)
+        pair.indexer_of().index(records)
     with pytest.raises(UnavailableError, match="shaky"):
-        only.index(records)
-
-
-def test_a_slow_store_gets_all_of_it_and_the_other_is_not_kept_waiting(pair: Pair) -> None:
-    table = random_history(5, 12)
-    for number in range(100, 106):
-        table.insert(number, f"row {number}")
-    pair.proxy.delay(0.03)
-    slower = list[bool]()
-
-    def has(store: str, text: str) -> bool:
-        return any(shown == text for _, shown, _ in pair.shown(store))
-
-    def groups() -> Iterator[list[Record]]:
-        yield [as_record(change) for change in table.changes[:-6]]
-        for change in table.changes[-6:]:
-            yield [as_record(change)]
-            assert eventually(partial(has, "steady", str(change.columns["body"])))
-            slower.append(len(pair.shown("shaky")) < len(pair.shown("steady")))
-
-    result = pair.indexer.index_groups(groups())
-    assert all(slower), "it had to wait for none"
-    assert pair.shown("steady") == pair.shown("shaky")
-    assert len(pair.embedder.texts) == len(set(pair.embedder.texts))
-    assert result.changes == {TABLE: len(table.changes)}
-    assert result.counts["records"] == len(table.changes)
-    assert result.missed == {}
-
-
-def test_what_a_store_missed_covers_the_groups_it_missed_and_no_other(pair: Pair) -> None:
-    table = ModelTable()
-    for number in range(1, 6):
-        table.insert(number, f"row {number}")
-
-    def groups() -> Iterator[list[Record]]:
-        yield [as_record(table.changes[0])]
-        assert eventually(lambda: len(pair.shown("shaky")) == 1)
-        pair.proxy.refuse()
-        for change in table.changes[1:4]:
-            yield [as_record(change)]
-            time.sleep(0.3)
-        assert eventually(lambda: len(pair.shown("steady")) == 4)
-
-    result = pair.indexer.index_groups(groups())
-    assert {store: missed.tried for store, missed in result.missed.items()} == {"shaky": True}
-    assert result.positions == {("t", "0"): ("2", "4")}
-    assert (len(pair.shown("steady")), len(pair.shown("shaky"))) == (4, 1)
-
-
-def test_though_all_are_set_aside_one_that_answers_is_written(pair: Pair) -> None:
-    pair.phases = {"steady": "aside", "shaky": "aside"}
-    pair.proxy.refuse()
-    table = ModelTable()
-    table.insert(1, "one")
-    result = pair.indexer.index([as_record(table.changes[0])])
-    assert {store: missed.tried for store, missed in result.missed.items()} == {"shaky": True}
+        pair.indexer_of(steady=0.5, shaky=0.5).index(records, without={"steady"})
+    only = pair.indexer_of(steady=0.5, shaky=0.5).index(records, without={"steady", "shaky"})
+    assert only.missed == {"shaky"}, "though all were left out, one that answers is written"
     assert len(pair.shown("steady")) == 1
 
 
@@ -201,42 +140,34 @@ def kinds(
 
 
 @pytest.mark.parametrize("frozen", ["pgvector", "opensearch", "documentdb"])
-def test_a_server_that_accepts_and_never_answers_is_left_to_itself_and_comes_back(
+def test_a_server_that_accepts_and_never_answers_is_missed_and_goes_on_when_it_does(
     kinds: dict[str, Store], frozen: str
 ) -> None:
-    sinks = [store.open() for store in kinds.values()]
+    patience = {"deadline": 1.0} if frozen == "pgvector" else {"timeout_seconds": 1.0}
+    sinks = [
+        store.open(config=store.config.model_copy(update=patience if name == frozen else {}))
+        for name, store in kinds.items()
+    ]
     for sink in sinks:
         sink.prepare()
-    phases: dict[str, Phase] = {}
-    several = Several(sinks, SettingAside(dict.fromkeys(kinds, 2.0), lambda: phases))
     embedder, table = CountingEmbedder(), long_history(3, 60)
-    indexer = Indexer(CONTEXT, RECIPES, several, embedder, texts_at_once=8)
-
-    def index(first: int, end: int) -> dict[str, bool]:
-        result = indexer.index([as_record(change) for change in table.changes[first:end]])
-        return {store: missed.tried for store, missed in result.missed.items()}
-
-    assert index(0, 20) == {}
+    deadlines = dict.fromkeys((sink.name for sink in sinks), 1.0)
+    indexer = Indexer(CONTEXT, RECIPES, sinks, embedder, texts_at_once=8, deadlines=deadlines)
+    records = [as_record(change) for change in table.changes]
+    assert indexer.index(records[:20]).missed == set()
     server = kinds[frozen].server
     server.pause()
     try:
         began = time.monotonic()
-        assert index(20, 30) == {frozen: True}
-        assert 2 <= time.monotonic() - began < 20
-        began = time.monotonic()
-        assert index(30, 35) == {frozen: True}
-        assert time.monotonic() - began < 2, "nobody was told yet, and still it is not waited for again"
-        phases = {frozen: "aside"}
-        assert index(35, 40) == {frozen: False}
+        (missed,) = indexer.index(records[20:30]).missed
+        assert 1 <= time.monotonic() - began < 15
+        assert missed == kinds[frozen].config.name
         for name in kinds.keys() - {frozen}:
-            assert drift(kinds[name], table.changes[:40]) == []
+            assert drift(kinds[name], table.changes[:30]) == []
     finally:
         server.resume()
-    phases = {frozen: "returning"}
-    assert index(40, 50) == {}
-    assert index(20, len(table.changes)) == {}
-    for store, sink in zip(kinds.values(), several.sinks, strict=True):
-        store.adopt(sink)
+    with closing(indexer):
+        assert indexer.index(records[20:], borrowing={missed}).missed == set()
+    for store in kinds.values():
         assert drift(store, table.changes) == []
     assert len(embedder.texts) == len(set(embedder.texts))
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("store-")] == []

@@ -92,7 +92,7 @@ def test_a_store_that_fails_after_the_model_answered_pays_for_no_text_again_and_
     table.insert(1, "one")
     unit = stores.indexer.decode(map(as_record, table.changes))
     shared = Shared(RECIPES, 8, lambda step: stores.proxy.refuse() if step == "write" else None, Answers(most_bytes=0))
-    writer = StoreWriter(shared, stores.writers["shaky"].sink, stores.indexer.every["shaky"])
+    writer = StoreWriter(shared, stores.writers["shaky"].sink, stores.writers["shaky"]._every)
     with pytest.raises(UnavailableError, match="shaky"):
         writer.write([unit])
     assert stores.shown("shaky") == []

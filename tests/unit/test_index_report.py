@@ -12,14 +12,10 @@ from schemas.changes import Reject
 from schemas.records import Record
 from sinks.index_report import report_rows
 from sinks.index_result import IndexResult
-from sinks.several import Missed
-
-PLACE = ("articles", "0")
 
 
 def test_counts_vectors_and_rejects_are_rows_of_one_report() -> None:
-    told = IndexResult(reached_us={"t/0": 7}, missed={"away": Missed(40.0, tried=True)})
-    told.positions = {PLACE: ("9", "101")}
+    told = IndexResult(reached_us={"t/0": 7}, missed={"b", "a"})
     told.counts.update(records=2, writes=1)
     told.changes["t"] = 2
     told.freshness_ms["t"] = [3.5]
@@ -31,7 +27,7 @@ def test_counts_vectors_and_rejects_are_rows_of_one_report() -> None:
     assert (summary["counts"], summary["changes"]) == ({"records": 2, "writes": 1}, {"t": 2})
     assert (summary["reached_us"], summary["freshness_ms"]) == ({"t/0": 7}, {"t": [3.5]})
     assert (summary["model"]["requests"], summary["model"]["texts"]) == (3, 4)
-    assert (summary["missed"], summary["positions"]) == ({"away": [40.0, True]}, [[*PLACE, "9", "101"]])
+    assert summary["missed"] == ["a", "b"]
     assert (vector["fingerprint"], vector["content_hash"]) == ("model", "hash")
     assert np.frombuffer(vector["embedding"], "<f4").tolist() == [1.0, 1.0]
     assert (reject["condition"], reject["table"], reject["position"], reject["value"]) == ("TOO_LONG", "t", "9", b"v")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +13,6 @@ import pytest
 from embeddings import EmbeddingCounts
 from glue_jobs.index_reports import IndexReports
 from glue_jobs.runtime.status_record import QueryRecord
-from schemas.errors import UnavailableError
 from sinks.index_report import report_rows
 from sinks.index_result import IndexResult
 from transforms.documents import WholeRow
@@ -37,62 +34,19 @@ def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Pat
     store = Notes()
     reports = IndexReports(str(tmp_path), cast("Any", [store]), ["articles", "tickets"])
     articles, tickets = reports.as_of.values()
+    note = partial(reports.note_progress, cast("Any", store))
     articles.emptied(100)
-    reports.note_progress()
+    note()
     assert store.told == []  # nothing is known of the tickets
     tickets.emptied(70)
-    reports.note_progress()
+    note()
     articles.emptied(120)
-    reports.note_progress()
+    note()
     tickets.emptied(60)  # an older time takes nothing back
-    reports.note_progress()
+    note()
     tickets.emptied(130)
-    reports.note_progress()
+    note()
     assert store.told == [70, 120]
-
-
-class Silent(Notes):
-    """A store that answers nobody until the test is over."""
-
-    name = "silent"
-    over = threading.Event()  # of the class: a store is copied to be probed
-    asked = 0
-
-    def note_progress(self, indexed_as_of_us: int) -> None:
-        self.asked += 1
-        self.over.wait()
-
-    def truncations(self) -> None:
-        self.over.wait()
-
-    def close(self) -> None: ...
-
-
-@pytest.fixture
-def silent() -> Iterator[Silent]:
-    Silent.over.clear()
-    yield Silent()
-    Silent.over.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("store-silent"):
-            thread.join(5)
-
-
-def test_a_store_that_never_answers_keeps_no_other_from_being_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Silent
-) -> None:
-    monkeypatch.setattr("glue_jobs.index_reports.SILENT_SECONDS", 0.2)
-    monkeypatch.setattr("sinks.watched.PROBE_SECONDS", 0.2)
-    store = Notes()
-    reports = IndexReports(str(tmp_path), cast("Any", [silent, store]), ["articles"])
-    for as_of_us in (100, 200):
-        reports.as_of["articles"].emptied(as_of_us)
-        began = time.monotonic()
-        with pytest.raises(UnavailableError, match="silent does not answer"):
-            reports.note_progress()
-        assert time.monotonic() - began < 5
-    assert store.told == [100, 200]
-    assert silent.asked == 1, "the call that has no answer is left alone, and the next goes another way"
 
 
 def whole_row(sequence: str, *absent: str) -> pa.Table:

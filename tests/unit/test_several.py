@@ -1,106 +1,88 @@
-"""Pieces of work on their way into several stores, each at its own pace."""
+"""Several stores written at once, one of which may stay away."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
-from schemas.errors import ConfigurationError
-from sinks.several import Missed, Several
-from tests.documentdb_store import eventually
+from schemas.errors import ConfigurationError, ModelUnavailableError, UnavailableError
+from sinks.several import write_all
 
 
-@dataclass
-class Store:
-    """A name; what is written to it is for the test to say."""
+class Write:
+    """Writes into one store, in the test's words: how often it fails, and how long each call takes."""
 
-    name: str
+    def __init__(self, failures: float = 0, seconds: float = 0.0) -> None:
+        self.failures, self.seconds, self.calls = failures, seconds, 0
+        self.done_at = 0.0
+        self.thread = ""
 
-    def close(self) -> None: ...
-
-
-@dataclass
-class Stores:
-    """Two of them: `slow` takes nothing while its door is shut."""
-
-    door: threading.Event = field(default_factory=threading.Event)
-    taken: dict[str, list[list[int]]] = field(default_factory=lambda: {"fast": [], "slow": []})
-    finished: dict[str, list[int]] = field(default_factory=lambda: {"fast": [], "slow": []})
-
-    def write(self, pieces: Iterator[tuple[int, int]]) -> None:
-        Several(cast("Any", [Store(name) for name in self.taken])).write(pieces, self._write, self._done)
-
-    def _write(self, store: Any, lenders: Sequence[Any], pieces: Sequence[int]) -> None:
-        if store.name == "slow":
-            assert self.door.wait(10)
-        self.taken[store.name].append(list(pieces))
-
-    def _done(self, store: str, pieces: Sequence[int], missed: Missed | None) -> None:
-        assert missed is None
-        self.finished[store] += pieces
+    def __call__(self) -> None:
+        self.calls += 1
+        self.thread = threading.current_thread().name
+        time.sleep(self.seconds)
+        if self.calls <= self.failures:
+            raise UnavailableError("sink slow: PostgreSQL does not answer")
+        self.done_at = time.monotonic()
 
 
-def test_a_slow_store_takes_at_once_what_came_meanwhile_and_keeps_no_other_waiting() -> None:
-    stores = Stores()
-
-    def pieces() -> Iterator[tuple[int, int]]:
-        for number in range(6):
-            yield number, 1
-            assert eventually(lambda: stores.finished["fast"][-1:] == [number])  # noqa: B023 - called at once
-        stores.door.set()
-
-    stores.write(pieces())
-    assert stores.taken["fast"] == [[number] for number in range(6)]
-    assert stores.taken["slow"] in ([[0], [1, 2, 3, 4, 5]], [[0, 1], [2, 3, 4, 5]])
-    assert stores.finished == {"fast": [*range(6)], "slow": [*range(6)]}
+ALWAYS = float("inf")
 
 
-def test_what_waits_for_a_store_is_bounded() -> None:
-    stores, drawn = Stores(), list[int]()
-
-    def pieces() -> Iterator[tuple[int, int]]:
-        for number in range(20):
-            drawn.append(number)
-            yield number, 3 << 20
-
-    writing = threading.Thread(target=stores.write, args=(pieces(),))
-    writing.start()
-    assert eventually(lambda: len(drawn) >= 4)
-    time.sleep(0.1)
-    assert len(drawn) <= 7, "three (8 MB) in its hands, three that wait, one before the door"
-    stores.door.set()
-    writing.join(10)
-    assert stores.finished == {"fast": [*range(20)], "slow": [*range(20)]}
+def test_one_store_alone_is_written_by_who_calls_and_raises_what_it_raises() -> None:
+    alone = Write(failures=1)
+    with pytest.raises(UnavailableError):
+        write_all({"alone": alone}, {"alone": 60.0})
+    assert write_all({"alone": alone}, {"alone": 60.0}) == set()
+    assert (alone.calls, alone.thread) == (2, threading.current_thread().name)
 
 
-def test_an_error_of_one_store_ends_it_for_all_and_a_failed_reading_waits_for_what_is_written() -> None:
-    def wrong(store: Any, *_: Any) -> None:
-        if store.name == "slow":
-            raise ConfigurationError("the index is another's")
+def test_one_that_comes_back_within_its_deadline_has_missed_nothing_and_keeps_no_other_waiting() -> None:
+    slow, fast = Write(failures=3), Write()
+    began = time.monotonic()
+    assert write_all({"slow": slow, "fast": fast}, {"slow": 30.0, "fast": 30.0}) == set()
+    assert (slow.calls, fast.calls) == (4, 1)
+    assert fast.done_at - began < 0.3 < slow.done_at - began
 
-    def endless() -> Iterator[tuple[int, int]]:
-        while True:
-            time.sleep(0.001)
-            yield 0, 1
 
-    several = Several(cast("Any", [Store("fast"), Store("slow")]))
-    with pytest.raises(ConfigurationError, match="another's"):
-        several.write(endless(), wrong, lambda *_: None)
+@pytest.mark.parametrize("seconds", [0.0, 0.5], ids=["it refuses", "it is silent"])
+def test_one_that_stays_away_is_missed_once_its_deadline_is_over(seconds: float) -> None:
+    away = Write(failures=ALWAYS, seconds=seconds)
+    began = time.monotonic()
+    assert write_all({"away": away, "here": Write()}, {"away": 0.4, "here": 0.4}) == {"away"}
+    assert 0.4 <= time.monotonic() - began < 1.5
+    assert away.calls == (1 if seconds else 3), "a call that waits counts from its beginning"
 
-    stores = Stores()
 
-    def broken() -> Iterator[tuple[int, int]]:
-        yield 0, 1
-        assert eventually(lambda: stores.finished["fast"] == [0])
-        threading.Timer(0.2, stores.door.set).start()
-        raise OSError("the source is gone")
+def wrong(error: Exception) -> Callable[[], NoReturn]:
+    def write() -> NoReturn:
+        raise error
 
-    with pytest.raises(OSError, match="the source is gone"):
-        stores.write(broken())
-    assert stores.taken["slow"] in ([], [[0]])
-    assert stores.finished["slow"] == [0, *()][: len(stores.taken["slow"])]
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "deadlines", "error"),
+    [
+        (Write(failures=ALWAYS), {"other": 0.1}, UnavailableError),
+        (wrong(ModelUnavailableError("the model is away")), {"one": 60.0, "other": 60.0}, ModelUnavailableError),
+        (wrong(ConfigurationError("the index is another's")), {"one": 60.0, "other": 60.0}, ConfigurationError),
+    ],
+    ids=["nobody remembers it", "the model", "it can never be written"],
+)
+def test_what_no_going_on_mends_is_raised(
+    write: Callable[[], None], deadlines: dict[str, float], error: type[Exception]
+) -> None:
+    other = Write()
+    with pytest.raises(error):
+        write_all({"one": write, "other": other}, deadlines)
+    assert other.calls == 1
+
+
+def test_when_all_are_away_nothing_is_missed() -> None:
+    with pytest.raises(UnavailableError):
+        write_all({"a": Write(failures=ALWAYS), "b": Write(failures=ALWAYS)}, {"a": 0.1, "b": 0.3})

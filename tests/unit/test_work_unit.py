@@ -10,16 +10,13 @@ import numpy as np
 from schemas.changes import Reject
 from schemas.records import Record
 from sinks.index_result import IndexResult, Written
-from sinks.several import Missed
 from sinks.work_unit import FRESHNESS_SAMPLE, WorkUnit, decoded, freshness
 from tests.feeding import CONTEXT, RECIPES
 from tests.history import TABLE, ModelTable, as_record, key_of
 
-PLACE = ("articles", "0")
 
-
-def unit(commit_us: int, first: str, last: str) -> WorkUnit:
-    return WorkUnit(commits_us={"t": [commit_us]}, reached_us={"s/0": commit_us}, spans={PLACE: (first, last)})
+def unit(commit_us: int) -> WorkUnit:
+    return WorkUnit(commits_us={"t": [commit_us]}, reached_us={"s/0": commit_us})
 
 
 def test_a_partition_has_come_to_its_newest_commit_or_where_that_lies_ahead_to_its_arrival() -> None:
@@ -63,7 +60,7 @@ def test_the_newest_record_of_a_row_is_the_one_of_the_greatest_sequence() -> Non
 
 def test_freshness_is_told_of_a_sample_of_each_table() -> None:
     committed_us = 1_000_000_000
-    units = [unit(committed_us + n, "0", "0") for n in range(FRESHNESS_SAMPLE + 7)]
+    units = [unit(committed_us + n) for n in range(FRESHNESS_SAMPLE + 7)]
     told = freshness(units, committed_us + 2_000_000)
     assert len(told["t"]) == FRESHNESS_SAMPLE
     assert told["t"][:1] == [2_000.0]
@@ -73,16 +70,6 @@ def test_freshness_is_told_of_a_sample_of_each_table() -> None:
     assert result.changes == {"t": 2 * len(units)}
     assert len(result.freshness_ms["t"]) == FRESHNESS_SAMPLE
     assert result.reached_us == {"s/0": committed_us + FRESHNESS_SAMPLE + 6}
-
-
-def test_what_a_store_missed_is_told_as_of_its_longest_outage_and_covers_no_other_unit() -> None:
-    result = IndexResult()
-    result.add_searchable([unit(1, "7", "8")], 2)
-    result.add_missed("away", Missed(30.0, tried=False), [unit(1, "99", "100")])
-    result.add_missed("away", Missed(50.0, tried=True), [unit(1, "9", "10")])
-    result.add_missed("away", Missed(40.0, tried=True), [unit(1, "101", "101")])
-    assert result.missed == {"away": Missed(40.0, tried=True)}
-    assert result.positions == {PLACE: ("9", "101")}
 
 
 def test_results_add_up_and_survive_being_sent_to_another_process() -> None:
@@ -95,8 +82,8 @@ def test_results_add_up_and_survive_being_sent_to_another_process() -> None:
         part.add_unit(decoded([record], CONTEXT, RECIPES))
         vectors = {"model": {f"hash {number}": np.full(4, number, np.float32)}}
         part.add_written(Written({"writes": number}, vectors, [(record, Reject("C", "m"))]))  # type: ignore[arg-type]
-        part.add_searchable([unit(number, "1", "1")], 10_000)
-        part.add_missed("away", Missed(1.0, tried=True), [unit(1, str(number), str(number))])
+        part.add_searchable([unit(number)], 10_000)
+        part.missed.add(f"store {number}")
         parts.append(pickle.loads(pickle.dumps(part)))  # noqa: S301 - what was just made
     whole, other = parts
     whole.add(other)
@@ -104,6 +91,6 @@ def test_results_add_up_and_survive_being_sent_to_another_process() -> None:
     assert whole.embedded["model"].keys() == {"hash 1", "hash 2"}
     assert whole.changes == {"t": 2}
     assert whole.freshness_ms["t"] == [10.0, 10.0]
-    assert (whole.reached_us, whole.positions) == ({"s/0": 2}, {PLACE: ("1", "2")})
+    assert (whole.reached_us, whole.missed) == ({"s/0": 2}, {"store 1", "store 2"})
     assert len(whole.rejected) == 2
     assert whole.bytes == 2 * (16 + 6) + 2 * (len(record.key or b"") + len(record.value or b""))

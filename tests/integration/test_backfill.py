@@ -12,12 +12,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from embeddings import open_embedder
-from glue_jobs import index_documents, take_back
+from glue_jobs import index_documents, stores
 from glue_jobs.config import PipelineConfig
 from glue_jobs.runtime import JobContext, Query
 from glue_jobs.runtime.runner import run_queries
 from glue_jobs.runtime.status_record import StatusRecords
-from glue_jobs.take_back import TakeBack
+from glue_jobs.stores import Stores
 from sinks import open_sink
 from sinks.protocol import Sink
 from tests.history import ModelTable, as_record
@@ -40,23 +40,22 @@ def index(spark: SparkSession, config: PipelineConfig) -> None:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close what a job's plan opens: it ends with its driver, and this one goes on."""
-    stores: list[Sink] = []
+    sinks: list[Sink] = []
 
     def open_it(*told: Any) -> Sink:
-        stores.append(open_sink(*told))
-        return stores[-1]
+        sinks.append(open_sink(*told))
+        return sinks[-1]
 
-    monkeypatch.setattr(take_back, "open_sink", open_it)
+    monkeypatch.setattr(stores, "open_sink", open_it)
     yield
-    for each in stores:
+    for each in sinks:
         each.close()
 
 
 @pytest.mark.usefixtures("opened")
-def test_a_store_that_is_added_is_not_taken_back_while_landing_is_behind_with_a_part_of_the_source(
-    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
+def test_a_store_that_is_added_is_not_backfilled_while_landing_is_behind_with_a_part_of_the_source(
+    spark: SparkSession, lake: Lake
 ) -> None:
-    monkeypatch.setattr(take_back, "GRACE_SECONDS", 0.0)
     table = ModelTable()
     for number in range(1, 6):
         table.insert(number, f"row {number}")
@@ -78,14 +77,16 @@ def test_a_store_that_is_added_is_not_taken_back_while_landing_is_behind_with_a_
     lake.read(json.dumps(newest), path=both[:1])
     lake.drain(spark)  # all that the quiet file holds, up to now and later, and nothing of the other
     lake.read(path=both)
-    taking = TakeBack(JobContext(spark, lake.config), model.fingerprint, model.dimensions)
-    taking.run()
-    assert "late" in taking.aside.look(), "three rows of the busy file are in no lake"
+    looked_after = Stores(JobContext(spark, lake.config), model.fingerprint, model.dimensions)
+    looked_after.backfill()
+    assert "late" in looked_after.backfills.look(), "three rows of the busy file are in no lake"
     lake.drain(spark)
-    taking.run()
-    assert taking.aside.look() == {}
+    looked_after.backfill()
+    assert looked_after.backfills.look() == {}
     index(spark, lake.config)
     beside = index_documents.plan(JobContext(spark, lake.config, some_tables=True))
-    assert "progress" not in {each.name for each in beside}, "a run of some tables says nothing of the whole pipeline"
+    assert not any(each.name.startswith("progress") for each in beside), (
+        "a run of some tables says nothing of the whole pipeline"
+    )
     assert len(lake.contents("late")) == 5
     assert lake.contents("late") == lake.contents("live")

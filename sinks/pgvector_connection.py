@@ -1,0 +1,67 @@
+"""A writer's connection to PostgreSQL, which notices a server that accepts statements and answers none."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.waiting import Ready
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+    from sinks.pgvector_config import PgvectorConfig
+
+_INTERVAL_SECONDS = 0.1
+"""psycopg's own default: how often a wait looks up."""
+
+
+class Attentive(psycopg.Connection[Any]):
+    """A connection that fails when its server says nothing for `patience` seconds, to a second connection neither.
+
+    TCP does not tell: the kernel of a frozen server goes on acknowledging. A server that lets a second connection in is slow,
+    and is waited for as long again.
+    """
+
+    conninfo = ""
+    patience = float("inf")
+    connect_seconds = 5
+
+    def wait[T](self, gen: PQGen[T], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> T:
+        """Wait for an answer; raises OperationalError, with the connection closed, when there is none."""
+        return super().wait(self._attended(gen), interval, timeout)
+
+    def _attended[T](self, gen: PQGen[T]) -> PQGen[T]:
+        heard_at = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    heard_at = time.monotonic()
+                elif time.monotonic() - heard_at > self.patience:
+                    self._confirm_answers()
+                    heard_at = time.monotonic()
+                wanted = gen.send(Ready(ready))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _confirm_answers(self) -> None:
+        try:
+            psycopg.connect(self.conninfo, connect_timeout=self.connect_seconds).close()
+        except psycopg.OperationalError:
+            self.pgconn.finish()
+            raise
+
+
+def connect(config: PgvectorConfig) -> Attentive:
+    """Connect as a writer of this store; raises psycopg's errors."""
+    connection = Attentive.connect(
+        config.conninfo, autocommit=True, connect_timeout=config.connect_timeout_seconds, application_name="ragstream",
+        keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=20_000,
+    )  # fmt: skip
+    connection.conninfo, connection.patience = config.conninfo, config.deadline
+    connection.connect_seconds = config.connect_timeout_seconds
+    return connection
