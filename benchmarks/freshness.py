@@ -155,10 +155,10 @@ def child(
 ) -> Iterator[None]:
     """A process group that ends with the block; its output goes to a file of the stack's, its CPU is told as its role's."""
     log = stack.directory / f"{name}.log"
-    mark = {MARK: str(stack.directory / "run" / role), "PYTHONPATH": str(ROOT)}
+    environment = {"PYTHONPATH": str(ROOT), **environment, MARK: str(stack.directory / "run" / role)}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, env={**os.environ, **environment, **mark}, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             start_new_session=True, cwd=ROOT,
         )  # fmt: skip
     failed = True

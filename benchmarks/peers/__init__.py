@@ -24,6 +24,8 @@ FETCH_INTERVAL_MS = 250
 """Pause between two reads of a shard of Kinesis: the product's own default."""
 CONTINUOUS = "continuous" if "continuous" in PipelineConfig.model_fields else "real_time"
 
+_RUN = (sys.executable, "-m", "glue_jobs", "run")
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -45,8 +47,8 @@ class Peer:
     def command(self, environment: Mapping[str, str]) -> list[str]:
         """The command that runs it until it is stopped; a rival in an environment of its own is its file here.
 
-        `ragstream` is two drivers: one indexes, and one does all else under `nice` (group `lake`). `ragstream-plain` is the
-        same with `foreachBatch` micro-batches over the source's own stream. `ragstream-one` is one driver for all jobs.
+        `ragstream` is two drivers: one indexes, and one does all else. `ragstream-plain` is the same with `foreachBatch`
+        micro-batches over the source's own stream. `ragstream-one` is one driver for all jobs.
         """
         if self.name in VENVS:
             return [str(ROOT / f".venv/{self.name}/bin/python"), "-P", str(HERE / f"{self.name}.py")]
@@ -55,11 +57,14 @@ class Peer:
         config = Path(environment["WORK_DIR"]) / "pipeline.yaml"
         plain = {CONTINUOUS: False} if self.name == "ragstream-plain" else {}
         config.write_text(yaml.safe_dump(pipeline(environment) | plain))
-        index = [sys.executable, "-m", "glue_jobs", "run", str(config)]
-        if self.name == "ragstream-one":
-            return index
-        others = shlex.join([*index, "--jobs", "land,merge,load"])
-        return ["sh", "-c", f'{MARK}="${MARK}/lake" nice {others} & exec {shlex.join([*index, "--jobs", "index"])}']
+        return [*_RUN, str(config)] if self.name == "ragstream-one" else two_drivers(config)
+
+
+def two_drivers(config: Path) -> list[str]:
+    """The command of a driver that indexes, with one beside it that does all else under `nice`, in the group `lake`."""
+    others = shlex.join([*_RUN, str(config), "--jobs", "land,merge,load"])
+    index = shlex.join([*_RUN, str(config), "--jobs", "index"])
+    return ["sh", "-c", f'{MARK}="${MARK}/lake" nice {others} & exec {index}']
 
 
 def pipeline(environment: Mapping[str, str]) -> dict[str, Any]:
