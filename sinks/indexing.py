@@ -53,9 +53,7 @@ class Indexer:
         tests stop the process there. A store with a deadline, in seconds, may be missed by `index`: then the caller must
         remember it; others are waited for.
         """
-        self.context = context
-        self.recipes = recipes
-        self.embedder = embedder
+        self._context, self._embedder = context, embedder
         self._sinks = {sink.name: sink for sink in sinks}
         self._deadlines = deadlines or {}
         self._models = Models(embedder, embedders)
@@ -64,7 +62,7 @@ class Indexer:
 
     def decode(self, records: Iterable[Record]) -> WorkUnit:
         """Decode records once for all stores; any thread may."""
-        unit = decoded(records, self.context, self.recipes)
+        unit = decoded(records, self._context, self._shared.recipes)
         self._shared.on_step("read")
         return unit
 
@@ -112,4 +110,4 @@ class Indexer:
 
     def _writer(self, sink: Sink) -> StoreWriter:
         lenders = [Lender(other) for name, other in self._sinks.items() if name != sink.name]
-        return StoreWriter(self._shared, sink, EveryGeneration(self.embedder, self._models.of), lenders)
+        return StoreWriter(self._shared, sink, EveryGeneration(self._embedder, self._models.of), lenders)

@@ -56,8 +56,12 @@ class Fed:
     """An indexer that is fed changes as Debezium would tell them."""
 
     def __init__(self, *sinks: Sink) -> None:
-        self.embedder = CountingEmbedder()
-        self.indexer = Indexer(CONTEXT, RECIPES, sinks, self.embedder, texts_at_once=8)
+        self.sinks, self.embedder = sinks, CountingEmbedder()
+        self.change_recipe(RECIPES[TABLE])
+
+    def change_recipe(self, recipe: Recipe) -> None:
+        """Start again with another one."""
+        self.indexer = Indexer(CONTEXT, {TABLE: recipe}, self.sinks, self.embedder, texts_at_once=8)
 
     def __call__(self, changes: Sequence[Change]) -> Any:
         return self.indexer.index([as_record(change) for change in changes])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,10 +42,43 @@ class RowSchema:
 
 
 _NO_SCHEMA = RowSchema("", {}, {})
-_prefixes: dict[bytes, RowSchema] = {}
-_prefix_lengths: set[int] = set()
-"""Schema blocks met by this process. The converter writes the block first and alike for every record of a table
-version, so a known prefix saves parsing it again (nine tenths of a narrow record)."""
+
+
+class SchemaBlocks:
+    """Schema blocks met by this process, as the prefixes of values; bounded, and any thread may call it.
+
+    The converter writes the block first and alike for every record of a table version, so a known prefix saves parsing it
+    again (nine tenths of a narrow record).
+    """
+
+    def __init__(self, most_bytes: int = 16 << 20) -> None:
+        """Know none; beyond so many bytes of them, all are forgotten."""
+        self._most_bytes = most_bytes
+        self._schemas: dict[bytes, RowSchema] = {}
+        self._lengths: tuple[int, ...] = ()
+        """Replaced, never changed: another thread may be going through it."""
+        self._lock = threading.Lock()
+        self.bytes = 0
+
+    def before_payload(self, value: bytes) -> tuple[int, RowSchema] | None:
+        """The length of a known block that a value begins with, and what it announces."""
+        for length in self._lengths:
+            if schema := self._schemas.get(value[:length]):
+                return length, schema
+        return None
+
+    def add(self, block: bytes, schema: RowSchema) -> None:
+        """Remember a block."""
+        with self._lock:
+            if self.bytes + len(block) > self._most_bytes:
+                self._schemas, self._lengths, self.bytes = {}, (), 0
+            if block not in self._schemas:
+                self._schemas[block] = schema
+                self._lengths = tuple({*self._lengths, len(block)})
+                self.bytes += len(block)
+
+
+_blocks = SchemaBlocks()
 
 
 def decode(record: Record, context: DecodeContext) -> Decoded:
@@ -108,10 +142,9 @@ def _table_name(source: Mapping[str, Any]) -> str:
 
 def _payload(value: bytes) -> tuple[Any, RowSchema]:
     """Parse the value, skipping a schema block that was seen before."""
-    for length in _prefix_lengths:
-        schema = _prefixes.get(value[:length])
-        if schema:
-            return exact_json.loads(value[length:-1]), schema
+    if known := _blocks.before_payload(value):
+        length, schema = known
+        return exact_json.loads(value[length:-1]), schema
     document = exact_json.loads(value)
     if isinstance(document, dict) and document.keys() == {"schema", "payload"}:
         schema = _row_schema(document["schema"])
@@ -128,9 +161,8 @@ def _remember(value: bytes, payload: Any, schema: RowSchema) -> None:
         same = exact_json.loads(value[end:-1]) == payload
     except (ValueError, RecursionError):
         return
-    if same and len(_prefixes) < 4096:
-        _prefixes[value[:end]] = schema
-        _prefix_lengths.add(end)
+    if same:
+        _blocks.add(value[:end], schema)
 
 
 def _row_schema(block: Any) -> RowSchema:

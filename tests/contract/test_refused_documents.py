@@ -92,7 +92,7 @@ def test_a_text_the_model_refuses_does_not_leave_its_older_self_to_be_found(stor
     assert (kinds(store, table), marked(sink)) == (["refused"], 1)
     asked = len(fed.embedder.texts)
     again = fed(table.changes)
-    assert (again.counts["writes"], len(fed.embedder.texts)) == (0, asked + 1)
+    assert (again.counts["writes"], len(fed.embedder.texts)) == (0, asked), "its refusal is remembered"
     table.update_a(2, "its metadata alone")
     fed(table.changes[-1:])
     assert store.contents().keys() == {key_of(1)}
@@ -106,7 +106,7 @@ def test_a_document_longer_than_is_configured_is_refused_before_any_model_is_ask
     table, fed = rows(1, 2), Fed(sink)
     fed(table.changes)
     asked = list(fed.embedder.texts)
-    fed.indexer.recipes = {TABLE: Recipe(TABLE, DOCUMENT.model_copy(update={"max_bytes": 1000}))}
+    fed.change_recipe(Recipe(TABLE, DOCUMENT.model_copy(update={"max_bytes": 1000})))
     table.update_body(2, "word " * 200)
     ((_, reject),) = fed(table.changes[-1:]).rejected
     assert (reject.stage, reject.condition) == ("embed", "DOCUMENT_TOO_LONG")

@@ -329,7 +329,7 @@ def test_live_documents_are_counted_by_the_recipe_they_were_made_with(sink: Sink
     old = RECIPES[TABLE].fingerprint
     assert sink.documents_by_recipe() == {(TABLE, old): 3}
     new = Recipe(TABLE, DOCUMENT.model_copy(update={"template": "{a}: {body}"}))
-    fed.indexer.recipes = {TABLE: new}
+    fed.change_recipe(new)
     table.update_body(1, "y")
     fed(table.changes[-1:])
     assert sink.documents_by_recipe() == {(TABLE, old): 2, (TABLE, new.fingerprint): 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -14,9 +15,11 @@ from schemas.changes import Change, Changes, Ignored, Reject
 from schemas.records import Record
 from tests.recorded import CONTEXT, compact, records
 from transforms.context import TableContext
+from transforms.debezium import RowSchema, SchemaBlocks
 from transforms.decode import decode
 from transforms.fold import Rows, apply, truncated_at
 
+SCHEMA = RowSchema("s", {}, {})
 SOURCE = {"connector": "postgresql", "db": "shop", "schema": "inv", "table": "items", "lsn": 7, "ts_us": 5_000_000}
 
 
@@ -258,3 +261,20 @@ def test_a_partition_that_is_truncated_does_not_empty_its_table() -> None:
     decoded = decode(named("items_2026_01", "t"), CONTEXT)
     assert isinstance(decoded, Reject)
     assert (decoded.condition, decoded.table) == ("PARTITION_TRUNCATED", "inv.items")
+
+
+def test_schema_blocks_are_remembered_by_all_threads_and_bounded() -> None:
+    blocks = SchemaBlocks(most_bytes=20_000)
+
+    def run(turn: int) -> None:
+        for number in range(300):
+            block = b"x" * (1 + (turn * 37 + number) % 500)
+            assert (blocks.before_payload(block) or (0, SCHEMA))[1] is SCHEMA
+            blocks.add(block, SCHEMA)
+            assert blocks.bytes <= 20_000
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(16)))
+    blocks.add(b"a block", SCHEMA)
+    assert blocks.before_payload(b"a block and what follows") == (7, SCHEMA)
+    assert blocks.before_payload(b"another") is None
