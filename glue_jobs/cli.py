@@ -96,7 +96,8 @@ def where_spark_says_more(error: PipelineError) -> str:
 
 EXTRAS = {
     "pyspark": "spark", "pyarrow": "spark", "pandas": "spark", "delta": "spark", "py4j": "spark", "deltalake": "lake",
-    "kafka": "kafka", "aws_kinesis_agg": "kinesis", "google": "kinesis", "boto3": "bedrock", "botocore": "bedrock",
+    "aws_msk_iam_sasl_signer": "kafka",
+    "confluent_kafka": "kafka", "aws_kinesis_agg": "kinesis", "google": "kinesis", "boto3": "bedrock", "botocore": "bedrock",
     "onnxruntime": "onnx", "pymongo": "documentdb", "bson": "documentdb", "opensearchpy": "opensearch", "psycopg": "pgvector",
     "pgvector": "pgvector", "redshift_connector": "redshift", "urllib3": "kinesis",
 }  # fmt: skip

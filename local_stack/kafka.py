@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -113,6 +114,8 @@ class Broker(Service):
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
         admin = self._admin()  # a client that is let go of cancels what it was asked
         self._done(admin.create_topics([topic])[name], f"create topic {name}")
+        while not self._is_led(name, partitions):  # the broker says yes before it leads them
+            time.sleep(0.01)
 
     def add_partitions(self, name: str, partitions: int) -> None:
         """Give a topic so many partitions in all."""
@@ -129,8 +132,24 @@ class Broker(Service):
         found = self._admin().list_topics(timeout=10).topics
         return {name: len(topic.partitions) for name, topic in found.items() if not name.startswith("_")}
 
+    def producer(self, **settings: str | int) -> Producer:
+        """Open a client that writes records of any size the broker takes; keys of its settings with `_` for `.`."""
+        named = {name.replace("_", "."): value for name, value in settings.items()}
+        defaults = {"bootstrap.servers": f"{HOST}:{self.port}", "message.max.bytes": MAX_MESSAGE_BYTES, "log_level": 0}
+        return Producer(defaults | named)
+
+    def expire(self, topic: str, partition: int, before: int) -> None:
+        """Delete the records of a partition before an offset, as its retention would."""
+        admin = self._admin()
+        place = TopicPartition(topic, partition, before)
+        self._done(admin.delete_records([place])[place], f"expire records of {topic}")
+
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": f"{HOST}:{self.port}", "log_level": 0})
+
+    def _is_led(self, name: str, partitions: int) -> bool:
+        found = self._admin().list_topics(name, timeout=10).topics[name].partitions
+        return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
 
     def _done(self, future: object, what: str) -> None:
         try:

@@ -86,7 +86,9 @@ def open_feed(config: SourceConfig, checkpoint: str) -> Feed:
     """
     match config:
         case KafkaSourceConfig():
-            raise NotImplementedError(f"the feed of a Kafka source is being written (for {checkpoint})")
+            from sources.kafka_feed import KafkaFeed
+
+            return KafkaFeed(config, checkpoint)
         case KinesisSourceConfig():
             from sources.kinesis_feed import KinesisFeed
 

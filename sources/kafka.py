@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.transport import EncryptedPart, weak_brokers
 from sources.kafka_broker import Topic, ends_of, topics_of
+from sources.kafka_options import refusals
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -48,6 +49,9 @@ _OWNED_OPTIONS = frozenset(
         "startingoffsets",
         "failondataloss",
         "includeheaders",
+        "startingtimestamp",
+        "startingoffsetsbytimestamp",
+        "startingoffsetsbytimestampstrategy",
     }
 )
 
@@ -71,8 +75,14 @@ class KafkaSourceConfig(EncryptedPart):
     max_offsets_per_trigger: int | None = Field(default=None, ge=1)
     """Most records in a micro-batch over all partitions; unlimited when absent."""
     options: dict[str, str] = Field(default_factory=dict, repr=False)
-    """Options passed to Spark as they are. For MSK with IAM: `kafka.security.protocol: SASL_SSL`,
-    `kafka.sasl.mechanism: AWS_MSK_IAM`, `kafka.sasl.jaas.config: software.amazon.msk.auth.iam.IAMLoginModule required;`,
+    """Options as Spark's Kafka source takes them, Kafka's own with the prefix `kafka.`. Readers get what has a meaning for
+    them, translated (sources/kafka_options.py): `kafka.security.protocol`; `kafka.sasl.mechanism` PLAIN, SCRAM-SHA-256,
+    SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM with `kafka.sasl.jaas.config`; `kafka.ssl.truststore.*` and `kafka.ssl.keystore.*`
+    of type PEM, as a file or inline (`.certificates`, `.certificate.chain`, `.key`), `kafka.ssl.key.password`; `kafka.fetch.*`,
+    `kafka.max.partition.fetch.bytes`, `kafka.isolation.level`, `kafka.client.id`, `kafka.client.rack`, timeouts and buffers.
+    What only a JVM or a consumer group could use goes to micro-batches alone; what neither can use is refused. For MSK with
+    IAM: `kafka.security.protocol: SASL_SSL`, `kafka.sasl.mechanism: AWS_MSK_IAM`; where micro-batches read as well, also
+    `kafka.sasl.jaas.config: software.amazon.msk.auth.iam.IAMLoginModule required;`,
     `kafka.sasl.client.callback.handler.class: software.amazon.msk.auth.iam.IAMClientCallbackHandler`, and the jar
     aws-msk-iam-auth on the job's class path."""
 
@@ -85,6 +95,8 @@ class KafkaSourceConfig(EncryptedPart):
         for option in self.options:
             if option.lower() in _OWNED_OPTIONS:
                 raise ValueError(f"option {option!r} is set by this source itself")
+        for refusal in refusals(self.options):
+            raise ValueError(refusal)
         return self
 
     def weaknesses(self) -> Iterator[str]:
@@ -94,11 +106,14 @@ class KafkaSourceConfig(EncryptedPart):
 
 def check(config: KafkaSourceConfig) -> None:
     """Ask the brokers for the topics with the job's own rights; raises ConfigurationError when they are not to be had."""
+    from sources.kafka_feed import KafkaFeed
+
     try:
         found = topics_of(config.bootstrap_servers, config.options)
     except UnavailableError as error:
         raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
     selected_topics(config, found)
+    KafkaFeed(config, config.name).close()  # what readers would refuse is said here
 
 
 def is_selected(config: KafkaSourceConfig, name: str) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from kafka import KafkaProducer
 from pydantic import TypeAdapter
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -64,18 +63,18 @@ class Files:
 
 class Kafka:
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        broker: Broker = request.getfixturevalue("kafka")
+        self.broker: Broker = request.getfixturevalue("kafka")
         self.topic: str = request.getfixturevalue("new_topic")(2)
-        self.servers = broker.endpoint["bootstrap_servers"]
-        members = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": self.servers}
+        servers = self.broker.endpoint["bootstrap_servers"]
+        members = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": servers}
         self.config = _config(**members, topics=[self.topic], max_offsets_per_trigger=3)
         self.broken = _config(**members, topics=["nowhere"])
 
     def write(self, count: int) -> None:
-        producer = KafkaProducer(bootstrap_servers=self.servers)
+        producer = self.broker.producer()
         for number in range(count):
-            producer.send(self.topic, key=b"k%d" % number, value=VALUE)
-        producer.close()
+            producer.produce(self.topic, VALUE, b"k%d" % number)
+        assert producer.flush(30) == 0
 
 
 class Kinesis:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
 from pydantic import SecretStr
 
 from local_stack.kafka import Broker
@@ -150,10 +149,9 @@ def lake_only(folder: Path, kafka: Broker, topic: str) -> dict[str, Any]:
 
 def produce(kafka: Broker, topic: str, count: int) -> None:
     """Changes of rows, as Debezium tells them."""
-    producer = KafkaProducer(bootstrap_servers=kafka.endpoint["bootstrap_servers"])
+    producer = kafka.producer()
     for number in range(count):
         source = {"schema": "public", "table": "t", "sequence": f'["{number}","{number}"]', "ts_us": 1}
         value = {"op": "c", "before": None, "after": {"id": number, "body": "x"}, "source": source}
-        producer.send(topic, json.dumps(value).encode())
-    producer.flush()
-    producer.close()
+        producer.produce(topic, json.dumps(value).encode())
+    assert producer.flush(30) == 0

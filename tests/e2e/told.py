@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from kafka import KafkaProducer
 
 from local_stack.kafka import Broker
 from tests.e2e.pipeline import START_SECONDS
@@ -20,17 +19,16 @@ class Told:
     def __init__(self, broker: Broker, topic: str, dsn: str, name: str = "t", partitions: int = 2) -> None:
         self.table, self.topic, self.dsn, self.sent = ModelTable(), topic, dsn, 0
         self.name, self.partitions = name, partitions
-        self.producer = KafkaProducer(bootstrap_servers=broker.endpoint["bootstrap_servers"])
+        self.producer = broker.producer()
 
     def send(self) -> None:
         """Send what was done to the table since."""
         for change in self.table.changes[self.sent :]:
             record = as_record(change, self.name)
-            headers = [(name, value) for name, value in record.headers if value is not None]
-            self.producer.send(
-                self.topic, record.value, record.key, headers, partition=sum(change.key.encode()) % self.partitions
-            )
-        self.producer.flush()
+            headers: list[tuple[str, str | bytes | None]] = list(record.headers)
+            partition = sum(change.key.encode()) % self.partitions
+            self.producer.produce(self.topic, record.value, record.key, partition, headers=headers)
+        assert self.producer.flush(30) == 0
         self.sent = len(self.table.changes)
 
     def shown(self, name: str) -> list[tuple[Any, ...]]:

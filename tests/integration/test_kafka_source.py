@@ -7,17 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from pydantic import ValidationError
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, Row, SparkSession
 
 import sources
 from local_stack.kafka import Broker
-from schemas.errors import ConfigurationError, PipelineError, SourceGoneError
+from schemas.errors import ConfigurationError, SourceGoneError
 from sources import identity
 from sources.kafka import BrokerNote, KafkaSourceConfig
-from sources.kafka_broker import client_options, ends_of, topics_of
+from sources.kafka_broker import ends_of, topics_of
 
 
 def config_for(broker: Broker, *topics: str) -> KafkaSourceConfig:
@@ -26,11 +25,10 @@ def config_for(broker: Broker, *topics: str) -> KafkaSourceConfig:
 
 
 def produce(broker: Broker, topic: str, *values: bytes | None) -> None:
-    producer = KafkaProducer(bootstrap_servers=broker.endpoint["bootstrap_servers"])
+    producer = broker.producer()
     for value in values:
-        producer.send(topic, key=b"k", value=value, headers=[("h", b"x")])
-    producer.flush()
-    producer.close()
+        producer.produce(topic, value, b"k", headers=[("h", b"x")])
+    assert producer.flush(30) == 0
 
 
 def read(spark: SparkSession, config: KafkaSourceConfig, folder: Path, found: list[Row] | None = None) -> list[Row]:
@@ -181,9 +179,8 @@ def expire(broker: Broker, topic: str) -> None:
     """Delete what a topic holds."""
     servers = broker.endpoint["bootstrap_servers"]
     ends = ends_of([topics_of(servers, {})[topic]], servers, {})
-    client = KafkaAdminClient(bootstrap_servers=servers)
-    client.delete_records({TopicPartition(*place): end for place, end in ends.items()})
-    client.close()
+    for (name, number), end in ends.items():
+        broker.expire(name, number, end)
 
 
 def test_check_says_what_is_wrong(kafka: Broker, new_topic: Callable[..., str]) -> None:
@@ -197,23 +194,6 @@ def test_check_says_what_is_wrong(kafka: Broker, new_topic: Callable[..., str]) 
         sources.check(pattern.model_copy(update={"topics_pattern": "nowhere.*"}))
     with pytest.raises(ConfigurationError, match="does not answer"):
         sources.check(config_for(kafka, topic).model_copy(update={"bootstrap_servers": "127.0.0.1:1"}))
-
-
-def test_security_options_reach_both_clients_and_a_java_key_store_is_refused() -> None:
-    jaas = 'org.apache.kafka.common.security.scram.ScramLoginModule required username="me" password="a\\"b";'
-    scram = {
-        "kafka.security.protocol": "SASL_SSL",
-        "kafka.sasl.mechanism": "SCRAM-SHA-512",
-        "kafka.sasl.jaas.config": jaas,
-    }
-    assert client_options(scram) == {
-        "security_protocol": "SASL_SSL",
-        "sasl_mechanism": "SCRAM-SHA-512",
-        "sasl_plain_username": "me",
-        "sasl_plain_password": 'a"b',
-    }
-    with pytest.raises(PipelineError, match="PEM"):
-        client_options({"kafka.ssl.truststore.location": "trust.jks"})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from kafka import KafkaProducer
 from pyspark.sql import SparkSession
 
 from glue_jobs.config import load_config
@@ -116,17 +115,19 @@ def pipeline(tmp_path: Path) -> Iterator[Callable[[str], Pipeline]]:
 
 
 @pytest.fixture
-def topic(kafka: Broker, new_topic: Callable[..., str]) -> Iterator[tuple[str, Callable[[int], None]]]:
+def topic(kafka: Broker, new_topic: Callable[..., str]) -> tuple[str, Callable[[int], None]]:
     name = new_topic()
-    producer = KafkaProducer(bootstrap_servers=f"127.0.0.1:{kafka.port}")
+    producer = kafka.producer()
 
     def produce(count: int) -> None:
         for number in range(count):
-            producer.send(name, json.dumps({"n": number}).encode())
+            producer.produce(name, json.dumps({"n": number}).encode())
         producer.flush()
 
-    yield f"{{type: kafka, envelope: debezium, bootstrap_servers: '127.0.0.1:{kafka.port}', topics: [{name}]}}", produce
-    producer.close()
+    return (
+        f"{{type: kafka, envelope: debezium, bootstrap_servers: '127.0.0.1:{kafka.port}', topics: [{name}]}}",
+        produce,
+    )
 
 
 def once_each(count: int) -> Counter[tuple[str, str]]:

@@ -1,0 +1,111 @@
+"""One question to the brokers about topics, with one deadline for all that it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, wait
+from typing import Any
+from uuid import UUID
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from schemas.errors import UnavailableError
+from sources.kafka_broker import TIMEOUT_MS, Topic
+from sources.kafka_client import Brokers, is_refusal
+
+_PAUSE_S = 0.1
+
+
+class Question:
+    """Asks with the user's own rights; raises UnavailableError when no broker answers, ConfigurationError when they refuse."""
+
+    def __init__(self, bootstrap_servers: str, options: Mapping[str, str]) -> None:
+        """Open a client; the deadline counts from now."""
+        self._brokers = Brokers(bootstrap_servers, options)
+        self._admin = self._brokers.admin()
+        self._until = time.monotonic() + TIMEOUT_MS / 1000
+
+    def topics(self) -> list[Topic]:
+        """The topics this user may see."""
+        names = self._names()
+        if not names:
+            return []
+        wanted = TopicCollection(names)
+        asked = self._admin.describe_topics(wanted, request_timeout=self._seconds_left())
+        described = self._answers(asked, {KafkaError.UNKNOWN_TOPIC_OR_PART})  # deleted since it was listed
+        return [
+            Topic(name, _written(topic.topic_id), len(topic.partitions))
+            for name, topic in described.items()
+            if not topic.is_internal
+        ]
+
+    def offsets(self, topics: Collection[Topic], *, ends: bool) -> dict[tuple[str, int], int]:
+        """The offset after the last committed record of each partition, or that of the first record it still holds."""
+        which = OffsetSpec.latest() if ends else OffsetSpec.earliest()
+        wanted = {TopicPartition(topic.name, number): which for topic in topics for number in range(topic.partitions)}
+        while wanted:
+            try:
+                return self._offsets(wanted)
+            except UnavailableError:
+                if self._is_late:
+                    raise
+                time.sleep(_PAUSE_S)  # a topic that was just created has no leader yet
+        return {}
+
+    def _offsets(self, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[tuple[str, int], int]:
+        asked = self._admin.list_offsets(
+            dict(wanted), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._seconds_left()
+        )
+        offsets = {(at.topic, at.partition): answer.offset for at, answer in self._answers(asked).items()}
+        if min(offsets.values()) < 0:  # a leader that did not answer in time has an offset below 0, and no error
+            raise self._brokers.unreachable(KafkaError(KafkaError._TIMED_OUT))
+        return offsets
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._until
+
+    def _seconds_left(self) -> float:
+        return max(0.1, self._until - time.monotonic())
+
+    def _names(self) -> list[str]:
+        """Asked in slices: why the brokers refuse a user reaches us between two calls alone."""
+        while True:
+            try:
+                listed = self._admin.list_topics(timeout=min(0.5, self._seconds_left())).topics
+            except KafkaException as error:
+                self._admin.poll(0)
+                self._raise(error.args[0], final=self._is_late)
+            else:
+                return list(listed)
+
+    def _answers[K](self, futures: Mapping[K, Future[Any]], left_out: Collection[int] = ()) -> dict[K, Any]:
+        """Wait for all answers; raises what the first of them says that is none."""
+        while wait(futures.values(), timeout=0.1).not_done:
+            self._admin.poll(0)
+            self._raise(None, final=False)
+        results: dict[K, Any] = {}
+        for key, future in futures.items():
+            error = future.exception()
+            if error is None:
+                results[key] = future.result()
+            elif not isinstance(error, KafkaException):
+                raise error
+            elif error.args[0].code() not in left_out:
+                self._raise(error.args[0], final=True)
+        return results
+
+    def _raise(self, error: KafkaError | None, *, final: bool) -> None:
+        refusal = self._brokers.refusal or (error if error is not None and is_refusal(error) else None)
+        if refusal is not None:
+            raise self._brokers.refused(refusal)
+        if final and error is not None:
+            raise self._brokers.unreachable(error)
+
+
+def _written(topic_id: Any) -> str:
+    """As checkpoints hold it, and as Kafka's protocol counts its digits; the client writes base64."""
+    halves = (topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits())
+    return str(UUID(bytes=b"".join(half.to_bytes(8, signed=True) for half in halves)))
