@@ -5,14 +5,20 @@ The only module of this package that knows Arrow; no module of it knows Spark.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from sinks.index_report import REPORT_COLUMNS
+import pyarrow as pa
+
+from embeddings.protocol import EmbeddingCounts
+from reader.messages import Harvest
+from reader.starting import harvested
+from sinks.index_report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
+from sinks.index_result import IndexResult
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from reader.messages import Instruction, ReaderSettings
 
 HARVEST_COLUMNS = f"{REPORT_COLUMNS}, harvest string"
@@ -21,6 +27,7 @@ HARVEST_COLUMNS = f"{REPORT_COLUMNS}, harvest string"
 The JSON object: `part`, `batch` (of the instruction) and the fields of `Harvest` without `result` and `asked`; a gap is
 `[from, to]`.
 """
+HARVEST_SCHEMA = REPORT_SCHEMA.append(pa.field("harvest", pa.string()))
 
 
 def harvest_task(
@@ -35,4 +42,21 @@ def harvest_task(
         ReaderFailedError: the reader died of an unexpected exception.
         UnavailableError: no reader could be started, or none answered.
     """
-    raise NotImplementedError
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column("id").to_numpy():
+                instruction = instructions[int(number)]
+                yield from _rows(harvested(settings, instruction, secret), instruction)
+
+    return run
+
+
+def _rows(harvest: Harvest, instruction: Instruction) -> Iterator[pa.RecordBatch]:
+    told = {field.name: getattr(harvest, field.name) for field in fields(harvest)}
+    result, asked = told.pop("result"), told.pop("asked")
+    if result != IndexResult() or asked != EmbeddingCounts():
+        report = report_rows(result, asked)
+        yield report.append_column(HARVEST_SCHEMA.field("harvest"), pa.nulls(report.num_rows, pa.string()))
+    told |= {"part": instruction.part, "batch": instruction.batch}
+    yield pa.RecordBatch.from_pylist([{"harvest": json.dumps(told)}], HARVEST_SCHEMA)

@@ -1,0 +1,78 @@
+"""How a task comes by its reader: the one that answered last, or else one that it starts."""
+
+from __future__ import annotations
+
+import pickle
+import select
+import subprocess
+import sys
+from multiprocessing import AuthenticationError
+from typing import TYPE_CHECKING, Any
+
+from reader.channel import ask
+from schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from reader.messages import Harvest, Instruction, ReaderSettings
+
+START_SECONDS = 30.0
+"""How long a reader may take to start; it takes about half a second."""
+_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from reader.process import main; main()"
+"""Imports what the parent would: a Spark worker's path also has files that were shipped with the job."""
+
+_started: list[subprocess.Popen[bytes]] = []
+"""Readers that this process started and that had not ended when it started another: kept to be reaped."""
+
+
+def harvested(settings: ReaderSettings, instruction: Instruction, secret: bytes) -> Harvest:
+    """Hand an instruction to its reader, and return what it harvested.
+
+    Raises what the reader died of, with its own type; UnavailableError when none can be started or answers.
+    """
+    if instruction.address:
+        try:
+            return _harvest(ask(instruction.address, secret, instruction))
+        except (OSError, EOFError, AuthenticationError):
+            pass  # it has ended, or its host has; it stops by itself if it lives on
+    address = start(settings, secret)
+    try:
+        return _harvest(ask(address, secret, instruction))
+    except (OSError, EOFError, AuthenticationError) as error:
+        raise UnavailableError(f"the reader at {address} does not answer ({type(error).__name__})") from None
+
+
+def start(settings: ReaderSettings, secret: bytes) -> str:
+    """Start a reader that outlives this process; returns its address. It learns its secrets over a pipe alone."""
+    _started[:] = [process for process in _started if process.poll() is None]
+    process = subprocess.Popen(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", _BOOT, *sys.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # a pipe of the parent's breaks when the parent ends
+    )
+    _started.append(process)
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
+    with process.stdin as stdin, process.stdout as stdout:
+        try:
+            stdin.write(pickle.dumps((settings, secret)))
+            stdin.close()
+            if select.select([stdout], [], [], START_SECONDS)[0]:
+                return str(_unless_error(pickle.load(stdout)))  # noqa: S301 - the child's, over a pipe
+        except (OSError, EOFError):
+            pass  # it ended before it could say why
+    process.kill()
+    raise UnavailableError(
+        f"a reader could not be started within {START_SECONDS:.0f} s (exit status {process.wait()})",
+        hint="check the memory of the executor",
+    )
+
+
+def _harvest(answer: Any) -> Harvest:
+    harvest: Harvest = _unless_error(answer)
+    return harvest
+
+
+def _unless_error(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -1,0 +1,62 @@
+"""The stores' writers of one process: kept from epoch to epoch, with their connections."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from embeddings import open_embedder, texts_at_once
+from embeddings.remembered import embedder_of
+from sinks import open_sink
+from sinks.indexing import Indexer
+
+if TYPE_CHECKING:
+    from reader.messages import ReaderSettings
+    from sinks.store_writer import StoreWriter
+
+_PATIENCE_SECONDS = 2.0
+"""How long a lane waits for the writer that its predecessor still uses, before it takes another."""
+
+
+def indexer_of(settings: ReaderSettings) -> Indexer:
+    """The indexer of a reader; nothing is connected yet."""
+    embedder = open_embedder(settings.embedding)
+    return Indexer(
+        settings.context,
+        settings.recipes,
+        [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks],
+        embedder,
+        texts_at_once=texts_at_once(settings.embedding, embedder),
+        embedders=partial(embedder_of, own=settings.embedding),
+    )
+
+
+class Writers:
+    """Lends each store's writer to one lane at a time."""
+
+    def __init__(self, indexer: Indexer, stores: Iterable[str]) -> None:
+        """Open nothing yet."""
+        self.indexer, self.stores = indexer, frozenset(stores)
+        self._free: dict[str, StoreWriter] = {}
+        self._lent: set[str] = set()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def writer(self, store: str) -> Iterator[StoreWriter]:
+        """A writer of a store: the one that was used before, unless a write that does not end keeps it."""
+        with self._changed:
+            self._changed.wait_for(lambda: store not in self._lent, _PATIENCE_SECONDS)
+            writer = self._free.pop(store, None) or self.indexer.writer(store)
+            self._lent.add(store)
+        try:
+            yield writer
+        finally:
+            with self._changed:
+                if store in self._free:
+                    writer.close()
+                self._free.setdefault(store, writer)
+                self._lent.discard(store)
+                self._changed.notify_all()

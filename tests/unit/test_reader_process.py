@@ -1,0 +1,128 @@
+"""What a reader's process answers to whom, over real sockets, in this process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing import AuthenticationError
+from typing import Any, cast
+
+import pytest
+
+from embeddings.protocol import EmbeddingCounts
+from reader import channel
+from reader.channel import address_of, ask, listen
+from reader.messages import Harvest, Instruction, Stop
+from reader.process import Reader, serve
+from reader.writers import Writers
+from schemas.errors import ConfigurationError
+from tests.reading import MemoryIndexer, MemoryStream, eventually
+
+SECRET = b"s" * 32
+
+
+class Served:
+    """A reader of a stream in memory, behind its server."""
+
+    def __init__(self) -> None:
+        self.stream, self.indexer = MemoryStream(), MemoryIndexer("a")
+        self.listening = listen("127.0.0.1")
+        self.address = address_of(self.listening)
+        writers = Writers(cast("Any", self.indexer), ["a"])
+        self.reader = Reader("kafka", self.stream.open, writers, self.address)
+        self.thread = threading.Thread(target=serve, args=(self.listening, SECRET, self.reader), daemon=True)
+        self.thread.start()
+
+    def ask(self, batch: int, epoch: str = "e", position: int = 0) -> Harvest:
+        answer = ask(self.address, SECRET, Instruction(epoch, batch, 0, {"a": {"t/0": position}}))
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, Harvest)
+        return answer
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    found = Served()
+    yield found
+    found.reader.stopped.set()
+    found.listening.shutdown(socket.SHUT_RDWR)
+    found.thread.join(5)
+    assert not found.thread.is_alive()
+    found.listening.close()
+    found.reader.end()
+    assert eventually(lambda: not [t for t in threading.enumerate() if t.name in {"peer", "feed", "store-a"}])
+
+
+def test_an_instruction_is_answered_at_once_with_what_was_written(served: Served) -> None:
+    served.stream.add(1)
+    assert served.ask(1).address == served.address
+    assert eventually(lambda: served.ask(2).positions == {"a": {"t/0": 1}})
+    began = time.monotonic()
+    for batch in range(10, 60):
+        served.ask(batch)
+    assert (time.monotonic() - began) / 50 < 0.05
+
+
+def test_a_peer_without_the_secret_is_refused_and_a_silent_one_keeps_nobody_waiting(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "AUTHENTICATION_SECONDS", 0.5)
+    host, port = served.listening.getsockname()
+    silent = [socket.create_connection((host, port)) for _ in range(5)]
+    with pytest.raises(AuthenticationError):
+        ask(served.address, b"w" * 32, Stop())
+    stranger = socket.create_connection((host, port))
+    stranger.sendall(b"\xff" * 64)
+    stranger.close()
+    assert served.ask(1).positions == {"a": {"t/0": 0}}
+    for peer in silent:
+        peer.settimeout(5)
+        while peer.recv(1024):
+            pass
+        peer.close()
+    assert not served.reader.stopped.is_set()
+
+
+def test_more_peers_than_are_served_at_once_are_hung_up_on(served: Served) -> None:
+    host, port = served.listening.getsockname()
+    silent = [socket.create_connection((host, port)) for _ in range(80)]
+    with pytest.raises((OSError, EOFError)):
+        served.ask(1)
+    for peer in silent:
+        peer.close()
+    assert eventually(lambda: not [t for t in threading.enumerate() if t.name == "peer"])
+    assert served.ask(1).positions == {"a": {"t/0": 0}}
+
+
+def test_another_epoch_begins_at_its_own_positions_and_counts_what_the_models_were_asked_once(served: Served) -> None:
+    for number in range(3):
+        served.stream.add(number)
+    served.indexer.counts = EmbeddingCounts(texts=2)
+    assert served.ask(1).asked == served.ask(1).asked == EmbeddingCounts(texts=2)
+    served.indexer.counts = EmbeddingCounts(texts=5)
+    assert served.ask(1).asked.texts == 5
+    assert served.ask(1, "f", 2).asked.texts == 0
+    served.indexer.counts = EmbeddingCounts(texts=6)
+    assert served.ask(2, "f", 2).asked.texts == 1
+    assert eventually(lambda: served.ask(3, "f").positions == {"a": {"t/0": 3}})
+    assert served.indexer.memory["a"].opened == 1
+    assert served.indexer.memory["a"].positions["t/0"][-1] == 2
+
+
+def test_the_error_that_it_died_of_is_the_answer_until_another_epoch(served: Served) -> None:
+    served.indexer.memory["a"].error = ConfigurationError("no right to write", hint="grant it")
+    served.stream.add(1)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no right to write\nHint: grant it"):
+            eventually(lambda: served.ask(1) is None)
+    served.indexer.memory["a"].error = None
+    served.ask(1, "f")
+    assert eventually(lambda: served.ask(2, "f").positions == {"a": {"t/0": 1}})
+
+
+def test_it_is_stopped_by_whoever_knows_the_secret(served: Served) -> None:
+    assert ask(served.address, SECRET, Stop()) is None
+    assert served.reader.stopped.is_set()
