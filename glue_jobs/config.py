@@ -89,9 +89,11 @@ class PipelineConfig(StrictModel):
     """What captures the tables at their database, for `ragstream capture` and `ragstream check`; no job reads it."""
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
-    real_time: bool = True
-    """Run `index_documents` in real-time mode where the source allows it (Kinesis, Kafka without `max_offsets_per_trigger`)
-    and enough task slots are left: milliseconds instead of tenths of a second. Off, or where it cannot be: micro-batches."""
+    continuous: bool = True
+    """Let `index_documents` read Kafka and Kinesis by readers that stay: milliseconds instead of tenths of a second. Off, and
+    for recorded files and drains: micro-batches."""
+    readers: int = Field(default=2, ge=1)
+    """Most readers a source has: processes beside the executors' workers, among which its partitions are dealt out."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:

@@ -20,6 +20,8 @@ _EXPECTED = {
     "dict_type": "keys and values", "model_type": "keys and values", "model_attributes_type": "keys and values",
 }  # fmt: skip
 """pydantic's error types that mean a wrong type, and what was expected."""
+_RENAMED = {"real_time": "Write `continuous` instead: readers have taken the place of Spark's real-time mode."}
+"""Keys of earlier versions, and what to do about them."""
 
 
 def of_validation(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
@@ -56,7 +58,8 @@ def _problem(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
     if kind == "missing":
         return Problem(path, "this key is missing", _purpose(owner, str(path[-1])) if path else "")
     if kind == "extra_forbidden":
-        return Problem(path, "this key is unknown", _nearest(str(path[-1]), owner))
+        renamed = _RENAMED.get(path_text(path))
+        return Problem(path, "this key is unknown", renamed or _nearest(str(path[-1]), owner))
     if kind in {"union_tag_invalid", "literal_error", "enum"}:
         expected = str((detail.get("ctx") or {}).get("expected_tags") or (detail.get("ctx") or {}).get("expected"))
         at = (*path, "type") if kind == "union_tag_invalid" else path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.vectors import is_usable
-from glue_jobs.runtime import AsOf, Periodic, Report
+from glue_jobs.runtime import Periodic, Report, StoresAsOf
 from lake import embedding_cache
 from lake.rejects import append_rejects
 from schemas.errors import UnavailableError
@@ -49,8 +49,8 @@ class IndexReports:
         self._stores = stores
         self._lake = lake
         self._sinks = sinks
-        self.as_of = {source: AsOf() for source in sources}
-        """What the stores show of each source."""
+        self.as_of = {source: StoresAsOf(sink.name for sink in sinks) for source in sources}
+        """What each store shows of each source."""
         self._noted_us: Counter[str] = Counter()
         self._vectors: dict[str, dict[str, bytes]] = defaultdict(dict)
         """By the model's fingerprint, by content hash."""
@@ -99,8 +99,8 @@ class IndexReports:
         ]
 
     def note_progress(self, sink: Sink) -> None:
-        """Tell a store how fresh it is: as fresh as the source that is furthest behind."""
-        as_of_us = min((each.at_us for each in self.as_of.values()), default=0)
+        """Tell a store how fresh it is: as fresh as the source that is furthest behind in it."""
+        as_of_us = min((each.stores[sink.name].at_us for each in self.as_of.values()), default=0)
         if as_of_us > self._noted_us[sink.name] and self._is_ready(sink):
             with self._in_use[sink.name]:
                 sink.note_progress(as_of_us)

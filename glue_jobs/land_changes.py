@@ -35,7 +35,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         name = f"land_{source.name}"
         landing = Landing(layout, source.name, decode_context(config, source.name))
         checkpoint, drain = context.checkpoint(name), context.available_now
-        idle = idle_note(source, checkpoint)
+        idle = idle_note(source)
         slow = partial(read_stream, fetch_interval_ms=FETCH_INTERVAL_MS, drain=drain, idle=idle)
         read = partial(slow, context.spark, source, checkpoint)
         note, empty_us = partial(lake_mark.landed, config.checkpoint, name), idle.empty_us if idle else None

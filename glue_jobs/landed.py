@@ -8,12 +8,14 @@ where it may be running, also in another driver or between two commits, all that
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
+from glue_jobs import store_positions
 from glue_jobs.runtime import files
 from glue_jobs.runtime.status_record import read_all
-from sources import positions
+from sources import KinesisSourceConfig, positions
+from sources.kinesis_offsets import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,15 +70,41 @@ def committed(source: SourceConfig, checkpoint: str) -> Positions | None:
 
     It reads nothing before that again, and everything after it.
     """
+    offset = committed_offset(checkpoint)
+    return None if offset is None else positions.of_offset(source, offset)
+
+
+def committed_offset(checkpoint: str) -> dict[str, Any] | None:
+    """The offset that Spark keeps of the last batch that a query committed; None before the first."""
     done = [int(name) for name in files.names(f"{checkpoint}/commits") if name.isdigit()]
-    text = files.read(f"{checkpoint}/offsets/{max(done)}") if done else None
-    return None if text is None else positions.of_offset(source, json.loads(text.strip().rpartition("\n")[2]))
+    return _offset_in(f"{checkpoint}/offsets/{max(done)}") if done else None
+
+
+def first_offset(source: SourceConfig, checkpoint: str) -> dict[str, Any] | None:
+    """The offset at which a query began that has committed nothing; None before it had planned a batch.
+
+    Spark keeps it for Kafka. A shard of Kinesis began where the end of the first batch says that it did.
+    """
+    if not isinstance(source, KinesisSourceConfig):
+        return _offset_in(f"{checkpoint}/sources/0/0")
+    planned = _offset_in(f"{checkpoint}/offsets/0")
+    if planned is not None:
+        planned["shards"] = {shard: asdict(Mark(mark["origin"])) for shard, mark in planned["shards"].items()}
+    return planned
+
+
+def _offset_in(location: str) -> dict[str, Any] | None:
+    """The last line of a file of Spark's: a version stands before it, and in newer ones metadata."""
+    text = files.read(location)
+    return None if text is None else dict(json.loads(text.strip().rpartition("\n")[2]))
 
 
 def _reading(source: SourceConfig, checkpoint: str) -> Reading:
     query = f"index_{source.name}"
+    kept = store_positions.read(f"{checkpoint}/{query}")
     record = next((each for each in read_all(checkpoint) if each.query == query), None)
-    stopped = record is not None and not record.running
+    # Readers write on until they hear that they should stop: they have read more than they have told.
+    stopped = record is not None and not record.running and not (kept is not None and kept.readers)
     bound = committed(source, f"{checkpoint}/{query}") if stopped else None
     if bound is None:
         bound = positions.ends(source, committed(source, f"{checkpoint}/land_{source.name}") or {})

@@ -51,7 +51,12 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     return {
         "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
         "stores": {
-            name: _store(found, _queries(records, "index"), drift.last(config.checkpoint, name), backfills.get(name))
+            name: _store(
+                found,
+                lag_of(_queries(records, "index"), name),
+                drift.last(config.checkpoint, name),
+                backfills.get(name),
+            )
             for name, found in stores.items()
         },
         "embedding": _embedding(config, records.values()),
@@ -80,7 +85,7 @@ def _table(
         "pending": pending[table.table],
         "columns_missing": _columns_missing(index, table),
         HIDDEN_KEYS: _counted(land, table.table, HIDDEN_KEYS),
-        "lag_seconds": _lag([shown] if shown is not None else []),
+        "lag_seconds": lag_of([shown] if shown is not None else []),
         "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
     }
 
@@ -99,12 +104,12 @@ def _counted(record: QueryRecord | None, table: str, name: str) -> int:
 
 
 def _store(
-    found: _Seen | PipelineError, index: list[QueryRecord], seen: Drift | None, backfill: Backfill | None
+    found: _Seen | PipelineError, lag: float | None, seen: Drift | None, backfill: Backfill | None
 ) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
     told: dict[str, Any] = dict.fromkeys(("lag_seconds", "documents", "chunks", "refused", "model", "outdated"))
     if not isinstance(found, PipelineError):
-        lag = _lag(index) if backfill is None else round(time.time() - backfill.since, 3)
+        lag = lag if backfill is None else round(time.time() - backfill.since, 3)
         told = {"lag_seconds": lag, "documents": found.summary.documents, "chunks": found.summary.chunks}
         told["refused"] = found.refused
         told["model"] = _generations(found.summary.generations)
@@ -122,18 +127,20 @@ def _generations(known: Generations | None) -> dict[str, Any] | None:
     return {"serving": known.served.fingerprint, "generation": known.serving, "others": others}
 
 
-def _lag(records: Iterable[QueryRecord]) -> float | None:
-    """Seconds of commits at the source that are not written yet; None before that is known of every partition.
+def lag_of(records: Iterable[QueryRecord], store: str = "") -> float | None:
+    """Seconds of commits at the source that are not written yet, to a store or to all; None before that is known.
 
     0 while the source holds nothing new; otherwise the age of what the partition that is furthest behind has written.
     """
     now = time.time()
     lags = []
     for record in records:
-        if not record.as_of_us:
+        as_of_us = record.stores_as_of_us.get(store, record.as_of_us)
+        if not as_of_us:
             return None
         idle = record.running and not record.waiting and now - record.idle_at < _IDLE_SECONDS
-        lags.append(0.0 if idle else max(0.0, now - record.as_of_us / 1_000_000))
+        seen_at = record.ticked_at if record.running and now - record.ticked_at < _IDLE_SECONDS else now
+        lags.append(0.0 if idle else max(0.0, seen_at - as_of_us / 1_000_000))
     return round(max(lags), 3) if lags else None
 
 

@@ -15,26 +15,22 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from embeddings.remembered import config_of
-from glue_jobs.landed import Reading, committed
+from glue_jobs.landed import Reading
 from glue_jobs.ownership import owner_of
 from glue_jobs.rebuild_store import Rebuild, RebuildCounts
-from glue_jobs.runtime import drift, files
+from glue_jobs.runtime import drift
 from glue_jobs.runtime.backfills import Backfills
+from glue_jobs.start_positions import has_begun
 from lake.landing import create_tables
 from lake.layout import LakeLayout
 from schemas.errors import UnavailableError
 from sinks import open_sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
-
     from glue_jobs.runtime import JobContext
     from glue_jobs.runtime.backfills import Backfill
     from sinks import SinkConfig
     from sinks.protocol import Sink
-    from sources import SourceConfig
 
 _LOG = logging.getLogger(__name__)
 EVERY_SECONDS = 2.0
@@ -76,7 +72,7 @@ class Stores:
         A store that the pipeline had before may be away while another answers, else that raises UnavailableError.
         """
         config, known, away = self._config, self.backfills.known(), dict[str, UnavailableError]()
-        fresh = not any(files.names(f"{self._context.checkpoint(f'index_{s.name}')}/offsets") for s in config.sources)
+        fresh = not any(has_begun(self._context.checkpoint(f"index_{s.name}")) for s in config.sources)
         create_tables(LakeLayout(config.lake.path))  # the stores come to be of this lake
         sinks = [open_sink(sink, *self._model) for sink in config.sinks]
         for sink in sinks:
@@ -91,19 +87,6 @@ class Stores:
             _LOG.warning("store is new, it is backfilled from the lake", extra={"context": {"store": name}})
         self.is_away(away.keys())
         return sinks
-
-    def reading(self, source: SourceConfig, read: Callable[..., DataFrame]) -> Callable[[], DataFrame]:
-        """Read a source so that it is known what was read before: that, a store that is new gets from the lake."""
-
-        def begin() -> DataFrame:
-            frame = read(
-                drain=self._context.available_now
-            )  # under the query's lease, without topics that are read no more
-            before = committed(source, self._context.checkpoint(f"index_{source.name}")) or {}
-            self.backfills.begin(source.name, {sink.name: before for sink in self._config.sinks})
-            return frame
-
-        return begin
 
     def look(self) -> None:
         """Ask the stores that are away whether they are back."""

@@ -5,9 +5,11 @@ The only module of this package that knows Arrow; no module of it knows Spark.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -44,12 +46,20 @@ def harvest_task(
     """
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        _freeze()
         for batch in batches:
             for number in batch.column("id").to_numpy():
                 instruction = instructions[int(number)]
                 yield from _rows(harvested(settings, instruction, secret), instruction)
 
     return run
+
+
+@cache
+def _freeze() -> None:
+    """Take what the imports made out of the collection that PySpark's worker runs after each task (64 ms of processor time)."""
+    gc.collect()
+    gc.freeze()
 
 
 def _rows(harvest: Harvest, instruction: Instruction) -> Iterator[pa.RecordBatch]:

@@ -22,7 +22,6 @@ from embeddings.remembered import embedder_of
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
 from sinks.index_report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
-from sinks.index_result import IndexResult
 from sinks.indexing import Indexer
 from transforms.documents import Recipe
 
@@ -77,33 +76,26 @@ def _indexer(settings: IndexSettings) -> Indexer:
     return _indexers[settings.identity]
 
 
-def index_records(settings: IndexSettings, groups: Iterable[Sequence[Record]]) -> Iterator[pa.RecordBatch]:
-    """Index groups of records in this process, as they come; then answer REPORT_COLUMNS, if there was a record.
+def index_records(settings: IndexSettings, records: Sequence[Record]) -> Iterator[pa.RecordBatch]:
+    """Index records in this process; then answer REPORT_COLUMNS, if there was a record.
 
     Run again, it leaves the same documents and asks the model for nothing it was answered before.
     """
+    if not records:
+        return
     indexer = _indexer(settings)
     before = indexer.asked()
     batch, missed = _missed.get(settings.identity, ("", set()))
-    result = IndexResult(missed=missed if batch == settings.batch else set())
-    for group in filter(None, groups):
-        result.add(indexer.index(group, without=settings.without | result.missed, borrowing=settings.borrowing))
+    missed = missed if batch == settings.batch else set()
+    result = indexer.index(records, without=settings.without | missed, borrowing=settings.borrowing)
+    result.missed |= missed
     _missed[settings.identity] = (settings.batch, result.missed)
-    if result.counts:
-        yield report_rows(result, indexer.asked() - before)
-
-
-def index_groups(settings: IndexSettings) -> Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterator[pa.RecordBatch]]:
-    """The same of groups of Arrow batches (RECORD_COLUMNS), for the real-time mode."""
-    return lambda groups: index_records(
-        settings, ([record for batch in batches for record in records_of(batch)] for batches in groups)
-    )
+    yield report_rows(result, indexer.asked() - before)
 
 
 def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The same for `DataFrame.mapInArrow`: a partition is one group."""
-    run = index_groups(settings)
-    return lambda batches: run([batches])
+    """The same for `DataFrame.mapInArrow`, of a partition's Arrow batches (RECORD_COLUMNS)."""
+    return lambda batches: index_records(settings, [record for batch in batches for record in records_of(batch)])
 
 
 @dataclass
@@ -128,7 +120,7 @@ class IndexStage:
             summaries = filter(None, told["summary"].to_pylist())
             number = sum(json.loads(summary)["counts"]["records"] for summary in summaries)
         else:
-            told = pa.Table.from_batches(list(index_records(settings, [records])), REPORT_SCHEMA)
+            told = pa.Table.from_batches(list(index_records(settings, records)), REPORT_SCHEMA)
             number = len(records)
         self._few = number <= FEW_RECORDS // 2
         return told

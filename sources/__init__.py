@@ -15,7 +15,6 @@ from sources.files import FilesSourceConfig
 from sources.idle import FileNote, IdleNote
 from sources.kafka import KafkaSourceConfig
 from sources.kinesis import KinesisSourceConfig
-from sources.kinesis_open import OpenBatches
 from sources.loss import source_gone
 
 if TYPE_CHECKING:
@@ -28,14 +27,12 @@ __all__ = [
     "FilesSourceConfig",
     "KafkaSourceConfig",
     "KinesisSourceConfig",
-    "OpenBatches",
     "SourceConfig",
     "check",
     "drain",
     "has_available_now",
     "idle_note",
     "read_stream",
-    "real_time_tasks",
     "source_gone",
 ]
 
@@ -72,19 +69,16 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
     kept there, and it is named when the stream has lost what the job needs (SourceGoneError; from within a query as
     text, see `source_gone`). `fetch_interval_ms` makes a job that can wait leave Kinesis's five reads a second and shard
     to the others. `drain` ends a Kinesis stream at what it held when the query began. `idle` is the note of a source of
-    which Spark does not say when it is idle; one made with `stays` makes it the stream of a query in real-time mode.
-    `starts` is where a query without a checkpoint begins; a partition that is not in it is read from what it holds.
+    which Spark does not say when it is idle. `starts` is where a query without a checkpoint begins; a partition that is not
+    in it is read from what it holds.
     """
     match config:
         case FilesSourceConfig():
             return files.read_stream(spark, config, starts=starts)
         case KafkaSourceConfig():
             identity.confirm_topics(spark, config, checkpoint)
-            stays = isinstance(idle, kafka.BrokerNote) and idle.stays
-            return kafka.read_stream(spark, config, stays=stays, starts=starts)
+            return kafka.read_stream(spark, config, starts=starts)
         case KinesisSourceConfig():
-            if isinstance(idle, OpenBatches):
-                return kinesis.read_open(spark, config, checkpoint, idle)
             note = idle if isinstance(idle, FileNote) else None
             return kinesis.read_stream(
                 spark,
@@ -108,23 +102,13 @@ def has_available_now(config: SourceConfig) -> bool:
     return isinstance(config, KafkaSourceConfig)
 
 
-def real_time_tasks(config: SourceConfig) -> int | None:
-    """How many tasks read a source side by side in Spark's real-time mode; None for one that it can only cut into batches."""
-    if isinstance(config, KafkaSourceConfig) and config.max_offsets_per_trigger is None:
-        return kafka.partitions(config)
-    return kinesis.shards(config) if isinstance(config, KinesisSourceConfig) else None
-
-
-def idle_note(config: SourceConfig, checkpoint: str, *, stays: bool = False) -> IdleNote | None:
-    """Make the note for a source that has partitions; of one without, Spark's status says when it is idle.
-
-    In real-time mode (`stays`) that of a Kinesis source is how its tasks read it as well: `OpenBatches`.
-    """
+def idle_note(config: SourceConfig) -> IdleNote | None:
+    """Make the note for a source that has partitions; of one without, Spark's status says when it is idle."""
     match config:
         case KafkaSourceConfig():
-            return kafka.BrokerNote(config, stays)
+            return kafka.BrokerNote(config)
         case KinesisSourceConfig():
-            return kinesis.open_batches(config, checkpoint) if stays else FileNote()
+            return FileNote()
         case FilesSourceConfig():
             return None
         case _:

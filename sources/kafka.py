@@ -32,10 +32,9 @@ _DEFAULT_OPTIONS = {
     "kafka.max.partition.fetch.bytes": "16777216",
     # Debezium with exactly-once delivery writes transactions; a record of an aborted one never happened.
     "kafka.isolation.level": "read_committed",
+    # A micro-batch knows how far it reads: a fetch that waits for a byte more is latency.
+    "kafka.fetch.max.wait.ms": "1",
 }
-
-_FETCH_WAIT = "kafka.fetch.max.wait.ms"
-"""The broker answers a fetch as soon as it holds a byte, or after this long."""
 
 _EARLIEST = -2
 """Spark's number for the first offset that a partition holds (Structured Streaming + Kafka, `startingOffsets`)."""
@@ -147,8 +146,6 @@ class BrokerNote:
     """Asks the brokers which partitions hold more than a query has reached: Spark tells that of none, or of all together."""
 
     config: KafkaSourceConfig
-    stays: bool = False
-    """Whether the query is one of the real-time mode."""
 
     def empty_us(self, progress: Mapping[str, Any] | None) -> Mapping[str, int] | None:
         """Now, of a partition that holds no more; None while they do not answer."""
@@ -166,19 +163,15 @@ class BrokerNote:
         return None
 
 
-def read_stream(
-    spark: SparkSession, config: KafkaSourceConfig, *, stays: bool = False, starts: Positions | None = None
-) -> DataFrame:
+def read_stream(spark: SparkSession, config: KafkaSourceConfig, *, starts: Positions | None = None) -> DataFrame:
     """Read the topics as a stream of records; without a checkpoint from `starts`, else by `starting`.
 
-    Spark fixes a batch's offsets before it runs, so a batch run again holds the same records; in real-time mode (`stays`)
-    it holds those and what has come since. Offsets that are gone stop the query (`failOnDataLoss`).
+    Spark fixes a batch's offsets before it runs, so a batch run again holds the same records. Offsets that are gone stop
+    the query (`failOnDataLoss`).
     """
-    # A micro-batch knows how far it reads, and a wait is latency; a reader that stays would ask for nothing all the time.
-    waits = {_FETCH_WAIT: "100" if stays else "1"}
     reader = (
         spark.readStream.format("kafka")
-        .options(**(_DEFAULT_OPTIONS | waits | config.options))
+        .options(**(_DEFAULT_OPTIONS | config.options))
         .option("kafka.bootstrap.servers", config.bootstrap_servers)
         .option("startingOffsets", config.starting if starts is None else _starting_offsets(config, starts))
         .option("includeHeaders", "true")

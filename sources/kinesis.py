@@ -1,8 +1,7 @@
 """Kinesis Data Streams as a Spark source of ours, the same one here and on Glue.
 
 Readers use it without Spark (`sources.kinesis_feed`). `format("ragstream_kinesis")` cuts the stream into batches with an end
-(`sources.kinesis_reader`): run again, one holds exactly the same records. `format("ragstream_kinesis_open")` has tasks read
-it as it comes (`sources.kinesis_open`).
+(`sources.kinesis_reader`): run again, one holds exactly the same records.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from pyspark.sql.datasource import DataSource
 
     from sources.feeds import Positions
-    from sources.kinesis_open import OpenBatches
 
 _CONSUMER = r"^(arn:[^:]+:kinesis:[^:]+:\d{12}:stream/[^/]+/consumer/)?[a-zA-Z0-9_.-]{1,128}(:\d+)?$"
 """A consumer's name, or its ARN (RegisterStreamConsumer, Kinesis API reference)."""
@@ -64,7 +62,7 @@ class KinesisSourceConfig(EncryptedPart):
     consumer by shard and hour, and by what it reads. No two pipelines may share one: they would take its subscriptions
     from each other. The other jobs, drains and `continuous: false` poll."""
     max_records_per_trigger: int = Field(default=10_000, ge=1)
-    """Most records in a micro-batch over all shards; in real-time mode there is none."""
+    """Most records in a micro-batch over all shards; readers know none."""
 
     @model_validator(mode="after")
     def _belong_together(self) -> KinesisSourceConfig:
@@ -144,27 +142,6 @@ def read_stream(  # noqa: PLR0913 - what a job may ask of its stream, named
     from sources.kinesis_source import KinesisSource
 
     return _load(spark, KinesisSource, config, checkpoint, options)
-
-
-def open_batches(config: KinesisSourceConfig, checkpoint: str) -> OpenBatches:
-    """Prepare to read the stream in open batches, a task a shard."""
-    from sources.kinesis_open import OpenBatches
-
-    return OpenBatches(config.access(checkpoint), config.fetch_interval_ms, shards(config))
-
-
-def read_open(spark: SparkSession, config: KinesisSourceConfig, checkpoint: str, batches: OpenBatches) -> DataFrame:
-    """Read the stream as a stream of instructions, which `batches.reading` follows in the tasks."""
-    from sources.kinesis_source import OpenKinesisSource
-
-    return _load(spark, OpenKinesisSource, config, checkpoint, {"tasks": batches.tasks, "reached": batches.path})
-
-
-def shards(config: KinesisSourceConfig) -> int:
-    """Count the shards that can be read side by side."""
-    listed = Stream(config.access()).shards().values()
-    parents = {parent for shard in listed for parent in shard.parents}
-    return sum(shard.shard_id not in parents for shard in listed)
 
 
 def _load(

@@ -72,7 +72,7 @@ class Offset:
     stream: Identity
     shards: Mapping[str, Mark]
     opened: int = 0
-    """Number of the open batch that begins here, 0 where a batch with an end ends; see `sources.kinesis_open`."""
+    """In a checkpoint of before readers: number of the open batch that begins here, 0 where a batch with an end ends."""
 
     def to_json(self) -> dict[str, Any]:
         """Write it as Spark keeps it: equal offsets give equal text."""

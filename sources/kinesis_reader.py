@@ -59,21 +59,40 @@ class BatchPart(InputPartition):
     slices: tuple[ShardSlice, ...]
 
 
-class PlanningReader(_SimpleStreamReaderWrapper):
-    """What every reader of a stream knows on the driver: where it began, and what was planned last.
+class KinesisReader(_SimpleStreamReaderWrapper):
+    """Plans batches with an end on the driver; on an executor only `read` is called.
 
     `partitions` is how Spark says where the query stands: with start = end after a restart, then once for each batch.
     The base class is Spark's own reader that prefetches: what a single task reads can be handed to the JVM with its plan
     (`getCache`), as Spark's simple readers do, and no Python worker has to read it.
     """
 
-    def __init__(self, stream: Stream, origin: str, starts: Positions | None = None) -> None:
+    def __init__(  # noqa: PLR0913 - the options of the source, named
+        self,
+        stream: Stream,
+        *,
+        origin: str,
+        fetch_interval_ms: int,
+        max_records_per_trigger: int,
+        drain: bool,
+        idle_note: str = "",
+        starts: Positions | None = None,
+    ) -> None:
         """Keep what to read; nothing is opened before Spark asks."""
         self._stream = stream
         self._origin = origin
         self._starts = starts
         self._initial: Offset | None = None
         self._planned: Offset | None = None
+        self._interval_s = fetch_interval_ms / 1000
+        self._limit = max_records_per_trigger
+        self._drain = drain
+        self._idle = IdleWriter(idle_note)
+        self._handed_over: tuple[ShardSlice, ...] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to the executors without threads and buffers."""
+        return {name: value for name, value in vars(self).items() if name != "_ahead"}
 
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
         """Begin at the positions to start with, or where the configuration says.
@@ -99,33 +118,6 @@ class PlanningReader(_SimpleStreamReaderWrapper):
         if self._planned is None:
             confirm_same(self._stream, until.stream)
         self._planned = until
-
-
-class KinesisReader(PlanningReader):
-    """Plans batches with an end on the driver; on an executor only `read` is called."""
-
-    def __init__(  # noqa: PLR0913 - the options of the source, named
-        self,
-        stream: Stream,
-        *,
-        origin: str,
-        fetch_interval_ms: int,
-        max_records_per_trigger: int,
-        drain: bool,
-        idle_note: str = "",
-        starts: Positions | None = None,
-    ) -> None:
-        """Keep what to read; nothing is opened before Spark asks."""
-        super().__init__(stream, origin, starts)
-        self._interval_s = fetch_interval_ms / 1000
-        self._limit = max_records_per_trigger
-        self._drain = drain
-        self._idle = IdleWriter(idle_note)
-        self._handed_over: tuple[ShardSlice, ...] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Travel to the executors without threads and buffers."""
-        return {name: value for name, value in vars(self).items() if name != "_ahead"}
 
     def latestOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
         """Go on by what was read ahead; the offset last planned when there is nothing.
@@ -206,7 +198,7 @@ class KinesisReader(PlanningReader):
 
 
 def spans(begin: Offset, until: Offset) -> list[tuple[str, Mark, Mark]]:
-    """What lies between two offsets, by shard; nothing before an open batch, whose offset is where it begins."""
+    """What lies between two offsets, by shard; nothing before an open batch of before readers: its offset is where it begins."""
     return [
         (shard_id, since, mark)
         for shard_id, mark in until.shards.items()

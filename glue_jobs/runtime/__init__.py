@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glue_jobs.runtime.as_of import AsOf
-from glue_jobs.runtime.jobs import JOBS, Batch, JobContext, Periodic, Plan, Query, Report, Stage
+from glue_jobs.runtime.as_of import AsOf, StoresAsOf
+from glue_jobs.runtime.jobs import JOBS, Batch, JobContext, Periodic, Plan, Query, Report
 
 if TYPE_CHECKING:
     from glue_jobs.runtime.script import run_job
 
-__all__ = ["JOBS", "AsOf", "Batch", "JobContext", "Periodic", "Plan", "Query", "Report", "Stage", "run_job"]
+__all__ = ["JOBS", "AsOf", "Batch", "JobContext", "Periodic", "Plan", "Query", "Report", "StoresAsOf", "run_job"]
 
 
 def __getattr__(name: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class AsOf:
@@ -36,8 +36,11 @@ class AsOf:
 
     def looked(self, empty_us: Mapping[str, int]) -> None:
         """Take, of every partition there is, when it was seen to hold no more than is written; 0 of one that held more."""
+        now_us = time.time_ns() // 1000
         with self._lock:
-            self._empty_us = {place: max(empty, self._empty_us.get(place, 0)) for place, empty in empty_us.items()}
+            self._empty_us = {
+                place: max(min(empty, now_us), self._empty_us.get(place, 0)) for place, empty in empty_us.items()
+            }
             self._go_on()
 
     def emptied(self, at_us: int) -> None:
@@ -48,3 +51,32 @@ class AsOf:
     def _go_on(self) -> None:
         told = [max(empty, self._reached_us.get(place, 0)) for place, empty in self._empty_us.items()]
         self._at_us = max(self._at_us, min(told, default=0))
+
+
+class StoresAsOf(AsOf):
+    """The same of several stores; what is said to it is said of all of them, and it is as fresh as the one furthest behind."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Know nothing of any."""
+        super().__init__()
+        self.stores = {name: AsOf() for name in names}
+
+    @property
+    def at_us(self) -> int:
+        """Everything committed up to this time is in every store."""
+        return min((store.at_us for store in self.stores.values()), default=self._at_us)
+
+    def wrote(self, reached_us: Mapping[str, int]) -> None:
+        """Take the newest commit of each partition in a batch that every store has."""
+        for store in self.stores.values():
+            store.wrote(reached_us)
+
+    def looked(self, empty_us: Mapping[str, int]) -> None:
+        """Take, of every partition there is, when it held no more than every store has."""
+        for store in self.stores.values():
+            store.looked(empty_us)
+
+    def emptied(self, at_us: int) -> None:
+        """Take it that every store has all the source held at a time."""
+        for store in self.stores.values():
+            store.emptied(at_us)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from lake.storage import arrow_files
@@ -46,6 +47,15 @@ def remove(location: str) -> None:
         system.delete_file(path)
     else:
         Path(location).unlink()
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    if is_remote(folder):
+        system, path = arrow_files(folder)
+        system.delete_dir_contents(path, missing_dir_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def names(folder: str) -> list[str]:

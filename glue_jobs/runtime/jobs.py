@@ -25,18 +25,16 @@ drivers at once, so what it creates it creates if missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from glue_jobs.runtime.as_of import AsOf
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
     from glue_jobs.config import PipelineConfig
-    from sources import OpenBatches
 
 JOBS: Mapping[str, str] = {
     "land": "glue_jobs.land_changes",
@@ -102,18 +100,8 @@ class Report:
     """By table, in milliseconds."""
     columns_missing: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
     """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A query's work without micro-batches, for Spark's real-time mode: it must not mind which records come together."""
-
-    run: Callable[[Iterable[Iterable[pa.RecordBatch]]], Iterable[pa.RecordBatch]]
-    """Called in a worker with groups of records as they come, and again with the same after a kill."""
-    take: Callable[[pa.Table], Report]
-    """Called on the driver with what `run` yielded in one task, before Spark commits."""
-    opened: OpenBatches | None = None
-    """How tasks read a source that Spark's own real-time mode does not know; then `read` yields instructions to them."""
+    error: str = ""
+    """What does not answer now, while the query goes on."""
 
 
 @dataclass(frozen=True)
@@ -121,20 +109,20 @@ class Query:
     """One Structured Streaming query: its own checkpoint, its own clock, its own failures.
 
     The runtime starts it, starts it again when a part it needs is back (UnavailableError), and stops the driver for
-    what cannot heal (StoppedError, exit 3). `read` is called at every start; `write` once a micro-batch, on the driver.
-    An exception raised by `write`, in a worker or in a Python source arrives at the runner with its own type.
+    what cannot heal (StoppedError, exit 3). `read` is called at every start; `write` once a micro-batch, on the driver. A
+    query whose `read` gives None has no source of Spark's: its batches are the ticks of a clock, and what they count is
+    never counted again. An exception raised by `write`, in a worker or in a Python source arrives at the runner with its
+    own type.
     """
 
     name: str
     """Unique in the pipeline, safe as a folder's name: `land_desk`. It names the checkpoint: never rename it lightly."""
-    read: Callable[[], DataFrame]
+    read: Callable[[], DataFrame | None]
     write: Callable[[Batch], Report | None]
     every_seconds: float = 0.0
     """Time from the start of one batch to the start of the next; 0: as fast as it can."""
     pool: str = "default"
     """FAIR scheduler pool: `index` goes before `default`."""
-    stage: Stage | None = None
-    """The same work as `write`, in Spark's real-time mode; given, it is what runs."""
     keep: bool = False
     """Keep the batch while `write` runs, so that several actions read the source once."""
     as_of: AsOf = field(default_factory=AsOf)
@@ -142,6 +130,8 @@ class Query:
     empty_us: Callable[[Mapping[str, Any] | None], Mapping[str, int] | None] | None = None
     """Asked about once a second, given Spark's last progress report: of every partition, when it was seen to hold no more
     than was processed (`sources.idle.IdleNote`). Without it, whether the source is idle is read off Spark's status."""
+    end: Callable[[], None] | None = None
+    """Called when the query is not started again in this driver."""
     drains_after: tuple[str, ...] = ()
     """Prefixes of query names that must be drained before this one is, when the run is `available_now`: ("land",)."""
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from glue_jobs.runtime.status_record import StatusRecords
 
 _LOG = logging.getLogger(__name__)
+_STEADY_SECONDS = 60.0
+"""A query by the clock that ran for this long has recovered from its last failure."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Supervisor:
         finally:
             if self.error is not None:
                 self._stop.set()
+            if self.query.end is not None:
+                self.query.end()
             self.done.set()
 
     def _keep_running(self, held: Lease) -> None:
@@ -88,9 +92,9 @@ class Supervisor:
             try:
                 running.run()
             except QueryFailedError as failure:
-                # Another batch than at the failure before: it got on meanwhile.
-                failures = failures + 1 if running.batch_id == place else 1
-                place = running.batch_id
+                # Another batch than at the failure before, or a minute of ticks: it got on meanwhile.
+                stuck = running.age_seconds < _STEADY_SECONDS if running.ticks else running.batch_id == place
+                failures, place = (failures + 1 if stuck else 1), running.batch_id
                 if self._finished(running, failure):
                     running.drained()
                     break
@@ -123,8 +127,8 @@ class Supervisor:
         self._records.failed(self.query.name, told)
         self._stop.wait(pause)
 
-    def _reported(self, batch_id: int, task: int, report: Report | None, seconds: float) -> None:
-        self._records.add(self.query.name, batch_id, task, report, seconds)
+    def _reported(self, batch_id: int | None, report: Report | None, seconds: float) -> None:
+        self._records.add(self.query.name, batch_id, report, seconds)
 
     def _log(self, what: str, level: int = logging.INFO, **context: object) -> None:
         _LOG.log(level, "query %s", what, extra={"context": {"query": self.query.name, **context}})
@@ -138,6 +142,7 @@ class PeriodicRunner:
         self.periodic = periodic
         self.error: PipelineError | None = None
         self._stop = stop
+        self._failure = ""
 
     def run(self, queries_done: threading.Event) -> None:
         """Run it at its interval until the queries are done, then once more."""
@@ -150,15 +155,18 @@ class PeriodicRunner:
             self._stop.set()
 
     def _once(self) -> None:
-        """Run it; an outage or an unexpected failure is told, and it is tried again at the next interval."""
+        """Run it; an outage or an unexpected failure is told when it is another, and it is tried again at the next interval."""
+        failure = ""
         try:
             self.periodic.run()
         except Exception as error:
             kind, ours = kind_of(error, "", "")
             if kind is Kind.FINAL and ours is not None:
                 raise ours from error
-            told = f"{ours.condition}: {ours.message}" if ours else without_content(error)
-            _LOG.warning("periodic work failed", extra={"context": {"work": self.periodic.name, "error": told}})
+            failure = f"{ours.condition}: {ours.message}" if ours else without_content(error)
+        if failure and failure != self._failure:
+            _LOG.warning("periodic work failed", extra={"context": {"work": self.periodic.name, "error": failure}})
+        self._failure = failure
 
 
 def run_queries(

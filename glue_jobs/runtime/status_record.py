@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from glue_jobs.runtime import files
+from glue_jobs.runtime.as_of import StoresAsOf
 from glue_jobs.runtime.freshness import Freshness
 from glue_jobs.runtime.jobs import Report
 
@@ -42,8 +43,8 @@ class QueryRecord:
     batches: int = 0
     batch_id: int = -1
     counts: Counts = field(default_factory=dict)
-    last_counts: dict[str, Counts] = field(default_factory=dict)
-    """What each task of the batch `batch_id` added, to be taken back if it is run again."""
+    batch_counts: Counts = field(default_factory=dict)
+    """What the batch `batch_id` added, to be taken back if it is run again."""
     embedding: dict[str, int] = field(default_factory=dict)
     columns_missing: dict[str, list[Any]] = field(default_factory=dict)
     """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
@@ -56,17 +57,23 @@ class QueryRecord:
     """When the source was last seen to hold nothing new, in seconds since the epoch."""
     as_of_us: int = 0
     """Everything the source committed up to this time, in microseconds since the epoch, is written; 0 before any is known."""
+    stores_as_of_us: dict[str, int] = field(default_factory=dict)
+    """The same for each store."""
+    ticked_at: float = 0.0
+    """Of a query by the clock: when `as_of_us` was last looked at, in seconds since the epoch."""
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Spark's offsets of each source: start, end and latest."""
 
-    def add(self, batch_id: int, task: int, report: Report, seconds: float, now: float) -> None:
-        """Add what one task did of a batch; a batch that speaks as one is its task 0."""
-        if batch_id != self.batch_id:
-            self.last_counts = {}
-        _add(self.counts, self.last_counts.get(str(task), {}), -1)
+    def add(self, batch_id: int | None, report: Report, seconds: float, now: float) -> None:
+        """Add what a batch did; None is one that is never run again."""
+        if batch_id is None or batch_id != self.batch_id:
+            self.batch_counts = {}
+        _add(self.counts, self.batch_counts, -1)
         _add(self.counts, report.counts, 1)
-        self.last_counts[str(task)] = {table: dict(counted) for table, counted in report.counts.items()}
-        self.batch_id, self.batches = batch_id, self.batches + 1
+        if batch_id is not None:
+            self.batch_id = batch_id
+            self.batch_counts = {table: dict(counted) for table, counted in report.counts.items()}
+        self.batches += 1
         for name, count in report.embedding.items():
             self.embedding[name] = self.embedding.get(name, 0) + count
         for table, (sequence, names) in report.columns_missing.items():
@@ -74,7 +81,7 @@ class QueryRecord:
         for table, milliseconds in report.freshness_ms.items():
             self.freshness.setdefault(table, Freshness()).add(milliseconds, int(now // 60))
         self.batch_seconds.add([seconds * 1000], int(now // 60))
-        self.last_error, self.waiting = "", False
+        self.last_error, self.waiting = report.error, False
 
     def as_json(self) -> dict[str, Any]:
         """What stands in the file."""
@@ -111,11 +118,11 @@ class StatusRecords:
             self._records[query] = record
             self._write(record)
 
-    def add(self, query: str, batch_id: int, task: int, report: Report | None, seconds: float) -> None:
-        """Add what one task of a batch did; written at once when the model was asked, since that cannot be counted again."""
+    def add(self, query: str, batch_id: int | None, report: Report | None, seconds: float) -> None:
+        """Add what a batch did; written at once when the model was asked, since that cannot be counted again."""
         with self._lock:
             record = self._records[query]
-            record.add(batch_id, task, report or Report(), seconds, time.time())
+            record.add(batch_id, report or Report(), seconds, time.time())
             if self._due(query) or (report is not None and report.embedding and self._interval == _LOCAL_SECONDS):
                 self._write(record)
 
@@ -134,7 +141,10 @@ class StatusRecords:
         with self._lock:
             record = self._records[query]
             record.idle_at = max(record.idle_at, running.idle_at)
-            record.as_of_us = max(record.as_of_us, running.as_of_us)
+            record.ticked_at = running.ticked_at
+            record.as_of_us = max(record.as_of_us, running.as_of.at_us)
+            if isinstance(running.as_of, StoresAsOf):
+                record.stores_as_of_us = {name: store.at_us for name, store in running.as_of.stores.items()}
             if progress is not None:
                 record.sources = [_offsets(source) for source in progress["sources"]]
             self._write(record)

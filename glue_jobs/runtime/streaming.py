@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from glue_jobs.runtime import real_time
 from glue_jobs.runtime.failures import java_text, spark_text
 from glue_jobs.runtime.jobs import Batch, JobContext, Query, Report
 from lake.storage import kept
@@ -20,17 +20,25 @@ from lake.storage import kept
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from glue_jobs.runtime.as_of import AsOf
     from glue_jobs.runtime.lease import Lease
 
-    type Reported = Callable[[int, int, Report | None, float], None]
+    type Reported = Callable[[int | None, Report | None, float], None]
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 60.0
 """How long a batch may take to end when the query is asked to stop, before Spark interrupts it."""
+_TICK_STOP_SECONDS = 3.0
+"""The same of a tick of the clock, whose work is done elsewhere."""
+_ON_A_DISK = {
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+}
 
 
 class QueryFailedError(Exception):
@@ -51,7 +59,7 @@ class RunningQuery:
     """One start of a query.
 
     `batches` counts the batches it finished, `batch_id` is the last one it began, `idle_at` when its source was last
-    seen to hold nothing new (seconds since the epoch).
+    seen to hold nothing new, `ticked_at` when a tick of the clock was last done (seconds since the epoch).
     """
 
     def __init__(
@@ -68,8 +76,9 @@ class RunningQuery:
         self._query_id = ""
         self.batches = 0
         self.batch_id: int | None = None
-        self.idle_at = 0.0
-        self._began_us = time.time_ns() // 1000
+        self.idle_at = self.ticked_at = 0.0
+        self._clock: tempfile.TemporaryDirectory[str] | None = None
+        self._began = time.time()
         self._looked_at = 0.0
 
     def run(self) -> None:
@@ -78,8 +87,7 @@ class RunningQuery:
         Raises QueryFailedError when it ends otherwise.
         """
         try:
-            frame = self._query.read()
-            drains = self._start(frame)
+            drains = self._start(self._query.read())
             if drains:
                 self._drain()
             else:
@@ -94,26 +102,36 @@ class RunningQuery:
 
     def drained(self) -> None:
         """Take it that all the source held when this start began is written."""
-        self._query.as_of.emptied(self._began_us)
+        self._query.as_of.emptied(round(self._began * 1_000_000))
 
     @property
-    def as_of_us(self) -> int:
+    def as_of(self) -> AsOf:
         """Up to when all that the source committed is written."""
-        return self._query.as_of.at_us
+        return self._query.as_of
+
+    @property
+    def ticks(self) -> bool:
+        """Whether its batches are the ticks of a clock."""
+        return self._clock is not None
+
+    @property
+    def age_seconds(self) -> float:
+        """Since it was started."""
+        return time.time() - self._began
 
     def progress(self) -> dict[str, Any] | None:
-        """Spark's last progress report, None before the first."""
-        found = self._spark_query.lastProgress if self._spark_query is not None else None
+        """Spark's last progress report; None before the first, and of a clock."""
+        found = self._spark_query.lastProgress if self._spark_query is not None and not self.ticks else None
         return dict(found) if found is not None else None
 
-    def _start(self, frame: DataFrame) -> bool:
+    def _start(self, frame: DataFrame | None) -> bool:
         """Start; returns whether the runtime must drain it, because its source knows no Trigger.AvailableNow."""
         session = self._context.spark
         session.sparkContext.setLocalProperty("spark.scheduler.pool", self._query.pool)
         checkpoint = self._context.checkpoint(self._query.name)
-        if self._query.stage is not None:
-            self._spark_query = real_time.start(frame, self._query, self._query.stage, checkpoint, self._take)
-            return False
+        if frame is None:
+            self._clock = tempfile.TemporaryDirectory(prefix="ragstream-clock-", ignore_cleanup_errors=True)
+            frame, checkpoint = _ticks(session), f"file://{self._clock.name}"
         by_hand = self._context.available_now and _is_python_source(frame)
         writer = frame.writeStream.queryName(self._query.name).foreachBatch(self._write)
         writer = writer.option("checkpointLocation", checkpoint)
@@ -139,29 +157,12 @@ class RunningQuery:
         except BaseException as error:
             self._failure = error
             raise
-        self._wrote(batch_id, 0, report, time.monotonic() - began)
-
-    def _take(self, told: real_time.Told) -> None:
-        """Take what one task of the real-time mode says; called on a thread of Spark's, which commits when this returns."""
-        self.batch_id = told.batch
-        stage, report = self._query.stage, None
-        try:
-            if stage is not None and told.answers:
-                report = stage.take(real_time.table_of(told.answers))
-            if stage is not None and stage.opened is not None and told.reached:
-                stage.opened.take(told.reached)
-            self._held.confirm()
-        except BaseException as error:  # noqa: BLE001 - the query dies of it, and its batch must not be committed
-            self._failure = error
-            self._running().stop()
-            return
-        self._wrote(told.batch, told.task, report, told.seconds)
-
-    def _wrote(self, batch_id: int, task: int, report: Report | None, seconds: float) -> None:
         self.batches += 1
-        if report is not None:
+        if self.ticks:
+            self.ticked_at = time.time()
+        elif report is not None:
             self._query.as_of.wrote(report.reached_us)
-        self._reported(batch_id, task, report, seconds)
+        self._reported(None if self.ticks else batch_id, report, time.monotonic() - began)
 
     def _refuse(self) -> NoReturn:
         raise _StoppingError
@@ -179,7 +180,8 @@ class RunningQuery:
                 self._end()
                 return
             self._held.raise_if_lost()
-            self._notice_idle(query)
+            if not self.ticks:
+                self._notice_idle(query)
             self._stop.wait(_POLL_SECONDS)
         self._raise_failure()
 
@@ -237,11 +239,13 @@ class RunningQuery:
         query = self._spark_query
         if query is None:
             return
-        deadline = time.monotonic() + (_STOP_SECONDS if self._query.stage is None else 0.0)
+        deadline = time.monotonic() + (_TICK_STOP_SECONDS if self.ticks else _STOP_SECONDS)
         while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
             time.sleep(0.02)
         if query.isActive:
             query.stop()
+        if self._clock is not None:
+            self._clock.cleanup()
 
     def _stopped_by(self, error: BaseException) -> bool:
         return isinstance(error, _StoppingError) or (self._stop.is_set() and isinstance(self._failure, _StoppingError))
@@ -250,6 +254,17 @@ class RunningQuery:
         if self._spark_query is None:
             raise RuntimeError("the query was not started")
         return self._spark_query
+
+
+def _ticks(session: SparkSession) -> DataFrame:
+    """A stream without content: a batch at each trigger (`rate-micro-batch`, Structured Streaming Programming Guide).
+
+    What Spark writes down of it means nothing, so each start has its own, in a folder of this machine.
+    """
+    clock = session.newSession()
+    for name, value in _ON_A_DISK.items():
+        clock.conf.set(name, value)
+    return clock.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
 
 
 def _is_busy(query: StreamingQuery) -> bool:

@@ -100,17 +100,35 @@ def arm_worker(breakpoints: Breakpoints) -> None:
     PgvectorSink._write_chunks = breakpoints.before("index-half", PgvectorSink._write_chunks)  # type: ignore[method-assign]
 
 
-def index_stage(
-    breakpoints: Breakpoints, make: Callable[[Any], Any], settings: Any
+def armed_task(
+    arm: Callable[[], None], make: Callable[..., Any], *arguments: Any
 ) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """The stage of index_documents in workers that stop at breakpoints."""
-    stage = make(settings)
+    """The task that `make` gives, in workers that were armed before."""
+    task = make(*arguments)
 
-    def run(groups: Iterable[Any]) -> Iterator[Any]:
-        arm_worker(breakpoints)
-        yield from stage(groups)
+    def run(batches: Iterable[Any]) -> Iterator[Any]:
+        arm()
+        yield from task(batches)
 
     return run
+
+
+def arm_readers(breakpoints: Breakpoints) -> None:
+    """Make the readers that this worker process starts stop at breakpoints."""
+    from reader import starting
+
+    boot = "import sys; sys.path[:] = sys.argv[1:]; from tests.e2e import breakpoints as b; b.be_reader({!r}) # reader.process"
+    setattr(starting, "_BOOT", boot.format(breakpoints.folder))  # noqa: B010
+
+
+def be_reader(folder: str) -> None:
+    """Run as a reader that stops at breakpoints."""
+    from reader import process, writers
+    from sinks import index_partition
+
+    arm_worker(Breakpoints(folder))
+    setattr(writers, "Indexer", getattr(index_partition, "Indexer"))  # noqa: B009, B010
+    process.main()
 
 
 def decoded(breakpoints: Breakpoints, columns: Any, context: Any) -> Any:
@@ -123,15 +141,20 @@ def decoded(breakpoints: Breakpoints, columns: Any, context: Any) -> Any:
 
 def arm_driver(breakpoints: Breakpoints) -> None:
     """Make this driver and the workers it will have stop at breakpoints."""
+    from glue_jobs import reader_query
     from glue_jobs.runtime.streaming import RunningQuery
     from lake import landing
     from lake.tables import _TableMerge
+    from reader.task import harvest_task
     from sinks import index_partition
     from warehouse.clients import WireClient
 
     arm_worker(breakpoints)  # a few records are indexed by the driver
-    stage = functools.partial(index_stage, breakpoints, index_partition.index_groups)
-    setattr(index_partition, "index_groups", stage)  # noqa: B010
+    arm = functools.partial(arm_worker, breakpoints)
+    stage = functools.partial(armed_task, arm, index_partition.index_partition)
+    setattr(index_partition, "index_partition", stage)  # noqa: B010
+    task = functools.partial(armed_task, functools.partial(arm_readers, breakpoints), harvest_task)
+    setattr(reader_query, "harvest_task", task)  # noqa: B010
     setattr(landing, "decoded", functools.partial(decoded, breakpoints))  # noqa: B010
     setattr(landing, "append", breakpoints.after("land-half", getattr(landing, "append")))  # noqa: B009, B010
     _TableMerge._write = breakpoints.before("merge-read", _TableMerge._write)  # type: ignore[method-assign]
@@ -151,7 +174,6 @@ def arm_driver(breakpoints: Breakpoints) -> None:
         breakpoints.reached(f"{self._query.name.partition('_')[0]}-written")
 
     RunningQuery._write = written  # type: ignore[method-assign]
-    RunningQuery._take = breakpoints.after("index-written", RunningQuery._take)  # type: ignore[method-assign]
 
 
 def main(arguments: list[str]) -> None:

@@ -289,3 +289,14 @@ def test_spark_reads_drains_and_runs_an_uncommitted_batch_again(
     gone = sources.source_gone(caught.value, str(tmp_path))
     assert gone is not None
     assert "no longer exists" in gone.message
+
+
+def test_an_open_batch_of_before_readers_holds_nothing_and_its_records_come_next(world: World) -> None:
+    world.put(*range(10))
+    batches = drain(world.reader())
+    end = batches[-1][1]
+    world.put(*range(10, 15))
+    opened = end | {"opened": 4}  # planned and never committed
+    reader = world.reader(limit=4)
+    assert rows(reader, end, opened) == []
+    assert numbers(drain(world.reader(limit=4), opened)) == list(range(10, 15))

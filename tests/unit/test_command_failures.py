@@ -43,7 +43,7 @@ def test_a_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Pa
     ("missing", "arguments", "hint"),
     [
         ("pyarrow", ["check", "c.yaml"], "ragstream[spark]"),
-        ("pyspark", ["search", "c.yaml", "text"], "ragstream[spark]"),
+        ("pyspark", ["rebuild", "c.yaml", "x"], "ragstream[spark]"),
         ("boto3", ["stack", "status"], "make setup"),
     ],
 )

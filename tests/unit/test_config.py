@@ -89,6 +89,13 @@ def test_every_problem_is_told_at_once_with_path_line_and_remedy() -> None:
     assert "pipeline.yaml: 6 problems; nothing was started." in told
 
 
+def test_a_key_of_an_earlier_version_names_the_one_that_took_its_place() -> None:
+    told = refusal(GOOD + "real_time: false\n")
+    assert "real_time: this key is unknown.\n      Write `continuous` instead" in told
+    assert good().continuous
+    assert not good(GOOD + "continuous: false\n").continuous
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

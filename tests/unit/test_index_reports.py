@@ -60,10 +60,10 @@ def test_a_column_that_whole_rows_lack_is_logged_once_and_stands_in_the_status_u
 ) -> None:
     reports, record = IndexReports(str(tmp_path), [], []), QueryRecord("index_articles")
     for batch, told in enumerate([whole_row("02", "descripton"), whole_row("01"), whole_row("03", "descripton")]):
-        record.add(batch, 0, reports.take(told), 1.0, 1.0)
+        record.add(batch, reports.take(told), 1.0, 1.0)
         assert record.columns_missing["t"][1] == ["descripton"], "an older whole row takes nothing back"
         record = QueryRecord.of_json(json.loads(json.dumps(record.as_json())))
     (logged,) = caplog.records
     assert vars(logged)["context"] == {"table": "t", "column": "descripton", "near": ["description"]}
-    record.add(9, 0, reports.take(whole_row("04")), 1.0, 1.0)
+    record.add(9, reports.take(whole_row("04")), 1.0, 1.0)
     assert record.columns_missing["t"][1] == []

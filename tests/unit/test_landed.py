@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from glue_jobs import store_positions
 from glue_jobs.config import PipelineConfig, parse_config
 from glue_jobs.config_values import Substitution
 from glue_jobs.landed import committed, readings, unlanded
 from glue_jobs.runtime.status_record import QueryRecord
+from glue_jobs.store_positions import StorePositions
 from sinks.contents import most_removed
 from sources import SourceConfig, positions
 
@@ -105,6 +107,18 @@ def test_a_run_of_some_tables_counts_by_its_own_landing(pipeline: Pipeline) -> N
     pipeline.batch("tables/public.t/land_files", 0, 49)
     assert pipeline.late() == ["files (--tables public.t)"]
     pipeline.batch("tables/public.t/land_files", 1, 50)
+    assert pipeline.late() == []
+
+
+def test_readers_that_were_stopped_have_read_more_than_they_have_told(pipeline: Pipeline) -> None:
+    pipeline.batch("land_files", 0, 40)
+    pipeline.status("index_files", running=False)
+    pipeline.batch("index_files", 0, 40)
+    assert pipeline.late() == []
+    place, stores = str(pipeline.checkpoint / "index_files"), {"store": {str(pipeline.events): 40}}
+    store_positions.write(place, StorePositions(readers=True, stores=stores))
+    assert pipeline.late() == ["files"]
+    store_positions.write(place, StorePositions(readers=False))
     assert pipeline.late() == []
 
 

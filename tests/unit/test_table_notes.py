@@ -52,12 +52,12 @@ def test_updates_that_would_not_tell_an_old_key_are_counted_and_said_with_the_se
     config, records = load_config(path), StatusRecords(load_config(path).checkpoint)
     update = {"data": {"id": 5, "title": "x"}, "metadata": METADATA}
     records.begin("land_files")
-    records.add("land_files", 0, 0, landed(config, update | {"before-image": {}}), 1.0)
+    records.add("land_files", 0, landed(config, update | {"before-image": {}}), 1.0)
     records.end()
     assert table_notes.notes(config) == []
     blind = landed(config, update, update | {"before-image": {"id": 4}}, {"data": {"id": "é"}, "metadata": METADATA})
     for _ in range(2):  # the same batch again
-        records.add("land_files", 1, 0, blind, 1.0)
+        records.add("land_files", 1, blind, 1.0)
     records.end()
     (note,) = table_notes.notes(config)
     assert note.startswith("public.t: 2 updates came without a before-image")
@@ -71,7 +71,7 @@ def test_updates_that_would_not_tell_an_old_key_are_counted_and_said_with_the_se
 def test_a_missing_column_is_said_while_the_document_names_it(path: Path) -> None:
     config, records = load_config(path), StatusRecords(load_config(path).checkpoint)
     records.begin("index_files")
-    records.add("index_files", 0, 0, Report(columns_missing={"public.t": ("01", ["kind", "old"])}), 1.0)
+    records.add("index_files", 0, Report(columns_missing={"public.t": ("01", ["kind", "old"])}), 1.0)
     records.end()
     sentence = "public.t: its newest whole row has no column 'kind', which its document names"
     assert table_notes.notes(config) == [sentence]

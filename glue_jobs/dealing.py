@@ -1,0 +1,25 @@
+"""Which reader reads which partition: each keeps what it has, and what is new goes to the one that has least."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sources.feeds import Partition
+
+
+def dealt(partitions: Collection[Partition], readers: int, before: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Deal partitions to at most so many readers, numbered from 0, given how they were dealt before.
+
+    A partition stays with its reader, unless there are fewer readers by now. The result depends on the arguments alone.
+    """
+    number = min(readers, len(partitions))
+    kept = {partition: before[partition] for partition in sorted(partitions) if before.get(partition, number) < number}
+    load = Counter(kept.values())
+    for partition in sorted(set(partitions) - kept.keys()):
+        reader = min(range(number), key=lambda each: (load[each], each))
+        kept[partition] = reader
+        load[reader] += 1
+    return kept

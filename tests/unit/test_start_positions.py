@@ -1,0 +1,141 @@
+"""Where readers go on after micro-batches, and micro-batches after readers: by files as Spark and the driver leave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from glue_jobs import store_positions
+from glue_jobs.start_positions import begun, for_micro_batches, for_readers, has_begun
+from glue_jobs.store_positions import StorePositions
+from sources import SourceConfig
+from sources.feeds import Reading
+from sources.kinesis_offsets import Mark
+
+_SOURCE = TypeAdapter[SourceConfig](SourceConfig)
+KAFKA = _SOURCE.validate_python(
+    {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:9092", "topics": ["a.b", "c"]}
+)
+KINESIS = _SOURCE.validate_python({"type": "kinesis", "envelope": "dms", "stream": "s"})
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"
+IDENTITY = {"topics": {"a.b": "nSz3Yw", "c": "Bx1fVQ"}}
+
+
+class Checkpoint:
+    """The folder of one query."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.place = str(folder)
+
+    def write(self, name: str, text: str) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def spark(self, number: int, offset: Mapping[str, Any], *, committed: bool = True) -> None:
+        """As Spark 4.1 writes it, in micro-batches and in real-time mode alike."""
+        metadata = '{"batchWatermarkMs":0,"batchTimestampMs":1795915348003,"conf":{"spark.sql.shuffle.partitions":"2"}}'
+        self.write(f"offsets/{number}", f"v1\n{metadata}\n{json.dumps(offset)}")
+        if committed:
+            self.write(f"commits/{number}", 'v1\n{"nextBatchWatermarkMs":0}')
+
+    def kafka(self) -> None:
+        self.write("source-identity.json", json.dumps(IDENTITY))
+        self.write("sources/0/0", '\0v1\n{"a.b":{"0":0,"1":0},"c":{"0":7}}')
+        self.write("metadata", '{"id":"3f0c"}')
+
+
+def test_readers_begin_where_micro_batches_of_kafka_had_committed_all(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    assert not has_begun(checkpoint.place)
+    assert for_readers(KAFKA, checkpoint.place, ["x", "y"]) == (Reading(None, {"x": {}, "y": {}}), ())
+    checkpoint.kafka()
+    first = {"a.b/0": 0, "a.b/1": 0, "c/0": 7}
+    assert for_readers(KAFKA, checkpoint.place, ["x"]) == (Reading(IDENTITY, {"x": first}), ()), "`starting: latest`"
+    checkpoint.spark(0, {"a.b": {"0": 5, "1": 9}, "c": {"0": 8}})
+    checkpoint.spark(1, {"a.b": {"0": 50, "1": 9}, "c": {"0": 8}}, committed=False)
+    at = {"a.b/0": 5, "a.b/1": 9, "c/0": 8}
+    assert for_readers(KAFKA, checkpoint.place, ["x", "y"]) == (Reading(IDENTITY, {"x": at, "y": at}), ())
+    assert has_begun(checkpoint.place)
+
+
+def test_a_store_that_micro_batches_went_on_without_keeps_its_own_positions(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.kafka()
+    checkpoint.spark(3, {"a.b": {"0": 5}})
+    store_positions.write(checkpoint.place, StorePositions(readers=False, stores={"away": {"a.b/0": 2}, "gone": {}}))
+    reading, behind = for_readers(KAFKA, checkpoint.place, ["x", "away"])
+    assert reading.stores == {"x": {"a.b/0": 5}, "away": {"a.b/0": 2}}
+    assert behind == ("away",)
+
+
+def test_readers_go_on_where_readers_came_to_and_a_new_store_where_the_furthest_back_stands(tmp_path: Path) -> None:
+    stores = {"x": {"a.b/0": 9, "c/0": 3}, "slow": {"a.b/0": 4, "c/0": 3}, "dropped": {"a.b/0": 1, "c/0": 1}}
+    kept = StorePositions(readers=True, identity=IDENTITY, stores=stores, behind=("slow", "dropped"))
+    store_positions.write(str(tmp_path), kept)
+    reading, behind = for_readers(KAFKA, str(tmp_path), ["x", "slow", "new"])
+    assert reading == Reading(IDENTITY, {"x": stores["x"], "slow": stores["slow"], "new": {"a.b/0": 4, "c/0": 3}})
+    assert behind == ("slow",)
+    reading, _ = for_readers(KAFKA, str(tmp_path), ["new"])
+    assert reading.stores == {"new": {"a.b/0": 1, "c/0": 1}}, "all others were dropped"
+
+
+def shards(opened: int = 0, **marks: Mark) -> dict[str, Any]:
+    offset = {"arn": "arn:s", "created_ms": 5, "shards": {name: asdict(mark) for name, mark in marks.items()}}
+    return offset | ({"opened": opened} if opened else {})
+
+
+def test_readers_begin_where_batches_of_kinesis_ended_and_where_open_ones_began(tmp_path: Path) -> None:
+    checkpoint, mark = Checkpoint(tmp_path), Mark("TRIM_HORIZON", "170", 9, 1000)
+    checkpoint.spark(0, shards(x=Mark("AT_TIMESTAMP:77", "150", 3)), committed=False)
+    begins = asdict(Mark("AT_TIMESTAMP:77"))
+    assert for_readers(KINESIS, checkpoint.place, ["a"]) == (Reading(["arn:s", 5], {"a": {"s/x": begins}}), ())
+    checkpoint.spark(0, shards(x=mark))
+    assert for_readers(KINESIS, checkpoint.place, ["a"])[0].stores == {"a": {"s/x": asdict(mark)}}
+    opened = Mark("TRIM_HORIZON", "190", 12, 2000)
+    checkpoint.spark(1, shards(4, x=opened))
+    checkpoint.spark(2, shards(5, x=Mark("TRIM_HORIZON", "210", 19, 3000)), committed=False)
+    assert for_readers(KINESIS, checkpoint.place, ["a"])[0] == Reading(["arn:s", 5], {"a": {"s/x": asdict(opened)}})
+
+
+def test_readers_begin_where_the_real_time_mode_and_open_batches_left_off() -> None:
+    """By files as a release with those modes wrote them, in names of ours."""
+    reading, _ = for_readers(KAFKA, str(FIXTURES / "kafka_real_time"), ["x"])
+    everything, mixed = "desk.public.everything", "desk.public.Mixed_Case"
+    at = {f"{everything}/0": 12, f"{everything}/1": 9, f"{everything}/2": 14}
+    assert reading.stores == {"x": at | {f"{mixed}/0": 2, f"{mixed}/1": 1, f"{mixed}/2": 3}}
+    assert reading.identity["topics"].keys() == {everything, mixed}
+    desk = KINESIS.model_copy(update={"stream": "desk"})
+    reading, _ = for_readers(desk, str(FIXTURES / "kinesis_open"), ["x"])
+    first, second = (reading.stores["x"][f"desk/shardId-00000000000{number}"] for number in (0, 1))
+    assert (first["sequence"], first["count"]) == ("000000017959168777830000000011", 7)
+    assert (second["origin"], second["closed"]) == ("TRIM_HORIZON", False)
+    assert reading.identity == ["arn:aws:kinesis:eu-central-1:000000000000:stream/desk", 1795916875000]
+
+
+def test_micro_batches_begin_where_the_store_that_is_furthest_back_stands(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.kafka()
+    checkpoint.spark(8, {"a.b": {"0": 1}})
+    assert for_micro_batches(KAFKA, checkpoint.place) is None, "nothing but Spark's own"
+    moved = {"topics": {"a.b": "nSz3Yw", "c": "made again"}}
+    stores = {"x": {"a.b/0": 9, "c/0": 3}, "slow": {"a.b/0": 4, "c/0": 3}}
+    store_positions.write(checkpoint.place, StorePositions(readers=True, identity=moved, stores=stores))
+    for _ in range(2):  # killed before the first batch, and started again
+        assert for_micro_batches(KAFKA, checkpoint.place) == {"a.b/0": 4, "c/0": 3}
+        left = {file.name for file in tmp_path.iterdir()}
+        assert left == {"metadata", "positions.json", "source-identity.json"}
+    assert json.loads((tmp_path / "source-identity.json").read_text()) == moved
+    checkpoint.spark(0, {"a.b": {"0": 6}, "c": {"0": 3}}, committed=False)
+    begun(checkpoint.place)
+    assert for_micro_batches(KAFKA, checkpoint.place) is None
+    checkpoint.spark(0, {"a.b": {"0": 6}, "c": {"0": 3}})
+    reading, behind = for_readers(KAFKA, checkpoint.place, ["x", "slow"])
+    assert reading == Reading(moved, {name: {"a.b/0": 6, "c/0": 3} for name in ("x", "slow")})
+    assert behind == ()
