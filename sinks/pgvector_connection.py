@@ -64,4 +64,6 @@ def connect(config: PgvectorConfig) -> Attentive:
     )  # fmt: skip
     connection.conninfo, connection.patience = config.conninfo, config.deadline
     connection.connect_seconds = config.connect_timeout_seconds
+    # A writer whose host vanished would keep its rows locked until the server's TCP gives up, by default in two hours.
+    connection.execute("SET idle_in_transaction_session_timeout = '5min'")
     return connection

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import socket
 import threading
+import time
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,8 +26,12 @@ from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorSink
 from sinks.pgvector_config import PgvectorConfig
 from sinks.store_writer import Shared, StoreWriter
+from tests.documentdb_store import eventually
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history
+
+VANISHED = {"TCP_USER_TIMEOUT": 20_000, "TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Milliseconds, seconds, seconds, probes: a server that acknowledges nothing is given up after 20 seconds."""
 
 
 class Stores:
@@ -126,7 +135,7 @@ def test_a_store_that_comes_later_borrows_what_is_no_longer_remembered_and_lets_
     assert stores.shown("shaky") == stores.shown("one") != []
     assert stores.sessions() > before + 1
     stores.writers["shaky"].write([])
-    assert stores.sessions() == before + 1
+    assert eventually(lambda: stores.sessions() == before + 1)
 
 
 def test_a_store_that_is_silent_lends_nothing_and_is_waited_for_once(
@@ -166,9 +175,6 @@ def test_what_an_indexer_keeps_is_bounded_however_many_texts_it_has_seen(stores:
 
 def _reachable(*roots: object) -> int:
     """How many containers and arrays of ours hang on some objects."""
-    import gc
-    import types
-
     seen: dict[int, object] = {}
     left: list[object] = list(roots)
     while left:
@@ -178,3 +184,30 @@ def _reachable(*roots: object) -> int:
         seen[id(each)] = each
         left += gc.get_referents(each)
     return len(seen)
+
+
+def test_a_server_or_a_client_that_vanishes_is_given_up_within_minutes(stores: Stores) -> None:
+    sink = stores.writers["one"].sink
+    assert isinstance(sink, PgvectorSink)
+    connection = sink._open()
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        told = {name: line.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in VANISHED}
+        assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == VANISHED
+    row = connection.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+    assert row == ("5min",)
+
+
+def test_a_server_that_was_frozen_is_written_on_once_it_is_thawed(stores: Stores) -> None:
+    table, writer = ModelTable(), stores.writers["shaky"]
+    table.insert(1, "one")
+    table.insert(2, "two")
+    writer.write([stores.indexer.decode(map(as_record, table.changes[:1]))])
+    stores.proxy.stall()
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(writer.write, [stores.indexer.decode(map(as_record, table.changes[1:]))])
+        time.sleep(0.5)
+        assert not writing.done()
+        stores.proxy.heal()
+        assert writing.result(10).counts["writes"] == 1
+    assert len(stores.shown("shaky")) == 2

@@ -1,0 +1,76 @@
+"""Vectors that another store of the process holds, where that store is away or silent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from schemas.errors import UnavailableError
+from sinks.borrowed import Lender
+
+
+class Store:
+    """Holds a vector of everything; a copy of it shares what it counts."""
+
+    name, fingerprint = "other", "m"
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.closed: list[int] = []
+        self.answering = threading.Event()
+        self.answering.set()
+        self.is_away = False
+
+    def __deepcopy__(self, _: object) -> Store:
+        other = Store.__new__(Store)
+        other.__dict__ = self.__dict__
+        return other
+
+    def vectors(self, names: Sequence[str]) -> dict[str, Any]:
+        self.asked.append(list(names))
+        assert self.answering.wait(10)
+        if self.is_away:
+            raise UnavailableError("sink other: it does not answer")
+        return {name: np.ones(2, np.float32) for name in names}
+
+    def close(self) -> None:
+        self.closed.append(id(self))
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr("sinks.borrowed.PATIENCE_SECONDS", 0.2)
+    return Store()
+
+
+def test_a_store_lends_what_it_holds_as_often_as_it_is_asked(store: Store) -> None:
+    lender = Lender(cast("Any", store))
+    assert lender.vectors(["a", "b"]).keys() == {"a", "b"}
+    assert lender.vectors(["c"]).keys() == {"c"}
+    assert store.asked == [["a", "b"], ["c"]]
+    lender.close()
+    assert len(store.closed) == 1
+
+
+def test_a_store_that_is_away_or_silent_holds_nothing_and_rests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.is_away = True
+    away = Lender(cast("Any", store))
+    assert [away.vectors(["a"]), away.vectors(["a"])] == [{}, {}]
+    assert store.asked == [["a"]]
+    store.is_away = False
+    store.answering.clear()
+    silent = Lender(cast("Any", store))
+    assert [silent.vectors(["b"]), silent.vectors(["b"])] == [{}, {}]
+    assert store.asked == [["a"], ["b"]]
+    store.answering.set()
+    for thread in threading.enumerate():
+        if thread.name == "lender-other":
+            thread.join(10)
+    assert len(store.closed) == 1, "the connections that it kept busy, once it answers"
+    monkeypatch.setattr("sinks.borrowed.REST_SECONDS", 0.0)
+    silent._rests_until = 0.0
+    assert silent.vectors(["b"]).keys() == {"b"}
