@@ -37,6 +37,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 """Between two attempts at a part that does not answer."""
 NEARLY_SECONDS = 0.5
 """A lane has nearly caught up when it took no longer to come to where the shared feed had been."""
+SLOW_SECONDS = 5.0
+"""A write that takes longer is reported: a client may wait for an answer by itself, without an error."""
 LOOK_SECONDS = 0.5
 """How often a thread that waits looks around without being woken."""
 
@@ -72,8 +74,9 @@ class StoreLane:
         self.as_of_us: dict[Partition, int] = {}
         """By partition: up to when all commits are written, as far as the lane itself knows."""
         self.attached, self.behind = attached, not attached
-        self.away: tuple[str, str] | None = None
-        """What does not answer, and a sentence about it."""
+        self._failed: tuple[str, str] | None = None
+        """What the last attempt at a write said that does not answer, and a sentence about it."""
+        self._writing_since: float | None = None
         self._reading = reading
         self._own: dict[Partition, Followed] = {}
         """What its own feed follows, or would."""
@@ -93,6 +96,17 @@ class StoreLane:
     def is_full(self) -> bool:
         """Whether as much waits for the store as may."""
         return len(self._queue) >= MOST_WORK or self._bytes >= MOST_BYTES
+
+    def away(self, step: str) -> tuple[str, str] | None:
+        """What keeps the store's write waiting, and a sentence about it; `step` is what its writer is at."""
+        if self._failed is not None or self._writing_since is None:
+            return self._failed
+        seconds = time.monotonic() - self._writing_since
+        if seconds < SLOW_SECONDS:
+            return None
+        if step == "embed":
+            return "embedding", f"the embedding model has not answered for {seconds:.0f} s"
+        return f"sink {self.store}", f"sink {self.store} has not taken a write for {seconds:.0f} s"
 
     def put(self, work: Work) -> None:
         """Add work of the shared feed."""
@@ -182,20 +196,21 @@ class StoreLane:
         """Write work, however long it takes, then advance; nothing is advanced when the lane is ended before."""
         units = [work.unit for work in taken if not work.unit.is_empty]
         pause = FIRST_PAUSE_SECONDS
+        self._writing_since = time.monotonic() if units else None
         while True:
             try:
                 written = writer.write(units, borrow=borrow) if units else None
             except UnavailableError as error:
                 with self._reading.lock:
                     model = isinstance(error, ModelUnavailableError)
-                    self.away = ("embedding" if model else f"sink {self.store}", error.message)
+                    self._failed = ("embedding" if model else f"sink {self.store}", error.message)
                     if self._woken.wait_for(lambda: self._is_over, pause):
                         return
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
                 break
         with self._reading.lock:
-            self.away = None
+            self._failed = self._writing_since = None
             self._advance(taken, written)
 
     def _advance(self, taken: Sequence[Work], written: Written | None) -> None:

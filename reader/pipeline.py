@@ -13,6 +13,7 @@ from reader.following import AlignedFeed, Followed, Work, has_reached, is_closed
 from reader.lanes import FETCH_SECONDS, FIRST_PAUSE_SECONDS, LOOK_SECONDS, Reading, StoreLane
 from reader.messages import Harvest
 from reader.results import Results
+from reader.writers import lane_name
 from schemas.errors import UnavailableError
 from sources.positions import at, earlier
 
@@ -75,7 +76,7 @@ class Pipeline:
                 as_of_us={store: self._as_of_us(lane, now_us) for store, lane in lanes.items()},
                 closed=any(is_closed(place) for lane in lanes.values() for place in lane.positions.values()),
                 gaps=gaps,
-                away=dict(filter(None, (lane.away for lane in lanes.values()))),
+                away=dict(filter(None, (lane.away(self._writers.step(store)) for store, lane in lanes.items()))),
                 result=result,
                 asked=new,
             )
@@ -141,7 +142,7 @@ class Pipeline:
         lane = self._lanes.get(store)
         if lane is None:
             lane = self._lanes[store] = StoreLane(store, self._reading, positions, attached=follows)
-            threading.Thread(target=self._write, args=(lane,), daemon=True, name=f"store-{store}").start()
+            threading.Thread(target=self._write, args=(lane,), daemon=True, name=lane_name(store)).start()
             return
         lane.follow(positions)
         if lane.attached and not follows:

@@ -22,7 +22,7 @@ from reader.failures import told
 from reader.messages import Instruction, ReaderSettings, Stop
 from reader.pipeline import Pipeline
 from reader.results import Results
-from reader.writers import Writers, indexer_of
+from reader.writers import Steps, Writers, indexer_of
 from sources.feeds import open_feed
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def serve(listening: socket.socket, secret: bytes, reader: Reader) -> None:
 
 def run(settings: ReaderSettings, secret: bytes, announce: Callable[[str], None]) -> None:
     """Be a reader until it is stopped, or nobody has asked for `settings.orphan_seconds`."""
-    writers = Writers(indexer_of(settings), [sink.name for sink in settings.sinks])
+    steps = Steps()
+    writers = Writers(indexer_of(settings, steps), [sink.name for sink in settings.sinks], steps)
     listening = listen(settings.bind or own_address())
     address = address_of(listening)
     reader = Reader(settings.source.name, partial(open_feed, settings.source, settings.checkpoint), writers, address)

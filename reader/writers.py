@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,8 +21,13 @@ _PATIENCE_SECONDS = 2.0
 """How long a lane waits for the writer that its predecessor still uses, before it takes another."""
 
 
-def indexer_of(settings: ReaderSettings) -> Indexer:
-    """The indexer of a reader; nothing is connected yet."""
+def lane_name(store: str) -> str:
+    """The name of the thread that writes a store."""
+    return f"store-{store}"
+
+
+def indexer_of(settings: ReaderSettings, on_step: Callable[[str], None]) -> Indexer:
+    """The indexer of a reader; nothing is connected yet. `on_step` is told of each step by the thread that takes it."""
     embedder = open_embedder(settings.embedding)
     return Indexer(
         settings.context,
@@ -31,18 +36,35 @@ def indexer_of(settings: ReaderSettings) -> Indexer:
         embedder,
         texts_at_once=texts_at_once(settings.embedding, embedder),
         embedders=partial(embedder_of, own=settings.embedding),
+        on_step=on_step,
     )
+
+
+class Steps:
+    """What each thread of the indexer is at, by the thread's name."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self.by_thread: dict[str, str] = {}
+
+    def __call__(self, step: str) -> None:
+        """Take it that this thread begins a step."""
+        self.by_thread[threading.current_thread().name] = step
 
 
 class Writers:
     """Lends each store's writer to one lane at a time."""
 
-    def __init__(self, indexer: Indexer, stores: Iterable[str]) -> None:
+    def __init__(self, indexer: Indexer, stores: Iterable[str], steps: Steps) -> None:
         """Open nothing yet."""
-        self.indexer, self.stores = indexer, frozenset(stores)
+        self.indexer, self.stores, self._steps = indexer, frozenset(stores), steps
         self._free: dict[str, StoreWriter] = {}
         self._lent: set[str] = set()
         self._changed = threading.Condition()
+
+    def step(self, store: str) -> str:
+        """What a store's lane is at."""
+        return self._steps.by_thread.get(lane_name(store), "")
 
     @contextmanager
     def writer(self, store: str) -> Iterator[StoreWriter]:

@@ -80,6 +80,8 @@ class KafkaFeed:
         left = [partition for partition in partitions if self._reached.pop(partition, None) is not None]
         if left:
             self._consumer.incremental_unassign([_at(partition) for partition in left])
+            # Followed again from elsewhere, a partition may not begin with what had come before.
+            self._came = deque(message for message in self._came if _name(message) not in left)
         self._again = {partition: due for partition, due in self._again.items() if partition in self._reached}
 
     def fetch(self, seconds: float) -> Fetched:
@@ -132,7 +134,7 @@ class KafkaFeed:
         size = 0
         while self._came and len(records) < MAX_RECORDS and size < MAX_BYTES:
             message: Any = self._came[0]  # its types allow what only a message of a producer can be
-            partition = f"{message.topic()}/{message.partition()}"
+            partition = _name(message)
             error = message.error()
             if partition in self._reached:
                 if error is None:
@@ -187,6 +189,10 @@ class KafkaFeed:
             del self._again[partition]
             self._consumer.incremental_unassign([_at(partition)])
             self._consumer.incremental_assign([_at(partition, self._reached[partition])])
+
+
+def _name(message: Message) -> Partition:
+    return f"{message.topic()}/{message.partition()}"
 
 
 def _at(partition: Partition, offset: int = 0) -> TopicPartition:

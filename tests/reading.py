@@ -15,7 +15,7 @@ from embeddings.protocol import EmbeddingCounts
 from reader.messages import Harvest, Instruction, Partition, Position
 from reader.pipeline import Pipeline
 from reader.results import Results
-from reader.writers import Writers
+from reader.writers import Steps, Writers
 from schemas.changes import Reject
 from schemas.errors import SourceGoneError, UnavailableError
 from schemas.records import Record
@@ -184,8 +184,8 @@ class Reading:
     """A pipeline over such a stream and stores, and the driver's side of it."""
 
     def __init__(self, *names: str) -> None:
-        self.stream, self.indexer = MemoryStream(), MemoryIndexer(*names)
-        self.writers = Writers(cast("Indexer", self.indexer), names)
+        self.stream, self.indexer, self.steps = MemoryStream(), MemoryIndexer(*names), Steps()
+        self.writers = Writers(cast("Indexer", self.indexer), names, self.steps)
         self.batch = 0
         self.taken = dict[str, dict[Partition, Position]]()
         self.pipeline = self.again()

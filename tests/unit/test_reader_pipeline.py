@@ -241,6 +241,18 @@ def test_what_is_away_is_named_and_waited_for(one: Reading) -> None:
     assert eventually(lambda: one.is_at("a", 1) and one.harvest().away == {})
 
 
+def test_a_write_without_an_end_is_reported(one: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", 0.1)
+    one.follow({"a": {"t/0": 0}})
+    one.store("a").frozen.clear()
+    one.stream.add(1)
+    assert eventually(lambda: one.harvest().away == {"sink a": "sink a has not taken a write for 0 s"})
+    one.steps.by_thread["store-a"] = "embed"
+    assert one.harvest().away == {"embedding": "the embedding model has not answered for 0 s"}
+    one.store("a").frozen.set()
+    assert eventually(lambda: one.is_at("a", 1) and one.harvest().away == {})
+
+
 def test_reading_waits_when_the_driver_takes_no_results(one: Reading) -> None:
     one.store("a").vector_bytes = 1 << 20
     one.follow({"a": {"t/0": 0}})

@@ -16,7 +16,7 @@ from reader import channel
 from reader.channel import address_of, ask, listen
 from reader.messages import Harvest, Instruction, Stop
 from reader.process import Reader, serve
-from reader.writers import Writers
+from reader.writers import Steps, Writers
 from schemas.errors import ConfigurationError
 from tests.reading import MemoryIndexer, MemoryStream, eventually
 
@@ -30,7 +30,7 @@ class Served:
         self.stream, self.indexer = MemoryStream(), MemoryIndexer("a")
         self.listening = listen("127.0.0.1")
         self.address = address_of(self.listening)
-        writers = Writers(cast("Any", self.indexer), ["a"])
+        writers = Writers(cast("Any", self.indexer), ["a"], Steps())
         self.reader = Reader("kafka", self.stream.open, writers, self.address)
         self.thread = threading.Thread(target=serve, args=(self.listening, SECRET, self.reader), daemon=True)
         self.thread.start()
