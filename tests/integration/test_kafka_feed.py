@@ -1,0 +1,237 @@
+"""Kafka's feed on a real broker: every record once, in order, past what was aborted; what is lost and who is away is said."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from local_stack.kafka import Broker
+from local_stack.stack import Stack
+from schemas.errors import SourceGoneError
+from schemas.records import Record
+from sources.feeds import Feed, Position, Reading, open_feed, refreshed
+from sources.kafka import KafkaSourceConfig
+
+NOTHING = Reading(None, {"a": {}})
+
+
+def config_for(broker: Broker, *topics: str, **more: object) -> KafkaSourceConfig:
+    members = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": broker.endpoint["bootstrap_servers"]}
+    return KafkaSourceConfig.model_validate(members | ({"topics": list(topics)} if topics else {}) | more)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Feed]]:
+    """Open a feed that is closed after the test: `opened(config, positions)`."""
+    feeds: list[Feed] = []
+
+    def follow(config: KafkaSourceConfig, positions: dict[str, Position]) -> Feed:
+        feeds.append(open_feed(config, "/checkpoint"))
+        feeds[-1].follow(positions)
+        return feeds[-1]
+
+    yield follow
+    for feed in feeds:
+        feed.close()
+
+
+def take(feed: Feed, count: int, seconds: float = 20.0) -> tuple[list[Record], dict[str, Position]]:
+    """Fetch until so many records came."""
+    records: list[Record] = []
+    reached: dict[str, Position] = {}
+    until = time.monotonic() + seconds
+    while len(records) < count:
+        assert time.monotonic() < until, f"{len(records)} of {count} records"
+        fetched = feed.fetch(0.1)
+        records += fetched.records
+        reached |= fetched.reached
+    return records, reached
+
+
+def wait_for(feed: Feed, met: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Fetch until something holds; no record may come."""
+    until = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < until
+        assert feed.fetch(0.05).records == []
+
+
+def fetch_for(feed: Feed, seconds: float) -> None:
+    """Go on fetching; no record may come."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert feed.fetch(0.05).records == []
+
+
+def write(broker: Broker, topic: str, *values: bytes, partition: int = 0, **settings: str) -> None:
+    producer = broker.producer(**settings)
+    for value in values:
+        producer.produce(topic, value, b"k", partition, headers=[("h", b"x"), ("none", None)])
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_a_record_comes_as_it_was_written(
+    kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed], codec: str
+) -> None:
+    topic = new_topic(1)
+    write(kafka, topic, b"1" * 5000, b"2" * 5000, compression_type=codec)
+    records, reached = take(opened(config_for(kafka, topic), {f"{topic}/0": 0}), 2)
+    first = records[0]
+    assert (first.stream, first.partition, first.position, first.key, first.value) == (
+        topic,
+        "0",
+        "0",
+        b"k",
+        b"1" * 5000,
+    )
+    assert first.headers == (("h", b"x"), ("none", None))
+    assert abs((first.timestamp_ms or 0) / 1000 - time.time()) < 60
+    assert ([record.position for record in records], reached) == (["0", "1"], {f"{topic}/0": 2})
+
+
+def test_an_aborted_record_never_comes_and_the_position_moves_past_it(
+    kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed]
+) -> None:
+    topic = new_topic(1)
+    place = f"{topic}/0"
+    producer = kafka.producer(transactional_id=topic)
+    producer.init_transactions()
+    for value, end in ((b"kept", producer.commit_transaction), (b"dropped", producer.abort_transaction)):
+        producer.begin_transaction()
+        producer.produce(topic, value)
+        producer.flush()
+        end()
+    feed = opened(config_for(kafka, topic), {place: 0})
+    records, reached = take(feed, 1)
+    while reached[place] < 4:  # two records, two markers
+        fetched = feed.fetch(0.1)
+        records += fetched.records
+        reached |= fetched.reached
+    assert [record.value for record in records] == [b"kept"]
+    producer.begin_transaction()
+    producer.produce(topic, b"open")
+    producer.flush()
+    asked_us = time.time_ns() // 1000
+    wait_for(feed, lambda: feed.caught_up_us()[place] > asked_us)
+    producer.commit_transaction()
+    assert take(feed, 1)[0][0].value == b"open"
+
+
+def test_records_larger_than_any_limit_come_one_by_one(
+    kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed]
+) -> None:
+    topic = new_topic(1, max_message_bytes=str(32 * 1024 * 1024))
+    values = [os.urandom(12 * 1024 * 1024) for _ in range(3)]
+    write(kafka, topic, *values)
+    feed = opened(config_for(kafka, topic), {f"{topic}/0": 0})
+    sizes: list[int] = []
+    got: list[bytes | None] = []
+    until = time.monotonic() + 20
+    while len(got) < 3 and time.monotonic() < until:
+        fetched = feed.fetch(0.5)
+        sizes.append(len(fetched.records))
+        got += [record.value for record in fetched.records]
+    assert got == values
+    assert max(sizes) == 1
+
+
+def test_two_hundred_partitions_are_followed_left_and_caught_up_with(
+    kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed]
+) -> None:
+    topic = new_topic(200)
+    config = config_for(kafka, topic)
+    producer = kafka.producer()
+    for number in range(200):
+        for value in (b"1", b"2", b"3"):
+            producer.produce(topic, value, partition=number)
+    assert producer.flush(30) == 0
+    reading = refreshed(config, "/checkpoint", NOTHING)
+    assert len(reading.stores["a"]) == 200
+    feed = opened(config, reading.stores["a"])
+    records, reached = take(feed, 600)
+    assert len({(record.partition, record.position) for record in records}) == 600
+    assert reached == {f"{topic}/{number}": 3 for number in range(200)}
+    wait_for(feed, lambda: len(feed.caught_up_us()) == 200 and all(feed.caught_up_us().values()))
+    feed.leave([f"{topic}/{number}" for number in range(199)])
+    write(kafka, topic, b"left", partition=0)
+    write(kafka, topic, b"kept", partition=199)
+    assert [record.value for record in take(feed, 1)[0]] == [b"kept"]
+    wait_for(feed, lambda: list(feed.caught_up_us()) == [f"{topic}/199"])
+    feed.follow({f"{topic}/0": 3})
+    assert [record.value for record in take(feed, 1)[0]] == [b"left"]
+
+
+def test_what_there_is_to_read_goes_with_the_topics(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    first, second = new_topic(1), new_topic(1)
+    write(kafka, first, b"1", b"2")
+    latest = config_for(kafka, first, starting="latest")
+    reading = refreshed(latest, "/c", NOTHING)
+    assert reading.stores == {"a": {f"{first}/0": 2}}
+    assert refreshed(latest, "/c", reading) == reading
+    write(kafka, second, b"1", b"2", b"3")
+    kafka.expire(second, 0, 1)
+    both = config_for(kafka, topics_pattern=f"{first}|{second}", starting="latest")
+    reading = refreshed(both, "/c", reading._replace(stores=reading.stores | {"b": {}}))
+    assert reading.stores == {"a": {f"{first}/0": 2, f"{second}/0": 1}, "b": {f"{first}/0": 2, f"{second}/0": 3}}
+    only = refreshed(config_for(kafka, second), "/c", reading)
+    assert (only.stores["a"], list(only.identity["topics"])) == ({f"{second}/0": 1}, [second])
+    kafka.delete_topic(second)
+    with pytest.raises(SourceGoneError, match="is gone") as caught:
+        refreshed(config_for(kafka, first, second), "/c", reading)
+    assert "move /c away" in str(caught.value)
+    kafka.create_topic(second)
+    with pytest.raises(SourceGoneError, match="was made again"):
+        refreshed(both, "/c", reading)
+
+
+def test_what_the_topic_has_lost_stops_the_feed(
+    kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed]
+) -> None:
+    topic = new_topic(1)
+    place, config = f"{topic}/0", config_for(kafka, topic)
+    write(kafka, topic, b"1", b"2", b"3")
+    kafka.expire(topic, 0, 2)
+    for offset in (1, 9):
+        with pytest.raises(SourceGoneError, match="no longer holds") as caught:
+            take(opened(config, {place: offset}), 1)
+        assert caught.value.condition == "SOURCE_OFFSETS_GONE"
+        assert "move /checkpoint away" in caught.value.hint
+    feed = opened(config, {place: 2})
+    take(feed, 1)
+    kafka.delete_topic(topic)
+    with pytest.raises(SourceGoneError, match="is gone"):
+        take(feed, 1)
+    with pytest.raises(SourceGoneError, match="is gone"):
+        take(opened(config, {place: 2}), 1)
+
+
+def test_a_broker_that_is_frozen_or_killed_is_away_and_nothing_is_claimed_meanwhile(local_stack: Stack) -> None:
+    broker = Broker(local_stack.directory / "kafka-that-fails")
+    broker.start()
+    try:
+        broker.create_topic("t")
+        write(broker, "t", b"1")
+        feed = open_feed(config_for(broker, "t"), "/checkpoint")
+        feed.follow({"t/0": 0})
+        take(feed, 1)
+        wait_for(feed, lambda: feed.caught_up_us()["t/0"] > 0)
+        for hurt, mend in ((broker.pause, broker.resume), (broker.kill, broker.start)):
+            assert feed.away is None
+            hurt()
+            hurt_us = time.time_ns() // 1000
+            wait_for(feed, lambda: feed.away is not None)
+            fetch_for(feed, 3.0)
+            assert 0 < feed.caught_up_us()["t/0"] <= hurt_us
+            mend()
+            write(broker, "t", b"2")
+            assert take(feed, 1)[0][0].value == b"2"
+            wait_for(feed, lambda: feed.away is None and feed.caught_up_us()["t/0"] > 0)
+            assert feed.caught_up_us()["t/0"] > hurt_us
+        feed.close()
+        assert feed.fetch(0.1).records == []
+    finally:
+        broker.remove()
