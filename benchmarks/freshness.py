@@ -27,7 +27,7 @@ from rich.console import Console
 
 from benchmarks import workload
 from benchmarks.cpu import cpu_seconds, spent
-from benchmarks.peers import FETCH_INTERVAL_MS, PEERS, ROOT, Peer
+from benchmarks.peers import FETCH_INTERVAL_MS, PEERS, ROOT, VENVS, Peer, python_of
 from benchmarks.servers import servers
 from local_stack.connect import Connect, request_json
 from local_stack.processes import MARK
@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--way", choices=["kafka", "kinesis"], default="kafka")
     chosen = parser.parse_args()
     names = (chosen.peers or (OURS if chosen.way == "kinesis" else f"{OURS},flink,spark,cocoindex,pathway")).split(",")
+    if missing := [name for name in names if name in VENVS and not python_of(name).exists()]:
+        parser.error(f"not installed: {', '.join(missing)}: make peers")
     results: dict[str, dict[str, list[dict[str, Any]]]] = {
         rate: {name: [] for name in names} for rate in chosen.rates.split(",")
     }

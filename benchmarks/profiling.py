@@ -1,8 +1,8 @@
 """Where our milliseconds and our CPU go: `make bench-profiling`.
 
-    python -m benchmarks.profiling [--rate 50] [--seconds 60] [--peer ragstream] [--keep FOLDER]
+    python -m benchmarks.profiling [--rates 50,200] [--seconds 60] [--peer ragstream] [--keep FOLDER]
 
-The workload of `benchmarks.freshness`, once. In its first half each process notes the steps of each change
+The workload of `benchmarks.freshness`, once a rate. In its first half each process notes the steps of each change
 (`benchmarks/noting`); in its second py-spy samples every Python process of ours, without pausing it, and threads' CPU times are
 read. Ends in one line of JSON: steps with their p50, mean and p99 and the mean of the slowest 2 %; CPU seconds in 100 s of
 each process and of its dearest threads; the functions in which Python's CPU was spent, each with those it called.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from rich.table import Table
 from benchmarks import freshness, workload
 from benchmarks.peers import PEERS, ROOT
 from benchmarks.servers import servers
+from benchmarks.workload import Committer, Poller
 from local_stack import processes
 from local_stack.stack import Stack
 
@@ -41,47 +42,59 @@ console = Console(stderr=True, width=150)
 def main() -> None:
     """Run the workload once and print the tables."""
     parser = argparse.ArgumentParser(description="where milliseconds and CPU go")
-    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--rates", default="50,200")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--peer", default="ragstream")
     parser.add_argument("--keep", type=Path)
     chosen = parser.parse_args()
+    peer = PEERS[chosen.peer]
     with tempfile.TemporaryDirectory(prefix="ragstream-bench-") as temporary:
         folder = chosen.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         steps = folder / "steps.jsonl"
-        steps.unlink(missing_ok=True)
+        steps.write_text("")
         environment = {"STEPS_FILE": str(steps), "PYTHONPATH": f"{ROOT / 'benchmarks/noting'}:{ROOT}"}
-        peer = PEERS[chosen.peer]
         with (
             servers([*freshness.PARTS, "instant-model"]) as stack,
-            freshness.running(stack, peer, "kafka", **environment) as (source, target),
+            freshness.running(stack, peer, "kafka", **environment) as databases,
         ):
-            workload.wait_loaded(target, peer.target, freshness.ROWS, 180)
-            poller, committer = freshness.observed(peer, source, target)
-            committer.run(chosen.rate, workload.WARM_SECONDS)
-            began = time.time()
-            committer.run(chosen.rate, chosen.seconds / 2)
-            halfway = time.time()
-            sampled = sample(stack, chosen.seconds / 2, folder, lambda: committer.run(chosen.rate, chosen.seconds / 2))
-            poller.drain(workload.DRAIN_SECONDS)
-            poller.done = [change for change in poller.done if change[1] < halfway]
-            seen = workload.percentiles(poller, began)
-        noted = [json.loads(line) for line in steps.read_text().splitlines()] if steps.exists() else []
-    stepped = steps_of([line for line in noted if began * 1000 <= line.get("commit", 0) < halfway * 1000])
-    collections = [round(line["ms"], 1) for line in noted if began * 1000 <= line.get("collection", 0) < halfway * 1000]
-    show(stepped, sampled)
-    print(json.dumps({
-        "benchmark": "profiling", "peer": chosen.peer, "rate": chosen.rate, "seen": seen, "steps_ms": stepped,
-        "collections_ms": collections, **sampled,
-    }))  # fmt: skip
+            workload.wait_loaded(databases[1], peer.target, freshness.ROWS, 180)
+            profiled = {
+                rate: profile(stack, freshness.observed(peer, *databases), float(rate), chosen.seconds / 2, folder)
+                for rate in chosen.rates.split(",")
+            }
+    print(json.dumps({"benchmark": "profiling", "peer": chosen.peer, "rates": profiled}))
+
+
+def profile(
+    stack: Stack, observed: tuple[Poller, Committer], rate: float, seconds: float, folder: Path
+) -> dict[str, Any]:
+    """One rate: warm up, note the steps for so long, sample for so long."""
+    poller, committer = observed
+    committer.run(rate, workload.WARM_SECONDS)
+    began = time.time()
+    committer.run(rate, seconds)
+    halfway = time.time()
+    sampled = sample(stack, seconds, folder, lambda: committer.run(rate, seconds))
+    poller.drain(workload.DRAIN_SECONDS)
+    poller.done = [change for change in poller.done if change[1] < halfway]
+    noted = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    measured = [line for line in noted if began * 1000 <= line["at"] < halfway * 1000]
+    stepped = steps_of([line for line in measured if "pid" not in line])
+    collections: dict[str, list[float]] = defaultdict(list)
+    for line in measured:
+        if "pid" in line:
+            collections[str(line["pid"])].append(round(line["ms"], 1))
+    show(rate, stepped, sampled)
+    seen = workload.percentiles(poller, began)
+    return {"seen": seen, "steps_ms": stepped, "collections_ms": collections, "processes": sampled}
 
 
 def steps_of(lines: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """p50, mean and p99 of each step in milliseconds, and its mean in the slowest 2 % of the changes."""
     if not lines:
         return {}
-    names = [name for name in lines[0] if name not in ("commit", "group", "units")]
+    names = [name for name in lines[0] if name not in ("at", "group", "units")]
     whole = np.array([sum(line[name] for name in names) for line in lines])
     slowest = whole >= np.percentile(whole, 98)
     columns = {name: np.array([line[name] for line in lines]) for name in (*names, "group", "units")} | {
@@ -131,7 +144,7 @@ def sample(stack: Stack, seconds: float, folder: Path, work: Any) -> dict[str, A
                 "threads": {label: seconds for label, seconds in cpu.items() if seconds >= _LEAST_CPU},
                 "python": hot(path.read_text().splitlines()) if path.exists() else {},
             }  # fmt: skip
-    return {"processes": told}
+    return told
 
 
 def described(pid: int) -> str:
@@ -179,13 +192,13 @@ def hot(stacks: list[str]) -> dict[str, Any]:
     return {"samples": samples, "self": shares(alone), "all": shares(everything)}
 
 
-def show(stepped: dict[str, dict[str, float]], sampled: dict[str, Any]) -> None:
+def show(rate: float, stepped: dict[str, dict[str, float]], sampled: dict[str, Any]) -> None:
     """The tables, for a person."""
-    table = Table("step, ms", "p50", "mean", "p99", "in the slowest 2 %")
+    table = Table(f"{rate:g}/s: step, ms", "p50", "mean", "p99", "in the slowest 2 %")
     for name, values in stepped.items():
         table.add_row(name, *map(str, values.values()))
     console.print(table)
-    for process, told in sampled["processes"].items():
+    for process, told in sampled.items():
         console.print(process, told["cpu_s_per_100s"], told["threads"], markup=False)
 
 

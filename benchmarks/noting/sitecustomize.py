@@ -77,7 +77,7 @@ def writing(method: Callable[..., Any]) -> Callable[..., Any]:
             waits = {"decode": decoded - came, "wait for the store": began - decoded}
             lines += [
                 {
-                    "commit": commit,
+                    "at": commit,
                     "group": len(times),
                     "units": len(units),
                     "capture": at - commit,
@@ -111,7 +111,7 @@ def collected(phase: str, _: dict[str, int]) -> None:
     if phase == "start":
         _collecting[:] = [time.time()]
     elif _collecting and (took := (time.time() - _collecting[0]) * 1000) > 1:
-        note([{"collection": _collecting[0] * 1000, "ms": took}])
+        note([{"at": _collecting[0] * 1000, "pid": os.getpid(), "ms": took}])
 
 
 def arm() -> None:

@@ -51,13 +51,18 @@ class Peer:
         micro-batches over the source's own stream. `ragstream-one` is one driver for all jobs.
         """
         if self.name in VENVS:
-            return [str(ROOT / f".venv/{self.name}/bin/python"), "-P", str(HERE / f"{self.name}.py")]
+            return [str(python_of(self.name)), "-P", str(HERE / f"{self.name}.py")]
         if self.name == "spark":
             return [sys.executable, "-m", "benchmarks.peers.plain_spark"]
         config = Path(environment["WORK_DIR"]) / "pipeline.yaml"
         plain = {CONTINUOUS: False} if self.name == "ragstream-plain" else {}
         config.write_text(yaml.safe_dump(pipeline(environment) | plain))
         return [*_RUN, str(config)] if self.name == "ragstream-one" else two_drivers(config)
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of a rival's own environment."""
+    return ROOT / f".venv/{name}/bin/python"
 
 
 def two_drivers(config: Path) -> list[str]:
