@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -116,38 +116,39 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table."""
-        with self._translated(), self._connected() as connection:
-            return dict(connection.execute(self._names.compose("SELECT * FROM {tables}")).fetchall())
+        with self._translated():
+            return dict(self._ready().execute(self._names.compose("SELECT * FROM {tables}"), prepare=True).fetchall())
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Read heads, then chunk places: a set newer than its head only makes the write be refused."""
         ids = list(document_ids)
-        with self._translated(), self._connected() as connection, connection.pipeline():
-            heads = connection.execute(self._names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
-            chunks = connection.execute(self._names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
-            places: dict[str, list[StoredChunk]] = {}
-            head_rows = heads.fetchall()
-            for document, *place in chunks.fetchall():
-                places.setdefault(document, []).append(StoredChunk(*place))
+        with self._translated():
+            connection = self._ready()
+            with connection.pipeline():
+                heads = connection.execute(self._names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
+                chunks = connection.execute(self._names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
+        places: dict[str, list[StoredChunk]] = {}
+        for document, *place in chunks.fetchall():
+            places.setdefault(document, []).append(StoredChunk(*place))
         return {
             document: StoredDocument(
                 document, revision, stored_state(state, texts), recipe, tuple(places.get(document, ()))
             )
-            for document, revision, state, texts, recipe in head_rows
+            for document, revision, state, texts, recipe in heads.fetchall()
         }
 
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
         """Compare with the vectors the store holds."""
         wanted = list(content_hashes)
         statement = self._names.compose("SELECT content_hash FROM {vectors} WHERE content_hash = ANY(%s)")
-        with self._translated(), self._connected() as connection:
-            return set(wanted) - {h for (h,) in connection.execute(statement, (wanted,), prepare=True)}
+        with self._translated():
+            return set(wanted) - {h for (h,) in self._ready().execute(statement, (wanted,), prepare=True)}
 
     def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
         """Read vectors by their hashes."""
         statement = self._names.compose("SELECT content_hash, embedding FROM {vectors} WHERE content_hash = ANY(%s)")
-        with self._translated(), self._connected() as connection:
-            return dict(connection.execute(statement, (list(content_hashes),), binary=True).fetchall())
+        with self._translated():
+            return dict(self._ready().execute(statement, (list(content_hashes),), binary=True).fetchall())
 
     def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
         """Insert vectors, in the order of their hashes so that two writers never wait for each other in a ring."""
@@ -156,13 +157,18 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             conflict=sql.SQL(_REPLACE if replace else "DO NOTHING"),
         )
         rows = sorted(vectors.items())
-        self._done(lambda connection: connection.cursor().executemany(statement, rows))
+        self._done(lambda connection: connection.cursor().executemany(statement, rows), self._at_once)
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write heads under their guard and, in the same transaction, the chunks of those that were accepted."""
         ordered = sorted(writes, key=lambda w: w.document_id)
+        with_chunks = any(w.dropped or w.moved or w.added for w in ordered)
         try:
-            with self._translated(), documents_refused(self.name), self._connected() as connection:
+            with (
+                self._translated(),
+                documents_refused(self.name),
+                self._connected() if with_chunks else self._at_once() as connection,
+            ):
                 accepted = self._write_heads(connection, ordered)
                 self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
         except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
@@ -268,6 +274,8 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             for write in writes
             for c in write.added
         ]
+        if not (dropped or moved or added):
+            return
         with connection.pipeline():
             if dropped:
                 connection.execute(self._names.compose("DELETE FROM {chunks} WHERE chunk_id = ANY(%s)"), (dropped,))
@@ -285,11 +293,15 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         covered = self._names.compose(statement)
         self._done(lambda connection: connection.execute(covered))
 
-    def _done(self, work: Callable[[Connection[Any]], object]) -> None:
+    def _done(
+        self,
+        work: Callable[[Connection[Any]], object],
+        connected: Callable[[], AbstractContextManager[Connection[Any]]] | None = None,
+    ) -> None:
         """Do what may be done again in a transaction, and again where PostgreSQL gave it up for another writer's sake."""
         for _ in range(_TRIES):
             with suppress(errors.DeadlockDetected, errors.SerializationFailure):
-                with self._translated(), self._connected() as connection:
+                with self._translated(), (connected or self._connected)() as connection:
                     work(connection)
                 return
         raise UnavailableError(
@@ -318,13 +330,21 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
     @contextmanager
     def _connected(self, *, vectors: bool = True) -> Iterator[Connection[Any]]:
         """A transaction on the process's connection."""
-        connection = self._open()
-        if vectors:
-            self._generation()  # before the transaction, which may send its statements in a pipeline
-        if vectors and not connection.adapters.types.get("vector"):
-            register_vector(connection)
+        connection = self._ready() if vectors else self._open()
         with connection.transaction():
             yield connection
+
+    def _at_once(self) -> AbstractContextManager[Connection[Any]]:
+        """The connection for statements that are each whole in themselves: a transaction would be two trips more."""
+        return nullcontext(self._ready())
+
+    def _ready(self) -> Connection[Any]:
+        """The process's connection, which knows vectors; the generation is known from here on."""
+        connection = self._open()
+        self._generation()  # before a transaction, which may send its statements in a pipeline
+        if not connection.adapters.types.get("vector"):
+            register_vector(connection)
+        return connection
 
     def _open(self) -> Connection[Any]:
         """The process's connection; a broken one is dropped, so that the next call reconnects."""
