@@ -13,9 +13,10 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.changes import Change
+from schemas.records import Record
 from tests.e2e.rows import differences, vector_fits
 from tests.history import TABLE, ModelTable, as_record
 from transforms import exact_json
@@ -51,18 +52,29 @@ class Topic:
         """Send changes; what their delivery reports say is handed on here or at a later call."""
         for change in changes:
             record = as_record(change, commit_us=now_us())
-            self._producer.produce(
-                self.name,
-                record.value,
-                partition=sum(change.key.encode()) % self.partitions,
-                headers=list(record.headers),
-                on_delivery=partial(self._delivered, change, acknowledged),
+            delivered, number = (
+                partial(self._delivered, change, acknowledged),
+                sum(change.key.encode()) % self.partitions,
             )
+            while not self._produced(record, number, delivered):
+                self._producer.poll(0.1)
         self._producer.poll(0)
 
     def close(self) -> None:
         """Wait for the last report."""
         assert self._producer.flush(120) == 0, "the broker has not acknowledged everything"
+
+    def _produced(self, record: Record, number: int, delivered: Callable[..., None]) -> bool:
+        """Whether a record was taken; a producer looks once a second how many partitions there are."""
+        try:
+            self._producer.produce(
+                self.name, record.value, partition=number, headers=list(record.headers), on_delivery=delivered
+            )
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._UNKNOWN_PARTITION:  # the client's own name of it
+                raise
+            return False
+        return True
 
     @staticmethod
     def _delivered(change: Change, acknowledged: Acknowledged, error: object, _: object) -> None:
@@ -94,8 +106,8 @@ class Shards:
 class Load(threading.Thread):
     """Changes a table `rate` times a second until it is ended: most keep the text, and a fifth has another one."""
 
-    def __init__(self, stream: Stream, rate: float, *, moves: bool = True, seed: int = 1) -> None:
-        """Begin with an empty table; `moves` changes keys too, which only headers tell."""
+    def __init__(self, stream: Stream, rate: float, seed: str, *, moves: bool = True) -> None:
+        """Begin with an empty table; another seed makes other texts. `moves` changes keys too, which only headers tell."""
         super().__init__(name="load", daemon=True)
         self.table = ModelTable()
         self.error: BaseException | None = None
@@ -120,6 +132,13 @@ class Load(threading.Thread):
                 self._send()
         except BaseException as error:  # noqa: BLE001 - `end` raises it
             self.error = error
+
+    def change(self, times: int) -> None:
+        """Change so often at once, when it has ended."""
+        for _ in range(times):
+            self._change()
+        self._send()
+        self._stream.close()
 
     def halt(self) -> None:
         """Stop."""
@@ -176,7 +195,7 @@ class Load(threading.Thread):
         elif kind == "a":
             table.update_a(r.choice(live), f"a{r.random()}")
         elif kind == "body":
-            table.update_body(r.choice(live), f"text {r.random()} " * r.randint(1, 12))
+            table.update_body(r.choice(live), " ".join([f"text {r.random()}"] * r.randint(1, 12)))
         elif kind == "delete" or len(live) >= LIVE_ROWS:
             table.delete(r.choice(live))
         else:

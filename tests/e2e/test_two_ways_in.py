@@ -1,10 +1,11 @@
 """PostgreSQL through Debezium and Kafka, and through the DMS stand-in and Kinesis: lake, tables and store equal the source.
 
-Also when the driver is killed with its jobs at every point of theirs, and started again once each time.
+Also when the driver is killed with its jobs at every point of theirs, and started again once each time; or a reader alone.
 """
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ LIVES = (
     ("index-embedded",),
 )
 """Where the jobs of one driver stand when it is killed. A merge is stopped first: it wants what lands meanwhile."""
+READER_POINTS = ("index-read", "index-embedded", "index-half")
+"""Where a reader alone is killed, and its driver lives on."""
 REQUEST_TEXTS = 96
 """Texts in a request of the model under test."""
 
@@ -56,7 +59,14 @@ def test_stores_equal_the_source_whoever_dies_when(  # noqa: PLR0917 - fixtures
             database.some_changes()
             driver = pipeline.start(breakpoints=True)  # once: it must come to life by itself
         pipeline.await_equal(database.source)
-        database.some_changes()
+        for point in READER_POINTS:
+            pipeline.breakpoints.set(point)
+            database.some_changes()
+            (pid,) = pipeline.await_reached(point, seconds=120)
+            (reader,) = (each for each in driver.readers if each.pid == pid)
+            reader.send(signal.SIGKILL)
+            pipeline.breakpoints.clear()
+            database.some_changes()
         pipeline.await_equal(database.source)
         assert driver.stop() == 0
     twice = {place: count for place, count in pipeline.landed().items() if count > 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,12 @@ class Scene:
         eventually(lambda: [] if moves and moves[-1][1] >= at_us else ["the store is not fresh"], 120, self._last)
         return time.monotonic() - began
 
+    def positions(self) -> dict[str, Any]:
+        """How far the store has come, by partition, as the driver has noted it."""
+        (noted,) = Path(self.pipeline.config.checkpoint).glob("index_*/positions.json")
+        found: dict[str, Any] = json.loads(noted.read_text())["stores"]["pgvector"]
+        return found
+
     def still(self, seconds: float, grace: float = 2.5) -> None:
         """What is committed in so many seconds is not shown, and the store does not say so either, after a moment of grace."""
         began, began_us = time.monotonic(), now_us()
@@ -57,10 +64,13 @@ class Scene:
         self.load.end()
         eventually(partial(self.load.wrong, self.dsn), 120, self._last)
         self.freshness.end()
-        asked = counters(self.model_url)
-        repeated = asked["texts"] - asked["distinct_texts"] - self.repeated_before
         probes = len(self.pipeline.drivers) - 1  # each driver tries the model with one and the same text
-        assert repeated <= probes + kills * IN_FLIGHT, f"{repeated} texts were sent twice"
+        assert self.repeated() <= probes + kills * IN_FLIGHT, f"{self.repeated()} texts were sent twice"
+
+    def repeated(self) -> int:
+        """Texts that the model was sent again."""
+        asked = counters(self.model_url)
+        return int(asked["texts"] - asked["distinct_texts"]) - self.repeated_before
 
     @property
     def _last(self) -> Driver:
@@ -70,7 +80,7 @@ class Scene:
 @contextmanager
 def under_load(
     folder: Path, source: dict[str, Any], stream: Stream, model: ModelService, dsn: str, *, rate: float = 40.0,
-    mark: str = "", store_dsn: str | None = None, moves: bool = True,
+    mark: str = "", store_dsn: str | None = None, moves: bool = True, readers: int = 2,
 ) -> Iterator[Scene]:  # fmt: skip
     """Change a table for the length of the block; the test starts drivers. `store_dsn` leads to the store by another way."""
     model_url = model.endpoint["endpoint_url"]
@@ -78,6 +88,7 @@ def under_load(
     configuration = {
         "name": "load",
         "source": source,
+        "readers": readers,
         "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
         "lake": {"path": str(folder / "lake"), "land_every": "2s"},
         "checkpoint": str(folder / "checkpoint"),
@@ -85,7 +96,7 @@ def under_load(
         "sinks": [{"type": "pgvector", "dsn": store_dsn or dsn, "table": STORE}],
     }
     asked = counters(model_url)
-    load = Load(stream, rate, moves=moves)
+    load = Load(stream, rate, folder.name, moves=moves)
     scene = Scene(
         Pipeline(folder / "p", configuration, mark=mark), load, Freshness(load, dsn), dsn, model_url,
         asked["texts"] - asked["distinct_texts"],

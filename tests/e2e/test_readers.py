@@ -1,0 +1,191 @@
+"""Readers under load, killed, frozen, moved, cut off, given other partitions: nothing is lost or wrong, little paid twice."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyspark
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from local_stack.aws import KinesisLocal
+from local_stack.faults import FaultProxy
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.postgres import VectorStore
+from local_stack.stack import Stack
+from local_stack.testing import create_stream
+from tests.e2e.load import Shards, Topic
+from tests.e2e.pipeline import Driver, eventually
+from tests.e2e.under_load import await_none, kafka_source, kill, split_and_merge, under_load
+
+MASTER = "local-cluster[2,1,1024]"
+AWAY_SECONDS = 5.0
+EVERYTHING = -1
+"""Expires a partition up to its end."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_workers_and_readers_that_are_killed_or_frozen_lose_nothing_and_lost_records_stop_the_job(
+    kafka: Broker,
+    new_topic: Callable[..., str],
+    vectors_dsn: str,
+    instant_model: ModelService,
+    local_stack: Stack,
+    tmp_path: Path,
+) -> None:
+    topic = new_topic(3)
+    stream, source = Topic(kafka.endpoint["bootstrap_servers"], topic, 3), kafka_source(kafka, topic)
+    with under_load(tmp_path, source, stream, instant_model, vectors_dsn, mark=str(local_stack.directory)) as scene:
+        driver = scene.start()
+        for _ in range(2):
+            for processes in (driver.readers, driver.workers):
+                kill(processes[0])
+                time.sleep(1.5)
+        scene.settle()
+        moved_away(driver)
+        scene.settle()
+        kafka.add_partitions(topic, 5)
+        stream.partitions = 5
+        time.sleep(2)
+        scene.settle()
+        assert f"{topic}/4" in scene.positions()
+        scene.finish(kills=5)
+        assert driver.stop() == 0
+        await_none(driver, 3)
+        scene.load.change(50)
+        for partition in range(5):
+            kafka.expire(topic, partition, EVERYTHING)
+        stopped_for_good(scene.pipeline.start("--jobs", "index"), topic)
+
+
+def moved_away(driver: Driver) -> None:
+    """A reader answers no task, so the task starts another; then the old one goes on as well, until nobody asks it."""
+    (old, *_) = driver.readers
+    others = {each.pid for each in driver.readers}
+    old.send(signal.SIGSTOP)
+    try:
+        eventually(lambda: [] if {each.pid for each in driver.readers} - others else ["no other reader"], 30, driver)
+    finally:
+        old.send(signal.SIGCONT)
+    eventually(lambda: ["the old reader runs on"] if old.alive else [], 20, driver)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_readers_wait_for_what_is_away_say_so_outlive_no_driver_and_end_with_their_topic(  # noqa: PLR0917 - fixtures
+    kafka: Broker,
+    new_topic: Callable[..., str],
+    vectors: VectorStore,
+    vectors_dsn: str,
+    new_proxy: Callable[[int], FaultProxy],
+    instant_model: ModelService,
+    local_stack: Stack,
+    tmp_path: Path,
+) -> None:
+    topic, proxy = new_topic(2), new_proxy(vectors.port)
+    stream, source = Topic(kafka.endpoint["bootstrap_servers"], topic, 2), kafka_source(kafka, topic)
+    shaky = make_conninfo(vectors_dsn, port=proxy.port, host="127.0.0.1")
+    with under_load(
+        tmp_path, source, stream, instant_model, vectors_dsn, store_dsn=shaky, mark=str(local_stack.directory)
+    ) as scene:
+        driver = scene.start()
+        for leave, come_back in (
+            (kafka.pause, kafka.resume),
+            (instant_model.pause, instant_model.resume),
+            (proxy.refuse, proxy.heal),
+        ):
+            leave()
+            try:
+                scene.still(AWAY_SECONDS)
+            finally:
+                come_back()
+            scene.settle()
+        fresh_every_second(scene.freshness.pauses, 3)
+        scene.load.idle.set()
+        fresh_every_second(scene.freshness.pauses, 3)
+        scene.load.idle.clear()
+        driver.kill_alone()
+        again = scene.start()
+        await_none(driver, 15)
+        scene.finish(kills=1)
+        assert not again.told("query failed, starting again")
+        kafka.delete_topic(topic)
+        kafka.create_topic(topic, 2)
+        stopped_for_good(again, topic)
+        await_none(again, 3)
+
+
+def fresh_every_second(pauses: Callable[[float, float], list[float]], seconds: float) -> None:
+    """The store is said to be fresher at least once a second; a machine of two busy cores is late at times."""
+    began = time.monotonic()
+    time.sleep(seconds)
+    found = pauses(began, time.monotonic())
+    assert statistics.median(found) < 1.3, found
+    assert max(found) < 3, found
+
+
+@pytest.fixture
+def executors_of_a_cluster() -> Iterator[None]:
+    """They write beside Spark's own jars; that is removed."""
+    yield
+    shutil.rmtree(Path(pyspark.__path__[0]) / "work", ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("executors_of_a_cluster")
+def test_an_executor_that_is_killed_loses_nothing(
+    kafka: Broker,
+    new_topic: Callable[..., str],
+    vectors_dsn: str,
+    instant_model: ModelService,
+    local_stack: Stack,
+    tmp_path: Path,
+) -> None:
+    topic = new_topic(2)
+    stream, source = Topic(kafka.endpoint["bootstrap_servers"], topic, 2), kafka_source(kafka, topic)
+    with under_load(tmp_path, source, stream, instant_model, vectors_dsn, mark=str(local_stack.directory)) as scene:
+        driver = scene.pipeline.submit("index_documents.py", MASTER)
+        scene.settle()
+        executors = driver.children("CoarseGrainedExecutorBackend")
+        assert len(executors) == 2
+        kill(executors[0])
+        scene.settle()
+        moved_away(driver)
+        scene.finish(kills=2)
+        driver.kill()
+        await_none(driver, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_shards_split_and_merge_under_a_reader_that_is_killed(
+    kinesis: KinesisLocal, vectors_dsn: str, instant_model: ModelService, local_stack: Stack, tmp_path: Path
+) -> None:
+    name, client = create_stream(kinesis, 2), kinesis.client("kinesis")
+    source = {"type": "kinesis", "envelope": "debezium", "stream": name, "fetch_interval_ms": 250, **kinesis.endpoint}
+    stream = Shards(client, name)
+    with under_load(
+        tmp_path, source, stream, instant_model, vectors_dsn, rate=20, moves=False, mark=str(local_stack.directory)
+    ) as scene:
+        driver = scene.start()
+        split_and_merge(client, name, between=lambda: kill(driver.readers[0]))
+        scene.settle()
+        scene.finish(kills=1)
+        assert driver.stop() == 0
+        await_none(driver, 3)
+
+
+def stopped_for_good(driver: Driver, topic: str) -> None:
+    """The driver ends by itself and says what was lost."""
+    assert driver.wait(60) == 3
+    text = driver.log.read_text()
+    assert f"no longer holds what {topic}/" in text or f"topic {topic} was made again" in text, text[-1500:]
+    assert "Traceback" not in text
