@@ -85,7 +85,8 @@ class Samples(threading.Thread):
         return "\n".join(lines)
 
 
-def per_hour(taken: list[Sample], name: str) -> float:
-    """The slope of a line through samples (least squares), an hour."""
-    times = [sample.second for sample in taken]
-    return statistics.linear_regression(times, [getattr(sample, name) for sample in taken]).slope * 3600
+def grown_by(taken: list[Sample]) -> float:
+    """How much more memory (MiB) is resident in the last tenth of a life than in its first, medians of both."""
+    tenth = max(1, len(taken) // 10)
+    first, last = (statistics.median(s.resident_mib for s in part) for part in (taken[:tenth], taken[-tenth:]))
+    return last - first
