@@ -6,11 +6,13 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from glue_jobs import start_positions
 from glue_jobs.config import decode_context
 from glue_jobs.landed import committed
 from glue_jobs.runtime import Query
+from glue_jobs.start_positions import begun, for_micro_batches, missed, numbers
+from schemas.errors import UnavailableError
 from sinks.index_partition import IndexSettings, IndexStage
+from sinks.index_report import missed_in
 from sources import idle_note, read_stream
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from glue_jobs.runtime import Batch, JobContext, Report
     from glue_jobs.stores import Stores
     from sources import SourceConfig
+    from sources.feeds import Positions
     from transforms.documents import Recipe
 
 
@@ -40,13 +43,17 @@ class BatchQuery:
         self._context = context
         self._source = source
         self._reports = reports
-        self._backfills = stores.backfills
+        self._as_of = reports.as_of[source.name]
+        self._stores = stores
         self._name = f"index_{source.name}"
         self._checkpoint = context.checkpoint(self._name)
         self._idle = idle_note(source)
         decoding = decode_context(config, source.name)
         self._index = IndexStage(IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding))
+        self._starts: Positions | None = None
         self._has_begun = False
+        self._behind: frozenset[str] = frozenset()
+        self._lacking: frozenset[str] = frozenset()
 
     def query(self) -> Query:
         """The query as the runtime keeps it running."""
@@ -55,26 +62,48 @@ class BatchQuery:
             self.read,
             self.write,
             pool="index",
-            as_of=self._reports.as_of[self._source.name],
+            as_of=self._as_of,
             empty_us=self._idle.empty_us if self._idle else None,
+            again=self.is_to_start_again,
         )
 
     def read(self) -> DataFrame:
-        """Go on from Spark's checkpoint, or from where readers have come to."""
-        self._has_begun = False
-        starts = start_positions.for_micro_batches(self._source, self._checkpoint)
+        """Go on from Spark's checkpoint, or from where readers, or stores that were away, have come to."""
+        names = [sink.name for sink in self._context.config.sinks]
+        start = for_micro_batches(self._source, self._checkpoint, names, self._stores.away, self._stores.backfills)
+        self._starts, self._behind, self._lacking = start
+        self._has_begun = start.starts is None
+        self._as_of.without = self._behind
         frame = read_stream(
             self._context.spark, self._source, self._checkpoint, idle=self._idle,
-            drain=self._context.available_now, starts=starts,
+            drain=self._context.available_now, starts=start.starts,
         )  # fmt: skip
         # With topics that are read no more left out: what was read before this is not written to a store that is new.
-        before = committed(self._source, self._checkpoint) if starts is None else start_positions.numbers(starts)
-        self._backfills.begin(self._source.name, {sink.name: before or {} for sink in self._context.config.sinks})
+        before = committed(self._source, self._checkpoint) if start.starts is None else numbers(start.starts)
+        self._stores.backfills.begin(self._source.name, dict.fromkeys(names, before or {}))
         return frame
 
     def write(self, batch: Batch) -> Report:
-        """Index one micro-batch."""
+        """Index one micro-batch; a store that stays away goes on later from where it began."""
         if not self._has_begun:
-            start_positions.begun(self._checkpoint)
+            begun(self._checkpoint, self._behind)
             self._has_begun = True
-        return self._reports.take(self._index(batch.frame))
+        self._miss(self._stores.away - self._behind)
+        lacking = self._lacking | self._stores.backfills.stores
+        answered = self._index(batch.frame, without=self._behind, borrowing=lacking)
+        if (away := missed_in(answered)) and not self._miss(away):
+            raise UnavailableError(f"sink {min(away)} does not answer, and no earlier batch was committed")
+        return self._reports.take(answered)
+
+    def is_to_start_again(self) -> bool:
+        """Whether a store that it goes on without answers again; a drain ends with it behind."""
+        return not self._context.available_now and not self._behind <= self._stores.away
+
+    def _miss(self, stores: frozenset[str]) -> bool:
+        """Go on without stores, which keep the positions at which this batch began; False where there are none."""
+        if stores and not missed(self._source, self._checkpoint, stores, self._starts):
+            return False
+        self._behind |= stores
+        self._as_of.without = self._behind
+        self._stores.is_away(stores)
+        return True

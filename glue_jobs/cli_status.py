@@ -81,7 +81,7 @@ def _not_in_step(row: dict[str, Any]) -> str:
     moving = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
     backfilling = row["backfilling"]
     since = f"backfilling since {time.strftime('%F %T', time.localtime(backfilling['since']))}" if backfilling else ""
-    return "; ".join(filter(None, (since, row.get("error", ""), *moving)))
+    return "; ".join(filter(None, (since, "behind" if row["behind"] else "", row.get("error", ""), *moving)))
 
 
 def _say(console: Console, sentence: str) -> None:

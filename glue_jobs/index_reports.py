@@ -17,7 +17,6 @@ from embeddings.vectors import is_usable
 from glue_jobs.runtime import Periodic, Report, StoresAsOf
 from lake import embedding_cache
 from lake.rejects import append_rejects
-from schemas.errors import UnavailableError
 from schemas.tables import nearest
 from sinks.every_generation import each_written
 
@@ -84,8 +83,6 @@ class IndexReports:
         for stage in sorted({row["stage"] for row in table if row["stage"]}):
             append_rejects(self._lake, [row for row in table if row["stage"] == stage], stage=stage)
         summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
-        if missed := sorted({store for summary in summaries for store in summary["missed"]}):
-            raise UnavailableError(f"sink {missed[0]} does not answer")
         report = _report(summaries)
         self._warn_of_absent(summaries)
         return report

@@ -25,7 +25,7 @@ from glue_jobs.config import decode_context
 from glue_jobs.readers import Harvested, Readers
 from glue_jobs.runtime import Query, Report
 from glue_jobs.runtime.backfills import Gap
-from glue_jobs.start_positions import for_readers, numbers
+from glue_jobs.start_positions import for_readers, numbers, past_gaps
 from reader.channel import ask
 from reader.messages import ReaderSettings, Stop
 from reader.task import HARVEST_COLUMNS, harvest_task
@@ -106,6 +106,7 @@ class ReaderQuery:
         start, behind = for_readers(self._source, self._checkpoint, stores)
         self._asking, self._asked_at = None, time.time()
         reading = refreshed(self._source, self._checkpoint, start)
+        reading = reading._replace(stores=past_gaps(self._source, reading.stores, self._backfills))
         self._backfills.begin(self._source.name, {store: numbers(at) for store, at in reading.stores.items()})
         before = self._readers
         self._readers = Readers(
@@ -119,7 +120,7 @@ class ReaderQuery:
         """Do one tick: one small job, whose tasks ask the readers."""
         self._ask_source()
         report, harvests = Report(), list[Harvested]()
-        if instructions := self._readers.instructions(batch.batch_id):
+        if instructions := self._readers.instructions(batch.batch_id, self._backfills.stores):
             answered = self._ask(instructions)
             report = self._reports.take(answered)  # first: positions that are on disk are never told of again
             harvests = [json.loads(str(harvest)) for harvest in pc.drop_null(answered["harvest"]).to_pylist()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +55,8 @@ class Readers:
         self.reading = Reading(refreshed.identity, stores)
         self._deal()
 
-    def instructions(self, batch: int) -> list[Instruction]:
-        """Instruct every reader that has something to read."""
+    def instructions(self, batch: int, borrowing: Collection[str] = ()) -> list[Instruction]:
+        """Instruct every reader that has something to read; stores in `borrowing` lack vectors that others hold."""
         parts = sorted(set(self.dealing.values()))
         return [
             Instruction(
@@ -68,6 +68,7 @@ class Readers:
                     for store, positions in self.reading.stores.items()
                 },
                 behind=self.behind.get(part, ()),
+                borrowing=tuple(sorted(borrowing)),
                 address=self.addresses.get(part, ""),
             )
             for part in parts

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
+from glue_jobs import store_positions
 from glue_jobs.config import is_configured
 from glue_jobs.outdated import Outdated, outdated_of
 from glue_jobs.prices import price_of
@@ -42,7 +43,7 @@ _IDLE_SECONDS = 5.0
 def status(config: PipelineConfig) -> dict[str, Any]:
     """Collect everything; a store that does not answer says so in its place."""
     records = {record.query: record for record in read_all(config.checkpoint)}
-    stores, backfills = _stores(config), Backfills(config.checkpoint).look()
+    stores, backfills, behind = _stores(config), Backfills(config.checkpoint).look(), _behind(config)
     counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
     pending = Counter[str]()
     for found in stores.values():
@@ -51,12 +52,12 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     return {
         "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
         "stores": {
-            name: _store(
-                found,
-                lag_of(_queries(records, "index"), name),
-                drift.last(config.checkpoint, name),
-                backfills.get(name),
-            )
+            name: {
+                "lag_seconds": _lag_of_store(records, name, backfills.get(name)),
+                **_store(found, drift.last(config.checkpoint, name)),
+                "behind": name in behind,
+                "backfilling": {"since": backfills[name].since} if name in backfills else None,
+            }
             for name, found in stores.items()
         },
         "embedding": _embedding(config, records.values()),
@@ -103,19 +104,26 @@ def _counted(record: QueryRecord | None, table: str, name: str) -> int:
     return record.counts.get(table, {}).get(name, 0) if record is not None else 0
 
 
-def _store(
-    found: _Seen | PipelineError, lag: float | None, seen: Drift | None, backfill: Backfill | None
-) -> dict[str, Any]:
+def _behind(config: PipelineConfig) -> set[str]:
+    """The stores that have not got what others have, of some source."""
+    places = [f"{config.checkpoint.rstrip('/')}/index_{source.name}" for source in config.sources]
+    return {store for known in filter(None, map(store_positions.read, places)) for store in known.lagging}
+
+
+def _lag_of_store(records: Mapping[str, QueryRecord], name: str, backfill: Backfill | None) -> float | None:
+    if backfill is not None:
+        return round(time.time() - backfill.since, 3)
+    return lag_of(_queries(records, "index"), name)
+
+
+def _store(found: _Seen | PipelineError, seen: Drift | None) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
-    told: dict[str, Any] = dict.fromkeys(("lag_seconds", "documents", "chunks", "refused", "model", "outdated"))
+    told: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
     if not isinstance(found, PipelineError):
-        lag = lag if backfill is None else round(time.time() - backfill.since, 3)
-        told = {"lag_seconds": lag, "documents": found.summary.documents, "chunks": found.summary.chunks}
-        told["refused"] = found.refused
+        told = {"documents": found.summary.documents, "chunks": found.summary.chunks, "refused": found.refused}
         told["model"] = _generations(found.summary.generations)
         told["outdated"] = asdict(found.outdated) if found.outdated else None
     told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
-    told["backfilling"] = {"since": backfill.since} if backfill is not None else None
     return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
 
 
@@ -139,6 +147,7 @@ def lag_of(records: Iterable[QueryRecord], store: str = "") -> float | None:
         if not as_of_us:
             return None
         idle = record.running and not record.waiting and now - record.idle_at < _IDLE_SECONDS
+        idle = idle and as_of_us / 1_000_000 > record.idle_at - 1.0  # else the store is behind what the query has read
         seen_at = record.ticked_at if record.running and now - record.ticked_at < _IDLE_SECONDS else now
         lags.append(0.0 if idle else max(0.0, seen_at - as_of_us / 1_000_000))
     return round(max(lags), 3) if lags else None

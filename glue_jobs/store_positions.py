@@ -40,6 +40,11 @@ class StorePositions:
     behind: tuple[str, ...] = ()
     """Stores that read with a feed of their own, since they are further back than the others."""
 
+    @property
+    def lagging(self) -> frozenset[str]:
+        """Stores that have not got what the others have."""
+        return frozenset(self.behind if self.readers else self.stores)
+
 
 def read(checkpoint: str) -> StorePositions | None:
     """Read what the driver of a query wrote beside its checkpoint; None where it wrote nothing.

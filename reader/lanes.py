@@ -74,6 +74,8 @@ class StoreLane:
         self.as_of_us: dict[Partition, int] = {}
         """By partition: up to when all commits are written, as far as the lane itself knows."""
         self.attached, self.behind = attached, not attached
+        self.borrows = False
+        """Whether it asks the other stores for vectors before the model, though it is attached."""
         self._failed: tuple[str, str] | None = None
         """What the last attempt at a write said that does not answer, and a sentence about it."""
         self._writing_since: float | None = None
@@ -169,7 +171,7 @@ class StoreLane:
             if behind:
                 self._catch_up(writer)
             elif self._writing:
-                self._write(writer, self._writing, borrow=False)
+                self._write(writer, self._writing, borrow=self.borrows)
 
     @property
     def _is_over(self) -> bool:

@@ -56,6 +56,8 @@ class Pipeline:
                 lane.leave(lane.positions.keys() - stores[store].keys())
             self._drop_what_nobody_reads()
             self._take_up(stores, instruction.behind)
+            for store, lane in self._lanes.items():
+                lane.borrows = store in instruction.borrowing
             self._reading.room.notify()
         if not self._thread.ident:
             self._thread.start()

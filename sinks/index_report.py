@@ -41,3 +41,9 @@ def report_rows(result: IndexResult, asked: EmbeddingCounts) -> pa.RecordBatch:
             "value": record.value, "timestamp_ms": record.timestamp_ms,
         })  # fmt: skip
     return pa.RecordBatch.from_pylist(rows, REPORT_SCHEMA)
+
+
+def missed_in(rows: pa.Table) -> frozenset[str]:
+    """The stores that some of these workers have missed."""
+    summaries = filter(None, rows["summary"].to_pylist())
+    return frozenset(store for summary in summaries for store in json.loads(summary)["missed"])

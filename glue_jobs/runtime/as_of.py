@@ -60,6 +60,8 @@ class StoresAsOf(AsOf):
         """Know nothing of any."""
         super().__init__()
         self.stores = {name: AsOf() for name in names}
+        self.without: frozenset[str] = frozenset()
+        """Stores of which nothing is said: what is written does not reach them."""
 
     @property
     def at_us(self) -> int:
@@ -68,15 +70,18 @@ class StoresAsOf(AsOf):
 
     def wrote(self, reached_us: Mapping[str, int]) -> None:
         """Take the newest commit of each partition in a batch that every store has."""
-        for store in self.stores.values():
+        for store in self._told():
             store.wrote(reached_us)
 
     def looked(self, empty_us: Mapping[str, int]) -> None:
         """Take, of every partition there is, when it held no more than every store has."""
-        for store in self.stores.values():
+        for store in self._told():
             store.looked(empty_us)
 
     def emptied(self, at_us: int) -> None:
         """Take it that every store has all the source held at a time."""
-        for store in self.stores.values():
+        for store in self._told():
             store.emptied(at_us)
+
+    def _told(self) -> list[AsOf]:
+        return [store for name, store in self.stores.items() if name not in self.without]

@@ -130,6 +130,8 @@ class Query:
     empty_us: Callable[[Mapping[str, Any] | None], Mapping[str, int] | None] | None = None
     """Asked about once a second, given Spark's last progress report: of every partition, when it was seen to hold no more
     than was processed (`sources.idle.IdleNote`). Without it, whether the source is idle is read off Spark's status."""
+    again: Callable[[], bool] = lambda: False
+    """Asked several times a second: whether the query is to be started again, between two batches."""
     end: Callable[[], None] | None = None
     """Called when the query is not started again in this driver."""
     drains_after: tuple[str, ...] = ()

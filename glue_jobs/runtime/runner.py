@@ -100,6 +100,8 @@ class Supervisor:
                     break
                 self._after(failure, failures, running.batch_id)
             else:
+                if running.starts_again:
+                    continue
                 if not self._stop.is_set():
                     running.drained()
                 break

@@ -76,13 +76,14 @@ class RunningQuery:
         self._query_id = ""
         self.batches = 0
         self.batch_id: int | None = None
+        self.starts_again = False
         self.idle_at = self.ticked_at = 0.0
         self._clock: tempfile.TemporaryDirectory[str] | None = None
         self._began = time.time()
         self._looked_at = 0.0
 
     def run(self) -> None:
-        """Start the query and return when it was asked to stop or, with `available_now`, when it is drained.
+        """Start the query and return when it was asked to stop, is to start again or, with `available_now`, is drained.
 
         Raises QueryFailedError when it ends otherwise.
         """
@@ -176,7 +177,8 @@ class RunningQuery:
     def _wait(self) -> None:
         query = self._running()
         while query.isActive:
-            if self._stop.is_set():
+            self.starts_again = self._query.again()
+            if self._stop.is_set() or self.starts_again:
                 self._end()
                 return
             self._held.raise_if_lost()

@@ -12,6 +12,7 @@ in POINT.reached, and goes no further. The test kills it there, alone or with it
 | merge-half | when one table is written and the others are not |
 | load-half | in the warehouse's transaction, between the delete and the insert |
 | JOB-written | when the batch is written and Spark has not committed it |
+| backfill-written | when a store has got what it lacked, and its record stands |
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ def decoded(breakpoints: Breakpoints, columns: Any, context: Any) -> Any:
 def arm_driver(breakpoints: Breakpoints) -> None:
     """Make this driver and the workers it will have stop at breakpoints."""
     from glue_jobs import reader_query
+    from glue_jobs.runtime.backfills import Backfills
     from glue_jobs.runtime.streaming import RunningQuery
     from lake import landing
     from lake.tables import _TableMerge
@@ -159,6 +161,7 @@ def arm_driver(breakpoints: Breakpoints) -> None:
     setattr(landing, "append", breakpoints.after("land-half", getattr(landing, "append")))  # noqa: B009, B010
     _TableMerge._write = breakpoints.before("merge-read", _TableMerge._write)  # type: ignore[method-assign]
     _TableMerge._write = breakpoints.after("merge-half", _TableMerge._write)  # type: ignore[method-assign]
+    Backfills.done = breakpoints.before("backfill-written", Backfills.done)  # type: ignore[method-assign]
     execute = WireClient._execute
 
     def executed(cursor: Any, statement: str) -> None:

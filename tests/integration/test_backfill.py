@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from pyspark.sql import SparkSession
 
 from embeddings import open_embedder
-from glue_jobs import index_documents, stores
+from glue_jobs import index_documents, store_positions, stores
 from glue_jobs.config import PipelineConfig
 from glue_jobs.runtime import JobContext, Query
 from glue_jobs.runtime.runner import run_queries
 from glue_jobs.runtime.status_record import StatusRecords
+from glue_jobs.store_positions import StorePositions
 from glue_jobs.stores import Stores
+from local_stack.faults import FaultProxy
+from local_stack.postgres import VectorStore
 from sinks import open_sink
 from sinks.protocol import Sink
 from tests.history import ModelTable, as_record
@@ -90,3 +94,36 @@ def test_a_store_that_is_added_is_not_backfilled_while_landing_is_behind_with_a_
     )
     assert len(lake.contents("late")) == 5
     assert lake.contents("late") == lake.contents("live")
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_drain_ends_with_a_store_behind_and_the_next_one_goes_on_with_it(
+    spark: SparkSession, lake: Lake, vectors: VectorStore, new_proxy: Callable[[int], FaultProxy]
+) -> None:
+    table, proxy = ModelTable(), new_proxy(vectors.port)
+    for number in range(1, 6):
+        table.insert(number, f"row {number}")
+    lines = [recorded(as_record(change)) for change in table.changes]
+    shaky = store(lake, "late") | {"dsn": make_conninfo(lake.dsn, port=proxy.port)}
+    lake.only(store(lake, "live"), shaky)
+    lake.read(*lines[:2])
+    index(spark, lake.config)
+    asked = lake.asked()["texts"]
+    proxy.refuse()
+    lake.read(*lines[2:4])
+    index(spark, lake.config)
+    assert (len(lake.contents("live")), len(lake.contents("late"))) == (4, 2)
+    place = f"{lake.config.checkpoint}/index_files"
+    known = store_positions.read(place)
+    assert known is not None
+    assert known.lagging == {"late"}
+    lake.read(lines[4])
+    index(spark, lake.config)
+    assert (len(lake.contents("live")), store_positions.read(place)) == (5, known), (
+        "it goes on where it was missed first"
+    )
+    proxy.heal()
+    index(spark, lake.config)
+    assert lake.contents("late") == lake.contents("live")
+    assert store_positions.read(place) == StorePositions(readers=False)
+    assert lake.asked()["texts"] - asked == 3, "each text once"

@@ -22,6 +22,7 @@ from sources import kinesis_feed, positions
 from sources.feeds import MAX_RECORDS, Feed, Fetched, Positions, Reading, open_feed, refreshed
 from sources.kinesis import KinesisSourceConfig
 from sources.kinesis_feed import KinesisFeed
+from sources.retained import holds
 from tests.integration.test_kinesis_source import World, drain, new_world, numbers
 
 CHECKPOINT = "checkpoints/index_kinesis"
@@ -269,6 +270,11 @@ def test_a_position_that_has_expired_is_said_unless_its_record_is_still_there(wo
     unread = {name: mark | {"sequence": "", "count": 0} for name, mark in old.items()}
     with reading(world.config, unread) as reader, pytest.raises(SourceGoneError, match="longer than its retention"):
         reader.fetch(10)
+    is_held = holds(world.config)
+    assert [is_held(name, mark) for name, mark in old.items() if mark["sequence"]] != []
+    assert all(is_held(name, mark) for name, mark in old.items() if mark["sequence"])
+    assert not any(is_held(name, mark) for name, mark in unread.items())
+    assert all(is_held(name, mark | {"closed": True}) for name, mark in unread.items()), "nothing is to be read of it"
 
 
 def test_positions_go_to_a_plain_stream_and_back(world: World) -> None:

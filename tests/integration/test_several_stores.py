@@ -143,7 +143,7 @@ def kinds(
 def test_a_server_that_accepts_and_never_answers_is_missed_and_goes_on_when_it_does(
     kinds: dict[str, Store], frozen: str
 ) -> None:
-    patience = {"deadline": 1.0} if frozen == "pgvector" else {"timeout_seconds": 1.0}
+    patience = {"deadline": 1.0, "connect_timeout_seconds": 2} if frozen == "pgvector" else {"timeout_seconds": 1.0}
     sinks = [
         store.open(config=store.config.model_copy(update=patience if name == frozen else {}))
         for name, store in kinds.items()

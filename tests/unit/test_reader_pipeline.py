@@ -133,6 +133,18 @@ def test_a_store_that_is_away_falls_behind_reads_for_itself_and_comes_back(
     assert two.harvest().result.counts["records"] == 0
 
 
+def test_a_store_that_lacks_vectors_borrows_for_as_long_as_the_driver_says_so(two: Reading) -> None:
+    positions = {"a": {"t/0": 0}, "b": {"t/0": 0}}
+    for number, borrowing in enumerate([(), ("b",), ()]):
+        two.follow(positions, borrowing=borrowing)
+        two.stream.add(number)
+        assert eventually(lambda number=number: two.is_at("a", number + 1) and two.is_at("b", number + 1))  # type: ignore[misc]
+    assert {name: [borrows for _, borrows in two.store(name).writes] for name in positions} == {
+        "a": [False, False, False],
+        "b": [False, True, False],
+    }
+
+
 def test_records_are_counted_once_however_often_a_store_reads_them(two: Reading) -> None:
     for number in range(50):
         two.stream.add(number)

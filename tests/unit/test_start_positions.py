@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import TypeAdapter
 
-from glue_jobs import store_positions
-from glue_jobs.start_positions import begun, for_micro_batches, for_readers, has_begun
+from glue_jobs import start_positions, store_positions
+from glue_jobs.runtime.backfills import Backfills, Gap
+from glue_jobs.start_positions import BatchStart, begun, for_micro_batches, for_readers, has_begun, missed
 from glue_jobs.store_positions import StorePositions
 from sources import SourceConfig
 from sources.feeds import Reading
@@ -119,23 +122,82 @@ def test_readers_begin_where_the_real_time_mode_and_open_batches_left_off() -> N
     assert reading.identity == ["arn:aws:kinesis:eu-central-1:000000000000:stream/desk", 1795916875000]
 
 
-def test_micro_batches_begin_where_the_store_that_is_furthest_back_stands(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path)
+@pytest.fixture
+def backfills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backfills:
+    """The stream holds all but the first three records of a partition."""
+    monkeypatch.setattr(start_positions, "holds", lambda _: lambda _partition, position: position >= 3)
+    return Backfills(str(tmp_path / "pipeline"))
+
+
+def test_micro_batches_begin_where_the_store_that_is_furthest_back_stands(tmp_path: Path, backfills: Backfills) -> None:
+    checkpoint = Checkpoint(tmp_path / "index")
     checkpoint.kafka()
     checkpoint.spark(8, {"a.b": {"0": 1}})
-    assert for_micro_batches(KAFKA, checkpoint.place) is None, "nothing but Spark's own"
+    where = partial(for_micro_batches, KAFKA, checkpoint.place, ["x", "slow"], backfills=backfills)
+    assert where(away=()) == BatchStart(), "nothing but Spark's own"
     moved = {"topics": {"a.b": "nSz3Yw", "c": "made again"}}
     stores = {"x": {"a.b/0": 9, "c/0": 3}, "slow": {"a.b/0": 4, "c/0": 3}}
     store_positions.write(checkpoint.place, StorePositions(readers=True, identity=moved, stores=stores))
     for _ in range(2):  # killed before the first batch, and started again
-        assert for_micro_batches(KAFKA, checkpoint.place) == {"a.b/0": 4, "c/0": 3}
-        left = {file.name for file in tmp_path.iterdir()}
+        assert where(away=()) == BatchStart({"a.b/0": 4, "c/0": 3}, lacking=frozenset({"slow"}))
+        left = {file.name for file in checkpoint.folder.iterdir()}
         assert left == {"metadata", "positions.json", "source-identity.json"}
-    assert json.loads((tmp_path / "source-identity.json").read_text()) == moved
+    assert json.loads((checkpoint.folder / "source-identity.json").read_text()) == moved
     checkpoint.spark(0, {"a.b": {"0": 6}, "c": {"0": 3}}, committed=False)
-    begun(checkpoint.place)
-    assert for_micro_batches(KAFKA, checkpoint.place) is None
+    begun(checkpoint.place, ())
+    assert where(away=()) == BatchStart()
     checkpoint.spark(0, {"a.b": {"0": 6}, "c": {"0": 3}})
     reading, behind = for_readers(KAFKA, checkpoint.place, ["x", "slow"])
     assert reading == Reading(moved, {name: {"a.b/0": 6, "c/0": 3} for name in ("x", "slow")})
     assert behind == ()
+    assert backfills.look() == {}
+
+
+def test_micro_batches_go_on_without_a_store_and_begin_again_where_it_was_missed(
+    tmp_path: Path, backfills: Backfills
+) -> None:
+    checkpoint = Checkpoint(tmp_path / "index")
+    checkpoint.kafka()
+    where = partial(for_micro_batches, KAFKA, checkpoint.place, ["x", "y", "z"], backfills=backfills)
+    assert not missed(KAFKA, checkpoint.place, {"y"}, None), "nothing was committed that it could go on from"
+    assert missed(KAFKA, checkpoint.place, {"y"}, {"a.b/0": 4})
+    checkpoint.spark(0, {"a.b": {"0": 6}})
+    assert missed(KAFKA, checkpoint.place, {"y", "z"}, {"a.b/0": 4})
+    checkpoint.spark(1, {"a.b": {"0": 9}})
+    assert where(away={"y", "z"}) == BatchStart(behind=frozenset({"y", "z"}))
+    assert where(away={"z"}) == BatchStart({"a.b/0": 4}, frozenset({"z"}), frozenset({"y"}))
+    assert store_positions.read(checkpoint.place) == StorePositions(
+        readers=True, identity=IDENTITY, stores={"x": {"a.b/0": 9}, "y": {"a.b/0": 4}, "z": {"a.b/0": 6}}
+    )
+    checkpoint.spark(0, {"a.b": {"0": 7}}, committed=False)
+    begun(checkpoint.place, {"z"})
+    assert store_positions.read(checkpoint.place) == StorePositions(readers=False, stores={"z": {"a.b/0": 6}})
+    assert where(away={"z"}) == BatchStart(behind=frozenset({"z"}))
+    dropped = for_micro_batches(KAFKA, checkpoint.place, ["x", "y"], (), backfills)
+    assert dropped == BatchStart(), "a store that is configured no more holds nobody up"
+
+
+def test_what_the_stream_has_lost_to_the_store_that_was_missed_is_a_backfill(
+    tmp_path: Path, backfills: Backfills
+) -> None:
+    checkpoint = Checkpoint(tmp_path / "index")
+    checkpoint.kafka()
+    checkpoint.spark(0, {"a.b": {"0": 2, "1": 5}})
+    missed(KAFKA, checkpoint.place, {"y"}, None)
+    checkpoint.spark(1, {"a.b": {"0": 9, "1": 7}})
+    for _ in range(2):  # killed, and started again
+        start = for_micro_batches(KAFKA, checkpoint.place, ["x", "y"], (), backfills)
+        assert start == BatchStart({"a.b/0": 9, "a.b/1": 5}, lacking=frozenset({"y"}))
+        assert backfills.look()["y"].gaps == {"kafka": Gap({"a.b/0": 2}, {"a.b/0": 9})}
+
+
+def test_recorded_files_begin_again_where_a_store_was_missed(tmp_path: Path, backfills: Backfills) -> None:
+    files = _SOURCE.validate_python(
+        {"type": "files", "format": "kafka", "envelope": "debezium", "path": ["/data/events.jsonl"]}
+    )
+    checkpoint = Checkpoint(tmp_path / "index")
+    checkpoint.spark(0, {"/data/events.jsonl": 40})
+    missed(files, checkpoint.place, {"y"}, None)
+    checkpoint.spark(1, {"/data/events.jsonl": 90})
+    start = for_micro_batches(files, checkpoint.place, ["x", "y"], (), backfills)
+    assert start == BatchStart({"/data/events.jsonl": 40}, lacking=frozenset({"y"}))

@@ -1,0 +1,142 @@
+"""One of two stores is away from a pipeline in micro-batches: the other stays fresh, and it goes on by itself when it is back."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from glue_jobs import store_positions
+from glue_jobs.landed import committed
+from glue_jobs.reconcile_store import Reconcile
+from glue_jobs.runtime.backfills import Backfills
+from glue_jobs.status import status
+from local_stack.connect import request_json
+from local_stack.faults import FaultProxy
+from local_stack.kafka import Broker
+from local_stack.model_service import ModelService
+from local_stack.postgres import VectorStore
+from local_stack.stack import Stack
+from tests.e2e.pipeline import Pipeline, counters, embedding, running
+from tests.e2e.told import Told, wait_for
+from tests.history import TABLE
+
+DRIVERS = 3
+"""Each asks the model for one and the same text when it starts."""
+
+
+class Behind:
+    """A pipeline of two stores in one database, the second behind a proxy, and what is known of them."""
+
+    def __init__(self, folder: Path, broker: Broker, topic: str, dsn: str, shaky_dsn: str, model_url: str) -> None:
+        self.checkpoint, self.broker, self.topic = folder / "checkpoint", broker, topic
+        document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 64}}
+        self.configuration: dict[str, Any] = {
+            "name": "behind",
+            "source": {"type": "kafka", "envelope": "debezium", "topics": [topic], **broker.endpoint},
+            "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
+            "lake": {"path": str(folder / "lake"), "land_every": "1s"},
+            "checkpoint": str(self.checkpoint),
+            "continuous": False,
+            "embedding": embedding(model_url),
+            "sinks": [
+                {"type": "pgvector", "name": "steady", "dsn": dsn, "table": "steady"},
+                {"type": "pgvector", "name": "shaky", "dsn": shaky_dsn, "table": "shaky", "deadline": "2s"},
+            ],
+        }
+
+    def lagging(self) -> frozenset[str]:
+        known = store_positions.read(str(self.checkpoint / "index_kafka"))
+        return known.lagging if known is not None else frozenset()
+
+    def read(self, pipeline: Pipeline, query: str) -> dict[str, int]:
+        """How far a query has come, by partition."""
+        return dict(committed(pipeline.config.sources[0], str(self.checkpoint / query)) or {})
+
+    def expire_what_was_read(self, pipeline: Pipeline, records: int) -> None:
+        """Have the topic lose all that both jobs have read by now, once that is all of its records."""
+        wait_for(lambda: all(sum(self.read(pipeline, f"{job}_kafka").values()) == records for job in ("land", "index")))
+        for place, end in self.read(pipeline, "index_kafka").items():
+            self.broker.expire(self.topic, int(place.rpartition("/")[2]), end)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_store_that_is_away_is_behind_and_goes_on_also_from_what_only_the_lake_has(  # noqa: PLR0917 - fixtures
+    kafka: Broker,
+    new_topic: Callable[..., str],
+    vectors: VectorStore,
+    vectors_dsn: str,
+    new_proxy: Callable[[int], FaultProxy],
+    instant_model: ModelService,
+    local_stack: Stack,
+    spark: SparkSession,
+    tmp_path: Path,
+) -> None:
+    model_url, topic, proxy = instant_model.endpoint["endpoint_url"], new_topic(2), new_proxy(vectors.port)
+    request_json(model_url, "POST", "/reset", {})
+    shaky_dsn = vectors_dsn.replace(f":{vectors.port}", f":{proxy.port}").replace(
+        f"port={vectors.port}", f"port={proxy.port}"
+    )
+    assert shaky_dsn != vectors_dsn
+    behind = Behind(tmp_path, kafka, topic, vectors_dsn, shaky_dsn, model_url)
+    told, backfills = Told(kafka, topic, vectors_dsn), Backfills(str(tmp_path / "checkpoint"))
+    with running(Pipeline(tmp_path / "p", behind.configuration, mark=str(local_stack.directory))) as pipeline:
+        driver = pipeline.start("--jobs", "land,index")
+        for number in range(1000, 1020):
+            told.table.insert(number, f"row {number}")
+        told.send()
+        wait_for(lambda: len(told.shown("shaky")) == 20)
+        goes_on_from_the_stream(behind, told, proxy)
+        assert backfills.look() == {}, "the stream had all of it"
+
+        proxy.refuse()
+        told.table.update_body(1002, "newer still")
+        told.send()
+        wait_for(lambda: behind.lagging() == {"shaky"}, 30)
+        driver.kill()
+        driver = pipeline.start("--jobs", "land,index", breakpoints=True)
+        told.seconds_to("steady", range(40, 43))
+        seen = status(pipeline.config)["stores"]
+        assert {name: store["behind"] for name, store in seen.items()} == {"shaky": True, "steady": False}
+        behind.expire_what_was_read(pipeline, told.sent)
+        pipeline.breakpoints.set("backfill-written")
+        proxy.heal()
+        told.seconds_to("steady", range(60, 63))
+        pipeline.await_reached("backfill-written")
+        assert status(pipeline.config)["stores"]["shaky"]["backfilling"] == {"since": backfills.look()["shaky"].since}
+        driver.kill()
+
+        driver = pipeline.start("--jobs", "land,index")
+        wait_for(lambda: not backfills.look(), 60)
+        told.await_shown("shaky")
+        assert told.shown("shaky") == told.shown("steady")
+        assert driver.told("store is backfilled from the lake", texts_sent=0)
+        assert driver.stop() == 0
+    asked = counters(model_url)
+    assert asked["texts"] - asked["distinct_texts"] == DRIVERS - 1
+    config = pipeline.config
+    assert config.embedding is not None
+    compared = Reconcile(spark, config, config.sinks[1], config.embedding, lambda *_: None).run(repair=False)
+    assert not any(compared.drift.values()), compared.drift
+
+
+def goes_on_from_the_stream(behind: Behind, told: Told, proxy: FaultProxy) -> None:
+    """The second store is away for longer than its deadline, and back."""
+    before = told.seconds_to("steady", range(6))
+
+    proxy.refuse()
+    told.table.update_body(1000, "newer")
+    told.table.delete(1001)
+    told.send()
+    wait_for(lambda: behind.lagging() == {"shaky"}, 30)
+    while_away = told.seconds_to("steady", range(20, 26))
+    assert statistics.median(while_away) < max(3 * statistics.median(before), 0.7), (before, while_away)
+    proxy.heal()
+    told.await_shown("shaky")
+    wait_for(lambda: not behind.lagging(), 10)
+    assert told.shown("shaky") == told.shown("steady")
