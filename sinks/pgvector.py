@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -116,17 +116,15 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table."""
-        with self._translated():
-            return dict(self._ready().execute(self._names.compose("SELECT * FROM {tables}"), prepare=True).fetchall())
+        with self._translated(), self._session() as connection:
+            return dict(connection.execute(self._names.compose("SELECT * FROM {tables}"), prepare=True).fetchall())
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Read heads, then chunk places: a set newer than its head only makes the write be refused."""
         ids = list(document_ids)
-        with self._translated():
-            connection = self._ready()
-            with connection.pipeline():
-                heads = connection.execute(self._names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
-                chunks = connection.execute(self._names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
+        with self._translated(), self._session() as connection, connection.pipeline():
+            heads = connection.execute(self._names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
+            chunks = connection.execute(self._names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
         places: dict[str, list[StoredChunk]] = {}
         for document, *place in chunks.fetchall():
             places.setdefault(document, []).append(StoredChunk(*place))
@@ -141,14 +139,14 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         """Compare with the vectors the store holds."""
         wanted = list(content_hashes)
         statement = self._names.compose("SELECT content_hash FROM {vectors} WHERE content_hash = ANY(%s)")
-        with self._translated():
-            return set(wanted) - {h for (h,) in self._ready().execute(statement, (wanted,), prepare=True)}
+        with self._translated(), self._session() as connection:
+            return set(wanted) - {h for (h,) in connection.execute(statement, (wanted,), prepare=True)}
 
     def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
         """Read vectors by their hashes."""
         statement = self._names.compose("SELECT content_hash, embedding FROM {vectors} WHERE content_hash = ANY(%s)")
-        with self._translated():
-            return dict(self._ready().execute(statement, (list(content_hashes),), binary=True).fetchall())
+        with self._translated(), self._session() as connection:
+            return dict(connection.execute(statement, (list(content_hashes),), binary=True).fetchall())
 
     def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
         """Insert vectors, in the order of their hashes so that two writers never wait for each other in a ring."""
@@ -157,18 +155,13 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             conflict=sql.SQL(_REPLACE if replace else "DO NOTHING"),
         )
         rows = sorted(vectors.items())
-        self._done(lambda connection: connection.cursor().executemany(statement, rows), self._at_once)
+        self._done(lambda connection: connection.cursor().executemany(statement, rows))
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write heads under their guard and, in the same transaction, the chunks of those that were accepted."""
         ordered = sorted(writes, key=lambda w: w.document_id)
-        with_chunks = any(w.dropped or w.moved or w.added for w in ordered)
         try:
-            with (
-                self._translated(),
-                documents_refused(self.name),
-                self._connected() if with_chunks else self._at_once() as connection,
-            ):
+            with self._translated(), documents_refused(self.name), self._transaction() as connection:
                 accepted = self._write_heads(connection, ordered)
                 self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
         except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
@@ -188,7 +181,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         """Raise `indexed_as_of` in the meta table."""
         statement = """INSERT INTO {meta} AS m VALUES ('indexed_as_of', %s) ON CONFLICT (name) DO UPDATE
                        SET value = excluded.value WHERE m.value::bigint NOT BETWEEN excluded.value::bigint AND %s"""
-        with self._translated(), self._connected() as connection:
+        with self._translated(), self._session() as connection:
             told = (str(indexed_as_of_us), time.time_ns() // 1000)
             connection.execute(self._names.compose(statement), told)
 
@@ -274,18 +267,15 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             for write in writes
             for c in write.added
         ]
-        if not (dropped or moved or added):
-            return
-        with connection.pipeline():
-            if dropped:
-                connection.execute(self._names.compose("DELETE FROM {chunks} WHERE chunk_id = ANY(%s)"), (dropped,))
-            if moved:
-                statement = "UPDATE {chunks} SET chunk_index = %s WHERE chunk_id = %s"
-                connection.cursor().executemany(self._names.compose(statement), moved)
-            if added:
-                statement = """INSERT INTO {chunks} (chunk_id, document_id, chunk_index, content_hash, chunk_text)
-                               VALUES (%s, %s, %s, %s, %s)"""
-                connection.cursor().executemany(self._names.compose(statement), added)
+        if dropped:
+            connection.execute(self._names.compose("DELETE FROM {chunks} WHERE chunk_id = ANY(%s)"), (dropped,))
+        if moved:
+            statement = "UPDATE {chunks} SET chunk_index = %s WHERE chunk_id = %s"
+            connection.cursor().executemany(self._names.compose(statement), moved)
+        if added:
+            statement = """INSERT INTO {chunks} (chunk_id, document_id, chunk_index, content_hash, chunk_text)
+                           VALUES (%s, %s, %s, %s, %s)"""
+            connection.cursor().executemany(self._names.compose(statement), added)
 
     def _sweep_truncated(self) -> None:
         statement = """DELETE FROM {documents} d USING {tables} t
@@ -293,15 +283,11 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         covered = self._names.compose(statement)
         self._done(lambda connection: connection.execute(covered))
 
-    def _done(
-        self,
-        work: Callable[[Connection[Any]], object],
-        connected: Callable[[], AbstractContextManager[Connection[Any]]] | None = None,
-    ) -> None:
-        """Do what may be done again in a transaction, and again where PostgreSQL gave it up for another writer's sake."""
+    def _done(self, work: Callable[[Connection[Any]], object]) -> None:
+        """Do what may be done again, and again where PostgreSQL gave it up for another writer's sake."""
         for _ in range(_TRIES):
             with suppress(errors.DeadlockDetected, errors.SerializationFailure):
-                with self._translated(), (connected or self._connected)() as connection:
+                with self._translated(), self._session() as connection:
                     work(connection)
                 return
         raise UnavailableError(
@@ -330,21 +316,35 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
     @contextmanager
     def _connected(self, *, vectors: bool = True) -> Iterator[Connection[Any]]:
         """A transaction on the process's connection."""
-        connection = self._ready() if vectors else self._open()
-        with connection.transaction():
+        with self._session() if vectors else nullcontext(self._open()) as connection, connection.transaction():
             yield connection
 
-    def _at_once(self) -> AbstractContextManager[Connection[Any]]:
-        """The connection for statements that are each whole in themselves: a transaction would be two trips more."""
-        return nullcontext(self._ready())
-
-    def _ready(self) -> Connection[Any]:
-        """The process's connection, which knows vectors; the generation is known from here on."""
+    @contextmanager
+    def _session(self) -> Iterator[Connection[Any]]:
+        """The process's connection for one statement, or one pipeline of them: each is a transaction of its own."""
         connection = self._open()
-        self._generation()  # before a transaction, which may send its statements in a pipeline
+        self._generation()  # before anything is sent in a pipeline
         if not connection.adapters.types.get("vector"):
             register_vector(connection)
-        return connection
+        try:
+            yield connection
+        except errors.PipelineAborted as error:  # only says that statements behind the one that failed were not run
+            first = error.__context__
+            raise first if isinstance(first, psycopg.Error) else error from None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection[Any]]:
+        """A transaction whose statements wait for an answer only where one is looked at, its begin and its end for none."""
+        with self._session() as connection:
+            try:
+                with connection.pipeline():
+                    connection.execute("BEGIN")
+                    yield connection
+                    connection.execute("COMMIT")
+            except BaseException:
+                if not connection.closed:
+                    connection.rollback()
+                raise
 
     def _open(self) -> Connection[Any]:
         """The process's connection; a broken one is dropped, so that the next call reconnects."""
