@@ -42,6 +42,8 @@ _FETCHING: dict[str, Any] = {
     "max.partition.fetch.bytes": 4 * 1024 * 1024,  # a larger record comes alone, whatever its size (KIP-74)
     "receive.message.max.bytes": 512 * 1024 * 1024,
     "topic.metadata.propagation.max.ms": 5_000,
+    # A partition that was added while the client asked is not asked for again before that (5 min).
+    "topic.metadata.refresh.interval.ms": 2_000,
 }
 _LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 _SLICE_S = 0.1

@@ -165,6 +165,31 @@ def test_two_hundred_partitions_are_followed_left_and_caught_up_with(
     assert [record.value for record in take(feed, 1)[0]] == [b"left"]
 
 
+def test_partitions_that_are_added_are_read_from_their_first_record(
+    kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed]
+) -> None:
+    topic = new_topic(1)
+    config = config_for(kafka, topic, starting="latest")
+    write(kafka, topic, b"before")
+    reading = refreshed(config, "/c", NOTHING)
+    feed = opened(config, reading.stores["a"])
+    kafka.add_partitions(topic, 3)
+    write(kafka, topic, b"first", partition=2)
+    grown = refreshed(config, "/c", reading)
+    assert grown.stores == {"a": {f"{topic}/0": 1, f"{topic}/1": 0, f"{topic}/2": 0}}
+    assert grown.identity == reading.identity
+    feed.follow(grown.stores["a"])
+    assert [(record.partition, record.value) for record in take(feed, 1)[0]] == [("2", b"first")]
+    write(kafka, topic, b"after", partition=0)
+    assert [(record.partition, record.value) for record in take(feed, 1)[0]] == [("0", b"after")]
+    feed.follow({f"{topic}/3": 0})
+    time.sleep(1.5)  # the client has stopped asking for a partition that its broker does not know yet
+    kafka.add_partitions(topic, 4)
+    write(kafka, topic, b"late", partition=3)
+    assert [(record.partition, record.value) for record in take(feed, 1, 8.0)[0]] == [("3", b"late")]
+    wait_for(feed, lambda: len(feed.caught_up_us()) == 4 and all(feed.caught_up_us().values()))
+
+
 def test_what_there_is_to_read_goes_with_the_topics(kafka: Broker, new_topic: Callable[..., str]) -> None:
     first, second = new_topic(1), new_topic(1)
     write(kafka, first, b"1", b"2")
