@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import ClassVar
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -70,7 +71,7 @@ class Broker(Service):
     """One broker. What a producer got acknowledged is there again after `kill` and `start`."""
 
     part = "kafka"
-    port_names = ("client", "controller")
+    port_names: ClassVar[tuple[str, ...]] = ("client", "controller")
 
     @property
     def endpoint(self) -> Endpoint:
@@ -83,19 +84,26 @@ class Broker(Service):
 
     def prepare(self) -> None:
         """Write its configuration; format its log folder, once."""
+        configuration = self.directory / "broker.properties"
+        configuration.write_text(properties(self.settings()))
+        if (self.directory / "data" / "meta.properties").exists():
+            return
+        command = java("128m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(configuration))
+        self.run([*command, "--ignore-formatted", *self.format_options()], "format its log folder")
+
+    def settings(self) -> dict[str, str]:
+        """Return what the broker's properties file holds."""
         controller = f"{HOST}:{self.port_of('controller')}"
-        mine = {
+        return _BROKER | {
             "controller.quorum.voters": f"1@{controller}",
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{HOST}:{self.remembered('advertised') or self.port}",
             "log.dirs": str(self.directory / "data"),
         }
-        configuration = self.directory / "broker.properties"
-        configuration.write_text(properties(_BROKER | mine))
-        if (self.directory / "data" / "meta.properties").exists():
-            return
-        command = java("128m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(configuration))
-        self.run([*command, "--ignore-formatted"], "format its log folder")
+
+    def format_options(self) -> list[str]:
+        """Return more words for the command that formats the log folder."""
+        return []
 
     def command(self) -> list[str]:
         """Run the broker in the foreground."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,16 +21,20 @@ _DEFAULTS: dict[str, Any] = {
     "socket.timeout.ms": 30_000,  # Kafka's own `request.timeout.ms`
     "log_level": 0,  # what is wrong reaches us as errors; its own lines on stderr would belong to nobody
 }
+_WITHOUT_RIGHT = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 _REFUSALS = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError._SSL,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        *_WITHOUT_RIGHT,
     }
 )
+_UNVERIFIED = "certificate verify failed"
+_TLS_ALERT = re.compile(r"alert (?:[\w ]*certificate|unknown ca|access denied|handshake failure)")
+"""A broker's words on a client's certificate (OpenSSL's for RFC 8446, 6.2), which librdkafka reports as a lost connection."""
+_ADVICE = re.compile(r", verify that .*| \(after \d+ms in state \w+\)")
 
 
 class Brokers:
@@ -59,12 +64,11 @@ class Brokers:
             return AdminClient(self._settings)
 
     def refused(self, error: KafkaError) -> ConfigurationError:
-        """Say that this user, or this certificate, is not let in."""
+        """Say that this user, or this certificate, is not let in, and by which option that is mended."""
         return ConfigurationError(
             f"Kafka at {self.servers} refuses this user, or is not what it should be ({_reason(error)}).",
             condition="SOURCE_KAFKA_REFUSED",
-            hint="Correct `options` under `source` (kafka.sasl.*, kafka.ssl.*), or grant the user the right to describe and"
-            " read the topics.",
+            hint=_mend(error),
         )
 
     def unreachable(self, error: KafkaError) -> UnavailableError:
@@ -72,7 +76,8 @@ class Brokers:
         return UnavailableError(
             f"Kafka at {self.servers} does not answer ({error.name()}).",
             condition="SOURCE_KAFKA_UNREACHABLE",
-            hint="Check `bootstrap_servers` under `source`, the brokers and the network between (`ragstream stack status`).",
+            hint="Check `bootstrap_servers` under `source`, that `kafka.security.protocol` is the one of this port, the brokers"
+            " and the network between (`ragstream stack status`).",
         )
 
     @contextmanager
@@ -85,7 +90,9 @@ class Brokers:
             raise ConfigurationError(
                 f"Kafka's client cannot be opened with these options: {text}.",
                 condition="SOURCE_KAFKA_OPTIONS",
-                hint="Correct `options` under `source`; librdkafka's names in this message are explained in docs.",
+                hint="Correct `options` under `source`. In librdkafka's words `ssl.ca` is `kafka.ssl.truststore.*`;"
+                " `ssl.certificate` and `ssl.key` are `kafka.ssl.keystore.*`, which must be readable PEM, with"
+                " `kafka.ssl.key.password`.",
             ) from None
 
     def _complained(self, error: KafkaError) -> None:
@@ -95,9 +102,31 @@ class Brokers:
 
 def is_refusal(error: KafkaError) -> bool:
     """Whether an error will not go away by waiting."""
-    return error.code() in _REFUSALS
+    return error.code() in _REFUSALS or _TLS_ALERT.search(error.str()) is not None
+
+
+def _mend(error: KafkaError) -> str:
+    if error.code() in _WITHOUT_RIGHT:
+        return (
+            "Grant the user READ (which holds DESCRIBE) on the topics; where IAM lets in, grant the role"
+            " kafka-cluster:DescribeTopic and kafka-cluster:ReadData."
+        )
+    if _UNVERIFIED in error.str():
+        return (
+            "Set `kafka.ssl.truststore.location` (with `kafka.ssl.truststore.type: PEM`) to the authority that signed the"
+            " brokers' certificate, and name the brokers in `bootstrap_servers` as their certificate does."
+        )
+    if _TLS_ALERT.search(error.str()) is not None:
+        return (
+            "Set `kafka.ssl.keystore.location` (with `kafka.ssl.keystore.type: PEM`) to a key and a certificate that an"
+            " authority known to the brokers has signed."
+        )
+    return (
+        "Correct `kafka.security.protocol`, `kafka.sasl.mechanism` and `kafka.sasl.jaas.config` (or `kafka.ssl.*`) in `options`"
+        " under `source`; where IAM lets in, grant the job's role kafka-cluster:Connect."
+    )
 
 
 def _reason(error: KafkaError) -> str:
-    """The broker's or OpenSSL's reason; of an address and the client's state, which librdkafka adds, nothing."""
-    return f"{error.name()}: {error.str()}"
+    """The broker's or OpenSSL's reason; of the client's state and its own options, which librdkafka adds, nothing."""
+    return f"{error.name()}: {_ADVICE.sub('', error.str())}"
