@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def dealt(partitions: Collection[Partition], readers: int, before: Mapping[Partition, int]) -> dict[Partition, int]:
     """Deal partitions to at most so many readers, numbered from 0, given how they were dealt before.
 
-    A partition stays with its reader, unless there are fewer readers by now. The result depends on the arguments alone.
+    A partition stays with its reader while there may be that many, also when others have ended: a reader that lost it would
+    write it beside the new one for a while. The result depends on the arguments alone.
     """
-    number = min(readers, len(partitions))
-    kept = {partition: before[partition] for partition in sorted(partitions) if before.get(partition, number) < number}
+    kept = {partition: before[partition] for partition in sorted(partitions) if before.get(partition, readers) < readers}
     load = Counter(kept.values())
     for partition in sorted(set(partitions) - kept.keys()):
-        reader = min(range(number), key=lambda each: (load[each], each))
+        reader = min(range(readers), key=lambda each: (load[each], each))
         kept[partition] = reader
         load[reader] += 1
     return kept

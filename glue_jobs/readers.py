@@ -44,16 +44,18 @@ class Readers:
     """When the source was asked which partitions there are, in microseconds since the epoch; None: a new one tells of itself."""
     _missed: frozenset[str] = frozenset()
     _as_of_us: dict[str, dict[Partition, int]] = field(default_factory=dict)
+    _followed_up: dict[str, set[Partition]] = field(default_factory=dict)
+    """By store, shards that had ended when the source was asked: their children are known."""
 
     def __post_init__(self) -> None:
         """Deal what there is to read."""
-        self._deal()
+        self._take_up(self.reading)
 
     def read_on(self, refreshed: Reading) -> None:
         """Read what a source was found to hold; where it is read already, it is read on from where it has come to."""
         stores = reached(self.reading.stores, (), read_on=refreshed.stores)
         self.reading = Reading(refreshed.identity, stores)
-        self._deal()
+        self._take_up(refreshed)
 
     def instructions(self, batch: int, borrowing: Collection[str] = ()) -> list[Instruction]:
         """Instruct every reader that has something to read; stores in `borrowing` lack vectors that others hold."""
@@ -92,13 +94,13 @@ class Readers:
     def as_of_us(self, store: str) -> dict[Partition, int]:
         """Of every partition that a store reads: up to when all its commits are written; 0 before that is known.
 
-        A shard that has ended says no more: its children, which are not known yet, may hold commits already.
+        A shard that has ended says nothing: until its children are known, which may hold commits already, it counts as unknown.
         """
         known, limit = self._as_of_us.get(store, {}), self.partitions_as_of_us
         return {
             name: 0 if _is_closed(at) else min(known.get(name, 0), known.get(name, 0) if limit is None else limit)
             for name, at in self.reading.stores.get(store, {}).items()
-            if name in self.dealing
+            if name not in self._followed_up.get(store, ())
         }
 
     def kept(self) -> StorePositions:
@@ -111,8 +113,12 @@ class Readers:
             behind=tuple(sorted(behind & self.reading.stores.keys())),
         )
 
-    def _deal(self) -> None:
+    def _take_up(self, refreshed: Reading) -> None:
         """Deal the partitions of which some store has not all: a shard that has ended is kept, but read no more."""
+        self._followed_up = {
+            store: {name for name, at in positions.items() if _is_closed(at)}
+            for store, positions in refreshed.stores.items()
+        }
         unread = {
             name for positions in self.reading.stores.values() for name, at in positions.items() if not _is_closed(at)
         }

@@ -26,8 +26,8 @@ def test_every_partition_has_one_reader_and_stays_with_it_while_there_are_as_man
     first = dealt(before, fewer, {})
     second = dealt(after, more, first)
     assert second.keys() == after
-    number = min(more, len(after))
-    assert all(second[name] == first[name] for name in before & after if first[name] < number)
+    assert all(second[name] == first[name] for name in before & after if first[name] < more)
+    assert all(0 <= reader < more for reader in second.values())
     assert dealt(after, more, second) == second
 
 
@@ -37,6 +37,7 @@ def test_what_is_new_goes_to_the_reader_that_has_least() -> None:
     left = {name: reader for name, reader in first.items() if reader == 0}
     assert Counter(dealt([*left, "u/0", "u/1"], 2, left).values()) == {0: 2, 1: 2}
     assert dealt(["t/0"], 3, {}) == {"t/0": 0}
+    assert dealt(["t/1"], 2, {"t/0": 0, "t/1": 1}) == {"t/1": 1}, "it is not moved because another one ended"
     assert dealt([], 3, {}) == {}
 
 
@@ -107,7 +108,9 @@ def test_a_shard_that_has_ended_is_read_no_more_when_every_store_has_it() -> Non
     assert known.harvested([harvest(0, {"a": {"s/parent": ended}, "b": {"s/parent": mark(sequence="7")}}, closed=True)])
     known.read_on(Reading(["arn", 1], {"a": {"s/parent": ended, "s/child": mark()}, "b": known.reading.stores["b"]}))
     known.harvested([harvest(known.dealing["s/parent"], {}, as_of_us={"a": {"s/parent": 90}, "b": {"s/parent": 80}})])
-    assert known.as_of_us("a") == {"s/parent": 0, "s/child": 0}, "what the child holds is not known yet"
+    assert known.as_of_us("a") == {"s/child": 0}, "what the child holds is not known yet"
+    known.harvested([harvest(known.dealing["s/child"], {}, as_of_us={"a": {"s/child": 95}})])
+    assert known.as_of_us("a") == {"s/child": 95}, "that the other store is further back says nothing of this one"
     assert known.as_of_us("b") == {"s/parent": 80}
     told = {part.part: part.positions for part in known.instructions(2)}
     assert told[known.dealing["s/child"]] == {"a": {"s/child": mark()}, "b": {}}
@@ -115,8 +118,21 @@ def test_a_shard_that_has_ended_is_read_no_more_when_every_store_has_it() -> Non
     known.harvested([harvest(0, {"b": {"s/parent": ended}}, closed=True)])
     known.read_on(Reading(["arn", 1], {name: {"s/parent": ended, "s/child": mark()} for name in "ab"}))
     assert known.dealing.keys() == {"s/child"}
-    assert known.as_of_us("a") == {"s/child": 0}
+    assert known.as_of_us("a") == {"s/child": 95}
+    assert known.as_of_us("b") == {"s/child": 0}
     assert known.kept().stores["b"].keys() == {"s/parent", "s/child"}, "whose children it opens, it is asked"
+
+
+def test_nothing_is_said_of_an_ended_shard_before_the_source_was_asked_for_its_children() -> None:
+    known = readers({"a": {"s/parent": mark(), "s/other": mark()}})
+    asked = known.reading  # before the shard was known to have ended
+    ended, read = mark(sequence="9", closed=True), mark(sequence="3")
+    known.harvested([harvest(0, {"a": {"s/parent": ended, "s/other": read}}, as_of_us={"a": {"s/other": 90}})])
+    known.read_on(asked)
+    assert known.dealing.keys() == {"s/other"}
+    assert known.as_of_us("a") == {"s/parent": 0, "s/other": 90}, "its children may hold commits already"
+    known.read_on(Reading(["arn", 1], {"a": {"s/parent": ended, "s/other": read, "s/child": mark()}}))
+    assert known.as_of_us("a") == {"s/child": 0, "s/other": 90}
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["t/0", "t/1"]), st.integers(0, 9)), max_size=5))
