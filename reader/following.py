@@ -34,6 +34,8 @@ class Work:
     """Positions after it; a partition that is left is taken out."""
     waiting: int = 0
     """Attached stores that have not written it."""
+    written: bool = False
+    """Whether some attached store has."""
 
 
 class AlignedFeed:

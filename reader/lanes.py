@@ -38,7 +38,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 NEARLY_SECONDS = 0.5
 """A lane has nearly caught up when it took no longer to come to where the shared feed had been."""
 SLOW_SECONDS = 5.0
-"""A write that takes longer is reported: a client may wait for an answer by itself, without an error."""
+"""A step of a write that takes longer is reported: a client may wait for an answer by itself, without an error."""
 LOOK_SECONDS = 0.5
 """How often a thread that waits looks around without being woken."""
 
@@ -66,11 +66,17 @@ class StoreLane:
     """A store's positions and the thread that advances them. All but the thread's own methods are called with the lock."""
 
     def __init__(
-        self, store: str, reading: Reading, positions: Mapping[Partition, Position], *, attached: bool
+        self,
+        store: str,
+        reading: Reading,
+        positions: Mapping[Partition, Position],
+        furthest: Mapping[Partition, Position],
+        *,
+        attached: bool,
     ) -> None:
-        """Begin at positions; a lane that is not attached is behind."""
+        """Begin at positions, as `follow` does; a lane that is not attached is behind."""
         self.store = store
-        self.positions = dict(positions)
+        self.positions: dict[Partition, Position] = {}
         self.as_of_us: dict[Partition, int] = {}
         """By partition: up to when all commits are written, as far as the lane itself knows."""
         self.attached, self.behind = attached, not attached
@@ -80,6 +86,8 @@ class StoreLane:
         """What the last attempt at a write said that does not answer, and a sentence about it."""
         self._writing_since: float | None = None
         self._reading = reading
+        self._written_elsewhere: dict[Partition, Position] = {}
+        """Up to where another store was further when this one began."""
         self._own: dict[Partition, Followed] = {}
         """What its own feed follows, or would."""
         self._goal: dict[Partition, Position] | None = None
@@ -90,7 +98,7 @@ class StoreLane:
         self._writing: Sequence[Work] = ()
         self._ended = False
         self._woken = threading.Condition(reading.lock)
-        self.follow(positions)
+        self.follow(positions, furthest)
 
     # Called by the pipeline, with the lock
 
@@ -99,11 +107,11 @@ class StoreLane:
         """Whether as much waits for the store as may."""
         return len(self._queue) >= MOST_WORK or self._bytes >= MOST_BYTES
 
-    def away(self, step: str) -> tuple[str, str] | None:
-        """What keeps the store's write waiting, and a sentence about it; `step` is what its writer is at."""
+    def away(self, step: str, since: float) -> tuple[str, str] | None:
+        """What keeps the store's write waiting, and a sentence about it; `step` is what its writer is at, and since when."""
         if self._failed is not None or self._writing_since is None:
             return self._failed
-        seconds = time.monotonic() - self._writing_since
+        seconds = time.monotonic() - max(self._writing_since, since)
         if seconds < SLOW_SECONDS:
             return None
         if step == "embed":
@@ -126,16 +134,19 @@ class StoreLane:
         self.attached, self.behind, self._goal = False, True, None
         self._woken.notify()
 
-    def follow(self, positions: Mapping[Partition, Position]) -> None:
-        """Have new partitions, from these positions on."""
+    def follow(self, positions: Mapping[Partition, Position], furthest: Mapping[Partition, Position]) -> None:
+        """Have new partitions, from these positions on; `furthest` says how far some store has come with each."""
         for name, place in positions.items():
             self.positions[name], self._own[name] = place, Followed(place)
+            if not has_reached(place, furthest[name]):
+                self._written_elsewhere[name] = furthest[name]
 
     def leave(self, names: Iterable[Partition]) -> None:
         """Have partitions no more, nor count what was fetched of them."""
         for name in list(names):
             del self.positions[name], self._own[name]
             self.as_of_us.pop(name, None)
+            self._written_elsewhere.pop(name, None)
             if self._goal is not None:
                 self._goal.pop(name, None)
             for work in (*self._queue, *self._writing):
@@ -168,10 +179,11 @@ class StoreLane:
                 if self._is_over:
                     return
                 behind, self._writing = self.behind, () if self.behind else self._take()
+                borrow = self.borrows or any(map(self._is_written_elsewhere, self._writing))
             if behind:
                 self._catch_up(writer)
             elif self._writing:
-                self._write(writer, self._writing, borrow=self.borrows)
+                self._write(writer, self._writing, borrow=borrow)
 
     @property
     def _is_over(self) -> bool:
@@ -193,6 +205,10 @@ class StoreLane:
         if taken:
             self._reading.room.notify()
         return taken
+
+    def _is_written_elsewhere(self, work: Work) -> bool:
+        """Whether another store has it, and so the vectors: this process may not remember them, or may have just started."""
+        return work.written or not self._written_elsewhere.keys().isdisjoint(work.reached)
 
     def _write(self, writer: StoreWriter, taken: Sequence[Work], *, borrow: bool) -> None:
         """Write work, however long it takes, then advance; nothing is advanced when the lane is ended before."""
@@ -219,9 +235,12 @@ class StoreLane:
         if written is not None:
             self._reading.results.add_written(written)
         for work in taken:
+            work.written = True
             for name, place in work.reached.items():
                 if name in self.positions and at(place) >= at(self.positions[name]):
                     self.positions[name] = place
+                    if name in self._written_elsewhere and has_reached(place, self._written_elsewhere[name]):
+                        del self._written_elsewhere[name]
             for name, commit in work.unit.reached_us.items():
                 if name in work.reached and name in self.positions:
                     self.as_of_us[name] = max(commit, self.as_of_us.get(name, 0))

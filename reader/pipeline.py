@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import reduce
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from reader.failures import told
@@ -78,7 +79,7 @@ class Pipeline:
                 as_of_us={store: self._as_of_us(lane, now_us) for store, lane in lanes.items()},
                 closed=any(is_closed(place) for lane in lanes.values() for place in lane.positions.values()),
                 gaps=gaps,
-                away=dict(filter(None, (lane.away(self._writers.step(store)) for store, lane in lanes.items()))),
+                away=dict(filter(None, (lane.away(*self._writers.step(store)) for store, lane in lanes.items()))),
                 result=result,
                 asked=new,
             )
@@ -131,22 +132,23 @@ class Pipeline:
         for name in {name for positions in first.values() for name in positions} - self._reading.followed.keys():
             begin = reduce(earlier, (positions[name] for positions in first.values() if name in positions))
             self._reading.followed[name] = Followed(begin)
+        furthest = _furthest(stores)
         for store, positions in new.items():
-            self._add(store, positions)
+            self._add(store, positions, furthest)
 
     def _has(self, store: str, name: Partition) -> bool:
         return store in self._lanes and name in self._lanes[store].positions
 
-    def _add(self, store: str, positions: Mapping[Partition, Position]) -> None:
+    def _add(self, store: str, positions: Mapping[Partition, Position], furthest: Mapping[Partition, Position]) -> None:
         """Add partitions to a store, and the store if it is new: behind when the shared feed is past any of them."""
         shared = self._reading.followed
         follows = all((n in shared and has_reached(p, shared[n].reached)) or is_closed(p) for n, p in positions.items())
         lane = self._lanes.get(store)
         if lane is None:
-            lane = self._lanes[store] = StoreLane(store, self._reading, positions, attached=follows)
+            lane = self._lanes[store] = StoreLane(store, self._reading, positions, furthest, attached=follows)
             threading.Thread(target=self._write, args=(lane,), daemon=True, name=lane_name(store)).start()
             return
-        lane.follow(positions)
+        lane.follow(positions, furthest)
         if lane.attached and not follows:
             lane.fall_behind()
         for name in positions.keys() & shared.keys():
@@ -240,3 +242,12 @@ class Pipeline:
             if self._error is None and not self._reading.ended:
                 self._error = told(error)
         self.end()
+
+
+def _furthest(stores: Mapping[str, Mapping[Partition, Position]]) -> dict[Partition, Position]:
+    """How far some store has come with each partition."""
+    furthest: dict[Partition, Position] = {}
+    for name, place in chain.from_iterable(positions.items() for positions in stores.values()):
+        if name not in furthest or has_reached(place, furthest[name]):
+            furthest[name] = place
+    return furthest

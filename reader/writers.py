@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -41,15 +42,15 @@ def indexer_of(settings: ReaderSettings, on_step: Callable[[str], None]) -> Inde
 
 
 class Steps:
-    """What each thread of the indexer is at, by the thread's name."""
+    """What each thread of the indexer is at and since when (by the monotonic clock), by the thread's name."""
 
     def __init__(self) -> None:
         """Know of none."""
-        self.by_thread: dict[str, str] = {}
+        self.by_thread: dict[str, tuple[str, float]] = {}
 
     def __call__(self, step: str) -> None:
         """Take it that this thread begins a step."""
-        self.by_thread[threading.current_thread().name] = step
+        self.by_thread[threading.current_thread().name] = (step, time.monotonic())
 
 
 class Writers:
@@ -62,9 +63,9 @@ class Writers:
         self._lent: set[str] = set()
         self._changed = threading.Condition()
 
-    def step(self, store: str) -> str:
-        """What a store's lane is at."""
-        return self._steps.by_thread.get(lane_name(store), "")
+    def step(self, store: str) -> tuple[str, float]:
+        """What a store's lane is at, and since when."""
+        return self._steps.by_thread.get(lane_name(store), ("", 0.0))
 
     @contextmanager
     def writer(self, store: str) -> Iterator[StoreWriter]:

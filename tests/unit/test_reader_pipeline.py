@@ -133,16 +133,37 @@ def test_a_store_that_is_away_falls_behind_reads_for_itself_and_comes_back(
     assert two.harvest().result.counts["records"] == 0
 
 
-def test_a_store_that_lacks_vectors_borrows_for_as_long_as_the_driver_says_so(two: Reading) -> None:
-    positions = {"a": {"t/0": 0}, "b": {"t/0": 0}}
-    for number, borrowing in enumerate([(), ("b",), ()]):
-        two.follow(positions, borrowing=borrowing)
+def test_a_store_that_lacks_vectors_borrows_for_as_long_as_the_driver_says_so(one: Reading) -> None:
+    for number, borrowing in enumerate([(), ("a",), ()]):
+        one.follow({"a": {"t/0": 0}}, borrowing=borrowing)
+        one.stream.add(number)
+        assert eventually(lambda number=number: one.is_at("a", number + 1))  # type: ignore[misc]
+    assert [borrows for _, borrows in one.store("a").writes] == [False, True, False]
+
+
+def test_a_store_borrows_what_another_has_written_before_it(two: Reading) -> None:
+    two.store("b").frozen.clear()
+    two.follow({"a": {"t/0": 0}, "b": {"t/0": 0}})
+    for number in range(4):
         two.stream.add(number)
-        assert eventually(lambda number=number: two.is_at("a", number + 1) and two.is_at("b", number + 1))  # type: ignore[misc]
-    assert {name: [borrows for _, borrows in two.store(name).writes] for name in positions} == {
-        "a": [False, False, False],
-        "b": [False, True, False],
-    }
+        assert eventually(lambda number=number: two.is_at("a", number + 1))  # type: ignore[misc]
+    two.store("b").frozen.set()
+    assert eventually(lambda: two.is_at("b", 4))
+    assert [borrows for _, borrows in two.store("a").writes] == [False] * 4
+    assert two.store("b").writes[-1][1], "the first may have been begun when no store had it"
+
+
+def test_a_store_borrows_what_another_had_written_before_the_reader_started(two: Reading) -> None:
+    for number in range(600):
+        two.stream.add(number)
+    two.store("a").frozen.clear()
+    two.follow({"a": {"t/0": 600}, "b": {"t/0": 0}})
+    assert eventually(lambda: two.is_at("b", 600))
+    two.stream.add(600)
+    assert eventually(lambda: two.is_at("b", 601))
+    assert two.store("b").writes == [(512, True), (88, True), (1, False)]
+    two.store("a").frozen.set()
+    assert eventually(lambda: two.is_at("a", 601))
 
 
 def test_records_are_counted_once_however_often_a_store_reads_them(two: Reading) -> None:
@@ -259,8 +280,10 @@ def test_a_write_without_an_end_is_reported(one: Reading, monkeypatch: pytest.Mo
     one.store("a").frozen.clear()
     one.stream.add(1)
     assert eventually(lambda: one.harvest().away == {"sink a": "sink a has not taken a write for 0 s"})
-    one.steps.by_thread["store-a"] = "embed"
+    one.steps.by_thread["store-a"] = ("embed", 0.0)
     assert one.harvest().away == {"embedding": "the embedding model has not answered for 0 s"}
+    one.steps.by_thread["store-a"] = ("embed", time.monotonic())
+    assert one.harvest().away == {}, "it has answered, and was asked again just now"
     one.store("a").frozen.set()
     assert eventually(lambda: one.is_at("a", 1) and one.harvest().away == {})
 
