@@ -1,12 +1,22 @@
-"""Small files beside a checkpoint, on a disk or on S3."""
+"""Small files beside a checkpoint, on a disk or on S3; every call raises UnavailableError when S3 does not answer."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lake.storage import arrow_files
+from schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_CODE = re.compile(r"AWS Error (\w+)")
 
 
 def is_remote(location: str) -> bool:
@@ -17,8 +27,7 @@ def is_remote(location: str) -> bool:
 def write(location: str, text: str) -> None:
     """Replace a file as a whole: a reader sees the old text or the new one."""
     if is_remote(location):
-        system, path = arrow_files(location)
-        with system.open_output_stream(path) as stream:
+        with _s3(location) as (system, path), system.open_output_stream(path) as stream:
             stream.write(text.encode())
         return
     file = Path(location)
@@ -32,8 +41,7 @@ def read(location: str) -> str | None:
     """The text of a file, None when there is none."""
     try:
         if is_remote(location):
-            system, path = arrow_files(location)
-            with system.open_input_stream(path) as stream:
+            with _s3(location) as (system, path), system.open_input_stream(path) as stream:
                 return bytes(stream.read()).decode()
         return Path(location).read_text()
     except FileNotFoundError:
@@ -43,8 +51,8 @@ def read(location: str) -> str | None:
 def remove(location: str) -> None:
     """Remove a file that is there."""
     if is_remote(location):
-        system, path = arrow_files(location)
-        system.delete_file(path)
+        with _s3(location) as (system, path):
+            system.delete_file(path)
     else:
         Path(location).unlink()
 
@@ -52,8 +60,8 @@ def remove(location: str) -> None:
 def remove_folder(folder: str) -> None:
     """Remove a folder with all that is in it, if it is there."""
     if is_remote(folder):
-        system, path = arrow_files(folder)
-        system.delete_dir_contents(path, missing_dir_ok=True)
+        with _s3(folder) as (system, path):
+            system.delete_dir_contents(path, missing_dir_ok=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -73,7 +81,22 @@ def _names(folder: str, *, folders: bool) -> list[str]:
         return sorted(path.name for path in Path(folder).glob("[!.]*") if path.is_dir() is folders)
     from pyarrow.fs import FileSelector, FileType
 
-    system, path = arrow_files(folder)
-    found = system.get_file_info(FileSelector(path, allow_not_found=True))
+    with _s3(folder) as (system, path):
+        found = system.get_file_info(FileSelector(path, allow_not_found=True))
     kind = FileType.Directory if folders else FileType.File
     return sorted(str(info.base_name) for info in found if info.type == kind and not info.base_name.startswith("."))
+
+
+@contextmanager
+def _s3(location: str) -> Iterator[tuple[FileSystem, str]]:
+    """Arrow's file system of a location; what goes wrong with it is tried again by whoever waits for an outage to end."""
+    try:
+        yield arrow_files(location)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        code = _CODE.search(str(error))
+        raise UnavailableError(
+            f"{location}: S3 does not answer ({code[1] if code else type(error).__name__})",
+            hint="check the network, the credentials and the rights to read, write, list and delete under the checkpoint",
+        ) from None

@@ -19,6 +19,7 @@ from glue_jobs.runtime import files
 from glue_jobs.runtime.as_of import StoresAsOf
 from glue_jobs.runtime.freshness import Freshness
 from glue_jobs.runtime.jobs import Report
+from schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     from glue_jobs.runtime.streaming import RunningQuery
@@ -165,7 +166,7 @@ class StatusRecords:
         self._written[record.query] = time.monotonic()
         try:
             files.write(f"{self._folder}/{record.query}.json", json.dumps(record.as_json()))
-        except OSError as error:
+        except (OSError, UnavailableError) as error:
             _LOG.warning(
                 "status cannot be written", extra={"context": {"query": record.query, "error": type(error).__name__}}
             )
