@@ -24,7 +24,6 @@ from glue_jobs import store_positions
 from glue_jobs.config import decode_context
 from glue_jobs.readers import Harvested, Readers
 from glue_jobs.runtime import Query, Report
-from glue_jobs.runtime.backfills import Gap
 from glue_jobs.start_positions import for_readers, numbers, past_gaps
 from reader.channel import ask
 from reader.messages import ReaderSettings, Stop
@@ -126,8 +125,7 @@ class ReaderQuery:
             harvests = [json.loads(str(harvest)) for harvest in pc.drop_null(answered["harvest"]).to_pylist()]
         for harvest in harvests:
             for store, gaps in harvest["gaps"].items():
-                begin, until = (numbers({name: gap[end] for name, gap in gaps.items()}) for end in (0, 1))
-                self._backfills.add(store, self._source.name, Gap(begin, until))
+                self._backfills.add(store, self._source.name, self._readers.lost_to(store, gaps))
         if self._readers.harvested(harvests):
             self._asked_at = 0.0
         self._stop(self._readers.left)  # it may live on and pay for texts as well, until it notices that nobody asks it

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from glue_jobs.dealing import dealt
-from glue_jobs.store_positions import StorePositions, reached
+from glue_jobs.runtime.backfills import Gap
+from glue_jobs.start_positions import numbers
+from glue_jobs.store_positions import StorePositions, latest, reached
 from reader.messages import Instruction
 from sources.feeds import Reading
 
@@ -90,6 +92,14 @@ class Readers:
             for store, as_of_us in harvest["as_of_us"].items():
                 self._as_of_us.setdefault(store, {}).update(as_of_us)
         return any(each["closed"] for each in harvests)
+
+    def lost_to(self, store: str, gaps: Mapping[Partition, Sequence[Position]]) -> Gap:
+        """What a store lacks for which a reader reported gaps: of a shard whose end is not known, all that others have read."""
+        if all(end is not None for _, end in gaps.values()):
+            begin, until = (numbers({name: gap[end] for name, gap in gaps.items()}) for end in (0, 1))
+            return Gap(begin, until)
+        others = (positions for name, positions in self.reading.stores.items() if name != store)
+        return Gap(None, numbers(latest(others)))
 
     def as_of_us(self, store: str) -> dict[Partition, int]:
         """Of every partition that a store reads: up to when all its commits are written; 0 before that is known.

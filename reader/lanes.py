@@ -309,9 +309,10 @@ class StoreLane:
         """Go on where the shared feed is: what lies between is lost to this store, and reported."""
         shared = self._shared_positions()
         for name, place in list(self.positions.items()):
+            # A shard that the other stores read no more is over; where it ended is not known here.
             end = shared.get(name, place | {"closed": True} if isinstance(place, dict) else place)
             if not has_reached(place, end):
-                self._reading.results.add_gap(self.store, name, place, end)
+                self._reading.results.add_gap(self.store, name, place, shared.get(name))
                 self.positions[name] = end
         self._attach()
         self.behind, self._goal = False, None

@@ -89,7 +89,10 @@ class Harvest:
     closed: bool
     """Whether a Kinesis shard has ended for some store: its children may be read."""
     gaps: dict[str, dict[Partition, tuple[Position, Position]]]
-    """By store: what the stream no longer held when the store needed it, from the first position up to the second."""
+    """By store: what the stream no longer held when the store needed it, from the first position up to the second.
+
+    The second is None of a shard that no other store reads any more: all that it held after the first is lost.
+    """
     away: dict[str, str]
     """What does not answer now (`source NAME`, `sink NAME`, `embedding`), and a sentence about it."""
     result: IndexResult

@@ -62,8 +62,8 @@ class Results:
         """Take it that every store has these units now."""
         self.result.add_searchable(units, time.time_ns() // 1000)
 
-    def add_gap(self, store: str, partition: Partition, begin: Position, end: Position) -> None:
-        """Note what a store never got because the stream had lost it."""
+    def add_gap(self, store: str, partition: Partition, begin: Position, end: Position | None) -> None:
+        """Note what a store never got because the stream had lost it; None for the end of a shard that is over."""
         gaps = self.gaps.setdefault(store, {})
         gaps[partition] = (gaps.get(partition, (begin, end))[0], end)
 

@@ -86,7 +86,7 @@ class MemoryFeed:
             self.stream.changed.wait_for(lambda: self.stream.away is None and self._new(), seconds)
             if self.stream.away is not None:
                 return Fetched([], {})
-            if gone := [name for name, first in self.stream.first.items() if self.positions.get(name, first) < first]:
+            if gone := [name for name, at in self.positions.items() if self._is_gone(name, at)]:
                 raise SourceGoneError(f"{gone[0]} has expired", hint="see the checkpoint")
             records, reached = list[Record](), dict[Partition, Position]()
             for name, at in self.positions.items():
@@ -101,8 +101,14 @@ class MemoryFeed:
     def _new(self) -> bool:
         return any(self._open(name, at) for name, at in self.positions.items())
 
+    def _is_gone(self, name: Partition, at: Position) -> bool:
+        """Whether what follows has expired; of a shard of Kinesis, all of it has."""
+        if isinstance(at, int):
+            return at < self.stream.first.get(name, 0)
+        return name in self.stream.first and not at["closed"]
+
     def _open(self, name: Partition, at: Position) -> bool:
-        return isinstance(at, int) and (len(self.stream.partitions[name]) > at or at < self.stream.first.get(name, 0))
+        return self._is_gone(name, at) or (isinstance(at, int) and len(self.stream.partitions[name]) > at)
 
     def caught_up_us(self) -> dict[Partition, int]:
         with self.stream.changed:

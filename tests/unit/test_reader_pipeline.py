@@ -230,6 +230,22 @@ def test_a_gap_is_reported_until_it_is_acknowledged(two: Reading) -> None:
     assert two.written("b") == list(range(end, 10))
 
 
+def test_the_end_of_an_expired_shard_that_no_other_store_reads_is_not_known(two: Reading) -> None:
+    place = {"origin": "TRIM_HORIZON", "sequence": "3", "closed": False}
+    two.stream.first["s/shard-1"] = 1
+    harvests = [two.follow({"a": {"t/0": 0}, "b": {"t/0": 0, "s/shard-1": place}}, behind=["b"])]
+
+    def leapt() -> bool:
+        harvests.append(two.harvest())
+        return bool(harvests[-1].gaps)
+
+    assert harvests[0].gaps or eventually(leapt)
+    assert harvests[-1].gaps == {"b": {"s/shard-1": (place, None)}}
+    assert harvests[-1].positions["b"] == {"t/0": 0, "s/shard-1": place | {"closed": True}}
+    two.stream.add(1)
+    assert eventually(lambda: two.is_at("a", 1) and two.is_at("b", 1))
+
+
 def test_a_stream_that_lost_what_all_need_is_fatal_with_its_own_error(two: Reading) -> None:
     two.stream.add(1)
     two.stream.first["t/0"] = 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from glue_jobs.dealing import dealt
 from glue_jobs.readers import Readers
+from glue_jobs.runtime.backfills import Gap
 from glue_jobs.store_positions import StorePositions
 from sources.feeds import Reading
 from sources.kinesis_offsets import Mark
@@ -133,6 +134,14 @@ def test_nothing_is_said_of_an_ended_shard_before_the_source_was_asked_for_its_c
     assert known.as_of_us("a") == {"s/parent": 0, "s/other": 90}, "its children may hold commits already"
     known.read_on(Reading(["arn", 1], {"a": {"s/parent": ended, "s/other": read, "s/child": mark()}}))
     assert known.as_of_us("a") == {"s/child": 0, "s/other": 90}
+
+
+def test_what_a_store_lacks_ends_where_the_others_are_when_a_shard_has_expired() -> None:
+    child, place = mark(sequence="7"), mark(sequence="3")
+    known = readers({"a": {"s/child": child, "s/else": mark()}, "b": {"s/parent": place, "s/else": mark()}})
+    between = {"s/else": [mark(sequence="2"), mark(sequence="6")]}
+    assert known.lost_to("b", between) == Gap({"s/else": 2}, {"s/else": 6})
+    assert known.lost_to("b", between | {"s/parent": [place, None]}) == Gap(None, {"s/child": 7, "s/else": 0})
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["t/0", "t/1"]), st.integers(0, 9)), max_size=5))
