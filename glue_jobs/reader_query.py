@@ -134,7 +134,7 @@ class ReaderQuery:
         for name, as_of in self._reports.as_of[self._source.name].stores.items():
             as_of.looked(self._readers.as_of_us(name))
         self._tell_away()
-        return replace(report, reached_us={}, error="; ".join(sorted(self._readers.away.values())))
+        return replace(report, error="; ".join(sorted(self._readers.away.values())))
 
     def end(self) -> None:
         """Stop the readers; one that cannot be reached ends by itself."""

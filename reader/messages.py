@@ -59,8 +59,6 @@ class Instruction:
     positions: StorePositions
     behind: tuple[str, ...] = ()
     """Stores that lag: each reads with a feed of its own until it has caught up with the others."""
-    excluded: tuple[str, ...] = ()
-    """Stores that this reader is not to write."""
     borrowing: tuple[str, ...] = ()
     """Stores that lack vectors which others hold: they are filled from the lake as well."""
     address: str = ""

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from reader.failures import told
 from reader.following import AlignedFeed, Followed, Work, has_reached, is_closed
-from reader.lanes import FETCH_SECONDS, FIRST_PAUSE_SECONDS, LOOK_SECONDS, Reading, StoreLane
+from reader.lanes import FETCH_SECONDS, LOOK_SECONDS, Reading, StoreLane
 from reader.messages import Harvest
 from reader.results import Results
 from reader.writers import lane_name
-from schemas.errors import UnavailableError
 from sources.positions import at, earlier
 
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ class Pipeline:
     def follow(self, instruction: Instruction) -> None:
         """Read and write what an instruction says from now on."""
         stores = {
-            store: positions
-            for store, positions in instruction.positions.items()
-            if store in self._writers.stores and store not in instruction.excluded
+            store: positions for store, positions in instruction.positions.items() if store in self._writers.stores
         }
         with self._reading.lock:
             for store in self._lanes.keys() - stores.keys():
@@ -178,12 +175,7 @@ class Pipeline:
 
     def _read(self) -> None:
         try:
-            while self._may_read() is not None:
-                try:
-                    self._read_on(AlignedFeed(self._reading.open_feed()))
-                except UnavailableError as error:
-                    self._source_away = error.message
-                    time.sleep(FIRST_PAUSE_SECONDS)
+            self._read_on(AlignedFeed(self._reading.open_feed()))
         except BaseException as error:  # noqa: BLE001 - raised by the next harvest
             self._fail(error)
 

@@ -209,12 +209,11 @@ class Reading:
         positions: dict[str, dict[Partition, Position]],
         *,
         behind: Collection[str] = (),
-        excluded: Collection[str] = (),
         borrowing: Collection[str] = (),
     ) -> Harvest:
         """One instruction of a new batch, and its harvest."""
         self.batch += 1
-        self.instruction = Instruction("e", self.batch, 0, positions, tuple(behind), tuple(excluded), tuple(borrowing))
+        self.instruction = Instruction("e", self.batch, 0, positions, tuple(behind), tuple(borrowing))
         self.pipeline.follow(self.instruction)
         return self.pipeline.harvest("here:1", self.batch)
 

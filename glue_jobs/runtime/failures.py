@@ -36,6 +36,8 @@ _CONTENDED = re.compile(
 """Another driver, or another job of this one, was first; the same batch goes through when it is run again."""
 
 
+_IN_READER = re.compile(r"\bReaderFailedError: (\w+ at (?:[\w.]+:\d+ <?\w+>?(?: < )?)+)")
+"""What a reader told of an unexpected exception: its type and places alone (`reader.failures`)."""
 _CONDITION = re.compile(r"\[([A-Z][A-Z0-9_.]*)\] ")
 _CAUSES = 5
 """Java exceptions of a chain that are named."""
@@ -107,7 +109,11 @@ def without_content(error: BaseException) -> str:
     condition = getattr(error, "getCondition", lambda: None)() or " < ".join(_java_names(error))
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    return f"{type(error).__name__}{f' [{condition}]' if condition else ''}{f' at {where}' if where else ''}"
+    reader = _IN_READER.search(str(error))
+    return (
+        f"{type(error).__name__}{f' [{condition}]' if condition else ''}{f' at {where}' if where else ''}"
+        f"{f', in a reader: {reader[1]}' if reader else ''}"
+    )
 
 
 def _java_names(error: BaseException) -> Iterator[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from glue_jobs.runtime.failures import ours
+from glue_jobs.runtime.failures import ours, without_content
+from reader.failures import told as told_of
 from schemas.errors import StoppedError, UnavailableError
 
 
@@ -57,3 +59,12 @@ def test_a_package_that_is_not_installed_is_said_with_what_installs_it(
     assert done.stderr.startswith("error: ")
     assert f"needs the package {missing}" in done.stderr
     assert hint in done.stderr
+
+
+def test_where_a_reader_failed_is_named_without_what_stands_beside_it() -> None:
+    with pytest.raises(ValueError, match="row") as died:
+        raise ValueError("a row's text")
+    crossed = RuntimeError(f"Traceback\nreader.messages.ReaderFailedError: {told_of(died.value)}\na row's text")
+    place = r"ValueError at test_command_failures\.py:\d+ test_where_a_reader_\w+"
+    assert re.fullmatch(rf"RuntimeError, in a reader: {place}", without_content(crossed))
+    assert without_content(RuntimeError("ReaderFailedError: a row's text")) == "RuntimeError"

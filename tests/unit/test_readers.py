@@ -57,7 +57,7 @@ def test_each_reader_is_instructed_of_its_own_partitions_for_every_store() -> No
     assert (first.epoch, first.batch, first.part, second.part) == ("epoch", 7, 0, 1)
     assert first.positions == {"a": {"t/0": 5}, "b": {"t/0": 1}}
     assert second.positions == {"a": {"t/1": 6}, "b": {"t/1": 2}}
-    assert (first.behind, first.address, first.excluded, first.borrowing) == (("b",), "", (), ())
+    assert (first.behind, first.address, first.borrowing) == (("b",), "", ())
     assert known.instructions(7, {"b"})[1].borrowing == ("b",)
 
 
