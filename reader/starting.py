@@ -62,8 +62,8 @@ def start(settings: ReaderSettings, secret: bytes) -> str:
             pass  # it ended before it could say why
     process.kill()
     raise UnavailableError(
-        f"a reader could not be started within {START_SECONDS:.0f} s (exit status {process.wait()})",
-        hint="check the memory of the executor",
+        f"a reader ended while it started, or took longer than {START_SECONDS:.0f} s (exit status {process.wait()})",
+        hint="check the memory of the executor, and that its Python has the packages that the source and the stores need",
     )
 
 

@@ -12,12 +12,12 @@ from typing import Any, cast
 import pytest
 
 from embeddings.protocol import EmbeddingCounts
-from reader import channel
+from reader import channel, starting
 from reader.channel import address_of, ask, listen
 from reader.messages import Harvest, Instruction, Stop
 from reader.process import Reader, serve
 from reader.writers import Steps, Writers
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, UnavailableError
 from tests.reading import MemoryIndexer, MemoryStream, eventually
 
 SECRET = b"s" * 32
@@ -121,6 +121,15 @@ def test_the_error_that_it_died_of_is_the_answer_until_another_epoch(served: Ser
     served.indexer.memory["a"].error = None
     served.ask(1, "f")
     assert eventually(lambda: served.ask(2, "f").positions == {"a": {"t/0": 1}})
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_reader_that_ends_while_it_starts_is_told_from_one_that_answers(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "_BOOT", "import os; os._exit(7)")
+    with pytest.raises(UnavailableError, match=r"ended while it started, .* \(exit status 7\)"):
+        starting.start(cast("Any", "x" * size), SECRET)
 
 
 def test_it_is_stopped_by_whoever_knows_the_secret(served: Served) -> None:
