@@ -44,5 +44,3 @@ def set_up(level: str, redact: Callable[[str], str], stream: IO[str] | None = No
         logging.getLogger(package).setLevel(level.upper())
     # py4j tells every failed callback with its traceback, message included; the runner tells it without.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
-    # Kafka's client, which only checks use, tells each attempt to connect; what comes of them is an error of ours.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)

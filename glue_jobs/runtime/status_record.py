@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _LOCAL_SECONDS = 0.5
-_REMOTE_SECONDS = 5.0
+_REMOTE_SECONDS = 3.0
+"""On S3, where each is a put. With the age of a tick, and until the runner looks again, that is less than the 5 s after which
+`status` takes a record for old."""
 FOLDER = "status"
 
 type Counts = dict[str, dict[str, int]]
