@@ -179,7 +179,7 @@ class StoreLane:
                 if self._is_over:
                     return
                 behind, self._writing = self.behind, () if self.behind else self._take()
-                borrow = self.borrows or any(map(self._is_written_elsewhere, self._writing))
+                borrow = self.borrows or self._is_written_elsewhere(self._writing)
             if behind:
                 self._catch_up(writer)
             elif self._writing:
@@ -206,9 +206,13 @@ class StoreLane:
             self._reading.room.notify()
         return taken
 
-    def _is_written_elsewhere(self, work: Work) -> bool:
-        """Whether another store has it, and so the vectors: this process may not remember them, or may have just started."""
-        return work.written or not self._written_elsewhere.keys().isdisjoint(work.reached)
+    def _is_written_elsewhere(self, taken: Iterable[Work]) -> bool:
+        """Whether other stores have all of this, or had some of it when this process started, and so vectors that it lacks.
+
+        Where they have a part, the lane is close behind them, and the process remembers what they asked.
+        """
+        before = any(not self._written_elsewhere.keys().isdisjoint(work.reached) for work in taken)
+        return before or all(work.written for work in taken)
 
     def _write(self, writer: StoreWriter, taken: Sequence[Work], *, borrow: bool) -> None:
         """Write work, however long it takes, then advance; nothing is advanced when the lane is ended before."""
