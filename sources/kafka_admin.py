@@ -100,8 +100,9 @@ class Question:
 
     def _raise(self, error: KafkaError | None, *, final: bool) -> None:
         refusal = self._brokers.refusal or (error if error is not None and is_refusal(error) else None)
+        if refusal is not None or (final and error is not None):
+            _client.cache_clear()  # after an election a kept client can be refused for ever (ADR 0033)
         if refusal is not None:
-            _client.cache_clear()
             raise self._brokers.refused(refusal)
         if final and error is not None:
             raise self._brokers.unreachable(error)
