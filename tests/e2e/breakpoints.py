@@ -95,7 +95,15 @@ def arm_worker(breakpoints: Breakpoints) -> None:
     if breakpoints in _armed:
         return
     _armed.add(breakpoints)
-    stopping = functools.partial(Indexer, on_step=lambda step: breakpoints.reached(f"index-{step}"))
+
+    def stopping(*arguments: Any, on_step: Callable[[str], None] | None = None, **options: Any) -> Indexer:
+        def step_begins(step: str) -> None:
+            breakpoints.reached(f"index-{step}")
+            if on_step is not None:
+                on_step(step)
+
+        return Indexer(*arguments, on_step=step_begins, **options)
+
     setattr(index_partition, "Indexer", stopping)  # noqa: B010 - a name it imports
     PgvectorSink.keep_vectors = breakpoints.before("index-embedded", PgvectorSink.keep_vectors)  # type: ignore[method-assign]
     PgvectorSink._write_chunks = breakpoints.before("index-half", PgvectorSink._write_chunks)  # type: ignore[method-assign]
