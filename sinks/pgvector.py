@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from schemas.ownership import Owner
     from sinks.generations import Generations
 
+_ENDED = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
+"""Errors besides OperationalError that another connection mends: the server failed over, or ended what stood still too long."""
 _TRIES = 5
 """How often a statement is tried that PostgreSQL gives up for another writer's sake."""
 
@@ -122,9 +124,13 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Read heads, then chunk places: a set newer than its head only makes the write be refused."""
         ids = list(document_ids)
-        with self._translated(), self._session() as connection, connection.pipeline():
-            heads = connection.execute(self._names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
-            chunks = connection.execute(self._names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
+        with self._translated(), self._session() as connection:
+            names = (
+                self._names
+            )  # asks the store while its generation is not known, which must not be done in a pipeline
+            with connection.pipeline():
+                heads = connection.execute(names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
+                chunks = connection.execute(names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
         places: dict[str, list[StoredChunk]] = {}
         for document, *place in chunks.fetchall():
             places.setdefault(document, []).append(StoredChunk(*place))
@@ -364,7 +370,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
                 f"sink {self.name}: PostgreSQL refuses a right ({error.sqlstate})", condition="MISSING_RIGHTS",
                 hint="the user needs CREATE on the schema, or SELECT, INSERT, UPDATE, DELETE on the store's tables",
             ) from None  # fmt: skip
-        except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:  # read-only: it failed over
+        except (psycopg.OperationalError, *_ENDED) as error:
             self.close()
             if is_unverified(error):
                 raise self._config.unverified() from None

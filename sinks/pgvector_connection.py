@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.waiting import Ready
 
 if TYPE_CHECKING:
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
 _INTERVAL_SECONDS = 0.1
 """psycopg's own default: how often a wait looks up."""
 
+# psycopg tells errors that it puts aside for an earlier one, with their messages, which may quote a row.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
 
 class Attentive(psycopg.Connection[Any]):
     """A connection that fails when its server says nothing for `patience` seconds, to a second connection neither.
 
     TCP does not tell: the kernel of a frozen server goes on acknowledging. A server that lets a second connection in is slow,
-    and is waited for as long again.
+    and is waited for as long again. The second one goes to the same address: after a failover the name leads to another server.
     """
 
     conninfo = ""
@@ -49,8 +54,10 @@ class Attentive(psycopg.Connection[Any]):
             return result
 
     def _confirm_answers(self) -> None:
+        server: dict[str, str | int] = {"host": self.info.host, "hostaddr": self.info.hostaddr, "port": self.info.port}
+        same = make_conninfo(self.conninfo, **{name: value for name, value in server.items() if value})
         try:
-            psycopg.connect(self.conninfo, connect_timeout=self.connect_seconds).close()
+            psycopg.connect(same, connect_timeout=self.connect_seconds).close()
         except psycopg.OperationalError:
             self.pgconn.finish()
             raise
