@@ -70,9 +70,10 @@ class Backfills:
 
     def look(self) -> dict[str, Backfill]:
         """Read all records as they are now."""
-        found = [files.read(f"{self._folder}/{name}") for name in files.names(self._folder)]
-        records = {record.store: record for text in found if text for record in [_of_json(json.loads(text))]}
-        self.stores = frozenset(records)
+        with self._lock:  # else a record that another thread writes meanwhile would be missing from `stores`
+            found = [files.read(f"{self._folder}/{name}") for name in files.names(self._folder)]
+            records = {record.store: record for text in found if text for record in [_of_json(json.loads(text))]}
+            self.stores = frozenset(records)
         return records
 
     def known(self) -> set[str]:

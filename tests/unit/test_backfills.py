@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from glue_jobs.gaps import without_gaps
+from glue_jobs.runtime import files
 from glue_jobs.runtime.backfills import Backfills, Gap
 from sources import SourceConfig
 from sources.kafka_offsets import Offsets
@@ -137,3 +139,22 @@ def test_a_store_whose_next_records_are_lost_goes_on_where_another_is(
 def test_stores_that_are_at_one_place_ask_nobody() -> None:
     same: Offsets = {"a": {"t/0": 9}, "b": {"t/0": 9}}
     assert without_gaps(same, never) == (same, {})
+
+
+def test_a_record_that_is_written_while_another_thread_looks_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backfills, names = Backfills(str(tmp_path)), files.names
+    adding = threading.Thread(target=backfills.add, args=("late", "kafka", Gap({"t/0": 1}, {"t/0": 2})))
+
+    def slow_names(folder: str) -> list[str]:
+        before = names(folder)
+        if not adding.ident:
+            adding.start()
+            adding.join(0.2)
+        return before
+
+    monkeypatch.setattr(files, "names", slow_names)
+    backfills.look()
+    adding.join()
+    assert backfills.stores == {"late"}, "else it would be said to be fresh"
