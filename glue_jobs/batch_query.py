@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from glue_jobs.config import decode_context
 from glue_jobs.landed import committed
 from glue_jobs.runtime import Query
-from glue_jobs.start_positions import begun, for_micro_batches, missed, numbers
+from glue_jobs.start_positions import begun, for_micro_batches, is_broken_off, missed, numbers
 from schemas.errors import UnavailableError
 from sinks.index_partition import IndexSettings, IndexStage
 from sinks.index_report import missed_in
@@ -51,7 +51,7 @@ class BatchQuery:
         decoding = decode_context(config, source.name)
         self._index = IndexStage(IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding))
         self._starts: Positions | None = None
-        self._has_begun = False
+        self._has_begun = self._is_repeat = False
         self._behind: frozenset[str] = frozenset()
         self._lacking: frozenset[str] = frozenset()
 
@@ -74,6 +74,7 @@ class BatchQuery:
         self._starts, self._behind, self._lacking = start
         self._has_begun = start.starts is None
         self._as_of.without = self._behind
+        self._is_repeat = is_broken_off(self._checkpoint)
         frame = read_stream(
             self._context.spark, self._source, self._checkpoint, idle=self._idle,
             drain=self._context.available_now, starts=start.starts,
@@ -90,7 +91,10 @@ class BatchQuery:
             self._has_begun = True
         self._miss(self._stores.away - self._behind)
         lacking = self._lacking | self._stores.backfills.stores
+        if self._is_repeat:  # what the model was paid for before a kill lies in the stores that had got so far
+            lacking |= {sink.name for sink in self._context.config.sinks}
         answered = self._index(batch.frame, without=self._behind, borrowing=lacking)
+        self._is_repeat = False
         if (away := missed_in(answered)) and not self._miss(away):
             raise UnavailableError(f"sink {min(away)} does not answer, and no earlier batch was committed")
         return self._reports.take(answered)

@@ -140,6 +140,16 @@ def has_begun(checkpoint: str) -> bool:
     return bool(files.names(f"{checkpoint.rstrip('/')}/offsets")) or store_positions.read(checkpoint) is not None
 
 
+def is_broken_off(checkpoint: str) -> bool:
+    """Whether the next batch of a query in micro-batches was begun before: some stores may have parts of it."""
+    planned, done = (files.names(f"{checkpoint.rstrip('/')}/{folder}") for folder in ("offsets", "commits"))
+    return _last(planned) > _last(done)
+
+
+def _last(names: Collection[str]) -> int:
+    return max((int(name) for name in names if name.isdigit()), default=-1)
+
+
 def _of_micro_batches(source: SourceConfig, checkpoint: str) -> tuple[Any, Mapping[Partition, Position]]:
     """The identity and the positions that a query in micro-batches, or in real-time mode before readers, has left."""
     offset = committed_offset(checkpoint) or first_offset(source, checkpoint)

@@ -14,7 +14,15 @@ from pydantic import TypeAdapter
 
 from glue_jobs import start_positions, store_positions
 from glue_jobs.runtime.backfills import Backfills, Gap
-from glue_jobs.start_positions import BatchStart, begun, for_micro_batches, for_readers, has_begun, missed
+from glue_jobs.start_positions import (
+    BatchStart,
+    begun,
+    for_micro_batches,
+    for_readers,
+    has_begun,
+    is_broken_off,
+    missed,
+)
 from glue_jobs.store_positions import StorePositions
 from sources import SourceConfig
 from sources.feeds import Reading
@@ -201,3 +209,11 @@ def test_recorded_files_begin_again_where_a_store_was_missed(tmp_path: Path, bac
     checkpoint.spark(1, {"/data/events.jsonl": 90})
     start = for_micro_batches(files, checkpoint.place, ["x", "y"], (), backfills)
     assert start == BatchStart({"/data/events.jsonl": 40}, lacking=frozenset({"y"}))
+
+
+def test_a_batch_that_was_planned_and_not_committed_is_run_again(tmp_path: Path) -> None:
+    assert not is_broken_off(str(tmp_path))
+    for folder, name, repeats in (("offsets", "9", True), ("commits", "9", False), ("offsets", "10", True)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).touch()
+        assert is_broken_off(f"{tmp_path}/") is repeats
