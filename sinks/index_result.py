@@ -34,7 +34,7 @@ class Written:
 
 @dataclass
 class IndexResult:
-    """What became of records: it adds up, it pickles, and it is bounded but for vectors and rejects (`bytes`)."""
+    """What became of records: it adds up, it pickles, and it is bounded but for vectors and rejects."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """Of records, as `WorkUnit.counts`, and of all stores together, as `Rounds.counts`."""
@@ -81,12 +81,6 @@ class IndexResult:
         self.missed |= other.missed
         for table, row in other.whole_rows.items():
             keep_newest(self.whole_rows, table, row)
-
-    @property
-    def bytes(self) -> int:
-        """Of the vectors and the rejected records, which are all that is not bounded by tables and partitions."""
-        vectors = sum(vector.nbytes + len(name) for each in self.embedded.values() for name, vector in each.items())
-        return vectors + sum(len(record.key or b"") + len(record.value or b"") for record, _ in self.rejected)
 
     def _reach(self, reached_us: dict[str, int]) -> None:
         for place, reached in reached_us.items():

@@ -192,7 +192,9 @@ class Rounds:
         before = self.counts["texts embedded"]
         wanted = (h for h in texts if h in missing and h not in found)
         for group in batched(wanted, self.texts_at_once, strict=False):
+            self.on_step("embed")  # also where another store's question is waited for
             answers = self.answers.once(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
+            self.on_step("keep")
             refused |= _kept(sink, answers)
         self.counts["texts"] += len(texts)
         self.counts["texts cached"] += len(missing) - (self.counts["texts embedded"] - before)
@@ -200,7 +202,6 @@ class Rounds:
 
     def _ask(self, wanted: Sequence[str], texts: Mapping[str, str]) -> dict[str, Embedding]:
         """Ask the model, and keep its answers."""
-        self.on_step("embed")
         try:
             answers = dict(zip(wanted, self.embedder.embed_documents([texts[h] for h in wanted]), strict=True))
         except UnavailableError as error:

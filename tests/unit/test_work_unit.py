@@ -93,4 +93,3 @@ def test_results_add_up_and_survive_being_sent_to_another_process() -> None:
     assert whole.freshness_ms["t"] == [10.0, 10.0]
     assert (whole.reached_us, whole.missed) == ({"s/0": 2}, {"store 1", "store 2"})
     assert len(whole.rejected) == 2
-    assert whole.bytes == 2 * (16 + 6) + 2 * (len(record.key or b"") + len(record.value or b""))

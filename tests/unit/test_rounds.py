@@ -1,0 +1,78 @@
+"""What a round tells of where it is; what it writes is proved on real stores."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+
+from embeddings.protocol import Embedder
+from sinks.answers import Answers
+from sinks.protocol import Sink
+from sinks.rounds import Held, Rounds, Work
+
+
+class Model:
+    """Answers when it is let."""
+
+    fingerprint, dimensions = "m", 2
+
+    def __init__(self) -> None:
+        self.answering = threading.Event()
+        self.asked = 0
+
+    def embed_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
+        self.asked += 1
+        assert self.answering.wait(10)
+        return [np.ones(2, np.float32) for _ in texts]
+
+
+class Store:
+    """Lacks every vector, and takes every write."""
+
+    name = "s"
+
+    def missing_vectors(self, names: Sequence[str]) -> set[str]:
+        return set(names)
+
+    def keep_vectors(self, _: Any) -> None: ...
+
+    def write(self, _: Any) -> set[str]:
+        return set()
+
+
+class OneDocument:
+    """A document with one chunk."""
+
+    def plan(self, _: Sink) -> list[Any]:
+        chunk, state = SimpleNamespace(content_hash="h", chunk_text="x"), SimpleNamespace(moves=False, exists=True)
+        return [SimpleNamespace(document_id="d", added=[chunk], refused=None, state=state)]
+
+
+def test_a_store_whose_text_another_one_asks_for_is_waiting_for_the_model_as_well() -> None:
+    model, answers, steps = Model(), Answers(), dict[int, list[str]]()
+
+    def write(number: int) -> None:
+        on_step = steps.setdefault(number, []).append
+        rounds = Rounds(cast("Embedder", model), Held(), 8, on_step, answers)
+        rounds.write(cast("Sink", Store()), cast("Work", OneDocument()))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 5
+    while any(steps.get(number) != ["embed"] for number in range(2)) and time.monotonic() < until:
+        time.sleep(0.001)
+    before = {number: list(told) for number, told in steps.items()}
+    model.answering.set()
+    for thread in threads:
+        thread.join(10)
+    assert before == {0: ["embed"], 1: ["embed"]}
+    assert steps == {number: ["embed", "keep", "write"] for number in range(2)}, (
+        "a store that keeps nothing is named itself"
+    )
+    assert model.asked == 1
