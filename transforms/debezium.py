@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transforms.context import DecodeContext, TableContext
 
 _OPS: dict[str, Op] = {"c": "c", "u": "u", "d": "d", "r": "r", "t": "t"}
-_PAYLOAD = b',"payload":'
+_SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
 _PREFIX_LIMIT = 1 << 20
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
@@ -55,27 +55,31 @@ class SchemaBlocks:
         """Know none; beyond so many bytes of them, all are forgotten."""
         self._most_bytes = most_bytes
         self._schemas: dict[bytes, RowSchema] = {}
-        self._lengths: tuple[int, ...] = ()
-        """Replaced, never changed: another thread may be going through it."""
         self._lock = threading.Lock()
         self.bytes = 0
 
     def before_payload(self, value: bytes) -> tuple[int, RowSchema] | None:
         """The length of a known block that a value begins with, and what it announces."""
-        for length in self._lengths:
-            if schema := self._schemas.get(value[:length]):
-                return length, schema
-        return None
+        length = _block_length(value)
+        schema = self._schemas.get(value[:length]) if length else None
+        return None if schema is None else (length, schema)
 
     def add(self, block: bytes, schema: RowSchema) -> None:
         """Remember a block."""
         with self._lock:
             if self.bytes + len(block) > self._most_bytes:
-                self._schemas, self._lengths, self.bytes = {}, (), 0
+                self._schemas, self.bytes = {}, 0
             if block not in self._schemas:
                 self._schemas[block] = schema
-                self._lengths = tuple({*self._lengths, len(block)})
                 self.bytes += len(block)
+
+
+def _block_length(value: bytes) -> int:
+    """Up to where a value's payload begins, as the converter writes it; 0 where it does not."""
+    if not value.startswith(_SCHEMA):
+        return 0
+    end = value.find(_PAYLOAD, 0, _PREFIX_LIMIT)
+    return 0 if end < 0 else end + len(_PAYLOAD)
 
 
 _blocks = SchemaBlocks()
@@ -154,8 +158,8 @@ def _payload(value: bytes) -> tuple[Any, RowSchema]:
 
 
 def _remember(value: bytes, payload: Any, schema: RowSchema) -> None:
-    end = value.find(_PAYLOAD) + len(_PAYLOAD)
-    if not value.startswith(b'{"schema":') or not len(_PAYLOAD) <= end <= _PREFIX_LIMIT or not value.endswith(b"}"):
+    end = _block_length(value)
+    if not end or not value.endswith(b"}"):
         return
     try:
         same = exact_json.loads(value[end:-1]) == payload
@@ -185,7 +189,7 @@ def _row_schema(block: Any) -> RowSchema:
 def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     """The schema block of a record, as a row of the `schemas` table; None where it carries none."""
     value = unframed(record.value or b"")
-    if not value.startswith(b'{"schema":'):
+    if not value.startswith(_SCHEMA):
         return None
     payload, schema = _payload(value)
     if not schema.schema_id or not isinstance(payload, dict) or not isinstance(payload.get("source"), dict):

@@ -268,13 +268,30 @@ def test_schema_blocks_are_remembered_by_all_threads_and_bounded() -> None:
 
     def run(turn: int) -> None:
         for number in range(300):
-            block = b"x" * (1 + (turn * 37 + number) % 500)
+            block = b'{"schema":' + b"1" * (1 + (turn * 37 + number) % 500) + b',"payload":'
             assert (blocks.before_payload(block) or (0, SCHEMA))[1] is SCHEMA
             blocks.add(block, SCHEMA)
             assert blocks.bytes <= 20_000
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(run, range(16)))
-    blocks.add(b"a block", SCHEMA)
-    assert blocks.before_payload(b"a block and what follows") == (7, SCHEMA)
-    assert blocks.before_payload(b"another") is None
+    block = b'{"schema":{"a":1},"payload":'
+    blocks.add(block, SCHEMA)
+    assert blocks.before_payload(block + b'{"schema":{"a":1},"payload":2}}') == (len(block), SCHEMA)
+    assert blocks.before_payload(block[:-1]) is None
+    assert blocks.before_payload(b" " + block) is None
+
+
+def test_a_record_is_looked_up_once_however_many_tables_there_are() -> None:
+    class Counted(bytes):
+        cut = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            Counted.cut += 1
+            return super().__getitem__(at)
+
+    blocks = SchemaBlocks()
+    for number in range(200):
+        blocks.add(b'{"schema":' + b"1" * (4_000 + number) + b',"payload":', SCHEMA)
+    assert blocks.before_payload(Counted(b'{"schema":' + b"1" * 4_007 + b',"payload":{}}')) == (4_028, SCHEMA)
+    assert Counted.cut == 1
