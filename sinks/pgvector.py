@@ -17,7 +17,7 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sinks import pgvector_contents, pgvector_generations
 from sinks.one_generation import OneGeneration
 from sinks.pgvector_config import PgvectorConfig, is_unverified
-from sinks.pgvector_connection import connect
+from sinks.pgvector_connection import begin, connect
 from sinks.pgvector_refusals import check_width, documents_refused
 from sinks.pgvector_rows import head_row, stored_state
 from sinks.pgvector_schema import (
@@ -344,7 +344,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         with self._session() as connection:
             try:
                 with connection.pipeline():
-                    connection.execute("BEGIN")
+                    begin(connection)
                     yield connection
                     connection.execute("COMMIT")
             except BaseException:

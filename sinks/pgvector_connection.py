@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 _INTERVAL_SECONDS = 0.1
 """psycopg's own default: how often a wait looks up."""
+MOST_SECONDS = 300
+"""How long a write's transaction may take. It is idle to the server only behind a Sync, which a pipeline sends at its end: so
+`idle_in_transaction_session_timeout` does not see a writer that was frozen in the middle of one, and its rows stay locked."""
+_HAS_TRANSACTION_TIMEOUT = 170_000
+# A writer whose host vanished would keep its rows locked until the server's TCP gives up, by default in two hours.
+_LETS_GO = """SET idle_in_transaction_session_timeout = '5min'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5;
+SET tcp_keepalives_count = 3"""
 
 # psycopg tells errors that it puts aside for an earlier one, with their messages, which may quote a row.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
@@ -71,6 +78,12 @@ def connect(config: PgvectorConfig) -> Attentive:
     )  # fmt: skip
     connection.conninfo, connection.patience = config.conninfo, config.deadline
     connection.connect_seconds = config.connect_timeout_seconds
-    # A writer whose host vanished would keep its rows locked until the server's TCP gives up, by default in two hours.
-    connection.execute("SET idle_in_transaction_session_timeout = '5min'")
+    connection.execute(_LETS_GO)
     return connection
+
+
+def begin(connection: psycopg.Connection[Any]) -> None:
+    """Begin a transaction in a pipeline; PostgreSQL 17 and later ends it when its writer stands still in the middle."""
+    connection.execute("BEGIN")
+    if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+        connection.execute(f"SET LOCAL transaction_timeout = {MOST_SECONDS * 1000}")

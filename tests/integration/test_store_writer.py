@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import batched
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,6 +22,7 @@ from pydantic import SecretStr
 from local_stack.faults import FaultProxy
 from local_stack.postgres import VectorStore
 from schemas.errors import UnavailableError
+from sinks import pgvector_connection
 from sinks.answers import Answers
 from sinks.indexing import Indexer
 from sinks.pgvector import PgvectorSink
@@ -194,8 +196,43 @@ def test_a_server_or_a_client_that_vanishes_is_given_up_within_minutes(stores: S
         told = {name: line.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in VANISHED}
         assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     assert told == VANISHED
-    row = connection.execute("SHOW idle_in_transaction_session_timeout").fetchone()
-    assert row == ("5min",)
+    kept = [
+        connection.execute(f"SHOW tcp_keepalives_{name}".encode()).fetchone() for name in ("idle", "interval", "count")
+    ]
+    assert kept == [("5",), ("5",), ("3",)]
+    assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("5min",)
+
+
+def test_a_writer_that_is_frozen_in_the_middle_of_a_write_lets_go_of_its_rows(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, frozen, thawed = ModelTable(), threading.Event(), threading.Event()
+    table.insert(1, "one")
+    unit, write_chunks = stores.indexer.decode(map(as_record, table.changes)), PgvectorSink._write_chunks
+
+    def stand_still(sink: PgvectorSink, *writes: Any) -> None:
+        if not frozen.is_set():
+            frozen.set()
+            assert thawed.wait(20)
+        write_chunks(sink, *writes)
+
+    monkeypatch.setattr(PgvectorSink, "_write_chunks", stand_still)
+    other = stores.indexer.writer("one")
+    with ThreadPoolExecutor(1) as pool, closing(other):
+        with monkeypatch.context() as patience:
+            patience.setattr(pgvector_connection, "MOST_SECONDS", 1)
+            first = pool.submit(stores.writers["one"].write, [unit])
+            assert frozen.wait(10)
+        began = time.monotonic()
+        try:
+            assert other.write([unit]).counts["writes"] == 1
+            assert time.monotonic() - began < 10
+        finally:
+            thawed.set()
+        with pytest.raises(UnavailableError):
+            first.result(10)
+    assert stores.writers["one"].write([unit]).counts["writes"] == 0
+    assert len(stores.shown("one")) == 1
 
 
 def test_a_server_that_was_frozen_is_written_on_once_it_is_thawed(stores: Stores) -> None:
