@@ -79,12 +79,10 @@ class KafkaFeed:
 
     def leave(self, partitions: Collection[Partition]) -> None:
         """Read these partitions no more."""
-        left = [partition for partition in partitions if self._reached.pop(partition, None) is not None]
-        if left:
-            self._consumer.incremental_unassign([_at(partition) for partition in left])
-            # Followed again from elsewhere, a partition may not begin with what had come before.
-            self._came = deque(message for message in self._came if _name(message) not in left)
-        self._again = {partition: due for partition, due in self._again.items() if partition in self._reached}
+        left = {partition for partition in partitions if self._reached.pop(partition, None) is not None}
+        self._stop(left - self._again.keys())
+        for partition in left:
+            self._again.pop(partition, None)
 
     def fetch(self, seconds: float) -> Fetched:
         """Return what has come; see `sources.feeds.Feed.fetch`."""
@@ -138,7 +136,7 @@ class KafkaFeed:
             message: Any = self._came[0]  # its types allow what only a message of a producer can be
             partition = _name(message)
             error = message.error()
-            if partition in self._reached:
+            if partition in self._reached and partition not in self._again:
                 if error is None:
                     records.append(_record(message))
                     size += len(message)
@@ -166,7 +164,15 @@ class KafkaFeed:
                 condition="SOURCE_OFFSETS_GONE",
                 hint=restart_hint(self._checkpoint),
             )
+        # The client goes on behind what it could not read: nothing of that may be handed out before it was read.
+        self._stop({partition})
         self._again[partition] = time.monotonic() + _AGAIN_S
+
+    def _stop(self, partitions: Collection[Partition]) -> None:
+        """Ask for no more of these, and drop what came of them: asked for again, each begins at the position it is given."""
+        if partitions:
+            self._consumer.incremental_unassign([_at(partition) for partition in partitions])
+            self._came = deque(message for message in self._came if _name(message) not in partitions)
 
     def _raise_gone(self, partition: Partition) -> None:
         """Raise SourceGoneError when no broker knows a partition: one that has just started may not know it yet."""
@@ -189,7 +195,6 @@ class KafkaFeed:
         now = time.monotonic()
         for partition in [partition for partition, due in self._again.items() if due <= now]:
             del self._again[partition]
-            self._consumer.incremental_unassign([_at(partition)])
             self._consumer.incremental_assign([_at(partition, self._reached[partition])])
 
 

@@ -86,7 +86,7 @@ class Consumer:
                 known_ms = int(time.time() * 1000) - _UNDER_WAY_MS if waited else 0
                 if records:
                     known_ms = max(known_ms, records[-1].arrival_ms)
-                after = str(event["ContinuationSequenceNumber"])
+                after = str(event.get("ContinuationSequenceNumber") or "")  # the last event of a closed shard has none
                 yield Page(records, None if ended else after, int(event["MillisBehindLatest"])), known_ms
                 if ended:
                     return

@@ -70,8 +70,9 @@ class _Lane:
     """Set when nobody wants the shard any more."""
 
     def reached(self) -> Mark:
-        """The mark after everything buffered."""
-        return _after(self.start, self.records)
+        """The mark after everything buffered; an idle shard's says when it last had no more, however long ago a record came."""
+        mark = _after(self.start, self.records)
+        return replace(mark, seen_ms=max(mark.seen_ms, self.tip_ms))
 
 
 class ReadAhead:

@@ -1,0 +1,133 @@
+"""What a feed makes of rare answers, which no server gives when a test wants them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, Message, TopicPartition
+
+from sources.kafka import KafkaSourceConfig
+from sources.kafka_feed import KafkaFeed
+from sources.kinesis_client import Access, IteratorError, Page, Stream, Summary
+from sources.kinesis_fan_out import Consumer
+from sources.kinesis_offsets import TRIM_HORIZON, Identity, Mark
+from sources.kinesis_read_ahead import ReadAhead
+
+HOUR_MS = 3_600_000
+
+
+class Client:
+    """Hands out what was put into it, of partitions that are assigned."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.messages = deque(messages)
+        self.assigned: dict[str, int] = {}
+
+    def incremental_assign(self, places: list[TopicPartition]) -> None:
+        for at in places:
+            assert at.topic not in self.assigned
+            self.assigned[at.topic] = at.offset
+
+    def incremental_unassign(self, places: list[TopicPartition]) -> None:
+        for at in places:
+            del self.assigned[at.topic]
+
+    def poll(self, _: float) -> Message | None:
+        return self.messages.popleft() if self.messages else None
+
+    def consume(self, number: int, _: float) -> list[Message]:
+        return [self.messages.popleft() for _ in range(min(number, len(self.messages)))]
+
+    def close(self) -> None:
+        self.assigned.clear()
+
+
+def record(topic: str, offset: int) -> Message:
+    return Message(topic=topic, partition=0, offset=offset, value=b"{}")
+
+
+def damaged(topic: str, offset: int) -> Message:
+    return Message(topic=topic, partition=0, offset=offset, error=KafkaError(KafkaError._BAD_MSG))
+
+
+def test_records_behind_one_that_cannot_be_read_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client tells of a batch whose checksum is wrong, and goes on behind it (`rd_kafka_msgset_reader_v2`)."""
+    monkeypatch.setattr("sources.kafka_feed._AGAIN_S", 0.0)
+    config = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": ["a", "b"]}
+    feed = KafkaFeed(KafkaSourceConfig.model_validate(config), "checkpoint")
+    monkeypatch.setattr(feed._ends, "ask", lambda _: None)
+    client = Client(record("a", 5), damaged("a", 6), record("a", 7), record("b", 0), record("a", 8))
+    monkeypatch.setattr(feed, "_consumer", client)
+    feed.follow({"a/0": 5, "b/0": 0})
+    assert feed.fetch(0).reached == {"a/0": 6}
+    assert feed.fetch(0).reached == {"b/0": 1}
+    client.messages.append(record("b", 1))
+    assert feed.fetch(0).reached == {"b/0": 2}
+    assert client.assigned == {"a": 6, "b": 0}
+    client.messages += [damaged("a", 6), record("b", 2)]
+    assert feed.fetch(0).reached == {"b/0": 3}
+    feed.leave(["a/0"])
+    feed.follow({"a/0": 9})
+    client.messages += [record("a", 9)]
+    assert feed.fetch(0).reached == {"a/0": 10}
+    assert client.assigned == {"a": 9, "b": 0}
+    feed.close()
+
+
+class IdleStream:
+    """A shard without a new record, whose iterator expires once."""
+
+    access = SimpleNamespace(stream="s")
+
+    def __init__(self) -> None:
+        self.fetched = 0
+        self.retention_ms = HOUR_MS
+
+    def summary(self) -> Summary:
+        return Summary(Identity("arn", 1), "ACTIVE", self.retention_ms, "USER_PARTITION_KEY")
+
+    def iterator(self, *_: object, **__: object) -> str:
+        return "iterator"
+
+    def fetch(self, *_: object, **__: object) -> Page:
+        self.fetched += 1
+        if self.fetched == 2:
+            self.retention_ms = HOUR_MS // 60
+            raise IteratorError("expired")
+        return Page([], "iterator", 0)
+
+    def gone(self, what: str) -> Exception:
+        return AssertionError(what)
+
+
+def test_a_shard_that_was_idle_for_longer_than_its_retention_has_lost_nothing() -> None:
+    stream = IdleStream()
+    ahead = ReadAhead(cast("Stream", stream), None, interval_s=0.001)
+    ahead.follow("a", Mark(TRIM_HORIZON, sequence="5", count=1, seen_ms=int(time.time() * 1000) - HOUR_MS // 2))
+    until = time.monotonic() + 10
+    while stream.fetched < 5 and time.monotonic() < until:
+        ahead.raise_failure()
+        ahead.wait(0.1)
+    ahead.stop()
+    assert stream.fetched >= 5
+
+
+class Events(list[dict[str, Any]]):
+    """What a subscription pushes."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_the_last_event_of_a_closed_shard_has_no_continuation() -> None:
+    event = {"Records": [], "MillisBehindLatest": 0, "ChildShards": [{"ShardId": "b", "ParentShards": ["a"]}]}
+    answer = {"EventStream": Events([{"SubscribeToShardEvent": event}])}
+    stream = Stream(Access("s"))
+    stream._opened = SimpleNamespace(subscribe_to_shard=lambda **_: answer)
+    arn = "arn:aws:kinesis:eu-central-1:123456789012:stream/s/consumer/index:1"
+    pages = [page for page, _ in Consumer(stream, arn).pages("a", Mark(TRIM_HORIZON), "")]
+    assert pages == [Page([], None, 0)]
