@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from schemas.errors import SourceGoneError
 from sources.checkpoint_files import CheckpointFiles
-from sources.kafka import KafkaSourceConfig, is_selected, selected_topics
-from sources.kafka_broker import Topic, starts_of, topics_of
+from sources.kafka import KafkaSourceConfig, is_selected, selected_topics, topics_there
+from sources.kafka_broker import Topic, starts_of
 from sources.kafka_offsets import align
 from sources.loss import restart_hint
 
@@ -28,7 +28,7 @@ def confirm_topics(spark: SparkSession, config: KafkaSourceConfig, checkpoint: s
     """
     files = CheckpointFiles(spark, checkpoint)
     remembered: dict[str, str] = json.loads(files.read(FILE_NAME) or '{"topics": {}}')["topics"]
-    found = topics_of(config.bootstrap_servers, config.options)
+    found = topics_there(config)
     refuse_changed(config, {n: told for n, told in remembered.items() if is_selected(config, n)}, found, checkpoint)
     topics = selected_topics(config, found)
 

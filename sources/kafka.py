@@ -108,10 +108,9 @@ def check(config: KafkaSourceConfig) -> None:
     from sources.kafka_feed import KafkaFeed
 
     try:
-        found = topics_of(config.bootstrap_servers, config.options)
+        selected_topics(config, topics_there(config))
     except UnavailableError as error:
         raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
-    selected_topics(config, found)
     KafkaFeed(config, config.name).close()  # what readers would refuse is said here
 
 
@@ -120,6 +119,11 @@ def is_selected(config: KafkaSourceConfig, name: str) -> bool:
     if config.topics_pattern is not None:
         return _compile(config.topics_pattern).fullmatch(name) is not None
     return name in (config.topics or ())
+
+
+def topics_there(config: KafkaSourceConfig) -> dict[str, Topic]:
+    """Ask the brokers for the topics that the configuration names; raises as `topics_of` does."""
+    return topics_of(config.bootstrap_servers, config.options, lambda name: is_selected(config, name))
 
 
 def selected_topics(config: KafkaSourceConfig, found: Mapping[str, Topic]) -> dict[str, Topic]:
@@ -137,8 +141,7 @@ def selected_topics(config: KafkaSourceConfig, found: Mapping[str, Topic]) -> di
 
 def partitions(config: KafkaSourceConfig) -> int:
     """How many partitions the topics have now; raises UnavailableError when no broker answers."""
-    found = topics_of(config.bootstrap_servers, config.options)
-    return sum(topic.partitions for topic in selected_topics(config, found).values())
+    return sum(topic.partitions for topic in selected_topics(config, topics_there(config)).values())
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class BrokerNote:
             return None
         config, now_us = self.config, time.time_ns() // 1000
         with contextlib.suppress(UnavailableError):
-            topics = selected_topics(config, topics_of(config.bootstrap_servers, config.options))
+            topics = selected_topics(config, topics_there(config))
             ends = ends_of(topics.values(), config.bootstrap_servers, config.options)
             reached = _offsets(progress["sources"][0]["endOffset"])
             return {
@@ -196,7 +199,7 @@ def read_stream(spark: SparkSession, config: KafkaSourceConfig, *, starts: Posit
 
 def _starting_offsets(config: KafkaSourceConfig, starts: Positions) -> str:
     """Write offsets as Spark's option has them: every partition there is, one that is not in `starts` from what it holds."""
-    topics = selected_topics(config, topics_of(config.bootstrap_servers, config.options)).values()
+    topics = selected_topics(config, topics_there(config)).values()
     offsets = {
         topic.name: {str(n): starts.get(f"{topic.name}/{n}", _EARLIEST) for n in range(topic.partitions)}
         for topic in topics

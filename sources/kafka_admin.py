@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, wait
 from functools import lru_cache
 from typing import Any
@@ -25,12 +25,13 @@ class Question:
     def __init__(self, bootstrap_servers: str, options: Mapping[str, str]) -> None:
         """Take the client that the last question left; the deadline counts from now."""
         self._brokers, self._admin = _client(bootstrap_servers, tuple(sorted(options.items())))
+        self._admin.poll(0)  # what was complained of since the last question
         self._brokers.refusal = None
         self._until = time.monotonic() + TIMEOUT_MS / 1000
 
-    def topics(self) -> list[Topic]:
-        """The topics this user may see."""
-        names = self._names()
+    def topics(self, is_wanted: Callable[[str], bool]) -> list[Topic]:
+        """The topics this user may see, by name; a cluster may have thousands that are not this pipeline's."""
+        names = [name for name in self._names() if is_wanted(name)]
         if not names:
             return []
         wanted = TopicCollection(names)
@@ -80,6 +81,7 @@ class Question:
                 self._admin.poll(0)
                 self._raise(error.args[0], final=self._is_late)
             else:
+                self._brokers.is_known = True
                 return list(listed)
 
     def _answers[K](self, futures: Mapping[K, Future[Any]], left_out: Collection[int] = ()) -> dict[K, Any]:
@@ -99,10 +101,12 @@ class Question:
         return results
 
     def _raise(self, error: KafkaError | None, *, final: bool) -> None:
+        """Raise what is final: of a user whom they know, a broker that starts may say for a while that it does not."""
         refusal = self._brokers.refusal or (error if error is not None and is_refusal(error) else None)
-        if refusal is not None or (final and error is not None):
+        is_refused = refusal is not None and (final or not self._brokers.is_known)
+        if is_refused or (final and error is not None):
             _client.cache_clear()  # after an election a kept client can be refused for ever (ADR 0033)
-        if refusal is not None:
+        if is_refused and refusal is not None:
             raise self._brokers.refused(refusal)
         if final and error is not None:
             raise self._brokers.unreachable(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 TIMEOUT_MS = 5_000
@@ -17,14 +17,16 @@ class Topic(NamedTuple):
     partitions: int
 
 
-def topics_of(bootstrap_servers: str, options: Mapping[str, str]) -> dict[str, Topic]:
-    """List the cluster's topics that this user may see.
+def topics_of(
+    bootstrap_servers: str, options: Mapping[str, str], is_wanted: Callable[[str], bool] = lambda _: True
+) -> dict[str, Topic]:
+    """List the cluster's topics that this user may see; of those whose names are not wanted the brokers are asked no more.
 
     Raises UnavailableError when no broker answers, ConfigurationError when they refuse this user.
     """
     from sources.kafka_admin import Question
 
-    return {topic.name: topic for topic in Question(bootstrap_servers, options).topics()}
+    return {topic.name: topic for topic in Question(bootstrap_servers, options).topics(is_wanted)}
 
 
 def ends_of(

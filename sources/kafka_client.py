@@ -44,22 +44,25 @@ class Brokers:
         """Keep how to reach them; nothing is connected. Raises ConfigurationError when a token cannot be signed."""
         self.servers = bootstrap_servers
         self.refusal: KafkaError | None = None
+        self.is_known = False
+        """Whether they have let this user in before."""
         self._settings: dict[str, Any] = (
             _DEFAULTS
             | connection_options(options)
             | {"bootstrap.servers": bootstrap_servers, "error_cb": self._complained}
         )
         login = iam_login(bootstrap_servers, options)
-        if login is not None:
-            self._settings["oauth_cb"] = token_source(login)
+        self._sign = None if login is None else token_source(login)
+        if self._sign is not None:
+            self._settings["oauth_cb"] = self._sign
 
     def consumer(self, settings: Mapping[str, Any]) -> Consumer:
-        """Open a consumer; raises ConfigurationError for a setting that cannot be."""
+        """Open a consumer; raises ConfigurationError for a setting that cannot be, UnavailableError without a token."""
         with self._opening():
             return Consumer({**self._settings, **settings})
 
     def admin(self) -> AdminClient:
-        """Open a client that asks about topics; raises ConfigurationError for a setting that cannot be."""
+        """Open a client that asks about topics; raises as `consumer` does."""
         with self._opening():
             return AdminClient(self._settings)
 
@@ -82,6 +85,8 @@ class Brokers:
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
+        if self._sign is not None:
+            self._sign(None)  # without a first token the client waits for ten seconds, and does not say why
         try:
             yield
         except (KafkaException, ValueError, TypeError) as error:

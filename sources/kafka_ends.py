@@ -6,12 +6,15 @@ a reader that has reached it lacked nothing at the moment of the question, howev
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -39,12 +42,12 @@ class _Question(NamedTuple):
 class Ends:
     """The newest answers of the leaders; one thread asks, any may look."""
 
-    def __init__(self, brokers: Brokers) -> None:
-        """Open the client that asks."""
+    def __init__(self, brokers: Brokers, isolation: IsolationLevel) -> None:
+        """Open the client that asks how far a reader of this isolation can come."""
         self.admin: AdminClient = brokers.admin()
         self.unknown: set[Partition] = set()
         """Partitions that a broker did not know, or had no leader of: gone, or not yet known to a broker that starts."""
-        self._brokers = brokers
+        self._brokers, self._isolation = brokers, isolation
         self._question: _Question | None = None
         self._next = 0.0
         self._answered: float | None = None
@@ -66,9 +69,7 @@ class Ends:
         self._next = now + _EVERY_S
         wanted = {TopicPartition(*_named(partition)): OffsetSpec.latest() for partition in partitions}
         asked_us = time.time_ns() // 1000
-        answers = self.admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT_S
-        )
+        answers = self.admin.list_offsets(wanted, isolation_level=self._isolation, request_timeout=_TIMEOUT_S)
         self._question = _Question(asked_us, now, {f"{at.topic}/{at.partition}": f for at, f in answers.items()})
 
     def reached_us(self, partition: Partition, at: int) -> int:
@@ -109,7 +110,9 @@ class Ends:
             some = "" if len(missing) == len(question.answers) else f" for {len(missing)} of its partitions"
             self._silent = f"Kafka at {self._brokers.servers} does not answer{some}."
             # A client goes on asking by the leaders' epochs that it learned first, and is refused for ever after an election.
-            self.admin = self._brokers.admin()
+            # Without a token for a new one, it stays: the settings were good enough before.
+            with contextlib.suppress(UnavailableError, ConfigurationError):
+                self.admin = self._brokers.admin()
 
 
 def _is_answered(question: _Question) -> bool:

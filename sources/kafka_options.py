@@ -104,7 +104,7 @@ _HANDLERS = re.compile(
     r"software\.amazon\.msk\.auth\.iam\.IAM(OAuthBearerLogin|Client)CallbackHandler"
     r"|org\.apache\.kafka\.common\.security\.oauthbearer\.(secured\.|internals\.\w+\.)?OAuthBearer\w*CallbackHandler"
 )
-_JAAS = re.compile(r'\b(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
+_JAAS = re.compile(r"""\b(\w+)\s*=\s*(?:(["'])((?:(?!\2)[^\\]|\\.)*)\2|([^\s;"']+))""")
 _MSK_HOST = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?(?::\d+)?$")
 
 
@@ -247,7 +247,7 @@ def _is_iam(kafka: Mapping[str, str]) -> bool:
 
 def _jaas(kafka: Mapping[str, str]) -> dict[str, str]:
     found = _JAAS.findall(kafka.get("sasl.jaas.config", ""))
-    return {name: bare or re.sub(r"\\(.)", r"\1", quoted) for name, quoted, bare in found}
+    return {name: bare or re.sub(r"\\(.)", r"\1", quoted) for name, _, quoted, bare in found}
 
 
 def _closest(name: str, names: frozenset[str]) -> str | None:

@@ -6,8 +6,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sources.identity import refuse_changed
-from sources.kafka import is_selected, selected_topics
-from sources.kafka_broker import ends_of, starts_of, topics_of
+from sources.kafka import is_selected, selected_topics, topics_there
+from sources.kafka_broker import ends_of, starts_of
 
 if TYPE_CHECKING:
     from sources.feeds import Partition, Position, Reading
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def refreshed(config: KafkaSourceConfig, checkpoint: str, reading: Reading) -> Reading:
     """See `sources.feeds.refreshed`; the identity is `{"topics": {name: id}}`, as beside a plain query's checkpoint."""
-    found = topics_of(config.bootstrap_servers, config.options)
+    found = topics_there(config)
     remembered = (reading.identity or {"topics": {}})["topics"]
     still_read = {name: topic_id for name, topic_id in remembered.items() if is_selected(config, name)}
     refuse_changed(config, still_read, found, checkpoint)

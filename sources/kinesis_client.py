@@ -189,6 +189,9 @@ class Stream:
             yield
         except exceptions.ClientError as error:
             raise self._refusal(error, where, operation, shard_id) from None
+        except (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError) as error:
+            # Of a role whose keys are renewed while it reads.
+            raise UnavailableError(f"{where}: AWS gives no credentials now ({type(error).__name__}).") from None
         except (exceptions.HTTPClientError, exceptions.ConnectionError, ResponseParserError) as error:
             raise UnavailableError(f"{where}: Kinesis does not answer ({type(error).__name__}).") from None
         except exceptions.BotoCoreError as error:

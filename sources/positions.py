@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from sources import kafka
 from sources.files import FilesSourceConfig, marked
 from sources.kafka import KafkaSourceConfig
-from sources.kafka_broker import ends_of, topics_of
+from sources.kafka_broker import ends_of
 from sources.kinesis import KinesisSourceConfig
 from sources.kinesis_client import Stream, ThrottledError
 from sources.kinesis_offsets import TRIM_HORIZON, Mark
@@ -72,7 +72,7 @@ def ends(config: SourceConfig, read: Positions) -> Positions:
     """
     match config:
         case KafkaSourceConfig():
-            topics = kafka.selected_topics(config, topics_of(config.bootstrap_servers, config.options))
+            topics = kafka.selected_topics(config, kafka.topics_there(config))
             found = ends_of(topics.values(), config.bootstrap_servers, config.options)
             return {f"{topic}/{number}": end for (topic, number), end in found.items()}
         case KinesisSourceConfig():

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from schemas.errors import SourceGoneError
 from sources.files import FilesSourceConfig
-from sources.kafka import KafkaSourceConfig, selected_topics
-from sources.kafka_broker import starts_of, topics_of
+from sources.kafka import KafkaSourceConfig, selected_topics, topics_there
+from sources.kafka_broker import starts_of
 from sources.kinesis import KinesisSourceConfig
 from sources.kinesis_client import Stream
 from sources.kinesis_loss import confirm_kept
@@ -28,7 +28,7 @@ def holds(config: SourceConfig) -> Holds:
     """
     match config:
         case KafkaSourceConfig():
-            topics = selected_topics(config, topics_of(config.bootstrap_servers, config.options))
+            topics = selected_topics(config, topics_there(config))
             first = starts_of(topics.values(), config.bootstrap_servers, config.options)
             held = {f"{topic}/{number}": offset for (topic, number), offset in first.items()}
             return lambda partition, position: position >= held.get(partition, 0)

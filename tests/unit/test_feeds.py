@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError, MetadataRetrievalError
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from sources.kafka import KafkaSourceConfig
+from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from sources.kafka import KafkaSourceConfig, topics_there
+from sources.kafka_admin import Question
+from sources.kafka_client import Brokers
 from sources.kafka_feed import KafkaFeed
 from sources.kinesis_client import Access, IteratorError, Page, Stream, Summary
 from sources.kinesis_fan_out import Consumer
@@ -76,6 +82,69 @@ def test_records_behind_one_that_cannot_be_read_wait_for_it(monkeypatch: pytest.
     assert feed.fetch(0).reached == {"a/0": 10}
     assert client.assigned == {"a": 9, "b": 0}
     feed.close()
+
+
+def test_a_client_is_opened_only_with_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a first one the client waits for ten seconds and dies of what its callbacks raised."""
+    options = {"kafka.security.protocol": "SASL_SSL", "kafka.sasl.mechanism": "AWS_MSK_IAM"}
+    brokers = Brokers("b-1.c.abc.c2.kafka.us-east-2.amazonaws.com:9098", options)
+    errors: dict[Exception, type[PipelineError]] = {
+        AttributeError("access_key"): ConfigurationError,
+        ConnectTimeoutError(endpoint_url="https://sts.amazonaws.com"): UnavailableError,
+    }
+    for raised, expected in errors.items():
+        monkeypatch.setattr("sources.kafka_iam._signed", Mock(side_effect=raised))
+        for opened in (brokers.admin, lambda: brokers.consumer({"group.id": "g"})):
+            with pytest.raises(expected, match="MSK") as caught:
+                opened()
+            assert "access_key" not in str(caught.value)
+
+
+def test_a_question_hears_no_complaint_of_before_and_is_patient_with_a_user_who_was_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    brokers = Brokers("127.0.0.1:1", {})
+    complaint = KafkaError(KafkaError._AUTHENTICATION)
+    client = SimpleNamespace(poll=lambda _: brokers._complained(complaint))
+    monkeypatch.setattr("sources.kafka_admin._client", lru_cache(lambda *_: (brokers, client)))
+    question = Question("127.0.0.1:1", {})
+    question._raise(None, final=False)
+    brokers._complained(complaint)
+    with pytest.raises(ConfigurationError):
+        question._raise(None, final=False)
+    brokers.is_known = True
+    question._raise(None, final=False)
+    with pytest.raises(ConfigurationError):
+        question._raise(None, final=True)
+
+
+def test_of_a_cluster_with_many_topics_those_of_the_pipeline_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = dict.fromkeys(("cdc.a", "cdc.b", "other"))
+    client = Mock(list_topics=Mock(return_value=SimpleNamespace(topics=listed)), describe_topics=Mock(return_value={}))
+    answer = (Brokers("127.0.0.1:1", {}), client)
+    monkeypatch.setattr("sources.kafka_admin._client", lambda *_: answer)
+    config = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics_pattern": r"cdc\..*"}
+    assert topics_there(KafkaSourceConfig.model_validate(config)) == {}
+    (asked,) = client.describe_topics.call_args.args
+    assert [str(name) for name in asked.topic_names] == ["cdc.a", "cdc.b"]
+
+
+@pytest.mark.parametrize("isolation", ["read_uncommitted", "read_committed", None])
+def test_the_brokers_are_asked_for_the_end_that_the_reader_can_reach(isolation: str | None) -> None:
+    config = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": ["a"]}
+    options = {"kafka.isolation.level": isolation} if isolation else {}
+    feed = KafkaFeed(KafkaSourceConfig.model_validate(config | {"options": options}), "checkpoint")
+    feed._ends.admin = Mock(list_offsets=Mock(return_value={}))
+    feed._ends.ask(["a/0"])
+    asked = feed._ends.admin.list_offsets.call_args.kwargs["isolation_level"]
+    assert asked.name == (isolation or "read_committed").upper()
+    feed.close()
+
+
+def test_credentials_that_cannot_be_renewed_now_are_waited_for() -> None:
+    error = MetadataRetrievalError(error_msg="timed out")
+    with pytest.raises(UnavailableError), Stream(Access("s")).translating("GetRecords"):
+        raise error
 
 
 class IdleStream:

@@ -26,7 +26,7 @@ def test_a_user_with_a_password_is_translated() -> None:
         "kafka.receive.buffer.bytes": "-1",
     }
     assert list(refusals(options)) == []
-    assert connection_options(options) == {
+    translated = {
         "security.protocol": "SASL_SSL",
         "sasl.mechanisms": "SCRAM-SHA-512",
         "sasl.username": "me",
@@ -34,6 +34,9 @@ def test_a_user_with_a_password_is_translated() -> None:
         "socket.timeout.ms": "20000",
         "socket.receive.buffer.bytes": "0",
     }
+    assert connection_options(options) == translated
+    options["kafka.sasl.jaas.config"] = "org.example.ScramLoginModule required username='me' password='a\"b';"
+    assert connection_options(options) == translated
 
 
 def test_stores_of_pem_are_translated_as_files_and_inline() -> None:
