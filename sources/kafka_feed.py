@@ -68,6 +68,8 @@ class KafkaFeed:
         self._reached: dict[Partition, int] = {}
         self._came: deque[Message] = deque()
         self._again: dict[Partition, float] = {}
+        self._unread: dict[Partition, str] = {}
+        """What the client said last of a partition of which nothing has come since."""
         self._using = threading.Lock()
         self._closed = False
 
@@ -84,6 +86,7 @@ class KafkaFeed:
         self._stop(left - self._again.keys())
         for partition in left:
             self._again.pop(partition, None)
+            self._unread.pop(partition, None)
 
     def fetch(self, seconds: float) -> Fetched:
         """Return what has come; see `sources.feeds.Feed.fetch`."""
@@ -102,8 +105,11 @@ class KafkaFeed:
 
     @property
     def away(self) -> str | None:
-        """Which brokers do not answer."""
-        return self._ends.away
+        """Which brokers do not answer, or of which partition the next records cannot be read."""
+        unread = next(iter(self._unread.items()), None)
+        if self._ends.away or unread is None:
+            return self._ends.away
+        return f"Kafka at {self._brokers.servers} does not give the next records of {unread[0]} ({unread[1]})."
 
     def close(self) -> None:
         """Close the connections; a `fetch` of another thread returns first, at most a tenth of a second later."""
@@ -138,6 +144,8 @@ class KafkaFeed:
             partition = _name(message)
             error = message.error()
             if partition in self._reached and partition not in self._again:
+                if error is None or error.code() == KafkaError._PARTITION_EOF:
+                    self._unread.pop(partition, None)
                 if error is None:
                     records.append(_record(message))
                     size += len(message)
@@ -168,6 +176,7 @@ class KafkaFeed:
         # The client goes on behind what it could not read: nothing of that may be handed out before it was read.
         self._stop({partition})
         self._again[partition] = time.monotonic() + _AGAIN_S
+        self._unread[partition] = error.name()
 
     def _stop(self, partitions: Collection[Partition]) -> None:
         """Ask for no more of these, and drop what came of them: asked for again, each begins at the position it is given."""

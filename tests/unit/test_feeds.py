@@ -76,11 +76,18 @@ def test_records_behind_one_that_cannot_be_read_wait_for_it(monkeypatch: pytest.
     assert client.assigned == {"a": 6, "b": 0}
     client.messages += [damaged("a", 6), record("b", 2)]
     assert feed.fetch(0).reached == {"b/0": 3}
+    assert feed.away == "Kafka at 127.0.0.1:1 does not give the next records of a/0 (_BAD_MSG)."
     feed.leave(["a/0"])
     feed.follow({"a/0": 9})
     client.messages += [record("a", 9)]
-    assert feed.fetch(0).reached == {"a/0": 10}
-    assert client.assigned == {"a": 9, "b": 0}
+    assert (feed.fetch(0).reached, feed.away) == ({"a/0": 10}, None)
+    client.messages += [damaged("a", 10)]
+    feed.fetch(0)
+    feed.fetch(0)
+    assert feed.away is not None
+    client.messages += [record("a", 10)]
+    assert (feed.fetch(0).reached, feed.away) == ({"a/0": 11}, None)
+    assert client.assigned == {"a": 10, "b": 0}
     feed.close()
 
 
