@@ -284,6 +284,7 @@ class ReadAhead:
         """Pause after a call that failed, longer each time; what lasts is told."""
         if lane.left.is_set():
             return
+        lane.behind = True  # when it is back, so may be what came meanwhile
         throttled = isinstance(error, ThrottledError)
         now = time.monotonic()
         lane.failing_since = lane.failing_since or now
@@ -324,10 +325,11 @@ class ReadAhead:
     @contextmanager
     def _room(self, lane: _Lane) -> Iterator[None]:
         """Wait until the buffer has room for a page, and reserve it: as many shards as there are may be far behind."""
-        page = PAGE_BYTES if lane.behind else 0
         with self._changed:
+            page = PAGE_BYTES if lane.behind else 0
             while not lane.left.is_set() and self._is_full(page):
                 self._changed.wait(1.0)
+                page = PAGE_BYTES  # so much may have come meanwhile
             self._expected += page
         try:
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,7 +22,7 @@ from sources.kafka_feed import KafkaFeed
 from sources.kinesis_client import Access, IteratorError, Page, Stream, Summary
 from sources.kinesis_fan_out import Consumer
 from sources.kinesis_offsets import TRIM_HORIZON, Identity, Mark
-from sources.kinesis_read_ahead import ReadAhead
+from sources.kinesis_read_ahead import PAGE_BYTES, ReadAhead
 
 HOUR_MS = 3_600_000
 
@@ -197,6 +198,52 @@ class Events(list[dict[str, Any]]):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class BackAgain(IdleStream):
+    """Shards that were read to their end when the endpoint went away; as many are fetched at a time as ask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_away = False
+        self.fetching: list[str] = []
+        self.at_a_time = 0
+        self.back: set[str] = set()
+
+    def fetch(self, shard_id: str = "", *_: object, **__: object) -> Page:
+        self.fetched += 1
+        if self.is_away:
+            self.back.add(shard_id)
+            raise UnavailableError("away")
+        if shard_id in self.back:
+            self.back.discard(shard_id)
+            self.fetching.append(shard_id)
+            self.at_a_time = max(self.at_a_time, len(self.fetching))
+            time.sleep(0.02)
+            self.fetching.remove(shard_id)
+        return Page([], "iterator", 0)
+
+
+def test_shards_that_come_back_are_fetched_as_the_buffer_has_room_for_their_pages() -> None:
+    stream = BackAgain()
+    ahead = ReadAhead(cast("Stream", stream), None, interval_s=0.001, buffer_bytes=2 * PAGE_BYTES)
+    shards = [f"shard-{number}" for number in range(12)]
+    for shard_id in shards:
+        ahead.follow(shard_id, Mark(TRIM_HORIZON, seen_ms=int(time.time() * 1000)))
+
+    def wait_until(condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + 10
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.005)
+        assert condition()
+
+    wait_until(lambda: all(ahead.drained(shard_id) for shard_id in shards))
+    stream.is_away = True
+    wait_until(lambda: len(stream.back) == len(shards))
+    stream.is_away = False
+    wait_until(lambda: not stream.back and not stream.fetching)
+    ahead.stop()
+    assert stream.at_a_time <= 2
 
 
 def test_the_last_event_of_a_closed_shard_has_no_continuation() -> None:
