@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import UnavailableError
 from sources.kafka_broker import TIMEOUT_MS, Topic
-from sources.kafka_client import Brokers, is_refusal
+from sources.kafka_client import Brokers, is_refusal, isolation_of
 
 _PAUSE_S = 0.1
 
@@ -27,6 +27,7 @@ class Question:
         self._brokers, self._admin = _client(bootstrap_servers, tuple(sorted(options.items())))
         self._admin.poll(0)  # what was complained of since the last question
         self._brokers.refusal = None
+        self._isolation = isolation_of(options)
         self._until = time.monotonic() + TIMEOUT_MS / 1000
 
     def topics(self, is_wanted: Callable[[str], bool]) -> list[Topic]:
@@ -44,7 +45,7 @@ class Question:
         ]
 
     def offsets(self, topics: Collection[Topic], *, ends: bool) -> dict[tuple[str, int], int]:
-        """The offset after the last committed record of each partition, or that of the first record it still holds."""
+        """The offset after the last record of each partition that may be read, or that of the first record it still holds."""
         which = OffsetSpec.latest() if ends else OffsetSpec.earliest()
         wanted = {TopicPartition(topic.name, number): which for topic in topics for number in range(topic.partitions)}
         while wanted:
@@ -58,7 +59,7 @@ class Question:
 
     def _offsets(self, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[tuple[str, int], int]:
         asked = self._admin.list_offsets(
-            dict(wanted), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._seconds_left()
+            dict(wanted), isolation_level=self._isolation, request_timeout=self._seconds_left()
         )
         offsets = {(at.topic, at.partition): answer.offset for at, answer in self._answers(asked).items()}
         if min(offsets.values()) < 0:  # a leader that did not answer in time has an offset below 0, and no error

@@ -32,7 +32,7 @@ def topics_of(
 def ends_of(
     topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]
 ) -> dict[tuple[str, int], int]:
-    """The offset after the last committed record of each partition; raises as `topics_of` does."""
+    """The offset after the last record of each partition that may be read; raises as `topics_of` does."""
     from sources.kafka_admin import Question
 
     return Question(bootstrap_servers, options).offsets(topics, ends=True)

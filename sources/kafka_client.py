@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.kafka_iam import token_source
-from sources.kafka_options import connection_options, iam_login
+from sources.kafka_options import connection_options, fetch_options, iam_login
 
 _DEFAULTS: dict[str, Any] = {
     "client.id": "ragstream",
@@ -103,6 +103,12 @@ class Brokers:
     def _complained(self, error: KafkaError) -> None:
         if is_refusal(error):
             self.refusal = error
+
+
+def isolation_of(options: Mapping[str, str]) -> IsolationLevel:
+    """Up to which end the source is read: the last committed record, unless the options say otherwise."""
+    level = fetch_options(options).get("isolation.level", "read_committed")
+    return IsolationLevel.READ_UNCOMMITTED if level.lower() == "read_uncommitted" else IsolationLevel.READ_COMMITTED
 
 
 def is_refusal(error: KafkaError) -> bool:

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched
-from sources.kafka_client import Brokers, is_refusal
+from sources.kafka_client import Brokers, is_refusal, isolation_of
 from sources.kafka_ends import UNKNOWN, Ends
 from sources.kafka_options import fetch_options, group_prefix
 from sources.loss import restart_hint
@@ -62,9 +62,8 @@ class KafkaFeed:
         self._name, self._checkpoint = config.name, checkpoint
         self._brokers = Brokers(config.bootstrap_servers, config.options)
         group = {"group.id": f"{group_prefix(config.options)}-ragstream-{config.name}"}
-        fetching = _FETCHING | group | fetch_options(config.options)
-        self._consumer = self._brokers.consumer(fetching)
-        self._ends = Ends(self._brokers, IsolationLevel[str(fetching["isolation.level"]).upper()])
+        self._consumer = self._brokers.consumer(_FETCHING | group | fetch_options(config.options))
+        self._ends = Ends(self._brokers, isolation_of(config.options))
         self._reached: dict[Partition, int] = {}
         self._came: deque[Message] = deque()
         self._again: dict[Partition, float] = {}

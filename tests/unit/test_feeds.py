@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from sources.kafka import KafkaSourceConfig, topics_there
 from sources.kafka_admin import Question
+from sources.kafka_broker import Topic
 from sources.kafka_client import Brokers
 from sources.kafka_feed import KafkaFeed
 from sources.kinesis_client import Access, IteratorError, Page, Stream, Summary
@@ -61,6 +63,10 @@ def damaged(topic: str, offset: int) -> Message:
     return Message(topic=topic, partition=0, offset=offset, error=KafkaError(KafkaError._BAD_MSG))
 
 
+def reached_and_away(feed: KafkaFeed) -> tuple[dict[str, Any], str | None]:
+    return feed.fetch(0).reached, feed.away
+
+
 def test_records_behind_one_that_cannot_be_read_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client tells of a batch whose checksum is wrong, and goes on behind it (`rd_kafka_msgset_reader_v2`)."""
     monkeypatch.setattr("sources.kafka_feed._AGAIN_S", 0.0)
@@ -81,13 +87,13 @@ def test_records_behind_one_that_cannot_be_read_wait_for_it(monkeypatch: pytest.
     feed.leave(["a/0"])
     feed.follow({"a/0": 9})
     client.messages += [record("a", 9)]
-    assert (feed.fetch(0).reached, feed.away) == ({"a/0": 10}, None)
+    assert reached_and_away(feed) == ({"a/0": 10}, None)
     client.messages += [damaged("a", 10)]
     feed.fetch(0)
     feed.fetch(0)
     assert feed.away is not None
     client.messages += [record("a", 10)]
-    assert (feed.fetch(0).reached, feed.away) == ({"a/0": 11}, None)
+    assert reached_and_away(feed) == ({"a/0": 11}, None)
     assert client.assigned == {"a": 10, "b": 0}
     feed.close()
 
@@ -144,8 +150,14 @@ def test_the_brokers_are_asked_for_the_end_that_the_reader_can_reach(isolation: 
     feed = KafkaFeed(KafkaSourceConfig.model_validate(config | {"options": options}), "checkpoint")
     feed._ends.admin = Mock(list_offsets=Mock(return_value={}))
     feed._ends.ask(["a/0"])
-    asked = feed._ends.admin.list_offsets.call_args.kwargs["isolation_level"]
-    assert asked.name == (isolation or "read_committed").upper()
+    question = Question("127.0.0.1:1", options)
+    answer: Future[Any] = Future()
+    answer.set_result(SimpleNamespace(offset=7))
+    question._admin = Mock(list_offsets=Mock(return_value={TopicPartition("a", 0): answer}))
+    assert question.offsets([Topic("a", "id", 1)], ends=True) == {("a", 0): 7}
+    for client in (feed._ends.admin, question._admin):
+        asked = client.list_offsets.call_args.kwargs["isolation_level"]
+        assert asked.name == (isolation or "read_committed").upper()
     feed.close()
 
 
@@ -170,7 +182,7 @@ class IdleStream:
     def iterator(self, *_: object, **__: object) -> str:
         return "iterator"
 
-    def fetch(self, *_: object, **__: object) -> Page:
+    def fetch(self, shard_id: str, *_: object, **__: object) -> Page:
         self.fetched += 1
         if self.fetched == 2:
             self.retention_ms = HOUR_MS // 60
@@ -210,7 +222,7 @@ class BackAgain(IdleStream):
         self.at_a_time = 0
         self.back: set[str] = set()
 
-    def fetch(self, shard_id: str = "", *_: object, **__: object) -> Page:
+    def fetch(self, shard_id: str, *_: object, **__: object) -> Page:
         self.fetched += 1
         if self.is_away:
             self.back.add(shard_id)
