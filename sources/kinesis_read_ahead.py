@@ -190,11 +190,16 @@ class ReadAhead:
             return lane is not None and (lane.ended or lane.tip_ms > 0)
 
     def empty_since(self, marks: Mapping[str, Mark]) -> dict[str, int]:
-        """When each shard that is open held no more than its mark, in milliseconds; 0 when it may hold more."""
+        """When each shard that is open held no more than its mark, in milliseconds; 0 when it may hold more.
+
+        Also 0 of one that was just found to have ended: its children may hold records by then.
+        """
         with self._changed:
             lanes = {shard_id: self._lanes.get(shard_id) for shard_id, mark in marks.items() if not mark.closed}
             return {
-                shard_id: lane.tip_ms if lane and lane.reached().count == marks[shard_id].count else 0
+                shard_id: lane.tip_ms
+                if lane and not lane.ended and lane.reached().count == marks[shard_id].count
+                else 0
                 for shard_id, lane in lanes.items()
             }
 

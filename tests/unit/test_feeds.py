@@ -205,6 +205,25 @@ def test_a_shard_that_was_idle_for_longer_than_its_retention_has_lost_nothing() 
     assert stream.fetched >= 5
 
 
+class EndedShard(IdleStream):
+    """A shard that was split: its first page is its last."""
+
+    def fetch(self, shard_id: str, *_: object, **__: object) -> Page:
+        return Page([], None, 0)
+
+
+def test_a_shard_that_has_ended_is_not_said_to_hold_nothing_more() -> None:
+    ahead = ReadAhead(cast("Stream", EndedShard()), None, interval_s=0.001)
+    mark = Mark(TRIM_HORIZON, sequence="5", count=1, seen_ms=int(time.time() * 1000))
+    ahead.follow("a", mark)
+    until = time.monotonic() + 10
+    while not ahead.take("a", mark, 1).closed and time.monotonic() < until:
+        ahead.wait(0.1)
+    assert ahead.take("a", mark, 1).closed
+    assert ahead.empty_since({"a": mark}) == {"a": 0}
+    ahead.stop()
+
+
 class Events(list[dict[str, Any]]):
     """What a subscription pushes."""
 
