@@ -35,8 +35,8 @@ FETCH_SECONDS = 0.1
 """How long a fetch waits for a first record; so long it may take until partitions are followed or left."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 """Between two attempts at a part that does not answer."""
-NEARLY_SECONDS = 0.5
-"""A lane has nearly caught up when it took no longer to come to where the shared feed had been."""
+NEARLY_FULL = 0.25
+"""A lane has nearly caught up when, while it came to where the shared feed had been, no more of a queue was fetched."""
 SLOW_SECONDS = 5.0
 """A step of a write that takes longer is reported: a client may wait for an answer by itself, without an error."""
 LOOK_SECONDS = 0.5
@@ -54,6 +54,8 @@ class Reading:
     results: Results
     followed: dict[Partition, Followed] = field(default_factory=dict)
     """What the shared feed follows."""
+    queues_filled: float = 0.0
+    """How many queues of a lane all that the shared feed fetched would have filled."""
     ended: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -91,7 +93,7 @@ class StoreLane:
         self._own: dict[Partition, Followed] = {}
         """What its own feed follows, or would."""
         self._goal: dict[Partition, Position] | None = None
-        """Where the shared feed was at `_aimed_at`, while its own feed runs there."""
+        """Where the shared feed was when `queues_filled` was `_aimed_at`, while its own feed runs there."""
         self._aimed_at = 0.0
         self._queue: deque[Work] = deque()
         self._bytes = 0
@@ -290,16 +292,16 @@ class StoreLane:
             return {name: (one, self.positions[name]) for name, one in self._own.items()}
 
     def _still_behind(self) -> bool:
-        now = time.monotonic()
+        filled = self._reading.queues_filled
         if self._goal is not None:
             if not all(has_reached(self.positions[name], goal) for name, goal in self._goal.items()):
                 return True
             if self.attached:
                 self.behind, self._goal = False, None
                 return False
-            if now - self._aimed_at < NEARLY_SECONDS:
+            if filled - self._aimed_at <= NEARLY_FULL:
                 self._attach()
-        self._goal, self._aimed_at = self._shared_positions(), now
+        self._goal, self._aimed_at = self._shared_positions(), filled
         return True
 
     def _attach(self) -> None:

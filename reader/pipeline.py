@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from reader.failures import told
 from reader.following import AlignedFeed, Followed, Work, has_reached, is_closed
-from reader.lanes import FETCH_SECONDS, LOOK_SECONDS, Reading, StoreLane
+from reader.lanes import FETCH_SECONDS, LOOK_SECONDS, MOST_BYTES, MOST_WORK, Reading, StoreLane
 from reader.messages import Harvest
 from reader.results import Results
 from reader.writers import lane_name
@@ -220,6 +220,7 @@ class Pipeline:
             for name, place in work.reached.items():
                 self._reading.followed[name].reached = place
             self._reading.results.result.add_unit(unit)
+            self._reading.queues_filled += max(1 / MOST_WORK, unit.size / MOST_BYTES)
             attached = [lane for lane in self._lanes.values() if lane.attached]
             full = [lane for lane in attached if lane.is_full]
             for lane in full if len(full) < len(attached) else ():
