@@ -15,18 +15,18 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import sql
 
-from sinks.documentdb_client import DocumentDBClient
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.documentdb_rows import encoded, head
-from sinks.documentdb_schema import Names as DocumentDBNames
-from sinks.opensearch_client import Action, OpenSearchClient
-from sinks.opensearch_config import OpenSearchConfig
-from sinks.opensearch_rows import change, replaced
-from sinks.opensearch_schema import Names as OpenSearchNames
-from sinks.opensearch_schema import mappings
-from sinks.pgvector_config import PgvectorConfig
-from sinks.pgvector_rows import head_row
-from sinks.pgvector_schema import Names
+from sinks.documentdb.client import DocumentDBClient
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.rows import encoded, head
+from sinks.documentdb.schema import Names as DocumentDBNames
+from sinks.opensearch.client import Action, OpenSearchClient
+from sinks.opensearch.config import OpenSearchConfig
+from sinks.opensearch.rows import change, replaced
+from sinks.opensearch.schema import Names as OpenSearchNames
+from sinks.opensearch.schema import mappings
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.rows import head_row
+from sinks.pgvector.schema import Names
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import BedrockEmbeddingConfig, open_embedder
-from embeddings.local import OnnxEncoder
+from embeddings.onnx.embedder import OnnxEncoder
 from embeddings.udf import embed_chunks
-from glue_jobs.runtime.session import open_session
-from local_stack.connect import request_json
-from local_stack.model_service import ModelService
+from glue_jobs.runtime.spark.session import open_session
 from local_stack.models.minilm import open_minilm
+from local_stack.models.service import ModelService
+from local_stack.servers.connect import request_json
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

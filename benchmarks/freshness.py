@@ -29,12 +29,12 @@ from benchmarks import workload
 from benchmarks.cpu import cpu_seconds, spent
 from benchmarks.peers import FETCH_INTERVAL_MS, PEERS, ROOT, VENVS, Peer, python_of
 from benchmarks.servers import servers
-from local_stack.connect import Connect, request_json
 from local_stack.processes import MARK
+from local_stack.servers.connect import Connect, request_json
 from local_stack.stack import Stack
 from local_stack.testing import create_stream, new_database, unique
-from sources.capture import render
-from sources.capture_debezium import DebeziumCaptureConfig
+from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.rendering import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,8 +114,8 @@ def captured(stack: Stack, peer: Peer, source: str, name: str, way: str) -> Iter
         aws = stack.service("aws")
         access, stream = aws.endpoint, create_stream(aws, 1)  # type: ignore[arg-type]
         command = [
-            sys.executable, "-m", "local_stack.dms", "--dsn", source, "--table", "public.articles", "--stream", stream,
-            "--endpoint-url", access["endpoint_url"], "--region", access["region"], "--slot", name,
+            sys.executable, "-m", "local_stack.standins.dms.task", "--dsn", source, "--table", "public.articles",
+            "--stream", stream, "--endpoint-url", access["endpoint_url"], "--region", access["region"], "--slot", name,
         ]  # fmt: skip
         with child(stack, command, {}, f"{name}-dms", "dms"):
             yield {

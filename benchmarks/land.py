@@ -1,7 +1,7 @@
 """Landing against reading alone, in events a second: `make bench-land`.
 
 The same Kafka topic, filled with Debezium's records of about 900 bytes, is read in one batch by Spark's own source: once
-into nothing (`noop`), once through `lake.landing` into `changes`. Both take turns, so that a noisy machine slows both; the
+into nothing (`noop`), once through `lake.landing.batch` into `changes`. Both take turns, so that a noisy machine slows both; the
 ratio is the median over the rounds.
 """
 
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Producer
 from pyspark.sql import functions as F
 
-from glue_jobs.runtime.session import open_session
-from lake.landing import Landing
+from glue_jobs.runtime.spark.session import open_session
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
-from local_stack.kafka import Broker
+from local_stack.servers.kafka import Broker
 from transforms.context import DecodeContext, TableContext
 
 if TYPE_CHECKING:

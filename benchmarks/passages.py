@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
 from local_stack.cache import cache_dir
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
-from transforms.documents import digest
+from transforms.documents.planning import digest
 
 CHARACTERS = range(120, 400)
 LEAST_WORDS = 16

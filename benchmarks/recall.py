@@ -22,14 +22,14 @@ from benchmarks.passages import DIMENSIONS, embedded, embedder, passages
 from benchmarks.servers import servers
 from benchmarks.stores import PARTS, config_of, machine, progress
 from benchmarks.stores_write import upsert
-from retrieval.indexes import open_index
-from retrieval.protocol import ANYTHING, Filters, Question
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink
+from sinks.readers import open_index
+from sinks.search import ANYTHING, Filters, Question
 from transforms.context import key_text
-from transforms.documents import Recipe, digest
-from transforms.sequence import SEQUENCE_DIGITS
+from transforms.documents.planning import Recipe, digest
+from transforms.positions.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -25,19 +25,19 @@ from psycopg import sql
 
 from benchmarks.servers import servers
 from embeddings import open_embedder
-from glue_jobs.config import PipelineConfig, decode_context, parse_config
-from glue_jobs.config_values import Substitution
-from glue_jobs.rebuild_store import Rebuild
-from glue_jobs.reconcile_store import Reconcile
-from glue_jobs.runtime.session import open_session
+from glue_jobs.config.pipeline import PipelineConfig, decode_context, parse_config
+from glue_jobs.config.values import Substitution
+from glue_jobs.operations.rebuild import Rebuild
+from glue_jobs.operations.reconcile import Reconcile
+from glue_jobs.runtime.spark.session import open_session
 from lake.embedding_cache import EmbeddingCache
-from lake.landing import Landing
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
-from local_stack.connect import request_json
 from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
+from local_stack.servers.connect import request_json
 from local_stack.stack import Stack
 from sinks import open_sink
-from transforms.documents import Recipe, chunks_of
+from transforms.documents.planning import Recipe, chunks_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -25,15 +25,15 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from glue_jobs.runtime.session import open_session
+from glue_jobs.runtime.spark.session import open_session
 from lake import maintenance
-from lake.decoding import decoded
-from lake.landed_files import LandPartition, append
-from lake.landing import create_tables
+from lake.landing.batch import create_tables
+from lake.landing.decoding import decoded
+from lake.landing.landed_files import LandPartition, append
 from lake.layout import CHANGES, RAW_COLUMNS, LakeLayout
 from lake.storage import standing_table
-from local_stack.aws import REGION, Ministack
-from local_stack.s3_proxy import S3Proxy
+from local_stack.faults.s3 import S3Proxy
+from local_stack.servers.aws import REGION, Ministack
 from transforms.context import DecodeContext, TableContext
 
 BUCKET = "bench-lake"

@@ -19,21 +19,21 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
-from local_stack.helpdesk import Question as Labelled
-from local_stack.helpdesk import questions
-from local_stack.helpdesk.store import fill
-from local_stack.model_service import ModelService
+from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
+from local_stack.demo.helpdesk import Question as Labelled
+from local_stack.demo.helpdesk import questions
+from local_stack.demo.helpdesk.store import fill
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
-from local_stack.postgres import VectorStore
+from local_stack.models.service import ModelService
+from local_stack.servers.postgres import VectorStore
 from retrieval.ask import Assistant, ExtractiveAnswerer, GenerativeAnswerer
 from retrieval.fusion import MINILM, Ranked, fuse
 from retrieval.generate import BedrockGenerationConfig, BedrockGenerator
-from retrieval.pgvector import PgvectorIndex
-from retrieval.protocol import Hit, Question
 from retrieval.search import CANDIDATES, Searcher
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.reader import PgvectorIndex
+from sinks.pgvector.writer import PgvectorSink
+from sinks.search import Hit, Question
 
 MODEL = "all-MiniLM-L6-v2"
 GENERATIVE_MODEL = "smollm2-135m-instruct"

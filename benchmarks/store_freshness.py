@@ -35,10 +35,10 @@ from benchmarks.freshness import PARTS, ROWS, captured, child, console, texts_se
 from benchmarks.peers import PEERS, pipeline, two_drivers
 from benchmarks.servers import servers
 from benchmarks.workload import Look, Poller
-from glue_jobs.config import PipelineConfig, load_config
+from glue_jobs.config.pipeline import PipelineConfig, load_config
 from lake.layout import LakeLayout
-from local_stack.aws import REGION
-from local_stack.readers import open_reader, row_id
+from local_stack.demo.store_readers import open_reader, row_id
+from local_stack.servers.aws import REGION
 from local_stack.stack import Stack
 from local_stack.testing import new_database, unique
 

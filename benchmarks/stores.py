@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local_stack.stack import Stack
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.opensearch_config import OpenSearchConfig
-from sinks.pgvector_config import PgvectorConfig
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.opensearch.config import OpenSearchConfig
+from sinks.pgvector.config import PgvectorConfig
 
 if TYPE_CHECKING:
     from sinks import SinkConfig

@@ -26,17 +26,17 @@ import psycopg
 from benchmarks.bulk_paths import bulk_path, without_vector_index
 from benchmarks.servers import servers
 from benchmarks.stores import PARTS, config_of, machine, progress
-from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
+from indexing.bulk import DOCUMENTS_AT_ONCE
+from indexing.optimistic_writer import ChangedRows, Held, Rounds
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink
-from sinks.bulk import DOCUMENTS_AT_ONCE
-from sinks.pgvector_config import PgvectorConfig
-from sinks.rounds import ChangedRows, Held, Rounds
+from sinks.pgvector.config import PgvectorConfig
 from transforms.context import key_text
-from transforms.documents import Recipe, plan
+from transforms.documents.planning import Recipe, plan
 from transforms.fold import Rows, apply
-from transforms.sequence import SEQUENCE_DIGITS
+from transforms.positions.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -25,9 +25,9 @@ import pyarrow as pa
 
 from benchmarks.land import BODY, event
 from benchmarks.servers import servers
-from glue_jobs.runtime.session import open_session
+from glue_jobs.runtime.spark.session import open_session
 from lake.identity import lake_id
-from lake.landing import Landing
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
 from local_stack.stack import Stack
 from schemas.ownership import Owner

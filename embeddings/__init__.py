@@ -10,8 +10,8 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
-from embeddings.bedrock import BedrockEmbedder, BedrockEmbeddingConfig
-from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.bedrock.embedder import BedrockEmbedder, BedrockEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
 from embeddings.protocol import Embedder, Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
 
 type EmbeddingConfig = Annotated[BedrockEmbeddingConfig | LocalEmbeddingConfig, Field(discriminator="type")]

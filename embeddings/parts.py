@@ -12,8 +12,8 @@ import numpy as np
 
 from embeddings.protocol import TEXT_TOO_LONG, Embedding, EmbeddingRejected
 from embeddings.vectors import checked, mean
-from transforms.chunking import windows_of
-from transforms.words import is_blank
+from transforms.documents.chunking import windows_of
+from transforms.documents.words import is_blank
 
 MOST_CUTS = 5
 """Times a part is halved. A chunk is cut to what the model takes by our estimate of four bytes a token, and no tokenizer makes

@@ -108,7 +108,7 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens of a text, as `transforms.chunking.tokens` estimates them, that the model documents to take."""
+        """The most tokens of a text, as `transforms.documents.chunking.tokens` estimates them, that the model takes."""
         ...
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:

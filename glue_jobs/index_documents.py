@@ -6,13 +6,13 @@ spark-submit glue_jobs/index_documents.py --config pipeline.yaml
 from __future__ import annotations
 
 from embeddings import open_embedder
-from glue_jobs.batch_query import BatchQuery
-from glue_jobs.index_reports import IndexReports
-from glue_jobs.outdated import warn_of_outdated
-from glue_jobs.reader_query import ReaderQuery, has_readers
+from glue_jobs.continuous.query import ReaderQuery, has_readers
+from glue_jobs.continuous.stores import EVERY_SECONDS, Stores
 from glue_jobs.runtime import JobContext, Periodic, Query, run_job
-from glue_jobs.stores import EVERY_SECONDS, Stores
-from transforms.documents import Recipe
+from glue_jobs.runtime.batch_query import BatchQuery
+from glue_jobs.status.index_reports import IndexReports
+from glue_jobs.status.outdated import warn_of_outdated
+from transforms.documents.planning import Recipe
 
 FLUSH_SECONDS = 5.0
 """How often new vectors go to the embedding cache: a Delta commit costs 0.25 s, so they go few at a time."""

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from glue_jobs.config import decode_context
-from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, lake_mark, run_job
-from glue_jobs.table_notes import HIDDEN_KEYS
-from lake.landing import Landing
+from glue_jobs.config.pipeline import decode_context
+from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
+from glue_jobs.status.table_notes import HIDDEN_KEYS
+from glue_jobs.storage import lake_mark
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
 from lake.maintenance import Maintenance
 from sources import idle_note, read_stream
 
 if TYPE_CHECKING:
-    from lake.decoding import Tally
+    from lake.landing.decoding import Tally
 
 FETCH_INTERVAL_MS = 1000
 """Landing can wait: one of a Kinesis shard's five reads a second, so that `index_documents` has the other four."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from glue_jobs.config import decode_context
+from glue_jobs.config.pipeline import decode_context
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
-from lake.landing import create_tables, read_changes
+from lake.landing.batch import create_tables, read_changes
 from lake.layout import LakeLayout
-from lake.tables import TableMerger
+from lake.tables.merge import TableMerger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

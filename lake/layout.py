@@ -58,7 +58,7 @@ SCHEMAS = pa.schema(
         ("_ingest_time", _TIME),
     ]
 )  # fmt: skip
-"""Column types the sources announced; `columns` is a JSON object from name to canonical type (`transforms.types`)."""
+"""Column types the sources announced; `columns` is a JSON object from name to canonical type (`transforms.values.types`)."""
 
 TOMBSTONES = pa.schema(
     [

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from local_stack import ports, processes
-from local_stack.aws import KinesisLocal, Ministack
-from local_stack.connect import Connect
-from local_stack.documentdb import DocumentDB
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
-from local_stack.opensearch import OpenSearch
-from local_stack.postgres import SourceDatabase, VectorStore
-from local_stack.redshift import Redshift
+from local_stack.models.service import ModelService
+from local_stack.servers.aws import KinesisLocal, Ministack
+from local_stack.servers.connect import Connect
+from local_stack.servers.kafka import Broker
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.service import Service, ServiceStatus, write_private
+from local_stack.standins.documentdb.server import DocumentDB
+from local_stack.standins.redshift.server import Redshift
 from schemas.errors import ConfigurationError
 
 STATE_DIRECTORY = Path(".ragstream")

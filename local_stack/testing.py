@@ -16,17 +16,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from local_stack.aws import REGION, AwsEndpoint, KinesisLocal, Ministack
-from local_stack.connect import Connect
-from local_stack.documentdb import DocumentDB
-from local_stack.faults import FaultProxy
+from local_stack.faults.tcp import FaultProxy
 from local_stack.guardian import guard
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
-from local_stack.opensearch import OpenSearch
-from local_stack.postgres import Postgres, SourceDatabase, VectorStore
-from local_stack.redshift import Redshift
+from local_stack.models.service import ModelService
+from local_stack.servers.aws import REGION, AwsEndpoint, KinesisLocal, Ministack
+from local_stack.servers.connect import Connect
+from local_stack.servers.kafka import Broker
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.servers.postgres import Postgres, SourceDatabase, VectorStore
 from local_stack.stack import Stack
+from local_stack.standins.documentdb.server import DocumentDB
+from local_stack.standins.redshift.server import Redshift
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sources.positions import at
 
 if TYPE_CHECKING:
-    from sinks.work_unit import WorkUnit
+    from indexing.work_unit import WorkUnit
     from sources.feeds import Feed, Fetched, Partition, Position
 
 

@@ -13,18 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from indexing.work_unit import WorkUnit
 from reader.following import AlignedFeed, Followed, Work, has_reached, is_closed
 from schemas.errors import ModelUnavailableError, SourceGoneError, UnavailableError
-from sinks.work_unit import WorkUnit
 from sources.positions import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from indexing.result import Written
+    from indexing.store_writer import StoreWriter
     from reader.results import Results
     from schemas.records import Record
-    from sinks.index_result import Written
-    from sinks.store_writer import StoreWriter
     from sources.feeds import Feed, Partition, Position
 
 MOST_WORK, MOST_BYTES = 512, 8 << 20

@@ -13,10 +13,10 @@ from embeddings.protocol import EmbeddingCounts
 
 if TYPE_CHECKING:
     from embeddings import EmbeddingConfig
+    from indexing.result import IndexResult
     from sinks import SinkConfig
-    from sinks.index_result import IndexResult
     from transforms.context import DecodeContext
-    from transforms.documents import Recipe
+    from transforms.documents.planning import Recipe
 
 type Partition = str
 type Position = Any

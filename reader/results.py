@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from embeddings.protocol import EmbeddingCounts
-from sinks.index_result import IndexResult
+from indexing.result import IndexResult
 
 if TYPE_CHECKING:
+    from indexing.result import Written
+    from indexing.work_unit import WorkUnit
     from reader.messages import Partition, Position
-    from sinks.index_result import Written
-    from sinks.work_unit import WorkUnit
 
 MOST_BYTES = 32 << 20
 """Vectors and rejects that may wait for the driver; then reading waits."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from embeddings.protocol import EmbeddingCounts
+from indexing.report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
+from indexing.result import IndexResult
 from reader.messages import Harvest
 from reader.starting import harvested
-from sinks.index_report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
-from sinks.index_result import IndexResult
 
 if TYPE_CHECKING:
     from reader.messages import Instruction, ReaderSettings

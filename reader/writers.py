@@ -10,13 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder, texts_at_once
-from embeddings.remembered import embedder_of
+from embeddings.registry import embedder_of
+from indexing.indexer import Indexer
 from sinks import open_sink
-from sinks.indexing import Indexer
 
 if TYPE_CHECKING:
+    from indexing.store_writer import StoreWriter
     from reader.messages import ReaderSettings
-    from sinks.store_writer import StoreWriter
 
 _PATIENCE_SECONDS = 2.0
 """How long a lane waits for the writer that its predecessor still uses, before it takes another."""

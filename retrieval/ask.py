@@ -19,8 +19,8 @@ from schemas.errors import UnavailableError
 if TYPE_CHECKING:
     from embeddings.protocol import Embedder
     from retrieval.generate import BedrockGenerator
-    from retrieval.protocol import Freshness, Hit, Index, Question
     from retrieval.search import Searcher
+    from sinks.search import Freshness, Hit, Index, Question
 
 SOURCES = 5
 """Documents that an answer may draw on."""

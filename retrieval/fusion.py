@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from retrieval.protocol import Hit
+from sinks.search import Hit
 
 COVERAGE_WEIGHT = 0.6
 """What full coverage is worth in cosines. Flat between 0.5 and 1.0 on the helpdesk's labelled questions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import tenacity
 from pydantic import Field
 
-from embeddings.bedrock_runtime import BedrockConnection, bedrock_outcomes, open_client
+from embeddings.bedrock.runtime import BedrockConnection, bedrock_outcomes, open_client
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from schemas.errors import ConfigurationError, RejectedError, UnavailableError
 

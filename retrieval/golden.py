@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.questions import lines_of
 from schemas.errors import ConfigurationError
-from transforms import exact_json
+from transforms.values import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

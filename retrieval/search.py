@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrieval.fusion import Ranked, Relevance, fuse
-from retrieval.protocol import ANYTHING, Filters, Freshness, Question
 from schemas.errors import ConfigurationError
-from transforms import exact_json
-from transforms.words import is_blank
+from sinks.search import ANYTHING, Filters, Freshness, Question
+from transforms.documents.words import is_blank
+from transforms.values import exact_json
 
 if TYPE_CHECKING:
     from embeddings.protocol import Embedder
-    from retrieval.protocol import Index
+    from sinks.search import Index
 
 _CLOCKS_DIFFER_US = 60_000_000
 """How far the clocks of a store and of its writers may differ."""

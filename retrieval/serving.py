@@ -10,16 +10,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
-from embeddings.remembered import config_of
+from embeddings.registry import config_of
 from retrieval.fusion import relevance_of
-from retrieval.indexes import open_index
 from retrieval.search import Searcher
 from schemas.errors import ConfigurationError
+from sinks.readers import open_index
 
 if TYPE_CHECKING:
     from embeddings import EmbeddingConfig
     from sinks import SinkConfig
-    from sinks.generations import Generation
+    from sinks.versions import Generation
 
 
 class Serving:

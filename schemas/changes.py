@@ -79,7 +79,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class SeenSchema:
-    """Column types a source announced for a table: name to canonical type (see `transforms.types`)."""
+    """Column types a source announced for a table: name to canonical type (see `transforms.values.types`)."""
 
     schema_id: str
     table: str

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.opensearch_config import OpenSearchConfig
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.opensearch.config import OpenSearchConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.writer import PgvectorSink
 
 if TYPE_CHECKING:
     from sinks.protocol import Sink
@@ -24,10 +24,10 @@ def open_sink(config: SinkConfig, fingerprint: str, dimensions: int) -> Sink:
         case PgvectorConfig():
             return PgvectorSink(config, fingerprint, dimensions)
         case OpenSearchConfig():
-            from sinks.opensearch import OpenSearchSink
+            from sinks.opensearch.writer import OpenSearchSink
 
             return OpenSearchSink(config, fingerprint, dimensions)
         case DocumentDBConfig():
-            from sinks.documentdb import DocumentDBSink
+            from sinks.documentdb.writer import DocumentDBSink
 
             return DocumentDBSink(config, fingerprint, dimensions)

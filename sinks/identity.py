@@ -9,7 +9,7 @@ from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from schemas.ownership import Owner
-    from sinks.generations import Generation, Generations
+    from sinks.versions import Generation, Generations
 
 
 @dataclass(frozen=True, slots=True)

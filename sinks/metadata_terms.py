@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from sinks.plain_json import plain_json
-from transforms import exact_json
-from transforms.documents import digest
+from transforms.documents.planning import digest
+from transforms.values import exact_json
 
 
 def metadata_terms(metadata: Mapping[str, Any]) -> list[str]:

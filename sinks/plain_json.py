@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from transforms import exact_json
+from transforms.values import exact_json
 
 _WIDEST = 1000
 """Exponent; jsonb holds numbers as numeric, with 131,072 digits before the point. A wider number is kept as text."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
     from schemas.ownership import Owner
-    from sinks.generations import Generation, Generations
+    from sinks.versions import Generation, Generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Sink(Protocol):
         """Vectors kept since a moment (the store's clock), so that a cache can catch up after a crash."""
 
     def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
-        """Add up what the store really holds, by the first `width` characters of the document ids (`sinks.contents`).
+        """Add up what the store really holds, by the first `width` characters of the document ids (`sinks.digests`).
 
         Rows that the store's own TRUNCATE marks cover do not count. With `vectors` their values weigh, else that they are
         there.

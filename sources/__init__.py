@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 from pydantic import Field
 
-from sources import files, identity, kafka, kinesis
-from sources.files import FilesSourceConfig
+from sources.files import source as files
+from sources.files.source import FilesSourceConfig
 from sources.idle import FileNote, IdleNote
-from sources.kafka import KafkaSourceConfig
-from sources.kinesis import KinesisSourceConfig
+from sources.kafka import source as kafka
+from sources.kafka import topic_identity as identity
+from sources.kafka.source import KafkaSourceConfig
+from sources.kinesis import source as kinesis
+from sources.kinesis.source import KinesisSourceConfig
 from sources.loss import source_gone
 
 if TYPE_CHECKING:

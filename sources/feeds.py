@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 
-from sources import kafka_reading, kinesis_reading
-from sources.files import FilesSourceConfig
-from sources.kafka import KafkaSourceConfig
-from sources.kinesis import KinesisSourceConfig
+from sources.files.source import FilesSourceConfig
+from sources.kafka import partitions as kafka_reading
+from sources.kafka.source import KafkaSourceConfig
+from sources.kinesis import shards as kinesis_reading
+from sources.kinesis.source import KinesisSourceConfig
 
 if TYPE_CHECKING:
     from schemas.records import Record
@@ -86,11 +87,11 @@ def open_feed(config: SourceConfig, checkpoint: str) -> Feed:
     """
     match config:
         case KafkaSourceConfig():
-            from sources.kafka_feed import KafkaFeed
+            from sources.kafka.feed import KafkaFeed
 
             return KafkaFeed(config, checkpoint)
         case KinesisSourceConfig():
-            from sources.kinesis_feed import KinesisFeed
+            from sources.kinesis.feed import KinesisFeed
 
             return KinesisFeed(config.access(checkpoint), config.fetch_interval_ms, config.consumer)
         case FilesSourceConfig():

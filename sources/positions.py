@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from sources import kafka
-from sources.files import FilesSourceConfig, marked
-from sources.kafka import KafkaSourceConfig
-from sources.kafka_broker import ends_of
-from sources.kinesis import KinesisSourceConfig
-from sources.kinesis_client import Stream, ThrottledError
-from sources.kinesis_offsets import TRIM_HORIZON, Mark
+from sources.files.source import FilesSourceConfig, marked
+from sources.kafka import source as kafka
+from sources.kafka.broker import ends_of
+from sources.kafka.source import KafkaSourceConfig
+from sources.kinesis.client import Stream, ThrottledError
+from sources.kinesis.offsets import TRIM_HORIZON, Mark
+from sources.kinesis.source import KinesisSourceConfig
 
 if TYPE_CHECKING:
     from sources import SourceConfig

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 from schemas.errors import SourceGoneError
-from sources.files import FilesSourceConfig
-from sources.kafka import KafkaSourceConfig, selected_topics, topics_there
-from sources.kafka_broker import starts_of
-from sources.kinesis import KinesisSourceConfig
-from sources.kinesis_client import Stream
-from sources.kinesis_loss import confirm_kept
-from sources.kinesis_offsets import Mark
+from sources.files.source import FilesSourceConfig
+from sources.kafka.broker import starts_of
+from sources.kafka.source import KafkaSourceConfig, selected_topics, topics_there
+from sources.kinesis.client import Stream
+from sources.kinesis.loss import confirm_kept
+from sources.kinesis.offsets import Mark
+from sources.kinesis.source import KinesisSourceConfig
 
 if TYPE_CHECKING:
     from sources import SourceConfig

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from glue_jobs.runtime.session import open_session
+from glue_jobs.runtime.spark.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

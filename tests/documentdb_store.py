@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from local_stack.documentdb import DocumentDB
+from local_stack.standins.documentdb.server import DocumentDB
 from schemas.documents import DocumentWrite
 from schemas.errors import PipelineError, UnavailableError
-from sinks.documentdb import DocumentDBSink
-from sinks.documentdb_config import DocumentDBConfig
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.writer import DocumentDBSink
 from tests.feeding import DIMENSIONS, one_row, told
 from tests.history import TABLE, key_of
 

@@ -6,8 +6,9 @@ import sys
 from functools import partial
 from typing import Any
 
-from glue_jobs import migration, migration_after
-from glue_jobs.cli import main
+from glue_jobs.cli.main import main
+from glue_jobs.operations.migrate import after as migration_after
+from glue_jobs.operations.migrate import steps as migration
 from tests.migrating import end_here
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _write(sink: Sink, seed: int, length: int, at: int, told: Connection) -> Non
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    [__name__, "sinks.documentdb", "sinks.opensearch", "sinks.pgvector", "opensearchpy", "pymongo"]
+    [__name__, "sinks.documentdb.writer", "sinks.opensearch.writer", "sinks.pgvector.writer", "opensearchpy", "pymongo"]
 )
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Vector
+from indexing.indexer import Indexer
 from schemas.changes import Change
 from schemas.documents import Chunk, DocumentWrite
 from schemas.tables import ChunkConfig, DocumentConfig
-from sinks.indexing import Indexer
 from sinks.protocol import Sink
 from tests.history import TABLE, ModelTable, as_record, key_of
 from transforms.context import DecodeContext, TableContext
-from transforms.documents import Recipe, digest, document_id
+from transforms.documents.planning import Recipe, digest, document_id
 from transforms.fold import Rows, RowState, apply
 
 DIMENSIONS = 8

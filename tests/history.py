@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from schemas.changes import Change
 from schemas.records import Record
-from transforms import exact_json
 from transforms.context import key_text
 from transforms.fold import EMPTY, Rows, RowState, apply, truncated_at
-from transforms.sequence import postgresql_position, sequence, stream_position
+from transforms.positions.sequence import postgresql_position, sequence, stream_position
+from transforms.values import exact_json
 
 TABLE = "public.t"
 

@@ -20,26 +20,26 @@ from pyspark.sql import SparkSession
 
 from embeddings import EmbeddingCounts, open_embedder
 from glue_jobs import land_changes
-from glue_jobs.config import PipelineConfig, decode_context, parse_config
-from glue_jobs.config_values import Substitution
-from glue_jobs.index_reports import IndexReports
-from glue_jobs.rebuild_store import Rebuild, RebuildCounts
-from glue_jobs.reconcile_store import Reconcile, Reconciled
+from glue_jobs.config.pipeline import PipelineConfig, decode_context, parse_config
+from glue_jobs.config.values import Substitution
+from glue_jobs.operations.rebuild import Rebuild, RebuildCounts
+from glue_jobs.operations.reconcile import Reconcile, Reconciled
 from glue_jobs.runtime import JobContext
 from glue_jobs.runtime.runner import run_queries
-from glue_jobs.runtime.status_record import StatusRecords
-from lake.landing import Landing
+from glue_jobs.status.index_reports import IndexReports
+from glue_jobs.status.record import StatusRecords
+from indexing.indexer import Indexer
+from indexing.report import report_rows
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
-from local_stack.connect import request_json
+from local_stack.servers.connect import request_json
 from schemas.changes import Change
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
-from sinks.index_report import report_rows
-from sinks.indexing import Indexer
 from tests.history import TABLE, as_record
 from tests.lake_fixtures import frame, transaction
 from transforms.context import DecodeContext
-from transforms.documents import Recipe
+from transforms.documents.planning import Recipe
 
 MODEL = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
 ACCESS = {"access_key": "local", "secret_key": "local"}

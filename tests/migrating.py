@@ -19,14 +19,14 @@ import psycopg
 from pyspark.sql import SparkSession
 
 from embeddings import open_embedder
-from embeddings.remembered import embedder_of
+from embeddings.registry import embedder_of
+from indexing.indexer import Indexer
 from retrieval.search import Searcher
 from retrieval.serving import Serving
 from sinks import open_sink
-from sinks.indexing import Indexer
 from tests.history import ModelTable, as_record
 from tests.lake_to_store import Lake
-from transforms.documents import Recipe
+from transforms.documents.planning import Recipe
 
 STEADY = 40
 """Rows that nobody changes: a reader finds them at any moment."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from embeddings.protocol import EmbeddingCounts
+from indexing.result import Written
+from indexing.work_unit import WorkUnit, decoded
 from reader.messages import Harvest, Instruction, Partition, Position
 from reader.pipeline import Pipeline
 from reader.results import Results
@@ -19,14 +21,12 @@ from reader.writers import Steps, Writers
 from schemas.changes import Reject
 from schemas.errors import SourceGoneError, UnavailableError
 from schemas.records import Record
-from sinks.index_result import Written
-from sinks.work_unit import WorkUnit, decoded
 from sources.feeds import MAX_RECORDS, Feed, Fetched, Positions
 from tests.feeding import CONTEXT, RECIPES
 from tests.history import ModelTable, as_record
 
 if TYPE_CHECKING:
-    from sinks.indexing import Indexer
+    from indexing.indexer import Indexer
 
 WAIT_SECONDS = 10.0
 

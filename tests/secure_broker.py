@@ -15,8 +15,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from local_stack.kafka import Broker
 from local_stack.ports import HOST
+from local_stack.servers.kafka import Broker
 from local_stack.service import program
 
 USER, PASSWORD = "alice", "pass'wo=rd;1"

@@ -15,31 +15,31 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
-from local_stack.aws_faults import AwsFaultProxy
-from local_stack.documentdb import DocumentDB
-from local_stack.faults import FaultProxy
-from local_stack.opensearch import OpenSearch
-from local_stack.postgres import VectorStore
+from local_stack.faults.aws import AwsFaultProxy
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.servers.postgres import VectorStore
 from local_stack.service import Service
+from local_stack.standins.documentdb.server import DocumentDB
 from schemas.changes import Change
 from schemas.documents import DocumentWrite
 from sinks import SinkConfig, open_sink
-from sinks.contents import Finding, judge, vector_hash, wanted_of
-from sinks.documentdb_client import DocumentDBClient
-from sinks.documentdb_meta import Meta as DocumentDBMeta
-from sinks.documentdb_schema import Names as DocumentDBNames
-from sinks.documentdb_schema import visible as visible_in_documentdb
-from sinks.opensearch_client import OpenSearchClient
-from sinks.opensearch_config import OpenSearchConfig
-from sinks.opensearch_meta import Meta
-from sinks.opensearch_schema import Names, visible
-from sinks.pgvector_config import PgvectorConfig
+from sinks.digests import Finding, judge, vector_hash, wanted_of
+from sinks.documentdb.client import DocumentDBClient
+from sinks.documentdb.meta import Meta as DocumentDBMeta
+from sinks.documentdb.schema import Names as DocumentDBNames
+from sinks.documentdb.schema import visible as visible_in_documentdb
+from sinks.opensearch.client import OpenSearchClient
+from sinks.opensearch.config import OpenSearchConfig
+from sinks.opensearch.meta import Meta
+from sinks.opensearch.schema import Names, visible
+from sinks.pgvector.config import PgvectorConfig
 from sinks.protocol import Sink
 from tests.documentdb_store import config_of, through
 from tests.feeding import DIMENSIONS, RECIPES, Contents, vector_of
 from tests.history import TABLE, folded
-from transforms import exact_json
-from transforms.documents import digest, plan
+from transforms.documents.planning import digest, plan
+from transforms.values import exact_json
 
 REFUSED = "body that a store refuses"
 

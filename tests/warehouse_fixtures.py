@@ -12,9 +12,9 @@ from psycopg.conninfo import conninfo_to_dict
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lake.landing import Landing
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
-from local_stack.aws import Ministack
+from local_stack.servers.aws import Ministack
 from schemas.ownership import Owner
 from schemas.records import Record
 from schemas.tables import TableConfig

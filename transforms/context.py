@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from transforms import exact_json
-from transforms.types import Convert, converter
+from transforms.values import exact_json
+from transforms.values.types import Convert, converter
 
 
 @dataclass(frozen=True)

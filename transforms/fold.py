@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from schemas.changes import Change, Value
-from transforms.sequence import SEQUENCE_DIGITS, STREAM_DIGITS
+from transforms.positions.sequence import SEQUENCE_DIGITS, STREAM_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from lake.groups import GROUPS, with_group
+from lake.history.key_groups import GROUPS, with_group
 from lake.layout import RAW_COLUMNS
 from warehouse.folding import OUTCOME_DDL, LoadPartition, LoadSettings, Outcome, together
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.folding import commit_time, typed_changes
-from lake.table_shape import TableShape
-from lake.typed import UnfitError
+from lake.tables.folding import commit_time, typed_changes
+from lake.tables.shape import TableShape
+from lake.tables.typed import UnfitError
 from schemas.changes import Change
 from transforms.fold import EMPTY, HOLE, Rows, RowState, apply, in_order, truncated_at
 from warehouse.kinds import fitted, staged_arrow

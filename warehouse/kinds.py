@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.table_shape import wider
-from lake.typed import UnfitError, arrow_type, into
-from transforms import exact_json
-from transforms.types import spark_type
+from lake.tables.shape import wider
+from lake.tables.typed import UnfitError, arrow_type, into
+from transforms.values import exact_json
+from transforms.values.types import spark_type
 
 if TYPE_CHECKING:
-    from lake.evidence import Evidence
+    from lake.tables.observed_types import Evidence
     from schemas.tables import TableConfig
 
 TEXT_BYTES = 65_535

@@ -18,13 +18,13 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from lake.evidence import Evidence, announced, types_of
-from lake.groups import grouped
+from lake.history.key_groups import grouped
 from lake.layout import REJECTS, escape
 from lake.rejects import create_rejects
 from lake.storage import append_rows
-from lake.summaries import require_schemas, summarized
-from lake.table_shape import TableShape
+from lake.tables.batch_stats import require_schemas, summarized
+from lake.tables.observed_types import Evidence, announced, types_of
+from lake.tables.shape import TableShape
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.ownership import Owner
 from warehouse.batches import changes_of
@@ -40,7 +40,7 @@ from warehouse.states import moves_of
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
-    from lake.landing import Transaction
+    from lake.landing.batch import Transaction
     from lake.layout import LakeLayout
     from schemas.tables import TableConfig
     from transforms.context import DecodeContext

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from lake.table_shape import ColumnShape, TableShape
+from lake.tables.shape import ColumnShape, TableShape
 from schemas.errors import ConfigurationError
 from warehouse.kinds import wanted_kind
 
 if TYPE_CHECKING:
-    from lake.evidence import Evidence
+    from lake.tables.observed_types import Evidence
     from schemas.tables import TableConfig
     from warehouse.config import RedshiftConfig
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lake.table_shape import ColumnShape, TableShape
+from lake.tables.shape import ColumnShape, TableShape
 from warehouse.folding import KEY_BYTES
 from warehouse.kinds import cast, redshift_type, staged_type, unstaged
 from warehouse.shape import RESERVED, ROWS, fingerprint, plain, retyped

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transforms.fold import HOLE, Cell, RowState
-from transforms.sequence import SEQUENCE_DIGITS
+from transforms.positions.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
-    from lake.table_shape import TableShape
+    from lake.tables.shape import TableShape
 
 STATE_BYTES = 60_000
 """`_state`'s most bytes: with `_key`, a row of the Data API's answers stays under 64 KiB."""

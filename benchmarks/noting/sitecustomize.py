@@ -19,14 +19,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-DECODE, WRITE = "sinks.indexing:Indexer.decode", "sinks.store_writer:StoreWriter.write"
+DECODE, WRITE = "indexing.indexer:Indexer.decode", "indexing.store_writer:StoreWriter.write"
 INNER = {
     "read": ("read", "truncations", "missing_vectors"),
     "keep vectors": ("keep_vectors",),
     "upsert": ("write",),
 }
 """Steps inside a store's write: methods of its sink."""
-SINK, MODEL = "sinks.pgvector:PgvectorSink", "embeddings.bedrock:BedrockEmbedder.embed_documents"
+SINK, MODEL = "sinks.pgvector.writer:PgvectorSink", "embeddings.bedrock.embedder:BedrockEmbedder.embed_documents"
 _came: dict[int, tuple[float, float, list[tuple[float, float]]]] = {}
 """By unit: when its records came and when they were decoded; commit and broker time of each."""
 _here = threading.local()

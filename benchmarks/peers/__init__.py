@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from glue_jobs.config import PipelineConfig
+from glue_jobs.config.pipeline import PipelineConfig
 from local_stack.processes import MARK
 from transforms.context import key_text
-from transforms.documents import document_id
+from transforms.documents.planning import document_id
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import Row
 
-from glue_jobs.runtime.session import open_session
+from glue_jobs.runtime.spark.session import open_session
 
 WORK, MODEL, TARGET = os.environ["WORK_DIR"], os.environ["MODEL_URL"], os.environ["TARGET_DSN"]
 ROW = "struct<id:long,title:string,body:string,status:string,nonce:long,updated_at:string>"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glue_jobs.runtime.as_of import AsOf, StoresAsOf
 from glue_jobs.runtime.jobs import JOBS, Batch, JobContext, Periodic, Plan, Query, Report
+from glue_jobs.status.as_of import AsOf, StoresAsOf
 
 if TYPE_CHECKING:
-    from glue_jobs.runtime.script import run_job
+    from glue_jobs.runtime.spark.script import run_job
 
 __all__ = ["JOBS", "AsOf", "Batch", "JobContext", "Periodic", "Plan", "Query", "Report", "StoresAsOf", "run_job"]
 
@@ -16,7 +16,7 @@ __all__ = ["JOBS", "AsOf", "Batch", "JobContext", "Periodic", "Plan", "Query", "
 def __getattr__(name: str) -> object:
     """Import what starts a session only where it is asked for: workers and `--help` need none of it."""
     if name == "run_job":
-        from glue_jobs.runtime.script import run_job
+        from glue_jobs.runtime.spark.script import run_job
 
         return run_job
     raise AttributeError(name)

@@ -29,12 +29,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from glue_jobs.runtime.as_of import AsOf
+from glue_jobs.status.as_of import AsOf
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from glue_jobs.config import PipelineConfig
+    from glue_jobs.config.pipeline import PipelineConfig
 
 JOBS: Mapping[str, str] = {
     "land": "glue_jobs.land_changes",

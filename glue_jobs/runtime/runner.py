@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from glue_jobs.runtime.failures import Kind, given_up, kind_of, without_content
 from glue_jobs.runtime.jobs import JobContext, Periodic, Query, Report
-from glue_jobs.runtime.lease import Lease, lease
 from glue_jobs.runtime.streaming import QueryFailedError, RunningQuery
+from glue_jobs.storage.lease import Lease, lease
 from schemas.errors import PipelineError
 
 if TYPE_CHECKING:
-    from glue_jobs.runtime.status_record import StatusRecords
+    from glue_jobs.status.record import StatusRecords
 
 _LOG = logging.getLogger(__name__)
 _STEADY_SECONDS = 60.0

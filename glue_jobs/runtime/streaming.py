@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from glue_jobs.runtime.as_of import AsOf
-    from glue_jobs.runtime.lease import Lease
+    from glue_jobs.status.as_of import AsOf
+    from glue_jobs.storage.lease import Lease
 
     type Reported = Callable[[int | None, Report | None, float], None]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from embeddings.local import Encoded
+from embeddings.onnx.embedder import Encoded
 from embeddings.protocol import Vector
 from local_stack.models.protocol import ChatRequest, Generated
 

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from embeddings.local import OnnxEncoder
+from embeddings.onnx.embedder import OnnxEncoder
 from local_stack.cache import cache_dir
 from schemas.errors import ConfigurationError
 

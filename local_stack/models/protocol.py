@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from embeddings.local import Encoded
+from embeddings.onnx.embedder import Encoded
 
 
 @dataclass(frozen=True, slots=True)

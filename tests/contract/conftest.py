@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from local_stack.documentdb import DocumentDB
-from local_stack.opensearch import OpenSearch
-from local_stack.postgres import VectorStore
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.servers.postgres import VectorStore
+from local_stack.standins.documentdb.server import DocumentDB
 from sinks.protocol import Sink
 from tests.stores import Store, documentdb_store, opensearch_store, pgvector_store
 

@@ -18,9 +18,9 @@ from pyspark.sql import SparkSession
 from embeddings import Embedder, EmbeddingConfig, EmbeddingRejected, open_embedder
 from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
 from embeddings.udf import embed_chunks
-from local_stack.model_service import ModelService
 from local_stack.models.instant import instant_vector
 from local_stack.models.minilm import minilm_folder
+from local_stack.models.service import ModelService
 from schemas.errors import ConfigurationError
 
 FAMILIES = {

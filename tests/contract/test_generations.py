@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from embeddings.protocol import Embedding, Vector
+from indexing.indexer import Indexer
+from indexing.optimistic_writer import Held, Rounds
+from indexing.versions.backfill import Tables, cover
 from schemas.documents import HeldDocument
 from schemas.errors import ConfigurationError
-from sinks.covering import Tables, cover
-from sinks.generations import Generations
-from sinks.indexing import Indexer
 from sinks.protocol import Sink
-from sinks.rounds import Held, Rounds
+from sinks.versions import Generations
 from tests.feeding import CONTEXT, RECIPES, CountingEmbedder, Fed, vector_of
 from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.stores import Store

@@ -9,14 +9,14 @@ import numpy as np
 import psycopg
 import pytest
 
+from indexing.optimistic_writer import ChangedRows, Held, Rounds
 from schemas.changes import Change
 from schemas.errors import ConfigurationError
 from sinks.protocol import Sink
-from sinks.rounds import ChangedRows, Held, Rounds
 from tests.feeding import DIMENSIONS, DOCUMENT, RECIPES, CountingEmbedder, Fed, vector_of
 from tests.history import TABLE, ModelTable, key_of
 from tests.stores import REFUSED, Store, drift
-from transforms.documents import Recipe, digest, document_id, is_refused
+from transforms.documents.planning import Recipe, digest, document_id, is_refused
 
 TWO = key_of(2)
 

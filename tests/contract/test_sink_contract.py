@@ -17,13 +17,13 @@ from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
 from schemas.records import Record
-from sinks.contents import checksums, judge, vector_hash, wanted_of
+from sinks.digests import checksums, judge, vector_hash, wanted_of
 from sinks.protocol import Sink
 from tests.feeding import DIMENSIONS, DOCUMENT, RECIPES, Fed, expected, same, vector_of
 from tests.history import TABLE, ModelTable, folded, key_of, random_history
 from tests.stores import Store
-from transforms import exact_json
-from transforms.documents import Recipe, digest, document_id
+from transforms.documents.planning import Recipe, digest, document_id
+from transforms.values import exact_json
 
 
 @pytest.mark.parametrize("seed", range(12))

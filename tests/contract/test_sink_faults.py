@@ -13,11 +13,11 @@ from itertools import batched
 
 import pytest
 
-from local_stack.faults import FaultProxy
-from retrieval.indexes import open_index
-from retrieval.protocol import Question
+from local_stack.faults.tcp import FaultProxy
 from schemas.errors import UnavailableError
 from sinks.protocol import Sink
+from sinks.readers import open_index
+from sinks.search import Question
 from tests.documentdb_store import eventually, went_well
 from tests.dying_writer import LARGEST_BATCH, long_history, writing
 from tests.feeding import Fed, vector_of
@@ -68,7 +68,7 @@ def test_a_store_that_fails_is_waited_for_and_equal_to_the_lake_in_the_end(
     new_proxy: Callable[[int], FaultProxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sinks.opensearch_client.PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("sinks.opensearch.client.PAUSES", (0.01, 0.01))
     changes = long_history(SEED + 1, 70).changes
     proxy = new_proxy(store.server.port)
     shaky = store.open(config=store.at(proxy.port))

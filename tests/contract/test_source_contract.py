@@ -15,9 +15,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 import sources
-from glue_jobs.landed import committed
-from local_stack.aws import AwsEndpoint
-from local_stack.kafka import Broker
+from glue_jobs.status.landed import committed
+from local_stack.servers.aws import AwsEndpoint
+from local_stack.servers.kafka import Broker
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError
 from schemas.records import RECORD_COLUMNS

@@ -88,9 +88,9 @@ _armed: set[Breakpoints] = set()
 
 def arm_worker(breakpoints: Breakpoints) -> None:
     """Make this worker process stop at breakpoints, once."""
-    from sinks import index_partition
-    from sinks.indexing import Indexer
-    from sinks.pgvector import PgvectorSink
+    from indexing import spark_stage as index_partition
+    from indexing.indexer import Indexer
+    from sinks.pgvector.writer import PgvectorSink
 
     if breakpoints in _armed:
         return
@@ -132,8 +132,8 @@ def arm_readers(breakpoints: Breakpoints) -> None:
 
 def be_reader(folder: str) -> None:
     """Run as a reader that stops at breakpoints."""
+    from indexing import spark_stage as index_partition
     from reader import process, writers
-    from sinks import index_partition
 
     arm_worker(Breakpoints(folder))
     setattr(writers, "Indexer", getattr(index_partition, "Indexer"))  # noqa: B009, B010
@@ -141,8 +141,8 @@ def be_reader(folder: str) -> None:
 
 
 def decoded(breakpoints: Breakpoints, columns: Any, context: Any) -> Any:
-    """`lake.decoding.decoded`, stopping before it decodes."""
-    from lake import decoding
+    """`lake.landing.decoding.decoded`, stopping before it decodes."""
+    from lake.landing import decoding
 
     breakpoints.reached("land-read")
     return decoding.decoded(columns, context)
@@ -150,13 +150,13 @@ def decoded(breakpoints: Breakpoints, columns: Any, context: Any) -> Any:
 
 def arm_driver(breakpoints: Breakpoints) -> None:
     """Make this driver and the workers it will have stop at breakpoints."""
-    from glue_jobs import reader_query
-    from glue_jobs.runtime.backfills import Backfills
+    from glue_jobs.continuous import query as reader_query
+    from glue_jobs.continuous.backfills import Backfills
     from glue_jobs.runtime.streaming import RunningQuery
-    from lake import landing
-    from lake.tables import _TableMerge
+    from indexing import spark_stage as index_partition
+    from lake.landing import batch as landing
+    from lake.tables.merge import _TableMerge
     from reader.task import harvest_task
-    from sinks import index_partition
     from warehouse.clients import WireClient
 
     arm_worker(breakpoints)  # a few records are indexed by the driver
@@ -189,7 +189,7 @@ def arm_driver(breakpoints: Breakpoints) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the command."""
-    from glue_jobs.cli import main as ragstream
+    from glue_jobs.cli.main import main as ragstream
 
     arm_driver(Breakpoints(arguments[0]))
     ragstream(arguments[1:])

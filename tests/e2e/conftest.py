@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from local_stack import processes
-from local_stack.aws import Ministack
-from local_stack.connect import Connect
-from local_stack.kafka import Broker
+from local_stack.servers.aws import Ministack
+from local_stack.servers.connect import Connect
+from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from local_stack.testing import unique
-from sources.capture import render
-from sources.capture_debezium import DebeziumCaptureConfig
+from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.rendering import render
 from tests.e2e.database import Database
 from tests.e2e.pipeline import ROOT
 
@@ -52,7 +52,7 @@ def kinesis_source(
 ) -> Iterator[dict[str, Any]]:
     stream, access = new_stream(2), aws.endpoint
     command = [
-        sys.executable, "-m", "local_stack.dms", "--dsn", database.dsn, "--table", "public.everything", "--table",
+        sys.executable, "-m", "local_stack.standins.dms.task", "--dsn", database.dsn, "--table", "public.everything", "--table",
         "public.Mixed Case", "--stream", stream, "--endpoint-url", access["endpoint_url"], "--region", access["region"],
     ]  # fmt: skip
     mark = {processes.MARK: str(local_stack.directory), "PYTHONPATH": str(ROOT)}

@@ -19,7 +19,7 @@ from schemas.changes import Change
 from schemas.records import Record
 from tests.e2e.rows import differences, vector_fits
 from tests.history import TABLE, ModelTable, as_record
-from transforms import exact_json
+from transforms.values import exact_json
 
 LIVE_ROWS = 600
 """From here on as many rows are deleted as inserted."""

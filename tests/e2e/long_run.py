@@ -13,11 +13,11 @@ import click
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from local_stack.faults import FaultProxy
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
-from local_stack.postgres import VectorStore
+from local_stack.faults.tcp import FaultProxy
+from local_stack.models.service import ModelService
 from local_stack.processes import Process, find
+from local_stack.servers.kafka import Broker
+from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
 from tests.e2e.load import Topic
 from tests.e2e.pipeline import Driver, Pipeline

@@ -19,14 +19,14 @@ from typing import Any
 import psycopg
 from deltalake import DeltaTable, QueryBuilder
 
-from glue_jobs.config import PipelineConfig, decode_context, parse_config
-from glue_jobs.config_values import Substitution
-from lake.current import current_rows
+from glue_jobs.config.pipeline import PipelineConfig, decode_context, parse_config
+from glue_jobs.config.values import Substitution
+from lake.history.current import current_rows
 from lake.layout import RESERVED, LakeLayout
 from local_stack import processes
-from local_stack.connect import request_json
+from local_stack.servers.connect import request_json
 from schemas.tables import TableConfig
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
 from tests.e2e.breakpoints import Breakpoints
 from tests.e2e.rows import Documents, Kinds, Rows, differences, documents_of, in_one_form, stored_documents
 

@@ -19,10 +19,10 @@ from psycopg.adapt import Loader
 
 from local_stack.models.instant import instant_vector
 from schemas.tables import TableConfig
-from transforms import exact_json
-from transforms.chunking import split
 from transforms.context import key_text
-from transforms.documents import render
+from transforms.documents.chunking import split
+from transforms.documents.planning import render
+from transforms.values import exact_json
 
 type Rows = dict[str, dict[str, Any]]
 """By key, as one JSON object: column to value."""

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
+from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.writer import PgvectorSink
 from tests.e2e.pipeline import VIEW, Pipeline, embedding, eventually, running
 
 SECRET = "geheim-9c1e"

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs import store_positions
-from glue_jobs.landed import committed
-from glue_jobs.reconcile_store import Reconcile
-from glue_jobs.runtime.backfills import Backfills
-from glue_jobs.status import status
-from local_stack.connect import request_json
-from local_stack.faults import FaultProxy
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
-from local_stack.postgres import VectorStore
+from glue_jobs.continuous import store_positions
+from glue_jobs.continuous.backfills import Backfills
+from glue_jobs.operations.reconcile import Reconcile
+from glue_jobs.status.landed import committed
+from glue_jobs.status.report import status
+from local_stack.faults.tcp import FaultProxy
+from local_stack.models.service import ModelService
+from local_stack.servers.connect import request_json
+from local_stack.servers.kafka import Broker
+from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
 from tests.e2e.pipeline import Pipeline, counters, embedding, running
 from tests.e2e.told import Told, wait_for

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.pipeline import Pipeline
 from tests.e2e.test_edits import line, pipeline, rows_of

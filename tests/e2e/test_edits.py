@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
 from local_stack.stack import Stack
 from schemas.changes import Change
 from schemas.tables import TableConfig
 from tests.e2e.pipeline import VIEW, Pipeline, embedding, running
 from tests.e2e.rows import Kinds, Rows, in_one_form
 from tests.history import TABLE, ModelTable
-from transforms import exact_json
+from transforms.values import exact_json
 
 KINDS: Kinds = {"id": "bigint", "a": "text", "body": "text"}
 LONG = "eight kilobytes of an article, cut into several pieces. " * 150

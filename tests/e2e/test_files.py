@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.pipeline import VIEW, Pipeline, counters, embedding, running
 from tests.recorded import FIXTURES, KEYS
-from transforms import exact_json
+from transforms.values import exact_json
 
 CANARY = "kanarienvogel-7f3a"
 POISON: list[dict[str, Any]] = [

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from local_stack.aws import REGION, Ministack
-from local_stack.s3_proxy import Point, S3Proxy
+from local_stack.faults.s3 import Point, S3Proxy
+from local_stack.servers.aws import REGION, Ministack
 from local_stack.stack import Stack
 from tests.e2e.pipeline import Driver, Pipeline, running
 from tests.recorded import FIXTURES, KEYS

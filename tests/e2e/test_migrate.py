@@ -12,10 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from glue_jobs.status import status
-from local_stack.connect import request_json
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
+from glue_jobs.status.report import status
+from local_stack.models.service import ModelService
+from local_stack.servers.connect import request_json
+from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from tests.e2e.pipeline import Pipeline, embedding, running
 from tests.e2e.told import Told, wait_for

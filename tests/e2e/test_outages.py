@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
 from local_stack.service import Service
 from local_stack.stack import Stack
 from tests.e2e.database import Database, document

@@ -13,11 +13,11 @@ import pyspark
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from local_stack.aws import KinesisLocal
-from local_stack.faults import FaultProxy
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
-from local_stack.postgres import VectorStore
+from local_stack.faults.tcp import FaultProxy
+from local_stack.models.service import ModelService
+from local_stack.servers.aws import KinesisLocal
+from local_stack.servers.kafka import Broker
+from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
 from local_stack.testing import create_stream
 from tests.e2e.load import Shards, Topic

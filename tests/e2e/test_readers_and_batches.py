@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from glue_jobs import store_positions
-from glue_jobs.status import status
-from local_stack.model_service import ModelService
+from glue_jobs.continuous import store_positions
+from glue_jobs.status.report import status
+from local_stack.models.service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.database import Database, document
 from tests.e2e.pipeline import Pipeline, eventually, running

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.database import Database, document
 from tests.e2e.pipeline import Pipeline, counters, running

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.config import decode_context
-from lake.landing import Landing
-from local_stack.aws import Ministack
+from glue_jobs.config.pipeline import decode_context
+from lake.landing.batch import Landing
+from local_stack.servers.aws import Ministack
 from local_stack.stack import Stack
 from tests.e2e.pipeline import Pipeline, running
 from tests.history import TABLE, as_record, random_history

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from local_stack.kafka import Broker
+from local_stack.servers.kafka import Broker
 from tests.e2e.pipeline import START_SECONDS
 from tests.history import ModelTable, as_record
 

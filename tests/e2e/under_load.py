@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from local_stack import processes
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
+from local_stack.servers.kafka import Broker
 from tests.e2e.load import STORE, Freshness, Load, Stream, now_us
 from tests.e2e.pipeline import Driver, Pipeline, counters, embedding, eventually, running
 from tests.history import TABLE

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.connect import request_json
-from local_stack.model_service import ModelService
+from local_stack.models.service import ModelService
+from local_stack.servers.connect import request_json
 from tests.lake_to_store import Lake
 
 

@@ -13,15 +13,16 @@ from psycopg.conninfo import make_conninfo
 from pyspark.sql import SparkSession
 
 from embeddings import open_embedder
-from glue_jobs import index_documents, store_positions, stores
-from glue_jobs.config import PipelineConfig
+from glue_jobs import index_documents
+from glue_jobs.config.pipeline import PipelineConfig
+from glue_jobs.continuous import store_positions, stores
+from glue_jobs.continuous.store_positions import StorePositions
+from glue_jobs.continuous.stores import Stores
 from glue_jobs.runtime import JobContext, Query
 from glue_jobs.runtime.runner import run_queries
-from glue_jobs.runtime.status_record import StatusRecords
-from glue_jobs.store_positions import StorePositions
-from glue_jobs.stores import Stores
-from local_stack.faults import FaultProxy
-from local_stack.postgres import VectorStore
+from glue_jobs.status.record import StatusRecords
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.postgres import VectorStore
 from sinks import open_sink
 from sinks.protocol import Sink
 from tests.history import ModelTable, as_record

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from glue_jobs.config import PipelineConfig
-from glue_jobs.runtime import checks
+from glue_jobs.config.pipeline import PipelineConfig
+from glue_jobs.operations import checks
 from schemas.errors import ConfigurationError, UnavailableError
-from sources.capture_debezium import DebeziumCaptureConfig
-from sources.capture_tables import ask
+from sources.capture.database_tables import ask
+from sources.capture.debezium import DebeziumCaptureConfig
 
 
 def pipeline(dsn: str, template: str) -> PipelineConfig:

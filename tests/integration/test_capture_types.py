@@ -13,19 +13,19 @@ from typing import Any, cast
 import psycopg
 from confluent_kafka import Consumer
 
-from glue_jobs import captured
-from glue_jobs.cli import cli
-from glue_jobs.config import load_config
-from local_stack.connect import Connect
-from local_stack.kafka import Broker
+from glue_jobs.cli.main import cli
+from glue_jobs.config.pipeline import load_config
+from glue_jobs.operations import captured
+from local_stack.servers.connect import Connect
+from local_stack.servers.kafka import Broker
 from schemas.changes import Change, Changes
 from schemas.errors import ConfigurationError
 from schemas.records import Record
-from sources.capture_apply import connector_settings
-from sources.capture_debezium import DebeziumCaptureConfig
+from sources.capture.connect_worker import connector_settings
+from sources.capture.debezium import DebeziumCaptureConfig
 from tests.history import folded
 from transforms.context import DecodeContext, TableContext
-from transforms.decode import decode
+from transforms.envelopes.decode import decode
 from transforms.fold import RowState
 
 TYPES = """

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs import cli
-from glue_jobs.runtime import class_archive, jvm, session
+from glue_jobs.cli import main as cli
+from glue_jobs.runtime.spark import class_archive, jvm, session
 from schemas.errors import ConfigurationError, StoppedError
 
 

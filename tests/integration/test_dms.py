@@ -13,17 +13,17 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from local_stack.aws import Ministack
-from local_stack.dms import DmsStandIn
+from local_stack.servers.aws import Ministack
+from local_stack.standins.dms.task import DmsStandIn
 from schemas.changes import Changes
 from schemas.records import Record
 from schemas.tables import TableConfig
-from sources.capture_check import findings
-from sources.capture_dms import DmsCaptureConfig
-from sources.capture_tables import ask
+from sources.capture.database_tables import ask
+from sources.capture.dms import DmsCaptureConfig
+from sources.capture.findings import findings
 from tests.history import contents, folded
 from transforms.context import DecodeContext, TableContext
-from transforms.decode import decode
+from transforms.envelopes.decode import decode
 
 TABLE = (
     'CREATE TABLE "Mixed Case" (id bigint PRIMARY KEY, title text, body text, n numeric, ok boolean, at timestamptz)'

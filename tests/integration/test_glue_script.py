@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from glue_jobs.runtime.glue import is_glue, job_arguments
+from glue_jobs.runtime.spark.glue import is_glue, job_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = Path(__file__).with_name("glue_stubs")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from local_stack.kafka import Broker
+from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources.feeds import Feed, Position, Reading, open_feed, refreshed
-from sources.kafka import KafkaSourceConfig
+from sources.kafka.source import KafkaSourceConfig
 
 NOTHING = Reading(None, {"a": {}})
 

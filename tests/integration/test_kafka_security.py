@@ -17,11 +17,11 @@ from confluent_kafka.admin import AclOperation
 
 from local_stack.stack import Stack
 from schemas.errors import ConfigurationError
-from sources import kafka
 from sources.feeds import open_feed
-from sources.kafka import KafkaSourceConfig
-from sources.kafka_iam import token_source
-from sources.kafka_options import iam_login
+from sources.kafka import source as kafka
+from sources.kafka.iam import token_source
+from sources.kafka.options import iam_login
+from sources.kafka.source import KafkaSourceConfig
 from tests.secure_broker import KEY_PASSWORD, PASSWORD, USER, SecureBroker
 
 SECONDS = 12.0

@@ -12,11 +12,11 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, Row, SparkSession
 
 import sources
-from local_stack.kafka import Broker
+from local_stack.servers.kafka import Broker
 from schemas.errors import ConfigurationError, SourceGoneError
-from sources import identity
-from sources.kafka import BrokerNote, KafkaSourceConfig
-from sources.kafka_broker import ends_of, topics_of
+from sources.kafka import topic_identity as identity
+from sources.kafka.broker import ends_of, topics_of
+from sources.kafka.source import BrokerNote, KafkaSourceConfig
 
 
 def config_for(broker: Broker, *topics: str) -> KafkaSourceConfig:

@@ -8,13 +8,14 @@ from typing import cast
 
 import pytest
 
-from local_stack.aws import Ministack
-from local_stack.faults import FaultProxy
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError
-from sources import kinesis as kinesis_source
-from sources import kinesis_fan_out, kinesis_read_ahead
 from sources.feeds import Reading, refreshed
-from sources.kinesis_feed import KinesisFeed
+from sources.kinesis import fan_out as kinesis_fan_out
+from sources.kinesis import read_ahead as kinesis_read_ahead
+from sources.kinesis import source as kinesis_source
+from sources.kinesis.feed import KinesisFeed
 from tests.integration.test_kinesis_feed import CHECKPOINT, reading, through, wait_for
 from tests.integration.test_kinesis_source import World, new_world
 

@@ -13,15 +13,16 @@ import psutil
 import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
 
-from local_stack.aws import KinesisLocal
-from local_stack.aws_faults import AwsFaultProxy
-from local_stack.faults import FaultProxy
+from local_stack.faults.aws import AwsFaultProxy
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.aws import KinesisLocal
 from schemas.errors import SourceGoneError
 from schemas.records import Record
-from sources import kinesis_feed, positions
+from sources import positions
 from sources.feeds import MAX_RECORDS, Feed, Fetched, Positions, Reading, open_feed, refreshed
-from sources.kinesis import KinesisSourceConfig
-from sources.kinesis_feed import KinesisFeed
+from sources.kinesis import feed as kinesis_feed
+from sources.kinesis.feed import KinesisFeed
+from sources.kinesis.source import KinesisSourceConfig
 from sources.retained import holds
 from tests.integration.test_kinesis_source import World, drain, new_world, numbers
 

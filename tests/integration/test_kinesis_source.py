@@ -14,15 +14,15 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from pyspark.sql import DataFrame, SparkSession
 
 import sources
-from local_stack.aws import AwsEndpoint, KinesisLocal
+from local_stack.servers.aws import AwsEndpoint, KinesisLocal
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError, SourceGoneError
-from sources import kinesis as kinesis_source
 from sources.idle import FileNote
-from sources.kinesis import KinesisSourceConfig
-from sources.kinesis_client import Page, Stream, ThrottledError
-from sources.kinesis_offsets import TRIM_HORIZON, Offset, at_timestamp
-from sources.kinesis_reader import KinesisReader
+from sources.kinesis import source as kinesis_source
+from sources.kinesis.client import Page, Stream, ThrottledError
+from sources.kinesis.offsets import TRIM_HORIZON, Offset, at_timestamp
+from sources.kinesis.planner import KinesisReader
+from sources.kinesis.source import KinesisSourceConfig
 
 Batch = tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, bytes]]]
 

@@ -11,8 +11,8 @@ from deltalake import DeltaTable
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-import lake.landing
-from lake.landing import Landing
+import lake.landing.batch
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
 from lake.maintenance import optimize
 from schemas.records import Record
@@ -88,7 +88,7 @@ def test_a_batch_killed_between_two_commits_lands_once(
     spark: SparkSession, layout: LakeLayout, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     read = [*records("pg15_plain"), *POISON]
-    real = getattr(lake.landing, step)
+    real = getattr(lake.landing.batch, step)
     calls = 0
 
     def dies_second(*arguments: object) -> None:
@@ -98,7 +98,7 @@ def test_a_batch_killed_between_two_commits_lands_once(
             raise KeyboardInterrupt
         real(*arguments)
 
-    monkeypatch.setattr(lake.landing, step, dies_second)
+    monkeypatch.setattr(lake.landing.batch, step, dies_second)
     with pytest.raises(KeyboardInterrupt):
         Landing(layout, "kb", CONTEXT).land(frame(spark, read), transaction("q", 0))
     monkeypatch.undo()

@@ -14,18 +14,19 @@ import pyspark
 import pytest
 from deltalake import DeltaTable
 
-from glue_jobs.config_values import s3_environment
-from glue_jobs.runtime import files, s3
-from glue_jobs.runtime.s3_check import check
-from glue_jobs.runtime.session import settings
-from lake import landed_files, storage
-from lake.landing import create_tables
+from glue_jobs.config.values import s3_environment
+from glue_jobs.runtime.spark.session import settings
+from glue_jobs.storage import files, s3
+from glue_jobs.storage.s3_check import check
+from lake import storage
+from lake.landing import landed_files
+from lake.landing.batch import create_tables
 from lake.layout import LakeLayout
 from lake.rejects import append_rejects, create_rejects
 from lake.storage import rows_of
-from local_stack.aws import Ministack
-from local_stack.aws_faults import AwsFaultProxy
-from local_stack.s3_proxy import Point, S3Proxy
+from local_stack.faults.aws import AwsFaultProxy
+from local_stack.faults.s3 import Point, S3Proxy
+from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError
 
 CONTEST = Path(__file__).with_name("s3_contest") / "Contest.java"

@@ -11,18 +11,18 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
-from lake.landing import Landing
+from lake.history.states import STATES, StateSettings, by_group, history_of, state_stage
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
-from lake.states import STATES, StateSettings, by_group, history_of, state_stage
 from schemas.changes import Changes
 from schemas.tables import DocumentConfig
 from tests.history import TABLE, ModelTable, as_record, folded, key_of, random_history
 from tests.lake_fixtures import frame, transaction
-from transforms import exact_json
 from transforms.context import DecodeContext, TableContext
-from transforms.decode import decode
-from transforms.documents import Recipe, narrowed
+from transforms.documents.planning import Recipe, narrowed
+from transforms.envelopes.decode import decode
 from transforms.fold import RowState, encode, restore, truncated_at
+from transforms.values import exact_json
 
 CONTEXT = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",))})
 RECIPE = Recipe(TABLE, DocumentConfig(template="{body}", metadata=("a",)))

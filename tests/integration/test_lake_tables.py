@@ -15,15 +15,15 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lake.landing import Landing
+from lake.landing.batch import Landing
 from lake.layout import RESERVED, LakeLayout
-from lake.tables import MergeCounts, TableMerger, quoted
+from lake.tables.merge import MergeCounts, TableMerger, quoted
 from schemas.records import Record
 from schemas.tables import TableConfig
 from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.lake_fixtures import frame, transaction
-from transforms import exact_json
 from transforms.context import DecodeContext, TableContext
+from transforms.values import exact_json
 
 TEXTS = {"id": "int", "a": "text", "body": "text"}
 

@@ -18,12 +18,12 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from local_stack import ports, processes
-from local_stack.aws import AwsEndpoint, KinesisLocal, Ministack
-from local_stack.aws_faults import AwsFaultProxy
-from local_stack.connect import Connect
-from local_stack.faults import FaultProxy
-from local_stack.kafka import Broker
-from local_stack.postgres import SourceDatabase, VectorStore
+from local_stack.faults.aws import AwsFaultProxy
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.aws import AwsEndpoint, KinesisLocal, Ministack
+from local_stack.servers.connect import Connect
+from local_stack.servers.kafka import Broker
+from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.stack import Stack
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError

@@ -10,10 +10,10 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from lake import tables
-from lake.landing import Landing
+from lake.landing.batch import Landing
 from lake.layout import LakeLayout
-from lake.tables import TableMerger
+from lake.tables import merge as tables
+from lake.tables.merge import TableMerger
 from schemas.records import Record
 from schemas.tables import TableConfig
 from tests.lake_fixtures import frame, transaction

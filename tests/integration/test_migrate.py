@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.migration_stores import note_of
-from local_stack.documentdb import DocumentDB
-from local_stack.model_endpoint_embeddings import resized
+from glue_jobs.operations.migrate.stores import note_of
+from local_stack.models.embeddings import resized
 from local_stack.models.instant import instant_vector
-from local_stack.opensearch import OpenSearch
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.standins.documentdb.server import DocumentDB
 from tests.history import TABLE
 from tests.lake_to_store import Lake
 from tests.migrating import STEADY, Live, Reader, killed_at

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embeddings import BedrockEmbeddingConfig, LocalEmbeddingConfig, open_embedder
-from local_stack.model_endpoint_embeddings import resized
-from local_stack.model_service import ModelService
+from local_stack.models.embeddings import resized
 from local_stack.models.minilm import minilm_folder, open_minilm, package_files
 from local_stack.models.minilm_graph import HEADS, LAYERS, Weights, read_safetensors
+from local_stack.models.service import ModelService
 from retrieval.generate import (
     BedrockGenerationConfig,
     BedrockGenerator,

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from local_stack.aws_faults import AwsFaultProxy
-from local_stack.faults import FaultProxy
-from local_stack.opensearch import OpenSearch
+from local_stack.faults.aws import AwsFaultProxy
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.opensearch import OpenSearch
 from schemas.errors import DocumentRefusedError, PipelineError, UnavailableError
-from sinks.opensearch import OpenSearchSink
-from sinks.opensearch_client import AWAY, Action, OpenSearchClient
-from sinks.opensearch_config import OpenSearchConfig
-from sinks.opensearch_schema import Names, mappings
+from sinks.opensearch.client import AWAY, Action, OpenSearchClient
+from sinks.opensearch.config import OpenSearchConfig
+from sinks.opensearch.schema import Names, mappings
+from sinks.opensearch.writer import OpenSearchSink
 from tests.feeding import DIMENSIONS, RECIPES, Fed, one_row, vector_of, write_of
 from tests.history import TABLE, key_of
-from transforms.documents import document_id
+from transforms.documents.planning import document_id
 
 BLOCK = "index.blocks.read_only_allow_delete"
 """What a node sets itself when its disk is 95 % full."""
@@ -82,7 +82,7 @@ def test_a_busy_store_is_asked_again(sink: OpenSearchSink, config: OpenSearchCon
 def test_a_store_that_stays_busy_is_unavailable(
     sink: OpenSearchSink, config: OpenSearchConfig, busy: AwsFaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.opensearch_client.PAUSES", (0.01, 0.02))
+    monkeypatch.setattr("sinks.opensearch.client.PAUSES", (0.01, 0.02))
     with closing(opened(config.model_copy(update={"url": busy.endpoint_url}))) as slow:
         fed = Fed(slow)
         busy.fail("POST", "busy", times=1000, status=429)
@@ -122,7 +122,7 @@ def test_an_item_that_is_refused_for_good_does_not_hide_behind_those_that_were_w
 def test_a_store_that_takes_no_writes_is_waited_for(
     opensearch: OpenSearch, sink: OpenSearchSink, config: OpenSearchConfig, block: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.opensearch_client.PAUSES", (0.01,))
+    monkeypatch.setattr("sinks.opensearch.client.PAUSES", (0.01,))
     fed, index = Fed(sink), Names(config.index).documents
     settings(opensearch, index, **{block: True})
     with pytest.raises(UnavailableError, match="takes no requests now"):
@@ -231,7 +231,7 @@ def test_truncated_rows_and_unused_vectors_are_swept(sink: OpenSearchSink, monke
     table.insert(2, "y")
     fed(table.changes[:1])
     fed(table.changes[1:])
-    monkeypatch.setattr("sinks.opensearch.UNUSED_MS", -1)
+    monkeypatch.setattr("sinks.opensearch.writer.UNUSED_MS", -1)
     assert sink.missing_vectors([]) == set()
     kept = [name for name, _ in sink.vectors_since(0)]
     sink.sweep()

@@ -12,8 +12,8 @@ import pytest
 from psycopg import Connection
 from pydantic import SecretStr
 
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.writer import PgvectorSink
 from tests.feeding import DIMENSIONS, Fed
 from tests.history import TABLE, ModelTable
 

@@ -9,8 +9,8 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from local_stack.testing import unique
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.writer import PgvectorSink
 from tests.feeding import DIMENSIONS, Fed, one_row
 
 

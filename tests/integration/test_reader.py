@@ -20,13 +20,13 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from embeddings import open_embedder
-from embeddings.bedrock import BedrockEmbeddingConfig
+from embeddings.bedrock.embedder import BedrockEmbeddingConfig
 from glue_jobs.runtime.failures import recovered
-from local_stack.connect import request_json
-from local_stack.faults import FaultProxy
-from local_stack.kafka import Broker
-from local_stack.model_service import ModelService
-from local_stack.postgres import VectorStore
+from local_stack.faults.tcp import FaultProxy
+from local_stack.models.service import ModelService
+from local_stack.servers.connect import request_json
+from local_stack.servers.kafka import Broker
+from local_stack.servers.postgres import VectorStore
 from reader import starting
 from reader.channel import ask
 from reader.messages import Harvest, Instruction, ReaderSettings, Stop
@@ -34,8 +34,8 @@ from reader.starting import harvested
 from reader.task import HARVEST_SCHEMA, harvest_task
 from schemas.errors import SourceGoneError
 from sinks import open_sink
-from sinks.pgvector_config import PgvectorConfig
-from sources.kafka import KafkaSourceConfig
+from sinks.pgvector.config import PgvectorConfig
+from sources.kafka.source import KafkaSourceConfig
 from tests.feeding import CONTEXT, RECIPES
 from tests.history import ModelTable, as_record
 from tests.reading import eventually
@@ -268,6 +268,6 @@ def test_a_task_yields_the_report_and_how_far_the_reader_is(world: World) -> Non
 
 
 def test_spark_and_arrow_are_not_imported_in_a_reader() -> None:
-    code = "import reader.process, sources.kafka_feed, sys; print({'pyspark', 'pyarrow'} & sys.modules.keys())"
+    code = "import reader.process, sources.kafka.feed, sys; print({'pyspark', 'pyarrow'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"

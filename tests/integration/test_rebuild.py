@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.migration_stores import opened, outdated_note
-from glue_jobs.outdated import warn_of_outdated
-from glue_jobs.status import status
-from local_stack.documentdb import DocumentDB
+from glue_jobs.operations.migrate.stores import opened, outdated_note
+from glue_jobs.status.outdated import warn_of_outdated
+from glue_jobs.status.report import status
 from local_stack.models.instant import instant_vector
+from local_stack.standins.documentdb.server import DocumentDB
 from retrieval import commands
 from retrieval.commands import Query
-from sinks.documentdb_schema import Names
+from sinks.documentdb.schema import Names
 from tests.history import ModelTable, random_history
 from tests.lake_to_store import Lake
 

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.status import status
-from local_stack.model_service import ModelService
-from local_stack.opensearch import OpenSearch
+from glue_jobs.status.report import status
+from local_stack.models.service import ModelService
+from local_stack.servers.opensearch import OpenSearch
 from schemas.errors import ConfigurationError
 from schemas.records import Record
-from sinks.opensearch_schema import Names
+from sinks.opensearch.schema import Names
 from tests.history import ModelTable, as_record, random_history
 from tests.lake_to_store import Lake
 
@@ -320,7 +320,7 @@ def test_a_row_is_not_removed_before_landing_has_passed_its_record(spark: SparkS
 def test_a_store_that_lacks_much_is_filled_by_the_bulk_path(
     spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glue_jobs.reconcile_store.REBUILD_FROM", 10)
+    monkeypatch.setattr("glue_jobs.operations.reconcile.REBUILD_FROM", 10)
     table = table_of(40)
     lake.land(spark, table.changes)
     lake.index("live", table.changes)

@@ -15,8 +15,8 @@ import pytest
 import redshift_connector
 from psycopg.conninfo import conninfo_to_dict
 
-from local_stack.aws import Ministack
-from local_stack.redshift_dialect import in_postgresql
+from local_stack.servers.aws import Ministack
+from local_stack.standins.redshift.dialect import in_postgresql
 
 BUCKET = "ragstream-stand-in"
 COPY = "COPY t FROM '{}' IAM_ROLE default FORMAT AS PARQUET MANIFEST"

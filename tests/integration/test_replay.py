@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from glue_jobs.cli_lake import replay as command
-from glue_jobs.replay_rejects import replay
+from glue_jobs.cli.lake import replay as command
+from glue_jobs.operations.replay_rejects import replay
 from lake.layout import LakeLayout
 from schemas.changes import Change
 from tests.history import TABLE, ModelTable, key_of

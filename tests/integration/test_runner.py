@@ -19,11 +19,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import SparkSession
 
-from glue_jobs.config import load_config
+from glue_jobs.config.pipeline import load_config
 from glue_jobs.runtime import JobContext
 from glue_jobs.runtime.runner import run_queries
-from glue_jobs.runtime.status_record import QueryRecord, StatusRecords, read_all
-from local_stack.kafka import Broker
+from glue_jobs.status.record import QueryRecord, StatusRecords, read_all
+from local_stack.servers.kafka import Broker
 from tests.integration import appending_job
 
 ROOT = Path(__file__).resolve().parents[2]

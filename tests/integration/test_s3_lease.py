@@ -16,15 +16,15 @@ from functools import partial
 
 import pytest
 
-from glue_jobs.runtime.lease import lease
-from glue_jobs.runtime.s3_lease import EXPIRY_SECONDS, STALE_SECONDS, Holder, S3Lease, S3Object, this_process
-from local_stack.aws import Ministack
-from local_stack.s3_proxy import Point, S3Proxy
+from glue_jobs.storage.lease import lease
+from glue_jobs.storage.s3_lease import EXPIRY_SECONDS, STALE_SECONDS, Holder, S3Lease, S3Object, this_process
+from local_stack.faults.s3 import Point, S3Proxy
+from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError, StoppedError, UnavailableError
 
 DRIVER = """
 import sys, threading
-from glue_jobs.runtime.lease import lease
+from glue_jobs.storage.lease import lease
 with lease(sys.argv[1], threading.Event()) as held:
     print("held", flush=True)
     for line in sys.stdin:

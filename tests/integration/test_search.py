@@ -14,33 +14,33 @@ import pytest
 from pydantic import SecretStr
 
 from embeddings.errors import EmbeddingRejectedError
-from embeddings.local import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
 from embeddings.protocol import EmbeddingCounts, EmbeddingRejected, Vector
-from local_stack.documentdb import DocumentDB
-from local_stack.helpdesk import Question as Labelled
-from local_stack.helpdesk import questions, rows
-from local_stack.helpdesk.store import delete, fill, put
+from local_stack.demo.helpdesk import Question as Labelled
+from local_stack.demo.helpdesk import questions, rows
+from local_stack.demo.helpdesk.store import delete, fill, put
 from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
-from local_stack.opensearch import OpenSearch
-from local_stack.postgres import VectorStore
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.servers.postgres import VectorStore
+from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.testing import new_database, new_document_database, new_index
 from retrieval import EXTRACTIVE, GenerationConfig, RetrievalConfig, commands
 from retrieval.ask import Assistant, Draft, ExtractiveAnswerer
 from retrieval.commands import Query
 from retrieval.fusion import MINILM, Ranked, fuse
-from retrieval.indexes import open_index
-from retrieval.pgvector import PgvectorIndex
-from retrieval.protocol import Filters, Hit, Index, Question
 from retrieval.search import CANDIDATES, Searcher
 from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
 from sinks import open_sink
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.opensearch_config import OpenSearchConfig
-from sinks.pgvector_config import PgvectorConfig
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.opensearch.config import OpenSearchConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.reader import PgvectorIndex
 from sinks.protocol import Sink
-from transforms.sequence import SEQUENCE_DIGITS
+from sinks.readers import open_index
+from sinks.search import Filters, Hit, Index, Question
+from transforms.positions.sequence import SEQUENCE_DIGITS
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
 type StoreConfig = DocumentDBConfig | OpenSearchConfig | PgvectorConfig

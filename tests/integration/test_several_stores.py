@@ -13,14 +13,14 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from embeddings.protocol import Embedding
-from local_stack.documentdb import DocumentDB
-from local_stack.faults import FaultProxy
-from local_stack.opensearch import OpenSearch
-from local_stack.postgres import VectorStore
+from indexing.indexer import Indexer
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.servers.postgres import VectorStore
+from local_stack.standins.documentdb.server import DocumentDB
 from schemas.errors import UnavailableError
-from sinks.indexing import Indexer
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.writer import PgvectorSink
 from tests.dying_writer import long_history
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history

@@ -19,15 +19,15 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
-from local_stack.faults import FaultProxy
-from local_stack.postgres import VectorStore
+from indexing.indexer import Indexer
+from indexing.shared_vectors import Answers
+from indexing.store_writer import Shared, StoreWriter
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.postgres import VectorStore
 from schemas.errors import UnavailableError
-from sinks import pgvector_connection
-from sinks.answers import Answers
-from sinks.indexing import Indexer
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
-from sinks.store_writer import Shared, StoreWriter
+from sinks.pgvector import connection as pgvector_connection
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.writer import PgvectorSink
 from tests.documentdb_store import eventually
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history
@@ -143,7 +143,7 @@ def test_a_store_that_comes_later_borrows_what_is_no_longer_remembered_and_lets_
 def test_a_store_that_is_silent_lends_nothing_and_is_waited_for_once(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.borrowed.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("indexing.peer_vectors.PATIENCE_SECONDS", 0.3)
     table = ModelTable()
     table.insert(1, "one")
     table.insert(2, "two")

@@ -11,18 +11,18 @@ import pytest
 from pydantic import SecretStr, TypeAdapter
 
 from embeddings import EmbeddingConfig, open_embedder
-from local_stack.connect import request_json
-from local_stack.model_service import ModelService
-from local_stack.postgres import VectorStore
+from indexing.indexer import Indexer
+from indexing.result import IndexResult
+from local_stack.models.service import ModelService
+from local_stack.servers.connect import request_json
+from local_stack.servers.postgres import VectorStore
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink
-from sinks.index_result import IndexResult
-from sinks.indexing import Indexer
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
 from tests.feeding import CONTEXT
 from tests.history import TABLE, ModelTable, as_record, key_of
 from tests.stores import pgvector_store
-from transforms.documents import Recipe
+from transforms.documents.planning import Recipe
 
 TITAN = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 256}
 COHERE = {"type": "bedrock", "model": "cohere.embed-english-v3", "dimensions": 1024}

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.config import parse_config
-from glue_jobs.config_values import Substitution
+from glue_jobs.config.pipeline import parse_config
+from glue_jobs.config.values import Substitution
 from glue_jobs.runtime import Batch, JobContext, Query, Report, StoresAsOf
 from glue_jobs.runtime.runner import run_queries
-from glue_jobs.runtime.status_record import QueryRecord, StatusRecords, read_all
-from glue_jobs.status import lag_of
+from glue_jobs.status.record import QueryRecord, StatusRecords, read_all
+from glue_jobs.status.report import lag_of
 from schemas.errors import SourceGoneError, StoppedError, UnavailableError
 
 CONFIG = """

@@ -14,10 +14,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
-from local_stack.postgres import VectorStore
+from local_stack.servers.postgres import VectorStore
 from schemas.errors import ConfigurationError
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.writer import PgvectorSink
 from tests.feeding import DIMENSIONS
 from warehouse.clients import WireClient
 from warehouse.config import RedshiftConfig

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
-from local_stack.aws import Ministack
-from local_stack.faults import FaultProxy
-from local_stack.redshift import Redshift
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.aws import Ministack
+from local_stack.standins.redshift.server import Redshift
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.ownership import Owner
 from schemas.records import Record
@@ -27,7 +27,7 @@ from schemas.tables import TableConfig
 from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.lake_fixtures import transaction
 from tests.warehouse_fixtures import OWNER, Loaded, warehouse_config
-from transforms import exact_json
+from transforms.values import exact_json
 from warehouse import batches
 from warehouse.checks import check
 from warehouse.clients import WireClient

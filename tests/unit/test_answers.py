@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from embeddings.protocol import Embedding, EmbeddingRejected
+from indexing.shared_vectors import Answers
 from schemas.errors import UnavailableError
-from sinks.answers import Answers
 
 
 class Model:

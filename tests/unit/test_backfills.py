@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from glue_jobs.gaps import without_gaps
-from glue_jobs.runtime import files
-from glue_jobs.runtime.backfills import Backfills, Gap
+from glue_jobs.continuous.backfills import Backfills, Gap
+from glue_jobs.continuous.gaps import without_gaps
+from glue_jobs.storage import files
 from sources import SourceConfig
-from sources.kafka_offsets import Offsets
+from sources.kafka.offsets import Offsets
 from sources.retained import Holds
 
 _SOURCES = TypeAdapter[SourceConfig](SourceConfig)

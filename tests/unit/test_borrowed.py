@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from indexing.peer_vectors import Lender
 from schemas.errors import UnavailableError
-from sinks.borrowed import Lender
 
 
 class Store:
@@ -43,7 +43,7 @@ class Store:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr("sinks.borrowed.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("indexing.peer_vectors.PATIENCE_SECONDS", 0.2)
     return Store()
 
 
@@ -71,6 +71,6 @@ def test_a_store_that_is_away_or_silent_holds_nothing_and_rests(store: Store, mo
         if thread.name == "lender-other":
             thread.join(10)
     assert len(store.closed) == 1, "the connections that it kept busy, once it answers"
-    monkeypatch.setattr("sinks.borrowed.REST_SECONDS", 0.0)
+    monkeypatch.setattr("indexing.peer_vectors.REST_SECONDS", 0.0)
     silent._rests_until = 0.0
     assert silent.vectors(["b"]).keys() == {"b"}

@@ -11,7 +11,7 @@ from botocore.validate import ParamValidator
 from pydantic import TypeAdapter
 
 from schemas.errors import ConfigurationError
-from sources.capture import CaptureConfig, as_json, render
+from sources.capture.rendering import CaptureConfig, as_json, render
 
 DSN = "postgresql://me:s3cr%40t@db.example:5433/shop?sslmode=verify-full"
 TABLES = ["public.tickets", 'inv.Mixed "Case", 1']

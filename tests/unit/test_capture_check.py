@@ -9,11 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from schemas.tables import TableConfig
-from sources.capture import render
-from sources.capture_check import Findings, connector_differences, findings
-from sources.capture_debezium import DebeziumCaptureConfig
-from sources.capture_dms import DmsCaptureConfig
-from sources.capture_tables import Publication, Source, SourceColumn, SourceTable, StoredIn
+from sources.capture.database_tables import Publication, Source, SourceColumn, SourceTable, StoredIn
+from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.dms import DmsCaptureConfig
+from sources.capture.findings import Findings, connector_differences, findings
+from sources.capture.rendering import render
 
 DSN = SecretStr("postgresql://u:p@db/shop")
 DEBEZIUM = DebeziumCaptureConfig(type="debezium", dsn=DSN)

@@ -12,10 +12,10 @@ from botocore.stub import Stubber
 from pydantic import SecretStr
 
 from schemas.errors import UnavailableError
-from sources.capture import render
-from sources.capture_dms import DmsCaptureConfig
-from sources.capture_target import tables_named
-from sources.capture_task import described_task, is_running, region_of, task_differences
+from sources.capture.dms import DmsCaptureConfig
+from sources.capture.dms_task import described_task, is_running, region_of, task_differences
+from sources.capture.rendering import render
+from sources.capture.target import tables_named
 
 DMS = DmsCaptureConfig(
     type="dms",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from glue_jobs.cli_ask import ask, search
+from glue_jobs.cli.ask import ask, search
 
 TEXTS = [
     "-5 degrees in the freezer",

@@ -30,7 +30,9 @@ def test_an_error_of_ours_comes_out_of_a_workers_traceback_as_itself() -> None:
 
 
 def test_a_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Path) -> None:
-    program = f"from glue_jobs.runtime.session import open_session; open_session('x', checkpoint={str(tmp_path)!r})"
+    program = (
+        f"from glue_jobs.runtime.spark.session import open_session; open_session('x', checkpoint={str(tmp_path)!r})"
+    )
     environment = os.environ | {"JAVA_HOME": "/nowhere"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
@@ -53,7 +55,7 @@ def test_a_package_that_is_not_installed_is_said_with_what_installs_it(
     missing: str, arguments: list[str], hint: str
 ) -> None:
     """As after `pip install ragstream` alone: Python takes a module that stands as None for one that is not there."""
-    program = f"import sys; sys.modules[{missing!r}] = None; from glue_jobs.cli import main; main({arguments})"
+    program = f"import sys; sys.modules[{missing!r}] = None; from glue_jobs.cli.main import main; main({arguments})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")

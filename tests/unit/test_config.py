@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from glue_jobs import config_schema
-from glue_jobs.config import PipelineConfig, decode_context, load_config, of_tables, parse_config
-from glue_jobs.config_values import Substitution, redaction, stack_value
+from glue_jobs.config import json_schema as config_schema
+from glue_jobs.config.pipeline import PipelineConfig, decode_context, load_config, of_tables, parse_config
+from glue_jobs.config.values import Substitution, redaction, stack_value
 from retrieval.commands import unmeasured
 from schemas.errors import ConfigurationError
 from sources import KafkaSourceConfig
@@ -234,7 +234,7 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 def test_the_schema_file_is_what_the_models_say() -> None:
     file = ROOT / "job_configs/schema.json"
     assert file.read_text() == config_schema.rendered(), (
-        "run: python -m glue_jobs.config_schema > job_configs/schema.json"
+        "run: python -m glue_jobs.config.json_schema > job_configs/schema.json"
     )
 
 

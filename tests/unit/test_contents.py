@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from schemas.documents import HeldChunk, HeldDocument
-from sinks.contents import WantedChunk, WantedDocument, canonical, checksums, head_line, held_line, judge, weight
+from sinks.digests import WantedChunk, WantedDocument, canonical, checksums, head_line, held_line, judge, weight
 
 CHUNK = HeldChunk("c", 0, "h", "h", "good")
 HELD = HeldDocument("d", "d", "public.t", '{"id": 1}', "05", 3, live=True, recipe="r", metadata="{}", chunks=(CHUNK,))

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import pytest
 
-from lake.current import TableFold, row_of
-from lake.evidence import canonical
+from lake.history.current import TableFold, row_of
+from lake.tables.observed_types import canonical
 from schemas.changes import Changes, Decoded, Ignored
-from sources.recorded import parse_line
+from sources.files.recorded import parse_line
 from transforms.context import DecodeContext, TableContext
-from transforms.decode import decode
+from transforms.envelopes.decode import decode
 
 CASES = Path(__file__).parents[1] / "cases"
 TABLES = (

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake.decoding import decoded
-from lake.typed import UnfitError, into
+from lake.landing.decoding import decoded
+from lake.tables.typed import UnfitError, into
 from schemas.changes import Change, Changes, Reject
 from schemas.records import Record
 from tests.recorded import compact
 from tests.unit.test_lake_decoding import columns
-from transforms import exact_json
 from transforms.context import DecodeContext, TableContext
-from transforms.decode import decode
+from transforms.envelopes.decode import decode
 from transforms.fold import Rows, apply
-from transforms.types import _CONNECT, _DMS, _LOGICAL, _POSTGRESQL, connect_type, spark_type
+from transforms.values import exact_json
+from transforms.values.types import _CONNECT, _DMS, _LOGICAL, _POSTGRESQL, connect_type, spark_type
 
 TABLE = "public.t"
 DEBEZIUM = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",))})

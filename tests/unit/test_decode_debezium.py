@@ -15,8 +15,8 @@ from schemas.changes import Change, Changes, Ignored, Reject
 from schemas.records import Record
 from tests.recorded import CONTEXT, compact, records
 from transforms.context import TableContext
-from transforms.debezium import RowSchema, SchemaBlocks
-from transforms.decode import decode
+from transforms.envelopes.debezium import RowSchema, SchemaBlocks
+from transforms.envelopes.decode import decode
 from transforms.fold import Rows, apply, truncated_at
 
 SCHEMA = RowSchema("s", {}, {})

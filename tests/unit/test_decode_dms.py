@@ -11,8 +11,8 @@ from schemas.changes import Changes, Ignored, Reject
 from schemas.records import Record
 from tests.recorded import compact
 from transforms.context import DecodeContext, TableContext
-from transforms.decode import decode
-from transforms.types import converter
+from transforms.envelopes.decode import decode
+from transforms.values.types import converter
 
 CONTEXT = DecodeContext("dms", {"public.docs": TableContext("public.docs", ("id",))})
 POSITION = "00000002/7C007328.2.00000002/7C007328"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.documentdb_schema import Names, indexes, visible
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.schema import Names, indexes, visible
 
 
 def config(**others: Any) -> DocumentDBConfig:

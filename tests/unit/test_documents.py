@@ -17,8 +17,8 @@ from schemas.changes import Change
 from schemas.documents import DocumentWrite, Refusal, StoredChunk, StoredDocument
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from tests.history import TABLE, ModelTable, folded, key_of
-from transforms.chunking import WINDOW, split, tokens, windows_of
-from transforms.documents import (
+from transforms.documents.chunking import WINDOW, split, tokens, windows_of
+from transforms.documents.planning import (
     Recipe,
     chunks_of,
     diff,

@@ -10,7 +10,7 @@ import simplejson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms import exact_json
+from transforms.values import exact_json
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(["\x7f", "\u2028", "\ud800", "\0"])
 LEAVES = st.none() | st.booleans() | st.integers() | st.integers(-(2**70), 2**70) | st.decimals() | TEXTS

@@ -16,15 +16,15 @@ from botocore.exceptions import ConnectTimeoutError, MetadataRetrievalError
 from confluent_kafka import KafkaError, Message, TopicPartition
 
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
-from sources.kafka import KafkaSourceConfig, topics_there
-from sources.kafka_admin import Question
-from sources.kafka_broker import Topic
-from sources.kafka_client import Brokers
-from sources.kafka_feed import KafkaFeed
-from sources.kinesis_client import Access, IteratorError, Page, Stream, Summary
-from sources.kinesis_fan_out import Consumer
-from sources.kinesis_offsets import TRIM_HORIZON, Identity, Mark
-from sources.kinesis_read_ahead import PAGE_BYTES, ReadAhead
+from sources.kafka.admin import Question
+from sources.kafka.broker import Topic
+from sources.kafka.client import Brokers
+from sources.kafka.feed import KafkaFeed
+from sources.kafka.source import KafkaSourceConfig, topics_there
+from sources.kinesis.client import Access, IteratorError, Page, Stream, Summary
+from sources.kinesis.fan_out import Consumer
+from sources.kinesis.offsets import TRIM_HORIZON, Identity, Mark
+from sources.kinesis.read_ahead import PAGE_BYTES, ReadAhead
 
 HOUR_MS = 3_600_000
 
@@ -69,7 +69,7 @@ def reached_and_away(feed: KafkaFeed) -> tuple[dict[str, Any], str | None]:
 
 def test_records_behind_one_that_cannot_be_read_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client tells of a batch whose checksum is wrong, and goes on behind it (`rd_kafka_msgset_reader_v2`)."""
-    monkeypatch.setattr("sources.kafka_feed._AGAIN_S", 0.0)
+    monkeypatch.setattr("sources.kafka.feed._AGAIN_S", 0.0)
     config = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": ["a", "b"]}
     feed = KafkaFeed(KafkaSourceConfig.model_validate(config), "checkpoint")
     monkeypatch.setattr(feed._ends, "ask", lambda _: None)
@@ -107,7 +107,7 @@ def test_a_client_is_opened_only_with_a_token(monkeypatch: pytest.MonkeyPatch) -
         ConnectTimeoutError(endpoint_url="https://sts.amazonaws.com"): UnavailableError,
     }
     for raised, expected in errors.items():
-        monkeypatch.setattr("sources.kafka_iam._signed", Mock(side_effect=raised))
+        monkeypatch.setattr("sources.kafka.iam._signed", Mock(side_effect=raised))
         for opened in (brokers.admin, lambda: brokers.consumer({"group.id": "g"})):
             with pytest.raises(expected, match="MSK") as caught:
                 opened()
@@ -120,7 +120,7 @@ def test_a_question_hears_no_complaint_of_before_and_is_patient_with_a_user_who_
     brokers = Brokers("127.0.0.1:1", {})
     complaint = KafkaError(KafkaError._AUTHENTICATION)
     client = SimpleNamespace(poll=lambda _: brokers._complained(complaint))
-    monkeypatch.setattr("sources.kafka_admin._client", lru_cache(lambda *_: (brokers, client)))
+    monkeypatch.setattr("sources.kafka.admin._client", lru_cache(lambda *_: (brokers, client)))
     question = Question("127.0.0.1:1", {})
     question._raise(None, final=False)
     brokers._complained(complaint)
@@ -136,7 +136,7 @@ def test_of_a_cluster_with_many_topics_those_of_the_pipeline_are_asked_for(monke
     listed = dict.fromkeys(("cdc.a", "cdc.b", "other"))
     client = Mock(list_topics=Mock(return_value=SimpleNamespace(topics=listed)), describe_topics=Mock(return_value={}))
     answer = (Brokers("127.0.0.1:1", {}), client)
-    monkeypatch.setattr("sources.kafka_admin._client", lambda *_: answer)
+    monkeypatch.setattr("sources.kafka.admin._client", lambda *_: answer)
     config = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics_pattern": r"cdc\..*"}
     assert topics_there(KafkaSourceConfig.model_validate(config)) == {}
     (asked,) = client.describe_topics.call_args.args

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from schemas.changes import Change
 from tests.history import ModelTable, contents, folded, key_of, random_history
-from transforms import exact_json
 from transforms.fold import encode, join, restore
+from transforms.values import exact_json
 
 
 def rows_of(table: ModelTable) -> dict[str, dict[str, object]]:

@@ -16,11 +16,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from glue_jobs import cli
+from glue_jobs.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = (
-    "schemas", "transforms", "embeddings", "sources", "lake", "sinks", "retrieval", "warehouse", "reader", "glue_jobs",
+    "schemas", "transforms", "embeddings", "sources", "lake", "sinks", "indexing", "retrieval", "warehouse", "reader",
+    "glue_jobs",
 )  # fmt: skip
 JOBS = ("land_changes", "merge_tables", "index_documents", "load_warehouse")
 MAX_MODULE_LINES = 400

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings import EmbeddingCounts
+from indexing.report import report_rows
+from indexing.result import IndexResult
 from schemas.changes import Reject
 from schemas.records import Record
-from sinks.index_report import report_rows
-from sinks.index_result import IndexResult
 
 
 def test_counts_vectors_and_rejects_are_rows_of_one_report() -> None:

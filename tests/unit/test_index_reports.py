@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from embeddings import EmbeddingCounts
-from glue_jobs.index_reports import IndexReports
-from glue_jobs.runtime.status_record import QueryRecord
-from sinks.index_report import report_rows
-from sinks.index_result import IndexResult
-from transforms.documents import WholeRow
+from glue_jobs.status.index_reports import IndexReports
+from glue_jobs.status.record import QueryRecord
+from indexing.report import report_rows
+from indexing.result import IndexResult
+from transforms.documents.planning import WholeRow
 
 
 class Notes:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.current import TableFold, row_of
-from lake.evidence import Evidence, canonical, types_of
+from lake.history.current import TableFold, row_of
 from lake.layout import LakeLayout, escape
+from lake.tables.observed_types import Evidence, canonical, types_of
 from schemas.changes import Change
 from schemas.tables import TableConfig
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import lake.decoding
-from lake.decoding import DECODED_HEADERS, Tally, decoded
+import lake.landing.decoding
+from lake.landing.decoding import DECODED_HEADERS, Tally, decoded
 from schemas.records import Record
 from tests.recorded import CONTEXT, FIXTURES, records
 from transforms.context import DecodeContext, TableContext
-from transforms.envelope import plain_reader
+from transforms.envelopes.landed import plain_reader
 
 HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 TABLES = {
@@ -130,7 +130,7 @@ def columns(read: Sequence[Record]) -> list[pa.Array[Any]]:
 def same_both_ways(read: Sequence[Record], context: DecodeContext) -> tuple[list[dict[str, Any]], Tally]:
     short = decoded(columns(read), context)
     silent: Callable[..., Any] = lambda context: lambda value, position: None  # noqa: ARG005, E731
-    with patch.object(lake.decoding, "plain_reader", silent):
+    with patch.object(lake.landing.decoding, "plain_reader", silent):
         full = decoded(columns(read), context)
     assert short.records.equals(full.records)
     assert short.unfit.equals(full.unfit)

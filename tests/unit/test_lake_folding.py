@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from lake.current import TableFold
-from lake.evidence import Evidence
-from lake.folding import FoldSettings, fold_group, restored
-from lake.table_shape import TableShape, evolved, wider
-from lake.typed import UnfitError, back, into, same
+from lake.history.current import TableFold
+from lake.tables.folding import FoldSettings, fold_group, restored
+from lake.tables.observed_types import Evidence
+from lake.tables.shape import TableShape, evolved, wider
+from lake.tables.typed import UnfitError, back, into, same
 from schemas.changes import Changes
 from schemas.records import Record
 from schemas.tables import TableConfig
 from tests.recorded import CONTEXT, KEYS, records
-from transforms.debezium import seen_schema
-from transforms.decode import decode
+from transforms.envelopes.debezium import seen_schema
+from transforms.envelopes.decode import decode
 from transforms.fold import RowState
 
 TABLES = ("inv.items", "inv.items_full", "inv.order_lines", "inv.Mixed Case")

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-import lake.landed_files
-from lake.decoding import decoded
-from lake.landed_files import LandPartition, Outcome, append
-from lake.landing import create_tables
+import lake.landing.landed_files
+from lake.landing.batch import create_tables
+from lake.landing.decoding import decoded
+from lake.landing.landed_files import LandPartition, Outcome, append
 from lake.layout import CHANGES, RAW_COLUMNS, STATS_COLUMNS, LakeLayout
 from schemas.records import Record
 from tests.recorded import CONTEXT, compact, records
@@ -125,7 +125,7 @@ def test_a_file_tells_the_log_its_columns_ends_and_no_other(root: str) -> None:
 
 
 def test_a_large_partition_is_several_files(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lake.landed_files, "_FILE_BYTES", 1)
+    monkeypatch.setattr(lake.landing.landed_files, "_FILE_BYTES", 1)
     read = list(records("pg15_plain"))
     outcome = landed(root, [batch(read[:20]), batch(read[20:])])
     assert len(outcome.changes) == 2

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from glue_jobs.config import PipelineConfig, parse_config
-from glue_jobs.config_values import Substitution
-from glue_jobs.ownership import adopt
-from glue_jobs.runtime import checks, lake_mark
-from lake.landed_files import WrittenFile, append
-from lake.landing import create_tables
+from glue_jobs.config.pipeline import PipelineConfig, parse_config
+from glue_jobs.config.values import Substitution
+from glue_jobs.operations import checks
+from glue_jobs.operations.ownership import adopt
+from glue_jobs.storage import lake_mark
+from lake.landing.batch import create_tables
+from lake.landing.landed_files import WrittenFile, append
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError
 from warehouse.config import RedshiftConfig

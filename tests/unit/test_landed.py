@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from glue_jobs import store_positions
-from glue_jobs.config import PipelineConfig, parse_config
-from glue_jobs.config_values import Substitution
-from glue_jobs.landed import committed, readings, unlanded
-from glue_jobs.runtime.status_record import QueryRecord
-from glue_jobs.store_positions import StorePositions
-from sinks.contents import most_removed
+from glue_jobs.config.pipeline import PipelineConfig, parse_config
+from glue_jobs.config.values import Substitution
+from glue_jobs.continuous import store_positions
+from glue_jobs.continuous.store_positions import StorePositions
+from glue_jobs.status.landed import committed, readings, unlanded
+from glue_jobs.status.record import QueryRecord
+from sinks.digests import most_removed
 from sources import SourceConfig, positions
 
 

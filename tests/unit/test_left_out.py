@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lake.decoding import Tally
-from lake.landing import create_tables
+from lake.landing.batch import create_tables
+from lake.landing.decoding import Tally
+from lake.landing.unconfigured import REASON, LeftOut, LeftOutLog, left_out
 from lake.layout import CHANGES, IGNORED, LakeLayout
-from lake.left_out import REASON, LeftOut, LeftOutLog, left_out
 from lake.storage import append_rows
 
 NOW = dt.datetime.now(dt.UTC)

@@ -11,12 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from embeddings import BedrockEmbeddingConfig, open_embedder
-from embeddings.remembered import config_of, remembered
-from glue_jobs.config import PipelineConfig
-from glue_jobs.migration_target import target_model
+from embeddings.registry import config_of, remembered
+from glue_jobs.config.pipeline import PipelineConfig
+from glue_jobs.operations.migrate.target import target_model
 from retrieval.golden import Golden, read_golden
 from schemas.errors import ConfigurationError
-from sinks.generations import Generations, first, plain, restored
+from sinks.versions import Generations, first, plain, restored
 
 TITAN = BedrockEmbeddingConfig(
     type="bedrock",

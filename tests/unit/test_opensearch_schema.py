@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from sinks.metadata_terms import metadata_terms
-from sinks.opensearch_client import MOST_BYTES, MOST_ITEMS, Action, _slices
-from sinks.opensearch_config import OpenSearchConfig
+from sinks.opensearch.client import MOST_BYTES, MOST_ITEMS, Action, _slices
+from sinks.opensearch.config import OpenSearchConfig
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from glue_jobs.config import parse_config
-from glue_jobs.config_values import Substitution
-from glue_jobs.outdated import Outdated, cut_notes, of_counts, recipes_of
+from glue_jobs.config.pipeline import parse_config
+from glue_jobs.config.values import Substitution
+from glue_jobs.status.outdated import Outdated, cut_notes, of_counts, recipes_of
 from schemas.tables import ChunkConfig, DocumentConfig
-from transforms.documents import Recipe
+from transforms.documents.planning import Recipe
 
 ARTICLES = Recipe("a", DocumentConfig(template="{title}: {body}", chunk=ChunkConfig(max_tokens=100)))
 TICKETS = Recipe("t", DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1000)))

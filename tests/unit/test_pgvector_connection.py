@@ -12,10 +12,10 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
 from schemas.errors import UnavailableError
-from sinks import pgvector
-from sinks.pgvector import PgvectorSink
-from sinks.pgvector_config import PgvectorConfig
-from sinks.pgvector_connection import Attentive
+from sinks.pgvector import writer as pgvector
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.connection import Attentive
+from sinks.pgvector.writer import PgvectorSink
 
 
 @pytest.mark.parametrize(

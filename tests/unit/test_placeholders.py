@@ -11,9 +11,9 @@ from schemas.records import Record
 from tests.history import folded
 from tests.recorded import compact
 from transforms.context import DecodeContext, TableContext
-from transforms.decode import decode
+from transforms.envelopes.decode import decode
+from transforms.envelopes.placeholders import has_placeholder
 from transforms.fold import RowState
-from transforms.placeholders import has_placeholder
 
 CONTEXT = DecodeContext("debezium", {"public.t": TableContext("public.t", ("id",))})
 INT = {"type": "int32", "parameters": {"__debezium.source.column.type": "INT4"}}

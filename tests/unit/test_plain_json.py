@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from sinks.plain_json import plain_json
-from transforms import exact_json
+from transforms.values import exact_json
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sources.kinesis_offsets import TRIM_HORIZON, Mark
+from sources.kinesis.offsets import TRIM_HORIZON, Mark
 from sources.positions import at, earlier
 
 

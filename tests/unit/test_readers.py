@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glue_jobs.dealing import dealt
-from glue_jobs.readers import Readers
-from glue_jobs.runtime.backfills import Gap
-from glue_jobs.store_positions import StorePositions
+from glue_jobs.continuous.assignment import dealt
+from glue_jobs.continuous.backfills import Gap
+from glue_jobs.continuous.readers import Readers
+from glue_jobs.continuous.store_positions import StorePositions
 from sources.feeds import Reading
-from sources.kinesis_offsets import Mark
+from sources.kinesis.offsets import Mark
 
 _NAMES = st.sets(st.integers(0, 30).map("t/{}".format))
 

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.fusion import MINILM, fuse, relevance_of
-from retrieval.protocol import Hit
-from retrieval.rarity import MOST_WEIGHED, shares, weighed, worth_searching
+from sinks.idf import MOST_WEIGHED, shares, weighed, worth_searching
+from sinks.search import Hit
 
 
 def hit(document: str, similarity: float, coverage: float, chunk_index: int = 0) -> Hit:

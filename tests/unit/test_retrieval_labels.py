@@ -1,4 +1,4 @@
-from local_stack.helpdesk import questions, rows
+from local_stack.demo.helpdesk import questions, rows
 
 
 def test_the_helpdesk_is_large_enough_and_its_texts_have_the_sizes_it_promises() -> None:

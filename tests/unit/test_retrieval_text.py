@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_stack.helpdesk import rows
+from local_stack.demo.helpdesk import rows
 from retrieval import prompt
 from retrieval.commands import Query, ask, read_queries
 from retrieval.sentences import sentences_of

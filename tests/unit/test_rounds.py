@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from embeddings.protocol import Embedder
-from sinks.answers import Answers
+from indexing.optimistic_writer import Held, Rounds, Work
+from indexing.shared_vectors import Answers
 from sinks.protocol import Sink
-from sinks.rounds import Held, Rounds, Work
 
 
 class Model:

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from glue_jobs.runtime import files
+from glue_jobs.continuous.store_positions import StorePositions, read, write
 from glue_jobs.runtime.failures import Kind, kind_of
-from glue_jobs.store_positions import StorePositions, read, write
+from glue_jobs.storage import files
 from schemas.errors import UnavailableError
 
 

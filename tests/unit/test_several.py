@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import pytest
 
+from indexing.fan_out import write_all
 from schemas.errors import ConfigurationError, ModelUnavailableError, UnavailableError
-from sinks.several import write_all
 
 
 class Write:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigurationError, SourceGoneError
-from sources import files, files_reader
-from sources.files import FilesSourceConfig
-from sources.files_reader import RecordedEventsReader
+from sources.files import reader as files_reader
+from sources.files import source as files
+from sources.files.reader import RecordedEventsReader
+from sources.files.source import FilesSourceConfig
 
 
 def lines(*offsets: int, end: str = "\n") -> str:

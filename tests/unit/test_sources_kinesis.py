@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sources.kinesis import KinesisSourceConfig
-from sources.kinesis_client import Access, Stream, starting_position
-from sources.kinesis_offsets import (
+from sources.kinesis.client import Access, Stream, starting_position
+from sources.kinesis.offsets import (
     TRIM_HORIZON,
     Identity,
     Mark,
@@ -24,7 +23,8 @@ from sources.kinesis_offsets import (
     first_offset,
     with_children,
 )
-from sources.kinesis_records import RawRecord, user_records
+from sources.kinesis.records import RawRecord, user_records
+from sources.kinesis.source import KinesisSourceConfig
 from sources.positions import earlier
 
 STREAM = Identity("arn", 1)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import Record
-from sources.recorded import MALFORMED_HEADER, Format, parse_line
+from sources.files.recorded import MALFORMED_HEADER, Format, parse_line
 
 
 def kafka(**members: str) -> bytes:

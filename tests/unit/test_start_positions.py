@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from glue_jobs import start_positions, store_positions
-from glue_jobs.runtime.backfills import Backfills, Gap
-from glue_jobs.start_positions import (
+from glue_jobs.continuous import start_positions, store_positions
+from glue_jobs.continuous.backfills import Backfills, Gap
+from glue_jobs.continuous.start_positions import (
     BatchStart,
     begun,
     for_micro_batches,
@@ -23,10 +23,10 @@ from glue_jobs.start_positions import (
     is_broken_off,
     missed,
 )
-from glue_jobs.store_positions import StorePositions
+from glue_jobs.continuous.store_positions import StorePositions
 from sources import SourceConfig
 from sources.feeds import Reading
-from sources.kinesis_offsets import Mark
+from sources.kinesis.offsets import Mark
 
 _SOURCE = TypeAdapter[SourceConfig](SourceConfig)
 KAFKA = _SOURCE.validate_python(

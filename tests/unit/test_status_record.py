@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from glue_jobs import status
-from glue_jobs.runtime import files, status_record
-from glue_jobs.runtime.status_record import QueryRecord, StatusRecords
+from glue_jobs.status import record as status_record
+from glue_jobs.status import report as status
+from glue_jobs.status.record import QueryRecord, StatusRecords
+from glue_jobs.storage import files
 
 
 @pytest.mark.parametrize("checkpoint", ["/checkpoint", "s3a://bucket/checkpoint"])

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glue_jobs import store_positions
-from glue_jobs.store_positions import StorePositions, earliest, latest, noted, reached
+from glue_jobs.continuous import store_positions
+from glue_jobs.continuous.store_positions import StorePositions, earliest, latest, noted, reached
 from schemas.errors import StoppedError
-from sources.kinesis_offsets import Mark
+from sources.kinesis.offsets import Mark
 
 _STORES = st.dictionaries(
     st.sampled_from(["a", "b", "c"]), st.dictionaries(st.sampled_from(["t/0", "t/1", "u/0"]), st.integers(0, 9))

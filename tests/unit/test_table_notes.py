@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from glue_jobs import land_changes, table_notes
-from glue_jobs.cli_status import status
-from glue_jobs.config import PipelineConfig, decode_context, load_config
+from glue_jobs import land_changes
+from glue_jobs.cli.status import status
+from glue_jobs.config.pipeline import PipelineConfig, decode_context, load_config
 from glue_jobs.runtime import Report
-from glue_jobs.runtime.status_record import StatusRecords
-from lake.decoding import decoded
+from glue_jobs.status import table_notes
+from glue_jobs.status.record import StatusRecords
+from lake.landing.decoding import decoded
 from schemas.records import Record
 
 METADATA = {

@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 
-from transforms.columns import converted
-from transforms.times import MICROS, MILLIS, NANOS, OutOfRangeError, date_from_days, iso, time_from, timestamp_from
-from transforms.types import connect_type
+from transforms.values.columns import converted
+from transforms.values.times import (
+    MICROS,
+    MILLIS,
+    NANOS,
+    OutOfRangeError,
+    date_from_days,
+    iso,
+    time_from,
+    timestamp_from,
+)
+from transforms.values.types import connect_type
 
 DAY_MS = 86_400_000
 

@@ -12,15 +12,15 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from embeddings import EmbeddingConfig
-from glue_jobs.config import PipelineConfig
-from glue_jobs.config_values import refuse_plain_endpoints
+from glue_jobs.config.pipeline import PipelineConfig
+from glue_jobs.config.values import refuse_plain_endpoints
 from retrieval import GenerationConfig
 from schemas.errors import ConfigurationError
 from schemas.transport import is_this_machine
 from sinks import SinkConfig
-from sinks.pgvector_config import PgvectorConfig
+from sinks.pgvector.config import PgvectorConfig
 from sources import SourceConfig
-from sources.capture import CaptureConfig
+from sources.capture.rendering import CaptureConfig
 from warehouse.config import RedshiftConfig
 
 TITAN = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512}

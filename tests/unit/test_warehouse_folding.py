@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake.evidence import Evidence
-from lake.groups import grouped
+from lake.history.key_groups import grouped
 from lake.layout import RAW_COLUMNS
-from lake.table_shape import TableShape
+from lake.tables.observed_types import Evidence
+from lake.tables.shape import TableShape
 from schemas.changes import Change
 from schemas.tables import TableConfig
 from tests.history import TABLE, ModelTable, as_record, contents, folded, key_of, random_history

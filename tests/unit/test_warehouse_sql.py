@@ -9,8 +9,8 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from lake.evidence import Evidence
-from lake.table_shape import ColumnShape, TableShape
+from lake.tables.observed_types import Evidence
+from lake.tables.shape import ColumnShape, TableShape
 from schemas.ownership import Owner
 from schemas.tables import TableConfig
 from warehouse.shape import evolved, plain, registered, steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transforms.words import LONGEST, is_blank, stem, words_of
+from transforms.documents.words import LONGEST, is_blank, stem, words_of
 
 PORTER = """
 caresses caress, ponies poni, ties ti, cats cat, feed feed, agreed agre, plastered plaster, bled bled, motoring motor,

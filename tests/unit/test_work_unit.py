@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from indexing.result import IndexResult, Written
+from indexing.work_unit import FRESHNESS_SAMPLE, WorkUnit, decoded, freshness
 from schemas.changes import Reject
 from schemas.records import Record
-from sinks.index_result import IndexResult, Written
-from sinks.work_unit import FRESHNESS_SAMPLE, WorkUnit, decoded, freshness
 from tests.feeding import CONTEXT, RECIPES
 from tests.history import TABLE, ModelTable, as_record, key_of
 

@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from local_stack.documentdb import DocumentDB
-from sinks.documentdb import DocumentDBSink
-from sinks.documentdb_config import DocumentDBConfig
+from local_stack.standins.documentdb.server import DocumentDB
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.writer import DocumentDBSink
 from tests.documentdb_store import config_of, opened
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from local_stack.documentdb import DocumentDB
-from local_stack.faults import FaultProxy
+from local_stack.faults.tcp import FaultProxy
+from local_stack.standins.documentdb.server import DocumentDB
 from schemas.documents import DocumentWrite
 from schemas.errors import DocumentRefusedError, UnavailableError
-from sinks.documentdb import DocumentDBSink
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.documentdb_schema import Names
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.schema import Names
+from sinks.documentdb.writer import DocumentDBSink
 from tests.documentdb_store import eventually, opened, through, went_well
 from tests.feeding import Fed, one_row, vector_of, write_of
 from tests.history import TABLE, ModelTable, key_of, random_history
-from transforms.documents import document_id
+from transforms.documents.planning import document_id
 
 # The store at work
 
@@ -142,7 +142,7 @@ def test_truncated_rows_and_unused_vectors_are_swept(sink: DocumentDBSink, monke
     table.insert(2, "y")
     fed(table.changes[:1])
     fed(table.changes[1:])
-    monkeypatch.setattr("sinks.documentdb.UNUSED_MS", -60_000)
+    monkeypatch.setattr("sinks.documentdb.writer.UNUSED_MS", -60_000)
     kept = [name for name, _ in sink.vectors_since(0)]
     sink.sweep()
     assert len(kept) == 2

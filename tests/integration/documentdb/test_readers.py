@@ -10,12 +10,12 @@ from itertools import batched
 
 import pytest
 
-from local_stack.documentdb import DocumentDB
-from retrieval.documentdb import DocumentDBIndex
-from retrieval.protocol import Filters, Question
-from sinks.documentdb import DocumentDBSink
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.documentdb_schema import Names
+from local_stack.standins.documentdb.server import DocumentDB
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.reader import DocumentDBIndex
+from sinks.documentdb.schema import Names
+from sinks.documentdb.writer import DocumentDBSink
+from sinks.search import Filters, Question
 from tests.documentdb_store import opened
 from tests.feeding import Fed, one_row, vector_of
 from tests.history import ModelTable

@@ -11,11 +11,11 @@ from bson import Int64
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure
 
-from local_stack.documentdb import DocumentDB
+from local_stack.standins.documentdb.server import DocumentDB
 from schemas.errors import DocumentRefusedError, UnavailableError
-from sinks.documentdb import DocumentDBSink
-from sinks.documentdb_config import DocumentDBConfig
-from sinks.documentdb_schema import Names
+from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.schema import Names
+from sinks.documentdb.writer import DocumentDBSink
 from tests.documentdb_store import config_of, opened, refused, too_large
 from tests.feeding import DIMENSIONS, Fed, one_row, vector_of
 

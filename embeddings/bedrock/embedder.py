@@ -1,0 +1,197 @@
+"""Amazon Bedrock as an embedder: one botocore client a process, one codec a model family, retries left to the governor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from embeddings.batching import pack
+from embeddings.bedrock.codecs import Codec, base_model_id, codec_for
+from embeddings.bedrock.runtime import BedrockConnection, bedrock_outcomes, open_client
+from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
+from embeddings.governor import Governor, Reply
+from embeddings.parts import in_parts
+from embeddings.protocol import (
+    TEXT_TOO_LONG,
+    Embedding,
+    EmbeddingCounts,
+    EmbeddingRejected,
+    Purpose,
+    Truncation,
+    Vector,
+)
+from embeddings.vectors import checked
+from schemas.errors import ConfigurationError
+from transforms.documents.chunking import BYTES_A_TOKEN
+from transforms.documents.words import is_blank
+
+if TYPE_CHECKING:
+    from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
+
+MAX_BODY_BYTES = 20_000_000
+"""Text bytes packed into a request; InvokeModel takes 25,000,000 bytes of JSON (botocore service model)."""
+
+PROBE = ("ragstream",)
+"""A text every model takes, to ask whether it answers at all."""
+
+
+class BedrockEmbeddingConfig(BedrockConnection):
+    """An embedding model on Amazon Bedrock."""
+
+    type: Literal["bedrock"]
+    dimensions: int
+    """Length of every vector; one of the sizes the model offers."""
+    truncation: Truncation = Truncation.PARTS
+    """What happens to a text longer than the model takes."""
+    max_chars: int | None = Field(default=None, gt=0)
+    """Characters of a text that are sent at once, when fewer than the model takes."""
+    requests_in_flight: int = Field(default=8, ge=1, le=256)
+    """Requests at once from one process; throttles lower it for a while."""
+    query_timeout_seconds: float = Field(default=30, gt=0)
+    """How long a question may wait for its vector. Documents wait as long as it takes."""
+
+    @model_validator(mode="after")
+    def _model_offers_dimensions(self) -> BedrockEmbeddingConfig:
+        try:
+            offered = codec_for(self.model).dimensions
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        if self.dimensions not in offered:
+            raise ValueError(f"dimensions: {self.model} offers {', '.join(map(str, sorted(offered)))}")
+        return self
+
+
+class BedrockEmbedder:
+    """An `Embedder` over InvokeModel. Pickles as its configuration; client and governor are shared by a process."""
+
+    def __init__(self, config: BedrockEmbeddingConfig) -> None:
+        """Keep the configuration; nothing is opened yet."""
+        self._config = config
+
+    @property
+    def fingerprint(self) -> str:
+        """Name what a document vector depends on; the region and the route to the model are not part of it."""
+        config, codec = self._config, self._codec
+        # Stores were filled under this name when the end was cut off; only texts longer than the model takes differ.
+        truncation = Truncation.END if config.truncation is Truncation.PARTS else config.truncation
+        return (
+            f"model={base_model_id(config.model)};dimensions={config.dimensions};purpose={Purpose.DOCUMENT};"
+            f"truncation={truncation}/{self._max_chars};normalisation={codec.normalisation}"
+        )
+
+    @property
+    def dimensions(self) -> int:
+        """The length of every vector."""
+        return self._config.dimensions
+
+    @property
+    def max_items(self) -> int:
+        """The most texts the model family takes in one request."""
+        return self._codec.max_items
+
+    @property
+    def max_tokens(self) -> int:
+        """What the family documents, or as many as the characters that are sent at once are at least."""
+        return min(self._codec.max_tokens, self._max_chars // BYTES_A_TOKEN)
+
+    def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
+        """Return one embedding a text, in order; see `Embedder`."""
+        return self._embed(texts, Purpose.DOCUMENT, seconds=None)
+
+    def embed_query(self, text: str) -> Vector:
+        """Return the vector of a question; see `Embedder`."""
+        (embedding,) = self._embed([text], Purpose.QUERY, seconds=self._config.query_timeout_seconds)
+        if isinstance(embedding, EmbeddingRejected):
+            raise EmbeddingRejectedError(
+                f"the question has no vector: {embedding.message}",
+                condition=embedding.condition,
+                hint="ask it in other words; if no question has one, check the model behind embedding.endpoint_url",
+            )
+        return embedding
+
+    def check(self) -> None:
+        """Embed one word, without waiting for an outage to end."""
+        try:
+            (embedding,) = self._embed(PROBE, Purpose.DOCUMENT, seconds=self._config.connect_timeout_seconds)
+        except EmbeddingUnavailableError as error:
+            raise ConfigurationError(
+                f"embedding: the model {self._config.model!r} does not answer at {self._config.where}",
+                condition=error.condition,
+                hint="check embedding.region, embedding.endpoint_url and the network route to them",
+            ) from error
+        if isinstance(embedding, EmbeddingRejected):
+            raise ConfigurationError(
+                f"embedding: {self._config.model!r} at {self._config.where} refuses a plain word",
+                condition=embedding.condition,
+                hint="check that embedding.model is offered in this region and is an embedding model",
+            )
+
+    def counts(self) -> EmbeddingCounts:
+        """Return what this process asked of the model so far."""
+        return _channel(self._config).governor.counts()
+
+    @property
+    def _codec(self) -> Codec:
+        return codec_for(self._config.model)
+
+    @property
+    def _max_chars(self) -> int:
+        return min(self._codec.max_chars, self._config.max_chars or self._codec.max_chars)
+
+    def _embed(self, texts: Sequence[str], purpose: Purpose, *, seconds: float | None) -> list[Embedding]:
+        prepared = [self._prepared(text) for text in texts]
+        sendable = [text for text in prepared if isinstance(text, str)]
+        governor, send = _channel(self._config).governor, functools.partial(self._send, purpose)
+
+        def ask(some: Sequence[str]) -> dict[str, Embedding]:
+            requests = list(pack(some, max_items=self.max_items, max_bytes=MAX_BODY_BYTES))
+            return governor.run(requests, send, probe=PROBE, seconds=seconds)
+
+        is_whole = self._config.truncation is not Truncation.PARTS
+        vectors = ask(sendable) if is_whole else in_parts(sendable, ask, self._max_chars)
+        return [vectors[text] if isinstance(text, str) else text for text in prepared]
+
+    def _prepared(self, text: str) -> str | EmbeddingRejected:
+        """Apply the limits the family documents here, where they cost no request."""
+        if is_blank(text):
+            return EmbeddingRejected("BLANK_TEXT", "the text is blank")
+        if len(text) <= self._max_chars or self._config.truncation is Truncation.PARTS:
+            return text
+        if self._config.truncation is Truncation.NONE:
+            return EmbeddingRejected(
+                TEXT_TOO_LONG, f"the text has {len(text)} characters, the model takes {self._max_chars}"
+            )
+        return text[: self._max_chars]
+
+    def _send(self, purpose: Purpose, texts: Sequence[str]) -> Reply:
+        config, codec = self._config, self._codec
+        body = codec.request(texts, purpose, config.dimensions, config.truncation)
+        raw, headers = _channel(config).invoke(body)
+        vectors = [checked(numbers, config.dimensions) for numbers in codec.vectors(raw)]
+        return Reply(vectors, int(headers.get("x-amzn-bedrock-input-token-count", 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """What a process keeps for one configuration: an open client and the pace the provider was found to take."""
+
+    config: BedrockEmbeddingConfig
+    client: BedrockRuntimeClient
+    governor: Governor
+
+    def invoke(self, body: bytes) -> tuple[bytes, dict[str, str]]:
+        """Call InvokeModel; raises one of the governor's outcomes, or what no retry can mend."""
+        with bedrock_outcomes(self.config, "embedding"):
+            response = self.client.invoke_model(
+                modelId=self.config.model, body=body, contentType="application/json", accept="application/json"
+            )
+            return response["body"].read(), response["ResponseMetadata"]["HTTPHeaders"]
+
+
+@functools.cache
+def _channel(config: BedrockEmbeddingConfig) -> _Channel:
+    return _Channel(config, open_client(config, config.requests_in_flight), Governor(config.requests_in_flight))

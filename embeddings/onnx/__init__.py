@@ -1,0 +1,1 @@
+"""A sentence encoder exported to ONNX as an embedding model."""

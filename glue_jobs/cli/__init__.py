@@ -1,0 +1,1 @@
+"""The `ragstream` command: one module a command."""

@@ -1,0 +1,23 @@
+"""`ragstream adopt`."""
+
+from __future__ import annotations
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+
+
+@click.command()
+@CONFIG
+@click.argument("part")
+def adopt(config: str, part: str) -> None:
+    """Make PART of CONFIG, a store or `warehouse`, this pipeline's: where its lake was made anew, or the other has ended."""
+    from glue_jobs.config.pipeline import load_config
+    from glue_jobs.operations.ownership import adopt as adopt_part
+
+    loaded = load_config(config)
+    held = adopt_part(loaded, part)
+    before = f"was pipeline {held.pipeline}'s (lake {held.lake})" if held else "was nobody's"
+    click.echo(f"{part} {before} and is pipeline {loaded.name}'s now")
+    if part != "warehouse":
+        click.echo(f"`ragstream reconcile CONFIG --store {part}` shows what of it differs from this lake")

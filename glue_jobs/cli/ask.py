@@ -1,0 +1,108 @@
+"""`ragstream search` and `ragstream ask`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object an answer.")
+_STORE = click.option("--store", help="The store that is searched, by its name; the pipeline's first unless given.")
+
+
+_SHIELD = "\0"
+"""Stands before a text's hyphen while click looks for options: no argument of a process can hold it."""
+
+
+class Asking(click.Command):
+    """A command whose text may begin with a hyphen: what cannot be meant for an option is text."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does; a word that looks like an option and is none is refused, with what to write instead."""
+        known = {name for param in self.get_params(ctx) for name in param.opts}
+        try:
+            left = super().parse_args(ctx, [_SHIELD + arg if is_text(arg, known) else arg for arg in args])
+        except click.UsageError as error:
+            hint = (
+                " A text that begins with a hyphen goes last, behind `--`."
+                if isinstance(error, click.NoSuchOption)
+                else ""
+            )
+            raise click.UsageError(error.format_message().replace(_SHIELD, "") + hint, ctx) from None
+        for name, value in ctx.params.items():
+            if isinstance(value, str):
+                ctx.params[name] = value.removeprefix(_SHIELD)
+        return left
+
+
+def is_text(argument: str, options: Collection[str]) -> bool:
+    """Whether an argument that begins with a hyphen is a text: it has a space in it, or no letter behind the hyphens."""
+    if not argument.startswith("-") or argument in {"-", "--"} or argument.partition("=")[0] in options:
+        return False
+    if re.match(r"--[A-Za-z][A-Za-z-]*=", argument):
+        return False
+    return re.search(r"\s", argument) is not None or re.match(r"--?[A-Za-z]", argument) is None
+
+
+@click.command(cls=Asking)
+@CONFIG
+@click.argument("query", required=False)
+@click.option("--queries", type=click.Path(), help="A JSONL file of objects with `query_id` and `query`.")
+@click.option("-k", "count", default=10, show_default=True, type=click.IntRange(min=1), help="Results at most.")
+@_STORE
+@_JSON
+def search(
+    config: str, query: str | None, queries: str | None, count: int, store: str | None, *, as_json: bool
+) -> None:
+    """Show what retrieval finds for QUERY, or for each of a file of queries, without generating an answer."""
+    from glue_jobs.config.pipeline import load_config
+    from retrieval import commands
+
+    if (query is None) == (queries is None):
+        raise click.UsageError("give either QUERY or --queries FILE")
+    asked = [commands.Query(None, query)] if query is not None else commands.read_queries(str(queries))
+    for answer in commands.search(load_config(config), asked, count, store):
+        click.echo(json.dumps(answer, ensure_ascii=False) if as_json or queries else _results(answer))
+
+
+@click.command(cls=Asking)
+@CONFIG
+@click.argument("question")
+@click.option("--session", help="A conversation to go on with.")
+@_STORE
+@_JSON
+def ask(config: str, question: str, session: str | None, store: str | None, *, as_json: bool) -> None:
+    """Answer QUESTION from the documents, with citations and how fresh the index is."""
+    from glue_jobs.config.pipeline import load_config
+    from retrieval import commands
+
+    answer = commands.ask(load_config(config), question, session, store)
+    click.echo(json.dumps(answer, ensure_ascii=False) if as_json else _answer(answer))
+
+
+def _results(answer: dict[str, Any]) -> str:
+    if answer["abstained"]:
+        return "nothing relevant was found"
+    return "\n".join(
+        f"{found['score']:.3f}  {found['table']} {_key(found)}  {' '.join(found['chunk_text'].split())[:100]}"
+        for found in answer["results"]
+    )
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    cited = "".join(f"\n  [{at}] {each['table']} {_key(each)}" for at, each in enumerate(answer["citations"], 1))
+    fresh = answer["freshness"]
+    lag = fresh.get("lag_seconds")
+    behind = "" if lag is None else f", {lag:.1f} s behind the source"
+    return (
+        f"{answer['answer']}{cited}\n({answer['answerer']}; searchable as of {fresh.get('searchable_as_of')}{behind})"
+    )
+
+
+def _key(found: dict[str, Any]) -> str:
+    return ",".join(str(value) for value in found["key"].values())

@@ -1,0 +1,106 @@
+"""`ragstream table`, `ragstream rebuild` and `ragstream replay`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+
+@click.command()
+@CONFIG
+@click.argument("table")
+def table(config: str, table: str) -> None:
+    """Print the current rows of TABLE from the lake of CONFIG, one JSON object a line, as fresh as `changes`."""
+    from glue_jobs.config.pipeline import decode_context, load_config
+    from lake.history.current import current_rows
+    from lake.layout import LakeLayout
+    from transforms.values import exact_json
+
+    loaded = load_config(config)
+    found = loaded.table(table)
+    contexts = {source.name: decode_context(loaded, source.name) for source in loaded.sources}
+    for row in current_rows(LakeLayout(loaded.lake.path), found, contexts):
+        click.echo(exact_json.dumps(row))
+
+
+@click.command()
+@CONFIG
+@click.argument("store")
+def rebuild(config: str, store: str) -> None:
+    """Write STORE from the lake of CONFIG alone, also while the pipeline runs; what it holds already is left alone."""
+    from glue_jobs.config.pipeline import load_config
+    from glue_jobs.operations import checks
+    from glue_jobs.operations.rebuild import Rebuild
+    from glue_jobs.runtime.failures import ours
+    from glue_jobs.runtime.spark.session import open_session
+    from schemas.errors import ConfigurationError
+
+    loaded = load_config(config)
+    found = next((sink for sink in loaded.sinks if sink.name == store), None)
+    if found is None or loaded.embedding is None:
+        raise ConfigurationError(
+            f"{config}: there is no store {store!r}, or no embedding to fill it with.",
+            condition="STORE_UNKNOWN",
+            hint=f"It has {', '.join(sink.name for sink in loaded.sinks) or 'none'}.",
+        )
+    parts = checks.parts(loaded)
+    checks.refuse(checks.run({part: parts[part] for part in ("lake", f"sink {store}")}))
+    with progress() as tell, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
+        spark = open_session(f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
+        try:
+            rebuilt = Rebuild(spark, loaded, found, loaded.embedding, tell).run()
+        finally:
+            spark.stop()
+    if rebuilt.left_out:
+        click.echo(
+            f"{rebuilt.left_out} documents left out, and not found: the model or the store refuses them", err=True
+        )
+    click.echo(
+        f"{rebuilt.rows} rows, {rebuilt.written} documents written, {rebuilt.from_cache} vectors from the cache, "
+        f"{rebuilt.texts_sent} texts sent to the model"
+    )
+
+
+@click.command()
+@CONFIG
+def replay(config: str) -> None:
+    """Drive the rejects of CONFIG once more, after their cause was mended: into the lake, and from there to the stores."""
+    from glue_jobs.config.pipeline import load_config
+    from glue_jobs.operations.replay_rejects import replay as replay_rejects
+    from glue_jobs.storage import lake_mark
+
+    loaded = load_config(config)
+    lake_mark.confirm(loaded)
+    counts = replay_rejects(loaded)
+    for table in sorted(counts):
+        told = ", ".join(f"{number} {what}" for what, number in counts[table].items() if number)
+        click.echo(f"{table or 'of no known table'}: {told or 'nothing to do'}")
+    if not counts:
+        click.echo("no rejects that can be replayed")
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str, str, int, int], None]]:
+    """Bars on stderr, one a table and step, with what is done, what there is, and the time that is left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(table: str, step: str, done: int, total: int) -> None:
+            name = f"{table}: {step}"
+            if name not in tasks:
+                tasks[name] = bar.add_task(name)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield tell

@@ -1,0 +1,104 @@
+"""The `ragstream` command. Every part is imported by the command that needs it, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from schemas.errors import PipelineError, StoppedError
+
+CONFIG = click.argument("config", type=click.Path())
+
+
+_COMMANDS = {
+    "adopt": ("glue_jobs.cli.adopt:adopt", "Make a store or the warehouse this pipeline's, whosever it was."),
+    "ask": ("glue_jobs.cli.ask:ask", "Answer a question from the documents, with citations."),
+    "capture": (
+        "glue_jobs.cli.capture:capture",
+        "Render what captures these tables; --apply puts it on the worker.",
+    ),
+    "check": ("glue_jobs.cli.run:check", "Validate a configuration and connect to every part it names."),
+    "migrate": ("glue_jobs.cli.migrate:migrate", "Move the stores to another embedding model without a gap."),
+    "rebuild": ("glue_jobs.cli.lake:rebuild", "Write a store from the lake alone."),
+    "reconcile": ("glue_jobs.cli.reconcile:reconcile", "Compare the stores with the lake; --repair mends them."),
+    "replay": ("glue_jobs.cli.lake:replay", "Drive rejects once more, after their cause was mended."),
+    "run": ("glue_jobs.cli.run:run", "Run the pipeline's jobs in one driver."),
+    "search": ("glue_jobs.cli.ask:search", "Show what retrieval finds, without an answer."),
+    "stack": ("local_stack.cli:stack", "Start and stop the local servers."),
+    "status": ("glue_jobs.cli.status:status", "Show lag, freshness, rejects and model calls."),
+    "table": ("glue_jobs.cli.lake:table", "Print a table's current rows from the lake, one JSON object a line."),
+}
+"""Where each command stands, and what the help says of it."""
+
+
+class _Lazy(click.Group):
+    """A group whose commands stand in other modules, imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name every command."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ragstream", prog_name="ragstream")
+def cli() -> None:
+    """Committed rows become cited answers: change data capture to a lake and vector stores, on AWS Glue and Spark.
+
+    Exit status: 0 done · 1 drift was found · 2 the configuration or a part is wrong, nothing was written · 3 the job
+    stopped itself and says what was lost or refused.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit with its status; errors of ours are one message, without a traceback."""
+    try:
+        status: Any = cli.main(arguments, prog_name="ragstream", standalone_mode=False)
+    except PipelineError as error:
+        click.echo(f"error: {error}{where_spark_says_more(error)}", err=True)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        hint = f'pip install "ragstream[{EXTRAS[package]}]", or "ragstream[all]"'
+        click.echo(f"error: this command needs the package {package}.\nHint: {hint}.", err=True)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def where_spark_says_more(error: PipelineError) -> str:
+    """Name the file with the JVM's own lines, after a failure that it may have a part in."""
+    session = sys.modules.get("glue_jobs.runtime.spark.jvm")
+    path = session.log_file() if session and error.exit_status == StoppedError.exit_status else None
+    return f"\nSpark's own lines are in {path}." if path else ""
+
+
+EXTRAS = {
+    "pyspark": "spark", "pyarrow": "spark", "pandas": "spark", "delta": "spark", "py4j": "spark", "deltalake": "lake",
+    "aws_msk_iam_sasl_signer": "kafka",
+    "confluent_kafka": "kafka", "aws_kinesis_agg": "kinesis", "google": "kinesis", "boto3": "bedrock", "botocore": "bedrock",
+    "onnxruntime": "onnx", "pymongo": "documentdb", "bson": "documentdb", "opensearchpy": "opensearch", "psycopg": "pgvector",
+    "pgvector": "pgvector", "redshift_connector": "redshift", "urllib3": "kinesis",
+}  # fmt: skip
+"""Packages that only some commands need, as they are imported, and the extra that installs each."""

@@ -1,0 +1,170 @@
+"""`ragstream migrate`."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from glue_jobs.config.pipeline import PipelineConfig
+    from glue_jobs.operations.migrate.plan import MigrationPlan
+
+
+@click.command()
+@CONFIG
+@click.option("--to", "target", help="The model: an id of the configured type, or a YAML file with an `embedding`.")
+@click.option("--dimensions", type=click.IntRange(min=1), help="Of its vectors, where the model offers several.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only tell texts, tokens, dollars and time.")
+@click.option("--golden", type=click.Path(), help="A JSONL file of questions that it must answer as well.")
+@click.option("--back", is_flag=True, help="Let readers use the model before again; before the switch, give up.")
+@click.option("--collect", is_flag=True, help="Drop what readers do not use any more; then there is no way back.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of sentences.")
+def migrate(  # noqa: PLR0913 - one an option
+    config: str,
+    *,
+    target: str | None,
+    dimensions: int | None,
+    only_plan: bool,
+    golden: str | None,
+    back: bool,
+    collect: bool,
+    as_json: bool,
+) -> None:
+    """Move the stores of CONFIG to another embedding model while jobs and readers go on; run again, it goes on."""
+    from glue_jobs.config.pipeline import load_config
+
+    if sum((target is not None, back, collect)) != 1:
+        raise click.UsageError("give one of --to MODEL, --back and --collect")
+    loaded = load_config(config)
+    _refuse(loaded, config)
+    if target is not None:
+        told = _move(loaded, target, dimensions, golden, only_plan=only_plan)
+    else:
+        told = _back(loaded) if back else _collect(loaded)
+    click.echo(json.dumps(told) if as_json else "\n".join(_sentences(told)))
+
+
+def _refuse(config: PipelineConfig, name: str) -> None:
+    from glue_jobs.continuous.backfills import Backfills
+    from glue_jobs.operations import checks
+    from schemas.errors import ConfigurationError
+
+    if config.embedding is None or not config.sinks:
+        raise ConfigurationError(
+            f"{name}: there is no vector store to move.",
+            condition="NO_STORE",
+            hint="A pipeline that fills one has an `embedding` and a sink.",
+        )
+    parts = checks.parts(config)
+    checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {each.name}" for each in config.sinks))}))
+    if lacking := sorted(Backfills(config.checkpoint).look()):
+        raise ConfigurationError(
+            f"sink {lacking[0]}: it is being backfilled from the lake", condition="STORE_BACKFILLING",
+            hint="wait until `ragstream status` calls it `backfilling` no more, then migrate",
+        )  # fmt: skip
+
+
+def _move(
+    config: PipelineConfig, target: str, dimensions: int | None, golden: str | None, *, only_plan: bool
+) -> dict[str, Any]:
+    from embeddings import open_embedder
+    from glue_jobs.cli.lake import progress
+    from glue_jobs.operations.migrate import plan as migration_plan
+    from glue_jobs.operations.migrate.steps import Migration
+    from glue_jobs.operations.migrate.target import target_model
+    from glue_jobs.runtime.failures import ours
+    from retrieval.golden import read_golden
+
+    to = target_model(config, target, dimensions)
+    questions = read_golden(golden) if golden else []
+    open_embedder(to).check()
+    migration, plan, moved = Migration(config, to, on_step=_tell), None, {}
+    told = ours("the migration", "Readers have an answer wherever it stopped; run it again to go on.")
+    with told, progress() as tell, ExitStack() as stack:
+        spark = cache(partial(_session, config, stack))
+        if only_plan or not migration.begun():
+            plan = migration_plan.plan(spark(), config, to, tell)
+        if plan is not None and not only_plan:
+            click.echo(_plan_sentence(plan), err=True)
+        if not only_plan:
+            moved = migration.move(spark, questions, tell)
+    stores = {} if only_plan else {"stores": {name: asdict(each) for name, each in moved.items()}}
+    return {"model": to.model, "plan": asdict(plan) if plan else None, **stores}
+
+
+def _tell(store: str, step: str) -> None:
+    click.echo(f"{time.strftime('%T')} {store}: {step}", err=True)
+
+
+def _session(config: PipelineConfig, stack: ExitStack) -> SparkSession:
+    """A session, for what is still to be filled; it ends with the stack."""
+    from glue_jobs.runtime.spark.session import open_session
+
+    spark = open_session(f"ragstream migrate {config.name}", checkpoint=config.checkpoint)
+    stack.callback(spark.stop)
+    return spark
+
+
+def _back(config: PipelineConfig) -> dict[str, Any]:
+    from glue_jobs.operations.migrate.after import give_up, target_of
+    from glue_jobs.operations.migrate.steps import Migration
+
+    targets = {sink.name: target_of(config, sink) for sink in config.sinks}
+    if any(each is None for each in targets.values()):
+        dropped = {sink.name: give_up(config, sink) for sink in config.sinks if targets[sink.name] is None}
+        return {"given_up": dropped}
+    (to, *_) = targets.values()
+    assert to is not None  # noqa: S101 - as above
+    covered = Migration(config, to).back()
+    return {"model": to.model, "back": {name: asdict(each) for name, each in covered.items()}}
+
+
+def _collect(config: PipelineConfig) -> dict[str, Any]:
+    from glue_jobs.operations.migrate.after import collect, refuse_collect
+
+    for sink in config.sinks:
+        refuse_collect(config, sink)
+    return {"collected": {sink.name: collect(config, sink) for sink in config.sinks}}
+
+
+def _plan_sentence(plan: MigrationPlan) -> str:
+    usd = "at a price that is not known here" if plan.usd is None else f"${plan.usd:.4f}"
+    took = "" if plan.seconds is None else f", about {plan.seconds:.0f} s at {plan.texts_per_second or 0:.1f} texts/s"
+    return f"{plan.texts} texts, {plan.cached} paid for before; the others: {plan.tokens} tokens, {usd}{took}"
+
+
+def _sentences(told: dict[str, Any]) -> list[str]:
+    from glue_jobs.operations.migrate.plan import MigrationPlan
+
+    if "given_up" in told:
+        return [f"{name}: given up, readers never used it" for name in told["given_up"]]
+    if "collected" in told:
+        return [f"{n}: {len(gone)} generations dropped" for n, gone in told["collected"].items()]
+    if "back" in told:
+        return [f"{name}: readers use {told['model']} again" for name in told["back"]]
+    if "stores" not in told:
+        return [_plan_sentence(MigrationPlan(**told["plan"]))]
+    found = [_moved_sentence(name, each, told["model"]) for name, each in told["stores"].items()]
+    return [*found, "Set `embedding` to it and start the jobs again, then `--collect`; until then `--back` goes back."]
+
+
+def _moved_sentence(name: str, moved: dict[str, Any], model: str) -> str:
+    if moved["checked"] is None:
+        return f"{name}: readers use {model} already"
+    filled, covered, checked = moved["filled"] or {}, moved["covered"], moved["checked"]
+    golden = checked["golden"]
+    told = "no golden questions were given" if golden is None else f"{golden['overlap']:.0%} of the old answers again"
+    return (
+        f"{name}: readers use {model} (generation {moved['generation']}); {filled.get('written', 0)} documents filled, "
+        f"{covered['brought']} brought over, {checked['found']:.0%} of {checked['probes']} texts find themselves, {told}"
+    )

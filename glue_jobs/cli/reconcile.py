@@ -1,0 +1,87 @@
+"""`ragstream reconcile`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+
+if TYPE_CHECKING:
+    from glue_jobs.operations.reconcile import Reconciled
+
+
+@click.command()
+@CONFIG
+@click.option("--repair", is_flag=True, help="Write what differs anew, and remove what the lake knows nothing of.")
+@click.option("--force", is_flag=True, help="With --repair: remove what the lake knows nothing of, however much it is.")
+@click.option("--store", help="One store of the configuration; all of them when left out.")
+@click.option(
+    "--vectors/--no-vectors", default=True, help="Compare the values of vectors, or only that they are there."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vectors: bool, as_json: bool) -> int:
+    """Compare the stores of CONFIG with its lake, also while the pipeline runs; exit 1 when drift is left."""
+    from glue_jobs.cli.lake import progress
+    from glue_jobs.config.pipeline import load_config
+    from glue_jobs.operations import checks
+    from glue_jobs.operations.reconcile import Reconcile, differences
+    from glue_jobs.runtime.failures import ours
+    from glue_jobs.runtime.spark.session import open_session
+    from glue_jobs.status import drift
+    from schemas.errors import ConfigurationError
+
+    loaded = load_config(config)
+    chosen = [sink for sink in loaded.sinks if store in {None, sink.name}]
+    if not chosen or loaded.embedding is None:
+        raise ConfigurationError(
+            f"{config}: there is no store{f' {store!r}' if store else ''} to compare with the lake.",
+            condition="STORE_UNKNOWN",
+            hint=f"It has {', '.join(sink.name for sink in loaded.sinks) or 'none'}.",
+        )
+    parts = checks.parts(loaded)
+    checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {sink.name}" for sink in chosen))}))
+    done: dict[str, Reconciled] = {}
+    with progress() as tell, ours("the comparison", "Nothing but findings was written; run it again."):
+        spark = open_session(f"ragstream reconcile {loaded.name}", checkpoint=loaded.checkpoint)
+        try:
+            for sink in chosen:
+                work = Reconcile(spark, loaded, sink, loaded.embedding, tell, vectors)
+                done[sink.name] = work.run(repair=repair, force=force)
+                left = {kind: n for kind, n in done[sink.name].left.items() if kind != "refused"}
+                drift.note(loaded.checkpoint, sink.name, left)
+        finally:
+            spark.stop()
+    if as_json:
+        click.echo(json.dumps({"stores": {name: _told(each) for name, each in done.items()}}))
+    else:
+        _print(done, repair=repair)
+    return 1 if any(differences(each.left) for each in done.values()) else 0
+
+
+def _told(found: Reconciled) -> dict[str, Any]:
+    return asdict(found) | {"rows_read_ratio": round(found.rows_read / found.rows, 3) if found.rows else None}
+
+
+def _print(done: dict[str, Reconciled], *, repair: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    kinds = list(next(iter(done.values())).drift)
+    extra = ("repaired", "removed", "left") if repair else ()
+    table = Table("store", "rows", "read", *kinds, *extra, "s", box=None)
+    for name, found in done.items():
+        left = sum(number for kind, number in found.left.items() if kind != "refused")
+        more = (found.repaired, found.removed, left) if repair else ()
+        cells = (found.rows, found.rows_read, *found.drift.values(), *more, round(found.seconds, 1))
+        table.add_row(name, *map(str, cells))
+    console.print(table)
+    for name, found in done.items():
+        for each in found.examples:
+            console.print(f"{name}: {each['kind']} {each['table']} {each['document_id']}", highlight=False)
+        for note in found.notes:
+            console.print(f"{name}: {note}", highlight=False)

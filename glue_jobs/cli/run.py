@@ -1,0 +1,73 @@
+"""`ragstream check` and `ragstream run`."""
+
+from __future__ import annotations
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+from glue_jobs.runtime.jobs import JOBS
+from schemas.errors import PipelineError, UnavailableError
+
+
+@click.command()
+@CONFIG
+def check(config: str) -> None:
+    """Validate CONFIG, connect to every part it names, and say what is wrong and how to mend it."""
+    from glue_jobs.config.pipeline import load_config
+    from glue_jobs.operations import captured, checks
+    from glue_jobs.operations.migrate.stores import note_of, outdated_note
+    from glue_jobs.status import table_notes
+    from glue_jobs.status.outdated import cut_notes
+    from retrieval.commands import unmeasured
+
+    loaded = load_config(config)
+    checks_of_parts = checks.parts(loaded)
+    found = checks.run(checks_of_parts)
+    unasked = {name: error for name, error in found.items() if _is_unasked(name, error)}
+    for name, error in found.items():
+        click.echo(f"{'note ' if name in unasked else 'ok   ' if error is None else 'wrong'}  {name}")
+    checks.refuse({name: error for name, error in found.items() if name not in unasked})
+    compared = {name.removeprefix("capture ") for name in found.keys() - unasked if name.startswith("capture ")}
+    noted = [*captured.notes(loaded), *table_notes.notes(loaded, compared), *cut_notes(loaded)]
+    for each in [*map(str, unasked.values()), *noted]:
+        click.echo(f"note   {each}")
+    for sink in loaded.sinks if loaded.embedding is not None else ():
+        for note in filter(None, (note_of(loaded, sink), outdated_note(loaded, sink, config))):
+            click.echo(f"note   sink {sink.name}: {note}")
+    if told := unmeasured(loaded):
+        click.echo(f"note   retrieval: {told}")
+
+
+def _is_unasked(name: str, error: PipelineError | None) -> bool:
+    """Whether a captured database does not answer: no job needs it, and it may not be reached from here."""
+    return name.startswith("capture ") and isinstance(error, UnavailableError)
+
+
+def _jobs(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
+    chosen = [job.strip() for job in value.split(",") if job.strip()]
+    unknown = [job for job in chosen if job not in JOBS]
+    if unknown or not chosen:
+        raise click.BadParameter(f"{', '.join(unknown) or 'nothing'} is no job; jobs are {', '.join(JOBS)}")
+    return [job for job in JOBS if job in chosen]
+
+
+@click.command()
+@CONFIG
+@click.option(
+    "--jobs", callback=_jobs, default=",".join(JOBS), show_default=True, help="The jobs to run, comma-separated."
+)
+@click.option(
+    "--tables",
+    default="",
+    help="Only these tables, comma-separated, from the streams' beginning: for tables that were added later. Beside a live"
+    " pipeline, with offsets of its own.",
+)
+@click.option("--available-now", is_flag=True, help="Drain what is there through every job, then end.")
+@click.option(
+    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
+)
+def run(config: str, jobs: list[str], tables: str, *, available_now: bool, log_level: str) -> None:
+    """Run the pipeline's jobs in one driver, until it is stopped (Ctrl-C ends after the batches in flight)."""
+    from glue_jobs.runtime.spark.script import Options, listed, plans_of, run_pipeline
+
+    run_pipeline(Options(config, available_now, log_level, tables=listed(tables)), plans_of(jobs))

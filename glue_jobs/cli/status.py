@@ -1,0 +1,93 @@
+"""`ragstream status`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command()
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def status(config: str, *, as_json: bool) -> None:
+    """Show lag and freshness by table and store, rejects, what is pending, model calls and cache hits."""
+    from glue_jobs.config.pipeline import load_config
+    from glue_jobs.status.report import status as collect
+
+    found = collect(load_config(config))
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _print(found, config)
+
+
+def _print(found: dict[str, Any], config: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from glue_jobs.status.outdated import Outdated
+
+    console = Console()
+    tables = Table("table", "changes", "rejects", "pending", "lag s", "fresh p50 s", "fresh p99 s", box=None)
+    for name, row in found["tables"].items():
+        fresh = row["freshness_seconds"]
+        cells = (row["changes"], row["rejects"], row["pending"], row["lag_seconds"], fresh["p50"], fresh["p99"])
+        tables.add_row(name, *map(_text, cells))
+    console.print(tables)
+    _say_of_tables(console, found)
+    stores = Table("store", "documents", "chunks", "refused", "lag s", "drift", "", box=None)
+    for name, row in found["stores"].items():
+        told = (row["documents"], row["chunks"], row["refused"], row["lag_seconds"], row["drift"], _not_in_step(row))
+        stores.add_row(name, *map(_text, told))
+    if found["stores"]:
+        console.print(stores)
+    for name, row in found["stores"].items():
+        if row["outdated"]:
+            _say(console, f"{name}: {Outdated(**row['outdated']).sentence(config, name)}")
+    model = found["embedding"]
+    console.print(
+        f"model: {model['requests']} requests, {model['texts']} texts, {model['tokens']} tokens, "
+        f"{model['cache_hits']} cache hits, ${model['spend_usd']:.4f}",
+        highlight=False,
+    )
+    for name, row in found["queries"].items():
+        if row["error"]:
+            console.print(f"[red]{name}[/]: {row['error']}", highlight=False)
+
+
+def _say_of_tables(console: Console, found: dict[str, Any]) -> None:
+    """What is wrong with tables and streams, one sentence each."""
+    from glue_jobs.status.table_notes import of_status
+    from lake.landing.unconfigured import LeftOut
+
+    for name, row in found["tables"].items():
+        for sentence in of_status(name, row):
+            _say(console, sentence)
+    for each in found["left_out"]:
+        _say(console, LeftOut(each["stream"], each["read"], Counter(each["tables"])).sentence)
+
+
+def _not_in_step(row: dict[str, Any]) -> str:
+    """What is wrong with a store, or under way."""
+    moving = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
+    backfilling = row["backfilling"]
+    since = f"backfilling since {time.strftime('%F %T', time.localtime(backfilling['since']))}" if backfilling else ""
+    return "; ".join(filter(None, (since, "behind" if row["behind"] else "", row.get("error", ""), *moving)))
+
+
+def _say(console: Console, sentence: str) -> None:
+    """Print a sentence as it stands, on one line."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""A pipeline's configuration: read, validated, explained."""

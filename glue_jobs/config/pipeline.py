@@ -1,0 +1,243 @@
+"""A pipeline's configuration: the parts' own models put together, loaded from YAML or JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+
+from embeddings import EmbeddingConfig
+from glue_jobs.config import problems as config_problems
+from glue_jobs.config.values import Substitution, redaction, refuse_plain_endpoints, s3_environment, substitution
+from glue_jobs.config.yaml_text import Document, parse
+from lake.layout import escape
+from retrieval import GenerationConfig, RetrievalConfig
+from schemas.durations import Duration
+from schemas.errors import ConfigurationError
+from schemas.model import StrictModel
+from schemas.tables import TableConfig
+from sinks import SinkConfig
+from sources import SourceConfig
+from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.rendering import CaptureConfig
+from transforms.context import DecodeContext, TableContext
+from warehouse.config import RedshiftConfig
+
+
+def _listed(value: object) -> object:
+    """Take one part where a list of them may stand."""
+    return [value] if isinstance(value, dict) else value
+
+
+def _rooted(path: str) -> str:
+    """Make a plain folder absolute, so that it does not depend on who opens it; a URI stays as it is."""
+    return path if re.match(r"[a-z][a-z0-9+.-]*:", path) else str(Path(path).expanduser().resolve())
+
+
+Location = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _rooted(v) if isinstance(v, str) and v else v)]
+
+
+class LakeConfig(StrictModel):
+    """Where the lake is, and how often it is written."""
+
+    path: Location
+    """A folder, or s3a://BUCKET/PREFIX on AWS."""
+    land_every: Duration = 5.0
+    """Time between two commits of `changes`: each costs a commit, so seconds rather than milliseconds."""
+    merge_every: Duration = 60.0
+    """Time between two merges into the tables."""
+    allow_plaintext: bool = False
+    """Let AWS's variables (`AWS_ENDPOINT_URL`…) name an http:// endpoint of another machine."""
+
+
+class EpochConfig(StrictModel):
+    """A moment from which a source's log positions start anew: a failover, a restore, another server."""
+
+    at: AwareDatetime
+    """Commit time of the first change of the new log; every reader comes to the same order by it."""
+    source: str | None = None
+    """The source it happened to; all of them when left out."""
+
+
+class PipelineConfig(StrictModel):
+    """One pipeline: from the sources' tables to the lake and the stores."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+    """The pipeline's name, in logs and in what it creates."""
+    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1), BeforeValidator(_listed)] = Field(alias="source")
+    """Where change records come from; one, or a list of named ones."""
+    tables: tuple[TableConfig, ...] = Field(min_length=1)
+    """The tables that are carried; records of others are counted and left."""
+    lake: LakeConfig
+    checkpoint: Location
+    """Where the jobs keep their offsets: a folder of its own, or s3a://BUCKET/PREFIX on AWS."""
+    embedding: EmbeddingConfig | None = None
+    """The model that turns text into vectors."""
+    sinks: tuple[SinkConfig, ...] = ()
+    """The vector stores."""
+    warehouse: RedshiftConfig | None = None
+    """The warehouse that tables are loaded into."""
+    retrieval: RetrievalConfig = RetrievalConfig()
+    """When a question is answered."""
+    generation: GenerationConfig | None = None
+    """Who words an answer; left out, answers are sentences taken from the documents."""
+    capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_listed)] = ()
+    """What captures the tables at their database, for `ragstream capture` and `ragstream check`; no job reads it."""
+    epochs: tuple[EpochConfig, ...] = ()
+    """Failovers and restores of the sources' databases."""
+    continuous: bool = True
+    """Let `index_documents` read Kafka and Kinesis by readers that stay: milliseconds instead of tenths of a second. Off, and
+    for recorded files and drains: micro-batches."""
+    readers: int = Field(default=2, ge=1)
+    """Most readers a source has: processes beside the executors' workers, among which its partitions are dealt out."""
+    _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Show the name alone: options may hold secrets in plain text."""
+        return [("name", self.name)]
+
+    @cached_property
+    def redact(self) -> Callable[[str], str]:
+        """Takes every secret of this configuration out of a text, such as another library's log line."""
+        return redaction(set(self._secrets))
+
+    def source(self, name: str) -> SourceConfig:
+        """The source of that name."""
+        return next(source for source in self.sources if source.name == name)
+
+    def table(self, name: str) -> TableConfig:
+        """The table of that name; raises ConfigurationError where there is none."""
+        found = next((table for table in self.tables if table.table == name), None)
+        if found is None:
+            raise ConfigurationError(
+                f"table {name!r} is not configured in pipeline {self.name}.",
+                condition="TABLE_UNKNOWN",
+                hint=f"It has {', '.join(table.table for table in self.tables)}.",
+            )
+        return found
+
+    def tables_of(self, source_name: str) -> tuple[TableConfig, ...]:
+        """The tables that source owns."""
+        return tuple(table for table in self.tables if self.owner(table) == source_name)
+
+    def owner(self, table: TableConfig) -> str:
+        """The name of the source that owns a table."""
+        return table.source or self.sources[0].name
+
+
+def load_config(path: str | Path) -> PipelineConfig:
+    """Load a configuration file; raises ConfigurationError that tells everything wrong in it at once."""
+    config = parse_config(read_text(str(path)), str(path), substitution())
+    if not config.lake.allow_plaintext:
+        refuse_plain_endpoints()
+    if any("://" in location for location in (config.lake.path, config.checkpoint)):
+        s3_environment()  # whoever opens a table from here on finds the endpoint
+    return config
+
+
+def parse_config(text: str, name: str, references: Substitution) -> PipelineConfig:
+    """Build the configuration from text; `name` is what messages call the file."""
+    written = parse(text, name)
+    if not isinstance(written.value, dict):
+        raise ConfigurationError(f"{name}: keys and values are expected.", condition="CONFIGURATION_INVALID")
+    document = Document(name, references.apply(written.value), written.lines, written.problems)
+    problems = [*written.problems, *references.problems, *config_problems.across_parts(document.value)]
+    try:
+        config = PipelineConfig.model_validate(document.value)
+    except ValidationError as error:
+        unresolved = {problem.path for problem in references.problems}
+        found = config_problems.of_validation(error, document, PipelineConfig)
+        problems += [problem for problem in found if problem.path not in unresolved]
+        raise config_problems.error_of(problems, document) from None
+    if problems:
+        raise config_problems.error_of(problems, document)
+    config._secrets = frozenset(references.secrets | set(_secret_values(config)))  # noqa: SLF001 - its own constructor
+    return config
+
+
+def of_tables(config: PipelineConfig, names: Collection[str]) -> PipelineConfig:
+    """The same pipeline for some of its tables, from the beginning of their streams, with a checkpoint under its own.
+
+    Beside the whole pipeline it does no harm, since every store refuses what is not newer. Raises ConfigurationError for
+    a table that is not configured.
+    """
+    chosen = tuple(config.table(name) for name in sorted(names))
+    owners = {config.owner(table) for table in chosen}
+    sources = [source for source in config.sources if source.name in owners]
+    begun = [each.model_copy(update=_beginning(each)) for each in sources]
+    folder = "+".join(escape(table.table) for table in chosen)
+    place = f"{config.checkpoint.rstrip('/')}/tables/{folder}"
+    return config.model_copy(update={"tables": chosen, "sources": tuple(begun), "checkpoint": place})
+
+
+def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
+    """What decoding needs to know of one source; plain data that travels to executors."""
+    owned = config.tables_of(source_name)
+    return DecodeContext(
+        envelope=config.source(source_name).envelope,
+        tables={table.table: TableContext(table.table, table.keys, table.columns, table.partitions) for table in owned},
+        others=frozenset(table.table for table in config.tables if table not in owned),
+        ignored=frozenset(
+            name
+            for capture in config.capture
+            if isinstance(capture, DebeziumCaptureConfig)
+            for name in (capture.signal_table, capture.heartbeat_table)
+            if name is not None
+        ),
+        epoch_starts_us=tuple(
+            sorted(round(e.at.timestamp() * 1_000_000) for e in config.epochs if e.source in (None, source_name))
+        ),
+    )
+
+
+def is_configured(config: PipelineConfig, table: str) -> bool:
+    """Whether records of a table, named as a record names it, are carried by any source."""
+    return any(decode_context(config, source.name).table(table) is not None for source in config.sources)
+
+
+def _beginning(source: SourceConfig) -> dict[str, Any]:
+    """Where a source begins unless it is told otherwise: at what its stream still holds."""
+    fields = type(source).model_fields
+    return {name: fields[name].default for name in ("starting", "starting_timestamp") if name in fields}
+
+
+def read_text(path: str) -> str:
+    """Read a configuration from a file, or from s3:// where a Glue job's argument points."""
+    try:
+        if path.startswith(("s3://", "s3a://")):
+            return _read_s3(path)
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise ConfigurationError(
+            f"{path}: the configuration cannot be read: {reason}.",
+            condition="CONFIGURATION_UNREADABLE",
+            hint="Name a YAML or JSON file; `job_configs/helpdesk.yaml` is one that works.",
+        ) from None
+
+
+def _read_s3(path: str) -> str:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = path.split("://", 1)[1].partition("/")
+    try:
+        body: bytes = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise OSError(0, code) from None
+    return body.decode("utf-8")
+
+
+def _secret_values(value: Any) -> list[str]:
+    if isinstance(value, SecretStr):
+        return [value.get_secret_value()]
+    if isinstance(value, StrictModel):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [secret for item in value for secret in _secret_values(item)] if isinstance(value, list | tuple) else []

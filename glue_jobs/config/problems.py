@@ -1,0 +1,179 @@
+"""What is wrong with a configuration, in the words of the file: path, line, what is wrong, how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAliasType, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from glue_jobs.config.yaml_text import Document, Path, Problem
+from schemas.errors import ConfigurationError
+
+_EXPECTED = {
+    "string_type": "text", "int_type": "a whole number", "int_parsing": "a whole number",
+    "int_from_float": "a whole number", "float_type": "a number", "float_parsing": "a number",
+    "bool_type": "true or false", "bool_parsing": "true or false", "list_type": "a list", "tuple_type": "a list",
+    "dict_type": "keys and values", "model_type": "keys and values", "model_attributes_type": "keys and values",
+}  # fmt: skip
+"""pydantic's error types that mean a wrong type, and what was expected."""
+_RENAMED = {"real_time": "Write `continuous` instead: readers have taken the place of Spark's real-time mode."}
+"""Keys of earlier versions, and what to do about them."""
+
+
+def of_validation(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
+    """Turn pydantic's errors into problems; none of them holds a value of the file."""
+    details = error.errors(include_input=False, include_url=False)
+    # A list whose entries are all wrong is not too short besides.
+    wrong_inside = {detail["loc"][:length] for detail in details for length in range(1, len(detail["loc"]))}
+    told = [each for each in details if each["type"] != "too_short" or each["loc"] not in wrong_inside]
+    return [_problem(detail, document, model) for detail in told]
+
+
+def error_of(problems: Sequence[Problem], document: Document) -> ConfigurationError:
+    """One error that tells every problem, in the order of the file."""
+    told = sorted(dict.fromkeys(problems), key=lambda problem: problem.line or document.line_of(problem.path))
+    lines = [f"{document.name}: {len(told)} {'problem' if len(told) == 1 else 'problems'}; nothing was started."]
+    for problem in told:
+        place = path_text(problem.path)
+        line = problem.line or document.line_of(problem.path)
+        lines.append(f"  {document.name}:{line}: {place + ': ' if place else ''}{problem.what}.")
+        if problem.hint:
+            lines.append(f"      {problem.hint}")
+    return ConfigurationError("\n".join(lines), condition="CONFIGURATION_INVALID")
+
+
+def path_text(path: Path) -> str:
+    """Write a path as a person would: `sinks[1].dsn`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def _problem(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> Problem:
+    kind = detail["type"]
+    path, owner = _walk(detail["loc"], document.value, model)
+    if kind == "missing":
+        return Problem(path, "this key is missing", _purpose(owner, str(path[-1])) if path else "")
+    if kind == "extra_forbidden":
+        renamed = _RENAMED.get(path_text(path))
+        return Problem(path, "this key is unknown", renamed or _nearest(str(path[-1]), owner))
+    if kind in {"union_tag_invalid", "literal_error", "enum"}:
+        expected = str((detail.get("ctx") or {}).get("expected_tags") or (detail.get("ctx") or {}).get("expected"))
+        at = (*path, "type") if kind == "union_tag_invalid" else path
+        return Problem(at, "this value is not one of those known", f"Write one of: {expected}.")
+    if kind == "union_tag_not_found":
+        return Problem((*path, "type"), "this key is missing", "It says which kind of part this is.")
+    if kind in _EXPECTED:
+        return Problem(path, f"{_EXPECTED[kind]} is expected here", _purpose(owner, str(path[-1])) if path else "")
+    if kind == "too_short":
+        return Problem(path, "at least one is needed here", _purpose(owner, str(path[-1])) if path else "")
+    message = detail["msg"].removeprefix("Value error, ").rstrip(".")
+    return Problem(path, message[:1].lower() + message[1:], "")
+
+
+def _walk(location: Sequence[str | int], value: Any, model: type[BaseModel]) -> tuple[Path, type[BaseModel] | None]:
+    """Follow pydantic's location through the file: it also names union arms, which the file does not.
+
+    Returns the path in the file and the model that owns its last key.
+    """
+    path: Path = ()
+    owner: type[BaseModel] | None = model
+    inside: list[type[BaseModel]] = [model]
+    for at, part in enumerate(location):
+        last = at == len(location) - 1
+        arm = next((each for each in inside if part in _tags(each)), None)
+        if isinstance(value, dict) and isinstance(part, str) and (part in value or (last and arm is None)):
+            owner = inside[0] if inside else None
+            inside = _models_in(_annotation(owner, part))
+            path, value = (*path, part), value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            path, value = (*path, part), value[part]
+        elif arm is not None:
+            inside = [arm]
+        elif part == "[key]":
+            break
+    return path, owner
+
+
+def _annotation(model: type[BaseModel] | None, key: str) -> Any:
+    fields = model.model_fields if model else {}
+    return next((each.annotation for name, each in fields.items() if key in (name, each.alias)), None)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models an annotation can hold: through aliases, unions, lists and optional values."""
+    if isinstance(annotation, TypeAliasType):
+        return _models_in(annotation.__value__)
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("type")
+    return (*(get_args(kind.annotation) if kind else ()), model.__name__)
+
+
+def _keys(model: type[BaseModel]) -> dict[str, str]:
+    return {each.alias or name: each.description or "" for name, each in model.model_fields.items()}
+
+
+def _purpose(model: type[BaseModel] | None, key: str) -> str:
+    described = _keys(model).get(key, "") if model else ""
+    return " ".join(described.split())
+
+
+def _nearest(key: str, model: type[BaseModel] | None) -> str:
+    if model is None:
+        return "Remove it."
+    known = list(_keys(model))
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+
+
+def across_parts(raw: Any) -> Iterator[Problem]:
+    """What no part can see alone; works on the raw values, so that it is told together with what is wrong inside parts."""
+    if not isinstance(raw, dict):
+        return
+    sources = _entries(raw, "source")
+    tables = _entries(raw, "tables")
+    names = {str(source.get("name", source.get("type"))): path for path, source in sources}
+    yield from _repeated("source", [(path, source.get("name", source.get("type"))) for path, source in sources])
+    yield from _repeated("store", [(path, sink.get("name", sink.get("type"))) for path, sink in _entries(raw, "sinks")])
+    yield from _repeated("table", [((*path, "table"), table.get("table")) for path, table in tables])
+    for path, table in tables:
+        owner = table.get("source")
+        if owner is not None and str(owner) not in names:
+            yield Problem((*path, "source"), f"no source is named {owner}", f"Sources here: {', '.join(names)}.")
+        if owner is None and len(names) > 1:
+            hint = f"Add `source:` with one of: {', '.join(names)}."
+            yield Problem(path, "several sources, and this table does not say which one owns it", hint)
+    for path, epoch in _entries(raw, "epochs"):
+        if epoch.get("source") is not None and str(epoch["source"]) not in names:
+            yield Problem(
+                (*path, "source"), f"no source is named {epoch['source']}", f"Sources here: {', '.join(names)}."
+            )
+    if raw.get("sinks") and not raw.get("embedding"):
+        yield Problem(("sinks",), "a store needs vectors, and there is no `embedding`", "Add an `embedding` section.")
+    if raw.get("sinks") and tables and not any(table.get("document") for _, table in tables):
+        yield Problem(("sinks",), "no table becomes documents", "Give a table a `document` section, or remove `sinks`.")
+
+
+def _entries(raw: dict[str, Any], key: str) -> list[tuple[Path, dict[str, Any]]]:
+    value = raw.get(key)
+    if isinstance(value, dict):
+        return [((key,), value)]
+    items = value if isinstance(value, list) else []
+    return [((key, at), item) for at, item in enumerate(items) if isinstance(item, dict)]
+
+
+def _repeated(what: str, named: list[tuple[Path, Any]]) -> Iterator[Problem]:
+    counts = Counter(str(name) for _, name in named if name is not None)
+    for path, name in named:
+        if name is not None and counts[str(name)] > 1:
+            counts[str(name)] = 1  # told once
+            hint = "Give each its own `name`." if what != "table" else "A table is carried once: remove the others."
+            yield Problem(path, f"more than one {what} is called {name}", hint)

@@ -1,0 +1,1 @@
+"""The driver's side of `index_documents` with readers: who reads what, and how far each store is."""

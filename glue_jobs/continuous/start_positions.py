@@ -1,0 +1,166 @@
+"""Where `index_documents` goes on with a source: readers after micro-batches, micro-batches after readers.
+
+Micro-batches keep how far they came in Spark's checkpoint, readers in `positions.json` beside it (`store_positions.py`).
+What was read since the last of either is read again, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+
+from glue_jobs.continuous import store_positions
+from glue_jobs.continuous.gaps import without_gaps
+from glue_jobs.continuous.store_positions import StorePositions, earliest, latest
+from glue_jobs.status.landed import committed_offset, first_offset
+from glue_jobs.storage import files
+from sources import positions
+from sources.feeds import Reading
+from sources.files.source import FilesSourceConfig
+from sources.kafka.source import KafkaSourceConfig
+from sources.kafka.topic_identity import FILE_NAME
+from sources.kinesis.source import KinesisSourceConfig
+from sources.retained import holds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glue_jobs.continuous.backfills import Backfills
+    from glue_jobs.continuous.store_positions import ByStore
+    from sources import SourceConfig
+    from sources.feeds import Partition, Position, Positions
+
+_LOG = logging.getLogger(__name__)
+_OF_SPARK = ("commits", "offsets", "sources", "state")
+"""Folders of a query's checkpoint (Structured Streaming Programming Guide, "Recovering from Failures with Checkpointing")."""
+
+
+def for_readers(source: SourceConfig, checkpoint: str, stores: Collection[str]) -> tuple[Reading, tuple[str, ...]]:
+    """Where readers begin with each store, and which stores are behind; a store has no positions if nothing was read yet.
+
+    A store that is new begins where the furthest back of the others stands.
+    """
+    known = store_positions.read(checkpoint)
+    if known is None or not known.readers:
+        identity, base = _of_micro_batches(source, checkpoint)
+        lagging = {store: at for store, at in known.stores.items() if store in stores} if known is not None else {}
+        return Reading(identity, {store: dict(lagging.get(store, base)) for store in stores}), tuple(sorted(lagging))
+    there = {store: dict(known.stores[store]) for store in stores if store in known.stores}
+    base = earliest(there.values() or known.stores.values())
+    reading = Reading(known.identity, {store: there.get(store, dict(base)) for store in stores})
+    return reading, tuple(store for store in known.behind if store in there)
+
+
+def past_gaps(source: SourceConfig, stores: ByStore, backfills: Backfills) -> dict[str, dict[Partition, Position]]:
+    """Move stores past what the stream has lost to them alone, once that is noted as a backfill.
+
+    Raises UnavailableError when the source has to be asked and does not answer.
+    """
+    moved, gaps = without_gaps(stores, partial(holds, source))
+    for store, gap in gaps.items():
+        backfills.add(store, source.name, gap)
+        _LOG.warning(
+            "the stream has lost what a store had not got", extra={"context": {"store": store, "source": source.name}}
+        )
+    return moved
+
+
+class BatchStart(NamedTuple):
+    """Where a query in micro-batches goes on."""
+
+    starts: Positions | None = None
+    """Where it begins that has no checkpoint of Spark's; None: where that, or the configuration, says."""
+    behind: frozenset[str] = frozenset()
+    """Stores that it goes on without: they are away, and have positions of their own."""
+    lacking: frozenset[str] = frozenset()
+    """Stores that are written and have not got what another one has."""
+
+
+def for_micro_batches(
+    source: SourceConfig, checkpoint: str, stores: Collection[str], away: Collection[str], backfills: Backfills
+) -> BatchStart:
+    """Where micro-batches go on after readers, or with stores that were away and answer again: at the earliest of those.
+
+    What the stream has lost to one of them alone is a backfill. A query that begins at positions has no checkpoint of Spark's
+    after this; asked again it begins there again, until `begun`.
+    """
+    known = store_positions.read(checkpoint)
+    behind = frozenset(away) & frozenset(stores) if not set(stores) <= set(away) else frozenset()
+    lagging = known.stores.keys() & set(stores) if known is not None else set()
+    if known is None or (not known.readers and lagging <= behind):
+        return BatchStart(behind=frozenset(lagging))
+    reading, _ = for_readers(source, checkpoint, stores)
+    written = {store: at for store, at in reading.stores.items() if store not in behind}
+    written = past_gaps(source, written, backfills)
+    kept = StorePositions(readers=True, identity=reading.identity, stores={**reading.stores, **written})
+    store_positions.write(checkpoint, kept)
+    for folder in _OF_SPARK:
+        files.remove_folder(f"{checkpoint.rstrip('/')}/{folder}")
+    if isinstance(source, KafkaSourceConfig):
+        files.write(f"{checkpoint.rstrip('/')}/{FILE_NAME}", json.dumps(kept.identity, sort_keys=True))
+    furthest = numbers(latest(written.values()))
+    lacking = frozenset(store for store, at in written.items() if numbers(at) != furthest)
+    return BatchStart(earliest(written.values()), behind, lacking)
+
+
+def begun(checkpoint: str, behind: Collection[str]) -> None:
+    """Take it that Spark has written down where the query's first batch begins; stores that are behind keep their own."""
+    known = store_positions.read(checkpoint)
+    if known is not None and known.readers:
+        kept = {store: at for store, at in known.stores.items() if store in behind}
+        store_positions.write(checkpoint, StorePositions(readers=False, stores=kept))
+
+
+def missed(source: SourceConfig, checkpoint: str, stores: Collection[str], starts: Positions | None) -> bool:
+    """Note, before a batch is committed, that stores go on later from where it began.
+
+    That is where the batch before ended, or else where the query began (`starts`); False where neither is known.
+    """
+    offset = committed_offset(checkpoint)
+    position = starts if offset is None else positions.positions_in(source, offset)
+    if position is None:
+        return False
+    store_positions.noted(
+        checkpoint, lambda known: replace(known, stores={**dict.fromkeys(stores, position), **known.stores})
+    )
+    return True
+
+
+def numbers(places: Positions) -> dict[Partition, int]:
+    """Positions as numbers that can be compared."""
+    return {partition: positions.at(position) for partition, position in places.items()}
+
+
+def has_begun(checkpoint: str) -> bool:
+    """Whether anything was ever read by the query of a checkpoint."""
+    return bool(files.names(f"{checkpoint.rstrip('/')}/offsets")) or store_positions.read(checkpoint) is not None
+
+
+def is_broken_off(checkpoint: str) -> bool:
+    """Whether the next batch of a query in micro-batches was begun before: some stores may have parts of it."""
+    planned, done = (files.names(f"{checkpoint.rstrip('/')}/{folder}") for folder in ("offsets", "commits"))
+    return _last(planned) > _last(done)
+
+
+def _last(names: Collection[str]) -> int:
+    return max((int(name) for name in names if name.isdigit()), default=-1)
+
+
+def _of_micro_batches(source: SourceConfig, checkpoint: str) -> tuple[Any, Mapping[Partition, Position]]:
+    """The identity and the positions that a query in micro-batches, or in real-time mode before readers, has left."""
+    offset = committed_offset(checkpoint) or first_offset(source, checkpoint)
+    match source:
+        case KafkaSourceConfig():
+            text = files.read(f"{checkpoint.rstrip('/')}/{FILE_NAME}")
+            identity = json.loads(text) if text is not None and offset is not None else None
+        case KinesisSourceConfig():
+            identity = [offset["arn"], offset["created_ms"]] if offset is not None else None
+        case FilesSourceConfig():
+            identity = None
+        case _:
+            assert_never(source)
+    return identity, ({} if offset is None else positions.positions_in(source, offset))

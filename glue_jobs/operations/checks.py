@@ -1,0 +1,126 @@
+"""`check()` of every part at once, before anything is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embeddings import open_embedder
+from glue_jobs.continuous.backfills import Backfills
+from glue_jobs.operations import captured
+from glue_jobs.operations.ownership import owner_of
+from glue_jobs.storage import lake_mark, s3_check
+from retrieval import BedrockGenerationConfig
+from retrieval.generate import BedrockGenerator
+from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from sinks import open_sink
+from sources import check as check_source
+from warehouse.checks import check as check_warehouse
+
+if TYPE_CHECKING:
+    from glue_jobs.config.pipeline import PipelineConfig
+    from schemas.ownership import Owner
+
+type Check = Callable[[], object]
+
+NEEDS = {
+    "land": ("source", "lake"), "merge": ("lake",), "index": ("source", "lake", "embedding", "sink"),
+    "load": ("lake", "warehouse"),
+}  # fmt: skip
+"""The parts that each job writes to or reads from."""
+
+
+def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str, Check]:
+    """The checks of the parts that these jobs need, by a name for people; all parts when no jobs are named."""
+    wanted = {kind for job in jobs for kind in NEEDS[job]} if jobs is not None else None
+    found: dict[str, Check] = {}
+    for source in config.sources:
+        found[f"source {source.name}"] = partial(check_source, source)
+    found["lake"] = partial(_lake, config)
+    found["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
+    owner = cache(partial(owner_of, config))
+    if config.embedding is not None:
+        embedder = open_embedder(config.embedding)
+        found["embedding"] = embedder.check
+        # One of several that the pipeline had before holds up no driver; of all being away, preparing them tells.
+        known = Backfills(config.checkpoint).known() if jobs is not None and len(config.sinks) > 1 else ()
+        for sink in config.sinks:
+            check = partial(_owned, open_sink(sink, embedder.fingerprint, embedder.dimensions).check, owner)
+            found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in known else check
+    for capture in config.capture:
+        found[f"capture {capture.source or config.sources[0].name}"] = partial(captured.check, config, capture)
+    if config.warehouse is not None:
+        found["warehouse"] = partial(_owned, partial(check_warehouse, config.warehouse, config.tables), owner)
+    if isinstance(config.generation, BedrockGenerationConfig):
+        found["generation"] = BedrockGenerator(config.generation).check
+    return {
+        name: check for name, check in found.items() if wanted is None or name.split()[0] in {*wanted, "checkpoint"}
+    }
+
+
+def run(checks: dict[str, Check]) -> dict[str, PipelineError | None]:
+    """Run checks side by side; gives each part's error, None for a part that is right."""
+    with ThreadPoolExecutor(max_workers=max(1, len(checks))) as pool:
+        waiting = {name: pool.submit(_checked, check) for name, check in checks.items()}
+        return {name: future.result() for name, future in waiting.items()}
+
+
+def refuse(found: dict[str, PipelineError | None]) -> None:
+    """Raise one ConfigurationError that tells every part that is wrong."""
+    wrong = {name: error for name, error in found.items() if error is not None}
+    if not wrong:
+        return
+    told = "\n".join(f"  {name}: {_indented(str(error))}" for name, error in wrong.items())
+    what = "1 part is" if len(wrong) == 1 else f"{len(wrong)} parts are"
+    raise ConfigurationError(f"{what} wrong; nothing was written.\n{told}", condition="PART_WRONG")
+
+
+def _checked(check: Check) -> PipelineError | None:
+    try:
+        check()
+    except PipelineError as error:
+        return error
+    return None
+
+
+def _owned(check: Callable[[Owner], object], owner: Callable[[], Owner]) -> None:
+    """Check a store or a warehouse that must be this pipeline's."""
+    check(owner())
+
+
+def _unless_away(check: Check) -> None:
+    """Check a store that may be away: jobs go on without it."""
+    with contextlib.suppress(UnavailableError):
+        check()
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n      ")
+
+
+def _lake(config: PipelineConfig) -> None:
+    """The lake can be written, and is the one that the checkpoint belongs to."""
+    lake_mark.confirm(config)
+    _writable(config.lake.path, "lake.path")
+
+
+def _writable(location: str, key: str) -> None:
+    """Try to make a folder of this machine, or to put into a bucket."""
+    if "://" in location:
+        s3_check.check(location, key)
+        return
+    try:
+        Path(location).mkdir(parents=True, exist_ok=True)
+        probe = Path(location) / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{key}: {location} cannot be written: {error.strerror}.",
+            condition="LOCATION_NOT_WRITABLE",
+            hint=f"Correct `{key}`, or give this user the right to write there.",
+        ) from None

@@ -1,0 +1,96 @@
+"""What every Spark job from the lake to a store stands on: a session of its own, the model, the cache, the tables."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from embeddings import open_embedder
+from glue_jobs.config.pipeline import decode_context
+from indexing.peer_vectors import KeptSomewhere
+from lake.embedding_cache import EmbeddingCache
+from lake.history.states import History, history_of
+from lake.layout import LakeLayout
+from sinks import open_sink
+from transforms.documents.planning import Recipe
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from embeddings import Embedder, EmbeddingConfig
+    from glue_jobs.config.pipeline import PipelineConfig
+    from indexing.bulk import Stage
+    from sinks import SinkConfig
+    from sinks.protocol import Sink
+    from transforms.context import DecodeContext
+
+_ROWS_A_TASK = 4_000
+_FEW_ROWS = 1_000
+"""Rows, or texts, of a task where there are many, and where not every core has one: a task pays for its Python worker."""
+_MAX_TASKS = 2_000
+_SETTINGS = {
+    # Vectors wait in batches of this size between the model's stage and the one that keeps them.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+    "spark.sql.adaptive.enabled": "false",
+}
+
+
+@dataclass
+class FromLake:
+    """The lake's side of such a job."""
+
+    spark: SparkSession
+    config: PipelineConfig
+    embedding: EmbeddingConfig
+    layout: LakeLayout = field(init=False)
+    embedder: Embedder = field(init=False)
+    cache: EmbeddingCache = field(init=False)
+    contexts: Mapping[str, DecodeContext] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take a session with settings of its own."""
+        self.spark = self.spark.newSession()
+        for name, value in _SETTINGS.items():
+            self.spark.conf.set(name, value)
+        self.layout = LakeLayout(self.config.lake.path)
+        self.embedder = open_embedder(self.embedding)
+        self.cache = EmbeddingCache(self.config.lake.path, self.embedder.fingerprint)
+        self.contexts = {source.name: decode_context(self.config, source.name) for source in self.config.sources}
+
+    def open(self, sink: SinkConfig) -> Sink:
+        """Open a store for this model."""
+        return open_sink(sink, self.embedder.fingerprint, self.embedder.dimensions)
+
+    def lent_to(self, sink: SinkConfig) -> KeptSomewhere:
+        """The cache and, for what it lacks, the other stores."""
+        others = tuple(other for other in self.config.sinks if other.name != sink.name)
+        return KeptSomewhere(self.cache, others, self.embedder.fingerprint, self.embedder.dimensions)
+
+    def histories(self) -> Iterator[tuple[Recipe, History]]:
+        """Every table that makes documents, as of now; none of those that nothing was ever landed of."""
+        for recipe in filter(None, map(Recipe.of, self.config.tables)):
+            history = history_of(self.spark, self.layout, recipe.table)
+            if history is not None:
+                yield recipe.within(self.embedder.max_tokens), history
+
+    def tasks(self, rows: int) -> int:
+        """Into how many tasks to cut so many rows."""
+        few = min(self.spark.sparkContext.defaultParallelism, math.ceil(rows / _FEW_ROWS))
+        return max(1, few, min(_MAX_TASKS, math.ceil(rows / _ROWS_A_TASK)))
+
+
+def then(one: Stage, other: Stage) -> Stage:
+    """Two stages in one worker."""
+    return lambda batches: other(one(batches))
+
+
+def sums(frame: DataFrame, *names: str, **expressions: str) -> Counter[str]:
+    """Add columns up, or evaluate other aggregates, in one action."""
+    wanted = {name: f"sum({name})" for name in names} | expressions
+    row = frame.agg(*(F.expr(each).alias(name) for name, each in wanted.items())).first()
+    return Counter({name: row[name] or 0 for name in wanted} if row else {})

@@ -1,0 +1,1 @@
+"""Moving the stores to another embedding model."""

@@ -1,0 +1,1 @@
+"""Spark sessions, on a laptop and as Glue scripts."""

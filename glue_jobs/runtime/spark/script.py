@@ -1,0 +1,158 @@
+"""From arguments to an exit status: what `ragstream run`, spark-submit and a Glue job have in common."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glue_jobs.config.pipeline import PipelineConfig, load_config, of_tables
+from glue_jobs.operations import checks
+from glue_jobs.runtime.jobs import JOBS, JobContext, Periodic, Plan, Query
+from glue_jobs.runtime.logs import set_up
+from glue_jobs.runtime.runner import run_queries
+from glue_jobs.runtime.spark import glue
+from glue_jobs.runtime.spark.session import open_session
+from glue_jobs.status.record import StatusRecords
+from glue_jobs.storage import lake_mark
+from schemas.errors import PipelineError, UnavailableError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pyspark.sql import SparkSession
+
+_LOG = logging.getLogger(__name__)
+_PLAN_PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a job script is told."""
+
+    config: str
+    available_now: bool = False
+    log_level: str = "info"
+    glue_arguments: Mapping[str, str] | None = None
+    """Glue's, when it runs there."""
+    tables: tuple[str, ...] = ()
+    """Named, the jobs carry these tables alone; see `glue_jobs.config.pipeline.of_tables`."""
+
+
+def run_job(plan: Plan) -> None:
+    """Run one job as a script and exit with its status: under spark-submit, or on Glue."""
+    sys.exit(_run_script(plan, sys.argv))
+
+
+def _run_script(plan: Plan, arguments: Sequence[str]) -> int:
+    module = sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else arguments[0]
+    job = next((name for name, where in JOBS.items() if where.rsplit(".", 1)[-1] in module), "index")
+    try:
+        return run_pipeline(options_of(arguments), {job: plan})
+    except PipelineError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a script's last word
+        return error.exit_status
+
+
+def options_of(arguments: Sequence[str]) -> Options:
+    """Read a script's arguments, Glue's `--key value` form included."""
+    if glue.is_glue(arguments):
+        found = glue.job_arguments(arguments)
+        drains = found.get("available_now", "false").lower() in {"true", "1", "yes"}
+        return Options(found["config"], drains, found.get("log_level", "info"), found, listed(found.get("tables", "")))
+    parser = argparse.ArgumentParser(prog=arguments[0])
+    parser.add_argument("--config", required=True, help="the pipeline's YAML or JSON file")
+    parser.add_argument("--available-now", action="store_true", help="drain what is there, then end")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--tables", default="", help="only these, comma-separated, from the streams' beginning")
+    here = parser.parse_args(arguments[1:])
+    return Options(here.config, here.available_now, here.log_level, tables=listed(here.tables))
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Names that commas part."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def plans_of(jobs: Iterable[str]) -> dict[str, Plan]:
+    """Import the jobs' plans."""
+    return {job: importlib.import_module(JOBS[job]).plan for job in jobs}
+
+
+def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[[], None] | None = None) -> int:
+    """Check every part, then run these jobs in this driver until they are drained, stopped or cannot go on.
+
+    Returns 0; raises the PipelineError that ended it. The first SIGINT or SIGTERM stops between two batches, the second
+    at once. `started` is called when every part was found right.
+    """
+    config = load_config(options.config)
+    config = of_tables(config, options.tables) if options.tables else config
+    set_up(options.log_level, config.redact)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    session = _checked_session(config, options, plans)
+    if started is not None:
+        started()
+    committed = glue.begin(session, options.glue_arguments) if options.glue_arguments else None
+    context = JobContext(session, config, options.available_now, some_tables=bool(options.tables))
+    planned = [item for job, plan in plans.items() for item in _planned(job, plan, context, stop)]
+    lake_mark.belongs(config)  # planning has created the lake
+    run_queries(planned, context, stop, StatusRecords(config.checkpoint))
+    if committed is not None:
+        committed()
+    return 0
+
+
+def _checked_session(config: PipelineConfig, options: Options, plans: Mapping[str, Plan]) -> SparkSession:
+    """Start Spark while the parts are asked: both take seconds. A part that is wrong is told without waiting for Spark.
+
+    Spark starts on a thread of its own, also because it takes SIGINT for itself on the main one.
+    """
+    opening: Future[SparkSession] = Future()
+
+    def open_it() -> None:
+        try:
+            level = "WARN" if options.log_level == "debug" else "OFF"
+            name, lake = f"ragstream {config.name}", config.lake.path
+            opening.set_result(open_session(name, checkpoint=config.checkpoint, lake=lake, log_level=level))
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the session
+            opening.set_exception(error)
+
+    threading.Thread(target=open_it, name="session", daemon=True).start()
+    checks.refuse(checks.run(checks.parts(config, plans)))
+    return opening.result()
+
+
+def _planned(job: str, plan: Plan, context: JobContext, stop: threading.Event) -> list[Query | Periodic]:
+    """Plan a job; a part that went away since it was checked is waited for."""
+    while not stop.is_set():
+        try:
+            return plan(context)
+        except UnavailableError as error:
+            _LOG.warning("job cannot start yet", extra={"context": {"job": job, "error": error.message}})
+            stop.wait(_PLAN_PAUSE_SECONDS)
+    return []
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    began = time.monotonic()
+
+    def asked(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        _LOG.warning(
+            "stopping after the batches in flight", extra={"context": {"after_s": round(time.monotonic() - began)}}
+        )
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, asked)

@@ -1,0 +1,1 @@
+"""What `ragstream status` shows, and how it is collected."""

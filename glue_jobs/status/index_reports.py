@@ -1,0 +1,159 @@
+"""What the driver of `index_documents` does with the answers of its workers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embeddings.vectors import is_usable
+from glue_jobs.runtime import Periodic, Report, StoresAsOf
+from indexing.versions.every_version import each_written
+from lake import embedding_cache
+from lake.rejects import append_rejects
+from schemas.tables import nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from glue_jobs.continuous.stores import Stores
+    from sinks.protocol import Sink
+
+_LOG = logging.getLogger(__name__)
+_OVERLAP_US = 3600 * 1_000_000
+"""A vector reaches the cache seconds after its store, unless its driver died; then nothing newer of that driver did. The
+hour is for a second driver of the same pipeline, and for clocks that differ."""
+
+PROGRESS_SECONDS = 1.0
+"""How often the stores are told how fresh they are; a run of some tables knows nothing of the others."""
+SWEEP_SECONDS = 600.0
+
+
+class IndexReports:
+    """Adds up the workers' counts, sends their new vectors to the cache and their rejects to the lake.
+
+    Vectors that a crash kept from the cache are in the stores: `catch_up` takes them from there at the next start, so
+    the lake can fill any store without the model (I13). A vector may be appended twice; readers take either.
+    """
+
+    def __init__(self, lake: str, sinks: Sequence[Sink], sources: Sequence[str], stores: Stores | None = None) -> None:
+        """Take the lake's path, the open stores, the names of the sources that fill them, and what is known of the stores."""
+        self._stores = stores
+        self._lake = lake
+        self._sinks = sinks
+        self.as_of = {source: StoresAsOf(sink.name for sink in sinks) for source in sources}
+        """What each store shows of each source."""
+        self._noted_us: Counter[str] = Counter()
+        self._vectors: dict[str, dict[str, bytes]] = defaultdict(dict)
+        """By the model's fingerprint, by content hash."""
+        self._absent: set[tuple[str, str]] = set()
+        """Tables and columns that were logged as missing."""
+        self._lock = threading.Lock()
+        self._in_use = {sink.name: threading.Lock() for sink in sinks}
+        """Of the periodic works that use a store's connections."""
+
+    def catch_up(self) -> None:
+        """Append the vectors that the stores hold and the cache lacks: those of the time around its newest and since."""
+        for store in self._sinks:
+            for sink in each_written(store) if self._is_ready(store) else ():
+                self._catch_up(sink)
+        self.flush()
+
+    def _catch_up(self, sink: Sink) -> None:
+        since_us = max(0, embedding_cache.newest_us(self._lake, sink.fingerprint) - _OVERLAP_US)
+        cached = embedding_cache.hashes(self._lake, sink.fingerprint, since_us)
+        for content_hash, vector in sink.vectors_since(since_us):
+            if content_hash not in cached and is_usable(vector):
+                self._vectors[sink.fingerprint][content_hash] = np.asarray(vector, "<f4").tobytes()
+
+    def take(self, rows: pa.Table) -> Report:
+        """Read the rows of one micro-batch (REPORT_COLUMNS)."""
+        table = rows.to_pylist()
+        with self._lock:
+            for row in table:
+                if row["content_hash"]:
+                    self._vectors[row["fingerprint"]][row["content_hash"]] = row["embedding"]
+        for stage in sorted({row["stage"] for row in table if row["stage"]}):
+            append_rejects(self._lake, [row for row in table if row["stage"] == stage], stage=stage)
+        summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
+        report = _report(summaries)
+        self._warn_of_absent(summaries)
+        return report
+
+    def periodic(self, sink: Sink, *, progress: bool) -> list[Periodic]:
+        """What is to be done beside the queries for one store: it may be slow, and keeps no other waiting."""
+        told = [Periodic(f"progress of {sink.name}", partial(self.note_progress, sink), PROGRESS_SECONDS)]
+        return [
+            *(told if progress else ()),
+            Periodic(f"sweep of {sink.name}", partial(self.sweep, sink), SWEEP_SECONDS),
+        ]
+
+    def note_progress(self, sink: Sink) -> None:
+        """Tell a store how fresh it is: as fresh as the source that is furthest behind in it."""
+        as_of_us = min((each.stores[sink.name].at_us for each in self.as_of.values()), default=0)
+        if as_of_us > self._noted_us[sink.name] and self._is_ready(sink):
+            with self._in_use[sink.name]:
+                sink.note_progress(as_of_us)
+            self._noted_us[sink.name] = as_of_us
+
+    def flush(self) -> None:
+        """Append the vectors that have come since the last time, in one small commit for each model."""
+        with self._lock:
+            waiting = sorted(self._vectors)
+        for fingerprint in waiting:
+            with self._lock:
+                vectors = self._vectors.pop(fingerprint, {})
+            try:
+                if vectors:
+                    embedding_cache.append(self._lake, fingerprint, vectors)
+            except BaseException:
+                with self._lock:
+                    self._vectors[fingerprint] = vectors | self._vectors[fingerprint]
+                raise
+
+    def sweep(self, store: Sink) -> None:
+        """Let a store remove what no reader sees."""
+        if self._is_ready(store):
+            with self._in_use[store.name]:
+                for sink in each_written(store):
+                    sink.sweep()
+
+    def _is_ready(self, sink: Sink) -> bool:
+        """Whether a store answers and lacks nothing."""
+        return self._stores is None or sink.name not in self._stores.unready
+
+    def _warn_of_absent(self, summaries: Sequence[dict[str, Any]]) -> None:
+        """Log a column that a document names and whole rows do not have, once."""
+        for table, (_, absent, columns) in chain.from_iterable(each["whole_rows"].items() for each in summaries):
+            for column in absent:
+                if (table, column) not in self._absent:
+                    self._absent.add((table, column))
+                    context = {"table": table, "column": column, "near": nearest(column, columns)}
+                    _LOG.warning("a document's column is in no whole row", extra={"context": context})
+
+
+def _report(summaries: Sequence[dict[str, Any]]) -> Report:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    model: Counter[str] = Counter()
+    reached: dict[str, int] = {}
+    fresh: dict[str, list[float]] = defaultdict(list)
+    missing: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for summary in summaries:
+        for table, number in summary["changes"].items():
+            counts[table]["indexed"] += number
+            fresh[table] += summary["freshness_ms"][table]
+        for place, newest in summary["reached_us"].items():
+            reached[place] = max(reached.get(place, 0), newest)
+        model.update(summary["model"])
+        texts, embedded = summary["counts"].get("texts", 0), summary["counts"].get("texts embedded", 0)
+        model.update(cache_hits=texts - embedded, cache_misses=embedded)
+        for table, (sequence, absent, _) in summary["whole_rows"].items():
+            missing[table] = max(missing.get(table, ("", ())), (sequence, tuple(absent)))
+    return Report(counts, model, reached, fresh, missing)

@@ -1,0 +1,109 @@
+"""Documents that were made by another template, chunking or metadata than the configuration has now."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from embeddings import open_embedder
+from glue_jobs.operations.prices import price_of
+from schemas.errors import UnavailableError
+from transforms.documents.planning import Recipe, made_by
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from glue_jobs.config.pipeline import PipelineConfig
+    from sinks.protocol import Sink
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """What a store holds that the next change of a row, or `ragstream rebuild`, makes anew."""
+
+    documents: int
+    of: int
+    """Documents of the tables that make them now."""
+    texts: int
+    """About as many as are embedded where every text changes: as many chunks a document as now. Other texts cost nothing."""
+    usd: float | None
+    """For that many texts of the greatest length; None for a model whose price is not known here."""
+
+    def sentence(self, config: str, store: str) -> str:
+        """Say it to a person, with the command that brings the documents over."""
+        price = "at a price that is not known here" if self.usd is None else f"for about ${self.usd:.4f}"
+        return (
+            f"{self.documents} of {self.of} documents were made by another template, chunking or metadata: `ragstream rebuild"
+            f" {config} {store}` makes them anew; where every text changes, it embeds about {self.texts} texts {price}"
+        )
+
+
+def outdated(config: PipelineConfig, sink: Sink) -> Outdated | None:
+    """Count them in a store; None where every document is as the configuration wants it."""
+    return outdated_of(config, sink, sink.documents_by_recipe())
+
+
+def outdated_of(config: PipelineConfig, sink: Sink, counted: Mapping[tuple[str, str], int]) -> Outdated | None:
+    """The same of documents that were counted by their recipes."""
+    recipes = recipes_of(config)
+    if all(table not in recipes or made_by(recipe) == recipes[table].fingerprint for table, recipe in counted):
+        return None
+    held = sink.summary()
+    chunks_a_document = max(1.0, held.chunks / max(1, held.documents))
+    return of_counts(recipes, counted, chunks_a_document, price_of(getattr(config.embedding, "model", "")))
+
+
+def recipes_of(config: PipelineConfig) -> dict[str, Recipe]:
+    """How the rows of each table become documents, for the model that the configuration names."""
+    recipes = filter(None, map(Recipe.of, config.tables))
+    if config.embedding is None:
+        return {recipe.table: recipe for recipe in recipes}
+    most = open_embedder(config.embedding).max_tokens
+    return {recipe.table: recipe.within(most) for recipe in recipes}
+
+
+def cut_notes(config: PipelineConfig) -> list[str]:
+    """Say of each table whose chunks are longer than the model takes that they are cut to that."""
+    wanted = {table.table: table.document.chunk.max_tokens for table in config.tables if table.document}
+    taken = {table: recipe.document.chunk.max_tokens for table, recipe in recipes_of(config).items()}
+    return [
+        f"table {table}: document.chunk.max_tokens is {wanted[table]}, and the embedding model takes {most} tokens of a text: "
+        f"chunks are cut to {most}"
+        for table, most in taken.items()
+        if most < wanted[table]
+    ]
+
+
+def warn_of_outdated(config: PipelineConfig, sinks: Sequence[Sink]) -> None:
+    """Log what stores hold of another template, chunking or metadata: a job makes anew only what changes."""
+    for note in cut_notes(config):
+        _LOG.warning("chunks are longer than the model takes", extra={"context": {"note": note}})
+    for sink in sinks:
+        with contextlib.suppress(UnavailableError):  # it is away; `status` says it when it is back
+            if found := outdated(config, sink):
+                told = {"store": sink.name, **asdict(found), "command": f"ragstream rebuild CONFIG {sink.name}"}
+                _LOG.warning("documents were made by another template", extra={"context": told})
+
+
+def of_counts(
+    recipes: Mapping[str, Recipe], counted: Mapping[tuple[str, str], int], chunks_a_document: float, price: float | None
+) -> Outdated:
+    """Add up the documents of each table; those of a table that makes none any more do not count."""
+    total = documents = tokens = texts = 0
+    for (table, fingerprint), number in counted.items():
+        if (recipe := recipes.get(table)) is None:
+            continue
+        total += number
+        if made_by(fingerprint) != recipe.fingerprint:
+            chunks = math.ceil(number * chunks_a_document)
+            documents, texts, tokens = (
+                documents + number,
+                texts + chunks,
+                tokens + chunks * recipe.document.chunk.max_tokens,
+            )
+    return Outdated(documents, total, texts, None if price is None else round(tokens / 1000 * price, 6))

@@ -1,0 +1,203 @@
+"""What each query did since the pipeline was first run, as one small JSON file beside the checkpoints.
+
+`<checkpoint>/status/<query>.json` is written by the driver that holds the query's checkpoint and read by `ragstream
+status`. Counts of a batch that is run again replace the ones it left; a kill loses at most the last second of counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from glue_jobs.runtime.jobs import Report
+from glue_jobs.status.as_of import StoresAsOf
+from glue_jobs.status.freshness import Freshness
+from glue_jobs.storage import files
+from schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from glue_jobs.runtime.streaming import RunningQuery
+
+_LOG = logging.getLogger(__name__)
+_LOCAL_SECONDS = 0.5
+_REMOTE_SECONDS = 3.0
+"""On S3, where each is a put. With the age of a tick, and until the runner looks again, that is less than the 5 s after which
+`status` takes a record for old."""
+FOLDER = "status"
+
+type Counts = dict[str, dict[str, int]]
+
+
+@dataclass
+class QueryRecord:
+    """The sums of one query."""
+
+    query: str
+    first_run_at: float = 0.0
+    updated_at: float = 0.0
+    pid: int = 0
+    running: bool = False
+    batches: int = 0
+    batch_id: int = -1
+    counts: Counts = field(default_factory=dict)
+    batch_counts: Counts = field(default_factory=dict)
+    """What the batch `batch_id` added, to be taken back if it is run again."""
+    embedding: dict[str, int] = field(default_factory=dict)
+    columns_missing: dict[str, list[Any]] = field(default_factory=dict)
+    """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
+    freshness: dict[str, Freshness] = field(default_factory=dict)
+    batch_seconds: Freshness = field(default_factory=Freshness)
+    last_error: str = ""
+    waiting: bool = False
+    """Whether the last trigger found more than it took, or the query is between a failure and its next start."""
+    idle_at: float = 0.0
+    """When the source was last seen to hold nothing new, in seconds since the epoch."""
+    as_of_us: int = 0
+    """Everything the source committed up to this time, in microseconds since the epoch, is written; 0 before any is known."""
+    stores_as_of_us: dict[str, int] = field(default_factory=dict)
+    """The same for each store."""
+    ticked_at: float = 0.0
+    """Of a query by the clock: when `as_of_us` was last looked at, in seconds since the epoch."""
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    """Spark's offsets of each source: start, end and latest."""
+
+    def add(self, batch_id: int | None, report: Report, seconds: float, now: float) -> None:
+        """Add what a batch did; None is one that is never run again."""
+        if batch_id is None or batch_id != self.batch_id:
+            self.batch_counts = {}
+        _add(self.counts, self.batch_counts, -1)
+        _add(self.counts, report.counts, 1)
+        if batch_id is not None:
+            self.batch_id = batch_id
+            self.batch_counts = {table: dict(counted) for table, counted in report.counts.items()}
+        self.batches += 1
+        for name, count in report.embedding.items():
+            self.embedding[name] = self.embedding.get(name, 0) + count
+        for table, (sequence, names) in report.columns_missing.items():
+            self.columns_missing[table] = max([sequence, list(names)], self.columns_missing.get(table, []))
+        for table, milliseconds in report.freshness_ms.items():
+            self.freshness.setdefault(table, Freshness()).add(milliseconds, int(now // 60))
+        self.batch_seconds.add([seconds * 1000], int(now // 60))
+        self.last_error, self.waiting = report.error, False
+
+    def as_json(self) -> dict[str, Any]:
+        """What stands in the file."""
+        kept = dict(self.__dict__)
+        kept["freshness"] = {table: each.as_json() for table, each in self.freshness.items()}
+        kept["batch_seconds"] = self.batch_seconds.as_json()
+        return kept
+
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Any]) -> QueryRecord:
+        """Read what `as_json` gave; keys of another version are left."""
+        known = {name: value for name, value in kept.items() if name in cls.__dataclass_fields__}
+        known["freshness"] = {table: Freshness.of_json(each) for table, each in known.get("freshness", {}).items()}
+        known["batch_seconds"] = Freshness.of_json(known.get("batch_seconds", {}))
+        return cls(**known)
+
+
+class StatusRecords:
+    """The records of one driver's queries; safe to use from their threads."""
+
+    def __init__(self, checkpoint: str) -> None:
+        """Keep where they stand; nothing is read before a query begins."""
+        self._folder = folder_of(checkpoint)
+        self._records: dict[str, QueryRecord] = {}
+        self._written: dict[str, float] = {}
+        self._interval = _REMOTE_SECONDS if files.is_remote(checkpoint) else _LOCAL_SECONDS
+        self._lock = threading.Lock()
+
+    def begin(self, query: str) -> None:
+        """Go on from what the query's record holds."""
+        with self._lock:
+            record = _read(self._folder, query) or QueryRecord(query, first_run_at=time.time())
+            record.pid, record.running = os.getpid(), True
+            self._records[query] = record
+            self._write(record)
+
+    def add(self, query: str, batch_id: int | None, report: Report | None, seconds: float) -> None:
+        """Add what a batch did; written at once when the model was asked, since that cannot be counted again."""
+        with self._lock:
+            record = self._records[query]
+            record.add(batch_id, report or Report(), seconds, time.time())
+            if self._due(query) or (report is not None and report.embedding and self._interval == _LOCAL_SECONDS):
+                self._write(record)
+
+    def failed(self, query: str, what: str) -> None:
+        """Keep why a query is between two starts."""
+        with self._lock:
+            record = self._records[query]
+            record.last_error, record.waiting = what, True
+            self._write(record)
+
+    def observe(self, query: str, running: RunningQuery, *, at_once: bool = False) -> None:
+        """Keep how far a query is, and Spark's own view of where the sources stand, now and then."""
+        if query not in self._records or not (at_once or self._due(query)):
+            return
+        progress = running.progress()
+        with self._lock:
+            record = self._records[query]
+            record.idle_at = max(record.idle_at, running.idle_at)
+            record.ticked_at = running.ticked_at
+            record.as_of_us = max(record.as_of_us, running.as_of.at_us)
+            if isinstance(running.as_of, StoresAsOf):
+                record.stores_as_of_us = {name: store.at_us for name, store in running.as_of.stores.items()}
+            if progress is not None:
+                record.sources = [_offsets(source) for source in progress["sources"]]
+            self._write(record)
+
+    def end(self) -> None:
+        """Write every record a last time."""
+        with self._lock:
+            for record in self._records.values():
+                record.running = False
+                self._write(record)
+
+    def _due(self, query: str) -> bool:
+        return time.monotonic() - self._written.get(query, 0.0) >= self._interval
+
+    def _write(self, record: QueryRecord) -> None:
+        """Write a record; a record that cannot be written must not stop the query."""
+        record.updated_at = time.time()
+        self._written[record.query] = time.monotonic()
+        try:
+            files.write(f"{self._folder}/{record.query}.json", json.dumps(record.as_json()))
+        except (OSError, UnavailableError) as error:
+            _LOG.warning(
+                "status cannot be written", extra={"context": {"query": record.query, "error": type(error).__name__}}
+            )
+
+
+def folder_of(checkpoint: str) -> str:
+    """Where the records of a pipeline stand."""
+    return f"{checkpoint.rstrip('/')}/{FOLDER}"
+
+
+def read_all(checkpoint: str) -> Iterator[QueryRecord]:
+    """The records of every query that ever ran with this checkpoint."""
+    folder = folder_of(checkpoint)
+    for name in files.names(folder):
+        if name.endswith(".json") and (record := _read(folder, name.removesuffix(".json"))) is not None:
+            yield record
+
+
+def _read(folder: str, query: str) -> QueryRecord | None:
+    text = files.read(f"{folder}/{query}.json")
+    return None if text is None else QueryRecord.of_json(json.loads(text))
+
+
+def _add(total: Counts, more: Mapping[str, Mapping[str, int]], sign: int) -> None:
+    for table, counted in more.items():
+        sums = total.setdefault(table, {})
+        for name, count in counted.items():
+            sums[name] = sums.get(name, 0) + sign * count
+
+
+def _offsets(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: source.get(name) for name in ("description", "startOffset", "endOffset", "latestOffset")}

@@ -1,0 +1,216 @@
+"""How far the pipeline is: what its jobs counted, what the lake holds, what the stores show."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow.compute as pc
+
+from embeddings import open_embedder
+from glue_jobs.config.pipeline import is_configured
+from glue_jobs.continuous import store_positions
+from glue_jobs.continuous.backfills import Backfill, Backfills
+from glue_jobs.operations.prices import price_of
+from glue_jobs.status import drift
+from glue_jobs.status.freshness import Freshness
+from glue_jobs.status.outdated import Outdated, outdated_of
+from glue_jobs.status.record import QueryRecord, read_all
+from glue_jobs.status.table_notes import HIDDEN_KEYS
+from lake.landing.unconfigured import left_out
+from lake.layout import LakeLayout
+from lake.storage import scan
+from schemas.errors import PipelineError
+from sinks import open_sink
+from transforms.documents.planning import Recipe, is_refused
+
+if TYPE_CHECKING:
+    from glue_jobs.config.pipeline import PipelineConfig
+    from glue_jobs.status.drift import Drift
+    from schemas.tables import TableConfig
+    from sinks.protocol import StoreSummary
+    from sinks.versions import Generations
+
+_IDLE_SECONDS = 5.0
+"""A running query that saw nothing new this recently has nothing waiting."""
+
+
+def status(config: PipelineConfig) -> dict[str, Any]:
+    """Collect everything; a store that does not answer says so in its place."""
+    records = {record.query: record for record in read_all(config.checkpoint)}
+    stores, backfills, behind = _stores(config), Backfills(config.checkpoint).look(), _behind(config)
+    counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
+    pending = Counter[str]()
+    for found in stores.values():
+        if not isinstance(found, PipelineError):
+            pending.update(dict(found.summary.pending))
+    return {
+        "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
+        "stores": {
+            name: {
+                "lag_seconds": _lag_of_store(records, name, backfills.get(name)),
+                **_store(found, drift.last(config.checkpoint, name)),
+                "behind": name in behind,
+                "backfilling": {"since": backfills[name].since} if name in backfills else None,
+            }
+            for name, found in stores.items()
+        },
+        "embedding": _embedding(config, records.values()),
+        "queries": {record.query: _query(record) for record in records.values()},
+        "rejects_without_table": counted["rejects"][""],
+        "left_out": [
+            {"stream": each.stream, "records": each.tables.total(), "read": each.read, "tables": dict(each.tables)}
+            for each in left_out(LakeLayout(config.lake.path), partial(is_configured, config))
+        ],
+    }
+
+
+def _table(
+    table: TableConfig,
+    config: PipelineConfig,
+    records: Mapping[str, QueryRecord],
+    counted: Mapping[str, Counter[str]],
+    pending: Counter[str],
+) -> dict[str, Any]:
+    source = config.owner(table)
+    land, index = records.get(f"land_{source}"), records.get(f"index_{source}")
+    shown = index if index is not None and config.sinks else land
+    freshness = shown.freshness.get(table.table, Freshness()) if shown is not None else Freshness()
+    return {
+        **{name: max(rows[table.table], _counted(land, table.table, name)) for name, rows in counted.items()},
+        "pending": pending[table.table],
+        "columns_missing": _columns_missing(index, table),
+        HIDDEN_KEYS: _counted(land, table.table, HIDDEN_KEYS),
+        "lag_seconds": lag_of([shown] if shown is not None else []),
+        "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
+    }
+
+
+def _columns_missing(index: QueryRecord | None, table: TableConfig) -> list[str]:
+    """Columns that the document names and that the newest whole row does not have."""
+    recipe = Recipe.of(table)
+    if index is None or recipe is None or table.table not in index.columns_missing:
+        return []
+    return [name for name in index.columns_missing[table.table][1] if name in recipe.columns]
+
+
+def _counted(record: QueryRecord | None, table: str, name: str) -> int:
+    """What the job counted: more than the lake shows once retention has removed what it landed first."""
+    return record.counts.get(table, {}).get(name, 0) if record is not None else 0
+
+
+def _behind(config: PipelineConfig) -> set[str]:
+    """The stores that have not got what others have, of some source."""
+    places = [f"{config.checkpoint.rstrip('/')}/index_{source.name}" for source in config.sources]
+    return {store for known in filter(None, map(store_positions.read, places)) for store in known.lagging}
+
+
+def _lag_of_store(records: Mapping[str, QueryRecord], name: str, backfill: Backfill | None) -> float | None:
+    if backfill is not None:
+        return round(time.time() - backfill.since, 3)
+    return lag_of(_queries(records, "index"), name)
+
+
+def _store(found: _Seen | PipelineError, seen: Drift | None) -> dict[str, Any]:
+    """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
+    told: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
+    if not isinstance(found, PipelineError):
+        told = {"documents": found.summary.documents, "chunks": found.summary.chunks, "refused": found.refused}
+        told["model"] = _generations(found.summary.generations)
+        told["outdated"] = asdict(found.outdated) if found.outdated else None
+    told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
+    return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
+
+
+def _generations(known: Generations | None) -> dict[str, Any] | None:
+    """The model that readers of a store use, and the state of its other generations by model."""
+    if known is None:
+        return None
+    others = {each.fingerprint: each.state for each in known.every if each.number != known.serving}
+    return {"serving": known.served.fingerprint, "generation": known.serving, "others": others}
+
+
+def lag_of(records: Iterable[QueryRecord], store: str = "") -> float | None:
+    """Seconds of commits at the source that are not written yet, to a store or to all; None before that is known.
+
+    0 while the source holds nothing new; otherwise the age of what the partition that is furthest behind has written.
+    """
+    now = time.time()
+    lags = []
+    for record in records:
+        as_of_us = record.stores_as_of_us.get(store, record.as_of_us)
+        if not as_of_us:
+            return None
+        idle = record.running and not record.waiting and now - record.idle_at < _IDLE_SECONDS
+        idle = idle and as_of_us / 1_000_000 > record.idle_at - 1.0  # else the store is behind what the query has read
+        seen_at = record.ticked_at if record.running and now - record.ticked_at < _IDLE_SECONDS else now
+        lags.append(0.0 if idle else max(0.0, seen_at - as_of_us / 1_000_000))
+    return round(max(lags), 3) if lags else None
+
+
+def _embedding(config: PipelineConfig, records: Iterable[QueryRecord]) -> dict[str, Any]:
+    total = Counter[str]()
+    for record in records:
+        total.update(record.embedding)
+    model = getattr(config.embedding, "model", "")
+    price = price_of(model) or 0.0
+    names = ("requests", "texts", "tokens", "cache_hits", "cache_misses", "throttles")
+    return {name: total[name] for name in names} | {"spend_usd": round(total["tokens"] / 1000 * price, 6)}
+
+
+def _query(record: QueryRecord) -> dict[str, Any]:
+    return {
+        "running": record.running,
+        "batches": record.batches,
+        "batch_seconds": {"p50": record.batch_seconds.seconds(0.5), "p99": record.batch_seconds.seconds(0.99)},
+        "updated_at": record.updated_at,
+        "error": record.last_error or None,
+    }
+
+
+def _queries(records: Mapping[str, QueryRecord], job: str) -> list[QueryRecord]:
+    return [record for name, record in records.items() if name.startswith(f"{job}_")]
+
+
+class _Seen(NamedTuple):
+    """What a store answered."""
+
+    summary: StoreSummary
+    outdated: Outdated | None
+    refused: int
+
+
+def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
+    if config.embedding is None or not config.sinks:
+        return {}
+    embedder = open_embedder(config.embedding)
+    sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks]
+
+    def summary(at: int) -> _Seen | PipelineError:
+        try:
+            held = replace(sinks[at].summary(), generations=sinks[at].generations())
+            counted = sinks[at].documents_by_recipe()
+            refused = sum(number for (_, recipe), number in counted.items() if is_refused(recipe))
+            return _Seen(held, outdated_of(config, sinks[at], counted), refused)
+        except PipelineError as error:
+            return error
+        finally:
+            sinks[at].close()
+
+    with ThreadPoolExecutor(max_workers=len(sinks)) as pool:
+        return dict(zip((sink.name for sink in sinks), pool.map(summary, range(len(sinks))), strict=True))
+
+
+def _count_by_table(config: PipelineConfig, name: str) -> Counter[str]:
+    """Rows of one of the lake's tables, by source table; read one column at a time, a batch at a time."""
+    counts = Counter[str]()
+    for batch in scan(LakeLayout(config.lake.path).path(name), ["_table"]):
+        tables, rows = pc.value_counts(batch.column(0)).flatten()
+        for table, number in zip(tables.to_pylist(), rows.to_pylist(), strict=True):
+            counts[str(table or "")] += int(number or 0)
+    return counts

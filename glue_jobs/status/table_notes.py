@@ -1,0 +1,71 @@
+"""What a person should know of the tables, from the lake and the jobs' records; the captured database is `captured`'s."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from glue_jobs.status.record import read_all
+from lake.layout import LakeLayout
+from lake.storage import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from glue_jobs.config.pipeline import PipelineConfig
+
+HIDDEN_KEYS = "updates_without_before_image"
+"""What landing counts under this name, by table: DMS has no other place for the old key of a key change."""
+
+
+def hidden_keys(table: str, updates: int) -> str:
+    """Say what such updates may have left behind, and the setting."""
+    return (
+        f"{table}: {updates} updates came without a before-image. Where one of them changed a key, the old key's row stays, and"
+        " nothing tells it: give the DMS task BeforeImageSettings as `ragstream capture` renders them, then reload the table"
+    )
+
+
+def absent_column(table: str, column: str) -> str:
+    """Say that the newest whole row lacks a column."""
+    return f"{table}: its newest whole row has no column {column!r}, which its document names"
+
+
+def of_status(table: str, row: Mapping[str, Any]) -> list[str]:
+    """Say what stands in a table's part of `ragstream status`."""
+    absent = [absent_column(table, column) for column in row["columns_missing"]]
+    return [*absent, hidden_keys(table, row[HIDDEN_KEYS])] if row[HIDDEN_KEYS] else absent
+
+
+def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
+    """Everything of that kind, as `ragstream check` says it; of sources whose columns were `compared`, no column again."""
+    updates: Counter[str] = Counter()
+    for record in read_all(config.checkpoint):
+        updates.update({table: counted.get(HIDDEN_KEYS, 0) for table, counted in record.counts.items()})
+    found = [hidden_keys(table.table, updates[table.table]) for table in config.tables if updates[table.table]]
+    return [*_columns(config, compared), *found]
+
+
+def _columns(config: PipelineConfig, compared: Collection[str]) -> Iterator[str]:
+    """Columns that a table does not have, by schemas that its source announced, else by whole rows."""
+    announced = _announced(config)
+    missing = {
+        table: told[1] for record in read_all(config.checkpoint) for table, told in record.columns_missing.items()
+    }
+    for table in config.tables:
+        if config.owner(table) in compared:
+            continue
+        if table.table in announced:
+            yield from (f"{each} (as announced so far)" for each in table.unknown_columns(announced[table.table]))
+        elif table.document:
+            named = {*table.document.template_columns, *table.document.metadata}
+            yield from (absent_column(table.table, name) for name in missing.get(table.table, ()) if name in named)
+
+
+def _announced(config: PipelineConfig) -> dict[str, set[str]]:
+    """Every column that a source ever announced, by table."""
+    columns: dict[str, set[str]] = {}
+    for row in rows_of(LakeLayout(config.lake.path).path("schemas"), ["_table", "columns"]):
+        columns.setdefault(row["_table"], set()).update(json.loads(row["columns"]))
+    return columns

@@ -1,0 +1,1 @@
+"""Files and leases of checkpoints and lakes, on disks and on S3."""

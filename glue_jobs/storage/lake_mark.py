@@ -1,0 +1,73 @@
+"""Which lake a checkpoint belongs to, and how far its queries have landed: a lake that was lost, or is an old copy, is noticed.
+
+`<checkpoint>/landed/lake.json` names the lake, and a file beside it for each query the last batch that it committed to `changes`.
+Each is written after the commit and before Spark notes the offsets, so a kill leaves marks that the lake outruns, never offsets
+that it lacks. A fresh checkpoint has no marks and takes any lake: what is landed again is guarded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from glue_jobs.storage import files
+from lake.identity import lake_id, transaction_reached
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from glue_jobs.config.pipeline import PipelineConfig
+
+_LAKE = "lake.json"
+
+
+def confirm(config: PipelineConfig) -> None:
+    """Raise ConfigurationError where the lake is not the one that the checkpoint belongs to, or is shorter. Writes nothing."""
+    folder = _folder(config.checkpoint)
+    known = _read(f"{folder}/{_LAKE}")
+    if known is None:
+        return
+    found, wanted = lake_id(config.lake.path), known["id"]
+    if found != wanted:
+        there = (
+            f"and the lake at {config.lake.path} is {found}" if found else f"and there is none at {config.lake.path}"
+        )
+        raise _refusal(config, f"the checkpoint {config.checkpoint} belongs to lake {wanted}, {there}", "OTHER_LAKE")
+    for name in files.names(folder):
+        mark = _read(f"{folder}/{name}") if name != _LAKE else None
+        if mark is not None and transaction_reached(config.lake.path, mark["txnAppId"]) < int(mark["txnVersion"]):
+            query = name.removesuffix(".json")
+            told = f"the lake at {config.lake.path} lacks what {query} has landed by the checkpoint {config.checkpoint}"
+            raise _refusal(config, told, "LAKE_SHORTENED")
+
+
+def belongs(config: PipelineConfig) -> None:
+    """Name the lake beside the checkpoint, unless one is named already or there is none yet."""
+    place = f"{_folder(config.checkpoint)}/{_LAKE}"
+    if _read(place) is None and (found := lake_id(config.lake.path)):
+        files.write(place, json.dumps({"id": found}))
+
+
+def landed(checkpoint: str, query: str, transaction: Mapping[str, str]) -> None:
+    """Note the batch that a query has committed to `changes`."""
+    files.write(f"{_folder(checkpoint)}/{query}.json", json.dumps(dict(transaction)))
+
+
+def _refusal(config: PipelineConfig, what: str, condition: str) -> ConfigurationError:
+    fresh = "name a fresh `checkpoint`, and the streams are landed again from what they still hold, which no store takes twice"
+    adopt = "; then `ragstream adopt CONFIG` each store" if config.sinks or config.warehouse else ""
+    return ConfigurationError(
+        f"{what}; what the streams hold no more is in no other place",
+        condition=condition,
+        hint=f"restore the lake, or correct `lake.path`; where it is lost, {fresh}{adopt if condition == 'OTHER_LAKE' else ''}",
+    )
+
+
+def _folder(checkpoint: str) -> str:
+    return f"{checkpoint.rstrip('/')}/landed"
+
+
+def _read(place: str) -> dict[str, str] | None:
+    text = files.read(place)
+    found: dict[str, str] | None = None if text is None else json.loads(text)
+    return found

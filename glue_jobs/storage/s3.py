@@ -1,0 +1,89 @@
+"""What a Spark session needs for a lake or a checkpoint on S3; a session for plain folders gets none of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from glue_jobs.config.values import S3Environment, s3_environment
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LOG_STORE = "ragstream.ConditionalPutLogStore"
+CHECKPOINT_FILES = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
+
+_COMMITS = {f"spark.delta.logStore.{scheme}.impl": LOG_STORE for scheme in ("s3a", "s3")}
+_CHECKPOINT = {
+    # A rename on S3 is a copy, and not atomic; an upload that is completed or aborted is.
+    "spark.sql.streaming.checkpointFileManagerClass": CHECKPOINT_FILES,
+}
+_REQUESTS = {
+    # No look at what stands under a path before it is written, nor for folders above it: a request each.
+    "spark.hadoop.fs.s3a.performance.flags": "create,mkdir,delete",
+}
+_CREDENTIALS = {
+    # The SDK's own chain: variables, profiles (also of a process, whose keys expire), web identity, container, instance.
+    "spark.hadoop.fs.s3a.aws.credentials.provider": (
+        "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
+    ),
+}
+_JARS_HINT = (
+    "On Glue name the jars by `--extra-jars`: `make logstore` builds dist/ragstream-logstore.jar, and spark-hadoop-cloud is"
+    " on Maven (pom/s3.xml). Elsewhere run `make setup`, or name the folder of S3's jars in RAGSTREAM_S3_JARS."
+)
+
+
+def is_s3(location: str) -> bool:
+    """Whether a location is on S3."""
+    return location.startswith(("s3a://", "s3://"))
+
+
+def bucket_client() -> Any:
+    """A client of boto3's own credential chain, which renews what expires; it gives up soon, since its callers ask again."""
+    import boto3
+    from botocore.config import Config
+
+    connect: Any = boto3.session.Session().client  # its overloads name every service in a literal
+    config = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
+    return connect("s3", region_name=s3_environment().region, config=config)
+
+
+def settings(lake: str, checkpoint: str, *, local: bool) -> dict[str, str]:
+    """The settings that these locations need: none for folders; `local` for a JVM that is started here."""
+    if not (is_s3(lake) or is_s3(checkpoint)):
+        return {}
+    chosen = _COMMITS | _REQUESTS | (_CHECKPOINT if is_s3(checkpoint) else {})
+    return chosen | (_started_here(s3_environment()) if local else {})
+
+
+def _started_here(found: S3Environment) -> dict[str, str]:
+    """Settings of a JVM that is started here; Glue has its own jars, endpoint and credentials."""
+    if not found.jars.is_dir():
+        raise ConfigurationError(
+            f"the jars of S3 are not installed: {found.jars} is no folder.", condition="JARS_MISSING", hint=_JARS_HINT
+        )
+    chosen = _CREDENTIALS | {"spark.driver.extraClassPath": f"{found.jars}/*"}
+    if found.region:
+        chosen["spark.hadoop.fs.s3a.endpoint.region"] = found.region
+    if found.endpoint_url:
+        chosen["spark.hadoop.fs.s3a.endpoint"] = found.endpoint_url
+        chosen["spark.hadoop.fs.s3a.path.style.access"] = "true"
+        chosen["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(not found.plain_http).lower()
+    return chosen
+
+
+def confirm_jars(session: SparkSession, chosen: dict[str, str]) -> None:
+    """Raise ConfigurationError when a class that was chosen is not on the session's class path."""
+    names = {LOG_STORE, CHECKPOINT_FILES} & set(chosen.values())
+    for name in sorted(names):
+        try:
+            session._jvm.org.apache.spark.util.Utils.classForName(name, False, True)  # type: ignore[union-attr] # noqa: FBT003, SLF001 - PySpark has no other door
+        except Exception as error:
+            if "ClassNotFoundException" not in str(error) and "NoClassDefFoundError" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"the class {name} is not on Spark's class path; without it S3 is not safe to write to.",
+                condition="JARS_MISSING",
+                hint=_JARS_HINT,
+            ) from None

@@ -1,0 +1,1 @@
+"""A store compared with what the lake says it should hold."""

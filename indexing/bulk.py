@@ -1,0 +1,204 @@
+"""A store filled in bulk: the stages of a Spark job that plan, keep vectors and write; no Spark in here.
+
+Each is a function for `mapInArrow`, opens the store for its partition, and can be run again at any time: what the store
+holds already is left alone. The guard decides against live writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from embeddings import EmbeddingConfig, open_embedder
+from embeddings.vectors import is_usable
+from indexing.optimistic_writer import FoldedRows, Rounds
+from sinks import SinkConfig, open_sink
+from transforms.documents.chunking import tokens
+from transforms.documents.planning import plan
+from transforms.fold import encode, restore, truncated_at
+from transforms.values import exact_json
+
+if TYPE_CHECKING:
+    from indexing.optimistic_writer import VectorCache
+    from sinks.protocol import Sink
+    from transforms.documents.planning import Recipe
+    from transforms.fold import RowState
+
+type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+
+PLANNED = "_key string, _state string, missing array<struct<content_hash:string,chunk_text:string>>"
+"""A row; its state when there is something to write, NULL when the store holds it; the chunks without a vector there."""
+WRITTEN = "written bigint, cached bigint, embedded bigint, left_out bigint"
+"""Documents; vectors that only the write found wanting, from the cache and from the model; documents that the model or the store
+refuses."""
+KEPT = "kept bigint, refused bigint"
+"""Vectors given to the store, and texts that have none."""
+
+TEXTS = "content_hash string, tokens bigint, chunk_text string"
+"""A chunk, and our estimate of its tokens."""
+
+DOCUMENTS_AT_ONCE = 200
+VECTORS_AT_ONCE = 500
+
+_TEXT = pa.struct([("content_hash", pa.string()), ("chunk_text", pa.string())])
+_STRING: pa.DataType = pa.string()
+_LONG: pa.DataType = pa.int64()
+_TEXTS = pa.schema([("content_hash", _STRING), ("tokens", _LONG), ("chunk_text", _STRING)])
+_PLANNED = pa.schema([("_key", pa.string()), ("_state", pa.string()), ("missing", pa.list_(_TEXT))])
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """All a worker needs of a store; plain configuration, so it pickles."""
+
+    sink: SinkConfig
+    embedding: EmbeddingConfig
+    cache: VectorCache
+    on_done: Callable[[int], None]
+    """Told how many rows, or vectors, are done."""
+
+    def open(self) -> Sink:
+        """Open the store; nothing is connected yet."""
+        embedder = open_embedder(self.embedding)
+        return open_sink(self.sink, embedder.fingerprint, embedder.dimensions)
+
+
+@dataclass(frozen=True)
+class BulkSettings(StoreSettings):
+    """The same, and which table is at work."""
+
+    recipe: Recipe
+
+
+def plan_stage(settings: BulkSettings) -> Stage:
+    """From STATES of one table to PLANNED: what there is to write, and the texts it needs vectors of."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
+                yield pa.RecordBatch.from_pylist(_planned(dict(some), settings, sink), _PLANNED)
+
+    return run
+
+
+def text_stage(recipe: Recipe, truncated: str) -> Stage:
+    """From STATES of one table to TEXTS: every chunk that a store would hold; it opens none."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
+            seen = ((key, state) for key, state in some if state.newest > truncated)
+            writes = (plan(None, truncated_at(state, truncated), key, recipe) for key, state in seen)
+            chunks = [chunk for write in writes if write for chunk in write.chunks]
+            told = [(chunk.content_hash, tokens(chunk.chunk_text), chunk.chunk_text) for chunk in chunks]
+            yield pa.RecordBatch.from_pylist([dict(zip(_TEXTS.names, each, strict=True)) for each in told], _TEXTS)
+
+    return run
+
+
+def keep_stage(settings: BulkSettings) -> Stage:
+    """From `content_hash, embedding` (float32 bytes) to KEPT: vectors of the cache into the store."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for part in _parts(batches, VECTORS_AT_ONCE):
+                told = zip(column(part, "content_hash"), column(part, "embedding"), strict=True)
+                vectors = {name: np.frombuffer(raw, "<f4") for name, raw in told}
+                usable = {name: vector for name, vector in vectors.items() if is_usable(vector)}
+                sink.keep_vectors(usable)
+                yield _counts(KEPT, settings, part.num_rows, kept=len(usable))
+
+    return run
+
+
+def borrow_stage(settings: StoreSettings, lenders: VectorCache) -> Stage:
+    """From `content_hash` to those of them whose vector another store held, which is in cache and store from now on."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for part in _parts(batches, VECTORS_AT_ONCE):
+                lent = lenders.get(column(part, "content_hash"))
+                sink.keep_vectors(lent)
+                settings.on_done(len(lent))
+                yield pa.RecordBatch.from_pydict({"content_hash": pa.array(sorted(lent), pa.string())})
+
+    return run
+
+
+def pay_stage(settings: BulkSettings) -> Stage:
+    """From `content_hash, embedding` (floats; NULL for a refused text) to KEPT: new vectors into cache and store.
+
+    Vectors are kept as they come: a kill costs the requests in flight, and the batches Spark holds between two stages.
+    """
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with closing(settings.open()) as sink:
+            for batch in batches:
+                names = column(batch, "content_hash")
+                told = zip(names, batch.column("embedding"), strict=True)
+                vectors = {h: np.asarray(v.values, np.float32) for h, v in told if v.is_valid}
+                if vectors:
+                    settings.cache.add(vectors)
+                    sink.keep_vectors(vectors)
+                yield _counts(KEPT, settings, len(names), kept=len(vectors), refused=len(names) - len(vectors))
+
+    return run
+
+
+def write_stage(settings: BulkSettings) -> Stage:
+    """From STATES of one table to WRITTEN: the guarded write, planned on what the store holds at that moment."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        embedder = open_embedder(settings.embedding)
+        with closing(settings.open()) as sink, sink.filling():
+            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
+                rounds = Rounds(embedder, settings.cache, embedder.max_items)
+                left_out = len(rounds.write(sink, FoldedRows(settings.recipe, dict(some))))
+                told = {"cached": rounds.counts["texts cached"], "embedded": rounds.counts["texts embedded"]}
+                yield _counts(WRITTEN, settings, len(some), written=rounds.counts["writes"], left_out=left_out, **told)
+
+    return run
+
+
+def states_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, RowState]]:
+    """The keys and states of STATES."""
+    for batch in batches:
+        for key, state in zip(column(batch, "_key"), column(batch, "_state"), strict=True):
+            yield key, restore(exact_json.loads(state))
+
+
+def column(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """One column's values."""
+    return batch.column(name).to_pylist()
+
+
+def _parts(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for at in range(0, batch.num_rows, rows):
+            yield batch.slice(at, rows)
+
+
+def _planned(states: Mapping[str, Any], settings: BulkSettings, sink: Sink) -> list[dict[str, Any]]:
+    writes = {write.key: write for write in FoldedRows(settings.recipe, states).plan(sink)}
+    texts = {chunk.content_hash: chunk.chunk_text for write in writes.values() for chunk in write.added}
+    missing = sink.missing_vectors(sorted(texts)) if texts else set()
+    rows = []
+    for key, state in states.items():
+        row: dict[str, Any] = {"_key": key, "_state": None, "missing": []}
+        if key in writes:
+            wanted = sorted({chunk.content_hash for chunk in writes[key].added} & missing)
+            row["_state"] = exact_json.dumps(encode(state))
+            row["missing"] = [{"content_hash": name, "chunk_text": texts[name]} for name in wanted]
+        rows.append(row)
+    return rows
+
+
+def _counts(names: str, settings: BulkSettings, done: int, **counts: int) -> pa.RecordBatch:
+    settings.on_done(done)
+    columns = [name.split()[0] for name in names.split(", ")]
+    return pa.RecordBatch.from_pydict({name: pa.array([counts.get(name, 0)], pa.int64()) for name in columns})

@@ -1,0 +1,113 @@
+"""From records to vector stores: the whole live path of `index_documents`, without Spark.
+
+A reader, a Spark worker, a Lambda and a Flink function call the same object. It decides nothing that the pure functions do not
+decide; it reads, asks the model for what nobody holds, and writes.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from indexing.fan_out import write_all
+from indexing.peer_vectors import Lender
+from indexing.result import IndexResult, Written
+from indexing.store_writer import Shared, StoreWriter
+from indexing.versions.every_version import EveryGeneration, Models, own_model_alone
+from indexing.work_unit import WorkUnit, decoded
+
+if TYPE_CHECKING:
+    from embeddings.protocol import Embedder, EmbeddingCounts
+    from indexing.versions.every_version import Embedders
+    from schemas.records import Record
+    from sinks.protocol import Sink
+    from transforms.context import DecodeContext
+    from transforms.documents.planning import Recipe
+
+
+class Indexer:
+    """Applies records to vector stores; one for each process and source.
+
+    Safe to call with any records, again and in any order, by any number of processes at once: the same set of records
+    leaves the same documents. What it keeps is bounded, however long it lives.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that indexing needs, put together in one place
+        self,
+        context: DecodeContext,
+        recipes: Mapping[str, Recipe],
+        sinks: Sequence[Sink],
+        embedder: Embedder,
+        *,
+        texts_at_once: int,
+        embedders: Embedders = own_model_alone,
+        on_step: Callable[[str], None] | None = None,
+        deadlines: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take the parts; `texts_at_once` texts at most are unsaved between the model and a store.
+
+        `embedders` opens the models of the stores' other generations. `on_step` is told the name of each step as it begins;
+        tests stop the process there. A store with a deadline, in seconds, may be missed by `index`: then the caller must
+        remember it; others are waited for.
+        """
+        self._context, self._embedder = context, embedder
+        self._sinks = {sink.name: sink for sink in sinks}
+        self._deadlines = deadlines or {}
+        self._models = Models(embedder, embedders)
+        self._shared = Shared(recipes, texts_at_once, on_step or (lambda _: None))
+        self._writers = {name: self._writer(sink) for name, sink in self._sinks.items()}
+
+    def decode(self, records: Iterable[Record]) -> WorkUnit:
+        """Decode records once for all stores; any thread may."""
+        unit = decoded(records, self._context, self._shared.recipes)
+        self._shared.on_step("read")
+        return unit
+
+    def writer(self, store: str) -> StoreWriter:
+        """Open one store's side, by connections of its own that are opened when they are needed; one thread uses it."""
+        return self._writer(copy.deepcopy(self._sinks[store]))
+
+    def asked(self) -> EmbeddingCounts:
+        """What this process asked of all models that it embeds with."""
+        return self._models.asked()
+
+    def index(
+        self, records: Iterable[Record], *, without: Collection[str] = (), borrowing: Collection[str] = ()
+    ) -> IndexResult:
+        """Apply records to the stores, each document as a whole: to each by a thread of its own, and all are waited for.
+
+        Stores in `without` are left out, unless it is all; those that stay away past their deadline come back as missed. Stores
+        in `borrowing` take vectors from the others before the model is asked.
+
+        Raises:
+            UnavailableError: all stores, or one without a deadline, or the model do not answer; the same call later succeeds.
+        """
+        result, unit = IndexResult(), self.decode(records)
+        result.add_unit(unit)
+        chosen = {name: writer for name, writer in self._writers.items() if name not in without} or self._writers
+        written: dict[str, Written] = {}
+
+        def write(store: str) -> None:
+            written[store] = chosen[store].write([unit], borrow=store in borrowing)
+
+        if not unit.is_empty:
+            result.missed |= write_all({name: partial(write, name) for name in chosen}, self._deadlines)
+        for store in result.missed:
+            written[store] = chosen[store].unreported
+            chosen[store].unreported = Written()
+        for each in written.values():
+            result.add_written(each)
+        result.add_searchable([unit], time.time_ns() // 1000)
+        return result
+
+    def close(self) -> None:
+        """Close connections; the next call opens others."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _writer(self, sink: Sink) -> StoreWriter:
+        lenders = [Lender(other) for name, other in self._sinks.items() if name != sink.name]
+        return StoreWriter(self._shared, sink, EveryGeneration(self._embedder, self._models.of), lenders)

@@ -1,0 +1,92 @@
+"""What became of records, as counts that add up, and what of it the lake must keep. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from indexing.work_unit import FRESHNESS_SAMPLE, WorkUnit, freshness, keep_newest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from schemas.changes import Reject
+    from schemas.records import Record
+    from transforms.documents.planning import WholeRow
+
+type Vectors = dict[str, dict[str, np.ndarray]]
+"""By the model's fingerprint, by content hash."""
+
+
+@dataclass
+class Written:
+    """What writing into one store led to."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """As `Rounds.counts`."""
+    embedded: Vectors = field(default_factory=lambda: defaultdict(dict))
+    """Vectors that were paid for on the way."""
+    rejected: list[tuple[Record, Reject]] = field(default_factory=list)
+    """The newest record of each document that the model or the store will never take, and the reason."""
+
+
+@dataclass
+class IndexResult:
+    """What became of records: it adds up, it pickles, and it is bounded but for vectors and rejects."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of records, as `WorkUnit.counts`, and of all stores together, as `Rounds.counts`."""
+    embedded: Vectors = field(default_factory=lambda: defaultdict(dict))
+    rejected: list[tuple[Record, Reject]] = field(default_factory=list)
+    """The newest record of each document that the model or a store will never take, and the reason."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """By table: changes that every store has."""
+    reached_us: dict[str, int] = field(default_factory=dict)
+    """By partition: the newest commit that every store has or has missed."""
+    freshness_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By table: from the source's commit to when every store had the change, of at most FRESHNESS_SAMPLE changes."""
+    missed: set[str] = field(default_factory=set)
+    """Stores that lack something of this: they stayed away for too long."""
+    whole_rows: dict[str, WholeRow] = field(default_factory=dict)
+    """By table: the newest whole row, for the columns it lacks."""
+
+    def add_unit(self, unit: WorkUnit) -> None:
+        """Count records that were decoded."""
+        self.counts.update(unit.counts)
+        for table, row in unit.whole_rows.items():
+            keep_newest(self.whole_rows, table, row)
+
+    def add_written(self, written: Written) -> None:
+        """Add what writing into one store led to."""
+        self.counts.update(written.counts)
+        for fingerprint, vectors in written.embedded.items():
+            self.embedded[fingerprint] |= vectors
+        self.rejected += written.rejected
+
+    def add_searchable(self, units: Sequence[WorkUnit], now_us: int) -> None:
+        """Take it that every store has these units, since now."""
+        for unit in units:
+            self.changes.update({table: len(commits) for table, commits in unit.commits_us.items()})
+            self._reach(unit.reached_us)
+        self._sample(freshness(units, now_us))
+
+    def add(self, other: IndexResult) -> None:
+        """Add another result, of later records."""
+        self.add_written(Written(other.counts, other.embedded, other.rejected))
+        self.changes.update(other.changes)
+        self._reach(other.reached_us)
+        self._sample(other.freshness_ms)
+        self.missed |= other.missed
+        for table, row in other.whole_rows.items():
+            keep_newest(self.whole_rows, table, row)
+
+    def _reach(self, reached_us: dict[str, int]) -> None:
+        for place, reached in reached_us.items():
+            self.reached_us[place] = max(self.reached_us.get(place, 0), reached)
+
+    def _sample(self, freshness_ms: dict[str, list[float]]) -> None:
+        for table, ages in freshness_ms.items():
+            kept = self.freshness_ms[table]
+            kept += ages[: FRESHNESS_SAMPLE - len(kept)]

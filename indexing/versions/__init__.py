@@ -1,0 +1,1 @@
+"""Index versions of a store: one for each embedding model, all written until readers have moved."""

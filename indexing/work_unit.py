@@ -1,0 +1,130 @@
+"""What a group of records means for the stores: decoded once, whichever of them it goes to. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from schemas.changes import Change, Changes, Ignored, Reject
+from transforms.envelopes.decode import decode
+
+if TYPE_CHECKING:
+    from indexing.optimistic_writer import RowName
+    from schemas.documents import Refusal
+    from schemas.records import Record
+    from transforms.context import DecodeContext
+    from transforms.documents.planning import Recipe, WholeRow
+
+FRESHNESS_SAMPLE = 500
+"""Changes of a table whose freshness is told one by one; more are counted, not timed."""
+
+
+@dataclass
+class WorkUnit:
+    """What a group of records means for the stores; of none of them in particular."""
+
+    rows: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
+    """By table with documents."""
+    truncations: dict[str, str] = field(default_factory=dict)
+    """By table: the newest TRUNCATE's sequence."""
+    newest_records: dict[RowName, tuple[str, Record]] = field(default_factory=dict)
+    """The newest record of each row, behind its sequence."""
+    commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """By table: the source's commit time of each change, in microseconds since the epoch."""
+    reached_us: dict[str, int] = field(default_factory=dict)
+    """By partition (`stream/partition`): its newest commit."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """records, rejects, ignored, without document."""
+    whole_rows: dict[str, WholeRow] = field(default_factory=dict)
+    """By table: the newest whole row, for the columns it lacks."""
+    size: int = 0
+    """Bytes of the records' values."""
+    reported: set[tuple[RowName, Refusal]] = field(default_factory=set)
+    """Refusals of its records that some store has reported: each is one reject, however many stores meet it."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it means nothing for any store."""
+        return not self.rows and not self.truncations
+
+
+def decoded(records: Iterable[Record], context: DecodeContext, recipes: Mapping[str, Recipe]) -> WorkUnit:
+    """Decode a group of records, and see what it changes in which row."""
+    unit = WorkUnit()
+    for record in records:
+        unit.counts["records"] += 1
+        answer = decode(record, context)
+        _keep_reached(unit, record, answer)
+        if isinstance(answer, Reject):
+            unit.counts["rejects"] += 1
+        elif isinstance(answer, Ignored):
+            unit.counts["ignored"] += 1
+        else:
+            for change in answer.changes:
+                _add(unit, change, record, recipes.get(change.table))
+    return unit
+
+
+def changes_of(units: Sequence[WorkUnit]) -> dict[str, list[Change]]:
+    """The changes of several units by table, as they came."""
+    rows: dict[str, list[Change]] = defaultdict(list)
+    for unit in units:
+        for table, changes in unit.rows.items():
+            rows[table] += changes
+    return dict(rows)
+
+
+def truncations_of(units: Sequence[WorkUnit]) -> dict[str, str]:
+    """The newest TRUNCATE of each table."""
+    newest: dict[str, str] = {}
+    for unit in units:
+        for table, sequence in unit.truncations.items():
+            newest[table] = max(newest.get(table, ""), sequence)
+    return newest
+
+
+def freshness(units: Iterable[WorkUnit], now_us: int) -> dict[str, list[float]]:
+    """By table, the milliseconds from the source's commit until now, of not more than FRESHNESS_SAMPLE changes."""
+    ages: dict[str, list[float]] = defaultdict(list)
+    for unit in units:
+        for table, commits in unit.commits_us.items():
+            room = FRESHNESS_SAMPLE - len(ages[table])
+            ages[table] += [round((now_us - commit) / 1000, 1) for commit in commits[:room]]
+    return dict(ages)
+
+
+def keep_newest(rows: dict[str, WholeRow], table: str, row: WholeRow | None) -> None:
+    """Keep the newest whole row of a table."""
+    if row is not None:
+        rows[table] = max(row, rows.get(table, row))
+
+
+def _add(unit: WorkUnit, change: Change, record: Record, recipe: Recipe | None) -> None:
+    """Add a change; of a table without documents, its commit alone."""
+    table = change.table
+    if change.commit_time_us is not None:
+        unit.commits_us[table].append(change.commit_time_us)
+    if recipe is None:
+        unit.counts["without document"] += 1
+        return
+    keep_newest(unit.whole_rows, table, recipe.whole_row(change))
+    if change.op == "t":
+        unit.truncations[table] = max(unit.truncations.get(table, ""), change.sequence)
+        return
+    unit.rows[table].append(change)
+    unit.size += len(record.value or b"")
+    newest = unit.newest_records.get((table, change.key))
+    if newest is None or newest[0] < change.sequence:
+        unit.newest_records[table, change.key] = (change.sequence, record)
+
+
+def _keep_reached(unit: WorkUnit, record: Record, answer: Changes | Reject | Ignored) -> None:
+    """A partition has come to a record's commit, or to its arrival if that was earlier or no commit is known."""
+    times = [c.commit_time_us for c in answer.changes if c.commit_time_us] if isinstance(answer, Changes) else []
+    if record.timestamp_ms is not None:
+        times = [min([record.timestamp_ms * 1000, *times])]
+    if times:
+        place = f"{record.stream}/{record.partition}"
+        unit.reached_us[place] = max(unit.reached_us.get(place, 0), *times)

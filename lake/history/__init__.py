@@ -1,0 +1,1 @@
+"""Rows folded from `changes` without a merge."""

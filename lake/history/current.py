@@ -1,0 +1,89 @@
+"""A table's current rows straight from `changes`: merged on read, so as fresh as the last landed record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lake.layout import RAW_COLUMNS
+from lake.storage import scan
+from lake.tables.observed_types import announced, canonical, types_of
+from schemas.changes import Change, Changes
+from schemas.records import Record
+from transforms.envelopes.decode import decode
+from transforms.fold import Rows, RowState, apply, truncated_at
+
+if TYPE_CHECKING:
+    from lake.layout import LakeLayout
+    from schemas.tables import TableConfig
+    from transforms.context import DecodeContext
+
+
+@dataclass
+class TableFold:
+    """Folds the changes of one table; any order, any number of times, the same rows."""
+
+    rows: Rows = field(default_factory=Rows)
+    truncated: str = ""
+
+    def add(self, change: Change) -> None:
+        """Take one change in."""
+        if change.op == "t":
+            self.truncated = max(self.truncated, change.sequence)
+        else:
+            apply(self.rows, change)
+
+    def live(self) -> dict[str, RowState]:
+        """The rows that are there, by key."""
+        states = {key: truncated_at(state, self.truncated) for key, state in self.rows.items()}
+        return {key: state for key, state in states.items() if state.exists}
+
+
+def fold_table(layout: LakeLayout, table: str, contexts: Mapping[str, DecodeContext]) -> TableFold:
+    """Fold all of a table's changes; `contexts` are the decode contexts by source."""
+    import pyarrow.dataset as ds
+
+    fold = TableFold()
+    for batch in scan(layout.path("changes"), [*RAW_COLUMNS, "_source"], ds.field("_table") == table):
+        for row in batch.to_pylist():
+            for change in changes_in(row, table, contexts):
+                fold.add(change)
+    return fold
+
+
+def current_rows(
+    layout: LakeLayout, table: TableConfig, contexts: Mapping[str, DecodeContext]
+) -> Iterator[dict[str, Any]]:
+    """The table's rows, business columns only, in the order of their keys.
+
+    A column that exists and that no record has told yet is left out of its row: it is pending, not NULL (I3).
+    """
+    types = types_of(table, announced(layout))
+    states = fold_table(layout, table.table, contexts).live()
+    names = dict.fromkeys([*types, *(name for state in states.values() for name in state.columns)])
+    for key in sorted(states):
+        yield row_of(states[key], list(names), types)
+
+
+def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> dict[str, Any]:
+    """A state as the row it stands for."""
+    pending = set(state.pending(names))
+    values = canonical(state.values(), types)
+    return {name: values.get(name) for name in names if name not in pending}
+
+
+def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, DecodeContext]) -> Iterator[Change]:
+    """What a row of `changes` tells of a table; nothing when its source is configured no more."""
+    context = contexts.get(row["_source"])
+    answer = decode(record_of(row), context) if context else None
+    for change in answer.changes if isinstance(answer, Changes) else ():
+        if change.table == table:
+            yield change
+
+
+def record_of(row: Mapping[str, Any]) -> Record:
+    """A row of `changes` as the record it was."""
+    stream, partition, position, key, value, headers, time = (row[name] for name in RAW_COLUMNS)
+    told = tuple((h["key"], h["value"]) for h in headers or ())
+    return Record(stream, partition, position, key, value, told, None if time is None else int(time.timestamp() * 1000))

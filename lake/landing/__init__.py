@@ -1,0 +1,1 @@
+"""Records into `changes` and `rejects`."""

@@ -1,0 +1,120 @@
+"""From stream records to `changes`, `rejects` and counted ignores: each record in exactly one of them (I6)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyspark.sql import functions as F
+
+from lake.landing.decoding import Tally, decoded
+from lake.landing.landed_files import OUTCOME_DDL, LandPartition, Outcome, append
+from lake.landing.unconfigured import LeftOutLog
+from lake.layout import CHANGES, IGNORED, RAW_COLUMNS, SCHEMAS, STATS_COLUMNS, LakeLayout
+from lake.rejects import create_rejects
+from lake.storage import append_rows, create, rows_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from schemas.changes import SeenSchema
+    from transforms.context import DecodeContext
+
+type Transaction = Callable[[str], Mapping[str, str]]
+"""From a table's name to the Delta writer options that make this batch's append to it happen once."""
+
+
+class Landing:
+    """Lands batches of one source.
+
+    A batch landed again, whole or after a kill at any point, leaves the tables as landing it once: every append carries
+    the batch's transaction. The counts come from the tasks of the very action that wrote.
+    """
+
+    def __init__(self, layout: LakeLayout, source: str, context: DecodeContext) -> None:
+        """Create the tables that are missing and read which schemas are known."""
+        self._layout = layout
+        self._source = source
+        self._context = context
+        create_tables(layout)
+        seen = rows_of(layout.path("schemas"), ["_source", "_table", "schema_id"])
+        self._left_out = LeftOutLog()
+        self._known = {(row["_table"], row["schema_id"]) for row in seen if row["_source"] == source}
+
+    def land(self, frame: DataFrame, transaction: Transaction) -> Tally:
+        """Write one batch of RECORD_COLUMNS; the records are read once."""
+        outcome = self._written(frame)
+        append(self._layout.path("changes"), outcome.changes, transaction("changes"))
+        if outcome.rejects:
+            append(self._layout.path("rejects"), outcome.rejects, transaction("rejects"))
+        self._note_ignored(outcome.tally, transaction)
+        self._note_schemas(outcome.tally, transaction)
+        self._left_out.add(outcome.tally)
+        return outcome.tally
+
+    def _written(self, frame: DataFrame) -> Outcome:
+        stage = LandPartition(self._layout.root, self._source, self._context, decoded, dt.datetime.now(dt.UTC))
+        *plain, headers, timestamp = RAW_COLUMNS
+        # Spark asks the size of what it sends at every row, and an array that is NULL takes it longer each time.
+        sent = F.coalesce(headers, F.array().cast(frame.schema[headers].dataType)).alias(headers)
+        rows = frame.select(*plain, sent, timestamp, F.col(headers).isNull().alias("no_headers"))
+        whole = Outcome()
+        for row in rows.mapInArrow(stage, OUTCOME_DDL).collect():
+            whole.add(pickle.loads(row["outcome"]))  # noqa: S301 - made by this very action
+        return whole
+
+    def _note_ignored(self, tally: Tally, transaction: Transaction) -> None:
+        now = dt.datetime.now(dt.UTC)
+        rows = [
+            {
+                "stream": stream, "partition": partition, "_source": self._source, "_table": table or None,
+                "reason": reason, "records": count, "_ingest_time": now,
+            }
+            for (stream, partition, table, reason), count in tally.ignored.items()
+        ]  # fmt: skip
+        if rows:
+            append_rows(self._layout.path("ignored"), pa.Table.from_pylist(rows, IGNORED), transaction("ignored"))
+
+    def _note_schemas(self, tally: Tally, transaction: Transaction) -> None:
+        new = [seen for name, seen in tally.schemas.items() if name not in self._known]
+        if new:
+            append_rows(self._layout.path("schemas"), schema_rows(self._source, new), transaction("schemas"))
+            self._known |= tally.schemas.keys()
+
+
+def schema_rows(source: str, seen: Iterable[SeenSchema]) -> pa.Table:
+    """Rows of `schemas` for what a source announced."""
+    now = dt.datetime.now(dt.UTC)
+    rows = [
+        {
+            "_source": source, "_table": each.table, "schema_id": each.schema_id,
+            "columns": json.dumps(dict(each.columns)), "keys": list(each.keys), "_ingest_time": now,
+        }
+        for each in seen
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, SCHEMAS)
+
+
+def read_changes(spark: SparkSession, layout: LakeLayout, **options: str) -> DataFrame:
+    """Follow `changes` as a stream of rows, once each; `options` are Delta's."""
+    # Compaction rewrites files without changing data; only a retention delete removes rows, old ones that every job has read.
+    stream = spark.readStream.format("delta").option("skipChangeCommits", "true")
+    return stream.options(**options).load(layout.path("changes"))
+
+
+def create_tables(layout: LakeLayout) -> None:
+    """Create the tables that landing writes where they are missing."""
+    create(
+        layout.path("changes"),
+        CHANGES,
+        stats=STATS_COLUMNS["changes"],
+        partition_by=["_ingest_date"],
+        properties={"delta.checkpointInterval": "30"},
+    )
+    create_rejects(layout.root)
+    create(layout.path("ignored"), IGNORED, stats=STATS_COLUMNS["ignored"])
+    create(layout.path("schemas"), SCHEMAS, stats=STATS_COLUMNS["schemas"])

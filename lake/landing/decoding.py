@@ -1,0 +1,208 @@
+"""A batch of records decoded to the columns that landing adds; no Spark."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.changes import Change, Changes, Ignored, Reject, SeenSchema
+from schemas.records import Record
+from transforms.envelopes.debezium import seen_schema
+from transforms.envelopes.decode import decode
+from transforms.envelopes.landed import plain_reader
+from transforms.values.exact_json import printable
+
+if TYPE_CHECKING:
+    from transforms.context import DecodeContext
+
+type Row = tuple[Any, ...]
+
+DECODED = pa.struct(
+    [
+        ("_table", pa.string()),
+        ("_op", pa.string()),
+        ("_sequence", pa.string()),
+        ("_commit_time", pa.timestamp("us", tz="UTC")),
+        ("_schema_id", pa.string()),
+        ("_key", pa.string()),
+        ("_related_key", pa.string()),
+        ("condition", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+UNFIT = pa.struct(
+    [
+        ("record", pa.int64()),
+        ("_table", pa.string()),
+        ("condition", pa.string()),
+        ("message", pa.string()),
+        ("_key", pa.string()),
+        ("_sequence", pa.string()),
+        ("column", pa.string()),
+    ]
+)
+"""Columns of records that landed without them; `record` is the record's place in the batch."""
+_NOTHING: Row = (None,) * len(DECODED)
+_SLICE = 256
+"""Records made Python's at a time, so that they stay in the processor's cache while they are read."""
+DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malformed")
+"""The headers decoding looks at."""
+
+
+@dataclass
+class Tally:
+    """What became of the records of one action, told by the tasks that succeeded."""
+
+    read: Counter[str] = field(default_factory=Counter)
+    """By stream."""
+    landed: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    """By stream, partition, table (may be empty) and reason."""
+    unfit: Counter[str] = field(default_factory=Counter)
+    """Columns that do not fit, of records that landed."""
+    hidden_keys: Counter[str] = field(default_factory=Counter)
+    """Updates that would not have told an old key."""
+    newest_commit_us: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By stream and partition."""
+    schemas: dict[tuple[str, str], SeenSchema] = field(default_factory=dict)
+    """By table and schema id."""
+
+    @property
+    def records(self) -> int:
+        """How many records were decoded."""
+        return self.landed.total() + self.rejected.total() + self.ignored.total()
+
+    @property
+    def ignored_by_table(self) -> Counter[str]:
+        """Ignored records by table, whatever the reason."""
+        found: Counter[str] = Counter()
+        for (_, _, table, _), count in self.ignored.items():
+            found[table] += count
+        return found
+
+    def add(self, other: Tally) -> None:
+        """Add what another task did."""
+        self.read.update(other.read)
+        self.landed.update(other.landed)
+        self.rejected.update(other.rejected)
+        self.ignored.update(other.ignored)
+        self.unfit.update(other.unfit)
+        self.hidden_keys.update(other.hidden_keys)
+        self.schemas |= other.schemas
+        for place, newest in other.newest_commit_us.items():
+            self.newest_commit_us[place] = max(newest, self.newest_commit_us.get(place, newest))
+
+
+class DecodedBatch(NamedTuple):
+    """What a batch of records means: a row of DECODED for each record, and rejects of single columns beside them."""
+
+    records: pa.StructArray
+    unfit: pa.StructArray
+    tally: Tally
+
+
+def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> DecodedBatch:
+    """Decode a batch given as the columns stream, partition, position, key, value, headers."""
+    batch = _Batch(context)
+    rows = [row for start in range(0, len(columns[0]), _SLICE) for row in batch.rows(columns, start)]
+    batch.tally.read.update(counted(columns[0]))
+    return DecodedBatch(_structs(rows, DECODED), _structs(batch.unfit, UNFIT), batch.tally)
+
+
+def _structs(rows: Sequence[Row], kind: pa.StructType) -> pa.StructArray:
+    told = zip(*rows, strict=True) if rows else ((),) * len(kind)
+    arrays = [pa.array(column, each.type) for column, each in zip(told, kind, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind))
+
+
+def counted(texts: pa.Array[Any]) -> dict[str, int]:
+    """How often each text is there."""
+    values, counts = pc.value_counts(texts).flatten()
+    return {str(text): int(count or 0) for text, count in zip(values.to_pylist(), counts.to_pylist(), strict=True)}
+
+
+def _telling_headers(headers: Any) -> Iterable[tuple[tuple[str, bytes | None], ...]]:
+    names = headers.flatten().field("key")
+    if not pc.any(pc.is_in(names, pa.array(DECODED_HEADERS))).as_py():
+        return itertools.repeat(())
+    return [
+        tuple((h["key"], h["value"]) for h in row or () if h["key"] in DECODED_HEADERS) for row in headers.to_pylist()
+    ]
+
+
+class _Batch:
+    """The rows of one batch, and the tally they add up to."""
+
+    def __init__(self, context: DecodeContext) -> None:
+        self.tally = Tally()
+        self._context = context
+        self._plain = plain_reader(context)
+        self._seen: set[tuple[str, str]] = set()
+        self.unfit: list[Row] = []
+
+    def rows(self, columns: Sequence[pa.Array[Any]], start: int) -> Iterator[Row]:
+        """Decode a slice; in full only the records whose plain reading has no answer."""
+        *plain, headers = (column.slice(start, _SLICE) for column in columns)
+        # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
+        values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
+        for place, record in enumerate(zip(*values, _telling_headers(headers), strict=False), start):
+            stream, partition, position, _, value, told = record
+            found = self._plain(value, position) if value is not None and not told else None
+            if found is None:
+                yield self._full(Record(*record), place)
+            else:
+                table, op, order, commit_us, key, related, hides_old_key = found
+                if hides_old_key:
+                    self.tally.hidden_keys[table] += 1
+                landed = self._landed(table, commit_us, (stream, partition))
+                yield table, op, order, landed, None, key, related, None, None
+
+    def _full(self, record: Record, place: int) -> Row:
+        answer = decode(record, self._context)
+        if isinstance(answer, Changes):
+            for each in answer.unfit:
+                self.tally.unfit[each.table or ""] += 1
+                told = map(printable, (each.message, each.key or "", each.sequence or "", each.column or ""))
+                self.unfit.append((place, each.table, each.condition, *told))
+            return self._changed(record, answer.changes[-1])
+        if isinstance(answer, Reject):
+            self.tally.rejected[answer.table or ""] += 1
+            return (answer.table, *_NOTHING[:6], answer.condition, printable(answer.message))
+        _note_ignored(self.tally, record, answer)
+        return _NOTHING
+
+    def _changed(self, record: Record, change: Change) -> Row:
+        name = (change.table, change.schema_id or "")
+        if change.schema_id and name not in self._seen:
+            self._seen.add(name)
+            _note_schema(self.tally, seen_schema(record, self._context))
+        commit_us = self._landed(change.table, change.commit_time_us, (record.stream, record.partition))
+        if change.hides_old_key:
+            self.tally.hidden_keys[change.table] += 1
+        related = change.old_key or change.new_key
+        return (change.table, change.op, change.sequence, commit_us, change.schema_id, change.key, related, None, None)
+
+    def _landed(self, table: str, commit_us: int | None, place: tuple[str, str]) -> int | None:
+        """Count a change, and its commit time."""
+        self.tally.landed[table] += 1
+        if commit_us is not None and commit_us > self.tally.newest_commit_us.get(place, -1):
+            self.tally.newest_commit_us[place] = commit_us
+        return commit_us
+
+
+def _note_ignored(tally: Tally, record: Record, answer: Ignored) -> None:
+    table = printable(answer.table or "")
+    tally.ignored[record.stream, record.partition, table, answer.reason] += 1
+    _note_schema(tally, answer.schema)
+
+
+def _note_schema(tally: Tally, seen: SeenSchema | None) -> None:
+    if seen:
+        tally.schemas[seen.table, seen.schema_id] = seen

@@ -1,0 +1,121 @@
+"""Rejects driven once more through decoding and landing, without Spark: they are few.
+
+A record that decodes now, because the configuration or the code was mended, is landed once: one that stands in `changes`
+is not landed again, and the append carries a transaction. Its reject stays where it is, as a record of what happened.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lake.history.current import record_of
+from lake.landing.batch import create_tables, schema_rows
+from lake.landing.decoding import decoded
+from lake.layout import CHANGES, RAW_COLUMNS
+from lake.storage import append_rows, rows_of
+from transforms.documents.planning import digest
+
+if TYPE_CHECKING:
+    from lake.layout import LakeLayout
+    from schemas.records import Record
+    from transforms.context import DecodeContext
+
+type Row = dict[str, Any]
+
+_COORDINATES = ("stream", "partition", "position")
+
+
+@dataclass
+class Relanded:
+    """What became of rejects: their rows of `changes`, new or standing there already, and those that fail as before.
+
+    A record that stands there may have been rejected for single columns; `unfit` counts those that still fail, by table.
+    """
+
+    landed: list[Row] = field(default_factory=list)
+    standing: list[Row] = field(default_factory=list)
+    rejected: list[Row] = field(default_factory=list)
+    unfit: Counter[str] = field(default_factory=Counter)
+
+
+def raw_rejects(layout: LakeLayout, stage: str) -> list[Row]:
+    """The rejects of a stage that kept their record, each record once; `_source` and `_table` as far as they are known."""
+    import pyarrow.dataset as ds
+
+    wanted = (ds.field("stage") == stage) & ds.field("value").is_valid()
+    rows = rows_of(layout.path("rejects"), [*RAW_COLUMNS, "_source", "_table"], wanted)
+    return list({_coordinates(row): row for row in rows}.values())
+
+
+def land_again(layout: LakeLayout, source: str, context: DecodeContext, rejects: Sequence[Row]) -> Relanded:
+    """Decode rejects of a source once more, and land those that tell a change; again, it lands nothing."""
+    create_tables(layout)
+    columns = pa.Table.from_pylist(list(rejects), pa.schema([CHANGES.field(name) for name in RAW_COLUMNS]))
+    answers, _, tally = decoded([columns.column(name).combine_chunks() for name in RAW_COLUMNS[:6]], context)
+    stands = _standing(layout, rejects)
+    now = dt.datetime.now(dt.UTC)
+    stamps = {"_source": source, "_ingest_time": now, "_ingest_date": now.date()}
+    found = Relanded(unfit=tally.unfit)
+    answered = pa.RecordBatch.from_struct_array(answers).to_pylist()
+    for reject, told in zip(rejects, answered, strict=True):
+        if not told["_op"]:
+            found.rejected.append(reject)
+        else:
+            part = found.standing if _coordinates(reject) in stands else found.landed
+            part.append(reject | told | stamps)
+    if found.landed:
+        known = {(row["_table"], row["schema_id"]) for row in rows_of(layout.path("schemas"), ["_table", "schema_id"])}
+        new = [seen for name, seen in tally.schemas.items() if name not in known]
+        if new:  # before the changes: whoever merges these looks for them
+            append_rows(layout.path("schemas"), schema_rows(source, new))
+        name = digest("\n".join(sorted(map(str, map(_coordinates, found.landed)))))
+        once = {"txnAppId": f"replay:{name}", "txnVersion": "1"}
+        append_rows(layout.path("changes"), pa.Table.from_pylist(found.landed, CHANGES), once)
+    return found
+
+
+def records_of_rows(layout: LakeLayout, table: str, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
+    """All that was landed of some rows, and of those that key changes tie to them, each with its source's name."""
+    import pyarrow.dataset as ds
+
+    wanted: set[str] = set()
+    more = set(keys)
+    rows: list[Row] = []
+    while more - wanted:
+        wanted |= more
+        names = sorted(wanted)
+        condition = ds.field("_key").isin(names) | ds.field("_related_key").isin(names)
+        columns = [*RAW_COLUMNS, "_source", "_key", "_related_key"]
+        rows = rows_of(layout.path("changes"), columns, (ds.field("_table") == table) & condition)
+        more = {key for row in rows for key in (row["_key"], row["_related_key"]) if key}
+    for row in rows:
+        yield row["_source"], record_of(row)
+
+
+def by_source(rejects: Iterable[Row], owners: Mapping[str, str]) -> dict[str, list[Row]]:
+    """Rejects by the source that told them, or else that owns their table; those of neither are left."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rejects:
+        source = row["_source"] or owners.get(row["_table"] or "")
+        if source:
+            found[source].append(row)
+    return found
+
+
+def _coordinates(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    stream, partition, position = (row[name] for name in _COORDINATES)
+    return stream, partition, position
+
+
+def _standing(layout: LakeLayout, rejects: Sequence[Row]) -> set[tuple[str, str, str]]:
+    import pyarrow.dataset as ds
+
+    positions = sorted({row["position"] for row in rejects})
+    found = rows_of(layout.path("changes"), _COORDINATES, ds.field("position").isin(positions))
+    return {_coordinates(row) for row in found}

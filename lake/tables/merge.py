@@ -1,0 +1,320 @@
+"""Current tables: `changes` folded into one typed row a key, by one MERGE a table and clock.
+
+Any cut of the changes into batches, any order and any repeat leaves the same rows (I2, I3). A batch killed at any point
+and run again leaves what one run leaves: each step can stand alone, and steps that remove come after those that keep.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyspark.sql import functions as F
+
+from lake.tables.observed_types import Evidence, announced, types_of
+from lake.tables.folding import FoldSettings, fold_stage, output_schema
+from lake.history.key_groups import GROUPS, grouped, with_group
+from lake.landing.batch import create_tables
+from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, TOMBSTONES, LakeLayout
+from lake.maintenance import optimize, vacuum
+from lake.tables.merge_settings import set_for_merging
+from lake.rejects import rejected
+from lake.storage import append, append_rows, create, kept, rows_of
+from lake.tables.batch_stats import require_schemas, summarized
+from lake.tables.shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
+from schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row, SparkSession
+
+    from lake.landing.batch import Transaction
+    from schemas.tables import TableConfig
+    from transforms.context import DecodeContext
+
+_SIDE_BY_SIDE = 4
+"""Tables merged at once: most of a MERGE waits for storage and planning."""
+_BROADCAST_ROWS = 200_000
+"""Changes of a table up to which their keys are sent to every task, so that the table itself is never shuffled."""
+_ROUNDS = 20
+"""Times a batch is folded into a table anew; each is lost only to another driver's progress, or to a new column."""
+_OPTIMIZE_EVERY = 30
+_VACUUM_EVERY = 1500
+"""Merges of a table between two compactions, and between two clean-ups: half an hour and a day at a merge a minute."""
+
+
+@dataclass(frozen=True)
+class MergeCounts:
+    """What a merge did to one table."""
+
+    changes: int = 0
+    written: int = 0
+    deleted: int = 0
+    rejects: int = 0
+
+
+class TableMerger:
+    """Merges batches of `changes` into the current tables, tables side by side."""
+
+    def __init__(
+        self,
+        layout: LakeLayout,
+        tables: Sequence[TableConfig],
+        contexts: Mapping[str, DecodeContext],
+    ) -> None:
+        """Create the tables that are missing; `contexts` are the decode contexts by source."""
+        self._layout = layout
+        self._tables = {table.table: table for table in tables}
+        self._contexts = contexts
+        self._merges: dict[str, int] = {}
+        create_tables(layout)
+        create(layout.path("tombstones"), TOMBSTONES, stats=STATS_COLUMNS["tombstones"], partition_by=["_table"])
+
+    def merge(self, frame: DataFrame, transaction: Transaction) -> dict[str, MergeCounts]:
+        """Merge one batch of rows of `changes`; run again, it finds nothing left to do."""
+        summaries = summarized(frame, self._tables)
+        evidence = announced(self._layout)
+        require_schemas(summaries, evidence)
+
+        def one(row: Row) -> MergeCounts:
+            table = self._tables[row["_table"]]
+            merge = _TableMerge(frame, self._layout, table, self._contexts, evidence.get(table.table, Evidence()))
+            counts = merge.run(row, transaction)
+            self._maintain(frame.sparkSession, table.table)
+            return counts
+
+        changes = sum(row["changes"] for row in summaries)
+        with set_for_merging(frame.sparkSession, changes), ThreadPoolExecutor(_SIDE_BY_SIDE, "merge") as pool:
+            return dict(zip((r["_table"] for r in summaries), pool.map(one, summaries), strict=True))
+
+    def _maintain(self, spark: SparkSession, table: str) -> None:
+        self._merges[table] = done = self._merges.get(table, 0) + 1
+        if done % _OPTIMIZE_EVERY == 0:
+            optimize(spark, self._layout.table(table))
+        if done % _VACUUM_EVERY == 0:
+            vacuum(spark, self._layout.table(table))
+
+
+@dataclass
+class _TableMerge:
+    """One table's part of one batch."""
+
+    frame: DataFrame
+    layout: LakeLayout
+    table: TableConfig
+    contexts: Mapping[str, DecodeContext]
+    evidence: Evidence
+    groups: dict[str, str] = field(default_factory=dict)
+    truncated: str = ""
+
+    @property
+    def spark(self) -> SparkSession:
+        return self.frame.sparkSession
+
+    @property
+    def name(self) -> str:
+        return self.table.table
+
+    @property
+    def path(self) -> str:
+        return self.layout.table(self.name)
+
+    def run(self, summary: Row, transaction: Transaction) -> MergeCounts:
+        told = summary["truncated"] or ""
+        stored, moves = self._graves()
+        self.truncated = max(told, stored)
+        if told > stored:
+            self._note_truncation(told, transaction)
+        self.groups = grouped([*moves, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
+        shape = self._shape()
+        few = summary["changes"] <= _BROADCAST_ROWS
+        for _ in range(_ROUNDS):
+            inputs = self._inputs(shape, few=few, lagging=bool(told))
+            with kept(self._folded(inputs, shape, shape)) as answers:
+                found = _counted(answers)
+                if found["unknown"]:
+                    shape = self._shape(found["unknown"])
+                elif self._write(answers, shape, found, transaction):
+                    break
+        else:
+            raise UnavailableError(f"{self.name}: other drivers' merges were first {_ROUNDS} times")
+        if told:
+            self._delete(f"_sequence <= '{self.truncated}'", self.path)
+        return MergeCounts(summary["changes"], found["live"], found["gone"], found["rejects"])
+
+    def _graves(self) -> tuple[str, list[tuple[str, str]]]:
+        """The newest TRUNCATE known, and the key changes that late older changes must follow."""
+        import pyarrow.dataset as ds
+
+        wanted = (ds.field("_table") == self.name) & ((ds.field("_op") == "t") | ds.field("_moves").is_valid())
+        columns = ["_op", "_sequence", "_key", "_moves"]
+        rows = rows_of(self.layout.path("tombstones"), columns, wanted)
+        truncated = max((r["_sequence"] for r in rows if r["_op"] == "t"), default="")
+        return truncated, [(r["_key"], other) for r in rows for other in r["_moves"] or ()]
+
+    def _note_truncation(self, sequence: str, transaction: Transaction) -> None:
+        now = dt.datetime.now(dt.UTC)
+        row = {"_table": self.name, "_op": "t", "_sequence": sequence, "_ingest_time": now, "_key": ""}
+        rows = pa.Table.from_pylist([row], TOMBSTONES)
+        append_rows(self.layout.path("tombstones"), rows, transaction(f"tombstones:truncate:{self.name}"))
+
+    def _shape(self, seen: Iterable[str] = ()) -> TableShape:
+        """Bring the table to the shape that the evidence asks for."""
+        held = stored_shape(self.spark, self.path)
+        shape = evolved(held or TableShape(), self.table, self.evidence, [*self.table.keys, *seen])
+        if held and held.retyped(shape):
+            self._rewrite(held, shape)
+        else:
+            create_or_extend(self.spark, self.path, held, shape)
+        return shape
+
+    def _rewrite(self, held: TableShape, shape: TableShape) -> None:
+        """Give every row its new types, exactly: from the states, in one commit."""
+        allow_names(self.spark, self.path, held, shape)
+        rows = self._stored(held).withColumn("_group", F.col("_key"))
+        answers = self._folded(rows, held, shape, everything=True)
+        writer = self._table_rows(answers.filter("_live"), shape).write.format("delta").mode("overwrite")
+        writer.option("overwriteSchema", "true").save(self.path)
+
+    def _inputs(self, shape: TableShape, *, few: bool, lagging: bool) -> DataFrame:
+        """Records, and the stored rows and tombstones they meet, by group.
+
+        After a TRUNCATE, rows with columns older than their newest change are met as well.
+        """
+        records = self.frame.filter((F.col("_table") == self.name) & (F.col("_op") != "t"))
+        records = self._with_group(records.select(*RAW_COLUMNS, "_source", "_key"))
+        keys = records.select("_group").distinct().withColumn("_hit", F.lit(True))  # noqa: FBT003
+        keys = F.broadcast(keys) if few else keys
+        stored = self._with_group(self._stored(shape)).join(keys, "_group", "left")
+        met = F.col("_hit") | F.col("_state").contains('"r":') if lagging else F.col("_hit")
+        graves = self.spark.read.format("delta").load(self.layout.path("tombstones"))
+        graves = graves.filter((F.col("_table") == self.name) & (F.col("_op") == "d"))
+        graves = graves.select("_key", "_state", F.lit("tombstone").alias("_from"))
+        graves = self._with_group(graves).join(keys, "_group", "left_semi")
+        rows = stored.filter(met).drop("_hit").unionByName(records, allowMissingColumns=True)
+        return rows.unionByName(graves, allowMissingColumns=True)
+
+    def _stored(self, shape: TableShape) -> DataFrame:
+        stored = self.spark.read.format("delta").load(self.path)
+        row = F.struct(*(F.col(quoted(c.name)) for c in shape.columns)) if shape.columns else F.lit(None)
+        held = F.expr(_HELD).alias("_held")
+        return stored.select("_key", "_op", "_state", held, F.lit("table").alias("_from"), row.alias("_row"))
+
+    def _with_group(self, frame: DataFrame) -> DataFrame:
+        if not self.groups:
+            return with_group(frame, None)
+        return with_group(frame, F.broadcast(self.spark.createDataFrame(list(self.groups.items()), GROUPS)))
+
+    def _folded(self, rows: DataFrame, held: TableShape, wanted: TableShape, *, everything: bool = False) -> DataFrame:
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        types = types_of(self.table, {self.name: self.evidence})
+        settings = FoldSettings(self.name, self.contexts, held, wanted, types, self.truncated, everything)
+        present = set(rows.columns)
+        absent = {n: F.lit(None).cast(t) for n, t in _INPUT_TYPES.items() if n not in present}
+        rows = rows.withColumns(absent) if absent else rows
+        shuffled = rows.repartition("_group").sortWithinPartitions("_group")
+        schema = from_arrow_schema(output_schema(wanted), prefer_timestamp_ntz=True)
+        return shuffled.mapInArrow(fold_stage(settings), schema)
+
+    def _write(self, answers: DataFrame, shape: TableShape, found: Row, transaction: Transaction) -> bool:
+        """Write what the fold answers; False when another driver changed one of the rows since they were read.
+
+        Tombstones are appended without a transaction: the fold names one only while the lake holds less.
+        """
+        now = F.lit(dt.datetime.now(dt.UTC))
+        if found["rejects"]:
+            rows = _rejects(answers, self.name, now)
+            append(rows, self.layout.path("rejects"), transaction(f"rejects:{self.name}"))
+        if found["graves"]:
+            graves = answers.filter("_tombstone IS NOT NULL").select(
+                F.lit(self.name).alias("_table"), F.lit("d").alias("_op"), "_sequence", now.alias("_ingest_time"),
+                "_key", F.col("_tombstone").alias("_state"), "_moves",
+            )  # fmt: skip
+            append(graves, self.layout.path("tombstones"))
+        wanted = found["live"] + found["gone"]
+        if wanted and self._merge(self._table_rows(answers, shape, "_live", "_held"), shape) < wanted:
+            return False
+        if found["purge"]:
+            keys = [row["_key"] for row in answers.filter("_purge").select("_key").collect()]
+            self._purge(keys)
+        return True
+
+    def _table_rows(self, answers: DataFrame, shape: TableShape, *more: str) -> DataFrame:
+        columns = [F.col(f"_row.{quoted(c.name)}").alias(c.name, metadata=c.metadata) for c in shape.columns]
+        now = F.lit(dt.datetime.now(dt.UTC)).alias("_ingest_time")
+        reserved = [now if name == "_ingest_time" else F.col(name) for name in RESERVED]
+        return answers.select(*columns, *reserved, *more)
+
+    def _merge(self, rows: DataFrame, shape: TableShape) -> int:
+        """Write rows where the table still holds what they were folded from (I2); how many it were."""
+        from delta import DeltaTable
+
+        names = [c.name for c in shape.columns] + list(RESERVED)
+        values: dict[str, Any] = {quoted(name): F.col(f"s.{quoted(name)}") for name in names}
+        merge = DeltaTable.forPath(self.spark, self.path).alias("t").merge(rows.alias("s"), "t._key = s._key")
+        merge = merge.whenMatchedDelete(f"NOT s._live AND s._held = {_HELD_OF_TARGET}")
+        merge = merge.whenMatchedUpdate(f"s._live AND s._held = {_HELD_OF_TARGET}", values)
+        done = merge.whenNotMatchedInsert("s._live AND s._held IS NULL", values).execute().first()
+        return int(done["num_affected_rows"]) if done else 0
+
+    def _purge(self, keys: Sequence[str]) -> None:
+        """Forget values that a tombstone held for a row that had not come yet, now that it has (I4)."""
+        condition = (F.col("_table") == self.name) & F.col("_key").isin(*keys) & F.col("_moves").isNull()
+        self._delete(condition, self.layout.path("tombstones"))
+
+    def _delete(self, condition: Any, path: str) -> None:
+        from delta import DeltaTable
+
+        DeltaTable.forPath(self.spark, path).delete(condition)
+
+
+_HELD = "concat(_sequence, '@', unix_micros(_ingest_time))"
+"""Which version of a row the table holds: written again, it has another time."""
+_HELD_OF_TARGET = "concat(t._sequence, '@', unix_micros(t._ingest_time))"
+_INPUT_TYPES: Mapping[str, str] = {
+    "_group": "string", "_held": "string", "_from": "string", "_key": "string", "_op": "string", "_state": "string",
+    "_source": "string", "stream": "string", "partition": "string", "position": "string", "key": "binary",
+    "value": "binary", "headers": "array<struct<key:string,value:binary>>", "timestamp": "timestamp",
+}  # fmt: skip
+"""What `lake.tables.folding` reads of a row beside `_row`."""
+
+
+def _counted(answers: DataFrame) -> Row:
+    """Evaluate the fold, and count what there is to write."""
+    number: Callable[[str], Any] = lambda condition: F.count_if(F.expr(condition))  # noqa: E731
+    row = answers.agg(
+        number("_live").alias("live"),
+        number("_held IS NOT NULL AND NOT _live").alias("gone"),
+        number("_tombstone IS NOT NULL").alias("graves"),
+        number("_purge").alias("purge"),
+        F.coalesce(F.sum(F.size("_rejects")), F.lit(0)).alias("rejects"),
+        F.array_distinct(F.flatten(F.collect_set("_unknown"))).alias("unknown"),
+    ).first()
+    assert row is not None  # noqa: S101 - an aggregate without groups has one row
+    return row
+
+
+def _rejects(answers: DataFrame, table: str, now: Any) -> DataFrame:
+    """Cells that do not fit their column, by key and column; the value stays in the row's state."""
+    cells = answers.filter("_rejects IS NOT NULL").select("_key", F.explode("_rejects").alias("cell"))
+    message = F.concat(
+        F.lit("a value of column "), "cell.column", F.lit(f" of {table} does not fit its type "), "cell.kind"
+    )
+    return rejected(
+        cells.select(
+            "_key", F.lit(table).alias("_table"), F.lit("CAST_FAILED").alias("condition"), message.alias("message"),
+            F.col("cell.column").alias("column"), F.col("cell.sequence").alias("_sequence"),
+            now.alias("_ingest_time"), now.cast("date").alias("_ingest_date"),
+        ),
+        "merge",
+    )  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    """A column's name as Spark's expressions take it."""
+    escaped = name.replace("`", "``")
+    return f"`{escaped}`"

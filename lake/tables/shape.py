@@ -1,0 +1,193 @@
+"""The columns of a current table: which there are, how they are named and typed, and how they change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lake.layout import RESERVED, STATS_COLUMNS
+from lake.storage import COLUMN_MAPPING, exists
+from lake.tables.typed import arrow_type
+from transforms.values.types import spark_type
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.types import StructType
+
+    from lake.tables.observed_types import Evidence
+    from schemas.tables import TableConfig
+
+_NEEDS_MAPPING = re.compile(r"[ ,;{}()\n\t=]")
+_INTEGERS = ("smallint", "int", "bigint")
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+_INTEGER_DIGITS = {"smallint": 5, "int": 10, "bigint": 19}
+
+RESERVED_TYPES: Mapping[str, pa.DataType] = {
+    "_key": pa.string(),
+    "_op": pa.string(),
+    "_sequence": pa.string(),
+    "_commit_time": pa.timestamp("us", tz="UTC"),
+    "_ingest_time": pa.timestamp("us", tz="UTC"),
+    "_pending": pa.list_(pa.string()),
+    "_state": pa.string(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnShape:
+    """A business column: its name at the source, its name here, and its Spark type."""
+
+    source: str
+    name: str
+    kind: str
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """A column named otherwise than at the source says so in its comment."""
+        return {"comment": self.source} if self.source != self.name else {}
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """The business columns of a table, in order."""
+
+    columns: tuple[ColumnShape, ...] = ()
+
+    def retyped(self, other: TableShape) -> bool:
+        """Whether a column of this shape has another type there."""
+        kinds = other.kinds
+        return any(kinds.get(c.source, c.kind) != c.kind for c in self.columns)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Spark type by source column."""
+        return {c.source: c.kind for c in self.columns}
+
+    @property
+    def needs_mapping(self) -> bool:
+        """Whether a name asks for Delta's column mapping."""
+        return any(_NEEDS_MAPPING.search(c.name) for c in self.columns)
+
+    def arrow(self) -> pa.DataType:
+        """The business columns as one Arrow struct."""
+        return pa.struct([(c.name, arrow_type(c.kind)) for c in self.columns])
+
+
+def evolved(held: TableShape, table: TableConfig, evidence: Evidence, seen: Iterable[str] = ()) -> TableShape:
+    """The shape that the evidence asks for; columns that stand already keep their place and name, and none goes.
+
+    A declared type counts as it is. Announced types are joined: the narrowest type that holds them all, which is text
+    where they have nothing in common. A column that was only `seen`, or that nobody typed, is text.
+    """
+    kinds = dict.fromkeys(c.source for c in held.columns) | dict.fromkeys((*table.columns, *evidence.kinds, *seen))
+    taken = {c.name.lower() for c in held.columns} | set(RESERVED)
+    names = {c.source: c.name for c in held.columns}
+    columns = []
+    for source in kinds:
+        if source not in names:
+            names[source] = _free(source, taken)
+            taken.add(names[source].lower())
+        columns.append(ColumnShape(source, names[source], _kind(source, table, evidence)))
+    return TableShape(tuple(columns))
+
+
+def _kind(source: str, table: TableConfig, evidence: Evidence) -> str:
+    if source in table.columns:
+        return spark_type(table.columns[source])
+    return reduce(wider, map(spark_type, evidence.kinds.get(source, ["text"])))
+
+
+def _free(source: str, taken: set[str]) -> str:
+    """Delta tells names apart without regard to case, and ours are taken: such a column gets a number."""
+    name, number = source, 2
+    while name.lower() in taken or not name:
+        name, number = f"{source}_{number}", number + 1
+    return name
+
+
+def wider(one: str, other: str) -> str:
+    """The narrowest type that holds all values of two; text where there is no other."""
+    if one == other:
+        return one
+    if one in _INTEGERS and other in _INTEGERS:
+        return max(one, other, key=_INTEGERS.index)
+    if {one, other} == {"float", "double"}:
+        return "double"
+    digits = _decimal_digits(one), _decimal_digits(other)
+    if digits[0] and digits[1]:
+        whole, scale = max(digits[0][0], digits[1][0]), max(digits[0][1], digits[1][1])
+        return f"decimal({whole + scale},{scale})" if whole + scale <= 38 else "string"
+    return "string"
+
+
+def _decimal_digits(kind: str) -> tuple[int, int] | None:
+    """Digits before and after the point; integers have none after it."""
+    if kind in _INTEGER_DIGITS:
+        return _INTEGER_DIGITS[kind], 0
+    found = _DECIMAL.fullmatch(kind)
+    return (int(found[1]) - int(found[2]), int(found[2])) if found else None
+
+
+def stored_shape(spark: SparkSession, path: str) -> TableShape | None:
+    """The shape of the table that stands at a path; None where there is none."""
+    if not exists(spark, path):
+        return None
+    fields = spark.read.format("delta").load(path).schema.fields
+    return TableShape(
+        tuple(
+            ColumnShape(f.metadata.get("comment") or f.name, f.name, f.dataType.simpleString())
+            for f in fields
+            if f.name not in RESERVED
+        )
+    )
+
+
+def spark_schema(shape: TableShape) -> StructType:
+    """The whole table's schema."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    fields = [(c.name, arrow_type(c.kind)) for c in shape.columns] + list(RESERVED_TYPES.items())
+    schema = from_arrow_schema(pa.schema(fields), prefer_timestamp_ntz=True)
+    for column, field in zip(shape.columns, schema.fields, strict=False):
+        field.metadata = column.metadata
+    return schema
+
+
+def create_or_extend(spark: SparkSession, path: str, held: TableShape | None, shape: TableShape) -> None:
+    """Create the table or add its new columns; columns whose type changed are the rewriter's business."""
+    from delta import DeltaTable
+
+    if held is None:
+        builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(spark_schema(shape))
+        stats = {"delta.dataSkippingStatsColumns": STATS_COLUMNS["tables"]}
+        # A column without a time zone may come later; the feature is only turned on by itself at creation.
+        properties = (
+            stats | {"delta.feature.timestampNtz": "supported"} | (COLUMN_MAPPING if shape.needs_mapping else {})
+        )
+        for name, value in properties.items():
+            builder = builder.property(name, value)
+        builder.execute()
+        return
+    allow_names(spark, path, held, shape)
+    new = {c.source for c in shape.columns} - {c.source for c in held.columns}
+    if new:
+        added = TableShape(tuple(c for c in shape.columns if c.source in new))
+        empty = spark.createDataFrame([], spark_schema(added))
+        empty.write.format("delta").mode("append").option("mergeSchema", "true").save(path)
+
+
+def allow_names(spark: SparkSession, path: str, held: TableShape, shape: TableShape) -> None:
+    """Turn column mapping on where a new name is the first to need it."""
+    if shape.needs_mapping and not held.needs_mapping:
+        listed = ", ".join(f"'{name}' = '{value}'" for name, value in COLUMN_MAPPING.items())
+        spark.sql(f"ALTER TABLE {_quoted(path)} SET TBLPROPERTIES ({listed})")
+
+
+def _quoted(path: str) -> str:
+    escaped = path.replace("`", "``")
+    return f"delta.`{escaped}`"

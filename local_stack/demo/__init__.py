@@ -1,0 +1,1 @@
+"""The demo: a committed row becomes a cited answer."""

@@ -1,0 +1,229 @@
+"""The demo's story: rows committed in a real PostgreSQL become cited answers, and the answers change because rows change.
+
+Articles travel through Debezium and Kafka, tickets through DMS-shaped Kinesis; the lake and pgvector are fed by
+`ragstream run` in a process of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from glue_jobs.config.pipeline import PipelineConfig, load_config
+from local_stack.demo import helpdesk
+from local_stack.demo.pipeline import CONFIG, DemoPipeline
+from local_stack.servers.connect import request_json
+from local_stack.service import ServiceStatus
+from local_stack.stack import DEFAULT_PARTS, Stack
+from retrieval import commands
+
+QUESTIONS = (
+    "How many days of readings does an H2 hub store while it is offline?",
+    "How far does the radio reach inside a glasshouse with crops?",
+    "How loud is the siren S-90?",
+)
+EDITED, DELETED, TICKET = 3, 21, 1001
+"""The article that is edited, the one that is deleted (it answers the third question), the ticket whose status changes."""
+_EDIT = """UPDATE public.articles SET body = replace(body, 'stores 21 days', 'stores 34 days'), updated_at = now()
+           WHERE id = %s"""
+_EDIT_SHOWS = """SELECT 1 FROM helpdesk WHERE table_name = 'public.articles' AND key->>'id' = %s
+                 AND chunk_text LIKE '%%34 days%%'"""
+_DELETE_SHOWS = """SELECT 1 WHERE NOT EXISTS (
+    SELECT FROM helpdesk WHERE table_name = 'public.articles' AND key->>'id' = %s)"""
+_REOPEN = "UPDATE public.tickets SET status = 'reopened', updated_at = now() WHERE id = %s"
+_REOPEN_SHOWS = """SELECT 1 FROM helpdesk WHERE table_name = 'public.tickets' AND key->>'id' = %s
+                   AND metadata->>'status' = 'reopened'"""
+_SEARCHABLE_SECONDS = 120.0
+_LOAD_SECONDS = 240.0
+
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+class DemoError(Exception):
+    """A step did not do what it must; the message says which."""
+
+
+class Demo:
+    """The steps, in order."""
+
+    parts: Sequence[str] = DEFAULT_PARTS
+    places = "Delta and pgvector"
+
+    def __init__(self, folder: Path, config: Path = CONFIG) -> None:
+        """Stand in the clone's folder; nothing is started."""
+        self.stack = Stack(folder / ".ragstream")
+        self.pipeline = DemoPipeline(folder, self.stack, config)
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Tell the whole story; raises DemoError or PipelineError where it ends early."""
+        self.start_parts()
+        rows = self.seed()
+        self.capture(rows)
+        self.wait_loaded(sum(rows.values()))
+        self.ask_all("Three questions")
+        self.change()
+        self.ask_all("The same questions again")
+        self.check_answers()
+
+    def start_parts(self) -> None:
+        """Start the servers side by side, from a clean state."""
+        self.step("Starting the parts: real servers, as child processes")
+        self.stack.remove()
+        self.stack.up(self.parts, progress=_tell_part)
+        self.configure()
+
+    def configure(self) -> None:
+        """Read the pipeline's configuration, whose references the stack answers now."""
+        self.config: PipelineConfig = load_config(str(self.pipeline.config))
+
+    def seed(self) -> dict[str, int]:
+        """Commit the helpdesk's rows at the source, and start the pipeline meanwhile."""
+        self.step("Committing the helpdesk's rows in PostgreSQL")
+        self.pipeline.create_streams()
+        rows = helpdesk.seed(self.stack.endpoints()["postgres"]["dsn"])
+        self.pipeline.start()
+        console.print(
+            f"  {rows['articles']} articles, {rows['tickets']} tickets; the pipeline starts: {self.pipeline.log}"
+        )
+        return rows
+
+    def capture(self, rows: dict[str, int]) -> None:
+        """Put the connector on, and start the DMS task."""
+        self.step("Capturing: articles by Debezium → Kafka, tickets by DMS → Kinesis")
+        self.pipeline.apply_capture()
+        self.pipeline.start_dms()
+        console.print(f"  the connector runs, the DMS task loads {rows['tickets']} rows and follows the log")
+
+    def wait_loaded(self, wanted: int) -> None:
+        """Show how rows become searchable until all are."""
+        self.step(f"From the streams into {self.places}")
+        shown, until = -1, time.monotonic() + _LOAD_SECONDS
+        while (held := self.documents()) < wanted:
+            self.pipeline.raise_if_ended()
+            if time.monotonic() > until:
+                raise DemoError(
+                    f"only {held} of {wanted} documents are searchable; the pipeline's log is {self.pipeline.log}"
+                )
+            if held != shown:
+                console.print(f"  {held:>4} of {wanted} documents searchable, {self.elapsed():.0f} s since the start")
+                shown = held
+            time.sleep(1.0)
+        counters = self.counters()
+        console.print(
+            f"  {wanted} of {wanted} documents searchable; {counters['texts']} texts embedded in {counters['requests']} requests"
+        )
+        # The index tells how fresh it is when the first batch of each source is committed.
+        while commands.ask(self.config, QUESTIONS[0])["freshness"]["lag_seconds"] is None and time.monotonic() < until:
+            self.pipeline.raise_if_ended()
+            time.sleep(0.5)
+
+    def ask_all(self, title: str) -> None:
+        """Ask the three questions, and show answers with what they cite."""
+        self.step(title)
+        self.answers: list[dict[str, Any]] = []
+        table = Table(show_lines=True, expand=False)
+        for heading in ("Question", "Answer", "Cites"):
+            table.add_column(heading, overflow="fold")
+        for question in QUESTIONS:
+            answer = commands.ask(self.config, question)
+            self.answers.append(answer)
+            cited = ", ".join(f"{c['table'].removeprefix('public.')} {c['key']['id']}" for c in answer["citations"])
+            table.add_row(question, answer["answer"], cited or "nothing")
+        console.print(table if sys.stdout.isatty() else _plain(QUESTIONS, self.answers))
+        lag = self.answers[-1]["freshness"]["lag_seconds"]
+        behind = "has not heard from every source yet" if lag is None else f"is {lag:.1f} s behind its sources"
+        console.print(f"  answered by: {self.answers[-1]['answerer']}; the index {behind}")
+
+    def change(self) -> None:
+        """Commit an edit, a delete and a status change; time each from its commit to the store."""
+        self.step("Three commits, timed until a reader of the store sees them")
+        ms = self.timed(_EDIT, EDITED, _EDIT_SHOWS)
+        console.print(f"  article {EDITED} edited     searchable after {ms:5.0f} ms")
+        ms = self.timed("DELETE FROM public.articles WHERE id = %s", DELETED, _DELETE_SHOWS)
+        console.print(f"  article {DELETED} deleted    gone after       {ms:5.0f} ms")
+        before = self.counters()["texts"]
+        ms = self.timed(_REOPEN, TICKET, _REOPEN_SHOWS)
+        calls = self.counters()["texts"] - before
+        console.print(f"  ticket {TICKET} reopened  searchable after {ms:5.0f} ms, {calls} texts sent to the model")
+        if calls:
+            raise DemoError("a status change called the model")
+
+    def timed(self, statement: str, number: int, query: str) -> float:
+        """Commit a statement, and poll the store from outside until it shows; milliseconds."""
+        endpoints = self.stack.endpoints()
+        with (
+            psycopg.connect(endpoints["postgres"]["dsn"], autocommit=True) as source,
+            psycopg.connect(endpoints["vectors"]["dsn"], autocommit=True) as store,
+        ):
+            source.execute(statement.encode(), (number,))
+            committed = time.perf_counter()
+            while store.execute(query.encode(), (str(number),)).fetchone() is None:
+                self.pipeline.raise_if_ended()
+                if time.perf_counter() - committed > _SEARCHABLE_SECONDS:
+                    raise DemoError(
+                        f"a commit was not searchable after {_SEARCHABLE_SECONDS:.0f} s: {self.pipeline.log}"
+                    )
+                time.sleep(0.005)
+            return (time.perf_counter() - committed) * 1000
+
+    def check_answers(self) -> None:
+        """The answers must have changed, and the deleted article must not be cited."""
+        if "34 days" not in self.answers[0]["answer"]:
+            raise DemoError("the answer to the first question did not change with its article")
+        cited = {(c["table"], c["key"]["id"]) for answer in self.answers for c in answer["citations"]}
+        if ("public.articles", DELETED) in cited:
+            raise DemoError(f"article {DELETED} is deleted and still cited")
+        console.print(f"\nDone in {self.elapsed():.0f} s: the answers changed because rows changed.")
+
+    def documents(self) -> int:
+        """Documents a reader of the store sees."""
+        with psycopg.connect(self.stack.endpoints()["vectors"]["dsn"], autocommit=True) as store:
+            if (store.execute("SELECT to_regclass('helpdesk')").fetchone() or (None,))[0] is None:
+                return 0
+            row = store.execute("SELECT count(DISTINCT document_id) FROM helpdesk").fetchone()
+            return int(row[0]) if row else 0
+
+    def counters(self) -> dict[str, int]:
+        """What the model endpoint was asked so far."""
+        _, found = request_json(self.stack.endpoints()["model"]["endpoint_url"], "GET", "/counters", timeout=10)
+        return dict(found)
+
+    def elapsed(self) -> float:
+        """Seconds since the demo began."""
+        return time.monotonic() - self.began
+
+    def step(self, title: str) -> None:
+        """Name the next step."""
+        console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}")
+
+    def keep(self) -> None:
+        """Tell what to try next."""
+        console.print(
+            "\nEverything keeps running. Try:\n"
+            f"  .venv/bin/ragstream ask {self.pipeline.config} 'Which port must be open in the firewall for a hub?'\n"
+            f"  .venv/bin/ragstream search {self.pipeline.config} 'purple ring'\n"
+            f"  .venv/bin/ragstream status {self.pipeline.config}\n"
+            f"  .venv/bin/ragstream table {self.pipeline.config} public.tickets\n"
+            '  psql "$(jq -r .postgres.dsn .ragstream/stack.json)"      # change a row, and ask again\n'
+            "  .venv/bin/ragstream stack down                          # ends all of it"
+        )  # fmt: skip
+
+
+def _tell_part(status: ServiceStatus, seconds: float) -> None:
+    console.print(f"  {status.name:<10} ready after {seconds:4.1f} s")
+
+
+def _plain(questions: tuple[str, ...], answers: list[dict[str, Any]]) -> str:
+    lines = []
+    for question, answer in zip(questions, answers, strict=True):
+        cited = ", ".join(f"{c['table']} {c['key']['id']}" for c in answer["citations"]) or "nothing"
+        lines.append(f"  Q: {question}\n  A: {answer['answer']}\n  cites: {cited}")
+    return "\n".join(lines)

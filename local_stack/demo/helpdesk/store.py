@@ -1,0 +1,65 @@
+"""The helpdesk straight into a vector store, without a stream: for measuring search and for its tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from indexing.optimistic_writer import ChangedRows, Held, Rounds
+from local_stack.demo.helpdesk import TABLES, rows
+from schemas.changes import Change, Op
+from schemas.tables import ChunkConfig, DocumentConfig
+from transforms.context import key_text
+from transforms.documents.planning import Recipe
+from transforms.positions.sequence import SEQUENCE_DIGITS
+
+if TYPE_CHECKING:
+    from embeddings.protocol import Embedder
+    from sinks.protocol import Sink
+
+_CHUNK = ChunkConfig(max_tokens=240, overlap=32)
+RECIPES = {
+    "public.articles": Recipe(
+        "public.articles",
+        DocumentConfig(template="{title}\n\n{body}", chunk=_CHUNK, metadata=("area", "status", "updated_at")),
+    ),
+    "public.tickets": Recipe(
+        "public.tickets",
+        DocumentConfig(
+            template="{subject}\n\n{body}", chunk=_CHUNK, metadata=("status", "priority", "customer_id", "updated_at")
+        ),
+    ),
+}
+"""As in job_configs/helpdesk.yaml."""
+_REQUESTS_AT_ONCE = 32
+
+
+def fill(sink: Sink, embedder: Embedder) -> None:
+    """Write every row of the helpdesk; again, it changes nothing."""
+    for table in TABLES:
+        put(sink, embedder, f"public.{table}", rows(table))
+
+
+def put(sink: Sink, embedder: Embedder, table: str, given: Iterable[Mapping[str, Any]], *, at: int = 1) -> None:
+    """Write rows as of a position in the source's log."""
+    _apply(sink, embedder, table, [_change(table, row, "u", at) for row in given])
+
+
+def delete(sink: Sink, embedder: Embedder, table: str, given: Iterable[Mapping[str, Any]], *, at: int) -> None:
+    """Delete rows as of a position in the source's log."""
+    _apply(sink, embedder, table, [_change(table, row, "d", at) for row in given])
+
+
+def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
+    key = key_text(["id"], row)
+    assert key is not None  # noqa: S101  every row of the helpdesk has one
+    columns = {} if op == "d" else dict(row)
+    return Change(table, op, f"{at:0{SEQUENCE_DIGITS}x}", key, columns, complete=op != "d")
+
+
+def _apply(sink: Sink, embedder: Embedder, table: str, changes: list[Change]) -> None:
+    rounds = Rounds(embedder, Held(), _REQUESTS_AT_ONCE * embedder.max_items)
+    left_out = rounds.write(sink, ChangedRows({table: changes}, RECIPES) if changes else None)
+    if left_out:
+        msg = f"{len(left_out)} documents are refused"
+        raise RuntimeError(msg)

@@ -1,0 +1,1 @@
+"""Faults on demand: refused, slow and throttled connections."""

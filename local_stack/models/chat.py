@@ -1,0 +1,183 @@
+"""Converse and ConverseStream over a local text model: request bodies in, messages and event streams out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from local_stack.models.faults import Counters, Faults
+from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, PromptTooLongError, TextGenerator
+from local_stack.models.wire import WireError, event, exception, malformed
+
+DEFAULT_MAX_TOKENS = 256
+"""Answer length when the caller names none; the model is small and loses the thread of long answers."""
+
+
+class EndpointState(Protocol):
+    """What the conversation routes share with the rest of the endpoint."""
+
+    @property
+    def faults(self) -> Faults:
+        """The faults set now."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """The counts since the last reset."""
+        ...
+
+    async def strike(self, request: web.Request) -> None:
+        """Suffer the faults that are set."""
+        ...
+
+
+class Answer:
+    """One answer in the making: its pieces as they come, then how it ended."""
+
+    def __init__(self, generator: TextGenerator, request: ChatRequest) -> None:
+        """Prepare; the model starts when the first piece is asked for."""
+        self._generator = generator
+        self._request = request
+        self._started = time.monotonic()
+        self._stopped = False
+        self.generated = Generated(0, 0, "end_turn")
+
+    async def pieces(self, thread: ThreadPoolExecutor) -> AsyncGenerator[str]:
+        """Generate in `thread` and yield each piece of text; raises WireError for a prompt that does not fit."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def emit(piece: str) -> bool:
+            loop.call_soon_threadsafe(waiting.put_nowait, piece)
+            return not self._stopped
+
+        def generate() -> Generated:
+            try:
+                return self._generator.generate(self._request, emit)
+            finally:
+                loop.call_soon_threadsafe(waiting.put_nowait, None)
+
+        task = loop.run_in_executor(thread, generate)
+        try:
+            while (piece := await waiting.get()) is not None:
+                yield piece
+            self.generated = await task
+        except PromptTooLongError:
+            raise WireError("ValidationException", "Input is too long for requested model.") from None
+        finally:
+            # Also when the caller hung up: the thread belongs to the next question.
+            self._stopped = True
+
+    def ending(self) -> dict[str, Any]:
+        """Return `stopReason`, `usage` and `metrics` as Converse names them."""
+        done = self.generated
+        usage = {
+            "inputTokens": done.input_tokens,
+            "outputTokens": done.output_tokens,
+            "totalTokens": done.input_tokens + done.output_tokens,
+        }
+        latency = round((time.monotonic() - self._started) * 1000)
+        return {"stopReason": done.stop_reason, "usage": usage, "metrics": {"latencyMs": latency}}
+
+
+class ChatRoutes:
+    """The two conversation routes; one answer is generated at a time, in a thread of its own."""
+
+    def __init__(self, state: EndpointState, generator: TextGenerator) -> None:
+        """Serve this generator with the faults and counters of `state`."""
+        self._state = state
+        self._generator = generator
+        self._thread = ThreadPoolExecutor(1, "generate")
+
+    async def converse(self, request: web.Request) -> web.Response:
+        """Answer the whole message at once."""
+        await self._state.strike(request)
+        answer = Answer(self._generator, parse_conversation(await request.read()))
+        pieces = [piece async for piece in answer.pieces(self._thread)]
+        content = [{"text": "".join(pieces).strip()}]
+        self._count(answer)
+        return web.json_response({"output": {"message": {"role": "assistant", "content": content}}, **answer.ending()})
+
+    async def converse_stream(self, request: web.Request) -> web.StreamResponse:
+        """Answer in events, as the text comes."""
+        await self._state.strike(request)
+        answer = Answer(self._generator, parse_conversation(await request.read()))
+        response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
+        async with aclosing(self._frames(answer)) as frames:
+            # The first frame follows the first piece, so that a prompt which is too long is answered with a status.
+            first = await anext(frames)
+            # A reader who hangs up ends the answer, and that is no error.
+            with suppress(ConnectionResetError):
+                await response.prepare(request)
+                await response.write(first)
+                async for frame in frames:
+                    await response.write(frame)
+                await response.write_eof()
+        self._count(answer)
+        return response
+
+    async def _frames(self, answer: Answer) -> AsyncGenerator[bytes]:
+        faults = self._state.faults
+        breaks_after = faults.stream_error_after if faults.strikes("stream_error") else math.inf
+        sent = 0
+        async with aclosing(answer.pieces(self._thread)) as pieces:
+            async for piece in pieces:
+                if sent == 0:
+                    yield event("messageStart", {"role": "assistant"})
+                if sent >= breaks_after:
+                    broken = {"message": "The model stream broke off.", "originalStatusCode": 500}
+                    yield exception("modelStreamErrorException", broken)
+                    return
+                yield event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": piece}})
+                sent += 1
+        if sent == 0:
+            yield event("messageStart", {"role": "assistant"})
+        ending = answer.ending()
+        yield event("contentBlockStop", {"contentBlockIndex": 0})
+        yield event("messageStop", {"stopReason": ending.pop("stopReason")})
+        yield event("metadata", ending)
+
+    def _count(self, answer: Answer) -> None:
+        self._state.counters.generations += 1
+        self._state.counters.generated_tokens += answer.generated.output_tokens
+
+
+def parse_conversation(body: bytes) -> ChatRequest:
+    """Validate a Converse body; raises WireError where Bedrock would."""
+    try:
+        asked = orjson.loads(body)
+        system = [ChatMessage("system", block["text"]) for block in asked.get("system") or []]
+        turns = [ChatMessage(turn["role"], _text(turn["content"])) for turn in asked["messages"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise malformed(f"{type(error).__name__} in messages or system") from None
+    _require_turns(turns)
+    inference = asked.get("inferenceConfig") or {}
+    return ChatRequest(
+        messages=[*system, *turns],
+        max_tokens=inference.get("maxTokens", DEFAULT_MAX_TOKENS),
+        temperature=inference.get("temperature", 0.0),
+        stop=inference.get("stopSequences") or [],
+    )
+
+
+def _text(content: Sequence[dict[str, str]]) -> str:
+    return "\n".join(block["text"] for block in content)
+
+
+def _require_turns(turns: Sequence[ChatMessage]) -> None:
+    if not turns or turns[0].role != "user":
+        raise WireError("ValidationException", "A conversation must start with a user message.")
+    for index, turn in enumerate(turns):
+        if turn.role != ("user", "assistant")[index % 2]:
+            raise WireError("ValidationException", "A conversation must alternate between user and assistant roles.")
+        if not turn.text.strip():
+            place = f"messages.{index}.content.0"
+            raise WireError("ValidationException", f"The text field in the ContentBlock object at {place} is blank.")

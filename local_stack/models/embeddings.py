@@ -1,0 +1,157 @@
+"""What Bedrock's embedding models accept and answer: request bodies in, response bodies out, the models' own errors.
+
+Limits and messages follow the model pages of Titan Text Embeddings V2, Cohere Embed v3 and v4; tokens are those of the local
+model's own tokenizer.
+The 384 dimensions of the model behind are zero-padded to those asked for, which keeps every cosine; Titan's 256 are an
+orthonormal projection, which moves a cosine by about 0.03 (one standard deviation).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embeddings.protocol import Vector
+from local_stack.models.wire import WireError, malformed
+
+TITAN_MAX_CHARS = 50_000
+COHERE_MAX_CHARS = 2_048
+COHERE_V4_MAX_CHARS = 400_000
+COHERE_MAX_TEXTS = 96
+COHERE_DIMENSIONS = 1_024
+TITAN_MAX_TOKENS = 8_192
+COHERE_MAX_TOKENS = 512
+COHERE_V4_MAX_TOKENS = 128_000
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """A validated request: the texts to encode and how to write their vectors down."""
+
+    texts: Sequence[str]
+    dimensions: int
+    max_tokens: int | None
+    """Tokens a text may have; None where the model cuts the rest off."""
+    answer: Callable[[Sequence[Any], int], dict[str, Any]]
+    """Build the response body from what stands for each vector, and the tokens of all."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _TitanBody(_Body):
+    inputText: str  # noqa: N815 - the provider's name
+    dimensions: Literal[256, 512, 1024] = 1024
+    normalize: bool = True
+    embeddingTypes: list[Literal["float"]] = ["float"]  # noqa: N815 - the provider's name
+
+
+class _CohereBody(_Body):
+    texts: list[str]
+    input_type: Literal["search_document", "search_query", "classification", "clustering"]
+    truncate: Literal["NONE", "START", "END"] = "NONE"
+    embedding_types: list[Literal["float"]] | None = None
+
+
+class _CohereV4Body(_Body):
+    texts: list[str]
+    input_type: Literal["search_document", "search_query", "classification", "clustering"]
+    truncate: Literal["NONE", "LEFT", "RIGHT"] = "NONE"
+    embedding_types: list[Literal["float"]] | None = None
+    output_dimension: Literal[512, 1024, 1536] = 1536  # 256 would need a projection: not worth one here
+
+
+def parse_embedding_request(model_id: str, body: bytes) -> EmbeddingRequest | None:
+    """Validate a request for an embedding model.
+
+    Returns None when the id names no embedding model. Raises WireError as the model itself would.
+    """
+    name = base_model_id(model_id)
+    if name == "amazon.titan-embed-text-v2:0":
+        return _titan(_parsed(_TitanBody, body))
+    if name in {"cohere.embed-english-v3", "cohere.embed-multilingual-v3"}:
+        return _cohere(_parsed(_CohereBody, body), COHERE_DIMENSIONS, COHERE_MAX_CHARS, COHERE_MAX_TOKENS)
+    if name == "cohere.embed-v4:0":
+        v4 = _parsed(_CohereV4Body, body)
+        return _cohere(v4, v4.output_dimension, COHERE_V4_MAX_CHARS, COHERE_V4_MAX_TOKENS)
+    return None
+
+
+def base_model_id(model_id: str) -> str:
+    """Return the foundation model's id within an ARN or a cross-region inference profile."""
+    name = model_id.rsplit("/", 1)[-1]
+    region, _, rest = name.partition(".")
+    return rest if region in {"us", "eu", "apac", "global"} else name
+
+
+def _titan(body: _TitanBody) -> EmbeddingRequest:
+    text = body.inputText
+    if not text:
+        raise malformed("expected minLength: 1, actual: 0")
+    if len(text) > TITAN_MAX_CHARS:
+        raise malformed(f"expected maxLength: {TITAN_MAX_CHARS}, actual: {len(text)}")
+
+    def answer(vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
+        told = {"embedding": vectors[0], "embeddingsByType": {"float": vectors[0]}} if vectors else {}
+        return told | {"inputTextTokenCount": tokens}
+
+    return EmbeddingRequest([text], body.dimensions, TITAN_MAX_TOKENS, answer)
+
+
+def too_many_tokens(limit: int, tokens: int) -> WireError:
+    """Build the error that Titan answers to a text of too many tokens."""
+    told = f"Too many input tokens. Max input tokens: {limit}, request input token count: {tokens} "
+    return WireError("ValidationException", f"400 Bad Request: {told}")
+
+
+def _cohere(body: _CohereBody | _CohereV4Body, dimensions: int, max_chars: int, max_tokens: int) -> EmbeddingRequest:
+    if not 1 <= len(body.texts) <= COHERE_MAX_TEXTS:
+        raise malformed(f"#/texts: expected maximum item count: {COHERE_MAX_TEXTS}, found: {len(body.texts)}")
+    for index, text in enumerate(body.texts):
+        if not text.strip():
+            raise malformed(f"#/texts/{index}: expected minLength: 1, actual: 0")
+        if len(text) > max_chars:
+            raise malformed(f"#/texts/{index}: expected maxLength: {max_chars}, actual: {len(text)}")
+
+    def answer(vectors: Sequence[Any], _: int) -> dict[str, Any]:
+        floats = list(vectors)
+        if body.embedding_types is None:
+            return {"id": "local", "texts": body.texts, "embeddings": floats, "response_type": "embeddings_floats"}
+        typed = {"float": floats}
+        return {"id": "local", "texts": body.texts, "embeddings": typed, "response_type": "embeddings_by_type"}
+
+    return EmbeddingRequest(body.texts, dimensions, max_tokens if body.truncate == "NONE" else None, answer)
+
+
+def _parsed[Body: _Body](kind: type[Body], body: bytes) -> Body:
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = "/".join(str(part) for part in first["loc"])
+        raise malformed(f"#/{place}: {first['msg']}") from None
+
+
+def resized(vector: Vector, dimensions: int) -> Vector:
+    """Return the unit vector in more dimensions (zeros added) or fewer (projected and normalised again)."""
+    native = len(vector)
+    if dimensions < native:
+        shorter: Vector = vector @ _projection(native, dimensions)
+        unit: Vector = shorter / np.linalg.norm(shorter)
+        return unit
+    padded = np.zeros(dimensions, np.float32)
+    padded[:native] = vector
+    return padded
+
+
+@functools.cache
+def _projection(native: int, dimensions: int) -> Vector:
+    gaussian = np.random.Generator(np.random.PCG64(0)).standard_normal((native, dimensions))
+    orthonormal: Vector = np.linalg.qr(gaussian)[0].astype(np.float32)
+    return orthonormal

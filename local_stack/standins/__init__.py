@@ -1,0 +1,1 @@
+"""Stand-ins for services that run on AWS alone."""

@@ -1,0 +1,1 @@
+"""Amazon DocumentDB as a vector store."""

@@ -1,0 +1,228 @@
+"""Talking to DocumentDB: the client of a configuration, its errors as ours, and bulks with every item's answer read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import ConfigurationError, DocumentRefusedError, PipelineError, UnavailableError
+
+if TYPE_CHECKING:
+    from pymongo import InsertOne, MongoClient, UpdateOne
+    from pymongo.collection import Collection as Table
+    from pymongo.database import Database
+
+    from sinks.documentdb.config import DocumentDBConfig
+
+type Document = dict[str, Any]
+
+MOST_NAMES = 1000
+"""In one `$in`."""
+DUPLICATE = 11000
+_MISSING_RIGHTS = frozenset({13, 18, 8000})
+_TOO_LARGE = frozenset({10334, 17419, 17420})
+_BUSY = frozenset({
+    6, 7, 24, 46, 50, 64, 89, 91, 112, 189, 262, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436, 14031, 16500,
+})  # fmt: skip
+"""A server that is away, shuts down, is no primary, is out of disk or of time, or loses a conflict (MongoDB's error codes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a bulk of writes."""
+
+    matched: int
+    """Documents that updates found."""
+    held: frozenset[int]
+    """Places of those inserts whose document was there before."""
+
+
+class DocumentDBClient:
+    """One pool of connections a process, opened when it is first needed. Every error is one of ours, without row text (I14).
+
+    Reads and writes go to the primary, and a write is acknowledged by a majority: a reader sees what was written before.
+    """
+
+    def __init__(self, config: DocumentDBConfig) -> None:
+        """Keep the configuration; nothing is opened yet."""
+        self._config = config
+        self._opened: MongoClient[Document] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as configuration, without connections."""
+        return self.__dict__ | {"_opened": None}
+
+    def command(self, command: Document) -> Document:
+        """Run a command of the store's database."""
+        with self._translated():
+            return dict(self._database().command(command))
+
+    def find(
+        self, collection: str, query: Mapping[str, Any], fields: Sequence[str], most: int = 0
+    ) -> Iterator[Document]:
+        """Documents (at most so many, or all) with these fields of theirs, a batch at a time, in no order."""
+        with self._translated():
+            yield from self._table(collection).find(query, dict.fromkeys(fields, 1), limit=most)
+
+    def named(self, collection: str, names: Collection[str], fields: Sequence[str]) -> dict[str, Document]:
+        """Those of the documents that are there."""
+        return {
+            document["_id"]: document
+            for part in batched(names, MOST_NAMES, strict=False)
+            for document in self.find(collection, {"_id": {"$in": part}}, fields)
+        }
+
+    def aggregate(self, collection: str, *stages: Mapping[str, Any]) -> Iterator[Document]:
+        """What a pipeline gives."""
+        with self._translated():
+            yield from self._table(collection).aggregate(list(stages))
+
+    def count(self, collection: str, query: Mapping[str, Any], most: int) -> int:
+        """How many documents there are, counted no further than `most`."""
+        with self._translated():
+            return self._table(collection).count_documents(query, limit=most)
+
+    def size(self, collection: str) -> int:
+        """About how many documents a collection holds."""
+        with self._translated():
+            return self._table(collection).estimated_document_count()
+
+    def bulk(
+        self, collection: str, operations: Sequence[InsertOne[Document] | UpdateOne], *, of_documents: bool = False
+    ) -> Outcome:
+        """Send writes, in no order; a document that is there already is an answer, every other refusal is raised.
+
+        A refusal is raised once all were sent: of documents `DocumentRefusedError`, where the write alone is to blame. The driver
+        refuses a document of more than 16 MB before it is sent.
+        """
+        from pymongo.errors import BulkWriteError
+
+        with self._translated():
+            try:
+                told = self._table(collection).bulk_write(operations, ordered=False)
+            except BulkWriteError as error:
+                return self._mixed(error.details or {}, of_documents=of_documents)
+        return Outcome(told.matched_count, frozenset())
+
+    def upsert(self, collection: str, name: str, update: Mapping[str, Any]) -> None:
+        """Update a document or make it; where another writer makes it meanwhile, once more."""
+        from pymongo.errors import DuplicateKeyError
+
+        with self._translated():
+            try:
+                self._table(collection).update_one({"_id": name}, update, upsert=True)
+            except DuplicateKeyError:
+                self._table(collection).update_one({"_id": name}, update)
+
+    def update(self, collection: str, query: Mapping[str, Any], update: Mapping[str, Any]) -> None:
+        """Update what a query finds."""
+        with self._translated():
+            self._table(collection).update_many(query, update)
+
+    def delete(self, collection: str, query: Mapping[str, Any]) -> None:
+        """Delete what a query finds; each document is looked at again as it is deleted."""
+        with self._translated():
+            self._table(collection).delete_many(query)
+
+    def close(self) -> None:
+        """Close connections; the next call opens others."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def refusal(self, code: int | None) -> PipelineError:
+        """The error that a code of DocumentDB means; its messages may quote a row."""
+        where, told = f"sink {self._config.name}", f"({code})"
+        if code in _BUSY:
+            return UnavailableError(
+                f"{where}: DocumentDB takes no requests now {told}", condition="STORE_BUSY",
+                hint="it fails over, is overloaded or read-only; the work goes on after that",
+            )  # fmt: skip
+        if code in _MISSING_RIGHTS:
+            return ConfigurationError(
+                f"{where}: DocumentDB refuses a right {told}", condition="MISSING_RIGHTS",
+                hint=f"the user needs the role readWrite on the database {self._config.database}",
+            )  # fmt: skip
+        return ConfigurationError(
+            f"{where}: DocumentDB refuses a request {told}", condition="STORE_REFUSES",
+            hint="look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later",
+        )  # fmt: skip
+
+    def _document_refused(self, code: int | None) -> DocumentRefusedError:
+        """The error that an answer to one item means, where the item is to blame."""
+        where, told = f"sink {self._config.name}", f"({code})"
+        if code in _TOO_LARGE:
+            return DocumentRefusedError(
+                f"{where}: a document is larger than DocumentDB takes {told}", condition="DOCUMENT_TOO_LARGE",
+                hint="a row's columns and its chunks together may have 16 MB",
+            )  # fmt: skip
+        return DocumentRefusedError(
+            f"{where}: DocumentDB refuses a document {told}", condition="STORE_REFUSES_DOCUMENT",
+            hint="look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later",
+        )  # fmt: skip
+
+    def _mixed(self, told: Mapping[str, Any], *, of_documents: bool) -> Outcome:
+        """A bulk of which some items were refused."""
+        codes = {error["code"]: error["index"] for error in told.get("writeErrors", ())}
+        refused = sorted(codes.keys() - {DUPLICATE}, key=lambda code: (code in _BUSY, code))
+        if refused:
+            worst = next((code for code in refused if code in _BUSY | _MISSING_RIGHTS), None)
+            if worst is None and of_documents:
+                raise self._document_refused(refused[0])
+            raise self.refusal(refused[0] if worst is None else worst)
+        if concerns := told.get("writeConcernErrors"):
+            raise UnavailableError(
+                f"sink {self._config.name}: DocumentDB did not acknowledge a write ({concerns[0].get('code')})",
+                condition="STORE_BUSY", hint="it fails over; the work goes on after that",
+            )  # fmt: skip
+        return Outcome(told.get("nMatched", 0), frozenset(error["index"] for error in told.get("writeErrors", ())))
+
+    def _table(self, collection: str) -> Table[Document]:
+        return self._database()[collection]
+
+    def _database(self) -> Database[Document]:
+        if self._opened is None:
+            self._opened = _opened(self._config)
+        return self._opened[self._config.database]
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        from pymongo import errors
+
+        where = f"sink {self._config.name}"
+        try:
+            yield
+        except errors.ConnectionFailure as error:  # also time-outs, TLS, and a server that is no primary
+            raise UnavailableError(
+                f"{where}: DocumentDB does not answer ({type(error).__name__})",
+                hint=f"check the uri of {where}, the cluster, tls_ca_file and the network route to it",
+            ) from None
+        except errors.DocumentTooLarge:  # the driver decides, before anything is sent
+            raise self._document_refused(min(_TOO_LARGE)) from None
+        except errors.OperationFailure as error:
+            told = self._document_refused if error.code in _TOO_LARGE else self.refusal
+            raise told(error.code) from None
+
+
+def _opened(config: DocumentDBConfig) -> MongoClient[Document]:
+    """The client; it connects with its first command."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    milliseconds = round(config.timeout_seconds * 1000)
+    tls: dict[str, Any] = {"tls": True, "tlsCAFile": config.tls_ca_file} if config.tls_ca_file else {}
+    try:
+        return MongoClient(
+            config.uri.get_secret_value(), appname="ragstream", retryWrites=False, retryReads=False, w="majority",
+            readPreference="primary", serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds,
+            socketTimeoutMS=milliseconds, **tls,
+        )  # fmt: skip
+    except (PyMongoError, ValueError, OSError) as error:  # their messages may quote the password
+        raise ConfigurationError(
+            f"sink {config.name}: the uri or tls_ca_file cannot be used ({type(error).__name__})", condition="BAD_URI",
+            hint="mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, special characters of the password escaped; "
+            "the file must be there on every worker",
+        ) from None  # fmt: skip

@@ -1,0 +1,111 @@
+"""What every sink is: one generation of its store, found by the model that fills it, and the way to the others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from sinks.versions import FIRST
+
+if TYPE_CHECKING:
+    from schemas.ownership import Owner
+    from sinks.identity import Place
+    from sinks.versions import Generation, Generations
+
+
+class StoreConfig(Protocol):
+    """What is asked of a store's configuration, whichever store it is."""
+
+    @property
+    def place(self) -> Place:
+        """Where the store is."""
+        ...
+
+
+class OneGeneration[C: StoreConfig](ABC):
+    """The base of every `Sink`: which generation it is, and the others of the same store, opened once."""
+
+    def __init__(self, config: C, fingerprint: str, dimensions: int) -> None:
+        """Keep the configuration and the model's identity; nothing is opened yet."""
+        self._config = config
+        self._fingerprint = fingerprint
+        self._dimensions = dimensions
+        self._number: int | None = None
+        self._beside: dict[int, Self] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as configuration, without the others, which have connections."""
+        return self.__dict__ | {"_beside": {}}
+
+    @property
+    def name(self) -> str:
+        """The store's name."""
+        return self._config.place.sink
+
+    @property
+    def fingerprint(self) -> str:
+        """The model whose generation this is."""
+        return self._fingerprint
+
+    def check(self, owner: Owner | None = None) -> None:
+        """Compare what stands there with what this pipeline would write."""
+        if owner is not None:
+            self._config.place.check_owner(self.owner(), owner)
+        self._check()
+
+    def prepare(self, owner: Owner | None = None) -> None:
+        """Create what is missing, between a look at whose the store is and the claim that makes it this pipeline's."""
+        if owner is not None:
+            self._config.place.check_owner(self.owner(), owner)
+        self._create_missing()
+        if owner is not None and owner.lake:
+            self._config.place.check_owner(self.claim(owner), owner)
+
+    @abstractmethod
+    def owner(self) -> Owner | None:
+        """As `Sink.owner`."""
+
+    @abstractmethod
+    def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
+        """As `Sink.claim`."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Connect; raise ConfigurationError for what no pipeline of this model could write to. Writes nothing."""
+
+    @abstractmethod
+    def _create_missing(self) -> None:
+        """Create the store, or this generation of it; several drivers at once create the same."""
+
+    @abstractmethod
+    def generations(self) -> Generations | None:
+        """As `Sink.generations`."""
+
+    def beside(self, generation: Generation) -> Self:
+        """Open it once, until this one is closed."""
+        if generation.number not in self._beside:
+            other = type(self)(self._config, generation.fingerprint, generation.dimensions)
+            other._number = generation.number  # noqa: SLF001 - of its own kind
+            self._beside[generation.number] = other
+        return self._beside[generation.number]
+
+    def filling(self) -> AbstractContextManager[None]:
+        """As writes otherwise, where searchable at once costs nothing."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Close the others."""
+        for other in self._beside.values():
+            other.close()
+        self._beside.clear()
+
+    def _mine(self, held: Generations) -> Generation:
+        """The one that this model fills; raise ConfigurationError where there is none."""
+        return self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+
+    def _generation(self) -> int:
+        """The number of this model's generation, asked for until it is known; of the first where there is no store yet."""
+        if self._number is None and (held := self.generations()) is not None:
+            self._number = self._mine(held).number
+        return FIRST if self._number is None else self._number

@@ -1,0 +1,1 @@
+"""Amazon OpenSearch as a vector store."""

@@ -1,0 +1,213 @@
+"""Searching a store in OpenSearch: nearest vectors, and words weighed by their rarity, in chunks nested in documents."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas.errors import ConfigurationError
+from sinks.idf import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
+from sinks.metadata_terms import metadata_terms
+from sinks.opensearch.client import OpenSearchClient
+from sinks.opensearch.meta import Meta
+from sinks.opensearch.schema import Names, visible
+from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
+from sinks.versions import FIRST
+from transforms.values import exact_json
+
+if TYPE_CHECKING:
+    from embeddings.protocol import Vector
+    from sinks.opensearch.config import OpenSearchConfig
+    from sinks.versions import Generations
+
+BREADTH = 200
+"""Neighbours that the walk over a segment's graph keeps at least; Lucene calls it k, and its recall hangs on it."""
+
+MOST_CHARACTERS = 10_000
+"""Analysed in one request: OpenSearch gives up at 10,000 words, and a Chinese character is one."""
+
+TIE = 0.001
+"""What nearness adds to coverage in a lexical search: it orders chunks of equal coverage, and nothing else."""
+
+TEXT = "chunks.chunk_text"
+HEAD = ("document_id", "table_name", "key", "metadata")
+CHUNK = tuple(f"chunks.{name}" for name in ("chunk_id", "chunk_index", "chunk_text", "embedding"))
+
+
+@dataclass(frozen=True)
+class WeighedWords:
+    """A question's words as the store's analyzer gives them."""
+
+    shares: Mapping[str, float]
+    """The part of the question's information that each carries; they sum to 1."""
+    searched: Sequence[str]
+    """Those worth searching for."""
+
+    def coverage(self, words: Iterator[str] | Sequence[str]) -> float:
+        """The part of the question's information that these words carry."""
+        return sum(self.shares.get(word, 0.0) for word in set(words))
+
+
+class OpenSearchIndex:
+    """An `Index` over one client. Not for use by several threads at once.
+
+    A document and its chunks are found as one document of OpenSearch, so never as two versions.
+    """
+
+    def __init__(self, config: OpenSearchConfig, fingerprint: str, generation: int = FIRST) -> None:
+        """Keep the configuration, the model that asks and the number of its generation; nothing is opened yet."""
+        self._config = config
+        self._fingerprint = fingerprint
+        self._names = Names(config.index, generation)
+        self._client = OpenSearchClient(config)
+        self._meta = Meta(self._client, self._names)
+        self.weigh = lru_cache(maxsize=8)(self._weigh)
+
+    def check(self) -> None:
+        """Connect, and compare the store's model with ours."""
+        self._config.place.check_serving(self.generations(), self._names.generation, self._fingerprint)
+
+    def generations(self) -> Generations:
+        """Read them from the meta."""
+        found = self._meta.generations()
+        if found is None:
+            raise ConfigurationError(
+                f"sink {self._config.name}: there is no store {self._config.index} yet",
+                condition="STORE_EMPTY",
+                hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
+            )
+        return found
+
+    def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
+        """Walk the HNSW graph over visible chunks alone, then take each document's nearest chunk."""
+        words = self.weigh(question.text)
+        vector = question.vector.tolist()
+        near = {"vector": vector, "k": max(k, BREADTH), "filter": self._visible(filters)}
+        found = _nested({"knn": {"chunks.embedding": near}})
+        nearest = {"script_score": {"query": {"match_all": {}}, "script": _cosine(vector)}}
+        named = {"bool": {"must": [nearest], "should": _named(words, 0.0)}}
+        query = {"bool": {"must": [found], "should": [_nested(named, best=True)]}}
+        hits = self._hits(query, question.vector, words, k)
+        return sorted(hits, key=lambda hit: (-hit.similarity, hit.document_id))
+
+    def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
+        """Rank the chunks that hold any of the rarer words by coverage; nearness in meaning breaks ties."""
+        words = self.weigh(question.text)
+        if not words.searched:
+            return []
+        rare = [{"term": {TEXT: word}} for word in words.searched]
+        covering = {"bool": {"filter": [{"bool": {"should": rare}}], "should": _named(words)}}
+        nearer = {"script_score": {"script": _cosine(question.vector.tolist())}, "weight": TIE}
+        ranked = {"function_score": {"query": covering, "functions": [nearer], "boost_mode": "sum"}}
+        query = {"bool": {"must": [_nested(ranked, best=True)], "filter": [self._visible(filters)]}}
+        hits = self._hits(query, question.vector, words, k)
+        return sorted(hits, key=lambda hit: (-hit.coverage, -hit.similarity, hit.document_id))
+
+    def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
+        """Analyse texts as the store does, and weigh the words they share with the question."""
+        weighed = self.weigh(question)
+        return [weighed.coverage(words) for words in self._analysed(texts)]
+
+    def live(self, chunk_ids: Sequence[str]) -> set[str]:
+        """Look chunks up where every reader looks."""
+        asked = set(chunk_ids)
+        query = {"bool": {"must": [_nested({"terms": {"chunks.chunk_id": sorted(asked)}})],
+                          "filter": [self._visible(ANYTHING)]}}  # fmt: skip
+        body = {"size": len(asked), "query": query, "_source": ["chunks.chunk_id"]}
+        hits = self._search(body)["hits"]["hits"] if asked else []
+        return asked & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
+
+    def freshness(self) -> Freshness:
+        """Read what the index job notes after each batch, and each second while the source is idle."""
+        clock = {"date_range": {"field": "written_at", "ranges": [{"from": "now"}]}}
+        told = self._search({"size": 0, "query": {"match_none": {}}, "aggs": {"clock": clock}})
+        return Freshness(self._meta.progress(), round(told["aggregations"]["clock"]["buckets"][0]["from"] * 1000))
+
+    def close(self) -> None:
+        """Close connections; the next call opens others."""
+        self._client.close()
+
+    def _weigh(self, text: str) -> WeighedWords:
+        """Ask how rare the question's words are, counting documents no further than `COMMON_AT`."""
+        analysed = self._analysed(textwrap.wrap(text, MOST_CHARACTERS, break_on_hyphens=False))
+        words = list(dict.fromkeys(word for part in analysed for word in part))[:MOST_COUNTED]
+        if not words:
+            return WeighedWords({}, ())
+        asked: list[Mapping[str, Any]] = [{"size": 0, "track_total_hits": True, "query": {"term": {"live": True}}}]
+        asked += [
+            {"size": 0, "track_total_hits": COMMON_AT, "query": _nested({"term": {TEXT: word}})} for word in words
+        ]
+        told = self._client.search_each(self._names.documents, asked)
+        total, *found = [answer["hits"]["total"]["value"] for answer in told]
+        counts = weighed(dict(zip(words, found, strict=True)))
+        return WeighedWords(shares(counts, total), worth_searching(counts))
+
+    def _analysed(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text, as the store's analyzer gives them; a very long text is cut.
+
+        OpenSearch analyses several texts as one, with a character between two of them, and counts UTF-16 units.
+        """
+        found: list[list[str]] = []
+        part: list[str] = []
+        for text in [*(exact_json.printable(text)[:MOST_CHARACTERS] for text in texts), None]:
+            if part and (text is None or sum(map(len, part)) + len(text) > MOST_CHARACTERS):
+                body = {"field": TEXT, "text": part}
+                told = self._client.call("POST", f"/{self._names.documents}/_analyze", body)
+                ends = np.cumsum([len(each.encode("utf-16-le")) // 2 + 1 for each in part])
+                words: list[list[str]] = [[] for _ in part]
+                for token in told["tokens"]:
+                    words[int(np.searchsorted(ends, token["start_offset"], side="right"))].append(token["token"])
+                found += words
+                part = []
+            part += [] if text is None else [text]
+        return found
+
+    def _visible(self, filters: Filters) -> dict[str, Any]:
+        conditions: list[dict[str, Any]] = [{"term": {"metadata_terms": t}} for t in metadata_terms(filters.metadata)]
+        if filters.tables:
+            conditions.append({"terms": {"table_name": list(filters.tables)}})
+        return visible(self._meta.truncations(), *conditions)
+
+    def _hits(self, query: Mapping[str, Any], vector: Vector, words: WeighedWords, k: int) -> list[Hit]:
+        told = self._search({"size": k, "query": query, "_source": list(HEAD)})
+        return [_hit(found, vector, words) for found in told["hits"]["hits"]]
+
+    def _search(self, body: Mapping[str, Any]) -> Any:
+        return self._client.call("POST", f"/{self._names.documents}/_search", body)
+
+
+def _nested(query: Mapping[str, Any], *, best: bool = False) -> dict[str, Any]:
+    """Documents by their best chunk; `best` shows which one it is."""
+    shown = {"inner_hits": {"size": 1, "_source": list(CHUNK)}} if best else {}
+    return {"nested": {"path": "chunks", "score_mode": "max", "query": query, **shown}}
+
+
+def _named(words: WeighedWords, scale: float = 1.0) -> list[dict[str, Any]]:
+    """One clause a word, named after it, so that a hit tells which of the words it holds."""
+    return [
+        {"constant_score": {"filter": {"term": {TEXT: word}}, "boost": share * scale, "_name": word}}
+        for word, share in words.shares.items()
+    ]
+
+
+def _cosine(vector: Sequence[float]) -> dict[str, Any]:
+    """The k-NN plugin's own script: the cosine of a chunk's vector and this one, as a score from 0 to 1."""
+    asked = {"field": "chunks.embedding", "query_value": vector, "space_type": "cosinesimil"}
+    return {"lang": "knn", "source": "knn_score", "params": asked}
+
+
+def _hit(found: Mapping[str, Any], vector: Vector, words: WeighedWords) -> Hit:
+    head, best = found["_source"], found["inner_hits"]["chunks"]["hits"]["hits"][0]
+    chunk = best["_source"]
+    held = np.asarray(chunk["embedding"])
+    return Hit(
+        head["document_id"], head["table_name"], exact_json.loads(head["key"]), chunk["chunk_id"], chunk["chunk_index"],
+        chunk["chunk_text"], exact_json.loads(head["metadata"]),
+        float(held @ vector / (np.linalg.norm(held) * np.linalg.norm(vector))),
+        words.coverage(best.get("matched_queries", ())),
+    )  # fmt: skip

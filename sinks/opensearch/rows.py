@@ -1,0 +1,77 @@
+"""How a document is written down in OpenSearch, and read back. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas.documents import StoredChunk, StoredDocument
+from sinks.metadata_terms import metadata_terms
+from sinks.plain_json import plain_json
+from transforms.fold import encode, restore
+from transforms.values import exact_json
+
+if TYPE_CHECKING:
+    from schemas.documents import DocumentWrite
+
+READ = ("revision", "state", "recipe", "chunks.chunk_id", "chunks.chunk_index", "chunks.content_hash")
+"""The fields that `stored` needs."""
+
+
+def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The parameters of the guard: what was planned on, the new head, and what becomes of the chunks.
+
+    The state is JSON in ASCII, so that U+0000 and lone surrogates survive.
+    """
+    return {
+        "base": write.base_revision,
+        "sequence": write.state.newest,
+        "head": {
+            "document_id": write.document_id, "table_name": write.table, "key": plain_json(exact_json.loads(write.key)),
+            "sequence": write.state.newest, "live": write.live, "metadata": plain_json(dict(write.metadata)),
+            "metadata_terms": metadata_terms(write.metadata), "state": exact_json.dumps(encode(write.state)),
+            "recipe": write.recipe, "pending": list(write.pending), "commit_time_us": write.state.commit_time_us,
+        },
+        "added": [
+            {"chunk_id": c.chunk_id, "chunk_index": c.chunk_index, "content_hash": c.content_hash,
+             "chunk_text": c.chunk_text, "embedding": vectors[c.content_hash]}
+            for c in write.added
+        ],
+        "moved": {c.chunk_id: c.chunk_index for c in write.moved},
+        "dropped": list(write.dropped),
+    }  # fmt: skip
+
+
+def replaced(held: Mapping[str, Any] | None, told: Mapping[str, Any], now_ms: int) -> dict[str, Any] | None:
+    """What `opensearch_schema.GUARD` makes of a document, or None where it refuses."""
+    if told["base"] != (held["revision"] if held else 0) or (held and held["sequence"] > told["sequence"]):
+        return None
+    dropped = set(told["dropped"])
+    kept = [
+        chunk | {"chunk_index": told["moved"].get(chunk["chunk_id"], chunk["chunk_index"])}
+        for chunk in (held["chunks"] if held else [])
+        if chunk["chunk_id"] not in dropped
+    ]
+    chunks = sorted([*kept, *told["added"]], key=lambda chunk: chunk["chunk_index"])
+    rest = {"revision": told["base"] + 1, "chunks": chunks, "chunk_count": len(chunks), "written_at": now_ms}
+    return {**told["head"], **rest}
+
+
+def stored(document_id: str, source: Mapping[str, Any]) -> StoredDocument:
+    """A document as the store tells of it."""
+    places = (StoredChunk(c["chunk_id"], c["chunk_index"], c["content_hash"]) for c in source.get("chunks", ()))
+    state = restore(exact_json.loads(source["state"]))
+    return StoredDocument(document_id, source["revision"], state, source["recipe"], tuple(places))
+
+
+def encoded(vector: np.ndarray) -> str:
+    """A vector as the kept ones are: little-endian float32 in base64."""
+    return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
+
+
+def decoded(text: str) -> np.ndarray:
+    """A kept vector."""
+    return np.frombuffer(base64.b64decode(text), "<f4")

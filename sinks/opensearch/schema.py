@@ -1,0 +1,142 @@
+"""The indexes of a store in OpenSearch: their names, their mappings, and the script that guards a write. Pure.
+
+A document of a table is one document of OpenSearch, with its chunks nested in it: one write replaces both, and no reader
+sees them apart. Vectors are kept by content beside, unindexed, so that what was paid for survives a kill. Names carry a
+generation, so that another model can be filled beside the one that readers use through the alias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sinks.versions import FIRST
+from transforms.documents.words import ENGLISH_STOP_WORDS
+
+if TYPE_CHECKING:
+    from sinks.opensearch.config import OpenSearchConfig
+
+LAYOUT = "1"
+MOST_CHUNKS = 100_000
+"""Nested documents of one document at most; OpenSearch's own default is 10,000."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of one store's indexes."""
+
+    alias: str
+    generation: int = FIRST
+
+    @property
+    def documents(self) -> str:
+        """Heads and chunks; what `alias` points at."""
+        return f"{self.alias}-g{self.generation}"
+
+    @property
+    def vectors(self) -> str:
+        """Vectors by content hash, for writers alone."""
+        return f"{self.alias}-vectors-g{self.generation}"
+
+    @property
+    def meta(self) -> str:
+        """What generations share: the model, the marks of truncations, the progress."""
+        return f"{self.alias}-meta"
+
+
+_KEPT = {"type": "keyword", "index": False, "doc_values": False}
+"""A text that is kept and read, never searched; of any length."""
+
+
+def mappings(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, dict[str, Any]]:
+    """The body of each index of a generation, by name; strict, so that nothing else can be written into it."""
+    settings = _settings(config)
+    stop_words = {"stopwords": ENGLISH_STOP_WORDS.split()} if config.language == "english" else {}
+    words = {"analysis": {"analyzer": {"words": {"type": config.language, **stop_words}}}}
+    wide = words | {"knn": True, "mapping": {"nested_objects": {"limit": MOST_CHUNKS}}, "max_inner_result_window": 1000}
+    vector = {"content_hash": {"type": "keyword"}, "embedding": {"type": "binary"}, "created_at": {"type": "date"}}
+    return {
+        names.vectors: _body(settings, vector),
+        names.documents: _body(settings | wide, _document(dimensions)),
+    }
+
+
+def meta_mapping(config: OpenSearchConfig) -> dict[str, Any]:
+    """The body of the index that generations share."""
+    return _body(_settings(config) | {"number_of_shards": 1}, {"value": _KEPT})
+
+
+def template(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, Any]:
+    """The documents' index again, should a write ever make OpenSearch create it by itself: never by a guessed mapping."""
+    index = names.documents
+    return {"index_patterns": [index], "priority": 500, "template": mappings(config, names, dimensions)[index]}
+
+
+def shown(names: Names, served: Names) -> dict[str, Any]:
+    """The request that lets readers of their own find one generation, and no other, by the alias; at once."""
+    others = {"remove": {"index": f"{names.alias}-g*", "alias": names.alias, "must_exist": False}}
+    alias = {"index": served.documents, "alias": names.alias, "filter": {"term": {"live": True}}}
+    return {"actions": [others, {"add": alias}]}
+
+
+def _settings(config: OpenSearchConfig) -> dict[str, Any]:
+    return {"number_of_shards": config.shards, "number_of_replicas": config.replicas}
+
+
+def _body(settings: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"settings": {"index": settings}, "mappings": {"dynamic": "strict", "properties": properties}}
+
+
+def _document(dimensions: int) -> dict[str, Any]:
+    method = {"name": "hnsw", "engine": "lucene", "parameters": {"m": 16, "ef_construction": 100}}
+    return {
+        "document_id": {"type": "keyword"}, "table_name": {"type": "keyword"}, "key": _KEPT,
+        "sequence": {"type": "keyword"}, "revision": {"type": "long", "index": False}, "live": {"type": "boolean"},
+        "metadata": _KEPT, "metadata_terms": {"type": "keyword", "doc_values": False}, "state": _KEPT,
+        "recipe": {"type": "keyword", "index": False}, "pending": {"type": "keyword"}, "commit_time_us": {"type": "long"},
+        "written_at": {"type": "date"}, "chunk_count": {"type": "integer"},
+        "chunks": {"type": "nested", "properties": {
+            "chunk_id": {"type": "keyword"}, "chunk_index": {"type": "integer", "index": False},
+            "content_hash": {"type": "keyword"}, "chunk_text": {"type": "text", "analyzer": "words"},
+            "embedding": {
+                "type": "knn_vector", "dimension": dimensions, "space_type": "cosinesimil", "method": method}}},
+    }  # fmt: skip
+
+
+GUARD = """
+if (ctx.op == 'create' || ctx._source.revision != params.base || ctx._source.sequence.compareTo(params.sequence) > 0) {
+  ctx.op = 'none';
+  return;
+}
+Set dropped = new HashSet(params.dropped);
+List chunks = new ArrayList();
+for (chunk in ctx._source.chunks) {
+  if (!dropped.contains(chunk.chunk_id)) {
+    if (params.moved.containsKey(chunk.chunk_id)) { chunk.chunk_index = params.moved[chunk.chunk_id]; }
+    chunks.add(chunk);
+  }
+}
+chunks.addAll(params.added);
+chunks.sort((one, other) -> one.chunk_index - other.chunk_index);
+ctx._source = params.head;
+ctx._source.revision = params.base + 1;
+ctx._source.chunks = chunks;
+ctx._source.chunk_count = chunks.size();
+ctx._source.written_at = ctx._now;
+"""
+"""A guarded rewrite, in OpenSearch itself: refused (a noop) unless planned on the revision held and not older in sequence.
+What is kept of a document keeps its vectors. `sinks.opensearch.rows.replaced` is the same in Python."""
+
+
+def visible(truncations: Mapping[str, str], *conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """A filter for what a reader may see: live, and newer than what a TRUNCATE of its table covers."""
+    return {"bool": {"filter": [{"term": {"live": True}}, *conditions], "must_not": covered(truncations)}}
+
+
+def covered(truncations: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One query a table for the rows that its newest TRUNCATE covers."""
+    return [
+        {"bool": {"filter": [{"term": {"table_name": table}}, {"range": {"sequence": {"lte": sequence}}}]}}
+        for table, sequence in truncations.items()
+    ]

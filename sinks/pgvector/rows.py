@@ -1,0 +1,50 @@
+"""How a document's head is written down in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sinks.plain_json import plain_json
+from transforms.fold import RowState, encode, restore
+from transforms.values import exact_json
+from transforms.values.times import moment
+
+if TYPE_CHECKING:
+    from schemas.documents import DocumentWrite
+
+
+def head_row(write: DocumentWrite) -> dict[str, Any]:
+    """The parameters of a head's statement; its key, which never changes, is told by the first write alone.
+
+    `state` is all that the fold remembers but the texts; those stand in a column of their own, which a metadata change
+    does not touch. Both are JSON in ASCII, so that U+0000 and lone surrogates survive.
+    """
+    state = encode(write.state)
+    values = state.pop("v", {})
+    texts = {name: value for name, value in values.items() if name not in write.metadata}
+    state["v"] = {name: value for name, value in values.items() if name in write.metadata}
+    micros = write.state.commit_time_us
+    changed = write.texts_changed or not write.base_revision
+    first = {} if write.base_revision else {"key": plain_json(exact_json.loads(write.key))}
+    return first | {
+        "document_id": write.document_id,
+        "table": write.table,
+        "sequence": write.state.newest,
+        "revision": write.base_revision,
+        "live": write.live,
+        "metadata": plain_json(write.metadata),
+        "state": exact_json.dumps(state),
+        "texts": exact_json.dumps(texts) if texts and changed else None,
+        "texts_changed": changed,
+        "recipe": write.recipe,
+        "pending": list(write.pending),
+        "commit_time": None if micros is None else moment(micros),
+    }
+
+
+def stored_state(state: str, texts: str | None) -> RowState:
+    """The state a head holds."""
+    document = exact_json.loads(state)
+    if texts:
+        document["v"] |= exact_json.loads(texts)
+    return restore(document)

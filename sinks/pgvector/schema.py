@@ -1,0 +1,107 @@
+"""The tables of a pgvector store, and the names they have.
+
+A document is a head (`documents`), its places (`chunks`) and, by content, their `vectors`. So a metadata change
+rewrites one narrow head (HOT, by fillfactor) and no vector; a moved chunk, a renamed key or the same text twice costs
+one vector and no model call. Names carry a generation, so that another model can be filled beside the one that
+readers use through the view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from sinks.versions import FIRST
+
+LAYOUT = "1"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Identifiers of one store, quoted by the driver."""
+
+    table: str
+    generation: int = FIRST
+
+    def __getitem__(self, part: str) -> sql.Identifier:
+        """The physical table of a part: documents, chunks, vectors, or tables and meta, which generations share."""
+        if part in {"tables", "meta"}:
+            return sql.Identifier(f"{self.table}_{part}")
+        return sql.Identifier(f"{self.table}_g{self.generation}_{part}")
+
+    @property
+    def view(self) -> sql.Identifier:
+        """What readers of their own select from."""
+        return sql.Identifier(self.table)
+
+    def compose(self, statement: str, **parts: sql.Composable) -> sql.Composed:
+        """Fill a statement's identifiers in."""
+        named = {p: self[p] for p in ("documents", "chunks", "vectors", "tables", "meta")}
+        return sql.SQL(statement).format(view=self.view, **named, **parts)
+
+
+CREATE = """
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE TABLE IF NOT EXISTS {meta} (name text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE IF NOT EXISTS {tables} (
+    table_name text PRIMARY KEY, truncated_sequence text COLLATE "C" NOT NULL);"""
+"""What generations share."""
+
+CREATE_GENERATION = """
+CREATE TABLE IF NOT EXISTS {documents} (
+    document_id text COLLATE "C" PRIMARY KEY, table_name text NOT NULL, key jsonb NOT NULL,
+    sequence text COLLATE "C" NOT NULL, revision bigint NOT NULL, live boolean NOT NULL,
+    metadata jsonb NOT NULL, state text NOT NULL, texts text, recipe text NOT NULL,
+    pending text[] NOT NULL, commit_time timestamptz, written_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 70);
+CREATE INDEX IF NOT EXISTS {documents_by_table} ON {documents} (table_name);
+CREATE TABLE IF NOT EXISTS {vectors} (
+    content_hash text COLLATE "C" PRIMARY KEY, embedding vector({dimensions}) NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp());
+ALTER TABLE {vectors} ALTER COLUMN embedding SET STORAGE PLAIN;
+CREATE INDEX IF NOT EXISTS {vectors_by_distance} ON {vectors} USING hnsw (embedding vector_cosine_ops);
+CREATE TABLE IF NOT EXISTS {chunks} (
+    chunk_id text COLLATE "C" PRIMARY KEY,
+    document_id text COLLATE "C" NOT NULL REFERENCES {documents} ON DELETE CASCADE,
+    chunk_index int NOT NULL, content_hash text COLLATE "C" NOT NULL REFERENCES {vectors},
+    chunk_text text NOT NULL,
+    chunk_words tsvector GENERATED ALWAYS AS (to_tsvector('{language}', chunk_text)) STORED
+) WITH (fillfactor = 85);
+CREATE INDEX IF NOT EXISTS {chunks_by_document} ON {chunks} (document_id);
+CREATE INDEX IF NOT EXISTS {chunks_by_content} ON {chunks} (content_hash);
+CREATE INDEX IF NOT EXISTS {chunks_by_words} ON {chunks} USING gin (chunk_words);
+"""
+
+VISIBLE = """
+SELECT d.document_id, d.table_name, d.key, c.chunk_id, c.chunk_index, c.chunk_text, c.content_hash,
+       d.metadata, v.embedding, d.sequence, d.commit_time
+FROM {documents} d
+JOIN {chunks} c USING (document_id)
+JOIN {vectors} v USING (content_hash)
+LEFT JOIN {tables} t USING (table_name)
+WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '')"""
+"""What a reader of one generation may see; of the one that serves, by the view."""
+
+READ_HEADS = """
+SELECT document_id, revision, state, texts, recipe FROM {documents} WHERE document_id = ANY(%s)"""
+
+READ_CHUNKS = """
+SELECT document_id, chunk_id, chunk_index, content_hash FROM {chunks}
+WHERE document_id = ANY(%s) ORDER BY document_id, chunk_index"""
+
+INSERT_HEAD = """
+INSERT INTO {documents} (document_id, table_name, key, sequence, revision, live, metadata, state, texts, recipe,
+                         pending, commit_time)
+VALUES (%(document_id)s, %(table)s, %(key)s::jsonb, %(sequence)s, 1, %(live)s, %(metadata)s::jsonb, %(state)s,
+        %(texts)s, %(recipe)s, %(pending)s, %(commit_time)s)
+ON CONFLICT (document_id) DO NOTHING RETURNING document_id"""
+
+UPDATE_HEAD = """
+UPDATE {documents} SET sequence = %(sequence)s, revision = revision + 1, live = %(live)s,
+       metadata = %(metadata)s::jsonb, state = %(state)s, recipe = %(recipe)s,
+       texts = CASE WHEN %(texts_changed)s THEN %(texts)s ELSE texts END, pending = %(pending)s,
+       commit_time = %(commit_time)s, written_at = clock_timestamp()
+WHERE document_id = %(document_id)s AND revision = %(revision)s AND sequence <= %(sequence)s
+RETURNING document_id"""
+"""Texts that did not change are not sent over: PostgreSQL leaves a large unchanged column where it is."""

@@ -1,0 +1,127 @@
+"""The generations of a pgvector store: told in its meta table, made and dropped as tables, shown by the view; and its owner."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.errors import UndefinedTable
+
+from schemas import ownership
+from sinks.pgvector.schema import CREATE, CREATE_GENERATION, LAYOUT, VISIBLE, Names
+from sinks.versions import Generations, of_facts, plain, restored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg import Connection
+
+    from schemas.ownership import Owner
+
+_INDEXES = (
+    ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),
+)  # fmt: skip
+_GRANTS = """
+SELECT grantee, privilege_type FROM information_schema.role_table_grants
+WHERE table_schema = current_schema() AND table_name = %s AND grantee <> grantor"""
+
+
+_FACTS = "SELECT name, value FROM {meta} WHERE name IN ('generations', 'fingerprint', 'dimensions')"
+
+
+def read(connection: Connection[Any], names: Names) -> Generations | None:
+    """What the meta tells; None where there is no store. In any transaction."""
+    return told(connection, names) if exists(connection, names["meta"]) else None
+
+
+def told(connection: Connection[Any], names: Names) -> Generations:
+    """What the meta tells, by one statement; raises psycopg's UndefinedTable where there is no store."""
+    facts = dict(connection.execute(names.compose(_FACTS), prepare=True).fetchall())
+    return restored(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
+
+
+def change(connection: Connection[Any], names: Names, becomes: Callable[[Generations], Generations]) -> Generations:
+    """Change them and, where readers are to use another one, the view, in the caller's transaction."""
+    lock(connection, names)
+    before = read(connection, names)
+    if before is None:
+        raise UndefinedTable
+    after = becomes(before)
+    if after != before:
+        statement = """INSERT INTO {meta} VALUES ('generations', %s)
+                       ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+        connection.execute(names.compose(statement), (json.dumps(plain(after)),))
+    if after.serving != before.serving:
+        _show(connection, Names(names.table, before.serving), Names(names.table, after.serving))
+    return after
+
+
+def create_store(connection: Connection[Any], names: Names, fingerprint: str, dimensions: int, language: str) -> None:
+    """Create a store with one generation, and say which model fills it."""
+    connection.execute(names.compose(CREATE))
+    create(connection, names, dimensions, language)
+    connection.execute(names.compose("CREATE OR REPLACE VIEW {view} AS {visible}", visible=names.compose(VISIBLE)))
+    facts = {"fingerprint": fingerprint, "dimensions": str(dimensions), "layout": LAYOUT}
+    connection.cursor().executemany(names.compose("INSERT INTO {meta} VALUES (%s, %s)"), list(facts.items()))
+
+
+def owner(connection: Connection[Any], names: Names) -> Owner | None:
+    """Whose the store is; None where there is none, or nobody claimed it."""
+    if not exists(connection, names["meta"]):
+        return None
+    row = connection.execute(names.compose("SELECT value FROM {meta} WHERE name = 'owner'")).fetchone()
+    return ownership.restored(row[0]) if row else None
+
+
+def claim(connection: Connection[Any], names: Names, mine: Owner, instead_of: Owner | None) -> Owner:
+    """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
+    statement = """INSERT INTO {meta} AS m VALUES ('owner', %s)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE m.value = %s"""
+    before = ownership.plain(instead_of) if instead_of else ""
+    connection.execute(names.compose(statement), (ownership.plain(mine), before))
+    return owner(connection, names) or mine
+
+
+def create(connection: Connection[Any], names: Names, dimensions: int, language: str) -> None:
+    """Create the tables of a generation where they are missing."""
+    indexes = {f"{t}_by_{c}": names[f"{t}_by_{c}"] for t, c in _INDEXES}
+    told = {"dimensions": sql.Literal(dimensions), "language": sql.SQL(language)}
+    connection.execute(names.compose(CREATE_GENERATION, **told, **indexes))
+
+
+def drop(connection: Connection[Any], names: Names) -> None:
+    """Remove the tables of a generation that readers do not use."""
+    connection.execute(names.compose("DROP TABLE IF EXISTS {chunks}, {documents}, {vectors}"))
+
+
+def lock(connection: Connection[Any], names: Names) -> None:
+    """One at a time, until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"ragstream:{names.table}",))
+
+
+def exists(connection: Connection[Any], table: sql.Identifier) -> bool:
+    """Whether there is a table of that name."""
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table.as_string(connection),)).fetchone()
+    return bool(row and row[0])
+
+
+def _show(connection: Connection[Any], old: Names, new: Names) -> None:
+    """Make the view anew, since its vectors may have another length; what was granted on it and on the tables stays granted."""
+    for part in ("documents", "chunks", "vectors"):
+        _grant(connection, _granted(connection, f"{old.table}_g{old.generation}_{part}"), new[part])
+    granted = _granted(connection, new.table)
+    connection.execute(new.compose("DROP VIEW IF EXISTS {view}"))
+    connection.execute(new.compose("CREATE VIEW {view} AS {visible}", visible=new.compose(VISIBLE)))
+    _grant(connection, granted, new.view)
+
+
+def _granted(connection: Connection[Any], table: str) -> list[tuple[str, str]]:
+    return connection.execute(_GRANTS, (table,)).fetchall()
+
+
+def _grant(connection: Connection[Any], granted: list[tuple[str, str]], table: sql.Identifier) -> None:
+    for grantee, right in granted:
+        whom = sql.SQL("PUBLIC") if grantee == "PUBLIC" else sql.Identifier(grantee)
+        statement = sql.SQL("GRANT {right} ON {table} TO {whom}")
+        connection.execute(statement.format(right=sql.SQL(right), table=table, whom=whom))

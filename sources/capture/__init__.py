@@ -1,0 +1,1 @@
+"""What captures a pipeline's tables: Debezium connectors and DMS tasks, rendered, applied and checked."""

@@ -1,0 +1,108 @@
+"""Putting a rendered connector on its Connect worker (REST interface of Kafka Connect)."""
+
+from __future__ import annotations
+
+import json
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from schemas.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from sources.capture.debezium import DebeziumCaptureConfig
+
+_TIMEOUT_SECONDS = 90.0
+
+
+def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> str:
+    """Run the source's statements, put the connector, and return its name once it and its task run.
+
+    Safe to repeat: the same configuration changes nothing. Raises ConfigurationError when the worker refuses it, a task
+    fails, or nobody answers.
+    """
+    if not config.connect_url:
+        raise ConfigurationError(
+            "capture: connect_url is needed to apply a connector.", condition="CAPTURE_CONNECT_URL"
+        )
+    if rendered["source_sql"]:
+        _prepare_source(config, rendered["source_sql"])
+    name, settings = rendered["connector"]["name"], rendered["connector"]["config"]
+    until = time.monotonic() + _TIMEOUT_SECONDS
+    base = f"{config.connect_url.rstrip('/')}/connectors/{quote(name, safe='')}"
+    _ask("PUT", f"{base}/config", settings, until)
+    while time.monotonic() < until:
+        answer = _ask("GET", f"{base}/status", None, until)
+        states = [answer.get("connector", {}).get("state"), *(task["state"] for task in answer.get("tasks", []))]
+        if "FAILED" in states:
+            raise ConfigurationError(
+                f"capture: the connector {name} failed.",
+                condition="CONNECTOR_FAILED",
+                hint=f"GET {base}/status has the trace.",
+            )
+        if len(states) > 1 and set(states) == {"RUNNING"}:
+            return str(name)
+        time.sleep(0.1)
+    raise ConfigurationError(f"capture: the connector {name} does not run after {_TIMEOUT_SECONDS:.0f} s.")
+
+
+def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, str] | None:
+    """What a connector is configured with, secrets among it; None where the worker does not know it.
+
+    Raises UnavailableError when the worker does not answer, or not with that.
+    """
+    url = f"{(config.connect_url or '').rstrip('/')}/connectors/{quote(name, safe='')}/config"
+    try:
+        with urlopen(Request(url), timeout=10) as answer:  # noqa: S310 - as configured
+            found: dict[str, str] = json.loads(answer.read())
+            return found
+    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
+        if isinstance(error, HTTPError) and error.code == HTTPStatus.NOT_FOUND:
+            return None
+        raise UnavailableError(
+            f"capture: the Connect worker at {config.connect_url} does not answer, so no connector could be compared",
+            hint="check `capture.connect_url`, and the network route from here to the worker",
+        ) from None
+
+
+def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> None:
+    import psycopg
+
+    try:
+        with psycopg.connect(config.conninfo, autocommit=True, connect_timeout=5) as source:
+            for statement in statements:
+                source.execute(statement.encode())
+    except psycopg.Error as error:
+        raise ConfigurationError(
+            f"capture: the source refuses a statement ({error.sqlstate}).",
+            hint="Run what `ragstream capture` prints as its owner.",
+        ) from None
+
+
+def _ask(method: str, url: str, body: dict[str, str] | None, until: float) -> dict[str, Any]:
+    """Ask the worker; one that is rebalancing (409) or does not know the connector yet (404) is asked again."""
+    data = None if body is None else json.dumps(body).encode()
+    while True:
+        request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - as configured
+        try:
+            with urlopen(request, timeout=30) as answer:  # noqa: S310
+                found: dict[str, Any] = json.loads(answer.read() or b"{}")
+                return found
+        except HTTPError as error:
+            again = error.code in {404, 409, 500, 503} and time.monotonic() < until
+            if not again:
+                raise ConfigurationError(
+                    f"capture: Connect answers {error.code} to {method} {url}.", condition="CONNECT_REFUSES",
+                    hint="Its log says which setting it does not take.",
+                ) from None  # fmt: skip
+        except (URLError, TimeoutError, ConnectionError):
+            if time.monotonic() > until:
+                raise ConfigurationError(
+                    f"capture: no Connect worker answers at {url}.",
+                    condition="CONNECT_UNREACHABLE",
+                    hint="Check capture.connect_url.",
+                ) from None
+        time.sleep(0.3)

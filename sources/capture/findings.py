@@ -1,0 +1,194 @@
+"""What a capture cannot tell, or does not carry: judged from what its database and its Connect worker answer. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sources.capture.database_tables import GENERATED_COLUMNS_SINCE
+from sources.capture.debezium import DebeziumCaptureConfig, slot_name
+from sources.capture.dms import DmsCaptureConfig
+from sources.capture.target import quoted, tables_named
+from transforms.context import DecodeContext, TableContext
+from transforms.envelopes.placeholders import SMALL_BITS, UNSENT_ARRAYS, has_placeholder
+
+if TYPE_CHECKING:
+    from schemas.tables import TableConfig
+    from sources.capture.database_tables import Publication, Source, SourceColumn, SourceTable
+    from sources.capture.rendering import CaptureConfig
+
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+_SMALL_BITS = re.compile(r"bit(?: varying)?\((\d+)\)")
+_NEEDED = (
+    "binary.handling.mode", "column.propagate.source.type", "decimal.handling.mode", "header.converter",
+    "include.unknown.datatypes", "key.converter.replace.null.with.default", "publication.name",
+    "publish.via.partition.root", "skipped.operations", "slot.name", "value.converter",
+    "value.converter.replace.null.with.default", "value.converter.schemas.enable",
+)  # fmt: skip
+"""Settings without which changes do not come, or values are lost, or not told from NULL."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong, each with how to mend it, and what nothing mends but a person should know."""
+
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def findings(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig], source: Source) -> Findings:
+    """Compare the configured tables with the captured database."""
+    found = Findings()
+    debezium = isinstance(capture, DebeziumCaptureConfig)
+    publication = None
+    if isinstance(capture, DmsCaptureConfig) and not capture.include_null_and_empty:
+        found.notes.append(
+            "include_null_and_empty is off: a column set to NULL cannot be told from one that was left out"
+        )
+    if isinstance(capture, DebeziumCaptureConfig):
+        publication = source.publications.get(slot_name(capture, pipeline))
+        found.notes.extend(_not_applied(capture, pipeline, source))
+        found.wrong.extend(_lost_slot(capture, pipeline, source))
+    for table in tables:
+        known = source.tables.get(table.table)
+        if known is None:
+            found.wrong.append(f"{table.table} is not in the database, or its user may not see it")
+            continue
+        found.wrong.extend([*_unlogged(known), *_keyless(table, known)])
+        if debezium:
+            found.wrong.extend(_unpublished(known, publication))
+            found.wrong.extend(_unpublished_columns(known, publication, source.version))
+            found.notes.extend(_never_sent(known, source.version))
+        elif known.kind == "p":
+            found.wrong.extend(_split_by_dms(table, known))
+        # Nothing that AWS documents says what DMS sends for such a value.
+        (found.wrong if debezium else found.notes).extend(_not_told_apart(known, debezium=debezium))
+    return found
+
+
+def connector_differences(settings: Mapping[str, str], rendered: Mapping[str, str], tables: Sequence[str]) -> list[str]:
+    """Where a connector differs from what `ragstream capture` renders, as far as values or tables depend on it."""
+    differs = [
+        f"{name} is {settings.get(name, 'not set')}, not {rendered[name]}"
+        for name in _NEEDED
+        if settings.get(name) != rendered[name]
+    ]
+    if "unavailable.value.placeholder" in settings:
+        differs.append("unavailable.value.placeholder is set: the placeholder of this pipeline is Debezium's own")
+    listed = [re.compile(each.strip()) for each in settings.get("table.include.list", ".*").split(",")]
+    return differs + [
+        f"table.include.list lacks {table}" for table in tables if not any(each.fullmatch(table) for each in listed)
+    ]
+
+
+def _unlogged(table: SourceTable) -> Iterator[str]:
+    if table.kind in _KINDS:
+        yield f"{table.name} is {_KINDS[table.kind]}: no change of it is ever sent"
+    elif not table.logged:
+        yield f"{table.name} is not in the database's log. Run: ALTER TABLE {_quoted(table.name)} SET LOGGED"
+
+
+def _keyless(table: TableConfig, known: SourceTable) -> Iterator[str]:
+    """Without its key in the log a row that is deleted, or whose key changes, cannot be named."""
+    for part in known.stored:
+        if part.identity != "f" and not set(table.keys) <= set(part.identity_columns):
+            keys = ", ".join(table.keys)
+            yield f"{part.name}: deletes do not tell the key {keys}. Run: {_full(part.name)}"
+
+
+def _unpublished(table: SourceTable, publication: Publication | None) -> Iterator[str]:
+    if publication is None or table.kind in _KINDS:
+        return
+    name = _quoted(publication.name)
+    if table.kind == "p" and not publication.via_root:
+        statement = f"ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"
+        yield f"{table.name} is partitioned, and changes come under the names of its partitions. Run: {statement}"
+    elif table.name not in publication.tables:
+        statement = f"ALTER PUBLICATION {name} ADD TABLE {_quoted(table.name)}"
+        yield f"{table.name} is not in the publication {publication.name}: no change of it comes. Run: {statement}"
+    if not publication.whole:
+        statement = f"ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')"
+        yield f"the publication {publication.name} leaves kinds of changes out. Run: {statement}"
+
+
+def _unpublished_columns(table: SourceTable, publication: Publication | None, version: int) -> Iterator[str]:
+    """A generated column comes with the snapshot alone, unless its publication sends it."""
+    stored = [column.name for column in table.columns if column.generated == "stored"]
+    if stored and publication is not None and not publication.generated and version >= GENERATED_COLUMNS_SINCE:
+        statement = f"ALTER PUBLICATION {_quoted(publication.name)} SET (publish_generated_columns = stored)"
+        yield f"{table.name}: changes leave the generated columns {', '.join(stored)} out. Run: {statement}"
+
+
+def _never_sent(table: SourceTable, version: int) -> Iterator[str]:
+    unsent = [f"{column.name} ({column.type})" for column in table.columns if column.base in UNSENT_ARRAYS]
+    if unsent:
+        yield f"{table.name}: Debezium sends no value of {', '.join(unsent)}; keep it as text or jsonb to have it"
+    sendable = {"", "stored"} if version >= GENERATED_COLUMNS_SINCE else {""}
+    generated = [column.name for column in table.columns if column.generated not in sendable]
+    if generated:
+        yield (
+            f"{table.name}: no change tells the generated columns {', '.join(generated)}, which are pending from a row's first "
+            f"change on; PostgreSQL 18 sends those that are STORED"
+        )
+
+
+def _not_told_apart(table: SourceTable, *, debezium: bool) -> Iterator[str]:
+    """Columns of which an unchanged value looks like NULL, unless the log has whole rows."""
+    unsure = [f"{c.name} ({c.type})" for c in table.columns if c.out_of_line and not _is_told(c, debezium=debezium)]
+    for part in table.stored if unsure else ():
+        if part.identity != "f":
+            yield (
+                f"{part.name}: an unchanged large value cannot be told from NULL in {', '.join(unsure)}. "
+                f"Run: {_full(part.name)}"
+            )
+
+
+def _is_told(column: SourceColumn, *, debezium: bool) -> bool:
+    if column.generated or column.base in UNSENT_ARRAYS:
+        return True  # no replica identity mends these
+    bits = _SMALL_BITS.fullmatch(column.type)
+    if bits and int(bits[1]) <= SMALL_BITS:
+        return True
+    return debezium and has_placeholder(column.base, in_domain=column.in_domain)
+
+
+def _split_by_dms(table: TableConfig, known: SourceTable) -> Iterator[str]:
+    """DMS sends changes under the names of partitions."""
+    context = DecodeContext("dms", {table.table: TableContext(table.table, table.keys, {}, table.partitions)})
+    missed = [part.name for part in known.stored if context.table(part.name) is None]
+    if missed or not table.partitions:
+        yield (
+            f"{known.name} is partitioned, and DMS sends changes under the names of its partitions. Write them into "
+            f"`partitions` of this table, with * for any text; not there: {', '.join(missed) or 'all to come'}"
+        )
+
+
+def _not_applied(capture: DebeziumCaptureConfig, pipeline: str, source: Source) -> Iterator[str]:
+    name = slot_name(capture, pipeline)
+    missing = [
+        what
+        for what, known in (("publication", source.publications), ("replication slot", source.slots))
+        if name not in known
+    ]
+    if missing:
+        yield f"the database has no {' and no '.join(missing)} {name}: nothing is captured until `ragstream capture --apply`"
+
+
+def _lost_slot(capture: DebeziumCaptureConfig, pipeline: str, source: Source) -> Iterator[str]:
+    name = slot_name(capture, pipeline)
+    if source.slots.get(name) == "lost":
+        yield (
+            f"the replication slot {name} has lost changes (wal_status lost). Drop it, apply the capture again, and let it "
+            f"take a new snapshot"
+        )
+
+
+def _full(table: str) -> str:
+    return f"ALTER TABLE {_quoted(table)} REPLICA IDENTITY FULL"
+
+
+def _quoted(name: str) -> str:
+    """A table, or a publication, as SQL names it."""
+    return tables_named([name])[0].quoted if "." in name else quoted(name)

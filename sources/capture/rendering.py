@@ -1,0 +1,57 @@
+"""What captures a pipeline's tables, rendered from its configuration: pure, nothing is connected to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, assert_never
+
+from pydantic import Field
+
+from sources.capture import debezium as capture_debezium
+from sources.capture import dms as capture_dms
+from sources.capture.debezium import DebeziumCaptureConfig, connector_name, debezium_postgres
+from sources.capture.dms import DmsCaptureConfig, dms_endpoints, dms_task
+from sources.capture.target import tables_named
+
+CaptureConfig = Annotated[DebeziumCaptureConfig | DmsCaptureConfig, Field(discriminator="type")]
+"""Every way of capture a pipeline can name under `capture`."""
+
+
+def render(
+    config: CaptureConfig,
+    pipeline: str,
+    tables: Sequence[str],
+    topics: Sequence[str] = (),
+    *,
+    partitions: Mapping[str, Sequence[str]] | None = None,
+    reveal: bool = False,
+) -> dict[str, Any]:
+    """Render the capture of `tables` (`schema.table`) as one JSON document; `partitions` are names by partitioned table.
+
+    Debezium: `connector` {name, config}. DMS: `source_endpoint`, `target_endpoint`, `replication_task`, the bodies of
+    their Create requests. Both: `source_sql`, to be run on the source once before. Secrets are withheld unless `reveal`,
+    which is for the worker only.
+    """
+    named = tables_named(tables)
+    parts = {table: tables_named((partitions or {}).get(".".join(table), ())) for table in named}
+    match config:
+        case DebeziumCaptureConfig():
+            settings = debezium_postgres(config, pipeline, named, topics, reveal=reveal)
+            connector = {"name": connector_name(config, pipeline), "config": settings}
+            return {"connector": connector, "source_sql": capture_debezium.source_sql(config, pipeline, named)}
+        case DmsCaptureConfig():
+            endpoints = dms_endpoints(config, pipeline, reveal=reveal)
+            return {
+                "source_endpoint": endpoints["source"],
+                "target_endpoint": endpoints["target"],
+                "replication_task": dms_task(config, pipeline, parts),
+                "source_sql": capture_dms.source_sql(config, parts),
+            }
+        case _:
+            assert_never(config)
+
+
+def as_json(rendered: dict[str, Any]) -> str:
+    """Write what was rendered for a person to read and a file to keep."""
+    return json.dumps(rendered, indent=2, ensure_ascii=False)

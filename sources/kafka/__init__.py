@@ -1,0 +1,1 @@
+"""Kafka and Amazon MSK as a source."""

@@ -1,0 +1,229 @@
+"""Fetches Kafka's records without Spark: partitions with explicit offsets, no consumer group, nothing committed to Kafka.
+
+A partition moves on past control records and aborted transactions by the client's "end of partition" event. That nothing
+more is there is proved by the brokers alone: their last stable offsets are asked for twice a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+
+from schemas.errors import SourceGoneError
+from schemas.records import Record
+from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched
+from sources.kafka.client import Brokers, is_refusal, isolation_of
+from sources.kafka.ends import UNKNOWN, Ends
+from sources.kafka.options import fetch_options, group_prefix
+from sources.loss import restart_hint
+
+if TYPE_CHECKING:
+    from sources.feeds import Partition, Positions
+    from sources.kafka.source import KafkaSourceConfig
+
+_FETCHING: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "isolation.level": "read_committed",
+    "check.crcs": True,
+    "fetch.min.bytes": 1,
+    "fetch.wait.max.ms": 100,  # a partition that is followed from now on waits for the fetch that is under way
+    "fetch.error.backoff.ms": 100,
+    "fetch.queue.backoff.ms": 10,
+    "queued.max.messages.kbytes": 16 * 1024,
+    "fetch.max.bytes": 16 * 1024 * 1024,
+    "max.partition.fetch.bytes": 4 * 1024 * 1024,  # a larger record comes alone, whatever its size (KIP-74)
+    "receive.message.max.bytes": 512 * 1024 * 1024,
+    "topic.metadata.propagation.max.ms": 5_000,
+    # A partition that was added while the client asked is not asked for again before that (5 min).
+    "topic.metadata.refresh.interval.ms": 2_000,
+}
+_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
+_SLICE_S = 0.1
+"""`close` waits for a fetch no longer than this."""
+_DESCRIBE_S = 1.0
+"""How long a broker that was there a moment ago may take to say whether it knows a topic."""
+_AGAIN_S = 1.0
+"""Pause before a partition whose records could not be read is tried again."""
+
+
+class KafkaFeed:
+    """See `sources.feeds.Feed`."""
+
+    def __init__(self, config: KafkaSourceConfig, checkpoint: str) -> None:
+        """Open the clients; they connect when something is followed. Raises ConfigurationError for options that cannot be."""
+        self._name, self._checkpoint = config.name, checkpoint
+        self._brokers = Brokers(config.bootstrap_servers, config.options)
+        group = {"group.id": f"{group_prefix(config.options)}-ragstream-{config.name}"}
+        self._consumer = self._brokers.consumer(_FETCHING | group | fetch_options(config.options))
+        self._ends = Ends(self._brokers, isolation_of(config.options))
+        self._reached: dict[Partition, int] = {}
+        self._came: deque[Message] = deque()
+        self._again: dict[Partition, float] = {}
+        self._unread: dict[Partition, str] = {}
+        """What the client said last of a partition of which nothing has come since."""
+        self._using = threading.Lock()
+        self._closed = False
+
+    def follow(self, positions: Positions) -> None:
+        """Read these partitions as well; those that are followed already go on where they are."""
+        new = {partition: int(at) for partition, at in positions.items() if partition not in self._reached}
+        if new:
+            self._consumer.incremental_assign([_at(partition, offset) for partition, offset in new.items()])
+            self._reached |= new
+
+    def leave(self, partitions: Collection[Partition]) -> None:
+        """Read these partitions no more."""
+        left = {partition for partition in partitions if self._reached.pop(partition, None) is not None}
+        self._stop(left - self._again.keys())
+        for partition in left:
+            self._again.pop(partition, None)
+            self._unread.pop(partition, None)
+
+    def fetch(self, seconds: float) -> Fetched:
+        """Return what has come; see `sources.feeds.Feed.fetch`."""
+        with self._using:
+            if self._closed:
+                return Fetched([], {})
+            self._take(seconds)
+            self._ends.raise_refused()
+            while self._ends.unknown:
+                self._raise_gone(self._ends.unknown.pop())
+            return self._cut()
+
+    def caught_up_us(self) -> dict[Partition, int]:
+        """When the brokers last said that a partition ends where `fetch` has come; see `sources.feeds.Feed`."""
+        return {partition: self._ends.reached_us(partition, at) for partition, at in self._reached.items()}
+
+    @property
+    def away(self) -> str | None:
+        """Which brokers do not answer, or of which partition the next records cannot be read."""
+        unread = next(iter(self._unread.items()), None)
+        if self._ends.away or unread is None:
+            return self._ends.away
+        return f"Kafka at {self._brokers.servers} does not give the next records of {unread[0]} ({unread[1]})."
+
+    def close(self) -> None:
+        """Close the connections; a `fetch` of another thread returns first, at most a tenth of a second later."""
+        self._closed = True
+        with self._using:
+            self._consumer.close()
+            self._came.clear()
+            self._reached.clear()
+
+    def _take(self, seconds: float) -> None:
+        """Let the client's queue fill ours, waiting for the first record."""
+        until = time.monotonic() + seconds
+        while not self._closed:
+            self._ends.ask(self._reached)
+            self._try_again()
+            if self._came:
+                return
+            left = until - time.monotonic()
+            first = self._consumer.poll(max(0.0, min(left, _SLICE_S)))
+            if first is not None:
+                self._came.append(first)
+                self._came.extend(self._consumer.consume(MAX_RECORDS - 1, 0))
+            elif left <= 0:
+                return
+
+    def _cut(self) -> Fetched:
+        records: list[Record] = []
+        reached: dict[Partition, int] = {}
+        size = 0
+        while self._came and len(records) < MAX_RECORDS and size < MAX_BYTES:
+            message: Any = self._came[0]  # its types allow what only a message of a producer can be
+            partition = _name(message)
+            error = message.error()
+            if partition in self._reached and partition not in self._again:
+                if error is None or error.code() == KafkaError._PARTITION_EOF:
+                    self._unread.pop(partition, None)
+                if error is None:
+                    records.append(_record(message))
+                    size += len(message)
+                    reached[partition] = message.offset() + 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    reached[partition] = message.offset()
+                elif records:
+                    break  # what came before it is handed out first
+                else:
+                    self._came.popleft()
+                    self._went_wrong(partition, error)
+                    continue
+            self._came.popleft()
+        self._reached |= reached
+        return Fetched(records, reached)
+
+    def _went_wrong(self, partition: Partition, error: KafkaError) -> None:
+        """Raise what waiting does not mend; the rest is tried again from where `fetch` has come."""
+        if is_refusal(error):
+            raise self._brokers.refused(error)
+        if error.code() in _LOST:
+            raise SourceGoneError(
+                f"source {self._name!r}: Kafka no longer holds what {partition} had at offset {self._reached[partition]}:"
+                " records that this job had not read are lost to it.",
+                condition="SOURCE_OFFSETS_GONE",
+                hint=restart_hint(self._checkpoint),
+            )
+        # The client goes on behind what it could not read: nothing of that may be handed out before it was read.
+        self._stop({partition})
+        self._again[partition] = time.monotonic() + _AGAIN_S
+        self._unread[partition] = error.name()
+
+    def _stop(self, partitions: Collection[Partition]) -> None:
+        """Ask for no more of these, and drop what came of them: asked for again, each begins at the position it is given."""
+        if partitions:
+            self._consumer.incremental_unassign([_at(partition) for partition in partitions])
+            self._came = deque(message for message in self._came if _name(message) not in partitions)
+
+    def _raise_gone(self, partition: Partition) -> None:
+        """Raise SourceGoneError when no broker knows a partition: one that has just started may not know it yet."""
+        if partition in self._reached and self._is_gone(partition):
+            raise SourceGoneError(
+                f"source {self._name!r}: {partition} is gone: what it held and this job had not read yet is lost.",
+                condition="SOURCE_TOPIC_CHANGED",
+                hint=restart_hint(self._checkpoint),
+            )
+
+    def _is_gone(self, partition: Partition) -> bool:
+        topic, _, number = partition.rpartition("/")
+        try:
+            described = self._ends.admin.describe_topics(TopicCollection([topic]), request_timeout=_DESCRIBE_S)
+            return int(number) not in {part.id for part in described[topic].result().partitions}
+        except KafkaException as error:
+            return error.args[0].code() in UNKNOWN
+
+    def _try_again(self) -> None:
+        now = time.monotonic()
+        for partition in [partition for partition, due in self._again.items() if due <= now]:
+            del self._again[partition]
+            self._consumer.incremental_assign([_at(partition, self._reached[partition])])
+
+
+def _name(message: Message) -> Partition:
+    return f"{message.topic()}/{message.partition()}"
+
+
+def _at(partition: Partition, offset: int = 0) -> TopicPartition:
+    topic, _, number = partition.rpartition("/")
+    return TopicPartition(topic, int(number), offset)
+
+
+def _record(message: Any) -> Record:
+    kind, milliseconds = message.timestamp()
+    return Record(
+        str(message.topic()),
+        str(message.partition()),
+        str(message.offset()),
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+        milliseconds if kind else None,
+    )

@@ -1,0 +1,40 @@
+"""What readers have to read of a Kafka cluster: which topics, which partitions, and where each store begins."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from sources.kafka.broker import ends_of, starts_of
+from sources.kafka.source import is_selected, selected_topics, topics_there
+from sources.kafka.topic_identity import refuse_changed
+
+if TYPE_CHECKING:
+    from sources.feeds import Partition, Position, Reading
+    from sources.kafka.source import KafkaSourceConfig
+
+
+def refreshed(config: KafkaSourceConfig, checkpoint: str, reading: Reading) -> Reading:
+    """See `sources.feeds.refreshed`; the identity is `{"topics": {name: id}}`, as beside a plain query's checkpoint."""
+    found = topics_there(config)
+    remembered = (reading.identity or {"topics": {}})["topics"]
+    still_read = {name: topic_id for name, topic_id in remembered.items() if is_selected(config, name)}
+    refuse_changed(config, still_read, found, checkpoint)
+    topics = selected_topics(config, found)
+    partitions = [f"{topic.name}/{number}" for topic in topics.values() for number in range(topic.partitions)]
+
+    @cache
+    def limits(*, ends: bool) -> dict[Partition, int]:
+        ask = ends_of if ends else starts_of
+        offsets = ask(topics.values(), config.bootstrap_servers, config.options)
+        return {f"{topic}/{number}": offset for (topic, number), offset in offsets.items()}
+
+    def going_on(positions: dict[Partition, Position]) -> dict[Partition, Position]:
+        # A partition that came later is read from what it holds, whatever `starting` says.
+        at_end = not positions and config.starting == "latest"
+        return {name: positions[name] if name in positions else limits(ends=at_end)[name] for name in partitions}
+
+    ids = {name: topic.topic_id for name, topic in topics.items()}
+    return reading._replace(
+        identity={"topics": ids}, stores={store: going_on(at) for store, at in reading.stores.items()}
+    )

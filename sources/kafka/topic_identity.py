@@ -1,0 +1,61 @@
+"""Which topics a job's offsets belong to, kept as one small file beside its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from schemas.errors import SourceGoneError
+from sources.checkpoint_files import CheckpointFiles
+from sources.kafka.broker import Topic, starts_of
+from sources.kafka.offsets import align
+from sources.kafka.source import KafkaSourceConfig, is_selected, selected_topics, topics_there
+from sources.loss import restart_hint
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+FILE_NAME = "source-identity.json"
+
+
+def confirm_topics(spark: SparkSession, config: KafkaSourceConfig, checkpoint: str) -> None:
+    """Compare the topics with those the checkpoint was made from, then remember them.
+
+    Run before a query starts. Raises SourceGoneError when one was deleted or made again: its offsets name other records
+    now. A topic that the configuration names no more is forgotten, one that is new is read from what it holds. Running it
+    twice changes nothing.
+    """
+    files = CheckpointFiles(spark, checkpoint)
+    remembered: dict[str, str] = json.loads(files.read(FILE_NAME) or '{"topics": {}}')["topics"]
+    found = topics_there(config)
+    refuse_changed(config, {n: told for n, told in remembered.items() if is_selected(config, n)}, found, checkpoint)
+    topics = selected_topics(config, found)
+
+    def starts(added: Collection[str]) -> dict[str, dict[str, int]]:
+        at: dict[str, dict[str, int]] = {name: {} for name in added}
+        held = starts_of([topics[name] for name in added], config.bootstrap_servers, config.options)
+        for (name, number), offset in held.items():
+            at[name][str(number)] = offset
+        return at
+
+    ids = {name: topic.topic_id for name, topic in topics.items()}
+    if ids != remembered:
+        align(spark, checkpoint, topics, starts)
+        files.write(FILE_NAME, json.dumps({"topics": ids}, sort_keys=True))
+
+
+def refuse_changed(
+    config: KafkaSourceConfig, remembered: Mapping[str, str], found: Mapping[str, Topic], checkpoint: str
+) -> None:
+    """Raise SourceGoneError when a remembered topic is missing or has another id."""
+    gone = sorted(set(remembered) - set(found))
+    again = sorted(name for name in set(remembered) & set(found) if found[name].topic_id != remembered[name])
+    if not gone and not again:
+        return
+    what = [f"topic {name} is gone" for name in gone] + [f"topic {name} was made again" for name in again]
+    raise SourceGoneError(
+        f"source {config.name!r}: {'; '.join(what)}: what it held and this job had not read yet is lost.",
+        condition="SOURCE_TOPIC_CHANGED",
+        hint=restart_hint(checkpoint),
+    )

@@ -1,0 +1,1 @@
+"""A row's state as a document: identity, text, chunks. Pure."""

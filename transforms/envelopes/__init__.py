@@ -1,0 +1,1 @@
+"""CDC envelopes (Debezium, AWS DMS) decoded to changes. Pure."""

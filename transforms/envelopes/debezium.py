@@ -1,0 +1,327 @@
+"""Debezium's change event envelope (JSON converter, with or without embedded schemas)."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
+from transforms.context import key_text
+from transforms.envelopes.placeholders import is_never_sent, is_null_unsure, is_placeholder
+from transforms.envelopes.registry import FramedError, unframed
+from transforms.positions.connectors import NoPositionError, source_position
+from transforms.positions.sequence import epoch_at, is_a_commit_time, sequence, stream_position
+from transforms.values import exact_json
+from transforms.values.columns import Columns, column_rejects, converted, key_reject
+from transforms.values.types import Convert, connect_type
+
+if TYPE_CHECKING:
+    from schemas.records import Record
+    from transforms.context import DecodeContext, TableContext
+
+_OPS: dict[str, Op] = {"c": "c", "u": "u", "d": "d", "r": "r", "t": "t"}
+_SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
+_PREFIX_LIMIT = 1 << 20
+_OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
+
+
+@dataclass(frozen=True)
+class RowSchema:
+    """The types one schema block announces, and the converters they need."""
+
+    schema_id: str
+    columns: Mapping[str, str]
+    converters: Mapping[str, Convert]
+    unsure: frozenset[str] = frozenset()
+    """Columns whose null in an update may stand for an unchanged value."""
+    never_sent: frozenset[str] = frozenset()
+    """Columns whose null says nothing at all."""
+
+
+_NO_SCHEMA = RowSchema("", {}, {})
+
+
+class SchemaBlocks:
+    """Schema blocks met by this process, as the prefixes of values; bounded, and any thread may call it.
+
+    The converter writes the block first and alike for every record of a table version, so a known prefix saves parsing it
+    again (nine tenths of a narrow record).
+    """
+
+    def __init__(self, most_bytes: int = 16 << 20) -> None:
+        """Know none; beyond so many bytes of them, all are forgotten."""
+        self._most_bytes = most_bytes
+        self._schemas: dict[bytes, RowSchema] = {}
+        self._lock = threading.Lock()
+        self.bytes = 0
+
+    def before_payload(self, value: bytes) -> tuple[int, RowSchema] | None:
+        """The length of a known block that a value begins with, and what it announces."""
+        length = _block_length(value)
+        schema = self._schemas.get(value[:length]) if length else None
+        return None if schema is None else (length, schema)
+
+    def add(self, block: bytes, schema: RowSchema) -> None:
+        """Remember a block."""
+        with self._lock:
+            if self.bytes + len(block) > self._most_bytes:
+                self._schemas, self.bytes = {}, 0
+            if block not in self._schemas:
+                self._schemas[block] = schema
+                self.bytes += len(block)
+
+
+def _block_length(value: bytes) -> int:
+    """Up to where a value's payload begins, as the converter writes it; 0 where it does not."""
+    if not value.startswith(_SCHEMA):
+        return 0
+    end = value.find(_PAYLOAD, 0, _PREFIX_LIMIT)
+    return 0 if end < 0 else end + len(_PAYLOAD)
+
+
+_blocks = SchemaBlocks()
+
+
+def decode(record: Record, context: DecodeContext) -> Decoded:
+    """Decode one Debezium record; see `transforms.envelopes.decode.decode`."""
+    if not record.value:  # Debezium Server writes an empty value where Kafka has none
+        return Ignored("tombstone")
+    try:
+        payload, schema = _payload(unframed(record.value))
+    except (ValueError, RecursionError) as error:
+        return _unreadable(error)
+    if not isinstance(payload, dict):
+        return Reject("NOT_AN_ENVELOPE", "the value is not a JSON object")
+    if "op" not in payload:
+        return _without_op(payload)
+    if payload["op"] == "m":
+        return Ignored("logical message")
+    op = _OPS.get(payload["op"]) if isinstance(payload["op"], str) else None
+    source = payload.get("source")
+    if op is None or not isinstance(source, dict):
+        return Reject("NOT_AN_ENVELOPE", "op is unknown or source is missing; is this Debezium's envelope?")
+    table = _table_name(source)
+    found = _configured(record, source, context)
+    if found is None:
+        return _other_table(table, context)
+    return _change(record, context, found, op, payload, schema)
+
+
+def _unreadable(error: Exception) -> Reject:
+    if isinstance(error, FramedError):
+        return Reject("REGISTRY_FRAMED", str(error))
+    return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
+
+
+def _without_op(payload: dict[str, Any]) -> Decoded:
+    if payload.keys() <= {"ts_ms", "ts_us", "ts_ns"}:
+        return Ignored("heartbeat")
+    if payload.get("status") in {"BEGIN", "END"} and "id" in payload:
+        return Ignored("transaction marker")
+    if "ddl" in payload or "tableChanges" in payload:
+        return Ignored("schema change")
+    return Reject(
+        "NOT_AN_ENVELOPE", "the value has no op; flattened records (ExtractNewRecordState) lose deletes and order"
+    )
+
+
+def _other_table(table: str, context: DecodeContext) -> Decoded:
+    if table in context.others:
+        return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
+    return Ignored("signal" if table in context.ignored else "table not configured", table)
+
+
+def _configured(record: Record, source: Mapping[str, Any], context: DecodeContext) -> TableContext | None:
+    """The table that a record is of; without `publish.via.partition.root` a record names its partition."""
+    return context.table(_table_name(source), record.stream.removeprefix(f"{source.get('name')}."))
+
+
+def _table_name(source: Mapping[str, Any]) -> str:
+    owner = source.get("schema") or source.get("db") or ""
+    return f"{owner}.{source.get('table')}"
+
+
+def _payload(value: bytes) -> tuple[Any, RowSchema]:
+    """Parse the value, skipping a schema block that was seen before."""
+    if known := _blocks.before_payload(value):
+        length, schema = known
+        return exact_json.loads(value[length:-1]), schema
+    document = exact_json.loads(value)
+    if isinstance(document, dict) and document.keys() == {"schema", "payload"}:
+        schema = _row_schema(document["schema"])
+        _remember(value, document["payload"], schema)
+        return document["payload"], schema
+    return document, _NO_SCHEMA
+
+
+def _remember(value: bytes, payload: Any, schema: RowSchema) -> None:
+    end = _block_length(value)
+    if not end or not value.endswith(b"}"):
+        return
+    try:
+        same = exact_json.loads(value[end:-1]) == payload
+    except (ValueError, RecursionError):
+        return
+    if same:
+        _blocks.add(value[:end], schema)
+
+
+def _row_schema(block: Any) -> RowSchema:
+    fields = block.get("fields", []) if isinstance(block, dict) else []
+    after = next((f for f in fields if f.get("field") == "after"), None)
+    if not after or "fields" not in after:
+        return _NO_SCHEMA
+    typed = {f["field"]: connect_type(f) for f in after["fields"]}
+    columns = {name: canonical for name, (canonical, _) in typed.items()}
+    digest = hashlib.sha256(exact_json.dumps(columns, sort_keys=True).encode()).hexdigest()[:16]
+    return RowSchema(
+        digest,
+        columns,
+        {name: convert for name, (_, convert) in typed.items() if convert},
+        frozenset(f["field"] for f in after["fields"] if is_null_unsure(f)),
+        frozenset(f["field"] for f in after["fields"] if is_never_sent(f)),
+    )
+
+
+def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
+    """The schema block of a record, as a row of the `schemas` table; None where it carries none."""
+    value = unframed(record.value or b"")
+    if not value.startswith(_SCHEMA):
+        return None
+    payload, schema = _payload(value)
+    if not schema.schema_id or not isinstance(payload, dict) or not isinstance(payload.get("source"), dict):
+        return None
+    found = _configured(record, payload["source"], context)
+    return SeenSchema(schema.schema_id, found.table, schema.columns, found.keys) if found else None
+
+
+class _Event(NamedTuple):
+    """One change event, as far as it was read."""
+
+    record: Record
+    table: TableContext
+    schema: RowSchema
+    op: Op
+    order: str
+    commit_us: int | None
+    payload: dict[str, Any]
+
+
+def _change(
+    record: Record, context: DecodeContext, table: TableContext, op: Op, payload: dict[str, Any], schema: RowSchema
+) -> Decoded:
+    source = payload["source"]
+    commit_us = _commit_time_us(source)
+    if not is_a_commit_time(commit_us):
+        return Reject(
+            "BAD_COMMIT_TIME", f"a record of {table.table} was committed outside the years 1 to 9999", table.table
+        )
+    try:
+        order = sequence(
+            epoch_at(context.epoch_starts_us, commit_us), source_position(source), stream_position(record.position)
+        )
+    except NoPositionError as error:
+        return Reject("NO_SEQUENCE", f"a record of {table.table}: {error}", table.table)
+    except (ValueError, TypeError):
+        return Reject("NO_SEQUENCE", f"a record of {table.table} has no usable position in source", table.table)
+    if op == "t" and _table_name(source) != table.table:
+        message = (
+            f"a partition of {table.table} was truncated: nothing tells its rows; take a snapshot of the table anew"
+        )
+        return Reject("PARTITION_TRUNCATED", message, table.table)
+    if op == "t":
+        return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
+    row = payload.get("before" if op == "d" else "after")
+    event = _Event(record, table, schema, op, order, commit_us, payload)
+    row = row if isinstance(row, dict) else {}
+    return _deletion(event, row) if op == "d" else _upsert(event, row, context.unavailable_value)
+
+
+def _deletion(event: _Event, before: dict[str, Any]) -> Decoded:
+    """Only the key of a row that is gone matters."""
+    record, table, schema, _, order, commit_us, _ = event
+    key = _key_in(before, table, schema) or _key_of(record.key, table, schema)
+    if key is None:
+        return _no_key(table)
+    new_key = _header_key(record, _NEW_KEY, table, schema)
+    return Changes((Change(table.table, "d", order, key, new_key=new_key, commit_time_us=commit_us),))
+
+
+def _upsert(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
+    record, table, schema, op, order, commit_us, _ = event
+    missing = _not_sent(event, row, placeholder)
+    known = {name: value for name, value in row.items() if name not in missing} if missing else row
+    values, unfit = _canonical(known, table, schema)
+    bad_key = key_reject(table.table, table.keys, unfit) if unfit else None
+    if bad_key:
+        return bad_key
+    key = key_text(table.keys, values)
+    if key is None:
+        return _no_key(table)
+    old_key = _header_key(record, _OLD_KEY, table, schema)
+    unresolved = (*missing, *unfit)
+    complete = not unresolved or old_key is not None
+    change = Change(
+        table.table, op, order, key, values, complete, unresolved, old_key, None, commit_us, schema.schema_id or None
+    )
+    return Changes((change,), column_rejects(change, unfit) if unfit else ())
+
+
+def _not_sent(event: _Event, row: dict[str, Any], placeholder: str) -> tuple[str, ...]:
+    """Columns whose value the log did not have.
+
+    A null that may be unsent counts as NULL in an insert and a snapshot, which tell the whole row, and where the old row
+    shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column. Another database's log has.
+    """
+    schema, before = event.schema, event.payload.get("before") or {}
+    leaves_out = schema.unsure and event.payload["source"].get("connector", "postgresql") == "postgresql"
+    updates = leaves_out and (event.op == "u" or any(name == _OLD_KEY for name, _ in event.record.headers))
+    unsure = schema.never_sent | schema.unsure if updates else schema.never_sent
+    return tuple(
+        name
+        for name, value in row.items()
+        if (name in unsure and before.get(name) is None if value is None else is_placeholder(value, placeholder))
+    )
+
+
+def _no_key(table: TableContext) -> Reject:
+    hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
+    return Reject("NO_KEY", hint, table.table)
+
+
+def _canonical(row: dict[str, Any], table: TableContext, schema: RowSchema) -> Columns:
+    return converted(row, schema.converters, table.converters) if table.columns else converted(row, schema.converters)
+
+
+def _key_in(row: Mapping[str, Any], table: TableContext, schema: RowSchema) -> str | None:
+    return key_text(
+        table.keys, _canonical({name: row[name] for name in table.keys if name in row}, table, schema).values
+    )
+
+
+def _key_of(key: bytes | None, table: TableContext, schema: RowSchema) -> str | None:
+    if key is None:
+        return None
+    try:
+        row = exact_json.loads(unframed(key))
+    except ValueError:
+        return None
+    if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
+        row = row["payload"]
+    return _key_in(row, table, schema) if isinstance(row, dict) else None
+
+
+def _header_key(record: Record, name: str, table: TableContext, schema: RowSchema) -> str | None:
+    value = next((v for n, v in record.headers if n == name), None)
+    return _key_of(value, table, schema) if value else None
+
+
+def _commit_time_us(source: Mapping[str, Any]) -> int | None:
+    micros = source.get("ts_us")
+    if type(micros) is int:  # true and false are integers to Python, and a time to nobody
+        return micros
+    millis = source.get("ts_ms")
+    return millis * 1000 if type(millis) is int else None

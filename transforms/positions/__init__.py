@@ -1,0 +1,1 @@
+"""Source positions and the sequence made of them. Pure."""

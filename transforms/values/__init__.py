@@ -1,0 +1,1 @@
+"""Column values in canonical form, by type. Pure."""
