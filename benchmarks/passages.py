@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.onnx.config import LocalEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder
 from local_stack.cache import cache_dir
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from transforms.documents.planning import digest

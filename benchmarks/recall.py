@@ -24,8 +24,7 @@ from benchmarks.stores import PARTS, config_of, machine, progress
 from benchmarks.stores_write import upsert
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
-from sinks import open_sink
-from sinks.readers import open_index
+from sinks import open_index, open_sink
 from sinks.search import ANYTHING, Filters, Question
 from transforms.context import key_text
 from transforms.documents.planning import Recipe, digest

@@ -30,8 +30,9 @@ from lake import maintenance
 from lake.landing.batch import create_tables
 from lake.landing.decoding import decoded
 from lake.landing.landed_files import LandPartition, append
-from lake.layout import CHANGES, RAW_COLUMNS, LakeLayout
+from lake.layout import RAW_COLUMNS, LakeLayout
 from lake.storage import standing_table
+from lake.table_schemas import CHANGES
 from local_stack.faults.s3 import S3Proxy
 from local_stack.servers.aws import REGION, Ministack
 from transforms.context import DecodeContext, TableContext

@@ -19,7 +19,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.onnx.config import LocalEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder
 from local_stack.demo.helpdesk import Question as Labelled
 from local_stack.demo.helpdesk import questions
 from local_stack.demo.helpdesk.store import fill
@@ -27,8 +28,9 @@ from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.models.service import ModelService
 from local_stack.servers.postgres import VectorStore
 from retrieval.ask import Assistant, ExtractiveAnswerer, GenerativeAnswerer
+from retrieval.config import BedrockGenerationConfig
 from retrieval.fusion import MINILM, Ranked, fuse
-from retrieval.generate import BedrockGenerationConfig, BedrockGenerator
+from retrieval.generate import BedrockGenerator
 from retrieval.search import CANDIDATES, Searcher
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex

@@ -26,7 +26,8 @@ import psycopg
 from benchmarks.bulk_paths import bulk_path, without_vector_index
 from benchmarks.servers import servers
 from benchmarks.stores import PARTS, config_of, machine, progress
-from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.onnx.config import LocalEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder
 from indexing.bulk import DOCUMENTS_AT_ONCE
 from indexing.optimistic_writer import ChangedRows, Held, Rounds
 from schemas.changes import Change

@@ -1,7 +1,7 @@
 """Embedding models behind one protocol: `open_embedder(config)` gives an `Embedder`.
 
-Adding a provider is one module with a configuration and a class, one line of `EmbeddingConfig` and one arm of
-`open_embedder`; a Bedrock model family is one codec.
+Adding a provider is a folder with a configuration and a class, one line of `EmbeddingConfig` and one arm of `open_embedder`; a
+Bedrock model family is one codec. Reading a configuration imports no client: `open_embedder` does.
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
-from embeddings.bedrock.embedder import BedrockEmbedder, BedrockEmbeddingConfig
-from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.bedrock.config import BedrockEmbeddingConfig
+from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.protocol import Embedder, Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
 
 type EmbeddingConfig = Annotated[BedrockEmbeddingConfig | LocalEmbeddingConfig, Field(discriminator="type")]
 """The `embedding` section of a pipeline's configuration."""
 
 __all__ = [
-    "BedrockEmbedder",
     "BedrockEmbeddingConfig",
     "Embedder",
     "Embedding",
     "EmbeddingConfig",
     "EmbeddingCounts",
     "EmbeddingRejected",
-    "LocalEmbedder",
     "LocalEmbeddingConfig",
     "Purpose",
     "Truncation",
@@ -39,8 +37,12 @@ def open_embedder(config: EmbeddingConfig) -> Embedder:
     """Return the embedder of a configuration; it connects on first use."""
     match config:
         case BedrockEmbeddingConfig():
+            from embeddings.bedrock.embedder import BedrockEmbedder
+
             return BedrockEmbedder(config)
         case LocalEmbeddingConfig():
+            from embeddings.onnx.embedder import LocalEmbedder
+
             return LocalEmbedder(config)
         case _:
             assert_never(config)

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from embeddings.vectors import is_usable
-from lake.layout import EMBEDDING_CACHE, STATS_COLUMNS, LakeLayout
+from lake.layout import STATS_COLUMNS, LakeLayout
 from lake.storage import append_rows, create, open_table, scan
+from lake.table_schemas import EMBEDDING_CACHE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.layout import REJECTS, STATS_COLUMNS, LakeLayout
+from lake.layout import STATS_COLUMNS, LakeLayout
 from lake.storage import append_rows, create
+from lake.table_schemas import REJECTS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

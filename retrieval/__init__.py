@@ -1,36 +1,5 @@
 """Search, augmentation and generation: what turns indexed documents into cited answers."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
-
-from pydantic import Field
-
-from retrieval.generate import BedrockGenerationConfig
-from schemas.model import StrictModel
-
-
-class ExtractiveConfig(StrictModel):
-    """Answers quoted from the rows themselves: the sentences that resemble the question most."""
-
-    type: Literal["extractive"]
-    sentences: int = Field(default=2, ge=1, le=10)
-    """Sentences of an answer at most, all of one document."""
-
-
-type GenerationConfig = Annotated[BedrockGenerationConfig | ExtractiveConfig, Field(discriminator="type")]
-"""The `generation` section of a pipeline's configuration."""
-
-
-class RetrievalConfig(StrictModel):
-    """What is found for a question, and whether it is answered."""
-
-    relevance: float | None = Field(default=None, ge=-1, le=1)
-    """Least cosine similarity at which a chunk is answered from, measured with your model and rows. Left out, thresholds for the
-    model decide, which ask for less of a chunk that has the question's own words; `check` says where none were measured."""
-
-
-EXTRACTIVE = ExtractiveConfig(type="extractive")
-"""Who answers where the configuration names nobody: it needs no other model than the embedding's."""
+from retrieval.config import EXTRACTIVE, BedrockGenerationConfig, ExtractiveConfig, GenerationConfig, RetrievalConfig
 
 __all__ = ["EXTRACTIVE", "BedrockGenerationConfig", "ExtractiveConfig", "GenerationConfig", "RetrievalConfig"]

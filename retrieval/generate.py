@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tenacity
-from pydantic import Field
 
-from embeddings.bedrock.runtime import BedrockConnection, bedrock_outcomes, open_client
+from embeddings.bedrock.runtime import bedrock_outcomes, open_client
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from schemas.errors import ConfigurationError, RejectedError, UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
+
+    from retrieval.config import BedrockGenerationConfig
 
 
 class GenerationUnavailableError(UnavailableError):
@@ -24,18 +25,6 @@ class GenerationUnavailableError(UnavailableError):
 
 class GenerationRejectedError(RejectedError):
     """The model will not take this conversation; usually it is too long."""
-
-
-class BedrockGenerationConfig(BedrockConnection):
-    """A text model on Amazon Bedrock."""
-
-    type: Literal["bedrock"]
-    max_tokens: int = Field(default=512, gt=0)
-    """Tokens of an answer at most."""
-    temperature: float = Field(default=0.0, ge=0, le=1)
-    """0 gives the likeliest answer, the same for the same prompt."""
-    timeout_seconds: float = Field(default=60, gt=0)
-    """How long to try before giving up on an answer that has not begun."""
 
 
 class Message(NamedTuple):

@@ -14,7 +14,7 @@ from embeddings.registry import config_of
 from retrieval.fusion import relevance_of
 from retrieval.search import Searcher
 from schemas.errors import ConfigurationError
-from sinks.readers import open_index
+from sinks import open_index
 
 if TYPE_CHECKING:
     from embeddings import EmbeddingConfig

@@ -1,7 +1,7 @@
 """Where records come from: one module a stream, all yielding `schemas.records.RECORD_COLUMNS`.
 
-A new source is a module with a configuration, `check` and `read_stream`, one arm in each function below, and one line in
-the contract test (tests/contract/test_source_contract.py).
+A new source is a folder with a configuration, `check` and `read_stream`, one arm in each function below, and one line in the
+contract test (tests/contract/test_source_contract.py). Reading a configuration imports no client: these functions do.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 from pydantic import Field
 
-from sources.files import source as files
-from sources.files.source import FilesSourceConfig
+from sources.files.config import FilesSourceConfig
 from sources.idle import FileNote, IdleNote
-from sources.kafka import source as kafka
-from sources.kafka import topic_identity as identity
-from sources.kafka.source import KafkaSourceConfig
-from sources.kinesis import source as kinesis
-from sources.kinesis.source import KinesisSourceConfig
+from sources.kafka.config import KafkaSourceConfig
+from sources.kinesis.config import KinesisSourceConfig
 from sources.loss import source_gone
 
 if TYPE_CHECKING:
@@ -47,10 +43,16 @@ def check(config: SourceConfig) -> None:
     """Connect to a source and read from it; raises ConfigurationError saying what is wrong. Needs no Spark."""
     match config:
         case FilesSourceConfig():
+            from sources.files import source as files
+
             files.check(config)
         case KafkaSourceConfig():
+            from sources.kafka import source as kafka
+
             kafka.check(config)
         case KinesisSourceConfig():
+            from sources.kinesis import source as kinesis
+
             kinesis.check(config)
         case _:
             assert_never(config)
@@ -77,11 +79,18 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
     """
     match config:
         case FilesSourceConfig():
+            from sources.files import source as files
+
             return files.read_stream(spark, config, starts=starts)
         case KafkaSourceConfig():
-            identity.confirm_topics(spark, config, checkpoint)
+            from sources.kafka import source as kafka
+            from sources.kafka.topic_identity import confirm_topics
+
+            confirm_topics(spark, config, checkpoint)
             return kafka.read_stream(spark, config, starts=starts)
         case KinesisSourceConfig():
+            from sources.kinesis import source as kinesis
+
             note = idle if isinstance(idle, FileNote) else None
             return kinesis.read_stream(
                 spark,
@@ -109,7 +118,9 @@ def idle_note(config: SourceConfig) -> IdleNote | None:
     """Make the note for a source that has partitions; of one without, Spark's status says when it is idle."""
     match config:
         case KafkaSourceConfig():
-            return kafka.BrokerNote(config)
+            from sources.kafka.source import BrokerNote
+
+            return BrokerNote(config)
         case KinesisSourceConfig():
             return FileNote()
         case FilesSourceConfig():

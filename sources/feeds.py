@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 
-from sources.files.source import FilesSourceConfig
+from sources.files.config import FilesSourceConfig
 from sources.kafka import partitions as kafka_reading
-from sources.kafka.source import KafkaSourceConfig
+from sources.kafka.config import KafkaSourceConfig
 from sources.kinesis import shards as kinesis_reading
-from sources.kinesis.source import KinesisSourceConfig
+from sources.kinesis.config import KinesisSourceConfig
 
 if TYPE_CHECKING:
     from schemas.records import Record

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from sources.files.source import FilesSourceConfig, marked
+from sources.files.config import FilesSourceConfig, marked
 from sources.kafka import source as kafka
 from sources.kafka.broker import ends_of
-from sources.kafka.source import KafkaSourceConfig
+from sources.kafka.config import KafkaSourceConfig, is_selected
 from sources.kinesis.client import Stream, ThrottledError
+from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.offsets import TRIM_HORIZON, Mark
-from sources.kinesis.source import KinesisSourceConfig
 
 if TYPE_CHECKING:
     from sources import SourceConfig
@@ -102,7 +102,7 @@ def is_read(config: SourceConfig, place: str) -> bool:
     stream = place.rpartition("/")[0]
     match config:
         case KafkaSourceConfig():
-            return kafka.is_selected(config, stream)
+            return is_selected(config, stream)
         case KinesisSourceConfig():
             return stream == config.stream
         case FilesSourceConfig():

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 from schemas.errors import SourceGoneError
-from sources.files.source import FilesSourceConfig
+from sources.files.config import FilesSourceConfig
 from sources.kafka.broker import starts_of
-from sources.kafka.source import KafkaSourceConfig, selected_topics, topics_there
+from sources.kafka.config import KafkaSourceConfig
+from sources.kafka.source import selected_topics, topics_there
 from sources.kinesis.client import Stream
+from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.loss import confirm_kept
 from sources.kinesis.offsets import Mark
-from sources.kinesis.source import KinesisSourceConfig
 
 if TYPE_CHECKING:
     from sources import SourceConfig

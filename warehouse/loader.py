@@ -19,9 +19,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from lake.history.key_groups import grouped
-from lake.layout import REJECTS, escape
+from lake.layout import escape
 from lake.rejects import create_rejects
 from lake.storage import append_rows
+from lake.table_schemas import REJECTS
 from lake.tables.batch_stats import require_schemas, summarized
 from lake.tables.observed_types import Evidence, announced, types_of
 from lake.tables.shape import TableShape

@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING
 
 from embeddings.batching import pack
 from embeddings.bedrock.codecs import Codec, base_model_id, codec_for
-from embeddings.bedrock.runtime import BedrockConnection, bedrock_outcomes, open_client
+from embeddings.bedrock.runtime import bedrock_outcomes, open_client
 from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
 from embeddings.governor import Governor, Reply
 from embeddings.parts import in_parts
@@ -32,37 +30,13 @@ from transforms.documents.words import is_blank
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
 
+    from embeddings.bedrock.config import BedrockEmbeddingConfig
+
 MAX_BODY_BYTES = 20_000_000
 """Text bytes packed into a request; InvokeModel takes 25,000,000 bytes of JSON (botocore service model)."""
 
 PROBE = ("ragstream",)
 """A text every model takes, to ask whether it answers at all."""
-
-
-class BedrockEmbeddingConfig(BedrockConnection):
-    """An embedding model on Amazon Bedrock."""
-
-    type: Literal["bedrock"]
-    dimensions: int
-    """Length of every vector; one of the sizes the model offers."""
-    truncation: Truncation = Truncation.PARTS
-    """What happens to a text longer than the model takes."""
-    max_chars: int | None = Field(default=None, gt=0)
-    """Characters of a text that are sent at once, when fewer than the model takes."""
-    requests_in_flight: int = Field(default=8, ge=1, le=256)
-    """Requests at once from one process; throttles lower it for a while."""
-    query_timeout_seconds: float = Field(default=30, gt=0)
-    """How long a question may wait for its vector. Documents wait as long as it takes."""
-
-    @model_validator(mode="after")
-    def _model_offers_dimensions(self) -> BedrockEmbeddingConfig:
-        try:
-            offered = codec_for(self.model).dimensions
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from None
-        if self.dimensions not in offered:
-            raise ValueError(f"dimensions: {self.model} offers {', '.join(map(str, sorted(offered)))}")
-        return self
 
 
 class BedrockEmbedder:

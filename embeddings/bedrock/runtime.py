@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
-
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from schemas.errors import ConfigurationError
-from schemas.transport import EncryptedPart, is_this_machine, weak_url
+from schemas.transport import is_this_machine
 
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
+
+    from embeddings.bedrock.config import BedrockConnection
 
 THROTTLES = frozenset(
     {"ThrottlingException", "ServiceQuotaExceededException", "ServiceUnavailableException", "ModelNotReadyException"}
@@ -32,30 +32,6 @@ _TOO_LONG = re.compile(
 )
 """What models say of a text that is too long, each in its own words: "Too many input tokens. Max input tokens: 8192", "expected
 maxLength: 2048, actual: 3900"."""
-
-
-class BedrockConnection(EncryptedPart):
-    """Where a Bedrock runtime answers, and how long to wait for it."""
-
-    model: str = Field(min_length=1)
-    """Model id, inference profile id, or the ARN of either."""
-    region: str = "us-east-1"
-    endpoint_url: str | None = None
-    """Another address than AWS's own: an interface endpoint, or a local endpoint of the same wire format."""
-    access_key: str | None = None
-    """Only where the usual AWS credential chain does not apply."""
-    secret_key: SecretStr | None = None
-    connect_timeout_seconds: float = Field(default=5, gt=0)
-    read_timeout_seconds: float = Field(default=60, gt=0)
-
-    def weaknesses(self) -> Iterator[str]:
-        """Tell an http:// endpoint of another machine."""
-        return weak_url("endpoint_url", self.endpoint_url)
-
-    @property
-    def where(self) -> str:
-        """Name the place for a message."""
-        return self.endpoint_url or f"Bedrock in {self.region}"
 
 
 def open_client(config: BedrockConnection, connections: int) -> BedrockRuntimeClient:

@@ -7,32 +7,18 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from embeddings.errors import DimensionMismatchError, EmbeddingRejectedError
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
 from embeddings.vectors import checked, mean
 from schemas.errors import ConfigurationError
-from schemas.model import StrictModel
 from transforms.documents.words import is_blank
 
-
-class LocalEmbeddingConfig(StrictModel):
-    """A sentence encoder in a folder: `model.onnx` (ids and mask in, unit vectors out) and `tokenizer.json`."""
-
-    type: Literal["local"]
-    path: Path
-    """The folder; every executor needs it at the same place."""
-    model: str = Field(min_length=1)
-    """The model's name, kept with the vectors."""
-    dimensions: int = Field(gt=0)
-    max_tokens: int = Field(default=256, gt=0)
-    """Tokens of a text that the model takes at once; a longer one is embedded in parts, and has the mean of their vectors."""
-    threads: int = Field(default=1, ge=1)
-    """Threads of one process; one a Spark task slot keeps the cores full without fighting over them."""
+if TYPE_CHECKING:
+    from embeddings.onnx.config import LocalEmbeddingConfig
 
 
 class Encoded(NamedTuple):

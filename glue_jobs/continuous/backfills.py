@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from glue_jobs.storage import files
 from lake.layout import escape
 from sources import positions
-from sources.files.source import FilesSourceConfig
+from sources.files.config import FilesSourceConfig
 
 if TYPE_CHECKING:
     from sources import SourceConfig

@@ -30,8 +30,8 @@ from reader.messages import ReaderSettings, Stop
 from reader.task import HARVEST_COLUMNS, harvest_task
 from schemas.errors import UnavailableError
 from sources.feeds import Reading, refreshed
-from sources.files.source import FilesSourceConfig
-from sources.kafka.source import KafkaSourceConfig
+from sources.files.config import FilesSourceConfig
+from sources.kafka.config import KafkaSourceConfig
 
 if TYPE_CHECKING:
     import pyarrow as pa

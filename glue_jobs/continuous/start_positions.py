@@ -20,10 +20,10 @@ from glue_jobs.status.landed import committed_offset, first_offset
 from glue_jobs.storage import files
 from sources import positions
 from sources.feeds import Reading
-from sources.files.source import FilesSourceConfig
-from sources.kafka.source import KafkaSourceConfig
+from sources.files.config import FilesSourceConfig
+from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.topic_identity import FILE_NAME
-from sources.kinesis.source import KinesisSourceConfig
+from sources.kinesis.config import KinesisSourceConfig
 from sources.retained import holds
 
 if TYPE_CHECKING:

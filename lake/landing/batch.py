@@ -14,9 +14,10 @@ from pyspark.sql import functions as F
 from lake.landing.decoding import Tally, decoded
 from lake.landing.landed_files import OUTCOME_DDL, LandPartition, Outcome, append
 from lake.landing.unconfigured import LeftOutLog
-from lake.layout import CHANGES, IGNORED, RAW_COLUMNS, SCHEMAS, STATS_COLUMNS, LakeLayout
+from lake.layout import RAW_COLUMNS, STATS_COLUMNS, LakeLayout
 from lake.rejects import create_rejects
 from lake.storage import append_rows, create, rows_of
+from lake.table_schemas import CHANGES, IGNORED, SCHEMAS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

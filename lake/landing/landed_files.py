@@ -25,8 +25,9 @@ from pyarrow import fs
 
 from lake.background import stand_back
 from lake.landing.decoding import DecodedBatch, Tally
-from lake.layout import CHANGES, RAW_COLUMNS, REJECTS, STATS_COLUMNS, LakeLayout
+from lake.layout import RAW_COLUMNS, STATS_COLUMNS, LakeLayout
 from lake.storage import arrow_files, commit
+from lake.table_schemas import CHANGES, REJECTS
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable as RustTable

@@ -17,8 +17,9 @@ import pyarrow as pa
 from lake.history.current import record_of
 from lake.landing.batch import create_tables, schema_rows
 from lake.landing.decoding import decoded
-from lake.layout import CHANGES, RAW_COLUMNS
+from lake.layout import RAW_COLUMNS
 from lake.storage import append_rows, rows_of
+from lake.table_schemas import CHANGES
 from transforms.documents.planning import digest
 
 if TYPE_CHECKING:

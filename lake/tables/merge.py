@@ -19,7 +19,8 @@ from lake.tables.observed_types import Evidence, announced, types_of
 from lake.tables.folding import FoldSettings, fold_stage, output_schema
 from lake.history.key_groups import GROUPS, grouped, with_group
 from lake.landing.batch import create_tables
-from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, TOMBSTONES, LakeLayout
+from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, LakeLayout
+from lake.table_schemas import TOMBSTONES
 from lake.maintenance import optimize, vacuum
 from lake.tables.merge_settings import set_for_merging
 from lake.rejects import rejected

@@ -1,28 +1,17 @@
-"""The configuration of a store in PostgreSQL with pgvector, and how its server is verified."""
+"""The configuration of a store in PostgreSQL with pgvector; it needs no client."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Literal
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo
 from pydantic import Field, SecretStr
 
 from schemas.durations import Duration
 from schemas.errors import ConfigurationError
 from schemas.transport import EncryptedPart, postgres_settings, weak_postgres
 from sinks.identity import Place
-
-_UNVERIFIED = re.compile(r"certificate verify failed|server certificate for|does not support SSL|root certificate file")
-"""libpq's words for a server that it does not take for the one that it was to reach."""
-
-
-def is_unverified(error: psycopg.Error) -> bool:
-    """Whether a connection failed because the server could not be verified, which waiting does not mend."""
-    return _UNVERIFIED.search(str(error)) is not None
+from sinks.pgvector import libpq
 
 
 class PgvectorConfig(EncryptedPart):
@@ -43,23 +32,15 @@ class PgvectorConfig(EncryptedPart):
 
     def weaknesses(self) -> Iterator[str]:
         """Tell a connection string that turns encryption or verification down."""
-        return weak_postgres("dsn", *self._told())
+        return weak_postgres("dsn", libpq.options_of(self.dsn.get_secret_value()), libpq.environment())
 
     @property
     def conninfo(self) -> str:
         """The connection string, with what it lacks to be encrypted and verified beyond this machine."""
-        lacking = None if self.allow_plaintext else postgres_settings(*self._told())
         dsn = self.dsn.get_secret_value()
-        return make_conninfo(dsn, **lacking) if lacking else dsn
-
-    def _told(self) -> tuple[dict[str, str], dict[str, str]]:
-        """What the connection string says, and what libpq takes from its environment."""
-        try:
-            told = conninfo_to_dict(self.dsn.get_secret_value())
-        except psycopg.ProgrammingError:  # connecting says so, without quoting it
-            return {}, {}
-        defaults = {each.keyword.decode(): each.val.decode() for each in Conninfo.get_defaults() if each.val}
-        return {name: str(value) for name, value in told.items()}, defaults
+        if self.allow_plaintext:
+            return dsn
+        return libpq.with_options(dsn, postgres_settings(libpq.options_of(dsn), libpq.environment()) or {})
 
     def unverified(self) -> ConfigurationError:
         """Say that the server is not the one that the connection string names, or has no TLS."""

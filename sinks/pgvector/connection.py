@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ SET tcp_keepalives_count = 3"""
 
 # psycopg tells errors that it puts aside for an earlier one, with their messages, which may quote a row.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+
+_UNVERIFIED = re.compile(r"certificate verify failed|server certificate for|does not support SSL|root certificate file")
+"""libpq's words for a server that it does not take for the one that it was to reach."""
+
+
+def is_unverified(error: psycopg.Error) -> bool:
+    """Whether a connection failed because the server could not be verified, which waiting does not mend."""
+    return _UNVERIFIED.search(str(error)) is not None
 
 
 class Attentive(psycopg.Connection[Any]):

@@ -17,7 +17,7 @@ from psycopg.types.json import set_json_loads
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks.idf import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
 from sinks.pgvector import versions as pgvector_generations
-from sinks.pgvector.config import is_unverified
+from sinks.pgvector.connection import is_unverified
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
 from sinks.versions import FIRST

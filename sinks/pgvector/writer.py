@@ -17,8 +17,8 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sinks.one_version import OneGeneration
 from sinks.pgvector import audit as pgvector_contents
 from sinks.pgvector import versions as pgvector_generations
-from sinks.pgvector.config import PgvectorConfig, is_unverified
-from sinks.pgvector.connection import begin, connect
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.connection import begin, connect, is_unverified
 from sinks.pgvector.refusals import check_width, documents_refused
 from sinks.pgvector.rows import head_row, stored_state
 from sinks.pgvector.schema import (

@@ -14,8 +14,8 @@ from pyspark.sql.types import StructType
 
 from schemas.errors import SourceGoneError
 from schemas.records import RECORD_COLUMNS, Record
+from sources.files.config import mark_of
 from sources.files.recorded import Format, parse_line
-from sources.files.source import mark_of
 from sources.rows import record_batches
 
 _SPLIT_BYTES = 8 * 1024 * 1024

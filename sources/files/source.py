@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from schemas.errors import ConfigurationError
-from schemas.model import StrictModel
 from sources.data_source import load_stream
-from sources.files.recorded import Format
+from sources.files.config import marked
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sources.feeds import Positions
-
-
-class FilesSourceConfig(StrictModel):
-    """Recorded events from local files, for any history without a server."""
-
-    type: Literal["files"]
-    name: str = "files"
-    """Name by which a table refers to this source."""
-    format: Format
-    """Which stream the events were recorded from."""
-    envelope: Literal["debezium", "dms"]
-    """Who captured them."""
-    path: list[str] = Field(min_length=1)
-    """Files, read in this order; lines may be appended to them while they are read."""
-    batch: int = Field(default=10_000, ge=1)
-    """Lines in a micro-batch."""
-
-
-def marked(config: FilesSourceConfig) -> dict[str, str]:
-    """The files by what names them in an offset: the path, told apart from the same path named earlier."""
-    paths = [str(Path(path).resolve()) for path in config.path]
-    return {mark_of(paths, index): path for index, path in enumerate(paths)}
+    from sources.files.config import FilesSourceConfig
 
 
 def check(config: FilesSourceConfig) -> None:
@@ -69,9 +44,3 @@ def read_stream(spark: SparkSession, config: FilesSourceConfig, *, starts: Posit
     from sources.files.reader import RecordedEventsSource
 
     return load_stream(spark, RecordedEventsSource, options)
-
-
-def mark_of(paths: Sequence[str], index: int) -> str:
-    """Name a file in the offset: its path, told apart from the same path named earlier, since a history may be read twice."""
-    earlier = paths[:index].count(paths[index])
-    return paths[index] if not earlier else f"{paths[index]}#{earlier + 1}"

@@ -24,7 +24,7 @@ from sources.loss import restart_hint
 
 if TYPE_CHECKING:
     from sources.feeds import Partition, Positions
-    from sources.kafka.source import KafkaSourceConfig
+    from sources.kafka.config import KafkaSourceConfig
 
 _FETCHING: dict[str, Any] = {
     "enable.auto.commit": False,

@@ -6,12 +6,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sources.kafka.broker import ends_of, starts_of
-from sources.kafka.source import is_selected, selected_topics, topics_there
+from sources.kafka.config import is_selected
+from sources.kafka.source import selected_topics, topics_there
 from sources.kafka.topic_identity import refuse_changed
 
 if TYPE_CHECKING:
     from sources.feeds import Partition, Position, Reading
-    from sources.kafka.source import KafkaSourceConfig
+    from sources.kafka.config import KafkaSourceConfig
 
 
 def refreshed(config: KafkaSourceConfig, checkpoint: str, reading: Reading) -> Reading:

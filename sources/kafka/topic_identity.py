@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from schemas.errors import SourceGoneError
 from sources.checkpoint_files import CheckpointFiles
 from sources.kafka.broker import Topic, starts_of
+from sources.kafka.config import KafkaSourceConfig, is_selected
 from sources.kafka.offsets import align
-from sources.kafka.source import KafkaSourceConfig, is_selected, selected_topics, topics_there
+from sources.kafka.source import selected_topics, topics_there
 from sources.loss import restart_hint
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from schemas.errors import ConfigurationError, SourceGoneError, UnavailableError
+from sources.kinesis.config import Access
 from sources.kinesis.offsets import Identity, Mark, Shard
 from sources.kinesis.records import RawRecord
 from sources.loss import restart_hint
@@ -45,22 +46,6 @@ class IteratorError(UnavailableError):
 
 class InUseError(UnavailableError):
     """The stream is being made, changed or deleted, or a consumer has another subscription to the shard."""
-
-
-class Access(NamedTuple):
-    """How to reach a stream; without keys boto3 finds its own (role, profile, environment)."""
-
-    stream: str
-    region: str | None = None
-    endpoint_url: str | None = None
-    access_key: str | None = None
-    secret_key: str | None = None
-    checkpoint: str = ""
-    """Folder of the job's checkpoint, named in the hint when it is of no use any more."""
-
-    def __repr__(self) -> str:
-        """Name the stream alone: the others may be secrets."""
-        return f"Access(stream={self.stream!r})"
 
 
 class Summary(NamedTuple):

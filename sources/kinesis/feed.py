@@ -18,7 +18,7 @@ from sources.kinesis.records import user_records
 if TYPE_CHECKING:
     from schemas.records import Record
     from sources.feeds import Partition, Position, Positions
-    from sources.kinesis.client import Access
+    from sources.kinesis.config import Access
 
 FEED_BYTES = 32 * 1024 * 1024
 """Bytes that one feed reads ahead; three shards that are far behind are then fetched at a time."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sources.feeds import Partition, Position, Positions, Reading
-    from sources.kinesis.source import KinesisSourceConfig
+    from sources.kinesis.config import KinesisSourceConfig
 
 
 def refreshed(config: KinesisSourceConfig, checkpoint: str, reading: Reading) -> Reading:

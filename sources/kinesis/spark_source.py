@@ -8,7 +8,8 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader
 from pyspark.sql.types import StructType
 
 from schemas.records import RECORD_COLUMNS
-from sources.kinesis.client import Access, Stream
+from sources.kinesis.client import Stream
+from sources.kinesis.config import Access
 from sources.kinesis.planner import KinesisReader
 
 

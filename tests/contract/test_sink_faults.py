@@ -15,8 +15,8 @@ import pytest
 
 from local_stack.faults.tcp import FaultProxy
 from schemas.errors import UnavailableError
+from sinks import open_index
 from sinks.protocol import Sink
-from sinks.readers import open_index
 from sinks.search import Question
 from tests.documentdb_store import eventually, went_well
 from tests.dying_writer import LARGEST_BATCH, long_history, writing

@@ -13,7 +13,7 @@ from local_stack.stack import Stack
 from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources.feeds import Feed, Position, Reading, open_feed, refreshed
-from sources.kafka.source import KafkaSourceConfig
+from sources.kafka.config import KafkaSourceConfig
 
 NOTHING = Reading(None, {"a": {}})
 

@@ -19,9 +19,9 @@ from local_stack.stack import Stack
 from schemas.errors import ConfigurationError
 from sources.feeds import open_feed
 from sources.kafka import source as kafka
+from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.iam import token_source
 from sources.kafka.options import iam_login
-from sources.kafka.source import KafkaSourceConfig
 from tests.secure_broker import KEY_PASSWORD, PASSWORD, USER, SecureBroker
 
 SECONDS = 12.0

@@ -16,7 +16,8 @@ from local_stack.servers.kafka import Broker
 from schemas.errors import ConfigurationError, SourceGoneError
 from sources.kafka import topic_identity as identity
 from sources.kafka.broker import ends_of, topics_of
-from sources.kafka.source import BrokerNote, KafkaSourceConfig
+from sources.kafka.config import KafkaSourceConfig
+from sources.kafka.source import BrokerNote
 
 
 def config_for(broker: Broker, *topics: str) -> KafkaSourceConfig:

@@ -21,8 +21,8 @@ from schemas.records import Record
 from sources import positions
 from sources.feeds import MAX_RECORDS, Feed, Fetched, Positions, Reading, open_feed, refreshed
 from sources.kinesis import feed as kinesis_feed
+from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.feed import KinesisFeed
-from sources.kinesis.source import KinesisSourceConfig
 from sources.retained import holds
 from tests.integration.test_kinesis_source import World, drain, new_world, numbers
 

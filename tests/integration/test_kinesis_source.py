@@ -20,9 +20,9 @@ from schemas.errors import ConfigurationError, SourceGoneError
 from sources.idle import FileNote
 from sources.kinesis import source as kinesis_source
 from sources.kinesis.client import Page, Stream, ThrottledError
+from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.offsets import TRIM_HORIZON, Offset, at_timestamp
 from sources.kinesis.planner import KinesisReader
-from sources.kinesis.source import KinesisSourceConfig
 
 Batch = tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, bytes]]]
 

@@ -23,13 +23,8 @@ from local_stack.models.embeddings import resized
 from local_stack.models.minilm import minilm_folder, open_minilm, package_files
 from local_stack.models.minilm_graph import HEADS, LAYERS, Weights, read_safetensors
 from local_stack.models.service import ModelService
-from retrieval.generate import (
-    BedrockGenerationConfig,
-    BedrockGenerator,
-    GenerationRejectedError,
-    GenerationUnavailableError,
-    Message,
-)
+from retrieval.config import BedrockGenerationConfig
+from retrieval.generate import BedrockGenerator, GenerationRejectedError, GenerationUnavailableError, Message
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from embeddings import open_embedder
-from embeddings.bedrock.embedder import BedrockEmbeddingConfig
+from embeddings.bedrock.config import BedrockEmbeddingConfig
 from glue_jobs.runtime.failures import recovered
 from local_stack.faults.tcp import FaultProxy
 from local_stack.models.service import ModelService
@@ -35,7 +35,7 @@ from reader.task import HARVEST_SCHEMA, harvest_task
 from schemas.errors import SourceGoneError
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
-from sources.kafka.source import KafkaSourceConfig
+from sources.kafka.config import KafkaSourceConfig
 from tests.feeding import CONTEXT, RECIPES
 from tests.history import ModelTable, as_record
 from tests.reading import eventually

@@ -14,7 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from embeddings.errors import EmbeddingRejectedError
-from embeddings.onnx.embedder import LocalEmbedder, LocalEmbeddingConfig
+from embeddings.onnx.config import LocalEmbeddingConfig
+from embeddings.onnx.embedder import LocalEmbedder
 from embeddings.protocol import EmbeddingCounts, EmbeddingRejected, Vector
 from local_stack.demo.helpdesk import Question as Labelled
 from local_stack.demo.helpdesk import questions, rows
@@ -32,13 +33,12 @@ from retrieval.fusion import MINILM, Ranked, fuse
 from retrieval.search import CANDIDATES, Searcher
 from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
-from sinks import open_sink
+from sinks import open_index, open_sink
 from sinks.documentdb.config import DocumentDBConfig
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.protocol import Sink
-from sinks.readers import open_index
 from sinks.search import Filters, Hit, Index, Question
 from transforms.positions.sequence import SEQUENCE_DIGITS
 

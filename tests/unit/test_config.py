@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -248,3 +250,13 @@ def test_the_configurations_in_the_repository_load(path: Path) -> None:
 
     config = parse_config(path.read_text(), path.name, Substitution(Everything(), Path("nowhere")))
     assert config.tables
+
+
+def test_reading_a_configuration_imports_no_client_and_no_spark() -> None:
+    clients = {
+        "pyspark", "pyarrow", "pandas", "psycopg", "boto3", "botocore", "pymongo", "opensearchpy", "confluent_kafka", "deltalake",
+        "onnxruntime", "redshift_connector",
+    }  # fmt: skip
+    program = "import sys, glue_jobs.config.pipeline; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert clients & set(done.stdout.split()) == set()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from embeddings import BedrockEmbedder, BedrockEmbeddingConfig, EmbeddingConfig, open_embedder
+from embeddings import BedrockEmbeddingConfig, EmbeddingConfig, open_embedder
 from embeddings.bedrock.codecs import CODECS, CohereEmbedV3, CohereEmbedV4, TitanTextV2, base_model_id, codec_for
+from embeddings.bedrock.embedder import BedrockEmbedder
 from embeddings.errors import ModelAnswerError
 from embeddings.protocol import EmbeddingRejected, Purpose, Truncation
 from embeddings.vectors import BAD_VECTOR, WRONG_LENGTH, checked

@@ -19,9 +19,11 @@ from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from sources.kafka.admin import Question
 from sources.kafka.broker import Topic
 from sources.kafka.client import Brokers
+from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.feed import KafkaFeed
-from sources.kafka.source import KafkaSourceConfig, topics_there
-from sources.kinesis.client import Access, IteratorError, Page, Stream, Summary
+from sources.kafka.source import topics_there
+from sources.kinesis.client import IteratorError, Page, Stream, Summary
+from sources.kinesis.config import Access
 from sources.kinesis.fan_out import Consumer
 from sources.kinesis.offsets import TRIM_HORIZON, Identity, Mark
 from sources.kinesis.read_ahead import PAGE_BYTES, ReadAhead

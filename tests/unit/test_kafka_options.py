@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.options import IamLogin, connection_options, fetch_options, iam_login, refusals
-from sources.kafka.source import KafkaSourceConfig
 
 SCRAM = 'org.apache.kafka.common.security.scram.ScramLoginModule required username="me" password="a\\"b";'
 IAM = {

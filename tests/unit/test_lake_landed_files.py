@@ -17,7 +17,8 @@ import lake.landing.landed_files
 from lake.landing.batch import create_tables
 from lake.landing.decoding import decoded
 from lake.landing.landed_files import LandPartition, Outcome, append
-from lake.layout import CHANGES, RAW_COLUMNS, STATS_COLUMNS, LakeLayout
+from lake.layout import RAW_COLUMNS, STATS_COLUMNS, LakeLayout
+from lake.table_schemas import CHANGES
 from schemas.records import Record
 from tests.recorded import CONTEXT, compact, records
 

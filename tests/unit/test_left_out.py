@@ -14,8 +14,9 @@ import pytest
 from lake.landing.batch import create_tables
 from lake.landing.decoding import Tally
 from lake.landing.unconfigured import REASON, LeftOut, LeftOutLog, left_out
-from lake.layout import CHANGES, IGNORED, LakeLayout
+from lake.layout import LakeLayout
 from lake.storage import append_rows
+from lake.table_schemas import CHANGES, IGNORED
 
 NOW = dt.datetime.now(dt.UTC)
 

@@ -9,8 +9,8 @@ import pytest
 from schemas.errors import ConfigurationError, SourceGoneError
 from sources.files import reader as files_reader
 from sources.files import source as files
+from sources.files.config import FilesSourceConfig
 from sources.files.reader import RecordedEventsReader
-from sources.files.source import FilesSourceConfig
 
 
 def lines(*offsets: int, end: str = "\n") -> str:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sources.kinesis.client import Access, Stream, starting_position
+from sources.kinesis.client import Stream, starting_position
+from sources.kinesis.config import Access, KinesisSourceConfig
 from sources.kinesis.offsets import (
     TRIM_HORIZON,
     Identity,
@@ -24,7 +25,6 @@ from sources.kinesis.offsets import (
     with_children,
 )
 from sources.kinesis.records import RawRecord, user_records
-from sources.kinesis.source import KinesisSourceConfig
 from sources.positions import earlier
 
 STREAM = Identity("arn", 1)

@@ -1,0 +1,46 @@
+"""The configuration of search and answers; it needs no client."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from embeddings.bedrock.config import BedrockConnection
+from schemas.model import StrictModel
+
+
+class BedrockGenerationConfig(BedrockConnection):
+    """A text model on Amazon Bedrock."""
+
+    type: Literal["bedrock"]
+    max_tokens: int = Field(default=512, gt=0)
+    """Tokens of an answer at most."""
+    temperature: float = Field(default=0.0, ge=0, le=1)
+    """0 gives the likeliest answer, the same for the same prompt."""
+    timeout_seconds: float = Field(default=60, gt=0)
+    """How long to try before giving up on an answer that has not begun."""
+
+
+class ExtractiveConfig(StrictModel):
+    """Answers quoted from the rows themselves: the sentences that resemble the question most."""
+
+    type: Literal["extractive"]
+    sentences: int = Field(default=2, ge=1, le=10)
+    """Sentences of an answer at most, all of one document."""
+
+
+type GenerationConfig = Annotated[BedrockGenerationConfig | ExtractiveConfig, Field(discriminator="type")]
+"""The `generation` section of a pipeline's configuration."""
+
+
+class RetrievalConfig(StrictModel):
+    """What is found for a question, and whether it is answered."""
+
+    relevance: float | None = Field(default=None, ge=-1, le=1)
+    """Least cosine similarity at which a chunk is answered from, measured with your model and rows. Left out, thresholds for the
+    model decide, which ask for less of a chunk that has the question's own words; `check` says where none were measured."""
+
+
+EXTRACTIVE = ExtractiveConfig(type="extractive")
+"""Who answers where the configuration names nobody: it needs no other model than the embedding's."""
