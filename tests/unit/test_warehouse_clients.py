@@ -134,7 +134,9 @@ def test_the_way_in_is_chosen_by_the_configuration() -> None:
     assert "password" not in repr(RedshiftConfig.model_validate(DIRECT | {"password": "password"}).password)
 
 
-def test_the_readmes_example_is_a_configuration() -> None:
-    told = (Path(__file__).resolve().parents[2] / "README.md").read_text().partition("```yaml\nwarehouse:")[2]
+def test_the_example_of_the_documents_is_a_configuration() -> None:
+    told = (
+        (Path(__file__).resolve().parents[2] / "docs/configuration.md").read_text().partition("```yaml\nwarehouse:")[2]
+    )
     config = RedshiftConfig.model_validate(yaml.safe_load("warehouse:" + told.partition("```")[0])["warehouse"])
     assert (config.load_every, config.schema_name) == (60, "desk")
