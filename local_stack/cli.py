@@ -79,10 +79,8 @@ def _stack() -> Stack:
     try:
         from local_stack.stack import Stack
     except ModuleNotFoundError as error:
-        message = f"The local stack needs the package {error.name}, which is not installed"
-        raise ConfigurationError(
-            message, condition="PART_NOT_INSTALLED", hint="Run `make setup` in a clone of the repository."
-        ) from error
+        message = f"the package {error.name} is not installed: run `make setup` in this checkout"
+        raise ConfigurationError(message, condition="PACKAGE_MISSING") from error
     return Stack()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from glue_jobs.runtime.extras import not_installed
 from schemas.errors import PipelineError, StoppedError
 
 CONFIG = click.argument("config", type=click.Path())
@@ -27,7 +28,7 @@ _COMMANDS = {
     "replay": ("glue_jobs.cli.lake:replay", "Drive rejects once more, after their cause was mended."),
     "run": ("glue_jobs.cli.run:run", "Run the pipeline's jobs in one driver."),
     "search": ("glue_jobs.cli.ask:search", "Show what retrieval finds, without an answer."),
-    "stack": ("local_stack.cli:stack", "Start and stop the local servers."),
+    "stack": ("local_stack.cli:stack", "Start and stop the local servers, in a checkout of the source."),
     "status": ("glue_jobs.cli.status:status", "Show lag, freshness, rejects and model calls."),
     "table": ("glue_jobs.cli.lake:table", "Print a table's current rows from the lake, one JSON object a line."),
 }
@@ -78,12 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        missing = not_installed(error)
+        if missing is None:
             raise
-        hint = f'pip install "ragstream[{EXTRAS[package]}]", or "ragstream[all]"'
-        click.echo(f"error: this command needs the package {package}.\nHint: {hint}.", err=True)
-        sys.exit(2)
+        click.echo(f"error: {missing}", err=True)
+        sys.exit(missing.exit_status)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -92,13 +92,3 @@ def where_spark_says_more(error: PipelineError) -> str:
     session = sys.modules.get("glue_jobs.runtime.spark.jvm")
     path = session.log_file() if session and error.exit_status == StoppedError.exit_status else None
     return f"\nSpark's own lines are in {path}." if path else ""
-
-
-EXTRAS = {
-    "pyspark": "spark", "pyarrow": "spark", "pandas": "spark", "delta": "spark", "py4j": "spark", "deltalake": "lake",
-    "aws_msk_iam_sasl_signer": "kafka",
-    "confluent_kafka": "kafka", "aws_kinesis_agg": "kinesis", "google": "kinesis", "boto3": "bedrock", "botocore": "bedrock",
-    "onnxruntime": "onnx", "pymongo": "documentdb", "bson": "documentdb", "opensearchpy": "opensearch", "psycopg": "pgvector",
-    "pgvector": "pgvector", "redshift_connector": "redshift", "urllib3": "kinesis",
-}  # fmt: skip
-"""Packages that only some commands need, as they are imported, and the extra that installs each."""

@@ -138,8 +138,12 @@ class S3Environment:
 
     endpoint_url: str | None
     region: str | None
-    jars: FilePath
-    """The folder of Hadoop's S3 connector, what it needs of AWS's SDK, and our log store."""
+    jars_folder: str | None
+
+    @property
+    def jars(self) -> FilePath:
+        """The folder of Hadoop's S3 connector, what it needs of AWS's SDK, and our log store."""
+        return FilePath(self.jars_folder) if self.jars_folder else _spark_folder() / "jars-s3"
 
     @property
     def plain_http(self) -> bool:
@@ -166,7 +170,7 @@ def s3_environment() -> S3Environment:
     found = S3Environment(
         get("AWS_ENDPOINT_URL_S3") or get("AWS_ENDPOINT_URL"),
         get("AWS_REGION") or get("AWS_DEFAULT_REGION"),
-        FilePath(get("RAGSTREAM_S3_JARS") or _spark_folder() / "jars-s3"),
+        get("RAGSTREAM_S3_JARS"),
     )
     if found.endpoint_url:
         os.environ.setdefault("AWS_FORCE_CREDENTIAL_LOAD", "true")

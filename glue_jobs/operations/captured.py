@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from glue_jobs.config.pipeline import is_configured
-from lake.landing.unconfigured import left_out
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture.connect_worker import connector_settings
@@ -36,6 +35,8 @@ def check(config: PipelineConfig, capture: CaptureConfig) -> None:
 
 def notes(config: PipelineConfig) -> list[str]:
     """What nothing mends but a person should know: of databases that answer, and of streams that were read already."""
+    from lake.landing.unconfigured import left_out
+
     found: list[str] = []
     for capture in config.capture:
         try:

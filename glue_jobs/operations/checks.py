@@ -13,17 +13,19 @@ from embeddings import open_embedder
 from glue_jobs.continuous.backfills import Backfills
 from glue_jobs.operations import captured
 from glue_jobs.operations.ownership import owner_of
+from glue_jobs.runtime.extras import not_installed
 from glue_jobs.storage import lake_mark, s3_check
 from retrieval import BedrockGenerationConfig
 from retrieval.generate import BedrockGenerator
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from sinks import open_sink
 from sources import check as check_source
-from warehouse.checks import check as check_warehouse
 
 if TYPE_CHECKING:
+    from embeddings import Embedder
     from glue_jobs.config.pipeline import PipelineConfig
     from schemas.ownership import Owner
+    from sinks import SinkConfig
 
 type Check = Callable[[], object]
 
@@ -49,12 +51,12 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         # One of several that the pipeline had before holds up no driver; of all being away, preparing them tells.
         known = Backfills(config.checkpoint).known() if jobs is not None and len(config.sinks) > 1 else ()
         for sink in config.sinks:
-            check = partial(_owned, open_sink(sink, embedder.fingerprint, embedder.dimensions).check, owner)
+            check = partial(_sink, sink, embedder, owner)
             found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in known else check
     for capture in config.capture:
         found[f"capture {capture.source or config.sources[0].name}"] = partial(captured.check, config, capture)
     if config.warehouse is not None:
-        found["warehouse"] = partial(_owned, partial(check_warehouse, config.warehouse, config.tables), owner)
+        found["warehouse"] = partial(_warehouse, config, owner)
     if isinstance(config.generation, BedrockGenerationConfig):
         found["generation"] = BedrockGenerator(config.generation).check
     return {
@@ -84,12 +86,24 @@ def _checked(check: Check) -> PipelineError | None:
         check()
     except PipelineError as error:
         return error
+    except ModuleNotFoundError as error:
+        if (missing := not_installed(error)) is None:
+            raise
+        return missing
     return None
 
 
-def _owned(check: Callable[[Owner], object], owner: Callable[[], Owner]) -> None:
-    """Check a store or a warehouse that must be this pipeline's."""
-    check(owner())
+def _sink(config: SinkConfig, embedder: Embedder, owner: Callable[[], Owner]) -> None:
+    """Check a store, which must be this pipeline's."""
+    open_sink(config, embedder.fingerprint, embedder.dimensions).check(owner())
+
+
+def _warehouse(config: PipelineConfig, owner: Callable[[], Owner]) -> None:
+    """Check a warehouse, which must be this pipeline's."""
+    from warehouse.checks import check
+
+    assert config.warehouse is not None  # noqa: S101 - the caller looked
+    check(config.warehouse, config.tables, owner())
 
 
 def _unless_away(check: Check) -> None:

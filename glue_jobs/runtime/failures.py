@@ -141,10 +141,10 @@ def given_up(name: str, tries: int, error: BaseException, batch_id: int | None) 
 
 @contextlib.contextmanager
 def ours(what: str, hint: str) -> Iterator[None]:
-    """Raise whatever a command dies of as an error of ours, without what it may quote (I14)."""
+    """Raise whatever a command dies of as an error of ours, without what it may quote (I14); not a package that is missing."""
     try:
         yield
-    except PipelineError:
+    except (PipelineError, ModuleNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it was, it is named by type and place
         _, known = kind_of(error, spark_text(error), "")

@@ -46,9 +46,11 @@ def test_a_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Pa
 @pytest.mark.parametrize(
     ("missing", "arguments", "hint"),
     [
-        ("pyarrow", ["check", "c.yaml"], "ragstream[spark]"),
-        ("pyspark", ["rebuild", "c.yaml", "x"], "ragstream[spark]"),
-        ("boto3", ["stack", "status"], "make setup"),
+        ("pyspark", ["rebuild", "c.yaml", "x"], 'pip install "ragstream[spark]"'),
+        ("pyarrow", ["status", "c.yaml"], 'pip install "ragstream[lake]"'),
+        ("boto3", ["check", "s3://bucket/c.yaml"], 'pip install "ragstream[aws]"'),
+        ("boto3", ["stack", "status"], "run `make setup` in this checkout"),
+        ("local_stack", ["stack", "--help"], "run `make setup` in a checkout"),
     ],
 )
 def test_a_package_that_is_not_installed_is_said_with_what_installs_it(
@@ -58,9 +60,9 @@ def test_a_package_that_is_not_installed_is_said_with_what_installs_it(
     program = f"import sys; sys.modules[{missing!r}] = None; from glue_jobs.cli.main import main; main({arguments})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert f"needs the package {missing}" in done.stderr
+    assert done.stderr.startswith(f"error: the package {missing} is not installed: ")
     assert hint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_where_a_reader_failed_is_named_without_what_stands_beside_it() -> None:
