@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,47 @@ def test_every_key_of_the_configuration_is_explained() -> None:
     explained = set(re.findall(r"^\| `(\w+)` \| ", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
     keys = {key for part in (schema, *schema["$defs"].values()) for key in part.get("properties", {})}
     assert (keys - explained, explained - keys) == (set(), set())
+
+
+@pytest.mark.parametrize("record", sorted(ROOT.glob("docs/adr/0*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_a_status_a_date_and_at_most_a_page(record: Path) -> None:
+    lines = record.read_text().splitlines()
+    assert re.fullmatch(rf"# {record.name[:4]} \S.*", lines[0])
+    status = re.fullmatch(r"Status: (?:accepted|superseded by \[\d{4}\]\((\d{4}[a-z0-9-]+\.md)\))", lines[2])
+    assert status
+    assert status[1] is None or (record.parent / status[1]).exists()
+    assert re.fullmatch(r"Date: \d{4}-\d{2}-\d{2}", lines[3])
+    assert len(lines) <= 60
+    assert [line for line in lines if len(line) > 130] == []
+
+
+def test_the_list_of_decisions_has_each_with_its_status_and_date() -> None:
+    listed = re.findall(
+        r"^\| \[\d{4}\]\((\S+)\) \| .+ \| (.+) \| (.+) \|$", (ROOT / "docs/adr/README.md").read_text(), re.MULTILINE
+    )
+    records = [(path.name, path.read_text().splitlines()) for path in sorted(ROOT.glob("docs/adr/0*.md"))]
+    assert listed == [
+        (name, lines[2].removeprefix("Status: "), lines[3].removeprefix("Date: ")) for name, lines in records
+    ]
+
+
+def test_every_invariant_is_defined_and_held_by_tests_that_exist() -> None:
+    architecture = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| (I\d+) \| (.+) \| (.+) \|$", architecture, re.MULTILINE)
+    assert [number for number, _, _ in rows] == [f"I{number}" for number in range(1, 15)]
+    sources = [path.read_text() for path in ROOT.glob("tests/**/*.py")]
+    tests = {name for source in sources for name in re.findall(r"^def (test_\w+)\(", source, re.MULTILINE)}
+    named = {number: re.findall(r"`(test_\w+)`", held_by) for number, _, held_by in rows}
+    missing = {number: [name for name in names if name not in tests] for number, names in named.items()}
+    assert {number: names for number, names in missing.items() if names} == {}
+    assert [number for number, names in named.items() if not names] == []
+
+
+def test_every_invariant_that_code_or_a_document_cites_is_defined() -> None:
+    defined = set(re.findall(r"^\| (I\d+) \| ", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE))
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "*.py", "*.md"], cwd=ROOT, check=True, capture_output=True
+    ).stdout
+    files = [path for name in listing.decode().split("\0") if name and (path := ROOT / name).is_file()]
+    cited = {(path.name, number) for path in files for number in re.findall(r"\bI\d{1,2}\b", path.read_text())}
+    assert [each for each in sorted(cited) if each[1] not in defined] == []
