@@ -84,3 +84,12 @@ def test_every_invariant_that_code_or_a_document_cites_is_defined() -> None:
     files = [path for name in listing.decode().split("\0") if name and (path := ROOT / name).is_file()]
     cited = {(path.name, number) for path in files for number in re.findall(r"\bI\d{1,2}\b", path.read_text())}
     assert [each for each in sorted(cited) if each[1] not in defined] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_and_folder_that_a_document_names_is_there(name: str) -> None:
+    spans = re.findall(r"`([^`\n]+)`", (ROOT / name).read_text())
+    paths = [
+        span for span in spans if re.fullmatch(r"[a-z_]+(/[\w.-]+)*/?", span) and "/" in span and "NAME" not in span
+    ]
+    assert [path for path in paths if (ROOT / path.partition("/")[0]).is_dir() and not (ROOT / path).exists()] == []
