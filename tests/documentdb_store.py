@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,11 +37,6 @@ def refused(act: Callable[[], object], message: str, condition: str) -> None:
         act()
     assert (raised.value.condition, raised.value.exit_status) == (condition, 2)
     assert raised.value.hint
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    waited = threading.Event()
-    return any(holds() or waited.wait(0.05) for _ in range(200))
 
 
 def went_well(act: Callable[[], object]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -27,16 +27,6 @@ from tests.history import ModelTable, as_record
 
 if TYPE_CHECKING:
     from indexing.indexer import Indexer
-
-WAIT_SECONDS = 10.0
-
-
-def eventually(condition: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool:
-    """Whether something becomes true before the time is over."""
-    until = time.monotonic() + seconds
-    while not (is_true := condition()) and time.monotonic() < until:
-        time.sleep(0.005)
-    return is_true
 
 
 @dataclass

@@ -18,11 +18,12 @@ from schemas.errors import UnavailableError
 from sinks import open_index
 from sinks.protocol import Sink
 from sinks.search import Question
-from tests.documentdb_store import eventually, went_well
+from tests.documentdb_store import went_well
 from tests.dying_writer import LARGEST_BATCH, long_history, writing
 from tests.feeding import Fed, vector_of
 from tests.history import ModelTable, key_of
 from tests.stores import Store, drift, network_faults, refusing_every
+from tests.waiting import eventually
 
 KILLS = 20
 HISTORY = 4000
@@ -105,10 +106,7 @@ def test_a_server_that_is_killed_and_started_again_is_equal_to_the_lake_in_the_e
     with ThreadPoolExecutor(1) as pool:
         killer = pool.submit(kill)
         for batch in batched(changes, 3, strict=False):
-            until = time.monotonic() + 120
-            while not went_well(lambda: fed(batch)):  # noqa: B023 - called at once
-                assert time.monotonic() < until
-                done.wait(0.1)
+            assert eventually(lambda: went_well(lambda: fed(batch)), 120)  # noqa: B023 - called at once
         killer.result()
     assert drift(store, changes) == []
 

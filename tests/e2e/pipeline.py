@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from schemas.tables import TableConfig
 from sinks.pgvector.config import PgvectorConfig
 from tests.e2e.breakpoints import Breakpoints
 from tests.e2e.rows import Documents, Kinds, Rows, differences, documents_of, in_one_form, stored_documents
+from tests.waiting import NothingWrong, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 RAGSTREAM = Path(sys.executable).with_name("ragstream")
@@ -172,7 +172,8 @@ class Pipeline:
     def await_reached(self, *points: str, seconds: float = START_SECONDS) -> list[int]:
         """Wait until a process of the driver stands at each of these breakpoints; their pids."""
         at = self.breakpoints.pid_at
-        eventually(lambda: [f"nothing reaches {p}" for p in points if at(p) is None], seconds, self.drivers[-1])
+        unreached = NothingWrong(lambda: [f"nothing reaches {p}" for p in points if at(p) is None])
+        eventually(unreached, seconds, self.drivers[-1].process)
         return [pid for pid in map(at, points) if pid is not None]
 
     def command(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
@@ -288,25 +289,8 @@ class Pipeline:
 
     def await_equal(self, source: Source, seconds: float = START_SECONDS, *, merged: bool = True) -> None:
         """Wait until everything equals the source, whose rows may not change meanwhile."""
-        eventually(lambda: self.wrong(source, merged=merged), seconds, self.drivers[-1] if self.drivers else None)
-
-
-def eventually(wrong: Callable[[], Sequence[str]], seconds: float, driver: Driver | None = None) -> None:
-    """Wait until nothing is wrong; tells what still is when the time is over, or when the driver ended."""
-    deadline = time.monotonic() + seconds
-    while True:
-        began = time.monotonic()
-        if not (found := list(wrong())):
-            return
-        ended = driver is not None and not driver.alive
-        assert not ended, f"the driver ended ({driver and driver.process.returncode}) and {_first(found)}"
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s {_first(found)}"
-        time.sleep(max(0.1, 2 * (time.monotonic() - began)))  # a third of a core at most: the driver needs the others
-
-
-def _first(found: Sequence[str]) -> str:
-    more = f"\n… and {len(found) - 20} more" if len(found) > 20 else ""
-    return "\n".join(found[:20]) + more
+        driver = self.drivers[-1].process if self.drivers else None
+        eventually(NothingWrong(lambda: self.wrong(source, merged=merged)), seconds, driver)
 
 
 def _arrow(batch: Any) -> Any:

@@ -16,7 +16,8 @@ from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
-from tests.e2e.pipeline import VIEW, Pipeline, embedding, eventually, running
+from tests.e2e.pipeline import VIEW, Pipeline, embedding, running
+from tests.waiting import eventually
 
 SECRET = "geheim-9c1e"
 UNREACHABLE = "127.0.0.1:1"
@@ -122,7 +123,7 @@ def test_a_topic_made_again_stops_the_job_which_says_what_was_lost(
     with running(pipeline):
         produce(kafka, topic, 5)
         driver = pipeline.start("--jobs", "land")
-        eventually(lambda: [] if sum(pipeline.landed().values()) == 5 else ["not landed"], 200, driver)
+        eventually(lambda: sum(pipeline.landed().values()) == 5, 200, driver.process)
         assert driver.stop() == 0
         kafka.delete_topic(topic)
         kafka.create_topic(topic, 2)

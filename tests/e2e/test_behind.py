@@ -21,9 +21,10 @@ from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
-from tests.e2e.pipeline import Pipeline, counters, embedding, running
-from tests.e2e.told import Told, wait_for
+from tests.e2e.pipeline import START_SECONDS, Pipeline, counters, embedding, running
+from tests.e2e.told import Told
 from tests.history import TABLE
+from tests.waiting import eventually
 
 DRIVERS = 3
 """Each asks the model for one and the same text when it starts."""
@@ -59,7 +60,9 @@ class Behind:
 
     def expire_what_was_read(self, pipeline: Pipeline, records: int) -> None:
         """Have the topic lose all that both jobs have read by now, once that is all of its records."""
-        wait_for(lambda: all(sum(self.read(pipeline, f"{job}_kafka").values()) == records for job in ("land", "index")))
+        eventually(
+            lambda: all(sum(self.read(pipeline, f"{job}_kafka").values()) == records for job in ("land", "index")), 60
+        )
         for place, end in self.read(pipeline, "index_kafka").items():
             self.broker.expire(self.topic, int(place.rpartition("/")[2]), end)
 
@@ -90,14 +93,14 @@ def test_a_store_that_is_away_is_behind_and_goes_on_also_from_what_only_the_lake
         for number in range(1000, 1020):
             told.table.insert(number, f"row {number}")
         told.send()
-        wait_for(lambda: len(told.shown("shaky")) == 20)
+        eventually(lambda: len(told.shown("shaky")) == 20, START_SECONDS)
         goes_on_from_the_stream(behind, told, proxy)
         assert backfills.look() == {}, "the stream had all of it"
 
         proxy.refuse()
         told.table.update_body(1002, "newer still")
         told.send()
-        wait_for(lambda: behind.lagging() == {"shaky"}, 30)
+        eventually(lambda: behind.lagging() == {"shaky"}, 30)
         driver.kill()
         driver = pipeline.start("--jobs", "land,index", breakpoints=True)
         told.seconds_to("steady", range(40, 43))
@@ -112,7 +115,7 @@ def test_a_store_that_is_away_is_behind_and_goes_on_also_from_what_only_the_lake
         driver.kill()
 
         driver = pipeline.start("--jobs", "land,index")
-        wait_for(lambda: not backfills.look(), 60)
+        eventually(lambda: not backfills.look(), 60)
         told.await_shown("shaky")
         assert told.shown("shaky") == told.shown("steady")
         assert driver.told("store is backfilled from the lake", texts_sent=0)
@@ -133,10 +136,10 @@ def goes_on_from_the_stream(behind: Behind, told: Told, proxy: FaultProxy) -> No
     told.table.update_body(1000, "newer")
     told.table.delete(1001)
     told.send()
-    wait_for(lambda: behind.lagging() == {"shaky"}, 30)
+    eventually(lambda: behind.lagging() == {"shaky"}, 30)
     while_away = told.seconds_to("steady", range(20, 26))
     assert statistics.median(while_away) < max(3 * statistics.median(before), 0.7), (before, while_away)
     proxy.heal()
     told.await_shown("shaky")
-    wait_for(lambda: not behind.lagging(), 10)
+    eventually(lambda: not behind.lagging())
     assert told.shown("shaky") == told.shown("steady")

@@ -16,8 +16,9 @@ from local_stack.models.service import ModelService
 from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
-from tests.e2e.pipeline import Pipeline, counters, embedding, running
-from tests.e2e.told import Told, wait_for
+from tests.e2e.pipeline import START_SECONDS, Pipeline, counters, embedding, running
+from tests.e2e.told import Told
+from tests.waiting import eventually
 
 TABLES = {"t": 20, "u": 5, "v": 5}
 """Rows that each has before any driver starts; `t` and `u` come through one topic, `v` through another."""
@@ -107,7 +108,7 @@ def test_stores_and_tables_come_and_go(  # noqa: PLR0917 - fixtures
         # the store is added again: it lacks what was written meanwhile
         lives.configure("tu", ["two", "one"], [topic])
         driver = pipeline.start("--jobs", "land,index")
-        wait_for(lambda: bool(driver.told("store is backfilled from the lake", store="one")))
+        eventually(lambda: bool(driver.told("store is backfilled from the lake", store="one")), START_SECONDS)
         assert told["t"].shown("one") == told["t"].shown("two")
         assert driver.stop() == 0
     assert repeated_texts(model_url, drivers=5) == 0
@@ -128,7 +129,7 @@ def added_a_store_and_tables(driver: Any, lives: Lives, told: dict[str, Told]) -
     table.delete(1001)
     table.insert(2000, "while two was filled")
     told["t"].send()
-    wait_for(lambda: bool(driver.told("store is backfilled from the lake", store="two", texts_sent=0)))
+    eventually(lambda: bool(driver.told("store is backfilled from the lake", store="two", texts_sent=0)), START_SECONDS)
     assert lives.backfills.look() == {}
     told["t"].await_shown("two")
     assert told["t"].shown("two") == told["t"].shown("one")

@@ -17,9 +17,10 @@ from local_stack.models.service import ModelService
 from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
-from tests.e2e.pipeline import Pipeline, embedding, running
-from tests.e2e.told import Told, wait_for
+from tests.e2e.pipeline import START_SECONDS, Pipeline, embedding, running
+from tests.e2e.told import Told
 from tests.history import TABLE
+from tests.waiting import eventually
 
 COHERE = "cohere.embed-english-v3"
 
@@ -70,7 +71,7 @@ def test_a_running_pipeline_is_moved_to_another_model(
         driver = pipeline.start("--jobs", "land,index")
         told.table.insert(1, "steady")
         told.send()
-        wait_for(lambda: bool(told.shown("kb")))
+        eventually(lambda: bool(told.shown("kb")), START_SECONDS)
         changing.start()
         moved = pipeline.command("migrate", "--to", COHERE, "--json", seconds=300)
         assert moved.returncode == 0, moved.stderr

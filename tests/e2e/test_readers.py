@@ -21,8 +21,9 @@ from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
 from local_stack.testing import create_stream
 from tests.e2e.load import Shards, Topic
-from tests.e2e.pipeline import Driver, eventually
+from tests.e2e.pipeline import Driver
 from tests.e2e.under_load import await_none, kafka_source, kill, split_and_merge, under_load
+from tests.waiting import eventually
 
 MASTER = "local-cluster[2,1,1024]"
 AWAY_SECONDS = 5.0
@@ -71,10 +72,10 @@ def moved_away(driver: Driver) -> None:
     others = {each.pid for each in driver.readers}
     old.send(signal.SIGSTOP)
     try:
-        eventually(lambda: [] if {each.pid for each in driver.readers} - others else ["no other reader"], 30, driver)
+        eventually(lambda: {each.pid for each in driver.readers} - others, 30, driver.process)
     finally:
         old.send(signal.SIGCONT)
-    eventually(lambda: ["the old reader runs on"] if old.alive else [], 20, driver)
+    eventually(lambda: not old.alive, driver=driver.process)
 
 
 @pytest.mark.slow

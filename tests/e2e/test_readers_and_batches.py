@@ -14,7 +14,8 @@ from glue_jobs.status.report import status
 from local_stack.models.service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.database import Database, document
-from tests.e2e.pipeline import Pipeline, eventually, running
+from tests.e2e.pipeline import Pipeline, running
+from tests.waiting import NothingWrong, eventually
 
 
 @pytest.mark.slow
@@ -38,15 +39,15 @@ def test_a_checkpoint_goes_from_readers_to_micro_batches_and_back(  # noqa: PLR0
         driver = pipeline.start()
         database.edges()
         pipeline.await_equal(database.source)
-        eventually(partial(_not_fresh, pipeline), 30)
+        eventually(NothingWrong(partial(_not_fresh, pipeline)), 30)
         readers = driver.readers
         assert readers, "it is read by readers"
         assert driver.stop() == 0
-        eventually(lambda: [f"reader {each.pid} lives on" for each in readers if each.alive], 5)
+        eventually(lambda: not any(each.alive for each in readers))
         assert "Traceback" not in driver.log.read_text()
         assert not driver.told("query failed, starting again")
         assert _readers_go_on(place)
-        eventually(partial(_miscounted, pipeline, 0), 1)
+        eventually(NothingWrong(partial(_miscounted, pipeline, 0)))
 
         database.some_changes()
         assert pipeline.drain().process.returncode == 0
@@ -55,10 +56,10 @@ def test_a_checkpoint_goes_from_readers_to_micro_batches_and_back(  # noqa: PLR0
         database.some_changes()
         driver = pipeline.start()
         pipeline.await_equal(database.source)
-        eventually(partial(_not_fresh, pipeline), 30)
+        eventually(NothingWrong(partial(_not_fresh, pipeline)), 30)
         assert driver.stop() == 0
         # DMS tells a changed key by one record, of which index counts the old row and the new one.
-        eventually(partial(_miscounted, pipeline, 2 if way == "kinesis" else 0), 1)
+        eventually(NothingWrong(partial(_miscounted, pipeline, 2 if way == "kinesis" else 0)))
 
 
 def _readers_go_on(place: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 from local_stack.servers.kafka import Broker
-from tests.e2e.pipeline import START_SECONDS
 from tests.history import ModelTable, as_record
+from tests.waiting import eventually
 
 
 class Told:
@@ -44,7 +43,7 @@ class Told:
         """Wait until a store shows the table's rows; how long that took."""
         began = time.monotonic()
         wanted = sorted(str(row["body"]) for row in self.table.rows.values())
-        wait_for(lambda: sorted(text for _, _, _, text, _, _ in self.shown(name)) == wanted, 60)
+        eventually(lambda: sorted(text for _, _, _, text, _, _ in self.shown(name)) == wanted, 60)
         return time.monotonic() - began
 
     def seconds_to(self, name: str, numbers: range) -> list[float]:
@@ -55,10 +54,3 @@ class Told:
             self.send()
             took.append(self.await_shown(name))
         return took
-
-
-def wait_for(reached: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    until = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < until
-        time.sleep(0.1)

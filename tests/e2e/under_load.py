@@ -16,8 +16,9 @@ from local_stack import processes
 from local_stack.models.service import ModelService
 from local_stack.servers.kafka import Broker
 from tests.e2e.load import STORE, Freshness, Load, Stream, now_us
-from tests.e2e.pipeline import Driver, Pipeline, counters, embedding, eventually, running
+from tests.e2e.pipeline import Driver, Pipeline, counters, embedding, running
 from tests.history import TABLE
+from tests.waiting import NothingWrong, eventually
 
 IN_FLIGHT = 24
 """Texts that a killed process may have paid for and not kept: those of one request."""
@@ -43,7 +44,7 @@ class Scene:
     def settle(self) -> float:
         """Wait until the store is as fresh as this moment; how long that took."""
         began, at_us, moves = time.monotonic(), now_us(), self.freshness.moves
-        eventually(lambda: [] if moves and moves[-1][1] >= at_us else ["the store is not fresh"], 120, self._last)
+        eventually(lambda: moves and moves[-1][1] >= at_us, 120, self._last.process)
         return time.monotonic() - began
 
     def positions(self) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class Scene:
     def finish(self, *, kills: int) -> None:
         """End the load; every row, vector and text is as it must be, and no text was paid for in vain."""
         self.load.end()
-        eventually(partial(self.load.wrong, self.dsn), 120, self._last)
+        eventually(NothingWrong(partial(self.load.wrong, self.dsn)), 120, self._last.process)
         self.freshness.end()
         probes = len(self.pipeline.drivers) - 1  # each driver tries the model with one and the same text
         assert self.repeated() <= probes + kills * IN_FLIGHT, f"{self.repeated()} texts were sent twice"
@@ -124,11 +125,8 @@ def split_and_merge(client: Any, stream: str, *, between: Callable[[], object]) 
         return sorted(left, key=lambda each: int(each["HashKeyRange"]["StartingHashKey"]))
 
     def settled() -> None:
-        def changing() -> list[str]:
-            summary = client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
-            return [] if summary["StreamStatus"] == "ACTIVE" else ["the stream changes"]
-
-        eventually(changing, 30)
+        describe = client.describe_stream_summary
+        eventually(lambda: describe(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE", 30)
 
     first = open_shards()[0]
     low, high = (int(first["HashKeyRange"][f"{end}HashKey"]) for end in ("Starting", "Ending"))
@@ -148,4 +146,4 @@ def kill(process: processes.Process) -> None:
 
 def await_none(driver: Driver, seconds: float) -> None:
     """No reader of an ended driver runs after so many seconds."""
-    eventually(lambda: [f"reader {each.pid} runs on" for each in driver.readers], seconds)
+    eventually(lambda: not driver.readers, seconds)

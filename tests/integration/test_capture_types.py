@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from schemas.records import Record
 from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig
 from tests.history import folded
+from tests.waiting import eventually
 from transforms.context import DecodeContext, TableContext
 from transforms.envelopes.decode import decode
 from transforms.fold import RowState
@@ -110,13 +110,16 @@ class Topics:
 
     def rows(self, records: int) -> dict[str, dict[str, RowState]]:
         """Every table's rows once that many records have come in all."""
-        until = time.monotonic() + 60
-        while len(self.records) < records and time.monotonic() < until:
+
+        def came() -> bool:
             message = self.consumer.poll(0.5)
             if message is not None and not message.error() and message.value():
                 headers = cast("list[tuple[str, bytes]]", message.headers() or [])
                 topic, place = str(message.topic()), (str(message.partition()), str(message.offset()))
                 self.records.append(Record(topic, *place, message.key(), message.value(), tuple(headers)))
+            return len(self.records) >= records
+
+        eventually(lambda: len(self.records) >= records or came(), 60)
         assert len(self.records) == records
         changes: list[Change] = []
         for record in self.records:

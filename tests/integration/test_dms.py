@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from sources.capture.database_tables import ask
 from sources.capture.dms import DmsCaptureConfig
 from sources.capture.findings import findings
 from tests.history import contents, folded
+from tests.waiting import eventually
 from transforms.context import DecodeContext, TableContext
 from transforms.envelopes.decode import decode
 
@@ -53,19 +53,20 @@ def running(task: DmsStandIn) -> Iterator[None]:
 def published(aws: Ministack, stream: str, count: int) -> list[dict[str, Any]]:
     """Wait for that many records, shard after shard."""
     client = aws.client("kinesis")
-    deadline = time.monotonic() + 20
-    while True:
-        records: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
+
+    def came() -> bool:
+        records.clear()
         for shard in client.list_shards(StreamName=stream)["Shards"]:
             at = client.get_shard_iterator(
                 StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
             )["ShardIterator"]
             page = client.get_records(ShardIterator=at)["Records"]
-            records += [json.loads(record["Data"]) | {"partition": record["PartitionKey"]} for record in page]
-        if len(records) >= count or time.monotonic() > deadline:
-            assert len(records) >= count, records
-            return records
-        time.sleep(0.1)
+            records.extend(json.loads(record["Data"]) | {"partition": record["PartitionKey"]} for record in page)
+        return len(records) >= count
+
+    eventually(came)
+    return records
 
 
 def task(dsn: str, aws: Ministack, stream: str, *, null_and_empty: bool = True) -> DmsStandIn:

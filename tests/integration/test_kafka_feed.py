@@ -14,6 +14,7 @@ from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources.feeds import Feed, Position, Reading, open_feed, refreshed
 from sources.kafka.config import KafkaSourceConfig
+from tests.waiting import eventually
 
 NOTHING = Reading(None, {"a": {}})
 
@@ -42,21 +43,20 @@ def take(feed: Feed, count: int, seconds: float = 20.0) -> tuple[list[Record], d
     """Fetch until so many records came."""
     records: list[Record] = []
     reached: dict[str, Position] = {}
-    until = time.monotonic() + seconds
-    while len(records) < count:
-        assert time.monotonic() < until, f"{len(records)} of {count} records"
+
+    def came() -> bool:
         fetched = feed.fetch(0.1)
-        records += fetched.records
-        reached |= fetched.reached
+        records.extend(fetched.records)
+        reached.update(fetched.reached)
+        return len(records) >= count
+
+    eventually(came, seconds)
     return records, reached
 
 
 def wait_for(feed: Feed, met: Callable[[], bool], seconds: float = 20.0) -> None:
     """Fetch until something holds; no record may come."""
-    until = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < until
-        assert feed.fetch(0.05).records == []
+    eventually(lambda: feed.fetch(0.05).records == [] and met(), seconds)
 
 
 def fetch_for(feed: Feed, seconds: float) -> None:
@@ -130,11 +130,14 @@ def test_records_larger_than_any_limit_come_one_by_one(
     feed = opened(config_for(kafka, topic), {f"{topic}/0": 0})
     sizes: list[int] = []
     got: list[bytes | None] = []
-    until = time.monotonic() + 20
-    while len(got) < 3 and time.monotonic() < until:
+
+    def came() -> bool:
         fetched = feed.fetch(0.5)
         sizes.append(len(fetched.records))
-        got += [record.value for record in fetched.records]
+        got.extend(record.value for record in fetched.records)
+        return len(got) >= len(values)
+
+    assert eventually(came)
     assert got == values
     assert max(sizes) == 1
 

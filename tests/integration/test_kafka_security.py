@@ -23,6 +23,7 @@ from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.iam import token_source
 from sources.kafka.options import iam_login
 from tests.secure_broker import KEY_PASSWORD, PASSWORD, USER, SecureBroker
+from tests.waiting import eventually
 
 SECONDS = 12.0
 """Within which a user who is not let in is told so."""
@@ -115,11 +116,14 @@ def read(config: KafkaSourceConfig) -> list[bytes | None]:
     feed = open_feed(config, "/checkpoint")
     try:
         feed.follow({f"{(config.topics or [''])[0]}/0": 0})
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
-            if records := feed.fetch(0.1).records:
-                return [record.value for record in records]
-        raise AssertionError(feed.away)
+        values: list[bytes | None] = []
+
+        def came() -> bool:
+            values.extend(record.value for record in feed.fetch(0.1).records)
+            return bool(values)
+
+        eventually(came)
+        return values
     finally:
         feed.close()
 

@@ -16,8 +16,9 @@ from sources.kinesis import fan_out as kinesis_fan_out
 from sources.kinesis import read_ahead as kinesis_read_ahead
 from sources.kinesis import source as kinesis_source
 from sources.kinesis.feed import KinesisFeed
-from tests.integration.test_kinesis_feed import CHECKPOINT, reading, through, wait_for
+from tests.integration.test_kinesis_feed import CHECKPOINT, reading, through
 from tests.integration.test_kinesis_source import World, new_world
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_consumer_is_registered_once_and_its_records_are_pushed(pushed: World)
         pushed.put(*range(10, 20))
         began_us = time.time_ns() // 1000
         assert sorted(reader.until(20)) == list(range(20))
-        wait_for(lambda: reader.fetch() >= 0 and min(reader.feed.caught_up_us().values()) > began_us)
+        eventually(lambda: reader.fetch() >= 0 and min(reader.feed.caught_up_us().values()) > began_us)
         assert max(reader.feed.caught_up_us().values()) < time.time_ns() // 1000
         middle = dict(reader.positions)
         # A second feed of the process leaves the first one its subscriptions, and polls.
@@ -46,7 +47,7 @@ def test_a_consumer_is_registered_once_and_its_records_are_pushed(pushed: World)
     arn = pushed.client.describe_stream_summary(StreamName=pushed.name)["StreamDescriptionSummary"]["StreamARN"]
     (consumer,) = pushed.client.list_stream_consumers(StreamARN=arn)["Consumers"]
     assert consumer["ConsumerName"] == "index"
-    wait_for(lambda: not kinesis_fan_out._subscribed)
+    eventually(lambda: not kinesis_fan_out._subscribed)
     missing = pushed.config.model_copy(update={"consumer": consumer["ConsumerARN"] + "0"})
     with pytest.raises(ConfigurationError, match="has no consumer"):
         kinesis_source.check(missing)
@@ -68,11 +69,11 @@ def test_a_subscription_that_breaks_off_goes_on_where_it_was(pushed: World, monk
             proxy.drop()
         time.sleep(1)  # asyncio never closes a connection that is being accepted while its server closes
         proxy.refuse()
-        wait_for(lambda: reader.fetch() == 0 and reader.feed.away)
+        eventually(lambda: reader.fetch() == 0 and reader.feed.away)
         pushed.put(*range(40, 50))
         proxy.heal()
         assert sorted(reader.until(50)) == list(range(50))
-        wait_for(lambda: reader.fetch() >= 0 and reader.feed.away is None)
+        eventually(lambda: reader.fetch() >= 0 and reader.feed.away is None)
 
 
 def test_a_pushed_shard_that_ends_is_closed_and_its_children_follow(pushed: World) -> None:
@@ -82,7 +83,7 @@ def test_a_pushed_shard_that_ends_is_closed_and_its_children_follow(pushed: Worl
         parent = pushed.shards()[0]
         pushed.split(parent)
         name = f"{pushed.name}/{parent['ShardId']}"
-        wait_for(lambda: reader.fetch() >= 0 and reader.positions[name]["closed"])
+        eventually(lambda: reader.fetch() >= 0 and reader.positions[name]["closed"])
         state = refreshed(pushed.config, CHECKPOINT, Reading(None, {"one": reader.positions}))
         assert len(state.stores["one"]) == 3
         reader.feed.follow(state.stores["one"])
@@ -103,6 +104,6 @@ def test_a_subscription_that_another_reader_took_over_is_replaced_by_polling(pus
             )
         pushed.put(*range(10, 20))
         assert sorted(reader.until(20)) == list(range(20))
-        wait_for(lambda: not kinesis_fan_out._subscribed)
+        eventually(lambda: not kinesis_fan_out._subscribed)
         pushed.put(*range(20, 30))
         assert sorted(reader.until(30)) == list(range(30))

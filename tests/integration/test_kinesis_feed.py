@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.feed import KinesisFeed
 from sources.retained import holds
 from tests.integration.test_kinesis_source import World, drain, new_world, numbers
+from tests.waiting import eventually
 
 CHECKPOINT = "checkpoints/index_kinesis"
 NEW = Reading(None, {"one": {}})
@@ -56,7 +57,7 @@ class Reader:
 
     def until(self, wanted: int) -> list[int]:
         """Fetch until so many have come in all; their numbers in the order in which they came."""
-        wait_for(lambda: self.fetch() >= 0 and len(self.records) >= wanted)
+        eventually(lambda: self.fetch() >= 0 and len(self.records) >= wanted)
         return self.values
 
     @property
@@ -72,17 +73,11 @@ def reading(config: KinesisSourceConfig, starts: Positions | None = None) -> Ite
     finally:
         reader.feed.close()
         if config.consumer is None:
-            wait_for(lambda: not reading_threads())
+            eventually(lambda: not reading_threads())
 
 
 def reading_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("kinesis-")]
-
-
-def wait_for(done: Callable[[], Any], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not come"
 
 
 def through(world: World, port: int) -> KinesisSourceConfig:
@@ -117,12 +112,14 @@ def test_it_knows_when_a_shard_held_no_more_than_it_gave_out(world: World) -> No
     with reading(world.config) as reader:
         assert set(reader.feed.caught_up_us().values()) == {0}
         world.put(*range(7))
-        wait_for(lambda: sum(mark["count"] for mark in reader.positions.values()) == 0 and reader.feed.fetch(0).records)
-        wait_for(lambda: reader.fetch() >= 0 and all(reader.feed.caught_up_us().values()))
+        eventually(
+            lambda: sum(mark["count"] for mark in reader.positions.values()) == 0 and reader.feed.fetch(0).records
+        )
+        eventually(lambda: reader.fetch() >= 0 and all(reader.feed.caught_up_us().values()))
         empty = reader.feed.caught_up_us()
         assert set(empty) == set(reader.positions)
         assert all(began_us < at < time.time_ns() // 1000 for at in empty.values())
-        wait_for(
+        eventually(
             lambda: reader.fetch() >= 0 and all(reader.feed.caught_up_us()[name] > at for name, at in empty.items())
         )
         world.put(*range(7, 14))
@@ -154,7 +151,7 @@ def test_shards_that_split_and_merge_lose_nothing_and_a_key_stays_in_order(world
                 reader.feed.follow(reader.positions)
             return len(reader.records) >= 60
 
-        wait_for(followed)
+        eventually(followed)
         found = reader.values
     assert sorted(found) == list(range(60))
     for key in range(7):
@@ -192,7 +189,7 @@ def test_one_fetch_returns_no_more_than_it_may(world: World, monkeypatch: pytest
         assert max(sizes) <= MAX_RECORDS
         monkeypatch.setattr(kinesis_feed, "MAX_BYTES", 40_000)
         put_many(world, [b"1" * 9_000] * 5)
-        wait_for(lambda: cast("KinesisFeed", reader.feed)._ahead._bytes == 5 * 9_000)
+        eventually(lambda: cast("KinesisFeed", reader.feed)._ahead._bytes == 5 * 9_000)
         assert [reader.fetch(), reader.fetch()] == [4, 1]
 
 
@@ -219,20 +216,20 @@ def test_an_endpoint_that_is_away_is_named_and_its_records_come_when_it_is_back(
         starts = refreshed(world.config, CHECKPOINT, NEW).stores["one"]
         proxy.refuse()
         with reading(through(world, proxy.port), starts) as reader:
-            wait_for(lambda: reader.fetch() == 0 and reader.feed.away)
+            eventually(lambda: reader.fetch() == 0 and reader.feed.away)
             assert "does not answer" in str(reader.feed.away)
             proxy.heal()
             world.put(*range(5))
             reader.until(5)
             proxy.refuse()
             world.put(*range(5, 10))
-            wait_for(lambda: reader.fetch() == 0 and reader.feed.away)
+            eventually(lambda: reader.fetch() == 0 and reader.feed.away)
             known = reader.feed.caught_up_us()
             assert reader.next(0.5) == Fetched([], {})
             assert reader.feed.caught_up_us() == known
             proxy.heal()
             assert sorted(reader.until(10)) == list(range(10))
-            wait_for(lambda: reader.feed.away is None)
+            eventually(lambda: reader.feed.away is None)
 
 
 def test_a_stream_that_was_deleted_or_made_again_stops_feed_and_driver(world: World) -> None:
@@ -242,13 +239,13 @@ def test_a_stream_that_was_deleted_or_made_again_stops_feed_and_driver(world: Wo
         reader.until(1)
         world.client.delete_stream(StreamName=world.name)
         with pytest.raises(SourceGoneError, match="no longer exists"):
-            wait_for(lambda: reader.fetch() < 0)
-    wait_for(lambda: not exists(world))
+            eventually(lambda: reader.fetch() < 0)
+    eventually(lambda: not exists(world))
     with pytest.raises(SourceGoneError, match="no longer exists") as caught:
         refreshed(world.config, CHECKPOINT, state)
     assert f"move {CHECKPOINT} away" in caught.value.hint
     world.client.create_stream(StreamName=world.name, ShardCount=2)
-    wait_for(lambda: exists(world))
+    eventually(lambda: exists(world))
     with pytest.raises(SourceGoneError, match="made again") as caught:
         refreshed(world.config, CHECKPOINT, state)
     assert f"move {CHECKPOINT} away" in caught.value.hint
@@ -283,7 +280,7 @@ def test_positions_go_to_a_plain_stream_and_back(world: World) -> None:
     world.split(world.shards()[0])
     with reading(world.config) as reader:
         reader.until(10)
-        wait_for(lambda: reader.fetch() >= 0 and any(mark["closed"] for mark in reader.positions.values()))
+        eventually(lambda: reader.fetch() >= 0 and any(mark["closed"] for mark in reader.positions.values()))
         starts = dict(reader.positions)
     world.put(*range(10, 20))
     access = {"origin": "TRIM_HORIZON", "fetch_interval_ms": 20, "max_records_per_trigger": 10, "drain": True}
@@ -317,7 +314,7 @@ def test_nothing_is_left_of_shards_that_were_left_and_feeds_that_were_closed(wor
     starts = refreshed(world.config, CHECKPOINT, NEW).stores["one"]
 
     def connections() -> int:
-        wait_for(lambda: not reading_threads())
+        eventually(lambda: not reading_threads())
         gc.collect()  # those of the tests before
         port = int(str(world.config.endpoint_url).rpartition(":")[2])
         return sum(bool(made.raddr) and made.raddr.port == port for made in psutil.Process().net_connections())
@@ -329,7 +326,7 @@ def test_nothing_is_left_of_shards_that_were_left_and_feeds_that_were_closed(wor
         feed = KinesisFeed(world.config.access(CHECKPOINT), 20)
         for _ in range(2):
             feed.follow(starts)
-            wait_for(lambda feed=feed: feed.fetch(1).records)  # type: ignore[misc]
+            eventually(lambda feed=feed: feed.fetch(1).records)  # type: ignore[misc]
             feed.leave(starts)
             assert feed.fetch(0) == Fetched([], {})
             assert feed._ahead._bytes == 0

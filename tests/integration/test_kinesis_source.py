@@ -23,6 +23,7 @@ from sources.kinesis.client import Page, Stream, ThrottledError
 from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.offsets import TRIM_HORIZON, Offset, at_timestamp
 from sources.kinesis.planner import KinesisReader
+from tests.waiting import eventually
 
 Batch = tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, bytes]]]
 
@@ -63,11 +64,8 @@ class World:
         self._settled()
 
     def _settled(self) -> None:
-        while (
-            self.client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]["StreamStatus"]
-            != "ACTIVE"
-        ):
-            time.sleep(0.05)
+        describe = self.client.describe_stream_summary
+        eventually(lambda: describe(StreamName=self.name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE")
 
 
 @pytest.fixture
@@ -244,9 +242,7 @@ def test_it_is_noted_up_to_when_everything_was_processed_and_only_then(world: Wo
         end = reader.latestOffset()
         found += len(rows(reader, start, end))
         start = end
-    deadline = time.monotonic() + 20
-    while not all((note.empty_us() or {"": 0}).values()) and time.monotonic() < deadline:
-        assert reader.latestOffset() == start
+    eventually(lambda: reader.latestOffset() == start and all((note.empty_us() or {"": 0}).values()))
     reader.stop()
     told = (note.empty_us() or {}).values()
     assert began_us < min(told) <= max(told) <= time.time_ns() // 1000

@@ -28,6 +28,7 @@ from local_stack.faults.aws import AwsFaultProxy
 from local_stack.faults.s3 import Point, S3Proxy
 from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError
+from tests.waiting import eventually
 
 CONTEST = Path(__file__).with_name("s3_contest") / "Contest.java"
 CONTESTED = 60
@@ -77,8 +78,7 @@ def test_a_driver_and_deltalake_commit_to_one_table(bucket: str, contest: Contes
     rejects = LakeLayout(lake).path("rejects")
     with ThreadPoolExecutor(1) as pool:
         jvm = pool.submit(contest, rejects, "jvm", CONTESTED // 2)
-        while DeltaTable(f"s3://{bucket}/rejects").version() == 0 and not jvm.done():
-            time.sleep(0.02)
+        eventually(lambda: DeltaTable(f"s3://{bucket}/rejects").version() > 0 or jvm.done(), 60)
         for number in range(CONTESTED // 2):
             append_rejects(lake, [{"message": str(number)}], stage="index")
         won = jvm.result()

@@ -27,6 +27,7 @@ from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.stack import Stack
 from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,9 +106,7 @@ def test_up_again_keeps_processes_and_endpoints(folder: Path) -> None:
 
 def test_down_finds_what_a_killed_starter_left(folder: Path) -> None:
     starter = ragstream_stack(folder, "up", "--parts", "postgres,kafka,connect,aws")
-    until = time.monotonic() + 30
-    while len(processes.inside(folder)) < 3 and time.monotonic() < until:  # children there, but not yet ready
-        time.sleep(0.02)
+    eventually(lambda: len(processes.inside(folder)) >= 3)  # children there, but not yet ready
     starter.kill()
     starter.communicate()
     left = processes.inside(folder)
@@ -205,9 +204,7 @@ def test_a_guarded_stack_ends_with_its_owner(tmp_path: Path) -> None:
         left = processes.inside(directory)
         assert len(left) == 2
         owner.kill()
-    until = time.monotonic() + 15
-    while any(process.alive for process in left) and time.monotonic() < until:
-        time.sleep(0.05)
+    eventually(lambda: not any(process.alive for process in left))
     assert not processes.inside(directory)
     assert not directory.exists()
 
@@ -287,13 +284,17 @@ def consume(broker: Broker, topic: str, count: int, seconds: float = 30.0) -> li
         "log_level": 0,
     }
     found: list[bytes] = []
-    consumer, until = Consumer(settings), time.monotonic() + seconds
+    consumer = Consumer(settings)
+
+    def came() -> bool:
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            found.append(message.value() or b"")
+        return len(found) >= count
+
     try:
         consumer.subscribe([topic])
-        while len(found) < count and time.monotonic() < until:
-            message = consumer.poll(0.2)
-            if message is not None and message.error() is None:
-                found.append(message.value() or b"")
+        eventually(came, seconds)
     finally:
         consumer.close()
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from local_stack.standins.documentdb.server import DocumentDB
 from tests.history import TABLE
 from tests.lake_to_store import Lake
 from tests.migrating import STEADY, Live, Reader, killed_at
+from tests.waiting import eventually
 
 TITAN = "amazon.titan-embed-text-v2:0"
 COHERE = "cohere.embed-english-v3"
@@ -30,10 +30,7 @@ STEPS = ("announced", "filling", "filled", "covered", "checked", "ready", "switc
 def under_load(lake: Lake, spark: SparkSession, *stores: str) -> Iterator[tuple[Live, Reader]]:
     live, reader = Live(lake, spark), Reader(lake, *stores)
     live.start()
-    until = time.monotonic() + 60
-    while live.written < 5 and live.error is None:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    eventually(lambda: live.written >= 5 or live.error is not None, 60)
     reader.start()
     try:
         yield live, reader
@@ -109,10 +106,8 @@ def test_stores_of_every_kind_are_moved_and_back_and_the_old_vectors_collected( 
 
 def polled(reader: Reader, more: int) -> None:
     """Wait for so many more polls."""
-    wanted, until = reader.polls + more, time.monotonic() + 60
-    while reader.polls < wanted:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wanted = reader.polls + more
+    eventually(lambda: reader.polls >= wanted, 60)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from sinks.opensearch.schema import Names, mappings
 from sinks.opensearch.writer import OpenSearchSink
 from tests.feeding import DIMENSIONS, RECIPES, Fed, one_row, vector_of, write_of
 from tests.history import TABLE, key_of
+from tests.waiting import eventually
 from transforms.documents.planning import document_id
 
 BLOCK = "index.blocks.read_only_allow_delete"
@@ -145,9 +146,7 @@ def test_an_answer_that_comes_too_late_was_a_write_all_the_same(
         with pytest.raises(UnavailableError, match="does not answer"):
             late.write([write_of(1, "h")])
         proxy.heal()
-        until = time.monotonic() + 10
-        while not sink.summary().documents and time.monotonic() < until:
-            time.sleep(0.05)
+        eventually(lambda: sink.summary().documents)
         assert late.write([write_of(1, "h")]) == {write_of(1, "h").document_id}
         fed(one_row().changes)
     assert sink.summary().documents == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,6 +15,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
 from tests.feeding import DIMENSIONS, Fed
 from tests.history import TABLE, ModelTable
+from tests.waiting import eventually
 
 WAITING = """SELECT count(*) FROM pg_stat_activity
              WHERE application_name = 'ragstream' AND datname = current_database() AND wait_event_type = 'Lock'"""
@@ -56,10 +56,7 @@ def test_a_statement_that_was_given_up_in_a_deadlock_is_done_again(
         order = "document_id" if statement is remove_all else "ctid"
         other.execute(f"SELECT 1 FROM kb_g1_documents ORDER BY {order} OFFSET 3 LIMIT 1 FOR UPDATE".encode())
         done = pool.submit(statement, sink, looking)
-        deadline = time.monotonic() + 20
-        while looking.execute(WAITING).fetchone() != (1,):
-            assert time.monotonic() < deadline, "the statement waits for nothing"
-            time.sleep(0.01)
+        assert eventually(lambda: looking.execute(WAITING).fetchone() == (1,)), "the statement waits for nothing"
         free = looking.execute("SELECT 1 FROM kb_g1_documents FOR UPDATE SKIP LOCKED").fetchall()
         assert len(free) < 5, "the statement holds rows, and waits"
         other.execute("SELECT 1 FROM kb_g1_documents FOR UPDATE")  # given to it once the statement is given up

@@ -38,7 +38,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sources.kafka.config import KafkaSourceConfig
 from tests.feeding import CONTEXT, RECIPES
 from tests.history import ModelTable, as_record
-from tests.reading import eventually
+from tests.waiting import eventually
 
 SECRET = b"k" * 32
 

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from itertools import batched
@@ -26,6 +25,7 @@ from retrieval.commands import Query
 from sinks.documentdb.schema import Names
 from tests.history import ModelTable, random_history
 from tests.lake_to_store import Lake
+from tests.waiting import eventually
 
 REQUESTS_IN_FLIGHT = 64
 """More than the tasks of one rebuild have between them; the model counts those that were answered to nobody."""
@@ -177,11 +177,7 @@ def test_a_rebuild_killed_while_it_embeds_and_while_it_writes_ends_as_one_that_w
 def kill_when(lake: Lake, reached: Callable[[], bool]) -> None:
     process = lake.command("lost")
     try:
-        until = time.monotonic() + 120
-        while not reached():
-            assert process.poll() is None, lake.path.with_suffix(".log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        eventually(reached, 120, process)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

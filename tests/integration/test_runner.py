@@ -25,6 +25,7 @@ from glue_jobs.runtime.runner import run_queries
 from glue_jobs.status.record import QueryRecord, StatusRecords, read_all
 from local_stack.servers.kafka import Broker
 from tests.integration import appending_job
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = Path(__file__).with_name("appending_job.py")
@@ -81,16 +82,6 @@ class Pipeline:
 
     def record(self) -> QueryRecord:
         return next(iter(read_all(str(self.folder / "checkpoints"))))
-
-
-def eventually(
-    true: Callable[[], bool], seconds: float = START_SECONDS, driver: subprocess.Popen[str] | None = None
-) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert driver is None or driver.poll() is None, f"the driver ended with {driver.returncode}"
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.25)
 
 
 @pytest.fixture
@@ -154,9 +145,9 @@ def test_killed_before_its_commit_it_lands_each_record_once_and_is_live_again_in
     assert appending.run() == -signal.SIGKILL
     assert appending.landed() == once_each(20)
     driver = appending.start()
-    eventually(appending.wrote, driver=driver)
+    eventually(appending.wrote, START_SECONDS, driver)
     produce(5)
-    eventually(lambda: appending.landed() == once_each(25), driver=driver)
+    eventually(lambda: appending.landed() == once_each(25), START_SECONDS, driver)
     # SPARK-55271: running the batch again killed the query once, and the runner started it again in this process.
     kinds = [event["kind"] for event in appending.events() if "kind" in event]
     assert kinds == ["SPARK-55271"]
@@ -229,7 +220,7 @@ def test_asked_to_stop_it_finishes_the_batch_in_flight(pipeline: Callable[[str],
     appending = pipeline(files(tmp_path, lines=4, batch=4))
     appending.tell("hold")
     driver = appending.start()
-    eventually(lambda: appending.landed() == once_each(4), driver=driver)
+    eventually(lambda: appending.landed() == once_each(4), START_SECONDS, driver)
     driver.send_signal(signal.SIGTERM)
     time.sleep(1)
     assert driver.poll() is None
@@ -242,7 +233,7 @@ def test_asked_twice_it_ends_at_once(pipeline: Callable[[str], Pipeline], tmp_pa
     appending = pipeline(files(tmp_path, lines=4, batch=4))
     appending.tell("hold")
     driver = appending.start()
-    eventually(lambda: appending.landed() == once_each(4), driver=driver)
+    eventually(lambda: appending.landed() == once_each(4), START_SECONDS, driver)
     driver.send_signal(signal.SIGINT)
     time.sleep(0.5)
     driver.send_signal(signal.SIGINT)
@@ -254,13 +245,13 @@ def test_a_second_driver_waits_and_goes_on_when_the_first_is_killed(
 ) -> None:
     appending = pipeline(files(tmp_path, lines=4, batch=4))
     first = appending.start()
-    eventually(appending.wrote, driver=first)
+    eventually(appending.wrote, START_SECONDS, first)
     second = appending.start()
     waiting = "another driver runs this query; waiting for it to end"
-    eventually(lambda: any(event["msg"] == waiting for event in appending.events()), driver=second)
+    eventually(lambda: any(event["msg"] == waiting for event in appending.events()), START_SECONDS, second)
     files(tmp_path, lines=4, batch=4)
-    eventually(lambda: appending.landed() == once_each(8), driver=first)
+    eventually(lambda: appending.landed() == once_each(8), START_SECONDS, first)
     first.kill()
     files(tmp_path, lines=4, batch=4)
-    eventually(lambda: appending.landed() == once_each(12), driver=second)
-    eventually(lambda: appending.record().as_of_us > 0, driver=second)
+    eventually(lambda: appending.landed() == once_each(12), START_SECONDS, second)
+    eventually(lambda: appending.record().as_of_us > 0, START_SECONDS, second)

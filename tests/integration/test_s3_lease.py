@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from glue_jobs.storage.s3_lease import EXPIRY_SECONDS, STALE_SECONDS, Holder, S3
 from local_stack.faults.s3 import Point, S3Proxy
 from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError, StoppedError, UnavailableError
+from tests.waiting import eventually
 
 DRIVER = """
 import sys, threading
@@ -176,13 +177,13 @@ def test_a_suspended_driver_whose_checkpoint_was_taken_stops(driver: subprocess.
     driver.send_signal(signal.SIGCONT)
     assert driver.stdin is not None
     with closing(driver.stdin) as orders:
-        until = time.monotonic() + 30
-        while driver.poll() is None and time.monotonic() < until:
-            try:
+
+        def ended() -> bool:
+            with suppress(BrokenPipeError):
                 print("confirm", file=orders, flush=True)
-            except BrokenPipeError:
-                break
-            time.sleep(0.2)
+            return driver.poll() is not None
+
+        eventually(ended, 30)
     assert driver.wait(30) == 1
 
 

@@ -28,9 +28,9 @@ from schemas.errors import UnavailableError
 from sinks.pgvector import connection as pgvector_connection
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
-from tests.documentdb_store import eventually
 from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history
+from tests.waiting import eventually
 
 VANISHED = {"TCP_USER_TIMEOUT": 20_000, "TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Milliseconds, seconds, seconds, probes: a server that acknowledges nothing is given up after 20 seconds."""

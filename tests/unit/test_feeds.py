@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import lru_cache
 from types import SimpleNamespace
@@ -27,6 +26,7 @@ from sources.kinesis.config import Access
 from sources.kinesis.fan_out import Consumer
 from sources.kinesis.offsets import TRIM_HORIZON, Identity, Mark
 from sources.kinesis.read_ahead import PAGE_BYTES, ReadAhead
+from tests.waiting import eventually
 
 HOUR_MS = 3_600_000
 
@@ -199,12 +199,13 @@ def test_a_shard_that_was_idle_for_longer_than_its_retention_has_lost_nothing() 
     stream = IdleStream()
     ahead = ReadAhead(cast("Stream", stream), None, interval_s=0.001)
     ahead.follow("a", Mark(TRIM_HORIZON, sequence="5", count=1, seen_ms=int(time.time() * 1000) - HOUR_MS // 2))
-    until = time.monotonic() + 10
-    while stream.fetched < 5 and time.monotonic() < until:
+
+    def went_on() -> bool:
         ahead.raise_failure()
-        ahead.wait(0.1)
+        return stream.fetched >= 5
+
+    eventually(went_on)
     ahead.stop()
-    assert stream.fetched >= 5
 
 
 class EndedShard(IdleStream):
@@ -218,10 +219,7 @@ def test_a_shard_that_has_ended_is_not_said_to_hold_nothing_more() -> None:
     ahead = ReadAhead(cast("Stream", EndedShard()), None, interval_s=0.001)
     mark = Mark(TRIM_HORIZON, sequence="5", count=1, seen_ms=int(time.time() * 1000))
     ahead.follow("a", mark)
-    until = time.monotonic() + 10
-    while not ahead.take("a", mark, 1).closed and time.monotonic() < until:
-        ahead.wait(0.1)
-    assert ahead.take("a", mark, 1).closed
+    eventually(lambda: ahead.take("a", mark, 1).closed)
     assert ahead.empty_since({"a": mark}) == {"a": 0}
     ahead.stop()
 
@@ -264,17 +262,11 @@ def test_shards_that_come_back_are_fetched_as_the_buffer_has_room_for_their_page
     for shard_id in shards:
         ahead.follow(shard_id, Mark(TRIM_HORIZON, seen_ms=int(time.time() * 1000)))
 
-    def wait_until(condition: Callable[[], bool]) -> None:
-        until = time.monotonic() + 10
-        while not condition() and time.monotonic() < until:
-            time.sleep(0.005)
-        assert condition()
-
-    wait_until(lambda: all(ahead.drained(shard_id) for shard_id in shards))
+    eventually(lambda: all(ahead.drained(shard_id) for shard_id in shards))
     stream.is_away = True
-    wait_until(lambda: len(stream.back) == len(shards))
+    eventually(lambda: len(stream.back) == len(shards))
     stream.is_away = False
-    wait_until(lambda: not stream.back and not stream.fetching)
+    eventually(lambda: not stream.back and not stream.fetching)
     ahead.stop()
     assert stream.at_a_time <= 2
 

@@ -11,7 +11,8 @@ import pytest
 from reader import lanes
 from reader.messages import ReaderFailedError
 from schemas.errors import ConfigurationError, ModelUnavailableError, SourceGoneError
-from tests.reading import Reading, eventually, unavailable
+from tests.reading import Reading, unavailable
+from tests.waiting import eventually
 
 
 @pytest.fixture

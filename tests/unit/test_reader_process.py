@@ -18,7 +18,8 @@ from reader.messages import Harvest, Instruction, Stop
 from reader.process import Reader, serve
 from reader.writers import Steps, Writers
 from schemas.errors import ConfigurationError, UnavailableError
-from tests.reading import MemoryIndexer, MemoryStream, eventually
+from tests.reading import MemoryIndexer, MemoryStream
+from tests.waiting import eventually
 
 SECRET = b"s" * 32
 

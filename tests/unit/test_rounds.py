@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +13,7 @@ from embeddings.protocol import Embedder
 from indexing.optimistic_writer import Held, Rounds, Work
 from indexing.shared_vectors import Answers
 from sinks.protocol import Sink
+from tests.waiting import eventually
 
 
 class Model:
@@ -64,9 +64,7 @@ def test_a_store_whose_text_another_one_asks_for_is_waiting_for_the_model_as_wel
     threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 5
-    while any(steps.get(number) != ["embed"] for number in range(2)) and time.monotonic() < until:
-        time.sleep(0.001)
+    eventually(lambda: all(steps.get(number) == ["embed"] for number in range(2)))
     before = {number: list(told) for number, told in steps.items()}
     model.answering.set()
     for thread in threads:

@@ -17,9 +17,10 @@ from schemas.errors import DocumentRefusedError, UnavailableError
 from sinks.documentdb.config import DocumentDBConfig
 from sinks.documentdb.schema import Names
 from sinks.documentdb.writer import DocumentDBSink
-from tests.documentdb_store import eventually, opened, through, went_well
+from tests.documentdb_store import opened, through, went_well
 from tests.feeding import Fed, one_row, vector_of, write_of
 from tests.history import TABLE, ModelTable, key_of, random_history
+from tests.waiting import eventually
 from transforms.documents.planning import document_id
 
 # The store at work
