@@ -10,7 +10,8 @@ from schemas.changes import Change
 from schemas.records import Record
 from transforms.context import key_text
 from transforms.fold import EMPTY, Rows, RowState, apply, truncated_at
-from transforms.positions.sequence import postgresql_position, sequence, stream_position
+from transforms.positions.postgresql import lsn_position
+from transforms.positions.sequence import sequence, stream_position
 from transforms.values import exact_json
 
 TABLE = "public.t"
@@ -43,7 +44,7 @@ class ModelTable:
         return self._at(self.position, self.position)
 
     def _at(self, position: int, offset: int) -> str:
-        return sequence(0, postgresql_position(position, position), stream_position(str(offset)))
+        return sequence(0, lsn_position(position, position), stream_position(str(offset)))
 
     def _sum(self, text: str) -> dict[str, str]:
         return {"sum": f"sum {text}"} if self.sums else {}

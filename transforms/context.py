@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from transforms.values import exact_json
@@ -26,6 +27,16 @@ class TableContext:
         """By column: what makes values of the declared types canonical, where they came without their schema."""
         return {name: convert for name, kind in self.columns.items() if (convert := converter(kind))}
 
+    @cached_property
+    def has_converters(self) -> bool:
+        """Whether a declared type changes values."""
+        return bool(self.converters)
+
+    @cached_property
+    def key_heads(self) -> tuple[tuple[str, str], ...]:
+        """Each key column's name, and the same as it begins the column's part of `key_text`."""
+        return tuple((name, f"{exact_json.dumps(name)}:") for name in dict.fromkeys(self.keys))
+
 
 @dataclass(frozen=True)
 class DecodeContext:
@@ -40,20 +51,21 @@ class DecodeContext:
     ignored: frozenset[str] = frozenset()
     """Tables that carry no rows of the pipeline: the signal and heartbeat tables of the capture."""
 
-    def table(self, name: str, topic: str = "") -> TableContext | None:
+    def table(self, name: str, topic: str = "", prefix: object = "") -> TableContext | None:
         """The configured table that a record of a table belongs to; None where there is none.
 
         A record that names a partition belongs to the table whose `partitions` has the name, or to the table of its own
-        topic, which is `topic` without the connector's prefix.
+        topic, which has the connector's prefix and a dot before the name.
         """
-        found = self.tables.get(name)
-        if found is not None or name in self.others or name in self.ignored:
-            return found
+        named = self.tables.get(name)
+        if named is not None or name in self.others or name in self.ignored:
+            return named
         for table in self.tables.values():
             if any(_is_like(name, pattern) for pattern in table.partitions):
                 return table
-        of_topic = (table for table in self.tables.values() if _NOT_IN_TOPICS.sub("_", table.table) == topic)
-        return next(of_topic, None) if topic else None
+        of_topic = topic.removeprefix(f"{prefix}.")
+        same = (table for table in self.tables.values() if _NOT_IN_TOPICS.sub("_", table.table) == of_topic)
+        return next(same, None) if of_topic else None
 
 
 def _is_like(name: str, pattern: str) -> bool:

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 from schemas.changes import Change, Changes, Ignored, Reject, SeenSchema
 from schemas.records import Record
 from transforms.envelopes.debezium import seen_schema
-from transforms.envelopes.decode import decode
-from transforms.envelopes.landed import plain_reader
+from transforms.envelopes.decode import coordinates, decode
 from transforms.values.exact_json import printable
 
 if TYPE_CHECKING:
@@ -143,22 +142,21 @@ class _Batch:
     def __init__(self, context: DecodeContext) -> None:
         self.tally = Tally()
         self._context = context
-        self._plain = plain_reader(context)
         self._seen: set[tuple[str, str]] = set()
         self.unfit: list[Row] = []
 
     def rows(self, columns: Sequence[pa.Array[Any]], start: int) -> Iterator[Row]:
-        """Decode a slice; in full only the records whose plain reading has no answer."""
+        """Decode a slice; in full only the records whose coordinates cannot be read alone."""
         *plain, headers = (column.slice(start, _SLICE) for column in columns)
         # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
         values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
         for place, record in enumerate(zip(*values, _telling_headers(headers), strict=False), start):
-            stream, partition, position, _, value, told = record
-            found = self._plain(value, position) if value is not None and not told else None
-            if found is None:
+            stream, partition, position, _, value, telling = record
+            change = None if value is None or telling else coordinates(value, stream, position, self._context)
+            if change is None:
                 yield self._full(Record(*record), place)
             else:
-                table, op, order, commit_us, key, related, hides_old_key = found
+                table, op, order, commit_us, key, related, hides_old_key = change
                 if hides_old_key:
                     self.tally.hidden_keys[table] += 1
                 landed = self._landed(table, commit_us, (stream, partition))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -70,6 +71,14 @@ def test_a_key_change_is_a_delete_and_an_upsert_that_know_each_other() -> None:
 def test_an_empty_before_image_is_no_key_change() -> None:
     (change,) = changes(event("update", {"id": 45}) | {"before-image": {}}).changes
     assert change.old_key is None
+
+
+@pytest.mark.parametrize("operation", ["insert", "delete"])
+def test_a_before_image_counts_in_an_update_alone(operation: str) -> None:
+    (change,) = changes(
+        event(operation, {"id": 45}) | {"before-image": {"id": json.loads("[" * 101 + "]" * 101)}}
+    ).changes
+    assert (change.key, change.old_key) == ('{"id":45}', None)
 
 
 def test_an_update_without_a_before_image_hides_whether_it_changed_the_key() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lake.landing.decoding
+import transforms.envelopes.decode
 from lake.landing.decoding import DECODED_HEADERS, Tally, decoded
 from schemas.records import Record
 from tests.recorded import CONTEXT, FIXTURES, records
 from transforms.context import DecodeContext, TableContext
-from transforms.envelopes.landed import plain_reader
+from transforms.envelopes.decode import coordinates
 
 HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 TABLES = {
@@ -129,8 +130,7 @@ def columns(read: Sequence[Record]) -> list[pa.Array[Any]]:
 
 def same_both_ways(read: Sequence[Record], context: DecodeContext) -> tuple[list[dict[str, Any]], Tally]:
     short = decoded(columns(read), context)
-    silent: Callable[..., Any] = lambda context: lambda value, position: None  # noqa: ARG005, E731
-    with patch.object(lake.landing.decoding, "plain_reader", silent):
+    with patch.object(lake.landing.decoding, "coordinates", lambda *_: None):
         full = decoded(columns(read), context)
     assert short.records.equals(full.records)
     assert short.unfit.equals(full.unfit)
@@ -139,8 +139,7 @@ def same_both_ways(read: Sequence[Record], context: DecodeContext) -> tuple[list
 
 
 def answered(read: Sequence[Record], context: DecodeContext) -> int:
-    reader = plain_reader(context)
-    return sum(r.value is not None and reader(r.value, r.position) is not None for r in read)
+    return sum(r.value is not None and coordinates(r.value, r.stream, r.position, context) is not None for r in read)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FIXTURES.glob("*.jsonl")))
@@ -193,6 +192,12 @@ def test_a_number_no_decimal_holds_is_landed() -> None:
     value = written(edited(DEBEZIUM_EVENT, [("add", 0, "x", "0e9999999999999999999")])).encode()
     _, tally = same_both_ways([Record("t", "0", "3", None, value)], DEBEZIUM)
     assert tally.landed.total() == 1
+
+
+def test_a_record_that_is_too_large_is_rejected_both_ways() -> None:
+    with patch.object(transforms.envelopes.decode, "MAX_VALUE_BYTES", 10):
+        ((row,), _) = same_both_ways([Record("t", "0", "3", None, written(DEBEZIUM_EVENT).encode())], DEBEZIUM)
+    assert row["condition"] == "RECORD_TOO_LARGE"
 
 
 def test_an_empty_batch_has_no_rows() -> None:

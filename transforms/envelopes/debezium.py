@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
+from schemas.changes import Change, Changes, Decoded, Ignored, Reject, SeenSchema
 from transforms.context import key_text
+from transforms.envelopes.event import Event, bad_commit_time, no_key, other_table, require_exact, schema_id
 from transforms.envelopes.placeholders import is_never_sent, is_null_unsure, is_placeholder
 from transforms.envelopes.registry import FramedError, unframed
-from transforms.positions.connectors import NoPositionError, source_position
-from transforms.positions.sequence import epoch_at, is_a_commit_time, sequence, stream_position
+from transforms.positions import source_position
+from transforms.positions.sequence import NoPositionError, epoch_at, is_a_commit_time, sequence, stream_position
 from transforms.values import exact_json
 from transforms.values.columns import Columns, column_rejects, converted, key_reject
 from transforms.values.types import Convert, connect_type
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from schemas.records import Record
     from transforms.context import DecodeContext, TableContext
 
-_OPS: dict[str, Op] = {"c": "c", "u": "u", "d": "d", "r": "r", "t": "t"}
-_SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
+_OPS = ("c", "u", "d", "r", "t")
+SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
 _PREFIX_LIMIT = 1 << 20
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
@@ -76,7 +76,7 @@ class SchemaBlocks:
 
 def _block_length(value: bytes) -> int:
     """Up to where a value's payload begins, as the converter writes it; 0 where it does not."""
-    if not value.startswith(_SCHEMA):
+    if not value.startswith(SCHEMA):
         return 0
     end = value.find(_PAYLOAD, 0, _PREFIX_LIMIT)
     return 0 if end < 0 else end + len(_PAYLOAD)
@@ -93,21 +93,48 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
         payload, schema = _payload(unframed(record.value))
     except (ValueError, RecursionError) as error:
         return _unreadable(error)
-    if not isinstance(payload, dict):
-        return Reject("NOT_AN_ENVELOPE", "the value is not a JSON object")
-    if "op" not in payload:
+    event = read_event(payload, record.stream, record.position, context)
+    if not isinstance(event, Event):
+        return event
+    if event.op == "d":
+        return _deletion(event, record, schema)
+    return _upsert(event, record, payload, schema, context.unavailable_value)
+
+
+def read_event(payload: Any, stream: str, position: str, context: DecodeContext) -> Event | Decoded:
+    """Read the change of a row from a parsed payload; a payload of anything else is decoded to its end."""
+    if not isinstance(payload, dict) or "op" not in payload:
         return _without_op(payload)
-    if payload["op"] == "m":
+    op, source = payload["op"], payload.get("source")
+    if op == "m":
         return Ignored("logical message")
-    op = _OPS.get(payload["op"]) if isinstance(payload["op"], str) else None
-    source = payload.get("source")
-    if op is None or not isinstance(source, dict):
+    if op not in _OPS or not isinstance(source, dict):
         return Reject("NOT_AN_ENVELOPE", "op is unknown or source is missing; is this Debezium's envelope?")
-    table = _table_name(source)
-    found = _configured(record, source, context)
-    if found is None:
-        return _other_table(table, context)
-    return _change(record, context, found, op, payload, schema)
+    name = _table_name(source)
+    table = context.table(name, stream, source.get("name"))
+    if table is None:
+        return other_table(name, context)
+    commit_us = _commit_time_us(source)
+    if not is_a_commit_time(commit_us):
+        return bad_commit_time(table)
+    try:
+        order = sequence(
+            epoch_at(context.epoch_starts_us, commit_us), source_position(source), stream_position(position)
+        )
+    except (ValueError, TypeError) as error:
+        why = f": {error}" if isinstance(error, NoPositionError) else " has no usable position in source"
+        return Reject("NO_SEQUENCE", f"a record of {table.table}{why}", table.table)
+    if op == "t":
+        return _truncation(name, Change(table.table, "t", order, "", commit_time_us=commit_us))
+    row = payload.get("before" if op == "d" else "after")
+    return Event(table, op, order, commit_us, row if isinstance(row, dict) else {})
+
+
+def _truncation(name: str, change: Change) -> Decoded:
+    if name == change.table:
+        return Changes((change,))
+    message = f"a partition of {change.table} was truncated: nothing tells its rows; take a snapshot of the table anew"
+    return Reject("PARTITION_TRUNCATED", message, change.table)
 
 
 def _unreadable(error: Exception) -> Reject:
@@ -116,7 +143,9 @@ def _unreadable(error: Exception) -> Reject:
     return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
 
 
-def _without_op(payload: dict[str, Any]) -> Decoded:
+def _without_op(payload: Any) -> Decoded:
+    if not isinstance(payload, dict):
+        return Reject("NOT_AN_ENVELOPE", "the value is not a JSON object")
     if payload.keys() <= {"ts_ms", "ts_us", "ts_ns"}:
         return Ignored("heartbeat")
     if payload.get("status") in {"BEGIN", "END"} and "id" in payload:
@@ -128,20 +157,10 @@ def _without_op(payload: dict[str, Any]) -> Decoded:
     )
 
 
-def _other_table(table: str, context: DecodeContext) -> Decoded:
-    if table in context.others:
-        return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
-    return Ignored("signal" if table in context.ignored else "table not configured", table)
-
-
-def _configured(record: Record, source: Mapping[str, Any], context: DecodeContext) -> TableContext | None:
-    """The table that a record is of; without `publish.via.partition.root` a record names its partition."""
-    return context.table(_table_name(source), record.stream.removeprefix(f"{source.get('name')}."))
-
-
 def _table_name(source: Mapping[str, Any]) -> str:
-    owner = source.get("schema") or source.get("db") or ""
-    return f"{owner}.{source.get('table')}"
+    schema, database, table = source.get("schema"), source.get("db"), source.get("table")
+    require_exact(schema, database, table, source.get("name"))
+    return f"{schema or database or ''}.{table}"
 
 
 def _payload(value: bytes) -> tuple[Any, RowSchema]:
@@ -176,9 +195,8 @@ def _row_schema(block: Any) -> RowSchema:
         return _NO_SCHEMA
     typed = {f["field"]: connect_type(f) for f in after["fields"]}
     columns = {name: canonical for name, (canonical, _) in typed.items()}
-    digest = hashlib.sha256(exact_json.dumps(columns, sort_keys=True).encode()).hexdigest()[:16]
     return RowSchema(
-        digest,
+        schema_id(columns),
         columns,
         {name: convert for name, (_, convert) in typed.items() if convert},
         frozenset(f["field"] for f in after["fields"] if is_null_unsure(f)),
@@ -189,70 +207,30 @@ def _row_schema(block: Any) -> RowSchema:
 def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     """The schema block of a record, as a row of the `schemas` table; None where it carries none."""
     value = unframed(record.value or b"")
-    if not value.startswith(_SCHEMA):
+    if not value.startswith(SCHEMA):
         return None
     payload, schema = _payload(value)
-    if not schema.schema_id or not isinstance(payload, dict) or not isinstance(payload.get("source"), dict):
+    source = payload.get("source") if isinstance(payload, dict) else None
+    if not schema.schema_id or not isinstance(source, dict):
         return None
-    found = _configured(record, payload["source"], context)
-    return SeenSchema(schema.schema_id, found.table, schema.columns, found.keys) if found else None
+    table = context.table(_table_name(source), record.stream, source.get("name"))
+    return SeenSchema(schema.schema_id, table.table, schema.columns, table.keys) if table else None
 
 
-class _Event(NamedTuple):
-    """One change event, as far as it was read."""
-
-    record: Record
-    table: TableContext
-    schema: RowSchema
-    op: Op
-    order: str
-    commit_us: int | None
-    payload: dict[str, Any]
-
-
-def _change(
-    record: Record, context: DecodeContext, table: TableContext, op: Op, payload: dict[str, Any], schema: RowSchema
-) -> Decoded:
-    source = payload["source"]
-    commit_us = _commit_time_us(source)
-    if not is_a_commit_time(commit_us):
-        return Reject(
-            "BAD_COMMIT_TIME", f"a record of {table.table} was committed outside the years 1 to 9999", table.table
-        )
-    try:
-        order = sequence(
-            epoch_at(context.epoch_starts_us, commit_us), source_position(source), stream_position(record.position)
-        )
-    except NoPositionError as error:
-        return Reject("NO_SEQUENCE", f"a record of {table.table}: {error}", table.table)
-    except (ValueError, TypeError):
-        return Reject("NO_SEQUENCE", f"a record of {table.table} has no usable position in source", table.table)
-    if op == "t" and _table_name(source) != table.table:
-        message = (
-            f"a partition of {table.table} was truncated: nothing tells its rows; take a snapshot of the table anew"
-        )
-        return Reject("PARTITION_TRUNCATED", message, table.table)
-    if op == "t":
-        return Changes((Change(table.table, "t", order, "", commit_time_us=commit_us),))
-    row = payload.get("before" if op == "d" else "after")
-    event = _Event(record, table, schema, op, order, commit_us, payload)
-    row = row if isinstance(row, dict) else {}
-    return _deletion(event, row) if op == "d" else _upsert(event, row, context.unavailable_value)
-
-
-def _deletion(event: _Event, before: dict[str, Any]) -> Decoded:
+def _deletion(event: Event, record: Record, schema: RowSchema) -> Decoded:
     """Only the key of a row that is gone matters."""
-    record, table, schema, _, order, commit_us, _ = event
-    key = _key_in(before, table, schema) or _key_of(record.key, table, schema)
+    table = event.table
+    key = _key_in(event.row, table, schema) or _key_of(record.key, table, schema)
     if key is None:
-        return _no_key(table)
+        return no_key(table)
     new_key = _header_key(record, _NEW_KEY, table, schema)
-    return Changes((Change(table.table, "d", order, key, new_key=new_key, commit_time_us=commit_us),))
+    return Changes((Change(table.table, "d", event.sequence, key, new_key=new_key, commit_time_us=event.commit_us),))
 
 
-def _upsert(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
-    record, table, schema, op, order, commit_us, _ = event
-    missing = _not_sent(event, row, placeholder)
+def _upsert(event: Event, record: Record, payload: Mapping[str, Any], schema: RowSchema, placeholder: str) -> Decoded:
+    table, op, order, commit_us, row, *_ = event
+    old_key = _header_key(record, _OLD_KEY, table, schema)
+    missing = _not_sent(event, record, payload, schema, placeholder)
     known = {name: value for name, value in row.items() if name not in missing} if missing else row
     values, unfit = _canonical(known, table, schema)
     bad_key = key_reject(table.table, table.keys, unfit) if unfit else None
@@ -260,8 +238,7 @@ def _upsert(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
         return bad_key
     key = key_text(table.keys, values)
     if key is None:
-        return _no_key(table)
-    old_key = _header_key(record, _OLD_KEY, table, schema)
+        return no_key(table)
     unresolved = (*missing, *unfit)
     complete = not unresolved or old_key is not None
     change = Change(
@@ -270,26 +247,23 @@ def _upsert(event: _Event, row: dict[str, Any], placeholder: str) -> Decoded:
     return Changes((change,), column_rejects(change, unfit) if unfit else ())
 
 
-def _not_sent(event: _Event, row: dict[str, Any], placeholder: str) -> tuple[str, ...]:
+def _not_sent(
+    event: Event, record: Record, payload: Mapping[str, Any], schema: RowSchema, placeholder: str
+) -> tuple[str, ...]:
     """Columns whose value the log did not have.
 
-    A null that may be unsent counts as NULL in an insert and a snapshot, which tell the whole row, and where the old row
+    A null that may be unsent counts as NULL in an insert and a snapshot, which have the whole row, and where the old row
     shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column. Another database's log has.
     """
-    schema, before = event.schema, event.payload.get("before") or {}
-    leaves_out = schema.unsure and event.payload["source"].get("connector", "postgresql") == "postgresql"
-    updates = leaves_out and (event.op == "u" or any(name == _OLD_KEY for name, _ in event.record.headers))
+    before = payload.get("before") or {}
+    leaves_out = schema.unsure and payload["source"].get("connector", "postgresql") == "postgresql"
+    updates = leaves_out and (event.op == "u" or any(name == _OLD_KEY for name, _ in record.headers))
     unsure = schema.never_sent | schema.unsure if updates else schema.never_sent
     return tuple(
         name
-        for name, value in row.items()
+        for name, value in event.row.items()
         if (name in unsure and before.get(name) is None if value is None else is_placeholder(value, placeholder))
     )
-
-
-def _no_key(table: TableContext) -> Reject:
-    hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
-    return Reject("NO_KEY", hint, table.table)
 
 
 def _canonical(row: dict[str, Any], table: TableContext, schema: RowSchema) -> Columns:
@@ -324,4 +298,5 @@ def _commit_time_us(source: Mapping[str, Any]) -> int | None:
     if type(micros) is int:  # true and false are integers to Python, and a time to nobody
         return micros
     millis = source.get("ts_ms")
+    require_exact(micros, millis)
     return millis * 1000 if type(millis) is int else None

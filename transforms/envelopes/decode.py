@@ -1,33 +1,82 @@
-"""From one stream record to what it means; the same pure function for every reader (I6)."""
+"""From one stream record to what it means; the same pure functions for every reader (I6)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from json.encoder import encode_basestring_ascii as quoted
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from schemas.changes import Decoded, Reject
 from transforms.envelopes import debezium, dms
-from transforms.values.columns import UNFIT
+from transforms.envelopes.event import Event
+from transforms.envelopes.placeholders import placeholder_texts
+from transforms.values.columns import UNFIT, deep
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from schemas.records import Record
-    from transforms.context import DecodeContext
+    from transforms.context import DecodeContext, TableContext
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024
 """A record larger than this is rejected unread; brokers and Kinesis (10 MiB) stop well before."""
+_DECODE = {"debezium": debezium.decode, "dms": dms.decode}
+_EVENT = {"debezium": debezium.read_event, "dms": dms.read_event}
+
+type Coordinates = tuple[str, str, str, int | None, str, str | None, bool]
+"""Table, operation, sequence, commit time (microseconds), key, the other key of a key change, whether an old key is hidden."""
 
 
 def decode(record: Record, context: DecodeContext) -> Decoded:
     """Decode one record; never raises for its content.
 
-    Deterministic: the same bytes and context give the same answer, so a record can be decoded again at any time,
+    Deterministic: the same bytes and context give the same result, so a record can be decoded again at any time,
     by a better decoder too.
     """
     if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
         return Reject("RECORD_TOO_LARGE", f"the value has {len(record.value)} bytes; the limit is {MAX_VALUE_BYTES}")
-    reader = debezium.decode if context.envelope == "debezium" else dms.decode
     try:
-        return reader(record, context)
+        return _DECODE[context.envelope](record, context)
     except UNFIT as error:
         return Reject(
             "NOT_AN_ENVELOPE", f"a part of the envelope has another type than it should: {type(error).__name__}"
         )
+
+
+def coordinates(value: bytes, stream: str, position: str, context: DecodeContext) -> Coordinates | None:
+    """Read a change without its columns, in a third of the time: what landing, which keeps the raw bytes, needs of it.
+
+    Gives what `decode` gives for a record without the headers that decoding reads, or None where only `decode` can tell.
+    orjson takes nothing that `exact_json` refuses, and gives equal text and equal integers of up to 64 bits; every other
+    number is a float, and where one decides something `read_event` raises.
+    """
+    if value.startswith(debezium.SCHEMA) or len(value) > MAX_VALUE_BYTES:  # a schema has converters for the key
+        return None
+    try:
+        event = _EVENT[context.envelope](orjson.loads(value), stream, position, context)
+    except UNFIT:
+        return None
+    if not isinstance(event, Event) or event.table.has_converters:
+        return None
+    table, op, sequence, commit_us, row, before, hides_old_key = event
+    unavailable = placeholder_texts(context.unavailable_value)
+    key = _plain_key(table, row, unavailable)
+    old_key = key if before is None else _plain_key(table, row | before, unavailable)
+    if key is None or old_key is None or deep(row):
+        return None
+    return table.table, op, sequence, commit_us, key, None if old_key == key else old_key, hides_old_key
+
+
+def _plain_key(table: TableContext, row: Mapping[str, Any], unavailable: frozenset[str]) -> str | None:
+    """The text of `transforms.context.key_text`, where every part is an integer or text."""
+    parts = []
+    for name, head in table.key_heads:
+        value = row.get(name)
+        if type(value) is int:
+            parts.append(f"{head}{value}")
+        elif type(value) is str and value not in unavailable:
+            parts.append(head + quoted(value))
+        else:
+            return None
+    return f"{{{','.join(parts)}}}"

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
 from transforms.context import key_text
-from transforms.positions.sequence import (
-    NO_SOURCE_POSITION,
-    dms_postgresql_position,
-    epoch_at,
-    is_a_commit_time,
-    sequence,
-    stream_position,
-)
+from transforms.envelopes.event import Event, bad_commit_time, no_key, other_table, require_exact, schema_id
+from transforms.positions.dms import source_position
+from transforms.positions.sequence import epoch_at, is_a_commit_time, sequence, stream_position
 from transforms.values import exact_json
 from transforms.values.columns import column_rejects, converted, key_reject
 from transforms.values.types import dms_type
 
 if TYPE_CHECKING:
     from schemas.records import Record
-    from transforms.context import DecodeContext, TableContext
+    from transforms.context import DecodeContext
 
-OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
+_OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
 """From the operations of data records."""
 BEFORE_IMAGE = "before-image"
 """The field name the rendered task settings ask for (BeforeImageSettings.FieldName)."""
@@ -39,21 +32,39 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
         document = exact_json.loads(record.value)
     except (ValueError, RecursionError) as error:
         return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
+    event = read_event(document, record.stream, record.position, context)
+    return _row_change(event) if isinstance(event, Event) else event
+
+
+def read_event(document: Any, _stream: str, position: str, context: DecodeContext) -> Event | Decoded:
+    """Read the change of a row from a parsed value; a value of anything else is decoded to its end."""
     metadata = document.get("metadata") if isinstance(document, dict) else None
     if not isinstance(metadata, dict) or "record-type" not in metadata:
         return Reject("NOT_AN_ENVELOPE", "the value has no metadata.record-type; is this DMS's JSON?")
-    table = f"{metadata.get('schema-name')}.{metadata.get('table-name')}"
+    owner, table_name = metadata.get("schema-name"), metadata.get("table-name")
+    require_exact(owner, table_name)
+    name = f"{owner}.{table_name}"
     if metadata["record-type"] == "control":
-        return _control(document, metadata, table, context)
-    found = context.table(table)
-    if found is None:
-        if table in context.others:
-            return Reject("OTHER_SOURCE", f"table {table} belongs to another source of this pipeline", table)
-        return Ignored("table not configured", table)
-    op, row = OPS.get(str(metadata.get("operation"))), document.get("data")
+        return _control(document, metadata, name, context)
+    table = context.table(name)
+    if table is None:
+        return other_table(name, context)
+    op, row = _OPS.get(str(metadata.get("operation"))), document.get("data")
     if metadata["record-type"] != "data" or op is None or not isinstance(row, dict):
-        return Reject("NOT_AN_ENVELOPE", f"a record of {table} has an unknown operation or no data", table)
-    return _data(record, context, found, op, document, metadata)
+        return Reject("NOT_AN_ENVELOPE", f"a record of {name} has an unknown operation or no data", name)
+    load = op == "r"
+    commit_us = _time_us(metadata.get("timestamp" if load else "commit-timestamp"))
+    if not is_a_commit_time(commit_us):
+        return bad_commit_time(table)
+    try:
+        source = source_position(metadata.get("stream-position"), full_load=load)
+        order = sequence(epoch_at(context.epoch_starts_us, commit_us), source, stream_position(position))
+    except ValueError:
+        hint = "has no stream-position that can be ordered; set IncludeTransactionDetails on the endpoint"
+        return Reject("NO_SEQUENCE", f"a {metadata.get('operation')} of {table.table} {hint}", table.table)
+    image = document.get(BEFORE_IMAGE) if op == "u" else None
+    before = image if isinstance(image, dict) else None
+    return Event(table, op, order, commit_us, row, before, op == "u" and before is None)
 
 
 def _control(document: dict[str, Any], metadata: dict[str, Any], table: str, context: DecodeContext) -> Decoded:
@@ -67,40 +78,15 @@ def _control(document: dict[str, Any], metadata: dict[str, Any], table: str, con
     configured = context.table(table)
     if configured is not None and isinstance(columns, dict):
         types = {n: dms_type(c) for n, c in columns.items() if isinstance(c, dict)}
-        digest = hashlib.sha256(exact_json.dumps(types, sort_keys=True).encode()).hexdigest()[:16]
-        seen = SeenSchema(digest, configured.table, types, tuple(definition.get("primary-key") or ()))
+        seen = SeenSchema(schema_id(types), configured.table, types, tuple(definition.get("primary-key") or ()))
     return Ignored(f"control {metadata.get('operation')}", table, seen)
 
 
-def _data(
-    record: Record,
-    context: DecodeContext,
-    table: TableContext,
-    op: Op,
-    document: dict[str, Any],
-    metadata: Mapping[str, Any],
-) -> Decoded:
-    load = op == "r"
-    commit_us = time_us(metadata.get("timestamp" if load else "commit-timestamp"))
-    position = metadata.get("stream-position")
-    if not is_a_commit_time(commit_us):
-        return Reject(
-            "BAD_COMMIT_TIME", f"a record of {table.table} was committed outside the years 1 to 9999", table.table
-        )
-    try:
-        source = NO_SOURCE_POSITION if load else dms_postgresql_position(str(position))
-        order = sequence(epoch_at(context.epoch_starts_us, commit_us), source, stream_position(record.position))
-    except ValueError:
-        hint = "has no stream-position that can be ordered; set IncludeTransactionDetails on the endpoint"
-        return Reject("NO_SEQUENCE", f"a {metadata.get('operation')} of {table.table} {hint}", table.table)
-    return _row_change(document, table, op, order, commit_us)
-
-
-def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: str, commit_us: int | None) -> Decoded:
-    """One change, or two: a key change is an update, and only its before-image (BeforeImageSettings) tells the old key."""
-    row, before = document["data"], document.get(BEFORE_IMAGE)
+def _row_change(event: Event) -> Decoded:
+    """One change, or two: a key change is an update, and only its before-image (BeforeImageSettings) has the old key."""
+    table, op, order, commit_us, row, before, hides_old_key = event
     row = row if op != "d" else {name: row[name] for name in table.keys if name in row}
-    moved = {name: before[name] for name in table.keys if name in before} if isinstance(before, dict) else {}
+    moved = {name: before[name] for name in table.keys if name in before} if before else {}
     converters = table.converters
     values, unfit = converted(row, converters)
     old, unfit_old = converted(moved, converters)
@@ -109,15 +95,15 @@ def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: st
         return bad_key
     key = key_text(table.keys, values)
     if key is None:
-        hint = f"a record of {table.table} lacks a key column of {', '.join(table.keys)}"
-        return Reject("NO_KEY", hint, table.table)
+        return no_key(table)
     if op == "d":
         return Changes((Change(table.table, "d", order, key, commit_time_us=commit_us),))
     old_key = key_text(table.keys, values | old) if op == "u" else None
     old_key = old_key if old_key != key else None
     complete = op in {"c", "r"} and not unfit
-    told = (table.table, op, order, key, values, complete, tuple(unfit), old_key, None, commit_us)
-    change = Change(*told, hides_old_key=op == "u" and not isinstance(before, dict))
+    change = Change(
+        table.table, op, order, key, values, complete, tuple(unfit), old_key, None, commit_us, None, hides_old_key
+    )
     rejects = column_rejects(change, unfit) if unfit else ()
     if old_key is None:
         return Changes((change,), rejects)
@@ -125,7 +111,7 @@ def _row_change(document: dict[str, Any], table: TableContext, op: Op, order: st
     return Changes((gone, change), rejects)
 
 
-def time_us(text: Any) -> int | None:
+def _time_us(text: Any) -> int | None:
     """Read a time of a record's metadata, as microseconds since the epoch; None for anything else."""
     if not isinstance(text, str):
         return None

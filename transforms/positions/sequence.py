@@ -7,9 +7,9 @@ without one (a DMS full load) ranks below every record with one, and the stream 
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Any
 
 SOURCE_DIGITS = 48
 STREAM_DIGITS = 52
@@ -20,26 +20,18 @@ _FIRST_COMMIT_US = -62_135_596_800_000_000
 _LAST_COMMIT_US = 253_402_300_799_999_999
 """The years 1 to 9999: what every store and every reader of the lake can show."""
 
-_DMS_POSTGRESQL = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\.(\d+)\.([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_SURE_DIGITS = 57
+"""Decimal digits that 192 bits always hold."""
+_INT_OR_NONE = (int, type(None))
+
+
+class NoPositionError(ValueError):
+    """The record has no position that can be ordered; the message says why, and quotes nothing but a connector's name."""
 
 
 def sequence(epoch: int, source_position: str, stream_position: str) -> str:
     """Join the three parts; they are fixed-width already."""
     return f"{epoch:04x}{source_position}{stream_position}"
-
-
-def postgresql_position(last_commit_lsn: int | None, lsn: int | None) -> str:
-    """Rank by (last commit, row): row positions alone interleave between transactions.
-
-    A missing last commit (snapshot, first change after a restart) means the row's own position, and the reverse.
-    Raises ValueError when both are missing.
-    """
-    row = last_commit_lsn if lsn is None else lsn
-    commit = row if last_commit_lsn is None else last_commit_lsn
-    if commit is None or row is None:
-        msg = "neither a commit position nor a row position"
-        raise ValueError(msg)
-    return position_of(commit, row, 0)
 
 
 def position_of(first: int, second: int, third: int) -> str:
@@ -50,17 +42,12 @@ def position_of(first: int, second: int, third: int) -> str:
     return f"{first << 128 | second << 64 | third:048x}"
 
 
-def dms_postgresql_position(stream_position: str) -> str:
-    """Read DMS's `HHHHHHHH/HHHHHHHH.n.HHHHHHHH/HHHHHHHH` as (first LSN, second LSN, n).
-
-    The middle number is not padded, so the text itself does not sort. Raises ValueError for any other form.
-    """
-    found = _DMS_POSTGRESQL.fullmatch(stream_position)
-    if not found:
-        msg = "stream-position is not PostgreSQL's HHHHHHHH/HHHHHHHH.n.HHHHHHHH/HHHHHHHH"
-        raise ValueError(msg)
-    high, low, count, high2, low2 = found.groups()
-    return position_of(int(high.zfill(8) + low.zfill(8), 16), int(high2.zfill(8) + low2.zfill(8), 16), int(count))
+def whole(value: Any) -> int | None:
+    """Take a part of a position that is an integer or missing; raises NoPositionError for anything else."""
+    if type(value) not in _INT_OR_NONE:  # true and false are integers to Python, and a position to nobody
+        msg = "a position is not a whole number"
+        raise NoPositionError(msg)
+    return value  # type: ignore[no-any-return] # its type was looked at
 
 
 def stream_position(position: str) -> str:
@@ -68,6 +55,8 @@ def stream_position(position: str) -> str:
 
     Kinesis numbers have up to 129 digits on paper and 56 in practice; one that does not fit raises ValueError.
     """
+    if position.isdecimal() and len(position) <= _SURE_DIGITS:
+        return f"{int(position):048x}0000"
     number, _, part = position.partition(":")
     if "-" in position:
         msg = "stream position is negative"

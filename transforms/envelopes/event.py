@@ -1,0 +1,62 @@
+"""What every envelope says of a change beside its columns, and the rejects that all envelopes share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from schemas.changes import Decoded, Ignored, Op, Reject
+from transforms.values import exact_json
+
+if TYPE_CHECKING:
+    from transforms.context import DecodeContext, TableContext
+
+
+class Event(NamedTuple):
+    """The change of one row, read from a parsed envelope; its columns are as they came."""
+
+    table: TableContext
+    op: Op
+    sequence: str
+    commit_us: int | None
+    """Microseconds since the epoch."""
+    row: dict[str, Any]
+    """The row after the change, or what was sent of a deleted one."""
+    before: dict[str, Any] | None = None
+    """Columns of the row before an update, where they may hold another key."""
+    hides_old_key: bool = False
+
+
+class RoundedNumberError(ValueError):
+    """A number that decides something is a float: the parser was not exact, and the record has to be parsed anew."""
+
+
+def require_exact(*values: Any) -> None:
+    """Raise RoundedNumberError for a float, which `exact_json` never gives."""
+    if float in map(type, values):
+        raise RoundedNumberError
+
+
+def other_table(name: str, context: DecodeContext) -> Decoded:
+    """Decide on a record of a table that this source does not have."""
+    if name in context.others:
+        return Reject("OTHER_SOURCE", f"table {name} belongs to another source of this pipeline", name)
+    return Ignored("signal" if name in context.ignored else "table not configured", name)
+
+
+def bad_commit_time(table: TableContext) -> Reject:
+    """Reject a record whose commit time no store can show."""
+    return Reject(
+        "BAD_COMMIT_TIME", f"a record of {table.table} was committed outside the years 1 to 9999", table.table
+    )
+
+
+def no_key(table: TableContext) -> Reject:
+    """Reject a record that names no row."""
+    return Reject("NO_KEY", f"a record of {table.table} lacks a key column of {', '.join(table.keys)}", table.table)
+
+
+def schema_id(columns: Mapping[str, str]) -> str:
+    """Name a set of column types by its content."""
+    return hashlib.sha256(exact_json.dumps(columns, sort_keys=True).encode()).hexdigest()[:16]
