@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from transforms.values import exact_json
-from transforms.values.types import Convert, converter
+from transforms.values.encodings import Convert
+from transforms.values.types import converter
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from transforms.positions import source_position
 from transforms.positions.sequence import NoPositionError, epoch_at, is_a_commit_time, sequence, stream_position
 from transforms.values import exact_json
 from transforms.values.columns import Columns, column_rejects, converted, key_reject
-from transforms.values.types import Convert, connect_type
+from transforms.values.encodings import Convert
+from transforms.values.types import connect_type
 
 if TYPE_CHECKING:
     from schemas.records import Record

@@ -10,7 +10,7 @@ from transforms.values.times import OutOfRangeError
 
 if TYPE_CHECKING:
     from schemas.changes import Change
-    from transforms.values.types import Convert
+    from transforms.values.encodings import Convert
 
 MAX_DEPTH = 100
 """Lists and objects within each other in one value, as many as in a document of MongoDB; deeper ones are rejects."""
