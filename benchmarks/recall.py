@@ -27,7 +27,7 @@ from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_index, open_sink
 from sinks.search import ANYTHING, Filters, Question
 from transforms.context import key_text
-from transforms.documents.planning import Recipe, digest
+from transforms.documents.planning import DocumentSpec, digest
 from transforms.positions.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 K = 10
 SHELVES = 100
 TABLE = "public.passages"
-RECIPE = Recipe(
+RECIPE = DocumentSpec(
     TABLE, DocumentConfig(template="{body}", metadata=("shelf",), chunk=ChunkConfig(max_tokens=240, overlap=0))
 )
 OF_A_STAND_IN = {"documentdb": 20}

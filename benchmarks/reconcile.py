@@ -37,7 +37,7 @@ from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
 from local_stack.servers.connect import request_json
 from local_stack.stack import Stack
 from sinks import open_sink
-from transforms.documents.planning import Recipe, chunks_of
+from transforms.documents.planning import DocumentSpec, chunks_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -81,14 +81,14 @@ def fill(spark: SparkSession, config: PipelineConfig, rows: int) -> None:
     context = decode_context(config, config.sources[0].name)
     landing = Landing(LakeLayout(config.lake.path), config.sources[0].name, context)
     cache = EmbeddingCache(config.lake.path, open_embedder(config.embedding).fingerprint)
-    recipe = next(filter(None, map(Recipe.of, config.tables)))
+    spec = next(filter(None, map(DocumentSpec.of, config.tables)))
     for turn, numbers in enumerate(batched(range(1, rows + 1), BATCH, strict=False)):
         records: list[Any] = [("t", "0", str(n), None, _value(n), [], None) for n in numbers]
         landing.land(
             spark.createDataFrame(records, _RECORD),
             lambda table, turn=turn: {"txnAppId": f"land:{table}", "txnVersion": str(turn)},  # type: ignore[misc]
         )
-        chunks = [chunk for n in numbers for chunk in chunks_of("", body(n), recipe.document)]
+        chunks = [chunk for n in numbers for chunk in chunks_of("", body(n), spec.document)]
         cache.add({chunk.content_hash: _vector(chunk.chunk_text) for chunk in chunks})
 
 

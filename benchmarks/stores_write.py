@@ -29,13 +29,13 @@ from benchmarks.stores import PARTS, config_of, machine, progress
 from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
 from indexing.bulk import DOCUMENTS_AT_ONCE
-from indexing.optimistic_writer import ChangedRows, Held, Rounds
+from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
 from transforms.context import key_text
-from transforms.documents.planning import Recipe, plan
+from transforms.documents.planning import DocumentSpec, plan
 from transforms.fold import Rows, apply
 from transforms.positions.sequence import SEQUENCE_DIGITS
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 384
 TABLE = "public.t"
-RECIPE = Recipe(TABLE, DocumentConfig(template="{body}", metadata=("status", "owner"), chunk=ChunkConfig()))
+RECIPE = DocumentSpec(TABLE, DocumentConfig(template="{body}", metadata=("status", "owner"), chunk=ChunkConfig()))
 _VOCABULARY, _WORDS = 5000, 110
 """A chunk has about 700 characters: two do not fit `ChunkConfig`'s 240 tokens of four bytes."""
 
@@ -114,7 +114,7 @@ class Timed:
 
 
 def upsert(
-    sink: Sink, recipe: Recipe, changes: Sequence[Change], vectors: Mapping[str, np.ndarray]
+    sink: Sink, spec: DocumentSpec, changes: Sequence[Change], vectors: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """Seconds that changes take through the round of every writer: in all, and in each of the store's methods.
 
@@ -126,11 +126,11 @@ def upsert(
     timed = Timed(sink)
     began = time.perf_counter()
     written = 0
-    with sink.filling():
+    with sink.bulk_load():
         for some in batched(changes, DOCUMENTS_AT_ONCE, strict=False):
-            rounds = Rounds(embedder, cache, embedder.max_items)
-            rounds.write(cast("Sink", timed), ChangedRows({recipe.table: some}, {recipe.table: recipe}))
-            written += rounds.counts["writes"]
+            writer = OptimisticWriter(embedder, cache, embedder.max_items)
+            writer.write(cast("Sink", timed), ChangedRows({spec.table: some}, {spec.table: spec}))
+            written += writer.counts["writes"]
     took = time.perf_counter() - began
     if written != len(changes):
         raise AssertionError(f"{written} written of {len(changes)}")
@@ -138,11 +138,11 @@ def upsert(
 
 
 def compare(
-    new: Callable[[], SinkConfig], workload: Workload, rounds: int, *, indexed: bool, on_round: Callable[[], None]
+    new: Callable[[], SinkConfig], workload: Workload, writer: int, *, indexed: bool, on_round: Callable[[], None]
 ) -> dict[str, Any]:
     """Chunks a second both ways, into new stores in turns, the median of the rounds' ratios, and where the store's time went."""
     told, profile = [], dict[str, float]()
-    for number in range(rounds):
+    for number in range(writer):
         took: dict[str, float] = {}
         for way in ("upsert", "bulk")[:: 1 if number % 2 else -1]:
             config = new()
@@ -174,7 +174,7 @@ def _figures(told: Sequence[Mapping[str, float]], rows: int, other: str) -> dict
     return speeds | ratios | {"ratios": [round(took[other] / took["upsert"], 3) for took in told]}
 
 
-def plain_updates(dsn: str, workload: Workload, rounds: int) -> Iterator[float]:
+def plain_updates(dsn: str, workload: Workload, writer: int) -> Iterator[float]:
     """Seconds of a guarded update of each row in a table that has no vectors, as many in a transaction."""
     statement = "UPDATE plain SET metadata = %s::jsonb, sequence = %s WHERE id = %s AND sequence < %s"
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -185,7 +185,7 @@ def plain_updates(dsn: str, workload: Workload, rounds: int) -> Iterator[float]:
         rows = [(w.document_id, w.state.newest, json.dumps(dict(w.metadata)), r["body"])
                 for w, r in zip(workload.writes, workload.rows, strict=True)]  # fmt: skip
         connection.cursor().executemany("INSERT INTO plain VALUES (%s, %s, %s, %s)", rows)
-        for number in range(rounds):
+        for number in range(writer):
             at = f"{number + 2:0{SEQUENCE_DIGITS}x}"
             metadata = json.dumps({"status": f"s{number}", "owner": 1})
             began = time.perf_counter()
@@ -195,14 +195,14 @@ def plain_updates(dsn: str, workload: Workload, rounds: int) -> Iterator[float]:
             yield time.perf_counter() - began
 
 
-def compare_metadata(config: PgvectorConfig, workload: Workload, rounds: int) -> dict[str, Any]:
+def compare_metadata(config: PgvectorConfig, workload: Workload, writer: int) -> dict[str, Any]:
     """Metadata-only updates a second in a filled store with its index, and in a table without vectors, in turns."""
     told = []
     with closing(open_sink(config, "model=bench", DIMENSIONS)) as sink:
         sink.prepare()
         upsert(sink, RECIPE, workload.inserts, workload.vectors)
-        plain = plain_updates(config.dsn.get_secret_value(), workload, rounds)
-        for number in range(rounds):
+        plain = plain_updates(config.dsn.get_secret_value(), workload, writer)
+        for number in range(writer):
             spent = upsert(sink, RECIPE, workload.status_changes(f"s{number}", number + 2), workload.vectors)
             told.append({"upsert": spent["all"], "write": spent["write"], "plain": next(plain)})
         if (held := sink.summary().chunks) != len(workload.vectors):
@@ -220,15 +220,15 @@ def measure(stack: Stack, options: argparse.Namespace, bars: Progress) -> dict[s
         new = lambda store=store: config_of(stack, store, f"s{next(numbers)}")  # noqa: E731  # type: ignore[misc]
         compare(new, warm, 1, indexed=True, on_round=lambda: None)
         for indexed, name in ((False, "empty"), (True, "indexed")):
-            bar = bars.add_task(f"{store}: {name}", total=options.rounds)
-            told = compare(new, workload, options.rounds, indexed=indexed, on_round=lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
+            bar = bars.add_task(f"{store}: {name}", total=options.writer)
+            told = compare(new, workload, options.writer, indexed=indexed, on_round=lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
             figures.setdefault(store, {})[name] = told
     if "pgvector" in options.stores:
         config = config_of(stack, "pgvector", "metadata")
         assert isinstance(config, PgvectorConfig)  # noqa: S101 - for the type checker
         bar = bars.add_task("pgvector: metadata", total=1)
         some = Workload(options.chunks // 4, 1)
-        figures["pgvector"]["metadata"] = compare_metadata(config, some, max(9, options.rounds))
+        figures["pgvector"]["metadata"] = compare_metadata(config, some, max(9, options.writer))
         bars.advance(bar)
     return figures
 
@@ -245,7 +245,7 @@ def main() -> None:
     with servers([PARTS[store] for store in options.stores]) as stack, progress() as bars:
         figures = measure(stack, options, bars)
     shape = {"chunks": options.chunks, "chunks_a_document": options.chunks_a_document, "dimensions": DIMENSIONS}
-    print(json.dumps({"benchmark": "stores_write", **shape, "rounds": options.rounds, "figures": figures, **told}))
+    print(json.dumps({"benchmark": "stores_write", **shape, "rounds": options.writer, "figures": figures, **told}))
 
 
 if __name__ == "__main__":

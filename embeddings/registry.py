@@ -67,5 +67,5 @@ def config_of(told: Remembered, own: EmbeddingConfig) -> EmbeddingConfig:
 
 
 def embedder_of(told: Remembered, own: EmbeddingConfig) -> Embedder:
-    """Open the model that fills a store, or one of its generations."""
+    """Open the model that fills a store, or one of its index versions."""
     return open_embedder(config_of(told, own))

@@ -12,7 +12,7 @@ from glue_jobs.runtime import JobContext, Periodic, Query, run_job
 from glue_jobs.runtime.batch_query import BatchQuery
 from glue_jobs.status.index_reports import IndexReports
 from glue_jobs.status.outdated import warn_of_outdated
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 
 FLUSH_SECONDS = 5.0
 """How often new vectors go to the embedding cache: a Delta commit costs 0.25 s, so they go few at a time."""
@@ -21,8 +21,8 @@ FLUSH_SECONDS = 5.0
 def plan(context: JobContext) -> list[Query | Periodic]:
     """Prepare the stores, and index each source by a query of its own."""
     config = context.config
-    recipes = {table.table: recipe for table in config.tables if (recipe := Recipe.of(table))}
-    if not recipes or not config.sinks or config.embedding is None:
+    specs = {table.table: spec for table in config.tables if (spec := DocumentSpec.of(table))}
+    if not specs or not config.sinks or config.embedding is None:
         return []
     embedder = open_embedder(config.embedding)
     stores = Stores(context, embedder.fingerprint, embedder.dimensions)
@@ -31,7 +31,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], stores)
     reports.catch_up()
     queries = [
-        (ReaderQuery if has_readers(context, source) else BatchQuery)(context, source, recipes, reports, stores).query()
+        (ReaderQuery if has_readers(context, source) else BatchQuery)(context, source, specs, reports, stores).query()
         for source in config.sources
     ]
     return [

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from embeddings import EmbeddingConfig, open_embedder
 from embeddings.vectors import is_usable
-from indexing.optimistic_writer import FoldedRows, Rounds
+from indexing.optimistic_writer import FoldedRows, OptimisticWriter
 from sinks import SinkConfig, open_sink
 from transforms.documents.chunking import tokens
 from transforms.documents.planning import plan
@@ -27,7 +27,7 @@ from transforms.values import exact_json
 if TYPE_CHECKING:
     from indexing.optimistic_writer import VectorCache
     from sinks.protocol import Sink
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
     from transforms.fold import RowState
 
 type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
@@ -73,7 +73,7 @@ class StoreSettings:
 class BulkSettings(StoreSettings):
     """The same, and which table is at work."""
 
-    recipe: Recipe
+    spec: DocumentSpec
 
 
 def plan_stage(settings: BulkSettings) -> Stage:
@@ -87,13 +87,13 @@ def plan_stage(settings: BulkSettings) -> Stage:
     return run
 
 
-def text_stage(recipe: Recipe, truncated: str) -> Stage:
+def text_stage(spec: DocumentSpec, truncated: str) -> Stage:
     """From STATES of one table to TEXTS: every chunk that a store would hold; it opens none."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
             seen = ((key, state) for key, state in some if state.newest > truncated)
-            writes = (plan(None, truncated_at(state, truncated), key, recipe) for key, state in seen)
+            writes = (plan(None, truncated_at(state, truncated), key, spec) for key, state in seen)
             chunks = [chunk for write in writes if write for chunk in write.chunks]
             told = [(chunk.content_hash, tokens(chunk.chunk_text), chunk.chunk_text) for chunk in chunks]
             yield pa.RecordBatch.from_pylist([dict(zip(_TEXTS.names, each, strict=True)) for each in told], _TEXTS)
@@ -155,12 +155,12 @@ def write_stage(settings: BulkSettings) -> Stage:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         embedder = open_embedder(settings.embedding)
-        with closing(settings.open()) as sink, sink.filling():
+        with closing(settings.open()) as sink, sink.bulk_load():
             for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
-                rounds = Rounds(embedder, settings.cache, embedder.max_items)
-                left_out = len(rounds.write(sink, FoldedRows(settings.recipe, dict(some))))
-                told = {"cached": rounds.counts["texts cached"], "embedded": rounds.counts["texts embedded"]}
-                yield _counts(WRITTEN, settings, len(some), written=rounds.counts["writes"], left_out=left_out, **told)
+                writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
+                left_out = len(writer.write(sink, FoldedRows(settings.spec, dict(some))))
+                told = {"cached": writer.counts["texts cached"], "embedded": writer.counts["texts embedded"]}
+                yield _counts(WRITTEN, settings, len(some), written=writer.counts["writes"], left_out=left_out, **told)
 
     return run
 
@@ -184,7 +184,7 @@ def _parts(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBa
 
 
 def _planned(states: Mapping[str, Any], settings: BulkSettings, sink: Sink) -> list[dict[str, Any]]:
-    writes = {write.key: write for write in FoldedRows(settings.recipe, states).plan(sink)}
+    writes = {write.key: write for write in FoldedRows(settings.spec, states).plan(sink)}
     texts = {chunk.content_hash: chunk.chunk_text for write in writes.values() for chunk in write.added}
     missing = sink.missing_vectors(sorted(texts)) if texts else set()
     rows = []

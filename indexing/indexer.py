@@ -16,7 +16,7 @@ from indexing.fan_out import write_all
 from indexing.peer_vectors import Lender
 from indexing.result import IndexResult, Written
 from indexing.store_writer import Shared, StoreWriter
-from indexing.versions.every_version import EveryGeneration, Models, own_model_alone
+from indexing.versions.every_version import EveryIndexVersion, Models, own_model_alone
 from indexing.work_unit import WorkUnit, decoded
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from schemas.records import Record
     from sinks.protocol import Sink
     from transforms.context import DecodeContext
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 
 class Indexer:
@@ -38,7 +38,7 @@ class Indexer:
     def __init__(  # noqa: PLR0913 - all that indexing needs, put together in one place
         self,
         context: DecodeContext,
-        recipes: Mapping[str, Recipe],
+        specs: Mapping[str, DocumentSpec],
         sinks: Sequence[Sink],
         embedder: Embedder,
         *,
@@ -49,7 +49,7 @@ class Indexer:
     ) -> None:
         """Take the parts; `texts_at_once` texts at most are unsaved between the model and a store.
 
-        `embedders` opens the models of the stores' other generations. `on_step` is told the name of each step as it begins;
+        `embedders` opens the models of the stores' other index versions. `on_step` is told the name of each step as it begins;
         tests stop the process there. A store with a deadline, in seconds, may be missed by `index`: then the caller must
         remember it; others are waited for.
         """
@@ -57,12 +57,12 @@ class Indexer:
         self._sinks = {sink.name: sink for sink in sinks}
         self._deadlines = deadlines or {}
         self._models = Models(embedder, embedders)
-        self._shared = Shared(recipes, texts_at_once, on_step or (lambda _: None))
+        self._shared = Shared(specs, texts_at_once, on_step or (lambda _: None))
         self._writers = {name: self._writer(sink) for name, sink in self._sinks.items()}
 
     def decode(self, records: Iterable[Record]) -> WorkUnit:
         """Decode records once for all stores; any thread may."""
-        unit = decoded(records, self._context, self._shared.recipes)
+        unit = decoded(records, self._context, self._shared.specs)
         self._shared.on_step("read")
         return unit
 
@@ -110,4 +110,4 @@ class Indexer:
 
     def _writer(self, sink: Sink) -> StoreWriter:
         lenders = [Lender(other) for name, other in self._sinks.items() if name != sink.name]
-        return StoreWriter(self._shared, sink, EveryGeneration(self._embedder, self._models.of), lenders)
+        return StoreWriter(self._shared, sink, EveryIndexVersion(self._embedder, self._models.of), lenders)

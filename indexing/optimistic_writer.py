@@ -19,7 +19,7 @@ from embeddings.vectors import checked
 from indexing.shared_vectors import Answers
 from schemas.documents import Refusal
 from schemas.errors import ConfigurationError, DocumentRefusedError, ModelUnavailableError, UnavailableError
-from transforms.documents.planning import Recipe, document_id, plan, refused
+from transforms.documents.planning import DocumentSpec, document_id, plan, refused
 from transforms.fold import EMPTY, Rows, RowState, apply, join, keys_of, truncated_at
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ChangedRows:
     """Changes by table, in the order of their sequences, to be folded into what the store holds."""
 
     changes: Mapping[str, Sequence[Change]]
-    recipes: Mapping[str, Recipe]
+    specs: Mapping[str, DocumentSpec]
 
     def plan(self, sink: Sink) -> list[DocumentWrite]:
         """Fold the changes into the states that the store holds."""
@@ -76,7 +76,7 @@ class ChangedRows:
                 apply(states, change)
             for key, state in list(states.items()):
                 kept = truncated_at(state, truncated.get(table, ""))
-                write = plan(stored.get(document_id(table, key)), kept, key, self.recipes[table])
+                write = plan(stored.get(document_id(table, key)), kept, key, self.specs[table])
                 if write:
                     writes.append(write)
         return writes
@@ -87,34 +87,34 @@ class ChangedRows:
             t: [c for c in changes if any((t, k) in rows for k in keys_of([c]))] for t, changes in self.changes.items()
         }
         left = {table: changes for table, changes in again.items() if changes}
-        return ChangedRows(left, self.recipes) if left else None
+        return ChangedRows(left, self.specs) if left else None
 
 
 @dataclass(frozen=True, slots=True)
 class FoldedRows:
     """States by key of one table, folded from all that the lake holds, to be joined with what the store holds."""
 
-    recipe: Recipe
+    spec: DocumentSpec
     states: Mapping[str, RowState]
 
     def plan(self, sink: Sink) -> list[DocumentWrite]:
         """Join the states with the store's; a row that a TRUNCATE covers and that the store never held needs no write."""
-        stored = sink.read([document_id(self.recipe.table, key) for key in self.states])
-        truncated = sink.truncations().get(self.recipe.table, "")
+        stored = sink.read([document_id(self.spec.table, key) for key in self.states])
+        truncated = sink.truncations().get(self.spec.table, "")
         writes = []
         for key, told in self.states.items():
-            held = stored.get(document_id(self.recipe.table, key))
+            held = stored.get(document_id(self.spec.table, key))
             if held is None and told.newest <= truncated:
                 continue
             state = join(held.state if held else EMPTY, told)
-            write = plan(held, truncated_at(state, truncated), key, self.recipe)
+            write = plan(held, truncated_at(state, truncated), key, self.spec)
             writes += [write] if write else []
         return writes
 
     def touching(self, rows: Collection[RowName]) -> FoldedRows | None:
         """The states of these rows."""
-        left = {key: state for key, state in self.states.items() if (self.recipe.table, key) in rows}
-        return FoldedRows(self.recipe, left) if left else None
+        left = {key: state for key, state in self.states.items() if (self.spec.table, key) in rows}
+        return FoldedRows(self.spec, left) if left else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Held:
 
 
 @dataclass(slots=True)
-class Rounds:
+class OptimisticWriter:
     """Brings work into stores, as often as it takes.
 
     Doing the same work again, at the same time or after a kill anywhere, leaves what doing it once leaves. A text is sent
@@ -236,7 +236,7 @@ def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> _Written:
     What a key change carries must stand with the new key before the old one lets go of it: else a refused write, or a
     kill, between the two would lose it.
     """
-    emptied = [write for write in writes if write.state.moves and not write.state.exists]
+    emptied = [write for write in writes if write.state.key_moves and not write.state.exists]
     if not emptied:
         return _taken(sink, writes)
     names = {write.document_id for write in emptied}

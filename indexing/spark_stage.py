@@ -23,7 +23,7 @@ from indexing.indexer import Indexer
 from indexing.report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -44,7 +44,7 @@ class IndexSettings:
     identity: str
     """A worker makes one indexer for each identity and keeps it."""
     context: DecodeContext
-    recipes: Mapping[str, Recipe]
+    specs: Mapping[str, DocumentSpec]
     sinks: tuple[SinkConfig, ...]
     embedding: EmbeddingConfig
     batch: str = ""
@@ -66,7 +66,7 @@ def _indexer(settings: IndexSettings) -> Indexer:
         sinks = [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks]
         _indexers[settings.identity] = Indexer(
             settings.context,
-            settings.recipes,
+            settings.specs,
             sinks,
             embedder,
             texts_at_once=texts_at_once(settings.embedding, embedder),

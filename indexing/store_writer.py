@@ -1,4 +1,4 @@
-"""One store's side of the indexer: work units into every generation of it, with what they cost told once."""
+"""One store's side of the indexer: work units into every index version of it, with what they cost told once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from indexing.optimistic_writer import ChangedRows, Held, Rounds
+from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
 from indexing.peer_vectors import Borrowing, Lending
 from indexing.result import Written
 from indexing.shared_vectors import Answers
-from indexing.versions.every_version import EveryGeneration
+from indexing.versions.every_version import EveryIndexVersion
 from indexing.work_unit import WorkUnit, changes_of, truncations_of
 from schemas.changes import Reject
 from transforms.fold import in_order
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from embeddings.protocol import Embedder
     from schemas.documents import DocumentWrite
     from sinks.protocol import Sink
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 
 @dataclass(frozen=True)
 class Shared:
     """What the writers of one process have in common."""
 
-    recipes: Mapping[str, Recipe]
+    specs: Mapping[str, DocumentSpec]
     texts_at_once: int
     on_step: Callable[[str], None]
     answers: Answers = field(default_factory=Answers)
@@ -42,8 +42,8 @@ class StoreWriter:
     again by the next call.
     """
 
-    def __init__(self, shared: Shared, sink: Sink, every: EveryGeneration, lenders: Sequence[Lending] = ()) -> None:
-        """Take what all writers share, the store, its generations, and other stores that may lend vectors."""
+    def __init__(self, shared: Shared, sink: Sink, every: EveryIndexVersion, lenders: Sequence[Lending] = ()) -> None:
+        """Take what all writers share, the store, its index versions, and other stores that may lend vectors."""
         self.sink = sink
         self._shared = shared
         self._every = every
@@ -52,7 +52,7 @@ class StoreWriter:
         """What calls that failed led to: the next call that does not fail reports it."""
 
     def write(self, units: Sequence[WorkUnit], *, borrow: bool = False) -> Written:
-        """Bring units into every generation of the store, in one go; what comes back counts failed calls before it, too.
+        """Bring units into every index version of the store, in one go; what comes back counts failed calls before it, too.
 
         With `borrow`, vectors that the store lacks and this process no longer remembers are asked of the other stores, by
         connections of their own, before the model is.
@@ -70,9 +70,9 @@ class StoreWriter:
         def bring(sink: Sink, embedder: Embedder) -> None:
             for table, sequence in truncations.items():
                 sink.truncate(table, sequence)
-            recipes = {table: self._shared.recipes[table].within(embedder.max_tokens) for table in changes}
-            rounds = self._rounds(embedder, self._lenders if borrow else ())
-            for write in rounds.write(sink, ChangedRows(changes, recipes) if changes else None):
+            specs = {table: self._shared.specs[table].within(embedder.max_tokens) for table in changes}
+            writer = self._rounds(embedder, self._lenders if borrow else ())
+            for write in writer.write(sink, ChangedRows(changes, specs) if changes else None):
                 self._reject(write, units)
 
         self._every.write(self.sink, bring)
@@ -88,11 +88,11 @@ class StoreWriter:
         for lender in self._lenders:
             lender.close()
 
-    def _rounds(self, embedder: Embedder, lenders: Sequence[Lending]) -> Rounds:
+    def _rounds(self, embedder: Embedder, lenders: Sequence[Lending]) -> OptimisticWriter:
         """A round that counts what it does, and keeps what it pays for, for the next report."""
         shared, kept = self._shared, Held(self.unreported.embedded[embedder.fingerprint])
         others = [lender for lender in lenders if lender.fingerprint == embedder.fingerprint]
-        return Rounds(
+        return OptimisticWriter(
             embedder,
             Borrowing(kept, others) if others else kept,
             max(shared.texts_at_once, embedder.max_items),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.documents import Refusal
     from schemas.records import Record
     from transforms.context import DecodeContext
-    from transforms.documents.planning import Recipe, WholeRow
+    from transforms.documents.planning import DocumentSpec, WholeRow
 
 FRESHNESS_SAMPLE = 500
 """Changes of a table whose freshness is told one by one; more are counted, not timed."""
@@ -50,7 +50,7 @@ class WorkUnit:
         return not self.rows and not self.truncations
 
 
-def decoded(records: Iterable[Record], context: DecodeContext, recipes: Mapping[str, Recipe]) -> WorkUnit:
+def decoded(records: Iterable[Record], context: DecodeContext, specs: Mapping[str, DocumentSpec]) -> WorkUnit:
     """Decode a group of records, and see what it changes in which row."""
     unit = WorkUnit()
     for record in records:
@@ -63,7 +63,7 @@ def decoded(records: Iterable[Record], context: DecodeContext, recipes: Mapping[
             unit.counts["ignored"] += 1
         else:
             for change in answer.changes:
-                _add(unit, change, record, recipes.get(change.table))
+                _add(unit, change, record, specs.get(change.table))
     return unit
 
 
@@ -101,15 +101,15 @@ def keep_newest(rows: dict[str, WholeRow], table: str, row: WholeRow | None) -> 
         rows[table] = max(row, rows.get(table, row))
 
 
-def _add(unit: WorkUnit, change: Change, record: Record, recipe: Recipe | None) -> None:
+def _add(unit: WorkUnit, change: Change, record: Record, spec: DocumentSpec | None) -> None:
     """Add a change; of a table without documents, its commit alone."""
     table = change.table
     if change.commit_time_us is not None:
         unit.commits_us[table].append(change.commit_time_us)
-    if recipe is None:
+    if spec is None:
         unit.counts["without document"] += 1
         return
-    keep_newest(unit.whole_rows, table, recipe.whole_row(change))
+    keep_newest(unit.whole_rows, table, spec.whole_row(change))
     if change.op == "t":
         unit.truncations[table] = max(unit.truncations.get(table, ""), change.sequence)
         return

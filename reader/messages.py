@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from indexing.result import IndexResult
     from sinks import SinkConfig
     from transforms.context import DecodeContext
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 type Partition = str
 type Position = Any
@@ -31,7 +31,7 @@ class ReaderSettings:
     source: Any
     """The configuration of a Kafka or Kinesis source."""
     context: DecodeContext
-    recipes: Mapping[str, Recipe]
+    specs: Mapping[str, DocumentSpec]
     sinks: tuple[SinkConfig, ...]
     embedding: EmbeddingConfig
     checkpoint: str = ""

@@ -32,7 +32,7 @@ def indexer_of(settings: ReaderSettings, on_step: Callable[[str], None]) -> Inde
     embedder = open_embedder(settings.embedding)
     return Indexer(
         settings.context,
-        settings.recipes,
+        settings.specs,
         [open_sink(config, embedder.fingerprint, embedder.dimensions) for config in settings.sinks],
         embedder,
         texts_at_once=texts_at_once(settings.embedding, embedder),

@@ -1,4 +1,4 @@
-"""Two generations of a store asked the same questions: whether the newer answers as well as the older, before readers use it."""
+"""Two index versions of a store asked the same questions: does the newer answer as well, before readers use it?"""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 FIRST = 10
 """Results of a search that count."""
 TOLERANCE = 0.05
-"""Share of the expected rows that a newer generation may find fewer of."""
+"""Share of the expected rows that a newer index version may find fewer of."""
 LEAST_PROBED = 0.8
-"""Share of its own texts that a generation must find when it is asked for them word for word."""
+"""Share of its own texts that an index version must find when it is asked for them word for word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class GoldenQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """What both generations found, in shares from 0 to 1."""
+    """What both index versions found, in shares from 0 to 1."""
 
     questions: int
     overlap: float
@@ -76,7 +76,7 @@ def compare(old: Searcher, new: Searcher, questions: Sequence[GoldenQuestion]) -
 
 
 def probe(new: Searcher, texts: Sequence[str]) -> float:
-    """The share of chunk texts of a generation that it finds when it is asked for them."""
+    """The share of chunk texts of an index version that it finds when it is asked for them."""
     found = sum(any(each.hit.chunk_text == text for each in new.search(text, FIRST).results) for text in texts)
     return found / len(texts) if texts else 1.0
 

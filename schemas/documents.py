@@ -107,7 +107,7 @@ class DocumentWrite:
     `chunks` is the whole new set, in order; `added` and `moved` say which of them the store lacks or holds at another
     place, `dropped` which held ones go. A document that is not live has no chunks, no metadata and no text.
     `texts_changed` is false when no template column's value changed. `held` names all chunks that the store holds.
-    A refused document is live and has no chunks (`planning.refused`); `refused_as` is the recipe of one that the
+    A refused document is live and has no chunks (`planning.refused`); `refused_as` is the spec of one that the
     store holds refused in this very state.
     """
 

@@ -36,12 +36,12 @@ class Owner:
         )
 
 
-def plain(owner: Owner) -> str:
+def to_json(owner: Owner) -> str:
     """As JSON, the same text for the same owner."""
     return json.dumps(asdict(owner), sort_keys=True)
 
 
-def restored(text: str) -> Owner:
+def from_json(text: str) -> Owner:
     """What `plain` gave."""
     told = json.loads(text)
     return Owner(told["pipeline"], told["lake"])

@@ -41,20 +41,20 @@ def open_sink(config: SinkConfig, fingerprint: str, dimensions: int) -> Sink:
             assert_never(config)
 
 
-def open_index(config: SinkConfig, fingerprint: str, generation: int = FIRST) -> Index:
-    """The index of one generation of a store, filled by that model; nothing is connected yet."""
+def open_index(config: SinkConfig, fingerprint: str, index_version: int = FIRST) -> Index:
+    """The index of one index version of a store, filled by that model; nothing is connected yet."""
     match config:
         case PgvectorConfig():
             from sinks.pgvector.reader import PgvectorIndex
 
-            return PgvectorIndex(config, fingerprint, generation)
+            return PgvectorIndex(config, fingerprint, index_version)
         case OpenSearchConfig():
             from sinks.opensearch.reader import OpenSearchIndex
 
-            return OpenSearchIndex(config, fingerprint, generation)
+            return OpenSearchIndex(config, fingerprint, index_version)
         case DocumentDBConfig():
             from sinks.documentdb.reader import DocumentDBIndex
 
-            return DocumentDBIndex(config, fingerprint, generation)
+            return DocumentDBIndex(config, fingerprint, index_version)
         case _:
             assert_never(config)

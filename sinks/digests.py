@@ -19,7 +19,7 @@ import numpy as np
 
 from schemas.documents import BucketChecksum, Chunk, DocumentWrite, HeldChunk, HeldDocument
 from sinks.plain_json import plain_json
-from transforms.documents.planning import Recipe, is_refused, made_by, plan
+from transforms.documents.planning import DocumentSpec, is_refused, made_by, plan
 from transforms.fold import RowState, truncated_at
 from transforms.values import exact_json
 
@@ -113,20 +113,20 @@ def checksums(documents: Iterable[HeldDocument], width: int) -> dict[str, Bucket
     return {bucket: BucketChecksum(rows[bucket], sums[bucket]) for bucket in rows}
 
 
-def wanted_of(state: RowState, key: str, recipe: Recipe, truncated: str) -> WantedDocument | None:
+def wanted_of(state: RowState, key: str, spec: DocumentSpec, truncated: str) -> WantedDocument | None:
     """What a store should hold of a row; None for one that a TRUNCATE covers."""
     kept = truncated_at(state, truncated)
-    write = plan(None, kept, key, recipe)
+    write = plan(None, kept, key, spec)
     if write is None or kept.newest <= truncated:
         return None
     chunks = tuple(_wanted_chunk(write.document_id, chunk) for chunk in write.chunks)
-    waits = not recipe.texts.isdisjoint(write.pending)
+    waits = not spec.texts.isdisjoint(write.pending)
     held = _as_held(write)
     head = weight(head_line(held))
     return WantedDocument(write.document_id, write.table, kept.newest, head, waits, chunks, _refused_weight(held))
 
 
-def judge(
+def classify_drift(
     wanted: WantedDocument | None, held: Sequence[HeldDocument], landed: Mapping[str, str], truncated: Mapping[str, str]
 ) -> list[Finding]:
     """Compare what should be there with what is.

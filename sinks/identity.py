@@ -9,7 +9,7 @@ from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from schemas.ownership import Owner
-    from sinks.versions import Generation, Generations
+    from sinks.versions import IndexVersion, IndexVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,16 @@ class Place:
         """Raise ConfigurationError where the store belongs to another pipeline."""
         mine.refuse_other(held, f"sink {self.sink}: the store {self.name}", self.sink, self.kind)
 
-    def check_generation(self, held: Generations, fingerprint: str, dimensions: int) -> Generation:
-        """The generation that a model fills; raise ConfigurationError where there is none."""
-        found = held.of(fingerprint) or held.served
+    def check_index_version(self, held: IndexVersions, fingerprint: str, dimensions: int) -> IndexVersion:
+        """The index version that a model fills; raise ConfigurationError where there is none."""
+        found = held.of(fingerprint) or held.active
         self.check_dimensions(found.dimensions, dimensions)
         self.check_model(found.fingerprint, fingerprint)
         return found
 
-    def check_serving(self, held: Generations, number: int, fingerprint: str) -> None:
-        """Raise ConfigurationError where a generation is not the one of the model that asks."""
-        mine = next((each for each in held.every if each.number == number), held.served)
+    def check_active(self, held: IndexVersions, number: int, fingerprint: str) -> None:
+        """Raise ConfigurationError where an index version is not the one of the model that asks."""
+        mine = next((each for each in held.every if each.number == number), held.active)
         self.check_model(mine.fingerprint, fingerprint)
 
     def check_model(self, held: object, fingerprint: str) -> None:

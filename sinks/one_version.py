@@ -1,4 +1,4 @@
-"""What every sink is: one generation of its store, found by the model that fills it, and the way to the others."""
+"""What every sink is: one index version of its store, found by the model that fills it, and the way to the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sinks.versions import FIRST
 if TYPE_CHECKING:
     from schemas.ownership import Owner
     from sinks.identity import Place
-    from sinks.versions import Generation, Generations
+    from sinks.versions import IndexVersion, IndexVersions
 
 
 class StoreConfig(Protocol):
@@ -23,8 +23,8 @@ class StoreConfig(Protocol):
         ...
 
 
-class OneGeneration[C: StoreConfig](ABC):
-    """The base of every `Sink`: which generation it is, and the others of the same store, opened once."""
+class OneIndexVersion[C: StoreConfig](ABC):
+    """The base of every `Sink`: which index version it is, and the others of the same store, opened once."""
 
     def __init__(self, config: C, fingerprint: str, dimensions: int) -> None:
         """Keep the configuration and the model's identity; nothing is opened yet."""
@@ -32,7 +32,7 @@ class OneGeneration[C: StoreConfig](ABC):
         self._fingerprint = fingerprint
         self._dimensions = dimensions
         self._number: int | None = None
-        self._beside: dict[int, Self] = {}
+        self._siblings: dict[int, Self] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as configuration, without the others, which have connections."""
@@ -45,7 +45,7 @@ class OneGeneration[C: StoreConfig](ABC):
 
     @property
     def fingerprint(self) -> str:
-        """The model whose generation this is."""
+        """The model whose index version this is."""
         return self._fingerprint
 
     def check(self, owner: Owner | None = None) -> None:
@@ -76,36 +76,36 @@ class OneGeneration[C: StoreConfig](ABC):
 
     @abstractmethod
     def _create_missing(self) -> None:
-        """Create the store, or this generation of it; several drivers at once create the same."""
+        """Create the store, or this index version of it; several drivers at once create the same."""
 
     @abstractmethod
-    def generations(self) -> Generations | None:
+    def index_versions(self) -> IndexVersions | None:
         """As `Sink.generations`."""
 
-    def beside(self, generation: Generation) -> Self:
+    def sibling(self, index_version: IndexVersion) -> Self:
         """Open it once, until this one is closed."""
-        if generation.number not in self._beside:
-            other = type(self)(self._config, generation.fingerprint, generation.dimensions)
-            other._number = generation.number  # noqa: SLF001 - of its own kind
-            self._beside[generation.number] = other
-        return self._beside[generation.number]
+        if index_version.number not in self._siblings:
+            other = type(self)(self._config, index_version.fingerprint, index_version.dimensions)
+            other._number = index_version.number  # noqa: SLF001 - of its own kind
+            self._siblings[index_version.number] = other
+        return self._siblings[index_version.number]
 
-    def filling(self) -> AbstractContextManager[None]:
+    def bulk_load(self) -> AbstractContextManager[None]:
         """As writes otherwise, where searchable at once costs nothing."""
         return nullcontext()
 
     def close(self) -> None:
         """Close the others."""
-        for other in self._beside.values():
+        for other in self._siblings.values():
             other.close()
-        self._beside.clear()
+        self._siblings.clear()
 
-    def _mine(self, held: Generations) -> Generation:
+    def _mine(self, held: IndexVersions) -> IndexVersion:
         """The one that this model fills; raise ConfigurationError where there is none."""
-        return self._config.place.check_generation(held, self._fingerprint, self._dimensions)
+        return self._config.place.check_index_version(held, self._fingerprint, self._dimensions)
 
     def _generation(self) -> int:
-        """The number of this model's generation, asked for until it is known; of the first where there is no store yet."""
-        if self._number is None and (held := self.generations()) is not None:
+        """The number of this model's index version, asked for until it is known; of the first where there is no store yet."""
+        if self._number is None and (held := self.index_versions()) is not None:
             self._number = self._mine(held).number
         return FIRST if self._number is None else self._number

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
     from schemas.ownership import Owner
-    from sinks.versions import Generation, Generations
+    from sinks.versions import IndexVersion, IndexVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class StoreSummary:
     chunks: int
     pending: Mapping[str, int]
     indexed_as_of_us: int | None
-    generations: Generations | None = None
+    index_versions: IndexVersions | None = None
     """Told by `status` itself."""
 
 
@@ -34,7 +34,7 @@ class Sink(Protocol):
     a write is refused unless it was planned on the revision the store holds, and a refused one is planned again.
     A reader never sees a document's chunks of two versions, nor a row that a truncation has removed.
 
-    A sink is one generation of a store, the one that its model fills; marks of truncations and progress are the store's.
+    A sink is one index version of a store, the one that its model fills; marks of truncations and progress are the store's.
     """
 
     @property
@@ -43,7 +43,7 @@ class Sink(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """The model whose generation this is."""
+        """The model whose index version this is."""
 
     def check(self, owner: Owner | None = None) -> None:
         """Connect; raise ConfigurationError for what cannot be written to. Writes nothing.
@@ -52,7 +52,7 @@ class Sink(Protocol):
         """
 
     def prepare(self, owner: Owner | None = None) -> None:
-        """Create what is missing, also of a generation that was announced; safe to call by several drivers at once.
+        """Create what is missing, also of an index version that was announced; safe to call by several drivers at once.
 
         With an owner the store is that pipeline's from then on, and one that belongs to another is refused before anything
         is written (ConfigurationError). A store that nobody claimed yet becomes the first one's.
@@ -64,17 +64,17 @@ class Sink(Protocol):
     def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
         """Make a store that is nobody's, or still another's, that pipeline's; returns whose it is now, whoever came first."""
 
-    def generations(self) -> Generations | None:
-        """The store's generations as they are now, for whatever model this was opened; None where there is no store."""
+    def index_versions(self) -> IndexVersions | None:
+        """The store's index versions as they are now, for whatever model this was opened; None where there is no store."""
 
-    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
         """Replace them by what they become, at once, and with them what readers of their own use; no other's change is lost."""
 
-    def beside(self, generation: Generation) -> Sink:
-        """Another generation of the same store, by connections of its own that are closed with this one's."""
+    def sibling(self, index_version: IndexVersion) -> Sink:
+        """Another index version of the same store, by connections of its own that are closed with this one's."""
 
     def drop(self, number: int) -> None:
-        """Remove all that a generation holds; one that is gone already is no error."""
+        """Remove all that an index version holds; one that is gone already is no error."""
 
     def truncations(self) -> dict[str, str]:
         """The newest TRUNCATE of each table, by sequence."""
@@ -101,7 +101,7 @@ class Sink(Protocol):
         for a document that the store will never take, having written others or not.
         """
 
-    def filling(self) -> AbstractContextManager[None]:
+    def bulk_load(self) -> AbstractContextManager[None]:
         """Many writes that nobody waits for one by one: what was accepted is searchable at the end of them at the latest.
 
         Else a write returns when what was accepted can be searched (on OpenSearch Serverless: 10 s later).
@@ -126,8 +126,8 @@ class Sink(Protocol):
     def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
         """The documents of one bucket, counted as in `bucket_checksums`."""
 
-    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
-        """Count live documents by table and by the fingerprint of the recipe they were made with."""
+    def documents_by_spec(self) -> dict[tuple[str, str], int]:
+        """Count live documents by table and by the fingerprint of the spec they were made with."""
 
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Remove rows by the store's own names, unless they were written since; nothing is remembered of them."""

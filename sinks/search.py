@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from embeddings.protocol import Vector
-from sinks.versions import Generations
+from sinks.versions import IndexVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Freshness:
 
 
 class Index(Protocol):
-    """Reads one generation of a store, that of the model that asks.
+    """Reads one index version of a store, that of the model that asks.
 
     A hit is always a chunk of a live document's newest version, never of a deleted or truncated row.
     Raises `UnavailableError` when the store does not answer, `ConfigurationError` when it is not what it should be.
@@ -66,8 +66,8 @@ class Index(Protocol):
         """Connect; raise `ConfigurationError` for a store that another model filled, or none at all."""
         ...
 
-    def generations(self) -> Generations:
-        """Return the store's generations as they are now; raise `ConfigurationError` where there is no store."""
+    def index_versions(self) -> IndexVersions:
+        """Return the store's index versions as they are now; raise `ConfigurationError` where there is no store."""
         ...
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:

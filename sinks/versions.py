@@ -1,4 +1,4 @@
-"""Generations of a store: one for each embedding model it is, or was, filled with, and which of them readers use. Pure.
+"""Index versions of a store: one for each embedding model it is, or was, filled with, and which of them readers use. Pure.
 
 They stand in the store's own meta, where every writer and reader finds them; each step of a migration is one change of them,
 and a change made twice is made once. A store whose meta does not tell of any has one, told by its facts.
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from schemas.errors import ConfigurationError
 
 FIRST = 1
-"""The number of a store's first generation."""
+"""The number of a store's first index version."""
 
 type State = Literal["creating", "filling", "filled", "ready", "dropping"]
 """`creating`: its tables may be missing, nobody writes. `filling`: live writes go to it, what was before is being brought in
@@ -25,7 +25,7 @@ _WRITTEN: frozenset[State] = frozenset({"filling", "filled", "ready"})
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class IndexVersion:
     """What one model filled."""
 
     number: int
@@ -38,52 +38,52 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Generations:
-    """All generations of a store, and the one that readers use."""
+class IndexVersions:
+    """All index versions of a store, and the one that readers use."""
 
-    serving: int
-    every: tuple[Generation, ...]
+    active_number: int
+    every: tuple[IndexVersion, ...]
     last: int = 0
     """The highest number ever given."""
 
     @property
-    def served(self) -> Generation:
+    def active(self) -> IndexVersion:
         """The one that readers use."""
-        return self.numbered(self.serving)
+        return self.numbered(self.active_number)
 
     @property
-    def written(self) -> tuple[Generation, ...]:
+    def written(self) -> tuple[IndexVersion, ...]:
         """Those that live writes go to, the one that readers use last: what can be found there stands in the others."""
         wanted = [each for each in self.every if each.state in _WRITTEN]
-        return tuple(sorted(wanted, key=lambda each: (each.number == self.serving, each.number)))
+        return tuple(sorted(wanted, key=lambda each: (each.number == self.active_number, each.number)))
 
-    def numbered(self, number: int) -> Generation:
+    def numbered(self, number: int) -> IndexVersion:
         """The one of that number."""
         return next(each for each in self.every if each.number == number)
 
-    def of(self, fingerprint: str) -> Generation | None:
+    def of(self, fingerprint: str) -> IndexVersion | None:
         """The one that model fills; None where there is none, or it is going."""
         return next((each for each in self.every if each.fingerprint == fingerprint and each.state != "dropping"), None)
 
-    def announced(self, fingerprint: str, dimensions: int, embedding: Mapping[str, Any]) -> Generations:
-        """With a generation for that model, unless there is one."""
+    def announced(self, fingerprint: str, dimensions: int, embedding: Mapping[str, Any]) -> IndexVersions:
+        """With an index version for that model, unless there is one."""
         if self.of(fingerprint) is not None:
             return self
         number = max([self.last, *(each.number for each in self.every)]) + 1
-        new = Generation(number, fingerprint, dimensions, "creating", dict(embedding))
+        new = IndexVersion(number, fingerprint, dimensions, "creating", dict(embedding))
         return replace(self, every=(*self.every, new), last=number)
 
-    def told(self, fingerprint: str, embedding: Mapping[str, Any]) -> Generations:
-        """With that model's configuration beside its generation, so that whoever knows another model can use it."""
+    def told(self, fingerprint: str, embedding: Mapping[str, Any]) -> IndexVersions:
+        """With that model's configuration beside its index version, so that whoever knows another model can use it."""
         return self._with(fingerprint, embedding=dict(embedding))
 
-    def reached(self, fingerprint: str, state: State) -> Generations:
-        """With that model's generation in a state; the one that readers use stays ready."""
+    def reached(self, fingerprint: str, state: State) -> IndexVersions:
+        """With that model's index version in a state; the one that readers use stays ready."""
         mine = self.of(fingerprint)
-        return self if mine is None or mine.number == self.serving else self._with(fingerprint, state=state)
+        return self if mine is None or mine.number == self.active_number else self._with(fingerprint, state=state)
 
-    def switched(self, fingerprint: str) -> Generations:
-        """With readers on that model's generation.
+    def switched(self, fingerprint: str) -> IndexVersions:
+        """With readers on that model's index version.
 
         Raises:
             ConfigurationError: there is none that holds everything.
@@ -91,36 +91,40 @@ class Generations:
         mine = self.of(fingerprint)
         if mine is None or mine.state != "ready":
             raise ConfigurationError(
-                f"the generation of {fingerprint} is not ready", condition="GENERATION_NOT_READY",
+                f"the index version of {fingerprint} is not ready", condition="GENERATION_NOT_READY",
                 hint="run `ragstream migrate` again; it goes on where it stopped",
             )  # fmt: skip
-        return replace(self, serving=mine.number)
+        return replace(self, active_number=mine.number)
 
-    def without(self, number: int) -> Generations:
+    def without(self, number: int) -> IndexVersions:
         """Without one whose tables are gone."""
         kept = tuple(each for each in self.every if each.number != number)
         return replace(self, every=kept, last=max([self.last, *(each.number for each in self.every)]))
 
-    def _with(self, fingerprint: str, **changes: Any) -> Generations:
+    def _with(self, fingerprint: str, **changes: Any) -> IndexVersions:
         mine = self.of(fingerprint)
         return replace(self, every=tuple(replace(e, **changes) if e is mine else e for e in self.every))
 
 
-def first(fingerprint: str, dimensions: int) -> Generations:
-    """The generations of a store that was never migrated."""
-    return Generations(FIRST, (Generation(FIRST, fingerprint, dimensions),), FIRST)
+def first(fingerprint: str, dimensions: int) -> IndexVersions:
+    """The index versions of a store that was never migrated."""
+    return IndexVersions(FIRST, (IndexVersion(FIRST, fingerprint, dimensions),), FIRST)
 
 
-def of_facts(facts: Mapping[str, Any]) -> Generations:
-    """The generations of a store that was never migrated, as its meta tells of its model."""
+def of_facts(facts: Mapping[str, Any]) -> IndexVersions:
+    """The index versions of a store that was never migrated, as its meta tells of its model."""
     return first(str(facts.get("fingerprint") or ""), int(facts.get("dimensions") or 0))
 
 
-def plain(generations: Generations) -> dict[str, Any]:
+def to_json(index_versions: IndexVersions) -> dict[str, Any]:
     """As plain JSON, for a meta."""
-    return {"serving": generations.serving, "last": generations.last, "every": [asdict(g) for g in generations.every]}
+    return {
+        "serving": index_versions.active_number,
+        "last": index_versions.last,
+        "every": [asdict(g) for g in index_versions.every],
+    }
 
 
-def restored(told: Mapping[str, Any]) -> Generations:
+def from_json(told: Mapping[str, Any]) -> IndexVersions:
     """What `plain` gave."""
-    return Generations(told["serving"], tuple(Generation(**each) for each in told["every"]), told["last"])
+    return IndexVersions(told["serving"], tuple(IndexVersion(**each) for each in told["every"]), told["last"])

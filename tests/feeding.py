@@ -15,13 +15,13 @@ from schemas.tables import ChunkConfig, DocumentConfig
 from sinks.protocol import Sink
 from tests.history import TABLE, ModelTable, as_record, key_of
 from transforms.context import DecodeContext, TableContext
-from transforms.documents.planning import Recipe, digest, document_id
+from transforms.documents.planning import DocumentSpec, digest, document_id
 from transforms.fold import Rows, RowState, apply
 
 DIMENSIONS = 8
 CONTEXT = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",))})
 DOCUMENT = DocumentConfig(template="{body}", metadata=("a",), chunk=ChunkConfig(max_tokens=16))
-RECIPES = {TABLE: Recipe(TABLE, DOCUMENT)}
+SPECS = {TABLE: DocumentSpec(TABLE, DOCUMENT)}
 
 type Contents = dict[str, tuple[dict[str, Any], list[tuple[int, str, list[float]]]]]
 
@@ -57,11 +57,11 @@ class Fed:
 
     def __init__(self, *sinks: Sink) -> None:
         self.sinks, self.embedder = sinks, CountingEmbedder()
-        self.change_recipe(RECIPES[TABLE])
+        self.change_recipe(SPECS[TABLE])
 
-    def change_recipe(self, recipe: Recipe) -> None:
+    def change_recipe(self, spec: DocumentSpec) -> None:
         """Start again with another one."""
-        self.indexer = Indexer(CONTEXT, {TABLE: recipe}, self.sinks, self.embedder, texts_at_once=8)
+        self.indexer = Indexer(CONTEXT, {TABLE: spec}, self.sinks, self.embedder, texts_at_once=8)
 
     def __call__(self, changes: Sequence[Change]) -> Any:
         return self.indexer.index([as_record(change) for change in changes])

@@ -26,7 +26,7 @@ from retrieval.serving import Serving
 from sinks import open_sink
 from tests.history import ModelTable, as_record
 from tests.lake_to_store import Lake
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 
 STEADY = 40
 """Rows that nobody changes: a reader finds them at any moment."""
@@ -93,8 +93,8 @@ class _Stores:
         for sink in self._sinks:
             sink.prepare()
         embedders = partial(embedder_of, own=lake.embedding)
-        recipes = {table.table: recipe for table in lake.config.tables if (recipe := Recipe.of(table))}
-        self._indexer = Indexer(lake.context, recipes, self._sinks, embedder, texts_at_once=64, embedders=embedders)
+        specs = {table.table: spec for table in lake.config.tables if (spec := DocumentSpec.of(table))}
+        self._indexer = Indexer(lake.context, specs, self._sinks, embedder, texts_at_once=64, embedders=embedders)
 
     def index(self, table: ModelTable, since: int) -> None:
         self._indexer.index(map(as_record, table.changes[since:]))

@@ -22,7 +22,7 @@ from schemas.changes import Reject
 from schemas.errors import SourceGoneError, UnavailableError
 from schemas.records import Record
 from sources.feeds import MAX_RECORDS, Feed, Fetched, Positions
-from tests.feeding import CONTEXT, RECIPES
+from tests.feeding import CONTEXT, SPECS
 from tests.history import ModelTable, as_record
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class MemoryIndexer:
     def decode(self, records: Iterable[Record]) -> WorkUnit:
         if self.decode_error is not None:
             raise self.decode_error
-        return decoded(records, CONTEXT, RECIPES)
+        return decoded(records, CONTEXT, SPECS)
 
     def writer(self, store: str) -> MemoryStore:
         self.memory[store].opened += 1

@@ -24,7 +24,7 @@ from local_stack.standins.documentdb.server import DocumentDB
 from schemas.changes import Change
 from schemas.documents import DocumentWrite
 from sinks import SinkConfig, open_sink
-from sinks.digests import Finding, judge, vector_hash, wanted_of
+from sinks.digests import Finding, classify_drift, vector_hash, wanted_of
 from sinks.documentdb.client import DocumentDBClient
 from sinks.documentdb.meta import Meta as DocumentDBMeta
 from sinks.documentdb.schema import Names as DocumentDBNames
@@ -36,7 +36,7 @@ from sinks.opensearch.schema import Names, visible
 from sinks.pgvector.config import PgvectorConfig
 from sinks.protocol import Sink
 from tests.documentdb_store import config_of, through
-from tests.feeding import DIMENSIONS, RECIPES, Contents, vector_of
+from tests.feeding import DIMENSIONS, SPECS, Contents, vector_of
 from tests.history import TABLE, folded
 from transforms.documents.planning import digest, plan
 from transforms.values import exact_json
@@ -299,17 +299,19 @@ def repeating(seconds: float, act: Callable[[], object]) -> Iterator[None]:
 
 def drift(store: Store, changes: list[Change]) -> list[Finding]:
     """What differs between a store and the fold of a history, vectors and all, by the code of `ragstream reconcile`."""
-    recipe, states = RECIPES[TABLE], folded(changes)
+    spec, states = SPECS[TABLE], folded(changes)
     landed = {TABLE: max(change.sequence for change in changes)}
     with closing(open_sink(store.config, "model=test", DIMENSIONS)) as sink:
         marks = sink.truncations()
-        wanted = {w.document_id: w for k, s in states.items() if (w := wanted_of(s, k, recipe, marks.get(TABLE, "")))}
+        wanted = {w.document_id: w for k, s in states.items() if (w := wanted_of(s, k, spec, marks.get(TABLE, "")))}
         buckets = sink.bucket_checksums(1, vectors=True)
         held = [document for bucket in buckets for document in sink.documents_in(bucket, 1, vectors=True)]
-        found = [each for d in held for each in judge(wanted.get(d.document_id), [d], landed, marks)]
+        found = [each for d in held for each in classify_drift(wanted.get(d.document_id), [d], landed, marks)]
         there = {document.document_id for document in held}
-        missing = [each for w in wanted.values() if w.document_id not in there for each in judge(w, [], landed, marks)]
-        texts = {c.content_hash: c.chunk_text for k, s in states.items() for c in _chunks(plan(None, s, k, recipe))}
+        missing = [
+            each for w in wanted.values() if w.document_id not in there for each in classify_drift(w, [], landed, marks)
+        ]
+        texts = {c.content_hash: c.chunk_text for k, s in states.items() for c in _chunks(plan(None, s, k, spec))}
     other = [
         Finding("stale", d.table, d.document_id, d.name, d.revision, vector=True)
         for d in held

@@ -61,7 +61,7 @@ class RowState:
     deleted: str = ""
     complete: str = ""
     columns: Mapping[str, Cell] = field(default_factory=dict)
-    moves: Mapping[str, str] = field(default_factory=dict)
+    key_moves: Mapping[str, str] = field(default_factory=dict)
     commit_time_us: int | None = None
 
     @property
@@ -138,17 +138,17 @@ def join(one: RowState, other: RowState) -> RowState:
     kept = {n: c for n, c in columns.items() if _latest(c.rank) > deleted}
     upserted = max(one.upserted, other.upserted)
     newest = one if one.sequence >= other.sequence else other
-    moves = {**one.moves, **other.moves}
+    key_moves = {**one.key_moves, **other.key_moves}
     upserted = upserted if upserted > deleted else ""
     complete = complete if complete > deleted else ""
-    return RowState(upserted, deleted, complete, kept, moves, newest.commit_time_us)
+    return RowState(upserted, deleted, complete, kept, key_moves, newest.commit_time_us)
 
 
 def state_of(change: Change) -> RowState:
     """The state of a row of which only this change is known."""
     if change.op == "d":
-        moves = {change.sequence: change.new_key} if change.new_key else {}
-        return RowState("", change.sequence, "", {}, moves, change.commit_time_us)
+        key_moves = {change.sequence: change.new_key} if change.new_key else {}
+        return RowState("", change.sequence, "", {}, key_moves, change.commit_time_us)
     cells = {name: Cell(value, change.sequence) for name, value in change.columns.items()}
     if change.old_key is not None:
         hole = Cell(HOLE, _source_point(change.sequence) + _CARRIED)
@@ -177,9 +177,9 @@ def carried(state: RowState, move: str) -> RowState:
     return RowState("", "", point if state.complete and state.complete < point else "", cells)
 
 
-def move_after(moves: Mapping[str, str], sequence: str) -> str | None:
+def move_after(key_moves: Mapping[str, str], sequence: str) -> str | None:
     """The first key change after a sequence: the one that took the row's values along."""
-    return min((s for s in moves if s > sequence), default=None)
+    return min((s for s in key_moves if s > sequence), default=None)
 
 
 class Rows(MutableMapping[str, RowState]):
@@ -241,18 +241,20 @@ def _join(rows: MutableMapping[str, RowState], key: str, said: RowState) -> None
     held = rows[key]
     rows[key] = join(held, said)
     by_move: dict[str, dict[str, Cell]] = {}
-    moves = rows[key].moves
-    if not moves:
+    key_moves = rows[key].key_moves
+    if not key_moves:
         return
     for name, cell in said.columns.items():
-        move = move_after(moves, _since(cell.rank))
+        move = move_after(key_moves, _since(cell.rank))
         if move:
             by_move.setdefault(move, {})[name] = cell
-    if said.complete and (move := move_after(moves, said.complete)):
+    if said.complete and (move := move_after(key_moves, said.complete)):
         by_move.setdefault(move, {})
     for move, cells in by_move.items():
-        part = replace(said, columns=cells, complete=said.complete if move_after(moves, said.complete) == move else "")
-        _offer(rows, moves[move], carried(part, move))
+        part = replace(
+            said, columns=cells, complete=said.complete if move_after(key_moves, said.complete) == move else ""
+        )
+        _offer(rows, key_moves[move], carried(part, move))
 
 
 def _offer(rows: MutableMapping[str, RowState], key: str, offered: RowState) -> None:
@@ -282,8 +284,8 @@ def encode(state: RowState) -> dict[str, Any]:
         holes = {n: c.rank for n, c in state.columns.items() if c.value is HOLE}
         ranks = {n: c.rank for n, c in state.columns.items() if c.rank != sequence and c.value is not HOLE}
         document |= {name: part for name, part in (("h", holes), ("r", ranks)) if part}
-    if state.moves:
-        document["m"] = dict(state.moves)
+    if state.key_moves:
+        document["m"] = dict(state.key_moves)
     if state.commit_time_us is not None:
         document["t"] = state.commit_time_us
     return document

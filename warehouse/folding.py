@@ -178,9 +178,11 @@ def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:
 
 def _without_old_moves(state: RowState, truncated: str) -> RowState:
     """A key change that a TRUNCATE covers leads nowhere: what came before it is gone."""
-    if not state.moves:
+    if not state.key_moves:
         return state
-    return replace(state, moves={sequence: key for sequence, key in state.moves.items() if sequence > truncated})
+    return replace(
+        state, key_moves={sequence: key for sequence, key in state.key_moves.items() if sequence > truncated}
+    )
 
 
 def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: LoadSettings) -> Folded:

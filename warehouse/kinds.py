@@ -20,7 +20,7 @@ from transforms.values import exact_json
 from transforms.values.types import spark_type
 
 if TYPE_CHECKING:
-    from lake.tables.observed_types import Evidence
+    from lake.tables.observed_types import ObservedTypes
     from schemas.tables import TableConfig
 
 TEXT_BYTES = 65_535
@@ -54,9 +54,9 @@ def kind_of(canonical: str) -> str:
     return spark_type(canonical)
 
 
-def wanted_kind(source: str, table: TableConfig, evidence: Evidence, held: str | None) -> str:
+def wanted_kind(source: str, table: TableConfig, observed: ObservedTypes, held: str | None) -> str:
     """The narrowest kind that holds what was announced, or declared, and what the column holds already: it never narrows."""
-    told = [table.columns[source]] if source in table.columns else evidence.kinds.get(source, [])
+    told = [table.columns[source]] if source in table.columns else observed.kinds.get(source, [])
     kinds = ([held] if held else []) + [kind_of(each) for each in told]
     return reduce(wider, kinds) if kinds else "string"
 

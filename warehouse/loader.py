@@ -24,7 +24,7 @@ from lake.rejects import create_rejects
 from lake.storage import append_rows
 from lake.table_schemas import REJECTS
 from lake.tables.batch_stats import require_schemas, summarized
-from lake.tables.observed_types import Evidence, announced, types_of
+from lake.tables.observed_types import ObservedTypes, announced, types_of
 from lake.tables.shape import TableShape
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.ownership import Owner
@@ -36,7 +36,7 @@ from warehouse.folding import LoadSettings, Outcome
 from warehouse.shape import evolved, names_of, registered, steps
 from warehouse.sql import REGISTERS, Copies, Load, Registry, TableStatements
 from warehouse.staging import StagingWriter, staging
-from warehouse.states import moves_of
+from warehouse.states import key_moves_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -96,12 +96,12 @@ class WarehouseLoader:
     def load(self, frame: DataFrame, batch: str, transaction: Transaction) -> dict[str, LoadCounts]:
         """Load one batch of rows of `changes`; `batch` names it, the same when it is run again, as a folder's name."""
         summaries = summarized(frame, self._tables)
-        evidence = announced(self._layout)
-        require_schemas(summaries, evidence)
+        observed = announced(self._layout)
+        require_schemas(summaries, observed)
         changes = changes_of(frame, summaries)
         try:
             return {
-                row["_table"]: self._one(changes[row["_table"]], row, evidence, batch, transaction) for row in summaries
+                row["_table"]: self._one(changes[row["_table"]], row, observed, batch, transaction) for row in summaries
             }
         finally:
             self._client.close()
@@ -110,13 +110,14 @@ class WarehouseLoader:
         self,
         changes: TableChanges,
         summary: Row,
-        evidence: Mapping[str, Evidence],
+        observed: Mapping[str, ObservedTypes],
         batch: str,
         transaction: Transaction,
     ) -> LoadCounts:
         table = self._tables[summary["_table"]]
         load = TableLoad(
-            changes, table, evidence.get(table.table, Evidence()), self._contexts, self._client, Copies(self._config.iam_role),
+            changes, table, observed.get(table.table, ObservedTypes()), self._contexts, self._client,
+            Copies(self._config.iam_role),
             TableStatements(Registry(self._config.schema_name), table.table, self._names[table.table]),
             staging(self._config, f"{batch}/{escape(table.table)}"),
         )  # fmt: skip
@@ -163,7 +164,7 @@ class TableLoad:
 
     changes: TableChanges
     table: TableConfig
-    evidence: Evidence
+    observed: ObservedTypes
     contexts: Mapping[str, DecodeContext]
     client: Client
     copies: Copies
@@ -212,7 +213,7 @@ class TableLoad:
         """Bring the table to the shape that the evidence asks for; also tells its newest TRUNCATE."""
         found = self.client.run([self.statements.known()])
         held = registered([row[:4] for row in found])
-        wanted = evolved(held, self.table, self.evidence, sorted(self.seen))
+        wanted = evolved(held, self.table, self.observed, sorted(self.seen))
         if not found:
             self.client.run(self.statements.create(wanted))
         elif (name := unquote(str(found[0][5]))) != self.statements.name:
@@ -236,13 +237,13 @@ class TableLoad:
             rows = self.client.run(self.statements.read(self.copies, manifest, truncated, lagging=lagging))
             held |= {str(key): (int(revision), str(state)) for key, revision, state in rows}
             asked |= wanted
-            wanted = {to for _, state in held.values() for to in moves_of(state).values()} - asked - held.keys()
+            wanted = {to for _, state in held.values() for to in key_moves_of(state).values()} - asked - held.keys()
             lagging = False
         return held
 
     def _folded(self, summary: Row, shape: TableShape, held: Mapping[str, tuple[int, str]], truncated: str) -> Outcome:
-        pairs = [(key, to) for key, (_, state) in held.items() for to in moves_of(state).values()]
+        pairs = [(key, to) for key, (_, state) in held.items() for to in key_moves_of(state).values()]
         groups = grouped([*pairs, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
-        types = types_of(self.table, {self.table.table: self.evidence})
+        types = types_of(self.table, {self.table.table: self.observed})
         settings = LoadSettings(self.table.table, self.contexts, types, shape, truncated, self.writer)
         return self.changes.staged(settings, held, groups)

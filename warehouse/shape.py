@@ -16,7 +16,7 @@ from schemas.errors import ConfigurationError
 from warehouse.kinds import wanted_kind
 
 if TYPE_CHECKING:
-    from lake.tables.observed_types import Evidence
+    from lake.tables.observed_types import ObservedTypes
     from schemas.tables import TableConfig
     from warehouse.config import RedshiftConfig
 
@@ -33,17 +33,17 @@ _AT_ONCE = 10
 """Columns added by one transaction: the Data API takes 40 statements."""
 
 
-def evolved(held: TableShape, table: TableConfig, evidence: Evidence, seen: Iterable[str] = ()) -> TableShape:
+def evolved(held: TableShape, table: TableConfig, observed: ObservedTypes, seen: Iterable[str] = ()) -> TableShape:
     """The shape that the evidence asks for: new columns at the end, and no type narrower than it is."""
     kinds = held.kinds
     names = {c.source: c.name for c in held.columns}
     taken = {*names.values(), *RESERVED, *_SYSTEM}
     columns = []
-    for source in dict.fromkeys((*names, *table.keys, *table.columns, *evidence.kinds, *seen)):
+    for source in dict.fromkeys((*names, *table.keys, *table.columns, *observed.kinds, *seen)):
         if source not in names:
             names[source] = _free(source, taken)
             taken.add(names[source])
-        columns.append(ColumnShape(source, names[source], wanted_kind(source, table, evidence, kinds.get(source))))
+        columns.append(ColumnShape(source, names[source], wanted_kind(source, table, observed, kinds.get(source))))
     if len(columns) > MOST_COLUMNS:
         raise ConfigurationError(
             f"{table.table} has {len(columns)} columns, the warehouse takes {MOST_COLUMNS}",

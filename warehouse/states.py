@@ -56,7 +56,7 @@ def packed(state: RowState, refused: frozenset[str], shape: TableShape) -> str:
         if cell is not None and cell.rank != sequence:
             ranks.setdefault(cell.rank, []).append(place)
     document["k"] = "".join(marks).rstrip(".")
-    parts = (("r", ranks), ("m", dict(state.moves)), ("t", state.commit_time_us))
+    parts = (("r", ranks), ("m", dict(state.key_moves)), ("t", state.commit_time_us))
     return json.dumps(document | {name: part for name, part in parts if part}, separators=(",", ":"))
 
 
@@ -86,7 +86,7 @@ def oldest(state: RowState) -> str:
     return min((each for each in told if each), default=state.newest)
 
 
-def moves_of(text: str) -> Mapping[str, str]:
+def key_moves_of(text: str) -> Mapping[str, str]:
     """The rows that a stored row's values went to, by sequence."""
     found: Mapping[str, str] = json.loads(text).get("m", {})
     return found

@@ -149,7 +149,7 @@ def _sentences(told: dict[str, Any]) -> list[str]:
     if "given_up" in told:
         return [f"{name}: given up, readers never used it" for name in told["given_up"]]
     if "collected" in told:
-        return [f"{n}: {len(gone)} generations dropped" for n, gone in told["collected"].items()]
+        return [f"{n}: {len(gone)} index versions dropped" for n, gone in told["collected"].items()]
     if "back" in told:
         return [f"{name}: readers use {told['model']} again" for name in told["back"]]
     if "stores" not in told:
@@ -165,6 +165,6 @@ def _moved_sentence(name: str, moved: dict[str, Any], model: str) -> str:
     golden = checked["golden"]
     told = "no golden questions were given" if golden is None else f"{golden['overlap']:.0%} of the old answers again"
     return (
-        f"{name}: readers use {model} (generation {moved['generation']}); {filled.get('written', 0)} documents filled, "
+        f"{name}: readers use {model} (index version {moved['index_version']}); {filled.get('written', 0)} documents filled, "
         f"{covered['brought']} brought over, {checked['found']:.0%} of {checked['probes']} texts find themselves, {told}"
     )

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from glue_jobs.status.index_reports import IndexReports
     from reader.messages import Instruction
     from sources import SourceConfig
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 _LOG = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
@@ -68,7 +68,7 @@ class ReaderQuery:
         self,
         context: JobContext,
         source: SourceConfig,
-        recipes: Mapping[str, Recipe],
+        specs: Mapping[str, DocumentSpec],
         reports: IndexReports,
         stores: Stores,
     ) -> None:
@@ -83,7 +83,7 @@ class ReaderQuery:
         self._checkpoint = context.checkpoint(self._name)
         is_local = str(context.spark.sparkContext.master).startswith("local[")
         self._settings = ReaderSettings(
-            source, decode_context(config, source.name), recipes, config.sinks, config.embedding, self._checkpoint,
+            source, decode_context(config, source.name), specs, config.sinks, config.embedding, self._checkpoint,
             bind="127.0.0.1" if is_local else "",
         )  # fmt: skip
         self._tells_of_partitions = not isinstance(source, KafkaSourceConfig)

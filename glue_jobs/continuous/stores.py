@@ -130,8 +130,8 @@ class Stores:
         assert self._config.embedding is not None  # noqa: S101 - stores are filled with vectors
         done = RebuildCounts()
         with closing(open_sink(config, *self._model)) as store:
-            generations = store.generations()
-        for each in generations.written if generations else ():  # every model that fills the store
+            index_versions = store.index_versions()
+        for each in index_versions.written if index_versions else ():  # every model that fills the store
             embedding = config_of(each, self._config.embedding)
             rebuild = Rebuild(self._context.spark, self._config, config, embedding, lambda *_: None, record.spans())
             done += rebuild.run()

@@ -17,7 +17,7 @@ from lake.embedding_cache import EmbeddingCache
 from lake.history.states import History, history_of
 from lake.layout import LakeLayout
 from sinks import open_sink
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -71,12 +71,12 @@ class FromLake:
         others = tuple(other for other in self.config.sinks if other.name != sink.name)
         return KeptSomewhere(self.cache, others, self.embedder.fingerprint, self.embedder.dimensions)
 
-    def histories(self) -> Iterator[tuple[Recipe, History]]:
+    def histories(self) -> Iterator[tuple[DocumentSpec, History]]:
         """Every table that makes documents, as of now; none of those that nothing was ever landed of."""
-        for recipe in filter(None, map(Recipe.of, self.config.tables)):
-            history = history_of(self.spark, self.layout, recipe.table)
+        for spec in filter(None, map(DocumentSpec.of, self.config.tables)):
+            history = history_of(self.spark, self.layout, spec.table)
             if history is not None:
-                yield recipe.within(self.embedder.max_tokens), history
+                yield spec.within(self.embedder.max_tokens), history
 
     def tasks(self, rows: int) -> int:
         """Into how many tasks to cut so many rows."""

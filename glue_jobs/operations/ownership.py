@@ -49,7 +49,7 @@ def adopt(config: PipelineConfig, part: str) -> Owner | None:
     assert config.embedding is not None  # noqa: S101 - looked at above
     embedder = open_embedder(config.embedding)
     with closing(open_sink(sink, embedder.fingerprint, embedder.dimensions)) as store:
-        if store.generations() is None:
+        if store.index_versions() is None:
             raise ConfigurationError(
                 f"sink {part}: there is no store yet, so there is nothing to adopt", condition="STORE_EMPTY",
                 hint="run `ragstream run`; it makes the store this pipeline's",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from glue_jobs.runtime.progress import Tell
     from lake.history.states import History
     from sinks import SinkConfig
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 
 @dataclass
@@ -85,16 +85,16 @@ class Rebuild:
         """Write every table that makes documents."""
         with closing(self._lake.open(self.sink)) as store:
             store.prepare(owner_of(self.config))
-            for recipe, history in self._lake.histories():
+            for spec, history in self._lake.histories():
                 if history.truncated:
-                    store.truncate(recipe.table, history.truncated)
-                self._table(history, recipe)
+                    store.truncate(spec.table, history.truncated)
+                self._table(history, spec)
         return self.counts
 
-    def _table(self, history: History, recipe: Recipe) -> None:
-        with Watch(self._lake.spark, recipe.table, self.tell) as watch:
-            settings = partial(BulkSettings, self.sink, self.embedding, self._lake.cache, recipe=recipe)
-            fold = StateSettings(recipe, self._lake.contexts, watch.step("fold", history.changes))
+    def _table(self, history: History, spec: DocumentSpec) -> None:
+        with Watch(self._lake.spark, spec.table, self.tell) as watch:
+            settings = partial(BulkSettings, self.sink, self.embedding, self._lake.cache, spec=spec)
+            fold = StateSettings(spec, self._lake.contexts, watch.step("fold", history.changes))
             stage = then(state_stage(fold), plan_stage(settings(lambda _: None)))
             keys = None if self.spans is None else keys_between(history, self.spans)
             grouped = by_group(history, self._lake.tasks(history.changes), keys)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from lake.history.states import History
     from sinks import SinkConfig
     from sinks.protocol import Sink
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 SETTLE_SECONDS = 3.0
 """Between two looks: longer than a record is on its way to a store, as a rule."""
@@ -206,24 +206,27 @@ class Reconcile:
         return told.join(ids, "document_id", "left_semi")
 
     def _wanted(
-        self, histories: Collection[tuple[Recipe, History]], done: Callable[[int], None], ids: DataFrame | None = None
+        self,
+        histories: Collection[tuple[DocumentSpec, History]],
+        done: Callable[[int], None],
+        ids: DataFrame | None = None,
     ) -> DataFrame:
         frames = [self._lake.spark.createDataFrame([], from_arrow_schema(WANTED))]
-        for recipe, history in histories:
-            stage = then(state_stage(self._folding(recipe, done)), want_stage(recipe, history.truncated))
-            frames.append(self._grouped(recipe, history, ids).mapInArrow(stage, from_arrow_schema(WANTED)))
+        for spec, history in histories:
+            stage = then(state_stage(self._folding(spec, done)), want_stage(spec, history.truncated))
+            frames.append(self._grouped(spec, history, ids).mapInArrow(stage, from_arrow_schema(WANTED)))
         return reduce(lambda one, other: one.union(other), frames)
 
-    def _grouped(self, recipe: Recipe, history: History, ids: DataFrame | None) -> DataFrame:
+    def _grouped(self, spec: DocumentSpec, history: History, ids: DataFrame | None) -> DataFrame:
         keys = None
         if ids is not None:
             keys = history.rows.select("_key").distinct()
-            keys = keys.withColumn("document_id", _document_id(recipe.table)).join(ids, "document_id", "left_semi")
+            keys = keys.withColumn("document_id", _document_id(spec.table)).join(ids, "document_id", "left_semi")
             keys = keys.select("_key")
         return by_group(history, self._lake.tasks(history.changes), keys)
 
-    def _folding(self, recipe: Recipe, done: Callable[[int], None]) -> StateSettings:
-        return StateSettings(recipe, self._lake.contexts, done)
+    def _folding(self, spec: DocumentSpec, done: Callable[[int], None]) -> StateSettings:
+        return StateSettings(spec, self._lake.contexts, done)
 
     def _checksums(self, wanted: DataFrame) -> dict[str, BucketChecksum]:
         """What the store's own checksums should be."""
@@ -242,14 +245,18 @@ class Reconcile:
         return {row["bucket"]: BucketChecksum(row["rows"], int(row["sum"])) for row in told.collect()}
 
     def _differences(
-        self, store: Sink, wanted: DataFrame, buckets: Collection[str], histories: Collection[tuple[Recipe, History]]
+        self,
+        store: Sink,
+        wanted: DataFrame,
+        buckets: Collection[str],
+        histories: Collection[tuple[DocumentSpec, History]],
     ) -> DataFrame:
         """Compare documents of some buckets one by one: FOUND."""
         self.found.looks += 1
         if not buckets:
             return self._lake.spark.createDataFrame([], from_arrow_schema(FOUND))
         landed = {table.table: "" for table in self.config.tables if table.document}
-        landed |= {recipe.table: history.landed for recipe, history in histories}
+        landed |= {spec.table: history.landed for spec, history in histories}
         comparison = Comparison(self._width, self.vectors, landed, store.truncations())
         spark, tasks = self._lake.spark, self._lake.tasks(len(buckets) * _A_BUCKET)
         named = spark.createDataFrame([(name,) for name in sorted(buckets)], "bucket string")
@@ -292,15 +299,15 @@ class Reconcile:
             drift = self._look_again(store, drift)
         drift = drift.filter("kind <> 'refused'")
         mine = drift.filter(~foreign).groupBy("document_id").agg(F.max("vector").alias("vector"))
-        for recipe, history in self._lake.histories():
+        for spec, history in self._lake.histories():
             if history.truncated:
-                store.truncate(recipe.table, history.truncated)
+                store.truncate(spec.table, history.truncated)
             ids = mine.select("document_id")
-            states = self._grouped(recipe, history, ids).mapInArrow(
-                state_stage(self._folding(recipe, lambda _: None)), STATES
+            states = self._grouped(spec, history, ids).mapInArrow(
+                state_stage(self._folding(spec, lambda _: None)), STATES
             )
-            todo = states.withColumn("document_id", _document_id(recipe.table)).join(mine, "document_id")
-            stage = repair_stage(self._settings(), recipe)
+            todo = states.withColumn("document_id", _document_id(spec.table)).join(mine, "document_id")
+            stage = repair_stage(self._settings(), spec)
             done = sums(
                 todo.select("_key", "_state", "vector").mapInArrow(stage, from_arrow_schema(REPAIRED)), *REPAIRED.names
             )

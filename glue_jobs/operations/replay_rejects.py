@@ -22,7 +22,7 @@ from lake.landing.replay import Relanded, Row, by_source, land_again, raw_reject
 from lake.layout import LakeLayout
 from schemas.changes import Changes
 from sinks import open_sink
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 from transforms.envelopes.decode import decode
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _index(
 ) -> None:
     assert config.embedding is not None  # noqa: S101 - the caller looked
     embedder = open_embedder(config.embedding)
-    recipes = {table.table: recipe for table in config.tables if (recipe := Recipe.of(table))}
+    specs = {table.table: spec for table in config.tables if (spec := DocumentSpec.of(table))}
     with ExitStack() as stack:
         sinks = [
             stack.enter_context(closing(open_sink(sink, embedder.fingerprint, embedder.dimensions)))
@@ -87,13 +87,13 @@ def _index(
         for sink in sinks:
             sink.prepare(owner_of(config))
         embedders = partial(embedder_of, own=config.embedding)
-        for table in sorted(rows.keys() & recipes.keys()):
+        for table in sorted(rows.keys() & specs.keys()):
             records: dict[str, list[Record]] = defaultdict(list)
             for source, record in records_of_rows(LakeLayout(config.lake.path), table, rows[table]):
                 records[source].append(record)
             for source in records.keys() & contexts.keys():
                 indexer = Indexer(
-                    contexts[source], recipes, sinks, embedder, texts_at_once=embedder.max_items, embedders=embedders
+                    contexts[source], specs, sinks, embedder, texts_at_once=embedder.max_items, embedders=embedders
                 )
                 result = indexer.index(records[source])
                 counts[table]["documents written"] += result.counts["writes"]

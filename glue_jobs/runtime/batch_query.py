@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from glue_jobs.status.index_reports import IndexReports
     from sources import SourceConfig
     from sources.feeds import Positions
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 
 class BatchQuery:
@@ -33,7 +33,7 @@ class BatchQuery:
         self,
         context: JobContext,
         source: SourceConfig,
-        recipes: Mapping[str, Recipe],
+        specs: Mapping[str, DocumentSpec],
         reports: IndexReports,
         stores: Stores,
     ) -> None:
@@ -49,7 +49,7 @@ class BatchQuery:
         self._checkpoint = context.checkpoint(self._name)
         self._idle = idle_note(source)
         decoding = decode_context(config, source.name)
-        self._index = IndexStage(IndexSettings(uuid.uuid4().hex, decoding, recipes, config.sinks, config.embedding))
+        self._index = IndexStage(IndexSettings(uuid.uuid4().hex, decoding, specs, config.sinks, config.embedding))
         self._starts: Positions | None = None
         self._has_begun = self._is_repeat = False
         self._behind: frozenset[str] = frozenset()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from embeddings import open_embedder
 from glue_jobs.operations.prices import price_of
 from schemas.errors import UnavailableError
-from transforms.documents.planning import Recipe, made_by
+from transforms.documents.planning import DocumentSpec, made_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,32 +45,32 @@ class Outdated:
 
 def outdated(config: PipelineConfig, sink: Sink) -> Outdated | None:
     """Count them in a store; None where every document is as the configuration wants it."""
-    return outdated_of(config, sink, sink.documents_by_recipe())
+    return outdated_of(config, sink, sink.documents_by_spec())
 
 
 def outdated_of(config: PipelineConfig, sink: Sink, counted: Mapping[tuple[str, str], int]) -> Outdated | None:
-    """The same of documents that were counted by their recipes."""
-    recipes = recipes_of(config)
-    if all(table not in recipes or made_by(recipe) == recipes[table].fingerprint for table, recipe in counted):
+    """The same of documents that were counted by their specs."""
+    specs = specs_of(config)
+    if all(table not in specs or made_by(spec) == specs[table].fingerprint for table, spec in counted):
         return None
     held = sink.summary()
     chunks_a_document = max(1.0, held.chunks / max(1, held.documents))
-    return of_counts(recipes, counted, chunks_a_document, price_of(getattr(config.embedding, "model", "")))
+    return of_counts(specs, counted, chunks_a_document, price_of(getattr(config.embedding, "model", "")))
 
 
-def recipes_of(config: PipelineConfig) -> dict[str, Recipe]:
+def specs_of(config: PipelineConfig) -> dict[str, DocumentSpec]:
     """How the rows of each table become documents, for the model that the configuration names."""
-    recipes = filter(None, map(Recipe.of, config.tables))
+    specs = filter(None, map(DocumentSpec.of, config.tables))
     if config.embedding is None:
-        return {recipe.table: recipe for recipe in recipes}
+        return {spec.table: spec for spec in specs}
     most = open_embedder(config.embedding).max_tokens
-    return {recipe.table: recipe.within(most) for recipe in recipes}
+    return {spec.table: spec.within(most) for spec in specs}
 
 
 def cut_notes(config: PipelineConfig) -> list[str]:
     """Say of each table whose chunks are longer than the model takes that they are cut to that."""
     wanted = {table.table: table.document.chunk.max_tokens for table in config.tables if table.document}
-    taken = {table: recipe.document.chunk.max_tokens for table, recipe in recipes_of(config).items()}
+    taken = {table: spec.document.chunk.max_tokens for table, spec in specs_of(config).items()}
     return [
         f"table {table}: document.chunk.max_tokens is {wanted[table]}, and the embedding model takes {most} tokens of a text: "
         f"chunks are cut to {most}"
@@ -91,19 +91,22 @@ def warn_of_outdated(config: PipelineConfig, sinks: Sequence[Sink]) -> None:
 
 
 def of_counts(
-    recipes: Mapping[str, Recipe], counted: Mapping[tuple[str, str], int], chunks_a_document: float, price: float | None
+    specs: Mapping[str, DocumentSpec],
+    counted: Mapping[tuple[str, str], int],
+    chunks_a_document: float,
+    price: float | None,
 ) -> Outdated:
     """Add up the documents of each table; those of a table that makes none any more do not count."""
     total = documents = tokens = texts = 0
     for (table, fingerprint), number in counted.items():
-        if (recipe := recipes.get(table)) is None:
+        if (spec := specs.get(table)) is None:
             continue
         total += number
-        if made_by(fingerprint) != recipe.fingerprint:
+        if made_by(fingerprint) != spec.fingerprint:
             chunks = math.ceil(number * chunks_a_document)
             documents, texts, tokens = (
                 documents + number,
                 texts + chunks,
-                tokens + chunks * recipe.document.chunk.max_tokens,
+                tokens + chunks * spec.document.chunk.max_tokens,
             )
     return Outdated(documents, total, texts, None if price is None else round(tokens / 1000 * price, 6))

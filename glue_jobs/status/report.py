@@ -27,14 +27,14 @@ from lake.layout import LakeLayout
 from lake.storage import scan
 from schemas.errors import PipelineError
 from sinks import open_sink
-from transforms.documents.planning import Recipe, is_refused
+from transforms.documents.planning import DocumentSpec, is_refused
 
 if TYPE_CHECKING:
     from glue_jobs.config.pipeline import PipelineConfig
     from glue_jobs.status.drift import Drift
     from schemas.tables import TableConfig
     from sinks.protocol import StoreSummary
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 _IDLE_SECONDS = 5.0
 """A running query that saw nothing new this recently has nothing waiting."""
@@ -93,10 +93,10 @@ def _table(
 
 def _columns_missing(index: QueryRecord | None, table: TableConfig) -> list[str]:
     """Columns that the document names and that the newest whole row does not have."""
-    recipe = Recipe.of(table)
-    if index is None or recipe is None or table.table not in index.columns_missing:
+    spec = DocumentSpec.of(table)
+    if index is None or spec is None or table.table not in index.columns_missing:
         return []
-    return [name for name in index.columns_missing[table.table][1] if name in recipe.columns]
+    return [name for name in index.columns_missing[table.table][1] if name in spec.columns]
 
 
 def _counted(record: QueryRecord | None, table: str, name: str) -> int:
@@ -121,18 +121,18 @@ def _store(found: _Seen | PipelineError, seen: Drift | None) -> dict[str, Any]:
     told: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
     if not isinstance(found, PipelineError):
         told = {"documents": found.summary.documents, "chunks": found.summary.chunks, "refused": found.refused}
-        told["model"] = _generations(found.summary.generations)
+        told["model"] = _index_versions(found.summary.index_versions)
         told["outdated"] = asdict(found.outdated) if found.outdated else None
     told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
     return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
 
 
-def _generations(known: Generations | None) -> dict[str, Any] | None:
-    """The model that readers of a store use, and the state of its other generations by model."""
+def _index_versions(known: IndexVersions | None) -> dict[str, Any] | None:
+    """The model that readers of a store use, and the state of its other index versions by model."""
     if known is None:
         return None
-    others = {each.fingerprint: each.state for each in known.every if each.number != known.serving}
-    return {"serving": known.served.fingerprint, "generation": known.serving, "others": others}
+    others = {each.fingerprint: each.state for each in known.every if each.number != known.active_number}
+    return {"active": known.active.fingerprint, "index_version": known.active_number, "others": others}
 
 
 def lag_of(records: Iterable[QueryRecord], store: str = "") -> float | None:
@@ -193,9 +193,9 @@ def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
 
     def summary(at: int) -> _Seen | PipelineError:
         try:
-            held = replace(sinks[at].summary(), generations=sinks[at].generations())
-            counted = sinks[at].documents_by_recipe()
-            refused = sum(number for (_, recipe), number in counted.items() if is_refused(recipe))
+            held = replace(sinks[at].summary(), index_versions=sinks[at].index_versions())
+            counted = sinks[at].documents_by_spec()
+            refused = sum(number for (_, spec), number in counted.items() if is_refused(spec))
             return _Seen(held, outdated_of(config, sinks[at], counted), refused)
         except PipelineError as error:
             return error

@@ -19,16 +19,16 @@ import pyarrow as pa
 from embeddings import open_embedder
 from embeddings.vectors import is_usable
 from indexing.bulk import DOCUMENTS_AT_ONCE, Stage, StoreSettings, column, states_of
-from indexing.optimistic_writer import Rounds
+from indexing.optimistic_writer import OptimisticWriter
 from schemas.documents import HeldChunk, HeldDocument
-from sinks.digests import Finding, WantedChunk, WantedDocument, judge, vector_hash, wanted_of
+from sinks.digests import Finding, WantedChunk, WantedDocument, classify_drift, vector_hash, wanted_of
 from transforms.documents.planning import document_id, plan
 from transforms.fold import EMPTY, join, truncated_at
 
 if TYPE_CHECKING:
     from schemas.documents import DocumentWrite, StoredDocument
     from sinks.protocol import Sink
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
     from transforms.fold import RowState
 
 _TEXT: pa.DataType = pa.string()
@@ -66,11 +66,11 @@ class Comparison:
     """The newest TRUNCATE the store knows, by table."""
 
 
-def want_stage(recipe: Recipe, truncated: str) -> Stage:
+def want_stage(spec: DocumentSpec, truncated: str) -> Stage:
     """From STATES of one table to WANTED."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        wanted = (wanted_of(state, key, recipe, truncated) for key, state in states_of(batches))
+        wanted = (wanted_of(state, key, spec, truncated) for key, state in states_of(batches))
         for some in batched(filter(None, wanted), _ROWS_AT_ONCE, strict=False):
             yield pa.RecordBatch.from_pylist([_wanted_row(each) for each in some], WANTED)
 
@@ -113,22 +113,22 @@ def judge_stage(comparison: Comparison) -> Stage:
     return run
 
 
-def repair_stage(settings: StoreSettings, recipe: Recipe) -> Stage:
+def repair_stage(settings: StoreSettings, spec: DocumentSpec) -> Stage:
     """From STATES of one table, with `vector` (whether to put vectors back as well), to REPAIRED."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         embedder = open_embedder(settings.embedding)
-        with closing(settings.open()) as sink, sink.filling():
+        with closing(settings.open()) as sink, sink.bulk_load():
             for batch in batches:
                 states = dict(states_of([batch]))
                 altered = {
                     key for key, vector in zip(column(batch, "_key"), column(batch, "vector"), strict=True) if vector
                 }
-                _put_vectors_back(sink, settings, recipe, {key: states[key] for key in altered})
+                _put_vectors_back(sink, settings, spec, {key: states[key] for key in altered})
                 for some in batched(states.items(), DOCUMENTS_AT_ONCE, strict=False):
-                    rounds = Rounds(embedder, settings.cache, embedder.max_items)
-                    left_out = len(rounds.write(sink, RepairedRows(recipe, dict(some))))
-                    counts = rounds.counts
+                    writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
+                    left_out = len(writer.write(sink, RepairedRows(spec, dict(some))))
+                    counts = writer.counts
                     told = (counts["writes"], counts["texts cached"], counts["texts embedded"], left_out)
                     settings.on_done(len(some))
                     yield pa.RecordBatch.from_pylist([dict(zip(REPAIRED.names, told, strict=True))], REPAIRED)
@@ -152,23 +152,23 @@ def remove_stage(settings: StoreSettings) -> Stage:
 class RepairedRows:
     """States by key of one table, to be written whole over what the store holds (`indexing.optimistic_writer.Work`)."""
 
-    recipe: Recipe
+    spec: DocumentSpec
     states: Mapping[str, RowState]
 
     def plan(self, sink: Sink) -> list[DocumentWrite]:
         """Join the states with the store's, and write head and chunks anew; a document that waits for a column keeps its own."""
-        stored = sink.read([document_id(self.recipe.table, key) for key in self.states])
-        truncated = sink.truncations().get(self.recipe.table, "")
+        stored = sink.read([document_id(self.spec.table, key) for key in self.states])
+        truncated = sink.truncations().get(self.spec.table, "")
         writes = [
-            self._write(key, told, stored.get(document_id(self.recipe.table, key)), truncated)
+            self._write(key, told, stored.get(document_id(self.spec.table, key)), truncated)
             for key, told in self.states.items()
         ]
         return [write for write in writes if write is not None]
 
     def touching(self, rows: Iterable[tuple[str, str]]) -> RepairedRows | None:
         """The states of these rows."""
-        left = {key: self.states[key] for table, key in rows if table == self.recipe.table and key in self.states}
-        return RepairedRows(self.recipe, left) if left else None
+        left = {key: self.states[key] for table, key in rows if table == self.spec.table and key in self.states}
+        return RepairedRows(self.spec, left) if left else None
 
     def _write(self, key: str, told: RowState, held: StoredDocument | None, truncated: str) -> DocumentWrite | None:
         if held is None and told.newest <= truncated:
@@ -176,16 +176,16 @@ class RepairedRows:
         # Of two values of one rank the lake's counts: the store's may have been altered.
         state = truncated_at(join(told, held.state if held else EMPTY), truncated)
         anew = replace(held, state=EMPTY, chunks=()) if held else None
-        write = plan(anew, state, key, self.recipe)
+        write = plan(anew, state, key, self.spec)
         if write is None or held is None:
             return write
-        waits = not self.recipe.texts.isdisjoint(write.pending)
+        waits = not self.spec.texts.isdisjoint(write.pending)
         places = tuple({chunk.chunk_id for chunk in held.chunks})
         return replace(write, held=places) if waits else replace(write, held=places, dropped=places)
 
 
-def _put_vectors_back(sink: Sink, settings: StoreSettings, recipe: Recipe, states: Mapping[str, RowState]) -> None:
-    wanted = [wanted_of(state, key, recipe, "") for key, state in states.items()]
+def _put_vectors_back(sink: Sink, settings: StoreSettings, spec: DocumentSpec, states: Mapping[str, RowState]) -> None:
+    wanted = [wanted_of(state, key, spec, "") for key, state in states.items()]
     hashes = {chunk.content_hash for each in wanted if each for chunk in each.chunks}
     if hashes and (vectors := settings.cache.get(hashes)):
         sink.keep_vectors(vectors, replace=True)
@@ -207,7 +207,7 @@ def _judged(row: Mapping[str, Any], comparison: Comparison) -> list[Finding]:
         place = (row["document_id"], row["table_name"], row["sequence"])
         wanted = WantedDocument(*place, row["head"], row["open"], chunks, row["refused"])
     held = [_restored(json.loads(text)) for text in row["held"] or ()]
-    return judge(wanted, held, comparison.landed, comparison.truncated)
+    return classify_drift(wanted, held, comparison.landed, comparison.truncated)
 
 
 def _restored(told: list[Any]) -> HeldDocument:

@@ -1,6 +1,6 @@
-"""Whether one generation of a store holds all that another one does, and what it lacks brought over: no lake, no Spark.
+"""Whether one index version of a store holds all that another one does, and what it lacks brought over: no lake, no Spark.
 
-Rows are joined, not copied, and written under the guard, so live writers may go on. What a writer had done before a generation
+Rows are joined, not copied, and written under the guard, so live writers may go on. What a writer did before one
 was announced stands in the others before this looks (`indexing.versions.every_version`); what it does later goes to both.
 """
 
@@ -19,21 +19,21 @@ from transforms.documents.planning import document_id, is_refused, plan
 from transforms.values import exact_json
 
 if TYPE_CHECKING:
-    from indexing.optimistic_writer import Rounds
+    from indexing.optimistic_writer import OptimisticWriter
     from schemas.documents import HeldDocument
     from sinks.protocol import Sink
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 WIDTH = 2
 """Characters of a document's id that name a bucket: the documents of 1 in 256 are in memory at once."""
 
 
 @dataclass
-class Covered:
+class Backfilled:
     """What a look found and did."""
 
     documents: int = 0
-    """Of the older generation that differed, or were missing."""
+    """Of the older index version that differed, or were missing."""
     brought: int = 0
     left_out: list[str] = field(default_factory=list)
     """Ids of documents that the newer one still lacks: the model refuses a text, or no configured table has such a key."""
@@ -43,7 +43,7 @@ class Covered:
 class Tables:
     """The tables that make documents, and the columns of their keys, in order."""
 
-    recipes: Mapping[str, Recipe]
+    specs: Mapping[str, DocumentSpec]
     keys: Mapping[str, Sequence[str]]
 
     def key_of(self, document: HeldDocument) -> str | None:
@@ -60,30 +60,30 @@ class Tables:
         states = store.read([each.document_id for each in documents])
         found = []
         for each in documents:
-            recipe, key = self.recipes.get(each.table), self.key_of(each)
-            if recipe and key and each.document_id in states:
-                write = plan(None, states[each.document_id].state, key, recipe)
+            spec, key = self.specs.get(each.table), self.key_of(each)
+            if spec and key and each.document_id in states:
+                write = plan(None, states[each.document_id].state, key, spec)
                 found += [chunk.chunk_text for chunk in write.chunks[:1]] if write else []
         return found
 
 
-def cover(old: Sink, new: Sink, tables: Tables, rounds: Rounds) -> Covered:
-    """Bring to a generation what it lacks of another; all that stood in that one as this began is in it, but for `left_out`.
+def backfill(old: Sink, new: Sink, tables: Tables, writer: OptimisticWriter) -> Backfilled:
+    """Bring to an index version what it lacks of another; all that stood in that one as this began is in it, but for `left_out`.
 
     Run again, it looks at what differs still.
     """
-    found = Covered()
+    found = Backfilled()
     held, mine = (sink.bucket_checksums(WIDTH, vectors=False) for sink in (old, new))
     differing = sorted(name for name in held if held[name] != mine.get(name))
     lacking = (each for bucket in differing for each in _lacking(old, new, bucket))
     for some in batched(lacking, DOCUMENTS_AT_ONCE, strict=False):
         found.documents += len(some)
-        _bring(some, (old, new), tables, rounds, found)
+        _bring(some, (old, new), tables, writer, found)
     return found
 
 
 def _lacking(old: Sink, new: Sink, bucket: str) -> Iterator[HeldDocument]:
-    """Documents of a bucket that the other generation has not, or not as new, or as new but otherwise."""
+    """Documents of a bucket that the other index version has not, or not as new, or as new but otherwise."""
     theirs = {each.document_id: each for each in new.documents_in(bucket, WIDTH, vectors=False)}
     for mine in list(old.documents_in(bucket, WIDTH, vectors=False)):
         other = theirs.get(mine.document_id)
@@ -100,20 +100,24 @@ def _lines(document: HeldDocument) -> list[str]:
 
 
 def _bring(
-    documents: Sequence[HeldDocument], stores: tuple[Sink, Sink], tables: Tables, rounds: Rounds, found: Covered
+    documents: Sequence[HeldDocument],
+    stores: tuple[Sink, Sink],
+    tables: Tables,
+    writer: OptimisticWriter,
+    found: Backfilled,
 ) -> None:
     old, new = stores
     states = old.read([each.document_id for each in documents])
     by_table: dict[str, dict[str, HeldDocument]] = defaultdict(dict)
     for each in documents:
-        key = tables.key_of(each) if each.table in tables.recipes else None
+        key = tables.key_of(each) if each.table in tables.specs else None
         if key is None:
             found.left_out.append(each.document_id)
         elif each.document_id in states:
             by_table[each.table][key] = each
     for table, rows in by_table.items():
-        recipe = tables.recipes[table].within(rounds.embedder.max_tokens)
-        work = FoldedRows(recipe, {key: states[row.document_id].state for key, row in rows.items()})
-        before = rounds.counts["writes"]
-        found.left_out += [write.document_id for write in rounds.write(new, work)]
-        found.brought += rounds.counts["writes"] - before
+        spec = tables.specs[table].within(writer.embedder.max_tokens)
+        work = FoldedRows(spec, {key: states[row.document_id].state for key, row in rows.items()})
+        before = writer.counts["writes"]
+        found.left_out += [write.document_id for write in writer.write(new, work)]
+        found.brought += writer.counts["writes"] - before

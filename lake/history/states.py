@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lake.layout import LakeLayout
     from transforms.context import DecodeContext
-    from transforms.documents.planning import Recipe
+    from transforms.documents.planning import DocumentSpec
 
 STATES = "_key string, _state string"
 """A row's key, and its state as `transforms.fold.encode` renders it."""
@@ -52,7 +52,7 @@ class History:
 class StateSettings:
     """What the stage needs to know; plain data, so it pickles."""
 
-    recipe: Recipe
+    spec: DocumentSpec
     """The table, and the columns that are wanted of it."""
     contexts: Mapping[str, DecodeContext]
     """By source."""
@@ -138,8 +138,8 @@ def _fold(group: Iterable[Mapping[str, object]], settings: StateSettings) -> Ite
     """Fold one group; rows that key changes emptied come last, as they must be written (`indexing.optimistic_writer`)."""
     states = Rows()
     for row in group:
-        for change in changes_in(row, settings.recipe.table, settings.contexts):
+        for change in changes_in(row, settings.spec.table, settings.contexts):
             if change.op != "t":
                 apply(states, change)
-    known = [(key, narrowed(state, settings.recipe)) for key, state in states.items() if state != EMPTY]
-    return iter(sorted(known, key=lambda item: bool(item[1].moves) and not item[1].exists))
+    known = [(key, narrowed(state, settings.spec)) for key, state in states.items() if state != EMPTY]
+    return iter(sorted(known, key=lambda item: bool(item[1].key_moves) and not item[1].exists))

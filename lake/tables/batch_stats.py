@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from lake.tables.observed_types import Evidence
+from lake.tables.observed_types import ObservedTypes
 from schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def summarized(frame: DataFrame, tables: Collection[str]) -> list[Row]:
     return [row for row in grouped.collect() if row["_table"] in tables]
 
 
-def require_schemas(summaries: Sequence[Row], evidence: Mapping[str, Evidence]) -> None:
+def require_schemas(summaries: Sequence[Row], observed: Mapping[str, ObservedTypes]) -> None:
     """Raise UnavailableError while `schemas` lacks one that the batch names: landing writes it after `changes`."""
     for row in summaries:
-        if set(row["schema_ids"]) - evidence.get(row["_table"], Evidence()).schema_ids:
+        if set(row["schema_ids"]) - observed.get(row["_table"], ObservedTypes()).schema_ids:
             raise UnavailableError(f"schemas of {row['_table']} are landed with its changes, but a moment later")

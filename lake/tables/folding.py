@@ -173,17 +173,17 @@ def _answer(
         "_live": state.exists,
         "_held": held,
         "_tombstone": exact_json.dumps(encode(grave)) if bury and grave else None,
-        "_moves": sorted(set(state.moves.values())) if bury and state.moves else None,
+        "_moves": sorted(set(state.key_moves.values())) if bury and state.key_moves else None,
         "_purge": purge,
     }
 
 
 def _grave(state: RowState, truncated: str) -> RowState | None:
     """What must outlive the row (I4): its delete, and where its values went. A TRUNCATE is remembered once a table."""
-    moves = {sequence: key for sequence, key in state.moves.items() if sequence > truncated}
-    if not state.exists and (state.deleted > truncated or state.columns or moves):
-        return RowState("", state.deleted, state.complete, state.columns, moves, state.commit_time_us)
-    return RowState("", max(moves), "", {}, moves) if moves else None
+    key_moves = {sequence: key for sequence, key in state.key_moves.items() if sequence > truncated}
+    if not state.exists and (state.deleted > truncated or state.columns or key_moves):
+        return RowState("", state.deleted, state.complete, state.columns, key_moves, state.commit_time_us)
+    return RowState("", max(key_moves), "", {}, key_moves) if key_moves else None
 
 
 def live_row(key: str, state: RowState, stored: RowState | None, op: str, settings: FoldSettings) -> Row:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from lake.tables.observed_types import Evidence, announced, types_of
+from lake.tables.observed_types import ObservedTypes, announced, types_of
 from lake.tables.folding import FoldSettings, fold_stage, output_schema
 from lake.history.key_groups import GROUPS, grouped, with_group
 from lake.landing.batch import create_tables
@@ -77,12 +77,12 @@ class TableMerger:
     def merge(self, frame: DataFrame, transaction: Transaction) -> dict[str, MergeCounts]:
         """Merge one batch of rows of `changes`; run again, it finds nothing left to do."""
         summaries = summarized(frame, self._tables)
-        evidence = announced(self._layout)
-        require_schemas(summaries, evidence)
+        observed = announced(self._layout)
+        require_schemas(summaries, observed)
 
         def one(row: Row) -> MergeCounts:
             table = self._tables[row["_table"]]
-            merge = _TableMerge(frame, self._layout, table, self._contexts, evidence.get(table.table, Evidence()))
+            merge = _TableMerge(frame, self._layout, table, self._contexts, observed.get(table.table, ObservedTypes()))
             counts = merge.run(row, transaction)
             self._maintain(frame.sparkSession, table.table)
             return counts
@@ -107,7 +107,7 @@ class _TableMerge:
     layout: LakeLayout
     table: TableConfig
     contexts: Mapping[str, DecodeContext]
-    evidence: Evidence
+    observed: ObservedTypes
     groups: dict[str, str] = field(default_factory=dict)
     truncated: str = ""
 
@@ -125,11 +125,11 @@ class _TableMerge:
 
     def run(self, summary: Row, transaction: Transaction) -> MergeCounts:
         told = summary["truncated"] or ""
-        stored, moves = self._graves()
+        stored, key_moves = self._graves()
         self.truncated = max(told, stored)
         if told > stored:
             self._note_truncation(told, transaction)
-        self.groups = grouped([*moves, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
+        self.groups = grouped([*key_moves, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
         shape = self._shape()
         few = summary["changes"] <= _BROADCAST_ROWS
         for _ in range(_ROUNDS):
@@ -165,7 +165,7 @@ class _TableMerge:
     def _shape(self, seen: Iterable[str] = ()) -> TableShape:
         """Bring the table to the shape that the evidence asks for."""
         held = stored_shape(self.spark, self.path)
-        shape = evolved(held or TableShape(), self.table, self.evidence, [*self.table.keys, *seen])
+        shape = evolved(held or TableShape(), self.table, self.observed, [*self.table.keys, *seen])
         if held and held.retyped(shape):
             self._rewrite(held, shape)
         else:
@@ -191,12 +191,12 @@ class _TableMerge:
         keys = F.broadcast(keys) if few else keys
         stored = self._with_group(self._stored(shape)).join(keys, "_group", "left")
         met = F.col("_hit") | F.col("_state").contains('"r":') if lagging else F.col("_hit")
-        graves = self.spark.read.format("delta").load(self.layout.path("tombstones"))
-        graves = graves.filter((F.col("_table") == self.name) & (F.col("_op") == "d"))
-        graves = graves.select("_key", "_state", F.lit("tombstone").alias("_from"))
-        graves = self._with_group(graves).join(keys, "_group", "left_semi")
+        tombstones = self.spark.read.format("delta").load(self.layout.path("tombstones"))
+        tombstones = tombstones.filter((F.col("_table") == self.name) & (F.col("_op") == "d"))
+        tombstones = tombstones.select("_key", "_state", F.lit("tombstone").alias("_from"))
+        tombstones = self._with_group(tombstones).join(keys, "_group", "left_semi")
         rows = stored.filter(met).drop("_hit").unionByName(records, allowMissingColumns=True)
-        return rows.unionByName(graves, allowMissingColumns=True)
+        return rows.unionByName(tombstones, allowMissingColumns=True)
 
     def _stored(self, shape: TableShape) -> DataFrame:
         stored = self.spark.read.format("delta").load(self.path)
@@ -212,7 +212,7 @@ class _TableMerge:
     def _folded(self, rows: DataFrame, held: TableShape, wanted: TableShape, *, everything: bool = False) -> DataFrame:
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        types = types_of(self.table, {self.name: self.evidence})
+        types = types_of(self.table, {self.name: self.observed})
         settings = FoldSettings(self.name, self.contexts, held, wanted, types, self.truncated, everything)
         present = set(rows.columns)
         absent = {n: F.lit(None).cast(t) for n, t in _INPUT_TYPES.items() if n not in present}
@@ -230,12 +230,12 @@ class _TableMerge:
         if found["rejects"]:
             rows = _rejects(answers, self.name, now)
             append(rows, self.layout.path("rejects"), transaction(f"rejects:{self.name}"))
-        if found["graves"]:
-            graves = answers.filter("_tombstone IS NOT NULL").select(
+        if found["tombstones"]:
+            tombstones = answers.filter("_tombstone IS NOT NULL").select(
                 F.lit(self.name).alias("_table"), F.lit("d").alias("_op"), "_sequence", now.alias("_ingest_time"),
                 "_key", F.col("_tombstone").alias("_state"), "_moves",
             )  # fmt: skip
-            append(graves, self.layout.path("tombstones"))
+            append(tombstones, self.layout.path("tombstones"))
         wanted = found["live"] + found["gone"]
         if wanted and self._merge(self._table_rows(answers, shape, "_live", "_held"), shape) < wanted:
             return False
@@ -290,7 +290,7 @@ def _counted(answers: DataFrame) -> Row:
     row = answers.agg(
         number("_live").alias("live"),
         number("_held IS NOT NULL AND NOT _live").alias("gone"),
-        number("_tombstone IS NOT NULL").alias("graves"),
+        number("_tombstone IS NOT NULL").alias("tombstones"),
         number("_purge").alias("purge"),
         F.coalesce(F.sum(F.size("_rejects")), F.lit(0)).alias("rejects"),
         F.array_distinct(F.flatten(F.collect_set("_unknown"))).alias("unknown"),

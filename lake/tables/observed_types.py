@@ -20,7 +20,7 @@ type Types = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ObservedTypes:
     """Every type that was told for the columns of one table, oldest first; the last one is the newest."""
 
     kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Evidence:
         return {name: kinds[-1] for name, kinds in self.kinds.items()}
 
 
-def announced(layout: LakeLayout) -> dict[str, Evidence]:
+def announced(layout: LakeLayout) -> dict[str, ObservedTypes]:
     """What the sources announced, by table; `any` is no evidence."""
     columns = ["_table", "columns", "_ingest_time", "schema_id"]
     kinds: dict[str, dict[str, list[str]]] = {}
@@ -43,12 +43,12 @@ def announced(layout: LakeLayout) -> dict[str, Evidence]:
         for name, kind in json.loads(row["columns"]).items():
             if kind != "any":
                 kinds.setdefault(row["_table"], {}).setdefault(name, []).append(kind)
-    return {table: Evidence(kinds.get(table, {}), frozenset(ids[table])) for table in ids}
+    return {table: ObservedTypes(kinds.get(table, {}), frozenset(ids[table])) for table in ids}
 
 
-def types_of(table: TableConfig, seen: Mapping[str, Evidence]) -> dict[str, str]:
+def types_of(table: TableConfig, seen: Mapping[str, ObservedTypes]) -> dict[str, str]:
     """The type of each column there is evidence of; what the owner declared counts before what was announced."""
-    return seen.get(table.table, Evidence()).newest | dict(table.columns)
+    return seen.get(table.table, ObservedTypes()).newest | dict(table.columns)
 
 
 def canonical(values: Mapping[str, Any], types: Types) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import StructType
 
-    from lake.tables.observed_types import Evidence
+    from lake.tables.observed_types import ObservedTypes
     from schemas.tables import TableConfig
 
 _NEEDS_MAPPING = re.compile(r"[ ,;{}()\n\t=]")
@@ -78,13 +78,13 @@ class TableShape:
         return pa.struct([(c.name, arrow_type(c.kind)) for c in self.columns])
 
 
-def evolved(held: TableShape, table: TableConfig, evidence: Evidence, seen: Iterable[str] = ()) -> TableShape:
+def evolved(held: TableShape, table: TableConfig, observed: ObservedTypes, seen: Iterable[str] = ()) -> TableShape:
     """The shape that the evidence asks for; columns that stand already keep their place and name, and none goes.
 
     A declared type counts as it is. Announced types are joined: the narrowest type that holds them all, which is text
     where they have nothing in common. A column that was only `seen`, or that nobody typed, is text.
     """
-    kinds = dict.fromkeys(c.source for c in held.columns) | dict.fromkeys((*table.columns, *evidence.kinds, *seen))
+    kinds = dict.fromkeys(c.source for c in held.columns) | dict.fromkeys((*table.columns, *observed.kinds, *seen))
     taken = {c.name.lower() for c in held.columns} | set(RESERVED)
     names = {c.source: c.name for c in held.columns}
     columns = []
@@ -92,14 +92,14 @@ def evolved(held: TableShape, table: TableConfig, evidence: Evidence, seen: Iter
         if source not in names:
             names[source] = _free(source, taken)
             taken.add(names[source].lower())
-        columns.append(ColumnShape(source, names[source], _kind(source, table, evidence)))
+        columns.append(ColumnShape(source, names[source], _kind(source, table, observed)))
     return TableShape(tuple(columns))
 
 
-def _kind(source: str, table: TableConfig, evidence: Evidence) -> str:
+def _kind(source: str, table: TableConfig, observed: ObservedTypes) -> str:
     if source in table.columns:
         return spark_type(table.columns[source])
-    return reduce(wider, map(spark_type, evidence.kinds.get(source, ["text"])))
+    return reduce(wider, map(spark_type, observed.kinds.get(source, ["text"])))
 
 
 def _free(source: str, taken: set[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from schemas import ownership
 from schemas.errors import ConfigurationError
 from sinks.documentdb.schema import LAYOUT, MOST_DIMENSIONS, Names
-from sinks.versions import Generations, of_facts, plain, restored
+from sinks.versions import IndexVersions, from_json, of_facts, to_json
 
 if TYPE_CHECKING:
     from schemas.ownership import Owner
@@ -23,11 +23,11 @@ _FACTS, _OWNER, _PROGRESS, _TRUNCATION = "facts", "owner", "progress", "truncati
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The few facts that generations share, as they are now."""
+    """The few facts that index versions share, as they are now."""
 
-    generations: Generations
+    index_versions: IndexVersions
     version: int
-    """Of the generations: how often they were changed."""
+    """Of the index versions: how often they were changed."""
     truncations: Mapping[str, str]
     """The newest TRUNCATE of each table, by sequence."""
     progress: int | None
@@ -51,8 +51,8 @@ class Meta:
             return None
         marks = {each["table"]: each["sequence"] for each in held.values() if "table" in each}
         facts = held[_FACTS]
-        generations = restored(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
-        return Told(generations, facts.get("version", 0), marks, held.get(_PROGRESS, {}).get("as_of_us"))
+        index_versions = from_json(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
+        return Told(index_versions, facts.get("version", 0), marks, held.get(_PROGRESS, {}).get("as_of_us"))
 
     def told(self) -> Told:
         """The facts.
@@ -76,27 +76,27 @@ class Meta:
     def owner(self) -> Owner | None:
         """Whose the store is; None where there is none, or nobody claimed it."""
         (held, *_) = (*self._client.find(self._collection, {"_id": _OWNER}, ("owner",)), None)
-        return ownership.restored(held["owner"]) if held else None
+        return ownership.from_json(held["owner"]) if held else None
 
     def claim(self, mine: Owner, instead_of: Owner | None) -> Owner:
         """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
-        named = {"owner": ownership.plain(mine)}
+        named = {"owner": ownership.to_json(mine)}
         self._client.upsert(self._collection, _OWNER, {"$setOnInsert": named})
         if instead_of is not None:
-            before = {"_id": _OWNER, "owner": ownership.plain(instead_of)}
+            before = {"_id": _OWNER, "owner": ownership.to_json(instead_of)}
             self._client.update(self._collection, before, {"$set": named})
         return self.owner() or mine
 
-    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
-        """Replace the generations by what they become."""
+    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
+        """Replace the index versions by what they become."""
         from pymongo import UpdateOne
 
         while True:
             held = self.told()
-            after = told(held.generations)
-            if after == held.generations:
+            after = told(held.index_versions)
+            if after == held.index_versions:
                 return after
-            fields = {"generations": json.dumps(plain(after)), "version": held.version + 1}
+            fields = {"generations": json.dumps(to_json(after)), "version": held.version + 1}
             as_read = {"_id": _FACTS, "version": held.version or {"$exists": False}}
             if self._client.bulk(self._collection, [UpdateOne(as_read, {"$set": fields})]).matched:
                 return after

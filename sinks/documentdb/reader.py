@@ -27,7 +27,7 @@ from transforms.values import exact_json
 if TYPE_CHECKING:
     from embeddings.protocol import Vector
     from sinks.documentdb.config import DocumentDBConfig
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 SPARE = 4
 """Vectors asked for at first for each document wanted, since a document may have several near ones."""
@@ -70,22 +70,22 @@ class DocumentDBIndex:
     All that a hit tells of a document comes from one document of DocumentDB, so never from two versions.
     """
 
-    def __init__(self, config: DocumentDBConfig, fingerprint: str, generation: int = FIRST) -> None:
-        """Keep the configuration, the model that asks and the number of its generation; nothing is opened yet."""
+    def __init__(self, config: DocumentDBConfig, fingerprint: str, index_version: int = FIRST) -> None:
+        """Keep the configuration, the model that asks and the number of its index version; nothing is opened yet."""
         self._config = config
         self._fingerprint = fingerprint
-        self._names = Names(config.collection, generation)
+        self._names = Names(config.collection, index_version)
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
-        self._config.place.check_serving(self.generations(), self._names.generation, self._fingerprint)
+        self._config.place.check_active(self.index_versions(), self._names.index_version, self._fingerprint)
 
-    def generations(self) -> Generations:
+    def index_versions(self) -> IndexVersions:
         """Read them from the meta."""
-        return self._meta.told().generations
+        return self._meta.told().index_versions
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Ask for ever more of the nearest vectors until enough visible documents name them, or there are no more.

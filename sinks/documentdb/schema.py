@@ -2,7 +2,7 @@
 
 A document of a table is one document of DocumentDB, and holds its chunks without their vectors: one write replaces both,
 and no reader sees them apart. Vectors stand beside by content, one document each, as a vector index wants them; a search
-finds vectors, then the documents that name them. Names carry a generation, so that another model can be filled beside.
+finds vectors, then the documents that name them. Names carry an index version, so that another model can be filled beside.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ class Names:
     """Names of one store's collections."""
 
     collection: str
-    generation: int = FIRST
+    index_version: int = FIRST
 
     @property
     def documents(self) -> str:
         """Heads with their chunks."""
-        return f"{self.collection}_documents_g{self.generation}"
+        return f"{self.collection}_documents_g{self.index_version}"
 
     @property
     def vectors(self) -> str:
         """Vectors by content hash."""
-        return f"{self.collection}_vectors_g{self.generation}"
+        return f"{self.collection}_vectors_g{self.index_version}"
 
     @property
     def meta(self) -> str:
-        """What generations share: the model, the marks of truncations, the progress."""
+        """What index versions share: the model, the marks of truncations, the progress."""
         return f"{self.collection}_meta"
 
 
 def indexes(config: DocumentDBConfig, names: Names, dimensions: int) -> dict[str, list[dict[str, Any]]]:
-    """What each collection of a generation is searched by, by the collection's name, as `createIndexes` takes it."""
+    """What each collection of an index version is searched by, by the collection's name, as `createIndexes` takes it."""
     fields = ("chunks.content_hash", "chunks.chunk_id", "chunks.words", "metadata_terms")
     vector = {
         "type": "hnsw", "dimensions": dimensions, "similarity": "cosine", "m": config.m,

@@ -15,7 +15,7 @@ from sinks.documentdb.client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb.meta import Meta, check_collections, check_index, check_indexable
 from sinks.documentdb.rows import READ, VECTOR, encoded, head, stored, vector_in
 from sinks.documentdb.schema import Names, indexes, visible
-from sinks.one_version import OneGeneration
+from sinks.one_version import OneIndexVersion
 from sinks.protocol import StoreSummary
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from schemas.ownership import Owner
     from sinks.documentdb.config import DocumentDBConfig
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 UNUSED_MS = 3_600_000
 """How long a vector is kept that no chunk names."""
@@ -39,7 +39,7 @@ _SET_ASIDE = {"$rename": {"embedding": "aside"}, "$set": {"is_aside": True}}
 _TAKE_UP = {"$rename": {"aside": "embedding"}, "$unset": {"is_aside": ""}}
 
 
-class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
+class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
     """A `Sink` over one client a process.
 
     A document and its chunks are one document of DocumentDB, so one update, filtered by revision and sequence, replaces
@@ -61,7 +61,7 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         check_indexable(self._config, self._dimensions)
         names, told = Names(self._config.collection), self._meta.found()
         if told is not None:
-            mine = self._mine(told.generations)
+            mine = self._mine(told.index_versions)
             if mine.state == "creating":
                 return
             names = Names(self._config.collection, mine.number)
@@ -71,13 +71,13 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
             check_index(self._config, found, self._dimensions)
 
     def _create_missing(self) -> None:
-        """Create the collections of the store, or of this generation; what another driver creates meanwhile is the same."""
+        """Create the collections of the store, or of this index version; what another driver creates meanwhile is the same."""
         check_indexable(self._config, self._dimensions)
         if self._meta.found() is None:
             self._check()
             self._create(Names(self._config.collection))
             self._meta.create(self._fingerprint, self._dimensions)
-        held = self._meta.told().generations
+        held = self._meta.told().index_versions
         mine = self._mine(held)
         if mine.state == "creating":
             self._create(Names(self._config.collection, mine.number))
@@ -91,14 +91,14 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         """Write it into the meta, where it is made once and changed only as it was read."""
         return self._meta.claim(owner, instead_of)
 
-    def generations(self) -> Generations | None:
+    def index_versions(self) -> IndexVersions | None:
         """Read them from the meta."""
         told = self._meta.found()
-        return None if told is None else told.generations
+        return None if told is None else told.index_versions
 
-    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
         """Change them by one update that is refused where another came first."""
-        return self._meta.change_generations(told)
+        return self._meta.change_index_versions(told)
 
     def drop(self, number: int) -> None:
         """Drop its collections."""
@@ -189,7 +189,7 @@ class DocumentDBSink(OneGeneration["DocumentDBConfig"]):
         found = held(self._client, self._names, self.truncations(), bucket, vectors=vectors)
         return (document for document in found if document.document_id[:width] == bucket)
 
-    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
+    def documents_by_spec(self) -> dict[tuple[str, str], int]:
         """Let the store group them."""
         seen = visible(self._meta.told().truncations, {})
         both = {"_id": {"table": "$table", "recipe": "$recipe"}, "documents": {"$sum": 1}}

@@ -11,28 +11,28 @@ from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
 from sinks.opensearch.client import Action
 from sinks.opensearch.schema import LAYOUT
-from sinks.versions import of_facts, plain, restored
+from sinks.versions import from_json, of_facts, to_json
 
 if TYPE_CHECKING:
     from sinks.opensearch.client import OpenSearchClient
     from sinks.opensearch.config import OpenSearchConfig
     from sinks.opensearch.schema import Names
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 
 _FACTS, _GENERATIONS, _OWNER = "facts", "generations", "owner"
 
 
 class Meta:
-    """The few facts that generations share: the model, the marks of truncations, the progress. Read as they are now."""
+    """The few facts that index versions share: the model, the marks of truncations, the progress. Read as they are now."""
 
     def __init__(self, client: OpenSearchClient, names: Names) -> None:
         """Take the client and the index's name."""
         self._client = client
         self._index = names.meta
 
-    def generations(self) -> Generations | None:
-        """The store's generations, by one request; None where there is no store yet."""
+    def index_versions(self) -> IndexVersions | None:
+        """The store's index versions, by one request; None where there is no store yet."""
         try:
             found = self._client.get(self._index, [_FACTS, _GENERATIONS])
         except ConfigurationError as error:
@@ -41,25 +41,25 @@ class Meta:
             return None
         held = {name: json.loads(document["_source"]["value"]) for name, document in found.items()}
         if _GENERATIONS in held:
-            return restored(held[_GENERATIONS])
+            return from_json(held[_GENERATIONS])
         return of_facts(held[_FACTS]) if _FACTS in held else None
 
-    def created(self, fingerprint: str, dimensions: int) -> Generations:
+    def created(self, fingerprint: str, dimensions: int) -> IndexVersions:
         """Say which model fills the store, unless it says so already."""
         mine = {"fingerprint": fingerprint, "dimensions": str(dimensions), "layout": LAYOUT}
         self.remember(_FACTS, lambda held: held or mine)
         return self._there()
 
-    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
         """Replace them by what they become."""
         self._there()
         facts = self._get(_FACTS) or {}
-        wanted = self.remember(_GENERATIONS, lambda held: plain(told(restored(held) if held else of_facts(facts))))
-        return restored(wanted)
+        wanted = self.remember(_GENERATIONS, lambda held: to_json(told(from_json(held) if held else of_facts(facts))))
+        return from_json(wanted)
 
     def owner(self) -> Owner | None:
         """Whose the store is; None where there is none, or nobody claimed it."""
-        if self.generations() is None:
+        if self.index_versions() is None:
             return None
         held = self._get(_OWNER)
         return Owner(**held) if held else None
@@ -93,8 +93,8 @@ class Meta:
             if answer["status"] != 409:
                 return wanted
 
-    def _there(self) -> Generations:
-        found = self.generations()
+    def _there(self) -> IndexVersions:
+        found = self.index_versions()
         if found is None:
             raise self._client.refusal(404, "index_not_found_exception")
         return found

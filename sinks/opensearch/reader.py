@@ -23,7 +23,7 @@ from transforms.values import exact_json
 if TYPE_CHECKING:
     from embeddings.protocol import Vector
     from sinks.opensearch.config import OpenSearchConfig
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 BREADTH = 200
 """Neighbours that the walk over a segment's graph keeps at least; Lucene calls it k, and its recall hangs on it."""
@@ -59,22 +59,22 @@ class OpenSearchIndex:
     A document and its chunks are found as one document of OpenSearch, so never as two versions.
     """
 
-    def __init__(self, config: OpenSearchConfig, fingerprint: str, generation: int = FIRST) -> None:
-        """Keep the configuration, the model that asks and the number of its generation; nothing is opened yet."""
+    def __init__(self, config: OpenSearchConfig, fingerprint: str, index_version: int = FIRST) -> None:
+        """Keep the configuration, the model that asks and the number of its index version; nothing is opened yet."""
         self._config = config
         self._fingerprint = fingerprint
-        self._names = Names(config.index, generation)
+        self._names = Names(config.index, index_version)
         self._client = OpenSearchClient(config)
         self._meta = Meta(self._client, self._names)
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
-        self._config.place.check_serving(self.generations(), self._names.generation, self._fingerprint)
+        self._config.place.check_active(self.index_versions(), self._names.index_version, self._fingerprint)
 
-    def generations(self) -> Generations:
+    def index_versions(self) -> IndexVersions:
         """Read them from the meta."""
-        found = self._meta.generations()
+        found = self._meta.index_versions()
         if found is None:
             raise ConfigurationError(
                 f"sink {self._config.name}: there is no store {self._config.index} yet",

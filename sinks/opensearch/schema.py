@@ -2,7 +2,7 @@
 
 A document of a table is one document of OpenSearch, with its chunks nested in it: one write replaces both, and no reader
 sees them apart. Vectors are kept by content beside, unindexed, so that what was paid for survives a kill. Names carry a
-generation, so that another model can be filled beside the one that readers use through the alias.
+index version, so that another model can be filled beside the one that readers use through the alias.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class Names:
     """Names of one store's indexes."""
 
     alias: str
-    generation: int = FIRST
+    index_version: int = FIRST
 
     @property
     def documents(self) -> str:
         """Heads and chunks; what `alias` points at."""
-        return f"{self.alias}-g{self.generation}"
+        return f"{self.alias}-g{self.index_version}"
 
     @property
     def vectors(self) -> str:
         """Vectors by content hash, for writers alone."""
-        return f"{self.alias}-vectors-g{self.generation}"
+        return f"{self.alias}-vectors-g{self.index_version}"
 
     @property
     def meta(self) -> str:
-        """What generations share: the model, the marks of truncations, the progress."""
+        """What index versions share: the model, the marks of truncations, the progress."""
         return f"{self.alias}-meta"
 
 
@@ -50,7 +50,7 @@ _KEPT = {"type": "keyword", "index": False, "doc_values": False}
 
 
 def mappings(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, dict[str, Any]]:
-    """The body of each index of a generation, by name; strict, so that nothing else can be written into it."""
+    """The body of each index of an index version, by name; strict, so that nothing else can be written into it."""
     settings = _settings(config)
     stop_words = {"stopwords": ENGLISH_STOP_WORDS.split()} if config.language == "english" else {}
     words = {"analysis": {"analyzer": {"words": {"type": config.language, **stop_words}}}}
@@ -63,7 +63,7 @@ def mappings(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[st
 
 
 def meta_mapping(config: OpenSearchConfig) -> dict[str, Any]:
-    """The body of the index that generations share."""
+    """The body of the index that index versions share."""
     return _body(_settings(config) | {"number_of_shards": 1}, {"value": _KEPT})
 
 
@@ -74,7 +74,7 @@ def template(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[st
 
 
 def shown(names: Names, served: Names) -> dict[str, Any]:
-    """The request that lets readers of their own find one generation, and no other, by the alias; at once."""
+    """The request that lets readers of their own find one index version, and no other, by the alias; at once."""
     others = {"remove": {"index": f"{names.alias}-g*", "alias": names.alias, "must_exist": False}}
     alias = {"index": served.documents, "alias": names.alias, "filter": {"term": {"live": True}}}
     return {"actions": [others, {"add": alias}]}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
 from schemas.errors import ConfigurationError
 from sinks.digests import checksums
-from sinks.one_version import OneGeneration
+from sinks.one_version import OneIndexVersion
 from sinks.opensearch.audit import held
 from sinks.opensearch.client import Action, OpenSearchClient
 from sinks.opensearch.meta import Meta, check_mapping, check_plugin
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from schemas.ownership import Owner
     from sinks.opensearch.config import OpenSearchConfig
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 MOST_AT_HAND = 4096
 """Vectors kept just now that a write need not read back."""
@@ -37,7 +37,7 @@ SERVERLESS_REFRESH_SECONDS = 10.0
 collections)."""
 
 
-class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
+class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
     """A `Sink` over one client a process.
 
     A document and its chunks are one document of OpenSearch, guarded there by revision and sequence; a deleted one stays
@@ -57,7 +57,7 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         self._fills = False
 
     def _check(self) -> None:
-        held = self.generations()
+        held = self.index_versions()
         if held is None:
             self._check_vacant()
             return
@@ -68,8 +68,8 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
             check_mapping(self._config, index, found[index]["mappings"], self._dimensions)
 
     def _create_missing(self) -> None:
-        """Create the indexes of the store, or of this generation; what another driver creates meanwhile is the same."""
-        held = self.generations()
+        """Create the indexes of the store, or of this index version; what another driver creates meanwhile is the same."""
+        held = self.index_versions()
         if held is None:
             self._check_vacant()
             self._client.call(
@@ -93,14 +93,14 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         """Write it into the meta under its sequence number, on Serverless too."""
         return self._meta.claim(owner, instead_of)
 
-    def generations(self) -> Generations | None:
+    def index_versions(self) -> IndexVersions | None:
         """Read them from the meta."""
-        return self._meta.generations()
+        return self._meta.index_versions()
 
-    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
         """Change them, then move the alias, which only readers of their own use."""
-        after = self._meta.change_generations(told)
-        self._client.call("POST", "/_aliases", shown(self._shared, Names(self._config.index, after.serving)))
+        after = self._meta.change_index_versions(told)
+        self._client.call("POST", "/_aliases", shown(self._shared, Names(self._config.index, after.active_number)))
         return after
 
     def drop(self, number: int) -> None:
@@ -153,7 +153,7 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         return {write.document_id for write in writes} - written
 
     @contextmanager
-    def filling(self) -> Iterator[None]:
+    def bulk_load(self) -> Iterator[None]:
         """Refresh once, at the end: after each write it takes a third of the time. A kill leaves that to OpenSearch (1 s)."""
         self._fills = True
         try:
@@ -195,11 +195,11 @@ class OpenSearchSink(OneGeneration["OpenSearchConfig"]):
         found = held(self._client, self._names, self.truncations(), bucket, vectors=vectors)
         return (document for document in found if document.document_id[:width] == bucket)
 
-    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
-        """Let the store count them; one that was made while recipes had no doc values is read through."""
+    def documents_by_spec(self) -> dict[tuple[str, str], int]:
+        """Let the store count them; one that was made while specs had no doc values is read through."""
         seen = visible(self.truncations())
-        recipes = {"recipes": {"terms": {"field": "recipe", "size": 1_000}}}
-        tables = {"tables": {"terms": {"field": "table_name", "size": 10_000}, "aggs": recipes}}
+        specs = {"recipes": {"terms": {"field": "recipe", "size": 1_000}}}
+        tables = {"tables": {"terms": {"field": "table_name", "size": 10_000}, "aggs": specs}}
         index, body = self._names.documents, {"size": 0, "query": seen, "aggs": tables}
         told = self._client.call("POST", f"/{index}/_search", body, accept=("search_phase_execution_exception",))
         if told is None:

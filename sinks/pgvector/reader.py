@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from sinks.pgvector.config import PgvectorConfig
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 SPARE = 4
 """Chunks fetched for each document wanted, since a document may have several near ones."""
@@ -93,20 +93,20 @@ class WeighedWords:
 class PgvectorIndex:
     """An `Index` over one connection, read only. Not for use by several threads at once."""
 
-    def __init__(self, config: PgvectorConfig, fingerprint: str, generation: int = FIRST) -> None:
-        """Keep the configuration, the model that asks and the number of its generation; nothing is opened yet."""
+    def __init__(self, config: PgvectorConfig, fingerprint: str, index_version: int = FIRST) -> None:
+        """Keep the configuration, the model that asks and the number of its index version; nothing is opened yet."""
         self._config = config
         self._fingerprint = fingerprint
-        self._names = Names(config.table, generation)
+        self._names = Names(config.table, index_version)
         self._visible = self._names.compose(VISIBLE)
         self._connection: Connection[Any] | None = None
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with ours."""
-        self._config.place.check_serving(self.generations(), self._names.generation, self._fingerprint)
+        self._config.place.check_active(self.index_versions(), self._names.index_version, self._fingerprint)
 
-    def generations(self) -> Generations:
+    def index_versions(self) -> IndexVersions:
         """Read them from the meta."""
         with self._reading() as connection:
             return pgvector_generations.told(connection, self._names)

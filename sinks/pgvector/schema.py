@@ -2,7 +2,7 @@
 
 A document is a head (`documents`), its places (`chunks`) and, by content, their `vectors`. So a metadata change
 rewrites one narrow head (HOT, by fillfactor) and no vector; a moved chunk, a renamed key or the same text twice costs
-one vector and no model call. Names carry a generation, so that another model can be filled beside the one that
+one vector and no model call. Names carry an index version, so that another model can be filled beside the one that
 readers use through the view.
 """
 
@@ -22,13 +22,13 @@ class Names:
     """Identifiers of one store, quoted by the driver."""
 
     table: str
-    generation: int = FIRST
+    index_version: int = FIRST
 
     def __getitem__(self, part: str) -> sql.Identifier:
-        """The physical table of a part: documents, chunks, vectors, or tables and meta, which generations share."""
+        """The physical table of a part: documents, chunks, vectors, or tables and meta, which index versions share."""
         if part in {"tables", "meta"}:
             return sql.Identifier(f"{self.table}_{part}")
-        return sql.Identifier(f"{self.table}_g{self.generation}_{part}")
+        return sql.Identifier(f"{self.table}_g{self.index_version}_{part}")
 
     @property
     def view(self) -> sql.Identifier:
@@ -46,7 +46,7 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE IF NOT EXISTS {meta} (name text PRIMARY KEY, value text NOT NULL);
 CREATE TABLE IF NOT EXISTS {tables} (
     table_name text PRIMARY KEY, truncated_sequence text COLLATE "C" NOT NULL);"""
-"""What generations share."""
+"""What index versions share."""
 
 CREATE_GENERATION = """
 CREATE TABLE IF NOT EXISTS {documents} (
@@ -81,7 +81,7 @@ JOIN {chunks} c USING (document_id)
 JOIN {vectors} v USING (content_hash)
 LEFT JOIN {tables} t USING (table_name)
 WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '')"""
-"""What a reader of one generation may see; of the one that serves, by the view."""
+"""What a reader of one index version may see; of the one that serves, by the view."""
 
 READ_HEADS = """
 SELECT document_id, revision, state, texts, recipe FROM {documents} WHERE document_id = ANY(%s)"""

@@ -1,4 +1,4 @@
-"""The generations of a pgvector store: told in its meta table, made and dropped as tables, shown by the view; and its owner."""
+"""The index versions of a pgvector store: listed in its meta table, kept as tables, shown by the view; and its owner."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg.errors import UndefinedTable
 
 from schemas import ownership
 from sinks.pgvector.schema import CREATE, CREATE_GENERATION, LAYOUT, VISIBLE, Names
-from sinks.versions import Generations, of_facts, plain, restored
+from sinks.versions import IndexVersions, from_json, of_facts, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,18 +30,20 @@ WHERE table_schema = current_schema() AND table_name = %s AND grantee <> grantor
 _FACTS = "SELECT name, value FROM {meta} WHERE name IN ('generations', 'fingerprint', 'dimensions')"
 
 
-def read(connection: Connection[Any], names: Names) -> Generations | None:
+def read(connection: Connection[Any], names: Names) -> IndexVersions | None:
     """What the meta tells; None where there is no store. In any transaction."""
     return told(connection, names) if exists(connection, names["meta"]) else None
 
 
-def told(connection: Connection[Any], names: Names) -> Generations:
+def told(connection: Connection[Any], names: Names) -> IndexVersions:
     """What the meta tells, by one statement; raises psycopg's UndefinedTable where there is no store."""
     facts = dict(connection.execute(names.compose(_FACTS), prepare=True).fetchall())
-    return restored(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
+    return from_json(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
 
 
-def change(connection: Connection[Any], names: Names, becomes: Callable[[Generations], Generations]) -> Generations:
+def change(
+    connection: Connection[Any], names: Names, becomes: Callable[[IndexVersions], IndexVersions]
+) -> IndexVersions:
     """Change them and, where readers are to use another one, the view, in the caller's transaction."""
     lock(connection, names)
     before = read(connection, names)
@@ -51,14 +53,14 @@ def change(connection: Connection[Any], names: Names, becomes: Callable[[Generat
     if after != before:
         statement = """INSERT INTO {meta} VALUES ('generations', %s)
                        ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
-        connection.execute(names.compose(statement), (json.dumps(plain(after)),))
-    if after.serving != before.serving:
-        _show(connection, Names(names.table, before.serving), Names(names.table, after.serving))
+        connection.execute(names.compose(statement), (json.dumps(to_json(after)),))
+    if after.active_number != before.active_number:
+        _show(connection, Names(names.table, before.active_number), Names(names.table, after.active_number))
     return after
 
 
 def create_store(connection: Connection[Any], names: Names, fingerprint: str, dimensions: int, language: str) -> None:
-    """Create a store with one generation, and say which model fills it."""
+    """Create a store with one index version, and say which model fills it."""
     connection.execute(names.compose(CREATE))
     create(connection, names, dimensions, language)
     connection.execute(names.compose("CREATE OR REPLACE VIEW {view} AS {visible}", visible=names.compose(VISIBLE)))
@@ -71,27 +73,27 @@ def owner(connection: Connection[Any], names: Names) -> Owner | None:
     if not exists(connection, names["meta"]):
         return None
     row = connection.execute(names.compose("SELECT value FROM {meta} WHERE name = 'owner'")).fetchone()
-    return ownership.restored(row[0]) if row else None
+    return ownership.from_json(row[0]) if row else None
 
 
 def claim(connection: Connection[Any], names: Names, mine: Owner, instead_of: Owner | None) -> Owner:
     """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
     statement = """INSERT INTO {meta} AS m VALUES ('owner', %s)
                    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE m.value = %s"""
-    before = ownership.plain(instead_of) if instead_of else ""
-    connection.execute(names.compose(statement), (ownership.plain(mine), before))
+    before = ownership.to_json(instead_of) if instead_of else ""
+    connection.execute(names.compose(statement), (ownership.to_json(mine), before))
     return owner(connection, names) or mine
 
 
 def create(connection: Connection[Any], names: Names, dimensions: int, language: str) -> None:
-    """Create the tables of a generation where they are missing."""
+    """Create the tables of an index version where they are missing."""
     indexes = {f"{t}_by_{c}": names[f"{t}_by_{c}"] for t, c in _INDEXES}
     told = {"dimensions": sql.Literal(dimensions), "language": sql.SQL(language)}
     connection.execute(names.compose(CREATE_GENERATION, **told, **indexes))
 
 
 def drop(connection: Connection[Any], names: Names) -> None:
-    """Remove the tables of a generation that readers do not use."""
+    """Remove the tables of an index version that readers do not use."""
     connection.execute(names.compose("DROP TABLE IF EXISTS {chunks}, {documents}, {vectors}"))
 
 
@@ -109,7 +111,7 @@ def exists(connection: Connection[Any], table: sql.Identifier) -> bool:
 def _show(connection: Connection[Any], old: Names, new: Names) -> None:
     """Make the view anew, since its vectors may have another length; what was granted on it and on the tables stays granted."""
     for part in ("documents", "chunks", "vectors"):
-        _grant(connection, _granted(connection, f"{old.table}_g{old.generation}_{part}"), new[part])
+        _grant(connection, _granted(connection, f"{old.table}_g{old.index_version}_{part}"), new[part])
     granted = _granted(connection, new.table)
     connection.execute(new.compose("DROP VIEW IF EXISTS {view}"))
     connection.execute(new.compose("CREATE VIEW {view} AS {visible}", visible=new.compose(VISIBLE)))

@@ -14,7 +14,7 @@ from psycopg import errors, sql
 
 from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredChunk, StoredDocument
 from schemas.errors import ConfigurationError, UnavailableError
-from sinks.one_version import OneGeneration
+from sinks.one_version import OneIndexVersion
 from sinks.pgvector import audit as pgvector_contents
 from sinks.pgvector import versions as pgvector_generations
 from sinks.pgvector.config import PgvectorConfig
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from schemas.ownership import Owner
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 _ENDED = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
 """Errors besides OperationalError that another connection mends: the server failed over, or ended what stood still too long."""
@@ -44,7 +44,7 @@ _TRIES = 5
 """How often a statement is tried that PostgreSQL gives up for another writer's sake."""
 
 
-class PgvectorSink(OneGeneration[PgvectorConfig]):
+class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     """A `Sink` over one PostgreSQL connection a process.
 
     Heads are guarded by revision and sequence, and written with their chunks in one transaction; vectors are kept by
@@ -74,7 +74,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             self._check_rights(connection)
 
     def _create_missing(self) -> None:
-        """Create the tables of the store, or of this generation, once, under a lock that concurrent drivers share."""
+        """Create the tables of the store, or of this index version, once, under a lock that concurrent drivers share."""
         with self._translated(), self._connected(vectors=False) as connection:
             pgvector_generations.lock(connection, self._shared)
             self._check_rights(connection)
@@ -99,7 +99,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         with self._translated(), self._connected(vectors=False) as connection:
             return pgvector_generations.claim(connection, self._shared, owner, instead_of)
 
-    def generations(self) -> Generations | None:
+    def index_versions(self) -> IndexVersions | None:
         """Read them from the meta, by one statement: writers ask after each piece of work."""
         with self._translated():
             try:
@@ -107,7 +107,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
             except errors.UndefinedTable:
                 return None
 
-    def change_generations(self, told: Callable[[Generations], Generations]) -> Generations:
+    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
         """Change them and the view in one transaction."""
         with self._translated(), self._connected(vectors=False) as connection:
             return pgvector_generations.change(connection, self._shared, told)
@@ -128,7 +128,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         with self._translated(), self._session() as connection:
             names = (
                 self._names
-            )  # asks the store while its generation is not known, which must not be done in a pipeline
+            )  # asks the store while its index version is not known, which must not be done in a pipeline
             with connection.pipeline():
                 heads = connection.execute(names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
                 chunks = connection.execute(names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
@@ -210,7 +210,7 @@ class PgvectorSink(OneGeneration[PgvectorConfig]):
         with self._translated(), self._connected() as connection:
             yield from pgvector_contents.documents_in(connection, self._names, bucket, width, vectors=vectors)
 
-    def documents_by_recipe(self) -> dict[tuple[str, str], int]:
+    def documents_by_spec(self) -> dict[tuple[str, str], int]:
         """Let PostgreSQL count heads; no chunk is read."""
         statement = """SELECT table_name, recipe, count(*) FROM {documents} d LEFT JOIN {tables} t USING (table_name)
                        WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') GROUP BY 1, 2"""

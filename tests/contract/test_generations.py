@@ -12,13 +12,13 @@ import pytest
 
 from embeddings.protocol import Embedding, Vector
 from indexing.indexer import Indexer
-from indexing.optimistic_writer import Held, Rounds
-from indexing.versions.backfill import Tables, cover
+from indexing.optimistic_writer import Held, OptimisticWriter
+from indexing.versions.backfill import Tables, backfill
 from schemas.documents import HeldDocument
 from schemas.errors import ConfigurationError
 from sinks.protocol import Sink
-from sinks.versions import Generations
-from tests.feeding import CONTEXT, RECIPES, CountingEmbedder, Fed, vector_of
+from sinks.versions import IndexVersions
+from tests.feeding import CONTEXT, SPECS, CountingEmbedder, Fed, vector_of
 from tests.history import TABLE, ModelTable, as_record, random_history
 from tests.stores import Store
 
@@ -40,13 +40,13 @@ class OtherEmbedder(CountingEmbedder):
 
 
 class Both:
-    """A writer of every generation."""
+    """A writer of every index version."""
 
     def __init__(self, sink: Sink, on_step: Callable[[str], None] | None = None) -> None:
         self.other = OtherEmbedder()
         self.indexer = Indexer(
             CONTEXT,
-            RECIPES,
+            SPECS,
             [sink],
             CountingEmbedder(),
             texts_at_once=8,
@@ -58,21 +58,21 @@ class Both:
         self.indexer.index(map(as_record, table.changes[since:]))
 
 
-def known(sink: Sink) -> Generations:
-    found = sink.generations()
+def known(sink: Sink) -> IndexVersions:
+    found = sink.index_versions()
     assert found is not None
     return found
 
 
 def announce(sink: Sink) -> Sink:
-    """A generation of the other model, which live writers write to."""
-    sink.change_generations(lambda held: held.announced("model=other", OTHER, {}))
+    """An index version of the other model, which live writers write to."""
+    sink.change_index_versions(lambda held: held.announced("model=other", OTHER, {}))
     mine = known(sink).of("model=other")
     assert mine is not None
-    other = sink.beside(mine)
+    other = sink.sibling(mine)
     other.prepare()
     other.prepare()
-    sink.change_generations(lambda held: held.reached("model=other", "filling"))
+    sink.change_index_versions(lambda held: held.reached("model=other", "filling"))
     return other
 
 
@@ -82,11 +82,11 @@ def same_documents(one: Sink, other: Sink) -> bool:
 
 def test_a_store_that_was_never_moved_has_one_generation(store: Store) -> None:
     sink = store.open()
-    assert sink.generations() is None
+    assert sink.index_versions() is None
     sink.prepare()
-    found = sink.generations()
+    found = sink.index_versions()
     assert found is not None
-    assert (found.serving, [each.fingerprint for each in found.written]) == (1, ["model=test"])
+    assert (found.active_number, [each.fingerprint for each in found.written]) == (1, ["model=test"])
 
 
 def test_a_writer_learns_of_a_generation_as_it_goes_and_misses_nothing(store: Store) -> None:
@@ -97,12 +97,12 @@ def test_a_writer_learns_of_a_generation_as_it_goes_and_misses_nothing(store: St
     indexer.index(map(as_record, table.changes[:half]))
     other = announce(sink)
     indexer.index(map(as_record, table.changes[half:]))
-    rounds = Rounds(OtherEmbedder(), Held(), 8)
-    tables = Tables(RECIPES, {TABLE: ("id",)})
-    covered = cover(sink, other, tables, rounds)
+    rounds = OptimisticWriter(OtherEmbedder(), Held(), 8)
+    tables = Tables(SPECS, {TABLE: ("id",)})
+    covered = backfill(sink, other, tables, rounds)
     assert (covered.left_out, covered.documents >= covered.brought) == ([], True)
     assert same_documents(sink, other)
-    assert cover(sink, other, tables, rounds).brought == 0
+    assert backfill(sink, other, tables, rounds).brought == 0
     hashes = {c.content_hash for d in _all(other) for c in d.chunks}
     assert {vector.shape for vector in other.vectors(sorted(hashes)).values()} == {(OTHER,)}
     assert {vector.shape for vector in sink.vectors(sorted(hashes)).values()} != {(OTHER,)}
@@ -132,21 +132,21 @@ def test_a_generation_that_is_dropped_under_a_writer_is_forgotten_by_it(store: S
     other, writer = announce(sink), Both(store.open())
     table.insert(1, "x")
     writer(table)
-    sink.change_generations(lambda held: held.reached("model=other", "ready").switched("model=other"))
-    sink.change_generations(lambda held: held.reached("model=test", "dropping"))
+    sink.change_index_versions(lambda held: held.reached("model=other", "ready").switched("model=other"))
+    sink.change_index_versions(lambda held: held.reached("model=test", "dropping"))
     sink.drop(1)
     sink.drop(1)
     assert other.summary().documents == 1
-    sink.change_generations(partial(Generations.without, number=1))
+    sink.change_index_versions(partial(IndexVersions.without, number=1))
     table.update_body(1, "newer")
     writer(table, 1)
     assert other.summary().documents == 1
     assert [c.content_hash for d in _all(other) for c in d.chunks] != []
     with pytest.raises(ConfigurationError):
         store.open().check()
-    left = other.generations()
+    left = other.index_versions()
     assert left is not None
-    assert (left.serving, [each.number for each in left.every], left.last) == (2, [2], 2)
+    assert (left.active_number, [each.number for each in left.every], left.last) == (2, [2], 2)
 
 
 def test_changes_of_generations_at_once_are_all_made(store: Store) -> None:
@@ -154,11 +154,11 @@ def test_changes_of_generations_at_once_are_all_made(store: Store) -> None:
 
     def add(number: int) -> None:
         with closing(store.open()) as sink:
-            sink.change_generations(lambda held: held.announced(f"model={number}", OTHER, {}))
+            sink.change_index_versions(lambda held: held.announced(f"model={number}", OTHER, {}))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(8)))
-    found = store.open().generations()
+    found = store.open().index_versions()
     assert found is not None
     assert sorted(each.number for each in found.every) == list(range(1, 10))
     assert {each.fingerprint for each in found.every} == {"model=test", *(f"model={n}" for n in range(8))}

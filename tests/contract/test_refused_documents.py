@@ -9,14 +9,14 @@ import numpy as np
 import psycopg
 import pytest
 
-from indexing.optimistic_writer import ChangedRows, Held, Rounds
+from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
 from schemas.changes import Change
 from schemas.errors import ConfigurationError
 from sinks.protocol import Sink
-from tests.feeding import DIMENSIONS, DOCUMENT, RECIPES, CountingEmbedder, Fed, vector_of
+from tests.feeding import DIMENSIONS, DOCUMENT, SPECS, CountingEmbedder, Fed, vector_of
 from tests.history import TABLE, ModelTable, key_of
 from tests.stores import REFUSED, Store, drift
-from transforms.documents.planning import Recipe, digest, document_id, is_refused
+from transforms.documents.planning import DocumentSpec, digest, document_id, is_refused
 
 TWO = key_of(2)
 
@@ -42,7 +42,7 @@ def kinds(store: Store, table: ModelTable) -> list[str]:
 
 
 def marked(sink: Sink) -> int:
-    return sum(number for (_, recipe), number in sink.documents_by_recipe().items() if is_refused(recipe))
+    return sum(number for (_, spec), number in sink.documents_by_spec().items() if is_refused(spec))
 
 
 def test_of_documents_written_together_the_store_refuses_one_and_takes_the_others(store: Store, sink: Sink) -> None:
@@ -106,7 +106,7 @@ def test_a_document_longer_than_is_configured_is_refused_before_any_model_is_ask
     table, fed = rows(1, 2), Fed(sink)
     fed(table.changes)
     asked = list(fed.embedder.texts)
-    fed.change_recipe(Recipe(TABLE, DOCUMENT.model_copy(update={"max_bytes": 1000})))
+    fed.change_recipe(DocumentSpec(TABLE, DOCUMENT.model_copy(update={"max_bytes": 1000})))
     table.update_body(2, "word " * 200)
     ((_, reject),) = fed(table.changes[-1:]).rejected
     assert (reject.stage, reject.condition) == ("embed", "DOCUMENT_TOO_LONG")
@@ -120,8 +120,8 @@ def test_a_cached_vector_that_no_store_finds_is_asked_for_anew(store: Store, sin
     table, embedder = rows(1), CountingEmbedder()
     text = "body row 1, a first version"
     for bad in (np.zeros(DIMENSIONS, "f4"), np.full(DIMENSIONS, np.nan, "f4"), np.ones(3, "f4")):
-        rounds = Rounds(embedder, Held({digest(text): bad}), 4)
-        assert rounds.write(sink, ChangedRows({TABLE: table.changes}, RECIPES)) == []
+        writer = OptimisticWriter(embedder, Held({digest(text): bad}), 4)
+        assert writer.write(sink, ChangedRows({TABLE: table.changes}, SPECS)) == []
     assert embedder.texts == [text]
     ((_, _, vector),) = store.contents()[key_of(1)][1]
     assert np.allclose(vector, vector_of(text), atol=1e-6)

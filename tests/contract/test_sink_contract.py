@@ -17,12 +17,12 @@ from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
 from schemas.records import Record
-from sinks.digests import checksums, judge, vector_hash, wanted_of
+from sinks.digests import checksums, classify_drift, vector_hash, wanted_of
 from sinks.protocol import Sink
-from tests.feeding import DIMENSIONS, DOCUMENT, RECIPES, Fed, expected, same, vector_of
+from tests.feeding import DIMENSIONS, DOCUMENT, SPECS, Fed, expected, same, vector_of
 from tests.history import TABLE, ModelTable, folded, key_of, random_history
 from tests.stores import Store
-from transforms.documents.planning import Recipe, digest, document_id
+from transforms.documents.planning import DocumentSpec, digest, document_id
 from transforms.values import exact_json
 
 
@@ -189,7 +189,7 @@ def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sin
 
 def test_what_a_filling_wrote_is_searchable_when_it_ends(store: Store, sink: Sink) -> None:
     table = random_history(4, 30)
-    with sink.filling():
+    with sink.bulk_load():
         for batch in batched(table.changes, 4, strict=False):
             Fed(sink)(batch)
     assert same(store.contents(), expected(table))
@@ -321,21 +321,21 @@ def test_the_summary_counts_what_a_reader_sees(sink: Sink) -> None:
 
 def test_live_documents_are_counted_by_the_recipe_they_were_made_with(sink: Sink) -> None:
     table, fed = ModelTable(), Fed(sink)
-    assert sink.documents_by_recipe() == {}
+    assert sink.documents_by_spec() == {}
     for number in (1, 2, 3, 4):
         table.insert(number, "x")
     table.delete(4)
     fed(table.changes)
-    old = RECIPES[TABLE].fingerprint
-    assert sink.documents_by_recipe() == {(TABLE, old): 3}
-    new = Recipe(TABLE, DOCUMENT.model_copy(update={"template": "{a}: {body}"}))
+    old = SPECS[TABLE].fingerprint
+    assert sink.documents_by_spec() == {(TABLE, old): 3}
+    new = DocumentSpec(TABLE, DOCUMENT.model_copy(update={"template": "{a}: {body}"}))
     fed.change_recipe(new)
     table.update_body(1, "y")
     fed(table.changes[-1:])
-    assert sink.documents_by_recipe() == {(TABLE, old): 2, (TABLE, new.fingerprint): 1}
+    assert sink.documents_by_spec() == {(TABLE, old): 2, (TABLE, new.fingerprint): 1}
     table.truncate()
     fed(table.changes[-1:])
-    assert sink.documents_by_recipe() == {}
+    assert sink.documents_by_spec() == {}
 
 
 def test_vectors_can_be_read_back_for_a_cache(sink: Sink) -> None:
@@ -352,8 +352,8 @@ def test_a_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Si
         table.insert(number, text)
     Fed(sink)(table.changes)
     states, marks = folded(table.changes), sink.truncations()
-    recipe = RECIPES[TABLE]
-    wanted = [wanted_of(state, key, recipe, marks.get(TABLE, "")) for key, state in states.items()]
+    spec = SPECS[TABLE]
+    wanted = [wanted_of(state, key, spec, marks.get(TABLE, "")) for key, state in states.items()]
     told = {each.document_id: each for each in wanted if each}
     for vectors in (True, False):
         sums = sink.bucket_checksums(1, vectors=vectors)
@@ -361,7 +361,7 @@ def test_a_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Si
         assert checksums(held, 1) == sums
         assert sorted(document.document_id for document in held) == sorted(told)
         landed = {TABLE: max(change.sequence for change in table.changes)}
-        assert [found for d in held for found in judge(told[d.document_id], [d], landed, marks)] == []
+        assert [found for d in held for found in classify_drift(told[d.document_id], [d], landed, marks)] == []
         digests = (
             {vector_hash(vector_of(exact_json.printable(str(row["body"])).strip())) for row in table.rows.values()}
             if vectors

@@ -106,7 +106,7 @@ class Shards:
 class Load(threading.Thread):
     """Changes a table `rate` times a second until it is ended: most keep the text, and a fifth has another one."""
 
-    def __init__(self, stream: Stream, rate: float, seed: str, *, moves: bool = True) -> None:
+    def __init__(self, stream: Stream, rate: float, seed: str, *, key_moves: bool = True) -> None:
         """Begin with an empty table; another seed makes other texts. `moves` changes keys too, which only headers tell."""
         super().__init__(name="load", daemon=True)
         self.table = ModelTable()
@@ -115,7 +115,7 @@ class Load(threading.Thread):
         self._next, self._acknowledged = 0, deque[tuple[int, str, str]]()
         self.newest: dict[str, str] = {}
         """The source's position of the last change of each key that was sent."""
-        self._mix = {"a": 60, "body": 18, "insert": 12, "delete": 8} | ({"move": 2} if moves else {})
+        self._mix = {"a": 60, "body": 18, "insert": 12, "delete": 8} | ({"move": 2} if key_moves else {})
         self._halt, self.idle = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -209,7 +209,7 @@ class Freshness(threading.Thread):
     def __init__(self, load: Load, dsn: str) -> None:
         super().__init__(name="freshness", daemon=True)
         self._load, self._dsn, self._halt = load, dsn, threading.Event()
-        self.moves: list[tuple[float, int]] = []
+        self.key_moves: list[tuple[float, int]] = []
         """When (monotonic) it was first seen to be so fresh (microseconds since the epoch)."""
         self.wrong: list[str] = []
         self.error: BaseException | None = None
@@ -221,8 +221,8 @@ class Freshness(threading.Thread):
             with closing(psycopg.connect(self._dsn, autocommit=True)) as connection:
                 while not self._halt.wait(0.2):
                     as_of_us = _as_of_us(connection)
-                    if as_of_us is not None and (not self.moves or as_of_us != self.moves[-1][1]):
-                        self.moves.append((time.monotonic(), as_of_us))
+                    if as_of_us is not None and (not self.key_moves or as_of_us != self.key_moves[-1][1]):
+                        self.key_moves.append((time.monotonic(), as_of_us))
                         self._look(connection, due, as_of_us)
         except BaseException as error:  # noqa: BLE001 - `end` raises it
             self.error = error
@@ -237,7 +237,7 @@ class Freshness(threading.Thread):
 
     def pauses(self, since: float, until: float) -> list[float]:
         """How long it stood still, each time, between two moments (monotonic)."""
-        times = [since, *(moment for moment, _ in self.moves if since < moment < until), until]
+        times = [since, *(moment for moment, _ in self.key_moves if since < moment < until), until]
         return [later - earlier for earlier, later in pairwise(times)]
 
     def _look(self, connection: psycopg.Connection[Any], due: dict[str, str], as_of_us: int) -> None:

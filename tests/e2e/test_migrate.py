@@ -75,7 +75,7 @@ def test_a_running_pipeline_is_moved_to_another_model(
         changing.start()
         moved = pipeline.command("migrate", "--to", COHERE, "--json", seconds=300)
         assert moved.returncode == 0, moved.stderr
-        assert json.loads(moved.stdout)["stores"]["kb"]["generation"] == 2
+        assert json.loads(moved.stdout)["stores"]["kb"]["index_version"] == 2
         time.sleep(2)
         driver.kill()
         driver = pipeline.start(
@@ -87,7 +87,7 @@ def test_a_running_pipeline_is_moved_to_another_model(
         told.await_shown("kb")
         assert lengths(vectors_dsn, "kb") == {1024}
         kept = status(pipeline.config)["stores"]["kb"]["model"]
-        assert (kept["generation"], list(kept["others"].values())) == (2, ["ready"])
+        assert (kept["index_version"], list(kept["others"].values())) == (2, ["ready"])
         assert driver.stop() == 0
         pipeline.write(configuration | {"embedding": embedding(model_url, model=COHERE, dimensions=1024)})
         driver = pipeline.start("--jobs", "land,index")
@@ -105,8 +105,8 @@ def lengths(dsn: str, view: str) -> set[int]:
         return {n for (n,) in connection.execute(f"SELECT DISTINCT vector_dims(embedding) FROM {view}".encode())}
 
 
-def counted(dsn: str, generation: int) -> list[tuple[str, str]]:
+def counted(dsn: str, index_version: int) -> list[tuple[str, str]]:
     """Heads of a generation."""
-    statement = f"SELECT document_id, sequence FROM kb_g{generation}_documents ORDER BY 1"
+    statement = f"SELECT document_id, sequence FROM kb_g{index_version}_documents ORDER BY 1"
     with psycopg.connect(dsn) as connection:
         return connection.execute(statement.encode()).fetchall()

@@ -43,8 +43,8 @@ class Scene:
 
     def settle(self) -> float:
         """Wait until the store is as fresh as this moment; how long that took."""
-        began, at_us, moves = time.monotonic(), now_us(), self.freshness.moves
-        eventually(lambda: moves and moves[-1][1] >= at_us, 120, self._last.process)
+        began, at_us, key_moves = time.monotonic(), now_us(), self.freshness.key_moves
+        eventually(lambda: key_moves and key_moves[-1][1] >= at_us, 120, self._last.process)
         return time.monotonic() - began
 
     def positions(self) -> dict[str, Any]:
@@ -57,7 +57,9 @@ class Scene:
         """What is committed in so many seconds is not shown, and the store does not say so either, after a moment of grace."""
         began, began_us = time.monotonic(), now_us()
         time.sleep(seconds)
-        late = [(round(at - began, 1), (us - began_us) / 1e6) for at, us in self.freshness.moves if at > began + grace]
+        late = [
+            (round(at - began, 1), (us - began_us) / 1e6) for at, us in self.freshness.key_moves if at > began + grace
+        ]
         assert not late, f"it says after (s) that it is fresh as of (s after): {late}"
 
     def finish(self, *, kills: int) -> None:
@@ -81,7 +83,7 @@ class Scene:
 @contextmanager
 def under_load(
     folder: Path, source: dict[str, Any], stream: Stream, model: ModelService, dsn: str, *, rate: float = 40.0,
-    mark: str = "", store_dsn: str | None = None, moves: bool = True, readers: int = 2,
+    mark: str = "", store_dsn: str | None = None, key_moves: bool = True, readers: int = 2,
 ) -> Iterator[Scene]:  # fmt: skip
     """Change a table for the length of the block; the test starts drivers. `store_dsn` leads to the store by another way."""
     model_url = model.endpoint["endpoint_url"]
@@ -97,7 +99,7 @@ def under_load(
         "sinks": [{"type": "pgvector", "dsn": store_dsn or dsn, "table": STORE}],
     }
     asked = counters(model_url)
-    load = Load(stream, rate, folder.name, moves=moves)
+    load = Load(stream, rate, folder.name, key_moves=key_moves)
     scene = Scene(
         Pipeline(folder / "p", configuration, mark=mark), load, Freshness(load, dsn), dsn, model_url,
         asked["texts"] - asked["distinct_texts"],

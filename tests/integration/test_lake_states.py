@@ -19,13 +19,13 @@ from schemas.tables import DocumentConfig
 from tests.history import TABLE, ModelTable, as_record, folded, key_of, random_history
 from tests.lake_fixtures import frame, transaction
 from transforms.context import DecodeContext, TableContext
-from transforms.documents.planning import Recipe, narrowed
+from transforms.documents.planning import DocumentSpec, narrowed
 from transforms.envelopes.decode import decode
 from transforms.fold import RowState, encode, restore, truncated_at
 from transforms.values import exact_json
 
 CONTEXT = DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",))})
-RECIPE = Recipe(TABLE, DocumentConfig(template="{body}", metadata=("a",)))
+RECIPE = DocumentSpec(TABLE, DocumentConfig(template="{body}", metadata=("a",)))
 
 
 def as_frame(spark: SparkSession, states: dict[str, RowState]) -> DataFrame:

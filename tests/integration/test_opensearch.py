@@ -20,7 +20,7 @@ from sinks.opensearch.client import AWAY, Action, OpenSearchClient
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.schema import Names, mappings
 from sinks.opensearch.writer import OpenSearchSink
-from tests.feeding import DIMENSIONS, RECIPES, Fed, one_row, vector_of, write_of
+from tests.feeding import DIMENSIONS, SPECS, Fed, one_row, vector_of, write_of
 from tests.history import TABLE, key_of
 from tests.waiting import eventually
 from transforms.documents.planning import document_id
@@ -259,4 +259,4 @@ def test_documents_of_a_store_that_cannot_group_recipes_are_counted_all_the_same
     with closing(opened(config)) as sink:
         sink.prepare()
         Fed(sink)(one_row().changes)
-        assert sink.documents_by_recipe() == {(TABLE, RECIPES[TABLE].fingerprint): 1}
+        assert sink.documents_by_spec() == {(TABLE, SPECS[TABLE].fingerprint): 1}

@@ -1,4 +1,4 @@
-"""What a switch of generations is to others than the pipeline: the view, and the rights on it."""
+"""What a switch of index versions is to others than the pipeline: the view, and the rights on it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: 
             admin.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(table), role))
         admin.commit()
         try:
-            held = sink.change_generations(lambda held: held.announced("model=other", 4, {}))
-            sink.beside(held.every[-1]).prepare()
-            sink.change_generations(lambda held: held.reached("model=other", "ready"))
-            sink.change_generations(lambda held: held.switched("model=other"))
+            held = sink.change_index_versions(lambda held: held.announced("model=other", 4, {}))
+            sink.sibling(held.every[-1]).prepare()
+            sink.change_index_versions(lambda held: held.reached("model=other", "ready"))
+            sink.change_index_versions(lambda held: held.switched("model=other"))
             admin.execute(sql.SQL("SET ROLE {}").format(role))
             for table in ("kb", "kb_g2_documents", "kb_g2_chunks", "kb_g2_vectors"):
                 assert admin.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone() == (
@@ -37,7 +37,7 @@ def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: 
                 )
             admin.execute("RESET ROLE")
             admin.commit()  # a transaction that has read the view would keep it from being made anew
-            sink.change_generations(lambda held: held.switched("model=test"))
+            sink.change_index_versions(lambda held: held.switched("model=test"))
             assert admin.execute("SELECT count(*) FROM kb").fetchone() == (1,)
         finally:
             admin.execute("RESET ROLE")

@@ -36,7 +36,7 @@ from schemas.errors import SourceGoneError
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
 from sources.kafka.config import KafkaSourceConfig
-from tests.feeding import CONTEXT, RECIPES
+from tests.feeding import CONTEXT, SPECS
 from tests.history import ModelTable, as_record
 from tests.waiting import eventually
 
@@ -55,7 +55,7 @@ class World:
         self.settings = ReaderSettings(
             source=KafkaSourceConfig(type="kafka", envelope="debezium", bootstrap_servers=servers, topics=[topic]),
             context=CONTEXT,
-            recipes=RECIPES,
+            specs=SPECS,
             sinks=tuple(
                 PgvectorConfig(type="pgvector", name=name, dsn=SecretStr(at), table=name)
                 for name, at in (("steady", dsn), ("shaky", proxied))

@@ -71,7 +71,7 @@ def test_a_lost_store_is_written_again_from_the_lake_alone(spark: SparkSession, 
     assert all(0 <= got <= total for _, _, got, total in lake.told)
     again = lake.rebuild(spark, "lost")
     assert (again.rows, again.written, again.from_cache, again.texts_sent) == (done.rows, 0, 0, 0)
-    assert graves(lake, "lost") == graves(lake, "live") != []
+    assert tombstones(lake, "lost") == tombstones(lake, "live") != []
 
 
 def test_a_store_of_another_kind_is_filled_from_the_lake_without_the_model(
@@ -123,7 +123,7 @@ def test_a_changed_template_is_said_and_a_rebuild_brings_every_document_over(
     assert status(lake.config)["stores"]["live"]["outdated"] is None
 
 
-def graves(lake: Lake, name: str) -> list[tuple[Any, ...]]:
+def tombstones(lake: Lake, name: str) -> list[tuple[Any, ...]]:
     """What a store remembers of rows that are gone (I4), but for those that a TRUNCATE speaks for."""
     newer = f"sequence > (SELECT max(truncated_sequence) FROM {name}_tables)"
     return lake.rows(f"SELECT key::text, state FROM {name}_g1_documents WHERE NOT live AND {newer} ORDER BY 1")

@@ -22,7 +22,7 @@ from schemas.errors import UnavailableError
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
 from tests.dying_writer import long_history
-from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
+from tests.feeding import CONTEXT, DIMENSIONS, SPECS, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history
 from tests.stores import Store, documentdb_store, drift, opensearch_store, pgvector_store
 
@@ -45,7 +45,7 @@ class Pair:
         self.indexer = self.indexer_of()
 
     def indexer_of(self, **deadlines: float) -> Indexer:
-        made = Indexer(CONTEXT, RECIPES, self.sinks, self.embedder, texts_at_once=8, deadlines=deadlines)
+        made = Indexer(CONTEXT, SPECS, self.sinks, self.embedder, texts_at_once=8, deadlines=deadlines)
         self.closing.callback(made.close)
         return made
 
@@ -152,7 +152,7 @@ def test_a_server_that_accepts_and_never_answers_is_missed_and_goes_on_when_it_d
         sink.prepare()
     embedder, table = CountingEmbedder(), long_history(3, 60)
     deadlines = dict.fromkeys((sink.name for sink in sinks), 1.0)
-    indexer = Indexer(CONTEXT, RECIPES, sinks, embedder, texts_at_once=8, deadlines=deadlines)
+    indexer = Indexer(CONTEXT, SPECS, sinks, embedder, texts_at_once=8, deadlines=deadlines)
     records = [as_record(change) for change in table.changes]
     assert indexer.index(records[:20]).missed == set()
     server = kinds[frozen].server

@@ -28,7 +28,7 @@ from schemas.errors import UnavailableError
 from sinks.pgvector import connection as pgvector_connection
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
-from tests.feeding import CONTEXT, DIMENSIONS, RECIPES, CountingEmbedder
+from tests.feeding import CONTEXT, DIMENSIONS, SPECS, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history
 from tests.waiting import eventually
 
@@ -52,7 +52,7 @@ class Stores:
         ]
         for sink in self.sinks:
             sink.prepare()
-        self.indexer = Indexer(CONTEXT, RECIPES, self.sinks, self.embedder, texts_at_once=8)
+        self.indexer = Indexer(CONTEXT, SPECS, self.sinks, self.embedder, texts_at_once=8)
         self.writers = {name: self.indexer.writer(name) for name in self.names}
 
     def close(self) -> None:
@@ -102,13 +102,13 @@ def test_a_store_that_fails_after_the_model_answered_pays_for_no_text_again_and_
     table = ModelTable()
     table.insert(1, "one")
     unit = stores.indexer.decode(map(as_record, table.changes))
-    shared = Shared(RECIPES, 8, lambda step: stores.proxy.refuse() if step == "write" else None, Answers(most_bytes=0))
+    shared = Shared(SPECS, 8, lambda step: stores.proxy.refuse() if step == "write" else None, Answers(most_bytes=0))
     writer = StoreWriter(shared, stores.writers["shaky"].sink, stores.writers["shaky"]._every)
     with pytest.raises(UnavailableError, match="shaky"):
         writer.write([unit])
     assert stores.shown("shaky") == []
     stores.proxy.heal()
-    healthy = StoreWriter(Shared(RECIPES, 8, lambda _: None, Answers(most_bytes=0)), writer.sink, writer._every)
+    healthy = StoreWriter(Shared(SPECS, 8, lambda _: None, Answers(most_bytes=0)), writer.sink, writer._every)
     healthy.unreported = writer.unreported
     written = healthy.write([unit])
     assert [len(vectors) for vectors in written.embedded.values()] == [1]

@@ -22,7 +22,7 @@ from sinks.pgvector.config import PgvectorConfig
 from tests.feeding import CONTEXT
 from tests.history import TABLE, ModelTable, as_record, key_of
 from tests.stores import pgvector_store
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 
 TITAN = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 256}
 COHERE = {"type": "bedrock", "model": "cohere.embed-english-v3", "dimensions": 1024}
@@ -49,7 +49,7 @@ class Pipeline:
             self.table.insert(number, text)
         with closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink:
             sink.prepare()
-            indexer = Indexer(CONTEXT, {TABLE: Recipe(TABLE, document)}, [sink], embedder, texts_at_once=8)
+            indexer = Indexer(CONTEXT, {TABLE: DocumentSpec(TABLE, document)}, [sink], embedder, texts_at_once=8)
             return indexer.index([as_record(change) for change in self.table.changes])
 
     def texts(self) -> dict[str, list[str]]:

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from schemas.documents import HeldChunk, HeldDocument
-from sinks.digests import WantedChunk, WantedDocument, canonical, checksums, head_line, held_line, judge, weight
+from sinks.digests import (
+    WantedChunk,
+    WantedDocument,
+    canonical,
+    checksums,
+    classify_drift,
+    head_line,
+    held_line,
+    weight,
+)
 
 CHUNK = HeldChunk("c", 0, "h", "h", "good")
 HELD = HeldDocument("d", "d", "public.t", '{"id": 1}', "05", 3, live=True, recipe="r", metadata="{}", chunks=(CHUNK,))
@@ -23,7 +32,7 @@ LANDED = {"public.t": "07"}
 
 
 def kinds(wanted: WantedDocument | None, *held: HeldDocument, truncated: str = "") -> list[str]:
-    return [found.kind for found in judge(wanted, held, LANDED, {"public.t": truncated})]
+    return [found.kind for found in classify_drift(wanted, held, LANDED, {"public.t": truncated})]
 
 
 @pytest.mark.parametrize(

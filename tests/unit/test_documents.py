@@ -19,7 +19,7 @@ from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from tests.history import TABLE, ModelTable, folded, key_of
 from transforms.documents.chunking import WINDOW, split, tokens, windows_of
 from transforms.documents.planning import (
-    Recipe,
+    DocumentSpec,
     chunks_of,
     diff,
     document_id,
@@ -35,15 +35,15 @@ DOCUMENT = DocumentConfig(template="{a}\n\n{body}", metadata=("a",), chunk=Chunk
 META_ONLY = DocumentConfig(template="{body}", metadata=("a",))
 
 
-def recipe(document: DocumentConfig = META_ONLY) -> Recipe:
-    found = Recipe.of(TableConfig(table=TABLE, keys=("id",), document=document))
+def spec(document: DocumentConfig = META_ONLY) -> DocumentSpec:
+    found = DocumentSpec.of(TableConfig(table=TABLE, keys=("id",), document=document))
     assert found
     return found
 
 
 def stored_after(table: ModelTable, document: DocumentConfig = META_ONLY, number: int = 1) -> StoredDocument:
     state = folded(table.changes)[key_of(number)]
-    write = plan(None, state, key_of(number), recipe(document))
+    write = plan(None, state, key_of(number), spec(document))
     assert write
     places = tuple(StoredChunk(c.chunk_id, c.chunk_index, c.content_hash) for c in write.chunks)
     return StoredDocument(write.document_id, 1, write.state, write.recipe, places)
@@ -139,7 +139,7 @@ def test_a_metadata_change_touches_no_chunk() -> None:
     table.insert(1, "x")
     stored = stored_after(table)
     table.update_a(1, "closed")
-    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), recipe())
+    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), spec())
     assert write is not None
     assert not write.texts_changed
     assert (write.metadata, write.added, write.moved, write.dropped) == ({"a": "closed"}, (), (), ())
@@ -148,13 +148,13 @@ def test_a_metadata_change_touches_no_chunk() -> None:
 def test_what_the_store_holds_already_is_no_write() -> None:
     table = ModelTable()
     table.insert(1, "x")
-    assert plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), recipe()) is None
+    assert plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), spec()) is None
 
 
 def test_another_template_renders_again() -> None:
     table = ModelTable()
     table.insert(1, "x")
-    write = plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), recipe(DOCUMENT))
+    write = plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), spec(DOCUMENT))
     assert write is not None
     assert [c.chunk_text for c in write.added] == ["x\n\nbody x"]
     assert len(write.dropped) == 1
@@ -165,7 +165,7 @@ def test_a_deleted_row_drops_every_chunk_and_keeps_no_text() -> None:
     table.insert(1, "x")
     stored = stored_after(table)
     table.delete(1)
-    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), recipe())
+    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), spec())
     assert write is not None
     assert (write.live, write.chunks, write.metadata, write.state.columns) == (False, (), {}, {})
     assert write.dropped == tuple(c.chunk_id for c in stored.chunks)
@@ -175,7 +175,7 @@ def test_a_pending_body_leaves_the_chunks_alone() -> None:
     table = ModelTable()
     table.insert(1, "x")
     table.update_a(1, "y")
-    write = plan(None, folded(table.changes[1:])[key_of(1)], key_of(1), recipe())
+    write = plan(None, folded(table.changes[1:])[key_of(1)], key_of(1), spec())
     assert write is not None
     assert (write.pending, write.chunks, write.live) == (("body",), (), True)
 
@@ -183,7 +183,7 @@ def test_a_pending_body_leaves_the_chunks_alone() -> None:
 def refused_after(table: ModelTable, why: Refusal) -> StoredDocument:
     """What a store holds once it, or the model, refused the row as it is."""
     stored = stored_after(table)
-    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), recipe(META_ONLY))
+    write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), spec(META_ONLY))
     told = refused(write or DocumentWrite(stored.document_id, TABLE, key_of(1), 1, stored.state, stored.recipe, live=True,
                                           held=tuple(c.chunk_id for c in stored.chunks)), why)  # fmt: skip
     assert (told.chunks, told.added, told.moved, told.live) == ((), (), (), True)
@@ -197,15 +197,15 @@ def test_a_refused_document_is_planned_whole_again_whatever_is_told_of_it(stage:
     table.insert(1, "x")
     held = refused_after(table, Refusal(stage, "ODD", "no"))
     assert is_refused(held.recipe)
-    assert made_by(held.recipe) == recipe().fingerprint
+    assert made_by(held.recipe) == spec().fingerprint
     now = folded(table.changes)[key_of(1)]
     for state in (join(held.state, now), join(now, held.state)):
-        again = plan(held, state, key_of(1), recipe())
+        again = plan(held, state, key_of(1), spec())
         assert again is not None
         assert [c.chunk_text for c in again.added] == ["body x"]
         assert again.refused_as == held.recipe
     table.delete(1)
-    gone = plan(held, join(held.state, folded(table.changes)[key_of(1)]), key_of(1), recipe())
+    gone = plan(held, join(held.state, folded(table.changes)[key_of(1)]), key_of(1), spec())
     assert gone is not None
     assert (gone.live, is_refused(gone.recipe)) == (False, False)
 
@@ -215,9 +215,9 @@ def test_what_a_store_refused_waits_for_its_values_and_is_never_half_of_itself()
     table.insert(1, "x")
     held = refused_after(table, Refusal("store", "ODD", "no"))
     assert held.state.values() == {}
-    assert plan(held, held.state, key_of(1), recipe()) is None
+    assert plan(held, held.state, key_of(1), spec()) is None
     table.update_a(1, "newer")
-    write = plan(held, join(held.state, folded(table.changes[1:])[key_of(1)]), key_of(1), recipe())
+    write = plan(held, join(held.state, folded(table.changes[1:])[key_of(1)]), key_of(1), spec())
     assert write is not None
     assert (write.pending, write.chunks, write.metadata) == (("body",), (), {"a": "newer"})
     assert join(held.state, folded(table.changes)[key_of(1)]).values()["body"] == "body x"
@@ -227,27 +227,26 @@ def test_a_text_longer_than_is_configured_is_refused_and_the_limit_is_no_part_of
     table = ModelTable()
     table.insert(1, "x")
     short = META_ONLY.model_copy(update={"max_bytes": 3})
-    write = plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), recipe(short))
+    write = plan(stored_after(table), folded(table.changes)[key_of(1)], key_of(1), spec(short))
     assert write is None, "what stands is not looked at again"
-    write = plan(None, folded(table.changes)[key_of(1)], key_of(1), recipe(short))
+    write = plan(None, folded(table.changes)[key_of(1)], key_of(1), spec(short))
     assert write is not None
     assert write.refused == Refusal(
         "embed", "DOCUMENT_TOO_LONG", "the document's text has 6 bytes, document.max_bytes is 3"
     )
-    assert recipe(short).fingerprint == recipe().fingerprint == made_by(write.recipe)
+    assert spec(short).fingerprint == spec().fingerprint == made_by(write.recipe)
 
 
 def test_chunks_are_cut_to_what_the_model_takes_and_the_recipe_tells_only_when_that_differs() -> None:
     long = DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1200, overlap=400))
-    cut = recipe(long).within(512)
+    cut = spec(long).within(512)
     assert (cut.document.chunk.max_tokens, cut.document.chunk.overlap) == (512, 256)
-    assert cut is recipe(long).within(512)
-    assert cut.fingerprint != recipe(long).fingerprint
+    assert cut is spec(long).within(512)
+    assert cut.fingerprint != spec(long).fingerprint
     assert (
-        cut.fingerprint
-        == recipe(long.model_copy(update={"chunk": ChunkConfig(max_tokens=512, overlap=256)})).fingerprint
+        cut.fingerprint == spec(long.model_copy(update={"chunk": ChunkConfig(max_tokens=512, overlap=256)})).fingerprint
     )
-    assert recipe(long).within(1200) == recipe(long).within(8192) == recipe(long)
+    assert spec(long).within(1200) == spec(long).within(8192) == spec(long)
     assert max(map(tokens, split("word " * 4000, cut.document.chunk))) <= 512
 
 
@@ -291,7 +290,7 @@ def change_of(*, complete: bool, columns: dict[str, str], unavailable: tuple[str
 def test_a_whole_row_shows_which_columns_of_the_document_the_table_lacks(
     change: Change, absent: tuple[str, ...] | None
 ) -> None:
-    found = recipe().whole_row(change)
+    found = spec().whole_row(change)
     assert (found.absent if found else None) == absent
 
 

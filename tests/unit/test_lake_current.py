@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lake.history.current import TableFold, row_of
 from lake.layout import LakeLayout, escape
-from lake.tables.observed_types import Evidence, canonical, types_of
+from lake.tables.observed_types import ObservedTypes, canonical, types_of
 from schemas.changes import Change
 from schemas.tables import TableConfig
 
@@ -37,7 +37,7 @@ def test_a_table_is_one_folder_below_its_schema(table: str, path: str) -> None:
 
 def test_declared_types_win_over_announced_ones_and_newer_over_older() -> None:
     table = TableConfig(table="a.b", keys=("id",), columns={"price": "decimal(10,2)"})
-    seen = {"a.b": Evidence({"price": ["text"], "n": ["int", "bigint"]}), "a.c": Evidence({"z": ["int"]})}
+    seen = {"a.b": ObservedTypes({"price": ["text"], "n": ["int", "bigint"]}), "a.c": ObservedTypes({"z": ["int"]})}
     assert types_of(table, seen) == {"price": "decimal(10,2)", "n": "bigint"}
 
 

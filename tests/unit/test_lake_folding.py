@@ -12,7 +12,7 @@ import pytest
 
 from lake.history.current import TableFold
 from lake.tables.folding import FoldSettings, fold_group, restored
-from lake.tables.observed_types import Evidence
+from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import TableShape, evolved, wider
 from lake.tables.typed import UnfitError, back, into, same
 from schemas.changes import Changes
@@ -40,7 +40,7 @@ def shape_of(read: list[Record], table: str) -> TableShape:
                 kinds.setdefault(column, []).append(kind)
     config = TableConfig(table=table, keys=KEYS[table])
     names = {n for r in read for c in changes(r) for n in c.columns}
-    return evolved(TableShape(), config, Evidence(kinds), sorted(names))
+    return evolved(TableShape(), config, ObservedTypes(kinds), sorted(names))
 
 
 def changes(record: Record) -> Any:
@@ -62,18 +62,18 @@ def input_row(record: Record) -> dict[str, Any]:
 def merged(batches: list[list[Record]], shape: TableShape, table: str) -> dict[str, RowState]:
     """What batches leave in a table and its tombstones, each as its own merge would."""
     stored: dict[str, dict[str, Any]] = {}
-    graves: list[dict[str, Any]] = []
+    tombstones: list[dict[str, Any]] = []
     truncated = ""
     for batch in batches:
         told = [c.sequence for r in batch for c in changes(r) if c.op == "t"]
         truncated = max([truncated, *told])
         settings = FoldSettings(table, {"kb": CONTEXT}, shape, shape, {}, truncated)
-        for row in list(fold_group([*stored.values(), *graves, *map(input_row, batch)], settings)):
+        for row in list(fold_group([*stored.values(), *tombstones, *map(input_row, batch)], settings)):
             if row["_tombstone"]:
                 grave = {"_from": "tombstone", "_key": row["_key"], "_state": row["_tombstone"]}
-                graves.append(grave | {"_moves": row["_moves"]})
+                tombstones.append(grave | {"_moves": row["_moves"]})
             if row["_purge"]:
-                graves = [g for g in graves if g["_key"] != row["_key"] or g["_moves"]]
+                tombstones = [g for g in tombstones if g["_key"] != row["_key"] or g["_moves"]]
             stored.pop(row["_key"], None)
             if row["_live"]:
                 stored[row["_key"]] = row | {"_from": "table"}
@@ -113,7 +113,7 @@ def test_a_batch_merged_again_writes_nothing() -> None:
 def test_a_value_that_does_not_fit_is_told_once_and_kept_in_the_state() -> None:
     value = b'{"op":"c","source":{"schema":"inv","table":"items","lsn":7},"after":{"id":1,"amount":"secret"}}'
     config = TableConfig(table="inv.items", keys=("id",), columns={"amount": "decimal(10,2)"})
-    shape = evolved(TableShape(), config, Evidence({"id": ["int"]}))
+    shape = evolved(TableShape(), config, ObservedTypes({"id": ["int"]}))
     settings = FoldSettings("inv.items", {"kb": CONTEXT}, shape, shape, {})
     record = Record("t", "0", "1", None, value)
     (row,) = fold_group([input_row(record)], settings)
@@ -191,11 +191,11 @@ def test_types_only_get_wider(one: str, other: str, both: str) -> None:
 
 def test_columns_keep_their_place_and_get_names_delta_can_tell_apart() -> None:
     config = TableConfig(table="a.b", keys=("id",))
-    first = evolved(TableShape(), config, Evidence({"Name": ["text"]}))
-    second = evolved(first, config, Evidence({"Name": ["text"], "name": ["int"], "_op": ["text"]}))
+    first = evolved(TableShape(), config, ObservedTypes({"Name": ["text"]}))
+    second = evolved(first, config, ObservedTypes({"Name": ["text"], "name": ["int"], "_op": ["text"]}))
     assert [(c.source, c.name) for c in second.columns] == [("Name", "Name"), ("name", "name_2"), ("_op", "_op_2")]
     assert not first.needs_mapping
-    assert evolved(first, config, Evidence(), ["Some Col"]).needs_mapping
+    assert evolved(first, config, ObservedTypes(), ["Some Col"]).needs_mapping
 
 
 def test_a_row_stored_before_its_types_were_announced_gets_them_in_canonical_form() -> None:
@@ -204,11 +204,11 @@ def test_a_row_stored_before_its_types_were_announced_gets_them_in_canonical_for
         b'"after":{"id":1,"raw":"0x00ff","at":"2026-02-03T04:05:06Z","price":"1.10","name":"0x00ff"}}'
     )
     config = TableConfig(table="inv.items", keys=("id",))
-    untold = evolved(TableShape(), config, Evidence(), ["id", "raw", "at", "price", "name"])
+    untold = evolved(TableShape(), config, ObservedTypes(), ["id", "raw", "at", "price", "name"])
     record = Record("t", "0", "1", None, value)
     (row,) = fold_group([input_row(record)], FoldSettings("inv.items", {"kb": CONTEXT}, untold, untold, {}))
     kinds = {"id": "int", "raw": "bytes", "at": "timestamp", "price": "decimal(10,2)", "name": "text"}
-    told = evolved(untold, config, Evidence({name: [kind] for name, kind in kinds.items()}))
+    told = evolved(untold, config, ObservedTypes({name: [kind] for name, kind in kinds.items()}))
     settings = FoldSettings("inv.items", {"kb": CONTEXT}, untold, told, kinds, everything=True)
     (again,) = fold_group([row | {"_from": "table"}], settings)
     assert again["_rejects"] is None

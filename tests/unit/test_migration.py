@@ -16,7 +16,7 @@ from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.migrate.target import target_model
 from retrieval.golden import Golden, read_golden
 from schemas.errors import ConfigurationError
-from sinks.versions import Generations, first, plain, restored
+from sinks.versions import IndexVersions, first, from_json, to_json
 
 TITAN = BedrockEmbeddingConfig(
     type="bedrock",
@@ -27,12 +27,12 @@ TITAN = BedrockEmbeddingConfig(
 )
 
 
-def moved() -> Generations:
+def moved() -> IndexVersions:
     return first("old", 8).announced("new", 4, {"model": "new"})
 
 
 def test_each_step_done_twice_is_done_once_and_survives_a_store() -> None:
-    steps: list[Callable[[Generations], Generations]] = [
+    steps: list[Callable[[IndexVersions], IndexVersions]] = [
         lambda held: held.announced("new", 4, {"model": "new"}),
         lambda held: held.reached("new", "filling"),
         lambda held: held.reached("new", "filled"),
@@ -46,9 +46,9 @@ def test_each_step_done_twice_is_done_once_and_survives_a_store() -> None:
         once = step(held)
         assert once != held
         assert step(once) == once
-        held = restored(json.loads(json.dumps(plain(once))))
+        held = from_json(json.loads(json.dumps(to_json(once))))
         assert held == once
-    assert (held.serving, [(each.number, each.state) for each in held.every]) == (2, [(2, "ready")])
+    assert (held.active_number, [(each.number, each.state) for each in held.every]) == (2, [(2, "ready")])
 
 
 def test_a_number_is_never_used_again() -> None:
@@ -76,11 +76,11 @@ def test_a_store_remembers_a_model_without_secrets_and_whoever_recalls_it_brings
     told = remembered(other)
     assert "canary" not in json.dumps(told)
     assert "who" not in json.dumps(told)
-    generation = first(open_embedder(other).fingerprint, 1024).told(open_embedder(other).fingerprint, told).served
-    assert config_of(generation, TITAN) == other
-    assert config_of(first(open_embedder(TITAN).fingerprint, 512).served, TITAN) is TITAN
+    index_version = first(open_embedder(other).fingerprint, 1024).told(open_embedder(other).fingerprint, told).active
+    assert config_of(index_version, TITAN) == other
+    assert config_of(first(open_embedder(TITAN).fingerprint, 512).active, TITAN) is TITAN
     with pytest.raises(ConfigurationError, match="another model"):
-        config_of(first("unknown", 8).served, TITAN)
+        config_of(first("unknown", 8).active, TITAN)
 
 
 class Configured:

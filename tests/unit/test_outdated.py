@@ -9,18 +9,18 @@ import pytest
 
 from glue_jobs.config.pipeline import parse_config
 from glue_jobs.config.values import Substitution
-from glue_jobs.status.outdated import Outdated, cut_notes, of_counts, recipes_of
+from glue_jobs.status.outdated import Outdated, cut_notes, of_counts, specs_of
 from schemas.tables import ChunkConfig, DocumentConfig
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 
-ARTICLES = Recipe("a", DocumentConfig(template="{title}: {body}", chunk=ChunkConfig(max_tokens=100)))
-TICKETS = Recipe("t", DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1000)))
-RECIPES = {"a": ARTICLES, "t": TICKETS}
+ARTICLES = DocumentSpec("a", DocumentConfig(template="{title}: {body}", chunk=ChunkConfig(max_tokens=100)))
+TICKETS = DocumentSpec("t", DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1000)))
+SPECS = {"a": ARTICLES, "t": TICKETS}
 
 
 def test_documents_of_another_recipe_are_counted_for_the_tables_that_make_documents() -> None:
     counted = {("a", "old"): 150, ("a", ARTICLES.fingerprint): 50, ("t", "old"): 3, ("gone", "old"): 7}
-    found = of_counts(RECIPES, counted, 1.5, 0.02)
+    found = of_counts(SPECS, counted, 1.5, 0.02)
     assert found == Outdated(documents=153, of=203, texts=225 + 5, usd=round((22_500 + 5_000) / 1000 * 0.02, 6))
     told = found.sentence("pipeline.yaml", "vectors")
     assert told.startswith("153 of 203 documents were made by another template, chunking or metadata")
@@ -29,7 +29,7 @@ def test_documents_of_another_recipe_are_counted_for_the_tables_that_make_docume
 
 
 def test_a_model_whose_price_is_not_known_costs_nobody_knows_what() -> None:
-    found = of_counts(RECIPES, {("a", "old"): 2}, 1.0, None)
+    found = of_counts(SPECS, {("a", "old"): 2}, 1.0, None)
     assert (found.usd, found.texts) == (None, 2)
     assert "at a price that is not known here" in found.sentence("p.yaml", "s")
 
@@ -59,4 +59,4 @@ def test_chunks_longer_than_the_model_takes_are_said_and_cut(model: str, dimensi
     )  # fmt: skip
     notes = cut_notes(config)
     assert [note.startswith(start) for note, start in zip(notes, told, strict=True)] == [True] * len(told)
-    assert recipes_of(config)["public.t"].document.chunk.max_tokens == (512 if told else 1200)
+    assert specs_of(config)["public.t"].document.chunk.max_tokens == (512 if told else 1200)

@@ -68,7 +68,7 @@ def test_a_transaction_that_the_server_ended_is_tried_again(
     monkeypatch.setattr(pgvector, "connect", refuse)
     config = PgvectorConfig.model_validate({"type": "pgvector", "dsn": "host=127.0.0.1", "table": "t"})
     with pytest.raises(UnavailableError):
-        PgvectorSink(config, "m", 2).generations()
+        PgvectorSink(config, "m", 2).index_versions()
 
 
 def test_what_psycopg_says_of_errors_is_not_logged() -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from embeddings.protocol import Embedder
-from indexing.optimistic_writer import Held, Rounds, Work
+from indexing.optimistic_writer import Held, OptimisticWriter, Work
 from indexing.shared_vectors import Answers
 from sinks.protocol import Sink
 from tests.waiting import eventually
@@ -49,7 +49,7 @@ class OneDocument:
     """A document with one chunk."""
 
     def plan(self, _: Sink) -> list[Any]:
-        chunk, state = SimpleNamespace(content_hash="h", chunk_text="x"), SimpleNamespace(moves=False, exists=True)
+        chunk, state = SimpleNamespace(content_hash="h", chunk_text="x"), SimpleNamespace(key_moves=False, exists=True)
         return [SimpleNamespace(document_id="d", added=[chunk], refused=None, state=state)]
 
 
@@ -58,8 +58,8 @@ def test_a_store_whose_text_another_one_asks_for_is_waiting_for_the_model_as_wel
 
     def write(number: int) -> None:
         on_step = steps.setdefault(number, []).append
-        rounds = Rounds(cast("Embedder", model), Held(), 8, on_step, answers)
-        rounds.write(cast("Sink", Store()), cast("Work", OneDocument()))
+        writer = OptimisticWriter(cast("Embedder", model), Held(), 8, on_step, answers)
+        writer.write(cast("Sink", Store()), cast("Work", OneDocument()))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
     for thread in threads:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lake.history.key_groups import grouped
 from lake.layout import RAW_COLUMNS
-from lake.tables.observed_types import Evidence
+from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import TableShape
 from schemas.changes import Change
 from schemas.tables import TableConfig
@@ -24,10 +24,10 @@ from transforms.context import DecodeContext, TableContext
 from warehouse.folding import KEY_BYTES, Folded, LoadSettings, fold_group
 from warehouse.shape import evolved
 from warehouse.staging import AwsAccess, StagingWriter
-from warehouse.states import STATE_BYTES, moves_of
+from warehouse.states import STATE_BYTES, key_moves_of
 
 CONFIG = TableConfig(table=TABLE, keys=("id",), columns={"id": "int", "a": "text", "body": "text"})
-SHAPE = evolved(TableShape(), CONFIG, Evidence())
+SHAPE = evolved(TableShape(), CONFIG, ObservedTypes())
 CONTEXTS = {"desk": DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",), CONFIG.columns)})}
 NOWHERE = StagingWriter(AwsAccess(None, None, None, None), "bucket", "folder")
 
@@ -69,13 +69,14 @@ class Warehouse:
     def _folded(self, changes: Sequence[Change], truncated: str) -> list[Folded]:
         keys = {key for c in changes for key in (c.key, c.old_key, c.new_key) if key}
         while (
-            more := {to for key in keys & self.rows.keys() for to in moves_of(self.rows[key]["_state"]).values()} - keys
+            more := {to for key in keys & self.rows.keys() for to in key_moves_of(self.rows[key]["_state"]).values()}
+            - keys
         ):
             keys |= more
         lagging = {k for k, row in self.rows.items() if row["_oldest"] <= truncated < row["_sequence"]}
         met = (keys | (lagging if truncated > self.truncated else set())) & self.rows.keys()
         pairs = [(c.key, other) for c in changes for other in (c.old_key, c.new_key) if other]
-        pairs += [(key, to) for key in met for to in moves_of(self.rows[key]["_state"]).values()]
+        pairs += [(key, to) for key in met for to in key_moves_of(self.rows[key]["_state"]).values()]
         roots = grouped(pairs)
         groups: dict[str, list[dict[str, Any]]] = {}
         for key in met:
@@ -103,7 +104,7 @@ def test_any_cut_order_and_repeat_leaves_the_rows_of_one_fold(seed: int, length:
     history, r = random_history(seed, length, sums=True).changes, random.Random(seed)
     shuffled = history + r.choices(history, k=len(history) // 3) if history else []
     r.shuffle(shuffled)
-    warehouse = Warehouse(evolved(SHAPE, CONFIG, Evidence({"sum": ["text"]})))
+    warehouse = Warehouse(evolved(SHAPE, CONFIG, ObservedTypes({"sum": ["text"]})))
     for some in batched(shuffled, cut, strict=False):
         warehouse.load(some)
     wanted = contents(folded(history))

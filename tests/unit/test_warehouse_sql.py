@@ -9,7 +9,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from lake.tables.observed_types import Evidence
+from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import ColumnShape, TableShape
 from schemas.ownership import Owner
 from schemas.tables import TableConfig
@@ -24,7 +24,7 @@ TYPES = {
     "wide": "decimal(50,3)", "any": "numeric", "t": "text", "b": "bytes", "day": "date", "at": "timestamp",
     "seen": "timestamptz", "doc": "json", "tags": "array<text>", "Mixed Case": "uuid", "ctid": "text", "%s": "interval",
 }  # fmt: skip
-SHAPE = evolved(TableShape(), TableConfig(table="inv.t", keys=("id",), columns=TYPES), Evidence())
+SHAPE = evolved(TableShape(), TableConfig(table="inv.t", keys=("id",), columns=TYPES), ObservedTypes())
 MANIFEST = "s3://bucket/prefix/query/1/table/0123.manifest"
 WIDENINGS = [("int", "bigint"), ("bigint", "decimal(20,2)"), ("float", "double")] + [
     (kind, "string") for kind in ("boolean", "binary", "date", "timestamp", "timestamp_ntz", "super", "double", "int")

@@ -11,7 +11,7 @@ from indexing.result import IndexResult, Written
 from indexing.work_unit import FRESHNESS_SAMPLE, WorkUnit, decoded, freshness
 from schemas.changes import Reject
 from schemas.records import Record
-from tests.feeding import CONTEXT, RECIPES
+from tests.feeding import CONTEXT, SPECS
 from tests.history import TABLE, ModelTable, as_record, key_of
 
 
@@ -28,11 +28,11 @@ def test_a_partition_has_come_to_its_newest_commit_or_where_that_lies_ahead_to_i
     assert future.value != third.value
     records = [first, second._replace(partition="1", timestamp_ms=9), future._replace(partition="2", timestamp_ms=8)]
     ignored = Record("t", "3", "0", None, None, (), 7)
-    found = decoded([*records, ignored], CONTEXT, RECIPES)
+    found = decoded([*records, ignored], CONTEXT, SPECS)
     assert found.reached_us == {"t/0": 1, "t/1": 2, "t/2": 8_000, "t/3": 7_000}
     assert found.counts == {"records": 4, "ignored": 1}
     assert not found.is_empty
-    assert decoded([ignored], CONTEXT, RECIPES).is_empty
+    assert decoded([ignored], CONTEXT, SPECS).is_empty
 
 
 def test_the_newest_whole_row_says_which_columns_of_the_document_are_missing() -> None:
@@ -41,11 +41,11 @@ def test_the_newest_whole_row_says_which_columns_of_the_document_are_missing() -
     whole = table.changes[0]
     without = replace(whole, columns={n: v for n, v in whole.columns.items() if n != "a"})
     result = IndexResult()
-    result.add_unit(decoded([as_record(without)], CONTEXT, RECIPES))
+    result.add_unit(decoded([as_record(without)], CONTEXT, SPECS))
     assert result.whole_rows[TABLE].absent == ("a",)
     assert "body" in result.whole_rows[TABLE].columns
     table.insert(2, "y")
-    result.add_unit(decoded([as_record(table.changes[-1]), as_record(without)], CONTEXT, RECIPES))
+    result.add_unit(decoded([as_record(table.changes[-1]), as_record(without)], CONTEXT, SPECS))
     assert result.whole_rows[TABLE].absent == ()
 
 
@@ -55,7 +55,7 @@ def test_the_newest_record_of_a_row_is_the_one_of_the_greatest_sequence() -> Non
     table.update_body(1, "y")
     older, newer = (as_record(change) for change in table.changes)
     for records in ([older, newer], [newer, older]):
-        assert decoded(records, CONTEXT, RECIPES).newest_records[TABLE, key_of(1)][1] == newer
+        assert decoded(records, CONTEXT, SPECS).newest_records[TABLE, key_of(1)][1] == newer
 
 
 def test_freshness_is_told_of_a_sample_of_each_table() -> None:
@@ -79,7 +79,7 @@ def test_results_add_up_and_survive_being_sent_to_another_process() -> None:
     parts = []
     for number in (1, 2):
         part = IndexResult()
-        part.add_unit(decoded([record], CONTEXT, RECIPES))
+        part.add_unit(decoded([record], CONTEXT, SPECS))
         vectors = {"model": {f"hash {number}": np.full(4, number, np.float32)}}
         part.add_written(Written({"writes": number}, vectors, [(record, Reject("C", "m"))]))  # type: ignore[arg-type]
         part.add_searchable([unit(number)], 10_000)

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DocumentSpec:
     """How rows of one table become documents."""
 
     table: str
     document: DocumentConfig
 
     @classmethod
-    def of(cls, table: TableConfig) -> Recipe | None:
-        """The recipe of a table, None for one that goes to the lake only."""
+    def of(cls, table: TableConfig) -> DocumentSpec | None:
+        """The spec of a table, None for one that goes to the lake only."""
         return cls(table.table, table.document) if table.document else None
 
-    def within(self, max_tokens: int) -> Recipe:
-        """The recipe for a model that takes so many tokens of a text: this one, unless its chunks are longer."""
+    def within(self, max_tokens: int) -> DocumentSpec:
+        """The spec for a model that takes so many tokens of a text: this one, unless its chunks are longer."""
         return self if self.document.chunk.max_tokens <= max_tokens else _cut(self, max_tokens)
 
     @cached_property
@@ -61,10 +61,10 @@ class Recipe:
 
 
 @lru_cache
-def _cut(recipe: Recipe, max_tokens: int) -> Recipe:
-    chunk = recipe.document.chunk
+def _cut(spec: DocumentSpec, max_tokens: int) -> DocumentSpec:
+    chunk = spec.document.chunk
     cut = chunk.model_copy(update={"max_tokens": max_tokens, "overlap": min(chunk.overlap, max_tokens // 2)})
-    return Recipe(recipe.table, recipe.document.model_copy(update={"chunk": cut}))
+    return DocumentSpec(spec.table, spec.document.model_copy(update={"chunk": cut}))
 
 
 class WholeRow(NamedTuple):
@@ -87,12 +87,12 @@ def document_id(table: str, key: str) -> str:
     return digest(f"{table}\0{key}")[:32]
 
 
-def narrowed(state: RowState, recipe: Recipe) -> RowState:
+def narrowed(state: RowState, spec: DocumentSpec) -> RowState:
     """The part of a state that the document needs."""
-    if state.columns.keys() <= recipe.columns:
+    if state.columns.keys() <= spec.columns:
         return state
-    columns = {n: c for n, c in state.columns.items() if n in recipe.columns}
-    return RowState(state.upserted, state.deleted, state.complete, columns, state.moves, state.commit_time_us)
+    columns = {n: c for n, c in state.columns.items() if n in spec.columns}
+    return RowState(state.upserted, state.deleted, state.complete, columns, state.key_moves, state.commit_time_us)
 
 
 def value_text(value: Any) -> str:
@@ -145,44 +145,44 @@ def diff(held: Sequence[StoredChunk], wanted: Sequence[Chunk]) -> ChunkDiff:
     )
 
 
-def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recipe) -> DocumentWrite | None:
+def plan(stored: StoredDocument | None, state: RowState, key: str, spec: DocumentSpec) -> DocumentWrite | None:
     """Decide the write that brings a stored document to a state; None when the store holds it already.
 
     Pure, and the same for every store. While a column the template needs is pending, the document keeps the chunks it
     has: an older text is better than half of one.
     """
-    held = stored or StoredDocument(document_id(recipe.table, key), 0, EMPTY, recipe.fingerprint)
-    state = narrowed(state, recipe)
-    if held.state == state and held.recipe == recipe.fingerprint:
+    held = stored or StoredDocument(document_id(spec.table, key), 0, EMPTY, spec.fingerprint)
+    state = narrowed(state, spec)
+    if held.state == state and held.recipe == spec.fingerprint:
         return None
-    waits = not recipe.texts.isdisjoint(pending := state.pending(recipe.columns))
-    if waits and held.state == state and made_by(held.recipe) == recipe.fingerprint:
+    waits = not spec.texts.isdisjoint(pending := state.pending(spec.columns))
+    if waits and held.state == state and made_by(held.recipe) == spec.fingerprint:
         return None  # a store refused it, and nothing was told since
     chunks_held = tuple(c.chunk_id for c in held.chunks)
     base = DocumentWrite(
-        held.document_id, recipe.table, key, held.revision, state, recipe.fingerprint, live=state.exists, held=chunks_held
+        held.document_id, spec.table, key, held.revision, state, spec.fingerprint, live=state.exists, held=chunks_held
     )  # fmt: skip
     if not state.exists:
         return replace(base, dropped=chunks_held)
     values = state.values()
-    base = replace(base, metadata={n: values.get(n) for n in recipe.document.metadata}, pending=pending)
+    base = replace(base, metadata={n: values.get(n) for n in spec.document.metadata}, pending=pending)
     if waits:
         return base
     if is_refused(held.recipe) and held.state in (state, without_values(state)):
         base = replace(base, refused_as=held.recipe)
     changed = (
-        held.recipe != recipe.fingerprint
+        held.recipe != spec.fingerprint
         or not held.state.exists
         or not held.chunks
-        or _texts(held.state, recipe) != _texts(state, recipe)
+        or _texts(held.state, spec) != _texts(state, spec)
     )
     if not changed:
         return replace(base, texts_changed=False)
-    text = render(recipe.document.template, values)
-    if (size := len(text.encode())) > recipe.document.max_bytes:
-        told = f"the document's text has {size} bytes, document.max_bytes is {recipe.document.max_bytes}"
+    text = render(spec.document.template, values)
+    if (size := len(text.encode())) > spec.document.max_bytes:
+        told = f"the document's text has {size} bytes, document.max_bytes is {spec.document.max_bytes}"
         return refused(base, Refusal("embed", "DOCUMENT_TOO_LONG", told))
-    chunks = chunks_of(held.document_id, text, recipe.document)
+    chunks = chunks_of(held.document_id, text, spec.document)
     found = diff(held.chunks, chunks)
     return replace(base, chunks=chunks, added=found.added, moved=found.moved, dropped=found.dropped)
 
@@ -190,7 +190,7 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, recipe: Recip
 def refused(write: DocumentWrite, why: Refusal) -> DocumentWrite:
     """The write after which nothing of a document is found, neither of this state nor of an older one, and which says so.
 
-    The head bears the refusal behind its recipe, so any later plan makes the document anew. Where a store refused it the
+    The head bears the refusal behind its spec, so any later plan makes the document anew. Where a store refused it the
     values are left out as well, since one of them is what it cannot take: the lake has them.
     """
     whole = why.stage == "embed"
@@ -209,18 +209,18 @@ def without_values(state: RowState) -> RowState:
     return replace(state, columns=cells)
 
 
-def is_refused(recipe: str) -> bool:
-    """Whether a head's recipe says that the document was refused."""
-    return _REFUSED in recipe
+def is_refused(spec: str) -> bool:
+    """Whether a head's spec says that the document was refused."""
+    return _REFUSED in spec
 
 
-def made_by(recipe: str) -> str:
+def made_by(spec: str) -> str:
     """The recipe's fingerprint, whether the document was refused or not."""
-    return recipe.partition(_REFUSED)[0]
+    return spec.partition(_REFUSED)[0]
 
 
 _REFUSED = "!"
 
 
-def _texts(state: RowState, recipe: Recipe) -> dict[str, Any]:
-    return {n: state.columns[n].value for n in recipe.texts if n in state.columns}
+def _texts(state: RowState, spec: DocumentSpec) -> dict[str, Any]:
+    return {n: state.columns[n].value for n in spec.texts if n in state.columns}

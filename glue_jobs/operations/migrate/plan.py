@@ -70,10 +70,10 @@ def plan(spark: SparkSession, config: PipelineConfig, to: EmbeddingConfig, tell:
 
 def _texts(lake: FromLake, tell: Tell) -> DataFrame:
     found = [lake.spark.createDataFrame([], TEXTS)]
-    for recipe, history in lake.histories():
-        with Watch(lake.spark, recipe.table, tell) as watch:
-            fold = StateSettings(recipe, lake.contexts, watch.step("texts", history.changes))
-            stage = then(state_stage(fold), text_stage(recipe, history.truncated))
+    for spec, history in lake.histories():
+        with Watch(lake.spark, spec.table, tell) as watch:
+            fold = StateSettings(spec, lake.contexts, watch.step("texts", history.changes))
+            stage = then(state_stage(fold), text_stage(spec, history.truncated))
             frame = by_group(history, lake.tasks(history.changes)).mapInArrow(stage, TEXTS)
             found.append(frame.dropDuplicates(["content_hash"]).localCheckpoint())
     return reduce(lambda one, other: one.union(other), found).dropDuplicates(["content_hash"])

@@ -1,7 +1,7 @@
 """Vector stores → another embedding model, without a gap: announce, fill, cover, check, switch.
 
 All that a migration knows stands in the stores' own meta, so a command that was killed anywhere and is run again goes on
-where it stopped. Live jobs learn of a generation there, and write to both from then on.
+where it stopped. Live jobs learn of an index version there, and write to both from then on.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from embeddings import open_embedder, texts_at_once
 from embeddings.registry import config_of, remembered
 from glue_jobs.operations.migrate.stores import known_of, opened, own_model
 from glue_jobs.operations.rebuild import Rebuild
-from indexing.optimistic_writer import Rounds
-from indexing.versions.backfill import Covered, Tables, cover
+from indexing.optimistic_writer import OptimisticWriter
+from indexing.versions.backfill import Backfilled, Tables, backfill
 from lake.embedding_cache import EmbeddingCache
 from retrieval.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
 from retrieval.serving import Serving
 from schemas.errors import ConfigurationError, StoppedError
-from sinks.versions import UNDER_WAY, Generation, Generations
-from transforms.documents.planning import Recipe
+from sinks.versions import UNDER_WAY, IndexVersion, IndexVersions
+from transforms.documents.planning import DocumentSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from sinks.protocol import Sink
 
 _PROBED = 20
-"""Texts that a new generation is asked for before readers are."""
+"""Texts that a new index version is asked for before readers are."""
 type Step = Callable[[str, str], None]
 """Told the store and the step that it has reached; tests end the process there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How a new generation answers."""
+    """How a new index version answers."""
 
     probes: int
     """Texts of the store that it was asked for."""
@@ -71,9 +71,9 @@ class Checked:
 class Moved:
     """What a migration did to one store; nothing where it had been moved."""
 
-    generation: int | None = None
+    index_version: int | None = None
     filled: RebuildCounts | None = None
-    covered: Covered | None = None
+    covered: Backfilled | None = None
     checked: Checked | None = None
 
 
@@ -89,27 +89,27 @@ class Migration:
         """Open both models; nothing is connected yet."""
         self._own = own_model(self.config)
         self._model = open_embedder(self.to)
-        recipes = {table.table: recipe for table in self.config.tables if (recipe := Recipe.of(table))}
-        self._tables = Tables(recipes, {table.table: table.keys for table in self.config.tables})
+        specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
+        self._tables = Tables(specs, {table.table: table.keys for table in self.config.tables})
 
     def move(self, spark: Callable[[], SparkSession], golden: Sequence[GoldenQuestion], tell: Tell) -> dict[str, Moved]:
         """Take every store from where it is to where readers use the new model; each step for all of them."""
         moved = {sink.name: Moved() for sink in self.config.sinks}
         left = [sink for sink in self.config.sinks if not self.served(sink)]
         for sink in left:
-            moved[sink.name].generation = self.announce(sink).number
+            moved[sink.name].index_version = self.announce(sink).number
         for sink in left:
             moved[sink.name].filled = self.fill(spark, sink, tell)
         for sink in left:
-            moved[sink.name].covered = self.cover(sink)
+            moved[sink.name].covered = self.backfill(sink)
             moved[sink.name].checked = self.check(sink, golden)
             self.ready(sink)
         self.switch_all(left)
         return moved
 
-    def back(self) -> dict[str, Covered]:
-        """Let readers use a generation again that was kept, which lacks nothing."""
-        covered = {sink.name: self.cover(sink) for sink in self.config.sinks}
+    def back(self) -> dict[str, Backfilled]:
+        """Let readers use an index version again that was kept, which lacks nothing."""
+        covered = {sink.name: self.backfill(sink) for sink in self.config.sinks}
         self.switch_all(self.config.sinks)
         return covered
 
@@ -118,16 +118,16 @@ class Migration:
         for sink in sinks:
             self.switch(sink)
 
-    def announce(self, sink: SinkConfig) -> Generation:
-        """Make a generation and let live writers know of it; one that was announced before is gone on with."""
+    def announce(self, sink: SinkConfig) -> IndexVersion:
+        """Make an index version and let live writers know of it; one that was announced before is gone on with."""
         with closing(self._own_sink(sink)) as store:
             known = known_of(store)
             if known.of(self._model.fingerprint) is None:
                 _refuse_another(sink, known)
             own = open_embedder(self._own).fingerprint
-            if known.served.fingerprint != own:
-                config_of(known.served, self._own)  # live jobs will need it
-            announced = store.change_generations(
+            if known.active.fingerprint != own:
+                config_of(known.active, self._own)  # live jobs will need it
+            announced = store.change_index_versions(
                 lambda held: held.told(own, remembered(self._own)).announced(
                     self._model.fingerprint, self._model.dimensions, remembered(self.to)
                 )
@@ -141,18 +141,18 @@ class Migration:
             return mine
 
     def fill(self, spark: Callable[[], SparkSession], sink: SinkConfig, tell: Tell) -> RebuildCounts | None:
-        """Bring in from the lake what was before; nothing to do for a generation that had it."""
+        """Bring in from the lake what was before; nothing to do for an index version that had it."""
         with closing(self._own_sink(sink)) as store:
             mine = known_of(store).of(self._model.fingerprint)
             if mine is None or mine.state != "filling":
                 return None
             done = Rebuild(spark(), self.config, sink, self.to, tell).run()
-            store.change_generations(lambda held: held.reached(self._model.fingerprint, "filled"))
+            store.change_index_versions(lambda held: held.reached(self._model.fingerprint, "filled"))
         self.on_step(sink.name, "filled")
         return done
 
-    def cover(self, sink: SinkConfig) -> Covered:
-        """Bring in what the store's serving generation holds beside.
+    def backfill(self, sink: SinkConfig) -> Backfilled:
+        """Bring in what the store's serving index version holds beside.
 
         Raises:
             StoppedError: some documents cannot be brought in; nothing was switched.
@@ -161,17 +161,17 @@ class Migration:
             found = self._covered(old, new, self.to)
             if found.left_out:
                 raise StoppedError(
-                    f"sink {sink.name}: {len(found.left_out)} documents are not in the new generation, "
+                    f"sink {sink.name}: {len(found.left_out)} documents are not in the new index version, "
                     f"such as {found.left_out[0]}; readers stay where they are",
                     condition="NOT_COVERED",
                     hint="see the rejects of stage `embed`, mend the rows or choose a model that takes them, and run the "
-                    "command again; or give the new generation up by `ragstream migrate CONFIG --back`",
+                    "command again; or give the new index version up by `ragstream migrate CONFIG --back`",
                 )
             self.on_step(sink.name, "covered")
         return found
 
     def check(self, sink: SinkConfig, golden: Sequence[GoldenQuestion]) -> Checked:
-        """Ask the new generation for texts of its own, and both the golden questions.
+        """Ask the new index version for texts of its own, and both the golden questions.
 
         Raises:
             StoppedError: it finds less than it should; nothing was switched.
@@ -188,7 +188,7 @@ class Migration:
                 new.index.close()
         if not checked.good:
             raise StoppedError(
-                f"sink {sink.name}: the new generation finds too little ({checked}); readers stay where they are",
+                f"sink {sink.name}: the new index version finds too little ({checked}); readers stay where they are",
                 condition="GOLDEN_MISSED",
                 hint="choose another model or correct the questions, or give it up by `ragstream migrate CONFIG --back`",
             )
@@ -198,13 +198,13 @@ class Migration:
     def ready(self, sink: SinkConfig) -> None:
         """Say that readers may use it."""
         with closing(self._own_sink(sink)) as store:
-            store.change_generations(lambda held: held.reached(self._model.fingerprint, "ready"))
+            store.change_index_versions(lambda held: held.reached(self._model.fingerprint, "ready"))
         self.on_step(sink.name, "ready")
 
-    def switch(self, sink: SinkConfig) -> Generations:
+    def switch(self, sink: SinkConfig) -> IndexVersions:
         """Let readers use it, by one change of the store's meta."""
         with closing(self._own_sink(sink)) as store:
-            after = store.change_generations(lambda held: held.switched(self._model.fingerprint))
+            after = store.change_index_versions(lambda held: held.switched(self._model.fingerprint))
         self.on_step(sink.name, "switched")
         return after
 
@@ -219,28 +219,28 @@ class Migration:
     def served(self, sink: SinkConfig) -> bool:
         """Whether readers use it already."""
         with closing(self._own_sink(sink)) as store:
-            return known_of(store).served.fingerprint == self._model.fingerprint
+            return known_of(store).active.fingerprint == self._model.fingerprint
 
     def _own_sink(self, sink: SinkConfig) -> Sink:
         return opened(self.config, sink)
 
-    def _create(self, store: Sink, mine: Generation) -> None:
+    def _create(self, store: Sink, mine: IndexVersion) -> None:
         try:
-            store.beside(mine).prepare()
+            store.sibling(mine).prepare()
         except ConfigurationError:
             store.drop(mine.number)
-            store.change_generations(lambda held: held.without(mine.number))
+            store.change_index_versions(lambda held: held.without(mine.number))
             raise
-        store.change_generations(lambda held: held.reached(mine.fingerprint, "filling"))
+        store.change_index_versions(lambda held: held.reached(mine.fingerprint, "filling"))
 
     @contextmanager
     def _both(self, sink: SinkConfig) -> Iterator[tuple[Sink, Sink]]:
-        """The generation that readers use, and the one that they are to use."""
+        """The index version that readers use, and the one that they are to use."""
         with closing(self._own_sink(sink)) as store:
             known = known_of(store)
             mine = known.of(self._model.fingerprint)
             assert mine is not None  # noqa: S101 - it was announced
-            yield store.beside(known.served), store.beside(mine)
+            yield store.sibling(known.active), store.sibling(mine)
 
     def _some_texts(self, sink: SinkConfig) -> list[str]:
         """Texts of chunks that readers find now."""
@@ -254,13 +254,13 @@ class Migration:
                     break
         return texts[:_PROBED]
 
-    def _covered(self, old: Sink, new: Sink, to: EmbeddingConfig) -> Covered:
+    def _covered(self, old: Sink, new: Sink, to: EmbeddingConfig) -> Backfilled:
         embedder = open_embedder(to)
         cache = EmbeddingCache(self.config.lake.path, embedder.fingerprint)
-        return cover(old, new, self._tables, Rounds(embedder, cache, texts_at_once(to, embedder)))
+        return backfill(old, new, self._tables, OptimisticWriter(embedder, cache, texts_at_once(to, embedder)))
 
 
-def _refuse_another(sink: SinkConfig, known: Generations) -> None:
+def _refuse_another(sink: SinkConfig, known: IndexVersions) -> None:
     other = next((each for each in known.every if each.state in UNDER_WAY), None)
     if other is not None:
         raise ConfigurationError(

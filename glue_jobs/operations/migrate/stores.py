@@ -1,4 +1,4 @@
-"""The stores of a pipeline as a migration sees them: opened, their generations, and what an operator should know of them."""
+"""The stores of a pipeline as a migration sees them: opened, their index versions, and what an operator should know of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from glue_jobs.config.pipeline import PipelineConfig
     from sinks import SinkConfig
     from sinks.protocol import Sink
-    from sinks.versions import Generations
+    from sinks.versions import IndexVersions
 
 
 def opened(config: PipelineConfig, sink: SinkConfig) -> Sink:
@@ -31,9 +31,9 @@ def own_model(config: PipelineConfig) -> EmbeddingConfig:
     return config.embedding
 
 
-def known_of(store: Sink) -> Generations:
-    """The generations of a store that is there; raise ConfigurationError where there is none."""
-    known = store.generations()
+def known_of(store: Sink) -> IndexVersions:
+    """The index versions of a store that is there; raise ConfigurationError where there is none."""
+    known = store.index_versions()
     if known is None:
         raise ConfigurationError(
             f"sink {store.name}: there is no store yet, so there is nothing to move", condition="STORE_EMPTY",
@@ -45,18 +45,18 @@ def known_of(store: Sink) -> Generations:
 def outdated_note(config: PipelineConfig, sink: SinkConfig, path: str) -> str | None:
     """What was made by another template; None where nothing was, or where there is no store yet."""
     with closing(opened(config, sink)) as store:
-        found = outdated(config, store) if store.generations() is not None else None
+        found = outdated(config, store) if store.index_versions() is not None else None
     return found.sentence(path, sink.name) if found else None
 
 
 def note_of(config: PipelineConfig, sink: SinkConfig) -> str | None:
     """What an operator should change since a store was moved, or is being moved; None where nothing is to be."""
     with closing(opened(config, sink)) as store:
-        known, own = store.generations(), open_embedder(own_model(config)).fingerprint
+        known, own = store.index_versions(), open_embedder(own_model(config)).fingerprint
     if known is None or len(known.every) == 1:
         return None
-    if known.served.fingerprint != own:
-        return f"readers use {known.served.fingerprint}: set `embedding` to it, unless you go back by `migrate --back`"
+    if known.active.fingerprint != own:
+        return f"readers use {known.active.fingerprint}: set `embedding` to it, unless you go back by `migrate --back`"
     if any(each.state in UNDER_WAY for each in known.every):
-        return "a generation is being filled: `migrate --to` its model goes on, `migrate --back` gives it up"
-    return "another generation is kept and written: `migrate --collect` drops it"
+        return "an index version is being filled: `migrate --to` its model goes on, `migrate --back` gives it up"
+    return "another index version is kept and written: `migrate --collect` drops it"

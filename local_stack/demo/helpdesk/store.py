@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from indexing.optimistic_writer import ChangedRows, Held, Rounds
+from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
 from local_stack.demo.helpdesk import TABLES, rows
 from schemas.changes import Change, Op
 from schemas.tables import ChunkConfig, DocumentConfig
 from transforms.context import key_text
-from transforms.documents.planning import Recipe
+from transforms.documents.planning import DocumentSpec
 from transforms.positions.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from sinks.protocol import Sink
 
 _CHUNK = ChunkConfig(max_tokens=240, overlap=32)
-RECIPES = {
-    "public.articles": Recipe(
+SPECS = {
+    "public.articles": DocumentSpec(
         "public.articles",
         DocumentConfig(template="{title}\n\n{body}", chunk=_CHUNK, metadata=("area", "status", "updated_at")),
     ),
-    "public.tickets": Recipe(
+    "public.tickets": DocumentSpec(
         "public.tickets",
         DocumentConfig(
             template="{subject}\n\n{body}", chunk=_CHUNK, metadata=("status", "priority", "customer_id", "updated_at")
@@ -58,8 +58,8 @@ def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
 
 
 def _apply(sink: Sink, embedder: Embedder, table: str, changes: list[Change]) -> None:
-    rounds = Rounds(embedder, Held(), _REQUESTS_AT_ONCE * embedder.max_items)
-    left_out = rounds.write(sink, ChangedRows({table: changes}, RECIPES) if changes else None)
+    writer = OptimisticWriter(embedder, Held(), _REQUESTS_AT_ONCE * embedder.max_items)
+    left_out = writer.write(sink, ChangedRows({table: changes}, SPECS) if changes else None)
     if left_out:
         msg = f"{len(left_out)} documents are refused"
         raise RuntimeError(msg)
