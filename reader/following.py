@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sources.positions import at
@@ -31,7 +31,9 @@ class Work:
     unit: WorkUnit
     records: int
     reached: dict[Partition, Position]
-    """Positions after it; a partition that is left is taken out."""
+    """Positions after it."""
+    left: set[tuple[str, Partition]] = field(default_factory=set)
+    """By store: partitions that it left since. What was fetched of them does not count for it, however soon it returns."""
     waiting: int = 0
     """Attached stores that have not written it."""
     written: bool = False

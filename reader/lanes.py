@@ -152,7 +152,7 @@ class StoreLane:
             if self._goal is not None:
                 self._goal.pop(name, None)
             for work in (*self._queue, *self._writing):
-                work.reached.pop(name, None)
+                work.left.add((self.store, name))
 
     def aim(self, name: Partition, goal: Position) -> None:
         """While it runs to a goal, let that be one of a partition that is new as well."""
@@ -242,14 +242,15 @@ class StoreLane:
             self._reading.results.add_written(written)
         for work in taken:
             work.written = True
-            for name, place in work.reached.items():
-                if name in self.positions and at(place) >= at(self.positions[name]):
+            mine = {name for name in work.reached if name in self.positions and (self.store, name) not in work.left}
+            for name in mine:
+                place = work.reached[name]
+                if at(place) >= at(self.positions[name]):
                     self.positions[name] = place
                     if name in self._written_elsewhere and has_reached(place, self._written_elsewhere[name]):
                         del self._written_elsewhere[name]
-            for name, commit in work.unit.reached_us.items():
-                if name in work.reached and name in self.positions:
-                    self.as_of_us[name] = max(commit, self.as_of_us.get(name, 0))
+            for name in mine & work.unit.reached_us.keys():
+                self.as_of_us[name] = max(work.unit.reached_us[name], self.as_of_us.get(name, 0))
             if work.waiting:
                 self._release(work)
         self._writing = ()

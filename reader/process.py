@@ -37,26 +37,37 @@ _END_SECONDS = 1.0
 """How long the feed may take to close at the end."""
 
 
+class OtherPartError(ConnectionError):
+    """An instruction is for another of the query's readers: its address, or this port, was that one's before."""
+
+
 class Reader:
-    """Answers tasks: by the pipeline of the epoch that they belong to."""
+    """Answers tasks: by the pipeline of the epoch that they belong to. It is one part of a query for as long as it lives."""
 
     def __init__(self, source: str, feed: Callable[[], Feed], writers: Writers, address: str) -> None:
         """Read nothing before the first instruction; `source` is the source's name in the configuration."""
         self.asked_at = time.monotonic()
         self.stopped = threading.Event()
         self._source, self._feed, self._writers, self._address = source, feed, writers, address
+        self._part: int | None = None
         self._epoch: str | None = None
         self._results = Results(writers.indexer.asked())
         self._pipeline: Pipeline | None = None
         self._lock = threading.Lock()
 
     def answer(self, message: Instruction | Stop) -> bytes:
-        """The answer to a message, pickled: a harvest, None, or the error that the reader died of."""
+        """The answer to a message, pickled: a harvest, None, or the error that the reader died of.
+
+        Raises OtherPartError for an instruction that is not for this reader; it changes nothing, and whoever asked hears
+        that nobody answers, and starts a reader.
+        """
         if isinstance(message, Stop):
             self.stopped.set()
             return pickle.dumps(None)
         with self._lock:
-            self.asked_at = time.monotonic()
+            if self._part not in {None, message.part}:
+                raise OtherPartError
+            self._part, self.asked_at = message.part, time.monotonic()
             try:
                 return pickle.dumps(self._harvest(message))
             except Exception as error:  # noqa: BLE001 - it is raised in the task

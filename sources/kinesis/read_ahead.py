@@ -36,8 +36,8 @@ BATCH_BYTES = 16 * 1024 * 1024
 """Bytes of one shard in one batch: they travel in the task's description."""
 THROTTLED_PAUSE_S, AWAY_PAUSE_S = 5.0, 2.0
 """Longest pause between two calls while Kinesis throttles, and while it does not answer, in seconds."""
-THROTTLED_S = 10.0
-"""How long Kinesis may throttle a shard's reads before it counts as away, in seconds."""
+PASSING_S = 10.0
+"""How long Kinesis may throttle a shard's reads, or refuse new iterators, before it counts as away, in seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -272,11 +272,8 @@ class ReadAhead:
                 with self._room(lane):
                     lane.asked_ms = _now_ms()
                     page = self._stream.fetch(lane.shard_id, iterator)
-            except IteratorError:
-                iterator = None
-                lane.left.wait(self._interval_s)
-                continue
             except UnavailableError as error:
+                iterator = None if isinstance(error, IteratorError) else iterator
                 self._wait_out(lane, error)
                 continue
             lane.failing_since, lane.away, lane.pause = None, None, self._interval_s
@@ -291,9 +288,10 @@ class ReadAhead:
             return
         lane.behind = True  # when it is back, so may be what came meanwhile
         throttled = isinstance(error, ThrottledError)
+        passing = throttled or isinstance(error, IteratorError)
         now = time.monotonic()
         lane.failing_since = lane.failing_since or now
-        if lane.away is None and (not throttled or now - lane.failing_since > THROTTLED_S):
+        if lane.away is None and (not passing or now - lane.failing_since > PASSING_S):
             lane.away = error.message
             logger.warning("kinesis: %s; trying again until it passes", error.message)
         lane.pause = min(max(lane.pause, 0.1) * 2, THROTTLED_PAUSE_S if throttled else AWAY_PAUSE_S)

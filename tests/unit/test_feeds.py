@@ -21,6 +21,7 @@ from sources.kafka.client import Brokers
 from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.feed import KafkaFeed
 from sources.kafka.source import topics_there
+from sources.kinesis import read_ahead
 from sources.kinesis.client import IteratorError, Page, Stream, Summary
 from sources.kinesis.config import Access
 from sources.kinesis.fan_out import Consumer
@@ -206,6 +207,30 @@ def test_a_shard_that_was_idle_for_longer_than_its_retention_has_lost_nothing() 
 
     eventually(went_on)
     ahead.stop()
+
+
+class RefusedIterators(IdleStream):
+    """A shard of which every iterator is refused."""
+
+    def fetch(self, shard_id: str, *_: object, **__: object) -> Page:
+        self.fetched += 1
+        raise IteratorError(f"GetRecords on stream s, {shard_id}: the iterator has expired.")
+
+
+def test_iterators_that_are_refused_for_long_are_told_as_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = RefusedIterators()
+    ahead = ReadAhead(cast("Stream", stream), None, interval_s=0.001)
+    ahead.follow("a", Mark(TRIM_HORIZON, sequence="5", count=1, seen_ms=int(time.time() * 1000)))
+    until = time.monotonic() + 10
+    while stream.fetched < 2 and time.monotonic() < until:
+        ahead.wait(0.05)
+    assert ahead.away is None, "one that expired is got anew"
+    monkeypatch.setattr(read_ahead, "PASSING_S", 0.0)
+    while (away := ahead.away) is None and time.monotonic() < until:
+        ahead.wait(0.05)
+    ahead.stop()
+    assert away is not None and "the iterator has expired" in away
+    assert stream.fetched < 100, "nor is Kinesis asked without a pause"
 
 
 class EndedShard(IdleStream):

@@ -92,6 +92,18 @@ def test_partitions_move_in_and_out_and_what_was_fetched_before_does_not_count(o
     assert one.harvest().as_of_us["a"].keys() == {"t/0", "t/1"}
 
 
+def test_a_partition_that_one_store_leaves_still_counts_for_the_other(two: Reading) -> None:
+    two.follow({"a": {"t/0": 0, "t/1": 0}, "b": {"t/0": 0, "t/1": 0}})
+    two.store("a").frozen.clear()
+    two.store("b").frozen.clear()
+    two.stream.add(1, "t/0")
+    assert eventually(lambda: two.stream.feeds[0].fetched == 1)
+    two.follow({"a": {"t/0": 0, "t/1": 0}, "b": {"t/1": 0}})
+    two.store("a").frozen.set()
+    two.store("b").frozen.set()
+    assert eventually(lambda: two.is_at("a", 1))
+
+
 def test_another_epoch_begins_anew_and_keeps_the_connections(one: Reading) -> None:
     one.follow({"a": {"t/0": 0}})
     one.stream.add(1)

@@ -36,8 +36,8 @@ class Served:
         self.thread = threading.Thread(target=serve, args=(self.listening, SECRET, self.reader), daemon=True)
         self.thread.start()
 
-    def ask(self, batch: int, epoch: str = "e", position: int = 0) -> Harvest:
-        answer = ask(self.address, SECRET, Instruction(epoch, batch, 0, {"a": {"t/0": position}}))
+    def ask(self, batch: int, epoch: str = "e", position: int = 0, part: int = 0) -> Harvest:
+        answer = ask(self.address, SECRET, Instruction(epoch, batch, part, {"a": {"t/0": position}}))
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, Harvest)
@@ -122,6 +122,16 @@ def test_the_error_that_it_died_of_is_the_answer_until_another_epoch(served: Ser
     served.indexer.memory["a"].error = None
     served.ask(1, "f")
     assert eventually(lambda: served.ask(2, "f").positions == {"a": {"t/0": 1}})
+
+
+def test_an_instruction_for_another_part_is_not_answered_and_changes_nothing(served: Served) -> None:
+    served.ask(1, position=5)
+    asked_at = served.reader.asked_at
+    for epoch in ("e", "f"):
+        with pytest.raises((EOFError, ConnectionError)):
+            served.ask(2, epoch, part=1)
+    assert served.reader.asked_at == asked_at, "nor does it keep the reader alive"
+    assert served.ask(2).positions == {"a": {"t/0": 5}}
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
