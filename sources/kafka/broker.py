@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 TIMEOUT_MS = 5_000
 """How long the brokers may take to answer, in milliseconds."""
+GONE_S = 5.0
+"""How long no broker may know a topic or partition before it counts as deleted: one that starts knows none for a moment."""
 
 
 class Topic(NamedTuple):

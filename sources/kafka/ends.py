@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -42,11 +42,14 @@ class _Question(NamedTuple):
 class Ends:
     """The newest answers of the leaders; one thread asks, any may look."""
 
-    def __init__(self, brokers: Brokers, isolation: IsolationLevel) -> None:
+    def __init__(
+        self, brokers: Brokers, isolation: IsolationLevel, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Open the client that asks how far a reader of this isolation can come."""
+        self.clock = clock
         self.admin: AdminClient = brokers.admin()
-        self.unknown: set[Partition] = set()
-        """Partitions that a broker did not know, or had no leader of: gone, or not yet known to a broker that starts."""
+        self.unknown_since: dict[Partition, float] = {}
+        """Since when no broker knows these partitions, or has a leader of them: they are gone, or a broker starts. Monotonic."""
         self._brokers, self._isolation = brokers, isolation
         self._question: _Question | None = None
         self._next = 0.0
@@ -57,7 +60,7 @@ class Ends:
     def ask(self, partitions: Collection[Partition]) -> None:
         """Take the answers there are, and ask again when it is time; never waits."""
         self.admin.poll(0)
-        now = time.monotonic()
+        now = self.clock()
         question = self._question
         if question is not None:
             if not _is_answered(question):
@@ -99,10 +102,11 @@ class Ends:
                 raise error
             if error is None and answer.result().offset >= 0:  # one that timed out has an offset below 0, and no error
                 self._ends[partition] = (question.asked_us, answer.result().offset)
+                self.unknown_since.pop(partition, None)
                 continue
             missing.add(partition)
             if error is not None and error.args[0].code() in UNKNOWN:
-                self.unknown.add(partition)
+                self.unknown_since.setdefault(partition, now)
         if len(missing) < len(question.answers):
             self._answered, self._brokers.refusal = now, None
         self._silent = None

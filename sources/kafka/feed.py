@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched
+from sources.kafka import broker
 from sources.kafka.client import Brokers, is_refusal, isolation_of
 from sources.kafka.ends import UNKNOWN, Ends
 from sources.kafka.options import fetch_options, group_prefix
@@ -86,6 +87,7 @@ class KafkaFeed:
         for partition in left:
             self._again.pop(partition, None)
             self._unread.pop(partition, None)
+            self._ends.unknown_since.pop(partition, None)
 
     def fetch(self, seconds: float) -> Fetched:
         """Return what has come; see `sources.feeds.Feed.fetch`."""
@@ -94,8 +96,7 @@ class KafkaFeed:
                 return Fetched([], {})
             self._take(seconds)
             self._ends.raise_refused()
-            while self._ends.unknown:
-                self._raise_gone(self._ends.unknown.pop())
+            self._raise_gone()
             return self._cut()
 
     def caught_up_us(self) -> dict[Partition, int]:
@@ -183,9 +184,13 @@ class KafkaFeed:
             self._consumer.incremental_unassign([_at(partition) for partition in partitions])
             self._came = deque(message for message in self._came if _name(message) not in partitions)
 
-    def _raise_gone(self, partition: Partition) -> None:
-        """Raise SourceGoneError when no broker knows a partition: one that has just started may not know it yet."""
-        if partition in self._reached and self._is_gone(partition):
+    def _raise_gone(self) -> None:
+        """Raise SourceGoneError for a partition that no broker has known for GONE_S."""
+        now = self._ends.clock()
+        for partition in [name for name, since in self._ends.unknown_since.items() if now - since >= broker.GONE_S]:
+            del self._ends.unknown_since[partition]
+            if partition not in self._reached or not self._is_gone(partition):
+                continue
             raise SourceGoneError(
                 f"source {self._name!r}: {partition} is gone: what it held and this job had not read yet is lost.",
                 condition="SOURCE_TOPIC_CHANGED",

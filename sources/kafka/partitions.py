@@ -6,9 +6,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sources.kafka.broker import ends_of, starts_of
-from sources.kafka.config import is_selected
-from sources.kafka.source import selected_topics, topics_there
-from sources.kafka.topic_identity import refuse_changed
+from sources.kafka.source import selected_topics
+from sources.kafka.topic_identity import unchanged_topics
 
 if TYPE_CHECKING:
     from sources.feeds import Partition, Position, Reading
@@ -17,11 +16,8 @@ if TYPE_CHECKING:
 
 def refreshed(config: KafkaSourceConfig, checkpoint: str, reading: Reading) -> Reading:
     """See `sources.feeds.refreshed`; the identity is `{"topics": {name: id}}`, as beside a plain query's checkpoint."""
-    found = topics_there(config)
     remembered = (reading.identity or {"topics": {}})["topics"]
-    still_read = {name: topic_id for name, topic_id in remembered.items() if is_selected(config, name)}
-    refuse_changed(config, still_read, found, checkpoint)
-    topics = selected_topics(config, found)
+    topics = selected_topics(config, unchanged_topics(config, remembered, checkpoint))
     partitions = [f"{topic.name}/{number}" for topic in topics.values() for number in range(topic.partitions)]
 
     @cache

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from schemas.errors import SourceGoneError
 from sources.checkpoint_files import CheckpointFiles
+from sources.kafka import broker
 from sources.kafka.broker import Topic, starts_of
 from sources.kafka.config import KafkaSourceConfig, is_selected
 from sources.kafka.offsets import align
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 FILE_NAME = "source-identity.json"
+_PAUSE_S = 0.5
+"""Between two questions for a topic that no broker knows."""
 
 
 def confirm_topics(spark: SparkSession, config: KafkaSourceConfig, checkpoint: str) -> None:
@@ -29,9 +33,7 @@ def confirm_topics(spark: SparkSession, config: KafkaSourceConfig, checkpoint: s
     """
     files = CheckpointFiles(spark, checkpoint)
     remembered: dict[str, str] = json.loads(files.read(FILE_NAME) or '{"topics": {}}')["topics"]
-    found = topics_there(config)
-    refuse_changed(config, {n: told for n, told in remembered.items() if is_selected(config, n)}, found, checkpoint)
-    topics = selected_topics(config, found)
+    topics = selected_topics(config, unchanged_topics(config, remembered, checkpoint))
 
     def starts(added: Collection[str]) -> dict[str, dict[str, int]]:
         at: dict[str, dict[str, int]] = {name: {} for name in added}
@@ -46,14 +48,24 @@ def confirm_topics(spark: SparkSession, config: KafkaSourceConfig, checkpoint: s
         files.write(FILE_NAME, json.dumps({"topics": ids}, sort_keys=True))
 
 
-def refuse_changed(
-    config: KafkaSourceConfig, remembered: Mapping[str, str], found: Mapping[str, Topic], checkpoint: str
-) -> None:
-    """Raise SourceGoneError when a remembered topic is missing or has another id."""
-    gone = sorted(set(remembered) - set(found))
-    again = sorted(name for name in set(remembered) & set(found) if found[name].topic_id != remembered[name])
+def unchanged_topics(
+    config: KafkaSourceConfig,
+    remembered: Mapping[str, str],
+    checkpoint: str,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Topic]:
+    """Ask for the topics that the configuration names; a remembered one (id by name) that it names no more may be gone.
+
+    Raises SourceGoneError when a remembered one has another id, or no broker knows it for GONE_S; else as `topics_of`.
+    """
+    ids = {name: topic_id for name, topic_id in remembered.items() if is_selected(config, name)}
+    until = clock() + broker.GONE_S
+    while ids.keys() - (found := topics_there(config)).keys() and clock() < until:
+        time.sleep(_PAUSE_S)
+    gone = sorted(ids.keys() - found.keys())
+    again = sorted(name for name in ids.keys() & found.keys() if found[name].topic_id != ids[name])
     if not gone and not again:
-        return
+        return found
     what = [f"topic {name} is gone" for name in gone] + [f"topic {name} was made again" for name in again]
     raise SourceGoneError(
         f"source {config.name!r}: {'; '.join(what)}: what it held and this job had not read yet is lost.",

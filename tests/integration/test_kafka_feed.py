@@ -13,10 +13,17 @@ from local_stack.stack import Stack
 from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources.feeds import Feed, Position, Reading, open_feed, refreshed
+from sources.kafka import broker
 from sources.kafka.config import KafkaSourceConfig
 from tests.waiting import eventually
 
 NOTHING = Reading(None, {"a": {}})
+
+
+@pytest.fixture(autouse=True)
+def soon_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no broker knows is believed to be gone after a second."""
+    monkeypatch.setattr(broker, "GONE_S", 1.0)
 
 
 def config_for(broker: Broker, *topics: str, **more: object) -> KafkaSourceConfig:

@@ -14,10 +14,17 @@ from pyspark.sql import DataFrame, Row, SparkSession
 import sources
 from local_stack.servers.kafka import Broker
 from schemas.errors import ConfigurationError, SourceGoneError
+from sources.kafka import broker
 from sources.kafka import topic_identity as identity
 from sources.kafka.broker import ends_of, topics_of
 from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.source import BrokerNote
+
+
+@pytest.fixture(autouse=True)
+def soon_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no broker knows is believed to be gone after a second."""
+    monkeypatch.setattr(broker, "GONE_S", 1.0)
 
 
 def config_for(broker: Broker, *topics: str) -> KafkaSourceConfig:

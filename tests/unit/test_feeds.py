@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import lru_cache
 from types import SimpleNamespace
@@ -12,15 +13,17 @@ from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, MetadataRetrievalError
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from schemas.errors import ConfigurationError, PipelineError, UnavailableError
+from schemas.errors import ConfigurationError, PipelineError, SourceGoneError, UnavailableError
+from sources.kafka import topic_identity
 from sources.kafka.admin import Question
 from sources.kafka.broker import Topic
 from sources.kafka.client import Brokers
 from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.feed import KafkaFeed
 from sources.kafka.source import topics_there
+from sources.kafka.topic_identity import unchanged_topics
 from sources.kinesis import read_ahead
 from sources.kinesis.client import IteratorError, Page, Stream, Summary
 from sources.kinesis.config import Access
@@ -146,6 +149,82 @@ def test_of_a_cluster_with_many_topics_those_of_the_pipeline_are_asked_for(monke
     assert [str(name) for name in asked.topic_names] == ["cdc.a", "cdc.b"]
 
 
+def unknown_until(known_from: int) -> tuple[KafkaFeed, Callable[[float], None]]:
+    """A feed of a partition that no broker knows before that question, and what lets a question's time pass."""
+    config = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": ["a"]}
+    feed = KafkaFeed(KafkaSourceConfig.model_validate(config), "checkpoint")
+    now, asked = 100.0, 0
+
+    def answer(known: object) -> Future[Any]:
+        nonlocal asked
+        future: Future[Any] = Future()
+        if asked < known_from:
+            future.set_exception(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+        else:
+            future.set_result(known)
+        return future
+
+    def list_offsets(wanted: Any, **_: object) -> dict[TopicPartition, Future[Any]]:
+        nonlocal asked
+        asked += 1
+        return {at: answer(SimpleNamespace(offset=7)) for at in wanted}
+
+    described = SimpleNamespace(partitions=[SimpleNamespace(id=0)])
+    admin = Mock(list_offsets=list_offsets, describe_topics=lambda *_, **__: {"a": answer(described)})
+    feed._ends._brokers = cast("Any", SimpleNamespace(servers="s", refusal=None, admin=lambda: admin))
+    feed._ends.admin, feed._ends.clock = admin, lambda: now
+
+    def after(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        feed.fetch(0.0)
+        feed.fetch(0.0)
+
+    feed.follow({"a/0": 5})
+    return feed, after
+
+
+def test_a_partition_that_no_broker_knows_for_a_moment_is_not_gone() -> None:
+    feed, after = unknown_until(4)
+    for _ in range(8):
+        after(1.5)
+    assert feed.away is None
+    feed.close()
+
+
+def test_a_partition_that_no_broker_knows_for_seconds_is_gone() -> None:
+    feed, after = unknown_until(99)
+    for _ in range(4):
+        after(1.2)
+    with pytest.raises(SourceGoneError, match="a/0 is gone"):
+        after(3.0)
+    feed.close()
+
+
+@pytest.mark.parametrize("answers", [[["cdc.a"], [], ["cdc.a"]], [["cdc.a"], []]], ids=["a moment", "for good"])
+def test_a_topic_that_no_broker_lists_is_asked_for_again(
+    answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that has just started lists no topics yet."""
+    monkeypatch.setattr(topic_identity, "_PAUSE_S", 0.0)
+    left = list(answers)
+
+    def there(_: object) -> dict[str, Topic]:
+        return {name: Topic(name, "id", 1) for name in (left.pop(0) if len(left) > 1 else left[0])}
+
+    monkeypatch.setattr(topic_identity, "topics_there", there)
+    clock = iter(range(100)).__next__
+    config = KafkaSourceConfig.model_validate(
+        {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": ["cdc.a"]}
+    )
+    assert unchanged_topics(config, {"cdc.a": "id"}, "/c", clock).keys() == {"cdc.a"}
+    if answers[-1]:
+        assert unchanged_topics(config, {"cdc.a": "id"}, "/c", clock).keys() == {"cdc.a"}
+    else:
+        with pytest.raises(SourceGoneError, match=r"cdc\.a is gone"):
+            unchanged_topics(config, {"cdc.a": "id"}, "/c", clock)
+
+
 @pytest.mark.parametrize("isolation", ["read_uncommitted", "read_committed", None])
 def test_the_brokers_are_asked_for_the_end_that_the_reader_can_reach(isolation: str | None) -> None:
     config = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": ["a"]}
@@ -224,12 +303,13 @@ def test_iterators_that_are_refused_for_long_are_told_as_away(monkeypatch: pytes
     until = time.monotonic() + 10
     while stream.fetched < 2 and time.monotonic() < until:
         ahead.wait(0.05)
-    assert ahead.away is None, "one that expired is got anew"
+    first = ahead.away
+    assert first is None, "one that expired is got anew"
     monkeypatch.setattr(read_ahead, "PASSING_S", 0.0)
     while (away := ahead.away) is None and time.monotonic() < until:
         ahead.wait(0.05)
     ahead.stop()
-    assert away is not None and "the iterator has expired" in away
+    assert "the iterator has expired" in str(away)
     assert stream.fetched < 100, "nor is Kinesis asked without a pause"
 
 
