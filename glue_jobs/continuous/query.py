@@ -128,6 +128,7 @@ class ReaderQuery:
                 self._backfills.add(store, self._source.name, self._readers.lost_to(store, gaps))
         if self._readers.harvested(harvests):
             self._asked_at = 0.0
+            self._ask_source()  # at once: the next tick instructs the children of a shard that has ended
         for address in sorted(self._readers.left):
             _LOG.warning("reader is replaced", extra={"context": {"address": address, "query": self._name}})
         self._stop(self._readers.left)  # it may live on and pay for texts as well, until it notices that nobody asks it
