@@ -65,17 +65,23 @@ def commit(path: str, write: Callable[..., object], transaction: Mapping[str, st
 
     `write` gets the table and what the commit must carry. The table stays open for the next commit, so that one reads
     the commits since the last instead of the log since its checkpoint: on S3 that is ten requests instead of a hundred.
-    Raises UnavailableError until some job has created the table.
+    Raises UnavailableError until some job has created the table, and while the lake's storage does not answer.
     """
     from deltalake import PostCommitHookProperties
 
-    held = _take(path)
-    properties = held.once(transaction) if transaction else None
-    if properties is not None or not transaction:
-        # What is over age is deleted by maintenance: here each checkpoint would list the whole log for it.
-        hooks = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-        write(held.table, commit_properties=properties, post_commithook_properties=hooks)
-        held.expected += 1
+    try:
+        held = _take(path)
+        properties = held.once(transaction) if transaction else None
+        if properties is not None or not transaction:
+            # What is over age is deleted by maintenance: here each checkpoint would list the whole log for it.
+            hooks = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+            write(held.table, commit_properties=properties, post_commithook_properties=hooks)
+            held.expected += 1
+    except OSError as error:
+        raise UnavailableError(
+            f"the table at {path} cannot be written ({type(error).__name__})",
+            hint="check the network to the lake's storage, its free space, and the rights to read and write under `lake.path`",
+        ) from None
     if len(_held) > _MAX_HELD:
         _held.clear()
     _held.setdefault(path, []).append(held)  # after an error it is opened anew

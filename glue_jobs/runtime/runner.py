@@ -12,7 +12,7 @@ from glue_jobs.runtime.failures import Kind, given_up, kind_of, without_content
 from glue_jobs.runtime.jobs import JobContext, Periodic, Query, Report
 from glue_jobs.runtime.streaming import QueryFailedError, RunningQuery
 from glue_jobs.storage.lease import Lease, lease
-from schemas.errors import PipelineError
+from schemas.errors import PipelineError, UnavailableError
 
 if TYPE_CHECKING:
     from glue_jobs.status.record import StatusRecords
@@ -71,7 +71,7 @@ class Supervisor:
                     pass
             with lease(self._checkpoint, self._stop) as held:
                 if held is not None:
-                    self._records.begin(self.query.name)
+                    self._begin()
                     self._keep_running(held)
         except PipelineError as error:
             self.error = error
@@ -83,6 +83,20 @@ class Supervisor:
             if self.query.end is not None:
                 self.query.end()
             self.done.set()
+
+    def _begin(self) -> None:
+        """Take up what is counted of the query; where that is kept may be away, as any part may."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._records.begin(self.query.name)
+            except UnavailableError as error:
+                failures += 1
+                pause = self._policy.pause_seconds(Kind.UNAVAILABLE, failures)
+                self._log("waits for its record", logging.WARNING, pause=pause, error=error.message)
+                self._stop.wait(pause)
+            else:
+                return
 
     def _keep_running(self, held: Lease) -> None:
         failures, place = 0, None

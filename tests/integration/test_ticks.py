@@ -106,6 +106,25 @@ def test_a_query_that_cannot_go_on_ends_the_driver_though_some_ticks_were_done(
     assert (ticking.begun, ticking.ended) == (starts, 1)
 
 
+def test_a_record_that_cannot_be_read_yet_is_waited_for(ticking: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, refused = StatusRecords.begin, list[str]()
+
+    def away_at_first(records: StatusRecords, query: str) -> None:
+        if not refused:
+            refused.append(query)
+            raise UnavailableError("S3 does not answer")
+        begin(records, query)
+
+    def write(_: Batch) -> Report:
+        ticking.stop.set()
+        return Report({"public.t": {"indexed": 2}})
+
+    monkeypatch.setattr(StatusRecords, "begin", away_at_first)
+    ticking.run(write)
+    assert refused == ["index_files"]
+    assert ticking.record().counts == {"public.t": {"indexed": 2}}
+
+
 def hanging(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """A task whose reader does not answer."""
     time.sleep(40)
