@@ -34,8 +34,8 @@ class TableContext:
         return bool(self.converters)
 
     @cached_property
-    def key_heads(self) -> tuple[tuple[str, str], ...]:
-        """Each key column's name, and the same as it begins the column's part of `key_text`."""
+    def key_prefixes(self) -> tuple[tuple[str, str], ...]:
+        """The name of each key column, and the text before its value in `key_text`."""
         return tuple((name, f"{exact_json.dumps(name)}:") for name in dict.fromkeys(self.keys))
 
 

@@ -63,10 +63,10 @@ class Landing:
         # Spark asks the size of what it sends at every row, and an array that is NULL takes it longer each time.
         sent = F.coalesce(headers, F.array().cast(frame.schema[headers].dataType)).alias(headers)
         rows = frame.select(*plain, sent, timestamp, F.col(headers).isNull().alias("no_headers"))
-        whole = Outcome()
+        total = Outcome()
         for row in rows.mapInArrow(stage, OUTCOME_DDL).collect():
-            whole.add(pickle.loads(row["outcome"]))  # noqa: S301 - made by this very action
-        return whole
+            total.add(pickle.loads(row["outcome"]))  # noqa: S301 - made by this very action
+        return total
 
     def _note_ignored(self, tally: Tally, transaction: Transaction) -> None:
         now = dt.datetime.now(dt.UTC)
@@ -92,10 +92,10 @@ def schema_rows(source: str, seen: Iterable[SeenSchema]) -> pa.Table:
     now = dt.datetime.now(dt.UTC)
     rows = [
         {
-            "_source": source, "_table": each.table, "schema_id": each.schema_id,
-            "columns": json.dumps(dict(each.columns)), "keys": list(each.keys), "_ingest_time": now,
+            "_source": source, "_table": seen_schema.table, "schema_id": seen_schema.schema_id,
+            "columns": json.dumps(dict(seen_schema.columns)), "keys": list(seen_schema.keys), "_ingest_time": now,
         }
-        for each in seen
+        for seen_schema in seen
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, SCHEMAS)
 

@@ -56,7 +56,7 @@ DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malforme
 
 @dataclass
 class Tally:
-    """What became of the records of one action, told by the tasks that succeeded."""
+    """Counts of what became of the records of one action, from the tasks that succeeded."""
 
     read: Counter[str] = field(default_factory=Counter)
     """By stream."""
@@ -67,7 +67,7 @@ class Tally:
     unfit: Counter[str] = field(default_factory=Counter)
     """Columns that do not fit, of records that landed."""
     hidden_keys: Counter[str] = field(default_factory=Counter)
-    """Updates that would not have told an old key."""
+    """Updates whose record does not say whether the key changed."""
     newest_commit_us: dict[tuple[str, str], int] = field(default_factory=dict)
     """By stream and partition."""
     schemas: dict[tuple[str, str], SeenSchema] = field(default_factory=dict)
@@ -81,10 +81,10 @@ class Tally:
     @property
     def ignored_by_table(self) -> Counter[str]:
         """Ignored records by table, whatever the reason."""
-        found: Counter[str] = Counter()
+        by_table: Counter[str] = Counter()
         for (_, _, table, _), count in self.ignored.items():
-            found[table] += count
-        return found
+            by_table[table] += count
+        return by_table
 
     def add(self, other: Tally) -> None:
         """Add what another task did."""
@@ -116,8 +116,8 @@ def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> Decoded
 
 
 def _structs(rows: Sequence[Row], kind: pa.StructType) -> pa.StructArray:
-    told = zip(*rows, strict=True) if rows else ((),) * len(kind)
-    arrays = [pa.array(column, each.type) for column, each in zip(told, kind, strict=True)]
+    columns = zip(*rows, strict=True) if rows else ((),) * len(kind)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, kind, strict=True)]
     return pa.StructArray.from_arrays(arrays, fields=list(kind))
 
 
@@ -127,7 +127,7 @@ def counted(texts: pa.Array[Any]) -> dict[str, int]:
     return {str(text): int(count or 0) for text, count in zip(values.to_pylist(), counts.to_pylist(), strict=True)}
 
 
-def _telling_headers(headers: Any) -> Iterable[tuple[tuple[str, bytes | None], ...]]:
+def _decoded_headers(headers: Any) -> Iterable[tuple[tuple[str, bytes | None], ...]]:
     names = headers.flatten().field("key")
     if not pc.any(pc.is_in(names, pa.array(DECODED_HEADERS))).as_py():
         return itertools.repeat(())
@@ -150,9 +150,9 @@ class _Batch:
         *plain, headers = (column.slice(start, _SLICE) for column in columns)
         # Through numpy: `to_pylist` makes an Arrow scalar of every value on the way, at ten times the cost.
         values = [column.to_numpy(zero_copy_only=False).tolist() for column in plain]
-        for place, record in enumerate(zip(*values, _telling_headers(headers), strict=False), start):
-            stream, partition, position, _, value, telling = record
-            change = None if value is None or telling else coordinates(value, stream, position, self._context)
+        for place, record in enumerate(zip(*values, _decoded_headers(headers), strict=False), start):
+            stream, partition, position, _, value, headers_read = record
+            change = None if value is None or headers_read else coordinates(value, stream, position, self._context)
             if change is None:
                 yield self._full(Record(*record), place)
             else:
@@ -163,17 +163,17 @@ class _Batch:
                 yield table, op, order, landed, None, key, related, None, None
 
     def _full(self, record: Record, place: int) -> Row:
-        answer = decode(record, self._context)
-        if isinstance(answer, Changes):
-            for each in answer.unfit:
-                self.tally.unfit[each.table or ""] += 1
-                told = map(printable, (each.message, each.key or "", each.sequence or "", each.column or ""))
-                self.unfit.append((place, each.table, each.condition, *told))
-            return self._changed(record, answer.changes[-1])
-        if isinstance(answer, Reject):
-            self.tally.rejected[answer.table or ""] += 1
-            return (answer.table, *_NOTHING[:6], answer.condition, printable(answer.message))
-        _note_ignored(self.tally, record, answer)
+        meaning = decode(record, self._context)
+        if isinstance(meaning, Changes):
+            for reject in meaning.unfit:
+                self.tally.unfit[reject.table or ""] += 1
+                texts = map(printable, (reject.message, reject.key or "", reject.sequence or "", reject.column or ""))
+                self.unfit.append((place, reject.table, reject.condition, *texts))
+            return self._changed(record, meaning.changes[-1])
+        if isinstance(meaning, Reject):
+            self.tally.rejected[meaning.table or ""] += 1
+            return (meaning.table, *_NOTHING[:6], meaning.condition, printable(meaning.message))
+        _note_ignored(self.tally, record, meaning)
         return _NOTHING
 
     def _changed(self, record: Record, change: Change) -> Row:
@@ -195,10 +195,10 @@ class _Batch:
         return commit_us
 
 
-def _note_ignored(tally: Tally, record: Record, answer: Ignored) -> None:
-    table = printable(answer.table or "")
-    tally.ignored[record.stream, record.partition, table, answer.reason] += 1
-    _note_schema(tally, answer.schema)
+def _note_ignored(tally: Tally, record: Record, ignored: Ignored) -> None:
+    table = printable(ignored.table or "")
+    tally.ignored[record.stream, record.partition, table, ignored.reason] += 1
+    _note_schema(tally, ignored.schema)
 
 
 def _note_schema(tally: Tally, seen: SeenSchema | None) -> None:

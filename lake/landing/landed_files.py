@@ -1,7 +1,7 @@
 """A partition's records written as Parquet files beside the lake's tables by the worker that decodes them.
 
 A file is part of a table when the driver commits it, and only the files of tasks that succeeded reach the driver; what a
-task that was given up wrote is read by nobody and goes with the next vacuum. Spark's own writer takes ten times as long
+failed task wrote is never read and goes with the next vacuum. Spark's own writer takes ten times as long
 for these rows, and longer than everything before it together.
 """
 
@@ -45,7 +45,7 @@ _FEW_VALUES = ("stream", "partition", "_source", "_table", "_op", "_schema_id", 
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """A file that no table knows yet; its path is relative to the table's."""
+    """A file that is not committed yet; its path is relative to the table's."""
 
     path: str
     size: int
@@ -90,16 +90,16 @@ class LandPartition:
         outcome = Outcome()
         for batch in batches:
             raw = dict(zip(RAW_COLUMNS, _with_null_headers(batch.columns), strict=True))
-            answer = self.decode([raw[name] for name in RAW_COLUMNS[:6]], self.context)
-            outcome.tally.add(answer.tally)
+            batch_decoded = self.decode([raw[name] for name in RAW_COLUMNS[:6]], self.context)
+            outcome.tally.add(batch_decoded.tally)
             stamps = {"_source": self.source, "_ingest_time": self.now, "stage": "decode"}
-            told = raw | _by_name(answer.records)
-            changes.write(told, stamps, told["_op"])
-            rejects.write(told, stamps, told["condition"])
-            if len(answer.unfit):
-                columns = _by_name(answer.unfit)
-                landed = {name: column.take(columns["record"]) for name, column in raw.items()}
-                rejects.write(landed | columns, stamps, columns["condition"])
+            columns = raw | _by_name(batch_decoded.records)
+            changes.write(columns, stamps, columns["_op"])
+            rejects.write(columns, stamps, columns["condition"])
+            if len(batch_decoded.unfit):
+                unfit = _by_name(batch_decoded.unfit)
+                landed = {name: column.take(unfit["record"]) for name, column in raw.items()}
+                rejects.write(landed | unfit, stamps, unfit["condition"])
         outcome.changes, outcome.rejects = changes.done(), rejects.done()
         yield pa.RecordBatch.from_arrays([pa.array([pickle.dumps(outcome)], pa.binary())], ["outcome"])
 
@@ -116,11 +116,11 @@ def _with_null_headers(columns: Sequence[Any]) -> list[pa.Array[Any]]:
 
 
 class _Files:
-    """The files of one table, each begun when it has a row and ended when it is large."""
+    """Writes the files of one table: the first row begins a file, `_FILE_BYTES` end it."""
 
     def __init__(self, table: str, schema: pa.Schema, stats: str, now: dt.datetime) -> None:
         self._table = table
-        self._schema = pa.schema([each for each in schema if each.name != _PARTITION])
+        self._schema = pa.schema([field for field in schema if field.name != _PARTITION])
         self._stats_columns = stats.split(",")
         self._date = now.date().isoformat()
         self._written: list[WrittenFile] = []
@@ -131,12 +131,12 @@ class _Files:
         self._writer: pq.ParquetWriter | None = None
         self._parts: list[pa.Table] = []
 
-    def write(self, told: Mapping[str, pa.Array[Any]], stamps: Mapping[str, Any], where: pa.Array[Any]) -> None:
+    def write(self, columns: Mapping[str, pa.Array[Any]], stamps: Mapping[str, Any], where: pa.Array[Any]) -> None:
         """Write the rows where an array is not NULL."""
         if where.null_count == len(where):
             return
-        columns = [_column(each, told, stamps, len(where)) for each in self._schema]
-        rows = pa.Table.from_arrays(columns, schema=self._schema)
+        arrays = [_column(field, columns, stamps, len(where)) for field in self._schema]
+        rows = pa.Table.from_arrays(arrays, schema=self._schema)
         if where.null_count:
             rows = rows.filter(where.is_valid())
         if self._writer is None:
@@ -164,11 +164,11 @@ class _Files:
 
 
 def _column(
-    kind: pa.Field[Any], told: Mapping[str, pa.Array[Any]], stamps: Mapping[str, Any], rows: int
+    column: pa.Field[Any], columns: Mapping[str, pa.Array[Any]], stamps: Mapping[str, Any], rows: int
 ) -> pa.Array[Any]:
-    if kind.name in told:
-        return told[kind.name].cast(kind.type)
-    repeated: pa.Array[Any] = pa.repeat(pa.scalar(stamps.get(kind.name), kind.type), rows)
+    if column.name in columns:
+        return columns[column.name].cast(column.type)
+    repeated: pa.Array[Any] = pa.repeat(pa.scalar(stamps.get(column.name), column.type), rows)
     return repeated
 
 
@@ -184,12 +184,12 @@ def _put(table: str, path: str, data: bytes) -> None:
 def _stats(rows: pa.Table) -> str:
     """The file's statistics as the Delta log has them."""
     ends = {name: pc.min_max(rows[name]) for name in rows.column_names}
-    told = {name: both for name, both in ends.items() if both["min"].is_valid}
+    known = {name: both for name, both in ends.items() if both["min"].is_valid}
     return json.dumps(
         {
             "numRecords": rows.num_rows,
-            "minValues": {name: _stat(both["min"].as_py()) for name, both in told.items()},
-            "maxValues": {name: _stat(both["max"].as_py()) for name, both in told.items()},
+            "minValues": {name: _stat(both["min"].as_py()) for name, both in known.items()},
+            "maxValues": {name: _stat(both["max"].as_py()) for name, both in known.items()},
             "nullCount": {name: rows[name].null_count for name in rows.column_names},
         }
     )

@@ -55,30 +55,30 @@ def raw_rejects(layout: LakeLayout, stage: str) -> list[Row]:
 
 
 def land_again(layout: LakeLayout, source: str, context: DecodeContext, rejects: Sequence[Row]) -> Relanded:
-    """Decode rejects of a source once more, and land those that tell a change; again, it lands nothing."""
+    """Decode rejects of a source once more, and land those that are a change now. A second call lands nothing."""
     create_tables(layout)
     columns = pa.Table.from_pylist(list(rejects), pa.schema([CHANGES.field(name) for name in RAW_COLUMNS]))
-    answers, _, tally = decoded([columns.column(name).combine_chunks() for name in RAW_COLUMNS[:6]], context)
-    stands = _standing(layout, rejects)
+    records, _, tally = decoded([columns.column(name).combine_chunks() for name in RAW_COLUMNS[:6]], context)
+    landed_before = _landed_before(layout, rejects)
     now = dt.datetime.now(dt.UTC)
     stamps = {"_source": source, "_ingest_time": now, "_ingest_date": now.date()}
-    found = Relanded(unfit=tally.unfit)
-    answered = pa.RecordBatch.from_struct_array(answers).to_pylist()
-    for reject, told in zip(rejects, answered, strict=True):
-        if not told["_op"]:
-            found.rejected.append(reject)
+    result = Relanded(unfit=tally.unfit)
+    meanings = pa.RecordBatch.from_struct_array(records).to_pylist()
+    for reject, meaning in zip(rejects, meanings, strict=True):
+        if not meaning["_op"]:
+            result.rejected.append(reject)
         else:
-            part = found.standing if _coordinates(reject) in stands else found.landed
-            part.append(reject | told | stamps)
-    if found.landed:
+            part = result.standing if _coordinates(reject) in landed_before else result.landed
+            part.append(reject | meaning | stamps)
+    if result.landed:
         known = {(row["_table"], row["schema_id"]) for row in rows_of(layout.path("schemas"), ["_table", "schema_id"])}
         new = [seen for name, seen in tally.schemas.items() if name not in known]
         if new:  # before the changes: whoever merges these looks for them
             append_rows(layout.path("schemas"), schema_rows(source, new))
-        name = digest("\n".join(sorted(map(str, map(_coordinates, found.landed)))))
+        name = digest("\n".join(sorted(map(str, map(_coordinates, result.landed)))))
         once = {"txnAppId": f"replay:{name}", "txnVersion": "1"}
-        append_rows(layout.path("changes"), pa.Table.from_pylist(found.landed, CHANGES), once)
-    return found
+        append_rows(layout.path("changes"), pa.Table.from_pylist(result.landed, CHANGES), once)
+    return result
 
 
 def records_of_rows(layout: LakeLayout, table: str, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
@@ -100,13 +100,13 @@ def records_of_rows(layout: LakeLayout, table: str, keys: Iterable[str]) -> Iter
 
 
 def by_source(rejects: Iterable[Row], owners: Mapping[str, str]) -> dict[str, list[Row]]:
-    """Rejects by the source that told them, or else that owns their table; those of neither are left."""
-    found: dict[str, list[Row]] = defaultdict(list)
+    """Rejects by the source that they came from, or else that owns their table; those of neither are left out."""
+    rejects_of: dict[str, list[Row]] = defaultdict(list)
     for row in rejects:
         source = row["_source"] or owners.get(row["_table"] or "")
         if source:
-            found[source].append(row)
-    return found
+            rejects_of[source].append(row)
+    return rejects_of
 
 
 def _coordinates(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -114,9 +114,9 @@ def _coordinates(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return stream, partition, position
 
 
-def _standing(layout: LakeLayout, rejects: Sequence[Row]) -> set[tuple[str, str, str]]:
+def _landed_before(layout: LakeLayout, rejects: Sequence[Row]) -> set[tuple[str, str, str]]:
     import pyarrow.dataset as ds
 
     positions = sorted({row["position"] for row in rejects})
-    found = rows_of(layout.path("changes"), _COORDINATES, ds.field("position").isin(positions))
-    return {_coordinates(row) for row in found}
+    rows = rows_of(layout.path("changes"), _COORDINATES, ds.field("position").isin(positions))
+    return {_coordinates(row) for row in rows}

@@ -72,7 +72,7 @@ class LeftOutLog:
 
     _read: Counter[str] = field(default_factory=Counter)
     _left: dict[str, Counter[str]] = field(default_factory=dict)
-    _said: set[str] = field(default_factory=set)
+    _logged: set[str] = field(default_factory=set)
 
     def add(self, tally: Tally) -> None:
         """Take in what became of a batch."""
@@ -80,16 +80,16 @@ class LeftOutLog:
         for (stream, _, table, reason), count in tally.ignored.items():
             if reason == REASON:
                 self._left.setdefault(stream, Counter())[table] += count
-        for found in self._new():
-            self._said.add(found.stream)
-            context = {"stream": found.stream, "tables": sorted(found.tables), "records": found.tables.total()}
+        for left in self._new():
+            self._logged.add(left.stream)
+            context = {"stream": left.stream, "tables": sorted(left.tables), "records": left.tables.total()}
             _LOG.warning(
-                "records are of tables that are not configured", extra={"context": context | {"read": found.read}}
+                "records are of tables that are not configured", extra={"context": context | {"read": left.read}}
             )
 
     def _new(self) -> Iterator[LeftOut]:
         for stream, tables in self._left.items():
-            if stream not in self._said and _is_much(tables, self._read[stream]):
+            if stream not in self._logged and _is_much(tables, self._read[stream]):
                 yield LeftOut(stream, self._read[stream], tables)
 
 

@@ -71,12 +71,12 @@ def coordinates(value: bytes, stream: str, position: str, context: DecodeContext
 def _plain_key(table: TableContext, row: Mapping[str, Any], unavailable: frozenset[str]) -> str | None:
     """The text of `transforms.context.key_text`, where every part is an integer or text."""
     parts = []
-    for name, head in table.key_heads:
+    for name, prefix in table.key_prefixes:
         value = row.get(name)
         if type(value) is int:
-            parts.append(f"{head}{value}")
+            parts.append(f"{prefix}{value}")
         elif type(value) is str and value not in unavailable:
-            parts.append(head + quoted(value))
+            parts.append(prefix + quoted(value))
         else:
             return None
     return f"{{{','.join(parts)}}}"

@@ -58,9 +58,8 @@ def is_never_sent(field: Mapping[str, Any]) -> bool:
 
 
 def _source_type(field: Mapping[str, Any]) -> str:
-    """The column's type at the source (`column.propagate.source.type`), as `pg_type` names it; empty where it is not told."""
-    told = (field.get("parameters") or {}).get("__debezium.source.column.type", "")
-    return str(told).lower()
+    """The column's type at the source (`column.propagate.source.type`), as `pg_type` names it; empty where it is not sent."""
+    return str((field.get("parameters") or {}).get("__debezium.source.column.type", "")).lower()
 
 
 def is_placeholder(value: Any, placeholder: str) -> bool:

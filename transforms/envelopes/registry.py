@@ -23,9 +23,9 @@ def unframed(data: bytes) -> bytes:
     """The JSON text of a value or a key, without the header that a JSON Schema converter writes; raises FramedError."""
     if data[:1] == b"{" or not data or data[0] not in _HEADERS:
         return data
-    whose, lengths = _HEADERS[data[0]]
+    registry, lengths = _HEADERS[data[0]]
     if not (data[0] == 3 and data[1:2] == b"\5"):
         for length in lengths:
             if data[length : length + 1] == b"{":
                 return data[length:]
-    raise FramedError(_MESSAGE.format(whose))
+    raise FramedError(_MESSAGE.format(registry))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from transforms.positions.sequence import NoPositionError, position_of, whole
+from transforms.positions.sequence import NoPositionError, position_of, whole_number
 
 _LSNS = re.compile(r'\[ *(?:null|"?([0-9]{1,20})"?) *, *(?:null|"?([0-9]{1,20})"?) *\]')
 
@@ -21,7 +21,7 @@ def source_position(source: Mapping[str, Any]) -> str:
             msg = "sequence is not [commit, row]"
             raise NoPositionError(msg)
         commit, row = match.groups()
-    return lsn_position(int(commit) if commit else None, int(row) if row else whole(lsn))
+    return lsn_position(int(commit) if commit else None, int(row) if row else whole_number(lsn))
 
 
 def lsn_position(last_commit_lsn: int | None, lsn: int | None) -> str:

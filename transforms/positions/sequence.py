@@ -42,7 +42,7 @@ def position_of(first: int, second: int, third: int) -> str:
     return f"{first << 128 | second << 64 | third:048x}"
 
 
-def whole(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
     """Take a part of a position that is an integer or missing; raises NoPositionError for anything else."""
     if type(value) not in _INT_OR_NONE:  # true and false are integers to Python, and a position to nobody
         msg = "a position is not a whole number"

@@ -1,4 +1,4 @@
-"""The columns of one record in canonical form, each for itself: one that does not fit takes no other with it."""
+"""The columns of one record in canonical form. A column that does not fit its type is left out alone; the others stay."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from transforms.values.encodings import Convert
 
 MAX_DEPTH = 100
-"""Lists and objects within each other in one value, as many as in a document of MongoDB; deeper ones are rejects."""
+"""Levels of nesting in one value, as many as MongoDB takes in a document; a deeper value is a reject."""
 _NESTED = frozenset({list, dict})
 UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
-"""What a converter dies of on a value that is not of its type."""
+"""What a converter raises for a value that is not of its type."""
 
 
 class Columns(NamedTuple):
-    """Values by column, and why the others do not fit; a column is in one of them."""
+    """Values by column, and the reason by column that does not fit; a column is in one of the two."""
 
     values: dict[str, Any]
     unfit: dict[str, str]
@@ -59,24 +59,24 @@ def deep(row: Mapping[str, Any]) -> list[str]:
 def _is_deep(value: Any) -> bool:
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
-        level = [part for whole in level for part in _nested_parts(whole)]
+        level = [part for outer in level for part in _nested_parts(outer)]
         if not level:
             return False
     return True
 
 
-def _nested_parts(whole: Any) -> Iterable[Any]:
-    parts = whole.values() if isinstance(whole, dict) else whole
+def _nested_parts(outer: Any) -> Iterable[Any]:
+    parts = outer.values() if isinstance(outer, dict) else outer
     return () if _NESTED.isdisjoint(map(type, parts)) else [part for part in parts if isinstance(part, (list, dict))]
 
 
 def key_reject(table: str, keys: Iterable[str], unfit: Mapping[str, str]) -> Reject | None:
-    """The reject of a record that has a key column that does not fit: nobody knows its row."""
+    """The reject of a record with a key column that does not fit: it names no row. None where all key columns fit."""
     return next((_reject(table, name, unfit[name]) for name in keys if name in unfit), None)
 
 
 def column_rejects(change: Change, unfit: Mapping[str, str]) -> tuple[Reject, ...]:
-    """A reject for each column that a change lacks because its value does not fit; the message holds no value."""
+    """A reject for each column that a change lacks because its value does not fit; no message contains a value."""
     return tuple(
         _reject(change.table, name, why, column=name, key=change.key, sequence=change.sequence)
         for name, why in unfit.items()

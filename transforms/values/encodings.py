@@ -89,12 +89,12 @@ def decimal_from_bytes(scale: int) -> Convert:
     return convert
 
 
-def _decimal(whole: int) -> Decimal:
+def _decimal(unscaled: int) -> Decimal:
     """An integer in decimal digits; by halves, since the time of one conversion grows with the square of its length."""
-    half = whole.bit_length() // 2
+    half = unscaled.bit_length() // 2
     if half < _BITS_AT_ONCE:
-        return Decimal(whole)
-    return _EXACT.fma(_decimal(whole >> half), _EXACT.power(2, half), _decimal(whole & ((1 << half) - 1)))
+        return Decimal(unscaled)
+    return _EXACT.fma(_decimal(unscaled >> half), _EXACT.power(2, half), _decimal(unscaled & ((1 << half) - 1)))
 
 
 def variable_decimal(value: Any) -> Any:
@@ -139,11 +139,11 @@ def array_of(convert: Convert | None) -> Convert:
             return [item(part) for part in value]
         return value if value is None or convert is None else convert(value)
 
-    def whole(value: Any) -> Any:
+    def convert_array(value: Any) -> Any:
         parsed = _parsed_array(value) if isinstance(value, str) else value
         return item(parsed) if isinstance(parsed, list) else value
 
-    return whole
+    return convert_array
 
 
 _DIGITS = re.compile(r"-?[0-9]+")
@@ -176,5 +176,5 @@ def _parsed_array(text: str) -> Any:
         elif token[2] is not None:
             bare = _ESCAPED.sub(r"\1", token[2])
             open_lists[-1].append(None if bare.upper() == "NULL" else bare)
-    whole = len(open_lists) == 1 and len(open_lists[0]) == 1 and isinstance(open_lists[0][0], list)
-    return open_lists[0][0] if whole else text
+    is_array = len(open_lists) == 1 and len(open_lists[0]) == 1 and isinstance(open_lists[0][0], list)
+    return open_lists[0][0] if is_array else text
