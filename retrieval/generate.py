@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class IndexVersion:
+class GeneratedAnswer:
     """An answer, how it ended, and what it cost."""
 
     text: str
@@ -57,7 +57,9 @@ class BedrockGenerator:
         """The model's id, to say who answered."""
         return self._config.model
 
-    def converse(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> IndexVersion:
+    def converse(
+        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+    ) -> GeneratedAnswer:
         """Return the whole answer to a conversation that starts and ends with the user.
 
         Throttles and outages are waited out for `timeout_seconds`, then `GenerationUnavailableError`; a conversation
@@ -65,18 +67,18 @@ class BedrockGenerator:
         """
         request = self._request(messages, system, max_tokens)
 
-        def attempt() -> IndexVersion:
+        def attempt() -> GeneratedAnswer:
             with bedrock_outcomes(self._config, "generation"):
                 answer = _client(self._config).converse(**request)
             usage = answer["usage"]
             text = "".join(block.get("text", "") for block in answer["output"]["message"]["content"])
-            return IndexVersion(text, answer["stopReason"], usage["inputTokens"], usage["outputTokens"])
+            return GeneratedAnswer(text, answer["stopReason"], usage["inputTokens"], usage["outputTokens"])
 
         return self._with_retries(attempt)
 
     def converse_stream(
         self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
-    ) -> Generator[str, None, IndexVersion]:
+    ) -> Generator[str, None, GeneratedAnswer]:
         """Yield an answer piece by piece, and return it whole.
 
         Failures are retried as in `converse` only until the first piece: what was said is never said again. A stream
@@ -146,7 +148,7 @@ class _Stream:
             self._events = iter(_client(self._config).converse_stream(**self._request)["stream"])
             self._first = self._next_piece()
 
-    def pieces(self) -> Generator[str, None, IndexVersion]:
+    def pieces(self) -> Generator[str, None, GeneratedAnswer]:
         """Yield the pieces; raises `GenerationUnavailableError` when the stream breaks off between them."""
         piece = self._first
         while piece is not None:
@@ -157,7 +159,7 @@ class _Stream:
             except (Throttled, Unanswered, Refused) as error:
                 raise _unavailable(error) from None
         usage = self._usage
-        return IndexVersion("".join(self._said), self._stop_reason, usage["inputTokens"], usage["outputTokens"])
+        return GeneratedAnswer("".join(self._said), self._stop_reason, usage["inputTokens"], usage["outputTokens"])
 
     def _next_piece(self) -> str | None:
         """Return the next piece of text, or None at the end; events of other kinds are taken note of."""
