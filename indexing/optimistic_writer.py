@@ -66,9 +66,8 @@ class ChangedRows:
     def plan(self, sink: Sink) -> list[DocumentWrite]:
         """Fold the changes into the states that the store holds."""
         names = [document_id(table, key) for table, changes in self.changes.items() for key in keys_of(changes)]
-        stored = sink.read(names)
+        stored, truncated = sink.read_with_truncations(names)
         asked = set(names)
-        truncated = sink.truncations()
         writes = []
         for table, changes in self.changes.items():
             states = Rows(lambda key, table=table: _held(sink, stored, asked, document_id(table, key)))  # type: ignore[misc]
@@ -99,8 +98,8 @@ class FoldedRows:
 
     def plan(self, sink: Sink) -> list[DocumentWrite]:
         """Join the states with the store's; a row that a TRUNCATE covers and that the store never held needs no write."""
-        stored = sink.read([document_id(self.spec.table, key) for key in self.states])
-        truncated = sink.truncations().get(self.spec.table, "")
+        stored, marks = sink.read_with_truncations([document_id(self.spec.table, key) for key in self.states])
+        truncated = marks.get(self.spec.table, "")
         writes = []
         for key, told in self.states.items():
             held = stored.get(document_id(self.spec.table, key))

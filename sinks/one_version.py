@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from sinks.versions import FIRST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.documents import StoredDocument
     from schemas.ownership import Owner
     from sinks.identity import Place
     from sinks.versions import IndexVersion, IndexVersions
@@ -81,6 +84,18 @@ class OneIndexVersion[C: StoreConfig](ABC):
     @abstractmethod
     def index_versions(self) -> IndexVersions | None:
         """As `Sink.generations`."""
+
+    @abstractmethod
+    def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
+        """As `Sink.read`."""
+
+    @abstractmethod
+    def truncations(self) -> dict[str, str]:
+        """As `Sink.truncations`."""
+
+    def read_with_truncations(self, document_ids: Sequence[str]) -> tuple[dict[str, StoredDocument], dict[str, str]]:
+        """As `Sink.read_with_truncations`."""
+        return self.read(document_ids), self.truncations()
 
     def sibling(self, index_version: IndexVersion) -> Self:
         """Open it once, until this one is closed."""

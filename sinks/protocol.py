@@ -82,6 +82,9 @@ class Sink(Protocol):
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Heads and chunk places of those documents that the store knows, tombstones included."""
 
+    def read_with_truncations(self, document_ids: Sequence[str]) -> tuple[dict[str, StoredDocument], dict[str, str]]:
+        """Those documents, and `truncations` as they are no earlier; in one request where the store has such a one."""
+
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
         """Those hashes for which the store holds no vector."""
 

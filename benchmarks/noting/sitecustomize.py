@@ -21,7 +21,7 @@ from typing import Any
 
 DECODE, WRITE = "indexing.indexer:Indexer.decode", "indexing.store_writer:StoreWriter.write"
 INNER = {
-    "read": ("read", "truncations", "missing_vectors"),
+    "read": ("read_with_truncations", "missing_vectors"),
     "keep vectors": ("keep_vectors",),
     "upsert": ("write",),
 }

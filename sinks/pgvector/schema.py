@@ -9,10 +9,15 @@ readers use through the view.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from sinks.versions import FIRST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LAYOUT = "1"
 
@@ -36,9 +41,20 @@ class Names:
         return sql.Identifier(self.table)
 
     def compose(self, statement: str, **parts: sql.Composable) -> sql.Composed:
-        """Fill a statement's identifiers in."""
+        """Fill a statement's identifiers in; a statement that takes nothing else is kept as one text."""
+        if not parts:
+            return _composed(self, statement)
+        return self._filled(statement, parts)
+
+    def _filled(self, statement: str, parts: Mapping[str, sql.Composable]) -> sql.Composed:
         named = {p: self[p] for p in ("documents", "chunks", "vectors", "tables", "meta")}
         return sql.SQL(statement).format(view=self.view, **named, **parts)
+
+
+@lru_cache(maxsize=128)
+def _composed(names: Names, statement: str) -> sql.Composed:
+    text = names._filled(statement, {}).as_string()  # noqa: SLF001 - of this module
+    return sql.Composed([sql.SQL(text)])  # its identifiers are quoted already
 
 
 CREATE = """
@@ -89,6 +105,8 @@ SELECT document_id, revision, state, texts, recipe FROM {documents} WHERE docume
 READ_CHUNKS = """
 SELECT document_id, chunk_id, chunk_index, content_hash FROM {chunks}
 WHERE document_id = ANY(%s) ORDER BY document_id, chunk_index"""
+
+READ_TRUNCATIONS = "SELECT table_name, truncated_sequence FROM {tables}"
 
 INSERT_HEAD = """
 INSERT INTO {documents} (document_id, table_name, key, sequence, revision, live, metadata, state, texts, recipe,

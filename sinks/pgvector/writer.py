@@ -21,14 +21,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import begin, connect, is_unverified
 from sinks.pgvector.refusals import check_width, documents_refused
 from sinks.pgvector.rows import head_row, stored_state
-from sinks.pgvector.schema import (
-    INSERT_HEAD,
-    READ_CHUNKS,
-    READ_HEADS,
-    UPDATE_HEAD,
-    VISIBLE,
-    Names,
-)
+from sinks.pgvector.schema import INSERT_HEAD, READ_CHUNKS, READ_HEADS, READ_TRUNCATIONS, UPDATE_HEAD, VISIBLE, Names
 from sinks.protocol import StoreSummary
 
 if TYPE_CHECKING:
@@ -120,27 +113,31 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table."""
         with self._translated(), self._session() as connection:
-            return dict(connection.execute(self._names.compose("SELECT * FROM {tables}"), prepare=True).fetchall())
+            return dict(connection.execute(self._names.compose(READ_TRUNCATIONS), prepare=True).fetchall())
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Read heads, then chunk places: a set newer than its head only makes the write be refused."""
+        return self.read_with_truncations(document_ids)[0]
+
+    def read_with_truncations(self, document_ids: Sequence[str]) -> tuple[dict[str, StoredDocument], dict[str, str]]:
+        """Read the marks behind the documents, in the same pipeline: a small write waits for one answer less."""
         ids = list(document_ids)
         with self._translated(), self._session() as connection:
-            names = (
-                self._names
-            )  # asks the store while its index version is not known, which must not be done in a pipeline
+            names = self._names  # may ask the store, which must not be done in a pipeline
             with connection.pipeline():
                 heads = connection.execute(names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
                 chunks = connection.execute(names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
+                marks = connection.execute(names.compose(READ_TRUNCATIONS), prepare=True)
         places: dict[str, list[StoredChunk]] = {}
         for document, *place in chunks.fetchall():
             places.setdefault(document, []).append(StoredChunk(*place))
-        return {
+        documents = {
             document: StoredDocument(
                 document, revision, stored_state(state, texts), recipe, tuple(places.get(document, ()))
             )
             for document, revision, state, texts, recipe in heads.fetchall()
         }
+        return documents, dict(marks.fetchall())
 
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
         """Compare with the vectors the store holds."""
