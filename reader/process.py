@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import pickle
 import socket
@@ -33,6 +34,8 @@ _SWITCH_SECONDS = 0.0005
 _MOST_PEERS = 64
 """Connections that are served at once; more are hung up on."""
 _LOOK_SECONDS = 0.25
+_SETTLED_SECONDS = 10.0
+"""After so long the clients of source, model and stores are open: 41,000 objects that the start had not made."""
 _END_SECONDS = 1.0
 """How long the feed may take to close at the end."""
 
@@ -124,12 +127,20 @@ def run(settings: ReaderSettings, secret: bytes, announce: Callable[[str], None]
     address = address_of(listening)
     reader = Reader(settings.source.name, partial(open_feed, settings.source, settings.checkpoint), writers, address)
     threading.Thread(target=serve, args=(listening, secret, reader), daemon=True, name="server").start()
-    gc.collect()
-    gc.freeze()  # what the imports made need not be walked again by any collection
+    _freeze()
     announce(address)
+    settled_at = time.monotonic() + _SETTLED_SECONDS
     while time.monotonic() - reader.asked_at < settings.orphan_seconds and not reader.stopped.wait(_LOOK_SECONDS):
-        pass
+        if time.monotonic() >= settled_at:
+            _freeze()
+            settled_at = math.inf
     reader.end()
+
+
+def _freeze() -> None:
+    """Take what stays out of the collections to come: each walks all that is left, and stops every thread meanwhile."""
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> None:

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
 from embeddings.protocol import EmbeddingCounts
-from reader import channel, starting
+from reader import channel, process, starting
 from reader.channel import address_of, ask, listen
 from reader.messages import Harvest, Instruction, Stop
 from reader.process import Reader, serve
@@ -141,6 +143,21 @@ def test_a_reader_that_ends_while_it_starts_is_told_from_one_that_answers(
     monkeypatch.setattr(starting, "_BOOT", "import os; os._exit(7)")
     with pytest.raises(UnavailableError, match=r"ended while it started, .* \(exit status 7\)"):
         starting.start(cast("Any", "x" * size), SECRET)
+
+
+def test_what_stays_is_taken_out_of_collections_at_the_start_and_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = Mock()
+    monkeypatch.setattr(process, "gc", collector)
+    monkeypatch.setattr(process, "_SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(process, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(process, "indexer_of", lambda *_: MemoryIndexer())
+    settings = SimpleNamespace(
+        source=SimpleNamespace(name="s"), sinks=(), checkpoint="", bind="127.0.0.1", orphan_seconds=0.2
+    )
+    addresses: list[str] = []
+    process.run(cast("Any", settings), SECRET, addresses.append)
+    ask(addresses[0], SECRET, Stop())  # ends its server's thread
+    assert [call[0] for call in collector.method_calls] == ["collect", "freeze"] * 2
 
 
 def test_it_is_stopped_by_whoever_knows_the_secret(served: Served) -> None:
