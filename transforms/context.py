@@ -64,7 +64,7 @@ class DecodeContext:
         for table in self.tables.values():
             if any(_is_like(name, pattern) for pattern in table.partitions):
                 return table
-        of_topic = topic.removeprefix(f"{prefix}.")
+        of_topic = topic.removeprefix(f"{prefix}.") if isinstance(prefix, str) else topic
         same = (table for table in self.tables.values() if _NOT_IN_TOPICS.sub("_", table.table) == of_topic)
         return next(same, None) if of_topic else None
 

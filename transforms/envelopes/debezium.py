@@ -159,8 +159,11 @@ def _without_op(payload: Any) -> Decoded:
 
 
 def _table_name(source: Mapping[str, Any]) -> str:
-    schema, database, table = source.get("schema"), source.get("db"), source.get("table")
-    require_exact(schema, database, table, source.get("name"))
+    schema, table = source.get("schema"), source.get("table")
+    if schema and type(schema) is str is type(table):
+        return f"{schema}.{table}"
+    database = source.get("db")
+    require_exact(schema, database, table)
     return f"{schema or database or ''}.{table}"
 
 
