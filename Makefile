@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 CACHE := $(abspath $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream))
 export RAGSTREAM_CACHE := $(CACHE)
 
-CODE := schemas transforms embeddings sources lake sinks indexing retrieval warehouse reader glue_jobs local_stack benchmarks tests
+CODE := schemas transforms embeddings sources lake sinks indexing retrieval warehouse reader glue_jobs local_stack benchmarks tools tests
 PRESENT := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,$(CODE))))
 
 # Each step is done once for each content of its inputs: the stamp's name carries their hash.
@@ -24,7 +24,7 @@ SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 LOG_STORE := lake/logstore/ragstream/ConditionalPutLogStore.java
 S3_JARS := $(CACHE)/jars/s3-$(call hash,pom/s3.xml)
 S3_INSTALLED := $(VENV)/.s3-jars-$(call hash,pom/s3.xml $(LOG_STORE))
-CLASSES := $(VENV)/.classes-$(call hash,pom/spark.xml requirements/base.txt $(addprefix glue_jobs/runtime/spark/,class_archive.py compiled_pyspark.py))
+CLASSES := $(VENV)/.classes-$(call hash,pom/spark.xml requirements/base.txt $(addprefix tools/,class_archive.py compiled_pyspark.py))
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
@@ -189,8 +189,8 @@ $(S3_INSTALLED): $(SPARK_INSTALLED) $(LOG_STORE) | $(S3_JARS)
 # Half a minute once, and five seconds of a core less for every driver that starts.
 $(CLASSES): $(SPARK_INSTALLED) | $(PROJECT)
 	@echo "classes   an archive of them, beside Spark's jars; PySpark compiled for its workers"
-	@$(BIN)/python -m glue_jobs.runtime.spark.compiled_pyspark
-	@$(BIN)/python -m glue_jobs.runtime.spark.class_archive 2>$(VENV)/classes.log || { cat $(VENV)/classes.log >&2; exit 1; }
+	@$(BIN)/python -m tools.compiled_pyspark
+	@$(BIN)/python -m tools.class_archive 2>$(VENV)/classes.log || { cat $(VENV)/classes.log >&2; exit 1; }
 	@rm -f $(VENV)/.classes-* && touch $@
 
 spark_folder = "$$($(BIN)/python -c 'import pyspark; print(pyspark.__path__[0])')"

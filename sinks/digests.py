@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 
 from schemas.documents import BucketChecksum, Chunk, DocumentWrite, HeldChunk, HeldDocument
-from sinks.plain_json import plain_json
 from transforms.documents.planning import DocumentSpec, is_refused, made_by, plan
 from transforms.fold import RowState, truncated_at
 from transforms.values import exact_json
@@ -188,7 +187,7 @@ def _wanted_chunk(document_id: str, chunk: Chunk) -> WantedChunk:
 
 
 def _as_held(write: DocumentWrite) -> HeldDocument:
-    key, metadata = plain_json(exact_json.loads(write.key)), plain_json(dict(write.metadata))
+    key, metadata = exact_json.storable(exact_json.loads(write.key)), exact_json.storable(dict(write.metadata))
     told = (write.document_id, write.document_id, write.table, key, write.state.newest, write.base_revision)
     return HeldDocument(*told, write.live, write.recipe, metadata)
 

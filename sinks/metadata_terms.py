@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from sinks.plain_json import plain_json
 from transforms.documents.planning import digest
 from transforms.values import exact_json
 
@@ -17,7 +16,7 @@ def metadata_terms(metadata: Mapping[str, Any]) -> list[str]:
     As jsonb's containment: equal numbers are equal however they are written, an array contains any part of itself. Only
     in an array of objects may a filter's values come from several of them. Terms are digests, as values have any length.
     """
-    plain = exact_json.loads(plain_json(dict(metadata)))
+    plain = exact_json.loads(exact_json.storable(dict(metadata)))
     return sorted({digest(leaf)[:32] for leaf in _leaves(plain, "")})
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from schemas.documents import StoredChunk, StoredDocument
 from sinks.metadata_terms import metadata_terms
-from sinks.plain_json import plain_json
 from transforms.fold import encode, restore
 from transforms.values import exact_json
 
@@ -30,8 +29,8 @@ def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str,
         "base": write.base_revision,
         "sequence": write.state.newest,
         "head": {
-            "document_id": write.document_id, "table_name": write.table, "key": plain_json(exact_json.loads(write.key)),
-            "sequence": write.state.newest, "live": write.live, "metadata": plain_json(dict(write.metadata)),
+            "document_id": write.document_id, "table_name": write.table, "key": exact_json.storable(exact_json.loads(write.key)),
+            "sequence": write.state.newest, "live": write.live, "metadata": exact_json.storable(dict(write.metadata)),
             "metadata_terms": metadata_terms(write.metadata), "state": exact_json.dumps(encode(write.state)),
             "recipe": write.recipe, "pending": list(write.pending), "commit_time_us": write.state.commit_time_us,
         },

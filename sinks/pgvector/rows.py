@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sinks.plain_json import plain_json
 from transforms.fold import RowState, encode, restore
 from transforms.values import exact_json
 from transforms.values.times import moment
@@ -25,14 +24,14 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
     state["v"] = {name: value for name, value in values.items() if name in write.metadata}
     micros = write.state.commit_time_us
     changed = write.texts_changed or not write.base_revision
-    first = {} if write.base_revision else {"key": plain_json(exact_json.loads(write.key))}
+    first = {} if write.base_revision else {"key": exact_json.storable(exact_json.loads(write.key))}
     return first | {
         "document_id": write.document_id,
         "table": write.table,
         "sequence": write.state.newest,
         "revision": write.base_revision,
         "live": write.live,
-        "metadata": plain_json(write.metadata),
+        "metadata": exact_json.storable(write.metadata),
         "state": exact_json.dumps(state),
         "texts": exact_json.dumps(texts) if texts and changed else None,
         "texts_changed": changed,

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from glue_jobs.cli import main as cli
-from glue_jobs.runtime.spark import class_archive, jvm, session
+from glue_jobs.runtime.spark import jvm, session
 from schemas.errors import ConfigurationError, StoppedError
 
 
@@ -16,11 +16,11 @@ def test_a_driver_has_the_archive_of_its_classes_in_memory(spark: SparkSession) 
     java = spark._jvm
     assert java is not None
     process = java.java.lang.ProcessHandle.current().pid()
-    assert str(class_archive.location()) in Path(f"/proc/{process}/maps").read_text()
+    assert str(session.class_archive()) in Path(f"/proc/{process}/maps").read_text()
 
 
 def test_where_there_is_no_archive_a_driver_is_told_of_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(class_archive, "location", lambda: tmp_path / "classes.jsa")
+    monkeypatch.setattr(session, "class_archive", lambda: tmp_path / "classes.jsa")
     chosen = session.settings(str(tmp_path), local=True)["spark.driver.extraJavaOptions"]
     (tmp_path / "classes.jsa").touch()
     assert "SharedArchiveFile" not in chosen

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from glue_jobs.runtime.spark import compiled_pyspark
+from tools import compiled_pyspark
 
 
 def test_a_worker_of_spark_imports_what_is_compiled(spark: SparkSession) -> None:

@@ -40,3 +40,20 @@ def test_a_number_no_decimal_holds_stays_text() -> None:
 def test_what_is_no_json_is_refused() -> None:
     with pytest.raises(TypeError):
         exact_json.dumps({"a": object()})
+
+
+@pytest.mark.parametrize(
+    "number", ["1e1000000", "1e-1000000", "0." + "3" * 20_000, "9" * 131_073, "1." + "3" * 15_500 + "e-900"]
+)
+def test_a_number_beyond_numeric_is_text_with_all_its_digits(number: str) -> None:
+    value = exact_json.loads(f'{{"n":[{number}]}}')
+    (told,) = exact_json.loads(exact_json.storable(value))["n"]
+    assert isinstance(told, str)
+    assert Decimal(told) == Decimal(number)
+
+
+@pytest.mark.parametrize("number", ["1e1000", "0." + "3" * 14_000, "9" * 4_300])
+def test_a_number_that_numeric_holds_is_a_number(number: str) -> None:
+    (told,) = exact_json.loads(exact_json.storable([exact_json.loads(number)]))
+    assert not isinstance(told, str)
+    assert Decimal(told) == Decimal(number)

@@ -11,6 +11,10 @@ import orjson
 import simplejson
 
 _DECODER = json.JSONDecoder(parse_float=Decimal)
+_WIDEST = 1000
+"""Exponent; jsonb holds numbers as numeric, with 131,072 digits before the point. A wider number is kept as text."""
+_LONGEST = 15_000
+"""Characters; numeric has 16,383 digits after the point, those of the exponent among them. A longer number is kept as text."""
 
 
 def loads(text: bytes | str) -> Any:
@@ -82,3 +86,24 @@ def printable(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
+def storable(value: Any) -> str:
+    """JSON that every store takes: no U+0000, lone surrogate or number beyond PostgreSQL's numeric; exact otherwise."""
+    return dumps(_storable(value))
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Decimal) and not _is_numeric(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {printable(name): _storable(item) for name, item in value.items()}
+    return value
+
+
+def _is_numeric(number: Decimal) -> bool:
+    return number.is_finite() and abs(number.adjusted()) <= _WIDEST and len(str(number)) <= _LONGEST

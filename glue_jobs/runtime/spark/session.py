@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glue_jobs.config.values import under_spark_submit, use_this_python_for_workers
-from glue_jobs.runtime.spark import class_archive, jvm
+from glue_jobs.runtime.spark import jvm
 from glue_jobs.storage import s3
 
 if TYPE_CHECKING:
@@ -116,5 +116,13 @@ def settings(checkpoint: str, *, local: bool, cores: int | None = None) -> dict[
         chosen |= _LOCAL_CHECKPOINT
     if local:
         chosen |= _LOCAL | {"spark.master": f"local[{cores or max(8, os.cpu_count() or 1)}]"}
-        chosen[_JVM] += class_archive.options()
+        if (archive := class_archive()).exists():
+            chosen[_JVM] += f' "-XX:SharedArchiveFile={archive}" -Xshare:auto -Xlog:disable -Xlog:all=error'
     return chosen
+
+
+def class_archive() -> Path:
+    """Where a developer's environment keeps the classes that a driver's JVM loads (`tools/class_archive.py`, ADR 0018)."""
+    import pyspark
+
+    return Path(pyspark.__path__[0]) / "classes.jsa"

@@ -1,6 +1,6 @@
 """An archive of the classes that a driver's JVM loads: with it, a driver made here starts in about half the processor time.
 
-    python -m glue_jobs.runtime.spark.class_archive
+    python -m tools.class_archive
 
 writes it beside Spark's jars (class data sharing, JEP 350), by letting a small pipeline run once. A JVM takes no archive
 that another version or other jars wrote, and then starts as without one.
@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from glue_jobs.runtime.spark.script import Options, plans_of, run_pipeline
+from glue_jobs.runtime.spark.session import class_archive
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -27,26 +30,13 @@ _KAFKA_MS = "1000"
 _EXIT_SECONDS = 300.0
 
 
-def location() -> Path:
-    """Where the archive of this installation of Spark is, or will be."""
-    import pyspark
-
-    return Path(pyspark.__path__[0]) / "classes.jsa"
-
-
-def options() -> str:
-    """What a driver's JVM is to be told of the archive; nothing where there is none."""
-    archive = location()
-    return f' "-XX:SharedArchiveFile={archive}" -Xshare:auto -Xlog:disable -Xlog:all=error' if archive.exists() else ""
-
-
 def write() -> bool:
     """Write the archive anew; False where this JVM writes none. Killed, it leaves none, or a whole one."""
-    archive = location()
+    archive = class_archive()
     archive.unlink(missing_ok=True)
     being_written = archive.with_suffix(f".{os.getpid()}")
-    told = f'"-XX:ArchiveClassesAtExit={being_written}" -Xlog:disable -Xlog:all=error'
-    os.environ["SPARK_SUBMIT_OPTS"] = told  # noqa: TID251 - the launcher of the JVM reads it
+    arguments = f'"-XX:ArchiveClassesAtExit={being_written}" -Xlog:disable -Xlog:all=error'
+    os.environ["SPARK_SUBMIT_OPTS"] = arguments  # noqa: TID251 - the launcher of the JVM reads it
     with tempfile.TemporaryDirectory(prefix="ragstream-") as folder:
         _end_jvm(_exercise(Path(folder)))
     if not being_written.exists():
@@ -58,8 +48,6 @@ def write() -> bool:
 def _exercise(folder: Path) -> SparkSession:
     """Let the classes be loaded that jobs need: land and merge recorded rows, and look for a broker."""
     from pyspark.sql import SparkSession
-
-    from glue_jobs.runtime.spark.script import Options, plans_of, run_pipeline
 
     (folder / "events.jsonl").write_text("".join(f"{_event(number)}\n" for number in range(_ROWS)))
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(_pipeline(folder)))

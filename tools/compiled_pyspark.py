@@ -1,6 +1,6 @@
 """PySpark compiled, in the archives from which Spark's Python workers import it.
 
-    python -m glue_jobs.runtime.spark.compiled_pyspark
+    python -m tools.compiled_pyspark
 
 Spark puts its own `pyspark.zip` and `py4j-….zip` first on the path of every worker and planner, and they hold source alone:
 nothing can be cached beside it, so each process compiles it anew. This adds the compiled modules to them.
@@ -49,5 +49,5 @@ def write(archive: Path) -> None:
 
 
 if __name__ == "__main__":
-    for each in archives():
-        write(each)
+    for archive in archives():
+        write(archive)

@@ -1,0 +1,1 @@
+"""Developer's tools: nothing here is in the wheel."""
