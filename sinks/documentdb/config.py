@@ -11,6 +11,14 @@ from schemas.durations import Duration
 from schemas.transport import EncryptedPart, weak_mongo
 from sinks.identity import Place
 
+Language = Literal[
+    "simple", "english", "arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "esperanto", "estonian",
+    "finnish", "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali",
+    "norwegian", "persian", "polish", "portuguese", "romanian", "russian", "serbian", "sesotho", "spanish", "swedish", "tamil",
+    "turkish", "yiddish",
+]  # fmt: skip
+"""The languages that Snowball has a stemmer for (https://snowballstem.org/algorithms/)."""
+
 
 class DocumentDBConfig(EncryptedPart):
     """A store in Amazon DocumentDB, an instance-based cluster of version 5.0 or later."""
@@ -27,8 +35,8 @@ class DocumentDBConfig(EncryptedPart):
     """How long a store that does not answer may hold up the others before they go on without it; alone, it is waited for."""
     tls_ca_file: str | None = None
     """File of the certificate authorities to trust (AWS's global-bundle.pem), on every worker; with it, TLS is on."""
-    language: Literal["english", "simple"] = "english"
-    """How words are told apart in the lexical half of a search: stemmed and without stop words, or as they stand."""
+    language: Language = "english"
+    """The language of the documents, by which the lexical half of a search stems words; `simple` takes them as they stand."""
     m: int = Field(default=16, ge=2, le=100)
     """Neighbours of a vector in the HNSW graph."""
     ef_construction: int = Field(default=64, ge=4, le=1000)

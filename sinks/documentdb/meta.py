@@ -44,13 +44,18 @@ class Meta:
         self._collection = Names(config.collection).meta
 
     def found(self) -> Told | None:
-        """The facts; None where there is no store yet."""
-        fields = ("fingerprint", "dimensions", "as_of_us", "table", "sequence", "generations", "version")
+        """The facts; None where there is no store yet.
+
+        Raises:
+            ConfigurationError: its words are another language's.
+        """
+        fields = ("fingerprint", "dimensions", "as_of_us", "table", "sequence", "generations", "version", "language")
         held = {each["_id"]: each for each in self._client.find(self._collection, {}, fields)}
         if _FACTS not in held:
             return None
         marks = {each["table"]: each["sequence"] for each in held.values() if "table" in each}
         facts = held[_FACTS]
+        _check_language(self._config, facts.get("language"))
         index_versions = from_json(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
         return Told(index_versions, facts.get("version", 0), marks, held.get(_PROGRESS, {}).get("as_of_us"))
 
@@ -69,8 +74,10 @@ class Meta:
         return found
 
     def create(self, fingerprint: str, dimensions: int) -> None:
-        """Say which model fills the store, unless it says so already."""
-        mine = {"fingerprint": fingerprint, "dimensions": dimensions, "layout": LAYOUT}
+        """Say which model fills the store, and the language of its words, unless it says so already."""
+        mine = {
+            "fingerprint": fingerprint, "dimensions": dimensions, "layout": LAYOUT, "language": self._config.language,
+        }  # fmt: skip
         self._client.upsert(self._collection, _FACTS, {"$setOnInsert": mine})
 
     def owner(self) -> Owner | None:
@@ -151,3 +158,13 @@ def check_index(config: DocumentDBConfig, listed: list[Mapping[str, Any]], dimen
             hint="a cluster of version 5.0 or later makes one at `ragstream run`; elastic clusters have none",
         )
     config.place.check_dimensions(index["vectorOptions"].get("dimensions"), dimensions)
+
+
+def _check_language(config: DocumentDBConfig, language: str | None) -> None:
+    """Words that were stemmed for another language would match no question's; a store from before it was noted tells none."""
+    if language not in (None, config.language):
+        raise ConfigurationError(
+            f"sink {config.name}: the words of {config.collection} are stored as {language}, `language` says {config.language}",
+            condition="OTHER_LANGUAGE",
+            hint=f"say `language: {language}`, or name another collection and run `ragstream rebuild {config.name}`",
+        )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
+from sinks.documentdb.config import Language
 from transforms.documents.words import LONGEST, is_blank, stem, words_of
 
 PORTER = """
@@ -23,7 +26,7 @@ probate probat, rate rate, cease ceas, controll control, roll roll"""
 @pytest.mark.parametrize("pair", PORTER.replace("\n", " ").split(","))
 def test_a_word_has_the_stem_that_porter_gives_it(pair: str) -> None:
     word, wanted = pair.split()
-    assert stem(word) == wanted
+    assert stem(word, "english") == wanted
 
 
 @pytest.mark.parametrize(
@@ -35,12 +38,20 @@ def test_a_word_has_the_stem_that_porter_gives_it(pair: str) -> None:
         ("Reaching, reached, REACH", "english", ["reach"]),
         ("Straße ﬁle ＡＢＣ", "simple", ["strasse", "file", "abc"]),  # noqa: RUF001 - wide letters are what is tested
         ("Москва 東京", "english", ["москва", "東京"]),
+        ("Die Häuser des Hauses", "german", ["die", "haus", "des"]),
+        ("the of", "german", ["the", "of"]),
+        ("cafés _names", "english", ["cafés", "_names"]),
         ("of the and", "english", []),
         ("", "english", []),
     ],
 )
 def test_a_text_has_these_words(text: str, language: str, wanted: list[str]) -> None:
     assert words_of(text, language) == wanted
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+def test_every_language_of_the_configuration_has_a_stemmer(language: str) -> None:
+    assert len(words_of("running", language)) == 1
 
 
 def test_a_word_is_never_longer_than_an_index_takes() -> None:

@@ -14,6 +14,7 @@ from pymongo.errors import OperationFailure
 from local_stack.standins.documentdb.server import DocumentDB
 from schemas.errors import DocumentRefusedError, UnavailableError
 from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.reader import DocumentDBIndex
 from sinks.documentdb.schema import Names
 from sinks.documentdb.writer import DocumentDBSink
 from tests.documentdb_store import config_of, opened, refused, too_large
@@ -65,6 +66,19 @@ def test_vectors_of_another_length_than_the_index_are_refused(
     with documentdb.client() as client:
         client[config.database][Names("kb").vectors].drop_index("embedding")
     refused(sink.check, "have no index", "NO_VECTOR_INDEX")
+
+
+@pytest.mark.usefixtures("sink")
+def test_a_store_whose_words_are_of_another_language_is_refused(
+    documentdb: DocumentDB, config: DocumentDBConfig
+) -> None:
+    german = config.model_copy(update={"language": "german"})
+    with closing(opened(german)) as other, closing(DocumentDBIndex(german, "model=test")) as index:
+        for act in (other.check, other.prepare, index.check):
+            refused(act, "stored as english, `language` says german", "OTHER_LANGUAGE")
+        with documentdb.client() as client:  # as a store from before languages were noted
+            client[config.database][Names("kb").meta].update_one({"_id": "facts"}, {"$unset": {"language": ""}})
+        other.check()
 
 
 @pytest.mark.parametrize(("command", "code"), [("find", 13), ("listCollections", 13), ("find", 18)])
