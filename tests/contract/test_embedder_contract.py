@@ -283,7 +283,7 @@ def test_a_model_without_usable_vectors_is_told_by_check(remote: Embedder, endpo
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_text_of_more_tokens_than_the_model_takes_is_embedded_in_parts(family: str, endpoint: Endpoint) -> None:
+def test_text_of_more_tokens_than_the_model_takes_is_embedded_in_parts(family: str, endpoint: Endpoint) -> None:
     dense = "好" * {"titan": 8_300, "cohere": 650, "cohere-v4": 128_050}[family]
     embedder = opened(FAMILIES[family], endpoint_url=endpoint.url)
     told, short = embedder.embed_documents([dense, "short"])
@@ -298,7 +298,7 @@ def test_a_text_of_more_tokens_than_the_model_takes_is_embedded_in_parts(family:
     assert rejected.condition == "TEXT_TOO_LONG"
 
 
-def test_a_long_text_is_taken_in_parts_or_cut_or_rejected_as_configured(endpoint: Endpoint) -> None:
+def test_long_text_is_taken_in_parts_or_cut_or_rejected_as_configured(endpoint: Endpoint) -> None:
     long = "word " * 409 + "and more"
     cohere = FAMILIES["cohere"]
     whole = opened(cohere, endpoint_url=endpoint.url).embed_documents([long])

@@ -108,7 +108,7 @@ def test_a_writer_learns_of_a_generation_as_it_goes_and_misses_nothing(store: St
     assert {vector.shape for vector in sink.vectors(sorted(hashes)).values()} != {(OTHER,)}
 
 
-def test_an_announcement_in_the_middle_of_a_piece_of_work_is_seen_before_that_counts_as_done(
+def test_an_announcement_during_a_write_is_seen_before_the_write_counts(
     store: Store,
 ) -> None:
     sink, table = store.open(), ModelTable()

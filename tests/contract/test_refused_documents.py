@@ -72,7 +72,7 @@ def test_of_documents_written_together_the_store_refuses_one_and_takes_the_other
     assert (kinds(store, table), marked(sink)) == ([], 0)
 
 
-def test_a_document_that_is_new_and_refused_is_known_to_the_store_and_not_found(store: Store, sink: Sink) -> None:
+def test_a_new_document_that_is_refused_is_stored_and_not_found(store: Store, sink: Sink) -> None:
     table, fed = ModelTable(), Fed(sink)
     with store.refusing() as odd:
         fed([whole(table, 2, a=odd, body=REFUSED)])
@@ -82,7 +82,7 @@ def test_a_document_that_is_new_and_refused_is_known_to_the_store_and_not_found(
         assert (store.contents(), kinds(store, table), marked(sink)) == ({}, [], 0)
 
 
-def test_a_text_the_model_refuses_does_not_leave_its_older_self_to_be_found(store: Store, sink: Sink) -> None:
+def test_text_model_refuses_does_not_leave_its_older_self_to_be_found(store: Store, sink: Sink) -> None:
     table, fed = rows(1, 2), Fed(sink)
     fed(table.changes)
     table.update_body(2, "is refused by the model")
@@ -102,7 +102,7 @@ def test_a_text_the_model_refuses_does_not_leave_its_older_self_to_be_found(stor
     assert (kinds(store, table), marked(sink)) == ([], 0)
 
 
-def test_a_document_longer_than_is_configured_is_refused_before_any_model_is_asked(store: Store, sink: Sink) -> None:
+def test_document_longer_than_is_configured_is_refused_before_any_model_is_asked(store: Store, sink: Sink) -> None:
     table, fed = rows(1, 2), Fed(sink)
     fed(table.changes)
     asked = list(fed.embedder.texts)

@@ -219,7 +219,7 @@ def test_what_decoding_lets_through_every_store_takes(store: Store, sink: Sink) 
     assert len(kept) == len(numbers)
 
 
-def test_a_text_the_model_refuses_is_a_reject_and_the_rest_goes_on(store: Store, sink: Sink) -> None:
+def test_text_the_model_refuses_is_a_reject_and_the_rest_goes_on(store: Store, sink: Sink) -> None:
     table = ModelTable()
     table.insert(1, "refused")
     table.insert(2, "fine")
@@ -346,7 +346,7 @@ def test_vectors_can_be_read_back_for_a_cache(sink: Sink) -> None:
     assert np.allclose(vector, vector_of("body x"))
 
 
-def test_a_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Sink) -> None:
+def test_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Sink) -> None:
     table = random_history(5, 40)
     for number, text in enumerate(('\u20ac \ud800 \0 \\ " \n', "plain"), 200):
         table.insert(number, text)
@@ -370,7 +370,7 @@ def test_a_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Si
         assert {chunk.vector for document in held for chunk in document.chunks} <= digests
 
 
-def test_rows_are_removed_unless_they_were_written_since_and_vectors_are_put_back(store: Store, sink: Sink) -> None:
+def test_rows_are_removed_unless_written_since_and_vectors_are_put_back(store: Store, sink: Sink) -> None:
     table = ModelTable()
     for number in range(3):
         table.insert(number, f"row {number}")

@@ -63,7 +63,7 @@ HARMLESS = ("slow", "answer lost", "sessions ended", "half a bulk")
 
 @pytest.mark.usefixtures("sink")
 @pytest.mark.parametrize(("store", "fault"), FAULTS, indirect=["store"])
-def test_a_store_that_fails_is_waited_for_and_equal_to_the_lake_in_the_end(
+def test_store_that_fails_is_waited_for_and_equal_to_lake_in_end(
     store: Store,
     fault: str,
     new_proxy: Callable[[int], FaultProxy],
@@ -93,7 +93,7 @@ def test_a_store_that_fails_is_waited_for_and_equal_to_the_lake_in_the_end(
     assert drift(store, changes) == []
 
 
-def test_a_server_that_is_killed_and_started_again_is_equal_to_the_lake_in_the_end(store: Store, sink: Sink) -> None:
+def test_a_server_killed_and_started_again_ends_equal_to_the_lake(store: Store, sink: Sink) -> None:
     changes, fed = long_history(SEED + 2, 60).changes, Fed(sink)
     done = threading.Event()
 
@@ -115,7 +115,7 @@ RECHUNKINGS = {"pgvector": 400, "in_documentdb": 200, "opensearch_by_script": 60
 """As many as take about six seconds of two quiet cores; `make test-long` does a thousand everywhere."""
 
 
-def test_a_reader_never_sees_two_versions_nor_a_document_that_was_seen_to_be_gone(
+def test_a_reader_never_sees_two_versions_nor_a_deleted_document(
     store: Store, sink: Sink, request: pytest.FixtureRequest
 ) -> None:
     times = request.config.getoption("--rechunkings") or RECHUNKINGS[request.node.callspec.params["store"]]

@@ -126,7 +126,7 @@ def run(spark: SparkSession, world: World, folder: Path) -> dict[int, list[tuple
     return batches
 
 
-def test_every_record_comes_once_as_it_was_written_and_an_uncommitted_batch_again(
+def test_every_record_comes_once_as_it_was_written_and_uncommitted_batch_again(
     spark: SparkSession, world: World, tmp_path: Path
 ) -> None:
     world.write(7)

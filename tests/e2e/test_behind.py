@@ -69,7 +69,7 @@ class Behind:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_store_that_is_away_is_behind_and_goes_on_also_from_what_only_the_lake_has(  # noqa: PLR0917 - fixtures
+def test_a_store_that_was_away_goes_on_from_stream_or_lake(  # noqa: PLR0917 - fixtures
     kafka: Broker,
     new_topic: Callable[..., str],
     vectors: VectorStore,

@@ -60,7 +60,7 @@ def rows_of(table: ModelTable) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_a_body_edit_and_a_status_edit_both_stay_in_every_cut_and_order(
+def test_body_edit_and_status_edit_both_stay_in_every_cut_and_order(
     tmp_path: Path, local_stack: Stack, vectors_dsn: str, instant_model: ModelService
 ) -> None:
     table = ModelTable()

@@ -33,7 +33,7 @@ EVERYTHING = -1
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_workers_and_readers_that_are_killed_or_frozen_lose_nothing_and_lost_records_stop_the_job(
+def test_killed_or_frozen_readers_lose_nothing_and_lost_records_stop_the_job(
     kafka: Broker,
     new_topic: Callable[..., str],
     vectors_dsn: str,
@@ -80,7 +80,7 @@ def moved_away(driver: Driver) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_readers_wait_for_what_is_away_say_so_outlive_no_driver_and_end_with_their_topic(  # noqa: PLR0917 - fixtures
+def test_readers_wait_through_outages_and_end_with_their_driver_or_their_topic(  # noqa: PLR0917 - fixtures
     kafka: Broker,
     new_topic: Callable[..., str],
     vectors: VectorStore,

@@ -23,7 +23,7 @@ KILLS = ("load-half", "load-written")
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_driver_killed_in_a_load_leaves_the_sources_rows_and_no_staged_file(
+def test_driver_killed_in_load_leaves_the_sources_rows_and_no_staged_file(
     spark: SparkSession, tmp_path: Path, local_stack: Stack, warehouse_dsn: str, aws: Ministack
 ) -> None:
     table = random_history(5, 80)

@@ -58,9 +58,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("opened")
-def test_a_store_that_is_added_is_not_backfilled_while_landing_is_behind_with_a_part_of_the_source(
-    spark: SparkSession, lake: Lake
-) -> None:
+def test_an_added_store_is_not_backfilled_while_landing_lags_behind_a_part(spark: SparkSession, lake: Lake) -> None:
     table = ModelTable()
     for number in range(1, 6):
         table.insert(number, f"row {number}")
@@ -98,7 +96,7 @@ def test_a_store_that_is_added_is_not_backfilled_while_landing_is_behind_with_a_
 
 
 @pytest.mark.usefixtures("opened")
-def test_a_drain_ends_with_a_store_behind_and_the_next_one_goes_on_with_it(
+def test_drain_ends_with_store_behind_and_next_one_goes_on_with_it(
     spark: SparkSession, lake: Lake, vectors: VectorStore, new_proxy: Callable[[int], FaultProxy]
 ) -> None:
     table, proxy = ModelTable(), new_proxy(vectors.port)

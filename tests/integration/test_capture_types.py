@@ -169,7 +169,7 @@ def wrong(path: Path) -> list[str]:
     return []
 
 
-def test_no_value_that_was_not_sent_becomes_null_and_no_partition_is_missed(
+def test_no_value_left_out_becomes_null_and_no_partition_is_missed(
     kafka: Broker, connect: Connect, source_dsn: str, tmp_path: Path
 ) -> None:
     """debezium#5353, debezium#6538; every type that PostgreSQL stores out of line, snapshot and stream."""

@@ -28,7 +28,7 @@ def test_where_there_is_no_archive_a_driver_is_told_of_none(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("spark")
-def test_what_the_jvm_says_of_itself_stands_in_a_file_that_a_failure_names() -> None:
+def test_what_jvm_says_of_itself_stands_in_file_that_a_failure_names() -> None:
     path = jvm.log_file()
     assert path is not None
     assert "incubator modules" in path.read_text()

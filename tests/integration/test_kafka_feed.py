@@ -244,7 +244,7 @@ def test_what_the_topic_has_lost_stops_the_feed(
         take(opened(config, {place: 2}), 1)
 
 
-def test_a_broker_that_is_frozen_or_killed_is_away_and_nothing_is_claimed_meanwhile(local_stack: Stack) -> None:
+def test_a_frozen_or_killed_broker_is_away_and_nothing_is_claimed_meanwhile(local_stack: Stack) -> None:
     broker = Broker(local_stack.directory / "kafka-that-fails")
     broker.start()
     try:

@@ -205,7 +205,7 @@ def refused(config: KafkaSourceConfig, said: str, mend: str) -> None:
 
 
 @pytest.mark.usefixtures("job_of_aws")
-def test_a_token_of_msk_is_a_signed_request_to_connect_to_the_cluster_of_the_brokers_region() -> None:
+def test_a_token_of_msk_is_a_signed_request_for_the_brokers_region() -> None:
     login = iam_login("b-1.c.abc.c2.kafka.us-east-2.amazonaws.com:9098", {"kafka.security.protocol": "SASL_SSL"} | IAM)
     assert login is not None
     signed, expires = token_source(login)(None)

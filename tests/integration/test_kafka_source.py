@@ -163,7 +163,7 @@ def test_topics_come_and_go_and_only_what_was_chosen_is_left_out(
         read(spark, config_for(kafka, stays, comes), tmp_path)
 
 
-def test_a_batch_that_was_not_committed_is_run_again_with_the_topics_of_now(
+def test_batch_that_was_not_committed_is_run_again_with_topics_of_now(
     spark: SparkSession, kafka: Broker, new_topic: Callable[..., str], tmp_path: Path
 ) -> None:
     stays, goes, comes = new_topic(1), new_topic(1), new_topic(1)

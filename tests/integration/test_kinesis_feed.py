@@ -129,7 +129,7 @@ def test_it_knows_when_a_shard_held_no_more_than_it_gave_out(world: World) -> No
         assert {f"{world.name}/{record.partition}" for record in reader.next(0.2).records} == unread
 
 
-def test_shards_that_split_and_merge_lose_nothing_and_a_key_stays_in_order(world: World) -> None:
+def test_shards_that_split_and_merge_lose_nothing_and_key_stays_in_order(world: World) -> None:
     fast, slow = dict[str, Any](), dict[str, Any]()
     state = refreshed(world.config, CHECKPOINT, Reading(None, {"fast": fast, "slow": slow}))
     slow = state.stores["slow"]
@@ -211,7 +211,7 @@ def test_an_iterator_that_expired_and_a_throttle_lose_and_double_nothing(world: 
         assert reader.feed.away is None
 
 
-def test_an_endpoint_that_is_away_is_named_and_its_records_come_when_it_is_back(world: World) -> None:
+def test_an_endpoint_that_is_away_is_named_and_read_once_it_returns(world: World) -> None:
     with FaultProxy(int(str(world.config.endpoint_url).rpartition(":")[2])) as proxy:
         starts = refreshed(world.config, CHECKPOINT, NEW).stores["one"]
         proxy.refuse()
@@ -258,7 +258,7 @@ def exists(world: World) -> bool:
     return False
 
 
-def test_a_position_that_has_expired_is_said_unless_its_record_is_still_there(world: World) -> None:
+def test_position_that_has_expired_is_said_unless_its_record_is_still_there(world: World) -> None:
     world.put(*range(7))
     with reading(world.config) as reader:
         reader.until(7)
@@ -309,7 +309,7 @@ def test_positions_go_to_a_plain_stream_and_back(world: World) -> None:
         assert sorted(reader.until(11)) == list(range(10, 21))
 
 
-def test_nothing_is_left_of_shards_that_were_left_and_feeds_that_were_closed(world: World) -> None:
+def test_nothing_remains_of_shards_left_and_feeds_closed(world: World) -> None:
     world.put(*range(7))
     starts = refreshed(world.config, CHECKPOINT, NEW).stores["one"]
 

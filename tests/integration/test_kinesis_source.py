@@ -193,7 +193,7 @@ def test_a_stream_that_was_made_again_stops_the_job(world: World) -> None:
     assert "move checkpoints/land away" in str(caught.value)
 
 
-def test_a_position_older_than_the_retention_stops_the_job_unless_its_record_is_still_there(world: World) -> None:
+def test_position_older_than_retention_stops_job_unless_its_record_is_still_there(world: World) -> None:
     world.put(1, 2, 3)
     end = drain(world.reader())[-1][1]
     for mark in end["shards"].values():
@@ -207,7 +207,7 @@ def test_a_position_older_than_the_retention_stops_the_job_unless_its_record_is_
         drain(world.reader(), end | {"shards": unread})
 
 
-def test_an_uncommitted_first_batch_starts_where_it_did_although_its_end_was_told_before(world: World) -> None:
+def test_an_uncommitted_first_batch_starts_where_it_did_before(world: World) -> None:
     began = at_timestamp(int(time.time() * 1000) - 60_000)
     world.put(*range(10))
     start, end, found = drain(world.reader(origin=began))[0]
@@ -287,7 +287,7 @@ def test_spark_reads_drains_and_runs_an_uncommitted_batch_again(
     assert "no longer exists" in gone.message
 
 
-def test_an_open_batch_of_before_readers_holds_nothing_and_its_records_come_next(world: World) -> None:
+def test_open_batch_of_before_readers_holds_nothing_and_its_records_come_next(world: World) -> None:
     world.put(*range(10))
     batches = drain(world.reader())
     end = batches[-1][1]

@@ -54,7 +54,7 @@ def states_in(spark: SparkSession, layout: LakeLayout, partitions: int) -> tuple
 
 
 @pytest.mark.parametrize(("seed", "cut"), [(2, 200), (5, 30)])
-def test_any_order_and_cut_of_a_history_gives_the_states_of_one_fold(
+def test_any_order_and_cut_of_history_gives_the_states_of_one_fold(
     spark: SparkSession, tmp_path: Path, seed: int, cut: int
 ) -> None:
     table = random_history(seed, 80)
@@ -71,9 +71,7 @@ def test_any_order_and_cut_of_a_history_gives_the_states_of_one_fold(
     assert {key for key, state in after.items() if state.exists} == {key_of(number) for number in table.rows}
 
 
-def test_a_row_that_went_through_many_keys_keeps_what_it_was_told_under_the_first(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_row_of_many_keys_keeps_the_values_of_its_first_key(spark: SparkSession, tmp_path: Path) -> None:
     table = ModelTable()
     table.insert(0, "x")
     for number in range(12):

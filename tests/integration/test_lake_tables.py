@@ -96,9 +96,7 @@ def test_inserts_updates_deletes_key_changes_and_truncates_end_as_at_the_source(
     lake.equals(wanted, "id int, a string, body string")
 
 
-def test_the_order_in_which_the_halves_of_a_key_change_come_does_not_matter(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_order_in_which_halves_of_a_key_change_come_does_not_matter(spark: SparkSession, tmp_path: Path) -> None:
     table = ModelTable()
     table.insert(1, "x")
     table.move(1, 2)
@@ -143,9 +141,7 @@ def test_a_wider_type_retypes_every_row_and_loses_no_digit(spark: SparkSession, 
     assert lake.rows().count() == 2
 
 
-def test_a_value_that_does_not_fit_its_column_is_a_reject_and_its_row_stands(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_value_that_does_not_fit_is_rejected_and_its_row_stands(spark: SparkSession, tmp_path: Path) -> None:
     lake = Merged(spark, tmp_path, "inv.t", {"id": "int", "n": "int", "at": "timestamp"})
     lake.land([
         record("inv.t", "c", 1, {"id": 1, "n": "no number", "at": 0}),

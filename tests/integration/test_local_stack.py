@@ -178,7 +178,7 @@ def test_up_takes_another_port_where_the_old_one_is_taken_by_now(folder: Path) -
     assert str(port) not in endpoints["aws"]["endpoint_url"]
 
 
-def test_a_server_that_ends_while_starting_is_an_error_that_names_its_log(folder: Path) -> None:
+def test_server_that_ends_while_starting_is_an_error_that_names_its_log(folder: Path) -> None:
     stack = Stack(folder / ".ragstream")
     stack.up(["aws"])
     service = stack.service("aws")

@@ -54,7 +54,7 @@ def holds_all(lake: Lake, name: str, live: Live, dimensions: int) -> None:
 
 
 @pytest.mark.slow
-def test_stores_of_every_kind_are_moved_and_back_and_the_old_vectors_collected(  # noqa: PLR0917 - fixtures
+def test_stores_of_every_kind_are_moved_and_back_and_old_vectors_collected(  # noqa: PLR0917 - fixtures
     spark: SparkSession,
     lake: Lake,
     opensearch: OpenSearch,
@@ -111,9 +111,7 @@ def polled(reader: Reader, more: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_store_is_moved_under_load_though_the_command_is_killed_at_every_step(
-    spark: SparkSession, lake: Lake
-) -> None:
+def test_store_is_moved_under_load_though_command_is_killed_at_every_step(spark: SparkSession, lake: Lake) -> None:
     lake.only({"type": "pgvector", "name": "live", "dsn": lake.dsn, "table": "live"})
     with under_load(lake, spark, "live") as (live, reader):
         for step in STEPS:

@@ -131,7 +131,7 @@ def test_near_sentences_are_near_and_others_are_not() -> None:
     assert far < 0.1
 
 
-def test_a_text_of_more_than_256_tokens_is_embedded_in_parts_and_nothing_is_cut_off() -> None:
+def test_a_text_over_256_tokens_is_embedded_in_parts_and_never_cut() -> None:
     words = "alpha beta gamma delta " * 80
     short, longer, longest = open_minilm().encode([words[:600], words, words + "omega " * 50])
     assert short.tokens < 256 < longer.tokens < longest.tokens

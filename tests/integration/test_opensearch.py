@@ -112,7 +112,7 @@ def test_of_half_a_bulk_only_the_refused_half_is_sent_again(opensearch: OpenSear
     assert [answer["_version"] for answer in answers[:2]] == [1, 1]
 
 
-def test_an_item_that_is_refused_for_good_does_not_hide_behind_those_that_were_written(sink: OpenSearchSink) -> None:
+def test_an_item_refused_for_good_does_not_hide_behind_written_ones(sink: OpenSearchSink) -> None:
     sink.keep_vectors({"good": vector_of("x"), "bad": np.ones(DIMENSIONS + 1, "f4")})
     with pytest.raises(DocumentRefusedError, match="refuses a document"):
         sink.write([write_of(1, "good"), write_of(2, "bad")])
@@ -217,7 +217,7 @@ def test_signed_requests_do_all_that_others_do(
     assert "SignedHeaders=host;x-amz-content-sha256;x-amz-date" in signed
 
 
-def test_a_server_that_is_not_there_is_unavailable_and_its_password_stays_secret(config: OpenSearchConfig) -> None:
+def test_server_that_is_not_there_is_unavailable_and_its_password_stays_secret(config: OpenSearchConfig) -> None:
     nowhere = config_of("http://127.0.0.1:1", config.index, user="u", password="secret")
     with closing(opened(nowhere)) as sink, pytest.raises(UnavailableError, match="does not answer") as raised:
         sink.check()
@@ -248,7 +248,7 @@ def refused(act: Callable[[], object], told: str, condition: str) -> None:
     assert raised.value.hint
 
 
-def test_documents_of_a_store_that_cannot_group_recipes_are_counted_all_the_same(
+def test_documents_of_store_that_cannot_group_recipes_are_counted_all_the_same(
     opensearch: OpenSearch, config: OpenSearchConfig
 ) -> None:
     names = Names(config.index)

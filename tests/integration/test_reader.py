@@ -143,7 +143,7 @@ def world(
     found.stop()
 
 
-def test_what_is_committed_is_written_to_all_stores_and_the_reader_answers_at_once(world: World) -> None:
+def test_commits_are_written_to_all_stores_and_the_reader_answers_at_once(world: World) -> None:
     began = time.monotonic()
     assert world.ask().result.counts == {}
     assert time.monotonic() - began < 5, "half a second where the machine is free"
@@ -192,7 +192,7 @@ def test_two_readers_of_the_same_part_leave_what_one_leaves(world: World) -> Non
     ask(second.address, SECRET, Stop())
 
 
-def test_a_store_is_away_under_load_and_comes_back_from_where_it_was(world: World) -> None:
+def test_store_is_away_under_load_and_comes_back_from_where_it_was(world: World) -> None:
     world.insert(*range(10))
     assert eventually(lambda: world.has_all("shaky"))
     world.store_proxy.refuse()

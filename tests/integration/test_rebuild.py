@@ -74,7 +74,7 @@ def test_a_lost_store_is_written_again_from_the_lake_alone(spark: SparkSession, 
     assert tombstones(lake, "lost") == tombstones(lake, "live") != []
 
 
-def test_a_store_of_another_kind_is_filled_from_the_lake_without_the_model(
+def test_store_of_another_kind_is_filled_from_the_lake_without_the_model(
     spark: SparkSession, lake: Lake, documentdb: DocumentDB, document_database: str
 ) -> None:
     uri = documentdb.endpoint["uri"]
@@ -129,7 +129,7 @@ def tombstones(lake: Lake, name: str) -> list[tuple[Any, ...]]:
     return lake.rows(f"SELECT key::text, state FROM {name}_g1_documents WHERE NOT live AND {newer} ORDER BY 1")
 
 
-def test_what_no_cache_holds_is_embedded_once_and_a_refused_text_is_left_out(spark: SparkSession, lake: Lake) -> None:
+def test_uncached_texts_are_embedded_once_and_a_refused_one_is_left_out(spark: SparkSession, lake: Lake) -> None:
     table = many(300)
     table.insert(1000, "a forbidden thing")
     lake.land(spark, table.changes)
@@ -151,9 +151,7 @@ def test_what_no_cache_holds_is_embedded_once_and_a_refused_text_is_left_out(spa
 
 
 @pytest.mark.slow
-def test_a_rebuild_killed_while_it_embeds_and_while_it_writes_ends_as_one_that_was_not(
-    spark: SparkSession, lake: Lake
-) -> None:
+def test_a_rebuild_killed_while_embedding_and_while_writing_ends_the_same(spark: SparkSession, lake: Lake) -> None:
     table = many(2000)
     lake.land(spark, table.changes)
     lake.faults(slow_ms=20)

@@ -158,9 +158,7 @@ def test_every_kind_of_drift_is_found_and_mended_without_the_model(spark: SparkS
     assert not any(lake.reconcile(spark, "live").drift.values())
 
 
-def test_a_document_that_the_model_refuses_is_named_and_no_repair_fights_with_it(
-    spark: SparkSession, lake: Lake
-) -> None:
+def test_document_that_model_refuses_is_named_and_no_repair_fights_with_it(spark: SparkSession, lake: Lake) -> None:
     table = table_of(12)
     lake.land(spark, table.changes)
     lake.index("live", table.changes)
@@ -260,9 +258,7 @@ def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(
     assert told[0] == told[1]
 
 
-def test_what_is_on_its_way_is_no_drift_and_a_repair_beside_a_writer_leaves_its_rows(
-    spark: SparkSession, lake: Lake
-) -> None:
+def test_changes_in_flight_are_no_drift_and_repair_spares_a_writers_rows(spark: SparkSession, lake: Lake) -> None:
     table = table_of(200)
     lake.land(spark, table.changes)
     lake.index("live", table.changes)
@@ -334,9 +330,7 @@ def test_a_store_that_lacks_much_is_filled_by_the_bulk_path(
     assert lake.contents("lost") == lake.contents("live")
 
 
-def test_the_command_tells_drift_by_its_status_and_does_not_empty_a_store_for_a_lake_that_lacks_almost_all(
-    spark: SparkSession, lake: Lake
-) -> None:
+def test_reconcile_exits_by_drift_and_empties_no_store_for_a_lost_lake(spark: SparkSession, lake: Lake) -> None:
     table = table_of(20)
     lake.land(spark, table.changes[-1:])
     lake.index("live", table.changes)

@@ -135,7 +135,7 @@ def files(tmp_path: Path, lines: int, batch: int) -> str:
     return f"{{type: files, format: kafka, envelope: debezium, path: [{recorded}], batch: {batch}}}"
 
 
-def test_killed_before_its_commit_it_lands_each_record_once_and_is_live_again_in_one_start(
+def test_a_driver_killed_before_its_commit_lands_each_record_once(
     pipeline: Callable[[str], Pipeline], topic: tuple[str, Callable[[int], None]]
 ) -> None:
     source, produce = topic
@@ -193,7 +193,7 @@ def test_an_outage_met_by_a_worker_is_waited_out(
     assert told == ["UNAVAILABLE: the store does not answer"]
 
 
-def test_a_source_that_lost_something_ends_the_driver_with_3_and_says_so(
+def test_source_that_lost_something_ends_the_driver_with_3_and_says_so(
     pipeline: Callable[[str], Pipeline], tmp_path: Path
 ) -> None:
     appending = pipeline(files(tmp_path, lines=4, batch=5))
@@ -203,7 +203,7 @@ def test_a_source_that_lost_something_ends_the_driver_with_3_and_says_so(
     assert "Traceback" not in appending.log()
 
 
-def test_a_defect_is_tried_again_then_ends_the_driver_with_3_and_quotes_no_row(
+def test_a_defect_is_retried_then_exits_3_and_quotes_no_row(
     spark: SparkSession, pipeline: Callable[[str], Pipeline], tmp_path: Path
 ) -> None:
     appending = pipeline(files(tmp_path, lines=4, batch=5))

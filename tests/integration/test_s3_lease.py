@@ -66,7 +66,7 @@ def acquire(one: S3Lease, clock: Clock) -> bool:
     return one.acquire(threading.Event(), clock.wait)
 
 
-def test_of_two_drivers_that_start_at_once_one_gets_the_checkpoint_and_the_other_is_told_who(place: str) -> None:
+def test_of_two_drivers_one_gets_the_checkpoint_the_other_its_holders_name(place: str) -> None:
     clock = Clock()
     drivers = [other(place, clock), replace(other(place, clock), holder=replace(ELSEWHERE, host="third"))]
     done = threading.Event()
@@ -88,7 +88,7 @@ def test_of_two_drivers_that_start_at_once_one_gets_the_checkpoint_and_the_other
     assert f"process 7 on {won}, since 2026-01-01" in told
 
 
-def test_a_lease_that_nobody_renews_expires_and_one_that_is_released_is_free(place: str) -> None:
+def test_lease_that_nobody_renews_expires_and_one_that_is_released_is_free(place: str) -> None:
     clock = Clock()
     assert acquire(other(place, clock), clock)
     killed_at = clock.now
@@ -101,7 +101,7 @@ def test_a_lease_that_nobody_renews_expires_and_one_that_is_released_is_free(pla
     assert clock.now == released_at
 
 
-def test_a_driver_that_was_paused_for_longer_than_its_lease_stops_before_it_commits(place: str) -> None:
+def test_a_driver_paused_for_longer_than_its_lease_stops_before_committing(place: str) -> None:
     clock = Clock()
     paused = other(place, clock)
     assert acquire(paused, clock)
@@ -187,7 +187,7 @@ def test_a_suspended_driver_whose_checkpoint_was_taken_stops(driver: subprocess.
     assert driver.wait(30) == 1
 
 
-def test_this_process_is_not_gone_and_another_machines_is_not_known_to_be() -> None:
+def test_this_process_is_alive_and_another_machines_is_unknown() -> None:
     assert not this_process().is_gone()
     assert not ELSEWHERE.is_gone()
     assert replace(this_process(), pid=2**22 + 1).is_gone()

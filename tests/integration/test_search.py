@@ -248,7 +248,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-def test_a_question_of_any_shape_is_answered_and_hides_no_word_beside_it(filled: Helpdesk, text: str) -> None:
+def test_question_of_any_shape_is_answered_and_hides_no_word_beside_it(filled: Helpdesk, text: str) -> None:
     answer = filled.assistant().ask(text)
     assert answer.abstained or answer.text
     assert len(filled.searcher.search(text, 5).results) <= 5
@@ -295,7 +295,7 @@ def test_filters_hold_for_both_halves(filled: Helpdesk) -> None:
     assert all(r.hit.table == ARTICLES and r.hit.metadata["area"] == "probes" for r in found.results)
 
 
-def test_an_edited_row_answers_anew_and_a_deleted_one_is_cited_no_more(helpdesk: Helpdesk) -> None:
+def test_edited_row_answers_anew_and_a_deleted_one_is_cited_no_more(helpdesk: Helpdesk) -> None:
     question = "How long is the warranty of a Moss probe?"
     assert "three years" in helpdesk.assistant().ask(question).text
     body = article(49)["body"].replace("three years", "seven years")
@@ -449,7 +449,7 @@ class RefusingEmbedder(InstantEmbedder):
         raise EmbeddingRejectedError("the question has no vector", condition="BAD_VECTOR")
 
 
-def test_a_question_without_a_vector_is_an_error_and_a_blank_one_finds_nothing(filled: Helpdesk) -> None:
+def test_question_without_vector_is_an_error_and_a_blank_one_finds_nothing(filled: Helpdesk) -> None:
     answerer = ExtractiveAnswerer(filled.index, RefusingEmbedder(), "refusing", 2)
     assistant = Assistant(Searcher(filled.index, RefusingEmbedder(), MINILM), answerer)
     with pytest.raises(EmbeddingRejectedError, match="no vector"):

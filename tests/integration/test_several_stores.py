@@ -74,7 +74,7 @@ def test_a_text_is_asked_for_once_for_all_stores_and_refused_once(pair: Pair) ->
     assert [reject.condition for _, reject in result.rejected] == ["MODEL_REFUSED_TEXT"]
 
 
-def test_one_that_is_away_is_missed_and_what_it_lacks_is_borrowed_when_it_goes_on(pair: Pair) -> None:
+def test_an_unavailable_store_is_missed_and_takes_vectors_from_its_peers_later(pair: Pair) -> None:
     table = ModelTable()
     pair.indexer = pair.indexer_of(steady=0.5, shaky=0.5)
     for number, body in enumerate(["one", "two"], 1):
@@ -97,7 +97,7 @@ def test_one_that_is_away_is_missed_and_what_it_lacks_is_borrowed_when_it_goes_o
     assert len(pair.shown("shaky")) == 3
 
 
-def test_nothing_is_missed_for_the_model_for_all_stores_at_once_or_where_nobody_remembers(pair: Pair) -> None:
+def test_nothing_is_missed_for_the_model_nor_for_all_stores_at_once(pair: Pair) -> None:
     table = ModelTable()
     table.insert(1, "one")
     records = [as_record(table.changes[0])]
@@ -140,9 +140,7 @@ def kinds(
 
 
 @pytest.mark.parametrize("frozen", ["pgvector", "opensearch", "documentdb"])
-def test_a_server_that_accepts_and_never_answers_is_missed_and_goes_on_when_it_does(
-    kinds: dict[str, Store], frozen: str
-) -> None:
+def test_a_silent_server_is_missed_and_goes_on_once_it_answers(kinds: dict[str, Store], frozen: str) -> None:
     patience = {"deadline": 1.0, "connect_timeout_seconds": 2} if frozen == "pgvector" else {"timeout_seconds": 1.0}
     sinks = [
         store.open(config=store.config.model_copy(update=patience if name == frozen else {}))

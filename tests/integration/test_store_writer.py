@@ -80,7 +80,7 @@ def stores(vectors: VectorStore, vectors_dsn: str, new_proxy: Callable[[int], Fa
         yield found
 
 
-def test_stores_that_are_written_at_once_ask_for_each_text_once_and_report_a_refused_one_once(stores: Stores) -> None:
+def test_stores_written_at_once_embed_and_report_each_text_once(stores: Stores) -> None:
     table = random_history(3, 60)
     for number in range(100, 130):
         table.insert(number, f"row {number}")
@@ -96,7 +96,7 @@ def test_stores_that_are_written_at_once_ask_for_each_text_once_and_report_a_ref
     assert len(paid) == len(set(paid)) == len(stores.embedder.texts) - 1
 
 
-def test_a_store_that_fails_after_the_model_answered_pays_for_no_text_again_and_reports_it_in_the_end(
+def test_a_store_that_fails_after_embedding_pays_for_no_text_again(
     stores: Stores,
 ) -> None:
     table = ModelTable()
@@ -119,7 +119,7 @@ def test_a_store_that_fails_after_the_model_answered_pays_for_no_text_again_and_
     assert [again.counts["writes"], sum(map(len, again.embedded.values()))] == [0, 0]
 
 
-def test_a_store_that_comes_later_borrows_what_is_no_longer_remembered_and_lets_go_of_the_lenders(
+def test_a_later_store_takes_peer_vectors_and_closes_the_peers(
     stores: Stores,
 ) -> None:
     table = ModelTable()
@@ -203,9 +203,7 @@ def test_a_server_or_a_client_that_vanishes_is_given_up_within_minutes(stores: S
     assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("5min",)
 
 
-def test_a_writer_that_is_frozen_in_the_middle_of_a_write_lets_go_of_its_rows(
-    stores: Stores, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_frozen_during_a_write_lets_go_of_its_rows(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     table, frozen, thawed = ModelTable(), threading.Event(), threading.Event()
     table.insert(1, "one")
     unit, write_chunks = stores.indexer.decode(map(as_record, table.changes)), PgvectorSink._write_chunks

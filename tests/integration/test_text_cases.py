@@ -68,7 +68,7 @@ def pipeline(vectors: VectorStore, vectors_dsn: str, instant_model: ModelService
 
 @pytest.mark.parametrize("spoil", ["null", "nulls", "zero", "short", "huge", "absent"])
 @pytest.mark.parametrize("model", [TITAN, COHERE], ids=["a text a request", "texts packed"])
-def test_a_text_that_the_model_has_no_vector_for_is_rejected_and_the_others_are_found(
+def test_a_text_without_a_vector_is_rejected_and_the_others_are_found(
     pipeline: Pipeline, model: dict[str, Any], spoil: str
 ) -> None:
     """k-NN#1461 and others: a model that answers nulls or zeros."""
@@ -78,7 +78,7 @@ def test_a_text_that_the_model_has_no_vector_for_is_rejected_and_the_others_are_
     assert pipeline.texts().keys() == {key_of(1), key_of(3)}
 
 
-def test_a_text_of_more_tokens_than_were_estimated_is_found_and_its_older_self_is_not(pipeline: Pipeline) -> None:
+def test_a_text_of_underestimated_tokens_is_found_its_older_version_not(pipeline: Pipeline) -> None:
     """OpenMetadata#29920: 8,192 tokens are fewer than 32,000 bytes of Chinese."""
     pipeline.index(["The first version says that refunds take ten days."], TITAN, most=8000)
     dense = "".join(random.Random(1).choices(CHINESE, k=10_000))
@@ -96,7 +96,7 @@ def test_chunks_are_cut_to_what_the_model_takes(pipeline: Pipeline) -> None:
     assert " ".join(chunks) == text
 
 
-def test_a_text_of_which_nothing_can_be_seen_is_no_chunk_and_costs_nothing(pipeline: Pipeline) -> None:
+def test_an_invisible_text_is_no_chunk_and_costs_nothing(pipeline: Pipeline) -> None:
     """paradedb#219: a row of zero-width characters answered a question."""
     blank = ["", " \t", "\n\n \u3000", "\u200b\ufeff\u2060", "\u00ad"]
     assert pipeline.index([*blank, "🙂🙂🙂", "...!!!---"], TITAN).rejected == []

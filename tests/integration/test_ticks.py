@@ -62,7 +62,7 @@ def ticking(spark: SparkSession, tmp_path: Path) -> Ticking:
     return Ticking(spark, tmp_path)
 
 
-def test_what_ticks_count_is_added_over_failures_and_starts_and_nothing_else_is_kept(ticking: Ticking) -> None:
+def test_counts_of_ticks_add_up_over_failures_and_starts(ticking: Ticking) -> None:
     def write(_: Batch) -> Report:
         ticking.as_of.stores["a"].looked({"t/0": time.time_ns() // 1000})
         ticking.as_of.stores["b"].looked({"t/0": 1_000_000})
@@ -92,7 +92,7 @@ def test_what_ticks_count_is_added_over_failures_and_starts_and_nothing_else_is_
     [(SourceGoneError("the topic is gone"), 1), (ValueError("a secret"), 4)],
     ids=["gone", "defect"],
 )
-def test_a_query_that_cannot_go_on_ends_the_driver_though_some_ticks_were_done(
+def test_query_that_cannot_go_on_ends_driver_though_some_ticks_were_done(
     ticking: Ticking, error: Exception, starts: int
 ) -> None:
     def write(batch: Batch) -> Report:

@@ -80,7 +80,7 @@ def test_a_shuffled_doubled_and_recut_history_ends_as_the_source(
     assert loaded.staged() == []
 
 
-def test_the_halves_of_a_key_change_bring_an_untold_column_along_in_either_order(make: Callable[[str], Loaded]) -> None:
+def test_halves_of_key_change_bring_an_untold_column_along_in_either_order(make: Callable[[str], Loaded]) -> None:
     table, loaded = ModelTable(), make(TABLE)
     table.insert(1, "x")
     table.move(1, 2)
@@ -119,7 +119,7 @@ VALUES: dict[str, tuple[str, Any, Any]] = {
 }  # fmt: skip
 
 
-def test_types_are_redshifts_and_what_does_not_fit_is_a_reject_while_its_row_stands(
+def test_a_value_that_fits_no_redshift_type_rejects_and_its_row_stands(
     make: Callable[[str], Loaded],
 ) -> None:
     loaded = make("inv.t")
@@ -144,7 +144,7 @@ def test_types_are_redshifts_and_what_does_not_fit_is_a_reject_while_its_row_sta
     assert not [row for row in loaded.rejects() if "é" in row["message"] or row["value"]]
 
 
-def test_a_table_follows_new_columns_and_wider_types_and_keeps_what_it_holds(make: Callable[[str], Loaded]) -> None:
+def test_table_follows_new_columns_and_wider_types_and_keeps_what_it_holds(make: Callable[[str], Loaded]) -> None:
     loaded = make("inv.t")
     loaded.declare({"id": "int", "n": "int", "at": "timestamp"})
     loaded.land([

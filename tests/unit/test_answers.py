@@ -33,7 +33,7 @@ class Model:
         return {name: np.full(1, int(name), np.float32) for name in names}
 
 
-def test_a_text_is_asked_once_however_many_threads_want_it_at_the_same_time() -> None:
+def test_text_is_asked_once_however_many_threads_want_it_at_same_time() -> None:
     model, answers, r = Model(), Answers(), random.Random(1)
     groups = [[str(n) for n in r.sample(range(400), 16)] for _ in range(200)]
     with ThreadPoolExecutor(8) as pool:
@@ -44,7 +44,7 @@ def test_a_text_is_asked_once_however_many_threads_want_it_at_the_same_time() ->
     ]
 
 
-def test_who_waits_for_a_text_gets_it_even_where_nothing_can_be_remembered() -> None:
+def test_who_waits_for_text_gets_it_even_where_nothing_can_be_remembered() -> None:
     answers, begun, go_on, model = Answers(most_bytes=0), threading.Event(), threading.Event(), Model()
 
     def slow(names: Sequence[str]) -> dict[str, Embedding]:

@@ -14,7 +14,7 @@ from sinks.search import Freshness
 YEAR_9892_US = 250_000_000_000_000_000
 
 
-def test_a_quiet_partition_does_not_vouch_for_a_busy_one_that_is_behind() -> None:
+def test_quiet_partition_does_not_vouch_for_a_busy_one_that_is_behind() -> None:
     known = AsOf()
     known.wrote({"t/0": 50, "t/1": 900})
     assert known.at_us == 0, "nothing says yet which partitions there are"
@@ -39,14 +39,14 @@ def test_a_commit_of_the_future_counts_as_now_and_does_not_stick() -> None:
     assert known.at_us == after_us
 
 
-def test_a_store_that_kept_a_commit_of_the_future_says_nothing_of_its_freshness() -> None:
+def test_store_that_kept_commit_of_the_future_says_nothing_of_its_freshness() -> None:
     now_us = time.time_ns() // 1000
     for kept in (YEAR_9892_US, 10**18):
         assert freshness_answer(Freshness(kept, now_us)) == {"searchable_as_of": None, "lag_seconds": None}
     assert freshness_answer(Freshness(now_us + 1_000_000, now_us))["lag_seconds"] == 0.0
 
 
-def test_a_partition_that_is_gone_keeps_nothing_back_and_one_that_is_new_takes_nothing_back() -> None:
+def test_partitions_that_come_or_go_do_not_set_freshness_back() -> None:
     known = AsOf()
     known.looked({"s/parent": 10})
     known.looked({"s/child": 0})
@@ -73,7 +73,7 @@ def test_it_is_never_later_than_what_each_partition_has_come_to(steps: list[tupl
         assert known.at_us <= min(newest.values())
 
 
-def test_of_several_stores_each_has_its_own_and_all_are_as_fresh_as_the_one_furthest_behind() -> None:
+def test_all_stores_are_as_fresh_as_the_one_furthest_behind() -> None:
     known = StoresAsOf(["quick", "slow"])
     known.stores["quick"].looked({"t/0": 90})
     assert (known.at_us, known.stores["quick"].at_us) == (0, 90)

@@ -54,7 +54,7 @@ def test_a_new_store_lacks_all_until_where_its_live_writes_began_first(tmp_path:
     assert record.spans() is None, "all rows"
 
 
-def test_gaps_add_up_and_a_record_goes_only_with_all_that_it_tells_of(tmp_path: Path) -> None:
+def test_gaps_add_up_and_end_only_with_all_they_cover(tmp_path: Path) -> None:
     backfills = Backfills(str(tmp_path))
     backfills.add("a/b", "kafka", Gap({"t/0": 98}, {"t/0": 120}))
     seen = backfills.look()["a/b"]
@@ -79,7 +79,7 @@ def aside(folder: Path, store: str, **changes: Any) -> None:
     (folder / f"{store}.json").write_text(json.dumps(told | changes))
 
 
-def test_what_was_set_aside_before_is_backfilled_from_the_first_position_that_was_missed(tmp_path: Path) -> None:
+def test_what_was_quarantined_before_is_backfilled_from_the_first_missed_position(tmp_path: Path) -> None:
     backfills, folder = Backfills(str(tmp_path)), tmp_path / "aside"
     backfills.configured(["away", "added"], SOURCES, fresh=True)
     aside(folder, "away")

@@ -92,7 +92,7 @@ def test_a_setting_that_loses_changes_is_named(members: dict[str, Any], said: st
     assert said in found
 
 
-def test_a_task_that_is_not_there_is_none_and_one_that_may_not_be_seen_is_said() -> None:
+def test_a_missing_task_is_none_and_a_forbidden_one_is_reported() -> None:
     assert asked(None) is None
     assert asked("ResourceNotFoundFault") is None
     with pytest.raises(UnavailableError, match="AccessDeniedFault") as raised:

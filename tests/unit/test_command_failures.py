@@ -29,7 +29,7 @@ def test_an_error_of_ours_comes_out_of_a_workers_traceback_as_itself() -> None:
         raise RuntimeError(told)
 
 
-def test_a_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Path) -> None:
+def test_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Path) -> None:
     program = (
         f"from glue_jobs.runtime.spark.session import open_session; open_session('x', checkpoint={str(tmp_path)!r})"
     )

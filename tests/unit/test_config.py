@@ -91,7 +91,7 @@ def test_every_problem_is_told_at_once_with_path_line_and_remedy() -> None:
     assert "pipeline.yaml: 6 problems; nothing was started." in told
 
 
-def test_a_key_of_an_earlier_version_names_the_one_that_took_its_place() -> None:
+def test_key_of_an_earlier_version_names_the_one_that_took_its_place() -> None:
     told = refusal(GOOD + "real_time: false\n")
     assert "real_time: this key is unknown.\n      Write `continuous` instead" in told
     assert good().continuous
@@ -210,7 +210,7 @@ def test_an_epoch_reaches_the_sources_it_is_about() -> None:
     assert decode_context(config, "kafka").epoch_starts_us == (1795507200000000, 1795514400000000)
 
 
-def test_some_tables_are_read_from_the_beginning_with_a_checkpoint_of_their_own() -> None:
+def test_some_tables_are_read_from_beginning_with_a_checkpoint_of_their_own() -> None:
     two = GOOD.replace("source: {type", "source:\n  - {name: late, starting: latest, type").replace(
         "tables:\n",
         "  - {name: other, type: kafka, envelope: dms, bootstrap_servers: '127.0.0.1:1', topics: [o]}\ntables:\n"

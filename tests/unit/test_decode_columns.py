@@ -67,7 +67,7 @@ MICROS = field("at", "int64", name="io.debezium.time.MicroTimestamp")
 BODY = field("body", "string")
 
 
-def test_a_value_that_does_not_fit_is_its_columns_reject_and_the_row_lands() -> None:
+def test_value_that_does_not_fit_is_its_columns_reject_and_row_lands() -> None:
     answer = landed(event([MICROS, BODY], {"at": 2**63 - 1, "body": "kept"}))
     (change,) = answer.changes
     assert change.columns == {"id": 1, "body": "kept"}
@@ -321,6 +321,6 @@ def test_any_value_of_any_announced_type_is_kept_or_its_columns_reject(kind: dic
 
 @settings(max_examples=150, deadline=1000)
 @given(kind=DECLARED, value=VALUES)
-def test_any_value_of_any_type_of_dms_is_kept_or_its_columns_reject(kind: str, value: Any) -> None:
+def test_any_value_of_any_dms_type_is_kept_or_rejects_its_column(kind: str, value: Any) -> None:
     context = DecodeContext("dms", {TABLE: TableContext(TABLE, ("id",), {"x": kind})})
     whole_or_rejected(value, dms({"x": value}), context, kind)

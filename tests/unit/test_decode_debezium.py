@@ -220,7 +220,7 @@ def test_declared_types_are_applied_where_none_are_announced() -> None:
     assert str(decoded.changes[0].columns["price"]) == "1.10"
 
 
-def test_a_decoded_record_says_the_same_after_a_round_trip_of_its_json() -> None:
+def test_decoded_record_says_the_same_after_a_round_trip_of_its_json() -> None:
     text = json.dumps(event("c", {"id": 1, "t": "é"}), ensure_ascii=False).encode()
     assert one(text).columns["t"] == "é"
 
@@ -238,7 +238,7 @@ def test_a_partition_belongs_to_the_table_of_its_topic(name: str) -> None:
     assert decoded.changes[0].table == "inv.items"
 
 
-def test_a_partition_with_a_topic_of_its_own_belongs_to_the_table_that_lists_it() -> None:
+def test_partition_with_topic_of_its_own_belongs_to_table_that_lists_it() -> None:
     stray = named("items_2026_01", topic="shop.inv.items_2026_01")
     assert decode(stray, CONTEXT) == Ignored("table not configured", "inv.items_2026_01")
     listed = dataclasses.replace(

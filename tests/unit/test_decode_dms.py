@@ -61,7 +61,7 @@ def test_stream_positions_compare_as_numbers() -> None:
     assert second.sequence < tenth.sequence
 
 
-def test_a_key_change_is_a_delete_and_an_upsert_that_know_each_other() -> None:
+def test_key_change_is_a_delete_and_an_upsert_that_know_each_other() -> None:
     gone, here = changes(event("update", {"id": 45, "title": "x"}) | {"before-image": {"id": 46}}).changes
     assert (gone.op, gone.key, gone.new_key) == ("d", '{"id":46}', '{"id":45}')
     assert (here.op, here.key, here.old_key) == ("u", '{"id":45}', '{"id":46}')

@@ -41,7 +41,7 @@ def test_vectors_have_one_index_and_it_is_what_documentdb_takes() -> None:
     assert options == {"type": "hnsw", "dimensions": 384, "similarity": "cosine", "m": 16, "efConstruction": 64}
 
 
-def test_a_reader_sees_what_is_live_and_newer_than_the_mark_of_its_table() -> None:
+def test_reader_sees_what_is_live_and_newer_than_mark_of_its_table() -> None:
     assert visible({}, {}) == {"live": True}
     wanted = {"live": True, "$nor": [{"table": "t", "sequence": {"$lte": "5"}}], "table": {"$in": ["t"]}}
     assert visible({"t": "5"}, {"table": {"$in": ["t"]}}) == wanted

@@ -210,7 +210,7 @@ def test_a_refused_document_is_planned_whole_again_whatever_is_told_of_it(stage:
     assert (gone.live, is_refused(gone.recipe)) == (False, False)
 
 
-def test_what_a_store_refused_waits_for_its_values_and_is_never_half_of_itself() -> None:
+def test_a_refused_document_waits_for_its_values_and_is_never_half_written() -> None:
     table = ModelTable()
     table.insert(1, "x")
     held = refused_after(table, Refusal("store", "ODD", "no"))
@@ -223,7 +223,7 @@ def test_what_a_store_refused_waits_for_its_values_and_is_never_half_of_itself()
     assert join(held.state, folded(table.changes)[key_of(1)]).values()["body"] == "body x"
 
 
-def test_a_text_longer_than_is_configured_is_refused_and_the_limit_is_no_part_of_the_recipe() -> None:
+def test_a_text_over_the_limit_is_refused_and_fingerprints_ignore_the_limit() -> None:
     table = ModelTable()
     table.insert(1, "x")
     short = META_ONLY.model_copy(update={"max_bytes": 3})
@@ -237,7 +237,7 @@ def test_a_text_longer_than_is_configured_is_refused_and_the_limit_is_no_part_of
     assert spec(short).fingerprint == spec().fingerprint == made_by(write.recipe)
 
 
-def test_chunks_are_cut_to_what_the_model_takes_and_the_recipe_tells_only_when_that_differs() -> None:
+def test_chunks_follow_the_models_limit_and_the_fingerprint_tells() -> None:
     long = DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1200, overlap=400))
     cut = spec(long).within(512)
     assert (cut.document.chunk.max_tokens, cut.document.chunk.overlap) == (512, 256)
@@ -294,7 +294,7 @@ def test_a_whole_row_shows_which_columns_of_the_document_the_table_lacks(
     assert (found.absent if found else None) == absent
 
 
-def test_a_column_that_is_named_nowhere_in_a_table_is_said_with_the_names_near_it() -> None:
+def test_an_unknown_column_is_reported_with_the_names_near_it() -> None:
     document = DocumentConfig(template="{title}\n{descripton}", metadata=("Status",))
     table = TableConfig(table="public.t", keys=("id",), columns={"prise": "decimal(9,2)"}, document=document)
     known = ["id", "title", "description", "status", "price"]

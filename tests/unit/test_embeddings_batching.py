@@ -104,7 +104,7 @@ def test_a_stream_is_read_only_so_far_ahead() -> None:
     assert taken <= max(TEXTS_AHEAD, REQUESTS_AHEAD) + 10
 
 
-def test_a_text_that_comes_again_much_later_is_sent_again_rather_than_kept_for_ever() -> None:
+def test_a_text_that_comes_again_much_later_is_sent_again() -> None:
     embedder = RecordingEmbedder(1)
     batches = [[f"text {row}" for row in range(300)], [f"other {row}" for row in range(300)], ["text 0", "other 299"]]
     answers = list(embed_batches(batches, embedder, remembered=100))
@@ -141,7 +141,7 @@ def limited(most: int, asked: list[str]) -> Callable[[Sequence[str]], dict[str, 
     texts=st.lists(st.text("ax .\n", min_size=1, max_size=300).filter(lambda text: bool(text.strip())), max_size=5),
     most=st.integers(20, 60),
 )
-def test_a_text_too_long_has_the_mean_of_its_parts_and_no_part_is_sent_twice(texts: list[str], most: int) -> None:
+def test_a_long_text_has_its_parts_mean_and_no_part_comes_twice(texts: list[str], most: int) -> None:
     asked: list[str] = []
     found = in_parts(texts, limited(most, asked), 250)
     assert all(isinstance(found[text], np.ndarray) for text in texts)
@@ -153,7 +153,7 @@ def test_a_text_too_long_has_the_mean_of_its_parts_and_no_part_is_sent_twice(tex
     assert in_parts(texts, limited(most, []), 250).keys() == found.keys()
 
 
-def test_a_part_that_is_refused_or_stays_too_long_rejects_the_whole_text() -> None:
+def test_part_that_is_refused_or_stays_too_long_rejects_the_whole_text() -> None:
     found = in_parts(["x " * 100 + "refused"], limited(60, []), 1000)
     assert [e.condition for e in found.values() if isinstance(e, EmbeddingRejected)] == ["MODEL_REFUSED_TEXT"]
     asked: list[str] = []

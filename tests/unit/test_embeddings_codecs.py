@@ -120,7 +120,7 @@ def test_a_vector_is_float32_of_the_length_promised() -> None:
     assert told.dtype == np.float32
 
 
-def test_a_size_the_model_does_not_offer_is_refused_with_those_it_does() -> None:
+def test_size_the_model_does_not_offer_is_refused_with_those_it_does() -> None:
     with pytest.raises(ValidationError, match="offers 256, 512, 1024"):
         config(dimensions=384)
     with pytest.raises(ValidationError, match="no codec"):

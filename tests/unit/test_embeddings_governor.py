@@ -92,7 +92,7 @@ def test_a_hundred_throttles_count_against_no_text() -> None:
     assert set(model.requests) == {("a", "b")}
 
 
-def test_one_bad_text_is_found_by_halving_and_costs_no_other_its_vector() -> None:
+def test_one_bad_text_is_found_by_halving_and_spares_the_others() -> None:
     texts = tuple(f"text {n:02}" for n in range(96))
     model = Model(lambda sent, _n: Refused("ValidationException") if "text 37" in sent else None)
     results = answers(Governor(1, Time().timing()).run([texts], model.send, probe=PROBE))
@@ -101,7 +101,7 @@ def test_one_bad_text_is_found_by_halving_and_costs_no_other_its_vector() -> Non
     assert len(model.requests) <= 2 * 7 + 2  # 2^7 > 96, and one probe
 
 
-def test_a_text_without_a_vector_is_rejected_and_the_others_are_sent_once() -> None:
+def test_text_without_a_vector_is_rejected_and_the_others_are_sent_once() -> None:
     requests: list[tuple[str, ...]] = []
 
     def send(texts: Sequence[str]) -> Reply:
@@ -128,7 +128,7 @@ def test_an_answer_that_cannot_be_told_apart_is_asked_for_in_parts(short: bool) 
 
 
 @pytest.mark.parametrize("vectors", [[], [checked([0.0], 1)], [checked([1.0, 2.0], 1)]], ids=["none", "zero", "long"])
-def test_a_model_that_gives_a_plain_word_no_vector_is_a_configuration_error(vectors: list[Embedding]) -> None:
+def test_model_that_gives_a_plain_word_no_vector_is_a_configuration_error(vectors: list[Embedding]) -> None:
     with pytest.raises(ConfigurationError, match="plain word"):
         Governor(1, Time().timing()).run([("a",)], lambda _: Reply(vectors), probe=PROBE)
 
@@ -146,7 +146,7 @@ def test_a_throttled_probe_blames_nobody_and_sends_no_text_again() -> None:
     assert sent == [("bad",), PROBE, PROBE, PROBE]
 
 
-def test_a_text_that_is_too_long_is_told_from_one_that_is_refused() -> None:
+def test_text_that_is_too_long_is_told_from_one_that_is_refused() -> None:
     model = Model(lambda texts, _n: Refused("ValidationException", too_long=True) if "long" in texts else None)
     results = answers(Governor(1, Time().timing()).run([("a", "long")], model.send, probe=PROBE))
     assert results == {"a": 1, "long": "TEXT_TOO_LONG"}
@@ -171,7 +171,7 @@ def test_a_text_that_makes_the_model_fail_is_told_from_an_outage() -> None:
     assert model.requests.count(("a", "bad", "b")) == UNANSWERED_BEFORE_PROBE + SILENCES_BETWEEN_ANSWERS - 1
 
 
-def test_an_outage_that_ends_between_a_request_and_the_probe_blames_no_text() -> None:
+def test_outage_that_ends_between_a_request_and_the_probe_blames_no_text() -> None:
     def outage(_texts: Sequence[str], number: int) -> Exception | None:
         return Unanswered("EndpointConnectionError") if number <= UNANSWERED_BEFORE_PROBE else None
 
@@ -222,7 +222,7 @@ def test_the_pace_halves_once_for_the_requests_of_one_round() -> None:
     assert (pace.limit, pace.streak, pace.not_before) == (2, 2, 4)
 
 
-def test_the_pace_recovers_by_one_request_a_round_and_stops_at_its_ceiling() -> None:
+def test_pace_recovers_by_one_request_a_round_and_stops_at_its_ceiling() -> None:
     pace = Pace.starting_at(4, first_wait=1, longest_wait=60)
     pace.slowed(sent_at=0, now=0, retry_after=None, jitter=0)
     for _ in range(2):

@@ -120,7 +120,7 @@ def test_a_client_is_opened_only_with_a_token(monkeypatch: pytest.MonkeyPatch) -
             assert "access_key" not in str(caught.value)
 
 
-def test_a_question_hears_no_complaint_of_before_and_is_patient_with_a_user_who_was_known(
+def test_a_known_user_is_waited_for_and_old_errors_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     brokers = Brokers("127.0.0.1:1", {})
@@ -138,7 +138,7 @@ def test_a_question_hears_no_complaint_of_before_and_is_patient_with_a_user_who_
         question._raise(None, final=True)
 
 
-def test_of_a_cluster_with_many_topics_those_of_the_pipeline_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_cluster_with_many_topics_those_of_the_pipeline_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = dict.fromkeys(("cdc.a", "cdc.b", "other"))
     client = Mock(list_topics=Mock(return_value=SimpleNamespace(topics=listed)), describe_topics=Mock(return_value={}))
     answer = (Brokers("127.0.0.1:1", {}), client)
@@ -275,7 +275,7 @@ class IdleStream:
         return AssertionError(what)
 
 
-def test_a_shard_that_was_idle_for_longer_than_its_retention_has_lost_nothing() -> None:
+def test_shard_that_was_idle_for_longer_than_its_retention_has_lost_nothing() -> None:
     stream = IdleStream()
     ahead = ReadAhead(cast("Stream", stream), None, interval_s=0.001)
     ahead.follow("a", Mark(TRIM_HORIZON, sequence="5", count=1, seen_ms=int(time.time() * 1000) - HOUR_MS // 2))
@@ -360,7 +360,7 @@ class BackAgain(IdleStream):
         return Page([], "iterator", 0)
 
 
-def test_shards_that_come_back_are_fetched_as_the_buffer_has_room_for_their_pages() -> None:
+def test_shards_that_come_back_are_fetched_as_the_buffer_has_room() -> None:
     stream = BackAgain()
     ahead = ReadAhead(cast("Stream", stream), None, interval_s=0.001, buffer_bytes=2 * PAGE_BYTES)
     shards = [f"shard-{number}" for number in range(12)]

@@ -31,7 +31,7 @@ def test_shuffled_and_repeated_histories_end_in_the_rows_of_the_source(seed: int
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10**9))
-def test_a_history_in_its_own_order_ends_in_the_rows_of_the_source(seed: int) -> None:
+def test_history_in_its_own_order_ends_in_the_rows_of_the_source(seed: int) -> None:
     table = random_history(seed, 25, reuse_moved_keys=True, sums=True)
     assert contents(folded(table.changes)) == rows_of(table)
 
@@ -100,7 +100,7 @@ def test_null_told_by_a_whole_row_is_not_pending() -> None:
     assert state.pending(["body"]) == ()
 
 
-def test_a_column_that_stops_coming_keeps_its_value_and_is_pending_in_every_order() -> None:
+def test_a_column_that_stops_coming_keeps_its_value_in_every_order() -> None:
     table = ModelTable(sums=True)
     table.insert(1, "x")
     table.update_without_sum(1, "y")

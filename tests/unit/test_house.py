@@ -200,6 +200,88 @@ def test_glue_is_imported_in_one_file_and_foreach_batch_called_in_one() -> None:
     assert (len(glue), len(foreach_batch)) == (1, 1), (glue, foreach_batch)
 
 
+# Tests
+
+MAX_WORDS = 12
+SEAMS = {
+    "tests/e2e/breakpoints.py": "where a driver is stopped: the steps of a write and of a merge",
+    "tests/integration/documentdb/test_faults.py": "a second writer with less patience; which vectors a writer has just kept",
+    "tests/integration/documentdb/test_readers.py": "between two looks of a sweep",
+    "tests/integration/test_class_archive.py": "the virtual machine of a session",
+    "tests/integration/test_kinesis_fan_out.py": "the ARN of a consumer that nobody else is told, and its subscriptions",
+    "tests/integration/test_kinesis_feed.py": "the bytes that are read ahead",
+    "tests/integration/test_lake_on_s3.py": "the leases that this process has",
+    "tests/integration/test_merge_race.py": "between a merge's reading and its write",
+    "tests/integration/test_reader.py": "the processes that were started",
+    "tests/integration/test_search.py": "a session of a reader that is in the middle of a query",
+    "tests/integration/test_store_writer.py": "in the middle of a write; what is remembered, and for how many bytes",
+    "tests/integration/test_ticks.py": "the seconds that a stop waits for a tick",
+    "tests/unit/test_borrowed.py": "a clock",
+    "tests/unit/test_decode_columns.py": "the tables by type, of which every line is tried",
+    "tests/unit/test_feeds.py": "a client's answers that no server gives on demand",
+    "tests/unit/test_lake_landed_files.py": "the bytes of a file",
+    "tests/unit/test_opensearch_schema.py": "how a bulk request is cut",
+    "tests/unit/test_reader_process.py": "the program that a reader starts with",
+    "tests/unit/test_sources_files.py": "the bytes of a split",
+}
+"""Where tests reach a private of the product, and what for: behaviour at a moment, or of a size, that no call brings about."""
+
+
+def test_a_tests_name_has_at_most_a_dozen_words() -> None:
+    names = [name for path in modules("tests") for name in re.findall(r"^ *def (test_\w+)", text(path), re.MULTILINE)]
+    assert len(names) > 800
+    assert [name for name in names if len(name.split("_")) - 1 > MAX_WORDS] == []
+
+
+def test_tests_wait_by_the_one_eventually() -> None:
+    loops = {
+        named(path)
+        for path in modules("tests")
+        for node in ast.walk(ast.parse(text(path)))
+        if isinstance(node, ast.While) and "monotonic" in ast.unparse(node)
+    }
+    assert loops <= {"tests/waiting.py", *PACED}
+
+
+PACED = {
+    "tests/e2e/load.py",  # so many changes a second
+    "tests/e2e/long_run.py",  # a duration is its subject
+    "tests/e2e/samples.py",  # a measurement every so often
+    "tests/integration/test_kafka_feed.py",  # that nothing comes for a while
+}
+
+
+def test_privates_of_the_product_are_reached_in_named_seams_alone() -> None:
+    reached = {named(path): names for path in modules("tests") if (names := privates(ast.parse(text(path))))}
+    assert {file: names for file, names in reached.items() if file not in SEAMS} == {}
+    assert SEAMS.keys() <= reached.keys(), "a seam that nobody uses is taken off the list"
+
+
+PUBLIC = {"_replace", "_asdict", "_fields", "_UNKNOWN_PARTITION"}
+"""Of named tuples, and of librdkafka's errors."""
+
+
+def privates(tree: ast.AST) -> set[str]:
+    """Names with an underscore that a test module asks the product for, beside those it defines itself."""
+    nodes = list(ast.walk(tree))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)} | PUBLIC
+    own |= {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    found: set[str] = set()
+    for node in nodes:
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                own.add(name)
+            case ast.Attribute(attr=name):
+                found.add(name)
+            case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in PRODUCT:
+                found |= {alias.name for alias in names}
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[_, ast.Constant(value=str(name)), *_]):
+                found.add(name)
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[ast.Constant(value=str(name)), *_]):
+                found.add(name.rpartition(".")[2])
+    return {name for name in found - own if re.match("_[a-zA-Z]", name)}
+
+
 # The wheel
 
 
@@ -219,7 +301,7 @@ def test_every_package_the_product_imports_is_declared() -> None:
     assert undeclared == set()
 
 
-def test_a_package_that_is_missing_is_said_with_the_extra_that_installs_it() -> None:
+def test_package_that_is_missing_is_said_with_the_extra_that_installs_it() -> None:
     project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
     extras = {extra: {canonicalize_name(Requirement(line).name) for line in lines}
               for extra, lines in project["optional-dependencies"].items()}  # fmt: skip

@@ -55,7 +55,7 @@ def whole_row(sequence: str, *absent: str) -> pa.Table:
     return pa.Table.from_batches([report_rows(IndexResult(whole_rows={"t": row}), EmbeddingCounts())])
 
 
-def test_a_column_that_whole_rows_lack_is_logged_once_and_stands_in_the_status_until_a_row_has_it(
+def test_a_column_that_whole_rows_lack_is_logged_once_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     reports, record = IndexReports(str(tmp_path), [], []), QueryRecord("index_articles")

@@ -83,7 +83,7 @@ def test_tokens_are_got_as_the_options_say() -> None:
     assert "needs 'kafka.sasl.oauthbearer.token.endpoint.url'" in " ".join(refusals(base))
 
 
-def test_a_cluster_of_msk_is_let_into_by_a_role_of_its_region() -> None:
+def test_cluster_of_msk_is_let_into_by_a_role_of_its_region() -> None:
     servers = "b-1.c.abc.c2.kafka.eu-west-1.amazonaws.com:9098,b-2.c.abc.c2.kafka.eu-west-1.amazonaws.com:9098"
     assert list(refusals(IAM)) == []
     assert connection_options(IAM) == {"security.protocol": "SASL_SSL", "sasl.mechanisms": "OAUTHBEARER"}

@@ -110,7 +110,7 @@ def test_a_batch_merged_again_writes_nothing() -> None:
     assert list(fold_group([*held, *map(input_row, read)], settings)) == []
 
 
-def test_a_value_that_does_not_fit_is_told_once_and_kept_in_the_state() -> None:
+def test_value_that_does_not_fit_is_told_once_and_kept_in_state() -> None:
     value = b'{"op":"c","source":{"schema":"inv","table":"items","lsn":7},"after":{"id":1,"amount":"secret"}}'
     config = TableConfig(table="inv.items", keys=("id",), columns={"amount": "decimal(10,2)"})
     shape = evolved(TableShape(), config, ObservedTypes({"id": ["int"]}))
@@ -198,7 +198,7 @@ def test_columns_keep_their_place_and_get_names_delta_can_tell_apart() -> None:
     assert evolved(first, config, ObservedTypes(), ["Some Col"]).needs_mapping
 
 
-def test_a_row_stored_before_its_types_were_announced_gets_them_in_canonical_form() -> None:
+def test_row_stored_before_its_types_were_announced_gets_them_in_canonical_form() -> None:
     value = (
         b'{"op":"c","source":{"schema":"inv","table":"items","lsn":7},'
         b'"after":{"id":1,"raw":"0x00ff","at":"2026-02-03T04:05:06Z","price":"1.10","name":"0x00ff"}}'

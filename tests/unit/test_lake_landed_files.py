@@ -79,7 +79,7 @@ def test_each_record_is_a_row_of_the_table_it_belongs_to(root: str) -> None:
     assert reject["headers"] == [{"key": "a", "value": None}]
 
 
-def test_a_record_that_lands_without_a_column_is_a_change_and_a_reject_that_names_it(root: str) -> None:
+def test_record_that_lands_without_column_is_change_and_reject_that_names_it(root: str) -> None:
     late = next(r for r in records("pg15_schemas_edge") if b"9223372036854775807" in (r.value or b""))
     outcome = landed(root, [batch([POISON, late])])
     for name, files in (("changes", outcome.changes), ("rejects", outcome.rejects)):
@@ -104,7 +104,7 @@ def test_a_record_that_lands_without_a_column_is_a_change_and_a_reject_that_name
     assert (outcome.tally.landed.total(), outcome.tally.rejected.total(), outcome.tally.unfit.total()) == (1, 1, 1)
 
 
-def test_a_commit_in_any_year_stands_in_the_log_as_readers_know_it(root: str) -> None:
+def test_commit_in_any_year_stands_in_the_log_as_readers_know_it(root: str) -> None:
     first = -62_135_596_800_000_000
     source = {"schema": "inv", "table": "items", "lsn": 7, "ts_us": first}
     value = compact({"op": "c", "after": {"id": 1}, "source": source})

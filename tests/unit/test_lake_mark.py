@@ -63,7 +63,7 @@ def refused(condition: str) -> Iterator[None]:
     assert "fresh `checkpoint`" in raised.value.hint
 
 
-def test_a_lake_that_is_gone_or_another_is_refused_until_it_is_back(config: PipelineConfig, tmp_path: Path) -> None:
+def test_lake_that_is_gone_or_another_is_refused_until_it_is_back(config: PipelineConfig, tmp_path: Path) -> None:
     lake = Path(config.lake.path)
     lake.rename(tmp_path / "away")
     with refused("OTHER_LAKE"):
@@ -106,9 +106,7 @@ def test_a_fresh_checkpoint_and_one_from_before_take_the_lake_that_stands(tmp_pa
         lake_mark.confirm(other)
 
 
-def test_no_store_is_adopted_for_an_empty_lake_in_the_place_of_one_that_was_lost(
-    config: PipelineConfig, tmp_path: Path
-) -> None:
+def test_no_store_is_adopted_for_an_empty_lake_replacing_a_lost_one(config: PipelineConfig, tmp_path: Path) -> None:
     warehouse = RedshiftConfig.model_validate({
         "type": "redshift", "host": "127.0.0.1", "database": "d", "user": "u", "password": "p", "staging": "s3://bucket/x",
     })  # fmt: skip

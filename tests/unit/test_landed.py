@@ -60,7 +60,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return Pipeline(tmp_path)
 
 
-def test_of_an_index_that_may_be_running_the_bound_is_the_source_s_end(pipeline: Pipeline) -> None:
+def test_of_index_that_may_be_running_bound_is_the_source_s_end(pipeline: Pipeline) -> None:
     pipeline.batch("index_files", 0, 40)
     pipeline.status("index_files", running=True)  # also of one that was killed
     pipeline.batch("land_files", 0, 99)

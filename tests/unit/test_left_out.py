@@ -62,7 +62,7 @@ def test_a_lake_without_tables_leaves_nothing_out(tmp_path: Path) -> None:
     assert left_out(LakeLayout(str(tmp_path)), lambda _: False) == []
 
 
-def test_the_log_says_a_stream_once_and_one_with_few_such_records_never(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_says_a_stream_once_and_one_with_few_such_records_never(caplog: pytest.LogCaptureFixture) -> None:
     log = LeftOutLog()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):

@@ -71,7 +71,7 @@ def test_readers_are_not_sent_to_a_generation_that_lacks_something(state: Any) -
         moved().reached("new", state).switched("new")
 
 
-def test_a_store_remembers_a_model_without_secrets_and_whoever_recalls_it_brings_their_own() -> None:
+def test_store_remembers_model_without_secrets_and_whoever_recalls_it_brings_their_own() -> None:
     other = TITAN.model_copy(update={"model": "cohere.embed-english-v3", "dimensions": 1024})
     told = remembered(other)
     assert "canary" not in json.dumps(told)

@@ -21,7 +21,7 @@ from sinks.pgvector.writer import PgvectorSink
 @pytest.mark.parametrize(
     ("host", "hostaddr"), [("db.test", "10.0.0.7"), ("/run/postgresql", "")], ids=["TCP", "Unix socket"]
 )
-def test_a_silent_server_is_asked_itself_not_whoever_its_name_leads_to_by_now(
+def test_a_silent_server_is_asked_by_address_and_not_by_name(
     host: str, hostaddr: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []

@@ -67,7 +67,7 @@ SURE = {
 
 
 @pytest.mark.parametrize("field", UNSURE.values(), ids=UNSURE)
-def test_a_null_that_may_stand_for_an_unchanged_value_keeps_the_older_one(field: dict[str, Any]) -> None:
+def test_null_that_may_stand_for_an_unchanged_value_keeps_the_older_one(field: dict[str, Any]) -> None:
     """As recorded of debezium#5353: a bytea out of line, another column updated, null instead of the placeholder."""
     held: Any = ["x"] if field["type"] == "array" else {"x": 1} if field["type"] == "struct" else LARGE
     snapshot = change("r", {"id": 1, "v": held}, 1, field)
@@ -79,7 +79,7 @@ def test_a_null_that_may_stand_for_an_unchanged_value_keeps_the_older_one(field:
 
 
 @pytest.mark.parametrize("field", [*UNSURE.values(), *SURE.values()], ids=[*UNSURE, *SURE])
-def test_a_null_in_a_whole_row_or_over_a_value_of_the_old_row_is_null(field: dict[str, Any]) -> None:
+def test_null_in_whole_row_or_over_value_of_old_row_is_null(field: dict[str, Any]) -> None:
     for op, before in (("c", None), ("r", None), ("u", {"id": 1, "v": "of the old row"})):
         told = change(op, {"id": 1, "v": None}, 1, field, before=before)
         assert (told.columns, told.complete) == ({"id": 1, "v": None}, True)

@@ -58,7 +58,7 @@ def test_a_position_is_never_past_what_is_written(one: Reading) -> None:
     assert eventually(lambda: one.is_at("a", 200))
 
 
-def test_results_come_once_are_repeated_for_the_same_batch_and_dropped_by_the_next(one: Reading) -> None:
+def test_results_come_once_are_repeated_for_same_batch_and_dropped_by_next(one: Reading) -> None:
     one.follow({"a": {"t/0": 0}})
     one.store("a").rejects = True
     one.stream.add(1)
@@ -74,7 +74,7 @@ def test_results_come_once_are_repeated_for_the_same_batch_and_dropped_by_the_ne
     assert one.harvest().result.counts == {}
 
 
-def test_partitions_move_in_and_out_and_what_was_fetched_before_does_not_count(one: Reading) -> None:
+def test_partitions_move_in_and_out_and_earlier_fetches_do_not_count(one: Reading) -> None:
     one.stream.add(1, "t/0")
     one.follow({"a": {"t/0": 0}})
     assert eventually(lambda: one.is_at("a", 1))
@@ -116,7 +116,7 @@ def test_another_epoch_begins_anew_and_keeps_the_connections(one: Reading) -> No
     assert one.store("a").opened == 1
 
 
-def test_a_store_that_is_away_falls_behind_reads_for_itself_and_comes_back(
+def test_store_that_is_away_falls_behind_reads_for_itself_and_comes_back(
     two: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "MOST_WORK", 40)
@@ -146,7 +146,7 @@ def test_a_store_that_is_away_falls_behind_reads_for_itself_and_comes_back(
     assert two.harvest().result.counts["records"] == 0
 
 
-def test_a_store_that_lacks_vectors_borrows_for_as_long_as_the_driver_says_so(one: Reading) -> None:
+def test_store_that_lacks_vectors_borrows_for_as_long_as_driver_says_so(one: Reading) -> None:
     for number, borrowing in enumerate([(), ("a",), ()]):
         one.follow({"a": {"t/0": 0}}, borrowing=borrowing)
         one.stream.add(number)
@@ -243,7 +243,7 @@ def test_a_gap_is_reported_until_it_is_acknowledged(two: Reading) -> None:
     assert two.written("b") == list(range(end, 10))
 
 
-def test_the_end_of_an_expired_shard_that_no_other_store_reads_is_not_known(two: Reading) -> None:
+def test_end_of_expired_shard_that_no_other_store_reads_is_not_known(two: Reading) -> None:
     place = {"origin": "TRIM_HORIZON", "sequence": "3", "closed": False}
     two.stream.first["s/shard-1"] = 1
     harvests = [two.follow({"a": {"t/0": 0}, "b": {"t/0": 0, "s/shard-1": place}}, behind=["b"])]
@@ -259,7 +259,7 @@ def test_the_end_of_an_expired_shard_that_no_other_store_reads_is_not_known(two:
     assert eventually(lambda: two.is_at("a", 1) and two.is_at("b", 1))
 
 
-def test_a_stream_that_lost_what_all_need_is_fatal_with_its_own_error(two: Reading) -> None:
+def test_stream_that_lost_what_all_need_is_fatal_with_its_own_error(two: Reading) -> None:
     two.stream.add(1)
     two.stream.first["t/0"] = 1
     with pytest.raises(SourceGoneError, match="t/0 has expired\nHint: see the checkpoint"):  # noqa: PT012 - by any harvest
@@ -267,7 +267,7 @@ def test_a_stream_that_lost_what_all_need_is_fatal_with_its_own_error(two: Readi
         eventually(lambda: two.harvest() is None)
 
 
-def test_a_store_that_refuses_for_good_ends_the_epoch_and_the_next_begins_anew(one: Reading) -> None:
+def test_store_that_refuses_for_good_ends_epoch_and_the_next_begins_anew(one: Reading) -> None:
     one.follow({"a": {"t/0": 0}})
     one.store("a").error = ConfigurationError("no right to write", hint="grant it")
     one.stream.add(1)
@@ -329,7 +329,7 @@ def test_reading_waits_when_the_driver_takes_no_results(one: Reading) -> None:
     assert eventually(lambda: one.is_at("a", 60))
 
 
-def test_as_of_is_the_newest_commit_then_the_time_at_which_nothing_was_left(one: Reading) -> None:
+def test_as_of_is_newest_commit_then_time_at_which_nothing_was_left(one: Reading) -> None:
     began = time.time_ns() // 1000
     one.follow({"a": {"t/0": 0}})
     assert eventually(lambda: one.harvest().as_of_us["a"]["t/0"] >= began)

@@ -69,7 +69,7 @@ def test_an_instruction_is_answered_at_once_with_what_was_written(served: Served
     assert (time.monotonic() - began) / 50 < 0.05
 
 
-def test_a_peer_without_the_secret_is_refused_and_a_silent_one_keeps_nobody_waiting(
+def test_peer_without_secret_is_refused_and_a_silent_one_keeps_nobody_waiting(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel, "AUTHENTICATION_SECONDS", 0.5)
@@ -100,7 +100,7 @@ def test_more_peers_than_are_served_at_once_are_hung_up_on(served: Served) -> No
     assert served.ask(1).positions == {"a": {"t/0": 0}}
 
 
-def test_another_epoch_begins_at_its_own_positions_and_counts_what_the_models_were_asked_once(served: Served) -> None:
+def test_another_epoch_begins_at_its_positions_and_counts_requests_once(served: Served) -> None:
     for number in range(3):
         served.stream.add(number)
     served.indexer.counts = EmbeddingCounts(texts=2)
@@ -137,7 +137,7 @@ def test_an_instruction_for_another_part_is_not_answered_and_changes_nothing(ser
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
-def test_a_reader_that_ends_while_it_starts_is_told_from_one_that_answers(
+def test_reader_that_ends_while_it_starts_is_told_from_one_that_answers(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "_BOOT", "import os; os._exit(7)")

@@ -21,7 +21,7 @@ _NAMES = st.sets(st.integers(0, 30).map("t/{}".format))
 
 
 @given(_NAMES, st.integers(1, 5), _NAMES, st.integers(1, 5))
-def test_every_partition_has_one_reader_and_stays_with_it_while_there_are_as_many(
+def test_every_partition_keeps_its_one_reader_while_their_number_stays(
     before: set[str], fewer: int, after: set[str], more: int
 ) -> None:
     first = dealt(before, fewer, {})
@@ -103,7 +103,7 @@ def mark(**changes: Any) -> dict[str, Any]:
     return asdict(Mark("TRIM_HORIZON", **changes))
 
 
-def test_a_shard_that_has_ended_is_read_no_more_when_every_store_has_it() -> None:
+def test_an_ended_shard_is_read_no_more_when_every_store_has_it() -> None:
     known = readers({"a": {"s/parent": mark(sequence="5")}, "b": {"s/parent": mark(sequence="5")}})
     ended = mark(sequence="9", closed=True)
     assert known.harvested([harvest(0, {"a": {"s/parent": ended}, "b": {"s/parent": mark(sequence="7")}}, closed=True)])
@@ -124,7 +124,7 @@ def test_a_shard_that_has_ended_is_read_no_more_when_every_store_has_it() -> Non
     assert known.kept().stores["b"].keys() == {"s/parent", "s/child"}, "whose children it opens, it is asked"
 
 
-def test_nothing_is_said_of_an_ended_shard_before_the_source_was_asked_for_its_children() -> None:
+def test_an_ended_shard_has_no_freshness_before_its_children_are_known() -> None:
     known = readers({"a": {"s/parent": mark(), "s/other": mark()}})
     asked = known.reading  # before the shard was known to have ended
     ended, read = mark(sequence="9", closed=True), mark(sequence="3")
@@ -136,7 +136,7 @@ def test_nothing_is_said_of_an_ended_shard_before_the_source_was_asked_for_its_c
     assert known.as_of_us("a") == {"s/child": 0, "s/other": 90}
 
 
-def test_what_a_store_lacks_ends_where_the_others_are_when_a_shard_has_expired() -> None:
+def test_what_store_lacks_ends_where_others_are_when_a_shard_has_expired() -> None:
     child, place = mark(sequence="7"), mark(sequence="3")
     known = readers({"a": {"s/child": child, "s/else": mark()}, "b": {"s/parent": place, "s/else": mark()}})
     between = {"s/else": [mark(sequence="2"), mark(sequence="6")]}

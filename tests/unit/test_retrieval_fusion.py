@@ -64,7 +64,7 @@ def test_a_least_similarity_of_ones_own_is_needed_whatever_the_words() -> None:
     assert relevance_of("any", -1).accepts(hit("d", -1.0, 0.0))
 
 
-def test_every_word_of_a_short_question_counts_whether_a_row_holds_it_or_not() -> None:
+def test_every_word_of_short_question_counts_whether_row_holds_it_or_not() -> None:
     counts = {"unknown": 0, "common": 500, "rare": 1}
     assert weighed(counts) == counts
     assert shares(counts, 1000)["unknown"] > shares(counts, 1000)["rare"] > shares(counts, 1000)["common"]

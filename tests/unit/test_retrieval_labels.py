@@ -1,7 +1,7 @@
 from local_stack.demo.helpdesk import questions, rows
 
 
-def test_the_helpdesk_is_large_enough_and_its_texts_have_the_sizes_it_promises() -> None:
+def test_helpdesk_is_large_enough_and_its_texts_have_the_sizes_it_promises() -> None:
     articles, tickets = rows("articles"), rows("tickets")
     assert len(articles) >= 60
     assert len(tickets) >= 200

@@ -103,7 +103,7 @@ def test_where_a_text_was_wrapped_changes_no_sentence(body: str, width: int, end
         ("-----\n...\n| |", []),
     ],
 )
-def test_the_end_of_a_line_is_no_end_of_a_sentence_unless_its_shape_says_so(text: str, wanted: list[str]) -> None:
+def test_a_line_ends_no_sentence_unless_its_shape_says_so(text: str, wanted: list[str]) -> None:
     assert [s.text for s in sentences_of(text)] == wanted
 
 

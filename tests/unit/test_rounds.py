@@ -53,7 +53,7 @@ class OneDocument:
         return [SimpleNamespace(document_id="d", added=[chunk], refused=None, state=state)]
 
 
-def test_a_store_whose_text_another_one_asks_for_is_waiting_for_the_model_as_well() -> None:
+def test_a_store_that_shares_anothers_request_waits_for_the_model_too() -> None:
     model, answers, steps = Model(), Answers(), dict[int, list[str]]()
 
     def write(number: int) -> None:

@@ -33,7 +33,7 @@ class Write:
 ALWAYS = float("inf")
 
 
-def test_one_store_alone_is_written_by_who_calls_and_raises_what_it_raises() -> None:
+def test_one_store_alone_is_written_by_the_caller_and_raises() -> None:
     alone = Write(failures=1)
     with pytest.raises(UnavailableError):
         write_all({"alone": alone}, {"alone": 60.0})
@@ -41,7 +41,7 @@ def test_one_store_alone_is_written_by_who_calls_and_raises_what_it_raises() -> 
     assert (alone.calls, alone.thread) == (2, threading.current_thread().name)
 
 
-def test_one_that_comes_back_within_its_deadline_has_missed_nothing_and_keeps_no_other_waiting() -> None:
+def test_a_store_back_within_its_deadline_missed_nothing_and_delays_no_other() -> None:
     slow, fast = Write(failures=3), Write()
     began = time.monotonic()
     assert write_all({"slow": slow, "fast": fast}, {"slow": 30.0, "fast": 30.0}) == set()

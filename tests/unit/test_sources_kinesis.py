@@ -54,7 +54,7 @@ def test_a_child_waits_for_all_its_parents() -> None:
     assert with_children(opened, shards) == opened
 
 
-def test_a_closed_shard_is_forgotten_once_the_stream_forgets_it_and_never_read_again() -> None:
+def test_closed_shard_is_forgotten_once_stream_forgets_it_and_never_read_again() -> None:
     start = first_offset(STREAM, listed(A, FROM_A), TRIM_HORIZON, 5)
     opened = with_children(closed(start, "a"), listed(A, FROM_A))
     assert set(with_children(opened, listed(FROM_A)).shards) == {"c"}

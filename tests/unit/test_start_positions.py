@@ -86,7 +86,7 @@ def test_a_store_that_micro_batches_went_on_without_keeps_its_own_positions(tmp_
     assert behind == ("away",)
 
 
-def test_readers_go_on_where_readers_came_to_and_a_new_store_where_the_furthest_back_stands(tmp_path: Path) -> None:
+def test_readers_resume_and_a_new_store_begins_at_the_furthest_back(tmp_path: Path) -> None:
     stores = {"x": {"a.b/0": 9, "c/0": 3}, "slow": {"a.b/0": 4, "c/0": 3}, "dropped": {"a.b/0": 1, "c/0": 1}}
     kept = StorePositions(readers=True, identity=IDENTITY, stores=stores, behind=("slow", "dropped"))
     store_positions.write(str(tmp_path), kept)
@@ -161,9 +161,7 @@ def test_micro_batches_begin_where_the_store_that_is_furthest_back_stands(tmp_pa
     assert backfills.look() == {}
 
 
-def test_micro_batches_go_on_without_a_store_and_begin_again_where_it_was_missed(
-    tmp_path: Path, backfills: Backfills
-) -> None:
+def test_micro_batches_go_on_without_a_store_and_return_to_its_gap(tmp_path: Path, backfills: Backfills) -> None:
     checkpoint = Checkpoint(tmp_path / "index")
     checkpoint.kafka()
     where = partial(for_micro_batches, KAFKA, checkpoint.place, ["x", "y", "z"], backfills=backfills)
@@ -185,9 +183,7 @@ def test_micro_batches_go_on_without_a_store_and_begin_again_where_it_was_missed
     assert dropped == BatchStart(), "a store that is configured no more holds nobody up"
 
 
-def test_what_the_stream_has_lost_to_the_store_that_was_missed_is_a_backfill(
-    tmp_path: Path, backfills: Backfills
-) -> None:
+def test_what_stream_has_lost_to_store_that_was_missed_is_a_backfill(tmp_path: Path, backfills: Backfills) -> None:
     checkpoint = Checkpoint(tmp_path / "index")
     checkpoint.kafka()
     checkpoint.spark(0, {"a.b": {"0": 2, "1": 5}})

@@ -15,9 +15,7 @@ from glue_jobs.storage import files
 
 
 @pytest.mark.parametrize("checkpoint", ["/checkpoint", "s3a://bucket/checkpoint"])
-def test_a_store_that_keeps_up_is_never_told_to_be_further_back_than_a_tick(
-    checkpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_keeps_up_lags_by_a_tick_at_most(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now, written = 1_000.0, dict[str, str]()
     clock = SimpleNamespace(time=lambda: now, monotonic=lambda: now)
     monkeypatch.setattr(status_record, "time", clock)

@@ -44,7 +44,7 @@ def test_one_query_for_all_stores_begins_where_the_earliest_stands() -> None:
     assert earliest([]) == {}
 
 
-def test_the_child_of_a_shard_that_one_store_has_not_read_is_left_to_be_opened_again() -> None:
+def test_a_shards_child_that_one_store_lacks_is_opened_again() -> None:
     parent, child = Mark("TRIM_HORIZON", sequence="50", count=3), Mark("TRIM_HORIZON", sequence="70", count=1)
     ahead = {"s/parent": asdict(parent) | {"closed": True}, "s/child": asdict(child)}
     back = {"s/parent": asdict(parent)}

@@ -49,7 +49,7 @@ def landed(config: PipelineConfig, *events: dict[str, Any]) -> Report:
     return land_changes.report_of(decoded([*plain, *raw, headers], decode_context(config, "files")).tally)
 
 
-def test_updates_that_would_not_tell_an_old_key_are_counted_and_said_with_the_setting(path: Path) -> None:
+def test_updates_without_an_old_key_are_counted_and_the_setting_named(path: Path) -> None:
     config, records = load_config(path), StatusRecords(load_config(path).checkpoint)
     update = {"data": {"id": 5, "title": "x"}, "metadata": METADATA}
     records.begin("land_files")

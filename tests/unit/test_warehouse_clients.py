@@ -33,7 +33,7 @@ def described(status: str, **more: Any) -> dict[str, Any]:
     return {"Id": "q", "Status": status, "SubStatements": subs} | more
 
 
-def test_a_transaction_is_one_batch_whose_end_is_waited_for_and_whose_last_rows_are_read() -> None:
+def test_a_transaction_is_one_batch_that_is_awaited_and_read() -> None:
     client, stub = stubbed()
     statements = ["SELECT …", "COPY k …", "SELECT …", "DROP TABLE k"]
     asked = PLACE | {"Sqls": statements, "StatementName": "ragstream"}
@@ -61,7 +61,7 @@ def test_a_transaction_is_one_batch_whose_end_is_waited_for_and_whose_last_rows_
         ("ERROR: something else with a row's secret in it", ConfigurationError),
     ],
 )
-def test_a_batch_that_failed_is_judged_by_its_text_which_is_not_told(error: str, kind: type[PipelineError]) -> None:
+def test_batch_that_failed_is_judged_by_its_text_which_is_not_told(error: str, kind: type[PipelineError]) -> None:
     client, stub = stubbed()
     stub.add_response("batch_execute_statement", {"Id": "q"})
     stub.add_response("describe_statement", described("FAILED", Error=error), {"Id": "q"})

@@ -116,7 +116,7 @@ def test_any_cut_order_and_repeat_leaves_the_rows_of_one_fold(seed: int, length:
         assert json.loads(warehouse.rows[key]["_pending"] or "[]") == sorted({"id", "a", "body", "sum"} - row.keys())
 
 
-def test_a_deleted_row_leaves_a_tombstone_without_text_that_refuses_what_is_older() -> None:
+def test_deleted_row_leaves_a_tombstone_without_text_that_refuses_what_is_older() -> None:
     table = ModelTable()
     table.insert(1, "secret")
     table.delete(1)
@@ -143,7 +143,7 @@ def test_a_truncate_leaves_no_row_and_refuses_what_is_older() -> None:
     assert warehouse.load(table.changes) == 0
 
 
-def test_a_value_that_does_not_fit_is_told_once_and_its_row_stands() -> None:
+def test_value_that_does_not_fit_is_told_once_and_its_row_stands() -> None:
     table = ModelTable()
     table.insert(1, "x" * 70_000)
     table.insert(2, "fits")

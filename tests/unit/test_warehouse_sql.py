@@ -70,7 +70,7 @@ def test_nothing_in_a_transaction_commits_it() -> None:
     assert verbs == {"ALTER", "COPY", "CREATE", "DELETE", "DROP", "INSERT", "LOCK", "SELECT", "UPDATE"}  # no TRUNCATE
 
 
-def test_a_transaction_that_writes_locks_before_anything_else_and_then_looks_at_what_it_read() -> None:
+def test_a_writing_transaction_locks_first_and_then_checks_its_reads() -> None:
     for told in (TABLE.write(load()), TABLE.create(SHAPE), TABLE.alter(TableShape(SHAPE.columns[:3]), SHAPE)):
         assert told[0] == 'LOCK TABLE "desk".ragstream_tables'
         assert told[1].startswith("SELECT 1 / CASE WHEN COUNT(*) =")
@@ -111,7 +111,7 @@ def test_columns_have_redshifts_types() -> None:
     )
 
 
-def test_a_literal_that_would_need_an_escape_is_refused_and_names_never_need_one() -> None:
+def test_literal_that_would_need_escape_is_refused_and_names_never_need_one() -> None:
     for text in ("it's", "back\\slash", "nul\0"):
         with pytest.raises(ValueError, match="escape"):
             literal(text)

@@ -19,7 +19,7 @@ def unit(commit_us: int) -> WorkUnit:
     return WorkUnit(commits_us={"t": [commit_us]}, reached_us={"s/0": commit_us})
 
 
-def test_a_partition_has_come_to_its_newest_commit_or_where_that_lies_ahead_to_its_arrival() -> None:
+def test_a_partition_has_reached_its_newest_commit_or_that_ones_arrival() -> None:
     table = ModelTable()
     for number in range(1, 4):
         table.insert(number, f"row {number}")
@@ -49,7 +49,7 @@ def test_the_newest_whole_row_says_which_columns_of_the_document_are_missing() -
     assert result.whole_rows[TABLE].absent == ()
 
 
-def test_the_newest_record_of_a_row_is_the_one_of_the_greatest_sequence() -> None:
+def test_newest_record_of_a_row_is_the_one_of_the_greatest_sequence() -> None:
     table = ModelTable()
     table.insert(1, "x")
     table.update_body(1, "y")

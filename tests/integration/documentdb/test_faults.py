@@ -47,7 +47,7 @@ def test_a_store_that_fails_over_is_waited_for(
     assert sink.summary().documents == 1
 
 
-def test_of_half_a_bulk_the_written_half_stays_and_the_other_half_is_told(
+def test_of_half_bulk_written_half_stays_and_the_other_half_is_told(
     sink: DocumentDBSink, failing: Callable[..., None]
 ) -> None:
     sink.keep_vectors({"h": vector_of("h")})

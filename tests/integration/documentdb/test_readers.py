@@ -21,7 +21,7 @@ from tests.feeding import Fed, one_row, vector_of
 from tests.history import ModelTable
 
 
-def test_a_document_is_always_found_while_it_is_cut_anew_a_hundred_times(
+def test_document_is_always_found_while_it_is_cut_anew_a_hundred_times(
     sink: DocumentDBSink, config: DocumentDBConfig
 ) -> None:
     table, fed = ModelTable(), Fed(sink)

@@ -96,7 +96,7 @@ def test_a_document_that_no_store_takes_is_named(sink: DocumentDBSink) -> None:
     assert raised.value.condition == "DOCUMENT_TOO_LARGE"
 
 
-def test_a_uri_that_cannot_be_used_is_named_and_its_password_stays_secret(documentdb: DocumentDB) -> None:
+def test_uri_that_cannot_be_used_is_named_and_its_password_stays_secret(documentdb: DocumentDB) -> None:
     for odd in ({"uri": SecretStr("mongodb://u:sec ret@h:x/?tls=true")}, {"tls_ca_file": "nowhere.pem"}):
         with closing(opened(config_of(documentdb, "x", **odd))) as sink:
             refused(sink.check, "cannot be used", "BAD_URI")
