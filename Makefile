@@ -43,7 +43,7 @@ copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of
 verified_jars = $(copy_jars); pom/verify.sh $(1:.xml=.sha256) $(2)
 
 ##@ Every day
-.PHONY: help setup test test-long demo
+.PHONY: help setup test test-quick test-long demo
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(S3_INSTALLED) $(
 
 test: setup lint ## lint, type-check and run every test, servers included
 	$(BIN)/python -m pytest tests --numprocesses 2 --maxschedchunk 1
+
+test-quick: lint ## lint, type-check, unit tests and the contract of one store: before each commit
+	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses 2
+	$(BIN)/python -m pytest tests/contract/test_sink_contract.py -k pgvector
 
 MINUTES := 120
 KILL_EVERY := 10
