@@ -221,6 +221,7 @@ SEAMS = {
     "tests/unit/test_feeds.py": "a client's answers that no server gives on demand",
     "tests/unit/test_lake_landed_files.py": "the bytes of a file",
     "tests/unit/test_opensearch_schema.py": "how a bulk request is cut",
+    "tests/unit/test_reader_query.py": "a reader's answer, and when it was asked",
     "tests/unit/test_reader_process.py": "the program that a reader starts with",
     "tests/unit/test_sources_files.py": "the bytes of a split",
 }

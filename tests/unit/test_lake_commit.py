@@ -14,7 +14,7 @@ from schemas.errors import UnavailableError
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["before", "after"])
-def test_a_commit_whose_storage_is_away_is_made_once_when_it_is_back(tmp_path: Path, *, before: bool) -> None:
+def test_commit_whose_storage_is_away_is_made_once_when_it_is_back(tmp_path: Path, *, before: bool) -> None:
     path, rows = str(tmp_path / "t"), pa.table({"a": [1]})
     create(path, rows.schema, stats="a")
     away = True

@@ -27,7 +27,7 @@ PARENT, CHILDREN = "s/shard-0", ("s/shard-1", "s/shard-2")
 CLOSED, NEW = asdict(Mark(TRIM_HORIZON, sequence="9", count=3, closed=True)), asdict(Mark(TRIM_HORIZON))
 
 
-def test_the_children_of_a_shard_are_read_from_the_tick_after_its_end_was_told(
+def test_children_of_shard_are_read_from_tick_after_its_end_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def resharded(_: object, __: str, reading: Reading) -> Reading:
