@@ -20,6 +20,8 @@ REQUIREMENTS := $(addprefix requirements/,build.txt base.txt local.txt models.tx
 PACKAGES := $(VENV)/.packages-$(call hash,$(REQUIREMENTS))
 PROJECT := $(VENV)/.project-$(call hash,setup.py pyproject.toml)
 MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
+GLUE := $(VENV)/glue/.packages-$(call hash,requirements/glue.txt)
+GLUE_JARS := $(CACHE)/jars/glue-$(call hash,pom/glue.xml)
 SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 LOG_STORE := lake/logstore/ragstream/ConditionalPutLogStore.java
 S3_JARS := $(CACHE)/jars/s3-$(call hash,pom/s3.xml)
@@ -48,7 +50,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
@@ -91,12 +93,20 @@ bench-%: setup ## one benchmark of the README's table
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 
 ##@ Releasing
-.PHONY: wheel logstore lock lock-jars clean
+.PHONY: wheel logstore glue-package lock lock-jars clean
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 logstore: $(SPARK_INSTALLED) $(S3_JARS) ## build dist/ragstream-logstore.jar, which Glue wants by --extra-jars
 	@$(call build_log_store,dist)
+
+CONFIG := job_configs/glue.yaml
+OUT := dist/glue
+glue-package: setup ## build what a Glue 6.0 job is made of into dist/glue (CONFIG= a pipeline, LOCATION= of the package on S3, ROLE=): docs/glue.md
+	@rm -rf $(OUT) && $(call build_log_store,$(OUT)/jars) && cp $(S3_JARS)/spark-hadoop-cloud_*.jar $(GLUE_JARS)/*.jar $(OUT)/jars
+	@$(BIN)/python -m tools.glue_package $(OUT) --cache $(CACHE) --config $(CONFIG) \
+		$(if $(LOCATION),--location $(LOCATION)) $(if $(ROLE),--role $(ROLE))
+	@echo "package   $(OUT)"
 
 lock: $(PACKAGES) ## pin every requirement again, with hashes and without an address
 	$(call lock,build)
@@ -104,6 +114,7 @@ lock: $(PACKAGES) ## pin every requirement again, with hashes and without an add
 	$(call lock,local)
 	$(call lock,models,--no-deps)
 	$(call lock,ministack)
+	$(call lock,glue,--no-deps)
 	$(call lock,dev)
 	$(call lock,flink,--python-version 3.11)
 	$(call lock,cocoindex)
@@ -137,11 +148,11 @@ $(PROJECT): | $(PACKAGES)
 		--config-settings editable_mode=compat --editable .
 	@rm -f $(VENV)/.project-* && touch $@
 
-$(MINISTACK): | $(PACKAGES)
-	@echo "packages  requirements/ministack.txt -> $(VENV)/ministack"
-	@$(BIN)/python -m venv $(VENV)/ministack
-	@$(call install,$(VENV)/ministack/bin/python,-r requirements/ministack.txt)
-	@rm -f $(VENV)/ministack/.packages-* && touch $@
+$(MINISTACK) $(GLUE): $(VENV)/%: | $(PACKAGES)
+	@echo "packages  requirements/$(notdir $(@D)).txt -> $(@D)"
+	@$(BIN)/python -m venv $(@D)
+	@$(call install,$(@D)/bin/python,-r requirements/$(notdir $(@D)).txt)
+	@rm -f $(@D)/.packages-* && touch $@
 
 $(PEERS): $(VENV)/%: | $(PACKAGES)
 	@echo "packages  requirements/$(notdir $(@D)).txt -> $(@D)"
@@ -151,7 +162,7 @@ $(PEERS): $(VENV)/%: | $(PACKAGES)
 	@rm -f $(@D)/.packages-* && touch $@
 
 # A folder of the cache appears only when it is whole: it is filled beside its place, then moved there.
-$(SPARK_JARS) $(S3_JARS) $(KAFKA_JARS) $(DOCUMENTDB_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
+$(SPARK_JARS) $(S3_JARS) $(GLUE_JARS) $(KAFKA_JARS) $(DOCUMENTDB_JARS) $(FLINK_JARS): $(CACHE)/jars/%:
 	@echo "jars      $(firstword $(subst -, ,$*)) -> $@"
 	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call verified_jars,pom/$(firstword $(subst -, ,$*)).xml,$@.$$PPID) && mv $@.$$PPID $@
 

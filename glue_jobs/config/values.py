@@ -132,6 +132,15 @@ def use_this_python_for_workers() -> None:
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
 
 
+def use_region_of_profile() -> None:
+    """Set AWS_REGION where only AWS's configuration file names the Region: deltalake and `${secret:…}` go by the variable."""
+    if not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+        import boto3
+
+        if region := boto3.session.Session().region_name:
+            os.environ["AWS_REGION"] = region
+
+
 @dataclass(frozen=True)
 class S3Environment:
     """How this process's environment says S3 is reached; credentials stay with each client's own chain."""

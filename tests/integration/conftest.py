@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,3 +22,28 @@ def lake(tmp_path: Path, vectors_dsn: str, instant_model: ModelService) -> Itera
     found = Lake(tmp_path, vectors_dsn, url)
     yield found
     found.faults()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A pipeline of one recorded change."""
+    row = {"id": 1, "title": "x"}
+    source = {"version": "3.5", "connector": "postgresql", "name": "h", "db": "d", "schema": "public", "table": "t"}
+    source |= {"ts_ms": 1, "lsn": 7, "sequence": '["5","7"]', "snapshot": "false"}  # type: ignore[dict-item]
+    value = {"before": None, "after": row, "source": source, "op": "c", "ts_ms": 1}
+    event = {"topic": "h.public.t", "key": {"id": 1}, "value": value, "partition": 0, "offset": 0}
+    (tmp_path / "events.jsonl").write_text(json.dumps(event | {"timestamp": 1, "headers": []}) + "\n")
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(
+        f"name: glued\nsource: {{type: files, format: kafka, envelope: debezium, path: [{tmp_path}/events.jsonl]}}\n"
+        f"tables: [{{table: public.t, keys: [id]}}]\nlake: {{path: {tmp_path}/lake}}\ncheckpoint: {tmp_path}/checkpoints\n"
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def stub_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Java classes that stand where Glue's are."""
+    classes = tmp_path_factory.mktemp("glue")
+    subprocess.run(["javac", "-d", classes, *Path(__file__).with_name("glue_stubs").rglob("*.java")], check=True)
+    return classes

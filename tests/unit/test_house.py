@@ -56,7 +56,7 @@ def pins(name: str) -> dict[str, str]:
     return {canonicalize_name(package): version for package, version in found}
 
 
-LOCKS = ("build", "base", "local", "models", "ministack", "dev", "flink")
+LOCKS = ("build", "base", "local", "models", "ministack", "glue", "dev", "flink")
 
 
 # Pinned files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,17 +14,19 @@ def is_glue(arguments: Sequence[str]) -> bool:
     return any(argument == "--JOB_NAME" or argument.startswith("--JOB_NAME=") for argument in arguments)
 
 
-def job_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """The job's own arguments: `--config` always, `--available_now`, `--log_level` and `--tables` where they are given.
+def job_arguments(arguments: Sequence[str], names: Collection[str]) -> dict[str, str]:
+    """`JOB_NAME` and those of the job's own arguments that are given, `--available-now` read as `--available_now`.
 
     Glue adds many of its own, which are left to it; prefixes of names are not understood.
     """
     from awsglue.utils import getResolvedOptions
 
-    wanted = ["JOB_NAME", "config"]
-    wanted += [name for name in ("available_now", "log_level", "tables") if f"--{name}" in arguments]
-    found: dict[str, str] = getResolvedOptions(list(arguments), wanted)
-    return {name: found[name] for name in wanted}
+    hyphenated = {f"--{name.replace('_', '-')}": f"--{name}" for name in names}
+    split = [argument.partition("=") for argument in arguments]
+    spelled = ["".join((hyphenated.get(key, key), *rest)) for key, *rest in split]
+    wanted = [name for name in ("JOB_NAME", *names) if any(each.partition("=")[0] == f"--{name}" for each in spelled)]
+    options: dict[str, str] = getResolvedOptions(spelled, wanted)
+    return {name: options[name] for name in wanted}
 
 
 def begin(session: SparkSession, arguments: Mapping[str, str]) -> Callable[[], None]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glue_jobs.config.pipeline import PipelineConfig, load_config, of_tables
+from glue_jobs.config.values import use_region_of_profile
 from glue_jobs.operations import checks
 from glue_jobs.runtime.jobs import JOBS, JobContext, Periodic, Plan, Query
 from glue_jobs.runtime.logs import set_up
@@ -33,6 +34,31 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _PLAN_PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of every job script: `--available-now` under spark-submit, `--available_now true` on Glue."""
+
+    name: str
+    help: str
+    default: str | None = None
+    """None where it must be given."""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether its name alone means `true`; Glue gives every argument a value."""
+        return self.choices == ("true", "false")
+
+
+ARGUMENTS = (
+    Argument("config", "the pipeline's YAML or JSON file, a path or s3://BUCKET/KEY"),
+    Argument("available_now", "drain what is there, then end", "false", ("true", "false")),
+    Argument("log_level", "the least level that is logged", "info", ("debug", "info", "warning", "error")),
+    Argument("tables", "only these, comma-separated, from the streams' beginning", ""),
+)
+"""All that a job script takes; what Glue is told of them (`make glue-package`) is made from this."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +90,25 @@ def _run_script(plan: Plan, arguments: Sequence[str]) -> int:
 
 
 def options_of(arguments: Sequence[str]) -> Options:
-    """Read a script's arguments, Glue's `--key value` form included."""
+    """Read a script's arguments, Glue's `--key value` form included; exits with status 2 where they are wrong."""
+    on_glue = None
+    own = arguments[1:]
     if glue.is_glue(arguments):
-        found = glue.job_arguments(arguments)
-        drains = found.get("available_now", "false").lower() in {"true", "1", "yes"}
-        return Options(found["config"], drains, found.get("log_level", "info"), found, listed(found.get("tables", "")))
+        on_glue = glue.job_arguments(arguments, [argument.name for argument in ARGUMENTS])
+        own = [f"--{name.replace('_', '-')}={value}" for name, value in on_glue.items() if name != "JOB_NAME"]
     parser = argparse.ArgumentParser(prog=arguments[0])
-    parser.add_argument("--config", required=True, help="the pipeline's YAML or JSON file")
-    parser.add_argument("--available-now", action="store_true", help="drain what is there, then end")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    parser.add_argument("--tables", default="", help="only these, comma-separated, from the streams' beginning")
-    here = parser.parse_args(arguments[1:])
-    return Options(here.config, here.available_now, here.log_level, tables=listed(here.tables))
+    for argument in ARGUMENTS:
+        parser.add_argument(
+            f"--{argument.name.replace('_', '-')}",
+            required=argument.default is None,
+            default=argument.default,
+            choices=argument.choices or None,
+            nargs="?" if argument.is_flag else None,
+            const="true" if argument.is_flag else None,
+            help=argument.help,
+        )
+    here = parser.parse_args(own)
+    return Options(here.config, here.available_now == "true", here.log_level, on_glue, listed(here.tables))
 
 
 def listed(names: str) -> tuple[str, ...]:
@@ -94,6 +127,8 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
     Returns 0; raises the PipelineError that ended it. The first SIGINT or SIGTERM stops between two batches, the second
     at once. `started` is called when every part was found right.
     """
+    if options.glue_arguments:
+        use_region_of_profile()
     config = load_config(options.config)
     config = of_tables(config, options.tables) if options.tables else config
     set_up(options.log_level, config.redact)
