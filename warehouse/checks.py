@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from warehouse.config import RedshiftConfig
 
 
-def check(config: RedshiftConfig, tables: Sequence[TableConfig], owner: Owner) -> None:
+def check(config: RedshiftConfig, tables: Sequence[TableConfig], owner: Owner | None) -> None:
     """Connect, look at owner and rights, and load a staged file into a temporary table; raises ConfigurationError."""
     names_of(tables, config)
     client = open_client(config)
     try:
-        check_owner(config, owner_of(client, Registry(config.schema_name)), owner)
+        if owner is not None:
+            check_owner(config, owner_of(client, Registry(config.schema_name)), owner)
         _check_rights(client, config.schema_name)
         writer = staging(config, f"check-{uuid.uuid4().hex}")
         try:

@@ -15,6 +15,7 @@ from glue_jobs.operations import captured
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime.extras import not_installed
 from glue_jobs.storage import lake_mark, s3_check
+from lake.identity import lake_id
 from retrieval import BedrockGenerationConfig
 from retrieval.generate import BedrockGenerator
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
@@ -44,7 +45,7 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         found[f"source {source.name}"] = partial(check_source, source)
     found["lake"] = partial(_lake, config)
     found["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
-    owner = cache(partial(owner_of, config))
+    owner = cache(partial(_owner, config))
     if config.embedding is not None:
         embedder = open_embedder(config.embedding)
         found["embedding"] = embedder.check
@@ -93,12 +94,20 @@ def _checked(check: Check) -> PipelineError | None:
     return None
 
 
-def _sink(config: SinkConfig, embedder: Embedder, owner: Callable[[], Owner]) -> None:
+def _owner(config: PipelineConfig) -> Owner | None:
+    """The owner of this pipeline's parts; None without the package that reads its lake, of which the part `lake` tells."""
+    try:
+        return owner_of(config)
+    except ModuleNotFoundError:
+        return None
+
+
+def _sink(config: SinkConfig, embedder: Embedder, owner: Callable[[], Owner | None]) -> None:
     """Check a store, which must be this pipeline's."""
     open_sink(config, embedder.fingerprint, embedder.dimensions).check(owner())
 
 
-def _warehouse(config: PipelineConfig, owner: Callable[[], Owner]) -> None:
+def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> None:
     """Check a warehouse, which must be this pipeline's."""
     from warehouse.checks import check
 
@@ -117,9 +126,10 @@ def _indented(text: str) -> str:
 
 
 def _lake(config: PipelineConfig) -> None:
-    """The lake can be written, and is the one that the checkpoint belongs to."""
+    """The lake can be written and read, and is the one that the checkpoint belongs to."""
     lake_mark.confirm(config)
     _writable(config.lake.path, "lake.path")
+    lake_id(config.lake.path)
 
 
 def _writable(location: str, key: str) -> None:

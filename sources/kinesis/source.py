@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 def check(config: KinesisSourceConfig) -> None:
     """Describe stream and consumer and read from one of the shards; raises ConfigurationError when that cannot be done."""
+    import aws_kinesis_agg  # noqa: F401 - only a record that was aggregated would tell that it is missing
+
     stream = Stream(config.access())
     try:
         summary = stream.summary()

@@ -328,31 +328,3 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add((node.module or "").split(".")[0])
     return found
-
-
-@pytest.mark.slow
-def test_the_wheel_installs_into_an_empty_environment_and_its_command_runs(tmp_path: Path) -> None:
-    def run(*command: str | Path) -> str:
-        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    run("git", "clone", "--quiet", "--local", ROOT, "clone")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "clone")
-    (wheel,) = (tmp_path / "dist").glob("ragstream-*.whl")
-    pinned = tmp_path / "pinned.txt"
-    pinned.write_text("\n".join(f"{name}=={version}" for name, version in {**pins("local"), **pins("base")}.items()))
-
-    run(sys.executable, "-m", "venv", "empty")
-    python = tmp_path / "empty" / "bin" / "python"
-    install = (Path(sys.executable).with_name("uv"), "pip", "install", "--python", python, "--constraint", pinned)
-    run(*install, wheel)
-    assert "capture" in run(python.with_name("ragstream"), "--help")
-
-    # As `make setup` does: a build that is known by its hash is taken from uv's cache, which else keeps one more of PySpark.
-    for name in ("build", "base"):
-        locked = ROOT / f"requirements/{name}.txt"
-        run(*install, "--require-hashes", "--no-deps", "--no-build-isolation", "-r", locked)
-    run(*install, "--no-build-isolation", f"{wheel}[all]")
-    run(python, "-m", "pip", "check")
-    run(python, "-c", f"import {', '.join(PRODUCT)}")
