@@ -37,7 +37,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     return [
         *queries,
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
-        *(each for sink in sinks for each in reports.periodic(sink, progress=not context.some_tables)),
+        *(work for sink in sinks for work in reports.periodic(sink, progress=not context.some_tables)),
         Periodic("stores", stores.look, EVERY_SECONDS),
         Periodic("backfill", stores.backfill, EVERY_SECONDS),
     ]

@@ -50,14 +50,14 @@ class EmbeddingCache:
     def frame(self, spark: SparkSession) -> DataFrame:
         """What the cache holds now: `content_hash, embedding`."""
         create_cache(self.lake)
-        held = spark.read.format("delta").load(_path(self.lake))
-        return held.filter(held["fingerprint"] == self.fingerprint).select("content_hash", "embedding")
+        cached = spark.read.format("delta").load(_path(self.lake))
+        return cached.filter(cached["fingerprint"] == self.fingerprint).select("content_hash", "embedding")
 
 
 def create_cache(lake: str) -> None:
     """Create the table where it is missing."""
-    kept = f"interval {_KEEP_HOURS} hours"  # nobody follows it
-    properties = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
+    retention = f"interval {_KEEP_HOURS} hours"  # nobody follows it
+    properties = {"delta.logRetentionDuration": retention, "delta.deletedFileRetentionDuration": retention}
     create(_path(lake), EMBEDDING_CACHE, stats=STATS_COLUMNS["embedding_cache"], properties=properties)
 
 
@@ -100,9 +100,9 @@ def hashes(lake: str, fingerprint: str, since_us: int = 0) -> frozenset[str]:
     )
 
 
-def vectors(lake: str, fingerprint: str, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def vectors(lake: str, fingerprint: str, hashes: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The vectors of some hashes, or of all: float32, as they were paid for, but for those that no store would be given."""
-    names = None if wanted is None else set(wanted)
+    names = None if hashes is None else set(hashes)
     scanned = _scan(lake, fingerprint, ["content_hash", "embedding"], names)
     read = ((name, np.frombuffer(raw, "<f4")) for name, raw in scanned)
     return {name: vector for name, vector in read if is_usable(vector)}
@@ -123,12 +123,12 @@ def _path(lake: str) -> str:
 
 
 def _scan(
-    lake: str, fingerprint: str, columns: list[str], wanted: Collection[str] | None = None
+    lake: str, fingerprint: str, columns: list[str], hashes: Collection[str] | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Yield hash and vector (empty unless it was asked for)."""
     condition = ds.field("fingerprint") == fingerprint
-    if wanted is not None:
-        condition &= ds.field("content_hash").isin(sorted(wanted))
+    if hashes is not None:
+        condition &= ds.field("content_hash").isin(sorted(hashes))
     for batch in scan(_path(lake), columns, condition):
         for row in batch.to_pylist():
             yield row["content_hash"], row.get("embedding", b"")

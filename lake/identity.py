@@ -25,8 +25,8 @@ def lake_id(root: str) -> str:
 def transaction_reached(root: str, transaction: str) -> int:
     """The last batch of a transaction's id that was committed to `changes`; -1 where none was. Raises as `lake_id`."""
     table = _changes(root)
-    found = table.transaction_version(transaction) if table is not None else None
-    return -1 if found is None else found
+    version = table.transaction_version(transaction) if table is not None else None
+    return -1 if version is None else version
 
 
 def _changes(root: str) -> RustTable | None:

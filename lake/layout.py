@@ -31,10 +31,10 @@ _SAFE = re.compile(r"[A-Za-z0-9-]")
 
 def escape(name: str) -> str:
     """Make a name one safe path segment, reversibly: what is no ASCII letter, digit, `-` or inner `_` or `.` becomes `~hh`."""
-    kept = (
+    parts = (
         c if _SAFE.match(c) or (i and c in "_.") else "".join(f"~{b:02x}" for b in _utf8(c)) for i, c in enumerate(name)
     )
-    return "".join(kept)
+    return "".join(parts)
 
 
 def _utf8(char: str) -> bytes:

@@ -39,9 +39,11 @@ def rejected(frame: DataFrame, stage: str) -> DataFrame:
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    given = set(frame.columns)
-    told = {name: F.col(name) if name in given else F.lit(None) for name in REJECTS.names} | {"stage": F.lit(stage)}
-    return frame.select(*(told[f.name].cast(f.dataType).alias(f.name) for f in from_arrow_schema(REJECTS)))
+    present = set(frame.columns)
+    columns = {name: F.col(name) if name in present else F.lit(None) for name in REJECTS.names} | {
+        "stage": F.lit(stage)
+    }
+    return frame.select(*(columns[f.name].cast(f.dataType).alias(f.name) for f in from_arrow_schema(REJECTS)))
 
 
 def _shaped(row: Mapping[str, Any]) -> dict[str, Any]:

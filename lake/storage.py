@@ -70,13 +70,13 @@ def commit(path: str, write: Callable[..., object], transaction: Mapping[str, st
     from deltalake import PostCommitHookProperties
 
     try:
-        held = _take(path)
-        properties = held.once(transaction) if transaction else None
+        open_table = _take(path)
+        properties = open_table.once(transaction) if transaction else None
         if properties is not None or not transaction:
             # What is over age is deleted by maintenance: here each checkpoint would list the whole log for it.
             hooks = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-            write(held.table, commit_properties=properties, post_commithook_properties=hooks)
-            held.expected += 1
+            write(open_table.table, commit_properties=properties, post_commithook_properties=hooks)
+            open_table.expected += 1
     except OSError as error:
         raise UnavailableError(
             f"the table at {path} cannot be written ({type(error).__name__})",
@@ -84,7 +84,7 @@ def commit(path: str, write: Callable[..., object], transaction: Mapping[str, st
         ) from None
     if len(_held) > _MAX_HELD:
         _held.clear()
-    _held.setdefault(path, []).append(held)  # after an error it is opened anew
+    _held.setdefault(path, []).append(open_table)  # after an error it is opened anew
 
 
 @dataclass
@@ -125,12 +125,12 @@ _held: dict[str, list[_Held]] = {}
 
 def _take(path: str) -> _Held:
     if _held.get(path):
-        held = _held[path].pop()
+        open_table = _held[path].pop()
         try:
-            held.follow()
+            open_table.follow()
         except Exception:  # noqa: BLE001 - whatever it is, the table as it stands now tells
             return _opened(path)
-        return held
+        return open_table
     return _opened(path)
 
 

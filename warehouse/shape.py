@@ -33,13 +33,15 @@ _AT_ONCE = 10
 """Columns added by one transaction: the Data API takes 40 statements."""
 
 
-def evolved(held: TableShape, table: TableConfig, observed: ObservedTypes, seen: Iterable[str] = ()) -> TableShape:
+def evolved(
+    current: TableShape, table: TableConfig, observed: ObservedTypes, observed_columns: Iterable[str] = ()
+) -> TableShape:
     """The shape that the evidence asks for: new columns at the end, and no type narrower than it is."""
-    kinds = held.kinds
-    names = {c.source: c.name for c in held.columns}
+    kinds = current.kinds
+    names = {c.source: c.name for c in current.columns}
     taken = {*names.values(), *RESERVED, *_SYSTEM}
     columns = []
-    for source in dict.fromkeys((*names, *table.keys, *table.columns, *observed.kinds, *seen)):
+    for source in dict.fromkeys((*names, *table.keys, *table.columns, *observed.kinds, *observed_columns)):
         if source not in names:
             names[source] = _free(source, taken)
             taken.add(names[source])
@@ -54,29 +56,29 @@ def evolved(held: TableShape, table: TableConfig, observed: ObservedTypes, seen:
 
 def _free(source: str, taken: set[str]) -> str:
     """Redshift folds names to lower case and cuts them; a name that is taken then gets a number."""
-    plain = source.lower().replace("\0", "").encode()[:_NAME_BYTES].decode(errors="ignore") or "column"
-    name, number = plain, 2
+    folded = source.lower().replace("\0", "").encode()[:_NAME_BYTES].decode(errors="ignore") or "column"
+    name, number = folded, 2
     while name in taken:
-        name, number = f"{plain}_{number}", number + 1
+        name, number = f"{folded}_{number}", number + 1
     return name
 
 
-def steps(held: TableShape, wanted: TableShape) -> Iterator[TableShape]:
+def steps(current: TableShape, target: TableShape) -> Iterator[TableShape]:
     """The shapes on the way from one to another, each reached by one transaction."""
-    kinds = {c.name: c for c in wanted.columns}
-    now = list(held.columns)
-    changing = [at for at, column in enumerate(now) if kinds[column.name] != column]
+    kinds = {c.name: c for c in target.columns}
+    columns = list(current.columns)
+    changing = [at for at, column in enumerate(columns) if kinds[column.name] != column]
     for at in changing:
-        now[at] = kinds[now[at].name]
-        yield TableShape(tuple(now))
-    for at in range(len(now), len(wanted.columns), _AT_ONCE):
-        yield TableShape(wanted.columns[: at + _AT_ONCE])
+        columns[at] = kinds[columns[at].name]
+        yield TableShape(tuple(columns))
+    for at in range(len(columns), len(target.columns), _AT_ONCE):
+        yield TableShape(target.columns[: at + _AT_ONCE])
 
 
 def fingerprint(shape: TableShape) -> str:
     """What a load compares, so that it never writes a row without a column that another driver added."""
-    told = repr([(c.source, c.name, c.kind) for c in shape.columns])
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = repr([(c.source, c.name, c.kind) for c in shape.columns])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plain(name: str) -> str:
@@ -95,11 +97,11 @@ def names_of(tables: Iterable[TableConfig], config: RedshiftConfig) -> dict[str,
     names: dict[str, str] = {}
     for table in tables:
         plain_name = config.names.get(table.table) or _free(table.table.partition(".")[2], set())
-        other = next((each for each, name in names.items() if name == plain_name), None)
+        other = next((table_name for table_name, name in names.items() if name == plain_name), None)
         if other is not None or plain_name.startswith("ragstream_") or plain_name.endswith(ROWS):
-            told = f"{table.table} and {other} are both" if other else f"{table.table} cannot be"
+            problem = f"{table.table} and {other} are both" if other else f"{table.table} cannot be"
             raise ConfigurationError(
-                f"warehouse: {told} called {plain_name}",
+                f"warehouse: {problem} called {plain_name}",
                 condition="WAREHOUSE_NAME_TAKEN",
                 hint=f"give one of them another name: warehouse.names: {{{table.table}: NAME}}",
             )
@@ -111,7 +113,7 @@ ROWS = "__rows"
 """Suffix of the table behind a view."""
 
 
-def retyped(held: TableShape, wanted: TableShape) -> list[tuple[ColumnShape, ColumnShape]]:
+def retyped(current: TableShape, target: TableShape) -> list[tuple[ColumnShape, ColumnShape]]:
     """Columns whose type changes, as they are and as they will be."""
-    pairs = zip(held.columns, wanted.columns, strict=False)
+    pairs = zip(current.columns, target.columns, strict=False)
     return [(before, replace(after)) for before, after in pairs if before.kind != after.kind]

@@ -117,7 +117,7 @@ class Registry:
         """Whose the schema is."""
         return f"SELECT pipeline, lake FROM {self.owner}"
 
-    def claim(self, mine: Owner, instead_of: Owner | None) -> list[str]:
+    def claim(self, owner: Owner, instead_of: Owner | None) -> list[str]:
         """Make it a pipeline's where it is nobody's, or still another's; the last statement tells whose it is."""
         given_up = (
             [
@@ -127,7 +127,7 @@ class Registry:
             else []
         )
         claimed = (
-            f"INSERT INTO {self.owner} SELECT {literal(mine.pipeline)}, {literal(mine.lake)} "
+            f"INSERT INTO {self.owner} SELECT {literal(owner.pipeline)}, {literal(owner.lake)} "
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.owner})"
         )
         return [f"LOCK TABLE {self.owner}", *given_up, claimed, self.owned()]
@@ -188,18 +188,18 @@ class TableStatements:
             *self._view(shape, dropped=True),
         ]
 
-    def alter(self, held: TableShape, wanted: TableShape) -> list[str]:
+    def alter(self, current: TableShape, target: TableShape) -> list[str]:
         """Add columns, or widen one: by a new column in its place, since Redshift changes no other type in place."""
-        new = wanted.columns[len(held.columns) :]
-        changed = retyped(held, wanted)
+        added = target.columns[len(current.columns) :]
+        changed = retyped(current, target)
         return [
-            *self._unchanged(held, None),
+            *self._unchanged(current, None),
             *([f"DROP VIEW IF EXISTS {self.view}"] if changed else []),
             *(statement for pair in changed for statement in self._widen(*pair)),
-            *(f"ALTER TABLE {self.rows} ADD COLUMN {quoted(c.name)} {redshift_type(c.kind)}" for c in new),
-            *([self._register(new, len(held.columns))] if new else []),
-            *self._view(wanted, dropped=bool(changed)),
-            f"UPDATE {self.registry.tables} SET fingerprint = {literal(fingerprint(wanted))} WHERE {self._named}",
+            *(f"ALTER TABLE {self.rows} ADD COLUMN {quoted(c.name)} {redshift_type(c.kind)}" for c in added),
+            *([self._register(added, len(current.columns))] if added else []),
+            *self._view(target, dropped=bool(changed)),
+            f"UPDATE {self.registry.tables} SET fingerprint = {literal(fingerprint(target))} WHERE {self._named}",
         ]
 
     def _widen(self, before: ColumnShape, after: ColumnShape) -> list[str]:
@@ -231,21 +231,23 @@ class TableStatements:
     def _unchanged(self, shape: TableShape, truncated: str | None) -> list[str]:
         """Lock, and undo everything where the table's columns or its newest TRUNCATE are not those that were read."""
         mark = "" if truncated is None else f" AND truncated = {literal(truncated)}"
-        told = f"FROM {self.registry.tables} WHERE {self._named} AND fingerprint = {literal(fingerprint(shape))}{mark}"
-        return [self.registry.lock(), _guard(told, 1)]
+        condition = (
+            f"FROM {self.registry.tables} WHERE {self._named} AND fingerprint = {literal(fingerprint(shape))}{mark}"
+        )
+        return [self.registry.lock(), _guard(condition, 1)]
 
     def read(self, copies: Copies, manifest: str | None, truncated: str, *, lagging: bool) -> list[str]:
         """Read the states of staged keys and, after a TRUNCATE, of rows that hold anything older beside something newer."""
-        wanted = f"SELECT t._key, t._revision, t._state FROM {self.rows} t"
+        select = f"SELECT t._key, t._revision, t._state FROM {self.rows} t"
         mark = literal(truncated)
         survivors = f"t._sequence > {mark} AND t._oldest <= {mark}"
         if manifest is None:
-            return [f"{wanted} WHERE {survivors}"] if lagging else []
+            return [f"{select} WHERE {survivors}"] if lagging else []
         met = f"LEFT JOIN {KEYS} k ON k._key = t._key WHERE k._key IS NOT NULL OR ({survivors})"
         return [
             f"CREATE TEMP TABLE {KEYS} (_key {_KEY}) DISTKEY(_key)",
             copies.into(KEYS, manifest),
-            f"{wanted} {met if lagging else f'JOIN {KEYS} k ON k._key = t._key'}",
+            f"{select} {met if lagging else f'JOIN {KEYS} k ON k._key = t._key'}",
             f"DROP TABLE {KEYS}",
         ]
 
@@ -262,15 +264,15 @@ class TableStatements:
         if load.rows is None:
             return []
         types = _STAGED_TYPES | {f"c{at}": staged_type(c.kind) for at, c in enumerate(load.shape.columns)}
-        moved = [_guard(_moved(self.rows, STAGE, "_key", "_held"), 0)]
+        checks = [_guard(_moved(self.rows, STAGE, "_key", "_held"), 0)]
         if load.pieces:
-            moved.append(_guard(_moved(self.rows, PIECES, "_from", "_revision"), 0))
+            checks.append(_guard(_moved(self.rows, PIECES, "_from", "_revision"), 0))
         return [
             f"CREATE TEMP TABLE {STAGE} ({_columns(types)}) DISTKEY(_key)",
             load.copies.into(STAGE, load.rows),
             *([f"CREATE TEMP TABLE {PIECES} ({_columns(_PIECE_TYPES)})"] if load.pieces else []),
             *([load.copies.into(PIECES, load.pieces)] if load.pieces else []),
-            *moved,
+            *checks,
         ]
 
     def _replaced(self, load: Load) -> list[str]:
@@ -337,8 +339,8 @@ def probe(copies: Copies, manifest: str) -> list[str]:
     return [f"CREATE TEMP TABLE {KEYS} (_key {_KEY})", copies.into(KEYS, manifest), f"DROP TABLE {KEYS}"]
 
 
-def _guard(told: str, count: int) -> str:
-    return f"SELECT 1 / CASE WHEN COUNT(*) = {count} THEN 1 ELSE 0 END {told}"
+def _guard(condition: str, count: int) -> str:
+    return f"SELECT 1 / CASE WHEN COUNT(*) = {count} THEN 1 ELSE 0 END {condition}"
 
 
 def _moved(rows: str, staged: str, key: str, revision: str) -> str:
@@ -348,8 +350,8 @@ def _moved(rows: str, staged: str, key: str, revision: str) -> str:
 
 
 def _value(staged: str, column: ColumnShape, place: int, layers: range) -> str:
-    told = unstaged(staged, column.kind)
+    staged_value = unstaged(staged, column.kind)
     if not layers:
-        return told
-    held = [f"WHEN SUBSTRING(p{n}._mask, {place + 1}, 1) = '1' THEN h{n}.{quoted(column.name)}" for n in layers]
-    return f"CASE {' '.join(held)} ELSE {told} END"
+        return staged_value
+    cases = [f"WHEN SUBSTRING(p{n}._mask, {place + 1}, 1) = '1' THEN h{n}.{quoted(column.name)}" for n in layers]
+    return f"CASE {' '.join(cases)} ELSE {staged_value} END"

@@ -100,7 +100,7 @@ class StagingWriter:
         s3 = self.access.client("s3")
         with _translated(self.bucket):
             for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.folder}/"):
-                keys = [{"Key": each["Key"]} for each in page.get("Contents", [])]
+                keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
                 if keys:
                     s3.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
 

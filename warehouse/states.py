@@ -82,11 +82,11 @@ def _value(key: str, place: int, mark: str) -> Any:
 
 def oldest(state: RowState) -> str:
     """The oldest sequence the state owes anything to: a TRUNCATE not older than that leaves it as it is."""
-    told = [state.upserted, state.complete, *(cell.rank[:SEQUENCE_DIGITS] for cell in state.columns.values())]
-    return min((each for each in told if each), default=state.newest)
+    sequences = [state.upserted, state.complete, *(cell.rank[:SEQUENCE_DIGITS] for cell in state.columns.values())]
+    return min((sequence for sequence in sequences if sequence), default=state.newest)
 
 
 def key_moves_of(text: str) -> Mapping[str, str]:
     """The rows that a stored row's values went to, by sequence."""
-    found: Mapping[str, str] = json.loads(text).get("m", {})
-    return found
+    key_moves: Mapping[str, str] = json.loads(text).get("m", {})
+    return key_moves

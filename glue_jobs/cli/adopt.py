@@ -16,8 +16,10 @@ def adopt(config: str, part: str) -> None:
     from glue_jobs.operations.ownership import adopt as adopt_part
 
     loaded = load_config(config)
-    held = adopt_part(loaded, part)
-    before = f"was pipeline {held.pipeline}'s (lake {held.lake})" if held else "was nobody's"
+    previous_owner = adopt_part(loaded, part)
+    before = (
+        f"was pipeline {previous_owner.pipeline}'s (lake {previous_owner.lake})" if previous_owner else "was nobody's"
+    )
     click.echo(f"{part} {before} and is pipeline {loaded.name}'s now")
     if part != "warehouse":
         click.echo(f"`ragstream reconcile CONFIG --store {part}` shows what of it differs from this lake")

@@ -24,9 +24,9 @@ class Asking(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse as click does; a word that looks like an option and is none is refused, with what to write instead."""
-        known = {name for param in self.get_params(ctx) for name in param.opts}
+        options = {name for param in self.get_params(ctx) for name in param.opts}
         try:
-            left = super().parse_args(ctx, [_SHIELD + arg if is_text(arg, known) else arg for arg in args])
+            remaining = super().parse_args(ctx, [_SHIELD + arg if is_text(arg, options) else arg for arg in args])
         except click.UsageError as error:
             hint = (
                 " A text that begins with a hyphen goes last, behind `--`."
@@ -37,7 +37,7 @@ class Asking(click.Command):
         for name, value in ctx.params.items():
             if isinstance(value, str):
                 ctx.params[name] = value.removeprefix(_SHIELD)
-        return left
+        return remaining
 
 
 def is_text(argument: str, options: Collection[str]) -> bool:
@@ -65,9 +65,9 @@ def search(
 
     if (query is None) == (queries is None):
         raise click.UsageError("give either QUERY or --queries FILE")
-    asked = [commands.Query(None, query)] if query is not None else commands.read_queries(str(queries))
-    for answer in commands.search(load_config(config), asked, count, store):
-        click.echo(json.dumps(answer, ensure_ascii=False) if as_json or queries else _results(answer))
+    to_search = [commands.Query(None, query)] if query is not None else commands.read_queries(str(queries))
+    for result in commands.search(load_config(config), to_search, count, store):
+        click.echo(json.dumps(result, ensure_ascii=False) if as_json or queries else _results(result))
 
 
 @click.command(cls=Asking)
@@ -85,24 +85,26 @@ def ask(config: str, question: str, session: str | None, store: str | None, *, a
     click.echo(json.dumps(answer, ensure_ascii=False) if as_json else _answer(answer))
 
 
-def _results(answer: dict[str, Any]) -> str:
-    if answer["abstained"]:
+def _results(result: dict[str, Any]) -> str:
+    if result["abstained"]:
         return "nothing relevant was found"
     return "\n".join(
-        f"{found['score']:.3f}  {found['table']} {_key(found)}  {' '.join(found['chunk_text'].split())[:100]}"
-        for found in answer["results"]
+        f"{hit['score']:.3f}  {hit['table']} {_key(hit)}  {' '.join(hit['chunk_text'].split())[:100]}"
+        for hit in result["results"]
     )
 
 
 def _answer(answer: dict[str, Any]) -> str:
-    cited = "".join(f"\n  [{at}] {each['table']} {_key(each)}" for at, each in enumerate(answer["citations"], 1))
+    cited = "".join(
+        f"\n  [{at}] {citation['table']} {_key(citation)}" for at, citation in enumerate(answer["citations"], 1)
+    )
     fresh = answer["freshness"]
     lag = fresh.get("lag_seconds")
-    behind = "" if lag is None else f", {lag:.1f} s behind the source"
+    lag_text = "" if lag is None else f", {lag:.1f} s behind the source"
     return (
-        f"{answer['answer']}{cited}\n({answer['answerer']}; searchable as of {fresh.get('searchable_as_of')}{behind})"
+        f"{answer['answer']}{cited}\n({answer['answerer']}; searchable as of {fresh.get('searchable_as_of')}{lag_text})"
     )
 
 
-def _key(found: dict[str, Any]) -> str:
-    return ",".join(str(value) for value in found["key"].values())
+def _key(hit: dict[str, Any]) -> str:
+    return ",".join(str(value) for value in hit["key"].values())

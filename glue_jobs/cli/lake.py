@@ -25,9 +25,9 @@ def table(config: str, table: str) -> None:
     from transforms.values import exact_json
 
     loaded = load_config(config)
-    found = loaded.table(table)
+    table_config = loaded.table(table)
     contexts = {source.name: decode_context(loaded, source.name) for source in loaded.sources}
-    for row in current_rows(LakeLayout(loaded.lake.path), found, contexts):
+    for row in current_rows(LakeLayout(loaded.lake.path), table_config, contexts):
         click.echo(exact_json.dumps(row))
 
 
@@ -44,8 +44,8 @@ def rebuild(config: str, store: str) -> None:
     from schemas.errors import ConfigurationError
 
     loaded = load_config(config)
-    found = next((sink for sink in loaded.sinks if sink.name == store), None)
-    if found is None or loaded.embedding is None:
+    chosen = next((sink for sink in loaded.sinks if sink.name == store), None)
+    if chosen is None or loaded.embedding is None:
         raise ConfigurationError(
             f"{config}: there is no store {store!r}, or no embedding to fill it with.",
             condition="STORE_UNKNOWN",
@@ -53,10 +53,10 @@ def rebuild(config: str, store: str) -> None:
         )
     parts = checks.parts(loaded)
     checks.refuse(checks.run({part: parts[part] for part in ("lake", f"sink {store}")}))
-    with progress() as tell, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
+    with progress() as on_progress, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
         spark = open_session(f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
         try:
-            rebuilt = Rebuild(spark, loaded, found, loaded.embedding, tell).run()
+            rebuilt = Rebuild(spark, loaded, chosen, loaded.embedding, on_progress).run()
         finally:
             spark.stop()
     if rebuilt.left_out:
@@ -81,8 +81,8 @@ def replay(config: str) -> None:
     lake_mark.confirm(loaded)
     counts = replay_rejects(loaded)
     for table in sorted(counts):
-        told = ", ".join(f"{number} {what}" for what, number in counts[table].items() if number)
-        click.echo(f"{table or 'of no known table'}: {told or 'nothing to do'}")
+        summary = ", ".join(f"{number} {outcome}" for outcome, number in counts[table].items() if number)
+        click.echo(f"{table or 'of no known table'}: {summary or 'nothing to do'}")
     if not counts:
         click.echo("no rejects that can be replayed")
 
@@ -97,10 +97,10 @@ def progress() -> Iterator[Callable[[str, str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def tell(table: str, step: str, done: int, total: int) -> None:
+        def on_progress(table: str, step: str, done: int, total: int) -> None:
             name = f"{table}: {step}"
             if name not in tasks:
                 tasks[name] = bar.add_task(name)
             bar.update(tasks[name], completed=done, total=total)
 
-        yield tell
+        yield on_progress

@@ -48,10 +48,10 @@ def migrate(  # noqa: PLR0913 - one an option
     loaded = load_config(config)
     _refuse(loaded, config)
     if target is not None:
-        told = _move(loaded, target, dimensions, golden, only_plan=only_plan)
+        result = _move(loaded, target, dimensions, golden, only_plan=only_plan)
     else:
-        told = _back(loaded) if back else _collect(loaded)
-    click.echo(json.dumps(told) if as_json else "\n".join(_sentences(told)))
+        result = _back(loaded) if back else _collect(loaded)
+    click.echo(json.dumps(result) if as_json else "\n".join(_sentences(result)))
 
 
 def _refuse(config: PipelineConfig, name: str) -> None:
@@ -66,7 +66,7 @@ def _refuse(config: PipelineConfig, name: str) -> None:
             hint="A pipeline that fills one has an `embedding` and a sink.",
         )
     parts = checks.parts(config)
-    checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {each.name}" for each in config.sinks))}))
+    checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {sink.name}" for sink in config.sinks))}))
     if lacking := sorted(Backfills(config.checkpoint).look()):
         raise ConfigurationError(
             f"sink {lacking[0]}: it is being backfilled from the lake", condition="STORE_BACKFILLING",
@@ -89,16 +89,16 @@ def _move(
     questions = read_golden(golden) if golden else []
     open_embedder(to).check()
     migration, plan, moved = Migration(config, to, on_step=_tell), None, {}
-    told = ours("the migration", "Readers have an answer wherever it stopped; run it again to go on.")
-    with told, progress() as tell, ExitStack() as stack:
+    failures = ours("the migration", "Readers have an answer wherever it stopped; run it again to go on.")
+    with failures, progress() as on_progress, ExitStack() as stack:
         spark = cache(partial(_session, config, stack))
         if only_plan or not migration.begun():
-            plan = migration_plan.plan(spark(), config, to, tell)
+            plan = migration_plan.plan(spark(), config, to, on_progress)
         if plan is not None and not only_plan:
             click.echo(_plan_sentence(plan), err=True)
         if not only_plan:
-            moved = migration.move(spark, questions, tell)
-    stores = {} if only_plan else {"stores": {name: asdict(each) for name, each in moved.items()}}
+            moved = migration.move(spark, questions, on_progress)
+    stores = {} if only_plan else {"stores": {name: asdict(counts) for name, counts in moved.items()}}
     return {"model": to.model, "plan": asdict(plan) if plan else None, **stores}
 
 
@@ -120,13 +120,13 @@ def _back(config: PipelineConfig) -> dict[str, Any]:
     from glue_jobs.operations.migrate.steps import Migration
 
     targets = {sink.name: target_of(config, sink) for sink in config.sinks}
-    if any(each is None for each in targets.values()):
+    if any(target is None for target in targets.values()):
         dropped = {sink.name: give_up(config, sink) for sink in config.sinks if targets[sink.name] is None}
         return {"given_up": dropped}
     (to, *_) = targets.values()
     assert to is not None  # noqa: S101 - as above
     covered = Migration(config, to).back()
-    return {"model": to.model, "back": {name: asdict(each) for name, each in covered.items()}}
+    return {"model": to.model, "back": {name: asdict(target) for name, target in covered.items()}}
 
 
 def _collect(config: PipelineConfig) -> dict[str, Any]:
@@ -139,23 +139,28 @@ def _collect(config: PipelineConfig) -> dict[str, Any]:
 
 def _plan_sentence(plan: MigrationPlan) -> str:
     usd = "at a price that is not known here" if plan.usd is None else f"${plan.usd:.4f}"
-    took = "" if plan.seconds is None else f", about {plan.seconds:.0f} s at {plan.texts_per_second or 0:.1f} texts/s"
-    return f"{plan.texts} texts, {plan.cached} paid for before; the others: {plan.tokens} tokens, {usd}{took}"
+    duration = (
+        "" if plan.seconds is None else f", about {plan.seconds:.0f} s at {plan.texts_per_second or 0:.1f} texts/s"
+    )
+    return f"{plan.texts} texts, {plan.cached} paid for before; the others: {plan.tokens} tokens, {usd}{duration}"
 
 
-def _sentences(told: dict[str, Any]) -> list[str]:
+def _sentences(result: dict[str, Any]) -> list[str]:
     from glue_jobs.operations.migrate.plan import MigrationPlan
 
-    if "given_up" in told:
-        return [f"{name}: given up, readers never used it" for name in told["given_up"]]
-    if "collected" in told:
-        return [f"{n}: {len(gone)} index versions dropped" for n, gone in told["collected"].items()]
-    if "back" in told:
-        return [f"{name}: readers use {told['model']} again" for name in told["back"]]
-    if "stores" not in told:
-        return [_plan_sentence(MigrationPlan(**told["plan"]))]
-    found = [_moved_sentence(name, each, told["model"]) for name, each in told["stores"].items()]
-    return [*found, "Set `embedding` to it and start the jobs again, then `--collect`; until then `--back` goes back."]
+    if "given_up" in result:
+        return [f"{name}: given up, readers never used it" for name in result["given_up"]]
+    if "collected" in result:
+        return [f"{n}: {len(dropped)} index versions dropped" for n, dropped in result["collected"].items()]
+    if "back" in result:
+        return [f"{name}: readers use {result['model']} again" for name in result["back"]]
+    if "stores" not in result:
+        return [_plan_sentence(MigrationPlan(**result["plan"]))]
+    sentences = [_moved_sentence(name, counts, result["model"]) for name, counts in result["stores"].items()]
+    return [
+        *sentences,
+        "Set `embedding` to it and start the jobs again, then `--collect`; until then `--back` goes back.",
+    ]
 
 
 def _moved_sentence(name: str, moved: dict[str, Any], model: str) -> str:
@@ -163,8 +168,10 @@ def _moved_sentence(name: str, moved: dict[str, Any], model: str) -> str:
         return f"{name}: readers use {model} already"
     filled, covered, checked = moved["filled"] or {}, moved["covered"], moved["checked"]
     golden = checked["golden"]
-    told = "no golden questions were given" if golden is None else f"{golden['overlap']:.0%} of the old answers again"
+    golden_text = (
+        "no golden questions were given" if golden is None else f"{golden['overlap']:.0%} of the old answers again"
+    )
     return (
         f"{name}: readers use {model} (index version {moved['index_version']}); {filled.get('written', 0)} documents filled, "
-        f"{covered['brought']} brought over, {checked['found']:.0%} of {checked['probes']} texts find themselves, {told}"
+        f"{covered['brought']} brought over, {checked['found']:.0%} of {checked['probes']} texts find themselves, {golden_text}"
     )

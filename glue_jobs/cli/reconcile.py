@@ -45,25 +45,25 @@ def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vect
     parts = checks.parts(loaded)
     checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {sink.name}" for sink in chosen))}))
     done: dict[str, Reconciled] = {}
-    with progress() as tell, ours("the comparison", "Nothing but findings was written; run it again."):
+    with progress() as on_progress, ours("the comparison", "Nothing but findings was written; run it again."):
         spark = open_session(f"ragstream reconcile {loaded.name}", checkpoint=loaded.checkpoint)
         try:
             for sink in chosen:
-                work = Reconcile(spark, loaded, sink, loaded.embedding, tell, vectors)
+                work = Reconcile(spark, loaded, sink, loaded.embedding, on_progress, vectors)
                 done[sink.name] = work.run(repair=repair, force=force)
                 left = {kind: n for kind, n in done[sink.name].left.items() if kind != "refused"}
                 drift.note(loaded.checkpoint, sink.name, left)
         finally:
             spark.stop()
     if as_json:
-        click.echo(json.dumps({"stores": {name: _told(each) for name, each in done.items()}}))
+        click.echo(json.dumps({"stores": {name: _to_json(result) for name, result in done.items()}}))
     else:
         _print(done, repair=repair)
-    return 1 if any(differences(each.left) for each in done.values()) else 0
+    return 1 if any(differences(result.left) for result in done.values()) else 0
 
 
-def _told(found: Reconciled) -> dict[str, Any]:
-    return asdict(found) | {"rows_read_ratio": round(found.rows_read / found.rows, 3) if found.rows else None}
+def _to_json(result: Reconciled) -> dict[str, Any]:
+    return asdict(result) | {"rows_read_ratio": round(result.rows_read / result.rows, 3) if result.rows else None}
 
 
 def _print(done: dict[str, Reconciled], *, repair: bool) -> None:
@@ -74,14 +74,14 @@ def _print(done: dict[str, Reconciled], *, repair: bool) -> None:
     kinds = list(next(iter(done.values())).drift)
     extra = ("repaired", "removed", "left") if repair else ()
     table = Table("store", "rows", "read", *kinds, *extra, "s", box=None)
-    for name, found in done.items():
-        left = sum(number for kind, number in found.left.items() if kind != "refused")
-        more = (found.repaired, found.removed, left) if repair else ()
-        cells = (found.rows, found.rows_read, *found.drift.values(), *more, round(found.seconds, 1))
+    for name, result in done.items():
+        left = sum(number for kind, number in result.left.items() if kind != "refused")
+        repair_counts = (result.repaired, result.removed, left) if repair else ()
+        cells = (result.rows, result.rows_read, *result.drift.values(), *repair_counts, round(result.seconds, 1))
         table.add_row(name, *map(str, cells))
     console.print(table)
-    for name, found in done.items():
-        for each in found.examples:
-            console.print(f"{name}: {each['kind']} {each['table']} {each['document_id']}", highlight=False)
-        for note in found.notes:
+    for name, result in done.items():
+        for example in result.examples:
+            console.print(f"{name}: {example['kind']} {example['table']} {example['document_id']}", highlight=False)
+        for note in result.notes:
             console.print(f"{name}: {note}", highlight=False)

@@ -22,20 +22,20 @@ def check(config: str) -> None:
 
     loaded = load_config(config)
     checks_of_parts = checks.parts(loaded)
-    found = checks.run(checks_of_parts)
-    unasked = {name: error for name, error in found.items() if _is_unasked(name, error)}
-    for name, error in found.items():
+    results = checks.run(checks_of_parts)
+    unasked = {name: error for name, error in results.items() if _is_unasked(name, error)}
+    for name, error in results.items():
         click.echo(f"{'note ' if name in unasked else 'ok   ' if error is None else 'wrong'}  {name}")
-    checks.refuse({name: error for name, error in found.items() if name not in unasked})
-    compared = {name.removeprefix("capture ") for name in found.keys() - unasked if name.startswith("capture ")}
-    noted = [*captured.notes(loaded), *table_notes.notes(loaded, compared), *cut_notes(loaded)]
-    for each in [*map(str, unasked.values()), *noted]:
-        click.echo(f"note   {each}")
+    checks.refuse({name: error for name, error in results.items() if name not in unasked})
+    compared = {name.removeprefix("capture ") for name in results.keys() - unasked if name.startswith("capture ")}
+    notes = [*captured.notes(loaded), *table_notes.notes(loaded, compared), *cut_notes(loaded)]
+    for text in [*map(str, unasked.values()), *notes]:
+        click.echo(f"note   {text}")
     for sink in loaded.sinks if loaded.embedding is not None else ():
         for note in filter(None, (note_of(loaded, sink), outdated_note(loaded, sink, config))):
             click.echo(f"note   sink {sink.name}: {note}")
-    if told := unmeasured(loaded):
-        click.echo(f"note   retrieval: {told}")
+    if warning := unmeasured(loaded):
+        click.echo(f"note   retrieval: {warning}")
 
 
 def _is_unasked(name: str, error: PipelineError | None) -> bool:

@@ -23,14 +23,14 @@ def status(config: str, *, as_json: bool) -> None:
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.status.report import status as collect
 
-    found = collect(load_config(config))
+    report = collect(load_config(config))
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(report))
     else:
-        _print(found, config)
+        _print(report, config)
 
 
-def _print(found: dict[str, Any], config: str) -> None:
+def _print(report: dict[str, Any], config: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -38,42 +38,42 @@ def _print(found: dict[str, Any], config: str) -> None:
 
     console = Console()
     tables = Table("table", "changes", "rejects", "pending", "lag s", "fresh p50 s", "fresh p99 s", box=None)
-    for name, row in found["tables"].items():
+    for name, row in report["tables"].items():
         fresh = row["freshness_seconds"]
         cells = (row["changes"], row["rejects"], row["pending"], row["lag_seconds"], fresh["p50"], fresh["p99"])
         tables.add_row(name, *map(_text, cells))
     console.print(tables)
-    _say_of_tables(console, found)
+    _say_of_tables(console, report)
     stores = Table("store", "documents", "chunks", "refused", "lag s", "drift", "", box=None)
-    for name, row in found["stores"].items():
+    for name, row in report["stores"].items():
         told = (row["documents"], row["chunks"], row["refused"], row["lag_seconds"], row["drift"], _not_in_step(row))
         stores.add_row(name, *map(_text, told))
-    if found["stores"]:
+    if report["stores"]:
         console.print(stores)
-    for name, row in found["stores"].items():
+    for name, row in report["stores"].items():
         if row["outdated"]:
             _say(console, f"{name}: {Outdated(**row['outdated']).sentence(config, name)}")
-    model = found["embedding"]
+    model = report["embedding"]
     console.print(
         f"model: {model['requests']} requests, {model['texts']} texts, {model['tokens']} tokens, "
         f"{model['cache_hits']} cache hits, ${model['spend_usd']:.4f}",
         highlight=False,
     )
-    for name, row in found["queries"].items():
+    for name, row in report["queries"].items():
         if row["error"]:
             console.print(f"[red]{name}[/]: {row['error']}", highlight=False)
 
 
-def _say_of_tables(console: Console, found: dict[str, Any]) -> None:
+def _say_of_tables(console: Console, report: dict[str, Any]) -> None:
     """What is wrong with tables and streams, one sentence each."""
     from glue_jobs.status.table_notes import of_status
     from lake.landing.unconfigured import LeftOut
 
-    for name, row in found["tables"].items():
+    for name, row in report["tables"].items():
         for sentence in of_status(name, row):
             _say(console, sentence)
-    for each in found["left_out"]:
-        _say(console, LeftOut(each["stream"], each["read"], Counter(each["tables"])).sentence)
+    for stream in report["left_out"]:
+        _say(console, LeftOut(stream["stream"], stream["read"], Counter(stream["tables"])).sentence)
 
 
 def _not_in_step(row: dict[str, Any]) -> str:

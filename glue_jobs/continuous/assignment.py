@@ -16,12 +16,12 @@ def dealt(partitions: Collection[Partition], readers: int, before: Mapping[Parti
     A partition stays with its reader while there may be that many, also when others have ended: a reader that lost it would
     write it beside the new one for a while. The result depends on the arguments alone.
     """
-    kept = {
+    assigned = {
         partition: before[partition] for partition in sorted(partitions) if before.get(partition, readers) < readers
     }
-    load = Counter(kept.values())
-    for partition in sorted(set(partitions) - kept.keys()):
-        reader = min(range(readers), key=lambda each: (load[each], each))
-        kept[partition] = reader
+    load = Counter(assigned.values())
+    for partition in sorted(set(partitions) - assigned.keys()):
+        reader = min(range(readers), key=lambda number: (load[number], number))
+        assigned[partition] = reader
         load[reader] += 1
-    return kept
+    return assigned

@@ -51,12 +51,12 @@ class Backfill:
 
     def spans(self) -> dict[str, tuple[int, int]] | None:
         """By partition, the positions that rows must have changed between to be written; None: all rows."""
-        found: dict[str, tuple[int, int]] = {}
+        by_partition: dict[str, tuple[int, int]] = {}
         for gap in self.gaps.values():
             if gap.begin is None or gap.until is None:
                 return None
-            found |= {place: (begin, gap.until[place]) for place, begin in gap.begin.items()}
-        return found
+            by_partition |= {place: (begin, gap.until[place]) for place, begin in gap.begin.items()}
+        return by_partition
 
 
 @dataclass
@@ -71,8 +71,8 @@ class Backfills:
     def look(self) -> dict[str, Backfill]:
         """Read all records as they are now."""
         with self._lock:  # else a record that another thread writes meanwhile would be missing from `stores`
-            found = [files.read(f"{self._folder}/{name}") for name in files.names(self._folder)]
-            records = {record.store: record for text in found if text for record in [_of_json(json.loads(text))]}
+            texts = [files.read(f"{self._folder}/{name}") for name in files.names(self._folder)]
+            records = {record.store: record for text in texts if text for record in [_of_json(json.loads(text))]}
             self.stores = frozenset(records)
         return records
 
@@ -86,18 +86,18 @@ class Backfills:
         Nothing lacks anything in a `fresh` pipeline, nor in one that never told of its stores. A store that is dropped is
         forgotten, so that it is new if it is ever added again. Killed in between, the same is done by the next driver.
         """
-        told, text = sorted(stores), files.read(self._known)
-        known = set(told) if fresh or text is None else self.known()
-        added = [name for name in told if name not in known]
+        configured, text = sorted(stores), files.read(self._known)
+        previous = set(configured) if fresh or text is None else self.known()
+        added = [name for name in configured if name not in previous]
         with self._lock:
             self._take_over(sources)
-            for name in self.look().keys() - set(told):
+            for name in self.look().keys() - set(configured):
                 files.remove(self._place(name))
             for name in added:
                 self._write(Backfill(name, time.time(), {source.name: Gap(None, None) for source in sources}))
             self.look()
-        if text is None or json.loads(text) != told:
-            files.write(self._known, json.dumps(told))
+        if text is None or json.loads(text) != configured:
+            files.write(self._known, json.dumps(configured))
         return added
 
     def begin(self, source: str, starts: Mapping[str, Positions]) -> None:
@@ -132,10 +132,10 @@ class Backfills:
         """Make records of those that were kept in `aside/` before stores had positions of their own."""
         folder = f"{self.checkpoint.rstrip('/')}/aside"
         for name in files.names(folder):
-            told = json.loads(files.read(f"{folder}/{name}") or "{}")
-            if told:
-                gaps = {source.name: _gap_of_aside(source, told) for source in sources}
-                self._write(Backfill(told["store"], told["since"], gaps))
+            record = json.loads(files.read(f"{folder}/{name}") or "{}")
+            if record:
+                gaps = {source.name: _gap_of_aside(source, record) for source in sources}
+                self._write(Backfill(record["store"], record["since"], gaps))
             files.remove(f"{folder}/{name}")
 
     @property
@@ -155,16 +155,16 @@ class Backfills:
         self.stores |= {record.store}
 
 
-def _of_json(told: Mapping[str, Any]) -> Backfill:
-    gaps = {source: Gap(gap["from"], gap["until"]) for source, gap in told["gaps"].items()}
-    return Backfill(told["store"], told["since"], gaps)
+def _of_json(record: Mapping[str, Any]) -> Backfill:
+    gaps = {source: Gap(gap["from"], gap["until"]) for source, gap in record["gaps"].items()}
+    return Backfill(record["store"], record["since"], gaps)
 
 
-def _gap_of_aside(source: SourceConfig, told: Mapping[str, Any]) -> Gap:
+def _gap_of_aside(source: SourceConfig, record: Mapping[str, Any]) -> Gap:
     """What a store that was set aside lacks: all since the first record that it missed. Recorded files name no partition."""
-    if told["added"] or isinstance(source, FilesSourceConfig):
+    if record["added"] or isinstance(source, FilesSourceConfig):
         return Gap(None, None)
-    first = {f"{stream}/{part}": number_of(at) for stream, part, at, _ in told["missed"]}
+    first = {f"{stream}/{part}": number_of(at) for stream, part, at, _ in record["missed"]}
     return Gap({place: at for place, at in first.items() if positions.is_read(source, place)}, None)
 
 
@@ -174,5 +174,7 @@ def number_of(position: str) -> int:
 
 
 def _each(choose: Callable[[Iterable[int]], int], *several: Positions) -> dict[str, int]:
-    places = {place for each in several for place in each}
-    return {place: choose([each[place] for each in several if place in each]) for place in sorted(places)}
+    places = {place for positions in several for place in positions}
+    return {
+        place: choose([positions[place] for positions in several if place in positions]) for place in sorted(places)
+    }

@@ -50,9 +50,9 @@ def _sum(positions: Mapping[Partition, Position]) -> int:
 
 
 def _gap(
-    stood: Mapping[Partition, Position], goes_on: Mapping[Partition, Position], lost: Collection[Partition]
+    position_before: Mapping[Partition, Position], goes_on: Mapping[Partition, Position], lost: Collection[Partition]
 ) -> Gap:
     """What lies between two positions; everything, where shards have come and gone meanwhile."""
-    if stood.keys() != goes_on.keys():
+    if position_before.keys() != goes_on.keys():
         return Gap(None, {name: at(where) for name, where in goes_on.items()})
-    return Gap({name: at(stood[name]) for name in lost}, {name: at(goes_on[name]) for name in lost})
+    return Gap({name: at(position_before[name]) for name in lost}, {name: at(goes_on[name]) for name in lost})

@@ -82,16 +82,19 @@ class Readers:
         """Take what readers answered; whether the source is to be asked anew, since a shard of it has ended."""
         positions = [harvest["positions"] for harvest in harvests]
         self.reading = self.reading._replace(stores=reached({}, positions, read_on=self.reading.stores))
-        self.behind = {**self.behind, **{each["part"]: tuple(each["behind"]) for each in harvests}}
-        before, self.addresses = self.addresses, self.addresses | {each["part"]: each["address"] for each in harvests}
+        self.behind = {**self.behind, **{harvest["part"]: tuple(harvest["behind"]) for harvest in harvests}}
+        before, self.addresses = (
+            self.addresses,
+            self.addresses | {harvest["part"]: harvest["address"] for harvest in harvests},
+        )
         self.left = frozenset(before.values()) - frozenset(self.addresses.values())
-        away = {what: sentence for each in harvests for what, sentence in each["away"].items()}
-        self.away = {what: sentence for what, sentence in away.items() if what in self._missed}
+        away = {service: sentence for harvest in harvests for service, sentence in harvest["away"].items()}
+        self.away = {service: sentence for service, sentence in away.items() if service in self._missed}
         self._missed = frozenset(away)
         for harvest in harvests:
             for store, as_of_us in harvest["as_of_us"].items():
                 self._as_of_us.setdefault(store, {}).update(as_of_us)
-        return any(each["closed"] for each in harvests)
+        return any(harvest["closed"] for harvest in harvests)
 
     def lost_to(self, store: str, gaps: Mapping[Partition, Sequence[Position]]) -> Gap:
         """What a store lacks for which a reader reported gaps: of a shard whose end is not known, all that others have read."""
@@ -106,9 +109,11 @@ class Readers:
 
         A shard that has ended says nothing: until its children are known, which may hold commits already, it counts as unknown.
         """
-        known, limit = self._as_of_us.get(store, {}), self.partitions_as_of_us
+        by_partition, limit = self._as_of_us.get(store, {}), self.partitions_as_of_us
         return {
-            name: 0 if _is_closed(at) else min(known.get(name, 0), known.get(name, 0) if limit is None else limit)
+            name: 0
+            if _is_closed(at)
+            else min(by_partition.get(name, 0), by_partition.get(name, 0) if limit is None else limit)
             for name, at in self.reading.stores.get(store, {}).items()
             if name not in self._followed_up.get(store, ())
         }

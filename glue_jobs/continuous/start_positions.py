@@ -44,15 +44,15 @@ def for_readers(source: SourceConfig, checkpoint: str, stores: Collection[str]) 
 
     A store that is new begins where the furthest back of the others stands.
     """
-    known = store_positions.read(checkpoint)
-    if known is None or not known.readers:
+    stored = store_positions.read(checkpoint)
+    if stored is None or not stored.readers:
         identity, base = _of_micro_batches(source, checkpoint)
-        lagging = {store: at for store, at in known.stores.items() if store in stores} if known is not None else {}
+        lagging = {store: at for store, at in stored.stores.items() if store in stores} if stored is not None else {}
         return Reading(identity, {store: dict(lagging.get(store, base)) for store in stores}), tuple(sorted(lagging))
-    there = {store: dict(known.stores[store]) for store in stores if store in known.stores}
-    base = earliest(there.values() or known.stores.values())
-    reading = Reading(known.identity, {store: there.get(store, dict(base)) for store in stores})
-    return reading, tuple(store for store in known.behind if store in there)
+    by_store = {store: dict(stored.stores[store]) for store in stores if store in stored.stores}
+    base = earliest(by_store.values() or stored.stores.values())
+    reading = Reading(stored.identity, {store: by_store.get(store, dict(base)) for store in stores})
+    return reading, tuple(store for store in stored.behind if store in by_store)
 
 
 def past_gaps(source: SourceConfig, stores: ByStore, backfills: Backfills) -> dict[str, dict[Partition, Position]]:
@@ -88,20 +88,20 @@ def for_micro_batches(
     What the stream has lost to one of them alone is a backfill. A query that begins at positions has no checkpoint of Spark's
     after this; asked again it begins there again, until `begun`.
     """
-    known = store_positions.read(checkpoint)
+    stored = store_positions.read(checkpoint)
     behind = frozenset(away) & frozenset(stores) if not set(stores) <= set(away) else frozenset()
-    lagging = known.stores.keys() & set(stores) if known is not None else set()
-    if known is None or (not known.readers and lagging <= behind):
+    lagging = stored.stores.keys() & set(stores) if stored is not None else set()
+    if stored is None or (not stored.readers and lagging <= behind):
         return BatchStart(behind=frozenset(lagging))
     reading, _ = for_readers(source, checkpoint, stores)
     written = {store: at for store, at in reading.stores.items() if store not in behind}
     written = past_gaps(source, written, backfills)
-    kept = StorePositions(readers=True, identity=reading.identity, stores={**reading.stores, **written})
-    store_positions.write(checkpoint, kept)
+    continued = StorePositions(readers=True, identity=reading.identity, stores={**reading.stores, **written})
+    store_positions.write(checkpoint, continued)
     for folder in _OF_SPARK:
         files.remove_folder(f"{checkpoint.rstrip('/')}/{folder}")
     if isinstance(source, KafkaSourceConfig):
-        files.write(f"{checkpoint.rstrip('/')}/{FILE_NAME}", json.dumps(kept.identity, sort_keys=True))
+        files.write(f"{checkpoint.rstrip('/')}/{FILE_NAME}", json.dumps(continued.identity, sort_keys=True))
     furthest = numbers(latest(written.values()))
     lacking = frozenset(store for store, at in written.items() if numbers(at) != furthest)
     return BatchStart(earliest(written.values()), behind, lacking)
@@ -109,10 +109,10 @@ def for_micro_batches(
 
 def begun(checkpoint: str, behind: Collection[str]) -> None:
     """Take it that Spark has written down where the query's first batch begins; stores that are behind keep their own."""
-    known = store_positions.read(checkpoint)
-    if known is not None and known.readers:
-        kept = {store: at for store, at in known.stores.items() if store in behind}
-        store_positions.write(checkpoint, StorePositions(readers=False, stores=kept))
+    stored = store_positions.read(checkpoint)
+    if stored is not None and stored.readers:
+        lagging = {store: at for store, at in stored.stores.items() if store in behind}
+        store_positions.write(checkpoint, StorePositions(readers=False, stores=lagging))
 
 
 def missed(source: SourceConfig, checkpoint: str, stores: Collection[str], starts: Positions | None) -> bool:
@@ -125,7 +125,7 @@ def missed(source: SourceConfig, checkpoint: str, stores: Collection[str], start
     if position is None:
         return False
     store_positions.noted(
-        checkpoint, lambda known: replace(known, stores={**dict.fromkeys(stores, position), **known.stores})
+        checkpoint, lambda stored: replace(stored, stores={**dict.fromkeys(stores, position), **stored.stores})
     )
     return True
 

@@ -131,8 +131,8 @@ class Stores:
         done = RebuildCounts()
         with closing(open_sink(config, *self._model)) as store:
             index_versions = store.index_versions()
-        for each in index_versions.written if index_versions else ():  # every model that fills the store
-            embedding = config_of(each, self._config.embedding)
+        for index_version in index_versions.written if index_versions else ():  # every model that fills the store
+            embedding = config_of(index_version, self._config.embedding)
             rebuild = Rebuild(self._context.spark, self._config, config, embedding, lambda *_: None, record.spans())
             done += rebuild.run()
         if self.backfills.done(record):

@@ -135,19 +135,19 @@ class Supervisor:
         if limit is not None and failures > limit:
             raise error or given_up(self.query.name, failures, failure.cause, batch_id) from failure.cause
         pause = self._policy.pause_seconds(kind, failures)
-        told = f"{error.condition}: {error.message}" if error else without_content(failure.cause)
+        cause = f"{error.condition}: {error.message}" if error else without_content(failure.cause)
         self._log(
-            "failed, starting again", logging.WARNING, kind=kind.value, failures=failures, pause=pause, error=told
+            "failed, starting again", logging.WARNING, kind=kind.value, failures=failures, pause=pause, error=cause
         )
         _LOG.debug("what Spark says of it: %s", failure.text)
-        self._records.failed(self.query.name, told)
+        self._records.failed(self.query.name, cause)
         self._stop.wait(pause)
 
     def _reported(self, batch_id: int | None, report: Report | None, seconds: float) -> None:
         self._records.add(self.query.name, batch_id, report, seconds)
 
-    def _log(self, what: str, level: int = logging.INFO, **context: object) -> None:
-        _LOG.log(level, "query %s", what, extra={"context": {"query": self.query.name, **context}})
+    def _log(self, event: str, level: int = logging.INFO, **context: object) -> None:
+        _LOG.log(level, "query %s", event, extra={"context": {"query": self.query.name, **context}})
 
 
 class PeriodicRunner:
@@ -176,10 +176,10 @@ class PeriodicRunner:
         try:
             self.periodic.run()
         except Exception as error:
-            kind, ours = kind_of(error, "", "")
-            if kind is Kind.FINAL and ours is not None:
-                raise ours from error
-            failure = f"{ours.condition}: {ours.message}" if ours else without_content(error)
+            kind, mapped = kind_of(error, "", "")
+            if kind is Kind.FINAL and mapped is not None:
+                raise mapped from error
+            failure = f"{mapped.condition}: {mapped.message}" if mapped else without_content(error)
         if failure and failure != self._failure:
             _LOG.warning("periodic work failed", extra={"context": {"work": self.periodic.name, "error": failure}})
         self._failure = failure
@@ -204,20 +204,20 @@ def run_queries(
         )
         for supervisor in supervisors
     ]
-    beside = [
+    periodic_threads = [
         threading.Thread(target=worker.run, args=(queries_done,), name=worker.periodic.name) for worker in workers
     ]
-    for thread in (*threads, *beside):
+    for thread in (*threads, *periodic_threads):
         thread.daemon = True
         thread.start()
     for thread in threads:
         _join(thread, supervisors, records)
     queries_done.set()
-    for thread in beside:
+    for thread in periodic_threads:
         thread.join()
     records.end()
-    ended = [*(each.error for each in supervisors), *(each.error for each in workers)]
-    errors = [error for error in ended if error is not None]
+    outcomes = [*(runner.error for runner in supervisors), *(runner.error for runner in workers)]
+    errors = [error for error in outcomes if error is not None]
     if errors:
         raise errors[0]
 
@@ -235,7 +235,7 @@ def _earlier(supervisor: Supervisor, all_of_them: list[Supervisor], context: Job
     if not context.available_now:
         return []
     return [
-        each
-        for each in all_of_them
-        if each is not supervisor and each.query.name.startswith(supervisor.query.drains_after)
+        other
+        for other in all_of_them
+        if other is not supervisor and other.query.name.startswith(supervisor.query.drains_after)
     ]

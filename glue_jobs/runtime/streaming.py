@@ -122,8 +122,8 @@ class RunningQuery:
 
     def progress(self) -> dict[str, Any] | None:
         """Spark's last progress report; None before the first, and of a clock."""
-        found = self._spark_query.lastProgress if self._spark_query is not None and not self.ticks else None
-        return dict(found) if found is not None else None
+        last = self._spark_query.lastProgress if self._spark_query is not None and not self.ticks else None
+        return dict(last) if last is not None else None
 
     def _start(self, frame: DataFrame | None) -> bool:
         """Start; returns whether the runtime must drain it, because its source knows no Trigger.AvailableNow."""
@@ -197,11 +197,11 @@ class RunningQuery:
         if now - self._looked_at < 1.0 + self._query.every_seconds:
             return
         if self._query.empty_us is not None:
-            held = self._query.empty_us(self.progress())
-            if not held:
+            empty_us = self._query.empty_us(self.progress())
+            if not empty_us:
                 return
-            self._query.as_of.looked(held)
-            idle_at = min(held.values()) / 1_000_000
+            self._query.as_of.looked(empty_us)
+            idle_at = min(empty_us.values()) / 1_000_000
         elif not self._has_looked() or _is_busy(query):
             return
         else:

@@ -49,8 +49,8 @@ class AsOf:
             self._at_us = max(self._at_us, at_us)
 
     def _go_on(self) -> None:
-        told = [max(empty, self._reached_us.get(place, 0)) for place, empty in self._empty_us.items()]
-        self._at_us = max(self._at_us, min(told, default=0))
+        reached = [max(empty, self._reached_us.get(place, 0)) for place, empty in self._empty_us.items()]
+        self._at_us = max(self._at_us, min(reached, default=0))
 
 
 class StoresAsOf(AsOf):

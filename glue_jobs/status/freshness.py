@@ -22,11 +22,11 @@ class Freshness:
     def add(self, milliseconds: Iterable[float], minute: int) -> None:
         """Count durations that were measured in a minute (since the epoch)."""
         buckets = self.minutes.setdefault(minute, {})
-        for each in milliseconds:
-            bucket = round(math.log(max(each, 1.0)) / _GROWTH)
+        for duration in milliseconds:
+            bucket = round(math.log(max(duration, 1.0)) / _GROWTH)
             buckets[bucket] = buckets.get(bucket, 0) + 1
-        for old in sorted(self.minutes)[:-_MINUTES]:
-            del self.minutes[old]
+        for expired in sorted(self.minutes)[:-_MINUTES]:
+            del self.minutes[expired]
 
     def seconds(self, quantile: float) -> float | None:
         """The duration that this share of the changes did not exceed, None when nothing was written yet."""
@@ -34,10 +34,10 @@ class Freshness:
         for buckets in self.minutes.values():
             for bucket, count in buckets.items():
                 total[bucket] = total.get(bucket, 0) + count
-        left = math.ceil(sum(total.values()) * quantile)
+        remaining = math.ceil(sum(total.values()) * quantile)
         for bucket in sorted(total):
-            left -= total[bucket]
-            if left <= 0:
+            remaining -= total[bucket]
+            if remaining <= 0:
                 return round(math.exp(bucket * _GROWTH) / 1000, 3)
         return None
 
@@ -46,6 +46,6 @@ class Freshness:
         return {str(m): {str(b): n for b, n in buckets.items()} for m, buckets in self.minutes.items() if buckets}
 
     @classmethod
-    def of_json(cls, kept: Mapping[str, Mapping[str, Any]]) -> Freshness:
+    def of_json(cls, stored: Mapping[str, Mapping[str, Any]]) -> Freshness:
         """Read what `as_json` gave."""
-        return cls({int(m): {int(b): int(n) for b, n in buckets.items()} for m, buckets in kept.items()})
+        return cls({int(m): {int(b): int(n) for b, n in buckets.items()} for m, buckets in stored.items()})

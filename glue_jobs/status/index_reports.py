@@ -89,15 +89,15 @@ class IndexReports:
 
     def periodic(self, sink: Sink, *, progress: bool) -> list[Periodic]:
         """What is to be done beside the queries for one store: it may be slow, and keeps no other waiting."""
-        told = [Periodic(f"progress of {sink.name}", partial(self.note_progress, sink), PROGRESS_SECONDS)]
+        progress_work = [Periodic(f"progress of {sink.name}", partial(self.note_progress, sink), PROGRESS_SECONDS)]
         return [
-            *(told if progress else ()),
+            *(progress_work if progress else ()),
             Periodic(f"sweep of {sink.name}", partial(self.sweep, sink), SWEEP_SECONDS),
         ]
 
     def note_progress(self, sink: Sink) -> None:
         """Tell a store how fresh it is: as fresh as the source that is furthest behind in it."""
-        as_of_us = min((each.stores[sink.name].at_us for each in self.as_of.values()), default=0)
+        as_of_us = min((as_of.stores[sink.name].at_us for as_of in self.as_of.values()), default=0)
         if as_of_us > self._noted_us[sink.name] and self._is_ready(sink):
             with self._in_use[sink.name]:
                 sink.note_progress(as_of_us)
@@ -131,7 +131,7 @@ class IndexReports:
 
     def _warn_of_absent(self, summaries: Sequence[dict[str, Any]]) -> None:
         """Log a column that a document names and whole rows do not have, once."""
-        for table, (_, absent, columns) in chain.from_iterable(each["whole_rows"].items() for each in summaries):
+        for table, (_, absent, columns) in chain.from_iterable(summary["whole_rows"].items() for summary in summaries):
             for column in absent:
                 if (table, column) not in self._absent:
                     self._absent.add((table, column))

@@ -52,17 +52,17 @@ def readings(config: PipelineConfig) -> list[Reading]:
     Raises PipelineError when a source that index may be reading does not answer.
     """
     main = config.checkpoint.rstrip("/")
-    found = [_reading(source, main) for source in config.sources]
+    readings = [_reading(source, main) for source in config.sources]
     for name in files.folders(f"{main}/tables"):
         place = f"{main}/tables/{name}"
         queries = {record.query for record in read_all(place)}
-        found += [_reading(source, place) for source in config.sources if f"index_{source.name}" in queries]
-    return found
+        readings += [_reading(source, place) for source in config.sources if f"index_{source.name}" in queries]
+    return readings
 
 
 def unlanded(read: Iterable[Reading]) -> list[str]:
     """The names of those readings of which landing has not committed all."""
-    return sorted({each.name for each in read if not each.is_landed})
+    return sorted({reading.name for reading in read if not reading.is_landed})
 
 
 def committed(source: SourceConfig, checkpoint: str) -> Positions | None:
@@ -101,10 +101,10 @@ def _offset_in(location: str) -> dict[str, Any] | None:
 
 def _reading(source: SourceConfig, checkpoint: str) -> Reading:
     query = f"index_{source.name}"
-    kept = store_positions.read(f"{checkpoint}/{query}")
-    record = next((each for each in read_all(checkpoint) if each.query == query), None)
+    stored = store_positions.read(f"{checkpoint}/{query}")
+    record = next((candidate for candidate in read_all(checkpoint) if candidate.query == query), None)
     # Readers write on until they hear that they should stop: they have read more than they have told.
-    stopped = record is not None and not record.running and not (kept is not None and kept.readers)
+    stopped = record is not None and not record.running and not (stored is not None and stored.readers)
     bound = committed(source, f"{checkpoint}/{query}") if stopped else None
     if bound is None:
         bound = positions.ends(source, committed(source, f"{checkpoint}/land_{source.name}") or {})

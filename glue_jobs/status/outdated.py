@@ -53,8 +53,8 @@ def outdated_of(config: PipelineConfig, sink: Sink, counted: Mapping[tuple[str, 
     specs = specs_of(config)
     if all(table not in specs or made_by(spec) == specs[table].fingerprint for table, spec in counted):
         return None
-    held = sink.summary()
-    chunks_a_document = max(1.0, held.chunks / max(1, held.documents))
+    summary = sink.summary()
+    chunks_a_document = max(1.0, summary.chunks / max(1, summary.documents))
     return of_counts(specs, counted, chunks_a_document, price_of(getattr(config.embedding, "model", "")))
 
 
@@ -69,13 +69,13 @@ def specs_of(config: PipelineConfig) -> dict[str, DocumentSpec]:
 
 def cut_notes(config: PipelineConfig) -> list[str]:
     """Say of each table whose chunks are longer than the model takes that they are cut to that."""
-    wanted = {table.table: table.document.chunk.max_tokens for table in config.tables if table.document}
-    taken = {table: spec.document.chunk.max_tokens for table, spec in specs_of(config).items()}
+    configured = {table.table: table.document.chunk.max_tokens for table in config.tables if table.document}
+    cut_to = {table: spec.document.chunk.max_tokens for table, spec in specs_of(config).items()}
     return [
-        f"table {table}: document.chunk.max_tokens is {wanted[table]}, and the embedding model takes {most} tokens of a text: "
-        f"chunks are cut to {most}"
-        for table, most in taken.items()
-        if most < wanted[table]
+        f"table {table}: document.chunk.max_tokens is {configured[table]}, and the embedding model takes {most} tokens "
+        f"of a text: chunks are cut to {most}"
+        for table, most in cut_to.items()
+        if most < configured[table]
     ]
 
 
@@ -85,9 +85,13 @@ def warn_of_outdated(config: PipelineConfig, sinks: Sequence[Sink]) -> None:
         _LOG.warning("chunks are longer than the model takes", extra={"context": {"note": note}})
     for sink in sinks:
         with contextlib.suppress(UnavailableError):  # it is away; `status` says it when it is back
-            if found := outdated(config, sink):
-                told = {"store": sink.name, **asdict(found), "command": f"ragstream rebuild CONFIG {sink.name}"}
-                _LOG.warning("documents were made by another template", extra={"context": told})
+            if outdated_documents := outdated(config, sink):
+                context = {
+                    "store": sink.name,
+                    **asdict(outdated_documents),
+                    "command": f"ragstream rebuild CONFIG {sink.name}",
+                }
+                _LOG.warning("documents were made by another template", extra={"context": context})
 
 
 def of_counts(

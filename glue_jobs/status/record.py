@@ -88,18 +88,20 @@ class QueryRecord:
 
     def as_json(self) -> dict[str, Any]:
         """What stands in the file."""
-        kept = dict(self.__dict__)
-        kept["freshness"] = {table: each.as_json() for table, each in self.freshness.items()}
-        kept["batch_seconds"] = self.batch_seconds.as_json()
-        return kept
+        stored = dict(self.__dict__)
+        stored["freshness"] = {table: freshness.as_json() for table, freshness in self.freshness.items()}
+        stored["batch_seconds"] = self.batch_seconds.as_json()
+        return stored
 
     @classmethod
-    def of_json(cls, kept: Mapping[str, Any]) -> QueryRecord:
+    def of_json(cls, stored: Mapping[str, Any]) -> QueryRecord:
         """Read what `as_json` gave; keys of another version are left."""
-        known = {name: value for name, value in kept.items() if name in cls.__dataclass_fields__}
-        known["freshness"] = {table: Freshness.of_json(each) for table, each in known.get("freshness", {}).items()}
-        known["batch_seconds"] = Freshness.of_json(known.get("batch_seconds", {}))
-        return cls(**known)
+        fields = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
+        fields["freshness"] = {
+            table: Freshness.of_json(freshness) for table, freshness in fields.get("freshness", {}).items()
+        }
+        fields["batch_seconds"] = Freshness.of_json(fields.get("batch_seconds", {}))
+        return cls(**fields)
 
 
 class StatusRecords:
@@ -129,11 +131,11 @@ class StatusRecords:
             if self._due(query) or (report is not None and report.embedding and self._interval == _LOCAL_SECONDS):
                 self._write(record)
 
-    def failed(self, query: str, what: str) -> None:
+    def failed(self, query: str, error: str) -> None:
         """Keep why a query is between two starts."""
         with self._lock:
             record = self._records[query]
-            record.last_error, record.waiting = what, True
+            record.last_error, record.waiting = error, True
             self._write(record)
 
     def observe(self, query: str, running: RunningQuery, *, at_once: bool = False) -> None:

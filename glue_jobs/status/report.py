@@ -46,26 +46,31 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     stores, backfills, behind = _stores(config), Backfills(config.checkpoint).look(), _behind(config)
     counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
     pending = Counter[str]()
-    for found in stores.values():
-        if not isinstance(found, PipelineError):
-            pending.update(dict(found.summary.pending))
+    for store in stores.values():
+        if not isinstance(store, PipelineError):
+            pending.update(dict(store.summary.pending))
     return {
         "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
         "stores": {
             name: {
                 "lag_seconds": _lag_of_store(records, name, backfills.get(name)),
-                **_store(found, drift.last(config.checkpoint, name)),
+                **_store(store, drift.last(config.checkpoint, name)),
                 "behind": name in behind,
                 "backfilling": {"since": backfills[name].since} if name in backfills else None,
             }
-            for name, found in stores.items()
+            for name, store in stores.items()
         },
         "embedding": _embedding(config, records.values()),
         "queries": {record.query: _query(record) for record in records.values()},
         "rejects_without_table": counted["rejects"][""],
         "left_out": [
-            {"stream": each.stream, "records": each.tables.total(), "read": each.read, "tables": dict(each.tables)}
-            for each in left_out(LakeLayout(config.lake.path), partial(is_configured, config))
+            {
+                "stream": stream.stream,
+                "records": stream.tables.total(),
+                "read": stream.read,
+                "tables": dict(stream.tables),
+            }
+            for stream in left_out(LakeLayout(config.lake.path), partial(is_configured, config))
         ],
     }
 
@@ -79,14 +84,14 @@ def _table(
 ) -> dict[str, Any]:
     source = config.owner(table)
     land, index = records.get(f"land_{source}"), records.get(f"index_{source}")
-    shown = index if index is not None and config.sinks else land
-    freshness = shown.freshness.get(table.table, Freshness()) if shown is not None else Freshness()
+    record = index if index is not None and config.sinks else land
+    freshness = record.freshness.get(table.table, Freshness()) if record is not None else Freshness()
     return {
         **{name: max(rows[table.table], _counted(land, table.table, name)) for name, rows in counted.items()},
         "pending": pending[table.table],
         "columns_missing": _columns_missing(index, table),
         HIDDEN_KEYS: _counted(land, table.table, HIDDEN_KEYS),
-        "lag_seconds": lag_of([shown] if shown is not None else []),
+        "lag_seconds": lag_of([record] if record is not None else []),
         "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
     }
 
@@ -107,7 +112,7 @@ def _counted(record: QueryRecord | None, table: str, name: str) -> int:
 def _behind(config: PipelineConfig) -> set[str]:
     """The stores that have not got what others have, of some source."""
     places = [f"{config.checkpoint.rstrip('/')}/index_{source.name}" for source in config.sources]
-    return {store for known in filter(None, map(store_positions.read, places)) for store in known.lagging}
+    return {store for positions in filter(None, map(store_positions.read, places)) for store in positions.lagging}
 
 
 def _lag_of_store(records: Mapping[str, QueryRecord], name: str, backfill: Backfill | None) -> float | None:
@@ -118,21 +123,23 @@ def _lag_of_store(records: Mapping[str, QueryRecord], name: str, backfill: Backf
 
 def _store(found: _Seen | PipelineError, seen: Drift | None) -> dict[str, Any]:
     """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
-    told: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
+    row: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
     if not isinstance(found, PipelineError):
-        told = {"documents": found.summary.documents, "chunks": found.summary.chunks, "refused": found.refused}
-        told["model"] = _index_versions(found.summary.index_versions)
-        told["outdated"] = asdict(found.outdated) if found.outdated else None
-    told |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
-    return told | ({"error": found.message} if isinstance(found, PipelineError) else {})
+        row = {"documents": found.summary.documents, "chunks": found.summary.chunks, "refused": found.refused}
+        row["model"] = _index_versions(found.summary.index_versions)
+        row["outdated"] = asdict(found.outdated) if found.outdated else None
+    row |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
+    return row | ({"error": found.message} if isinstance(found, PipelineError) else {})
 
 
-def _index_versions(known: IndexVersions | None) -> dict[str, Any] | None:
+def _index_versions(versions: IndexVersions | None) -> dict[str, Any] | None:
     """The model that readers of a store use, and the state of its other index versions by model."""
-    if known is None:
+    if versions is None:
         return None
-    others = {each.fingerprint: each.state for each in known.every if each.number != known.active_number}
-    return {"active": known.active.fingerprint, "index_version": known.active_number, "others": others}
+    others = {
+        version.fingerprint: version.state for version in versions.every if version.number != versions.active_number
+    }
+    return {"active": versions.active.fingerprint, "index_version": versions.active_number, "others": others}
 
 
 def lag_of(records: Iterable[QueryRecord], store: str = "") -> float | None:
@@ -193,10 +200,10 @@ def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
 
     def summary(at: int) -> _Seen | PipelineError:
         try:
-            held = replace(sinks[at].summary(), index_versions=sinks[at].index_versions())
+            store_summary = replace(sinks[at].summary(), index_versions=sinks[at].index_versions())
             counted = sinks[at].documents_by_spec()
             refused = sum(number for (_, spec), number in counted.items() if is_refused(spec))
-            return _Seen(held, outdated_of(config, sinks[at], counted), refused)
+            return _Seen(store_summary, outdated_of(config, sinks[at], counted), refused)
         except PipelineError as error:
             return error
         finally:

@@ -43,21 +43,21 @@ def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
     updates: Counter[str] = Counter()
     for record in read_all(config.checkpoint):
         updates.update({table: counted.get(HIDDEN_KEYS, 0) for table, counted in record.counts.items()})
-    found = [hidden_keys(table.table, updates[table.table]) for table in config.tables if updates[table.table]]
-    return [*_columns(config, compared), *found]
+    hidden = [hidden_keys(table.table, updates[table.table]) for table in config.tables if updates[table.table]]
+    return [*_columns(config, compared), *hidden]
 
 
 def _columns(config: PipelineConfig, compared: Collection[str]) -> Iterator[str]:
     """Columns that a table does not have, by schemas that its source announced, else by whole rows."""
     announced = _announced(config)
     missing = {
-        table: told[1] for record in read_all(config.checkpoint) for table, told in record.columns_missing.items()
+        table: columns[1] for record in read_all(config.checkpoint) for table, columns in record.columns_missing.items()
     }
     for table in config.tables:
         if config.owner(table) in compared:
             continue
         if table.table in announced:
-            yield from (f"{each} (as announced so far)" for each in table.unknown_columns(announced[table.table]))
+            yield from (f"{column} (as announced so far)" for column in table.unknown_columns(announced[table.table]))
         elif table.document:
             named = {*table.document.template_columns, *table.document.metadata}
             yield from (absent_column(table.table, name) for name in missing.get(table.table, ()) if name in named)

@@ -32,9 +32,9 @@ def write(location: str, text: str) -> None:
         return
     file = Path(location)
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(file)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(file)
 
 
 def read(location: str) -> str | None:
@@ -82,9 +82,9 @@ def _names(folder: str, *, folders: bool) -> list[str]:
     from pyarrow.fs import FileSelector, FileType
 
     with _s3(folder) as (system, path):
-        found = system.get_file_info(FileSelector(path, allow_not_found=True))
+        entries = system.get_file_info(FileSelector(path, allow_not_found=True))
     kind = FileType.Directory if folders else FileType.File
-    return sorted(str(info.base_name) for info in found if info.type == kind and not info.base_name.startswith("."))
+    return sorted(str(info.base_name) for info in entries if info.type == kind and not info.base_name.startswith("."))
 
 
 @contextmanager

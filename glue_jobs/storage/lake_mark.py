@@ -24,28 +24,34 @@ _LAKE = "lake.json"
 def confirm(config: PipelineConfig) -> None:
     """Raise ConfigurationError where the lake is not the one that the checkpoint belongs to, or is shorter. Writes nothing."""
     folder = _folder(config.checkpoint)
-    known = _read(f"{folder}/{_LAKE}")
-    if known is None:
+    stored = _read(f"{folder}/{_LAKE}")
+    if stored is None:
         return
-    found, wanted = lake_id(config.lake.path), known["id"]
-    if found != wanted:
-        there = (
-            f"and the lake at {config.lake.path} is {found}" if found else f"and there is none at {config.lake.path}"
+    current_id, expected_id = lake_id(config.lake.path), stored["id"]
+    if current_id != expected_id:
+        difference = (
+            f"and the lake at {config.lake.path} is {current_id}"
+            if current_id
+            else f"and there is none at {config.lake.path}"
         )
-        raise _refusal(config, f"the checkpoint {config.checkpoint} belongs to lake {wanted}, {there}", "OTHER_LAKE")
+        raise _refusal(
+            config, f"the checkpoint {config.checkpoint} belongs to lake {expected_id}, {difference}", "OTHER_LAKE"
+        )
     for name in files.names(folder):
         mark = _read(f"{folder}/{name}") if name != _LAKE else None
         if mark is not None and transaction_reached(config.lake.path, mark["txnAppId"]) < int(mark["txnVersion"]):
             query = name.removesuffix(".json")
-            told = f"the lake at {config.lake.path} lacks what {query} has landed by the checkpoint {config.checkpoint}"
-            raise _refusal(config, told, "LAKE_SHORTENED")
+            problem = (
+                f"the lake at {config.lake.path} lacks what {query} has landed by the checkpoint {config.checkpoint}"
+            )
+            raise _refusal(config, problem, "LAKE_SHORTENED")
 
 
 def belongs(config: PipelineConfig) -> None:
     """Name the lake beside the checkpoint, unless one is named already or there is none yet."""
     place = f"{_folder(config.checkpoint)}/{_LAKE}"
-    if _read(place) is None and (found := lake_id(config.lake.path)):
-        files.write(place, json.dumps({"id": found}))
+    if _read(place) is None and (identity := lake_id(config.lake.path)):
+        files.write(place, json.dumps({"id": identity}))
 
 
 def landed(checkpoint: str, query: str, transaction: Mapping[str, str]) -> None:
@@ -53,11 +59,11 @@ def landed(checkpoint: str, query: str, transaction: Mapping[str, str]) -> None:
     files.write(f"{_folder(checkpoint)}/{query}.json", json.dumps(dict(transaction)))
 
 
-def _refusal(config: PipelineConfig, what: str, condition: str) -> ConfigurationError:
+def _refusal(config: PipelineConfig, problem: str, condition: str) -> ConfigurationError:
     fresh = "name a fresh `checkpoint`, and the streams are landed again from what they still hold, which no store takes twice"
     adopt = "; then `ragstream adopt CONFIG` each store" if config.sinks or config.warehouse else ""
     return ConfigurationError(
-        f"{what}; what the streams hold no more is in no other place",
+        f"{problem}; what the streams hold no more is in no other place",
         condition=condition,
         hint=f"restore the lake, or correct `lake.path`; where it is lost, {fresh}{adopt if condition == 'OTHER_LAKE' else ''}",
     )
@@ -69,5 +75,5 @@ def _folder(checkpoint: str) -> str:
 
 def _read(place: str) -> dict[str, str] | None:
     text = files.read(place)
-    found: dict[str, str] | None = None if text is None else json.loads(text)
-    return found
+    mark: dict[str, str] | None = None if text is None else json.loads(text)
+    return mark

@@ -51,12 +51,12 @@ def lease(checkpoint: str, stop: threading.Event) -> Iterator[Lease | None]:
     """
     if is_s3(checkpoint):
         root, _, query = checkpoint.rpartition("/")
-        held = S3Lease(S3Object(f"{root}/leases/{query}.json"), query)
-        if not held.acquire(stop):
+        s3_lease = S3Lease(S3Object(f"{root}/leases/{query}.json"), query)
+        if not s3_lease.acquire(stop):
             yield None
             return
-        with held.renewed():
-            yield held
+        with s3_lease.renewed():
+            yield s3_lease
         return
     folder = Path(checkpoint)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -65,13 +65,13 @@ def lease(checkpoint: str, stop: threading.Event) -> Iterator[Lease | None]:
 
 
 def _taken(descriptor: int, folder: Path, stop: threading.Event) -> bool:
-    told = False
+    logged = False
     while not stop.is_set():
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not told:
-                told = True
+            if not logged:
+                logged = True
                 _LOG.warning(
                     "another driver runs this query; waiting for it to end",
                     extra={"context": {"checkpoint": str(folder), "pid": _holder(descriptor)}},

@@ -57,19 +57,21 @@ def settings(lake: str, checkpoint: str, *, local: bool) -> dict[str, str]:
     return chosen | (_started_here(s3_environment()) if local else {})
 
 
-def _started_here(found: S3Environment) -> dict[str, str]:
+def _started_here(environment: S3Environment) -> dict[str, str]:
     """Settings of a JVM that is started here; Glue has its own jars, endpoint and credentials."""
-    if not found.jars.is_dir():
+    if not environment.jars.is_dir():
         raise ConfigurationError(
-            f"the jars of S3 are not installed: {found.jars} is no folder.", condition="JARS_MISSING", hint=_JARS_HINT
+            f"the jars of S3 are not installed: {environment.jars} is no folder.",
+            condition="JARS_MISSING",
+            hint=_JARS_HINT,
         )
-    chosen = _CREDENTIALS | {"spark.driver.extraClassPath": f"{found.jars}/*"}
-    if found.region:
-        chosen["spark.hadoop.fs.s3a.endpoint.region"] = found.region
-    if found.endpoint_url:
-        chosen["spark.hadoop.fs.s3a.endpoint"] = found.endpoint_url
+    chosen = _CREDENTIALS | {"spark.driver.extraClassPath": f"{environment.jars}/*"}
+    if environment.region:
+        chosen["spark.hadoop.fs.s3a.endpoint.region"] = environment.region
+    if environment.endpoint_url:
+        chosen["spark.hadoop.fs.s3a.endpoint"] = environment.endpoint_url
         chosen["spark.hadoop.fs.s3a.path.style.access"] = "true"
-        chosen["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(not found.plain_http).lower()
+        chosen["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(not environment.plain_http).lower()
     return chosen
 
 

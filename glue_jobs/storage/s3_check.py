@@ -24,14 +24,14 @@ def check(location: str, key: str) -> None:
     """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-    found = re.fullmatch(r"s3a?://([^/]+)(?:/(.*))?", location)
-    if found is None:
+    parts = re.fullmatch(r"s3a?://([^/]+)(?:/(.*))?", location)
+    if parts is None:
         raise ConfigurationError(
             f"{key}: {location} is neither a folder nor s3a://BUCKET/PREFIX.",
             condition="LOCATION_NOT_WRITABLE",
             hint=f"Correct `{key}`.",
         )
-    bucket, prefix = found[1], (found[2] or "").strip("/")
+    bucket, prefix = parts[1], (parts[2] or "").strip("/")
     try:
         conditional = _probe(bucket, f"{prefix}/.writable-{uuid.uuid4().hex}".lstrip("/"))
     except NoCredentialsError:

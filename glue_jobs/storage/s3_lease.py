@@ -60,14 +60,14 @@ class S3Object:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            found = self._client.get_object(Bucket=self._bucket, Key=self._key)
-            return found["Body"].read().decode(), str(found["ETag"])
+            response = self._client.get_object(Bucket=self._bucket, Key=self._key)
+            return response["Body"].read().decode(), str(response["ETag"])
         except ClientError as error:
             if _status(error) == 404:
                 return None
-            raise _away(error) from None
+            raise _unavailable(error) from None
         except BotoCoreError as error:
-            raise _away(error) from None
+            raise _unavailable(error) from None
 
     def put(self, text: str, etag: str | None) -> str | None:
         """Put on a condition; raises UnavailableError where S3 does not answer."""
@@ -80,9 +80,9 @@ class S3Object:
         except ClientError as error:
             if _status(error) in _OTHER_FIRST:
                 return None
-            raise _away(error) from None
+            raise _unavailable(error) from None
         except BotoCoreError as error:
-            raise _away(error) from None
+            raise _unavailable(error) from None
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def this_process() -> Holder:
 class S3Lease:
     """The lease of one query; safe to use from several threads."""
 
-    stands: LeaseObject
+    location: LeaseObject
     query: str
     holder: Holder = field(default_factory=this_process)
     clock: Callable[[], float] = field(default=lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -140,26 +140,26 @@ class S3Lease:
             ConfigurationError: another driver holds the lease and renews it.
         """
         first: tuple[str, float] | None = None
-        told = 0.0
+        logged_at = 0.0
         while not stop.is_set():
             try:
-                found = self.stands.read()
-                other, etag = (Holder(**json.loads(found[0])), found[1]) if found else (None, None)
-                if other is None or etag is None or other.is_gone():
+                stored = self.location.read()
+                other_holder, etag = (Holder(**json.loads(stored[0])), stored[1]) if stored else (None, None)
+                if other_holder is None or etag is None or other_holder.is_gone():
                     if self._put(etag):
                         return True
                     continue
                 first = first or (etag, self.clock())
                 if etag != first[0]:
-                    raise _held(self.query, other)
-                left = EXPIRY_SECONDS - (self.clock() - first[1])
-                if left <= 0:
+                    raise _in_use(self.query, other_holder)
+                seconds_left = EXPIRY_SECONDS - (self.clock() - first[1])
+                if seconds_left <= 0:
                     if self._put(etag):
                         return True
                     continue
-                if not told or told - left >= _TELL_SECONDS:
-                    told = left
-                    context = {"query": self.query, "holder": str(other), "at_most_s": round(left)}
+                if not logged_at or logged_at - seconds_left >= _TELL_SECONDS:
+                    logged_at = seconds_left
+                    context = {"query": self.query, "holder": str(other_holder), "at_most_s": round(seconds_left)}
                     _LOG.warning("waiting for another driver's lease to expire", extra={"context": context})
             except UnavailableError as error:
                 _LOG.warning(
@@ -226,22 +226,22 @@ class S3Lease:
     def _put(self, etag: str | None, *, released: bool = False) -> bool:
         """Put in the place of that version, or of one that this lease put itself without getting the answer."""
         while True:
-            asked = self.clock()
+            asked_at = self.clock()
             self._puts += 1
-            told = replace(self.holder, lease=self._id, puts=self._puts, released=released)
-            new = self.stands.put(json.dumps(asdict(told)), etag)
-            if new is not None:
-                self._etag, self._renewed = new, asked
+            mine = replace(self.holder, lease=self._id, puts=self._puts, released=released)
+            new_etag = self.location.put(json.dumps(asdict(mine)), etag)
+            if new_etag is not None:
+                self._etag, self._renewed = new_etag, asked_at
                 return True
-            stands = self.stands.read()
-            if stands is None or Holder(**json.loads(stands[0])).lease != self._id:
+            stored = self.location.read()
+            if stored is None or Holder(**json.loads(stored[0])).lease != self._id:
                 return False
-            etag = stands[1]
+            etag = stored[1]
 
 
-def _held(query: str, other: Holder) -> ConfigurationError:
+def _in_use(query: str, holder: Holder) -> ConfigurationError:
     return ConfigurationError(
-        f"query {query}: another driver runs it on this checkpoint: {other}",
+        f"query {query}: another driver runs it on this checkpoint: {holder}",
         condition="CHECKPOINT_IN_USE",
         hint=f"stop it, or give this run a checkpoint of its own; a killed one's lease expires within {EXPIRY_SECONDS:.0f} s",
     )
@@ -251,7 +251,7 @@ def _status(error: Any) -> int:
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def _away(error: Exception) -> UnavailableError:
+def _unavailable(error: Exception) -> UnavailableError:
     code = (getattr(error, "response", None) or {}).get("Error", {}).get("Code", "")
     return UnavailableError(
         f"checkpoint: S3 does not answer for the lease ({code or type(error).__name__})",

@@ -76,8 +76,8 @@ def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> d
 def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, DecodeContext]) -> Iterator[Change]:
     """What a row of `changes` tells of a table; nothing when its source is configured no more."""
     context = contexts.get(row["_source"])
-    answer = decode(record_of(row), context) if context else None
-    for change in answer.changes if isinstance(answer, Changes) else ():
+    decoded = decode(record_of(row), context) if context else None
+    for change in decoded.changes if isinstance(decoded, Changes) else ():
         if change.table == table:
             yield change
 
@@ -85,5 +85,7 @@ def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, Decode
 def record_of(row: Mapping[str, Any]) -> Record:
     """A row of `changes` as the record it was."""
     stream, partition, position, key, value, headers, time = (row[name] for name in RAW_COLUMNS)
-    told = tuple((h["key"], h["value"]) for h in headers or ())
-    return Record(stream, partition, position, key, value, told, None if time is None else int(time.timestamp() * 1000))
+    header_pairs = tuple((h["key"], h["value"]) for h in headers or ())
+    return Record(
+        stream, partition, position, key, value, header_pairs, None if time is None else int(time.timestamp() * 1000)
+    )

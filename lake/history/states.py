@@ -63,19 +63,19 @@ class StateSettings:
 def history_of(spark: SparkSession, layout: LakeLayout, table: str) -> History | None:
     """Look at a table's changes as they are now, whatever is landed meanwhile; None when nothing was ever landed."""
     path = layout.path("changes")
-    stands = open_table(path)
-    if stands is None:
+    snapshot = open_table(path)
+    if snapshot is None:
         return None
-    changes = spark.read.format("delta").option("versionAsOf", stands.version()).load(path)
+    changes = spark.read.format("delta").option("versionAsOf", snapshot.version()).load(path)
     rows = changes.filter(F.col("_table") == table)
-    found = rows.agg(
+    totals = rows.agg(
         F.count("*").alias("changes"),
         F.max(F.when(F.col("_op") == "t", F.col("_sequence"))).alias("truncated"),
         F.max("_sequence").alias("landed"),
         F.count("_related_key").alias("ties"),
     ).first()
-    assert found is not None  # noqa: S101 - an aggregate without groups has one row
-    return History(rows, found["changes"], found["truncated"] or "", found["landed"] or "", found["ties"] > 0)
+    assert totals is not None  # noqa: S101 - an aggregate without groups has one row
+    return History(rows, totals["changes"], totals["truncated"] or "", totals["landed"] or "", totals["ties"] > 0)
 
 
 def by_group(history: History, partitions: int, keys: DataFrame | None = None) -> DataFrame:
@@ -83,9 +83,9 @@ def by_group(history: History, partitions: int, keys: DataFrame | None = None) -
 
     With `keys` (a column `_key`) only the groups that these are in.
     """
-    told = history.rows.filter(F.col("_op") != "t").select(*RAW_COLUMNS, "_source", "_key", "_sequence")
+    rows = history.rows.filter(F.col("_op") != "t").select(*RAW_COLUMNS, "_source", "_key", "_sequence")
     groups = _groups(history) if history.tied else None
-    grouped = with_group(told, groups)
+    grouped = with_group(rows, groups)
     if keys is not None:
         grouped = grouped.join(with_group(keys, groups).select("_group").distinct(), "_group", "left_semi")
     return grouped.repartition(partitions, "_group").sortWithinPartitions("_group", "_sequence")
@@ -98,12 +98,12 @@ def keys_between(history: History, spans: Mapping[str, tuple[int, int]]) -> Data
         return F.struct(F.length(number), number)
 
     position = order(F.substring_index("position", ":", 1))  # without the place in an aggregated record of Kinesis
-    wanted = F.lit(False)  # noqa: FBT003 - Spark's own
+    condition = F.lit(False)  # noqa: FBT003 - Spark's own
     for place, (first, last) in spans.items():
         stream, _, partition = place.rpartition("/")
-        there = (F.col("stream") == stream) & (F.col("partition") == partition)
-        wanted |= there & position.between(order(F.lit(str(first))), order(F.lit(str(last))))
-    return history.rows.filter(wanted).select("_key").distinct()
+        in_span = (F.col("stream") == stream) & (F.col("partition") == partition)
+        condition |= in_span & position.between(order(F.lit(str(first))), order(F.lit(str(last))))
+    return history.rows.filter(condition).select("_key").distinct()
 
 
 def _groups(history: History) -> DataFrame:
@@ -121,9 +121,9 @@ def state_stage(settings: StateSettings) -> Callable[[Iterable[pa.RecordBatch]],
         rows = (row for batch in batches for row in _counted(batch, settings).to_pylist())
         groups = itertools.groupby(rows, key=lambda row: row["_group"])
         states = (state for _, group in groups for state in _fold(group, settings))
-        for some in itertools.batched(states, _BATCH_ROWS, strict=False):
+        for batch_of_states in itertools.batched(states, _BATCH_ROWS, strict=False):
             yield pa.RecordBatch.from_pylist(
-                [{"_key": key, "_state": exact_json.dumps(encode(state))} for key, state in some], _SCHEMA
+                [{"_key": key, "_state": exact_json.dumps(encode(state))} for key, state in batch_of_states], _SCHEMA
             )
 
     return run
@@ -141,5 +141,5 @@ def _fold(group: Iterable[Mapping[str, object]], settings: StateSettings) -> Ite
         for change in changes_in(row, settings.spec.table, settings.contexts):
             if change.op != "t":
                 apply(states, change)
-    known = [(key, narrowed(state, settings.spec)) for key, state in states.items() if state != EMPTY]
-    return iter(sorted(known, key=lambda item: bool(item[1].key_moves) and not item[1].exists))
+    narrowed_states = [(key, narrowed(state, settings.spec)) for key, state in states.items() if state != EMPTY]
+    return iter(sorted(narrowed_states, key=lambda item: bool(item[1].key_moves) and not item[1].exists))

@@ -181,7 +181,7 @@ def _planned(job: str, plan: Plan, context: JobContext, stop: threading.Event) -
 def _stop_on_signals(stop: threading.Event) -> None:
     began = time.monotonic()
 
-    def asked(number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(128 + number)
         _LOG.warning(
@@ -190,4 +190,4 @@ def _stop_on_signals(stop: threading.Event) -> None:
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, asked)
+        signal.signal(number, on_signal)

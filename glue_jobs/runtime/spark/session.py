@@ -93,15 +93,15 @@ def open_session(
 
     use_this_python_for_workers()
     on_s3 = s3.settings(lake, checkpoint, local=not under_spark_submit())
-    wanted = settings(checkpoint, local=not under_spark_submit(), cores=cores) | on_s3
+    chosen = settings(checkpoint, local=not under_spark_submit(), cores=cores) | on_s3
     if under_spark_submit():
         SparkContext._ensure_initialized()  # noqa: SLF001 - so that SparkConf knows what was submitted
         submitted = SparkConf()
-        wanted = {name: value for name, value in wanted.items() if not submitted.contains(name)}
+        chosen = {name: value for name, value in chosen.items() if not submitted.contains(name)}
     elif log_level == "OFF":
-        jvm.start(wanted, checkpoint)
+        jvm.start(chosen, checkpoint)
     builder = SparkSession.builder.appName(app)
-    for name, value in wanted.items():
+    for name, value in chosen.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel(log_level)
