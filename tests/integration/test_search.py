@@ -40,7 +40,6 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.protocol import Sink
 from sinks.search import Filters, Hit, Index, Question
-from transforms.positions.sequence import SEQUENCE_DIGITS
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
 type StoreConfig = DocumentDBConfig | OpenSearchConfig | PgvectorConfig
@@ -121,11 +120,6 @@ def article(number: int, **changed: Any) -> dict[str, Any]:
 def other(config: StoreConfig, name: str) -> StoreConfig:
     """Another store on the same server."""
     return config.model_copy(update={NAMED_BY[config.type]: name})
-
-
-def _check(config: StoreConfig, fingerprint: str) -> None:
-    with closing(open_index(config, fingerprint)) as index:
-        index.check()
 
 
 def found_rows(hits: Sequence[Hit]) -> list[tuple[str, int]]:
@@ -307,12 +301,6 @@ def test_edited_row_answers_anew_and_a_deleted_one_is_cited_no_more(helpdesk: He
     assert "seven years" not in answer.text
 
 
-def test_a_truncated_table_is_gone_at_once(helpdesk: Helpdesk) -> None:
-    helpdesk.sink.truncate(TICKETS, f"{helpdesk.next():0{SEQUENCE_DIGITS}x}")
-    found = helpdesk.searcher.search("H2-0093-5518", 50)
-    assert {r.hit.table for r in found.results} == {ARTICLES}
-
-
 class Meanwhile:
     """Answers with the first source; before the first answer is given, the row it cites is deleted or rewritten."""
 
@@ -363,16 +351,6 @@ def test_a_row_that_gives_orders_is_only_quoted(helpdesk: Helpdesk) -> None:
     assert "HACKED" not in other.text
     assert "21 days" in other.text
     delete(helpdesk.sink, helpdesk.embedder, ARTICLES, [row], at=helpdesk.next())
-
-
-def test_another_model_than_the_stores_is_refused(filled: Helpdesk) -> None:
-    with pytest.raises(ConfigurationError, match="another model"):
-        _check(filled.config, "model=other")
-
-
-def test_a_store_that_does_not_exist_is_said_so(filled: Helpdesk) -> None:
-    with pytest.raises(ConfigurationError, match="no store nothing"):
-        _check(other(filled.config, "nothing"), "model=other")
 
 
 def test_a_store_that_does_not_answer_is_a_wrong_part(filled: Helpdesk) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import batched
 
@@ -19,34 +17,6 @@ from sinks.search import Filters, Question
 from tests.documentdb_store import opened
 from tests.feeding import Fed, one_row, vector_of
 from tests.history import ModelTable
-
-
-def test_document_is_always_found_while_it_is_cut_anew_a_hundred_times(
-    sink: DocumentDBSink, config: DocumentDBConfig
-) -> None:
-    table, fed = ModelTable(), Fed(sink)
-    table.insert(1, "long body in version 0")
-    fed(table.changes)
-    seen: set[str] = set()
-    done = threading.Event()
-
-    def read() -> None:
-        with closing(DocumentDBIndex(config, "model=test")) as index:
-            while not done.is_set():
-                for find in (index.dense, index.lexical):
-                    (hit,) = find(Question("long body version", vector_of("version")), 50)
-                    seen.add(hit.chunk_text)
-
-    with ThreadPoolExecutor(1) as pool:
-        reader = pool.submit(read)
-        for version in range(1, 100):
-            text = "\n\n".join(f"paragraph {n} of a long body in version {version}" for n in range(1 + version % 5))
-            table.update_body(1, text)
-            fed(table.changes[-1:])
-            done.wait(0.02)
-        done.set()
-        reader.result(timeout=60)
-    assert len(seen) > 5
 
 
 def test_a_filter_that_lets_few_documents_through_finds_them_all(
