@@ -79,7 +79,7 @@ def test_lexical_hits_come_with_the_greatest_coverage_first(sink: Sink, index: I
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_hit_is_one_chunk_of_a_document_with_all_it_stands_for(sink: Sink, index: Index, way: str) -> None:
+def test_hit_is_one_chunk_of_a_document_with_all_it_stands_for(sink: Sink, index: Index, way: str) -> None:
     table = ModelTable()
     table.insert(1, "\n\n".join(f"paragraph {n} of a long body that is cut into pieces" for n in range(9)))
     Fed(sink)(table.changes)

@@ -52,7 +52,7 @@ def test_a_glue_job_drains_however_the_argument_is_spelled(spelling: tuple[str, 
     assert options.tables == ("a", "b")
 
 
-def test_a_glue_job_is_told_of_a_value_that_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_glue_job_refuses_a_value_that_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         options_of(["job.py", *GLUE_ARGUMENTS, "--config", "c.yaml", "--available_now", "ture"])
     assert ended.value.code == 2

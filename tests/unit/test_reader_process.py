@@ -145,7 +145,7 @@ def test_reader_that_ends_while_it_starts_is_told_from_one_that_answers(
         starting.start(cast("Any", "x" * size), SECRET)
 
 
-def test_what_stays_is_taken_out_of_collections_at_the_start_and_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stays_leaves_garbage_collection_at_the_start_and_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     collector = Mock()
     monkeypatch.setattr(process, "gc", collector)
     monkeypatch.setattr(process, "_SETTLED_SECONDS", 0.0)
