@@ -26,7 +26,7 @@ from transforms.values import exact_json
 
 if TYPE_CHECKING:
     from indexing.optimistic_writer import VectorCache
-    from sinks.protocol import Sink
+    from sinks.protocol import Sink, WritableStore
     from transforms.documents.planning import DocumentSpec
     from transforms.fold import RowState
 
@@ -183,7 +183,7 @@ def _parts(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBa
             yield batch.slice(at, rows)
 
 
-def _planned(states: Mapping[str, Any], settings: BulkSettings, sink: Sink) -> list[dict[str, Any]]:
+def _planned(states: Mapping[str, Any], settings: BulkSettings, sink: WritableStore) -> list[dict[str, Any]]:
     writes = {write.key: write for write in FoldedRows(settings.spec, states).plan(sink)}
     texts = {chunk.content_hash: chunk.chunk_text for write in writes.values() for chunk in write.added}
     missing = sink.missing_vectors(sorted(texts)) if texts else set()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embeddings.protocol import Embedder, Embedding
     from schemas.changes import Change
     from schemas.documents import DocumentWrite, StoredDocument
-    from sinks.protocol import Sink
+    from sinks.protocol import DocumentStore, StoredVectors, WritableStore
 
 MAX_ROUNDS = 50
 """Rounds of read, plan and write before a refused document is taken for a store that does not answer truly; each round
@@ -49,7 +49,7 @@ class VectorCache(Protocol):
 class Work(Protocol):
     """Rows that are to be brought into a store."""
 
-    def plan(self, sink: Sink) -> list[DocumentWrite]:
+    def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
         """Read what the store holds, and decide each document's write."""
 
     def touching(self, rows: Collection[RowName]) -> Self | None:
@@ -63,7 +63,7 @@ class ChangedRows:
     changes: Mapping[str, Sequence[Change]]
     specs: Mapping[str, DocumentSpec]
 
-    def plan(self, sink: Sink) -> list[DocumentWrite]:
+    def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
         """Fold the changes into the states that the store holds."""
         names = [document_id(table, key) for table, changes in self.changes.items() for key in keys_of(changes)]
         stored, truncated = sink.read_with_truncations(names)
@@ -96,7 +96,7 @@ class FoldedRows:
     spec: DocumentSpec
     states: Mapping[str, RowState]
 
-    def plan(self, sink: Sink) -> list[DocumentWrite]:
+    def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
         """Join the states with the store's; a row that a TRUNCATE covers and that the store never held needs no write."""
         stored, marks = sink.read_with_truncations([document_id(self.spec.table, key) for key in self.states])
         truncated = marks.get(self.spec.table, "")
@@ -150,7 +150,7 @@ class OptimisticWriter:
     """writes, refused (and planned again), texts (of added chunks), texts cached, texts embedded, documents
     refused (by the model or the store)."""
 
-    def write(self, sink: Sink, work: Work | None) -> list[DocumentWrite]:
+    def write(self, sink: WritableStore, work: Work | None) -> list[DocumentWrite]:
         """Write each document as a whole; those refused, by the model or by the store, come back: nothing of them is found."""
         left_out: list[DocumentWrite] = []
         for _ in range(MAX_ROUNDS):
@@ -166,7 +166,7 @@ class OptimisticWriter:
             work = work.touching({(w.table, w.key) for w in writes if w.document_id in again}) if again else None
         raise UnavailableError(f"sink {sink.name} refused the same documents {MAX_ROUNDS} times")
 
-    def _with_vectors(self, writes: Sequence[DocumentWrite], sink: Sink) -> list[DocumentWrite]:
+    def _with_vectors(self, writes: Sequence[DocumentWrite], sink: WritableStore) -> list[DocumentWrite]:
         """Get the vectors that are missing; a document with a text the model refuses is written as refused."""
         texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
         reasons = self._embed(texts, sink) if texts else {}
@@ -177,7 +177,7 @@ class OptimisticWriter:
             ready.append(refused(write, why) if why else write)
         return ready
 
-    def _embed(self, texts: Mapping[str, str], sink: Sink) -> dict[str, EmbeddingRejected]:
+    def _embed(self, texts: Mapping[str, str], sink: StoredVectors) -> dict[str, EmbeddingRejected]:
         """Keep what is remembered or cached and the store lacks, then ask the model for the rest."""
         missing = sink.missing_vectors(sorted(texts))
         remembered = self.answers.known(self.embedder.fingerprint, missing)
@@ -210,14 +210,14 @@ class OptimisticWriter:
         return answers
 
 
-def _kept(sink: Sink, answers: Mapping[str, Embedding]) -> dict[str, EmbeddingRejected]:
+def _kept(sink: StoredVectors, answers: Mapping[str, Embedding]) -> dict[str, EmbeddingRejected]:
     """Let the store keep the vectors among a model's answers; the rest of them."""
     if vectors := {h: a for h, a in answers.items() if isinstance(a, np.ndarray)}:
         sink.keep_vectors(vectors)
     return {h: a for h, a in answers.items() if isinstance(a, EmbeddingRejected)}
 
 
-def _held(sink: Sink, stored: dict[str, StoredDocument], asked: set[str], name: str) -> RowState | None:
+def _held(sink: DocumentStore, stored: dict[str, StoredDocument], asked: set[str], name: str) -> RowState | None:
     """The state of a document, reading one that only a key change led to."""
     if name not in asked:
         asked.add(name)
@@ -229,7 +229,7 @@ type _Written = tuple[list[DocumentWrite], set[str]]
 """What was written, as it was written, and the ids of what is to be planned again."""
 
 
-def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> _Written:
+def _write(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
     """Write documents; the rows that key changes emptied go last, and wait while one of their table was refused.
 
     What a key change carries must stand with the new key before the old one lets go of it: else a refused write, or a
@@ -246,7 +246,7 @@ def _write(sink: Sink, writes: Sequence[DocumentWrite]) -> _Written:
     return [*written, *last], again | waiting | more
 
 
-def _taken(sink: Sink, writes: Sequence[DocumentWrite]) -> _Written:
+def _taken(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
     """Write what the store takes; one document that it does not take is found by halving, and written as refused.
 
     Raises:
@@ -262,7 +262,7 @@ def _taken(sink: Sink, writes: Sequence[DocumentWrite]) -> _Written:
 
 
 def _apart(
-    sink: Sink, writes: Sequence[DocumentWrite], error: DocumentRefusedError, stands: Sequence[DocumentWrite]
+    sink: DocumentStore, writes: Sequence[DocumentWrite], error: DocumentRefusedError, stands: Sequence[DocumentWrite]
 ) -> _Written:
     if len(writes) > 1:
         middle = len(writes) // 2

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from indexing.optimistic_writer import VectorCache
-    from sinks.protocol import Sink
+    from sinks.protocol import StoredVectors
 
 PATIENCE_SECONDS = 5.0
 """How long a store may take to lend vectors: the store that lacks them waits meanwhile, and the model has them too."""
@@ -73,7 +73,7 @@ class Lender:
     One that is away, or silent for `PATIENCE_SECONDS`, holds nothing, and is not asked again for `REST_SECONDS`.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: StoredVectors) -> None:
         """Take the store; nothing is opened yet."""
         self._sink = copy.deepcopy(sink)
         self._rests_until = 0.0
@@ -103,14 +103,14 @@ class Lender:
 class _Request:
     """One call of a store, in a thread that keeps no process from ending."""
 
-    def __init__(self, sink: Sink, content_hashes: Sequence[str]) -> None:
+    def __init__(self, sink: StoredVectors, content_hashes: Sequence[str]) -> None:
         self.vectors: dict[str, np.ndarray] | None = None
         """None while there is no answer, and where that is an error."""
         self.close_after = False
         self.done = threading.Event()
         threading.Thread(target=self._run, args=(sink, content_hashes), daemon=True, name=f"lender-{sink.name}").start()
 
-    def _run(self, sink: Sink, content_hashes: Sequence[str]) -> None:
+    def _run(self, sink: StoredVectors, content_hashes: Sequence[str]) -> None:
         try:
             with contextlib.suppress(PipelineError):
                 self.vectors = sink.vectors(content_hashes)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from glue_jobs.continuous.stores import Stores
-    from sinks.protocol import Sink
+    from sinks.protocol import MaintainedStore, Sink, Store, StoredVectors
 
 _LOG = logging.getLogger(__name__)
 _OVERLAP_US = 3600 * 1_000_000
@@ -66,7 +66,7 @@ class IndexReports:
                 self._catch_up(sink)
         self.flush()
 
-    def _catch_up(self, sink: Sink) -> None:
+    def _catch_up(self, sink: StoredVectors) -> None:
         since_us = max(0, embedding_cache.newest_us(self._lake, sink.fingerprint) - _OVERLAP_US)
         cached = embedding_cache.hashes(self._lake, sink.fingerprint, since_us)
         for content_hash, vector in sink.vectors_since(since_us):
@@ -95,7 +95,7 @@ class IndexReports:
             Periodic(f"sweep of {sink.name}", partial(self.sweep, sink), SWEEP_SECONDS),
         ]
 
-    def note_progress(self, sink: Sink) -> None:
+    def note_progress(self, sink: MaintainedStore) -> None:
         """Tell a store how fresh it is: as fresh as the source that is furthest behind in it."""
         as_of_us = min((as_of.stores[sink.name].at_us for as_of in self.as_of.values()), default=0)
         if as_of_us > self._noted_us[sink.name] and self._is_ready(sink):
@@ -125,7 +125,7 @@ class IndexReports:
                 for sink in each_written(store):
                     sink.sweep()
 
-    def _is_ready(self, sink: Sink) -> bool:
+    def _is_ready(self, sink: Store) -> bool:
         """Whether a store answers and lacks nothing."""
         return self._stores is None or sink.name not in self._stores.unready
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glue_jobs.config.pipeline import PipelineConfig
-    from sinks.protocol import Sink
+    from sinks.protocol import StoreAudit
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,12 +43,12 @@ class Outdated:
         )
 
 
-def outdated(config: PipelineConfig, sink: Sink) -> Outdated | None:
+def outdated(config: PipelineConfig, sink: StoreAudit) -> Outdated | None:
     """Count them in a store; None where every document is as the configuration wants it."""
     return outdated_of(config, sink, sink.documents_by_spec())
 
 
-def outdated_of(config: PipelineConfig, sink: Sink, counted: Mapping[tuple[str, str], int]) -> Outdated | None:
+def outdated_of(config: PipelineConfig, sink: StoreAudit, counted: Mapping[tuple[str, str], int]) -> Outdated | None:
     """The same of documents that were counted by their specs."""
     specs = specs_of(config)
     if all(table not in specs or made_by(spec) == specs[table].fingerprint for table, spec in counted):
@@ -79,7 +79,7 @@ def cut_notes(config: PipelineConfig) -> list[str]:
     ]
 
 
-def warn_of_outdated(config: PipelineConfig, sinks: Sequence[Sink]) -> None:
+def warn_of_outdated(config: PipelineConfig, sinks: Sequence[StoreAudit]) -> None:
     """Log what stores hold of another template, chunking or metadata: a job makes anew only what changes."""
     for note in cut_notes(config):
         _LOG.warning("chunks are longer than the model takes", extra={"context": {"note": note}})

@@ -27,7 +27,7 @@ from transforms.fold import EMPTY, join, truncated_at
 
 if TYPE_CHECKING:
     from schemas.documents import DocumentWrite, StoredDocument
-    from sinks.protocol import Sink
+    from sinks.protocol import DocumentStore, StoredVectors
     from transforms.documents.planning import DocumentSpec
     from transforms.fold import RowState
 
@@ -155,7 +155,7 @@ class RepairedRows:
     spec: DocumentSpec
     states: Mapping[str, RowState]
 
-    def plan(self, sink: Sink) -> list[DocumentWrite]:
+    def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
         """Join the states with the store's, and write head and chunks anew; a document that waits for a column keeps its own."""
         stored = sink.read([document_id(self.spec.table, key) for key in self.states])
         truncated = sink.truncations().get(self.spec.table, "")
@@ -184,7 +184,9 @@ class RepairedRows:
         return replace(write, held=places) if waits else replace(write, held=places, dropped=places)
 
 
-def _put_vectors_back(sink: Sink, settings: StoreSettings, spec: DocumentSpec, states: Mapping[str, RowState]) -> None:
+def _put_vectors_back(
+    sink: StoredVectors, settings: StoreSettings, spec: DocumentSpec, states: Mapping[str, RowState]
+) -> None:
     wanted = [wanted_of(state, key, spec, "") for key, state in states.items()]
     hashes = {chunk.content_hash for each in wanted if each for chunk in each.chunks}
     if hashes and (vectors := settings.cache.get(hashes)):

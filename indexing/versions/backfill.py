@@ -21,7 +21,7 @@ from transforms.values import exact_json
 if TYPE_CHECKING:
     from indexing.optimistic_writer import OptimisticWriter
     from schemas.documents import HeldDocument
-    from sinks.protocol import Sink
+    from sinks.protocol import DocumentStore, Sink, StoreAudit
     from transforms.documents.planning import DocumentSpec
 
 WIDTH = 2
@@ -55,7 +55,7 @@ class Tables:
             return None
         return key if document_id(document.table, key) == document.document_id else None
 
-    def texts_of(self, documents: Sequence[HeldDocument], store: Sink) -> list[str]:
+    def texts_of(self, documents: Sequence[HeldDocument], store: DocumentStore) -> list[str]:
         """The first chunk of each of some documents, rendered from what the store remembers of them."""
         states = store.read([each.document_id for each in documents])
         found = []
@@ -82,7 +82,7 @@ def backfill(old: Sink, new: Sink, tables: Tables, writer: OptimisticWriter) -> 
     return found
 
 
-def _lacking(old: Sink, new: Sink, bucket: str) -> Iterator[HeldDocument]:
+def _lacking(old: StoreAudit, new: StoreAudit, bucket: str) -> Iterator[HeldDocument]:
     """Documents of a bucket that the other index version has not, or not as new, or as new but otherwise."""
     theirs = {each.document_id: each for each in new.documents_in(bucket, WIDTH, vectors=False)}
     for mine in list(old.documents_in(bucket, WIDTH, vectors=False)):

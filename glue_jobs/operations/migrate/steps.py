@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from glue_jobs.operations.rebuild import RebuildCounts
     from glue_jobs.runtime.progress import Tell
     from sinks import SinkConfig
-    from sinks.protocol import Sink
+    from sinks.protocol import Sink, VersionedStore
 
 _PROBED = 20
 """Texts that a new index version is asked for before readers are."""
@@ -224,7 +224,7 @@ class Migration:
     def _own_sink(self, sink: SinkConfig) -> Sink:
         return opened(self.config, sink)
 
-    def _create(self, store: Sink, mine: IndexVersion) -> None:
+    def _create(self, store: VersionedStore, mine: IndexVersion) -> None:
         try:
             store.sibling(mine).prepare()
         except ConfigurationError:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from embeddings import EmbeddingConfig
     from glue_jobs.config.pipeline import PipelineConfig
     from sinks import SinkConfig
-    from sinks.protocol import Sink
+    from sinks.protocol import Sink, VersionedStore
     from sinks.versions import IndexVersions
 
 
@@ -31,7 +31,7 @@ def own_model(config: PipelineConfig) -> EmbeddingConfig:
     return config.embedding
 
 
-def known_of(store: Sink) -> IndexVersions:
+def known_of(store: VersionedStore) -> IndexVersions:
     """The index versions of a store that is there; raise ConfigurationError where there is none."""
     known = store.index_versions()
     if known is None:
