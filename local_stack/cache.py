@@ -22,11 +22,6 @@ def cache_dir() -> Path:
     return Path(override) if override else Path.home() / ".cache" / "ragstream"
 
 
-def spark_jars() -> list[Path]:
-    """Return the jars of Delta and the Kafka source; `make setup` also links them into pyspark's own jars folder."""
-    return _jars("jars/spark", "pom/spark.xml")
-
-
 def kafka_jars() -> list[Path]:
     """Return the jars of the Kafka broker, Kafka Connect and their logger."""
     return _jars("jars/kafka", "pom/kafka.xml")
@@ -62,29 +57,19 @@ def ministack_bin() -> Path:
     return _existing(Path(sys.prefix) / "ministack" / "bin" / "ministack")
 
 
-def flink_python() -> Path:
-    """Return the interpreter that has Flink, the rival of the benchmarks; `make peers` installs it."""
-    return _existing(Path(sys.prefix) / "flink" / "bin" / "python", made_by="make peers")
+def _jars(folder: str, pinned_by: str) -> list[Path]:
+    return sorted(_pinned(folder, pinned_by).glob("*.jar"))
 
 
-def flink_jars() -> list[Path]:
-    """Return Flink's connectors for Kafka and PostgreSQL; `make peers` fetches them."""
-    return _jars("jars/flink", "pom/flink.xml", made_by="make peers")
-
-
-def _jars(folder: str, pinned_by: str, made_by: str = "make setup") -> list[Path]:
-    return sorted(_pinned(folder, pinned_by, made_by).glob("*.jar"))
-
-
-def _pinned(folder: str, pinned_by: str, made_by: str = "make setup") -> Path:
+def _pinned(folder: str, pinned_by: str) -> Path:
     pin = _existing(_ROOT / pinned_by)
     digest = hashlib.sha256(pin.read_bytes()).hexdigest()[:12]
-    return _existing(cache_dir() / f"{folder}-{digest}", made_by)
+    return _existing(cache_dir() / f"{folder}-{digest}")
 
 
-def _existing(path: Path, made_by: str = "make setup") -> Path:
+def _existing(path: Path) -> Path:
     if not path.exists():
         message = f"A part of the local stack is not installed: {path} does not exist."
-        hint = f"Run `{made_by}` in a clone of the repository: the wheel alone has no servers."
+        hint = "Run `make setup` in a clone of the repository: the wheel alone has no servers."
         raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint=hint)
     return path

@@ -22,8 +22,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST, as a p
 class FaultProxy:
     """Passes bytes on in both directions, unchanged and in order, until told otherwise.
 
-    A client is given `port` in place of the server's. A Kafka client learns the broker's own address from its metadata:
-    `Broker.advertise` the proxy's port before it starts.
+    A client is given `port` in place of the server's.
     """
 
     def __init__(self, target_port: int) -> None:

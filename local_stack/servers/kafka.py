@@ -78,10 +78,6 @@ class Broker(Service):
         """`bootstrap_servers`: host and port."""
         return {"bootstrap_servers": f"{HOST}:{self.port}"}
 
-    def advertise(self, port: int) -> None:
-        """From the next start on, send clients to this port after their first question, for instance a `FaultProxy`'s."""
-        self.remember(advertised=port)
-
     def prepare(self) -> None:
         """Write its configuration; format its log folder, once."""
         configuration = self.directory / "broker.properties"
@@ -97,7 +93,7 @@ class Broker(Service):
         return _BROKER | {
             "controller.quorum.voters": f"1@{controller}",
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.remembered('advertised') or self.port}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
             "log.dirs": str(self.directory / "data"),
         }
 
