@@ -67,7 +67,7 @@ def stage(spark: SparkSession, config: BedrockEmbeddingConfig, batch: Sequence[s
     return len(batch) / seconds
 
 
-def writer(url: str, folder: Path, count: int, times: int) -> Iterator[tuple[str, float, float, float]]:
+def rounds(url: str, folder: Path, count: int, times: int) -> Iterator[tuple[str, float, float, float]]:
     """Yield model, stage, bare loop and texts a request of each round, after one round that warms all up."""
     encoder = open_minilm()
     spark = open_session("bench-embedding", checkpoint=str(folder / "checkpoints"), cores=1)
@@ -95,7 +95,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, float, float]]] = {model: [] for model in FAMILIES}
     with tempfile.TemporaryDirectory() as folder, ModelService(Path(folder) / "model") as service:
         url = service.endpoint["endpoint_url"]
-        for model, through, alone, filled in writer(url, Path(folder), options.texts, options.writer):
+        for model, through, alone, filled in rounds(url, Path(folder), options.texts, options.rounds):
             found[model].append((through, alone, filled))
             print(f"{model}: {through:.1f} texts/s, bare loop {alone:.1f}, ratio {through / alone:.3f}")
     figures = {

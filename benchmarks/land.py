@@ -67,7 +67,7 @@ def records(spark: SparkSession, servers: str) -> DataFrame:
     )  # fmt: skip
 
 
-def writer(servers: str, folder: Path, events: int, times: int) -> Iterator[tuple[float, float]]:
+def rounds(servers: str, folder: Path, events: int, times: int) -> Iterator[tuple[float, float]]:
     """Yield landing and reading alone of each round, after one round that warms both up."""
     spark = open_session("bench-land", checkpoint=str(folder / "checkpoints"), cores=PARTITIONS)
     landing = Landing(LakeLayout(str(folder / "lake")), "bench", CONTEXT)
@@ -98,7 +98,7 @@ def main() -> None:
         broker.create_topic(TOPIC, PARTITIONS)
         servers = str(broker.endpoint["bootstrap_servers"])
         fill(servers, options.events)
-        pairs = list(writer(servers, Path(folder), options.events, options.writer))
+        pairs = list(rounds(servers, Path(folder), options.events, options.rounds))
     figures = {
         "landed_events_per_second": round(statistics.median(landed for landed, _ in pairs)),
         "read_events_per_second": round(statistics.median(read for _, read in pairs)),

@@ -138,11 +138,11 @@ def upsert(
 
 
 def compare(
-    new: Callable[[], SinkConfig], workload: Workload, writer: int, *, indexed: bool, on_round: Callable[[], None]
+    new: Callable[[], SinkConfig], workload: Workload, rounds: int, *, indexed: bool, on_round: Callable[[], None]
 ) -> dict[str, Any]:
     """Chunks a second both ways, into new stores in turns, the median of the rounds' ratios, and where the store's time went."""
     told, profile = [], dict[str, float]()
-    for number in range(writer):
+    for number in range(rounds):
         took: dict[str, float] = {}
         for way in ("upsert", "bulk")[:: 1 if number % 2 else -1]:
             config = new()
@@ -174,7 +174,7 @@ def _figures(told: Sequence[Mapping[str, float]], rows: int, other: str) -> dict
     return speeds | ratios | {"ratios": [round(took[other] / took["upsert"], 3) for took in told]}
 
 
-def plain_updates(dsn: str, workload: Workload, writer: int) -> Iterator[float]:
+def plain_updates(dsn: str, workload: Workload, rounds: int) -> Iterator[float]:
     """Seconds of a guarded update of each row in a table that has no vectors, as many in a transaction."""
     statement = "UPDATE plain SET metadata = %s::jsonb, sequence = %s WHERE id = %s AND sequence < %s"
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -185,7 +185,7 @@ def plain_updates(dsn: str, workload: Workload, writer: int) -> Iterator[float]:
         rows = [(w.document_id, w.state.newest, json.dumps(dict(w.metadata)), r["body"])
                 for w, r in zip(workload.writes, workload.rows, strict=True)]  # fmt: skip
         connection.cursor().executemany("INSERT INTO plain VALUES (%s, %s, %s, %s)", rows)
-        for number in range(writer):
+        for number in range(rounds):
             at = f"{number + 2:0{SEQUENCE_DIGITS}x}"
             metadata = json.dumps({"status": f"s{number}", "owner": 1})
             began = time.perf_counter()
@@ -195,14 +195,14 @@ def plain_updates(dsn: str, workload: Workload, writer: int) -> Iterator[float]:
             yield time.perf_counter() - began
 
 
-def compare_metadata(config: PgvectorConfig, workload: Workload, writer: int) -> dict[str, Any]:
+def compare_metadata(config: PgvectorConfig, workload: Workload, rounds: int) -> dict[str, Any]:
     """Metadata-only updates a second in a filled store with its index, and in a table without vectors, in turns."""
     told = []
     with closing(open_sink(config, "model=bench", DIMENSIONS)) as sink:
         sink.prepare()
         upsert(sink, RECIPE, workload.inserts, workload.vectors)
-        plain = plain_updates(config.dsn.get_secret_value(), workload, writer)
-        for number in range(writer):
+        plain = plain_updates(config.dsn.get_secret_value(), workload, rounds)
+        for number in range(rounds):
             spent = upsert(sink, RECIPE, workload.status_changes(f"s{number}", number + 2), workload.vectors)
             told.append({"upsert": spent["all"], "write": spent["write"], "plain": next(plain)})
         if (held := sink.summary().chunks) != len(workload.vectors):
@@ -220,15 +220,15 @@ def measure(stack: Stack, options: argparse.Namespace, bars: Progress) -> dict[s
         new = lambda store=store: config_of(stack, store, f"s{next(numbers)}")  # noqa: E731  # type: ignore[misc]
         compare(new, warm, 1, indexed=True, on_round=lambda: None)
         for indexed, name in ((False, "empty"), (True, "indexed")):
-            bar = bars.add_task(f"{store}: {name}", total=options.writer)
-            told = compare(new, workload, options.writer, indexed=indexed, on_round=lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
+            bar = bars.add_task(f"{store}: {name}", total=options.rounds)
+            told = compare(new, workload, options.rounds, indexed=indexed, on_round=lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
             figures.setdefault(store, {})[name] = told
     if "pgvector" in options.stores:
         config = config_of(stack, "pgvector", "metadata")
         assert isinstance(config, PgvectorConfig)  # noqa: S101 - for the type checker
         bar = bars.add_task("pgvector: metadata", total=1)
         some = Workload(options.chunks // 4, 1)
-        figures["pgvector"]["metadata"] = compare_metadata(config, some, max(9, options.writer))
+        figures["pgvector"]["metadata"] = compare_metadata(config, some, max(9, options.rounds))
         bars.advance(bar)
     return figures
 
@@ -245,7 +245,7 @@ def main() -> None:
     with servers([PARTS[store] for store in options.stores]) as stack, progress() as bars:
         figures = measure(stack, options, bars)
     shape = {"chunks": options.chunks, "chunks_a_document": options.chunks_a_document, "dimensions": DIMENSIONS}
-    print(json.dumps({"benchmark": "stores_write", **shape, "rounds": options.writer, "figures": figures, **told}))
+    print(json.dumps({"benchmark": "stores_write", **shape, "rounds": options.rounds, "figures": figures, **told}))
 
 
 if __name__ == "__main__":
