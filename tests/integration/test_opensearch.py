@@ -139,10 +139,10 @@ def test_an_answer_that_comes_too_late_was_a_write_all_the_same(
 ) -> None:
     proxy = new_proxy(opensearch.port)
     url = f"http://127.0.0.1:{proxy.port}"
-    with closing(opened(config.model_copy(update={"url": url, "timeout_seconds": 0.5, "guard": "script"}))) as late:
+    with closing(opened(config.model_copy(update={"url": url, "timeout_seconds": 2.0, "guard": "script"}))) as late:
         fed = Fed(late)
         late.keep_vectors({"h": vector_of("h")})
-        proxy.delay(0.4)
+        proxy.delay(1.6)
         with pytest.raises(UnavailableError, match="does not answer"):
             late.write([write_of(1, "h")])
         proxy.heal()
