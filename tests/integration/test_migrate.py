@@ -101,7 +101,7 @@ def test_stores_of_every_kind_are_moved_and_back_and_old_vectors_collected(  # n
     for name in names:
         assert sum(lake.reconcile(spark, name).drift.values()) == 0
     asked_again = lake.ragstream("migrate", "--back")
-    assert (asked_again.returncode, "no generation to go back to" in asked_again.stderr) == (2, True)
+    assert (asked_again.returncode, "no index version to go back to" in asked_again.stderr) == (2, True)
 
 
 def polled(reader: Reader, more: int) -> None:
