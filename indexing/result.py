@@ -25,7 +25,7 @@ class Written:
     """What writing into one store led to."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """As `Rounds.counts`."""
+    """As `OptimisticWriter.counts`."""
     embedded: Vectors = field(default_factory=lambda: defaultdict(dict))
     """Vectors that were paid for on the way."""
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class IndexResult:
     """What became of records: it adds up, it pickles, and it is bounded but for vectors and rejects."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Of records, as `WorkUnit.counts`, and of all stores together, as `Rounds.counts`."""
+    """Of records, as `WorkUnit.counts`, and of all stores together, as `OptimisticWriter.counts`."""
     embedded: Vectors = field(default_factory=lambda: defaultdict(dict))
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
     """The newest record of each document that the model or a store will never take, and the reason."""

@@ -39,7 +39,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as configuration, without the others, which have connections."""
-        return self.__dict__ | {"_beside": {}}
+        return self.__dict__ | {"_siblings": {}}
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
 
     @abstractmethod
     def index_versions(self) -> IndexVersions | None:
-        """As `Sink.generations`."""
+        """As `Sink.index_versions`."""
 
     @abstractmethod
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
@@ -119,7 +119,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
         """The one that this model fills; raise ConfigurationError where there is none."""
         return self._config.place.check_index_version(held, self._fingerprint, self._dimensions)
 
-    def _generation(self) -> int:
+    def _version_number(self) -> int:
         """The number of this model's index version, asked for until it is known; of the first where there is no store yet."""
         if self._number is None and (held := self.index_versions()) is not None:
             self._number = self._mine(held).number

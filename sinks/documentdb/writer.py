@@ -243,7 +243,7 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
 
     @property
     def _names(self) -> Names:
-        return Names(self._config.collection, self._generation())
+        return Names(self._config.collection, self._version_number())
 
     def _create(self, names: Names) -> None:
         for collection, wanted in indexes(self._config, names, self._dimensions).items():

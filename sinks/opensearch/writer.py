@@ -250,7 +250,7 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
 
     @property
     def _names(self) -> Names:
-        return Names(self._config.index, self._generation())
+        return Names(self._config.index, self._version_number())
 
     def _check_vacant(self) -> None:
         """Where a store is to be made, nothing may stand that no pipeline made, nor may k-NN be missing."""

@@ -301,7 +301,7 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
 
     @property
     def _names(self) -> Names:
-        return Names(self._config.table, self._generation())
+        return Names(self._config.table, self._version_number())
 
     def _check_rights(self, connection: Connection[Any]) -> None:
         row = connection.execute(
@@ -327,7 +327,7 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     def _session(self) -> Iterator[Connection[Any]]:
         """The process's connection for one statement, or one pipeline of them: each is a transaction of its own."""
         connection = self._open()
-        self._generation()  # before anything is sent in a pipeline
+        self._version_number()  # before anything is sent in a pipeline
         if not connection.adapters.types.get("vector"):
             register_vector(connection)
         try:
