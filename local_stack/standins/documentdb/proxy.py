@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 from local_stack.ports import HOST
 from local_stack.standins.documentdb.dialect import MOST_BYTES, RefusedError, check, hello, nearest, search_of
 from local_stack.standins.documentdb.wire import HEADER, Command, answer, command_of, request
+from local_stack.standins.proxied_server import serve_until_end, stop_requested
 
 _LISTS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 _WRITES = {*_LISTS, "findAndModify", "drop", "dropDatabase", "createIndexes", "dropIndexes"}
@@ -192,17 +192,10 @@ async def _connected(port: int, process: subprocess.Popen[bytes]) -> _Server:
 
 
 async def _run(port: int, server_port: int, process: subprocess.Popen[bytes]) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_requested()
     server = await _connected(server_port, process)
     listener = await asyncio.start_server(lambda r, w: _serve(r, w, server), HOST, port)
-    ended = asyncio.create_task(asyncio.to_thread(process.wait))
-    await asyncio.wait([ended, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
-    listener.close()
-    process.send_signal(signal.SIGTERM)
-    await ended
-    os._exit(0)  # clients that are still connected have nobody to talk to
+    await serve_until_end(listener, process, stopped, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import struct
 import subprocess
@@ -22,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from local_stack.ports import HOST
+from local_stack.standins.proxied_server import serve_until_end, stop_requested
 from local_stack.standins.redshift.dialect import PRELUDE, DialectError, S3Copy, copy_of, data_of, in_postgresql
 
 _VERSION = b"8.0.2"
@@ -185,16 +185,9 @@ async def _run(port: int, server_port: int, server: subprocess.Popen[bytes]) -> 
     import boto3
 
     s3 = boto3.client("s3")
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_requested()
     listener = await asyncio.start_server(lambda r, w: _serve(r, w, server_port, s3), HOST, port)
-    ended = asyncio.create_task(asyncio.to_thread(server.wait))
-    await asyncio.wait([ended, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
-    listener.close()
-    server.send_signal(signal.SIGINT)
-    await ended
-    os._exit(0)  # sessions that are still open have nobody to talk to
+    await serve_until_end(listener, server, stopped, signal.SIGINT)
 
 
 def main(arguments: Sequence[str]) -> None:
