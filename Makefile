@@ -22,6 +22,7 @@ PROJECT := $(VENV)/.project-$(call hash,setup.py pyproject.toml)
 MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
 GLUE := $(VENV)/glue/.packages-$(call hash,requirements/glue.txt)
 GLUE_JARS := $(CACHE)/jars/glue-$(call hash,pom/glue.xml)
+PURE := $(VENV)/pure/.packages-$(call hash,requirements/pure.txt)
 SPARK_JARS := $(CACHE)/jars/spark-$(call hash,pom/spark.xml)
 LOG_STORE := lake/logstore/ragstream/ConditionalPutLogStore.java
 S3_JARS := $(CACHE)/jars/s3-$(call hash,pom/s3.xml)
@@ -50,7 +51,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
@@ -116,6 +117,7 @@ lock: $(PACKAGES) ## pin every requirement again, with hashes and without an add
 	$(call lock,ministack)
 	$(call lock,glue,--no-deps)
 	$(call lock,dev)
+	$(call lock,pure,--python-version 3.12)
 	$(call lock,flink,--python-version 3.11)
 	$(call lock,cocoindex)
 	$(call lock,pathway)
@@ -153,6 +155,13 @@ $(MINISTACK) $(GLUE): $(VENV)/%: | $(PACKAGES)
 	@$(BIN)/python -m venv $(@D)
 	@$(call install,$(@D)/bin/python,-r requirements/$(notdir $(@D)).txt)
 	@rm -f $(@D)/.packages-* && touch $@
+
+# Where there is a Python 3.12, the pure rooms are tested on it as well.
+$(PURE): | $(PACKAGES)
+	@rm -rf $(VENV)/pure && mkdir $(VENV)/pure && if python=$$(requirements/find-python.sh 3.12 2>/dev/null); then \
+		echo "packages  requirements/pure.txt -> $(VENV)/pure"; "$$python" -m venv $(VENV)/pure; $(call install,$(VENV)/pure/bin/python,-r requirements/pure.txt); \
+		else echo "python    no 3.12 here: the tests of the pure rooms on it are skipped"; fi
+	@touch $@
 
 $(PEERS): $(VENV)/%: | $(PACKAGES)
 	@echo "packages  requirements/$(notdir $(@D)).txt -> $(@D)"

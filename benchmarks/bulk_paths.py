@@ -142,7 +142,7 @@ def _insert_many(config: DocumentDBConfig, writes: Sequence[DocumentWrite], vect
             client.admin.command("ping")
             began = time.perf_counter()
             for collection, documents in rows.items():
-                for some in itertools.batched(documents, _INSERT_BATCH, strict=False):
+                for some in itertools.batched(documents, _INSERT_BATCH):
                     database[collection].insert_many(some, ordered=False)
             return time.perf_counter() - began
 

@@ -61,7 +61,7 @@ def embedded(texts: Sequence[str], on_done: Callable[[int], None]) -> np.ndarray
     model = hashlib.sha256(embedder().fingerprint.encode()).hexdigest()[:12]
     folder = cache_dir() / "passages" / f"vectors-{model}"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = list(batched(texts, _PART, strict=False))
+    parts = list(batched(texts, _PART))
     places = [folder / f"{digest(chr(10).join(part))[:24]}.npy" for part in parts]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for part, _ in zip(parts, pool.map(_keep, parts, places), strict=True):

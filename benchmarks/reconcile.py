@@ -82,7 +82,7 @@ def fill(spark: SparkSession, config: PipelineConfig, rows: int) -> None:
     landing = Landing(LakeLayout(config.lake.path), config.sources[0].name, context)
     cache = EmbeddingCache(config.lake.path, open_embedder(config.embedding).fingerprint)
     spec = next(filter(None, map(DocumentSpec.of, config.tables)))
-    for turn, numbers in enumerate(batched(range(1, rows + 1), BATCH, strict=False)):
+    for turn, numbers in enumerate(batched(range(1, rows + 1), BATCH)):
         records: list[Any] = [("t", "0", str(n), None, _value(n), [], None) for n in numbers]
         landing.land(
             spark.createDataFrame(records, _RECORD),

@@ -127,7 +127,7 @@ def upsert(
     began = time.perf_counter()
     written = 0
     with sink.bulk_load():
-        for some in batched(changes, DOCUMENTS_AT_ONCE, strict=False):
+        for some in batched(changes, DOCUMENTS_AT_ONCE):
             writer = OptimisticWriter(embedder, cache, embedder.max_items)
             writer.write(cast("Sink", timed), ChangedRows({spec.table: some}, {spec.table: spec}))
             written += writer.counts["writes"]
@@ -189,7 +189,7 @@ def plain_updates(dsn: str, workload: Workload, rounds: int) -> Iterator[float]:
             at = f"{number + 2:0{SEQUENCE_DIGITS}x}"
             metadata = json.dumps({"status": f"s{number}", "owner": 1})
             began = time.perf_counter()
-            for some in batched(rows, DOCUMENTS_AT_ONCE, strict=False):
+            for some in batched(rows, DOCUMENTS_AT_ONCE):
                 with connection.transaction():
                     connection.cursor().executemany(statement, [(metadata, at, name, at) for name, *_ in some])
             yield time.perf_counter() - began

@@ -42,7 +42,7 @@ def embed_chunks(embedder: Embedder) -> UserDefinedFunctionLike:
 
     def embed(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         for embeddings in embed_batches(map(_texts, batches), embedder):
-            yield from map(_frame, batched(embeddings, ROWS_AT_ONCE, strict=False))
+            yield from map(_frame, batched(embeddings, ROWS_AT_ONCE))
 
     # The hints above are strings under `annotations`, and pandas_udf resolves them in this module: pd stays a global.
     udf = pandas_udf(embed, EMBEDDING_TYPE)  # type: ignore[call-overload]

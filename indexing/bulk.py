@@ -81,7 +81,7 @@ def plan_stage(settings: BulkSettings) -> Stage:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
-            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
+            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE):
                 yield pa.RecordBatch.from_pylist(_planned(dict(some), settings, sink), _PLANNED)
 
     return run
@@ -91,7 +91,7 @@ def text_stage(spec: DocumentSpec, truncated: str) -> Stage:
     """From STATES of one table to TEXTS: every chunk that a store would hold; it opens none."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
+        for some in batched(states_of(batches), DOCUMENTS_AT_ONCE):
             seen = ((key, state) for key, state in some if state.newest > truncated)
             writes = (plan(None, truncated_at(state, truncated), key, spec) for key, state in seen)
             chunks = [chunk for write in writes if write for chunk in write.chunks]
@@ -156,7 +156,7 @@ def write_stage(settings: BulkSettings) -> Stage:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         embedder = open_embedder(settings.embedding)
         with closing(settings.open()) as sink, sink.bulk_load():
-            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE, strict=False):
+            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE):
                 writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
                 left_out = len(writer.write(sink, FoldedRows(settings.spec, dict(some))))
                 told = {"cached": writer.counts["texts cached"], "embedded": writer.counts["texts embedded"]}

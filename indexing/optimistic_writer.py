@@ -190,7 +190,7 @@ class OptimisticWriter:
         refused = _kept(sink, found)
         before = self.counts["texts embedded"]
         wanted = (h for h in texts if h in missing and h not in found)
-        for group in batched(wanted, self.texts_at_once, strict=False):
+        for group in batched(wanted, self.texts_at_once):
             self.on_step("embed")  # also where another store's question is waited for
             answers = self.answers.once(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
             self.on_step("keep")

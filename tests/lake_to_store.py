@@ -128,7 +128,7 @@ class Lake:
             specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
             indexer = Indexer(self.context, specs, [sink], embedder, texts_at_once=64)
             reports = IndexReports(self.config.lake.path, [sink], [])
-            for some in batched(records, 200, strict=False):
+            for some in batched(records, 200):
                 told = report_rows(indexer.index(some), EmbeddingCounts())
                 reports.take(pa.Table.from_batches([told]))
             reports.flush()

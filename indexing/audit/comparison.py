@@ -71,7 +71,7 @@ def want_stage(spec: DocumentSpec, truncated: str) -> Stage:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         wanted = (wanted_of(state, key, spec, truncated) for key, state in states_of(batches))
-        for some in batched(filter(None, wanted), _ROWS_AT_ONCE, strict=False):
+        for some in batched(filter(None, wanted), _ROWS_AT_ONCE):
             yield pa.RecordBatch.from_pylist([_wanted_row(each) for each in some], WANTED)
 
     return run
@@ -94,7 +94,7 @@ def held_stage(settings: StoreSettings, comparison: Comparison) -> Stage:
             for batch in batches:
                 for bucket in column(batch, "bucket"):
                     documents = sink.documents_in(bucket, comparison.width, vectors=comparison.vectors)
-                    for some in batched(documents, _ROWS_AT_ONCE, strict=False):
+                    for some in batched(documents, _ROWS_AT_ONCE):
                         settings.on_done(sum(1 + len(d.chunks) for d in some))
                         rows = [{"document_id": d.document_id, "held": json.dumps(astuple(d))} for d in some]
                         yield pa.RecordBatch.from_pylist(rows, HELD)
@@ -125,7 +125,7 @@ def repair_stage(settings: StoreSettings, spec: DocumentSpec) -> Stage:
                     key for key, vector in zip(column(batch, "_key"), column(batch, "vector"), strict=True) if vector
                 }
                 _put_vectors_back(sink, settings, spec, {key: states[key] for key in altered})
-                for some in batched(states.items(), DOCUMENTS_AT_ONCE, strict=False):
+                for some in batched(states.items(), DOCUMENTS_AT_ONCE):
                     writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
                     left_out = len(writer.write(sink, RepairedRows(spec, dict(some))))
                     counts = writer.counts

@@ -76,7 +76,7 @@ def backfill(old: Sink, new: Sink, tables: Tables, writer: OptimisticWriter) -> 
     held, mine = (sink.bucket_checksums(WIDTH, vectors=False) for sink in (old, new))
     differing = sorted(name for name in held if held[name] != mine.get(name))
     lacking = (each for bucket in differing for each in _lacking(old, new, bucket))
-    for some in batched(lacking, DOCUMENTS_AT_ONCE, strict=False):
+    for some in batched(lacking, DOCUMENTS_AT_ONCE):
         found.documents += len(some)
         _bring(some, (old, new), tables, writer, found)
     return found

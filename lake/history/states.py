@@ -121,7 +121,7 @@ def state_stage(settings: StateSettings) -> Callable[[Iterable[pa.RecordBatch]],
         rows = (row for batch in batches for row in _counted(batch, settings).to_pylist())
         groups = itertools.groupby(rows, key=lambda row: row["_group"])
         states = (state for _, group in groups for state in _fold(group, settings))
-        for batch_of_states in itertools.batched(states, _BATCH_ROWS, strict=False):
+        for batch_of_states in itertools.batched(states, _BATCH_ROWS):
             yield pa.RecordBatch.from_pylist(
                 [{"_key": key, "_state": exact_json.dumps(encode(state))} for key, state in batch_of_states], _SCHEMA
             )

@@ -87,7 +87,7 @@ def fold_stage(settings: FoldSettings) -> Stage:
         rows = (row for batch in batches for row in batch.to_pylist())
         groups = itertools.groupby(rows, key=lambda row: row["_group"])
         answers = (answer for _, group in groups for answer in fold_group(group, settings))
-        for some in itertools.batched(answers, _BATCH_ROWS, strict=False):
+        for some in itertools.batched(answers, _BATCH_ROWS):
             yield pa.RecordBatch.from_pylist(list(some), schema)
 
     return run

@@ -33,7 +33,7 @@ def held(
     """
     within = {"_id": {"$gte": bucket, "$lt": f"{bucket}\U0010ffff"}} if bucket else {}
     found = client.find(names.documents, newer(truncations) | within, _READ)
-    for some in batched(found, _AT_ONCE, strict=False):
+    for some in batched(found, _AT_ONCE):
         hashes = sorted(
             {c["content_hash"] for document in some for c in document.get("chunks", ()) if "content_hash" in c}
         )

@@ -71,7 +71,7 @@ class DocumentDBClient:
         """Those of the documents that are there."""
         return {
             document["_id"]: document
-            for part in batched(names, MOST_NAMES, strict=False)
+            for part in batched(names, MOST_NAMES)
             for document in self.find(collection, {"_id": {"$in": part}}, fields)
         }
 

@@ -198,7 +198,7 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
 
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Delete documents under their revision; a row that has none counts as of revision 0."""
-        for some in batched(sorted(revisions.items()), MOST_NAMES, strict=False):
+        for some in batched(sorted(revisions.items()), MOST_NAMES):
             still = {"$or": [{"_id": name, "revision": {"$in": [n] if n else [0, None]}} for name, n in some]}
             self._set_aside(self._delete(still))
 
@@ -209,7 +209,7 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
             self._set_aside(self._delete(covered))
         old = {"kept_at": {"$lt": _now_ms() - UNUSED_MS}}
         kept = self._client.find(self._names.vectors, old, ["_id"])
-        for page in batched((document["_id"] for document in kept), MOST_NAMES, strict=False):
+        for page in batched((document["_id"] for document in kept), MOST_NAMES):
             naming = {"chunks.content_hash": {"$in": page}}
             found = self._client.find(self._names.documents, naming, ["chunks.content_hash"])
             used = {chunk["content_hash"] for document in found for chunk in document["chunks"]}
@@ -283,7 +283,7 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
 
         Who names one meanwhile takes it up after that, or is seen by the second look here: it is found in either case.
         """
-        for page in batched(sorted(content_hashes), MOST_NAMES, strict=False):
+        for page in batched(sorted(content_hashes), MOST_NAMES):
             unnamed = set(page) - self._named(page)
             if unnamed:
                 searched = {"_id": {"$in": sorted(unnamed)}, "is_aside": {"$exists": False}}

@@ -87,7 +87,7 @@ class OpenSearchClient:
     def get(self, index: str, names: Sequence[str], fields: Sequence[str] = ()) -> dict[str, Mapping[str, Any]]:
         """Those of the documents that are there, as they are now, searchable or not."""
         found: dict[str, Mapping[str, Any]] = {}
-        for part in batched(names, MOST_ITEMS, strict=False):
+        for part in batched(names, MOST_ITEMS):
             params = {"_source_includes": ",".join(fields)} if fields else {}
             told = self.call("POST", f"/{index}/_mget", {"ids": part}, **params)
             for document in told["docs"]:
@@ -162,7 +162,7 @@ class OpenSearchClient:
     def _document_refused(self, status: int, kind: str) -> PipelineError:
         """The error that an answer to one item means."""
         where, told = f"sink {self._config.name}", f"({status} {kind})".replace(" )", ")")
-        if status == HTTPStatus.CONTENT_TOO_LARGE:
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return DocumentRefusedError(
                 f"{where}: a document is larger than OpenSearch takes {told}", condition="DOCUMENT_TOO_LARGE",
                 hint="raise http.max_content_length, or use fewer chunks a document",
@@ -207,7 +207,7 @@ class OpenSearchClient:
         from opensearchpy.exceptions import TransportError
 
         if sum(map(len, lines)) > MOST_CONTENT:
-            return [{"status": int(HTTPStatus.CONTENT_TOO_LARGE), "error": {"type": ""}}] * len(lines)
+            return [{"status": int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE), "error": {"type": ""}}] * len(lines)
         params = {"refresh": "true"} if refresh else None
         with self._translated():
             try:

@@ -32,7 +32,7 @@ def test_shuffled_doubled_and_recut_histories_leave_the_rows_of_the_source(store
     changes = table.changes + r.choices(table.changes, k=6)
     r.shuffle(changes)
     fed = Fed(sink)
-    for batch in batched(changes, r.randint(1, 9), strict=False):
+    for batch in batched(changes, r.randint(1, 9)):
         fed(batch)
     assert same(store.contents(), expected(table))
 
@@ -51,7 +51,7 @@ def test_a_replay_writes_nothing_and_asks_the_model_for_nothing(store: Store, si
 @pytest.mark.usefixtures("sink")
 def test_two_writers_at_once_leave_what_one_would(store: Store) -> None:
     table = random_history(5, 60)
-    batches = [list(b) for b in batched(table.changes, 4, strict=False)]
+    batches = [list(b) for b in batched(table.changes, 4)]
 
     def write(seed: int) -> None:
         fed = Fed(store.open())
@@ -105,7 +105,7 @@ def test_a_body_edit_and_a_status_edit_of_one_row_both_stay(store: Store, sink: 
     table.update_body(1, "8 KB " * 1600)
     table.update_a(1, "closed")
     edits = table.changes[1:][:: -1 if reverse else 1]
-    for batch in batched(edits, cut, strict=False):
+    for batch in batched(edits, cut):
         fed(batch)
     metadata, chunks = store.contents()[key_of(1)]
     assert metadata == {"a": "closed"}
@@ -190,7 +190,7 @@ def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sin
 def test_what_a_filling_wrote_is_searchable_when_it_ends(store: Store, sink: Sink) -> None:
     table = random_history(4, 30)
     with sink.bulk_load():
-        for batch in batched(table.changes, 4, strict=False):
+        for batch in batched(table.changes, 4):
             Fed(sink)(batch)
     assert same(store.contents(), expected(table))
 

@@ -76,7 +76,7 @@ def test_store_that_fails_is_waited_for_and_equal_to_lake_in_end(
     faults = {**network_faults(proxy), **store.faults}
     assert fault in faults or fault.isdigit()
     failed = 0
-    for turn, batch in enumerate(batched(changes, 7, strict=False)):
+    for turn, batch in enumerate(batched(changes, 7)):
         writer = shaky
         with refusing_every(store, int(fault)) if fault.isdigit() else nullcontext() as refusing:
             if refusing:
@@ -105,7 +105,7 @@ def test_a_server_killed_and_started_again_ends_equal_to_the_lake(store: Store, 
 
     with ThreadPoolExecutor(1) as pool:
         killer = pool.submit(kill)
-        for batch in batched(changes, 3, strict=False):
+        for batch in batched(changes, 3):
             assert eventually(lambda: went_well(lambda: fed(batch)), 120)  # noqa: B023 - called at once
         killer.result()
     assert drift(store, changes) == []

@@ -39,7 +39,7 @@ def landed(spark: SparkSession, folder: Path, table: ModelTable, seed: int, cut:
     told = table.changes + r.choices(table.changes, k=len(table.changes) // 3)
     r.shuffle(told)
     landing = Landing(layout, "kb", CONTEXT)
-    for at, some in enumerate(batched(told, cut, strict=False)):
+    for at, some in enumerate(batched(told, cut)):
         landing.land(frame(spark, map(as_record, some)), transaction("q", at))
     return layout
 

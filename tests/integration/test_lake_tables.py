@@ -89,7 +89,7 @@ def test_inserts_updates_deletes_key_changes_and_truncates_end_as_at_the_source(
     lake.land(records)
     positions = [each.position for each in records] + r.choices([each.position for each in records], k=10)
     r.shuffle(positions)
-    for some in batched(positions, -(-len(positions) // 2), strict=False):
+    for some in batched(positions, -(-len(positions) // 2)):
         lake.merge(some)
     lake.equals(wanted, "id int, a string, body string")
     assert lake.merge(some, again=True).written == 0

@@ -58,7 +58,7 @@ def test_a_lost_store_is_written_again_from_the_lake_alone(spark: SparkSession, 
     assert {"t", "d"} <= {change.op for change in table.changes}
     landed = table.changes + random.Random(1).choices(table.changes, k=20)
     random.Random(2).shuffle(landed)
-    for at, some in enumerate(batched(landed, 80, strict=False)):
+    for at, some in enumerate(batched(landed, 80)):
         lake.land(spark, some, at)
     lake.index("live", table.changes)
     asked = lake.asked()["texts"]
@@ -193,7 +193,7 @@ def test_what_a_live_writer_writes_meanwhile_stays(spark: SparkSession, lake: La
     lake.index("lost", newer[:50])
 
     def live() -> None:
-        for some in batched(newer[50:], 50, strict=False):
+        for some in batched(newer[50:], 50):
             lake.index("lost", some)
 
     writer = threading.Thread(target=live)

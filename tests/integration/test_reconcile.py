@@ -270,7 +270,7 @@ def test_changes_in_flight_are_no_drift_and_repair_spares_a_writers_rows(spark: 
     begun = threading.Event()
 
     def live() -> None:
-        for some in batched(newer, 10, strict=False):
+        for some in batched(newer, 10):
             lake.index("live", some)
             begun.set()
 

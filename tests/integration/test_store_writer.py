@@ -85,7 +85,7 @@ def test_stores_written_at_once_embed_and_report_each_text_once(stores: Stores) 
     for number in range(100, 130):
         table.insert(number, f"row {number}")
     table.insert(200, "refused")
-    units = [stores.indexer.decode(map(as_record, some)) for some in batched(table.changes, 5, strict=False)]
+    units = [stores.indexer.decode(map(as_record, some)) for some in batched(table.changes, 5)]
     with ThreadPoolExecutor(3) as pool:
         written = list(pool.map(lambda writer: [writer.write([unit]) for unit in units], stores.writers.values()))
     assert stores.shown("one") == stores.shown("two") == stores.shown("shaky") != []
@@ -165,7 +165,7 @@ def test_what_an_indexer_keeps_is_bounded_however_many_texts_it_has_seen(stores:
     for number in range(1_000):
         table.insert(number, f"row {number}")
     kept = list[int]()
-    for some in batched(table.changes, 50, strict=False):
+    for some in batched(table.changes, 50):
         written = writer.write([stores.indexer.decode(map(as_record, some))])
         assert sum(map(len, written.embedded.values())) == 50
         assert answers.bytes <= 100_000

@@ -71,7 +71,7 @@ def test_a_shuffled_doubled_and_recut_history_ends_as_the_source(
     loaded.land(records)
     positions = [each.position for each in records] + r.choices([each.position for each in records], k=10)
     r.shuffle(positions)
-    for some in batched(positions, -(-len(positions) // 4), strict=False):
+    for some in batched(positions, -(-len(positions) // 4)):
         loaded.load(some)
     assert loaded.rows() == rows_of(table)
     again = loaded.load(some, again=True)
@@ -200,7 +200,7 @@ def test_drivers_that_load_at_the_same_time_leave_what_one_would(make: Callable[
     def load(seed: int) -> None:
         positions = [each.position for each in records]
         random.Random(seed).shuffle(positions)
-        for at, some in enumerate(batched(positions, -(-len(positions) // 3), strict=False)):
+        for at, some in enumerate(batched(positions, -(-len(positions) // 3))):
             drivers[seed].load(loaded.batch(some), f"driver-{seed}/{at}", transaction(f"driver-{seed}", at))
 
     with ThreadPoolExecutor(len(drivers)) as pool:

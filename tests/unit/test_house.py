@@ -56,7 +56,7 @@ def pins(name: str) -> dict[str, str]:
     return {canonicalize_name(package): version for package, version in found}
 
 
-LOCKS = ("build", "base", "local", "models", "ministack", "glue", "dev", "flink")
+LOCKS = ("build", "base", "local", "models", "ministack", "glue", "dev", "pure", "flink")
 
 
 # Pinned files

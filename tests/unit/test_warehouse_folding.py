@@ -105,7 +105,7 @@ def test_any_cut_order_and_repeat_leaves_the_rows_of_one_fold(seed: int, length:
     shuffled = history + r.choices(history, k=len(history) // 3) if history else []
     r.shuffle(shuffled)
     warehouse = Warehouse(evolved(SHAPE, CONFIG, ObservedTypes({"sum": ["text"]})))
-    for some in batched(shuffled, cut, strict=False):
+    for some in batched(shuffled, cut):
         warehouse.load(some)
     wanted = contents(folded(history))
     assert warehouse.load(history) == 0

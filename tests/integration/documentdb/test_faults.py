@@ -178,7 +178,7 @@ def test_shuffled_histories_under_faults_leave_the_rows_of_the_source(
     changes = table.changes + r.choices(table.changes, k=20)
     r.shuffle(changes)
     fed = Fed(sink)
-    for batch in batched(changes, 5, strict=False):
+    for batch in batched(changes, 5):
         faults: list[dict[str, Any]] = [
             {"errorCode": 10107},
             {"closeConnection": True},

@@ -26,7 +26,7 @@ def test_a_filter_that_lets_few_documents_through_finds_them_all(
     for number in range(1500):
         table.insert(number, f"row {number}")
         table.update_a(number, "rare" if number % 100 == 7 else "common")
-    for part in batched(table.changes, 500, strict=False):
+    for part in batched(table.changes, 500):
         fed(part)
     with closing(DocumentDBIndex(config, "model=test")) as index:
         question = Question("row 7", vector_of("body row 7"))

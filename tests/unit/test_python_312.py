@@ -1,0 +1,57 @@
+"""The pure rooms on Python 3.12, as Managed Flink has it; mypy and ruff hold the whole product to its syntax and library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / ".venv" / "pure" / "bin" / "python"
+PURE = {"schemas", "transforms", "indexing", "embeddings"}
+BESIDE_THEM = {
+    "lake.history.current", "lake.tables.observed_types", "sinks.protocol", "sources.files.recorded", "sources.kinesis.offsets",
+    "sources.positions",
+}  # fmt: skip
+"""Modules of other rooms that their tests import; none has a client."""
+PACKAGES = {"hypothesis", "numpy", "orjson", "pydantic", "pytest", "semantic_text_splitter", "simplejson"}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a module imports when it is imported."""
+    statements = ast.parse(path.read_text()).body
+    names = {alias.name for each in statements if isinstance(each, ast.Import) for alias in each.names}
+    return names | {each.module or "" for each in statements if isinstance(each, ast.ImportFrom)}
+
+
+def is_pure(path: Path) -> bool:
+    """Whether a test needs the pure rooms alone, and packages that the wheel always brings."""
+    names = imported(path) - BESIDE_THEM
+    shared = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("tests.")}
+    rooms = {name.partition(".")[0] for name in names} - {"tests", *sys.stdlib_module_names, *PACKAGES}
+    return rooms <= PURE and all(map(is_pure, shared))
+
+
+@pytest.mark.slow
+def test_the_pure_rooms_pass_their_tests_on_python_3_12() -> None:
+    if not PYTHON.exists():
+        pytest.skip("`make setup` found no Python 3.12 on this machine")
+    folder = Path(__file__).parent
+    chosen = [path for path in sorted(folder.glob("test_*.py")) if is_pure(path) and path.name != Path(__file__).name]
+    assert len(chosen) > 10
+    command: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "pytest",
+        "--quiet",
+        "--confcutdir",
+        folder,
+        "-p",
+        "no:cacheprovider",
+        *chosen,
+    ]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
