@@ -14,8 +14,8 @@ from typing import Any
 AUTHENTICATION_SECONDS = 5.0
 """How long a peer may stay silent, once it has connected, before it is hung up on."""
 CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 5.0
-"""How long an answer may take: a reader answers at once, and all readers of a tick wait for one that does not."""
+ANSWER_SECONDS = 15.0
+"""How long an answer may take: a reader answers at once, unless cores are overloaded; a second reader would load them more."""
 
 
 def listen(host: str) -> socket.socket:

@@ -38,8 +38,8 @@ class ReaderSettings:
     """The job's folder: it is named in hints, nothing is read or written there."""
     bind: str = ""
     """The address at which a reader listens, without a port; empty: the address of the executor that starts it."""
-    orphan_seconds: float = 10.0
-    """A reader that no task asked for so long ends."""
+    orphan_seconds: float = 30.0
+    """A reader that no task asked for so long ends; longer than `channel.ANSWER_SECONDS`, for which a tick waits for another."""
 
 
 @dataclass(frozen=True)

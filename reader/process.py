@@ -1,6 +1,7 @@
 """The reader's process: it is started by a task, answers tasks over TCP, and ends when nobody asks it any more.
 
-`python -m reader.process` takes a pickled pair of settings and secret on stdin, and writes its address, pickled, to stdout.
+`python -m reader.process` takes settings, a secret and the process id of its executor on stdin, as a pickled tuple, and writes
+its address, pickled, to stdout.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import gc
 import math
 import os
 import pickle
+import select
 import socket
 import sys
 import threading
@@ -119,8 +121,8 @@ def serve(listening: socket.socket, secret: bytes, reader: Reader) -> None:
             accepted.close()
 
 
-def run(settings: ReaderSettings, secret: bytes, announce: Callable[[str], None]) -> None:
-    """Be a reader until it is stopped, or nobody has asked for `settings.orphan_seconds`."""
+def run(settings: ReaderSettings, secret: bytes, executor: int, announce: Callable[[str], None]) -> None:
+    """Be a reader until it is stopped, its executor ends, or nobody has asked for `settings.orphan_seconds`."""
     steps = Steps()
     writers = Writers(indexer_of(settings, steps), [sink.name for sink in settings.sinks], steps)
     listening = listen(settings.bind or own_address())
@@ -130,11 +132,25 @@ def run(settings: ReaderSettings, secret: bytes, announce: Callable[[str], None]
     _freeze()
     announce(address)
     settled_at = time.monotonic() + _SETTLED_SECONDS
-    while time.monotonic() - reader.asked_at < settings.orphan_seconds and not reader.stopped.wait(_LOOK_SECONDS):
+    ended = _end_of(executor)
+    while time.monotonic() - reader.asked_at < settings.orphan_seconds and not ended():
+        if reader.stopped.wait(_LOOK_SECONDS):
+            break
         if time.monotonic() >= settled_at:
             _freeze()
             settled_at = math.inf
     reader.end()
+
+
+def _end_of(process: int) -> Callable[[], bool]:
+    """A function that says whether a process has ended; where the system has no pidfd it says no."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return lambda: True
+    except (AttributeError, OSError):
+        return lambda: False
+    return lambda: bool(select.select([descriptor], [], [], 0)[0])
 
 
 def _freeze() -> None:
@@ -154,8 +170,8 @@ def main() -> None:
             stdout.close()
 
         try:
-            settings, secret = pickle.load(sys.stdin.buffer)  # noqa: S301 - the parent's, over a pipe
-            run(settings, secret, announce)
+            settings, secret, executor = pickle.load(sys.stdin.buffer)  # noqa: S301 - the parent's, over a pipe
+            run(settings, secret, executor, announce)
         except Exception as error:
             if stdout.closed:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import select
 import subprocess
@@ -42,7 +43,10 @@ def harvested(settings: ReaderSettings, instruction: Instruction, secret: bytes)
 
 
 def start(settings: ReaderSettings, secret: bytes) -> str:
-    """Start a reader that outlives this process; returns its address. It learns its secrets over a pipe alone."""
+    """Start a reader that outlives this process, but not its parent, a Spark executor; returns its address.
+
+    It learns its secrets over a pipe alone.
+    """
     _started[:] = [process for process in _started if process.poll() is None]
     process = subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-c", _BOOT, *sys.path],
@@ -54,7 +58,7 @@ def start(settings: ReaderSettings, secret: bytes) -> str:
     assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
     with process.stdin as stdin, process.stdout as stdout:
         try:
-            stdin.write(pickle.dumps((settings, secret)))
+            stdin.write(pickle.dumps((settings, secret, os.getppid())))
             stdin.close()
             if select.select([stdout], [], [], START_SECONDS)[0]:
                 return str(_unless_error(pickle.load(stdout)))  # noqa: S301 - the child's, over a pipe

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sinks.documentdb.config import DocumentDBConfig
     from sinks.versions import IndexVersions
 
-UNUSED_MS = 3_600_000
+UNUSED_MS = 600_000
 """How long a vector is kept that no chunk names."""
 
 MOST_AT_HAND = 100_000
@@ -203,7 +203,7 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
             self._set_aside(self._delete(still))
 
     def sweep(self) -> None:
-        """Remove truncated rows and vectors that no chunk has named for an hour."""
+        """Remove truncated rows and vectors that no chunk has named for ten minutes."""
         for table, sequence in self.truncations().items():
             covered = {"table": table, "sequence": {"$lte": sequence}}
             self._set_aside(self._delete(covered))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_AT_HAND = 4096
 """Vectors kept just now that a write need not read back."""
 
-UNUSED_MS = 3_600_000
+UNUSED_MS = 600_000
 """How long a vector is kept that no chunk names."""
 
 SERVERLESS_REFRESH_SECONDS = 10.0
@@ -218,7 +218,7 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
         self._remove([hit for name, hit in found.items() if hit["_source"].get("revision", 0) == revisions[name]])
 
     def sweep(self) -> None:
-        """Remove truncated rows and vectors that no chunk has named for an hour."""
+        """Remove truncated rows and vectors that no chunk has named for ten minutes."""
         documents, vectors = self._names.documents, self._names.vectors
         if marks := self.truncations():
             gone = {"bool": {"should": covered(marks)}}

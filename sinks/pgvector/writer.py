@@ -222,9 +222,9 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
         self._done(lambda connection: connection.cursor().executemany(statement, rows))
 
     def sweep(self) -> None:
-        """Remove truncated rows and vectors that no chunk has named for an hour."""
+        """Remove truncated rows and vectors that no chunk has named for ten minutes."""
         self._sweep_truncated()
-        statement = """DELETE FROM {vectors} v WHERE created_at < clock_timestamp() - interval '1 hour'
+        statement = """DELETE FROM {vectors} v WHERE created_at < clock_timestamp() - interval '10 minutes'
                        AND NOT EXISTS (SELECT FROM {chunks} c WHERE c.content_hash = v.content_hash)"""
         unused = self._names.compose(statement)
         try:

@@ -72,7 +72,7 @@ def moved_away(driver: Driver) -> None:
     others = {each.pid for each in driver.readers}
     old.send(signal.SIGSTOP)
     try:
-        eventually(lambda: {each.pid for each in driver.readers} - others, 30, driver.process)
+        eventually(lambda: {each.pid for each in driver.readers} - others, 60, driver.process)
     finally:
         old.send(signal.SIGCONT)
     eventually(lambda: not old.alive, driver=driver.process)

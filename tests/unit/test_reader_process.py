@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -155,9 +158,28 @@ def test_what_stays_leaves_garbage_collection_at_the_start_and_once_more(monkeyp
         source=SimpleNamespace(name="s"), sinks=(), checkpoint="", bind="127.0.0.1", orphan_seconds=0.2
     )
     addresses: list[str] = []
-    process.run(cast("Any", settings), SECRET, addresses.append)
+    process.run(cast("Any", settings), SECRET, os.getpid(), addresses.append)
     ask(addresses[0], SECRET, Stop())  # ends its server's thread
     assert [call[0] for call in collector.method_calls] == ["collect", "freeze"] * 2
+
+
+def test_it_ends_with_its_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "indexer_of", lambda *_: MemoryIndexer())
+    settings = SimpleNamespace(
+        source=SimpleNamespace(name="s"), sinks=(), checkpoint="", bind="127.0.0.1", orphan_seconds=3600.0
+    )
+    addresses: list[str] = []
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as executor:
+        running = threading.Thread(
+            target=process.run, args=(cast("Any", settings), SECRET, executor.pid, addresses.append), daemon=True
+        )
+        running.start()
+        assert eventually(lambda: addresses)
+        assert running.is_alive()
+        executor.kill()
+    running.join(30)
+    assert not running.is_alive()
+    ask(addresses[0], SECRET, Stop())  # ends its server's thread
 
 
 def test_it_is_stopped_by_whoever_knows_the_secret(served: Served) -> None:
