@@ -1,4 +1,4 @@
-"""Stream → vector stores, as fast as it can: by readers that stay, or in micro-batches.
+"""Stream → vector stores, with the least latency: by long-lived readers, or in micro-batches.
 
 spark-submit glue_jobs/index_documents.py --config pipeline.yaml
 """
@@ -15,7 +15,7 @@ from glue_jobs.status.outdated import warn_of_outdated
 from transforms.documents.planning import DocumentSpec
 
 FLUSH_SECONDS = 5.0
-"""How often new vectors go to the embedding cache: a Delta commit costs 0.25 s, so they go few at a time."""
+"""How often new vectors are committed to the embedding cache; a Delta commit takes 0.25 s."""
 
 
 def plan(context: JobContext) -> list[Query | Periodic]:

@@ -1,4 +1,4 @@
-"""Stream → lake: every record as it came, into `changes`, `rejects` or a counted ignore.
+"""Stream → lake: every record unchanged into `changes`, into `rejects`, or counted as ignored.
 
 spark-submit glue_jobs/land_changes.py --config pipeline.yaml
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from lake.landing.decoding import Tally
 
 FETCH_INTERVAL_MS = 1000
-"""Landing can wait: one of a Kinesis shard's five reads a second, so that `index_documents` has the other four."""
+"""Landing takes one of a Kinesis shard's five reads a second and leaves four to `index_documents`."""
 MAINTENANCE_SECONDS = 300.0
-"""How often small files are looked for; see `lake.maintenance` for when they are rewritten."""
+"""How often to look for small files; `lake.maintenance` says when they are rewritten."""
 
 
 def plan(context: JobContext) -> list[Query | Periodic]:
-    """Land each source by a query of its own, and keep the tables in order from the same driver (I8)."""
+    """Land each source by a query of its own, and maintain the tables from the same driver (I8)."""
     config = context.config
     layout = LakeLayout(config.lake.path)
     queries: list[Query | Periodic] = []
@@ -39,24 +39,24 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         idle = idle_note(source)
         slow = partial(read_stream, fetch_interval_ms=FETCH_INTERVAL_MS, drain=drain, idle=idle)
         read = partial(slow, context.spark, source, checkpoint)
-        note, empty_us = partial(lake_mark.landed, config.checkpoint, name), idle.empty_us if idle else None
-        queries.append(Query(name, read, _write(landing, note), config.lake.land_every, empty_us=empty_us))
+        record, empty_us = partial(lake_mark.record_commit, config.checkpoint, name), idle.empty_us if idle else None
+        queries.append(Query(name, read, _write(landing, record), config.lake.land_every, empty_us=empty_us))
     maintenance = Maintenance(context.spark, layout)
     return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]
 
 
-def _write(landing: Landing, note: Callable[[Mapping[str, str]], None]) -> Callable[[Batch], Report]:
+def _write(landing: Landing, record_commit: Callable[[Mapping[str, str]], None]) -> Callable[[Batch], Report]:
     def write(batch: Batch) -> Report:
         tally = landing.land(batch.frame, batch.transaction)
         if tally.landed.total():  # else nothing was committed to `changes`
-            note(batch.transaction("changes"))
+            record_commit(batch.transaction("changes"))
         return report_of(tally)
 
     return write
 
 
 def report_of(tally: Tally) -> Report:
-    """What landing counted, for the record of its query."""
+    """Landing's counts as the report of a batch."""
     counts: dict[str, dict[str, int]] = {}
     kinds: Mapping[str, Mapping[str, int]] = {
         "changes": tally.landed,

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BATCH_BYTES = "512m"
-"""Of `changes` files in a batch: what a first load, or one after an outage, is cut into."""
+"""Most bytes of `changes` files in a batch, which bounds a first load and one after an outage."""
 
 
 def plan(context: JobContext) -> list[Query | Periodic]:
-    """Load what has landed by one query; nothing where no warehouse is configured."""
+    """Load `changes` by one query; no query where no warehouse is configured."""
     config = context.config
     if config.warehouse is None:
         return []

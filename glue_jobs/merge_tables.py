@@ -1,4 +1,4 @@
-"""Lake → lake: `changes` folded into one current table a source table, on a clock of its own.
+"""Lake → lake: `changes` folded into a Delta table of live rows for each source table.
 
 spark-submit glue_jobs/merge_tables.py --config pipeline.yaml
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def plan(context: JobContext) -> list[Query | Periodic]:
-    """Merge what has landed, all tables by one query: it reads `changes` once."""
+    """Merge all tables by one query, which reads `changes` once."""
     config = context.config
     layout = LakeLayout(config.lake.path)
     contexts = {source.name: decode_context(config, source.name) for source in config.sources}
@@ -27,9 +27,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     merger = TableMerger(layout, config.tables, contexts)
 
     read = partial(read_changes, context.spark, layout)
-    return [
-        Query("merge", read, _write(merger), config.lake.merge_every, keep=True, drains_after=("land",)),
-    ]
+    return [Query("merge", read, _write(merger), config.lake.merge_every, keep=True, drains_after=("land",))]
 
 
 def _write(merger: TableMerger) -> Callable[[Batch], Report]:

@@ -1,7 +1,7 @@
-"""Where `make setup` put the parts that are not Python packages.
+"""The cache of parts that are not Python packages, which `make setup` fills.
 
-Folders of the cache carry the hash of the file that pins them, as the Makefile computes it, so that two versions of
-this repository can share one cache. Nothing here downloads: a missing part raises and names the command that gets it.
+A folder's name has the hash of the file that pins its content, as the Makefile computes it, so that two versions of this
+repository can share one cache. Nothing here downloads: a missing part raises an error that names the command.
 """
 
 from __future__ import annotations

@@ -58,24 +58,24 @@ def up(parts: str) -> None:
 @_parts
 @click.option("--purge", is_flag=True, help="Delete the data of the parts as well.")
 def down(parts: str, *, purge: bool) -> None:
-    """End the parts, and whatever a crash left of them."""
+    """End the parts, and what a crash left of them."""
     ended = _stack().down(_split(parts), remove_data=purge)
     Console().print(f"down: {', '.join(ended)}" if ended else "nothing was up", highlight=False)
 
 
 @stack.command()
 def status() -> None:
-    """Say which parts are up, where, and what they hold in memory."""
+    """Show the parts, their ports and their memory."""
     table = Table("part", "state", "pid", "ports", "resident MiB", box=None)
-    for each in _stack().status():
-        state = "[green]up[/]" if each.up else "[red]down[/]"
-        memory = str(each.resident_bytes // _MIB) if each.up else ""
-        table.add_row(each.name, state, str(each.pid or ""), ", ".join(map(str, each.ports)), memory)
+    for part in _stack().status():
+        state = "[green]up[/]" if part.up else "[red]down[/]"
+        memory = str(part.resident_bytes // _MIB) if part.up else ""
+        table.add_row(part.name, state, str(part.pid or ""), ", ".join(map(str, part.ports)), memory)
     Console().print(table if table.row_count else "no part was started here; `ragstream stack up` starts them")
 
 
 def _stack() -> Stack:
-    """Open the stack of the working directory."""
+    """Open the working directory's stack."""
     try:
         from local_stack.stack import Stack
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
 """`python -m local_stack.guardian DIRECTORY`: ends the stack of a directory when the process that owns it has ended.
 
-A test run that is killed, or that a timeout ends hard, cannot clean up behind itself; this small process does.
+A test run that is killed cannot clean up; this small process does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from local_stack import processes
-from local_stack.service import write_private
+from local_stack.service import PYTHON_ENVIRONMENT, write_private
 from local_stack.stack import Stack
 
 _OWNER = "owner"
@@ -19,14 +19,11 @@ _FOLDER = "guardian"
 
 
 def guard(directory: Path) -> None:
-    """Make this process the owner of the stack of `directory`, and start the process that watches it."""
+    """Make this process the owner of the stack of `directory`, and start the process that waits for its end."""
     folder = directory / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     write_private(directory / _OWNER, str(os.getpid()))
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-    }
+    environment = {"PATH": os.environ.get("PATH", os.defpath), **PYTHON_ENVIRONMENT}
     command = [sys.executable, "-m", "local_stack.guardian", str(directory)]
     processes.launch(folder, command, environment, folder / "log")
 
@@ -35,7 +32,7 @@ def main(directory: Path) -> None:
     """Wait for the owner's end, then end the stack and delete its data."""
     try:
         owner = os.pidfd_open(int((directory / _OWNER).read_text()))
-    except OSError:  # it has ended already, and may have taken the folder with it
+    except OSError:  # it has ended already, and may have removed the folder
         pass
     else:
         select.select([owner], [], [])

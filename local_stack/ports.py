@@ -1,4 +1,4 @@
-"""TCP ports: given by the operating system, and asked whether anything listens on them."""
+"""TCP ports: free ones from the operating system, and checks of listeners."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""PostgreSQL and OpenSearch refuse to run as root: where this process is root, run them as `nobody`.
+"""Runs servers as `nobody` where this process is root, since PostgreSQL and OpenSearch refuse to run as root.
 
-`nobody` may not enter the folder of the repository or of the virtual environment (a home folder often is mode 700). Then
-the server keeps one capability, to pass file permissions, instead of files being copied to where everybody can read.
+Where `nobody` may not read the repository or the virtual environment (a home folder often has mode 700), the server keeps one
+capability, to bypass file permissions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PASSING = (  # no_setuid_fixup: else access(2), which PostgreSQL calls on its o
 
 
 def without_root(paths: Sequence[Path]) -> list[str]:
-    """Return what to put before a command so that it is not root and can still read every path; empty when not root."""
+    """Return the command prefix by which a command is not root and can read every path; empty when not root."""
     if os.geteuid() != 0:
         return []
     for prefix in (_NOBODY, _PASSING):

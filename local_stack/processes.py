@@ -1,8 +1,7 @@
-"""Child processes that outlive their starter and can still be found, told apart and ended.
+"""Child processes that outlive their starter, and can still be found, identified and ended.
 
-A process is known by its pid, its start time and the boot it belongs to, so that a recycled pid is never signalled.
-It writes that record itself before it becomes the server: a starter killed at any instant leaves no child unrecorded.
-Reads /proc: Linux only.
+A process is identified by its pid, its start time and the boot, so that a recycled pid is never signalled. It writes that
+record itself before it becomes the server, so a starter that is killed leaves no child unrecorded. Reads /proc: Linux only.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LAUNCH = (  # $1 folder, then the command; the shell replaces itself by it, so 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process, told apart from every later one that gets the same pid."""
+    """One process, distinct from every later one with the same pid."""
 
     pid: int
     started: int
@@ -38,7 +37,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; a zombie, which only waits to be reaped, does not."""
+        """Whether it still runs; a zombie does not."""
         _reap(self.pid)
         return find(self.pid) == self
 
@@ -143,14 +142,14 @@ def find(pid: int) -> Process | None:
 
 
 def in_session(leader: int) -> list[Process]:
-    """Return every process of the session that this pid led: all it has started, unless they made sessions of their own."""
-    return [found for pid in _pids() if (stat := _stat(pid)) and int(stat[3]) == leader and (found := find(pid))]
+    """Return every process of the session led by this pid: its descendants without sessions of their own."""
+    return [process for pid in _pids() if (stat := _stat(pid)) and int(stat[3]) == leader and (process := find(pid))]
 
 
 def inside(directory: Path) -> list[Process]:
-    """Return every process of the services under this folder but this one, recorded or not.
+    """Return every process of the services under this folder except this one, recorded or not.
 
-    A process belongs by the mark in its environment; PostgreSQL overwrites that, and belongs by its working directory.
+    A process is recognized by the mark in its environment; PostgreSQL overwrites it, and is recognized by its working directory.
     """
     others = (process for process in map(find, _pids()) if process is not None and process.pid != os.getpid())
     return [process for process in others if _belongs(process.pid, directory)]
@@ -188,7 +187,7 @@ def _gone(processes: Sequence[Process], seconds: float) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Take the process off the table where it is a child of this one and has ended."""
+    """Reap the process if it is an ended child of this one."""
     with contextlib.suppress(OSError):
         os.waitpid(pid, os.WNOHANG)
 

@@ -1,4 +1,4 @@
-"""A real server as a child process: started, ready when its own client's handshake works, hurt on demand, ended by pid."""
+"""A real server as a child process: started, ready when its client's handshake works, paused or killed on demand."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from local_stack import ports, processes
+from local_stack.ports import HOST
 from schemas.errors import ConfigurationError, UnavailableError
 
 Endpoint = Mapping[str, str]
 """What a client needs to reach a server: the keys of its part of `.ragstream/stack.json`."""
 
+PYTHON_ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PYTHONUNBUFFERED": "1"}
+"""Lets a server of ours import this repository from its own working directory."""
 _STATE = "service.json"
 _PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "JAVA_HOME", "RAGSTREAM_CACHE")
-"""The only variables of the caller's environment that reach a server."""
+"""The only variables of the caller's environment that a server gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +38,26 @@ class ServiceStatus:
     pid: int | None
     ports: tuple[int, ...]
     resident_bytes: int
-    """Of the process and all its descendants."""
+    """Resident memory of the process and its descendants."""
 
 
 class Service(ABC):
     """One server in one folder.
 
-    The folder holds its data, its log and two small records (its ports, its process), so that any later process that
-    opens the same folder can pause, kill, start again or stop it. Starting what runs, and stopping what does not, do nothing.
+    The folder has its data, its log and two small records (its ports, its process), so that any later process that opens
+    the folder can pause, kill, restart or stop it. Starting a running server and stopping a stopped one do nothing.
     """
 
     part: ClassVar[str]
-    """Its name on the command line and, unless `section` says otherwise, its key in `.ragstream/stack.json`."""
+    """Its name on the command line and, by default, its `section`."""
     port_names: ClassVar[tuple[str, ...]] = ("client",)
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     start_timeout: ClassVar[float] = 60.0
-    """Seconds until a server that does not answer is an error; generous, as a shared machine can be slow."""
+    """Seconds until a server that does not answer is an error; long, since a shared machine can be slow."""
     stop_timeout: ClassVar[float] = 10.0
 
     def __init__(self, directory: Path) -> None:
-        """Open the service of this folder: what an earlier process started there, or one to be started."""
+        """Open the service of this folder, which an earlier process may have started."""
         self.directory = directory.absolute()
         self._lock = threading.RLock()
         self._state: dict[str, str | int] = {}
@@ -69,7 +72,7 @@ class Service(ABC):
     @property
     @abstractmethod
     def endpoint(self) -> Endpoint:
-        """How to reach it, also while it is down: the ports stay the same."""
+        """Addresses and credentials for clients; the same while it is down."""
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -77,28 +80,33 @@ class Service(ABC):
 
     @abstractmethod
     def handshake(self) -> None:
-        """Talk to the server as its real client does; any exception means not ready yet."""
+        """Make a request by the server's own client, once its port accepts connections; any exception means not ready."""
 
     def prepare(self) -> None:  # noqa: B027  most servers need nothing
-        """Write what the server needs before it starts; called before every start, so it keeps data that is there."""
+        """Write the server's configuration; called before every start, so it keeps existing data."""
 
     def environment(self) -> dict[str, str]:
-        """Return the variables the server gets beside the few that are passed on."""
+        """Return the server's variables beside `_PASSED_ON`."""
         return {}
 
     @property
+    def url(self) -> str:
+        """The http URL of its port."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
     def name(self) -> str:
-        """Name of the folder: the part's name, unless there are several of a kind."""
+        """Name of the folder: by default the part's name."""
         return self.directory.name
 
     @property
     def log(self) -> Path:
-        """File with all that the server writes to its standard output and error."""
+        """File with the server's standard output and error."""
         return self.directory / "log"
 
     @property
     def port(self) -> int:
-        """Port its clients use; taken from the operating system before the first start."""
+        """The clients' port; taken from the operating system before the first start."""
         return self.port_of(self.port_names[0])
 
     def port_of(self, name: str) -> int:
@@ -115,19 +123,19 @@ class Service(ABC):
                 self._state.pop(name, None)
 
     def remember(self, **values: str | int) -> None:
-        """Keep values (ports, a generated password) for later processes, readable by this user only."""
+        """Store values (ports, a generated password) for later processes, readable by this user only."""
         with self._lock:
             self._state.update(values)
             self.directory.mkdir(parents=True, exist_ok=True)
             write_private(self.directory / _STATE, json.dumps(self._state))
 
     def remembered(self, name: str) -> str | None:
-        """Return a value that was kept, or None."""
+        """Return a stored value, or None."""
         value = self._state.get(name)
         return None if value is None else str(value)
 
     def run(self, command: Sequence[str], purpose: str) -> None:
-        """Run a command that prepares the folder to its end, findable like the server itself.
+        """Run a command that prepares the folder, marked as a process of this service, and wait for its end.
 
         Raises:
             ConfigurationError: it failed; its output is in the log.
@@ -144,7 +152,7 @@ class Service(ABC):
         """Start it and return once it answers.
 
         Raises:
-            ConfigurationError: it ended by itself, three times on other ports where it never ran before.
+            ConfigurationError: it ended by itself; before a first successful start, three times on other ports.
             UnavailableError: it did not answer within `start_timeout`, and was stopped.
         """
         with self._lock:
@@ -155,7 +163,7 @@ class Service(ABC):
                 except ConfigurationError:
                     if not fresh or attempt == 2:
                         raise
-                    self.forget_ports()  # most likely another process took one in between
+                    self.forget_ports()  # most likely another process took one meanwhile
             raise AssertionError
 
     def _start_once(self) -> Endpoint:
@@ -170,6 +178,8 @@ class Service(ABC):
         until = time.monotonic() + self.start_timeout
         while process is not None and process.alive:
             try:
+                if not ports.accepts(self.port):
+                    raise ConnectionRefusedError  # noqa: TRY301  as a client would
                 self.handshake()
             except Exception as error:  # a client may raise anything while its server starts
                 if time.monotonic() > until:
@@ -180,21 +190,21 @@ class Service(ABC):
                     ) from error
                 time.sleep(0.05)
             else:
-                if process.alive:  # else it was another server that answered on the port
+                if process.alive:  # else another server answered on the port
                     return self.endpoint
         raise ConfigurationError(f"{self.name} ended while it was starting", hint=f"its output is in {self.log}")
 
     def stop(self) -> None:
-        """End it as its operator would, then by force; returns when its processes are gone. Its data stays."""
+        """End it by its stop signal, then by SIGKILL; returns when its processes are gone. Its data stays."""
         with self._lock:
             process = processes.recorded(self.directory)
-            whole = process is not None and process.alive  # strays of a dead server would not know what to do first
+            alive = process is not None and process.alive  # else only strays are left, which may ignore the stop signal
             processes.end(
-                self._processes(), self.stop_signal if whole else signal.SIGTERM, self.stop_timeout if whole else 1.0
+                self._processes(), self.stop_signal if alive else signal.SIGTERM, self.stop_timeout if alive else 1.0
             )
 
     def kill(self) -> None:
-        """End it and its children at once with SIGKILL, as a crash of the machine would; `start` brings it back."""
+        """End it and its children with SIGKILL, as a crash of the machine would; `start` brings it back."""
         with self._lock:
             tree = self._processes()
             for process in tree:
@@ -202,12 +212,12 @@ class Service(ABC):
             processes.end(tree, signal.SIGKILL, 5.0)
 
     def pause(self) -> None:
-        """Freeze it: connections stay open and nothing answers."""
+        """Suspend it (SIGSTOP): connections stay open and nothing answers."""
         for process in self._processes():
             process.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Resume it after `pause`."""
         for process in reversed(self._processes()):
             process.send(signal.SIGCONT)
 
@@ -224,7 +234,7 @@ class Service(ABC):
 
     @property
     def status(self) -> ServiceStatus:
-        """What the operating system says about it."""
+        """Its processes, ports and memory now."""
         process = processes.recorded(self.directory)
         up = process is not None and process.alive
         tree = process.tree() if process is not None and up else []
@@ -233,7 +243,7 @@ class Service(ABC):
             up=up,
             pid=process.pid if process is not None and up else None,
             ports=tuple(int(self._state[name]) for name in self.port_names if name in self._state),
-            resident_bytes=sum(each.resident_bytes for each in tree),
+            resident_bytes=sum(process.resident_bytes for process in tree),
         )
 
     def _whole_environment(self) -> dict[str, str]:
@@ -243,7 +253,7 @@ class Service(ABC):
         """Every process of this service: the recorded one first, then its descendants, then strays of its folder."""
         process = processes.recorded(self.directory)
         tree = process.tree() if process is not None and process.alive else []
-        return tree + [each for each in processes.inside(self.directory) if each not in tree]
+        return tree + [process for process in processes.inside(self.directory) if process not in tree]
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -256,15 +266,15 @@ class Service(ABC):
 
 
 def program(name: str, hint: str) -> str:
-    """Return the path of a program that the machine must have.
+    """Return the path of a required program.
 
     Raises:
         ConfigurationError: it is not on the PATH.
     """
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise ConfigurationError(f"The local stack needs the program {name}", condition="PART_NOT_INSTALLED", hint=hint)
-    return found
+    return path
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The local stack: its parts started side by side, their endpoints written down, all of it found and ended again."""
+"""The local stack: starts its parts concurrently, writes their endpoints to a file, and ends them all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from local_stack.standins.redshift.server import Redshift
 from schemas.errors import ConfigurationError
 
 STATE_DIRECTORY = Path(".ragstream")
-"""Of the stack, in the working directory."""
+"""The stack's directory, in the working directory."""
 DEFAULT_PARTS = ("postgres", "vectors", "kafka", "connect", "aws", "model")
 """What `up` starts when no parts are named."""
 
@@ -35,10 +35,10 @@ Progress = Callable[[ServiceStatus, float], None]
 
 
 class Stack:
-    """The servers of one state directory; any process that opens the directory speaks of the same servers.
+    """The servers of one state directory, which any process may open.
 
-    `up` and `down` may be repeated, and interrupted anywhere: a lock lets one run at a time, and what an interrupted one
-    left is found by the next.
+    `up` and `down` may be repeated, and interrupted anywhere: a lock lets one run at a time, and the next one finds the
+    processes that an interrupted one left.
     """
 
     def __init__(self, directory: Path = STATE_DIRECTORY) -> None:
@@ -53,7 +53,7 @@ class Stack:
 
     @property
     def secrets_file(self) -> Path:
-        """`secrets.json`: what `${secret:NAME}` reads locally."""
+        """`secrets.json`: the values of `${secret:NAME}`."""
         return self.directory / "secrets.json"
 
     def service(self, part: str) -> Service:
@@ -84,7 +84,7 @@ class Stack:
         return service
 
     def up(self, parts: Sequence[str] = (), progress: Progress | None = None) -> dict[str, dict[str, str]]:
-        """Start the parts that are not up, side by side, and return the endpoints of all that are.
+        """Start the parts that are not up, concurrently, and return the endpoints of all that are.
 
         Raises:
             PipelineError: a part did not start. The others stay up; `down` ends them.
@@ -99,9 +99,9 @@ class Stack:
             return self._publish()
 
     def down(self, parts: Sequence[str] = (), *, remove_data: bool = False) -> list[str]:
-        """End the parts (all when none is named) and whatever a crash left of them; return the names of those that ran."""
+        """End the parts (default: all) and what a crash left of them; return the names of those that ran."""
         with self._locked():
-            chosen = list(parts) or self._known()
+            chosen = list(parts) or self._started_parts()
             services = [self.service(part) for part in chosen]
             running = {status.name: status.pid for status in (service.status for service in services) if status.pid}
             with ThreadPoolExecutor(max(len(services), 1)) as pool:
@@ -122,23 +122,23 @@ class Stack:
 
     def status(self) -> list[ServiceStatus]:
         """Return every part that was ever started here, up or down."""
-        return [self.service(part).status for part in self._known()]
+        return [self.service(part).status for part in self._started_parts()]
 
     def endpoints(self) -> dict[str, dict[str, str]]:
         """Return the endpoints of the parts that are up, as `stack.json` has them."""
-        found: dict[str, dict[str, str]] = {}
-        for part in self._known():
+        endpoints: dict[str, dict[str, str]] = {}
+        for part in self._started_parts():
             service = self.service(part)
-            substituted = part != service.section and service.section in found  # a part goes before its substitutes
+            substituted = part != service.section and service.section in endpoints  # `aws` precedes `kinesis`
             if service.status.up and not substituted:
-                found[service.section] = dict(service.endpoint)
-        return found
+                endpoints[service.section] = dict(service.endpoint)
+        return endpoints
 
     @property
     def _run(self) -> Path:
         return self.directory / "run"
 
-    def _known(self) -> list[str]:
+    def _started_parts(self) -> list[str]:
         return sorted(folder.parent.name for folder in self._run.glob("*/service.json"))
 
     def _start(self, services: Sequence[Service], progress: Progress | None) -> None:
@@ -174,7 +174,7 @@ class Stack:
     def _locked(self) -> Iterator[None]:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the kernel lets go of it however the holder ends
+            fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it however the holder ends
             yield
 
 
@@ -192,11 +192,11 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "redshift": lambda stack, folder: Redshift(folder, stack.aws),
 }
 _NEEDS = {"connect": ("kafka",), "redshift": ("aws",)}
-"""What a part cannot run without."""
+"""The parts that a part depends on."""
 
 
 def _with_needed(parts: Sequence[str]) -> list[str]:
-    """Add what a named part cannot run without."""
+    """Add the parts that these depend on."""
     return list(dict.fromkeys([*(need for part in parts for need in _NEEDS.get(part, ())), *parts]))
 
 

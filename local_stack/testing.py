@@ -1,7 +1,7 @@
 """pytest fixtures over the real servers: `pytest_plugins = ["local_stack.testing"]`.
 
-A server starts when the first test asks for it and ends with the session, also when the session is killed. A server that
-cannot start fails the test that asked for it: nothing is skipped. Databases, topics and streams are new for every test.
+A server starts with the first test that requests it and ends with the session, also when the session is killed. A server
+that cannot start fails the test: nothing is skipped. Databases, topics and streams are new for every test.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,6 +25,7 @@ from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import Postgres, SourceDatabase, VectorStore
+from local_stack.service import Service
 from local_stack.stack import Stack
 from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
@@ -31,77 +33,44 @@ from local_stack.standins.redshift.server import Redshift
 
 @pytest.fixture(scope="session")
 def local_stack() -> Iterator[Stack]:
-    """The stack of this session; nothing in it runs yet."""
+    """The stack of this session, without running servers."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-tests-")))
     guard(stack.directory)
     yield stack
     stack.remove()
 
 
-@pytest.fixture(scope="session")
-def postgres(local_stack: Stack) -> SourceDatabase:
-    """The source's server."""
-    return _started(local_stack, "postgres", SourceDatabase)
+def _server[S: Service](kind: type[S], part: str = "") -> Any:
+    """A session fixture, named after the part, that starts a server."""
+
+    def start(local_stack: Stack) -> S:
+        name = part or kind.part
+        local_stack.up([name])
+        service = local_stack.service(name)
+        assert isinstance(service, kind)  # noqa: S101  the stack's table of parts says so
+        return service
+
+    return pytest.fixture(start, scope="session", name=(part or kind.part).replace("-", "_"))
 
 
-@pytest.fixture(scope="session")
-def vectors(local_stack: Stack) -> VectorStore:
-    """The vector store's server."""
-    return _started(local_stack, "vectors", VectorStore)
-
-
-@pytest.fixture(scope="session")
-def opensearch(local_stack: Stack) -> OpenSearch:
-    """The other vector store's server."""
-    return _started(local_stack, "opensearch", OpenSearch)
-
-
-@pytest.fixture(scope="session")
-def documentdb(local_stack: Stack) -> DocumentDB:
-    """The stand-in for DocumentDB."""
-    return _started(local_stack, "documentdb", DocumentDB)
-
-
-@pytest.fixture(scope="session")
-def kafka(local_stack: Stack) -> Broker:
-    """The broker."""
-    return _started(local_stack, "kafka", Broker)
-
-
-@pytest.fixture(scope="session")
-def connect(local_stack: Stack) -> Connect:
-    """Kafka Connect with Debezium, on the session's broker."""
-    return _started(local_stack, "connect", Connect)
-
-
-@pytest.fixture(scope="session")
-def aws(local_stack: Stack) -> Ministack:
-    """Kinesis, S3, Secrets Manager and DynamoDB; not for resharding."""
-    return _started(local_stack, "aws", Ministack)
-
-
-@pytest.fixture(scope="session")
-def redshift(local_stack: Stack) -> Redshift:
-    """The stand-in for Redshift, over the S3 of `aws`."""
-    return _started(local_stack, "redshift", Redshift)
-
-
-@pytest.fixture(scope="session")
-def kinesis(local_stack: Stack) -> KinesisLocal:
-    """Kinesis with shards that split and merge as they should."""
-    return _started(local_stack, "kinesis", KinesisLocal)
-
-
-@pytest.fixture(scope="session")
-def model(local_stack: Stack) -> ModelService:
-    """Bedrock's runtime over the real models."""
-    return _started(local_stack, "model", ModelService)
-
-
-@pytest.fixture(scope="session")
-def instant_model(local_stack: Stack) -> ModelService:
-    """Bedrock's runtime over vectors that cost nothing: the same text has the same vector, and none has a meaning."""
-    return _started(local_stack, "instant-model", ModelService)
+postgres = _server(SourceDatabase)
+"""The source database."""
+vectors = _server(VectorStore)
+opensearch = _server(OpenSearch)
+documentdb = _server(DocumentDB)
+kafka = _server(Broker)
+connect = _server(Connect)
+"""Kafka Connect with Debezium, on the session's broker."""
+aws = _server(Ministack)
+"""Kinesis, S3, Secrets Manager and DynamoDB; not for resharding."""
+redshift = _server(Redshift)
+"""The stand-in for Redshift, over the S3 of `aws`."""
+kinesis = _server(KinesisLocal)
+"""Kinesis whose shards split and merge correctly."""
+model = _server(ModelService)
+"""Bedrock's runtime over the real models."""
+instant_model = _server(ModelService, "instant-model")
+"""Bedrock's runtime over vectors of hashes: equal texts have equal vectors, without a meaning."""
 
 
 @pytest.fixture
@@ -235,10 +204,3 @@ def create_stream(endpoint: AwsEndpoint, shards: int) -> str:
     client.create_stream(StreamName=name, ShardCount=shards)
     client.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
     return name
-
-
-def _started[S](stack: Stack, part: str, kind: type[S]) -> S:
-    stack.up([part])
-    service = stack.service(part)
-    assert isinstance(service, kind)  # noqa: S101  the stack's table of parts says so
-    return service

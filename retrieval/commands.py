@@ -81,13 +81,13 @@ def ask(config: Pipeline, question: str, session: str | None = None, store: str 
 
 def unmeasured(config: Pipeline) -> str | None:
     """What to know where nobody measured from which similarity on the model's neighbours are answers."""
-    if config.embedding is None or not config.sinks or config.retrieval.relevance is not None:
+    if config.embedding is None or not config.sinks or config.retrieval.min_similarity is not None:
         return None
     if config.embedding.model.lower() in RELEVANCE:
         return None
     return (
         f"no threshold of relevance was ever measured with {config.embedding.model}; those of {', '.join(RELEVANCE)} are used."
-        " Ask what your rows can answer and what they cannot, and set `retrieval.relevance` to a similarity between the two"
+        " Ask what your rows can answer and what they cannot, and set `retrieval.min_similarity` to a similarity between the two"
     )
 
 
@@ -118,7 +118,7 @@ def opened(config: Pipeline, store: str | None) -> Iterator[Serving]:
             condition="NO_STORE",
             hint="give the configuration an `embedding` and a sink",
         )
-    serving = Serving(_store(config, store), config.embedding, config.retrieval.relevance)
+    serving = Serving(_store(config, store), config.embedding, config.retrieval.min_similarity)
     try:
         try:
             serving.searcher().index.check()

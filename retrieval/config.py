@@ -37,7 +37,7 @@ type GenerationConfig = Annotated[BedrockGenerationConfig | ExtractiveConfig, Fi
 class RetrievalConfig(StrictModel):
     """What is found for a question, and whether it is answered."""
 
-    relevance: float | None = Field(default=None, ge=-1, le=1)
+    min_similarity: float | None = Field(default=None, ge=-1, le=1)
     """Least cosine similarity at which a chunk is answered from, measured with your model and rows. Left out, thresholds for the
     model decide, which ask for less of a chunk that has the question's own words; `check` says where none were measured."""
 

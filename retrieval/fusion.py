@@ -52,7 +52,7 @@ answerable questions it refuses and how many others it lets through."""
 
 RELEVANCE = {"all-minilm-l6-v2": MINILM}
 """By model name in lower case: those that were measured. Others start from MiniLM's figures, which their cosines resemble
-but which were not measured with them; `retrieval.relevance` replaces them."""
+but which were not measured with them; `retrieval.min_similarity` replaces them."""
 
 
 def relevance_of(model: str, least: float | None = None) -> Relevance:

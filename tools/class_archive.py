@@ -78,7 +78,7 @@ def _pipeline(folder: Path) -> dict[str, Any]:
     return {
         "name": "archive",
         "source": {
-            "type": "files", "format": "kafka", "envelope": "debezium", "batch": _ROWS // 2,
+            "type": "files", "format": "kafka", "envelope": "debezium", "max_records_per_trigger": _ROWS // 2,
             "path": [str(folder / "events.jsonl")],
         },
         "tables": [{"table": "public.t", "keys": ["id"], "columns": {"id": "int", "a": "text", "body": "text"}}],

@@ -11,7 +11,7 @@ from glue_jobs.cli.main import CONFIG
 @CONFIG
 @click.argument("part")
 def adopt(config: str, part: str) -> None:
-    """Make PART of CONFIG, a store or `warehouse`, this pipeline's: where its lake was made anew, or the other has ended."""
+    """Make this pipeline the owner of PART, a store or `warehouse`: after a new lake, or when the other pipeline has ended."""
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations.ownership import adopt as adopt_part
 
@@ -22,4 +22,4 @@ def adopt(config: str, part: str) -> None:
     )
     click.echo(f"{part} {before} and is pipeline {loaded.name}'s now")
     if part != "warehouse":
-        click.echo(f"`ragstream reconcile CONFIG --store {part}` shows what of it differs from this lake")
+        click.echo(f"`ragstream reconcile CONFIG --store {part}` shows how it differs from this lake")

@@ -12,18 +12,16 @@ import click
 from glue_jobs.cli.main import CONFIG
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object an answer.")
-_STORE = click.option("--store", help="The store that is searched, by its name; the pipeline's first unless given.")
-
-
+_STORE = click.option("--store", help="Name of the store to search; default: the pipeline's first.")
 _SHIELD = "\0"
-"""Stands before a text's hyphen while click looks for options: no argument of a process can hold it."""
+"""Put before a text's hyphen while click parses options: no argument of a process can contain it."""
 
 
 class Asking(click.Command):
-    """A command whose text may begin with a hyphen: what cannot be meant for an option is text."""
+    """A command whose text argument may begin with a hyphen."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse as click does; a word that looks like an option and is none is refused, with what to write instead."""
+        """Parse as click does; an unknown option is refused with the form to write instead."""
         options = {name for param in self.get_params(ctx) for name in param.opts}
         try:
             remaining = super().parse_args(ctx, [_SHIELD + arg if is_text(arg, options) else arg for arg in args])
@@ -41,7 +39,7 @@ class Asking(click.Command):
 
 
 def is_text(argument: str, options: Collection[str]) -> bool:
-    """Whether an argument that begins with a hyphen is a text: it has a space in it, or no letter behind the hyphens."""
+    """Whether an argument that begins with a hyphen is text: it contains a space, or no letter follows the hyphens."""
     if not argument.startswith("-") or argument in {"-", "--"} or argument.partition("=")[0] in options:
         return False
     if re.match(r"--[A-Za-z][A-Za-z-]*=", argument):
@@ -53,7 +51,7 @@ def is_text(argument: str, options: Collection[str]) -> bool:
 @CONFIG
 @click.argument("query", required=False)
 @click.option("--queries", type=click.Path(), help="A JSONL file of objects with `query_id` and `query`.")
-@click.option("-k", "count", default=10, show_default=True, type=click.IntRange(min=1), help="Results at most.")
+@click.option("-k", "count", default=10, show_default=True, type=click.IntRange(min=1), help="Most results.")
 @_STORE
 @_JSON
 def search(
@@ -73,7 +71,7 @@ def search(
 @click.command(cls=Asking)
 @CONFIG
 @click.argument("question")
-@click.option("--session", help="A conversation to go on with.")
+@click.option("--session", help="The conversation to continue.")
 @_STORE
 @_JSON
 def ask(config: str, question: str, session: str | None, store: str | None, *, as_json: bool) -> None:

@@ -9,11 +9,9 @@ from glue_jobs.cli.main import CONFIG
 
 @click.command()
 @CONFIG
-@click.option(
-    "--apply", "apply_", is_flag=True, help="Put the connector on the Connect worker that `connect_url` names."
-)
+@click.option("--apply", "apply_", is_flag=True, help="Create or update the connector on the worker at `connect_url`.")
 def capture(config: str, *, apply_: bool) -> None:
-    """Render what captures the tables of CONFIG, with the settings this pipeline needs; secrets are withheld."""
+    """Render the connector or the DMS task that captures the tables of CONFIG; secrets are withheld."""
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations import captured
     from schemas.errors import ConfigurationError, UnavailableError

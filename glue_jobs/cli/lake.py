@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -35,11 +36,11 @@ def table(config: str, table: str) -> None:
 @CONFIG
 @click.argument("store")
 def rebuild(config: str, store: str) -> None:
-    """Write STORE from the lake of CONFIG alone, also while the pipeline runs; what it holds already is left alone."""
+    """Write what STORE lacks from the lake of CONFIG alone, also while the pipeline runs."""
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations import checks
     from glue_jobs.operations.rebuild import Rebuild
-    from glue_jobs.runtime.failures import ours
+    from glue_jobs.runtime.failures import wrap_failures
     from glue_jobs.runtime.spark.session import open_session
     from schemas.errors import ConfigurationError
 
@@ -51,18 +52,13 @@ def rebuild(config: str, store: str) -> None:
             condition="STORE_UNKNOWN",
             hint=f"It has {', '.join(sink.name for sink in loaded.sinks) or 'none'}.",
         )
-    parts = checks.parts(loaded)
-    checks.refuse(checks.run({part: parts[part] for part in ("lake", f"sink {store}")}))
-    with progress() as on_progress, ours(f"the rebuild of {store}", "What was written stays; run it again to go on."):
-        spark = open_session(f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
-        try:
-            rebuilt = Rebuild(spark, loaded, chosen, loaded.embedding, on_progress).run()
-        finally:
-            spark.stop()
-    if rebuilt.left_out:
-        click.echo(
-            f"{rebuilt.left_out} documents left out, and not found: the model or the store refuses them", err=True
-        )
+    checks.require(loaded, "lake", f"sink {store}")
+    failures = wrap_failures(f"the rebuild of {store}", "What was written stays; run it again to go on.")
+    session = partial(open_session, f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
+    with progress() as on_progress, failures, session() as spark:
+        rebuilt = Rebuild(spark, loaded, chosen, loaded.embedding, on_progress).run()
+    if rebuilt.refused:
+        click.echo(f"{rebuilt.refused} documents are not searchable: the model or the store refuses them", err=True)
     click.echo(
         f"{rebuilt.rows} rows, {rebuilt.written} documents written, {rebuilt.from_cache} vectors from the cache, "
         f"{rebuilt.texts_sent} texts sent to the model"
@@ -72,13 +68,13 @@ def rebuild(config: str, store: str) -> None:
 @click.command()
 @CONFIG
 def replay(config: str) -> None:
-    """Drive the rejects of CONFIG once more, after their cause was mended: into the lake, and from there to the stores."""
+    """Process the rejects of CONFIG again, after their cause was mended: into the lake, then into the stores."""
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations.replay_rejects import replay as replay_rejects
     from glue_jobs.storage import lake_mark
 
     loaded = load_config(config)
-    lake_mark.confirm(loaded)
+    lake_mark.check(loaded)
     counts = replay_rejects(loaded)
     for table in sorted(counts):
         summary = ", ".join(f"{number} {outcome}" for outcome, number in counts[table].items() if number)
@@ -89,7 +85,7 @@ def replay(config: str) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, str, int, int], None]]:
-    """Bars on stderr, one a table and step, with what is done, what there is, and the time that is left."""
+    """Show a progress bar on stderr for each table and step; yields the callback that updates them."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -15,28 +15,28 @@ CONFIG = click.argument("config", type=click.Path())
 
 
 _COMMANDS = {
-    "adopt": ("glue_jobs.cli.adopt:adopt", "Make a store or the warehouse this pipeline's, whosever it was."),
+    "adopt": ("glue_jobs.cli.adopt:adopt", "Make this pipeline the owner of a store or the warehouse."),
     "ask": ("glue_jobs.cli.ask:ask", "Answer a question from the documents, with citations."),
     "capture": (
         "glue_jobs.cli.capture:capture",
-        "Render what captures these tables; --apply puts it on the worker.",
+        "Render the capture's configuration; --apply sends it to Kafka Connect.",
     ),
     "check": ("glue_jobs.cli.run:check", "Validate a configuration and connect to every part it names."),
-    "migrate": ("glue_jobs.cli.migrate:migrate", "Move the stores to another embedding model without a gap."),
+    "migrate": ("glue_jobs.cli.migrate:migrate", "Move the stores to another embedding model without downtime."),
     "rebuild": ("glue_jobs.cli.lake:rebuild", "Write a store from the lake alone."),
-    "reconcile": ("glue_jobs.cli.reconcile:reconcile", "Compare the stores with the lake; --repair mends them."),
-    "replay": ("glue_jobs.cli.lake:replay", "Drive rejects once more, after their cause was mended."),
+    "reconcile": ("glue_jobs.cli.reconcile:reconcile", "Compare the stores with the lake; --repair repairs them."),
+    "replay": ("glue_jobs.cli.lake:replay", "Process rejects again, after their cause was mended."),
     "run": ("glue_jobs.cli.run:run", "Run the pipeline's jobs in one driver."),
     "search": ("glue_jobs.cli.ask:search", "Show what retrieval finds, without an answer."),
     "stack": ("local_stack.cli:stack", "Start and stop the local servers, in a checkout of the source."),
     "status": ("glue_jobs.cli.status:status", "Show lag, freshness, rejects and model calls."),
     "table": ("glue_jobs.cli.lake:table", "Print a table's current rows from the lake, one JSON object a line."),
 }
-"""Where each command stands, and what the help says of it."""
+"""By command: its module and function, and its line of the help."""
 
 
 class _Lazy(click.Group):
-    """A group whose commands stand in other modules, imported when they are called."""
+    """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name every command."""
@@ -47,8 +47,8 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
-        found: click.Command = getattr(importlib.import_module(module), name)
-        return found
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -61,17 +61,17 @@ class _Lazy(click.Group):
 def cli() -> None:
     """Committed rows become cited answers: change data capture to a lake and vector stores, on AWS Glue and Spark.
 
-    Exit status: 0 done · 1 drift was found · 2 the configuration or a part is wrong, nothing was written · 3 the job
-    stopped itself and says what was lost or refused.
+    Exit status: 0 done · 1 drift remains · 2 the configuration or a part is wrong, nothing was written · 3 the job
+    stopped and says what was lost or refused.
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command and exit with its status; errors of ours are one message, without a traceback."""
+    """Run the command and exit with its status; a PipelineError is printed without a traceback."""
     try:
         status: Any = cli.main(arguments, prog_name="ragstream", standalone_mode=False)
     except PipelineError as error:
-        click.echo(f"error: {error}{where_spark_says_more(error)}", err=True)
+        click.echo(f"error: {error}{spark_log_hint(error)}", err=True)
         sys.exit(error.exit_status)
     except click.ClickException as error:
         error.show()
@@ -87,8 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def where_spark_says_more(error: PipelineError) -> str:
-    """Name the file with the JVM's own lines, after a failure that it may have a part in."""
-    session = sys.modules.get("glue_jobs.runtime.spark.jvm")
-    path = session.log_file() if session and error.exit_status == StoppedError.exit_status else None
+def spark_log_hint(error: PipelineError) -> str:
+    """Name the file with the JVM's output, after a failure with exit status 3."""
+    jvm = sys.modules.get("glue_jobs.runtime.spark.jvm")
+    path = jvm.log_file() if jvm and error.exit_status == StoppedError.exit_status else None
     return f"\nSpark's own lines are in {path}." if path else ""

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 @CONFIG
 @click.option("--to", "target", help="The model: an id of the configured type, or a YAML file with an `embedding`.")
 @click.option("--dimensions", type=click.IntRange(min=1), help="Of its vectors, where the model offers several.")
-@click.option("--plan", "only_plan", is_flag=True, help="Only tell texts, tokens, dollars and time.")
-@click.option("--golden", type=click.Path(), help="A JSONL file of questions that it must answer as well.")
-@click.option("--back", is_flag=True, help="Let readers use the model before again; before the switch, give up.")
-@click.option("--collect", is_flag=True, help="Drop what readers do not use any more; then there is no way back.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only estimate texts, tokens, dollars and time.")
+@click.option("--golden", type=click.Path(), help="A JSONL file of questions that the new model must answer as well.")
+@click.option("--back", is_flag=True, help="Roll back to the previous model; before the switch, cancel the migration.")
+@click.option("--collect", is_flag=True, help="Drop inactive index versions; a rollback is impossible afterwards.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of sentences.")
 def migrate(  # noqa: PLR0913 - one an option
     config: str,
@@ -40,7 +40,7 @@ def migrate(  # noqa: PLR0913 - one an option
     collect: bool,
     as_json: bool,
 ) -> None:
-    """Move the stores of CONFIG to another embedding model while jobs and readers go on; run again, it goes on."""
+    """Move the stores of CONFIG to another embedding model without downtime; run again, it resumes."""
     from glue_jobs.config.pipeline import load_config
 
     if sum((target is not None, back, collect)) != 1:
@@ -65,8 +65,7 @@ def _refuse(config: PipelineConfig, name: str) -> None:
             condition="NO_STORE",
             hint="A pipeline that fills one has an `embedding` and a sink.",
         )
-    parts = checks.parts(config)
-    checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {sink.name}" for sink in config.sinks))}))
+    checks.require(config, "lake", *(f"sink {sink.name}" for sink in config.sinks))
     if lacking := sorted(Backfills(config.checkpoint).look()):
         raise ConfigurationError(
             f"sink {lacking[0]}: it is being backfilled from the lake", condition="STORE_BACKFILLING",
@@ -82,17 +81,17 @@ def _move(
     from glue_jobs.operations.migrate import plan as migration_plan
     from glue_jobs.operations.migrate.steps import Migration
     from glue_jobs.operations.migrate.target import target_model
-    from glue_jobs.runtime.failures import ours
+    from glue_jobs.runtime.failures import wrap_failures
     from retrieval.golden import read_golden
 
     to = target_model(config, target, dimensions)
     questions = read_golden(golden) if golden else []
     open_embedder(to).check()
-    migration, plan, moved = Migration(config, to, on_step=_tell), None, {}
-    failures = ours("the migration", "Readers have an answer wherever it stopped; run it again to go on.")
+    migration, plan, moved = Migration(config, to, on_step=_print_step), None, {}
+    failures = wrap_failures("the migration", "Readers have an answer wherever it stopped; run it again to go on.")
     with failures, progress() as on_progress, ExitStack() as stack:
         spark = cache(partial(_session, config, stack))
-        if only_plan or not migration.begun():
+        if only_plan or not migration.is_begun():
             plan = migration_plan.plan(spark(), config, to, on_progress)
         if plan is not None and not only_plan:
             click.echo(_plan_sentence(plan), err=True)
@@ -102,31 +101,29 @@ def _move(
     return {"model": to.model, "plan": asdict(plan) if plan else None, **stores}
 
 
-def _tell(store: str, step: str) -> None:
+def _print_step(store: str, step: str) -> None:
     click.echo(f"{time.strftime('%T')} {store}: {step}", err=True)
 
 
 def _session(config: PipelineConfig, stack: ExitStack) -> SparkSession:
-    """A session, for what is still to be filled; it ends with the stack."""
+    """Open a session that ends with the stack."""
     from glue_jobs.runtime.spark.session import open_session
 
-    spark = open_session(f"ragstream migrate {config.name}", checkpoint=config.checkpoint)
-    stack.callback(spark.stop)
-    return spark
+    return stack.enter_context(open_session(f"ragstream migrate {config.name}", checkpoint=config.checkpoint))
 
 
 def _back(config: PipelineConfig) -> dict[str, Any]:
-    from glue_jobs.operations.migrate.after import give_up, target_of
+    from glue_jobs.operations.migrate.after import cancel, rollback_target
     from glue_jobs.operations.migrate.steps import Migration
 
-    targets = {sink.name: target_of(config, sink) for sink in config.sinks}
+    targets = {sink.name: rollback_target(config, sink) for sink in config.sinks}
     if any(target is None for target in targets.values()):
-        dropped = {sink.name: give_up(config, sink) for sink in config.sinks if targets[sink.name] is None}
-        return {"given_up": dropped}
+        cancelled = {sink.name: cancel(config, sink) for sink in config.sinks if targets[sink.name] is None}
+        return {"cancelled": cancelled}
     (to, *_) = targets.values()
     assert to is not None  # noqa: S101 - as above
-    covered = Migration(config, to).back()
-    return {"model": to.model, "back": {name: asdict(target) for name, target in covered.items()}}
+    backfilled = Migration(config, to).back()
+    return {"model": to.model, "back": {name: asdict(target) for name, target in backfilled.items()}}
 
 
 def _collect(config: PipelineConfig) -> dict[str, Any]:
@@ -142,14 +139,16 @@ def _plan_sentence(plan: MigrationPlan) -> str:
     duration = (
         "" if plan.seconds is None else f", about {plan.seconds:.0f} s at {plan.texts_per_second or 0:.1f} texts/s"
     )
-    return f"{plan.texts} texts, {plan.cached} paid for before; the others: {plan.tokens} tokens, {usd}{duration}"
+    return (
+        f"{plan.texts} texts, {plan.cached} of them embedded before; the others: {plan.tokens} tokens, {usd}{duration}"
+    )
 
 
 def _sentences(result: dict[str, Any]) -> list[str]:
     from glue_jobs.operations.migrate.plan import MigrationPlan
 
-    if "given_up" in result:
-        return [f"{name}: given up, readers never used it" for name in result["given_up"]]
+    if "cancelled" in result:
+        return [f"{name}: migration cancelled, readers never used the new model" for name in result["cancelled"]]
     if "collected" in result:
         return [f"{n}: {len(dropped)} index versions dropped" for n, dropped in result["collected"].items()]
     if "back" in result:
@@ -166,12 +165,10 @@ def _sentences(result: dict[str, Any]) -> list[str]:
 def _moved_sentence(name: str, moved: dict[str, Any], model: str) -> str:
     if moved["checked"] is None:
         return f"{name}: readers use {model} already"
-    filled, covered, checked = moved["filled"] or {}, moved["covered"], moved["checked"]
+    filled, backfilled, checked = moved["filled"] or {}, moved["backfilled"], moved["checked"]
     golden = checked["golden"]
-    golden_text = (
-        "no golden questions were given" if golden is None else f"{golden['overlap']:.0%} of the old answers again"
-    )
+    golden_text = "no golden questions" if golden is None else f"{golden['overlap']:.0%} overlap with the old answers"
     return (
         f"{name}: readers use {model} (index version {moved['index_version']}); {filled.get('written', 0)} documents filled, "
-        f"{covered['brought']} brought over, {checked['found']:.0%} of {checked['probes']} texts find themselves, {golden_text}"
+        f"{backfilled['brought']} backfilled, {checked['recall']:.0%} of {checked['probes']} own texts found, {golden_text}"
     )

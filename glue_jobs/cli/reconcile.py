@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,12 +17,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @CONFIG
-@click.option("--repair", is_flag=True, help="Write what differs anew, and remove what the lake knows nothing of.")
-@click.option("--force", is_flag=True, help="With --repair: remove what the lake knows nothing of, however much it is.")
-@click.option("--store", help="One store of the configuration; all of them when left out.")
-@click.option(
-    "--vectors/--no-vectors", default=True, help="Compare the values of vectors, or only that they are there."
-)
+@click.option("--repair", is_flag=True, help="Write again what differs, and remove orphans (documents the lake lacks).")
+@click.option("--force", is_flag=True, help="With --repair: remove orphans, however many there are.")
+@click.option("--store", help="One store of the configuration; default: all.")
+@click.option("--vectors/--no-vectors", default=True, help="Compare the values of vectors, or only that they exist.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vectors: bool, as_json: bool) -> int:
     """Compare the stores of CONFIG with its lake, also while the pipeline runs; exit 1 when drift is left."""
@@ -29,7 +28,7 @@ def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vect
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations import checks
     from glue_jobs.operations.reconcile import Reconcile, differences
-    from glue_jobs.runtime.failures import ours
+    from glue_jobs.runtime.failures import wrap_failures
     from glue_jobs.runtime.spark.session import open_session
     from glue_jobs.status import drift
     from schemas.errors import ConfigurationError
@@ -42,19 +41,16 @@ def reconcile(config: str, *, repair: bool, force: bool, store: str | None, vect
             condition="STORE_UNKNOWN",
             hint=f"It has {', '.join(sink.name for sink in loaded.sinks) or 'none'}.",
         )
-    parts = checks.parts(loaded)
-    checks.refuse(checks.run({part: parts[part] for part in ("lake", *(f"sink {sink.name}" for sink in chosen))}))
+    checks.require(loaded, "lake", *(f"sink {sink.name}" for sink in chosen))
     done: dict[str, Reconciled] = {}
-    with progress() as on_progress, ours("the comparison", "Nothing but findings was written; run it again."):
-        spark = open_session(f"ragstream reconcile {loaded.name}", checkpoint=loaded.checkpoint)
-        try:
-            for sink in chosen:
-                work = Reconcile(spark, loaded, sink, loaded.embedding, on_progress, vectors)
-                done[sink.name] = work.run(repair=repair, force=force)
-                left = {kind: n for kind, n in done[sink.name].left.items() if kind != "refused"}
-                drift.note(loaded.checkpoint, sink.name, left)
-        finally:
-            spark.stop()
+    failures = wrap_failures("the comparison", "Nothing but repairs was written; run it again.")
+    session = partial(open_session, f"ragstream reconcile {loaded.name}", checkpoint=loaded.checkpoint)
+    with progress() as on_progress, failures, session() as spark:
+        for sink in chosen:
+            work = Reconcile(spark, loaded, sink, loaded.embedding, on_progress, vectors)
+            done[sink.name] = work.run(repair=repair, force=force)
+            remaining = {kind: n for kind, n in done[sink.name].left.items() if kind != "refused"}
+            drift.record(loaded.checkpoint, sink.name, remaining)
     if as_json:
         click.echo(json.dumps({"stores": {name: _to_json(result) for name, result in done.items()}}))
     else:
@@ -70,13 +66,14 @@ def _print(done: dict[str, Reconciled], *, repair: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from glue_jobs.operations.reconcile import differences
+
     console = Console()
     kinds = list(next(iter(done.values())).drift)
     extra = ("repaired", "removed", "left") if repair else ()
     table = Table("store", "rows", "read", *kinds, *extra, "s", box=None)
     for name, result in done.items():
-        left = sum(number for kind, number in result.left.items() if kind != "refused")
-        repair_counts = (result.repaired, result.removed, left) if repair else ()
+        repair_counts = (result.repaired, result.removed, differences(result.left)) if repair else ()
         cells = (result.rows, result.rows_read, *result.drift.values(), *repair_counts, round(result.seconds, 1))
         table.add_row(name, *map(str, cells))
     console.print(table)

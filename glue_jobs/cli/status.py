@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 def status(config: str, *, as_json: bool) -> None:
-    """Show lag and freshness by table and store, rejects, what is pending, model calls and cache hits."""
+    """Show lag and freshness by table and store, rejects, pending columns, model calls and cache hits."""
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.status.report import status as collect
 
@@ -43,16 +43,16 @@ def _print(report: dict[str, Any], config: str) -> None:
         cells = (row["changes"], row["rejects"], row["pending"], row["lag_seconds"], fresh["p50"], fresh["p99"])
         tables.add_row(name, *map(_text, cells))
     console.print(tables)
-    _say_of_tables(console, report)
+    _print_table_notes(console, report)
     stores = Table("store", "documents", "chunks", "refused", "lag s", "drift", "", box=None)
     for name, row in report["stores"].items():
-        told = (row["documents"], row["chunks"], row["refused"], row["lag_seconds"], row["drift"], _not_in_step(row))
-        stores.add_row(name, *map(_text, told))
+        cells = (row["documents"], row["chunks"], row["refused"], row["lag_seconds"], row["drift"], _store_state(row))
+        stores.add_row(name, *map(_text, cells))
     if report["stores"]:
         console.print(stores)
     for name, row in report["stores"].items():
         if row["outdated"]:
-            _say(console, f"{name}: {Outdated(**row['outdated']).sentence(config, name)}")
+            _print_sentence(console, f"{name}: {Outdated(**row['outdated']).sentence(config, name)}")
     model = report["embedding"]
     console.print(
         f"model: {model['requests']} requests, {model['texts']} texts, {model['tokens']} tokens, "
@@ -64,28 +64,28 @@ def _print(report: dict[str, Any], config: str) -> None:
             console.print(f"[red]{name}[/]: {row['error']}", highlight=False)
 
 
-def _say_of_tables(console: Console, report: dict[str, Any]) -> None:
-    """What is wrong with tables and streams, one sentence each."""
+def _print_table_notes(console: Console, report: dict[str, Any]) -> None:
+    """Print a sentence for each problem of a table or stream."""
     from glue_jobs.status.table_notes import of_status
     from lake.landing.unconfigured import LeftOut
 
     for name, row in report["tables"].items():
         for sentence in of_status(name, row):
-            _say(console, sentence)
-    for stream in report["left_out"]:
-        _say(console, LeftOut(stream["stream"], stream["read"], Counter(stream["tables"])).sentence)
+            _print_sentence(console, sentence)
+    for stream in report["unconfigured"]:
+        _print_sentence(console, LeftOut(stream["stream"], stream["read"], Counter(stream["tables"])).sentence)
 
 
-def _not_in_step(row: dict[str, Any]) -> str:
-    """What is wrong with a store, or under way."""
-    moving = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
+def _store_state(row: dict[str, Any]) -> str:
+    """Say whether a store is backfilling, behind or in error, and name its inactive index versions."""
+    inactive = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
     backfilling = row["backfilling"]
     since = f"backfilling since {time.strftime('%F %T', time.localtime(backfilling['since']))}" if backfilling else ""
-    return "; ".join(filter(None, (since, "behind" if row["behind"] else "", row.get("error", ""), *moving)))
+    return "; ".join(filter(None, (since, "behind" if row["behind"] else "", row.get("error", ""), *inactive)))
 
 
-def _say(console: Console, sentence: str) -> None:
-    """Print a sentence as it stands, on one line."""
+def _print_sentence(console: Console, sentence: str) -> None:
+    """Print a sentence unwrapped and without markup."""
     console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 

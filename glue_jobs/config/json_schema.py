@@ -13,25 +13,25 @@ _DURATIONS = (
     ("LakeConfig", "land_every"), ("LakeConfig", "merge_every"), ("RedshiftConfig", "load_every"),
     ("PgvectorConfig", "deadline"), ("OpenSearchConfig", "deadline"), ("DocumentDBConfig", "deadline"),
 )  # fmt: skip
-"""Keys that take a number of seconds or a duration."""
+"""Keys whose value is a number of seconds or a duration text."""
 _REFERENCE = {"type": "string", "pattern": r"^.*\$\{(env|secret):.+\}.*$"}
-"""A reference may stand for any single value."""
+"""A reference may replace any scalar value."""
 
 
 def schema() -> dict[str, Any]:
-    """What an editor may offer and complain about; loading says more."""
-    found = PipelineConfig.model_json_schema(by_alias=True)
-    source = found["properties"]["source"]
+    """The JSON Schema of a pipeline file; loading checks more than it."""
+    document = PipelineConfig.model_json_schema(by_alias=True)
+    source = document["properties"]["source"]
     source["anyOf"] = [
         source["items"],
         {key: source.pop(key) for key in ("items", "minItems", "type") if key in source},
     ]
     for part, name in _DURATIONS:
-        duration = found["$defs"][part]["properties"][name]
+        duration = document["$defs"][part]["properties"][name]
         seconds = {key: duration.pop(key) for key in ("type", "exclusiveMinimum", "minimum") if key in duration}
         duration["anyOf"] = [seconds, {"type": "string", "pattern": DURATION.pattern}]
-    _allow_references(found)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+    _allow_references(document)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def rendered() -> str:
@@ -40,7 +40,7 @@ def rendered() -> str:
 
 
 def _allow_references(part: Any) -> None:
-    """Let a number or a choice be a reference too: it is text until it is looked up."""
+    """Allow a reference in place of a number or a boolean."""
     if isinstance(part, list):
         for item in part:
             _allow_references(item)
@@ -50,8 +50,8 @@ def _allow_references(part: Any) -> None:
         _allow_references(item)
     kind = part.get("type")
     if isinstance(kind, str) and kind in {"integer", "number", "boolean"} and "const" not in part:
-        kept = {"description", "default", "title"}
-        value = {key: part.pop(key) for key in list(part) if key not in kept}
+        annotations = {"description", "default", "title"}
+        value = {key: part.pop(key) for key in list(part) if key not in annotations}
         part["anyOf"] = [value, _REFERENCE]
 
 

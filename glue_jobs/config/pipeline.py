@@ -1,4 +1,4 @@
-"""A pipeline's configuration: the parts' own models put together, loaded from YAML or JSON."""
+"""A pipeline's configuration: the models of its parts, loaded from YAML or JSON."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from transforms.context import DecodeContext, TableContext
 from warehouse.config import RedshiftConfig
 
 
-def _listed(value: object) -> object:
-    """Take one part where a list of them may stand."""
+def _as_list(value: object) -> object:
+    """Accept a single part in place of a list."""
     return [value] if isinstance(value, dict) else value
 
 
-def _rooted(path: str) -> str:
-    """Make a plain folder absolute, so that it does not depend on who opens it; a URI stays as it is."""
-    return path if re.match(r"[a-z][a-z0-9+.-]*:", path) else str(Path(path).expanduser().resolve())
+def _absolute(path: object) -> object:
+    """Make a folder absolute, since jobs run in other working directories; anything else is returned unchanged."""
+    is_folder = isinstance(path, str) and path and not re.match(r"[a-z][a-z0-9+.-]*:", path)
+    return str(Path(str(path)).expanduser().resolve()) if is_folder else path
 
 
-Location = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _rooted(v) if isinstance(v, str) and v else v)]
+Location = Annotated[str, Field(min_length=1), BeforeValidator(_absolute)]
 
 
 class LakeConfig(StrictModel):
@@ -58,9 +59,9 @@ class EpochConfig(StrictModel):
     """A moment from which a source's log positions start anew: a failover, a restore, another server."""
 
     at: AwareDatetime
-    """Commit time of the first change of the new log; every reader comes to the same order by it."""
+    """Commit time of the first change of the new log; all readers order changes by it."""
     source: str | None = None
-    """The source it happened to; all of them when left out."""
+    """The source whose database failed over; default: all."""
 
 
 class PipelineConfig(StrictModel):
@@ -68,10 +69,10 @@ class PipelineConfig(StrictModel):
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
     """The pipeline's name, in logs and in what it creates."""
-    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1), BeforeValidator(_listed)] = Field(alias="source")
+    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1), BeforeValidator(_as_list)] = Field(alias="source")
     """Where change records come from; one, or a list of named ones."""
     tables: tuple[TableConfig, ...] = Field(min_length=1)
-    """The tables that are carried; records of others are counted and left."""
+    """The tables to carry; records of other tables are counted and ignored."""
     lake: LakeConfig
     checkpoint: Location
     """Where the jobs keep their offsets: a folder of its own, or s3a://BUCKET/PREFIX on AWS."""
@@ -84,16 +85,16 @@ class PipelineConfig(StrictModel):
     retrieval: RetrievalConfig = RetrievalConfig()
     """When a question is answered."""
     generation: GenerationConfig | None = None
-    """Who words an answer; left out, answers are sentences taken from the documents."""
-    capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_listed)] = ()
-    """What captures the tables at their database, for `ragstream capture` and `ragstream check`; no job reads it."""
+    """The text model that words answers; without it, answers are sentences quoted from the documents."""
+    capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_as_list)] = ()
+    """The change data capture of the tables, for `ragstream capture` and `ragstream check`; no job reads it."""
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
     continuous: bool = True
-    """Let `index_documents` read Kafka and Kinesis by readers that stay: milliseconds instead of tenths of a second. Off, and
+    """Let `index_documents` read Kafka and Kinesis by long-lived readers: milliseconds instead of tenths of a second. Off, and
     for recorded files and drains: micro-batches."""
     readers: int = Field(default=2, ge=1)
-    """Most readers a source has: processes beside the executors' workers, among which its partitions are dealt out."""
+    """Most readers of a source: processes beside the executors' Python workers that share its partitions."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
@@ -111,14 +112,14 @@ class PipelineConfig(StrictModel):
 
     def table(self, name: str) -> TableConfig:
         """The table of that name; raises ConfigurationError where there is none."""
-        found = next((table for table in self.tables if table.table == name), None)
-        if found is None:
+        configured = next((table for table in self.tables if table.table == name), None)
+        if configured is None:
             raise ConfigurationError(
                 f"table {name!r} is not configured in pipeline {self.name}.",
                 condition="TABLE_UNKNOWN",
                 hint=f"It has {', '.join(table.table for table in self.tables)}.",
             )
-        return found
+        return configured
 
     def tables_of(self, source_name: str) -> tuple[TableConfig, ...]:
         """The tables that source owns."""
@@ -130,17 +131,17 @@ class PipelineConfig(StrictModel):
 
 
 def load_config(path: str | Path) -> PipelineConfig:
-    """Load a configuration file; raises ConfigurationError that tells everything wrong in it at once."""
+    """Load a configuration file; raises one ConfigurationError with every problem in it."""
     config = parse_config(read_text(str(path)), str(path), substitution())
     if not config.lake.allow_plaintext:
         refuse_plain_endpoints()
     if any("://" in location for location in (config.lake.path, config.checkpoint)):
-        s3_environment()  # whoever opens a table from here on finds the endpoint
+        s3_environment()  # sets the variables by which deltalake finds the endpoint
     return config
 
 
 def parse_config(text: str, name: str, references: Substitution) -> PipelineConfig:
-    """Build the configuration from text; `name` is what messages call the file."""
+    """Build the configuration from text; messages call the file `name`."""
     written = parse(text, name)
     if not isinstance(written.value, dict):
         raise ConfigurationError(f"{name}: keys and values are expected.", condition="CONFIGURATION_INVALID")
@@ -150,8 +151,8 @@ def parse_config(text: str, name: str, references: Substitution) -> PipelineConf
         config = PipelineConfig.model_validate(document.value)
     except ValidationError as error:
         unresolved = {problem.path for problem in references.problems}
-        found = config_problems.of_validation(error, document, PipelineConfig)
-        problems += [problem for problem in found if problem.path not in unresolved]
+        invalid = config_problems.of_validation(error, document, PipelineConfig)
+        problems += [problem for problem in invalid if problem.path not in unresolved]
         raise config_problems.error_of(problems, document) from None
     if problems:
         raise config_problems.error_of(problems, document)
@@ -160,22 +161,22 @@ def parse_config(text: str, name: str, references: Substitution) -> PipelineConf
 
 
 def of_tables(config: PipelineConfig, names: Collection[str]) -> PipelineConfig:
-    """The same pipeline for some of its tables, from the beginning of their streams, with a checkpoint under its own.
+    """The same pipeline for some of its tables, from the earliest offsets, with a checkpoint of its own under the pipeline's.
 
-    Beside the whole pipeline it does no harm, since every store refuses what is not newer. Raises ConfigurationError for
-    a table that is not configured.
+    It may run beside the whole pipeline, since every store refuses what is not newer. Raises ConfigurationError for a
+    table that is not configured.
     """
     chosen = tuple(config.table(name) for name in sorted(names))
     owners = {config.owner(table) for table in chosen}
     sources = [source for source in config.sources if source.name in owners]
-    begun = [each.model_copy(update=_beginning(each)) for each in sources]
+    rewound = [source.model_copy(update=_default_start(source)) for source in sources]
     folder = "+".join(escape(table.table) for table in chosen)
     place = f"{config.checkpoint.rstrip('/')}/tables/{folder}"
-    return config.model_copy(update={"tables": chosen, "sources": tuple(begun), "checkpoint": place})
+    return config.model_copy(update={"tables": chosen, "sources": tuple(rewound), "checkpoint": place})
 
 
 def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
-    """What decoding needs to know of one source; plain data that travels to executors."""
+    """What decoding needs to know of one source; it pickles for executors."""
     owned = config.tables_of(source_name)
     return DecodeContext(
         envelope=config.source(source_name).envelope,
@@ -195,12 +196,12 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
 
 
 def is_configured(config: PipelineConfig, table: str) -> bool:
-    """Whether records of a table, named as a record names it, are carried by any source."""
+    """Whether any source carries the records of a table, given its name in a record."""
     return any(decode_context(config, source.name).table(table) is not None for source in config.sources)
 
 
-def _beginning(source: SourceConfig) -> dict[str, Any]:
-    """Where a source begins unless it is told otherwise: at what its stream still holds."""
+def _default_start(source: SourceConfig) -> dict[str, Any]:
+    """The default start of a source: the earliest position that its stream retains."""
     fields = type(source).model_fields
     return {name: fields[name].default for name in ("starting", "starting_timestamp") if name in fields}
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in the words of the file: path, line, what is wrong, how to mend it."""
+"""Problems of a configuration file: path, line, what is wrong, how to mend it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from pydantic_core import ErrorDetails
 from glue_jobs.config.yaml_text import Document, Path, Problem
 from schemas.errors import ConfigurationError
 
-_EXPECTED = {
+_WRONG_TYPE = {
     "string_type": "text", "int_type": "a whole number", "int_parsing": "a whole number",
     "int_from_float": "a whole number", "float_type": "a number", "float_parsing": "a number",
     "bool_type": "true or false", "bool_parsing": "true or false", "list_type": "a list", "tuple_type": "a list",
     "dict_type": "keys and values", "model_type": "keys and values", "model_attributes_type": "keys and values",
 }  # fmt: skip
 """pydantic's error types that mean a wrong type, and what was expected."""
-_RENAMED = {"real_time": "Write `continuous` instead: readers have taken the place of Spark's real-time mode."}
-"""Keys of earlier versions, and what to do about them."""
+_RENAMED = {
+    ("PipelineConfig", "real_time"): "continuous", ("RetrievalConfig", "relevance"): "min_similarity",
+    ("FilesSourceConfig", "batch"): "max_records_per_trigger",
+}  # fmt: skip
+"""Keys of earlier versions by the section's model, and the keys that replace them."""
 
 
 def of_validation(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
-    """Turn pydantic's errors into problems; none of them holds a value of the file."""
+    """Turn pydantic's errors into problems; none of them quotes a value of the file."""
     details = error.errors(include_input=False, include_url=False)
-    # A list whose entries are all wrong is not too short besides.
+    # pydantic also calls a list too short when all its entries are wrong.
     wrong_inside = {detail["loc"][:length] for detail in details for length in range(1, len(detail["loc"]))}
-    told = [each for each in details if each["type"] != "too_short" or each["loc"] not in wrong_inside]
-    return [_problem(detail, document, model) for detail in told]
+    specific = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong_inside]
+    return [_problem(detail, document, model) for detail in specific]
 
 
 def error_of(problems: Sequence[Problem], document: Document) -> ConfigurationError:
-    """One error that tells every problem, in the order of the file."""
-    told = sorted(dict.fromkeys(problems), key=lambda problem: problem.line or document.line_of(problem.path))
-    lines = [f"{document.name}: {len(told)} {'problem' if len(told) == 1 else 'problems'}; nothing was started."]
-    for problem in told:
+    """One error with every problem, in the order of the file."""
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: problem.line or document.line_of(problem.path))
+    lines = [f"{document.name}: {len(ordered)} {'problem' if len(ordered) == 1 else 'problems'}; nothing was started."]
+    for problem in ordered:
         place = path_text(problem.path)
         line = problem.line or document.line_of(problem.path)
         lines.append(f"  {document.name}:{line}: {place + ': ' if place else ''}{problem.what}.")
@@ -47,7 +50,7 @@ def error_of(problems: Sequence[Problem], document: Document) -> ConfigurationEr
 
 
 def path_text(path: Path) -> str:
-    """Write a path as a person would: `sinks[1].dsn`."""
+    """Render a path: `sinks[1].dsn`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
@@ -55,36 +58,36 @@ def path_text(path: Path) -> str:
 def _problem(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> Problem:
     kind = detail["type"]
     path, owner = _walk(detail["loc"], document.value, model)
-    if kind == "missing":
-        return Problem(path, "this key is missing", _purpose(owner, str(path[-1])) if path else "")
+    key = str(path[-1]) if path else ""
     if kind == "extra_forbidden":
-        renamed = _RENAMED.get(path_text(path))
-        return Problem(path, "this key is unknown", renamed or _nearest(str(path[-1]), owner))
+        renamed = _RENAMED.get((owner.__name__ if owner else "", key))
+        return Problem(path, "this key is unknown", f"Write `{renamed}`." if renamed else _nearest(key, owner))
     if kind in {"union_tag_invalid", "literal_error", "enum"}:
-        expected = str((detail.get("ctx") or {}).get("expected_tags") or (detail.get("ctx") or {}).get("expected"))
+        context = detail.get("ctx") or {}
         at = (*path, "type") if kind == "union_tag_invalid" else path
-        return Problem(at, "this value is not one of those known", f"Write one of: {expected}.")
+        choices = context.get("expected_tags") or context.get("expected")
+        return Problem(at, "this value is not one of those known", f"Write one of: {choices}.")
     if kind == "union_tag_not_found":
         return Problem((*path, "type"), "this key is missing", "It says which kind of part this is.")
-    if kind in _EXPECTED:
-        return Problem(path, f"{_EXPECTED[kind]} is expected here", _purpose(owner, str(path[-1])) if path else "")
-    if kind == "too_short":
-        return Problem(path, "at least one is needed here", _purpose(owner, str(path[-1])) if path else "")
+    expected = "at least one" if kind == "too_short" else _WRONG_TYPE.get(kind)
+    if expected or kind == "missing":
+        what = f"{expected} is expected here" if expected else "this key is missing"
+        return Problem(path, what, _purpose(owner, key))
     message = detail["msg"].removeprefix("Value error, ").rstrip(".")
     return Problem(path, message[:1].lower() + message[1:], "")
 
 
 def _walk(location: Sequence[str | int], value: Any, model: type[BaseModel]) -> tuple[Path, type[BaseModel] | None]:
-    """Follow pydantic's location through the file: it also names union arms, which the file does not.
+    """Translate pydantic's location, which also names union members, into a path in the file.
 
-    Returns the path in the file and the model that owns its last key.
+    Returns the path and the model that owns its last key.
     """
     path: Path = ()
     owner: type[BaseModel] | None = model
     inside: list[type[BaseModel]] = [model]
     for at, part in enumerate(location):
         last = at == len(location) - 1
-        arm = next((each for each in inside if part in _tags(each)), None)
+        arm = next((candidate for candidate in inside if part in _tags(candidate)), None)
         if isinstance(value, dict) and isinstance(part, str) and (part in value or (last and arm is None)):
             owner = inside[0] if inside else None
             inside = _models_in(_annotation(owner, part))
@@ -100,11 +103,11 @@ def _walk(location: Sequence[str | int], value: Any, model: type[BaseModel]) -> 
 
 def _annotation(model: type[BaseModel] | None, key: str) -> Any:
     fields = model.model_fields if model else {}
-    return next((each.annotation for name, each in fields.items() if key in (name, each.alias)), None)
+    return next((field.annotation for name, field in fields.items() if key in (name, field.alias)), None)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models an annotation can hold: through aliases, unions, lists and optional values."""
+    """The models in an annotation, inside aliases, unions, lists and optional values."""
     if isinstance(annotation, TypeAliasType):
         return _models_in(annotation.__value__)
     if isinstance(annotation, type) and get_origin(annotation) is None:
@@ -118,7 +121,7 @@ def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
 
 
 def _keys(model: type[BaseModel]) -> dict[str, str]:
-    return {each.alias or name: each.description or "" for name, each in model.model_fields.items()}
+    return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
 
 
 def _purpose(model: type[BaseModel] | None, key: str) -> str:
@@ -129,13 +132,13 @@ def _purpose(model: type[BaseModel] | None, key: str) -> str:
 def _nearest(key: str, model: type[BaseModel] | None) -> str:
     if model is None:
         return "Remove it."
-    known = list(_keys(model))
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+    keys = list(_keys(model))
+    matches = difflib.get_close_matches(key, keys, n=1)
+    return f"Did you mean `{matches[0]}`?" if matches else f"Known here: {', '.join(keys)}."
 
 
 def across_parts(raw: Any) -> Iterator[Problem]:
-    """What no part can see alone; works on the raw values, so that it is told together with what is wrong inside parts."""
+    """Problems between parts; checks the raw values, so that they are reported together with problems inside parts."""
     if not isinstance(raw, dict):
         return
     sources = _entries(raw, "source")
@@ -144,18 +147,13 @@ def across_parts(raw: Any) -> Iterator[Problem]:
     yield from _repeated("source", [(path, source.get("name", source.get("type"))) for path, source in sources])
     yield from _repeated("store", [(path, sink.get("name", sink.get("type"))) for path, sink in _entries(raw, "sinks")])
     yield from _repeated("table", [((*path, "table"), table.get("table")) for path, table in tables])
-    for path, table in tables:
-        owner = table.get("source")
+    for path, entry in (*tables, *_entries(raw, "epochs")):
+        owner = entry.get("source")
         if owner is not None and str(owner) not in names:
             yield Problem((*path, "source"), f"no source is named {owner}", f"Sources here: {', '.join(names)}.")
-        if owner is None and len(names) > 1:
+        elif owner is None and len(names) > 1 and path[0] == "tables":
             hint = f"Add `source:` with one of: {', '.join(names)}."
             yield Problem(path, "several sources, and this table does not say which one owns it", hint)
-    for path, epoch in _entries(raw, "epochs"):
-        if epoch.get("source") is not None and str(epoch["source"]) not in names:
-            yield Problem(
-                (*path, "source"), f"no source is named {epoch['source']}", f"Sources here: {', '.join(names)}."
-            )
     if raw.get("sinks") and not raw.get("embedding"):
         yield Problem(("sinks",), "a store needs vectors, and there is no `embedding`", "Add an `embedding` section.")
     if raw.get("sinks") and tables and not any(table.get("document") for _, table in tables):
@@ -174,6 +172,6 @@ def _repeated(what: str, named: list[tuple[Path, Any]]) -> Iterator[Problem]:
     counts = Counter(str(name) for _, name in named if name is not None)
     for path, name in named:
         if name is not None and counts[str(name)] > 1:
-            counts[str(name)] = 1  # told once
+            counts[str(name)] = 1  # report it once
             hint = "Give each its own `name`." if what != "table" else "A table is carried once: remove the others."
             yield Problem(path, f"more than one {what} is called {name}", hint)

@@ -1,10 +1,10 @@
-"""`${env:NAME}` and `${secret:NAME}`: the one place of the product that reads the environment.
+"""References `${env:NAME}` and `${secret:NAME}`, and all else that the product reads from the environment.
 
-`${env:NAME}` is looked for in the environment, then in `.ragstream/stack.json` (what `ragstream stack up` started), where
+`${env:NAME}` is looked up in the environment, then in `.ragstream/stack.json` (written by `ragstream stack up`), where
 `KAFKA_BOOTSTRAP_SERVERS` is `kafka.bootstrap_servers` and so on (`STACK_NAMES` has the other spellings).
-`${secret:NAME}` is looked for in the environment (NAME, then in upper case), then in `.ragstream/secrets.json`, then, where
-an AWS region is set, in AWS Secrets Manager. `${env:NAME:-DEFAULT}` gives a default; a value that comes out empty is
-as if it were left out. What is substituted is not searched again.
+`${secret:NAME}` is looked up in the environment (NAME, then in upper case), then in `.ragstream/secrets.json`, then, where
+an AWS region is set, in AWS Secrets Manager. `${env:NAME:-DEFAULT}` gives a default; an empty value counts as absent.
+Substituted text is not searched for references again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.errors import ConfigurationError
 from schemas.transport import weak_url
 
 STATE_FOLDER = ".ragstream"
-"""Where the local stack keeps its endpoints and passwords, under the working directory."""
+"""The local stack's folder of endpoints and passwords, under the working directory."""
 
 STACK_NAMES = {
     "KAFKA_BOOTSTRAP": ("kafka", "bootstrap_servers"),
@@ -39,7 +39,7 @@ _FORM = re.compile(r"(env|secret):([A-Za-z_][\w./-]*?)(?::-(.*))?", re.DOTALL)
 
 @dataclass
 class Substitution:
-    """Replaces references in a parsed configuration, remembering the secrets it met so that they can be kept out of logs."""
+    """Replaces references in a parsed configuration, and collects the secrets so that logs can redact them."""
 
     environment: Mapping[str, str]
     folder: FilePath
@@ -47,7 +47,7 @@ class Substitution:
     problems: list[Problem] = field(default_factory=list)
 
     def apply(self, value: Any, path: Path = ()) -> Any:
-        """Return the value with every reference replaced; what cannot be found is a problem."""
+        """Return the value with every reference replaced; one that cannot be resolved becomes a problem."""
         if isinstance(value, dict):
             return {key: self.apply(item, (*path, key)) for key, item in value.items()}
         if isinstance(value, list):
@@ -63,13 +63,13 @@ class Substitution:
             self.problems.append(Problem(path, f"${{{reference}}} is no reference", hint))
             return "?"
         kind, name, default = form.groups()
-        found = self._env(name) if kind == "env" else self._secret(name, path)
-        if found is None and default is None:
+        value = self._env(name) if kind == "env" else self._secret(name, path)
+        if value is None and default is None:
             self.problems.append(_missing(kind, name, path))
             return "?"
-        if found is not None and kind == "secret":
-            self.secrets.add(found)
-        return found if found is not None else default
+        if value is not None and kind == "secret":
+            self.secrets.add(value)
+        return value if value is not None else default
 
     def _env(self, name: str) -> str | None:
         return self.environment.get(name) or stack_value(self._json("stack.json"), name)
@@ -88,7 +88,7 @@ class Substitution:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
-        refuse_plain_endpoints()  # whatever the configuration allows
+        refuse_plain_endpoints()  # secrets are never fetched in plain text, whatever the configuration allows
         try:
             answer = boto3.client("secretsmanager").get_secret_value(SecretId=name)
         except (BotoCoreError, ClientError) as error:
@@ -117,7 +117,7 @@ class Substitution:
 
 
 def substitution() -> Substitution:
-    """Look references up in this process's own environment and working directory."""
+    """A substitution by this process's environment and working directory."""
     return Substitution(os.environ, FilePath(STATE_FOLDER))
 
 
@@ -127,13 +127,13 @@ def under_spark_submit() -> bool:
 
 
 def use_this_python_for_workers() -> None:
-    """Make Spark start its workers with this interpreter unless it was told another: PySpark reads no setting for it."""
+    """Set the variables by which PySpark chooses its workers' interpreter, unless they are set: it has no setting for it."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
 
 
 def use_region_of_profile() -> None:
-    """Set AWS_REGION where only AWS's configuration file names the Region: deltalake and `${secret:…}` go by the variable."""
+    """Set AWS_REGION where only AWS's configuration file names the Region: deltalake and `${secret:…}` read the variable."""
     if not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
         import boto3
 
@@ -143,7 +143,7 @@ def use_region_of_profile() -> None:
 
 @dataclass(frozen=True)
 class S3Environment:
-    """How this process's environment says S3 is reached; credentials stay with each client's own chain."""
+    """The environment's settings for S3; credentials are left to each client's own chain."""
 
     endpoint_url: str | None
     region: str | None
@@ -151,41 +151,41 @@ class S3Environment:
 
     @property
     def jars(self) -> FilePath:
-        """The folder of Hadoop's S3 connector, what it needs of AWS's SDK, and our log store."""
+        """The folder with the jars of Hadoop's S3 connector, AWS's SDK and our log store."""
         return FilePath(self.jars_folder) if self.jars_folder else _spark_folder() / "jars-s3"
 
     @property
     def plain_http(self) -> bool:
-        """Whether the endpoint is one without TLS, as a local one is."""
+        """Whether the endpoint is reached without TLS, as a local one is."""
         return (self.endpoint_url or "").startswith("http://")
 
 
 def refuse_plain_endpoints() -> None:
-    """Raise ConfigurationError for a variable by which AWS's clients would speak to another machine unencrypted."""
+    """Raise ConfigurationError for a variable that sends AWS's clients to another machine without TLS."""
     for name, value in sorted(os.environ.items()):
         if name.startswith("AWS_ENDPOINT_URL"):
             for weak in weak_url(name, value):
-                hint = "For a trusted network `lake.allow_plaintext: true` lets it be."
+                hint = "For a trusted network `lake.allow_plaintext: true` allows it."
                 raise ConfigurationError(weak.partition(", or set")[0], condition="PLAINTEXT_ENDPOINT", hint=hint)
 
 
 def s3_environment() -> S3Environment:
-    """Read AWS's own variables, the same for Hadoop as for Arrow, deltalake and boto3, which read them by themselves.
+    """Read AWS's variables for Hadoop, which does not read them itself as Arrow, deltalake and boto3 do.
 
-    deltalake wants variables of its own for what the others take as said: that AWS's chain of credentials holds for an
-    endpoint that is not AWS's, and that this one has no TLS.
+    Sets two variables that deltalake alone needs: to use AWS's credential chain with an endpoint that is not AWS's, and to
+    allow http.
     """
     get = os.environ.get
-    found = S3Environment(
+    environment = S3Environment(
         get("AWS_ENDPOINT_URL_S3") or get("AWS_ENDPOINT_URL"),
         get("AWS_REGION") or get("AWS_DEFAULT_REGION"),
         get("RAGSTREAM_S3_JARS"),
     )
-    if found.endpoint_url:
+    if environment.endpoint_url:
         os.environ.setdefault("AWS_FORCE_CREDENTIAL_LOAD", "true")
-    if found.plain_http:
+    if environment.plain_http:
         os.environ.setdefault("AWS_ALLOW_HTTP", "true")
-    return found
+    return environment
 
 
 def _spark_folder() -> FilePath:
@@ -195,16 +195,16 @@ def _spark_folder() -> FilePath:
 
 
 def stack_value(endpoints: Mapping[str, Any], name: str) -> str | None:
-    """What `.ragstream/stack.json` has under a variable's name, None when that part is not up."""
+    """The value of a variable in `.ragstream/stack.json`; None when that part is not running."""
     section, _, key = name.lower().partition("_")
     section, key = STACK_NAMES.get(name, (section, key))
-    found = endpoints.get(section)
-    value = found.get(key) if isinstance(found, dict) else None
+    endpoint = endpoints.get(section)
+    value = endpoint.get(key) if isinstance(endpoint, dict) else None
     return None if value is None else str(value)
 
 
 def redaction(secrets: set[str]) -> Callable[[str], str]:
-    """A function that takes the secrets out of a text, passwords inside connection strings included."""
+    """A function that masks the secrets in a text, passwords inside connection strings included."""
     hidden = {part for secret in secrets for part in (secret, *_passwords(secret)) if len(part) >= 6}
     if not hidden:
         return lambda text: text
@@ -224,4 +224,4 @@ def _missing(kind: str, name: str, path: Path) -> Problem:
         f"Set the environment variable {name.upper()}, add it to {STATE_FOLDER}/secrets.json, or, on AWS, create it in"
         " Secrets Manager and set AWS_REGION."
     )
-    return Problem(path, f"the secret {name} is not to be found", hint)
+    return Problem(path, f"the secret {name} is not set", hint)

@@ -1,4 +1,4 @@
-"""YAML and JSON text to plain values that remember where they stand.
+"""Parses YAML and JSON text into plain values and the line of each.
 
 Only null, true and false, integers and floats are read as such: YAML 1.1's other readings (`no` as false, `1:30` as 90,
 a bare date as a date) would turn a column's name into something else.
@@ -15,12 +15,12 @@ import yaml
 from schemas.errors import ConfigurationError
 
 type Path = tuple[str | int, ...]
-"""The way from the top of the file to a value: ("sinks", 1, "dsn")."""
+"""Keys and indexes from the top of the file to a value: ("sinks", 1, "dsn")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a configuration, and where."""
+    """One problem of a configuration, and its place."""
 
     path: Path
     what: str
@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file: its value, and the line each part of it stands on."""
+    """A parsed file: its value, and the line of each key and entry."""
 
     name: str
     value: Any
@@ -39,7 +39,7 @@ class Document:
     problems: tuple[Problem, ...] = ()
 
     def line_of(self, path: Path) -> int:
-        """The line of a value, counted from 1, or of the nearest thing around it that stands in the file."""
+        """The line of a value, counted from 1, or of the nearest enclosing value in the file."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -62,7 +62,7 @@ for _tag, _pattern, _first in (
 def parse(text: str, name: str) -> Document:
     """Parse one document; raises ConfigurationError with the line when it is neither YAML nor JSON.
 
-    Duplicate keys are problems of the document, since YAML would silently keep the last one.
+    Duplicate keys become problems of the document: YAML would silently keep the last one.
     """
     try:
         # A JSON file may be indented with tabs, which YAML refuses; inside JSON strings they cannot stand.
@@ -98,7 +98,7 @@ def _mapping(
         key = str(key_node.value)
         place = (*path, key)
         if key in values:
-            what = f"this key stands on line {lines[place]} already"
+            what = f"this key is on line {lines[place]} already"
             problems.append(Problem(place, what, "Remove one of them.", key_node.start_mark.line + 1))
             continue
         lines[place] = key_node.start_mark.line + 1
@@ -107,7 +107,7 @@ def _mapping(
 
 
 def _unreadable(error: yaml.YAMLError, name: str) -> ConfigurationError:
-    """Say where the text stops making sense, without quoting it."""
+    """Name the place of a syntax error without quoting the text."""
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
     what = error.problem if isinstance(error, yaml.MarkedYAMLError) and error.problem else "special characters"

@@ -1,4 +1,4 @@
-"""What `ragstream check` says of a capture: tables that it does not carry, and values that it cannot tell."""
+"""Checks of a capture for `ragstream check`: its tables and settings against the database, Kafka Connect or DMS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def check(config: PipelineConfig, capture: CaptureConfig) -> None:
-    """Compare with the captured database and the connector; raise ConfigurationError that says all that is wrong.
+    """Compare with the captured database and the connector; raise one ConfigurationError with every problem.
 
     Raises UnavailableError when the database does not answer.
     """
@@ -34,21 +34,21 @@ def check(config: PipelineConfig, capture: CaptureConfig) -> None:
 
 
 def notes(config: PipelineConfig) -> list[str]:
-    """What nothing mends but a person should know: of databases that answer, and of streams that were read already."""
+    """Notes on the captured databases that answer, and on streams with records of tables that are not configured."""
     from lake.landing.unconfigured import left_out
 
-    found: list[str] = []
+    texts: list[str] = []
     for capture in config.capture:
         try:
-            found += _findings(config, capture).notes
+            texts += _findings(config, capture).notes
         except UnavailableError:
-            continue  # its check says so
+            continue  # its check reports it
     streams = left_out(LakeLayout(config.lake.path), partial(is_configured, config))
-    return [*(f"capture: {each}" for each in found), *(each.sentence for each in streams)]
+    return [*(f"capture: {text}" for text in texts), *(stream.sentence for stream in streams)]
 
 
 def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> None:
-    """Raise ConfigurationError for a table that the database does not have: its connector would carry the others alone."""
+    """Raise ConfigurationError for tables that the database lacks: a connector would silently carry the others alone."""
     missing = set(tables) - ask(capture, tables).tables.keys()
     if missing:
         raise ConfigurationError(
@@ -59,65 +59,65 @@ def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> None:
 
 
 def tables_and_topics(config: PipelineConfig, capture: CaptureConfig) -> tuple[list[str], list[str]]:
-    """The tables that a capture feeds, and the topics they arrive in."""
+    """The tables of a capture and their topics."""
     source = config.source(capture.source) if capture.source else config.sources[0]
     topics = getattr(source, "topics", None) or []
     return [table.table for table in config.tables_of(source.name)], list(topics)
 
 
 def partitions(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
-    """The names of partitions, by table."""
+    """By table: the names of its partitions."""
     return {table.table: table.partitions for table in config.tables if table.partitions}
 
 
 def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
     tables = config.tables_of(capture.source or config.sources[0].name)
     source = ask(capture, [table.table for table in tables])
-    found = findings(capture, config.name, tables, source)
+    result = findings(capture, config.name, tables, source)
     for table in tables:
-        if known := source.tables.get(table.table):
-            found.wrong.extend(table.unknown_columns([column.name for column in known.columns]))
+        if existing := source.tables.get(table.table):
+            result.wrong.extend(table.unknown_columns([column.name for column in existing.columns]))
     try:
         if isinstance(capture, DebeziumCaptureConfig):
-            found.notes.extend(_unread_topics(config, capture))
-            _compare_connector(config, capture, found)
+            result.notes.extend(_unread_topics(config, capture))
+            _compare_connector(config, capture, result)
         else:
-            _compare_task(config, capture, found)
+            _compare_task(config, capture, result)
     except UnavailableError as error:
-        found.notes.append(error.message)
-    return found
+        result.notes.append(error.message)
+    return result
 
 
 def _unread_topics(config: PipelineConfig, capture: DebeziumCaptureConfig) -> Iterator[str]:
-    """Topics that the capture fills and the source does not read; a router may give them other names."""
+    """Notes on topics that the capture writes and the source does not read; a router may have renamed them."""
     tables, topics = tables_and_topics(config, capture)
     named = tables_named(tables)
     prefix = topic_prefix(capture, config.name, named, topics)
-    for topic, table in ((topic_name(prefix, each), ".".join(each)) for each in named):
+    for topic, table in ((topic_name(prefix, parts), ".".join(parts)) for parts in named):
         if topics and topic not in topics:
             yield f"`topics` of the source lacks {topic}, to which the connector sends {table}"
 
 
-def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, found: Findings) -> None:
-    """Ask the Connect worker for the connector, where the configuration names one; UnavailableError when it does not answer."""
+def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, result: Findings) -> None:
+    """Compare the connector on the Connect worker, if one is configured; UnavailableError when it does not answer."""
     if not capture.connect_url:
         return
     tables, topics = tables_and_topics(config, capture)
     connector = render(capture, config.name, tables, topics)["connector"]
     settings = connector_settings(capture, connector["name"])
     if settings is None:
-        found.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
+        result.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
         return
     differs = connector_differences(settings, connector["config"], tables)
     if differs:
-        found.wrong.append(
+        result.wrong.append(
             f"the connector {connector['name']} is not as this pipeline needs it: {'; '.join(differs)}. "
             f"Run: ragstream capture --apply"
         )
 
 
-def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, found: Findings) -> None:
-    """Ask AWS for the task, where the replication instance's ARN names a Region; UnavailableError when it does not answer."""
+def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, result: Findings) -> None:
+    """Compare the DMS task, if the replication instance's ARN names a Region; UnavailableError when AWS does not answer."""
     region = region_of(capture)
     if region is None:
         return
@@ -126,14 +126,14 @@ def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, found: Find
     name = task_identifier(capture, config.name)
     task = described_task(capture, config.name, boto3.client("dms", region_name=region))
     if task is None:
-        found.notes.append(f"there is no task {name} in {region}: nothing is captured until it is created and started")
+        result.notes.append(f"there is no task {name} in {region}: nothing is captured until it is created and started")
         return
     parts = partitions(config)
     names = [part for table in tables_and_topics(config, capture)[0] for part in parts.get(table, (table,))]
     differs = list(task_differences(task, tables_named(names)))
     if differs:
-        found.wrong.append(
+        result.wrong.append(
             f"the task {name} is not as this pipeline needs it: {'; '.join(differs)}. See: ragstream capture"
         )
     if not is_running(task):
-        found.notes.append(f"the task {name} is {task.get('Status', 'not running')}: no change comes from it")
+        result.notes.append(f"the task {name} is {task.get('Status', 'not running')}: no change comes from it")

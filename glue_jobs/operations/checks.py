@@ -38,48 +38,55 @@ NEEDS = {
 
 
 def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str, Check]:
-    """The checks of the parts that these jobs need, by a name for people; all parts when no jobs are named."""
-    wanted = {kind for job in jobs for kind in NEEDS[job]} if jobs is not None else None
-    found: dict[str, Check] = {}
+    """The checks of the parts that these jobs need, by display name; all parts when no jobs are named."""
+    kinds = {kind for job in jobs for kind in NEEDS[job]} if jobs is not None else None
+    part_checks: dict[str, Check] = {}
     for source in config.sources:
-        found[f"source {source.name}"] = partial(check_source, source)
-    found["lake"] = partial(_lake, config)
-    found["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
+        part_checks[f"source {source.name}"] = partial(check_source, source)
+    part_checks["lake"] = partial(_lake, config)
+    part_checks["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
     owner = cache(partial(_owner, config))
     if config.embedding is not None:
         embedder = open_embedder(config.embedding)
-        found["embedding"] = embedder.check
-        # One of several that the pipeline had before holds up no driver; of all being away, preparing them tells.
-        known = Backfills(config.checkpoint).known() if jobs is not None and len(config.sinks) > 1 else ()
+        part_checks["embedding"] = embedder.check
+        # Of several stores that were filled before, one outage must not keep a driver from starting; preparing them
+        # raises when all are down.
+        existing = Backfills(config.checkpoint).known() if jobs is not None and len(config.sinks) > 1 else ()
         for sink in config.sinks:
             check = partial(_sink, sink, embedder, owner)
-            found[f"sink {sink.name}"] = partial(_unless_away, check) if sink.name in known else check
+            part_checks[f"sink {sink.name}"] = partial(_tolerating_outage, check) if sink.name in existing else check
     for capture in config.capture:
-        found[f"capture {capture.source or config.sources[0].name}"] = partial(captured.check, config, capture)
+        part_checks[f"capture {capture.source or config.sources[0].name}"] = partial(captured.check, config, capture)
     if config.warehouse is not None:
-        found["warehouse"] = partial(_warehouse, config, owner)
+        part_checks["warehouse"] = partial(_warehouse, config, owner)
     if isinstance(config.generation, BedrockGenerationConfig):
-        found["generation"] = BedrockGenerator(config.generation).check
+        part_checks["generation"] = BedrockGenerator(config.generation).check
     return {
-        name: check for name, check in found.items() if wanted is None or name.split()[0] in {*wanted, "checkpoint"}
+        name: check for name, check in part_checks.items() if kinds is None or name.split()[0] in {*kinds, "checkpoint"}
     }
 
 
 def run(checks: dict[str, Check]) -> dict[str, PipelineError | None]:
-    """Run checks side by side; gives each part's error, None for a part that is right."""
+    """Run checks concurrently; returns each part's error, None for a part that is right."""
     with ThreadPoolExecutor(max_workers=max(1, len(checks))) as pool:
         waiting = {name: pool.submit(_checked, check) for name, check in checks.items()}
         return {name: future.result() for name, future in waiting.items()}
 
 
-def refuse(found: dict[str, PipelineError | None]) -> None:
-    """Raise one ConfigurationError that tells every part that is wrong."""
-    wrong = {name: error for name, error in found.items() if error is not None}
+def require(config: PipelineConfig, *names: str) -> None:
+    """Check these parts alone; raises as `refuse` does."""
+    part_checks = parts(config)
+    refuse(run({name: part_checks[name] for name in names}))
+
+
+def refuse(results: dict[str, PipelineError | None]) -> None:
+    """Raise one ConfigurationError that names every part that is wrong."""
+    wrong = {name: error for name, error in results.items() if error is not None}
     if not wrong:
         return
-    told = "\n".join(f"  {name}: {_indented(str(error))}" for name, error in wrong.items())
-    what = "1 part is" if len(wrong) == 1 else f"{len(wrong)} parts are"
-    raise ConfigurationError(f"{what} wrong; nothing was written.\n{told}", condition="PART_WRONG")
+    lines = "\n".join(f"  {name}: {_indented(str(error))}" for name, error in wrong.items())
+    subject = "1 part is" if len(wrong) == 1 else f"{len(wrong)} parts are"
+    raise ConfigurationError(f"{subject} wrong; nothing was written.\n{lines}", condition="PART_WRONG")
 
 
 def _checked(check: Check) -> PipelineError | None:
@@ -95,7 +102,7 @@ def _checked(check: Check) -> PipelineError | None:
 
 
 def _owner(config: PipelineConfig) -> Owner | None:
-    """The owner of this pipeline's parts; None without the package that reads its lake, of which the part `lake` tells."""
+    """The owner of this pipeline's parts; None without the package that reads the lake, which the part `lake` reports."""
     try:
         return owner_of(config)
     except ModuleNotFoundError:
@@ -103,20 +110,20 @@ def _owner(config: PipelineConfig) -> Owner | None:
 
 
 def _sink(config: SinkConfig, embedder: Embedder, owner: Callable[[], Owner | None]) -> None:
-    """Check a store, which must be this pipeline's."""
+    """Check a store and that this pipeline owns it."""
     open_sink(config, embedder.fingerprint, embedder.dimensions).check(owner())
 
 
 def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> None:
-    """Check a warehouse, which must be this pipeline's."""
+    """Check the warehouse and that this pipeline owns it."""
     from warehouse.checks import check
 
     assert config.warehouse is not None  # noqa: S101 - the caller looked
     check(config.warehouse, config.tables, owner())
 
 
-def _unless_away(check: Check) -> None:
-    """Check a store that may be away: jobs go on without it."""
+def _tolerating_outage(check: Check) -> None:
+    """Check a store but ignore an outage: jobs run without it."""
     with contextlib.suppress(UnavailableError):
         check()
 
@@ -126,14 +133,14 @@ def _indented(text: str) -> str:
 
 
 def _lake(config: PipelineConfig) -> None:
-    """The lake can be written and read, and is the one that the checkpoint belongs to."""
-    lake_mark.confirm(config)
+    """Check that the lake can be written and read, and that the checkpoint belongs to it."""
+    lake_mark.check(config)
     _writable(config.lake.path, "lake.path")
     lake_id(config.lake.path)
 
 
 def _writable(location: str, key: str) -> None:
-    """Try to make a folder of this machine, or to put into a bucket."""
+    """Check that a folder or a bucket can be written."""
     if "://" in location:
         s3_check.check(location, key)
         return

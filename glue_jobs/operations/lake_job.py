@@ -1,4 +1,4 @@
-"""What every Spark job from the lake to a store stands on: a session of its own, the model, the cache, the tables."""
+"""What Spark jobs from the lake to a store share: a session of their own, the model, the embedding cache, the histories."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 _ROWS_A_TASK = 4_000
 _FEW_ROWS = 1_000
-"""Rows, or texts, of a task where there are many, and where not every core has one: a task pays for its Python worker."""
+"""Rows (or texts) of a task: of many rows, and of few, where more tasks would cost more Python workers than they gain."""
 _MAX_TASKS = 2_000
 _SETTINGS = {
-    # Vectors wait in batches of this size between the model's stage and the one that keeps them.
+    # Bounds the vectors in memory between the stage of the model and the one that stores them.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
     "spark.sql.adaptive.enabled": "false",
 }
 
 
 @dataclass
-class FromLake:
-    """The lake's side of such a job."""
+class LakeJob:
+    """The shared state of one job."""
 
     spark: SparkSession
     config: PipelineConfig
@@ -53,7 +53,7 @@ class FromLake:
     contexts: Mapping[str, DecodeContext] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Take a session with settings of its own."""
+        """Open a session with settings of its own."""
         self.spark = self.spark.newSession()
         for name, value in _SETTINGS.items():
             self.spark.conf.set(name, value)
@@ -66,31 +66,31 @@ class FromLake:
         """Open a store for this model."""
         return open_sink(sink, self.embedder.fingerprint, self.embedder.dimensions)
 
-    def lent_to(self, sink: SinkConfig) -> KeptSomewhere:
-        """The cache and, for what it lacks, the other stores."""
+    def peers_of(self, sink: SinkConfig) -> KeptSomewhere:
+        """The embedding cache and, for vectors that it lacks, the peers: the pipeline's other stores."""
         others = tuple(other for other in self.config.sinks if other.name != sink.name)
         return KeptSomewhere(self.cache, others, self.embedder.fingerprint, self.embedder.dimensions)
 
     def histories(self) -> Iterator[tuple[DocumentSpec, History]]:
-        """Every table that makes documents, as of now; none of those that nothing was ever landed of."""
+        """The current history of every table that makes documents and has landed records."""
         for spec in filter(None, map(DocumentSpec.of, self.config.tables)):
             history = history_of(self.spark, self.layout, spec.table)
             if history is not None:
                 yield spec.within(self.embedder.max_tokens), history
 
     def tasks(self, rows: int) -> int:
-        """Into how many tasks to cut so many rows."""
+        """The number of tasks for a number of rows."""
         few = min(self.spark.sparkContext.defaultParallelism, math.ceil(rows / _FEW_ROWS))
         return max(1, few, min(_MAX_TASKS, math.ceil(rows / _ROWS_A_TASK)))
 
 
 def then(one: Stage, other: Stage) -> Stage:
-    """Two stages in one worker."""
+    """Chain two stages in one Python worker."""
     return lambda batches: other(one(batches))
 
 
 def sums(frame: DataFrame, *names: str, **expressions: str) -> Counter[str]:
-    """Add columns up, or evaluate other aggregates, in one action."""
-    wanted = {name: f"sum({name})" for name in names} | expressions
-    row = frame.agg(*(F.expr(each).alias(name) for name, each in wanted.items())).first()
-    return Counter({name: row[name] or 0 for name in wanted} if row else {})
+    """Sum columns and evaluate other aggregates in one action."""
+    aggregates = {name: f"sum({name})" for name in names} | expressions
+    row = frame.agg(*(F.expr(expression).alias(name) for name, expression in aggregates.items())).first()
+    return Counter({name: row[name] or 0 for name in aggregates} if row else {})

@@ -1,4 +1,4 @@
-"""Whose the stores are: this pipeline as they remember it, and how they come to be its own."""
+"""Ownership of stores and the warehouse: each records its pipeline and lake, and refuses any other."""
 
 from __future__ import annotations
 
@@ -16,36 +16,35 @@ if TYPE_CHECKING:
 
 
 def owner_of(config: PipelineConfig) -> Owner:
-    """The pipeline with its lake as it is now."""
+    """This pipeline with the id of its lake."""
     return Owner(config.name, lake_id(config.lake.path))
 
 
 def adopt(config: PipelineConfig, part: str) -> Owner | None:
-    """Make a store, or the warehouse, this pipeline's, whosever it was; gives whose. The lake is created where it is missing.
+    """Make this pipeline the owner of a store or the warehouse; returns the previous owner. Creates the lake if missing.
 
-    Done again it changes nothing. A job of the pipeline before goes on until it is started again: then it is refused.
+    Idempotent. A running job of the previous owner continues until its next start, which is refused.
 
     Raises:
-        ConfigurationError: the configuration has no such part, nothing stands there that could be adopted, or the lake is not
-            the checkpoint's: it may be found again.
+        ConfigurationError: the configuration has no such part, the store does not exist, or the lake is not the checkpoint's.
     """
     from glue_jobs.storage import lake_mark
     from lake.landing.batch import create_tables
     from lake.layout import LakeLayout
 
-    sink = next((each for each in config.sinks if each.name == part), None)
+    sink = next((candidate for candidate in config.sinks if candidate.name == part), None)
     if (sink is None or config.embedding is None) and (part != "warehouse" or config.warehouse is None):
-        names = [each.name for each in config.sinks] + ["warehouse"] * (config.warehouse is not None)
+        names = [candidate.name for candidate in config.sinks] + ["warehouse"] * (config.warehouse is not None)
         raise ConfigurationError(
             f"there is no part {part!r} that has an owner",
             condition="STORE_UNKNOWN",
             hint=f"It has {', '.join(names) or 'none'}.",
         )
-    lake_mark.confirm(config)
+    lake_mark.check(config)
     create_tables(LakeLayout(config.lake.path))
-    mine = owner_of(config)
+    owner = owner_of(config)
     if sink is None:
-        return _adopt_warehouse(config, mine)
+        return _adopt_warehouse(config, owner)
     assert config.embedding is not None  # noqa: S101 - looked at above
     embedder = open_embedder(config.embedding)
     with closing(open_sink(sink, embedder.fingerprint, embedder.dimensions)) as store:
@@ -54,13 +53,13 @@ def adopt(config: PipelineConfig, part: str) -> Owner | None:
                 f"sink {part}: there is no store yet, so there is nothing to adopt", condition="STORE_EMPTY",
                 hint="run `ragstream run`; it makes the store this pipeline's",
             )  # fmt: skip
-        held = store.owner()
-        store.claim(mine, held)
-        return held
+        previous = store.owner()
+        store.claim(owner, previous)
+        return previous
 
 
-def _adopt_warehouse(config: PipelineConfig, mine: Owner) -> Owner | None:
-    from warehouse.checks import owner_of as held_by
+def _adopt_warehouse(config: PipelineConfig, owner: Owner) -> Owner | None:
+    from warehouse.checks import owner_of as stored_owner
     from warehouse.clients import open_client
     from warehouse.loader import claimed, prepare
     from warehouse.sql import Registry
@@ -68,7 +67,7 @@ def _adopt_warehouse(config: PipelineConfig, mine: Owner) -> Owner | None:
     assert config.warehouse is not None  # noqa: S101 - the caller looked
     registry = Registry(config.warehouse.schema_name)
     with closing(open_client(config.warehouse)) as client:
-        held = held_by(client, registry)
+        previous = stored_owner(client, registry)
         prepare(client, registry)
-        claimed(client, registry, mine, held)
-        return held
+        claimed(client, registry, owner, previous)
+        return previous

@@ -1,4 +1,4 @@
-"""What embedding models cost."""
+"""Prices of embedding models."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ USD_PER_1000_TOKENS = {
 
 
 def price_of(model: str) -> float | None:
-    """Dollars for 1,000 tokens of a model; None where it is not known."""
+    """Dollars for 1,000 tokens of a model; None where the price is unknown."""
     return next((usd for name, usd in USD_PER_1000_TOKENS.items() if name in model), None)

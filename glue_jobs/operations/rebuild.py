@@ -1,7 +1,7 @@
-"""Lake → vector store: `changes` and `embedding_cache` fill a store, without source and, as a rule, without model.
+"""Lake → vector store: fills a store from `changes` and `embedding_cache`, without the source and mostly without the model.
 
-Beside live jobs or without them: the write is the same guarded one. Safe to stop anywhere and to run again: what the store
-holds is left alone, and what was paid for is kept.
+It may run beside live jobs, since its writes are guarded too. It may be stopped anywhere and run again: documents that the
+store has are not written again, and vectors that were computed are kept.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Self
 from pyspark.sql import functions as F
 
 from embeddings.udf import embed_chunks
-from glue_jobs.operations.lake_job import FromLake, sums, then
+from glue_jobs.operations.lake_job import LakeJob, sums, then
 from glue_jobs.operations.ownership import owner_of
-from glue_jobs.runtime.progress import Watch
+from glue_jobs.runtime.progress import Progress
 from indexing.bulk import (
     KEPT,
     PLANNED,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from embeddings import EmbeddingConfig
     from glue_jobs.config.pipeline import PipelineConfig
-    from glue_jobs.runtime.progress import Tell
+    from glue_jobs.runtime.progress import OnProgress
     from lake.history.states import History
     from sinks import SinkConfig
     from transforms.documents.planning import DocumentSpec
@@ -52,37 +52,37 @@ class RebuildCounts:
     rows: int = 0
     written: int = 0
     from_cache: int = 0
-    borrowed: int = 0
-    """Vectors that only another store held."""
+    from_peers: int = 0
+    """Vectors from peers, the pipeline's other stores."""
     texts_sent: int = 0
-    """Texts that neither cache nor store held, sent to the model."""
-    left_out: int = 0
-    """Documents that are not found, because the model refuses a text of theirs, or the store the whole."""
+    """Texts sent to the model, whose vectors neither cache nor store had."""
+    refused: int = 0
+    """Documents that are not searchable: the model refuses one of their texts, or the store the document."""
 
     def __add__(self, more: Self) -> RebuildCounts:
-        """Both together."""
+        """Add field by field."""
         return RebuildCounts(*map(operator.add, astuple(self), astuple(more)))
 
 
 @dataclass
 class Rebuild:
-    """Fills one store from the lake, table by table; nothing on the driver grows with the rows."""
+    """Fills one store from the lake, table by table; the driver's memory does not grow with the rows."""
 
     spark: SparkSession
     config: PipelineConfig
     sink: SinkConfig
     embedding: EmbeddingConfig
-    tell: Tell
+    on_progress: OnProgress
     spans: Mapping[str, tuple[int, int]] | None = None
-    """Only rows are written that were changed between two positions, by `stream/partition`; None: all rows."""
+    """By `stream/partition`: the positions between which a row must have changed to be written; None: all rows."""
     counts: RebuildCounts = field(default_factory=RebuildCounts)
 
     def __post_init__(self) -> None:
-        """Open the lake's side."""
-        self._lake = FromLake(self.spark, self.config, self.embedding)
+        """Open the model and the cache."""
+        self._lake = LakeJob(self.spark, self.config, self.embedding)
 
     def run(self) -> RebuildCounts:
-        """Write every table that makes documents."""
+        """Write every table that makes documents; run again, it writes only what is missing."""
         with closing(self._lake.open(self.sink)) as store:
             store.prepare(owner_of(self.config))
             for spec, history in self._lake.histories():
@@ -92,56 +92,56 @@ class Rebuild:
         return self.counts
 
     def _table(self, history: History, spec: DocumentSpec) -> None:
-        with Watch(self._lake.spark, spec.table, self.tell) as watch:
+        with Progress(self._lake.spark, spec.table, self.on_progress) as progress:
             settings = partial(BulkSettings, self.sink, self.embedding, self._lake.cache, spec=spec)
-            fold = StateSettings(spec, self._lake.contexts, watch.step("fold", history.changes))
+            fold = StateSettings(spec, self._lake.contexts, progress.step("fold", history.changes))
             stage = then(state_stage(fold), plan_stage(settings(lambda _: None)))
             keys = None if self.spans is None else keys_between(history, self.spans)
             grouped = by_group(history, self._lake.tasks(history.changes), keys)
             with kept(grouped.mapInArrow(stage, PLANNED)) as planned:
-                found = sums(planned, rows="count(*)", writes="count(_state)", texts="sum(size(missing))")
-                self.counts.rows += found["rows"]
-                if found["texts"]:
-                    self._vectors(planned, settings(watch.step("vectors", found["texts"])), found["texts"])
+                totals = sums(planned, rows="count(*)", writes="count(_state)", texts="sum(size(missing))")
+                self.counts.rows += totals["rows"]
+                if totals["texts"]:
+                    self._vectors(planned, settings(progress.step("vectors", totals["texts"])), totals["texts"])
                 todo = planned.filter("_state IS NOT NULL").select("_key", "_state")
-                done = watch.step("write", found["writes"])
-                written = sums(todo.mapInArrow(write_stage(settings(done)), WRITTEN), *_names(WRITTEN))
+                done = progress.step("write", totals["writes"])
+                written = sums(todo.mapInArrow(write_stage(settings(done)), WRITTEN), *_column_names(WRITTEN))
         self.counts.written += written["written"]
-        self.counts.left_out += written["left_out"]
+        self.counts.refused += written["left_out"]
         self.counts.from_cache += written["cached"]
         self.counts.texts_sent += written["embedded"]
 
     def _vectors(self, planned: DataFrame, settings: BulkSettings, texts: int) -> None:
-        """Give the store the vectors it lacks: from the cache where that has them, else from the model by way of it."""
+        """Write the store's missing vectors: from the cache, else from peers, else from the model."""
         tasks = self._lake.tasks(texts)
         cache = self._lake.cache.frame(self._lake.spark).repartition(tasks, "content_hash")
-        wanted = planned.select(F.explode("missing").alias("m")).select("m.*").repartition(tasks, "content_hash")
-        wanted = wanted.dropDuplicates(["content_hash"])
-        held = wanted.select("content_hash").join(cache, "content_hash").dropDuplicates(["content_hash"])
-        self.counts.from_cache += sums(held.mapInArrow(keep_stage(settings), KEPT), "kept")["kept"]
-        unknown = wanted.join(cache.select("content_hash"), "content_hash", "left_anti")
-        with kept(unknown) as nowhere, self._after_borrowing(nowhere, settings) as unknown:
+        missing = planned.select(F.explode("missing").alias("m")).select("m.*").repartition(tasks, "content_hash")
+        missing = missing.dropDuplicates(["content_hash"])
+        cached = missing.select("content_hash").join(cache, "content_hash").dropDuplicates(["content_hash"])
+        self.counts.from_cache += sums(cached.mapInArrow(keep_stage(settings), KEPT), "kept")["kept"]
+        unknown = missing.join(cache.select("content_hash"), "content_hash", "left_anti")
+        with kept(unknown) as uncached, self._after_peers(uncached, settings) as unknown:
             sent = unknown.count()
             if sent:
                 texts_by_task = unknown.repartition(self._lake.tasks(sent), "chunk_text")
-                told = texts_by_task.select(
-                    "content_hash", embed_chunks(self._lake.embedder)("chunk_text").alias("told")
+                embedded = texts_by_task.select(
+                    "content_hash", embed_chunks(self._lake.embedder)("chunk_text").alias("result")
                 )
-                paid = told.select("content_hash", "told.embedding").mapInArrow(pay_stage(settings), KEPT)
-                self.counts.texts_sent += sum(sums(paid, *_names(KEPT)).values())
+                paid = embedded.select("content_hash", "result.embedding").mapInArrow(pay_stage(settings), KEPT)
+                self.counts.texts_sent += sum(sums(paid, *_column_names(KEPT)).values())
 
     @contextlib.contextmanager
-    def _after_borrowing(self, unknown: DataFrame, settings: BulkSettings) -> Iterator[DataFrame]:
-        """Ask the other stores for what the cache lacks; what is left."""
-        lenders = self._lake.lent_to(self.sink)
-        if not lenders.others or unknown.isEmpty():
+    def _after_peers(self, unknown: DataFrame, settings: BulkSettings) -> Iterator[DataFrame]:
+        """Take vectors from peers; yields the texts that no peer has."""
+        peers = self._lake.peers_of(self.sink)
+        if not peers.others or unknown.isEmpty():
             yield unknown
             return
         hashes = unknown.select("content_hash")
-        with kept(hashes.mapInArrow(borrow_stage(settings, lenders), "content_hash string")) as lent:
-            self.counts.borrowed += lent.count()
-            yield unknown.join(lent, "content_hash", "left_anti")
+        with kept(hashes.mapInArrow(borrow_stage(settings, peers), "content_hash string")) as from_peers:
+            self.counts.from_peers += from_peers.count()
+            yield unknown.join(from_peers, "content_hash", "left_anti")
 
 
-def _names(columns: str) -> list[str]:
+def _column_names(columns: str) -> list[str]:
     return [column.split()[0] for column in columns.split(", ")]

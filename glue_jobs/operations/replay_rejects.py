@@ -1,6 +1,6 @@
-"""Rejects → lake and stores: `ragstream replay`. Once what made them fail is mended, they take the way they missed.
+"""Rejects → lake and stores: `ragstream replay` processes rejects again after their cause was mended.
 
-Run again, it lands nothing and writes nothing; what fails as before stays in `rejects`.
+Run again, it lands nothing and writes nothing; records that still fail stay in `rejects`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from transforms.context import DecodeContext
 
 type Counts = dict[str, Counter[str]]
-"""By table (empty where no one can tell it): landed, landed before, still rejected, columns still rejected, documents written,
+"""By table (empty where it is unknown): landed, landed before, still rejected, columns still rejected, documents written,
 documents refused."""
 
 
 def replay(config: PipelineConfig) -> Counts:
-    """Land what decodes now, then bring the rows that rejects touched to the stores: the guard decides what is new."""
+    """Land the rejects that decode now, then write the rows of all rejects to the stores under the guard. Idempotent."""
     layout = LakeLayout(config.lake.path)
     contexts = {source.name: decode_context(config, source.name) for source in config.sources}
     owners = {table.table: config.owner(table) for table in config.tables}
@@ -44,8 +44,8 @@ def replay(config: PipelineConfig) -> Counts:
     rows: dict[str, set[str]] = defaultdict(set)
     for source, rejects in by_source(raw_rejects(layout, "decode"), owners).items():
         if source in contexts:
-            found = land_again(layout, source, contexts[source], rejects)
-            for row in _counted(found, counts):
+            relanded = land_again(layout, source, contexts[source], rejects)
+            for row in _count(relanded, counts):
                 rows[row["_table"]].add(row["_key"])
     refused = [*raw_rejects(layout, "embed"), *raw_rejects(layout, "store")]
     for source, rejects in by_source(refused, owners).items():
@@ -57,20 +57,21 @@ def replay(config: PipelineConfig) -> Counts:
     return counts
 
 
-def _counted(found: Relanded, counts: Counts) -> Iterator[Row]:
-    """Count what became of rejects, and give the rows of `changes` whose rows the stores may lack."""
-    for what, part in (("landed", found.landed), ("landed before", found.standing), ("still rejected", found.rejected)):
-        for row in part:
-            counts[row["_table"] or ""][what] += 1
-    for table, number in found.unfit.items():
+def _count(relanded: Relanded, counts: Counts) -> Iterator[Row]:
+    """Count the outcomes of rejects, and yield the landed changes, whose rows the stores may lack."""
+    outcomes = {"landed": relanded.landed, "landed before": relanded.standing, "still rejected": relanded.rejected}
+    for outcome, rows in outcomes.items():
+        for row in rows:
+            counts[row["_table"] or ""][outcome] += 1
+    for table, number in relanded.unfit.items():
         counts[table]["columns still rejected"] += number
-    yield from found.landed
-    yield from found.standing
+    yield from relanded.landed
+    yield from relanded.standing
 
 
 def _touched(rejects: list[dict[str, object]], context: DecodeContext) -> list[tuple[str, str]]:
-    answers = (decode(record_of(row), context) for row in rejects)
-    return [(c.table, c.key) for answer in answers if isinstance(answer, Changes) for c in answer.changes]
+    decoded = (decode(record_of(row), context) for row in rejects)
+    return [(c.table, c.key) for result in decoded if isinstance(result, Changes) for c in result.changes]
 
 
 def _index(

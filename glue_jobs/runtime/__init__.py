@@ -1,4 +1,4 @@
-"""Running jobs: the session, the queries and what becomes of their failures. Jobs import from here alone."""
+"""Running jobs: the session, the queries and their restarts. Jobs import from here alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["JOBS", "AsOf", "Batch", "JobContext", "Periodic", "Plan", "Query", "
 
 
 def __getattr__(name: str) -> object:
-    """Import what starts a session only where it is asked for: workers and `--help` need none of it."""
+    """Import `run_job` lazily: workers and `--help` need no session."""
     if name == "run_job":
         from glue_jobs.runtime.spark.script import run_job
 

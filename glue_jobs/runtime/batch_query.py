@@ -1,4 +1,4 @@
-"""A source indexed in micro-batches over its own stream: drains, recorded files, and wherever no reader is wanted."""
+"""Indexes a source in micro-batches: for drains, recorded files and `continuous: false`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class BatchQuery:
-    """The query of one source that is read in micro-batches. A batch run again leaves the same documents."""
+    """The query that indexes one source in micro-batches. A batch that runs again leaves the same documents."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class BatchQuery:
         reports: IndexReports,
         stores: Stores,
     ) -> None:
-        """Take the pipeline, one of its sources, and what the driver knows of all its stores."""
+        """Take the pipeline, one of its sources, and the state of all its stores."""
         config = context.config
         assert config.embedding is not None  # noqa: S101 - stores are filled with vectors
         self._context = context
@@ -56,7 +56,7 @@ class BatchQuery:
         self._lacking: frozenset[str] = frozenset()
 
     def query(self) -> Query:
-        """The query as the runtime keeps it running."""
+        """The query for the runtime."""
         return Query(
             self._name,
             self.read,
@@ -68,7 +68,7 @@ class BatchQuery:
         )
 
     def read(self) -> DataFrame:
-        """Go on from Spark's checkpoint, or from where readers, or stores that were away, have come to."""
+        """Resume from Spark's checkpoint, or from the positions of readers or of stores that were unavailable."""
         names = [sink.name for sink in self._context.config.sinks]
         start = for_micro_batches(self._source, self._checkpoint, names, self._stores.away, self._stores.backfills)
         self._starts, self._behind, self._lacking = start
@@ -79,32 +79,32 @@ class BatchQuery:
             self._context.spark, self._source, self._checkpoint, idle=self._idle,
             drain=self._context.available_now, starts=start.starts,
         )  # fmt: skip
-        # With topics that are read no more left out: what was read before this is not written to a store that is new.
+        # Records before these positions are not written to a new store; topics that are no longer read are left out.
         before = committed(self._source, self._checkpoint) if start.starts is None else numbers(start.starts)
         self._stores.backfills.begin(self._source.name, dict.fromkeys(names, before or {}))
         return frame
 
     def write(self, batch: Batch) -> Report:
-        """Index one micro-batch; a store that stays away goes on later from where it began."""
+        """Index one micro-batch; a store that stays unavailable resumes later from the start of this batch."""
         if not self._has_begun:
             begun(self._checkpoint, self._behind)
             self._has_begun = True
         self._miss(self._stores.away - self._behind)
         lacking = self._lacking | self._stores.backfills.stores
-        if self._is_repeat:  # what the model was paid for before a kill lies in the stores that had got so far
+        if self._is_repeat:  # before a kill some stores may have got the vectors: take them instead of asking the model
             lacking |= {sink.name for sink in self._context.config.sinks}
-        answered = self._index(batch.frame, without=self._behind, borrowing=lacking)
+        reports = self._index(batch.frame, without=self._behind, borrowing=lacking)
         self._is_repeat = False
-        if (away := missed_in(answered)) and not self._miss(away):
+        if (away := missed_in(reports)) and not self._miss(away):
             raise UnavailableError(f"sink {min(away)} does not answer, and no earlier batch was committed")
-        return self._reports.take(answered)
+        return self._reports.take(reports)
 
     def is_to_start_again(self) -> bool:
-        """Whether a store that it goes on without answers again; a drain ends with it behind."""
+        """Whether a store that was skipped answers again; a drain ends with it behind."""
         return not self._context.available_now and not self._behind <= self._stores.away
 
     def _miss(self, stores: frozenset[str]) -> bool:
-        """Go on without stores, which keep the positions at which this batch began; False where there are none."""
+        """Skip stores, which keep the positions at which this batch began; False where no positions are known."""
         if stores and not missed(self._source, self._checkpoint, stores, self._starts):
             return False
         self._behind |= stores

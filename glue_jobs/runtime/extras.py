@@ -1,4 +1,4 @@
-"""Packages that only some parts need: what to install where one is missing, in one line."""
+"""Optional packages: which extra to install when one is missing."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ EXTRAS = {
     "opensearchpy": ("opensearch",), "psycopg": ("pgvector", "capture"), "pgvector": ("pgvector",),
     "redshift_connector": ("redshift",),
 }  # fmt: skip
-"""Packages by the name they are imported by, and the extras of pyproject.toml that install each, the most general first."""
-_ROOMS = {"warehouse": "redshift", "captured": "capture"}
-"""Rooms whose extra has another name than the room."""
+"""By import name: the extras of pyproject.toml that install the package, the most general first."""
+_MODULE_EXTRAS = {"warehouse": "redshift", "captured": "capture"}
+"""Modules whose extra has another name than the module."""
 
 
 def not_installed(error: ModuleNotFoundError) -> ConfigurationError | None:
-    """Say in one line what to install; None for a module of no extra, which is missing by a fault of this program.
+    """An error that names the extra to install; None for a module of no extra, whose absence is a defect.
 
-    Of several extras with the package it names the one of the room that imports it: boto3 for Kinesis comes by `kinesis`.
+    Of several extras it names the one of the importing module: for boto3 imported by Kinesis, `kinesis`.
     """
     package = (error.name or "").partition(".")[0]
     if package == "local_stack":
-        mend = "it is no part of the wheel: run `make setup` in a checkout of the source, and `ragstream stack` there"
+        remedy = "it is no part of the wheel: run `make setup` in a checkout of the source, and `ragstream stack` there"
     elif package in EXTRAS:
         names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-        rooms = {_ROOMS.get(part, part) for name in names for part in name.split(".")}
-        extra = next((extra for extra in EXTRAS[package] if extra in rooms), EXTRAS[package][0])
-        mend = f'pip install "ragstream[{extra}]"'
+        importers = {_MODULE_EXTRAS.get(part, part) for name in names for part in name.split(".")}
+        extra = next((extra for extra in EXTRAS[package] if extra in importers), EXTRAS[package][0])
+        remedy = f'pip install "ragstream[{extra}]"'
     else:
         return None
-    return ConfigurationError(f"the package {package} is not installed: {mend}", condition="PACKAGE_MISSING")
+    return ConfigurationError(f"the package {package} is not installed: {remedy}", condition="PACKAGE_MISSING")

@@ -1,7 +1,7 @@
-"""What a query died of: our own error with its type again, or what is known of Spark's.
+"""Classifies the failure of a query: a PipelineError restored from Spark's text, or a kind of Spark's own failure.
 
-An exception reaches the driver as text once it has crossed a worker, Spark's own source process or the JVM. Only the
-fixed parts of that text are looked at, and none of it is passed on: it may quote a row.
+An exception that crosses a worker, Spark's source process or the JVM reaches the driver as text. Only its fixed parts are
+matched and none of it is passed on, since it may quote a row.
 """
 
 from __future__ import annotations
@@ -26,41 +26,40 @@ _UNREACHABLE = re.compile(
     r"|java\.util\.concurrent\.TimeoutException"
     r"|java\.io\.EOFException: .*broker|SdkClientException: Unable to execute HTTP request|AWSServiceThrottledException"
 )
-"""Java's names for a part that does not answer. Kafka's client calls a topic unknown while its leader changes; one that
-is really gone is told apart when the query starts again."""
+"""Java's exceptions for a part that does not answer. Kafka's client calls a topic unknown while its leader changes; the
+restart finds out whether it was deleted."""
 
 _CONTENDED = re.compile(
     r"CONCURRENT_STREAM_LOG_UPDATE|DELTA_CONCURRENT_\w+|Concurrent(?:Append|Write|Transaction|DeleteRead|DeleteDelete)Exception"
     r"|ProtocolChangedException|MetadataChangedException|DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
 )
-"""Another driver, or another job of this one, was first; the same batch goes through when it is run again."""
-
+"""Another driver or job won the commit; the batch succeeds when it runs again."""
 
 _IN_READER = re.compile(r"\bReaderFailedError: (\w+ at (?:[\w.]+:\d+ <?\w+>?(?: < )?)+)")
-"""What a reader told of an unexpected exception: its type and places alone (`reader.failures`)."""
+"""An unexpected exception of a reader: its type and frames alone (`reader.failures`)."""
 _CONDITION = re.compile(r"\[([A-Z][A-Z0-9_.]*)\] ")
 _CAUSES = 5
 """Java exceptions of a chain that are named."""
 
 
 class Kind(Enum):
-    """What becomes of a query after a failure."""
+    """The class of a failure, which decides about the restart."""
 
     UNAVAILABLE = "unavailable"
-    """Start again with a growing pause, however long it takes."""
+    """Restart without a limit, with a growing pause."""
     PROGRESS_BUG = "SPARK-55271"
-    """Spark 4.1.1 dies reporting progress after the batch was done; start again at once."""
+    """Spark 4.1.1 fails reporting progress after the batch was done; restart at once."""
     CONTENDED = "contended"
-    """Start again, up to a limit."""
+    """Restart, up to a limit."""
     UNKNOWN = "unknown"
-    """Start again, up to a lower limit."""
+    """Restart, up to a lower limit."""
     FINAL = "final"
     """Stop the driver."""
 
 
 def kind_of(error: BaseException, text: str, checkpoint: str) -> tuple[Kind, PipelineError | None]:
-    """Judge a failure by the exception that was caught and by Spark's text for it; our own error comes back with it."""
-    ours = error if isinstance(error, PipelineError) else recovered(text)
+    """Classify a failure by the exception caught and Spark's text for it; returns our own error as well, if it was one."""
+    ours = error if isinstance(error, PipelineError) else error_in(text)
     if isinstance(ours, UnavailableError):
         return Kind.UNAVAILABLE, ours
     if ours is not None:
@@ -77,23 +76,23 @@ def kind_of(error: BaseException, text: str, checkpoint: str) -> tuple[Kind, Pip
     return Kind.UNKNOWN, None
 
 
-def recovered(text: str) -> PipelineError | None:
-    """Our own error from a text that quotes a Python traceback; the last one named is the one that was raised."""
+def error_in(text: str) -> PipelineError | None:
+    """The PipelineError in a text that quotes a Python traceback: the last one named is the one raised."""
     kinds = {kind.__name__: kind for kind in _family(PipelineError)}
     named = [match for match in _OURS.finditer(text) if match[1] in kinds]
     if not named:
         return None
-    found = named[-1]
-    return kinds[found[1]](found[2], hint=found[3] or "")
+    last = named[-1]
+    return kinds[last[1]](last[2], hint=last[3] or "")
 
 
 def spark_text(error: BaseException) -> str:
-    """Everything Spark says of an exception it raised on the driver, causes and Java frames included; for matching only."""
-    told = [str(error)]
+    """An exception of Spark's as text, with causes and Java frames; for matching only."""
+    parts = [str(error)]
     origin: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
     if origin is not None:
-        told.append(java_text(origin))
-    return "\n".join(told)
+        parts.append(java_text(origin))
+    return "\n".join(parts)
 
 
 def java_text(throwable: Any) -> str:
@@ -105,7 +104,7 @@ def java_text(throwable: Any) -> str:
 
 
 def without_content(error: BaseException) -> str:
-    """Name an unexpected exception by types, Spark's conditions and our frames: its message may quote a row (I14)."""
+    """Describe an unexpected exception by types, Spark's conditions and our frames: its message may quote a row (I14)."""
     condition = getattr(error, "getCondition", lambda: None)() or " < ".join(_java_names(error))
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
@@ -117,7 +116,7 @@ def without_content(error: BaseException) -> str:
 
 
 def _java_names(error: BaseException) -> Iterator[str]:
-    """Name what a Java exception is and was caused by: the condition at the head of its message, or else its class."""
+    """Name a Java exception and its causes, each by the condition at the head of its message, else by its class."""
     throwable: Any = getattr(error, "java_exception", None)
     for _ in range(_CAUSES):
         if throwable is None:
@@ -127,30 +126,30 @@ def _java_names(error: BaseException) -> Iterator[str]:
         throwable = throwable.getCause()
 
 
-def given_up(name: str, tries: int, error: BaseException, batch_id: int | None) -> StoppedError:
-    """The error of a query that failed too often in the same place."""
+def failed_too_often(name: str, tries: int, error: BaseException, batch_id: int | None) -> StoppedError:
+    """The error of a query that failed too often at the same batch."""
     place = f"micro-batch {batch_id}" if batch_id is not None else "its start"
     return StoppedError(
-        f"query {name} failed {tries} times at {place}: {without_content(error)}. Nothing is lost: it goes on where it"
+        f"query {name} failed {tries} times at {place}: {without_content(error)}. Nothing is lost: it resumes where it"
         " stopped.",
         condition="QUERY_FAILED",
-        hint="Mend the cause, then run `ragstream run CONFIG` again; `--log-level debug` shows Spark's own account, which may"
+        hint="Mend the cause, then run `ragstream run CONFIG` again; `--log-level debug` shows Spark's own text, which may"
         " quote rows.",
     )
 
 
 @contextlib.contextmanager
-def ours(what: str, hint: str) -> Iterator[None]:
-    """Raise whatever a command dies of as an error of ours, without what it may quote (I14); not a package that is missing."""
+def wrap_failures(command: str, hint: str) -> Iterator[None]:
+    """Raise any exception but ModuleNotFoundError as a PipelineError, without what it may quote (I14)."""
     try:
         yield
     except (PipelineError, ModuleNotFoundError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it was, it is named by type and place
-        _, known = kind_of(error, spark_text(error), "")
-        told = f"{what} failed: {without_content(error)}."
-        raise known or StoppedError(told, condition="COMMAND_FAILED", hint=hint) from None
+    except Exception as error:  # noqa: BLE001 - reported by type and place
+        _, own = kind_of(error, spark_text(error), "")
+        message = f"{command} failed: {without_content(error)}."
+        raise own or StoppedError(message, condition="COMMAND_FAILED", hint=hint) from None
 
 
 def _family(kind: type[PipelineError]) -> set[type[PipelineError]]:
-    return {kind}.union(*(_family(each) for each in kind.__subclasses__()))
+    return {kind}.union(*(_family(subclass) for subclass in kind.__subclasses__()))

@@ -1,4 +1,4 @@
-"""The shape of a job: a function from a context to the queries it wants kept running.
+"""What a job is: a function from a context to the queries to keep running.
 
 A job file is `plan(context)` and two lines that run it:
 
@@ -19,8 +19,8 @@ A job file is `plan(context)` and two lines that run it:
     if __name__ == "__main__":
         run_job(plan)
 
-`plan` is called once a driver, after every part was checked and before any query starts. It may be called by several
-drivers at once, so what it creates it creates if missing.
+`plan` is called once a driver, after every part was checked and before any query starts. Several drivers may call it at
+once, so it creates only what is missing.
 """
 
 from __future__ import annotations
@@ -42,22 +42,27 @@ JOBS: Mapping[str, str] = {
     "index": "glue_jobs.index_documents",
     "load": "glue_jobs.load_warehouse",
 }
-"""What `ragstream run --jobs` calls a job, and the module whose `plan` it is."""
+"""By the name that `ragstream run --jobs` takes: the module with the job's `plan`."""
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Split names at commas."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """What a job is given to work with."""
+    """The session, the configuration and the mode of a run."""
 
     spark: SparkSession
     config: PipelineConfig
     available_now: bool = False
-    """Drain what is there and end, rather than follow the stream."""
+    """Drain the sources and end, rather than follow them."""
     some_tables: bool = False
-    """Carry some tables of the pipeline alone, beside the whole of it."""
+    """Carry only some tables of the pipeline (`run --tables`), beside the whole pipeline."""
 
     def checkpoint(self, query_name: str) -> str:
-        """Where the query of that name keeps its offsets: one folder a query, under `checkpoint` of the configuration."""
+        """The checkpoint folder of a query, under `checkpoint` of the configuration."""
         return f"{self.config.checkpoint.rstrip('/')}/{query_name}"
 
 
@@ -69,15 +74,15 @@ class Batch:
     """The records; one action on it, unless the query says `keep` (I11)."""
     batch_id: int
     query_id: str
-    """Made with the checkpoint and kept in it: the same for every run of this checkpoint, another for every other."""
+    """Spark's id of the query, stored in its checkpoint: the same for every run of that checkpoint."""
 
     @property
     def spark(self) -> SparkSession:
-        """The session of the batch: a clone of the driver's, so settings made on it stay in it."""
+        """The session of the batch: a clone of the driver's, so its settings do not leak."""
         return self.frame.sparkSession
 
     def transaction(self, table: str) -> dict[str, str]:
-        """The Delta writer options that make an append to `table` happen once, however often the batch runs (I7)."""
+        """The Delta writer options that make an append to `table` idempotent when the batch runs again (I7)."""
         return {"txnAppId": f"{self.query_id}:{table}", "txnVersion": str(self.batch_id)}
 
 
@@ -85,9 +90,9 @@ class Batch:
 class Report:
     """What one micro-batch did; `ragstream status` adds the reports up over all runs of a checkpoint.
 
-    `counts` and `embedding` are added: counts of the same batch run again replace the ones before, while model requests
-    really happened twice. `reached_us` goes into the query's `as_of`. `freshness_ms` (commit at the source → written, one
-    entry a change) goes into percentiles over the last minutes.
+    Counts of a batch that runs again replace the counts of its first run; model requests (`embedding`) are added, since
+    they were made twice. `reached_us` updates the query's `as_of`; `freshness_ms` (commit at the source until written, one
+    entry a change) updates percentiles over the last minutes.
     """
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -99,50 +104,49 @@ class Report:
     freshness_ms: Mapping[str, list[float]] = field(default_factory=dict)
     """By table, in milliseconds."""
     columns_missing: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
-    """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
+    """By table: the sequence of the newest complete row, and the document's columns that it lacks."""
     error: str = ""
-    """What does not answer now, while the query goes on."""
+    """An outage that the query works around."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One Structured Streaming query: its own checkpoint, its own clock, its own failures.
+    """One Structured Streaming query with its own checkpoint, trigger and restarts.
 
-    The runtime starts it, starts it again when a part it needs is back (UnavailableError), and stops the driver for
-    what cannot heal (StoppedError, exit 3). `read` is called at every start; `write` once a micro-batch, on the driver. A
-    query whose `read` gives None has no source of Spark's: its batches are the ticks of a clock, and what they count is
-    never counted again. An exception raised by `write`, in a worker or in a Python source arrives at the runner with its
-    own type.
+    The runtime starts it, restarts it after an outage (UnavailableError), and stops the driver when a restart cannot help
+    (StoppedError, exit 3). `read` is called at every start, `write` once a micro-batch, on the driver. A query whose `read`
+    returns None has no source of Spark's: its batches are ticks of a clock and never run again. An exception raised by
+    `write`, in a worker or in a Python source reaches the runner with its own type.
     """
 
     name: str
-    """Unique in the pipeline, safe as a folder's name: `land_desk`. It names the checkpoint: never rename it lightly."""
+    """Unique in the pipeline, safe as a folder's name: `land_desk`. It names the checkpoint: another name starts anew."""
     read: Callable[[], DataFrame | None]
     write: Callable[[Batch], Report | None]
     every_seconds: float = 0.0
-    """Time from the start of one batch to the start of the next; 0: as fast as it can."""
+    """Trigger interval, from the start of one batch to the start of the next; 0: no pause."""
     pool: str = "default"
     """FAIR scheduler pool: `index` goes before `default`."""
     keep: bool = False
-    """Keep the batch while `write` runs, so that several actions read the source once."""
+    """Persist the batch while `write` runs, so that several actions read the source once."""
     as_of: AsOf = field(default_factory=AsOf)
-    """Up to when all that its source committed is written; the runtime keeps it."""
+    """The time up to which all commits of its source are written; the runtime updates it."""
     empty_us: Callable[[Mapping[str, Any] | None], Mapping[str, int] | None] | None = None
-    """Asked about once a second, given Spark's last progress report: of every partition, when it was seen to hold no more
-    than was processed (`sources.idle.IdleNote`). Without it, whether the source is idle is read off Spark's status."""
+    """The caught-up probe (`sources.idle`), called about once a second with Spark's last progress report: by partition, when
+    it was last seen to hold no unprocessed record. Without it, Spark's status says whether the source is idle."""
     again: Callable[[], bool] = lambda: False
-    """Asked several times a second: whether the query is to be started again, between two batches."""
+    """Polled several times a second: whether to restart the query between two batches."""
     end: Callable[[], None] | None = None
-    """Called when the query is not started again in this driver."""
+    """Called after the query's last start in this driver."""
     drains_after: tuple[str, ...] = ()
-    """Prefixes of query names that must be drained before this one is, when the run is `available_now`: ("land",)."""
+    """With `available_now`: prefixes of the names of queries to drain before this one: ("land",)."""
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """Work beside the queries, such as flushing a buffer; run once more when the queries have ended.
+    """Periodic work beside the queries, such as flushing a buffer; run once more when the queries have ended.
 
-    It is never run twice at once. A PipelineError it raises means what it means from a query.
+    Two runs never overlap. A PipelineError is treated as one of a query.
     """
 
     name: str

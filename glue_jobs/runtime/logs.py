@@ -11,10 +11,10 @@ from typing import IO
 
 
 class JsonLines(logging.Formatter):
-    """Constant message, variable context; an exception is named without its message, which may quote a row (I14)."""
+    """A constant message and its context as JSON; an exception appears without its message, which may quote a row (I14)."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
-        """Keep what takes secrets out of a line."""
+        """Take the function that masks secrets in a line."""
         super().__init__()
         self._redact = redact
 
@@ -34,7 +34,7 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(level: str, redact: Callable[[str], str], stream: IO[str] | None = None) -> None:
-    """Send this process's log lines to stderr; libraries are heard from warnings on."""
+    """Send this process's log lines to stderr; libraries log warnings and errors only."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(redact))
     root = logging.getLogger()
@@ -42,5 +42,5 @@ def set_up(level: str, redact: Callable[[str], str], stream: IO[str] | None = No
     root.setLevel(logging.WARNING)
     for package in ("glue_jobs", "sources", "lake", "sinks", "embeddings", "retrieval", "transforms"):
         logging.getLogger(package).setLevel(level.upper())
-    # py4j tells every failed callback with its traceback, message included; the runner tells it without.
+    # py4j logs every failed callback with its message, which may quote a row; the runner logs it without.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)

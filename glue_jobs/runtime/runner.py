@@ -1,4 +1,4 @@
-"""Keeps the queries of one driver running, each with its own failures; ends when they are drained, stopped or lost."""
+"""Keeps the queries of one driver running, each with its own restarts, until they are drained, stopped or failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glue_jobs.runtime.failures import Kind, given_up, kind_of, without_content
+from glue_jobs.runtime.failures import Kind, failed_too_often, kind_of, without_content
 from glue_jobs.runtime.jobs import JobContext, Periodic, Query, Report
 from glue_jobs.runtime.streaming import QueryFailedError, RunningQuery
 from glue_jobs.storage.lease import Lease, lease
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _STEADY_SECONDS = 60.0
-"""A query by the clock that ran for this long has recovered from its last failure."""
+"""After this time a query of the clock counts as recovered from its last failure."""
 
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """How often a query is started again after a failure in the same place, and after what pause."""
+    """How often a query is restarted after failures at the same batch, and after what pause."""
 
     limits: tuple[tuple[Kind, int | None], ...] = (
         (Kind.UNAVAILABLE, None),
@@ -37,11 +37,11 @@ class RestartPolicy:
     longest_pause_seconds: float = 5.0
 
     def limit(self, kind: Kind) -> int | None:
-        """How many failures in a row are answered by a restart; None for all of them."""
+        """How many failures in a row lead to a restart; None for no limit."""
         return dict(self.limits)[kind]
 
     def pause_seconds(self, kind: Kind, failures: int) -> float:
-        """The pause after the n-th failure in a row: doubling, and short enough that a part that is back is noticed."""
+        """The pause after the n-th failure in a row: it doubles up to `longest_pause_seconds`."""
         if kind is Kind.PROGRESS_BUG:
             return self.first_pause_seconds
         doubled: float = self.first_pause_seconds * 2 ** min(failures - 1, 10)
@@ -64,19 +64,19 @@ class Supervisor:
         self._checkpoint = context.checkpoint(query.name)
 
     def run(self, after: Iterable[Supervisor]) -> None:
-        """Run on a thread of its own; what ended it stands in `error`."""
+        """Run on a thread of its own; sets `error` to what ended it."""
         try:
             for earlier in after:
                 while not earlier.done.wait(0.1) and not self._stop.is_set():
                     pass
-            with lease(self._checkpoint, self._stop) as held:
-                if held is not None:
+            with lease(self._checkpoint, self._stop) as acquired:
+                if acquired is not None:
                     self._begin()
-                    self._keep_running(held)
+                    self._keep_running(acquired)
         except PipelineError as error:
             self.error = error
-        except BaseException as error:  # noqa: BLE001 - a defect of the runner must end the driver, not one thread
-            self.error = given_up(self.query.name, 1, error, None)
+        except BaseException as error:  # noqa: BLE001 - a defect of the runner must end the driver, not only one thread
+            self.error = failed_too_often(self.query.name, 1, error, None)
         finally:
             if self.error is not None:
                 self._stop.set()
@@ -85,7 +85,7 @@ class Supervisor:
             self.done.set()
 
     def _begin(self) -> None:
-        """Take up what is counted of the query; where that is kept may be away, as any part may."""
+        """Load the query's status record, again and again while its storage is unavailable."""
         failures = 0
         while not self._stop.is_set():
             try:
@@ -93,26 +93,26 @@ class Supervisor:
             except UnavailableError as error:
                 failures += 1
                 pause = self._policy.pause_seconds(Kind.UNAVAILABLE, failures)
-                self._log("waits for its record", logging.WARNING, pause=pause, error=error.message)
+                self._log("waits for its status record", logging.WARNING, pause=pause, error=error.message)
                 self._stop.wait(pause)
             else:
                 return
 
-    def _keep_running(self, held: Lease) -> None:
+    def _keep_running(self, acquired: Lease) -> None:
         failures, place = 0, None
         while not self._stop.is_set():
-            running = self.current = RunningQuery(self.query, self._context, self._stop, self._reported, held)
+            running = self.current = RunningQuery(self.query, self._context, self._stop, self._reported, acquired)
             self._log("started")
             try:
                 running.run()
             except QueryFailedError as failure:
-                # Another batch than at the failure before, or a minute of ticks: it got on meanwhile.
+                # A failure at another batch, or after a minute of ticks, starts a new count: the query made progress.
                 stuck = running.age_seconds < _STEADY_SECONDS if running.ticks else running.batch_id == place
                 failures, place = (failures + 1 if stuck else 1), running.batch_id
-                if self._finished(running, failure):
+                if self._is_drained(running, failure):
                     running.drained()
                     break
-                self._after(failure, failures, running.batch_id)
+                self._pause_or_raise(failure, failures, running.batch_id)
             else:
                 if running.starts_again:
                     continue
@@ -123,23 +123,23 @@ class Supervisor:
                 self._records.observe(self.query.name, running, at_once=True)
         self._log("stopped" if self._stop.is_set() else "drained")
 
-    def _finished(self, running: RunningQuery, failure: QueryFailedError) -> bool:
-        """Whether a drain is over: Spark finds nothing new, plans no batch, and dies reporting that (SPARK-55271)."""
+    def _is_drained(self, running: RunningQuery, failure: QueryFailedError) -> bool:
+        """Whether a drain is complete: Spark found nothing new, planned no batch, and failed reporting that (SPARK-55271)."""
         kind, _ = kind_of(failure.cause, failure.text, self._checkpoint)
         return self._context.available_now and kind is Kind.PROGRESS_BUG and running.batch_id is None
 
-    def _after(self, failure: QueryFailedError, failures: int, batch_id: int | None) -> None:
-        """Pause before the next start, or raise what ends the driver."""
+    def _pause_or_raise(self, failure: QueryFailedError, failures: int, batch_id: int | None) -> None:
+        """Pause before the restart, or raise the error that ends the driver."""
         kind, error = kind_of(failure.cause, failure.text, self._checkpoint)
         limit = self._policy.limit(kind)
         if limit is not None and failures > limit:
-            raise error or given_up(self.query.name, failures, failure.cause, batch_id) from failure.cause
+            raise error or failed_too_often(self.query.name, failures, failure.cause, batch_id) from failure.cause
         pause = self._policy.pause_seconds(kind, failures)
         cause = f"{error.condition}: {error.message}" if error else without_content(failure.cause)
         self._log(
             "failed, starting again", logging.WARNING, kind=kind.value, failures=failures, pause=pause, error=cause
         )
-        _LOG.debug("what Spark says of it: %s", failure.text)
+        _LOG.debug("Spark's report of the failure: %s", failure.text)
         self._records.failed(self.query.name, cause)
         self._stop.wait(pause)
 
@@ -151,7 +151,7 @@ class Supervisor:
 
 
 class PeriodicRunner:
-    """Work beside the queries on a thread of its own."""
+    """Runs periodic work on a thread of its own."""
 
     def __init__(self, periodic: Periodic, stop: threading.Event) -> None:
         """Keep what to run."""
@@ -171,7 +171,7 @@ class PeriodicRunner:
             self._stop.set()
 
     def _once(self) -> None:
-        """Run it; an outage or an unexpected failure is told when it is another, and it is tried again at the next interval."""
+        """Run it; an outage or unexpected failure is logged once, and retried at the next interval."""
         failure = ""
         try:
             self.periodic.run()
@@ -190,7 +190,7 @@ def run_queries(
 ) -> None:
     """Keep every query running until `stop` is set or, with `available_now`, until all are drained.
 
-    Raises the error of the first query that cannot go on; the others are stopped between two batches.
+    Raises the error of the first query that failed for good; the others are stopped between two batches.
     """
     from pyspark import InheritableThread
 
@@ -223,7 +223,7 @@ def run_queries(
 
 
 def _join(thread: threading.Thread, supervisors: list[Supervisor], records: StatusRecords) -> None:
-    """Wait in short steps: a signal is only noticed between them."""
+    """Wait in short steps, since Python handles signals only between them."""
     while thread.is_alive():
         thread.join(0.5)
         for supervisor in supervisors:
@@ -231,11 +231,11 @@ def _join(thread: threading.Thread, supervisors: list[Supervisor], records: Stat
                 records.observe(supervisor.query.name, supervisor.current)
 
 
-def _earlier(supervisor: Supervisor, all_of_them: list[Supervisor], context: JobContext) -> list[Supervisor]:
+def _earlier(supervisor: Supervisor, supervisors: list[Supervisor], context: JobContext) -> list[Supervisor]:
     if not context.available_now:
         return []
     return [
         other
-        for other in all_of_them
+        for other in supervisors
         if other is not supervisor and other.query.name.startswith(supervisor.query.drains_after)
     ]

@@ -1,7 +1,7 @@
-"""The one place that calls `foreachBatch`: a query as Spark runs it, from start to end.
+"""Runs one start of a query, from its source to its end; the only place that calls `foreachBatch`.
 
-A batch is evaluated once: the job does one action on it, or says `keep` (I11). What the job raises is kept here,
-since Spark hands it on as text.
+A batch is evaluated once: the job does one action on it, or sets `keep` (I11). The exception that a job raises is stored
+here, since Spark reports it as text.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 60.0
-"""How long a batch may take to end when the query is asked to stop, before Spark interrupts it."""
+"""How long a batch may run on after a stop request, before Spark interrupts it."""
 _TICK_STOP_SECONDS = 3.0
-"""The same of a tick of the clock, whose work is done elsewhere."""
+"""The same for a tick of the clock, whose work readers do."""
 _ON_A_DISK = {
     "spark.sql.streaming.checkpointFileManagerClass": (
         "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
@@ -42,7 +42,7 @@ _ON_A_DISK = {
 
 
 class QueryFailedError(Exception):
-    """The query ended by itself. `cause` is what really happened, `text` what Spark says of it (for matching only)."""
+    """The query failed. `cause` is the exception of the job or of Spark, `text` Spark's report (for matching only)."""
 
     def __init__(self, cause: BaseException, text: str) -> None:
         """Keep both; the message holds neither, since they may quote a row."""
@@ -52,25 +52,25 @@ class QueryFailedError(Exception):
 
 
 class _StoppingError(Exception):
-    """Ends a query before a batch that nothing was done for yet."""
+    """Ends a query before a batch is processed."""
 
 
 class RunningQuery:
     """One start of a query.
 
-    `batches` counts the batches it finished, `batch_id` is the last one it began, `idle_at` when its source was last
-    seen to hold nothing new, `ticked_at` when a tick of the clock was last done (seconds since the epoch).
+    `batches` counts finished batches, `batch_id` is the last batch begun, `idle_at` the time at which its source was last
+    seen without new records, `ticked_at` the end of the last tick of the clock (seconds since the epoch).
     """
 
     def __init__(
-        self, query: Query, context: JobContext, stop: threading.Event, reported: Reported, held: Lease
+        self, query: Query, context: JobContext, stop: threading.Event, reported: Reported, lease: Lease
     ) -> None:
         """Keep what to run; nothing is started yet."""
         self._query = query
         self._context = context
         self._stop = stop
         self._reported = reported
-        self._held = held
+        self._lease = lease
         self._failure: BaseException | None = None
         self._spark_query: StreamingQuery | None = None
         self._query_id = ""
@@ -80,10 +80,10 @@ class RunningQuery:
         self.idle_at = self.ticked_at = 0.0
         self._clock: tempfile.TemporaryDirectory[str] | None = None
         self._began = time.time()
-        self._looked_at = 0.0
+        self._polled_at = 0.0
 
     def run(self) -> None:
-        """Start the query and return when it was asked to stop, is to start again or, with `available_now`, is drained.
+        """Start the query; return after a stop request, for a restart or, with `available_now`, when it is drained.
 
         Raises QueryFailedError when it ends otherwise.
         """
@@ -95,29 +95,29 @@ class RunningQuery:
                 self._wait()
         except QueryFailedError:
             raise
-        except Exception as error:  # whatever reading or starting raises is judged by the runner
+        except Exception as error:  # the runner classifies whatever reading or starting raises
             if not self._stopped_by(error):
                 raise QueryFailedError(error, spark_text(error)) from error
         finally:
             self._end()
 
     def drained(self) -> None:
-        """Take it that all the source held when this start began is written."""
+        """Record that everything in the source at this start is written."""
         self._query.as_of.emptied(round(self._began * 1_000_000))
 
     @property
     def as_of(self) -> AsOf:
-        """Up to when all that the source committed is written."""
+        """The time up to which all commits of the source are written."""
         return self._query.as_of
 
     @property
     def ticks(self) -> bool:
-        """Whether its batches are the ticks of a clock."""
+        """Whether its batches are ticks of a clock."""
         return self._clock is not None
 
     @property
     def age_seconds(self) -> float:
-        """Since it was started."""
+        """Seconds since the start."""
         return time.time() - self._began
 
     def progress(self) -> dict[str, Any] | None:
@@ -126,13 +126,13 @@ class RunningQuery:
         return dict(last) if last is not None else None
 
     def _start(self, frame: DataFrame | None) -> bool:
-        """Start; returns whether the runtime must drain it, because its source knows no Trigger.AvailableNow."""
+        """Start; returns whether the runtime must drain it, because its source does not support Trigger.AvailableNow."""
         session = self._context.spark
         session.sparkContext.setLocalProperty("spark.scheduler.pool", self._query.pool)
         checkpoint = self._context.checkpoint(self._query.name)
         if frame is None:
             self._clock = tempfile.TemporaryDirectory(prefix="ragstream-clock-", ignore_cleanup_errors=True)
-            frame, checkpoint = _ticks(session), f"file://{self._clock.name}"
+            frame, checkpoint = _clock_stream(session), f"file://{self._clock.name}"
         by_hand = self._context.available_now and _is_python_source(frame)
         writer = frame.writeStream.queryName(self._query.name).foreachBatch(self._write)
         writer = writer.option("checkpointLocation", checkpoint)
@@ -145,16 +145,16 @@ class RunningQuery:
         return by_hand
 
     def _write(self, frame: DataFrame, batch_id: int) -> None:
-        """Hand one micro-batch to the job; called by Spark on a thread of its own."""
+        """Pass one micro-batch to the job; Spark calls it on a thread of its own."""
         began = time.monotonic()
         self.batch_id = batch_id
         try:
             if self._stop.is_set():
-                self._refuse()
-            self._held.confirm()
+                self._raise_stopping()
+            self._lease.confirm()
             with kept(frame) if self._query.keep else contextlib.nullcontext(frame) as records:
                 report = self._query.write(Batch(records, batch_id, self._id(frame)))
-            self._held.confirm()  # Spark notes the offsets next
+            self._lease.confirm()  # Spark commits the offsets next
         except BaseException as error:
             self._failure = error
             raise
@@ -165,11 +165,11 @@ class RunningQuery:
             self._query.as_of.wrote(report.reached_us)
         self._reported(None if self.ticks else batch_id, report, time.monotonic() - began)
 
-    def _refuse(self) -> NoReturn:
+    def _raise_stopping(self) -> NoReturn:
         raise _StoppingError
 
     def _id(self, frame: DataFrame) -> str:
-        """The id that stands in the checkpoint: Spark sets it on the thread that runs the batch."""
+        """The query id stored in the checkpoint: Spark sets it on the thread that runs the batch."""
         if not self._query_id:
             self._query_id = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
         return self._query_id
@@ -181,20 +181,20 @@ class RunningQuery:
             if self._stop.is_set() or self.starts_again:
                 self._end()
                 return
-            self._held.raise_if_lost()
+            self._lease.raise_if_lost()
             if not self.ticks:
                 self._notice_idle(query)
             self._stop.wait(_POLL_SECONDS)
         self._raise_failure()
 
     def _notice_idle(self, query: StreamingQuery) -> None:
-        """Look about once a second which partitions hold nothing new.
+        """Check about once a second whether partitions are caught up.
 
-        Spark's status is looked at between two triggers only: during one, and while a broker does not answer, it still
-        holds what the trigger before found. The trigger that found nothing began at most its interval ago.
+        Spark's status is valid between two triggers only: during one, and while a broker does not answer, it still shows
+        the result of the trigger before. A trigger that found nothing began at most one interval ago.
         """
         now = time.time()
-        if now - self._looked_at < 1.0 + self._query.every_seconds:
+        if now - self._polled_at < 1.0 + self._query.every_seconds:
             return
         if self._query.empty_us is not None:
             empty_us = self._query.empty_us(self.progress())
@@ -202,20 +202,20 @@ class RunningQuery:
                 return
             self._query.as_of.looked(empty_us)
             idle_at = min(empty_us.values()) / 1_000_000
-        elif not self._has_looked() or _is_busy(query):
+        elif not self._has_polled() or _is_busy(query):
             return
         else:
             idle_at = now - self._query.every_seconds - _POLL_SECONDS
             self._query.as_of.emptied(round(idle_at * 1_000_000))
-        self._looked_at = now
+        self._polled_at = now
         self.idle_at = max(self.idle_at, idle_at)
 
-    def _has_looked(self) -> bool:
-        """Whether a trigger has asked the source yet: one that found nothing leaves a report, after some seconds."""
+    def _has_polled(self) -> bool:
+        """Whether a trigger has polled the source: one that found nothing leaves a progress report after some seconds."""
         return self.batch_id is not None or self.progress() is not None
 
     def _drain(self) -> None:
-        """Wait until the source has nothing that was not processed and committed."""
+        """Wait until everything in the source is processed and committed."""
         waiting = threading.Thread(target=self._process_all, name=f"{self._query.name}-drain", daemon=True)
         waiting.start()
         while waiting.is_alive() and not self._stop.is_set():
@@ -224,7 +224,7 @@ class RunningQuery:
             self._raise_failure()
 
     def _process_all(self) -> None:
-        # A query that died says so itself, with its exception.
+        # `_raise_failure` reports a failed query.
         with contextlib.suppress(Exception):
             self._running().processAllAvailable()
 
@@ -237,7 +237,7 @@ class RunningQuery:
         raise QueryFailedError(cause, f"{spark_text(cause)}\n{text}")
 
     def _end(self) -> None:
-        """End between two batches where there are any: a batch in flight is finished, the next one is refused."""
+        """Stop between two batches: the batch in flight is finished, the next one refused."""
         query = self._spark_query
         if query is None:
             return
@@ -258,10 +258,10 @@ class RunningQuery:
         return self._spark_query
 
 
-def _ticks(session: SparkSession) -> DataFrame:
-    """A stream without content: a batch at each trigger (`rate-micro-batch`, Structured Streaming Programming Guide).
+def _clock_stream(session: SparkSession) -> DataFrame:
+    """A clock: one batch at each trigger (`rate-micro-batch`, Structured Streaming Programming Guide).
 
-    What Spark writes down of it means nothing, so each start has its own, in a folder of this machine.
+    Its offsets mean nothing, so each start has a checkpoint of its own in a temporary folder.
     """
     clock = session.newSession()
     for name, value in _ON_A_DISK.items():
@@ -275,6 +275,6 @@ def _is_busy(query: StreamingQuery) -> bool:
 
 
 def _is_python_source(frame: DataFrame) -> bool:
-    """Whether a source of ours feeds it: Spark 4.1 asks a Python source for its end once and calls that everything."""
-    plan = frame._jdf.queryExecution().logical().toString()  # noqa: SLF001 - PySpark shows plans to people only
+    """Whether a Python source feeds it: with AvailableNow Spark 4.1 asks such a source for its end only once."""
+    plan = frame._jdf.queryExecution().logical().toString()  # noqa: SLF001 - PySpark can only print plans
     return "PythonDataSource" in str(plan) or "ragstream_" in str(plan)

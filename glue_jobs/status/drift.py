@@ -1,4 +1,4 @@
-"""What the last reconciliation of each store found, as a small JSON file beside the checkpoints.
+"""The drift that the last reconciliation of each store left, as a small JSON file beside the checkpoints.
 
 `<checkpoint>/reconcile/<store>.json` is written by `ragstream reconcile` and read by `ragstream status`.
 """
@@ -16,7 +16,7 @@ from lake.layout import escape
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Differences between a store and the lake that were left, by kind, and when that was seen (seconds since the epoch)."""
+    """Remaining differences between a store and the lake by kind, and the time of the check (seconds since the epoch)."""
 
     left: Mapping[str, int]
     checked_at: float
@@ -27,19 +27,19 @@ class Drift:
         return sum(self.left.values())
 
 
-def note(checkpoint: str, store: str, left: Mapping[str, int]) -> None:
-    """Remember it in place of what was seen before."""
+def record(checkpoint: str, store: str, left: Mapping[str, int]) -> None:
+    """Replace the stored drift of a store."""
     files.write(_place(checkpoint, store), json.dumps(asdict(Drift(dict(left), time.time()))))
 
 
 def last(checkpoint: str, store: str) -> Drift | None:
-    """What was seen last; None for a store that was never compared."""
+    """The stored drift; None for a store that was never compared."""
     text = files.read(_place(checkpoint, store))
     return None if text is None else Drift(**json.loads(text))
 
 
 def forget(checkpoint: str, store: str) -> None:
-    """Forget what was seen of a store that left the pipeline."""
+    """Remove the stored drift of a store that left the pipeline."""
     if last(checkpoint, store) is not None:
         files.remove(_place(checkpoint, store))
 

@@ -1,4 +1,4 @@
-"""Percentiles of how long a commit takes to be written, kept in a few numbers however many changes pass."""
+"""Percentiles of the time from commit to write, by a histogram of bounded size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 _GROWTH = math.log(1.05)
 """Buckets grow by 5 %, so a percentile is at most 2.5 % off."""
 _MINUTES = 15
-"""Minutes in which something was written that the percentiles look back over."""
+"""Most recent minutes with writes that the percentiles cover."""
 
 
 @dataclass
 class Freshness:
-    """Counts by bucket, for each of the last minutes in which something was written."""
+    """A histogram with exponential buckets for each of the last minutes with writes."""
 
     minutes: dict[int, dict[int, int]] = field(default_factory=dict)
 
@@ -29,7 +29,7 @@ class Freshness:
             del self.minutes[expired]
 
     def seconds(self, quantile: float) -> float | None:
-        """The duration that this share of the changes did not exceed, None when nothing was written yet."""
+        """The quantile in seconds; None when nothing was written yet."""
         total: dict[int, int] = {}
         for buckets in self.minutes.values():
             for bucket, count in buckets.items():
@@ -41,11 +41,11 @@ class Freshness:
                 return round(math.exp(bucket * _GROWTH) / 1000, 3)
         return None
 
-    def as_json(self) -> dict[str, dict[str, int]]:
-        """What is kept in the status file."""
+    def to_json(self) -> dict[str, dict[str, int]]:
+        """The form in the status file."""
         return {str(m): {str(b): n for b, n in buckets.items()} for m, buckets in self.minutes.items() if buckets}
 
     @classmethod
-    def of_json(cls, stored: Mapping[str, Mapping[str, Any]]) -> Freshness:
-        """Read what `as_json` gave."""
+    def from_json(cls, stored: Mapping[str, Mapping[str, Any]]) -> Freshness:
+        """Read what `to_json` returned."""
         return cls({int(m): {int(b): int(n) for b, n in buckets.items()} for m, buckets in stored.items()})

@@ -1,4 +1,4 @@
-"""What the driver of `index_documents` does with the answers of its workers."""
+"""The driver's part of `index_documents`: adds up workers' reports, fills the embedding cache, maintains the stores."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _OVERLAP_US = 3600 * 1_000_000
-"""A vector reaches the cache seconds after its store, unless its driver died; then nothing newer of that driver did. The
-hour is for a second driver of the same pipeline, and for clocks that differ."""
+"""A vector reaches the cache seconds after its store, unless its driver died; then no newer vector of that driver did. The
+hour allows for a second driver of the same pipeline, and for clock skew."""
 
 PROGRESS_SECONDS = 1.0
-"""How often the stores are told how fresh they are; a run of some tables knows nothing of the others."""
+"""How often each store's as-of time is written to it; not by a run of some tables, which lacks the others' times."""
 SWEEP_SECONDS = 600.0
 
 
 class IndexReports:
-    """Adds up the workers' counts, sends their new vectors to the cache and their rejects to the lake.
+    """Adds up the workers' counts, appends their new vectors to the cache and their rejects to the lake.
 
-    Vectors that a crash kept from the cache are in the stores: `catch_up` takes them from there at the next start, so
-    the lake can fill any store without the model (I13). A vector may be appended twice; readers take either.
+    Vectors that a crash kept from the cache are in the stores: `catch_up` copies them at the next start, so that the lake
+    can fill any store without the model (I13). A vector may be appended twice; the copies are equal.
     """
 
     def __init__(self, lake: str, sinks: Sequence[Sink], sources: Sequence[str], stores: Stores | None = None) -> None:
-        """Take the lake's path, the open stores, the names of the sources that fill them, and what is known of the stores."""
+        """Take the lake's path, the open stores, the names of the sources that fill them, and the state of the stores."""
         self._stores = stores
         self._lake = lake
         self._sinks = sinks
         self.as_of = {source: StoresAsOf(sink.name for sink in sinks) for source in sources}
-        """What each store shows of each source."""
-        self._noted_us: Counter[str] = Counter()
+        """By source: the as-of time of each store."""
+        self._reported_us: Counter[str] = Counter()
         self._vectors: dict[str, dict[str, bytes]] = defaultdict(dict)
         """By the model's fingerprint, by content hash."""
         self._absent: set[tuple[str, str]] = set()
-        """Tables and columns that were logged as missing."""
+        """Tables and columns that were logged as missing already."""
         self._lock = threading.Lock()
         self._in_use = {sink.name: threading.Lock() for sink in sinks}
-        """Of the periodic works that use a store's connections."""
+        """Keep the periodic works from using a store's connections at once."""
 
     def catch_up(self) -> None:
-        """Append the vectors that the stores hold and the cache lacks: those of the time around its newest and since."""
+        """Append recent vectors that the stores have and the cache lacks: from an hour before its newest."""
         for store in self._sinks:
             for sink in each_written(store) if self._is_ready(store) else ():
                 self._catch_up(sink)
@@ -88,7 +88,7 @@ class IndexReports:
         return report
 
     def periodic(self, sink: Sink, *, progress: bool) -> list[Periodic]:
-        """What is to be done beside the queries for one store: it may be slow, and keeps no other waiting."""
+        """The periodic works of one store; a slow store delays no other."""
         progress_work = [Periodic(f"progress of {sink.name}", partial(self.note_progress, sink), PROGRESS_SECONDS)]
         return [
             *(progress_work if progress else ()),
@@ -96,15 +96,15 @@ class IndexReports:
         ]
 
     def note_progress(self, sink: MaintainedStore) -> None:
-        """Tell a store how fresh it is: as fresh as the source that is furthest behind in it."""
+        """Write a store's as-of time to it: that of the source that is furthest behind in it."""
         as_of_us = min((as_of.stores[sink.name].at_us for as_of in self.as_of.values()), default=0)
-        if as_of_us > self._noted_us[sink.name] and self._is_ready(sink):
+        if as_of_us > self._reported_us[sink.name] and self._is_ready(sink):
             with self._in_use[sink.name]:
                 sink.note_progress(as_of_us)
-            self._noted_us[sink.name] = as_of_us
+            self._reported_us[sink.name] = as_of_us
 
     def flush(self) -> None:
-        """Append the vectors that have come since the last time, in one small commit for each model."""
+        """Append the new vectors, in one commit for each model; a failed append is retried with the next."""
         with self._lock:
             waiting = sorted(self._vectors)
         for fingerprint in waiting:
@@ -119,24 +119,24 @@ class IndexReports:
                 raise
 
     def sweep(self, store: Sink) -> None:
-        """Let a store remove what no reader sees."""
+        """Let a store remove rows that no reader sees."""
         if self._is_ready(store):
             with self._in_use[store.name]:
                 for sink in each_written(store):
                     sink.sweep()
 
     def _is_ready(self, sink: Store) -> bool:
-        """Whether a store answers and lacks nothing."""
+        """Whether a store answers and is not behind."""
         return self._stores is None or sink.name not in self._stores.unready
 
     def _warn_of_absent(self, summaries: Sequence[dict[str, Any]]) -> None:
-        """Log a column that a document names and whole rows do not have, once."""
+        """Log once a column that a document names and complete rows do not have."""
         for table, (_, absent, columns) in chain.from_iterable(summary["whole_rows"].items() for summary in summaries):
             for column in absent:
                 if (table, column) not in self._absent:
                     self._absent.add((table, column))
                     context = {"table": table, "column": column, "near": nearest(column, columns)}
-                    _LOG.warning("a document's column is in no whole row", extra={"context": context})
+                    _LOG.warning("complete rows lack a document's column", extra={"context": context})
 
 
 def _report(summaries: Sequence[dict[str, Any]]) -> Report:

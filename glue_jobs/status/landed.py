@@ -1,8 +1,8 @@
-"""Whether the lake holds whatever `index_documents` may have written into the stores by some moment.
+"""Whether the lake has every record that `index_documents` may have written into the stores.
 
-Index and landing read each source by queries of their own, so a row may be in a store before its record is in the lake. By
-offsets it can be told which: where index is not running, all that it will not read again lies before its last commit;
-where it may be running, also in another driver or between two commits, all that it read lies before the source's end.
+Index and landing read each source by queries of their own, so a row may be in a store before its record is in the lake. An
+upper bound of what index has read is its last commit while it is stopped, and the source's end while it may be running, also
+in another driver or between two commits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """How far a source may have been read into the stores, and the checkpoints of the queries that read it."""
+    """The furthest positions of a source that index may have read, and the checkpoint of its queries."""
 
     source: SourceConfig
     checkpoint: str
@@ -35,9 +35,9 @@ class Reading:
 
     @property
     def name(self) -> str:
-        """The source, and the tables where it is read for some alone."""
-        _, some, tables = self.checkpoint.rpartition("/tables/")
-        return f"{self.source.name} (--tables {tables.replace('+', ',')})" if some else self.source.name
+        """The source's name, with the tables of a run of some tables."""
+        _, only_tables, tables = self.checkpoint.rpartition("/tables/")
+        return f"{self.source.name} (--tables {tables.replace('+', ',')})" if only_tables else self.source.name
 
     @property
     def is_landed(self) -> bool:
@@ -47,7 +47,7 @@ class Reading:
 
 
 def readings(config: PipelineConfig) -> list[Reading]:
-    """What index may have read by now, of every source, by the pipeline itself and by runs of some of its tables.
+    """The readings of every source by the pipeline and by runs of some of its tables.
 
     Raises PipelineError when a source that index may be reading does not answer.
     """
@@ -61,29 +61,26 @@ def readings(config: PipelineConfig) -> list[Reading]:
 
 
 def unlanded(read: Iterable[Reading]) -> list[str]:
-    """The names of those readings of which landing has not committed all."""
+    """The names of the readings that landing has not fully committed."""
     return sorted({reading.name for reading in read if not reading.is_landed})
 
 
 def committed(source: SourceConfig, checkpoint: str) -> Positions | None:
-    """How far a query has read a source by the last batch that it committed; None before the first.
-
-    It reads nothing before that again, and everything after it.
-    """
+    """The positions after a query's last committed batch, where it resumes; None before the first."""
     offset = committed_offset(checkpoint)
     return None if offset is None else positions.of_offset(source, offset)
 
 
 def committed_offset(checkpoint: str) -> dict[str, Any] | None:
-    """The offset that Spark keeps of the last batch that a query committed; None before the first."""
+    """The end offset of a query's last committed batch, as Spark stores it; None before the first."""
     done = [int(name) for name in files.names(f"{checkpoint}/commits") if name.isdigit()]
     return _offset_in(f"{checkpoint}/offsets/{max(done)}") if done else None
 
 
 def first_offset(source: SourceConfig, checkpoint: str) -> dict[str, Any] | None:
-    """The offset at which a query began that has committed nothing; None before it had planned a batch.
+    """The start offset of a query that has committed nothing; None before it planned a batch.
 
-    Spark keeps it for Kafka. A shard of Kinesis began where the end of the first batch says that it did.
+    Spark stores it for Kafka. For Kinesis the end offset of the first batch names each shard's origin.
     """
     if not isinstance(source, KinesisSourceConfig):
         return _offset_in(f"{checkpoint}/sources/0/0")
@@ -94,7 +91,7 @@ def first_offset(source: SourceConfig, checkpoint: str) -> dict[str, Any] | None
 
 
 def _offset_in(location: str) -> dict[str, Any] | None:
-    """The last line of a file of Spark's: a version stands before it, and in newer ones metadata."""
+    """The last line of an offset file of Spark's, after its version and metadata."""
     text = files.read(location)
     return None if text is None else dict(json.loads(text.strip().rpartition("\n")[2]))
 
@@ -103,7 +100,7 @@ def _reading(source: SourceConfig, checkpoint: str) -> Reading:
     query = f"index_{source.name}"
     stored = store_positions.read(f"{checkpoint}/{query}")
     record = next((candidate for candidate in read_all(checkpoint) if candidate.query == query), None)
-    # Readers write on until they hear that they should stop: they have read more than they have told.
+    # Readers write on until they receive the stop, so they may be ahead of their stored positions.
     stopped = record is not None and not record.running and not (stored is not None and stored.readers)
     bound = committed(source, f"{checkpoint}/{query}") if stopped else None
     if bound is None:

@@ -1,4 +1,4 @@
-"""Documents that were made by another template, chunking or metadata than the configuration has now."""
+"""Documents that were made by another document spec (template, chunking, metadata) than the configured one."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """What a store holds that the next change of a row, or `ragstream rebuild`, makes anew."""
+    """Outdated documents of a store, which a row's next change or `ragstream rebuild` makes anew."""
 
     documents: int
     of: int
-    """Documents of the tables that make them now."""
+    """All documents of the configured tables."""
     texts: int
-    """About as many as are embedded where every text changes: as many chunks a document as now. Other texts cost nothing."""
+    """An upper bound of the texts to embed: the chunks of the outdated documents, if every text changes."""
     usd: float | None
-    """For that many texts of the greatest length; None for a model whose price is not known here."""
+    """The price of that many texts of the greatest length; None for a model without a known price."""
 
     def sentence(self, config: str, store: str) -> str:
-        """Say it to a person, with the command that brings the documents over."""
+        """A sentence for people, with the command that makes the documents anew."""
         price = "at a price that is not known here" if self.usd is None else f"for about ${self.usd:.4f}"
         return (
             f"{self.documents} of {self.of} documents were made by another template, chunking or metadata: `ragstream rebuild"
@@ -44,12 +44,12 @@ class Outdated:
 
 
 def outdated(config: PipelineConfig, sink: StoreAudit) -> Outdated | None:
-    """Count them in a store; None where every document is as the configuration wants it."""
+    """Count a store's outdated documents; None where there are none."""
     return outdated_of(config, sink, sink.documents_by_spec())
 
 
 def outdated_of(config: PipelineConfig, sink: StoreAudit, counted: Mapping[tuple[str, str], int]) -> Outdated | None:
-    """The same of documents that were counted by their specs."""
+    """The same from counts of documents by table and spec."""
     specs = specs_of(config)
     if all(table not in specs or made_by(spec) == specs[table].fingerprint for table, spec in counted):
         return None
@@ -59,7 +59,7 @@ def outdated_of(config: PipelineConfig, sink: StoreAudit, counted: Mapping[tuple
 
 
 def specs_of(config: PipelineConfig) -> dict[str, DocumentSpec]:
-    """How the rows of each table become documents, for the model that the configuration names."""
+    """The document spec of each table, for the configured model."""
     specs = filter(None, map(DocumentSpec.of, config.tables))
     if config.embedding is None:
         return {spec.table: spec for spec in specs}
@@ -67,8 +67,8 @@ def specs_of(config: PipelineConfig) -> dict[str, DocumentSpec]:
     return {spec.table: spec.within(most) for spec in specs}
 
 
-def cut_notes(config: PipelineConfig) -> list[str]:
-    """Say of each table whose chunks are longer than the model takes that they are cut to that."""
+def chunk_notes(config: PipelineConfig) -> list[str]:
+    """A sentence for each table whose `max_tokens` is more than the model takes."""
     configured = {table.table: table.document.chunk.max_tokens for table in config.tables if table.document}
     cut_to = {table: spec.document.chunk.max_tokens for table, spec in specs_of(config).items()}
     return [
@@ -80,11 +80,11 @@ def cut_notes(config: PipelineConfig) -> list[str]:
 
 
 def warn_of_outdated(config: PipelineConfig, sinks: Sequence[StoreAudit]) -> None:
-    """Log what stores hold of another template, chunking or metadata: a job makes anew only what changes."""
-    for note in cut_notes(config):
+    """Log the outdated documents of stores: a job makes anew only documents whose row changes."""
+    for note in chunk_notes(config):
         _LOG.warning("chunks are longer than the model takes", extra={"context": {"note": note}})
     for sink in sinks:
-        with contextlib.suppress(UnavailableError):  # it is away; `status` says it when it is back
+        with contextlib.suppress(UnavailableError):  # `status` reports it once the store answers
             if outdated_documents := outdated(config, sink):
                 context = {
                     "store": sink.name,
@@ -100,7 +100,7 @@ def of_counts(
     chunks_a_document: float,
     price: float | None,
 ) -> Outdated:
-    """Add up the documents of each table; those of a table that makes none any more do not count."""
+    """Add up the documents of each table; tables that no longer make documents do not count."""
     total = documents = tokens = texts = 0
     for (table, fingerprint), number in counted.items():
         if (spec := specs.get(table)) is None:

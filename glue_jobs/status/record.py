@@ -1,7 +1,7 @@
-"""What each query did since the pipeline was first run, as one small JSON file beside the checkpoints.
+"""Status records: the counts of each query since the pipeline's first run, as one small JSON file a query.
 
-`<checkpoint>/status/<query>.json` is written by the driver that holds the query's checkpoint and read by `ragstream
-status`. Counts of a batch that is run again replace the ones it left; a kill loses at most the last second of counts.
+`<checkpoint>/status/<query>.json` is written by the driver that has the query's lease and read by `ragstream status`. Counts
+of a batch that runs again replace the counts of its first run; a kill loses at most the last second of counts.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _LOCAL_SECONDS = 0.5
 _REMOTE_SECONDS = 3.0
-"""On S3, where each is a put. With the age of a tick, and until the runner looks again, that is less than the 5 s after which
-`status` takes a record for old."""
+"""On S3, where each write is a put. Together with the age of a tick and the runner's pause it stays under the 5 s after which
+`status` treats a record as stale."""
 FOLDER = "status"
 
 type Counts = dict[str, dict[str, int]]
@@ -47,28 +47,28 @@ class QueryRecord:
     batch_id: int = -1
     counts: Counts = field(default_factory=dict)
     batch_counts: Counts = field(default_factory=dict)
-    """What the batch `batch_id` added, to be taken back if it is run again."""
+    """Counts of the batch `batch_id`, subtracted if it runs again."""
     embedding: dict[str, int] = field(default_factory=dict)
     columns_missing: dict[str, list[Any]] = field(default_factory=dict)
-    """By table: the sequence of the newest whole row, and the columns of the document that it does not have."""
+    """By table: the sequence of the newest complete row, and the document's columns that it lacks."""
     freshness: dict[str, Freshness] = field(default_factory=dict)
     batch_seconds: Freshness = field(default_factory=Freshness)
     last_error: str = ""
     waiting: bool = False
-    """Whether the last trigger found more than it took, or the query is between a failure and its next start."""
+    """Whether the query is between a failure and its restart."""
     idle_at: float = 0.0
-    """When the source was last seen to hold nothing new, in seconds since the epoch."""
+    """The last time at which the source held nothing new, in seconds since the epoch."""
     as_of_us: int = 0
-    """Everything the source committed up to this time, in microseconds since the epoch, is written; 0 before any is known."""
+    """Everything committed up to this time, in microseconds since the epoch, is written; 0: not known yet."""
     stores_as_of_us: dict[str, int] = field(default_factory=dict)
     """The same for each store."""
     ticked_at: float = 0.0
-    """Of a query by the clock: when `as_of_us` was last looked at, in seconds since the epoch."""
+    """For a query of the clock: the last update of `as_of_us`, in seconds since the epoch."""
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Spark's offsets of each source: start, end and latest."""
 
     def add(self, batch_id: int | None, report: Report, seconds: float, now: float) -> None:
-        """Add what a batch did; None is one that is never run again."""
+        """Add a batch's report; a `batch_id` of None never runs again."""
         if batch_id is None or batch_id != self.batch_id:
             self.batch_counts = {}
         _add(self.counts, self.batch_counts, -1)
@@ -86,21 +86,21 @@ class QueryRecord:
         self.batch_seconds.add([seconds * 1000], int(now // 60))
         self.last_error, self.waiting = report.error, False
 
-    def as_json(self) -> dict[str, Any]:
-        """What stands in the file."""
+    def to_json(self) -> dict[str, Any]:
+        """The form in the file."""
         stored = dict(self.__dict__)
-        stored["freshness"] = {table: freshness.as_json() for table, freshness in self.freshness.items()}
-        stored["batch_seconds"] = self.batch_seconds.as_json()
+        stored["freshness"] = {table: freshness.to_json() for table, freshness in self.freshness.items()}
+        stored["batch_seconds"] = self.batch_seconds.to_json()
         return stored
 
     @classmethod
-    def of_json(cls, stored: Mapping[str, Any]) -> QueryRecord:
-        """Read what `as_json` gave; keys of another version are left."""
+    def from_json(cls, stored: Mapping[str, Any]) -> QueryRecord:
+        """Read what `to_json` returned; keys of another version are ignored."""
         fields = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
         fields["freshness"] = {
-            table: Freshness.of_json(freshness) for table, freshness in fields.get("freshness", {}).items()
+            table: Freshness.from_json(freshness) for table, freshness in fields.get("freshness", {}).items()
         }
-        fields["batch_seconds"] = Freshness.of_json(fields.get("batch_seconds", {}))
+        fields["batch_seconds"] = Freshness.from_json(fields.get("batch_seconds", {}))
         return cls(**fields)
 
 
@@ -108,7 +108,7 @@ class StatusRecords:
     """The records of one driver's queries; safe to use from their threads."""
 
     def __init__(self, checkpoint: str) -> None:
-        """Keep where they stand; nothing is read before a query begins."""
+        """Take the pipeline's checkpoint; nothing is read before a query begins."""
         self._folder = folder_of(checkpoint)
         self._records: dict[str, QueryRecord] = {}
         self._written: dict[str, float] = {}
@@ -116,7 +116,7 @@ class StatusRecords:
         self._lock = threading.Lock()
 
     def begin(self, query: str) -> None:
-        """Go on from what the query's record holds."""
+        """Load the query's record, or begin one."""
         with self._lock:
             record = _read(self._folder, query) or QueryRecord(query, first_run_at=time.time())
             record.pid, record.running = os.getpid(), True
@@ -124,7 +124,7 @@ class StatusRecords:
             self._write(record)
 
     def add(self, query: str, batch_id: int | None, report: Report | None, seconds: float) -> None:
-        """Add what a batch did; written at once when the model was asked, since that cannot be counted again."""
+        """Add a batch's report; written at once when it has model requests, since a rerun would not count them again."""
         with self._lock:
             record = self._records[query]
             record.add(batch_id, report or Report(), seconds, time.time())
@@ -132,14 +132,14 @@ class StatusRecords:
                 self._write(record)
 
     def failed(self, query: str, error: str) -> None:
-        """Keep why a query is between two starts."""
+        """Store the failure that a query is restarted after."""
         with self._lock:
             record = self._records[query]
             record.last_error, record.waiting = error, True
             self._write(record)
 
     def observe(self, query: str, running: RunningQuery, *, at_once: bool = False) -> None:
-        """Keep how far a query is, and Spark's own view of where the sources stand, now and then."""
+        """Store the as-of times of a query and Spark's offsets of its sources, at most once an interval."""
         if query not in self._records or not (at_once or self._due(query)):
             return
         progress = running.progress()
@@ -165,11 +165,11 @@ class StatusRecords:
         return time.monotonic() - self._written.get(query, 0.0) >= self._interval
 
     def _write(self, record: QueryRecord) -> None:
-        """Write a record; a record that cannot be written must not stop the query."""
+        """Write a record; a failure is logged and does not stop the query."""
         record.updated_at = time.time()
         self._written[record.query] = time.monotonic()
         try:
-            files.write(f"{self._folder}/{record.query}.json", json.dumps(record.as_json()))
+            files.write(f"{self._folder}/{record.query}.json", json.dumps(record.to_json()))
         except (OSError, UnavailableError) as error:
             _LOG.warning(
                 "status cannot be written", extra={"context": {"query": record.query, "error": type(error).__name__}}
@@ -177,12 +177,12 @@ class StatusRecords:
 
 
 def folder_of(checkpoint: str) -> str:
-    """Where the records of a pipeline stand."""
+    """The folder of a pipeline's records."""
     return f"{checkpoint.rstrip('/')}/{FOLDER}"
 
 
 def read_all(checkpoint: str) -> Iterator[QueryRecord]:
-    """The records of every query that ever ran with this checkpoint."""
+    """The records of every query that ran with this checkpoint."""
     folder = folder_of(checkpoint)
     for name in files.names(folder):
         if name.endswith(".json") and (record := _read(folder, name.removesuffix(".json"))) is not None:
@@ -191,7 +191,7 @@ def read_all(checkpoint: str) -> Iterator[QueryRecord]:
 
 def _read(folder: str, query: str) -> QueryRecord | None:
     text = files.read(f"{folder}/{query}.json")
-    return None if text is None else QueryRecord.of_json(json.loads(text))
+    return None if text is None else QueryRecord.from_json(json.loads(text))
 
 
 def _add(total: Counts, more: Mapping[str, Mapping[str, int]], sign: int) -> None:

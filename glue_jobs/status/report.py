@@ -1,4 +1,4 @@
-"""How far the pipeline is: what its jobs counted, what the lake holds, what the stores show."""
+"""The report of `ragstream status`, from the jobs' status records, the lake and the stores."""
 
 from __future__ import annotations
 
@@ -31,17 +31,16 @@ from transforms.documents.planning import DocumentSpec, is_refused
 
 if TYPE_CHECKING:
     from glue_jobs.config.pipeline import PipelineConfig
-    from glue_jobs.status.drift import Drift
     from schemas.tables import TableConfig
     from sinks.protocol import StoreSummary
     from sinks.versions import IndexVersions
 
 _IDLE_SECONDS = 5.0
-"""A running query that saw nothing new this recently has nothing waiting."""
+"""A running query that was idle this recently counts as caught up."""
 
 
 def status(config: PipelineConfig) -> dict[str, Any]:
-    """Collect everything; a store that does not answer says so in its place."""
+    """Collect the report; a store that does not answer has an `error` in its place."""
     records = {record.query: record for record in read_all(config.checkpoint)}
     stores, backfills, behind = _stores(config), Backfills(config.checkpoint).look(), _behind(config)
     counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
@@ -54,7 +53,8 @@ def status(config: PipelineConfig) -> dict[str, Any]:
         "stores": {
             name: {
                 "lag_seconds": _lag_of_store(records, name, backfills.get(name)),
-                **_store(store, drift.last(config.checkpoint, name)),
+                **_store(store),
+                **_drift(config, name),
                 "behind": name in behind,
                 "backfilling": {"since": backfills[name].since} if name in backfills else None,
             }
@@ -63,14 +63,9 @@ def status(config: PipelineConfig) -> dict[str, Any]:
         "embedding": _embedding(config, records.values()),
         "queries": {record.query: _query(record) for record in records.values()},
         "rejects_without_table": counted["rejects"][""],
-        "left_out": [
-            {
-                "stream": stream.stream,
-                "records": stream.tables.total(),
-                "read": stream.read,
-                "tables": dict(stream.tables),
-            }
-            for stream in left_out(LakeLayout(config.lake.path), partial(is_configured, config))
+        "unconfigured": [
+            {"stream": s.stream, "records": s.tables.total(), "read": s.read, "tables": dict(s.tables)}
+            for s in left_out(LakeLayout(config.lake.path), partial(is_configured, config))
         ],
     }
 
@@ -97,7 +92,7 @@ def _table(
 
 
 def _columns_missing(index: QueryRecord | None, table: TableConfig) -> list[str]:
-    """Columns that the document names and that the newest whole row does not have."""
+    """The document's columns that the newest complete row lacks."""
     spec = DocumentSpec.of(table)
     if index is None or spec is None or table.table not in index.columns_missing:
         return []
@@ -105,12 +100,12 @@ def _columns_missing(index: QueryRecord | None, table: TableConfig) -> list[str]
 
 
 def _counted(record: QueryRecord | None, table: str, name: str) -> int:
-    """What the job counted: more than the lake shows once retention has removed what it landed first."""
+    """The job's count, which exceeds the lake's once retention has removed its oldest records."""
     return record.counts.get(table, {}).get(name, 0) if record is not None else 0
 
 
 def _behind(config: PipelineConfig) -> set[str]:
-    """The stores that have not got what others have, of some source."""
+    """The stores that lag behind others in some source."""
     places = [f"{config.checkpoint.rstrip('/')}/index_{source.name}" for source in config.sources]
     return {store for positions in filter(None, map(store_positions.read, places)) for store in positions.lagging}
 
@@ -121,19 +116,22 @@ def _lag_of_store(records: Mapping[str, QueryRecord], name: str, backfill: Backf
     return lag_of(_queries(records, "index"), name)
 
 
-def _store(found: _Seen | PipelineError, seen: Drift | None) -> dict[str, Any]:
-    """One store; its drift is what the last `ragstream reconcile` left, and when that was (None: never)."""
-    row: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
-    if not isinstance(found, PipelineError):
-        row = {"documents": found.summary.documents, "chunks": found.summary.chunks, "refused": found.refused}
-        row["model"] = _index_versions(found.summary.index_versions)
-        row["outdated"] = asdict(found.outdated) if found.outdated else None
-    row |= {"drift": seen.total if seen else None, "reconciled_at": seen.checked_at if seen else None}
-    return row | ({"error": found.message} if isinstance(found, PipelineError) else {})
+def _store(answer: _StoreAnswer | PipelineError) -> dict[str, Any]:
+    if isinstance(answer, PipelineError):
+        return dict.fromkeys(("documents", "chunks", "refused", "model", "outdated")) | {"error": answer.message}
+    row = {"documents": answer.summary.documents, "chunks": answer.summary.chunks, "refused": answer.refused}
+    row["model"] = _index_versions(answer.summary.index_versions)
+    return row | {"outdated": asdict(answer.outdated) if answer.outdated else None}
+
+
+def _drift(config: PipelineConfig, store: str) -> dict[str, Any]:
+    """The drift that the last `ragstream reconcile` of a store left, and its time; None: never."""
+    last = drift.last(config.checkpoint, store)
+    return {"drift": last.total, "reconciled_at": last.checked_at} if last else {"drift": None, "reconciled_at": None}
 
 
 def _index_versions(versions: IndexVersions | None) -> dict[str, Any] | None:
-    """The model that readers of a store use, and the state of its other index versions by model."""
+    """The active model of a store, and the state of its other index versions by model."""
     if versions is None:
         return None
     others = {
@@ -143,9 +141,9 @@ def _index_versions(versions: IndexVersions | None) -> dict[str, Any] | None:
 
 
 def lag_of(records: Iterable[QueryRecord], store: str = "") -> float | None:
-    """Seconds of commits at the source that are not written yet, to a store or to all; None before that is known.
+    """The lag in seconds, of one store or of all; None before it is known.
 
-    0 while the source holds nothing new; otherwise the age of what the partition that is furthest behind has written.
+    0 while the source holds nothing new; otherwise the age of the as-of time of the partition that is furthest behind.
     """
     now = time.time()
     lags = []
@@ -184,26 +182,26 @@ def _queries(records: Mapping[str, QueryRecord], job: str) -> list[QueryRecord]:
     return [record for name, record in records.items() if name.startswith(f"{job}_")]
 
 
-class _Seen(NamedTuple):
-    """What a store answered."""
+class _StoreAnswer(NamedTuple):
+    """What `status` asks of a store."""
 
     summary: StoreSummary
     outdated: Outdated | None
     refused: int
 
 
-def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
+def _stores(config: PipelineConfig) -> dict[str, _StoreAnswer | PipelineError]:
     if config.embedding is None or not config.sinks:
         return {}
     embedder = open_embedder(config.embedding)
     sinks = [open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks]
 
-    def summary(at: int) -> _Seen | PipelineError:
+    def summary(at: int) -> _StoreAnswer | PipelineError:
         try:
             store_summary = replace(sinks[at].summary(), index_versions=sinks[at].index_versions())
             counted = sinks[at].documents_by_spec()
             refused = sum(number for (_, spec), number in counted.items() if is_refused(spec))
-            return _Seen(store_summary, outdated_of(config, sinks[at], counted), refused)
+            return _StoreAnswer(store_summary, outdated_of(config, sinks[at], counted), refused)
         except PipelineError as error:
             return error
         finally:
@@ -214,7 +212,7 @@ def _stores(config: PipelineConfig) -> dict[str, _Seen | PipelineError]:
 
 
 def _count_by_table(config: PipelineConfig, name: str) -> Counter[str]:
-    """Rows of one of the lake's tables, by source table; read one column at a time, a batch at a time."""
+    """Rows of one of the lake's tables by source table; reads one column, in batches."""
     counts = Counter[str]()
     for batch in scan(LakeLayout(config.lake.path).path(name), ["_table"]):
         tables, rows = pc.value_counts(batch.column(0)).flatten()

@@ -1,4 +1,4 @@
-"""What a person should know of the tables, from the lake and the jobs' records; the captured database is `captured`'s."""
+"""Notes on tables for `check` and `status`, from the lake and the status records; `captured` has those of the database."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from glue_jobs.config.pipeline import PipelineConfig
 
 HIDDEN_KEYS = "updates_without_before_image"
-"""What landing counts under this name, by table: DMS has no other place for the old key of a key change."""
+"""Landing's count by table of updates without a before-image, the only place where DMS sends the old key of a key change."""
 
 
 def hidden_keys(table: str, updates: int) -> str:
-    """Say what such updates may have left behind, and the setting."""
+    """The note on updates without a before-image: their consequence and the setting."""
     return (
-        f"{table}: {updates} updates came without a before-image. Where one of them changed a key, the old key's row stays, and"
-        " nothing tells it: give the DMS task BeforeImageSettings as `ragstream capture` renders them, then reload the table"
+        f"{table}: {updates} updates came without a before-image. If one of them changed a key, the old key's row stays, and"
+        " nothing detects it: give the DMS task BeforeImageSettings as `ragstream capture` renders them, then reload the table"
     )
 
 
 def absent_column(table: str, column: str) -> str:
-    """Say that the newest whole row lacks a column."""
-    return f"{table}: its newest whole row has no column {column!r}, which its document names"
+    """The note on a column that the newest complete row lacks."""
+    return f"{table}: its newest complete row has no column {column!r}, which its document names"
 
 
 def of_status(table: str, row: Mapping[str, Any]) -> list[str]:
-    """Say what stands in a table's part of `ragstream status`."""
+    """The notes of a table, from its part of `ragstream status`."""
     absent = [absent_column(table, column) for column in row["columns_missing"]]
     return [*absent, hidden_keys(table, row[HIDDEN_KEYS])] if row[HIDDEN_KEYS] else absent
 
 
 def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
-    """Everything of that kind, as `ragstream check` says it; of sources whose columns were `compared`, no column again."""
+    """The notes of all tables for `ragstream check`, without columns of the sources whose database was `compared`."""
     updates: Counter[str] = Counter()
     for record in read_all(config.checkpoint):
         updates.update({table: counted.get(HIDDEN_KEYS, 0) for table, counted in record.counts.items()})
@@ -48,7 +48,7 @@ def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
 
 
 def _columns(config: PipelineConfig, compared: Collection[str]) -> Iterator[str]:
-    """Columns that a table does not have, by schemas that its source announced, else by whole rows."""
+    """Configured columns that a table lacks, by the schemas that its source announced, else by complete rows."""
     announced = _announced(config)
     missing = {
         table: columns[1] for record in read_all(config.checkpoint) for table, columns in record.columns_missing.items()
@@ -64,7 +64,7 @@ def _columns(config: PipelineConfig, compared: Collection[str]) -> Iterator[str]
 
 
 def _announced(config: PipelineConfig) -> dict[str, set[str]]:
-    """Every column that a source ever announced, by table."""
+    """All columns that sources announced, by table."""
     columns: dict[str, set[str]] = {}
     for row in rows_of(LakeLayout(config.lake.path).path("schemas"), ["_table", "columns"]):
         columns.setdefault(row["_table"], set()).update(json.loads(row["columns"]))

@@ -1,4 +1,4 @@
-"""Small files beside a checkpoint, on a disk or on S3; every call raises UnavailableError when S3 does not answer."""
+"""Small files of a checkpoint, on a disk or on S3; every call raises UnavailableError when S3 does not answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_remote(location: str) -> bool:
 
 
 def write(location: str, text: str) -> None:
-    """Replace a file as a whole: a reader sees the old text or the new one."""
+    """Replace a file atomically: a reader sees the old text or the new one."""
     if is_remote(location):
         with _s3(location) as (system, path), system.open_output_stream(path) as stream:
             stream.write(text.encode())
@@ -58,7 +58,7 @@ def remove(location: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder with all that is in it, if it is there."""
+    """Remove a folder with its content, if it exists."""
     if is_remote(folder):
         with _s3(folder) as (system, path):
             system.delete_dir_contents(path, missing_dir_ok=True)
@@ -89,7 +89,7 @@ def _names(folder: str, *, folders: bool) -> list[str]:
 
 @contextmanager
 def _s3(location: str) -> Iterator[tuple[FileSystem, str]]:
-    """Arrow's file system of a location; what goes wrong with it is tried again by whoever waits for an outage to end."""
+    """Arrow's file system and the path of a location; raises UnavailableError for Arrow's errors."""
     try:
         yield arrow_files(location)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Which lake a checkpoint belongs to, and how far its queries have landed: a lake that was lost, or is an old copy, is noticed.
+"""Ties a checkpoint to its lake and to each query's last commit, so that a lost or restored lake is detected.
 
-`<checkpoint>/landed/lake.json` names the lake, and a file beside it for each query the last batch that it committed to `changes`.
-Each is written after the commit and before Spark notes the offsets, so a kill leaves marks that the lake outruns, never offsets
-that it lacks. A fresh checkpoint has no marks and takes any lake: what is landed again is guarded.
+`<checkpoint>/landed/lake.json` names the lake; a file beside it for each query names its last batch committed to `changes`.
+Each is written after the commit and before Spark commits the offsets, so after a kill the lake may be ahead of the mark but
+never behind the offsets. A fresh checkpoint has no marks and accepts any lake, since stores refuse records landed again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _LAKE = "lake.json"
 
 
-def confirm(config: PipelineConfig) -> None:
-    """Raise ConfigurationError where the lake is not the one that the checkpoint belongs to, or is shorter. Writes nothing."""
+def check(config: PipelineConfig) -> None:
+    """Raise ConfigurationError for another lake than the checkpoint's, or one that lacks its commits. Writes nothing."""
     folder = _folder(config.checkpoint)
     stored = _read(f"{folder}/{_LAKE}")
     if stored is None:
@@ -47,23 +47,23 @@ def confirm(config: PipelineConfig) -> None:
             raise _refusal(config, problem, "LAKE_SHORTENED")
 
 
-def belongs(config: PipelineConfig) -> None:
-    """Name the lake beside the checkpoint, unless one is named already or there is none yet."""
+def bind(config: PipelineConfig) -> None:
+    """Store the lake's id with the checkpoint, unless one is stored or the lake does not exist yet."""
     place = f"{_folder(config.checkpoint)}/{_LAKE}"
     if _read(place) is None and (identity := lake_id(config.lake.path)):
         files.write(place, json.dumps({"id": identity}))
 
 
-def landed(checkpoint: str, query: str, transaction: Mapping[str, str]) -> None:
-    """Note the batch that a query has committed to `changes`."""
+def record_commit(checkpoint: str, query: str, transaction: Mapping[str, str]) -> None:
+    """Store the batch that a query has committed to `changes`."""
     files.write(f"{_folder(checkpoint)}/{query}.json", json.dumps(dict(transaction)))
 
 
 def _refusal(config: PipelineConfig, problem: str, condition: str) -> ConfigurationError:
-    fresh = "name a fresh `checkpoint`, and the streams are landed again from what they still hold, which no store takes twice"
+    fresh = "name a fresh `checkpoint`: the streams are landed again from what they retain, which no store takes twice"
     adopt = "; then `ragstream adopt CONFIG` each store" if config.sinks or config.warehouse else ""
     return ConfigurationError(
-        f"{problem}; what the streams hold no more is in no other place",
+        f"{problem}; records that the streams no longer retain are in no other place",
         condition=condition,
         hint=f"restore the lake, or correct `lake.path`; where it is lost, {fresh}{adopt if condition == 'OTHER_LAKE' else ''}",
     )

@@ -1,7 +1,7 @@
-"""One driver a checkpoint: two could give one batch number to different records, and a Delta append keyed by it would be skipped.
+"""One driver a checkpoint: two could give one batch id to different records, and a Delta append keyed by it would be skipped.
 
-In a folder the lock is the kernel's, so it is free the moment its holder is killed, and the second driver waits until the first
-has ended, then goes on from its offsets. On S3 it is an object (`s3_lease`), and the second driver is refused.
+In a folder it is a lock of the kernel, which is free as soon as its holder is killed; a second driver waits until the first has
+ended, then resumes from its offsets. On S3 it is an object (`s3_lease`), and a second driver is refused.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ _POLL_SECONDS = 0.5
 
 
 class Lease(Protocol):
-    """A query's checkpoint as its driver holds it."""
+    """One driver's right to a query's checkpoint."""
 
     def confirm(self) -> None:
-        """Return if it is still this driver's; asked before each commit. Raises StoppedError or UnavailableError."""
+        """Return if this driver still has it; called before each commit. Raises StoppedError or UnavailableError."""
 
     def raise_if_lost(self) -> None:
-        """Raise StoppedError where it is known to be another's; asks nobody."""
+        """Raise StoppedError if it is known to be lost; makes no request."""
 
 
-class _Locked:
-    """The kernel takes no lock away."""
+class _FileLock:
+    """A lock of the kernel, which cannot be lost."""
 
     def confirm(self) -> None:
-        """It is."""
+        """Return."""
 
     def raise_if_lost(self) -> None:
-        """It is not."""
+        """Return."""
 
 
 @contextmanager
 def lease(checkpoint: str, stop: threading.Event) -> Iterator[Lease | None]:
-    """Hold a query's checkpoint; None when the driver was asked to stop before it was free.
+    """Acquire a query's checkpoint; None when a stop was requested before it was free.
 
     Raises:
-        ConfigurationError: on S3, another driver holds it.
+        ConfigurationError: on S3, another driver has it.
     """
     if is_s3(checkpoint):
         root, _, query = checkpoint.rpartition("/")
@@ -61,10 +61,10 @@ def lease(checkpoint: str, stop: threading.Event) -> Iterator[Lease | None]:
     folder = Path(checkpoint)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("a+") as file:
-        yield _Locked() if _taken(file.fileno(), folder, stop) else None
+        yield _FileLock() if _lock(file.fileno(), folder, stop) else None
 
 
-def _taken(descriptor: int, folder: Path, stop: threading.Event) -> bool:
+def _lock(descriptor: int, folder: Path, stop: threading.Event) -> bool:
     logged = False
     while not stop.is_set():
         try:

@@ -1,4 +1,4 @@
-"""What a Spark session needs for a lake or a checkpoint on S3; a session for plain folders gets none of it."""
+"""Settings and jars of a Spark session for a lake or a checkpoint on S3; a session for folders gets none of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHECKPOINT = {
     "spark.sql.streaming.checkpointFileManagerClass": CHECKPOINT_FILES,
 }
 _REQUESTS = {
-    # No look at what stands under a path before it is written, nor for folders above it: a request each.
+    # Skips the checks of a path and its parent folders before a write, one request each.
     "spark.hadoop.fs.s3a.performance.flags": "create,mkdir,delete",
 }
 _CREDENTIALS = {
@@ -40,7 +40,7 @@ def is_s3(location: str) -> bool:
 
 
 def bucket_client() -> Any:
-    """A client of boto3's own credential chain, which renews what expires; it gives up soon, since its callers ask again."""
+    """An S3 client with boto3's credential chain, which renews expiring keys; it fails soon, since its callers retry."""
     import boto3
     from botocore.config import Config
 
@@ -50,7 +50,7 @@ def bucket_client() -> Any:
 
 
 def settings(lake: str, checkpoint: str, *, local: bool) -> dict[str, str]:
-    """The settings that these locations need: none for folders; `local` for a JVM that is started here."""
+    """The settings that these locations need: none for folders; `local` for a JVM of this process."""
     if not (is_s3(lake) or is_s3(checkpoint)):
         return {}
     chosen = _COMMITS | _REQUESTS | (_CHECKPOINT if is_s3(checkpoint) else {})
@@ -58,7 +58,7 @@ def settings(lake: str, checkpoint: str, *, local: bool) -> dict[str, str]:
 
 
 def _started_here(environment: S3Environment) -> dict[str, str]:
-    """Settings of a JVM that is started here; Glue has its own jars, endpoint and credentials."""
+    """Settings of a local JVM; Glue has its own jars, endpoint and credentials."""
     if not environment.jars.is_dir():
         raise ConfigurationError(
             f"the jars of S3 are not installed: {environment.jars} is no folder.",
@@ -76,11 +76,11 @@ def _started_here(environment: S3Environment) -> dict[str, str]:
 
 
 def confirm_jars(session: SparkSession, chosen: dict[str, str]) -> None:
-    """Raise ConfigurationError when a class that was chosen is not on the session's class path."""
+    """Raise ConfigurationError when a class of these settings is not on the session's class path."""
     names = {LOG_STORE, CHECKPOINT_FILES} & set(chosen.values())
     for name in sorted(names):
         try:
-            session._jvm.org.apache.spark.util.Utils.classForName(name, False, True)  # type: ignore[union-attr] # noqa: FBT003, SLF001 - PySpark has no other door
+            session._jvm.org.apache.spark.util.Utils.classForName(name, False, True)  # type: ignore[union-attr] # noqa: FBT003, SLF001 - PySpark has no other way
         except Exception as error:
             if "ClassNotFoundException" not in str(error) and "NoClassDefFoundError" not in str(error):
                 raise

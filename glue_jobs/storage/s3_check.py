@@ -1,4 +1,4 @@
-"""`check` of a location on S3: the bucket, the rights, and that a put can be conditional, on which every commit rests."""
+"""`check` of a location on S3: the bucket, the rights, and conditional puts, on which every commit depends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HINTS = {
 
 
 def check(location: str, key: str) -> None:
-    """Put, list, read and delete a small object; it changes nothing that stands.
+    """Put, list, read and delete a small object of its own.
 
     Raises ConfigurationError, or UnavailableError where S3 does not answer.
     """
@@ -45,12 +45,12 @@ def check(location: str, key: str) -> None:
         raise _refused(location, key, code, hint) from None
     except BotoCoreError as error:
         raise UnavailableError(
-            f"{key}: S3 is not reached for {location} ({type(error).__name__})",
+            f"{key}: S3 cannot be reached for {location} ({type(error).__name__})",
             hint="Check the network, AWS_REGION and, for an endpoint of your own, AWS_ENDPOINT_URL.",
         ) from None
     if not conditional:
         hint = "Use S3 itself or a server with conditional writes (If-None-Match); without them commits are lost."
-        raise _refused(location, key, "it overwrites where it was told not to", hint)
+        raise _refused(location, key, "it ignores the condition of a put (If-None-Match)", hint)
 
 
 def _probe(bucket: str, name: str) -> bool:

@@ -1,8 +1,8 @@
-"""One driver a checkpoint on S3: an object that its holder replaces every few seconds by conditional puts.
+"""A lease on a checkpoint on S3: an object that its holder renews every few seconds by conditional puts.
 
-No clocks are compared: whoever waits takes the lease once its ETag has stood still for EXPIRY_SECONDS on the waiter's own clock,
-and a holder that has not renewed it for a while asks S3 before it commits anything more. Of two that put at once S3 lets one
-win (AWS, "How to prevent object overwrites with conditional writes").
+No clocks are compared: a waiting driver takes the lease once its ETag has not changed for EXPIRY_SECONDS on the waiter's own
+clock, and a holder whose last renewal is older than STALE_SECONDS renews it before the next commit. Of two concurrent puts S3
+accepts one (AWS, "How to prevent object overwrites with conditional writes").
 """
 
 from __future__ import annotations
@@ -28,91 +28,87 @@ _LOG = logging.getLogger(__name__)
 
 RENEW_SECONDS = 10.0
 EXPIRY_SECONDS = 45.0
-"""How long a lease outlives its last renewal: what a restart waits at most after a kill."""
+"""How long a lease is valid after its last renewal: the most that a restart waits after a kill."""
 STALE_SECONDS = 30.0
-"""Age at which a holder renews the lease before it commits; the rest of EXPIRY_SECONDS is for what it has begun."""
+"""Age at which a holder renews the lease before it commits; the rest of EXPIRY_SECONDS is for the commit in flight."""
 _POLL_SECONDS = 1.0
-_TELL_SECONDS = 10.0
-_OTHER_FIRST = frozenset({404, 409, 412})
-"""Answers of S3 to a conditional put whose condition does not hold, or that met another put."""
+_LOG_SECONDS = 10.0
+_PUT_REFUSED = frozenset({404, 409, 412})
+"""S3's status for a conditional put whose condition does not hold, or that met a concurrent put."""
 
 
 class LeaseObject(Protocol):
-    """Where the lease stands."""
+    """Storage of the lease: one object."""
 
     def read(self) -> tuple[str, str] | None:
-        """Text and ETag; None where there is none."""
+        """Text and ETag; None where there is no object."""
 
     def put(self, text: str, etag: str | None) -> str | None:
-        """Replace the version of that ETag, or create it; gives the new ETag, None where another was first."""
+        """Replace the version of that ETag, or create the object; returns the new ETag, None if the condition failed."""
 
 
 class S3Object:
-    """An object of a bucket; its client renews its credentials by itself."""
+    """An object of a bucket; its client renews its credentials."""
 
     def __init__(self, location: str) -> None:
-        """Take s3a://BUCKET/KEY; nothing is asked yet."""
+        """Take s3a://BUCKET/KEY; no request is made yet."""
         self._bucket, _, self._key = location.split("://", 1)[1].partition("/")
         self._client = bucket_client()
 
     def read(self) -> tuple[str, str] | None:
-        """Ask S3; raises UnavailableError where it does not answer."""
+        """Read the object; raises UnavailableError where S3 does not answer."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             response = self._client.get_object(Bucket=self._bucket, Key=self._key)
             return response["Body"].read().decode(), str(response["ETag"])
-        except ClientError as error:
+        except (BotoCoreError, ClientError) as error:
             if _status(error) == 404:
                 return None
             raise _unavailable(error) from None
-        except BotoCoreError as error:
-            raise _unavailable(error) from None
 
     def put(self, text: str, etag: str | None) -> str | None:
-        """Put on a condition; raises UnavailableError where S3 does not answer."""
+        """Put conditionally; raises UnavailableError where S3 does not answer."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         try:
             done = self._client.put_object(Bucket=self._bucket, Key=self._key, Body=text.encode(), **condition)
             return str(done["ETag"])
-        except ClientError as error:
-            if _status(error) in _OTHER_FIRST:
+        except (BotoCoreError, ClientError) as error:
+            if _status(error) in _PUT_REFUSED:
                 return None
-            raise _unavailable(error) from None
-        except BotoCoreError as error:
             raise _unavailable(error) from None
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has the lease."""
+    """The process that has the lease."""
 
     host: str
     pid: int
     since: str
     process: str
-    """The machine's boot, the namespace of process ids, and the start of the process: the same for no other process."""
+    """Boot id, namespace of process ids and start time of the process: unique."""
     lease: str = ""
-    """The same in all puts of one lease."""
+    """Id of the lease: the same in all its puts."""
     puts: int = 0
-    """How many there were before: no two have one text, and so one ETag."""
+    """Number of the put, so that no two puts have the same text and ETag."""
     released: bool = False
 
     def __str__(self) -> str:
-        """Say who for people."""
+        """Render for messages."""
         return f"process {self.pid} on {self.host}, since {self.since}"
 
     def is_gone(self) -> bool:
-        """Whether it has ended for certain: a process of this machine that is there no more."""
+        """Whether it released the lease, or was a process of this machine that no longer runs."""
         machine, _, started = self.process.rpartition("/")
         here, _, _ = _process(os.getpid()).rpartition("/")
         return self.released or (machine == here and _started(self.pid) != started)
 
 
 def this_process() -> Holder:
-    """The holder that this process is."""
+    """This process as a holder."""
     since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return Holder(socket.gethostname(), os.getpid(), since, _process(os.getpid()))
 
@@ -125,7 +121,7 @@ class S3Lease:
     query: str
     holder: Holder = field(default_factory=this_process)
     clock: Callable[[], float] = field(default=lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
-    """Seconds; it goes on while the process or the machine is suspended."""
+    """Seconds; it also advances while the process or the machine is suspended."""
     _id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _puts: int = 0
     _etag: str | None = None
@@ -134,10 +130,10 @@ class S3Lease:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def acquire(self, stop: threading.Event, wait: Callable[[float], object] | None = None) -> bool:
-        """Take the lease, waiting for one that nobody renews any more to expire; False when the driver was asked to stop.
+        """Acquire the lease, waiting until one that is no longer renewed expires; False after a stop request.
 
         Raises:
-            ConfigurationError: another driver holds the lease and renews it.
+            ConfigurationError: another driver has the lease and renews it.
         """
         first: tuple[str, float] | None = None
         logged_at = 0.0
@@ -157,7 +153,7 @@ class S3Lease:
                     if self._put(etag):
                         return True
                     continue
-                if not logged_at or logged_at - seconds_left >= _TELL_SECONDS:
+                if not logged_at or logged_at - seconds_left >= _LOG_SECONDS:
                     logged_at = seconds_left
                     context = {"query": self.query, "holder": str(other_holder), "at_most_s": round(seconds_left)}
                     _LOG.warning("waiting for another driver's lease to expire", extra={"context": context})
@@ -169,13 +165,13 @@ class S3Lease:
         return False
 
     def renew(self) -> None:
-        """Show that this driver lives; notes where another has taken the lease. Raises UnavailableError."""
+        """Renew the lease, or mark it as lost if another driver has taken it. Raises UnavailableError."""
         with self._lock:
             if not self._lost and not self._put(self._etag):
                 self._lost = True
 
     def confirm(self) -> None:
-        """Return if this driver still has the lease; asked before each commit.
+        """Return if this driver still has the lease; called before each commit.
 
         Raises:
             StoppedError: another driver has taken it.
@@ -187,23 +183,23 @@ class S3Lease:
         self.raise_if_lost()
 
     def raise_if_lost(self) -> None:
-        """Raise StoppedError where it is known that another driver has taken the lease; asks nobody."""
+        """Raise StoppedError if another driver is known to have taken the lease; makes no request."""
         if self._lost:
             raise StoppedError(
                 f"query {self.query}: this driver was suspended, or did not reach S3, for longer than {EXPIRY_SECONDS:.0f} s, "
                 "and another has taken its checkpoint",
-                condition="LEASE_LOST", hint="nothing is lost: the other driver goes on from the last commit",
+                condition="LEASE_LOST", hint="nothing is lost: the other driver resumes from the last commit",
             )  # fmt: skip
 
     def release(self) -> None:
-        """Let the next driver begin at once."""
+        """Release the lease, so that the next driver need not wait for its expiry."""
         with self._lock, contextlib.suppress(UnavailableError):
             if not self._lost:
                 self._put(self._etag, released=True)
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew it on a thread of its own, and release it at the end."""
+        """Renew the lease on a thread of its own, and release it at the end."""
         done = threading.Event()
 
         def run() -> None:
@@ -224,12 +220,12 @@ class S3Lease:
             self.release()
 
     def _put(self, etag: str | None, *, released: bool = False) -> bool:
-        """Put in the place of that version, or of one that this lease put itself without getting the answer."""
+        """Replace that version, or a version that this lease put itself without receiving the response."""
         while True:
             asked_at = self.clock()
             self._puts += 1
-            mine = replace(self.holder, lease=self._id, puts=self._puts, released=released)
-            new_etag = self.location.put(json.dumps(asdict(mine)), etag)
+            holder = replace(self.holder, lease=self._id, puts=self._puts, released=released)
+            new_etag = self.location.put(json.dumps(asdict(holder)), etag)
             if new_etag is not None:
                 self._etag, self._renewed = new_etag, asked_at
                 return True
@@ -247,8 +243,10 @@ def _in_use(query: str, holder: Holder) -> ConfigurationError:
     )
 
 
-def _status(error: Any) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+def _status(error: Exception) -> int:
+    """S3's status; 0 where it did not respond."""
+    response: Any = getattr(error, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _unavailable(error: Exception) -> UnavailableError:

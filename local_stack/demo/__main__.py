@@ -16,13 +16,13 @@ from schemas.errors import PipelineError
 
 
 def main(environment: Callable[[str], str | None] = os.environ.get) -> int:
-    """Tell the story that is asked for; 0 when every step held."""
+    """Run the chosen demo; returns 0 when every step succeeded."""
     stores = environment("STORES") or "pgvector"
-    stories: dict[str, Callable[[Path], Demo]] = {"pgvector": Demo, "all": StoresDemo}
-    if stores not in stories:
+    demos: dict[str, Callable[[Path], Demo]] = {"pgvector": Demo, "all": StoresDemo}
+    if stores not in demos:
         console.print(f"STORES={stores}: there is no such demo; leave it out, or say STORES=all", markup=False)
         return 2
-    demo, keep = stories[stores](Path.cwd()), environment("KEEP") == "1"
+    demo, keep = demos[stores](Path.cwd()), environment("KEEP") == "1"
     try:
         demo.run()
     except (DemoError, PipelineError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rich.table import Table
 from glue_jobs.config.pipeline import PipelineConfig, load_config
 from local_stack.demo import helpdesk
 from local_stack.demo.pipeline import CONFIG, DemoPipeline
+from local_stack.demo.store_readers import open_reader
 from local_stack.servers.connect import request_json
 from local_stack.service import ServiceStatus
 from local_stack.stack import DEFAULT_PARTS, Stack
@@ -47,7 +49,7 @@ console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 class DemoError(Exception):
-    """A step did not do what it must; the message says which."""
+    """A step failed; the message says which."""
 
 
 class Demo:
@@ -57,13 +59,13 @@ class Demo:
     places = "Delta and pgvector"
 
     def __init__(self, folder: Path, config: Path = CONFIG) -> None:
-        """Stand in the clone's folder; nothing is started."""
+        """Take the clone's folder; nothing is started."""
         self.stack = Stack(folder / ".ragstream")
         self.pipeline = DemoPipeline(folder, self.stack, config)
         self.began = time.monotonic()
 
     def run(self) -> None:
-        """Tell the whole story; raises DemoError or PipelineError where it ends early."""
+        """Run all steps; raises DemoError or PipelineError where one fails."""
         self.start_parts()
         rows = self.seed()
         self.capture(rows)
@@ -77,11 +79,11 @@ class Demo:
         """Start the servers side by side, from a clean state."""
         self.step("Starting the parts: real servers, as child processes")
         self.stack.remove()
-        self.stack.up(self.parts, progress=_tell_part)
+        self.stack.up(self.parts, progress=_print_part)
         self.configure()
 
     def configure(self) -> None:
-        """Read the pipeline's configuration, whose references the stack answers now."""
+        """Read the pipeline's configuration, whose references resolve now that the stack is up."""
         self.config: PipelineConfig = load_config(str(self.pipeline.config))
 
     def seed(self) -> dict[str, int]:
@@ -96,54 +98,56 @@ class Demo:
         return rows
 
     def capture(self, rows: dict[str, int]) -> None:
-        """Put the connector on, and start the DMS task."""
+        """Create the connector, and start the DMS task."""
         self.step("Capturing: articles by Debezium → Kafka, tickets by DMS → Kinesis")
         self.pipeline.apply_capture()
         self.pipeline.start_dms()
         console.print(f"  the connector runs, the DMS task loads {rows['tickets']} rows and follows the log")
 
-    def wait_loaded(self, wanted: int) -> None:
-        """Show how rows become searchable until all are."""
+    def wait_loaded(self, total: int) -> None:
+        """Wait until all rows are searchable, and show the progress."""
         self.step(f"From the streams into {self.places}")
         shown, until = -1, time.monotonic() + _LOAD_SECONDS
-        while (held := self.documents()) < wanted:
+        while (searchable := self.documents()) < total:
             self.pipeline.raise_if_ended()
             if time.monotonic() > until:
                 raise DemoError(
-                    f"only {held} of {wanted} documents are searchable; the pipeline's log is {self.pipeline.log}"
+                    f"only {searchable} of {total} documents are searchable; the pipeline's log is {self.pipeline.log}"
                 )
-            if held != shown:
-                console.print(f"  {held:>4} of {wanted} documents searchable, {self.elapsed():.0f} s since the start")
-                shown = held
+            if searchable != shown:
+                console.print(
+                    f"  {searchable:>4} of {total} documents searchable, {self.elapsed():.0f} s since the start"
+                )
+                shown = searchable
             time.sleep(1.0)
         counters = self.counters()
         console.print(
-            f"  {wanted} of {wanted} documents searchable; {counters['texts']} texts embedded in {counters['requests']} requests"
+            f"  {total} of {total} documents searchable; {counters['texts']} texts embedded in {counters['requests']} requests"
         )
-        # The index tells how fresh it is when the first batch of each source is committed.
+        # The index knows its lag once the first batch of each source is committed.
         while commands.ask(self.config, QUESTIONS[0])["freshness"]["lag_seconds"] is None and time.monotonic() < until:
             self.pipeline.raise_if_ended()
             time.sleep(0.5)
 
     def ask_all(self, title: str) -> None:
-        """Ask the three questions, and show answers with what they cite."""
+        """Ask the three questions, and show the answers with their citations."""
         self.step(title)
-        self.answers: list[dict[str, Any]] = []
+        self.responses: list[dict[str, Any]] = []
         table = Table(show_lines=True, expand=False)
         for heading in ("Question", "Answer", "Cites"):
             table.add_column(heading, overflow="fold")
         for question in QUESTIONS:
             answer = commands.ask(self.config, question)
-            self.answers.append(answer)
+            self.responses.append(answer)
             cited = ", ".join(f"{c['table'].removeprefix('public.')} {c['key']['id']}" for c in answer["citations"])
             table.add_row(question, answer["answer"], cited or "nothing")
-        console.print(table if sys.stdout.isatty() else _plain(QUESTIONS, self.answers))
-        lag = self.answers[-1]["freshness"]["lag_seconds"]
+        console.print(table if sys.stdout.isatty() else _plain(QUESTIONS, self.responses))
+        lag = self.responses[-1]["freshness"]["lag_seconds"]
         behind = "has not heard from every source yet" if lag is None else f"is {lag:.1f} s behind its sources"
-        console.print(f"  answered by: {self.answers[-1]['answerer']}; the index {behind}")
+        console.print(f"  answered by: {self.responses[-1]['answerer']}; the index {behind}")
 
     def change(self) -> None:
-        """Commit an edit, a delete and a status change; time each from its commit to the store."""
+        """Commit an edit, a delete and a status change; measure each from its commit to the store."""
         self.step("Three commits, timed until a reader of the store sees them")
         ms = self.timed(_EDIT, EDITED, _EDIT_SHOWS)
         console.print(f"  article {EDITED} edited     searchable after {ms:5.0f} ms")
@@ -157,7 +161,7 @@ class Demo:
             raise DemoError("a status change called the model")
 
     def timed(self, statement: str, number: int, query: str) -> float:
-        """Commit a statement, and poll the store from outside until it shows; milliseconds."""
+        """Commit a statement, and poll the store until its effect is visible; returns milliseconds."""
         endpoints = self.stack.endpoints()
         with (
             psycopg.connect(endpoints["postgres"]["dsn"], autocommit=True) as source,
@@ -175,26 +179,26 @@ class Demo:
             return (time.perf_counter() - committed) * 1000
 
     def check_answers(self) -> None:
-        """The answers must have changed, and the deleted article must not be cited."""
-        if "34 days" not in self.answers[0]["answer"]:
+        """Check that the answers have changed, and that the deleted article is not cited."""
+        if "34 days" not in self.responses[0]["answer"]:
             raise DemoError("the answer to the first question did not change with its article")
-        cited = {(c["table"], c["key"]["id"]) for answer in self.answers for c in answer["citations"]}
+        cited = {(c["table"], c["key"]["id"]) for answer in self.responses for c in answer["citations"]}
         if ("public.articles", DELETED) in cited:
             raise DemoError(f"article {DELETED} is deleted and still cited")
         console.print(f"\nDone in {self.elapsed():.0f} s: the answers changed because rows changed.")
 
     def documents(self) -> int:
-        """Documents a reader of the store sees."""
-        with psycopg.connect(self.stack.endpoints()["vectors"]["dsn"], autocommit=True) as store:
-            if (store.execute("SELECT to_regclass('helpdesk')").fetchone() or (None,))[0] is None:
-                return 0
-            row = store.execute("SELECT count(DISTINCT document_id) FROM helpdesk").fetchone()
-            return int(row[0]) if row else 0
+        """The number of documents that readers find in every store."""
+        counts = []
+        for sink in self.config.sinks:
+            with closing(open_reader(sink)) as reader:
+                counts.append(reader.count())
+        return min(counts)
 
     def counters(self) -> dict[str, int]:
-        """What the model endpoint was asked so far."""
-        _, found = request_json(self.stack.endpoints()["model"]["endpoint_url"], "GET", "/counters", timeout=10)
-        return dict(found)
+        """The model endpoint's counters."""
+        _, counters = request_json(self.stack.endpoints()["model"]["endpoint_url"], "GET", "/counters", timeout=10)
+        return dict(counters)
 
     def elapsed(self) -> float:
         """Seconds since the demo began."""
@@ -205,7 +209,7 @@ class Demo:
         console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}")
 
     def keep(self) -> None:
-        """Tell what to try next."""
+        """Print commands to try next."""
         console.print(
             "\nEverything keeps running. Try:\n"
             f"  .venv/bin/ragstream ask {self.pipeline.config} 'Which port must be open in the firewall for a hub?'\n"
@@ -217,13 +221,13 @@ class Demo:
         )  # fmt: skip
 
 
-def _tell_part(status: ServiceStatus, seconds: float) -> None:
+def _print_part(status: ServiceStatus, seconds: float) -> None:
     console.print(f"  {status.name:<10} ready after {seconds:4.1f} s")
 
 
-def _plain(questions: tuple[str, ...], answers: list[dict[str, Any]]) -> str:
+def _plain(questions: tuple[str, ...], responses: list[dict[str, Any]]) -> str:
     lines = []
-    for question, answer in zip(questions, answers, strict=True):
+    for question, answer in zip(questions, responses, strict=True):
         cited = ", ".join(f"{c['table']} {c['key']['id']}" for c in answer["citations"]) or "nothing"
         lines.append(f"  Q: {question}\n  A: {answer['answer']}\n  cites: {cited}")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ TOPIC, STREAM, TICKETS = "helpdesk.public.articles", "helpdesk", "public.tickets
 
 
 class DemoPipeline:
-    """Starts and watches what the demo runs beside the servers."""
+    """Starts the demo's processes beside the servers, and notices when one ends."""
 
     def __init__(self, folder: Path, stack: Stack, config: Path = CONFIG) -> None:
         """Take the clone's folder, its stack, and the pipeline's configuration."""
@@ -26,22 +26,20 @@ class DemoPipeline:
 
     @property
     def log(self) -> Path:
-        """Where the pipeline writes."""
+        """The pipeline's log file."""
         return Path(".ragstream/run/pipeline/log")
 
     def create_streams(self) -> None:
-        """Create the topic and the stream, so that readers may start before anything is in them."""
+        """Create the topic and the stream, so that the pipeline can start before they have records."""
         self._stack.broker.create_topic(TOPIC, 2)
-        aws = self._stack.service("aws")
-        client = aws.client("kinesis")  # type: ignore[attr-defined]
-        client.create_stream(StreamName=STREAM, ShardCount=1)
+        self._stack.aws.client("kinesis").create_stream(StreamName=STREAM, ShardCount=1)
 
     def start(self) -> None:
         """Run the pipeline, all jobs in one driver."""
         self._spawn("pipeline", [sys.executable, "-m", "glue_jobs", "run", str(self.config)])
 
     def apply_capture(self) -> None:
-        """Put the Debezium connector on, as `ragstream capture` renders it."""
+        """Create the Debezium connector by `ragstream capture --apply`."""
         command = [sys.executable, "-m", "glue_jobs", "capture", str(self.config), "--apply"]
         done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -1,7 +1,4 @@
-"""What a reader of a vector store sees, asked from outside by the store's own client: for the demo, tests and benchmarks.
-
-Nothing here passes through the sinks or the retrieval: a store that shows a row here shows it to anybody.
-"""
+"""Reads vector stores by their own clients, without the sinks and the retrieval: for the demo, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -41,22 +38,22 @@ class Reader(Protocol):
     """One store. Not for use by several threads at once."""
 
     def seen(self, document_ids: Sequence[str]) -> dict[str, Seen]:
-        """Those of the documents that can be found now, at most 10,000 of them."""
+        """Those of the documents that are searchable now, at most 10,000."""
 
     def count(self) -> int:
-        """How many documents can be found; 0 where there is no store yet."""
+        """The number of searchable documents; 0 where there is no store yet."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 def row_id(table: str, number: int) -> str:
-    """The document of a row whose key is the one column `id`."""
+    """The document id of a row whose key is the one column `id`."""
     return document_id(table, key_text(["id"], {"id": number}) or "")
 
 
 def open_reader(config: SinkConfig) -> Reader:
-    """The reader of a store's configuration; a store that is away is told by its client's own error."""
+    """Open a store; an outage raises its client's own error."""
     match config:
         case OpenSearchConfig():
             return _OpenSearchReader(config)
@@ -76,10 +73,10 @@ class _PgvectorReader:
         self._count = sql.SQL("SELECT count(DISTINCT document_id) FROM {}").format(sql.Identifier(config.table))
 
     def seen(self, document_ids: Sequence[str]) -> dict[str, Seen]:
-        found: dict[str, Seen] = {}
+        documents: dict[str, Seen] = {}
         for name, metadata, text in self._connection.execute(self._select, (list(document_ids),)):
-            found[name] = Seen(metadata, found[name].text + text if name in found else text)
-        return found
+            documents[name] = Seen(metadata, documents[name].text + text if name in documents else text)
+        return documents
 
     def count(self) -> int:
         if self._connection.execute("SELECT to_regclass(%s)", (self._table,)).fetchone() == (None,):
@@ -105,8 +102,8 @@ class _OpenSearchReader:
 
     def count(self) -> int:
         body = {"size": 0, "track_total_hits": True, "query": _shown()}
-        found = self._client.search(index=self._index, body=body, ignore_unavailable=True)
-        return int(found["hits"]["total"]["value"])
+        response = self._client.search(index=self._index, body=body, ignore_unavailable=True)
+        return int(response["hits"]["total"]["value"])
 
     def close(self) -> None:
         self._client.close()
@@ -122,7 +119,7 @@ class _DocumentDBReader:
     def seen(self, document_ids: Sequence[str]) -> dict[str, Seen]:
         wanted = {"_id": {"$in": list(document_ids)}, "live": True, "chunk_count": {"$gt": 0}}
         shown = {"metadata": 1, "chunks.chunk_text": 1, "chunks.chunk_index": 1}
-        return {each["_id"]: _seen(each) for each in self._documents.find(wanted, shown)}
+        return {document["_id"]: _seen(document) for document in self._documents.find(wanted, shown)}
 
     def count(self) -> int:
         return self._documents.count_documents({"live": True, "chunk_count": {"$gt": 0}})
@@ -136,6 +133,6 @@ def _shown(*conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seen(document: Mapping[str, Any]) -> Seen:
-    """A document that holds its chunks, its metadata as JSON."""
+    """Read a document that contains its chunks, and its metadata as JSON."""
     chunks = sorted(document["chunks"], key=lambda chunk: chunk["chunk_index"])
     return Seen(json.loads(document["metadata"]), "".join(chunk["chunk_text"] for chunk in chunks))

@@ -1,4 +1,4 @@
-"""The demo's story of all stores: one commit reaches five of them, one store is killed, comes back, and nothing is missing.
+"""The demo of all stores: one commit reaches five stores, one store is killed and restarted, and nothing is missing.
 
 Delta, Redshift, pgvector, OpenSearch and DocumentDB are fed by one `ragstream run`; Redshift and DocumentDB are stand-ins.
 """
@@ -61,26 +61,26 @@ _TITLES = {
 }  # fmt: skip
 _EDIT = "UPDATE public.articles SET body = replace(body, %s, %s), updated_at = now() WHERE id = %s"
 _DAYS = ("stores 21 days", "stores 34 days", "stores 55 days")
-"""What the article says at first, after the one commit, and after the one that the killed store misses."""
+"""The article's text at first, after the one commit, and after the commit that the killed store misses."""
 _ARRIVAL_SECONDS = 120.0
 _REDSHIFT_SECONDS = 150.0
-"""A load every minute, its own time, and a first one that also brings all rows."""
+"""A minute between loads, a load's own time, and a first load of all rows."""
 _CATCH_UP_SECONDS = 60.0
 
 
 class StoresDemo(Demo):
-    """The steps, in order; starting, seeding and capturing are the other story's."""
+    """The steps, in order; starting, seeding and capturing are inherited."""
 
     parts = (*DEFAULT_PARTS, "opensearch", "documentdb", "redshift")
     places = "Delta and three vector stores"
 
     def __init__(self, folder: Path) -> None:
-        """Stand in the clone's folder; nothing is started."""
+        """Take the clone's folder; nothing is started."""
         super().__init__(folder, CONFIG)
         self._folder = folder
 
     def run(self) -> None:
-        """Tell the whole story; raises DemoError or PipelineError where it ends early."""
+        """Run all steps; raises DemoError or PipelineError where one fails."""
         self.start_parts()
         rows = self.seed()
         self.capture(rows)
@@ -103,20 +103,16 @@ class StoresDemo(Demo):
         """Add the other stores to the helpdesk's pipeline, and make the bucket through which Redshift is loaded."""
         client = self.stack.aws.client("s3")
         client.create_bucket(Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        told = yaml.safe_load((self._folder / HELPDESK).read_text(encoding="utf-8"))
-        (self._folder / CONFIG).write_text(yaml.safe_dump(told | _STORES, sort_keys=False), encoding="utf-8")
+        pipeline = yaml.safe_load((self._folder / HELPDESK).read_text(encoding="utf-8"))
+        (self._folder / CONFIG).write_text(yaml.safe_dump(pipeline | _STORES, sort_keys=False), encoding="utf-8")
         super().configure()
 
-    def documents(self) -> int:
-        """Documents that a reader of every store sees."""
-        return min(self._count(name) for name in self._names())
-
     def one_commit(self) -> Arrivals:
-        """Commit an edit and tell when it shows in each store; Redshift is not waited for here."""
+        """Commit an edit and print when each store shows it; `await_redshift` waits for Redshift."""
         self.step("One commit on its way to five stores")
         before = self.counters()["texts"]
         commit = self.commit(*_DAYS[:2], self._names(), lake=True)
-        commit.wait(["delta", *self._names()], _ARRIVAL_SECONDS, self._tell)
+        commit.wait(["delta", *self._names()], _ARRIVAL_SECONDS, self._print_arrival)
         texts = self.counters()["texts"] - before
         console.print(f"  {texts} text sent to the model for {len(self._names())} vector stores")
         console.print("  Redshift is loaded once a minute: it is told further down when the commit is there")
@@ -125,7 +121,7 @@ class StoresDemo(Demo):
         return commit
 
     def commit(self, old: str, new: str, stores: list[str], *, lake: bool = False) -> Arrivals:
-        """Commit an edit of the article, and begin to watch where it shows."""
+        """Commit an edit of the article, and begin to poll the places where it arrives."""
         places = {sink.name: _in_store(sink, new) for sink in self.config.sinks if sink.name in stores}
         if lake:
             warehouse = self.stack.endpoints()["redshift"]["dsn"]
@@ -137,7 +133,7 @@ class StoresDemo(Demo):
         return arrivals
 
     def ask_each_store(self, wanted: str, stores: list[str] | None = None) -> None:
-        """Ask each vector store the same question; each must answer with what was committed."""
+        """Ask each vector store the same question, and check that each answers with the committed text."""
         self.step("One question to each vector store")
         console.print(f"  {QUESTIONS[0]}", markup=False)
         for name in stores or self._names():
@@ -155,16 +151,16 @@ class StoresDemo(Demo):
             raise DemoError("a killed store answered")
 
     def go_on(self) -> None:
-        """The others stay fresh, and the killed one is behind them."""
+        """Commit an edit that only the other stores get."""
         self.step("The pipeline goes on without it")
         others = [name for name in self._names() if name != KILLED]
         arrivals = self.commit(*_DAYS[1:], others)
-        arrivals.wait(others, _ARRIVAL_SECONDS, self._tell)
+        arrivals.wait(others, _ARRIVAL_SECONDS, self._print_arrival)
         arrivals.stop()
         self._ask(others[0], _DAYS[2])
 
     def bring_back(self) -> None:
-        """Start it again: it goes on where it was, with nobody's help and without the model."""
+        """Restart it, and check that it catches up by itself and without the model."""
         self.step(f"{_TITLES[KILLED]} comes back")
         before, began = self.counters()["texts"], time.monotonic()
         self.stack.up([KILLED])
@@ -177,9 +173,9 @@ class StoresDemo(Demo):
         self._ask(KILLED, _DAYS[2])
 
     def await_redshift(self, commit: Arrivals) -> None:
-        """The one commit, in the warehouse; it may have been there for long."""
+        """Wait for the one commit in the warehouse."""
         self.step("The one commit in Redshift")
-        commit.wait(["redshift"], _REDSHIFT_SECONDS, self._tell)
+        commit.wait(["redshift"], _REDSHIFT_SECONDS, self._print_arrival)
         self._show(commit)
 
     def reconcile(self) -> None:
@@ -189,15 +185,15 @@ class StoresDemo(Demo):
         done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
         if done.returncode not in {0, 1}:
             raise DemoError(f"reconcile ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-        for name, found in json.loads(done.stdout)["stores"].items():
-            drift = ", ".join(f"{number} {kind}" for kind, number in found["drift"].items())
-            console.print(f"  {_TITLES[name]:<22} {found['rows']} rows, {drift}, {found['seconds']:.1f} s")
+        for name, result in json.loads(done.stdout)["stores"].items():
+            drift = ", ".join(f"{number} {kind}" for kind, number in result["drift"].items())
+            console.print(f"  {_TITLES[name]:<22} {result['rows']} rows, {drift}, {result['seconds']:.1f} s")
         if done.returncode:
             raise DemoError("a store differs from the lake")
         self._compare_redshift()
 
     def keep(self) -> None:
-        """Tell what to try next."""
+        """Print commands to try next."""
         super().keep()
         console.print(
             "With several stores:\n"
@@ -207,7 +203,7 @@ class StoresDemo(Demo):
         )
 
     def _compare_redshift(self) -> None:
-        """Wait for the load that brings the last commit, and compare all rows with the source's."""
+        """Wait for the load of the last commit, and compare all rows with the source's."""
         endpoints, until = self.stack.endpoints(), time.monotonic() + _REDSHIFT_SECONDS
         for table, columns in {"articles": "id, title, body, status", "tickets": "id, subject, body, status"}.items():
             rows = []
@@ -240,38 +236,34 @@ class StoresDemo(Demo):
     def _show(self, commit: Arrivals) -> None:
         table = Table("one commit", "there after", box=None)
         table.columns[1].justify = "right"
-        for name, ms in sorted(commit.ms.items(), key=lambda told: told[1]):
+        for name, ms in sorted(commit.ms.items(), key=lambda arrival: arrival[1]):
             table.add_row(_TITLES[name], f"{ms:,.0f} ms")
         console.print(table)
 
-    def _tell(self, name: str, ms: float) -> None:
+    def _print_arrival(self, name: str, ms: float) -> None:
         console.print(f"  {_TITLES[name]:<22} after {ms:8,.0f} ms")
 
     def _names(self) -> list[str]:
         return [sink.name for sink in self.config.sinks]
 
-    def _count(self, store: str) -> int:
-        reader = open_reader(next(sink for sink in self.config.sinks if sink.name == store))
-        try:
-            return reader.count()
-        finally:
-            reader.close()
-
 
 def _in_store(config: SinkConfig, text: str) -> Place:
-    """Whether a reader of a vector store finds the article with this text."""
+    """A vector store, where a reader finds the article with this text."""
     reader, name = open_reader(config), row_id(_ARTICLES, EDITED)
 
     def shows() -> bool:
-        found = reader.seen([name]).get(name)
-        return found is not None and text in found.text
+        document = reader.seen([name]).get(name)
+        return document is not None and text in document.text
 
     return Place(shows, 0.02, reader.close)
 
 
 def _in_delta(config: PipelineConfig, text: str) -> Place:
-    """Whether the table's current rows, as `ragstream table` reads them, have it."""
-    layout, table = LakeLayout(config.lake.path), next(each for each in config.tables if each.table == _ARTICLES)
+    """The lake, where the current rows have this text."""
+    layout, table = (
+        LakeLayout(config.lake.path),
+        next(candidate for candidate in config.tables if candidate.table == _ARTICLES),
+    )
     contexts = {source.name: decode_context(config, source.name) for source in config.sources}
     return Place(
         lambda: any(row["id"] == EDITED and text in row["body"] for row in current_rows(layout, table, contexts)), 0.25
@@ -279,7 +271,7 @@ def _in_delta(config: PipelineConfig, text: str) -> Place:
 
 
 def _in_redshift(dsn: str, old: str) -> Place:
-    """Whether the warehouse's view of live rows has left that behind: one load may bring the next edit with this one."""
+    """The warehouse, where the old text is gone: one load may bring the next edit as well."""
     connection = psycopg.connect(dsn, autocommit=True)
 
     def shows() -> bool:

@@ -1,8 +1,7 @@
-"""Faults of AWS's kind on demand: a proxy that answers calls with AWS's own errors, or holds a stream to its read limit.
+"""Injects AWS's errors: a proxy that answers calls with them, or enforces the read limit of a Kinesis shard.
 
-Before a server that has no operations, such as OpenSearch, an operation is the method of a request.
-
-None of the local endpoints throttles. Connections are broken by `faults.FaultProxy`, also in front of this one.
+Before a server without operations, such as OpenSearch, an operation is the method of a request. No local endpoint throttles
+by itself. `faults.tcp.FaultProxy` breaks connections, also before this proxy.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ class _Fault:
 
 @dataclass
 class _Limit:
-    """Which shard an iterator belongs to, and when each shard was read in the last second."""
+    """By iterator its shard, and by shard the times of its reads in the last second."""
 
     shards: dict[str, str] = field(default_factory=dict)
     reads: dict[str, deque[float]] = field(default_factory=dict)
 
     def allows(self, iterator: str) -> bool:
-        """Count a read, unless its shard has had all of this second's."""
+        """Count a read, unless its shard has reached the limit in the last second."""
         times = self.reads.setdefault(self.shards.get(iterator, iterator), deque())
         now = time.monotonic()
         while times and now - times[0] >= 1.0:
@@ -51,19 +50,19 @@ class _Limit:
         return True
 
     def learn(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
-        """Note the shard of an iterator that was handed out."""
-        asked = request.get("ShardIterator", "")
-        shard = self.shards.pop(asked, asked) if asked else f"{request.get('StreamName')}/{request.get('ShardId')}"
-        handed_out = answer.get("NextShardIterator") or answer.get("ShardIterator")
-        if handed_out:
-            self.shards[handed_out] = shard
+        """Store the shard of a returned iterator."""
+        used = request.get("ShardIterator", "")
+        shard = self.shards.pop(used, used) if used else f"{request.get('StreamName')}/{request.get('ShardId')}"
+        returned = answer.get("NextShardIterator") or answer.get("ShardIterator")
+        if returned:
+            self.shards[returned] = shard
 
 
 class AwsFaultProxy(HttpProxy):
-    """Passes every call on to a local AWS endpoint, until told to answer it with an error instead."""
+    """Forwards every call to a local AWS endpoint, except those for which an error is set."""
 
     def __init__(self, target_url: str) -> None:
-        """Stand before this endpoint; the proxy's own port is taken from the operating system."""
+        """Take the endpoint's URL; no fault is set."""
         super().__init__(target_url)
         self.calls: dict[str, int] = {}
         """Calls received since the start, by operation."""
@@ -77,19 +76,19 @@ class AwsFaultProxy(HttpProxy):
         self._faults[operation] = _Fault(code, status, times)
 
     def throttle(self, operation: str, times: int = 1) -> None:
-        """Answer as Kinesis does beyond a shard's throughput."""
+        """Answer as Kinesis does above a shard's throughput."""
         self.fail(operation, "ProvisionedThroughputExceededException", times=times)
 
     def expire_iterators(self, times: int = 1) -> None:
-        """Answer reads as five minutes after their iterator was handed out."""
+        """Answer reads as if their iterator were older than five minutes."""
         self.fail("GetRecords", "ExpiredIteratorException", times=times)
 
     def limit_reads(self) -> None:
-        """From now on let each shard be read `READS_PER_SECOND` times a second, as Kinesis itself does."""
+        """Limit the reads of each shard to `READS_PER_SECOND`, as Kinesis does."""
         self._limit = self._limit or _Limit()
 
     def heal(self) -> None:
-        """Take all faults and limits back."""
+        """Remove all faults and limits."""
         self._faults.clear()
         self._limit = None
 
@@ -98,21 +97,17 @@ class AwsFaultProxy(HttpProxy):
         self.calls[operation] = self.calls.get(operation, 0) + 1
         self.headers = request.headers
         body = await request.read()
-        asked = json.loads(body) if self._limit is not None and operation in {"GetRecords", "GetShardIterator"} else {}
+        read = json.loads(body) if self._limit is not None and operation in {"GetRecords", "GetShardIterator"} else {}
         fault = self._faults.get(operation) or self._faults.get("*")
         if fault is not None and fault.left > 0:
             fault.left -= 1
             return _error(fault.code, fault.status)
-        if self._limit is not None and operation == "GetRecords" and not self._limit.allows(asked["ShardIterator"]):
+        if self._limit is not None and operation == "GetRecords" and not self._limit.allows(read["ShardIterator"]):
             return _error("ProvisionedThroughputExceededException", 400)
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _DROPPED_HEADERS}
-        url = self.target_url + request.raw_path
-        async with self._client.request(request.method, url, data=body, headers=headers) as answer:
-            content = await answer.read()
-            if asked and answer.ok and self._limit is not None:
-                self._limit.learn(asked, json.loads(content))
-            passed = {name: value for name, value in answer.headers.items() if name.lower() not in _DROPPED_HEADERS}
-            return web.Response(status=answer.status, body=content, headers=passed)
+        response = await self._forward(request, body, _DROPPED_HEADERS)
+        if read and response.status < 400 and self._limit is not None:
+            self._limit.learn(read, json.loads(response.body))
+        return web.Response(status=response.status, body=response.body, headers=response.headers)
 
 
 def _error(code: str, status: int) -> web.Response:

@@ -1,74 +1,63 @@
-"""A proxy before an HTTP endpoint, on a thread and an event loop of its own; what is done to a request is its kind's matter."""
+"""A proxy before an HTTP endpoint; its subclasses decide about each request."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Self
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp import web
 
-from local_stack.ports import HOST, free_ports
+from local_stack.faults.threaded_proxy import ThreadedProxy
+from local_stack.ports import HOST
 
 _LARGEST = 1024 * 1024 * 1024
 """Bytes of a request."""
 
 
-class HttpProxy(ABC):
-    """Listens from `start` to `stop`, or for the length of a `with` block."""
+class Response(NamedTuple):
+    """The endpoint's response to a forwarded request."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+class HttpProxy(ThreadedProxy):
+    """Listens before one endpoint."""
 
     def __init__(self, target_url: str) -> None:
-        """Stand before this endpoint; the proxy's own port is taken from the operating system."""
+        """Take the endpoint's URL; the proxy's own port is taken from the operating system."""
+        super().__init__()
         self.target_url = target_url
-        self.port = free_ports(1)[0]
-        self._loop = asyncio.new_event_loop()
-        name = f"{type(self).__name__}-{self.port}"
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        self._end: Callable[[], Any] = lambda: None
 
     @property
     def endpoint_url(self) -> str:
-        """For clients, in place of the endpoint's own."""
+        """The URL for clients, in place of the endpoint's own."""
         return f"http://{HOST}:{self.port}"
-
-    def start(self) -> Self:
-        """Listen."""
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(timeout=10)
-        return self
-
-    def stop(self) -> None:
-        """Close every connection and free the port."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it."""
-        self.stop()
 
     @abstractmethod
     async def _answer(self, request: web.Request) -> web.Response:
-        """Answer a request, by way of `self._client` or without."""
+        """Answer a request, by `_forward` or without it."""
+
+    async def _forward(self, request: web.Request, body: bytes, dropped: Collection[str]) -> Response:
+        """Send a request to the endpoint, without the dropped headers (lower case) in either direction."""
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in dropped}
+        url = self.target_url + request.raw_path
+        async with self._client.request(request.method, url, data=body, headers=headers) as response:
+            content = await response.read()
+            passed = {name: value for name, value in response.headers.items() if name.lower() not in dropped}
+            return Response(response.status, content, passed)
 
     async def _listen(self) -> None:
         self._client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
         application = web.Application(client_max_size=_LARGEST)
         application.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, HOST, self.port).start()
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, HOST, self.port).start()
 
-        async def end() -> None:
-            await runner.cleanup()
-            await self._client.close()
-
-        self._end = end
+    async def _close(self) -> None:
+        await self._runner.cleanup()
+        await self._client.close()

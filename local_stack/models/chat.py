@@ -18,11 +18,11 @@ from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, Pro
 from local_stack.models.wire import WireError, event, exception, malformed
 
 DEFAULT_MAX_TOKENS = 256
-"""Answer length when the caller names none; the model is small and loses the thread of long answers."""
+"""Answer length when the caller names none; the small model's long answers are incoherent."""
 
 
 class EndpointState(Protocol):
-    """What the conversation routes share with the rest of the endpoint."""
+    """The endpoint's state that the conversation routes use."""
 
     @property
     def faults(self) -> Faults:
@@ -35,12 +35,12 @@ class EndpointState(Protocol):
         ...
 
     async def strike(self, request: web.Request) -> None:
-        """Suffer the faults that are set."""
+        """Inject the faults that are set."""
         ...
 
 
 class Answer:
-    """One answer in the making: its pieces as they come, then how it ended."""
+    """One answer while it is generated: its pieces, then its end."""
 
     def __init__(self, generator: TextGenerator, request: ChatRequest) -> None:
         """Prepare; the model starts when the first piece is asked for."""
@@ -73,7 +73,7 @@ class Answer:
         except PromptTooLongError:
             raise WireError("ValidationException", "Input is too long for requested model.") from None
         finally:
-            # Also when the caller hung up: the thread belongs to the next question.
+            # Also when the caller hung up: the next question needs the thread.
             self._stopped = True
 
     def ending(self) -> dict[str, Any]:

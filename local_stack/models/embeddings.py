@@ -1,4 +1,4 @@
-"""What Bedrock's embedding models accept and answer: request bodies in, response bodies out, the models' own errors.
+"""The request and response bodies of Bedrock's embedding models, with the models' own errors.
 
 Limits and messages follow the model pages of Titan Text Embeddings V2, Cohere Embed v3 and v4; tokens are those of the local
 model's own tokenizer.
@@ -38,7 +38,7 @@ class EmbeddingRequest:
     max_tokens: int | None
     """Tokens a text may have; None where the model cuts the rest off."""
     answer: Callable[[Sequence[Any], int], dict[str, Any]]
-    """Build the response body from what stands for each vector, and the tokens of all."""
+    """Build the response body from the vectors (or their faulty replacements) and the number of tokens."""
 
 
 class _Body(BaseModel):
@@ -98,16 +98,16 @@ def _titan(body: _TitanBody) -> EmbeddingRequest:
         raise malformed(f"expected maxLength: {TITAN_MAX_CHARS}, actual: {len(text)}")
 
     def answer(vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
-        told = {"embedding": vectors[0], "embeddingsByType": {"float": vectors[0]}} if vectors else {}
-        return told | {"inputTextTokenCount": tokens}
+        fields = {"embedding": vectors[0], "embeddingsByType": {"float": vectors[0]}} if vectors else {}
+        return fields | {"inputTextTokenCount": tokens}
 
     return EmbeddingRequest([text], body.dimensions, TITAN_MAX_TOKENS, answer)
 
 
 def too_many_tokens(limit: int, tokens: int) -> WireError:
-    """Build the error that Titan answers to a text of too many tokens."""
-    told = f"Too many input tokens. Max input tokens: {limit}, request input token count: {tokens} "
-    return WireError("ValidationException", f"400 Bad Request: {told}")
+    """Build Titan's error for a text of too many tokens."""
+    reason = f"Too many input tokens. Max input tokens: {limit}, request input token count: {tokens} "
+    return WireError("ValidationException", f"400 Bad Request: {reason}")
 
 
 def _cohere(body: _CohereBody | _CohereV4Body, dimensions: int, max_chars: int, max_tokens: int) -> EmbeddingRequest:

@@ -7,8 +7,8 @@
 | POST /model/{id}/invoke | Titan Text Embeddings V2 and Cohere Embed v3 |
 | POST /model/{id}/converse, /model/{id}/converse-stream | any other id: the local text model |
 | POST /v1/embeddings | OpenAI's form of the same vectors, in 384 dimensions |
-| GET /health, GET /counters, POST /reset | readiness; what was asked since the start or the last reset |
-| GET /faults, POST /faults | read, replace the faults of `model_endpoint_faults.Faults` |
+| GET /health, GET /counters, POST /reset | readiness; counters since the start or the last reset |
+| GET /faults, POST /faults | read, replace the faults (`local_stack.models.faults.Faults`) |
 
 Signatures are not checked. SIGTERM and SIGINT finish the requests in flight and end the process.
 """
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelEndpoint:
-    """The routes over one encoder and one generator, each with a thread of its own so that neither waits for the other."""
+    """The routes over one encoder and one generator, each on a thread of its own."""
 
     def __init__(self, encoder: TextEncoder, generator: TextGenerator, *, in_thread: bool) -> None:
         """Serve these models; `in_thread` keeps a slow encoder off the event loop."""
@@ -75,7 +75,7 @@ class ModelEndpoint:
         return app
 
     async def strike(self, request: web.Request) -> None:
-        """Suffer the faults that are set: wait, refuse, or close the connection."""
+        """Inject the faults that are set: wait, refuse, or close the connection."""
         faults = self.faults
         if faults.slow_ms:
             await asyncio.sleep(faults.slow_ms / 1000)
@@ -154,11 +154,11 @@ class ModelEndpoint:
         return web.json_response({"status": "ok"})
 
     async def _read_counters(self, request: web.Request) -> web.Response:
-        return web.json_response(self.counters.as_json())
+        return web.json_response(self.counters.to_json())
 
     async def _reset_counters(self, request: web.Request) -> web.Response:
         self.counters = Counters()
-        return web.json_response(self.counters.as_json())
+        return web.json_response(self.counters.to_json())
 
     async def _read_faults(self, request: web.Request) -> web.Response:
         return web.json_response(self.faults.model_dump())
@@ -192,7 +192,7 @@ def open_endpoint(mode: Mode, threads: int) -> ModelEndpoint:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m local_stack.models.endpoint", description=__doc__.split("\n")[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")

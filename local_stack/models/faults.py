@@ -1,4 +1,4 @@
-"""Faults on demand, and the counts a test or a benchmark reads: state of one model endpoint."""
+"""The state of one model endpoint: injected faults, and counters for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ type Amount = int | float
 
 
 class Faults(BaseModel):
-    """What the endpoint does wrong until told otherwise; an empty object clears everything."""
+    """The injected faults, until they are replaced; an empty object clears them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -49,8 +49,8 @@ class Faults(BaseModel):
     spoil_text: str | None = None
     """A text that contains this mark gets no vector that can be used."""
     spoil: Literal["null", "nulls", "text", "huge", "zero", "short", "absent"] = "null"
-    """What it gets: null, a list of nulls, of words, of numbers beyond float32, of zeros, one of three numbers, or nothing in its
-    place, as if the others were all that was asked."""
+    """Its vector: null, a list of nulls, of words, of numbers beyond float32, of zeros, of three numbers, or none at all, as if
+    the text had not been in the request."""
 
     def strikes(self, name: str) -> bool:
         """Decide whether this request suffers the fault, and use up one of a counted fault."""
@@ -71,14 +71,14 @@ class Faults(BaseModel):
         return None
 
     def spoiled(self, texts: Sequence[str], vectors: Sequence[Vector]) -> list[Any]:
-        """The vectors of texts as they are answered."""
-        told: list[Any] = []
+        """The vectors of texts as the response contains them."""
+        values: list[Any] = []
         for text, vector in zip(texts, vectors, strict=True):
             if not _marked([text], self.spoil_text):
-                told.append(vector)
+                values.append(vector)
             elif self.spoil != "absent":
-                told.append(_SPOILED[self.spoil](len(vector)))
-        return told
+                values.append(_SPOILED[self.spoil](len(vector)))
+        return values
 
 
 _SPOILED: Mapping[str, Callable[[int], Any]] = {
@@ -93,7 +93,7 @@ def _marked(texts: Sequence[str], mark: str | None) -> bool:
 
 @dataclass(slots=True)
 class Counters:
-    """What was asked and answered since the start or the last reset."""
+    """Requests and responses since the start or the last reset."""
 
     requests: int = 0
     """Embedding requests that were answered with vectors."""
@@ -121,8 +121,8 @@ class Counters:
             self.chars += len(text)
             self._distinct.add(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
-    def as_json(self) -> dict[str, int | float]:
+    def to_json(self) -> dict[str, int | float]:
         """Return the counts, with `distinct_texts`, as one flat object."""
-        plain = asdict(self)
-        plain["distinct_texts"] = len(plain.pop("_distinct"))
-        return plain
+        counts = asdict(self)
+        counts["distinct_texts"] = len(counts.pop("_distinct"))
+        return counts

@@ -1,6 +1,6 @@
-"""A model that answers at once: unit vectors from a hash of the text, and the text it was given.
+"""An instant model: unit vectors from a hash of the text, and answers that repeat the last message.
 
-For benchmarks and fault tests, where the model's own time would hide ours. Nothing here understands a word.
+For benchmarks and fault tests, where a real model's time would dominate. Its vectors have no meaning.
 """
 
 from __future__ import annotations

@@ -31,13 +31,13 @@ def open_minilm(*, threads: int = 1) -> OnnxEncoder:
 def minilm_folder() -> Path:
     """Return the folder of `model.onnx` and `tokenizer.json`, building it if need be.
 
-    Its name holds a digest of what it was built from, so another version of either never meets a stale file. Two
-    processes may build at once: each renames a finished folder into place, and the first one stays.
+    Its name has a digest of the code and the package's version, so that no stale file is used. Two processes may build at
+    once: each renames a finished folder into place, and the first one stays.
     """
     from local_stack.models import minilm_graph
 
-    recipe = Path(minilm_graph.__file__).read_bytes() + importlib.metadata.version(PACKAGE).encode()
-    folder = cache_dir() / "models" / f"minilm-{hashlib.sha256(recipe).hexdigest()[:12]}"
+    origin = Path(minilm_graph.__file__).read_bytes() + importlib.metadata.version(PACKAGE).encode()
+    folder = cache_dir() / "models" / f"minilm-{hashlib.sha256(origin).hexdigest()[:12]}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:

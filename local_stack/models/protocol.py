@@ -1,4 +1,4 @@
-"""What the model endpoint needs of a model, so that real and instant ones are served by the same routes."""
+"""Protocols of the models behind the endpoint, which real and instant models implement."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What was said so far, and how to go on."""
+    """The conversation so far, and the settings of its continuation."""
 
     messages: Sequence[ChatMessage]
     max_tokens: int
@@ -41,7 +41,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """How an answer ended, and the tokens it took."""
+    """The end of an answer: its tokens and stop reason."""
 
     input_tokens: int
     output_tokens: int

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from local_stack.ports import HOST
 from local_stack.servers.connect import request_json
-from local_stack.service import Endpoint, Service
+from local_stack.service import PYTHON_ENVIRONMENT, Endpoint, Service
 from schemas.errors import UnavailableError
 
 
 class ModelService(Service):
-    """Bedrock's runtime over local models; stateless but for the faults and counters, which `start` sets back."""
+    """Bedrock's runtime over local models; its only state are faults and counters, which `start` resets."""
 
     part = "model"
     start_timeout = 120.0  # the first start builds the ONNX graph
@@ -28,7 +27,7 @@ class ModelService(Service):
     @property
     def endpoint(self) -> Endpoint:
         """`endpoint_url` for boto3's bedrock-runtime."""
-        return {"endpoint_url": f"http://{HOST}:{self.port}"}
+        return {"endpoint_url": self.url}
 
     def command(self) -> list[str]:
         """Run it in the foreground, with this interpreter."""
@@ -36,11 +35,11 @@ class ModelService(Service):
         return [sys.executable, "-m", "local_stack.models.endpoint", "--port", str(self.port), "--mode", mode]
 
     def environment(self) -> dict[str, str]:
-        """Let it import this package from wherever it is, as its working directory is another."""
-        return {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONUNBUFFERED": "1"}
+        """Let it import this package."""
+        return PYTHON_ENVIRONMENT
 
     def handshake(self) -> None:
-        """Ask for its health."""
-        status, _ = request_json(self.endpoint["endpoint_url"], "GET", "/health", timeout=5)
+        """Request its health."""
+        status, _ = request_json(self.url, "GET", "/health", timeout=5)
         if status != http.client.OK:
             raise UnavailableError(f"{self.name} is not healthy yet")

@@ -21,10 +21,10 @@ CONTEXT_TOKENS = 4096
 
 
 class SmolLM:
-    """Loads the model on the first question: many a run of the stack asks none."""
+    """Loads the model with the first request, since many runs of the stack make none."""
 
     def __init__(self, *, threads: int = 1) -> None:
-        """Generate with so many threads; they wait for each other by spinning, so two on two busy cores crawl."""
+        """Generate with so many threads; they wait by spinning, so two on two busy cores are slow."""
         self._threads = threads
         self._server: Any = None
 

@@ -53,7 +53,7 @@ class WireError(Exception):
 
 
 def malformed(reason: str) -> WireError:
-    """Build the error Bedrock answers when a body breaks the model's schema."""
+    """Build Bedrock's error for a body that violates the model's schema."""
     return WireError(
         "ValidationException",
         f"Malformed input request: {reason}, please reformat your input and try again.",

@@ -27,28 +27,27 @@ class AwsEndpoint(Service):
     @property
     def endpoint(self) -> Endpoint:
         """`endpoint_url`, `region`, `access_key`, `secret_key`."""
-        url = f"http://{HOST}:{self.port}"
-        return {"endpoint_url": url, "region": REGION, "access_key": _CREDENTIAL, "secret_key": _CREDENTIAL}
+        return {"endpoint_url": self.url, "region": REGION, "access_key": _CREDENTIAL, "secret_key": _CREDENTIAL}
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment of a process that speaks to this endpoint and to no other."""
+        """Environment variables by which a process reaches this endpoint and no other."""
         return {
-            "AWS_ENDPOINT_URL": self.endpoint["endpoint_url"],
+            "AWS_ENDPOINT_URL": self.url,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ACCESS_KEY_ID": _CREDENTIAL,
             "AWS_SECRET_ACCESS_KEY": _CREDENTIAL,
         }
 
     def client(self, service: str, timeout: float = 30.0, endpoint_url: str = "") -> Any:
-        """Return boto3's client of one AWS service; it fails at once rather than trying again.
+        """Return boto3's client of one AWS service, without retries.
 
         Timeout in seconds; `endpoint_url` names a proxy in front of this endpoint.
         """
         connect: Any = boto3.client  # its overloads name every service in a literal
         return connect(
             service,
-            endpoint_url=endpoint_url or self.endpoint["endpoint_url"],
+            endpoint_url=endpoint_url or self.url,
             region_name=REGION,
             aws_access_key_id=_CREDENTIAL,
             aws_secret_access_key=_CREDENTIAL,
@@ -105,13 +104,7 @@ class KinesisLocal(AwsEndpoint):
     def environment(self) -> dict[str, str]:
         """Its whole configuration; the short durations only spare the tests from waiting."""
         script = cache.kinesis_local()
-        durations = (
-            "CREATE_STREAM",
-            "DELETE_STREAM",
-            "MERGE_SHARDS",
-            "SPLIT_SHARD",
-            "UPDATE_SHARD_COUNT",
-        )
+        durations = ("CREATE_STREAM", "DELETE_STREAM", "MERGE_SHARDS", "SPLIT_SHARD", "UPDATE_SHARD_COUNT")
         return {
             "KINESIS_MOCK_PLAIN_PORT": str(self.port),
             "KINESIS_MOCK_TLS_PORT": str(self.port_of("tls")),

@@ -33,7 +33,7 @@ BYTES = Collation("builtin C.UTF-8", ("--locale=C", "--locale-provider=builtin",
 
 
 def linguistic() -> Collation:
-    """Return English order: the system's locale, else one compiled into the cache, else `BYTES` where neither can be had."""
+    """Return English order: the system's locale, else one compiled into the cache, else `BYTES`."""
     options = (f"--locale={_ENGLISH}",)
     if "en_US.utf8" in _run("locale", "-a").splitlines():
         return Collation(_ENGLISH, options)

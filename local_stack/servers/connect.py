@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from local_stack import cache
-from local_stack.ports import HOST
 from local_stack.servers.kafka import MAX_MESSAGE_BYTES, Broker, java, properties
 from local_stack.service import Endpoint, Service
 from schemas.errors import ConfigurationError, UnavailableError
@@ -52,16 +51,16 @@ class Connect(Service):
     @property
     def endpoint(self) -> Endpoint:
         """`url` of the REST interface."""
-        return {"url": f"http://{HOST}:{self.port}"}
+        return {"url": self.url}
 
     def prepare(self) -> None:
         """Write its configuration."""
-        mine = {
+        addresses = {
             "bootstrap.servers": self.broker.endpoint["bootstrap_servers"],
-            "listeners": f"http://{HOST}:{self.port}",
+            "listeners": self.url,
             "plugin.path": str(cache.debezium_plugins_dir()),
         }
-        (self.directory / "worker.properties").write_text(properties(_WORKER | mine))
+        (self.directory / "worker.properties").write_text(properties(_WORKER | addresses))
 
     def command(self) -> list[str]:
         """Run the worker in the foreground."""
@@ -69,7 +68,7 @@ class Connect(Service):
         return java("512m", main, str(self.directory / "worker.properties"))
 
     def handshake(self) -> None:
-        """List its connectors, which needs the broker as well."""
+        """List its connectors, which also needs the broker."""
         self.connectors()
 
     def connectors(self) -> list[str]:
@@ -112,9 +111,9 @@ class Connect(Service):
         self._ask("DELETE", f"/connectors/{quote(name, safe='')}", missing=None)
 
     def _ask(self, method: str, path: str, body: Any = None, *, until: float = 0.0, missing: Any = ...) -> Any:
-        """Send one request; the worker answers 409 while it rebalances, and is asked again until `until`."""
+        """Send one request, again until `until` while the worker responds 409: it is rebalancing."""
         while True:
-            status, answer = request_json(self.endpoint["url"], method, path, body)
+            status, answer = request_json(self.url, method, path, body)
             if status == http.client.NOT_FOUND and missing is not ...:
                 return missing
             if status < http.client.BAD_REQUEST:

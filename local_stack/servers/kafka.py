@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from local_stack import cache, ports
+from local_stack import cache
 from local_stack.ports import HOST
 from local_stack.service import Endpoint, Service, program
 from schemas.errors import ConfigurationError, UnavailableError
@@ -106,9 +106,7 @@ class Broker(Service):
         return java("384m", "kafka.Kafka", str(self.directory / "broker.properties"))
 
     def handshake(self) -> None:
-        """Ask for the cluster's metadata."""
-        if not ports.accepts(self.port):
-            raise ConnectionRefusedError
+        """Request the cluster's metadata."""
         if not self._admin().list_topics(timeout=2).brokers:
             raise UnavailableError(f"{self.name} has no broker yet")
 
@@ -133,8 +131,8 @@ class Broker(Service):
 
     def topics(self) -> dict[str, int]:
         """Return each topic's number of partitions, internal ones left out."""
-        found = self._admin().list_topics(timeout=10).topics
-        return {name: len(topic.partitions) for name, topic in found.items() if not name.startswith("_")}
+        topics = self._admin().list_topics(timeout=10).topics
+        return {name: len(topic.partitions) for name, topic in topics.items() if not name.startswith("_")}
 
     def producer(self, **settings: str | int) -> Producer:
         """Open a client that writes records of any size the broker takes; keys of its settings with `_` for `.`."""
@@ -152,11 +150,11 @@ class Broker(Service):
         return AdminClient({"bootstrap.servers": f"{HOST}:{self.port}", "log_level": 0})
 
     def _is_led(self, name: str, partitions: int) -> bool:
-        found = self._admin().list_topics(name, timeout=10).topics[name].partitions
-        return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
+        metadata = self._admin().list_topics(name, timeout=10).topics[name].partitions
+        return len(metadata) == partitions and all(partition.leader >= 0 for partition in metadata.values())
 
-    def _done(self, future: object, what: str) -> None:
+    def _done(self, future: object, purpose: str) -> None:
         try:
             future.result(timeout=30)  # type: ignore[attr-defined]  # the client does not say what its futures are
         except KafkaException as error:
-            raise ConfigurationError(f"{self.name}: cannot {what}: {error.args[0].name()}") from error
+            raise ConfigurationError(f"{self.name}: cannot {purpose}: {error.args[0].name()}") from error

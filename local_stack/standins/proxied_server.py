@@ -1,11 +1,22 @@
-"""A proxy process and the server behind it: either one's end is the other's."""
+"""A proxy process and the server behind it, which end together."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
+
+
+def options_of(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse `--port P --server-port Q -- COMMAND`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--server-port", type=int, required=True)
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args(arguments)
 
 
 def stop_requested() -> asyncio.Event:
@@ -25,4 +36,4 @@ async def serve_until_end(
     listener.close()
     server.send_signal(stop_signal)
     await ended
-    os._exit(0)  # clients that are still connected have nobody to talk to
+    os._exit(0)  # without waiting for connected clients

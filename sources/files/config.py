@@ -24,8 +24,8 @@ class FilesSourceConfig(StrictModel):
     """Who captured them."""
     path: list[str] = Field(min_length=1)
     """Files, read in this order; lines may be appended to them while they are read."""
-    batch: int = Field(default=10_000, ge=1)
-    """Lines in a micro-batch."""
+    max_records_per_trigger: int = Field(default=10_000, ge=1)
+    """Most records (lines) in a micro-batch."""
 
 
 def marked(config: FilesSourceConfig) -> dict[str, str]:

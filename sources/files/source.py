@@ -40,7 +40,11 @@ def read_stream(spark: SparkSession, config: FilesSourceConfig, *, starts: Posit
     batch run again holds the same records.
     """
     options = {"files": json.dumps(list(marked(config).values()))}
-    options |= {"record_format": config.format, "batch": str(config.batch), "starts": json.dumps(starts or {})}
+    options |= {
+        "record_format": config.format,
+        "batch": str(config.max_records_per_trigger),
+        "starts": json.dumps(starts or {}),
+    }
     from sources.files.reader import RecordedEventsSource
 
     return load_stream(spark, RecordedEventsSource, options)

@@ -42,7 +42,7 @@ class Files:
         self.path: Path = request.getfixturevalue("tmp_path") / "events.jsonl"
         self.path.touch()
         self.written = 0
-        members = {"type": "files", "format": "kafka", "envelope": "debezium", "batch": 3}
+        members = {"type": "files", "format": "kafka", "envelope": "debezium", "max_records_per_trigger": 3}
         self.config = _config(**members, path=[str(self.path)])
         self.broken = _config(**members, path=[str(self.path) + ".none"])
 

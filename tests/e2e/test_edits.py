@@ -36,7 +36,13 @@ def line(change: Change, offset: int) -> str:
 
 def pipeline(folder: Path, events: Path, batch: int, *shared: str) -> dict[str, Any]:
     dsn, model_url, lake = shared
-    source = {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(events)], "batch": batch}
+    source = {
+        "type": "files",
+        "format": "kafka",
+        "envelope": "debezium",
+        "path": [str(events)],
+        "max_records_per_trigger": batch,
+    }
     document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 200}}
     return {
         "name": "writers",

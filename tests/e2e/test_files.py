@@ -40,7 +40,7 @@ def history(folder: Path, name: str, seed: int | None) -> Path:
 
 def pipeline(folder: Path, stack: Stack, dsn: str, model_url: str, seed: int | None, batch: int) -> Pipeline:
     document = {"template": "{name}\n\n{body}", "metadata": ["m", "s", "colour"], "chunk": {"max_tokens": 120}}
-    source = {"type": "files", "format": "kafka", "envelope": "debezium", "batch": batch}
+    source = {"type": "files", "format": "kafka", "envelope": "debezium", "max_records_per_trigger": batch}
     with_document = {"inv.items", "inv.items_full"}
     folder.mkdir()
     configuration: dict[str, Any] = {
@@ -146,10 +146,10 @@ def check_missing_column(run: Pipeline, told: dict[str, Any]) -> None:
     """A column that a document names and no table has is said in the log, in `status` and by `check`."""
     missing = {name: table["columns_missing"] for name, table in told["tables"].items() if table["columns_missing"]}
     assert missing == {"inv.items": ["colour"], "inv.items_full": ["colour"]}
-    assert {e["table"] for e in run.drivers[-1].told("a document's column is in no whole row")} == missing.keys()
+    assert {e["table"] for e in run.drivers[-1].told("complete rows lack a document's column")} == missing.keys()
     checked = run.command("check")
     assert checked.returncode == 0, checked.stderr
-    left = {each["stream"]: each for each in told["left_out"]}
+    left = {each["stream"]: each for each in told["unconfigured"]}
     assert left.keys() == {f"pg15_schemas.inv.{name}" for name in ("nopk", "dbz_signal", "hb")}
     assert {e["stream"] for e in run.drivers[-1].told("records are of tables that are not configured")} == left.keys()
     for stream, each in left.items():

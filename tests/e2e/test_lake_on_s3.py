@@ -39,7 +39,7 @@ def short_lived_keys(folder: Path) -> dict[str, str]:
 
 
 def pipeline(folder: Path, stack: Stack, bucket: str) -> Pipeline:
-    source = {"type": "files", "format": "kafka", "envelope": "debezium", "batch": 120}
+    source = {"type": "files", "format": "kafka", "envelope": "debezium", "max_records_per_trigger": 120}
     configuration: dict[str, Any] = {
         "name": "on_s3",
         "source": source | {"path": [str(FIXTURES / "pg15_schemas.jsonl")]},

@@ -30,7 +30,13 @@ def test_driver_killed_in_load_leaves_the_sources_rows_and_no_staged_file(
     table.insert(100, "kept")
     document: dict[str, Any] = {
         "name": "desk",
-        "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": ["events.jsonl"], "batch": 50},
+        "source": {
+            "type": "files",
+            "format": "kafka",
+            "envelope": "debezium",
+            "path": ["events.jsonl"],
+            "max_records_per_trigger": 50,
+        },
         "tables": [{"table": TABLE, "keys": ["id"], "columns": {"id": "int", "a": "text", "body": "text"}}],
         "lake": {"path": str(tmp_path / "lake")},
         "checkpoint": str(tmp_path / "checkpoint"),

@@ -32,5 +32,5 @@ def test_what_jvm_says_of_itself_stands_in_file_that_a_failure_names() -> None:
     path = jvm.log_file()
     assert path is not None
     assert "incubator modules" in path.read_text()
-    assert str(path) in cli.where_spark_says_more(StoppedError("the rebuild failed"))
-    assert cli.where_spark_says_more(ConfigurationError("no such table")) == ""
+    assert str(path) in cli.spark_log_hint(StoppedError("the rebuild failed"))
+    assert cli.spark_log_hint(ConfigurationError("no such table")) == ""

@@ -240,7 +240,11 @@ def test_search_and_answers_need_neither_spark_nor_arrow_nor_java(
     environment: Callable[..., Environment], everything: dict[str, Any], tmp_path: Path
 ) -> None:
     """The instant model's vectors have no meaning, so that any row is relevant here."""
-    told = {"sinks": everything["sinks"][:1], "retrieval": {"relevance": -1.0}, "generation": {"type": "extractive"}}
+    told = {
+        "sinks": everything["sinks"][:1],
+        "retrieval": {"min_similarity": -1.0},
+        "generation": {"type": "extractive"},
+    }
     config = parse_config(json.dumps(everything | told), "searched", substitution())
     assert config.embedding is not None
     embedder = open_embedder(config.embedding)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.operations.migrate.stores import note_of
+from glue_jobs.operations.migrate.stores import migration_note
 from local_stack.models.embeddings import resized
 from local_stack.models.instant import instant_vector
 from local_stack.servers.opensearch import OpenSearch
@@ -23,7 +23,7 @@ from tests.waiting import eventually
 
 TITAN = "amazon.titan-embed-text-v2:0"
 COHERE = "cohere.embed-english-v3"
-STEPS = ("announced", "filling", "filled", "covered", "checked", "ready", "switched")
+STEPS = ("announced", "filling", "filled", "backfilled", "checked", "ready", "switched")
 
 
 @contextmanager
@@ -81,11 +81,11 @@ def test_stores_of_every_kind_are_moved_and_back_and_old_vectors_collected(  # n
         assert {name: each["checked"]["golden"]["expected_new"] for name, each in done.items()} == dict.fromkeys(
             names, 1.0
         )
-        assert min(each["checked"]["found"] for each in done.values()) > 0.8  # rows change while it is asked for them
+        assert min(each["checked"]["recall"] for each in done.values()) > 0.8  # rows change while it is asked for them
         polled(reader, 2 * len(names))
-        assert all("readers use" in str(note_of(lake.config, sink)) for sink in lake.config.sinks)
+        assert all("readers use" in str(migration_note(lake.config, sink)) for sink in lake.config.sinks)
         told(lake, "--back")
-        assert all("--collect" in str(note_of(lake.config, sink)) for sink in lake.config.sinks)
+        assert all("--collect" in str(migration_note(lake.config, sink)) for sink in lake.config.sinks)
         polled(reader, 2 * len(names))
         assert told(lake, "--to", COHERE)["plan"] is None
         early = lake.ragstream("migrate", "--collect")

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from embeddings import open_embedder
 from embeddings.bedrock.config import BedrockEmbeddingConfig
-from glue_jobs.runtime.failures import recovered
+from glue_jobs.runtime.failures import error_in
 from local_stack.faults.tcp import FaultProxy
 from local_stack.models.service import ModelService
 from local_stack.servers.connect import request_json
@@ -252,7 +252,7 @@ def test_a_fatal_error_arrives_in_the_task_with_its_type_and_hint(world: World) 
     with pytest.raises(SourceGoneError) as raised:
         eventually(lambda: world.ask() is None)
     assert raised.value.hint
-    again = recovered(f"PythonException: Traceback\n{type(raised.value).__module__}.SourceGoneError: {raised.value}")
+    again = error_in(f"PythonException: Traceback\n{type(raised.value).__module__}.SourceGoneError: {raised.value}")
     assert type(again) is SourceGoneError, "as text from a Spark worker it is the same error"
     for positions in world.positions.values():
         positions[f"{world.topic}/0"] = 0

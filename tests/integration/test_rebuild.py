@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from glue_jobs.operations.migrate.stores import opened, outdated_note
+from glue_jobs.operations.migrate.stores import open_store, outdated_note
 from glue_jobs.status.outdated import warn_of_outdated
 from glue_jobs.status.report import status
 from local_stack.models.instant import instant_vector
@@ -110,7 +110,7 @@ def test_a_changed_template_is_said_and_a_rebuild_brings_every_document_over(
     assert note is not None
     assert note.startswith("5 of 5 documents were made by another template")
     assert status(lake.config)["stores"]["live"]["outdated"] == {"documents": 5, "of": 5, "texts": 10, "usd": 3e-06}
-    with closing(opened(lake.config, live)) as store:
+    with closing(open_store(lake.config, live)) as store:
         warn_of_outdated(lake.config, [store])
     (logged,) = [vars(record)["context"] for record in caplog.records if "another template" in record.message]
     assert (logged["store"], logged["documents"], logged["command"]) == ("live", 5, "ragstream rebuild CONFIG live")
@@ -136,7 +136,7 @@ def test_uncached_texts_are_embedded_once_and_a_refused_one_is_left_out(spark: S
     lake.faults(refuse_text="forbidden")
     done = lake.rebuild(spark, "live")
     texts = {text for _, _, _, text, _, _ in lake.contents("live")}
-    assert (done.rows, done.written, done.left_out) == (301, 300, 1)
+    assert (done.rows, done.written, done.refused) == (301, 300, 1)
     assert done.texts_sent == len(texts) + 2  # the refused one is asked for once more by its document's own write
     assert lake.asked()["distinct_texts"] == len(texts) + 1  # and the probe that tells a refusal from an outage
     for _, _, _, text, vector, _ in lake.contents("live")[::50]:

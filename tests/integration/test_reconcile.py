@@ -341,7 +341,7 @@ def test_reconcile_exits_by_drift_and_empties_no_store_for_a_lost_lake(spark: Sp
     told = json.loads(found.stdout)["stores"]["live"]
     orphans = told["left"]["orphan"]
     assert (told["removed"], told["drift"]["orphan"], lake.count("live", "documents")) == (0, orphans, documents)
-    assert f"{orphans} orphans beside" in told["notes"][0]
+    assert f"{orphans} orphans of" in told["notes"][0]
     assert "--repair --force --store live" in told["notes"][0]
     assert told["rows_read_ratio"] > 1
     seen = status(lake.config)["stores"]["live"]

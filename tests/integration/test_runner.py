@@ -132,7 +132,7 @@ def files(tmp_path: Path, lines: int, batch: int) -> str:
         for offset in range(first, first + lines):
             event = {"topic": "h.public.t", "key": {"id": offset}, "value": {}, "partition": 0, "offset": offset}
             file.write(json.dumps(event | {"timestamp": 1, "headers": []}) + "\n")
-    return f"{{type: files, format: kafka, envelope: debezium, path: [{recorded}], batch: {batch}}}"
+    return f"{{type: files, format: kafka, envelope: debezium, path: [{recorded}], max_records_per_trigger: {batch}}}"
 
 
 def test_a_driver_killed_before_its_commit_lands_each_record_once(

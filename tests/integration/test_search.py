@@ -367,13 +367,13 @@ def test_a_store_that_does_not_answer_is_a_wrong_part(filled: Helpdesk) -> None:
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("relevance", "answered"), [(-1.0, True), (None, False), (1.0, False)])
-def test_the_configured_relevance_decides_whether_a_question_is_answered(
+@pytest.mark.parametrize(("min_similarity", "answered"), [(-1.0, True), (None, False), (1.0, False)])
+def test_the_configured_similarity_decides_whether_a_question_is_answered(
     filled: Helpdesk,
-    relevance: float | None,
+    min_similarity: float | None,
     answered: bool,  # noqa: FBT001
 ) -> None:
-    config = Pipeline(LOCAL, (filled.config,), EXTRACTIVE, RetrievalConfig(relevance=relevance))
+    config = Pipeline(LOCAL, (filled.config,), EXTRACTIVE, RetrievalConfig(min_similarity=min_similarity))
     (found,) = commands.search(config, [Query(None, "zyzzyva quokka")], 3)
     assert found["abstained"] is not answered
     assert commands.ask(config, "zyzzyva quokka")["abstained"] is not answered

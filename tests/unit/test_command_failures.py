@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from glue_jobs.runtime.failures import ours, without_content
+from glue_jobs.runtime.failures import without_content, wrap_failures
 from reader.failures import told as told_of
 from schemas.errors import StoppedError, UnavailableError
 
 
 def test_an_unexpected_error_is_named_without_what_it_quotes() -> None:
-    with pytest.raises(StoppedError) as caught, ours("the rebuild of x", "Run it again."):
+    with pytest.raises(StoppedError) as caught, wrap_failures("the rebuild of x", "Run it again."):
         raise ValueError("row text")
     assert "ValueError" in str(caught.value)
     assert "Run it again." in str(caught.value)
@@ -25,7 +25,10 @@ def test_an_unexpected_error_is_named_without_what_it_quotes() -> None:
 
 def test_an_error_of_ours_comes_out_of_a_workers_traceback_as_itself() -> None:
     told = "Traceback (most recent call last):\nschemas.errors.UnavailableError: sink x does not answer\n"
-    with pytest.raises(UnavailableError, match="sink x does not answer"), ours("the rebuild of x", "Run it again."):
+    with (
+        pytest.raises(UnavailableError, match="sink x does not answer"),
+        wrap_failures("the rebuild of x", "Run it again."),
+    ):
         raise RuntimeError(told)
 
 

@@ -61,10 +61,10 @@ def test_a_model_whose_thresholds_nobody_measured_is_said_until_they_are_configu
     told = unmeasured(good())
     assert told is not None
     assert "amazon.titan-embed-text-v2:0" in told
-    assert "`retrieval.relevance`" in told
-    assert unmeasured(good(GOOD + "retrieval: {relevance: 0.35}\n")) is None
-    assert "retrieval.relevance: input should be less than or equal to 1" in refusal(
-        GOOD + "retrieval: {relevance: 2}\n"
+    assert "`retrieval.min_similarity`" in told
+    assert unmeasured(good(GOOD + "retrieval: {min_similarity: 0.35}\n")) is None
+    assert "retrieval.min_similarity: input should be less than or equal to 1" in refusal(
+        GOOD + "retrieval: {min_similarity: 2}\n"
     )
 
 
@@ -92,8 +92,15 @@ def test_every_problem_is_told_at_once_with_path_line_and_remedy() -> None:
 
 
 def test_key_of_an_earlier_version_names_the_one_that_took_its_place() -> None:
-    told = refusal(GOOD + "real_time: false\n")
-    assert "real_time: this key is unknown.\n      Write `continuous` instead" in told
+    files = GOOD.replace(
+        GOOD.splitlines()[1], "source: {type: files, format: kafka, envelope: dms, path: [a], batch: 5}"
+    )
+    for text, key, successor in (
+        (GOOD + "real_time: false\n", "real_time", "continuous"),
+        (GOOD + "retrieval: {relevance: 0.4}\n", "retrieval.relevance", "min_similarity"),
+        (files, "source.batch", "max_records_per_trigger"),
+    ):
+        assert f"{key}: this key is unknown.\n      Write `{successor}`." in refusal(text)
     assert good().continuous
     assert not good(GOOD + "continuous: false\n").continuous
 
@@ -101,16 +108,16 @@ def test_key_of_an_earlier_version_names_the_one_that_took_its_place() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("keys: [id]", "keys: []", "tables[0].keys: at least one is needed here"),
+        ("keys: [id]", "keys: []", "tables[0].keys: at least one is expected here"),
         ("keys: [id]", "keys: id", "tables[0].keys: a list is expected here"),
         ("[status]", "[status], chunk: {max_tokens: many}", "tables[0].document.chunk.max_tokens: a whole number is expected"),
         ("type: pgvector", "type: postgres", "one of those known.\n      Write one of: 'documentdb', 'opensearch', 'pgvector'"),
         ('"{subject}"', '"subject"', "tables[0].document.template: the template names no column; write {column}"),
         ("public.tickets\n", "public.tickets\n    source: desk\n", "tables[0].source: no source is named desk"),
         ("embedding:", "embeddings:", "sinks: a store needs vectors, and there is no `embedding`"),
-        ("checkpoint: ./checkpoints", "checkpoint: a\ncheckpoint: b", "yaml:12: checkpoint: this key stands on line 11 already"),
+        ("checkpoint: ./checkpoints", "checkpoint: a\ncheckpoint: b", "yaml:12: checkpoint: this key is on line 11 already"),
         ("${env:KAFKA_BOOTSTRAP}", "${env:MISSING}", "source.bootstrap_servers: the variable MISSING is not set"),
-        ("${secret:vectors}", "${secret:other}", "sinks[0].dsn: the secret other is not to be found"),
+        ("${secret:vectors}", "${secret:other}", "sinks[0].dsn: the secret other is not set"),
         ("${secret:vectors}", "${sekret:vectors}", "sinks[0].dsn: ${sekret:vectors} is no reference"),
         ("name: helpdesk", "name: 7", "name: text is expected here"),
     ],

@@ -62,7 +62,7 @@ def test_a_column_that_whole_rows_lack_is_logged_once_and_reported(
     for batch, told in enumerate([whole_row("02", "descripton"), whole_row("01"), whole_row("03", "descripton")]):
         record.add(batch, reports.take(told), 1.0, 1.0)
         assert record.columns_missing["t"][1] == ["descripton"], "an older whole row takes nothing back"
-        record = QueryRecord.of_json(json.loads(json.dumps(record.as_json())))
+        record = QueryRecord.from_json(json.loads(json.dumps(record.to_json())))
     (logged,) = caplog.records
     assert vars(logged)["context"] == {"table": "t", "column": "descripton", "near": ["description"]}
     record.add(9, reports.take(whole_row("04")), 1.0, 1.0)

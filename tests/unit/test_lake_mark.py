@@ -38,19 +38,19 @@ def land(config: PipelineConfig, batch: int, *, noted: bool = True) -> None:
     file = WrittenFile(f"_ingest_date=2026-01-01/{batch}", 1, "2026-01-01", '{"numRecords":1}')
     append(LakeLayout(config.lake.path).path("changes"), [file], transaction)
     if noted:
-        lake_mark.landed(config.checkpoint, "land_files", transaction)
+        lake_mark.record_commit(config.checkpoint, "land_files", transaction)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> PipelineConfig:
     """A pipeline that has landed two batches, of which a third part of the batches had no changes."""
     found = configured(tmp_path)
-    lake_mark.confirm(found)
+    lake_mark.check(found)
     create_tables(LakeLayout(found.lake.path))
-    lake_mark.belongs(found)
+    lake_mark.bind(found)
     for batch in (0, 2):
         land(found, batch)
-    lake_mark.confirm(found)
+    lake_mark.check(found)
     return found
 
 
@@ -67,43 +67,43 @@ def test_lake_that_is_gone_or_another_is_refused_until_it_is_back(config: Pipeli
     lake = Path(config.lake.path)
     lake.rename(tmp_path / "away")
     with refused("OTHER_LAKE"):
-        lake_mark.confirm(config)
+        lake_mark.check(config)
     create_tables(LakeLayout(config.lake.path))
     with refused("OTHER_LAKE"):
-        lake_mark.confirm(config)
-    lake_mark.belongs(config)
+        lake_mark.check(config)
+    lake_mark.bind(config)
     with refused("OTHER_LAKE"):
-        lake_mark.confirm(config)
+        lake_mark.check(config)
     shutil.rmtree(lake)
     (tmp_path / "away").rename(lake)
-    lake_mark.confirm(config)
+    lake_mark.check(config)
 
 
 def test_an_old_copy_is_refused_and_a_moved_lake_is_not(config: PipelineConfig, tmp_path: Path) -> None:
     shutil.copytree(config.lake.path, tmp_path / "copy")
-    lake_mark.confirm(configured(tmp_path, "copy"))
+    lake_mark.check(configured(tmp_path, "copy"))
     land(config, 3)
     with refused("LAKE_SHORTENED"):
-        lake_mark.confirm(configured(tmp_path, "copy"))
+        lake_mark.check(configured(tmp_path, "copy"))
     append(
         LakeLayout(str(tmp_path / "copy")).path("changes"),
         [WrittenFile("_ingest_date=2026-01-01/x", 1, "2026-01-01", '{"numRecords":1}')],
         {"txnAppId": "another query", "txnVersion": "9"},
     )
     with refused("LAKE_SHORTENED"):
-        lake_mark.confirm(configured(tmp_path, "copy"))
+        lake_mark.check(configured(tmp_path, "copy"))
 
 
 @pytest.mark.usefixtures("config")
 def test_a_fresh_checkpoint_and_one_from_before_take_the_lake_that_stands(tmp_path: Path) -> None:
     fresh = configured(tmp_path, checkpoint="fresh")
     for _ in range(2):
-        lake_mark.confirm(fresh)
-        lake_mark.belongs(fresh)
+        lake_mark.check(fresh)
+        lake_mark.bind(fresh)
     other = configured(tmp_path, "other", "fresh")
     create_tables(LakeLayout(other.lake.path))
     with refused("OTHER_LAKE"):
-        lake_mark.confirm(other)
+        lake_mark.check(other)
 
 
 def test_no_store_is_adopted_for_an_empty_lake_replacing_a_lost_one(config: PipelineConfig, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_no_store_is_adopted_for_an_empty_lake_replacing_a_lost_one(config: Pipe
 
 def test_a_kill_between_commit_and_mark_leaves_nothing_to_refuse(config: PipelineConfig) -> None:
     land(config, 3, noted=False)
-    lake_mark.confirm(config)
+    lake_mark.check(config)
 
 
 @pytest.mark.parametrize("job", ["land", "merge", "index", "load"])

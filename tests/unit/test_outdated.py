@@ -9,7 +9,7 @@ import pytest
 
 from glue_jobs.config.pipeline import parse_config
 from glue_jobs.config.values import Substitution
-from glue_jobs.status.outdated import Outdated, cut_notes, of_counts, specs_of
+from glue_jobs.status.outdated import Outdated, chunk_notes, of_counts, specs_of
 from schemas.tables import ChunkConfig, DocumentConfig
 from transforms.documents.planning import DocumentSpec
 
@@ -57,6 +57,6 @@ def test_chunks_longer_than_the_model_takes_are_said_and_cut(model: str, dimensi
         "p.yaml",
         Substitution({}, Path("nowhere")),
     )  # fmt: skip
-    notes = cut_notes(config)
+    notes = chunk_notes(config)
     assert [note.startswith(start) for note, start in zip(notes, told, strict=True)] == [True] * len(told)
     assert specs_of(config)["public.t"].document.chunk.max_tokens == (512 if told else 1200)

@@ -32,5 +32,5 @@ def test_a_store_that_keeps_up_lags_by_a_tick_at_most(checkpoint: str, monkeypat
             running.ticked_at, running.as_of.at_us = now, round((now - 0.2) * 1_000_000)
         if round(now * 20) % 10 == 0:  # the runner looks twice a second
             records.observe("index_kafka", cast("Any", running))
-        lags.append(status.lag_of(QueryRecord.of_json(json.loads(text)) for text in written.values()))
+        lags.append(status.lag_of(QueryRecord.from_json(json.loads(text)) for text in written.values()))
     assert {lag for lag in lags if lag is not None} == {0.2}

@@ -74,7 +74,7 @@ def test_a_missing_column_is_said_while_the_document_names_it(path: Path) -> Non
     records.begin("index_files")
     records.add("index_files", 0, Report(columns_missing={"public.t": ("01", ["kind", "old"])}), 1.0)
     records.end()
-    sentence = "public.t: its newest whole row has no column 'kind', which its document names"
+    sentence = "public.t: its newest complete row has no column 'kind', which its document names"
     assert table_notes.notes(config) == [sentence]
     assert table_notes.notes(config, {"files"}) == [], "the captured database was asked, and knows better"
     printed = CliRunner().invoke(status, [str(path)]).output

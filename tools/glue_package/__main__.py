@@ -26,15 +26,15 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="the pipeline's configuration, in YAML or JSON")
     parser.add_argument("--location", default=_LOCATION, help="s3://BUCKET/PREFIX, where the package will stand")
     parser.add_argument("--role", default="ragstream-desk", help="the jobs' role, its name or ARN")
-    given = parser.parse_args()
-    text = given.config.read_text(encoding="utf-8")
+    options = parser.parse_args()
+    text = options.config.read_text(encoding="utf-8")
     pipeline = yaml.safe_load(text)
     for key, location in (("lake.path", pipeline["lake"]["path"]), ("checkpoint", pipeline["checkpoint"])):
         if not re.match(r"s3a?://[a-z0-9]", location):
-            parser.error(f"{given.config}: {key} is {location}; on Glue it is s3a://BUCKET/PREFIX, written out.")
-    folder: Path = given.folder
-    location = given.location.rstrip("/")
-    wheels.collect(given.cache, folder / "wheels")
+            parser.error(f"{options.config}: {key} is {location}; on Glue it is s3a://BUCKET/PREFIX, written out.")
+    folder: Path = options.folder
+    location = options.location.rstrip("/")
+    wheels.collect(options.cache, folder / "wheels")
     modules = wheels.archive(folder / "wheels", folder)
     (folder / "scripts").mkdir()
     for job in JOBS:
@@ -42,7 +42,7 @@ def main() -> None:
     (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
     jars = [path.name for path in sorted((folder / "jars").glob("*.jar")) if _is_wanted(path.name, pipeline)]
     place = {
-        "package": location, "role": given.role, "modules": f"{location}/{modules.name}",
+        "package": location, "role": options.role, "modules": f"{location}/{modules.name}",
         "jars": ",".join(f"{location}/jars/{jar}" for jar in jars),
     }  # fmt: skip
     _describe(folder, pipeline, text, place)

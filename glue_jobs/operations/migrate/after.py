@@ -1,4 +1,4 @@
-"""What follows a migration: the way back, giving one up, and dropping what readers do not use any more."""
+"""After a migration: rollback, cancellation, and dropping inactive index versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
 from embeddings.registry import config_of
-from glue_jobs.operations.migrate.stores import known_of, opened, own_model
+from glue_jobs.operations.migrate.stores import configured_model, index_versions_of, open_store
 from schemas.errors import ConfigurationError
 from sinks.versions import UNDER_WAY, IndexVersions, State
 
@@ -20,64 +20,65 @@ if TYPE_CHECKING:
     from sinks import SinkConfig
 
 GRACE_SECONDS = 5.0
-"""From telling writers that an index version goes to dropping it: a piece of work that began before ends in peace, as a rule."""
+"""The drain period between marking an index version for writers and dropping it: work units in flight usually end in it."""
 
 
-def target_of(config: PipelineConfig, sink: SinkConfig) -> EmbeddingConfig | None:
-    """Where `--back` leads: the model of the newest index version that is kept; None where one that fills is to be given up."""
-    with closing(opened(config, sink)) as store:
-        known = known_of(store)
-    if any(each.state in UNDER_WAY for each in known.every):
+def rollback_target(config: PipelineConfig, sink: SinkConfig) -> EmbeddingConfig | None:
+    """The model that `--back` rolls back to, that of the newest inactive index version; None to cancel a migration instead."""
+    with closing(open_store(config, sink)) as store:
+        versions = index_versions_of(store)
+    if any(version.state in UNDER_WAY for version in versions.every):
         return None
-    kept = [each for each in known.every if each.state == "ready" and each.number != known.active_number]
-    if not kept:
+    inactive = [version for version in versions.every if version.number != versions.active_number]
+    ready = [version for version in inactive if version.state == "ready"]
+    if not ready:
         raise ConfigurationError(
             f"sink {sink.name}: there is no index version to go back to", condition="NOTHING_KEPT",
             hint="it was collected, or the store was never migrated; `ragstream migrate --to MODEL` makes one anew",
         )  # fmt: skip
-    return config_of(kept[-1], own_model(config))
+    return config_of(ready[-1], configured_model(config))
 
 
-def give_up(config: PipelineConfig, sink: SinkConfig, on_step: Step = lambda *_: None) -> list[int]:
-    """Drop index versions that are not filled yet; as `collect`."""
+def cancel(config: PipelineConfig, sink: SinkConfig, on_step: Step = lambda *_: None) -> list[int]:
+    """Drop index versions that are not ready; as `collect`."""
     return _remove(config, sink, UNDER_WAY, on_step)
 
 
 def collect(config: PipelineConfig, sink: SinkConfig, on_step: Step = lambda *_: None) -> list[int]:
-    """Drop the index versions that are kept beside the one that readers use; their numbers.
+    """Drop the ready index versions beside the active one; returns their numbers.
 
-    Writers are told first. Run again after a kill, it drops what is left.
+    They are marked for writers first. Run again after a kill, it drops the rest.
     """
     return _remove(config, sink, frozenset({"ready"}), on_step)
 
 
 def _remove(config: PipelineConfig, sink: SinkConfig, states: frozenset[State], on_step: Step) -> list[int]:
-    def told(held: IndexVersions) -> IndexVersions:
-        for each in held.every:
-            held = held.reached(each.fingerprint, "dropping") if each.state in states else held
-        return held
+    def mark_dropping(versions: IndexVersions) -> IndexVersions:
+        for version in versions.every:
+            versions = versions.reached(version.fingerprint, "dropping") if version.state in states else versions
+        return versions
 
-    with closing(opened(config, sink)) as store:
-        known_of(store)
-        known = store.change_index_versions(told)
-        gone = [each.number for each in known.every if each.state == "dropping"]
-        if gone:
+    with closing(open_store(config, sink)) as store:
+        index_versions_of(store)
+        versions = store.change_index_versions(mark_dropping)
+        numbers = [version.number for version in versions.every if version.state == "dropping"]
+        if numbers:
             on_step(sink.name, "dropping")
             time.sleep(GRACE_SECONDS)
-        for number in gone:
+        for number in numbers:
             store.drop(number)
             on_step(sink.name, "dropped")
             store.change_index_versions(partial(IndexVersions.without, number=number))
-    return gone
+    return numbers
 
 
 def refuse_collect(config: PipelineConfig, sink: SinkConfig) -> None:
-    """Raise ConfigurationError where the configuration names a model that would be gone."""
-    with closing(opened(config, sink)) as store:
-        served, own = known_of(store).active, open_embedder(own_model(config)).fingerprint
-    if served.fingerprint != own:
+    """Raise ConfigurationError where the configured model is not the active one."""
+    with closing(open_store(config, sink)) as store:
+        active, own = index_versions_of(store).active, open_embedder(configured_model(config)).fingerprint
+    if active.fingerprint != own:
         raise ConfigurationError(
-            f"embedding: the configuration names {own}, but readers of {sink.name} use {served.fingerprint}",
+            f"embedding: the configuration names {own}, but readers of {sink.name} use {active.fingerprint}",
             condition="OLD_MODEL_CONFIGURED",
             hint="set `embedding` to the model that readers use, start the jobs again with it, then collect",
         )

@@ -1,7 +1,7 @@
-"""Vector stores → another embedding model, without a gap: announce, fill, cover, check, switch.
+"""Moves vector stores to another embedding model without downtime: announce, fill, backfill, check, switch.
 
-All that a migration knows stands in the stores' own meta, so a command that was killed anywhere and is run again goes on
-where it stopped. Live jobs learn of an index version there, and write to both from then on.
+The state of a migration is in the stores' own meta, so a command that was killed anywhere resumes when it is run again. Live
+jobs read it there and write both index versions from then on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from embeddings import open_embedder, texts_at_once
 from embeddings.registry import config_of, remembered
-from glue_jobs.operations.migrate.stores import known_of, opened, own_model
+from glue_jobs.operations.migrate.stores import configured_model, index_versions_of, open_store
 from glue_jobs.operations.rebuild import Rebuild
 from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Backfilled, Tables, backfill
@@ -31,49 +31,49 @@ if TYPE_CHECKING:
     from embeddings import EmbeddingConfig
     from glue_jobs.config.pipeline import PipelineConfig
     from glue_jobs.operations.rebuild import RebuildCounts
-    from glue_jobs.runtime.progress import Tell
+    from glue_jobs.runtime.progress import OnProgress
     from sinks import SinkConfig
     from sinks.protocol import Sink, VersionedStore
 
-_PROBED = 20
-"""Texts that a new index version is asked for before readers are."""
+_SAMPLE_TEXTS = 20
+"""Texts of its own that a new index version is searched for before the switch."""
 type Step = Callable[[str, str], None]
-"""Told the store and the step that it has reached; tests end the process there."""
+"""Called with the store and the step it has reached; tests kill the process there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How a new index version answers."""
+    """The search quality of a new index version."""
 
     probes: int
-    """Texts of the store that it was asked for."""
-    found: float
-    """The share of them that it found."""
+    """Texts of the store that it was searched for."""
+    recall: float
+    """The share of them that it found, from 0 to 1."""
     golden: Golden | None
-    """None where no golden questions were given."""
+    """None without golden questions."""
 
     @property
     def good(self) -> bool:
-        """Whether readers may be given it."""
-        return self.found >= LEAST_PROBED and (self.golden is None or self.golden.good)
+        """Whether readers may switch to it."""
+        return self.recall >= LEAST_PROBED and (self.golden is None or self.golden.good)
 
     def __str__(self) -> str:
-        """In words."""
-        told = [f"{self.found:.0%} of {self.probes} of its own texts"]
+        """Render for messages."""
+        shares = [f"{self.recall:.0%} of {self.probes} of its own texts"]
         if self.golden and self.golden.expected_new is not None and self.golden.expected_old is not None:
-            told.append(
+            shares.append(
                 f"{self.golden.expected_new:.0%} of the expected rows, where the old one finds {self.golden.expected_old:.0%}"
             )
-        return ", ".join(told)
+        return ", ".join(shares)
 
 
 @dataclass
 class Moved:
-    """What a migration did to one store; nothing where it had been moved."""
+    """The outcome of a migration for one store; all None where it had been moved before."""
 
     index_version: int | None = None
     filled: RebuildCounts | None = None
-    covered: Backfilled | None = None
+    backfilled: Backfilled | None = None
     checked: Checked | None = None
 
 
@@ -87,101 +87,107 @@ class Migration:
 
     def __post_init__(self) -> None:
         """Open both models; nothing is connected yet."""
-        self._own = own_model(self.config)
+        self._own = configured_model(self.config)
         self._model = open_embedder(self.to)
         specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
         self._tables = Tables(specs, {table.table: table.keys for table in self.config.tables})
 
-    def move(self, spark: Callable[[], SparkSession], golden: Sequence[GoldenQuestion], tell: Tell) -> dict[str, Moved]:
-        """Take every store from where it is to where readers use the new model; each step for all of them."""
+    def move(
+        self, spark: Callable[[], SparkSession], golden: Sequence[GoldenQuestion], on_progress: OnProgress
+    ) -> dict[str, Moved]:
+        """Bring every store to the new model, from whatever step it has reached; each step for all stores."""
         moved = {sink.name: Moved() for sink in self.config.sinks}
-        left = [sink for sink in self.config.sinks if not self.served(sink)]
-        for sink in left:
+        remaining = [sink for sink in self.config.sinks if not self.is_active(sink)]
+        for sink in remaining:
             moved[sink.name].index_version = self.announce(sink).number
-        for sink in left:
-            moved[sink.name].filled = self.fill(spark, sink, tell)
-        for sink in left:
-            moved[sink.name].covered = self.backfill(sink)
+        for sink in remaining:
+            moved[sink.name].filled = self.fill(spark, sink, on_progress)
+        for sink in remaining:
+            moved[sink.name].backfilled = self.backfill(sink)
             moved[sink.name].checked = self.check(sink, golden)
             self.ready(sink)
-        self.switch_all(left)
+        self.switch_all(remaining)
         return moved
 
     def back(self) -> dict[str, Backfilled]:
-        """Let readers use an index version again that was kept, which lacks nothing."""
-        covered = {sink.name: self.backfill(sink) for sink in self.config.sinks}
+        """Roll back to an inactive index version, after a backfill of what it lacks."""
+        backfilled = {sink.name: self.backfill(sink) for sink in self.config.sinks}
         self.switch_all(self.config.sinks)
-        return covered
+        return backfilled
 
     def switch_all(self, sinks: Sequence[SinkConfig]) -> None:
-        """Switch one store right after the other."""
+        """Switch the stores in close succession."""
         for sink in sinks:
             self.switch(sink)
 
     def announce(self, sink: SinkConfig) -> IndexVersion:
-        """Make an index version and let live writers know of it; one that was announced before is gone on with."""
+        """Create an index version and announce it to live writers; resumes one that was announced before."""
         with closing(self._own_sink(sink)) as store:
-            known = known_of(store)
-            if known.of(self._model.fingerprint) is None:
-                _refuse_another(sink, known)
+            before = index_versions_of(store)
+            if before.of(self._model.fingerprint) is None:
+                _refuse_another(sink, before)
             own = open_embedder(self._own).fingerprint
-            if known.active.fingerprint != own:
-                config_of(known.active, self._own)  # live jobs will need it
+            if before.active.fingerprint != own:
+                config_of(before.active, self._own)  # live jobs will need it
             announced = store.change_index_versions(
-                lambda held: held.told(own, remembered(self._own)).announced(
+                lambda versions: versions.told(own, remembered(self._own)).announced(
                     self._model.fingerprint, self._model.dimensions, remembered(self.to)
                 )
             )
-            mine = announced.of(self._model.fingerprint)
-            assert mine is not None  # noqa: S101 - it was announced
+            new_version = announced.of(self._model.fingerprint)
+            assert new_version is not None  # noqa: S101 - it was announced
             self.on_step(sink.name, "announced")
-            if mine.state == "creating":
-                self._create(store, mine)
+            if new_version.state == "creating":
+                self._create(store, new_version)
                 self.on_step(sink.name, "filling")
-            return mine
+            return new_version
 
-    def fill(self, spark: Callable[[], SparkSession], sink: SinkConfig, tell: Tell) -> RebuildCounts | None:
-        """Bring in from the lake what was before; nothing to do for an index version that had it."""
+    def fill(
+        self, spark: Callable[[], SparkSession], sink: SinkConfig, on_progress: OnProgress
+    ) -> RebuildCounts | None:
+        """Fill the new index version from the lake; None if that was done before."""
         with closing(self._own_sink(sink)) as store:
-            mine = known_of(store).of(self._model.fingerprint)
-            if mine is None or mine.state != "filling":
+            new_version = index_versions_of(store).of(self._model.fingerprint)
+            if new_version is None or new_version.state != "filling":
                 return None
-            done = Rebuild(spark(), self.config, sink, self.to, tell).run()
-            store.change_index_versions(lambda held: held.reached(self._model.fingerprint, "filled"))
+            done = Rebuild(spark(), self.config, sink, self.to, on_progress).run()
+            store.change_index_versions(lambda versions: versions.reached(self._model.fingerprint, "filled"))
         self.on_step(sink.name, "filled")
         return done
 
     def backfill(self, sink: SinkConfig) -> Backfilled:
-        """Bring in what the store's serving index version holds beside.
+        """Copy to the new index version what only the active one has.
 
         Raises:
-            StoppedError: some documents cannot be brought in; nothing was switched.
+            StoppedError: some documents cannot be copied; nothing was switched.
         """
         with self._both(sink) as (old, new):
-            found = self._covered(old, new, self.to)
-            if found.left_out:
+            cache = EmbeddingCache(self.config.lake.path, self._model.fingerprint)
+            writer = OptimisticWriter(self._model, cache, texts_at_once(self.to, self._model))
+            backfilled = backfill(old, new, self._tables, writer)
+            if backfilled.left_out:
                 raise StoppedError(
-                    f"sink {sink.name}: {len(found.left_out)} documents are not in the new index version, "
-                    f"such as {found.left_out[0]}; readers stay where they are",
-                    condition="NOT_COVERED",
+                    f"sink {sink.name}: {len(backfilled.left_out)} documents are not in the new index version, "
+                    f"such as {backfilled.left_out[0]}; readers stay where they are",
+                    condition="NOT_BACKFILLED",
                     hint="see the rejects of stage `embed`, mend the rows or choose a model that takes them, and run the "
-                    "command again; or give the new index version up by `ragstream migrate CONFIG --back`",
+                    "command again; or cancel the migration by `ragstream migrate CONFIG --back`",
                 )
-            self.on_step(sink.name, "covered")
-        return found
+            self.on_step(sink.name, "backfilled")
+        return backfilled
 
     def check(self, sink: SinkConfig, golden: Sequence[GoldenQuestion]) -> Checked:
-        """Ask the new index version for texts of its own, and both the golden questions.
+        """Search the new index version for texts of its own, and both versions for the golden questions.
 
         Raises:
-            StoppedError: it finds less than it should; nothing was switched.
+            StoppedError: its recall is too low; nothing was switched.
         """
-        texts = self._some_texts(sink)
+        texts = self._sample_texts(sink)
         with closing(Serving(sink, self._own)) as serving, closing(self._own_sink(sink)) as store:
-            known, old = known_of(store), serving.searcher()
-            mine = known.of(self._model.fingerprint)
-            assert mine is not None  # noqa: S101 - it was filled
-            new = serving.searcher_of(mine)
+            versions, old = index_versions_of(store), serving.searcher()
+            new_version = versions.of(self._model.fingerprint)
+            assert new_version is not None  # noqa: S101 - it was filled
+            new = serving.searcher_of(new_version)
             try:
                 checked = Checked(len(texts), probe(new, texts), compare(old, new, golden) if golden else None)
             finally:
@@ -190,81 +196,76 @@ class Migration:
             raise StoppedError(
                 f"sink {sink.name}: the new index version finds too little ({checked}); readers stay where they are",
                 condition="GOLDEN_MISSED",
-                hint="choose another model or correct the questions, or give it up by `ragstream migrate CONFIG --back`",
+                hint="choose another model, correct the questions, or cancel the migration by `ragstream migrate CONFIG --back`",
             )
         self.on_step(sink.name, "checked")
         return checked
 
     def ready(self, sink: SinkConfig) -> None:
-        """Say that readers may use it."""
+        """Mark it as ready for readers."""
         with closing(self._own_sink(sink)) as store:
-            store.change_index_versions(lambda held: held.reached(self._model.fingerprint, "ready"))
+            store.change_index_versions(lambda versions: versions.reached(self._model.fingerprint, "ready"))
         self.on_step(sink.name, "ready")
 
     def switch(self, sink: SinkConfig) -> IndexVersions:
-        """Let readers use it, by one change of the store's meta."""
+        """Switch readers to it, by one change of the store's meta."""
         with closing(self._own_sink(sink)) as store:
-            after = store.change_index_versions(lambda held: held.switched(self._model.fingerprint))
+            after = store.change_index_versions(lambda versions: versions.switched(self._model.fingerprint))
         self.on_step(sink.name, "switched")
         return after
 
-    def begun(self) -> bool:
-        """Whether some store knows of the model already."""
+    def is_begun(self) -> bool:
+        """Whether a store has an index version of the model."""
         for sink in self.config.sinks:
             with closing(self._own_sink(sink)) as store:
-                if known_of(store).of(self._model.fingerprint) is not None:
+                if index_versions_of(store).of(self._model.fingerprint) is not None:
                     return True
         return False
 
-    def served(self, sink: SinkConfig) -> bool:
-        """Whether readers use it already."""
+    def is_active(self, sink: SinkConfig) -> bool:
+        """Whether readers use the model already."""
         with closing(self._own_sink(sink)) as store:
-            return known_of(store).active.fingerprint == self._model.fingerprint
+            return index_versions_of(store).active.fingerprint == self._model.fingerprint
 
     def _own_sink(self, sink: SinkConfig) -> Sink:
-        return opened(self.config, sink)
+        return open_store(self.config, sink)
 
-    def _create(self, store: VersionedStore, mine: IndexVersion) -> None:
+    def _create(self, store: VersionedStore, new_version: IndexVersion) -> None:
         try:
-            store.sibling(mine).prepare()
+            store.sibling(new_version).prepare()
         except ConfigurationError:
-            store.drop(mine.number)
-            store.change_index_versions(lambda held: held.without(mine.number))
+            store.drop(new_version.number)
+            store.change_index_versions(lambda versions: versions.without(new_version.number))
             raise
-        store.change_index_versions(lambda held: held.reached(mine.fingerprint, "filling"))
+        store.change_index_versions(lambda versions: versions.reached(new_version.fingerprint, "filling"))
 
     @contextmanager
     def _both(self, sink: SinkConfig) -> Iterator[tuple[Sink, Sink]]:
-        """The index version that readers use, and the one that they are to use."""
+        """The active index version and the new one, as sinks."""
         with closing(self._own_sink(sink)) as store:
-            known = known_of(store)
-            mine = known.of(self._model.fingerprint)
-            assert mine is not None  # noqa: S101 - it was announced
-            yield store.sibling(known.active), store.sibling(mine)
+            versions = index_versions_of(store)
+            new_version = versions.of(self._model.fingerprint)
+            assert new_version is not None  # noqa: S101 - it was announced
+            yield store.sibling(versions.active), store.sibling(new_version)
 
-    def _some_texts(self, sink: SinkConfig) -> list[str]:
-        """Texts of chunks that readers find now."""
+    def _sample_texts(self, sink: SinkConfig) -> list[str]:
+        """Texts of live documents of the active index version."""
         texts: list[str] = []
         with self._both(sink) as (old, _):
             for bucket in sorted(old.bucket_checksums(1, vectors=False)):
-                held = itertools.islice(old.documents_in(bucket, 1, vectors=False), _PROBED)
-                live = [each for each in held if each.live and each.chunks]
+                documents = itertools.islice(old.documents_in(bucket, 1, vectors=False), _SAMPLE_TEXTS)
+                live = [document for document in documents if document.live and document.chunks]
                 texts += self._tables.texts_of(live, old)
-                if len(texts) >= _PROBED:
+                if len(texts) >= _SAMPLE_TEXTS:
                     break
-        return texts[:_PROBED]
-
-    def _covered(self, old: Sink, new: Sink, to: EmbeddingConfig) -> Backfilled:
-        embedder = open_embedder(to)
-        cache = EmbeddingCache(self.config.lake.path, embedder.fingerprint)
-        return backfill(old, new, self._tables, OptimisticWriter(embedder, cache, texts_at_once(to, embedder)))
+        return texts[:_SAMPLE_TEXTS]
 
 
-def _refuse_another(sink: SinkConfig, known: IndexVersions) -> None:
-    other = next((each for each in known.every if each.state in UNDER_WAY), None)
+def _refuse_another(sink: SinkConfig, versions: IndexVersions) -> None:
+    other = next((version for version in versions.every if version.state in UNDER_WAY), None)
     if other is not None:
         raise ConfigurationError(
             f"sink {sink.name}: it is being moved to another model already ({other.fingerprint})",
             condition="MIGRATION_UNDER_WAY",
-            hint="finish that by `ragstream migrate CONFIG --to` that model, or give it up by `--back`",
+            hint="finish that by `ragstream migrate CONFIG --to` that model, or cancel it by `--back`",
         )

@@ -1,4 +1,4 @@
-"""The stores of a pipeline as a migration sees them: opened, their index versions, and what an operator should know of them."""
+"""The stores of a pipeline in a migration: opening them, their index versions, and notes for the operator."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersions
 
 
-def opened(config: PipelineConfig, sink: SinkConfig) -> Sink:
-    """Open a store by the model that the configuration names; nothing is connected yet."""
-    own = open_embedder(own_model(config))
+def open_store(config: PipelineConfig, sink: SinkConfig) -> Sink:
+    """Open a store for the configured model; nothing is connected yet."""
+    own = open_embedder(configured_model(config))
     return open_sink(sink, own.fingerprint, own.dimensions)
 
 
-def own_model(config: PipelineConfig) -> EmbeddingConfig:
-    """The model that the configuration names."""
+def configured_model(config: PipelineConfig) -> EmbeddingConfig:
+    """The configured model."""
     assert config.embedding is not None  # noqa: S101 - the command looked
     return config.embedding
 
 
-def known_of(store: VersionedStore) -> IndexVersions:
-    """The index versions of a store that is there; raise ConfigurationError where there is none."""
-    known = store.index_versions()
-    if known is None:
+def index_versions_of(store: VersionedStore) -> IndexVersions:
+    """The index versions of a store; raises ConfigurationError where the store does not exist."""
+    versions = store.index_versions()
+    if versions is None:
         raise ConfigurationError(
             f"sink {store.name}: there is no store yet, so there is nothing to move", condition="STORE_EMPTY",
             hint="configure the model you want, then `ragstream run`",
         )  # fmt: skip
-    return known
+    return versions
 
 
 def outdated_note(config: PipelineConfig, sink: SinkConfig, path: str) -> str | None:
-    """What was made by another template; None where nothing was, or where there is no store yet."""
-    with closing(opened(config, sink)) as store:
-        found = outdated(config, store) if store.index_versions() is not None else None
-    return found.sentence(path, sink.name) if found else None
+    """The note on a store's outdated documents; None where there are none, or no store yet."""
+    with closing(open_store(config, sink)) as store:
+        documents = outdated(config, store) if store.index_versions() is not None else None
+    return documents.sentence(path, sink.name) if documents else None
 
 
-def note_of(config: PipelineConfig, sink: SinkConfig) -> str | None:
-    """What an operator should change since a store was moved, or is being moved; None where nothing is to be."""
-    with closing(opened(config, sink)) as store:
-        known, own = store.index_versions(), open_embedder(own_model(config)).fingerprint
-    if known is None or len(known.every) == 1:
+def migration_note(config: PipelineConfig, sink: SinkConfig) -> str | None:
+    """The note on the operator's next step of a migration; None where there is none."""
+    with closing(open_store(config, sink)) as store:
+        versions, own = store.index_versions(), open_embedder(configured_model(config)).fingerprint
+    if versions is None or len(versions.every) == 1:
         return None
-    if known.active.fingerprint != own:
-        return f"readers use {known.active.fingerprint}: set `embedding` to it, unless you go back by `migrate --back`"
-    if any(each.state in UNDER_WAY for each in known.every):
-        return "an index version is being filled: `migrate --to` its model goes on, `migrate --back` gives it up"
+    if versions.active.fingerprint != own:
+        return f"readers use {versions.active.fingerprint}: set `embedding` to it, or roll back by `migrate --back`"
+    if any(version.state in UNDER_WAY for version in versions.every):
+        return "an index version is being filled: `migrate --to` its model resumes, `migrate --back` cancels it"
     return "another index version is kept and written: `migrate --collect` drops it"

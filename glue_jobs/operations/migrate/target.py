@@ -1,4 +1,4 @@
-"""The model that stores are to be moved to, from `--to`: a model's id, or a file with an `embedding`."""
+"""The target model of a migration, from `--to`: a model's id, or a file with an `embedding` section."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _FILES = {".yaml", ".yml", ".json"}
 
 
 def target_model(config: PipelineConfig, to: str, dimensions: int | None) -> EmbeddingConfig:
-    """The configuration that `--to` means: a file's, or the pipeline's own with another model.
+    """The embedding configuration of `--to`: a file's, or the pipeline's own with another model.
 
     Raises:
-        ConfigurationError: there is no such model, or its dimensions must be said.
+        ConfigurationError: there is no such model, or its dimensions must be chosen.
     """
     own = config.embedding
     assert own is not None  # noqa: S101 - the command looked
@@ -33,20 +33,20 @@ def target_model(config: PipelineConfig, to: str, dimensions: int | None) -> Emb
         return _validated(_section(to), to)
     if not isinstance(own, BedrockEmbeddingConfig):
         raise ConfigurationError(
-            f"--to {to}: a model of type {own.type} is told by a file",
+            f"--to {to}: a model of type {own.type} needs a file",
             condition="MODEL_UNKNOWN",
             hint="name a YAML file with an `embedding` section",
         )
-    told = own.model_dump(exclude_unset=True) | {"model": to, "dimensions": _dimensions(own, to, dimensions)}
-    told.pop("max_chars", None)  # it was the other model's
-    return _validated(told, f"--to {to}")
+    fields = own.model_dump(exclude_unset=True) | {"model": to, "dimensions": _dimensions(own, to, dimensions)}
+    fields.pop("max_chars", None)  # a limit of the previous model
+    return _validated(fields, f"--to {to}")
 
 
-def _dimensions(own: BedrockEmbeddingConfig, model: str, asked: int | None) -> int:
-    """Those asked for, else the present ones where the model offers them, else the only ones it offers."""
+def _dimensions(own: BedrockEmbeddingConfig, model: str, requested: int | None) -> int:
+    """The requested dimensions, else the present ones if the model offers them, else its only ones."""
     offered = codec_for(model).dimensions
-    if asked is not None or own.dimensions in offered:
-        return asked or own.dimensions
+    if requested is not None or own.dimensions in offered:
+        return requested or own.dimensions
     if len(offered) == 1:
         return next(iter(offered))
     raise ConfigurationError(
@@ -65,9 +65,9 @@ def _section(path: str) -> Any:
     return value.get("embedding", value)
 
 
-def _validated(told: Any, name: str) -> EmbeddingConfig:
+def _validated(fields: Any, name: str) -> EmbeddingConfig:
     try:
-        return _ADAPTER.validate_python(told)
+        return _ADAPTER.validate_python(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -10,27 +10,28 @@ if TYPE_CHECKING:
 
 
 def is_glue(arguments: Sequence[str]) -> bool:
-    """Whether these are the arguments Glue gives a job: it always names the job."""
+    """Whether Glue started this job: it always passes `--JOB_NAME`."""
     return any(argument == "--JOB_NAME" or argument.startswith("--JOB_NAME=") for argument in arguments)
 
 
 def job_arguments(arguments: Sequence[str], names: Collection[str]) -> dict[str, str]:
-    """`JOB_NAME` and those of the job's own arguments that are given, `--available-now` read as `--available_now`.
+    """`JOB_NAME` and the job's own arguments that are present; `--available-now` is read as `--available_now`.
 
-    Glue adds many of its own, which are left to it; prefixes of names are not understood.
+    Glue's own arguments are ignored; prefixes of names are not accepted.
     """
     from awsglue.utils import getResolvedOptions
 
     hyphenated = {f"--{name.replace('_', '-')}": f"--{name}" for name in names}
     split = [argument.partition("=") for argument in arguments]
-    spelled = ["".join((hyphenated.get(key, key), *rest)) for key, *rest in split]
-    wanted = [name for name in ("JOB_NAME", *names) if any(each.partition("=")[0] == f"--{name}" for each in spelled)]
-    options: dict[str, str] = getResolvedOptions(spelled, wanted)
-    return {name: options[name] for name in wanted}
+    normalized = ["".join((hyphenated.get(key, key), *rest)) for key, *rest in split]
+    passed = {argument.partition("=")[0] for argument in normalized}
+    present = [name for name in ("JOB_NAME", *names) if f"--{name}" in passed]
+    options: dict[str, str] = getResolvedOptions(normalized, present)
+    return {name: options[name] for name in present}
 
 
 def begin(session: SparkSession, arguments: Mapping[str, str]) -> Callable[[], None]:
-    """Tell Glue that the job runs; call what is returned when it has ended well."""
+    """Begin Glue's job run; returns its commit, to be called after a successful end."""
     from awsglue.context import GlueContext
     from awsglue.job import Job
 

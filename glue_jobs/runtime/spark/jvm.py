@@ -1,4 +1,4 @@
-"""The JVM of a session that is made here, and where its own lines go: to a file, so that a command prints its own words."""
+"""Starts the JVM of a local session, with its output in a file, so that a command prints only its own output."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from schemas.errors import ConfigurationError
 
 FILE = "spark.log"
 _LINES = 5
-"""What a JVM says before it gives up; where it never began, the shell that looked for it."""
+"""Last lines of its output that an error quotes."""
 _started: list[Path] = []
 
 
 def log_file() -> Path | None:
-    """Where the JVM of this process writes what it has to say; None where it has none, or says it on stderr."""
+    """The file with the output of this process's JVM; None without a JVM, or when it writes to stderr."""
     return _started[-1] if _started else None
 
 
 def start(settings: Mapping[str, str], checkpoint: str) -> None:
-    """Start the JVM that this process's sessions share, unless it runs; its lines are appended to `spark.log`.
+    """Start the JVM that this process's sessions share, unless it runs; its output is appended to `spark.log`.
 
-    The file stands beside a checkpoint on this machine, else in `.ragstream`. Raises ConfigurationError when no JVM starts.
+    The file is in a checkpoint on this machine, else in `.ragstream`. Raises ConfigurationError when no JVM starts.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkRuntimeError
@@ -36,26 +36,26 @@ def start(settings: Mapping[str, str], checkpoint: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("ab")
     except OSError:
-        return  # PySpark starts it, and its lines go to stderr: where nothing can be written, they are no worse there
+        return  # PySpark starts it, with its output on stderr
     with opened as log:
-        began = log.tell()
+        offset = log.tell()
         conf = SparkConf().setAll(list(settings.items()))
         try:
             gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
         except (PySparkRuntimeError, OSError) as error:
             raise ConfigurationError(
-                f"Spark's JVM does not start ({type(error).__name__}):\n  {_told(path, began)}",
+                f"Spark's JVM does not start ({type(error).__name__}):\n  {_last_lines(path, offset)}",
                 condition="JVM_NOT_STARTED",
-                hint=f"Java 17 is needed, and JAVA_HOME or PATH must lead to it; {path} has all it said.",
+                hint=f"Java 17 is needed, and JAVA_HOME or PATH must lead to it; its output is in {path}.",
             ) from None
     SparkContext._ensure_initialized(gateway=gateway)  # noqa: SLF001 - as PySpark does with a gateway of its own
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it tells a failure with its message, which may quote a row
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs failures with their messages, which may quote a row
     _started.append(path)
 
 
-def _told(path: Path, began: int) -> str:
-    """The last lines that were written since the file had a size."""
+def _last_lines(path: Path, offset: int) -> str:
+    """The last lines written to the file after an offset."""
     with path.open("rb") as log:
-        log.seek(began)
+        log.seek(offset)
         lines = log.read().decode(errors="replace").splitlines()
     return "\n  ".join(line.strip() for line in lines[-_LINES:] if line.strip())

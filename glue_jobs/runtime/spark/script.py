@@ -1,4 +1,4 @@
-"""From arguments to an exit status: what `ragstream run`, spark-submit and a Glue job have in common."""
+"""Runs jobs from arguments to an exit status, for `ragstream run`, spark-submit and Glue alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from glue_jobs.config.pipeline import PipelineConfig, load_config, of_tables
 from glue_jobs.config.values import use_region_of_profile
 from glue_jobs.operations import checks
-from glue_jobs.runtime.jobs import JOBS, JobContext, Periodic, Plan, Query
+from glue_jobs.runtime.jobs import JOBS, JobContext, Periodic, Plan, Query, listed
 from glue_jobs.runtime.logs import set_up
 from glue_jobs.runtime.runner import run_queries
 from glue_jobs.runtime.spark import glue
@@ -43,7 +43,7 @@ class Argument:
     name: str
     help: str
     default: str | None = None
-    """None where it must be given."""
+    """None: it is required."""
     choices: tuple[str, ...] = ()
 
     @property
@@ -54,24 +54,24 @@ class Argument:
 
 ARGUMENTS = (
     Argument("config", "the pipeline's YAML or JSON file, a path or s3://BUCKET/KEY"),
-    Argument("available_now", "drain what is there, then end", "false", ("true", "false")),
-    Argument("log_level", "the least level that is logged", "info", ("debug", "info", "warning", "error")),
-    Argument("tables", "only these, comma-separated, from the streams' beginning", ""),
+    Argument("available_now", "drain the sources, then end", "false", ("true", "false")),
+    Argument("log_level", "the lowest level that is logged", "info", ("debug", "info", "warning", "error")),
+    Argument("tables", "only these, comma-separated, from the earliest offsets", ""),
 )
-"""All that a job script takes; what Glue is told of them (`make glue-package`) is made from this."""
+"""The arguments of a job script; `make glue-package` derives Glue's job arguments from them."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a job script is told."""
+    """The parsed arguments of a job script."""
 
     config: str
     available_now: bool = False
     log_level: str = "info"
     glue_arguments: Mapping[str, str] | None = None
-    """Glue's, when it runs there."""
+    """Glue's own arguments, when the job runs there."""
     tables: tuple[str, ...] = ()
-    """Named, the jobs carry these tables alone; see `glue_jobs.config.pipeline.of_tables`."""
+    """The only tables to carry; empty: all. See `glue_jobs.config.pipeline.of_tables`."""
 
 
 def run_job(plan: Plan) -> None:
@@ -85,12 +85,12 @@ def _run_script(plan: Plan, arguments: Sequence[str]) -> int:
     try:
         return run_pipeline(options_of(arguments), {job: plan})
     except PipelineError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a script's last word
+        print(error, file=sys.stderr)  # noqa: T201 - a script reports its failure
         return error.exit_status
 
 
 def options_of(arguments: Sequence[str]) -> Options:
-    """Read a script's arguments, Glue's `--key value` form included; exits with status 2 where they are wrong."""
+    """Parse a script's arguments, Glue's `--key value` form included; exits with status 2 where they are wrong."""
     on_glue = None
     own = arguments[1:]
     if glue.is_glue(arguments):
@@ -107,13 +107,8 @@ def options_of(arguments: Sequence[str]) -> Options:
             const="true" if argument.is_flag else None,
             help=argument.help,
         )
-    here = parser.parse_args(own)
-    return Options(here.config, here.available_now == "true", here.log_level, on_glue, listed(here.tables))
-
-
-def listed(names: str) -> tuple[str, ...]:
-    """Names that commas part."""
-    return tuple(name.strip() for name in names.split(",") if name.strip())
+    parsed = parser.parse_args(own)
+    return Options(parsed.config, parsed.available_now == "true", parsed.log_level, on_glue, listed(parsed.tables))
 
 
 def plans_of(jobs: Iterable[str]) -> dict[str, Plan]:
@@ -122,10 +117,10 @@ def plans_of(jobs: Iterable[str]) -> dict[str, Plan]:
 
 
 def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[[], None] | None = None) -> int:
-    """Check every part, then run these jobs in this driver until they are drained, stopped or cannot go on.
+    """Check every part, then run these jobs in this driver until they are drained, stopped or failed.
 
     Returns 0; raises the PipelineError that ended it. The first SIGINT or SIGTERM stops between two batches, the second
-    at once. `started` is called when every part was found right.
+    at once. `started` is called after the checks. A run after a kill resumes from the checkpoints.
     """
     if options.glue_arguments:
         use_region_of_profile()
@@ -140,7 +135,7 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
     committed = glue.begin(session, options.glue_arguments) if options.glue_arguments else None
     context = JobContext(session, config, options.available_now, some_tables=bool(options.tables))
     planned = [item for job, plan in plans.items() for item in _planned(job, plan, context, stop)]
-    lake_mark.belongs(config)  # planning has created the lake
+    lake_mark.bind(config)  # planning has created the lake
     run_queries(planned, context, stop, StatusRecords(config.checkpoint))
     if committed is not None:
         committed()
@@ -148,9 +143,9 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
 
 
 def _checked_session(config: PipelineConfig, options: Options, plans: Mapping[str, Plan]) -> SparkSession:
-    """Start Spark while the parts are asked: both take seconds. A part that is wrong is told without waiting for Spark.
+    """Start Spark while the parts are checked, since both take seconds; a failed check does not wait for Spark.
 
-    Spark starts on a thread of its own, also because it takes SIGINT for itself on the main one.
+    Spark starts on a thread of its own, because on the main one it installs a handler of SIGINT.
     """
     opening: Future[SparkSession] = Future()
 
@@ -159,7 +154,7 @@ def _checked_session(config: PipelineConfig, options: Options, plans: Mapping[st
             level = "WARN" if options.log_level == "debug" else "OFF"
             name, lake = f"ragstream {config.name}", config.lake.path
             opening.set_result(open_session(name, checkpoint=config.checkpoint, lake=lake, log_level=level))
-        except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the session
+        except BaseException as error:  # noqa: BLE001 - raised again by `opening.result()`
             opening.set_exception(error)
 
     threading.Thread(target=open_it, name="session", daemon=True).start()
@@ -168,7 +163,7 @@ def _checked_session(config: PipelineConfig, options: Options, plans: Mapping[st
 
 
 def _planned(job: str, plan: Plan, context: JobContext, stop: threading.Event) -> list[Query | Periodic]:
-    """Plan a job; a part that went away since it was checked is waited for."""
+    """Plan a job, again and again while a part is unavailable."""
     while not stop.is_set():
         try:
             return plan(context)

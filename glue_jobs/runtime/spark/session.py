@@ -1,4 +1,4 @@
-"""The Spark session: found on Glue and under spark-submit, made by `ragstream run`; the settings that matter are here."""
+"""The Spark session and its settings, on Glue, under spark-submit and in a local JVM."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _DELTA = {
 }
 
 _EVERYWHERE = {
-    # Dates and times are ISO text in UTC until a table types them.
+    # Dates and times are ISO text in UTC until a table's types are applied.
     "spark.sql.session.timeZone": "UTC",
     # Spark's own default, INT96, counts nanoseconds: deltalake reads no time of it outside the years 1677 to 2262.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    # A small batch gains nothing from being planned twice, and pays for it.
+    # Planning a small batch twice costs more than it gains.
     "spark.sql.adaptive.enabled": "false",
-    # An empty batch is never wanted: no query here keeps state or watermarks.
+    # No query keeps state or watermarks, so an empty batch has no use.
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
-    # A query looks for new data this often when there was none (default 10 ms).
+    # How often a query looks for new data when there was none (default 10 ms).
     "spark.sql.streaming.pollingDelay": "1ms",
-    # Statistics of the Delta log are wanted for nothing here; 50 tasks for a snapshot are slower than one.
+    # The default of 50 tasks for a snapshot of the Delta log is slower than one.
     "spark.databricks.delta.snapshotPartitions": "1",
-    # Taking a batch's first records looks at all its partitions at once.
+    # The first records of a batch are read from all partitions at once.
     "spark.sql.limit.initialNumPartitions": "64",
-    # Offsets and commits of a batch that nobody can go back to.
+    # Nothing reads the offsets and commits of older batches.
     "spark.sql.streaming.minBatchesToRetain": "50",
 }
 """Settings of a running session, on Glue as well."""
@@ -49,31 +49,32 @@ _LOCAL = {
     "spark.sql.shuffle.partitions": "2",
     "spark.scheduler.mode": "FAIR",
     "spark.scheduler.allocation.file": POOLS_FILE.as_uri(),
-    # No block lives on another machine.
+    # All blocks are local.
     "spark.locality.wait": "0",
-    # Workers speak to their JVM over a socket file rather than TCP: half the time of a small Python stage.
+    # Python workers use a Unix socket rather than TCP: half the time of a small Python stage.
     "spark.python.unix.domain.socket.enabled": "true",
     # Compiling a stage takes longer than a small batch takes to run.
     "spark.sql.codegen.wholeStage": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "2g",
-    # The optimizing compiler takes a third of a core for minutes, and more than its code saves where everything shares two.
-    # Without it a JVM keeps 48 MiB of compiled code, which a driver fills in a minute or two: then it throws code away and
-    # compiles it anew for good. The heap starts where a driver's ends up, or each merge collects all of it.
+    # The C2 compiler takes a third of a core for minutes, more than its code saves on two cores. Without it the code cache
+    # is 48 MiB, which a driver fills in two minutes and then evicts and recompiles for good. The heap starts at the size
+    # that a driver reaches; with a smaller one each merge causes full collections.
     _JVM: (
         "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:MetaspaceSize=256m"
         " -XX:+UseSerialGC -Xms1280m -Xmn512m"
     ),
     "spark.log.structuredLogging.enabled": "false",
     "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "ragstream-warehouse"),  # no table is ever made there
-    # What Spark logs may quote rows; what a query dies of arrives at the runner, which tells it without (I14).
+    # Spark's log may quote rows; the runner logs a query's failure without them (I14).
     "spark.log.level": "OFF",
 }
-"""Settings of a session that is made here: one JVM, a few cores."""
+"""Settings of a local session: one JVM, a few cores."""
 
 _LOCAL_CHECKPOINT = {
-    # The default forks `chmod` for every log file: 100 ms of a batch instead of 16. It renames, so it is for a local disk only.
+    # The default forks `chmod` for every log file: 100 ms of a batch instead of 16. This one renames files, so it suits only
+    # a local disk.
     "spark.sql.streaming.checkpointFileManagerClass": (
         "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
     ),
@@ -83,10 +84,10 @@ _LOCAL_CHECKPOINT = {
 def open_session(
     app: str, *, checkpoint: str, lake: str = "", cores: int | None = None, log_level: str = "OFF"
 ) -> SparkSession:
-    """Make the session, with Delta and the Kafka source on its class path as on Glue, and S3 where a location wants it.
+    """Open the session, with Delta and the Kafka source on its class path as on Glue, and S3 if a location is there.
 
-    Under spark-submit and on Glue what was chosen there stays, and only what it left open is set. A session made here
-    has more cores than a small machine, since queries wait for brokers and models most of the time.
+    Under spark-submit and on Glue only settings that were not submitted are set. A local session has at least eight task
+    slots, since queries wait for brokers and models most of the time.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
@@ -110,7 +111,7 @@ def open_session(
 
 
 def settings(checkpoint: str, *, local: bool, cores: int | None = None) -> dict[str, str]:
-    """The settings of a session; `local` for one JVM that is started here."""
+    """The settings of a session; `local` for one in a JVM of its own."""
     chosen = _DELTA | _EVERYWHERE
     if "://" not in checkpoint:
         chosen |= _LOCAL_CHECKPOINT
@@ -122,7 +123,7 @@ def settings(checkpoint: str, *, local: bool, cores: int | None = None) -> dict[
 
 
 def class_archive() -> Path:
-    """Where a developer's environment keeps the classes that a driver's JVM loads (`tools/class_archive.py`, ADR 0018)."""
+    """The class data archive of a developer's environment (`tools/class_archive.py`, ADR 0018)."""
     import pyspark
 
     return Path(pyspark.__path__[0]) / "classes.jsa"

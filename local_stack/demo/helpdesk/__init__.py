@@ -19,11 +19,10 @@ TABLES = ("articles", "tickets")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and the rows any of which answers it; none, and an assistant must say that it knows nothing.
+    """A question and the rows any of which answers it; without rows an assistant must abstain.
 
-    `kind` says what finds the rows: `plain` words mean the same without being the same, `rare` ones (codes, part and
-    order numbers) are found by their letters, `none` has no answer here. `answer_contains` holds phrases of the rows,
-    any of which shows that an answer used them.
+    `kind` says which search finds the rows: `plain` by meaning, `rare` (codes, part and order numbers) by words, `none`: there
+    are none. `answer_contains` has phrases of the rows, any of which proves that an answer used them.
     """
 
     query_id: str
@@ -42,20 +41,20 @@ def questions() -> list[Question]:
     """Return the labelled questions."""
     return [
         Question(
-            each["query_id"],
-            each["query"],
-            each["kind"],
-            tuple((row["table"], row["id"]) for row in each["expected"]),
-            tuple(each["answer_contains"]),
+            fields["query_id"],
+            fields["query"],
+            fields["kind"],
+            tuple((row["table"], row["id"]) for row in fields["expected"]),
+            tuple(fields["answer_contains"]),
         )
-        for each in map(json.loads, _lines("questions"))
+        for fields in map(json.loads, _lines("questions"))
     ]
 
 
 def seed(dsn: str) -> dict[str, int]:
-    """Create the two tables and make their rows those of the files, in one transaction; return rows a table.
+    """Create the two tables with the rows of the files, in one transaction; returns the number of rows by table.
 
-    Rows that are as they should be are not written again, so a captured database sees no change for them.
+    Equal rows are not written again, so a capture sees no change of them.
     """
     counts = {}
     with psycopg.connect(dsn) as connection:

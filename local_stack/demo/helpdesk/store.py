@@ -1,4 +1,4 @@
-"""The helpdesk straight into a vector store, without a stream: for measuring search and for its tests."""
+"""Writes the helpdesk into a vector store without a stream, for tests and measurements of search."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _REQUESTS_AT_ONCE = 32
 
 
 def fill(sink: Sink, embedder: Embedder) -> None:
-    """Write every row of the helpdesk; again, it changes nothing."""
+    """Write every row of the helpdesk; idempotent."""
     for table in TABLES:
         put(sink, embedder, f"public.{table}", rows(table))
 
 
-def put(sink: Sink, embedder: Embedder, table: str, given: Iterable[Mapping[str, Any]], *, at: int = 1) -> None:
+def put(sink: Sink, embedder: Embedder, table: str, source_rows: Iterable[Mapping[str, Any]], *, at: int = 1) -> None:
     """Write rows as of a position in the source's log."""
-    _apply(sink, embedder, table, [_change(table, row, "u", at) for row in given])
+    _apply(sink, embedder, table, [_change(table, row, "u", at) for row in source_rows])
 
 
-def delete(sink: Sink, embedder: Embedder, table: str, given: Iterable[Mapping[str, Any]], *, at: int) -> None:
+def delete(sink: Sink, embedder: Embedder, table: str, source_rows: Iterable[Mapping[str, Any]], *, at: int) -> None:
     """Delete rows as of a position in the source's log."""
-    _apply(sink, embedder, table, [_change(table, row, "d", at) for row in given])
+    _apply(sink, embedder, table, [_change(table, row, "d", at) for row in source_rows])
 
 
 def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:

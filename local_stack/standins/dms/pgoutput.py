@@ -62,10 +62,10 @@ type Message = Begin | RowChange | Truncate | None
 
 
 class Decoder:
-    """Reads messages in the log's order; it remembers the relations it was told of."""
+    """Decodes messages in the log's order, with the relations of earlier messages."""
 
     def __init__(self) -> None:
-        """Know no table yet."""
+        """Begin without relations."""
         self._relations: dict[int, Relation] = {}
 
     def decode(self, data: bytes) -> Message:
@@ -118,9 +118,9 @@ class _Reader:
 
     def text(self) -> str:
         end = self._data.index(b"\0", self._position)
-        found = self._data[self._position : end].decode()
+        text = self._data[self._position : end].decode()
         self._position = end + 1
-        return found
+        return text
 
     def row(self, columns: tuple[str, ...]) -> Row:
         (count,) = self.take("!H")

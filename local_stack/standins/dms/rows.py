@@ -134,8 +134,8 @@ def _value(text: str, kind: str) -> Any:
     if kind == "bool":
         return text in {"t", "true"}
     if kind in {"timestamp", "timestamptz"}:
-        found = _ISO_TIMESTAMP.fullmatch(text)  # infinity and years before Christ stay as PostgreSQL writes them
-        return f"{found[1]}T{found[2]}Z" if found else text
+        timestamp = _ISO_TIMESTAMP.fullmatch(text)  # infinity and years before Christ stay as PostgreSQL writes them
+        return f"{timestamp[1]}T{timestamp[2]}Z" if timestamp else text
     if kind == "bytea":
         return "0x" + text.removeprefix("\\x")
     return text

@@ -25,14 +25,14 @@ class Record(NamedTuple):
 
 
 class StreamWriter:
-    """One stream; what `write` returned from is in it."""
+    """One stream; when `write` returns, its records are in it."""
 
     def __init__(self, kinesis: Any, stream: str, stop: threading.Event) -> None:
         """Keep the client; `stop` ends a wait for an endpoint that does not answer."""
         self._kinesis, self._stream, self._stop = kinesis, stream, stop
 
     def write(self, records: Iterable[Record]) -> None:
-        """Send all; raises InterruptedError when told to stop first, StoppedError when Kinesis will never take one."""
+        """Send all; raises InterruptedError after a stop request, StoppedError when Kinesis refuses a record for good."""
         for entries in _requests(records):
             self._send(entries)
 

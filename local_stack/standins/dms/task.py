@@ -2,9 +2,9 @@
 
     python -m local_stack.standins.dms.task --dsn URI --table public.tickets --stream desk --endpoint-url URL --region us-east-1
 
-Control records first, then the full load, then every change from the log, at least once: a position is given back to
-the slot only after its records are in the stream, and a load that did not finish is done again. The shapes are those of
-the DMS guide ("Using Kinesis as a target") and of real payloads; what they leave open is chosen here and said so:
+Control records first, then the full load, then every change from the log, at least once: the slot is advanced only after the
+records are in the stream, and an unfinished load is repeated. The formats are those of the DMS guide ("Using Kinesis as a
+target") and of real payloads; where these leave something open, this stand-in chooses:
 
 * `stream-position` is `COMMIT.n.COMMIT`, n being the record's number in its transaction.
 * TRUNCATE has no record in the guide's list and gets none. A new task therefore runs the statements that
@@ -79,7 +79,7 @@ class DmsStandIn:
         self._previous: tuple[int, int] | None = None
 
     def run(self) -> None:
-        """Load, unless a load has finished before; then follow the log until told to stop."""
+        """Load, unless a load has finished before; then follow the log until a stop request."""
         with psycopg.connect(self._dsn, autocommit=True) as source:
             source.execute("SET datestyle = 'ISO'; SET timezone = 'UTC'; SET intervalstyle = 'postgres'")
             self._tables = {name: table_of(source, name) for name in self._stored(source)}
@@ -221,9 +221,9 @@ def main() -> None:
         try:
             task.run()
         except InterruptedError:
-            return  # stopped with records unsent: the slot still holds them
+            return  # stopped with unsent records, which the slot retains
         except psycopg.OperationalError:
-            task.stop.wait(0.5)  # the source is away; the slot remembers where we were
+            task.stop.wait(0.5)  # the source is unavailable; the slot keeps the position
 
 
 if __name__ == "__main__":

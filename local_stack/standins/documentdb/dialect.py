@@ -1,4 +1,4 @@
-"""What DocumentDB takes and refuses, where it differs from the server that stands in for it. Pure.
+"""What DocumentDB accepts and refuses, where it differs from the MongoDB server behind the proxy. Pure.
 
 Sources: Amazon DocumentDB's developer guide ("Vector search", "Supported MongoDB APIs, operations, and data types",
 "Functional differences"). Codes that the guide does not name are MongoDB's.
@@ -27,7 +27,7 @@ _RETRYABLE, _TOO_LARGE = 301, 10334
 
 
 class RefusedError(Exception):
-    """DocumentDB answers with an error."""
+    """A command that DocumentDB refuses."""
 
     def __init__(self, code: int, message: str) -> None:
         """Keep the error's code."""
@@ -35,12 +35,12 @@ class RefusedError(Exception):
         self.code = code
 
     def document(self) -> dict[str, Any]:
-        """As an answer."""
+        """The response."""
         return {"ok": 0.0, "code": self.code, "errmsg": str(self)}
 
 
 def hello() -> dict[str, Any]:
-    """What a primary of DocumentDB 5.0 says of itself; alone, since members of a set are found by their own addresses."""
+    """The `hello` response of a DocumentDB 5.0 primary, without a replica set: clients would connect to its members."""
     return {
         "ismaster": True, "isWritablePrimary": True, "helloOk": True, "maxBsonObjectSize": MOST_BYTES,
         "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "localTime": dt.datetime.now(dt.UTC),
@@ -49,7 +49,7 @@ def hello() -> dict[str, Any]:
 
 
 def check(command: Mapping[str, Any], largest: int) -> None:
-    """Raise RefusedError for a command that DocumentDB refuses, or that only its stand-in cannot do.
+    """Raise RefusedError for a command that DocumentDB refuses, or that the stand-in does not support.
 
     `largest` is the size of the largest document that the command brings, in bytes.
     """
@@ -88,10 +88,10 @@ def _check_index(index: Mapping[str, Any]) -> None:
     limits = {"hnsw": {"m": (2, 100), "efConstruction": (4, 1000)}, "ivfflat": {"lists": (1, 1_000_000)}}.get(kind)
     if limits is None:
         raise RefusedError(_BAD_VALUE, f"vectorOptions: no type {kind!r}")
-    _known(options, {"type", "dimensions", "similarity", *limits}, "vectorOptions")
+    _require_known(options, {"type", "dimensions", "similarity", *limits}, "vectorOptions")
     for name, (least, most) in (limits | {"dimensions": (1, MOST_DIMENSIONS)}).items():
         if name in options or name in {"dimensions", "lists"}:
-            _within(options, name, least, most)
+            _require_range(options, name, least, most)
     if options.get("similarity") not in SIMILARITIES:
         raise RefusedError(_BAD_VALUE, f"vectorOptions: similarity is one of {SIMILARITIES}")
     if kind == "hnsw" and options.get("efConstruction", 64) < 2 * options.get("m", 16):
@@ -99,29 +99,29 @@ def _check_index(index: Mapping[str, Any]) -> None:
 
 
 def search_of(stage: Mapping[str, Any], indexes: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
-    """The path that a `$search` looks in, and how many documents it finds at most.
+    """The path of a `$search`, and the most documents it returns.
 
     `indexes` are the collection's. An HNSW index gives no more than `efSearch`; whether DocumentDB gives more is not
     documented.
     """
-    _known(stage, {"vectorSearch"}, "$search")
-    told = stage.get("vectorSearch", {})
-    _known(told, _SEARCH, "vectorSearch")
-    if not {"vector", "path", "similarity", "k"} <= told.keys():
+    _require_known(stage, {"vectorSearch"}, "$search")
+    search = stage.get("vectorSearch", {})
+    _require_known(search, _SEARCH, "vectorSearch")
+    if not {"vector", "path", "similarity", "k"} <= search.keys():
         raise RefusedError(_BAD_VALUE, "vectorSearch needs vector, path, similarity and k")
-    if told["similarity"] not in SIMILARITIES:
+    if search["similarity"] not in SIMILARITIES:
         raise RefusedError(_BAD_VALUE, f"vectorSearch: similarity is one of {SIMILARITIES}")
-    _within(told, "k", 1, 2**31 - 1)
-    index = next((each for each in indexes if each["key"] == {told["path"]: "vector"}), None)
+    _require_range(search, "k", 1, 2**31 - 1)
+    index = next((candidate for candidate in indexes if candidate["key"] == {search["path"]: "vector"}), None)
     if index is None:
-        return told["path"], told["k"]
+        return search["path"], search["k"]
     options = index["vectorOptions"]
-    if len(told["vector"]) != options["dimensions"] or told["similarity"] != options["similarity"]:
+    if len(search["vector"]) != options["dimensions"] or search["similarity"] != options["similarity"]:
         raise RefusedError(_BAD_VALUE, "vectorSearch: the index has other dimensions, or another similarity")
     if options.get("type", "hnsw") == "hnsw":
-        _within({"efSearch": 40} | told, "efSearch", 1, 1000)
-        return told["path"], min(told["k"], told.get("efSearch", 40))
-    return told["path"], told["k"]
+        _require_range({"efSearch": 40} | search, "efSearch", 1, 1000)
+        return search["path"], min(search["k"], search.get("efSearch", 40))
+    return search["path"], search["k"]
 
 
 def nearest(vectors: np.ndarray, wanted: Sequence[float], similarity: str, k: int) -> list[int]:
@@ -131,16 +131,16 @@ def nearest(vectors: np.ndarray, wanted: Sequence[float], similarity: str, k: in
     if similarity == "cosine":
         lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked)
         scores = np.divide(scores, lengths, out=np.full(len(vectors), -np.inf), where=lengths > 0)
-    found = np.argsort(-scores, kind="stable")[:k]
-    return [int(row) for row in found if np.isfinite(scores[row])]
+    rows = np.argsort(-scores, kind="stable")[:k]
+    return [int(row) for row in rows if np.isfinite(scores[row])]
 
 
-def _known(told: Mapping[str, Any], names: set[str], where: str) -> None:
-    if unknown := set(told) - names:
+def _require_known(options: Mapping[str, Any], names: set[str], where: str) -> None:
+    if unknown := set(options) - names:
         raise RefusedError(_BAD_VALUE, f"{where}: unknown {', '.join(sorted(unknown))}")
 
 
-def _within(told: Mapping[str, Any], name: str, least: int, most: int) -> None:
-    value = told.get(name)
+def _require_range(options: Mapping[str, Any], name: str, least: int, most: int) -> None:
+    value = options.get(name)
     if not isinstance(value, int) or not least <= value <= most:
         raise RefusedError(_BAD_VALUE, f"{name} is a whole number from {least} to {most}")

@@ -14,9 +14,9 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from local_stack import cache, ports
+from local_stack import cache
 from local_stack.ports import HOST
-from local_stack.service import Endpoint, Service, program
+from local_stack.service import PYTHON_ENVIRONMENT, Endpoint, Service, program
 
 _JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
@@ -42,13 +42,11 @@ class DocumentDB(Service):
         return [*proxy, "--server-port", str(self.port_of("server")), "--", *server]
 
     def environment(self) -> dict[str, str]:
-        """Where the proxy's own code lies."""
-        return {"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "PYTHONUNBUFFERED": "1"}
+        """Let the proxy import this package."""
+        return PYTHON_ENVIRONMENT
 
     def handshake(self) -> None:
-        """Ask for an answer from the server behind the proxy."""
-        if not ports.accepts(self.port):
-            raise ConnectionRefusedError
+        """Ping the server behind the proxy."""
         with self.client(timeout=2) as client:
             client.admin.command("ping")
 

@@ -1,4 +1,4 @@
-"""MongoDB's messages, as far as a stand-in for DocumentDB needs them: OP_MSG, and OP_QUERY for a client's first words. Pure.
+"""MongoDB's messages for the DocumentDB stand-in: OP_MSG, and OP_QUERY for a client's first command. Pure.
 
 Source: MongoDB's manual, "MongoDB Wire Protocol".
 """
@@ -13,16 +13,16 @@ from typing import Any
 import bson
 
 HEADER = struct.Struct("<iiii")
-"""Length of the whole message, its number, the number of the one it answers, what kind it is."""
+"""Length of the message, request id, the request id it responds to, and opcode."""
 _MSG, _QUERY, _REPLY = 2013, 2004, 1
 _CHECKSUM, _NO_ANSWER = 1, 2
 _LISTS = ("documents", "updates", "deletes")
-"""Long lists of a command that travel beside it, since a document ends at 16 MB."""
+"""Lists that a command carries in sections of their own, since a document is limited to 16 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a client asked."""
+    """A client's command."""
 
     number: int
     document: dict[str, Any]
@@ -30,7 +30,7 @@ class Command:
     """Whether it came as OP_QUERY."""
     answered: bool = True
     largest: int = 0
-    """Bytes of the largest document that travelled beside it."""
+    """Bytes of the largest document in a section of its own."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ def command_of(header: bytes, body: bytes) -> Command:
     """Read a message.
 
     Raises:
-        ValueError: it is of a kind that no present client sends.
+        ValueError: it has an opcode that no supported client sends.
     """
     _, number, _, kind = HEADER.unpack(header)
     if kind == _QUERY:
@@ -82,18 +82,18 @@ def request(number: int, document: Mapping[str, Any]) -> bytes:
     parts = [b"\0" + bson.encode(rest)]
     for name in _LISTS:
         if name in document:
-            told = name.encode() + b"\0" + b"".join(map(bson.encode, document[name]))
-            parts.append(b"\1" + struct.pack("<i", len(told) + 4) + told)
+            section = name.encode() + b"\0" + b"".join(map(bson.encode, document[name]))
+            parts.append(b"\1" + struct.pack("<i", len(section) + 4) + section)
     return _message(number, 0, _MSG, struct.pack("<I", 0) + b"".join(parts))
 
 
 def answer(command: Command, document: Mapping[str, Any]) -> bytes:
-    """Write an answer for the client, in the kind that it asked in."""
-    told = bson.encode(document)
+    """Write a response for the client, in the opcode of its request."""
+    payload = bson.encode(document)
     if command.legacy:
-        return _message(0, command.number, _REPLY, struct.pack("<iqii", 8, 0, 0, 1) + told)
-    return _message(0, command.number, _MSG, struct.pack("<I", 0) + b"\0" + told)
+        return _message(0, command.number, _REPLY, struct.pack("<iqii", 8, 0, 0, 1) + payload)
+    return _message(0, command.number, _MSG, struct.pack("<I", 0) + b"\0" + payload)
 
 
-def _message(number: int, answers: int, kind: int, body: bytes) -> bytes:
-    return HEADER.pack(HEADER.size + len(body), number, answers, kind) + body
+def _message(number: int, response_to: int, kind: int, body: bytes) -> bytes:
+    return HEADER.pack(HEADER.size + len(body), number, response_to, kind) + body

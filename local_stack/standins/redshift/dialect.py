@@ -1,4 +1,4 @@
-"""What Redshift says otherwise than PostgreSQL: types, table attributes, and COPY of Parquet from S3.
+"""Redshift's differences from PostgreSQL: types, table attributes, and COPY of Parquet from S3.
 
 Only what ragstream's own statements use, from the pages COPY, "COPY from columnar data formats", CREATE TABLE and CREATE
 VIEW of the Redshift Database Developer Guide. Literals and quoted names are never touched.
@@ -49,7 +49,7 @@ class DialectError(ValueError):
 
 @dataclass(frozen=True)
 class S3Copy:
-    """A COPY of Parquet files, taken apart."""
+    """A parsed COPY of Parquet files."""
 
     target: str
     url: str
@@ -57,23 +57,23 @@ class S3Copy:
 
     @property
     def statement(self) -> str:
-        """What PostgreSQL is told instead."""
+        """The statement for PostgreSQL."""
         return f"COPY {self.target} FROM STDIN"
 
 
 def copy_of(statement: str) -> S3Copy | None:
-    """Take a COPY from S3 apart; None for any other statement. Raises DialectError for options that Parquet has not."""
-    found = _COPY.fullmatch(statement)
-    if found:
-        target = found["table"] + (f" {found['columns']}" if found["columns"] else "")
-        return S3Copy(target, found["url"], "MANIFEST" in found["options"].upper())
+    """Parse a COPY from S3; None for any other statement. Raises DialectError for options that Parquet does not support."""
+    match = _COPY.fullmatch(statement)
+    if match:
+        target = match["table"] + (f" {match['columns']}" if match["columns"] else "")
+        return S3Copy(target, match["url"], "MANIFEST" in match["options"].upper())
     if _ANY_COPY.match(statement):
         raise DialectError("COPY from S3 takes IAM_ROLE and FORMAT AS PARQUET with its own options here")
     return None
 
 
 def in_postgresql(statement: str) -> str:
-    """A Redshift statement as PostgreSQL takes it."""
+    """Translate a Redshift statement for PostgreSQL."""
     parts = _QUOTED.split(statement)
     return "".join(part if at % 2 else _plain(part) for at, part in enumerate(parts))
 
@@ -107,10 +107,10 @@ def _files(s3: Any, copy: S3Copy) -> list[tuple[str, int | None]]:
     bucket, _, key = copy.url.removeprefix("s3://").partition("/")
     if not copy.manifest:
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
-        found: list[tuple[str, int | None]] = [(f"s3://{bucket}/{each['Key']}", None) for each in listed]
-        if not found:
+        files: list[tuple[str, int | None]] = [(f"s3://{bucket}/{entry['Key']}", None) for entry in listed]
+        if not files:
             raise DialectError(f"the specified S3 prefix does not exist: {copy.url}")
-        return found
+        return files
     entries = json.loads(_object(s3, copy.url))["entries"]
     try:
         return [(entry["url"], int(entry["meta"]["content_length"])) for entry in entries]

@@ -9,7 +9,6 @@ Message formats: PostgreSQL documentation, "Frontend/Backend Protocol".
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import signal
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from local_stack.ports import HOST
-from local_stack.standins.proxied_server import serve_until_end, stop_requested
+from local_stack.standins.proxied_server import options_of, serve_until_end, stop_requested
 from local_stack.standins.redshift.dialect import PRELUDE, DialectError, S3Copy, copy_of, data_of, in_postgresql
 
 _VERSION = b"8.0.2"
@@ -42,7 +41,7 @@ class _Session:
         self._data: list[bytes] | DialectError = []
 
     async def from_client(self, reader: asyncio.StreamReader) -> None:
-        """Pass a client's messages on; after one that starts a COPY nothing more until its data is sent."""
+        """Forward a client's messages; after one that starts a COPY, wait until its data is sent."""
         while message := await _message(reader):
             kind, body = message
             copy = self._rewritten(kind, body)
@@ -58,7 +57,7 @@ class _Session:
                 self._pending = None
 
     def _rewritten(self, kind: bytes, body: bytes) -> S3Copy | bytes | None:
-        """The COPY that a message starts, or the message's body for PostgreSQL."""
+        """The COPY that a message starts, or the message's body rewritten for PostgreSQL."""
         if kind == b"Q":
             query = body[:-1].decode()
             return _copy(query) or in_postgresql(query).encode() + b"\0"
@@ -68,8 +67,8 @@ class _Session:
             self._prepared.pop(name, None)
             if copy:
                 self._prepared[name] = copy
-            told = copy.statement if copy else in_postgresql(statement.decode())
-            return name + b"\0" + told.encode() + b"\0" + rest
+            rewritten = copy.statement if copy else in_postgresql(statement.decode())
+            return name + b"\0" + rewritten.encode() + b"\0" + rest
         if kind == b"B":
             portal, name, _ = body.split(b"\0", 2)
             self._portals[portal] = name
@@ -85,7 +84,7 @@ class _Session:
         self._pending = asyncio.get_running_loop().create_future()
 
     async def to_client(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        """Pass the server's messages on, but for its readiness to take a COPY's data, which is answered here."""
+        """Forward the server's messages, except its readiness for a COPY's data, which is answered here."""
         while message := await _message(reader):
             kind, body = message
             if kind == b"G" and self._pending:
@@ -100,8 +99,8 @@ class _Session:
 
     def _send_data(self) -> None:
         if isinstance(self._data, DialectError):
-            told = str(self._data).encode() + b"\0"
-            self._server.write(b"f" + _LENGTH.pack(len(told) + 4) + told)
+            message = str(self._data).encode() + b"\0"
+            self._server.write(b"f" + _LENGTH.pack(len(message) + 4) + message)
         else:
             for piece in self._data:
                 self._server.write(b"d" + _LENGTH.pack(len(piece) + 4) + piece)
@@ -117,7 +116,7 @@ def _copy(statement: str) -> S3Copy | None:
     try:
         return copy_of(statement)
     except DialectError:
-        return None  # PostgreSQL refuses it as well
+        return None  # PostgreSQL refuses it too
 
 
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes] | None:
@@ -142,8 +141,8 @@ async def _startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             return _LENGTH.pack(length) + body
         named = body[4:].rstrip(b"\0").split(b"\0")
         kept = [part for at in range(0, len(named) - 1, 2) if named[at] in _PARAMETERS for part in named[at : at + 2]]
-        told = body[:4] + b"\0".join(kept) + b"\0\0"
-        return _LENGTH.pack(len(told) + 4) + told
+        packet = body[:4] + b"\0".join(kept) + b"\0\0"
+        return _LENGTH.pack(len(packet) + 4) + packet
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server_port: int, s3: Any) -> None:
@@ -165,14 +164,14 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ser
 
 
 def _prepare(server_port: int, server: subprocess.Popen[bytes]) -> None:
-    """Wait for the server, and give every database to come the types and functions that Redshift has."""
+    """Wait for the server, and create Redshift's types and functions in the template of every database."""
     import psycopg
 
     while server.poll() is None:
         try:
             for database in ("template1", "postgres"):
-                told = f"host={HOST} port={server_port} user=postgres dbname={database} connect_timeout=2"
-                with psycopg.connect(told, autocommit=True) as connection:
+                dsn = f"host={HOST} port={server_port} user=postgres dbname={database} connect_timeout=2"
+                with psycopg.connect(dsn, autocommit=True) as connection:
                     connection.execute(PRELUDE.encode())
         except psycopg.OperationalError:
             time.sleep(0.05)
@@ -192,11 +191,7 @@ async def _run(port: int, server_port: int, server: subprocess.Popen[bytes]) -> 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the server and the proxy until either is ended."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--server-port", type=int, required=True)
-    parser.add_argument("command", nargs="+")
-    options = parser.parse_args(arguments)
+    options = options_of(arguments)
     server = subprocess.Popen(options.command)
     _prepare(options.server_port, server)
     asyncio.run(_run(options.port, options.server_port, server))

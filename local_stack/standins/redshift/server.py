@@ -14,7 +14,7 @@ from typing import ClassVar
 from local_stack.ports import HOST
 from local_stack.servers.aws import AwsEndpoint
 from local_stack.servers.postgres import Postgres
-from local_stack.service import Endpoint
+from local_stack.service import PYTHON_ENVIRONMENT, Endpoint
 
 
 class Redshift(Postgres):
@@ -50,11 +50,5 @@ class Redshift(Postgres):
         return self.port_of("server")
 
     def environment(self) -> dict[str, str]:
-        """Where S3 is, and how the proxy logs in to create the types."""
-        access = self._aws.endpoint
-        return super().environment() | {
-            "PYTHONPATH": str(Path(__file__).resolve().parents[3]), "PYTHONUNBUFFERED": "1",
-            "PGPASSWORD": self.login[1], "AWS_ENDPOINT_URL": access["endpoint_url"],
-            "AWS_DEFAULT_REGION": access["region"], "AWS_ACCESS_KEY_ID": access["access_key"],
-            "AWS_SECRET_ACCESS_KEY": access["secret_key"],
-        }  # fmt: skip
+        """The address of S3, and the password by which the proxy creates the types."""
+        return super().environment() | PYTHON_ENVIRONMENT | self._aws.variables | {"PGPASSWORD": self.login[1]}
