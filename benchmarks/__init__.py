@@ -1,1 +1,1 @@
-"""One command a table in the README: floors, peers and figures, each ending in one line of JSON."""
+"""One command for each table of docs/figures.md: floors, peers and figures, each ending in one line of JSON."""

@@ -1,4 +1,4 @@
-"""Each store's own bulk path for the rows that a sink writes: what `benchmarks.stores_write` is held against.
+"""Each store's own bulk path for the rows that a sink writes: the baseline of `benchmarks.stores_write`.
 
 Rows are made beforehand, as the store keeps them; what is timed is the client's encoding of them and the server's work, in
 one piece and without a guard: COPY in binary, `_bulk` of whole documents, `insert_many`.
@@ -40,7 +40,7 @@ _INSERT_BATCH = 1000
 
 
 def bulk_path(config: SinkConfig, writes: Sequence[DocumentWrite], vectors: Vectors) -> Callable[[], float]:
-    """Make the rows; calling the result brings them into an empty store and gives the seconds that took."""
+    """Make the rows; returns a function that writes them into an empty store and returns its seconds."""
     match config:
         case PgvectorConfig():
             return _copy(config, writes, vectors)
@@ -51,7 +51,7 @@ def bulk_path(config: SinkConfig, writes: Sequence[DocumentWrite], vectors: Vect
 
 
 def without_vector_index(config: SinkConfig, dimensions: int) -> None:
-    """Take a new store's vector index away."""
+    """Drop a new store's vector index."""
     match config:
         case PgvectorConfig():
             with psycopg.connect(config.dsn.get_secret_value()) as connection:

@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
 RISE, FALL = 1.3, 1.15
 SCREEN_SECONDS = 15.0
-"""How long a rate is tried before it is worth three minutes."""
+"""Seconds of the first tries of a rate, before one of `--seconds`."""
 MOST_GROWTH_S = 0.5
 LOAD_SECONDS = 600.0
-"""For the first load, which the real model embeds."""
+"""Seconds for the initial load, which the real model embeds."""
 DRAIN_SECONDS = 120.0
 LATE_SHARE = 0.02
-"""Commits that come later than 0.1 s: from there on the rate is the committer's own."""
+"""The share of commits that are over 0.1 s late, above which the committer limits the rate."""
 
 console = Console(stderr=True)
 
 
 def main() -> None:
-    """Search for each peer's highest rate and print what was found."""
+    """Search for each peer's highest sustained rate and print the results."""
     parser = argparse.ArgumentParser(description="the highest rate whose lag stays flat")
     parser.add_argument("--peers", default="ragstream,flink")
     parser.add_argument("--model", choices=["instant-model", "model"], default="instant-model")
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def searched(stack: Stack, peer: Peer, chosen: argparse.Namespace) -> dict[str, Any]:
-    """The highest rate that one peer holds, and the latency at half of it."""
+    """The highest rate that one peer sustains, and the latency at half of it."""
     console.print(f"{peer.name}: from {chosen.first:g} changes/s")
     with freshness.running(stack, peer, "kafka", chosen.model) as (source, target):
         loaded = workload.wait_loaded(target, peer.target, freshness.ROWS, LOAD_SECONDS)
@@ -95,11 +95,11 @@ class Search:
     tried: list[dict[str, Any]] = field(default_factory=list)
 
     def time_for(self, seconds: float) -> bool:
-        """Whether so long a try ends in time."""
+        """Whether a try of this length ends within `--minutes`."""
         return time.monotonic() + seconds < self.until
 
     def holds(self, rate: float, seconds: float) -> bool:
-        """Whether the pipeline keeps up with a rate; what came of it is added to what was tried."""
+        """Whether the pipeline sustains a rate; adds the try's figures to the list."""
         if not self.time_for(seconds):
             return False
         poller, committer = freshness.observed(self.peer, self.source, self.target)

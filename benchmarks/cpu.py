@@ -1,4 +1,4 @@
-"""CPU seconds of each group of processes, from two readings of /proc: nothing runs in between."""
+"""CPU seconds of each group of processes, from two readings of /proc, without sampling in between."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cpu_seconds(directory: Path) -> dict[str, float]:
 
 
 def spent(before: dict[str, float], after: dict[str, float], seconds: float) -> dict[str, float]:
-    """What each group took between two readings, in seconds of CPU for 100 s of time; `others` is nobody's of these."""
+    """CPU seconds of each group between two readings, for 100 s of wall time; `others` is the rest of the machine."""
     took = {name: after[name] - before.get(name, 0.0) for name in after}
     took["others"] = 2 * took["machine"] - sum(took.values())
     return {name: round(value / seconds * 100, 1) for name, value in sorted(took.items())}

@@ -68,7 +68,7 @@ def stage(spark: SparkSession, config: BedrockEmbeddingConfig, batch: Sequence[s
 
 
 def rounds(url: str, folder: Path, count: int, times: int) -> Iterator[tuple[str, float, float, float]]:
-    """Yield model, stage, bare loop and texts a request of each round, after one round that warms all up."""
+    """Yield model, stage, bare loop and texts a request of each round, after a warm-up round."""
     encoder = open_minilm()
     spark = open_session("bench-embedding", checkpoint=str(folder / "checkpoints"), cores=1)
     for number in range(times + 1):

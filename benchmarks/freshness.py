@@ -1,4 +1,4 @@
-"""Commit → searchable: `make bench-freshness`. One workload, ours and the peers in turn, on servers started here.
+"""Latency from commit to searchable: `make bench-freshness`. One workload over our pipeline and the peers in turn.
 
     python -m benchmarks.freshness [--peers ragstream,ragstream-plain,ragstream-one,flink,spark,cocoindex,pathway]
                                    [--rates 50,200] [--seconds 60] [--runs 3] [--way kafka|kinesis]
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 OURS = "ragstream,ragstream-plain"
 ROWS = 2_000
 PARTS = ("postgres", "vectors", "kafka", "connect", "aws")
-"""What a run needs beside a model: `instant-model`, or `model` for the real one."""
+"""Parts of a run beside the model (`instant-model`, or `model` for the real one)."""
 console = Console(stderr=True)
 
 
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def measure(stack: Stack, peer: Peer, rate: float, seconds: float, way: str) -> dict[str, Any]:
-    """One peer, one run, fresh source and target; a peer that does not come that far is no end of the others."""
+    """One run of one peer on a fresh source and target; a failure of a peer does not end the others."""
     try:
         with running(stack, peer, way) as (source, target):
             return commit(stack, peer, source, target, rate, seconds)
@@ -89,7 +89,7 @@ def measure(stack: Stack, peer: Peer, rate: float, seconds: float, way: str) -> 
 def running(
     stack: Stack, peer: Peer, way: str, model: str = "instant-model", **environment: str
 ) -> Iterator[tuple[str, str]]:
-    """A peer over a fresh source and target, which are yielded; `environment` is the peer's own."""
+    """Run a peer over a fresh source and target, which are yielded; `environment` is the peer's own."""
     source_server, target_server = stack.service("postgres"), stack.service("vectors")
     sources, targets = new_database(source_server), new_database(target_server)  # type: ignore[arg-type]
     source, target = next(sources), next(targets)
@@ -109,7 +109,7 @@ def running(
 
 @contextmanager
 def captured(stack: Stack, peer: Peer, source: str, name: str, way: str) -> Iterator[dict[str, str]]:
-    """Capture the table into a topic or a stream of its own; yields the environment that names it."""
+    """Capture the table into a topic or stream of its own; yields the environment variables that name it."""
     if way == "kinesis":
         aws = stack.service("aws")
         access, stream = aws.endpoint, create_stream(aws, 1)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def started(stack: Stack, peer: Peer, target: str, name: str, given: dict[str, s
 def child(
     stack: Stack, command: list[str], environment: dict[str, str], name: str, role: str = "peer"
 ) -> Iterator[None]:
-    """A process group that ends with the block; its output goes to a file of the stack's, its CPU is told as its role's."""
+    """A process group that ends with the block; its output goes to a file of the stack, its CPU counts for its role."""
     log = stack.directory / f"{name}.log"
     environment = {"PYTHONPATH": str(ROOT), **environment, MARK: str(stack.directory / "run" / role)}
     with log.open("wb") as file:
@@ -193,13 +193,13 @@ def commit(stack: Stack, peer: Peer, source: str, target: str, rate: float, seco
 
 
 def texts_sent(stack: Stack) -> int:
-    """Texts that the instant model has embedded until now."""
+    """Texts that the instant model has embedded so far."""
     sent: int = request_json(stack.service("instant-model").endpoint["endpoint_url"], "GET", "/counters")[1]["texts"]
     return sent
 
 
 def observed(peer: Peer, source: str, target: str) -> tuple[workload.Poller, workload.Committer]:
-    """What commits into the source, and what watches the target for it, already polling."""
+    """The committer of the source, and the started poller of the target."""
     query = f"SELECT id, nonce, txt FROM ({peer.target}) t WHERE {peer.primary_key} = ANY(%s)"  # noqa: S608 - ours
     poller = workload.Poller(workload.by_query(target, query, peer.row_name), most=workload.LOOK_ROWS)
     poller.start()
@@ -207,7 +207,7 @@ def observed(peer: Peer, source: str, target: str) -> tuple[workload.Poller, wor
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The medians of the runs at a rate, and ours over each peer's."""
+    """The medians of the runs at a rate, and our median over each peer's."""
 
     def median(name: str, index: int) -> float | None:
         values = [run["ms_p50_p90_p99"][index] for run in runs[name] if run["ms_p50_p90_p99"]]

@@ -68,7 +68,7 @@ def records(spark: SparkSession, servers: str) -> DataFrame:
 
 
 def rounds(servers: str, folder: Path, events: int, times: int) -> Iterator[tuple[float, float]]:
-    """Yield landing and reading alone of each round, after one round that warms both up."""
+    """Yield landing and reading alone of each round, after a warm-up round."""
     spark = open_session("bench-land", checkpoint=str(folder / "checkpoints"), cores=PARTITIONS)
     landing = Landing(LakeLayout(str(folder / "lake")), "bench", CONTEXT)
     for number in range(times + 1):

@@ -42,7 +42,7 @@ def embedder() -> LocalEmbedder:
 
 
 def passages(number: int) -> list[str]:
-    """So many distinct passages in the order of their hashes; the same ones while Python and packages are the same."""
+    """Distinct passages in the order of their hashes; the same for the same versions of Python and packages."""
     kept = cache_dir() / "passages" / f"{_packages()}.txt"
     if not kept.exists():
         found = sorted(set(_all()), key=digest)
@@ -57,7 +57,7 @@ def passages(number: int) -> list[str]:
 
 
 def embedded(texts: Sequence[str], on_done: Callable[[int], None]) -> np.ndarray:
-    """A vector for each text, from the cache or by one process a core; told how many more are done."""
+    """A vector for each text, from the cache or by one process a core; `on_done` is called with each number that is done."""
     model = hashlib.sha256(embedder().fingerprint.encode()).hexdigest()[:12]
     folder = cache_dir() / "passages" / f"vectors-{model}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def _keep(texts: Sequence[str], place: Path) -> None:
 
 
 def _packages() -> str:
-    """Names what `_all` reads: the interpreter, and the folders that installed packages leave."""
+    """The versions of what `_all` reads: the interpreter and the installed packages."""
     installed = sorted(path.name for path in Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
     return hashlib.sha256("\n".join([sys.version, *installed]).encode()).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""Where our milliseconds and our CPU go: `make bench-profiling`.
+"""A profile of our latency and CPU by step: `make bench-profiling`.
 
     python -m benchmarks.profiling [--rates 50,200] [--seconds 60] [--peer ragstream] [--keep FOLDER]
 
@@ -69,7 +69,7 @@ def main() -> None:
 def profile(
     stack: Stack, observed: tuple[Poller, Committer], rate: float, seconds: float, folder: Path
 ) -> dict[str, Any]:
-    """One rate: warm up, note the steps for so long, sample for so long."""
+    """One rate: warm up, record the steps, then sample, each for a number of seconds."""
     poller, committer = observed
     committer.run(rate, workload.WARM_SECONDS)
     began = time.time()
@@ -110,7 +110,7 @@ def steps_of(lines: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def sample(stack: Stack, seconds: float, folder: Path, work: Any) -> dict[str, Any]:
-    """CPU of our processes and their threads while the work is done, and where py-spy saw Python spend it."""
+    """CPU of our processes and their threads under load, and py-spy's samples of Python."""
     ours = {
         process.pid: described(process.pid)
         for process in processes.inside(stack.directory / "run" / "peer")
@@ -148,7 +148,7 @@ def sample(stack: Stack, seconds: float, folder: Path, work: Any) -> dict[str, A
 
 
 def described(pid: int) -> str:
-    """What a process runs, in short, and its parent."""
+    """A short description of a process, and its parent."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
@@ -193,7 +193,7 @@ def hot(stacks: list[str]) -> dict[str, Any]:
 
 
 def show(rate: float, stepped: dict[str, dict[str, float]], sampled: dict[str, Any]) -> None:
-    """The tables, for a person."""
+    """Print the tables."""
     table = Table(f"{rate:g}/s: step, ms", "p50", "mean", "p99", "in the slowest 2 %")
     for name, values in stepped.items():
         table.add_row(name, *map(str, values.values()))

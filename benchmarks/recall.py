@@ -42,9 +42,9 @@ RECIPE = DocumentSpec(
     TABLE, DocumentConfig(template="{body}", metadata=("shelf",), chunk=ChunkConfig(max_tokens=240, overlap=0))
 )
 OF_A_STAND_IN = {"documentdb": 20}
-"""Questions at most: the stand-in for DocumentDB has no index and looks at every document for each, for seconds."""
+"""Most questions: the stand-in for DocumentDB has no index and scans every document for each, for seconds."""
 _CLOSE = 1e-5
-"""Cosines that near each other are the same: stores and NumPy add up in another order."""
+"""Cosines within this difference count as equal: stores and NumPy sum in another order."""
 
 
 def inserts(texts: Sequence[str]) -> list[Change]:
@@ -55,7 +55,7 @@ def inserts(texts: Sequence[str]) -> list[Change]:
 
 
 def recall(found: Sequence[int], cosines: np.ndarray, allowed: np.ndarray) -> float:
-    """The part of the k nearest that was found; of equally near ones any will do."""
+    """The share of the k nearest that was found; equally near documents are interchangeable."""
     least = np.sort(cosines[allowed])[-K] - _CLOSE
     return sum(bool(allowed[n] and cosines[n] >= least) for n in set(found)) / K
 

@@ -1,4 +1,4 @@
-"""A rebuild against two floors over the same rows, and the comparison of what it left: `make bench-reconcile`.
+"""A rebuild against two baselines over the same rows, and a reconciliation of its result: `make bench-reconcile`.
 
 The lake holds one change a row and a vector for each text (synthetic; the model is instant and is never asked). A store is
 rebuilt from it, then compared with it, values of vectors and all. Then the same documents, vectors and chunks are copied into
@@ -76,7 +76,7 @@ def body(number: int) -> str:
 
 
 def fill(spark: SparkSession, config: PipelineConfig, rows: int) -> None:
-    """Land an INSERT of each row, and keep a vector of each text."""
+    """Land an INSERT of each row, and cache a vector of each text."""
     assert config.embedding is not None  # noqa: S101 - `configuration` has one
     context = decode_context(config, config.sources[0].name)
     landing = Landing(LakeLayout(config.lake.path), config.sources[0].name, context)
@@ -137,7 +137,7 @@ def bulk_copy(dsn: str, table: str, *, index_after: bool) -> float:
 
 
 def _without_vector_index(cursor: psycopg.Cursor, table: str) -> bytes:
-    """Drop the vector index of a store; answers the statement that creates it again."""
+    """Drop the vector index of a store; returns the statement that creates it again."""
     cursor.execute(
         "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%% USING hnsw %%'",
         (f"{table}_g1_vectors",),

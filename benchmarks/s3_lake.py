@@ -68,7 +68,7 @@ def land(layout: LakeLayout, number: int) -> None:
 
 
 def memory_mb() -> int:
-    """What this driver holds: its own process and its JVM."""
+    """Resident memory of this process and its JVM."""
     driver = psutil.Process()
     return round(sum(p.memory_info().rss for p in (driver, *driver.children(recursive=True))) / 2**20)
 
@@ -89,7 +89,7 @@ class Bench:
         self._spark.sql(f"ALTER TABLE delta.`{self._path}` SET TBLPROPERTIES ({told})")
 
     def measured(self, numbers: range) -> dict[str, Any]:
-        """Land with the delay, and tell how long it took."""
+        """Land with the delay; returns the durations."""
         self._proxy.delay = self._options.delay_ms / 1000
         before, times = self._proxy.requests.total(), []
         for number in numbers:
@@ -105,7 +105,7 @@ class Bench:
         }  # fmt: skip
 
     def between(self, numbers: range) -> None:
-        """Land without the delay, and keep the table as the job does."""
+        """Land without the delay, with the job's maintenance."""
         for number in numbers:
             land(self._layout, number)
             if number % maintenance.COMPACT_AT_FILES == 0:
@@ -113,7 +113,7 @@ class Bench:
                 maintenance.trim_log(self._path)
 
     def left(self, s3: Any) -> dict[str, int]:
-        """Count what stands on S3."""
+        """Count the objects on S3."""
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="lake/changes/_delta_log/")
         log = sum(page["KeyCount"] for page in pages)
         table = standing_table(self._path)
@@ -125,7 +125,7 @@ class Bench:
 
 
 def phases(proxy: S3Proxy, server: Ministack, options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the figures of the first and the last landings, and what they left."""
+    """Yield the figures of the first and the last landings, and the objects on S3 after each."""
     bench = Bench(proxy, options)
     window, count = options.window, options.commits
     yield "first", bench.measured(range(window))

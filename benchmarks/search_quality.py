@@ -1,4 +1,4 @@
-"""How well search and answers do on the helpdesk's labelled questions, with the real model and a real store.
+"""Quality of search and answers on the helpdesk's labelled questions, with the real model and a real store.
 
     make bench-search_quality
 
@@ -96,7 +96,7 @@ def reciprocal_ranks(dense: Sequence[Hit], lexical: Sequence[Hit]) -> list[Hit]:
 
 
 def abstention(searcher: Searcher) -> dict[str, Any]:
-    """Count wrong verdicts, with and without an answer to be found, and what a search takes."""
+    """Count wrong answers and wrong abstentions, and measure a search."""
     wrong = {"refused though answerable": [], "let through though not": []}  # type: dict[str, list[str]]
     took = []
     for question in questions():
@@ -138,7 +138,7 @@ def answering(searcher: Searcher, endpoint_url: str) -> dict[str, Any]:
 
 
 def _answers(assistant: Assistant, asked: Sequence[Labelled]) -> dict[str, float]:
-    """Right means that an answer holds a labelled phrase and cites a labelled row."""
+    """The share of right answers, which contain a labelled phrase and cite a labelled row."""
     right, phrase, honest, took = 0, 0, 0, []
     for question in asked:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The servers that a measurement starts, and takes away again however it ends."""
+"""The servers of a measurement, which end with it, also when it is killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from local_stack.stack import Stack
 
 @contextmanager
 def servers(parts: Sequence[str]) -> Iterator[Stack]:
-    """These parts of the local stack, up and then gone, also when this process is killed."""
+    """Start these parts of the local stack; they end with the block, also when this process is killed."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="ragstream-bench-")))
     guard(stack.directory)
     try:

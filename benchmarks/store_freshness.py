@@ -1,4 +1,4 @@
-"""Commit → searchable in each store: `make bench-store-freshness`. Five stores, and pgvector alone, in turn.
+"""Latency from commit to searchable in each store: `make bench-store-freshness`. Five stores, and pgvector alone, in turn.
 
     python -m benchmarks.store_freshness [--rate 50] [--seconds 30] [--runs 3]
 
@@ -49,7 +49,7 @@ TABLE = "public.articles"
 _BUCKET = "bench-staging"
 _VECTOR_STORES = {"pgvector": 0.01, "opensearch": 0.05, "documentdb": 0.05}
 _PROBED = {"pgvector": None, "opensearch": 4, "documentdb": 4}
-"""Rows that are looked at until one shows: reading 50 documents 40 times a second kept OpenSearch from its writes."""
+"""Rows that are polled until one shows: reading 50 documents 40 times a second slowed OpenSearch's writes."""
 _MOST_ROWS = 50
 _SLOW_SECONDS = 0.5
 _LOAD_SECONDS = 180.0
@@ -179,7 +179,7 @@ def summary(runs: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -
 
 @contextmanager
 def _in_store(sink: SinkConfig) -> Iterator[Look]:
-    """Look as a reader of the store does."""
+    """Poll a vector store as its readers do."""
     reader = open_reader(sink)
 
     def look(ids: Sequence[int]) -> dict[int, tuple[int | None, str | None]]:
@@ -192,7 +192,7 @@ def _in_store(sink: SinkConfig) -> Iterator[Look]:
 
 @contextmanager
 def _in_lake(path: str) -> Iterator[Look]:
-    """Look at what has landed, reading the files that came since the last look."""
+    """Poll the lake, reading the files that came since the last poll."""
     table, known = DeltaTable(LakeLayout(path).path("changes")), set[str]()
     newest: dict[int, tuple[str, int, str]] = {}
 
@@ -224,7 +224,7 @@ def _wait_loaded(sink: SinkConfig) -> None:
 
 
 def _wrong(sink: SinkConfig, source: str) -> int:
-    """Rows of the source that a reader does not find as they are, and documents of no row."""
+    """The number of source rows that readers see wrongly or not at all, and of documents without a row."""
     with psycopg.connect(source) as connection:
         query = "SELECT id, nonce, status, title || E'\\n\\n' || body FROM articles"
         wanted = {row_id(TABLE, row[0]): row[1:] for row in connection.execute(query)}

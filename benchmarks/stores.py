@@ -1,4 +1,4 @@
-"""The three vector stores of the local stack, as a measurement opens them."""
+"""The configurations of the local stack's three vector stores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARTS = {"pgvector": "vectors", "opensearch": "opensearch", "documentdb": "docum
 
 
 def config_of(stack: Stack, store: str, name: str) -> SinkConfig:
-    """A store of that name on its server; nothing stands there yet."""
+    """The configuration of a new store on its server."""
     endpoint = stack.service(PARTS[store]).endpoint
     match store:
         case "pgvector":
@@ -41,14 +41,14 @@ def config_of(stack: Stack, store: str, name: str) -> SinkConfig:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Bars on stderr: what is done, of how much, and since when."""
+    """Show progress bars on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as bars:
         yield bars
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on beside the code; the load is that of before."""
+    """The machine's properties that a figure depends on; the load is that before the measurement."""
     packages = ("psycopg", "pgvector", "opensearch-py", "pymongo", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     load = round(os.getloadavg()[0], 2)

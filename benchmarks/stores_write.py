@@ -55,7 +55,7 @@ _VOCABULARY, _WORDS = 5000, 110
 
 
 class Workload:
-    """Rows of so many chunks in all, and a vector for each text."""
+    """Rows with a total number of chunks, and a vector for each text."""
 
     def __init__(self, chunks: int, each: int) -> None:
         """Make them, the same every time."""
@@ -76,7 +76,7 @@ class Workload:
             raise AssertionError(f"{len(self.vectors)} chunks for {chunks}")
 
     def status_changes(self, status: str, at: int) -> list[Change]:
-        """An update of each row that does not tell its text."""
+        """An update of each row without its text column."""
         return [self._change(row | {"status": status}, "u", at, unavailable=("body",)) for row in self.rows]
 
     @staticmethod
@@ -116,9 +116,9 @@ class Timed:
 def upsert(
     sink: Sink, spec: DocumentSpec, changes: Sequence[Change], vectors: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """Seconds that changes take through the round of every writer: in all, and in each of the store's methods.
+    """Seconds of changes through the optimistic writer: in all, and in each of the store's methods.
 
-    Raises unless each was written, and none by the model.
+    Raises unless each was written without the model.
     """
     config = LocalEmbeddingConfig(type="local", path=Path("nowhere"), model="none", dimensions=DIMENSIONS)
     embedder, cache = LocalEmbedder(config), Held(dict(vectors))

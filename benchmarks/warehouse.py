@@ -1,4 +1,4 @@
-"""The way into Redshift against a bare COPY of the same rows, in changes a second: `make bench-warehouse`.
+"""Loads into Redshift against a bare COPY of the same rows, in changes a second: `make bench-warehouse`.
 
 `changes` as landed go through `warehouse.loader` into an empty table (read states, fold, stage, COPY, compare, insert), then
 a second change of every row replaces it. The bare COPY loads files of the same rows that were staged before. All three take
@@ -97,7 +97,7 @@ def bare_copy(config: RedshiftConfig, changes: int) -> float:
 
 
 def rounds(stack: Stack, folder: Path, changes: int, times: int) -> Iterator[tuple[float, float, float]]:
-    """Seconds of first load, second load and bare COPY of each round, after one round that warms all up."""
+    """Seconds of first load, second load and bare COPY of each round, after a warm-up round."""
     spark = open_session("bench-warehouse", checkpoint=str(folder / "checkpoints"), cores=2)
     stack.aws.client("s3").create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": stack.aws.endpoint["region"]}

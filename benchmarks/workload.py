@@ -25,7 +25,7 @@ from local_stack.models.instant import instant_vector
 WARM_SECONDS = 15.0
 DRAIN_SECONDS = 40.0
 LOOK_ROWS = 100
-"""Rows of one look of a hundred a second: looking must not cost a target the more, the further it is behind."""
+"""Rows of one poll at a hundred polls a second, so that polling a target costs no more the further it is behind."""
 _SEARCHED = {"meta": "nonce", "text": "revision", "insert": "revision", "delete": "gone"}
 _STATUS = ("new", "open", "held", "closed")
 _WORDS = """
@@ -76,7 +76,7 @@ type Look = Callable[[Sequence[int]], Mapping[int, tuple[int | None, str | None]
 
 @contextmanager
 def by_query(dsn: str, query: str, row_name: Callable[[int], Any] = int) -> Iterator[Look]:
-    """Look by a query of PostgreSQL with one parameter, the names of the rows; it gives id, nonce and text."""
+    """Poll by a query of PostgreSQL with one parameter, the names of the rows; it returns id, nonce and text."""
     with psycopg.connect(dsn, autocommit=True) as target:
         yield lambda ids: {
             key: (nonce, text) for key, nonce, text in target.execute(query.encode(), (list(map(row_name, ids)),))
@@ -85,17 +85,17 @@ def by_query(dsn: str, query: str, row_name: Callable[[int], Any] = int) -> Iter
 
 @dataclass(eq=False)
 class Poller(threading.Thread):
-    """Watches the target for awaited changes, from outside."""
+    """Polls the target for awaited changes by a client of its own."""
 
     target: AbstractContextManager[Look]
     every: float = 0.01
-    """Seconds between the beginnings of two looks."""
+    """Seconds between the starts of two polls."""
     most: int | None = None
-    """Rows of one look, those that are awaited longest; a look at a target that lags costs it no more than that."""
+    """Rows of one poll, those awaited longest, which bounds its cost for a lagging target."""
     probe: int | None = None
-    """Rows, any of those awaited, that are looked at alone until one of them shows: a target to which many looks are dear."""
+    """Number of awaited rows that are polled until one shows, for a target where polling is expensive."""
     deletes: bool = True
-    """Whether a row that is not there shows its delete; a target that lags may not have got the row yet."""
+    """Whether a missing row counts as deleted; a lagging target may not have the row yet."""
     done: list[tuple[str, float, float]] = field(default_factory=list)
     """Kind of change, commit time, time of the poll that showed it."""
 
@@ -107,7 +107,7 @@ class Poller(threading.Thread):
         self._halt = threading.Event()
 
     def await_change(self, key: int, nonce: int, kind: str, committed: float) -> None:
-        """Look for a change from now on."""
+        """Begin to await a change."""
         with self._lock:
             if kind == "delete" and not self.deletes:
                 self._awaited.pop(key, None)
@@ -116,7 +116,7 @@ class Poller(threading.Thread):
 
     @property
     def awaited(self) -> dict[int, list[tuple[int, str, float]]]:
-        """What was not seen yet."""
+        """Changes that are not visible yet, by id."""
         return self._awaited
 
     def run(self) -> None:
@@ -134,7 +134,7 @@ class Poller(threading.Thread):
         return time.time() - min(waiting) if waiting else 0.0
 
     def drain(self, seconds: float) -> None:
-        """Wait until nothing is awaited, or so long; then end the thread."""
+        """Wait until nothing is awaited or for a number of seconds, then end the thread."""
         began = time.monotonic()
         while self._awaited and time.monotonic() - began < seconds:
             time.sleep(0.1)
@@ -155,7 +155,7 @@ class Poller(threading.Thread):
         self._look(look, awaited[: self.most], began)
 
     def _look(self, look: Look, keys: Sequence[int], began: float) -> bool:
-        """Look at rows; whether one of them showed something."""
+        """Poll rows; returns whether one of them showed its change."""
         if not keys:
             return False
         found = {key: (nonce, _revision(text)) for key, (nonce, text) in look(keys).items()}
@@ -198,7 +198,7 @@ class Committer:
     late: int = 0
 
     def __post_init__(self) -> None:
-        """A second run goes on with the draws."""
+        """Seed the random choices, which a second run continues."""
         self._random = random.Random(self.seed)
 
     def run(self, rate: float, seconds: float) -> None:
@@ -269,7 +269,7 @@ class Committer:
 
 
 def wait_loaded(dsn: str, query: str, rows: int, seconds: float) -> float:
-    """Wait until the target shows the initial load; the seconds it took. Raises TimeoutError."""
+    """Wait until the target shows the initial load; returns its seconds. Raises TimeoutError."""
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         try:
@@ -319,5 +319,5 @@ def _vector_of(vector: str | None, text: str) -> bool:
 
 
 def _over(columns: str, query: str) -> bytes:
-    """Select from a peer's own query; it is a constant of this package."""
+    """Select from a peer's `target` query, which is a constant of this package."""
     return f"SELECT {columns} FROM ({query}) t".encode()  # noqa: S608

@@ -1,4 +1,4 @@
-"""Notes in a file where each change's milliseconds go, in every Python that has this folder on its path and `STEPS_FILE` set.
+"""Records the steps of each change with their milliseconds, in every Python with this folder on its path and `STEPS_FILE` set.
 
 Python imports a module of this name as it starts: the product needs no hook for it. Methods are wrapped, by name, when their
 modules have been imported; a line a change is written when a store has it. Collections of garbage of over a millisecond have
@@ -28,13 +28,13 @@ INNER = {
 """Steps inside a store's write: methods of its sink."""
 SINK, MODEL = "sinks.pgvector.writer:PgvectorSink", "embeddings.bedrock.embedder:BedrockEmbedder.embed_documents"
 _came: dict[int, tuple[float, float, list[tuple[float, float]]]] = {}
-"""By unit: when its records came and when they were decoded; commit and broker time of each."""
+"""By work unit: arrival and decoding time of its records, and commit and broker time of each."""
 _here = threading.local()
 _collecting: list[float] = []
 
 
 def timed(step: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, its time added to a step's of this thread."""
+    """Wrap a method so that its time is added to a step of this thread."""
 
     @functools.wraps(method)
     def run(*args: Any, **options: Any) -> Any:
@@ -48,7 +48,7 @@ def timed(step: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def decoding(method: Callable[..., Any]) -> Callable[..., Any]:
-    """`Indexer.decode`, which keeps when its unit came."""
+    """Wrap `Indexer.decode` so that it records the arrival of its work unit."""
 
     @functools.wraps(method)
     def decode(indexer: Any, records: Iterable[Any]) -> Any:
@@ -62,7 +62,7 @@ def decoding(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def writing(method: Callable[..., Any]) -> Callable[..., Any]:
-    """`StoreWriter.write`, with a line for each change of its units; there is one store."""
+    """Wrap `StoreWriter.write` so that it writes a line for each change of its work units; for one store."""
 
     @functools.wraps(method)
     def write(writer: Any, units: Sequence[Any], **options: Any) -> Any:
@@ -115,7 +115,7 @@ def collected(phase: str, _: dict[str, int]) -> None:
 
 
 def arm() -> None:
-    """Wrap the methods once their modules are there."""
+    """Wrap the methods once their modules are imported."""
     places: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {DECODE: decoding, WRITE: writing}
     places |= {f"{SINK}.{name}": functools.partial(timed, step) for step, names in INNER.items() for name in names}
     places[MODEL] = functools.partial(timed, "model")

@@ -19,7 +19,7 @@ from transforms.documents.planning import document_id
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VENVS = ("flink", "cocoindex", "pathway")
-"""Rivals with an environment of their own, which `make peers` fills."""
+"""Peers with a virtual environment of their own, which `make peers` installs."""
 FETCH_INTERVAL_MS = 250
 """Pause between two reads of a shard of Kinesis: the product's own default."""
 CONTINUOUS = "continuous" if "continuous" in PipelineConfig.model_fields else "real_time"
@@ -36,13 +36,13 @@ class Peer:
     create: tuple[str, ...] = ()
     whole_rows: bool = False
     schemas: tuple[str, ...] = ()
-    """Which of a record's parts, key and value, carry their schema."""
+    """The parts of a record (key, value) that contain their schema."""
     copied_key: bool = False
-    """Whether the source has its key a second time, as `aid`."""
+    """Whether the source has a copy of its key, `aid`."""
     primary_key: str = "id"
     """The column of `target` by which its table finds a row."""
     row_name: Callable[[int], Any] = int
-    """What that column holds for an id."""
+    """The value of that column for an id."""
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
         """The command that runs it until it is stopped; a rival in an environment of its own is its file here.
@@ -61,12 +61,12 @@ class Peer:
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of a rival's own environment."""
+    """The interpreter of a peer's own environment."""
     return ROOT / f".venv/{name}/bin/python"
 
 
 def two_drivers(config: Path) -> list[str]:
-    """The command of a driver that indexes, with one beside it that does all else under `nice`, in the group `lake`."""
+    """The command of a driver for `index`, and one under `nice` for all other jobs, in the group `lake`."""
     others = shlex.join([*_RUN, str(config), "--jobs", "land,merge,load"])
     index = shlex.join([*_RUN, str(config), "--jobs", "index"])
     return ["sh", "-c", f'{MARK}="${MARK}/lake" nice {others} & exec {index}']
