@@ -152,7 +152,11 @@ class S3Environment:
     @property
     def jars(self) -> FilePath:
         """The folder with the jars of Hadoop's S3 connector, AWS's SDK and our log store."""
-        return FilePath(self.jars_folder) if self.jars_folder else _spark_folder() / "jars-s3"
+        if self.jars_folder:
+            return FilePath(self.jars_folder)
+        import pyspark
+
+        return FilePath(pyspark.__path__[0]) / "jars-s3"
 
     @property
     def plain_http(self) -> bool:
@@ -186,12 +190,6 @@ def s3_environment() -> S3Environment:
     if environment.plain_http:
         os.environ.setdefault("AWS_ALLOW_HTTP", "true")
     return environment
-
-
-def _spark_folder() -> FilePath:
-    import pyspark
-
-    return FilePath(pyspark.__path__[0])
 
 
 def stack_value(endpoints: Mapping[str, Any], name: str) -> str | None:

@@ -84,7 +84,7 @@ def refuse(results: dict[str, PipelineError | None]) -> None:
     wrong = {name: error for name, error in results.items() if error is not None}
     if not wrong:
         return
-    lines = "\n".join(f"  {name}: {_indented(str(error))}" for name, error in wrong.items())
+    lines = "\n".join(f"  {name}: {str(error).replace('\n', '\n      ')}" for name, error in wrong.items())
     subject = "1 part is" if len(wrong) == 1 else f"{len(wrong)} parts are"
     raise ConfigurationError(f"{subject} wrong; nothing was written.\n{lines}", condition="PART_WRONG")
 
@@ -126,10 +126,6 @@ def _tolerating_outage(check: Check) -> None:
     """Check a store but ignore an outage: jobs run without it."""
     with contextlib.suppress(UnavailableError):
         check()
-
-
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n      ")
 
 
 def _lake(config: PipelineConfig) -> None:

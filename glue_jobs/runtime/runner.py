@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glue_jobs.runtime.failures import Kind, failed_too_often, kind_of, without_content
@@ -22,30 +21,9 @@ _STEADY_SECONDS = 60.0
 """After this time a query of the clock counts as recovered from its last failure."""
 
 
-@dataclass(frozen=True)
-class RestartPolicy:
-    """How often a query is restarted after failures at the same batch, and after what pause."""
-
-    limits: tuple[tuple[Kind, int | None], ...] = (
-        (Kind.UNAVAILABLE, None),
-        (Kind.PROGRESS_BUG, 5),
-        (Kind.CONTENDED, 10),
-        (Kind.UNKNOWN, 3),
-        (Kind.FINAL, 0),
-    )
-    first_pause_seconds: float = 0.25
-    longest_pause_seconds: float = 5.0
-
-    def limit(self, kind: Kind) -> int | None:
-        """How many failures in a row lead to a restart; None for no limit."""
-        return dict(self.limits)[kind]
-
-    def pause_seconds(self, kind: Kind, failures: int) -> float:
-        """The pause after the n-th failure in a row: it doubles up to `longest_pause_seconds`."""
-        if kind is Kind.PROGRESS_BUG:
-            return self.first_pause_seconds
-        doubled: float = self.first_pause_seconds * 2 ** min(failures - 1, 10)
-        return min(doubled, self.longest_pause_seconds)
+_MOST_RESTARTS = {Kind.PROGRESS_BUG: 5, Kind.CONTENDED: 10, Kind.UNKNOWN: 3, Kind.FINAL: 0}
+"""Restarts after failures at the same batch; without a limit for a part that is unavailable."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 5.0
 
 
 class Supervisor:
@@ -60,7 +38,7 @@ class Supervisor:
         self._context = context
         self._stop = stop
         self._records = records
-        self._policy = RestartPolicy()
+
         self._checkpoint = context.checkpoint(query.name)
 
     def run(self, after: Iterable[Supervisor]) -> None:
@@ -92,7 +70,7 @@ class Supervisor:
                 self._records.begin(self.query.name)
             except UnavailableError as error:
                 failures += 1
-                pause = self._policy.pause_seconds(Kind.UNAVAILABLE, failures)
+                pause = _pause_seconds(Kind.UNAVAILABLE, failures)
                 self._log("waits for its status record", logging.WARNING, pause=pause, error=error.message)
                 self._stop.wait(pause)
             else:
@@ -131,10 +109,9 @@ class Supervisor:
     def _pause_or_raise(self, failure: QueryFailedError, failures: int, batch_id: int | None) -> None:
         """Pause before the restart, or raise the error that ends the driver."""
         kind, error = kind_of(failure.cause, failure.text, self._checkpoint)
-        limit = self._policy.limit(kind)
-        if limit is not None and failures > limit:
+        if failures > _MOST_RESTARTS.get(kind, failures):
             raise error or failed_too_often(self.query.name, failures, failure.cause, batch_id) from failure.cause
-        pause = self._policy.pause_seconds(kind, failures)
+        pause = _pause_seconds(kind, failures)
         cause = f"{error.condition}: {error.message}" if error else without_content(failure.cause)
         self._log(
             "failed, starting again", logging.WARNING, kind=kind.value, failures=failures, pause=pause, error=cause
@@ -220,6 +197,12 @@ def run_queries(
     errors = [error for error in outcomes if error is not None]
     if errors:
         raise errors[0]
+
+
+def _pause_seconds(kind: Kind, failures: int) -> float:
+    """The pause after the n-th failure in a row: it doubles, up to a few seconds so that a recovery is noticed soon."""
+    doublings = 0 if kind is Kind.PROGRESS_BUG else min(failures - 1, 10)
+    return min(_FIRST_PAUSE_SECONDS * float(2**doublings), _LONGEST_PAUSE_SECONDS)
 
 
 def _join(thread: threading.Thread, supervisors: list[Supervisor], records: StatusRecords) -> None:

@@ -11,7 +11,7 @@ import logging
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from glue_jobs.runtime.failures import java_text, spark_text
 from glue_jobs.runtime.jobs import Batch, JobContext, Query, Report
@@ -148,9 +148,10 @@ class RunningQuery:
         """Pass one micro-batch to the job; Spark calls it on a thread of its own."""
         began = time.monotonic()
         self.batch_id = batch_id
+        if self._stop.is_set():
+            self._failure = _StoppingError()
+            raise self._failure
         try:
-            if self._stop.is_set():
-                self._raise_stopping()
             self._lease.confirm()
             with kept(frame) if self._query.keep else contextlib.nullcontext(frame) as records:
                 report = self._query.write(Batch(records, batch_id, self._id(frame)))
@@ -164,9 +165,6 @@ class RunningQuery:
         elif report is not None:
             self._query.as_of.wrote(report.reached_us)
         self._reported(None if self.ticks else batch_id, report, time.monotonic() - began)
-
-    def _raise_stopping(self) -> NoReturn:
-        raise _StoppingError
 
     def _id(self, frame: DataFrame) -> str:
         """The query id stored in the checkpoint: Spark sets it on the thread that runs the batch."""
