@@ -113,7 +113,7 @@ class Service(ABC):
         """Return one of its ports."""
         with self._lock:
             if name not in self._state:
-                self.remember(**dict(zip(self.port_names, ports.free_ports(len(self.port_names)), strict=True)))
+                self.save(**dict(zip(self.port_names, ports.free_ports(len(self.port_names)), strict=True)))
             return int(self._state[name])
 
     def forget_ports(self) -> None:
@@ -122,14 +122,14 @@ class Service(ABC):
             for name in self.port_names:
                 self._state.pop(name, None)
 
-    def remember(self, **values: str | int) -> None:
+    def save(self, **values: str | int) -> None:
         """Store values (ports, a generated password) for later processes, readable by this user only."""
         with self._lock:
             self._state.update(values)
             self.directory.mkdir(parents=True, exist_ok=True)
             write_private(self.directory / _STATE, json.dumps(self._state))
 
-    def remembered(self, name: str) -> str | None:
+    def saved(self, name: str) -> str | None:
         """Return a stored value, or None."""
         value = self._state.get(name)
         return None if value is None else str(value)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from local_stack.faults.threaded_proxy import ThreadedProxy
 from local_stack.ports import HOST
 
-_PIECE = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST, as a peer that died does
 
 
@@ -36,7 +36,7 @@ class FaultProxy(ThreadedProxy):
         self._server: asyncio.Server | None = None
 
     def delay(self, seconds: float) -> None:
-        """Delay every piece (at most 64 KiB), in each direction."""
+        """Delay every chunk (at most 64 KiB), in each direction."""
         self._soon(lambda: setattr(self, "_delay", seconds))
 
     def throttle(self, bytes_per_second: float) -> None:
@@ -109,12 +109,12 @@ class FaultProxy(ThreadedProxy):
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one direction until its end; OSError where either side is reset."""
-        while piece := await reader.read(_PIECE):
-            await asyncio.sleep(self._delay + len(piece) / self._rate)
+        while chunk := await reader.read(_CHUNK_BYTES):
+            await asyncio.sleep(self._delay + len(chunk) / self._rate)
             await self._flowing.wait()
-            writer.write(piece)
+            writer.write(chunk)
             await writer.drain()
-            self.bytes_passed += len(piece)
+            self.bytes_passed += len(chunk)
         writer.write_eof()
 
 

@@ -22,7 +22,7 @@ class ModelService(Service):
         """Open the endpoint of this folder, over the real models or the instant ones (vectors without meaning)."""
         super().__init__(directory)
         if mode is not None:
-            self.remember(mode=mode)
+            self.save(mode=mode)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -31,7 +31,7 @@ class ModelService(Service):
 
     def command(self) -> list[str]:
         """Run it in the foreground, with this interpreter."""
-        mode = self.remembered("mode") or "real"
+        mode = self.saved("mode") or "real"
         return [sys.executable, "-m", "local_stack.models.endpoint", "--port", str(self.port), "--mode", mode]
 
     def environment(self) -> dict[str, str]:

@@ -81,7 +81,7 @@ class Postgres(Service):
         )  # so that `data` is whole or absent, whoever is killed meanwhile
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        self.remember(password=secrets.token_hex(12))
+        self.save(password=secrets.token_hex(12))
         password = self.directory / "password"
         write_private(password, f"{self._password}\n")
         for path in (new, password):
@@ -114,7 +114,7 @@ class Postgres(Service):
 
     @property
     def _password(self) -> str:
-        return self.remembered("password") or ""
+        return self.saved("password") or ""
 
     @property
     def _unprivileged(self) -> list[str]:

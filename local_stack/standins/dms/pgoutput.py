@@ -72,7 +72,7 @@ class Decoder:
         """Read one message; None for those without rows (commit, origin, type)."""
         kind, reader = chr(data[0]), _Reader(data, 1)
         if kind == "R":
-            self._remember(reader)
+            self._store_relation(reader)
         elif kind == "B":
             lsn, micros, transaction = reader.take("!QqI")
             return Begin(lsn, _EPOCH + dt.timedelta(microseconds=micros), transaction)
@@ -83,7 +83,7 @@ class Decoder:
             return Truncate(tuple(self._relations[reader.take("!I")[0]] for _ in range(count)))
         return None
 
-    def _remember(self, reader: _Reader) -> None:
+    def _store_relation(self, reader: _Reader) -> None:
         (oid,) = reader.take("!I")
         schema, table = reader.text(), reader.text()
         _, count = reader.take("!BH")

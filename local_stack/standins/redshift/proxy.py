@@ -102,8 +102,8 @@ class _Session:
             message = str(self._data).encode() + b"\0"
             self._server.write(b"f" + _LENGTH.pack(len(message) + 4) + message)
         else:
-            for piece in self._data:
-                self._server.write(b"d" + _LENGTH.pack(len(piece) + 4) + piece)
+            for chunk in self._data:
+                self._server.write(b"d" + _LENGTH.pack(len(chunk) + 4) + chunk)
             self._server.write(b"c" + _LENGTH.pack(4))
         self._release()
 
