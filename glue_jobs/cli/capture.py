@@ -13,7 +13,7 @@ from glue_jobs.cli.main import CONFIG
 def capture(config: str, *, apply_: bool) -> None:
     """Render the connector or the DMS task that captures the tables of CONFIG; secrets are withheld."""
     from glue_jobs.config.pipeline import load_config
-    from glue_jobs.operations import captured
+    from glue_jobs.operations import capture_checks
     from schemas.errors import ConfigurationError, UnavailableError
     from sources.capture.rendering import as_json, render
 
@@ -25,17 +25,19 @@ def capture(config: str, *, apply_: bool) -> None:
             hint="Add capture: {type: debezium, dsn: ${secret:source}, connect_url: ...}, or type: dms.",
         )
     for entry in loaded.capture:
-        tables, topics = captured.tables_and_topics(loaded, entry)
+        tables, topics = capture_checks.tables_and_topics(loaded, entry)
         if apply_ and entry.type == "debezium":
             from sources.capture.connect_worker import put_connector
 
             rendered = render(entry, loaded.name, tables, topics, reveal=True)
             try:
-                captured.require_tables(entry, tables)
+                capture_checks.require_tables(entry, tables)
             except UnavailableError as error:
                 rendered["source_sql"] = []
                 click.echo(f"note: {error.message}; its owner runs `source_sql` of `ragstream capture` there", err=True)
             name = put_connector(entry, rendered)
             click.echo(f"connector {name} runs on {entry.connect_url}: {', '.join(tables)}", err=True)
         else:
-            click.echo(as_json(render(entry, loaded.name, tables, topics, partitions=captured.partitions(loaded))))
+            click.echo(
+                as_json(render(entry, loaded.name, tables, topics, partitions=capture_checks.partitions(loaded)))
+            )

@@ -14,7 +14,7 @@ from schemas.errors import PipelineError, UnavailableError
 def check(config: str) -> None:
     """Validate CONFIG, connect to every part it names, and say what is wrong and how to mend it."""
     from glue_jobs.config.pipeline import load_config
-    from glue_jobs.operations import captured, checks
+    from glue_jobs.operations import capture_checks, checks
     from glue_jobs.operations.migrate.stores import migration_note, outdated_note
     from glue_jobs.status import table_notes
     from glue_jobs.status.outdated import chunk_notes
@@ -28,7 +28,7 @@ def check(config: str) -> None:
         click.echo(f"{'note ' if name in unreachable else 'ok   ' if error is None else 'wrong'}  {name}")
     checks.refuse({name: error for name, error in results.items() if name not in unreachable})
     compared = {name.removeprefix("capture ") for name in results.keys() - unreachable if name.startswith("capture ")}
-    notes = [*captured.notes(loaded), *table_notes.notes(loaded, compared), *chunk_notes(loaded)]
+    notes = [*capture_checks.notes(loaded), *table_notes.notes(loaded, compared), *chunk_notes(loaded)]
     for text in [*map(str, unreachable.values()), *notes]:
         click.echo(f"note   {text}")
     for sink in loaded.sinks if loaded.embedding is not None else ():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
 from glue_jobs.continuous.backfills import Backfills
-from glue_jobs.operations import captured
+from glue_jobs.operations import capture_checks
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime.extras import not_installed
 from glue_jobs.storage import lake_mark, s3_check
@@ -56,7 +56,9 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
             check = partial(_sink, sink, embedder, owner)
             part_checks[f"sink {sink.name}"] = partial(_tolerating_outage, check) if sink.name in existing else check
     for capture in config.capture:
-        part_checks[f"capture {capture.source or config.sources[0].name}"] = partial(captured.check, config, capture)
+        part_checks[f"capture {capture.source or config.sources[0].name}"] = partial(
+            capture_checks.check, config, capture
+        )
     if config.warehouse is not None:
         part_checks["warehouse"] = partial(_warehouse, config, owner)
     if isinstance(config.generation, BedrockGenerationConfig):

@@ -17,7 +17,7 @@ EXTRAS = {
     "redshift_connector": ("redshift",),
 }  # fmt: skip
 """By import name: the extras of pyproject.toml that install the package, the most general first."""
-_MODULE_EXTRAS = {"warehouse": "redshift", "captured": "capture"}
+_MODULE_EXTRAS = {"warehouse": "redshift", "capture_checks": "capture"}
 """Modules whose extra has another name than the module."""
 
 

@@ -1,4 +1,4 @@
-"""Notes on tables for `check` and `status`, from the lake and the status records; `captured` has those of the database."""
+"""Notes on tables for `check` and `status`, from the lake and the status records; `capture_checks` has those of the database."""
 
 from __future__ import annotations
 

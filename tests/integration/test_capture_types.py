@@ -14,7 +14,7 @@ from confluent_kafka import Consumer
 
 from glue_jobs.cli.main import cli
 from glue_jobs.config.pipeline import load_config
-from glue_jobs.operations import captured
+from glue_jobs.operations import capture_checks
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from schemas.changes import Change, Changes
@@ -163,7 +163,7 @@ def wrong(path: Path) -> list[str]:
     """What `ragstream check` finds wrong with the capture."""
     config = load_config(path)
     try:
-        captured.check(config, config.capture[0])
+        capture_checks.check(config, config.capture[0])
     except ConfigurationError as error:
         return error.message.splitlines()
     return []
@@ -186,12 +186,12 @@ def test_no_value_left_out_becomes_null_and_no_partition_is_missed(
         )
         assert len(re.findall(r"\bc\d+ \(", unsure)) == len(LARGE_UNTOLD | ELEMENTS_UNTOLD)
         assert unsure.endswith('Run: ALTER TABLE "public"."untold" REPLICA IDENTITY FULL')
-        assert [note.partition(" has no ")[0] for note in captured.notes(load_config(path))] == [
+        assert [note.partition(" has no ")[0] for note in capture_checks.notes(load_config(path))] == [
             "capture: the database",
             "capture: the worker",
         ]
         with captured_by(path, connect, kafka) as topics:
-            assert wrong(path) == captured.notes(load_config(path)) == []
+            assert wrong(path) == capture_checks.notes(load_config(path)) == []
             before = topics.rows(4)
             for table in ("told", "untold", "sums"):
                 source.execute(f"UPDATE {table} SET note = 'b'".encode())
