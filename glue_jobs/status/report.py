@@ -117,9 +117,10 @@ def _lag_of_store(records: Mapping[str, QueryRecord], name: str, backfill: Backf
 
 
 def _store(answer: _StoreAnswer | PipelineError) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
     if isinstance(answer, PipelineError):
-        return dict.fromkeys(("documents", "chunks", "refused", "model", "outdated")) | {"error": answer.message}
-    row = {"documents": answer.summary.documents, "chunks": answer.summary.chunks, "refused": answer.refused}
+        return row | {"error": answer.message}
+    row |= {"documents": answer.summary.documents, "chunks": answer.summary.chunks, "refused": answer.refused}
     row["model"] = _index_versions(answer.summary.index_versions)
     return row | {"outdated": asdict(answer.outdated) if answer.outdated else None}
 
