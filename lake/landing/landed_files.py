@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from lake.background import stand_back
 from lake.landing.decoding import DecodedBatch, Tally
 from lake.layout import RAW_COLUMNS, STATS_COLUMNS, LakeLayout
 from lake.storage import arrow_files, commit
@@ -83,7 +82,6 @@ class LandPartition:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield one row: the pickled Outcome."""
-        stand_back()
         layout = LakeLayout(self.root)
         changes = _Files(layout.path("changes"), CHANGES, STATS_COLUMNS["changes"], self.now)
         rejects = _Files(layout.path("rejects"), REJECTS, STATS_COLUMNS["rejects"], self.now)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.background import stand_back
 from lake.history.current import changes_in
 from lake.tables.observed_types import canonical
 from lake.tables.shape import RESERVED_TYPES, TableShape
@@ -83,7 +82,6 @@ def fold_stage(settings: FoldSettings) -> Stage:
     schema = output_schema(settings.wanted)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        stand_back()
         rows = (row for batch in batches for row in batch.to_pylist())
         groups = itertools.groupby(rows, key=lambda row: row["_group"])
         answers = (answer for _, group in groups for answer in fold_group(group, settings))
