@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,51 @@ def test_every_file_and_folder_that_a_document_names_is_there(name: str) -> None
         span for span in spans if re.fullmatch(r"[a-z_]+(/[\w.-]+)*/?", span) and "/" in span and "NAME" not in span
     ]
     assert [path for path in paths if (ROOT / path.partition("/")[0]).is_dir() and not (ROOT / path).exists()] == []
+
+
+def test_where_to_look_names_files_and_what_is_in_them() -> None:
+    section = (ROOT / "ARCHITECTURE.md").read_text().partition("## Where to look\n")[2].partition("\n## ")[0]
+    _, *answers = re.findall(r"^\| (.+) \| (.+) \|$", section, re.MULTILINE)
+    assert len(answers) >= 12
+    for question, answer in answers:
+        paths = {path: list(ROOT.glob(path)) for path in re.findall(r"`([\w.*-]+/[\w./*-]+)`", answer)}
+        assert paths, question
+        assert [path for path, files in paths.items() if not files] == []
+        for path, name in re.findall(r"`([\w./*-]+)` \(`(\w+)`\)", answer):
+            assert all(re.search(rf"\b{name}\b", file.read_text()) for file in paths[path]), (path, name)
+
+
+JAVA = "openjdk-17-jdk-headless"
+PACKAGES = {
+    "git": "git", "java": JAVA, "javac": JAVA, "jcmd": JAVA, "make": "make", "mvn": "maven", "node": "nodejs", "npm": "npm",
+    "openssl": "openssl",
+}  # fmt: skip
+"""Debian's package of each program that is called and that not every Debian has."""
+LIBRARIES = {"libgomp1", "locales"}
+"""What llama.cpp is linked with, and what English order is compiled from."""
+ESSENTIAL = {"sha256sum", "shasum", "sleep", "sh"}
+
+
+def test_the_readme_names_the_package_of_every_program_that_is_called() -> None:
+    listing = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, check=True, capture_output=True).stdout
+    files = [ROOT / name for name in listing.decode().split("\0") if name and not name.startswith("benchmarks/peers/")]
+    called = {program for path in files if path.is_file() for program in programs(ast.parse(path.read_text()))}
+    called |= set(re.findall(r"command -v (\w+)", (ROOT / "Makefile").read_text()))
+    assert called - ESSENTIAL == PACKAGES.keys()
+    installed = re.search(r"`apt-get install ([^`]+)`", (ROOT / "README.md").read_text())
+    assert installed
+    assert set(installed[1].split()) == set(PACKAGES.values()) | LIBRARIES
+
+
+def programs(tree: ast.AST) -> Iterator[str]:
+    """Names that are looked up on the PATH, or begin a command."""
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or not call.args:
+            continue
+        first, function = call.args[0], ast.unparse(call.func).rpartition(".")[2]
+        if function in {"run", "Popen"} and isinstance(first, ast.List | ast.Tuple) and first.elts:
+            first = first.elts[0]
+        elif function not in {"program", "which"}:
+            continue
+        if isinstance(first, ast.Constant) and isinstance(first.value, str) and " " not in first.value:
+            yield first.value
