@@ -18,7 +18,7 @@ PRESENT := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,$(CODE
 hash = $(shell cat $(1) 2>/dev/null | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-12)
 REQUIREMENTS := $(addprefix requirements/,build.txt base.txt local.txt models.txt dev.txt)
 PACKAGES := $(VENV)/.packages-$(call hash,$(REQUIREMENTS))
-PROJECT := $(VENV)/.project-$(call hash,setup.py pyproject.toml)
+PROJECT := $(VENV)/.project-$(call hash,pyproject.toml)
 MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
 GLUE := $(VENV)/glue/.packages-$(call hash,requirements/glue.txt)
 GLUE_JARS := $(CACHE)/jars/glue-$(call hash,pom/glue.xml)
@@ -73,12 +73,12 @@ demo: setup ## a committed row becomes a cited answer, on real servers (STORES=a
 ##@ While working
 .PHONY: format lint stack-up stack-down peers
 format: $(PACKAGES) ## format the code and mend what can be mended
-	$(BIN)/ruff format $(PRESENT) setup.py
-	$(BIN)/ruff check --fix $(PRESENT) setup.py
+	$(BIN)/ruff format $(PRESENT)
+	$(BIN)/ruff check --fix $(PRESENT)
 
 lint: setup ## ruff, mypy --strict and the import contracts
-	$(BIN)/ruff format --check $(PRESENT) setup.py
-	$(BIN)/ruff check $(PRESENT) setup.py
+	$(BIN)/ruff format --check $(PRESENT)
+	$(BIN)/ruff check $(PRESENT)
 	$(BIN)/mypy $(PRESENT)
 	$(BIN)/lint-imports
 
@@ -95,8 +95,9 @@ bench-%: setup ## one benchmark of the README's table
 
 ##@ Releasing
 .PHONY: wheel logstore glue-package lock lock-jars clean
-wheel: setup ## build the wheel into dist/
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+DIST := dist
+wheel: $(PACKAGES) ## build the wheel into dist/
+	@$(call build_wheel,$(DIST))
 
 logstore: $(SPARK_INSTALLED) $(S3_JARS) ## build dist/ragstream-logstore.jar, which Glue wants by --extra-jars
 	@$(call build_log_store,dist)
@@ -222,3 +223,9 @@ spark_folder = "$$($(BIN)/python -c 'import pyspark; print(pyspark.__path__[0])'
 build_log_store = classes=$$(mktemp -d) && mkdir -p $(1) \
 	&& javac --release 17 -Xlint:-options -cp $(spark_folder)"/jars/*:$(S3_JARS)/*" -d "$$classes" $(LOG_STORE) \
 	&& jar --create --file $(1)/ragstream-logstore.jar -C "$$classes" . && rm -r "$$classes"
+
+# From a copy: nothing that an earlier build left behind gets in, and the same files make the same wheel.
+WHEEL := $(filter-out local_stack benchmarks tools tests,$(PRESENT)) job_configs pyproject.toml README.md LICENSE
+build_wheel = copy=$$(mktemp -d) && cp -r $(WHEEL) "$$copy" \
+	&& { SOURCE_DATE_EPOCH=315619200 $(BIN)/python -m build --wheel --no-isolation --outdir $(1) "$$copy" >"$$copy/log" 2>&1 \
+		|| { cat "$$copy/log" >&2; exit 1; }; } && rm -r "$$copy"

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -44,7 +45,9 @@ from sinks import open_sink
 from tests.warehouse_fixtures import warehouse_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
+PACKAGES = SETTINGS["tool"]["setuptools"]["packages"]["find"]["include"]
 EXTRAS = PROJECT["optional-dependencies"]
 SERVES: dict[str, set[str]] = {
     "lake": {"lake"}, "kafka": {"source kafka"}, "kinesis": {"source kinesis"}, "bedrock": {"embedding", "generation"},
@@ -101,17 +104,25 @@ class Environment:
         return done
 
 
+def tracked() -> list[str]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
+    return [name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the files that git knows, as they stand."""
+    """`make wheel` of the files that git knows, as they stand, where an earlier build left a module that is gone since."""
     folder = tmp_path_factory.mktemp("wheel")
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
-    for name in filter(None, listing.split("\0")):
-        if not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).is_file():
-            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / "source" / name)
-    command = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, folder / "source")
-    subprocess.run(command, check=True, capture_output=True)
+    for name in tracked():
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / "source" / name)
+    gone = folder / "source/build/lib/schemas/gone.py"
+    gone.parent.mkdir(parents=True)
+    gone.touch()
+    # Not those of a `make` above.
+    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL"}}
+    command = ("make", "-C", folder / "source", "wheel", f"VENV={sys.prefix}", f"DIST={folder}")
+    subprocess.run(command, check=True, env=environment, capture_output=True)
     (built,) = folder.glob("ragstream-*.whl")
     return built
 
@@ -199,6 +210,14 @@ def missing(text: str) -> dict[str, str]:
     """The extra that is named for each part, or for the command (an empty name), in one line."""
     line = r'^(?:error|  ([a-z ]+)): the package \w+ is not installed: pip install "ragstream\[(\w+)\]"$'
     return dict(re.findall(line, text, re.MULTILINE))
+
+
+def test_the_wheel_has_the_product_and_nothing_of_an_earlier_build(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    product = {name.partition("/")[0] for name in packed}
+    assert product == {pattern.rstrip("*") for pattern in PACKAGES}
+    assert packed == {name for name in tracked() if name.partition("/")[0] in product}
 
 
 def test_the_wheel_alone_helps_renders_and_names_what_is_missing(
