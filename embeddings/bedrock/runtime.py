@@ -1,4 +1,4 @@
-"""The one place that opens a Bedrock runtime client and reads its errors; embedding and generation share it."""
+"""The Bedrock runtime client and its errors, for embedding and generation."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ if TYPE_CHECKING:
 THROTTLES = frozenset(
     {"ThrottlingException", "ServiceQuotaExceededException", "ServiceUnavailableException", "ModelNotReadyException"}
 )
-"""Errors that ask for patience and say nothing about the request (botocore service model of bedrock-runtime)."""
-SILENCES = frozenset(
-    {"InternalServerException", "ModelTimeoutException", "ModelErrorException", "ModelStreamErrorException"}
-)
-"""Errors that blame the model or its server."""
+"""Errors that ask for a later retry (botocore's service model of bedrock-runtime)."""
+SILENCES = frozenset({"InternalServerException", "ModelTimeoutException", "ModelErrorException"})
+"""Errors of the model or its server."""
 TOO_LARGE = "RequestEntityTooLargeException"
 REFUSALS = frozenset({"ValidationException", TOO_LARGE})
 _TOO_LONG = re.compile(
     r"too (many|long|large)|max\w*[ _-]?(input |context )?(token|length|size)|exceed|token limit", re.IGNORECASE
 )
-"""What models say of a text that is too long, each in its own words: "Too many input tokens. Max input tokens: 8192", "expected
-maxLength: 2048, actual: 3900"."""
+"""Models' messages on a text that is too long, such as "Too many input tokens. Max input tokens: 8192" and "expected maxLength:
+2048, actual: 3900"."""
 
 
 def open_client(config: BedrockConnection, connections: int) -> BedrockRuntimeClient:
-    """Open a client with `connections` pooled connections and botocore's own retries off: the caller has the one retry layer."""
+    """Open a client with `connections` pooled connections, without botocore's retries: the caller has the one retry layer."""
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
@@ -48,7 +46,7 @@ def open_client(config: BedrockConnection, connections: int) -> BedrockRuntimeCl
     }
     parts = urlsplit(config.endpoint_url or "")
     if parts.scheme == "http" and is_this_machine(parts.hostname or ""):
-        # A local endpoint checks no signature, and looking for credentials on a machine without any takes seconds.
+        # A local endpoint checks no signature, and botocore's search for credentials takes seconds where there are none.
         settings["signature_version"] = UNSIGNED
     return boto3.Session().client(
         "bedrock-runtime",
@@ -62,7 +60,7 @@ def open_client(config: BedrockConnection, connections: int) -> BedrockRuntimeCl
 
 @contextmanager
 def bedrock_outcomes(config: BedrockConnection, part: str) -> Iterator[None]:
-    """Turn botocore's exceptions into the governor's outcomes, or into a configuration error of `part`."""
+    """Turn botocore's exceptions into `embeddings.outcomes`, or into a ConfigurationError of `part`."""
     from botocore import exceptions
 
     try:
@@ -81,8 +79,7 @@ def bedrock_outcomes(config: BedrockConnection, part: str) -> Iterator[None]:
 
 
 def _outcome(response: Any, config: BedrockConnection, part: str) -> Exception:
-    # Inside a stream the same errors have no status of their own and begin with a small letter.
-    code = response["Error"]["Code"][:1].upper() + response["Error"]["Code"][1:]
+    code = response["Error"]["Code"]
     answer = response.get("ResponseMetadata", {})
     status = answer.get("HTTPStatusCode", 0)
     if status == 429 or code in THROTTLES:
@@ -95,7 +92,7 @@ def _outcome(response: Any, config: BedrockConnection, part: str) -> Exception:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read Retry-After's seconds; its other form, a date, is not used by AWS."""
+    """Read Retry-After in seconds; AWS does not use its other form, a date."""
     try:
         return float(retry_after) if retry_after is not None else None
     except ValueError:

@@ -54,7 +54,7 @@ def bedrock(url: str) -> BedrockRuntimeClient:
 @pytest.fixture
 def generator(url: str) -> BedrockGenerator:
     return BedrockGenerator(
-        BedrockGenerationConfig(type="bedrock", model=TEXT_MODEL, endpoint_url=url, timeout_seconds=5)
+        BedrockGenerationConfig(type="bedrock", model=TEXT_MODEL, endpoint_url=url, timeout_seconds=3)
     )
 
 
@@ -243,31 +243,14 @@ def test_converse_answers_with_text_and_its_cost(generator: BedrockGenerator) ->
     assert answer.output_tokens > 3
 
 
-def test_a_stream_says_the_same_in_pieces(generator: BedrockGenerator) -> None:
-    question = [Message("user", "What is the capital of France?")]
-    stream = generator.converse_stream(question, system="Answer in one sentence.")
-    pieces: list[str] = []
-    while True:
-        try:
-            pieces.append(next(stream))
-        except StopIteration as end:
-            whole = end.value
-            break
-    assert len(pieces) > 3
-    assert "".join(pieces) == whole.text
-    assert whole.text.strip() == generator.converse(question, system="Answer in one sentence.").text
-    assert whole.output_tokens >= len(pieces)
-
-
 def test_an_answer_ends_at_its_limit(generator: BedrockGenerator) -> None:
     answer = generator.converse([Message("user", "Tell a long story about the sea.")], max_tokens=8)
     assert (answer.stop_reason, answer.output_tokens) == ("max_tokens", 8)
 
 
 def test_a_prompt_that_does_not_fit_is_refused_before_any_text(generator: BedrockGenerator) -> None:
-    for ask in (generator.converse, lambda messages: list(generator.converse_stream(messages))):
-        with pytest.raises(GenerationRejectedError):
-            ask([Message("user", "sea " * 6000)])
+    with pytest.raises(GenerationRejectedError):
+        generator.converse([Message("user", "sea " * 6000)])
 
 
 @pytest.mark.parametrize(
@@ -281,15 +264,13 @@ def test_a_wrong_conversation_is_refused(bedrock: BedrockRuntimeClient, messages
         bedrock.converse(modelId=TEXT_MODEL, messages=turns)
 
 
-def test_a_stream_is_begun_again_only_while_nothing_was_said(generator: BedrockGenerator, url: str) -> None:
-    question = [Message("user", "Say hello to the whole team.")]
-    post(f"{url}/faults", {"throttle": 1, "stream_error": 1, "stream_error_after": 0})
-    assert "".join(generator.converse_stream(question, max_tokens=20))
-    post(f"{url}/faults", {"stream_error": 1, "stream_error_after": 2})
-    said: list[str] = []
-    with pytest.raises(GenerationUnavailableError):
-        said.extend(generator.converse_stream(question, max_tokens=20))
-    assert post(f"{url}/reset", {})["generations"] == 0
+def test_an_answer_is_retried_until_its_time_is_up(generator: BedrockGenerator, url: str) -> None:
+    question = [Message("user", "Hello")]
+    post(f"{url}/faults", {"throttle": 1, "drop": 1})
+    assert generator.converse(question, max_tokens=3).output_tokens == 3
+    post(f"{url}/faults", {"error": 1.0})
+    with pytest.raises(GenerationUnavailableError, match="InternalServerException"):
+        generator.converse(question)
 
 
 def test_botocore_reads_an_error_within_a_stream(bedrock: BedrockRuntimeClient, url: str) -> None:
