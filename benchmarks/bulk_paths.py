@@ -17,7 +17,7 @@ from psycopg import sql
 
 from sinks.documentdb.client import DocumentDBClient
 from sinks.documentdb.config import DocumentDBConfig
-from sinks.documentdb.rows import encoded, head
+from sinks.documentdb.rows import encoded, fields_of
 from sinks.documentdb.schema import Names as DocumentDBNames
 from sinks.opensearch.client import Action, OpenSearchClient
 from sinks.opensearch.config import OpenSearchConfig
@@ -25,7 +25,7 @@ from sinks.opensearch.rows import change, replaced
 from sinks.opensearch.schema import Names as OpenSearchNames
 from sinks.opensearch.schema import mappings
 from sinks.pgvector.config import PgvectorConfig
-from sinks.pgvector.rows import head_row
+from sinks.pgvector.rows import document_row
 from sinks.pgvector.schema import Names
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ def without_vector_index(config: SinkConfig, dimensions: int) -> None:
 
 def _copy(config: PgvectorConfig, writes: Sequence[DocumentWrite], vectors: Vectors) -> Callable[[], float]:
     names = Names(config.table)
-    heads = [head_row(write) for write in writes]
+    documents = [document_row(write) for write in writes]
     columns = ("document_id", "table", "key", "sequence", "live", "metadata", "state", "texts", "recipe", "pending")
     types = ("text", "text", "jsonb", "text", "bool", "jsonb", "text", "text", "text", "text[]")
     rows: dict[str, tuple[str, Sequence[str], list[Any]]] = {
         "documents": (
             ", ".join(columns).replace("table", "table_name") + ", revision", (*types, "int8"),
-            [(*(_jsonb(head[name]) if kind == "jsonb" else head[name]
-                for name, kind in zip(columns, types, strict=True)), 1) for head in heads]),
+            [(*(_jsonb(row[name]) if kind == "jsonb" else row[name]
+                for name, kind in zip(columns, types, strict=True)), 1) for row in documents]),
         "vectors": ("content_hash, embedding", ("text", "vector"), list(vectors.items())),
         "chunks": (
             "chunk_id, document_id, chunk_index, content_hash, chunk_text", ("text", "text", "int4", "text", "text"),
@@ -133,7 +133,7 @@ def _insert_many(config: DocumentDBConfig, writes: Sequence[DocumentWrite], vect
     names, now = DocumentDBNames(config.collection), time.time_ns() // 1_000_000
     rows: dict[str, list[dict[str, Any]]] = {
         names.vectors: [{"_id": name, "embedding": encoded(v), "kept_at": now} for name, v in vectors.items()],
-        names.documents: [{"_id": w.document_id, **head(w, config.language, "bulk", now)} for w in writes],
+        names.documents: [{"_id": w.document_id, **fields_of(w, config.language, "bulk", now)} for w in writes],
     }
 
     def run() -> float:

@@ -49,5 +49,5 @@ def open_embedder(config: EmbeddingConfig) -> Embedder:
 
 
 def texts_at_once(config: EmbeddingConfig, embedder: Embedder) -> int:
-    """How many texts keep a model busy: full requests, as many as may be in flight."""
+    """The number of texts that fill all requests that may be in flight."""
     return embedder.max_items * getattr(config, "requests_in_flight", 1)

@@ -1,4 +1,4 @@
-"""The errors of embedding: who must act, and whether trying again helps."""
+"""The errors of embedding."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from schemas.errors import ConfigurationError, PipelineError, RejectedError, Una
 
 
 class DimensionMismatchError(ConfigurationError):
-    """The model answers vectors of another size than the one configured, or none at all."""
+    """The model returns vectors of another size than the configured one, or none at all."""
 
 
 class EmbeddingUnavailableError(UnavailableError):
-    """The model did not answer within the time the caller allowed."""
+    """The model did not answer within the caller's time limit."""
 
 
 class EmbeddingRejectedError(RejectedError):
-    """The model will never take this one text."""
+    """The model can never embed this text."""
 
 
 class ModelAnswerError(PipelineError):
-    """The model's answer has another shape than its family documents."""
+    """The model's response has another form than its family documents."""

@@ -1,4 +1,4 @@
-"""The one retry layer before a model: sends requests side by side, slows down when told to, isolates what is refused."""
+"""The one retry layer before a model: concurrent requests, a pace that follows throttles, isolation of refused texts."""
 
 from __future__ import annotations
 
@@ -23,32 +23,31 @@ from schemas.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 UNANSWERED_BEFORE_PROBE = 6
-"""Tries of one request without an answer before a harmless text is sent to tell a bad request from an outage."""
+"""Unanswered tries of one request before a probe is sent, which distinguishes a bad request from an outage."""
 
 SILENCES_BETWEEN_ANSWERS = 3
-"""Times the request must then go unanswered, each followed by an answer to the harmless text, before it is to blame."""
-
+"""Further unanswered tries, each followed by an answered probe, before the request is to blame."""
 
 SECONDS_BETWEEN_WARNINGS = 30
-"""An outage of an hour leaves a hundred lines a process, not a line a request."""
+"""The least time between two log lines of a process on throttles and outages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered: an embedding a text, in order, and the tokens it counted."""
+    """A model's answer: one embedding a text, in order, and the tokens it counted."""
 
     vectors: Sequence[Embedding]
     tokens: int = 0
 
 
 type Send = Callable[[Sequence[str]], Reply]
-"""Send one request; raises Throttled, Unanswered, Refused, or ModelAnswerError for an answer that cannot be read, and anything
-else for what no retry can mend."""
+"""Send one request; raises Throttled, Unanswered, Refused, ModelAnswerError for an answer that cannot be read, or another error
+that no retry can mend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Waits, and the sources of time and chance, so that a test needs neither."""
+    """Delays in seconds, and the sources of time and randomness, which tests replace."""
 
     first_wait: float = 0.1
     longest_wait: float = 5.0
@@ -62,51 +61,49 @@ class _Task:
     texts: tuple[str, ...]
     unanswered: int = 0
     blamed: int = 0
-    """Silences of this request that an answer to the probe followed."""
+    """Unanswered tries that an answered probe followed."""
 
 
 @dataclass(slots=True)
 class _Job:
-    """One call of `run`: what is left to send, what came back, and what ended it early."""
+    """The state of one call of `run`."""
 
     send: Send
     probe: tuple[str, ...]
     deadline: float | None
-    left: deque[_Task]
+    queue: deque[_Task]
     results: dict[str, Embedding] = field(default_factory=dict)
     ended: bool = False
     trusted: bool = False
-    """Whether the model answered the probe with a vector after it had answered a text without one."""
+    """Whether the model answered the probe with a vector after it had answered some text without one."""
 
     def take(self) -> _Task | None:
         try:
-            return None if self.ended else self.left.popleft()
+            return None if self.ended else self.queue.popleft()
         except IndexError:
             return None
 
-    def again(self, task: _Task) -> None:
-        self.left.appendleft(task)
+    def requeue(self, task: _Task) -> None:
+        self.queue.appendleft(task)
 
     def isolate(self, task: _Task, condition: str, message: str) -> None:
-        """Send the halves apart, or give up on the one text that is left."""
+        """Split a request into halves, or reject its only text."""
         if len(task.texts) == 1:
             self.results[task.texts[0]] = EmbeddingRejected(condition, message)
             return
         middle = len(task.texts) // 2
-        # A half that holds the culprit has been suspected long enough.
-        unanswered = max(0, task.unanswered - 1)
-        self.left.extendleft(_Task(half, unanswered) for half in (task.texts[middle:], task.texts[:middle]))
+        unanswered = max(0, task.unanswered - 1)  # so that the next failure of a half is followed by a probe
+        self.queue.extendleft(_Task(half, unanswered) for half in (task.texts[middle:], task.texts[:middle]))
 
 
 class Governor:
-    """Sends requests for one model of one process, at the pace its provider takes.
+    """Sends the requests of one process to one model, at the pace that the provider accepts. Thread-safe.
 
-    A throttle or an outage delays work and never fails it nor counts against a text; a refused request is halved until
-    the text to blame stands alone. Safe to use from several threads.
+    A throttle or an outage delays work; it never fails work, and no text is blamed for it. A refused request is halved until
+    the text to blame is alone. A replayed text is sent again: callers look vectors up first.
     """
 
     def __init__(self, requests_in_flight: int, timing: Timing | None = None) -> None:
-        """Allow at most so many requests at once."""
         self._timing = timing or Timing()
         self._pace = Pace.starting_at(
             requests_in_flight, first_wait=self._timing.first_wait, longest_wait=self._timing.longest_wait
@@ -117,7 +114,7 @@ class Governor:
         self._next_warning = -math.inf
 
     def counts(self) -> EmbeddingCounts:
-        """Return what was sent since this governor was made."""
+        """Return the counts since this governor was created."""
         return self._counts
 
     def run(
@@ -125,8 +122,8 @@ class Governor:
     ) -> dict[str, Embedding]:
         """Send every request and return one embedding a text.
 
-        `probe` is a request the model is known to take. Raises what `send` raises beyond its three outcomes, and
-        `EmbeddingUnavailableError` when `seconds` have passed; without `seconds` it waits as long as it takes.
+        `probe` is a request that the model is known to take. Raises `EmbeddingUnavailableError` after `seconds` (None: never),
+        and any error of `send` that no retry can mend.
         """
         deadline = None if seconds is None else self._timing.clock() + seconds
         job = _Job(send, probe, deadline, deque(_Task(texts) for texts in requests))
@@ -151,7 +148,7 @@ class Governor:
         try:
             reply = self._send(job, task.texts)
         except Throttled:
-            job.again(task)
+            job.requeue(task)
         except Refused as refusal:
             self._refused(job, task, refusal)
         except ModelAnswerError:
@@ -160,42 +157,42 @@ class Governor:
             self._unanswered(job, task, silence)
         else:
             if len(reply.vectors) != len(task.texts):
-                self._unreadable(job, task)  # no one can tell whose they are
+                self._unreadable(job, task)  # vectors cannot be matched with texts
                 return
-            if any(isinstance(each, EmbeddingRejected) for each in reply.vectors):
-                self._trust(job)
+            if any(isinstance(vector, EmbeddingRejected) for vector in reply.vectors):
+                self._await_probe(job)
             job.results.update(zip(task.texts, reply.vectors, strict=True))
 
     def _refused(self, job: _Job, task: _Task, refusal: Refused) -> None:
         if refusal.too_long:
             job.isolate(task, TEXT_TOO_LONG, f"the model refuses this text for its length: {refusal.condition}")
-        elif len(task.texts) == 1 and not self._takes_the_probe(job):
-            job.again(task)
+        elif len(task.texts) == 1 and not self._answers_probe(job):
+            job.requeue(task)
         else:
             job.isolate(task, "MODEL_REFUSED_TEXT", f"the model refuses this text: {refusal.condition}")
 
     def _unanswered(self, job: _Job, task: _Task, silence: Unanswered) -> None:
         task.unanswered += 1
         if task.unanswered >= UNANSWERED_BEFORE_PROBE:
-            task.blamed = task.blamed + 1 if self._takes_the_probe(job) else 0
+            task.blamed = task.blamed + 1 if self._answers_probe(job) else 0
         if task.blamed < SILENCES_BETWEEN_ANSWERS:
-            job.again(task)
+            job.requeue(task)
         else:
             job.isolate(task, "MODEL_FAILS_ON_TEXT", f"the model fails on this text: {silence.condition}")
 
     def _unreadable(self, job: _Job, task: _Task) -> None:
-        """Ask for the halves of a request whose answer cannot be told apart; of one text there is no vector."""
+        """Split a request whose answer cannot be matched with its texts; reject a single text."""
         if len(task.texts) == 1:
-            self._trust(job)
+            self._await_probe(job)
         job.isolate(task, BAD_VECTOR, "the model answers no vector for this text")
 
-    def _trust(self, job: _Job) -> None:
-        """Wait until the model has answered the probe with a vector: else no text is to blame for one without."""
+    def _await_probe(self, job: _Job) -> None:
+        """Wait until the model answers the probe with a vector: until then no text is to blame for an answer without one."""
         while not job.trusted:
-            job.trusted = self._takes_the_probe(job)
+            job.trusted = self._answers_probe(job)
 
-    def _takes_the_probe(self, job: _Job) -> bool:
-        """Say whether the model answers a harmless request now; so a wrong setting is not blamed on every text in turn."""
+    def _answers_probe(self, job: _Job) -> bool:
+        """Whether the model answers the probe now; raise if it refuses even that, so that no text is blamed for a setting."""
         try:
             answer = self._send(job, job.probe).vectors
         except (Throttled, Unanswered):
@@ -206,7 +203,7 @@ class Governor:
                 condition="MODEL_REFUSES_ALL",
                 hint="check that embedding.model is offered in this region and takes these dimensions",
             ) from None
-        bad = next((each for each in answer if isinstance(each, EmbeddingRejected)), None)
+        bad = next((vector for vector in answer if isinstance(vector, EmbeddingRejected)), None)
         if bad is not None or len(answer) != len(job.probe):
             raise DimensionMismatchError(
                 f"the embedding model gives a plain word no vector: {bad.message if bad else 'none, or too many'}",
@@ -239,7 +236,7 @@ class Governor:
 
     @contextmanager
     def _slot(self, job: _Job) -> Iterator[None]:
-        """Hold one of the places in flight, once the pace lets a request leave."""
+        """Wait for a slot in flight and for the pace, then occupy the slot."""
         with self._turn:
             while self._in_flight >= int(self._pace.limit):
                 self._turn.wait(self._remaining(job))

@@ -1,4 +1,4 @@
-"""What a request to a model can come to, besides an answer; raised by clients, handled by whoever retries."""
+"""The failures of a request to a model: raised by clients, handled by the retry layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Throttled(Exception):  # noqa: N818 - an outcome, handled where it is caught
-    """The provider asks to be asked later; it says nothing about the request."""
+    """The provider asks for a later retry; nothing is wrong with the request."""
 
     condition: str
     retry_after: float | None = None
@@ -15,15 +15,15 @@ class Throttled(Exception):  # noqa: N818 - an outcome, handled where it is caug
 
 @dataclass
 class Unanswered(Exception):  # noqa: N818 - an outcome, handled where it is caught
-    """No answer, or one that blames the provider: usually an outage, seldom a request that breaks it."""
+    """No answer, or a server error: usually an outage, seldom a request that the server fails on."""
 
     condition: str
 
 
 @dataclass
 class Refused(Exception):  # noqa: N818 - an outcome, handled where it is caught
-    """The provider will not take this request: one of its texts is to blame."""
+    """The provider rejects this request because of one of its texts."""
 
     condition: str
     too_long: bool = False
-    """Whether for its length."""
+    """Whether a text is too long."""

@@ -1,4 +1,4 @@
-"""How fast to ask a model that throttles: additive increase, multiplicative decrease; pure."""
+"""The pace of requests to a model that throttles: additive increase, multiplicative decrease (AIMD). Pure."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Pace:
-    """How many requests may be in flight, and when the next may leave.
+    """The number of requests that may be in flight, and the time of the next one.
 
-    Every answer raises the limit by one a round trip, as TCP does; every slow-down halves it, at most once for the
-    requests already sent when it was last halved, and holds the next request back for a time that doubles.
+    Answers raise the limit by one a round trip, as TCP does. A slow-down halves it, at most once for the requests that were
+    sent before it was last halved, and delays the next request by a backoff that doubles.
     """
 
     ceiling: int
-    """Most requests in flight, from the configuration."""
+    """The configured limit of requests in flight."""
     first_wait: float
-    """Seconds held back after the first slow-down."""
+    """Seconds of delay after the first slow-down."""
     longest_wait: float
-    """Seconds held back at most, unless the provider names more: how late an outage's end may be noticed."""
+    """The longest delay in seconds, unless the provider names a longer one: how late an outage's end may be noticed."""
     limit: float
     not_before: float = -math.inf
-    """Clock reading before which no request leaves."""
+    """The clock reading before which no request is sent."""
     streak: int = 0
-    """Slow-downs since the last answer, each after the last took effect."""
+    """Slow-downs since the last answer that halved the limit."""
     _halved_at: float = -math.inf
 
     @classmethod
     def starting_at(cls, ceiling: int, *, first_wait: float, longest_wait: float) -> Pace:
-        """Begin at the ceiling: most accounts allow it, and the first throttle corrects it."""
+        """Start at the ceiling: most accounts allow it, and the first throttle corrects it."""
         return cls(ceiling, first_wait, longest_wait, float(ceiling))
 
     def answered(self) -> None:
-        """Take note of an answer, whatever it says: the provider has room."""
+        """Record an answer, whatever it says."""
         self.streak = 0
         self.limit = min(float(self.ceiling), self.limit + 1 / self.limit)
 
     def slowed(self, *, sent_at: float, now: float, retry_after: float | None, jitter: float) -> None:
-        """Take note of a throttle or a missing answer.
+        """Record a throttle or a missing answer.
 
-        `jitter` in [0, 1) spreads the workers of a job. A wait the provider names is kept, instead of one of ours.
+        `jitter` in [0, 1) spreads the workers of a job. A delay that the provider names (`retry_after`, seconds) replaces
+        the backoff.
         """
         if sent_at >= self._halved_at:
             self.limit = max(1.0, self.limit / 2)

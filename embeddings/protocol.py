@@ -1,9 +1,10 @@
-"""What an embedder is, and what it gives back for a text."""
+"""The embedder interface: `Embedder`, and the embedding or rejection of a text."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import Protocol, Self
 
@@ -14,7 +15,7 @@ type Vector = NDArray[np.float32]
 
 
 class Purpose(StrEnum):
-    """What a vector is for: some models encode a stored text and a question differently."""
+    """The use of a vector: some models encode documents and queries differently."""
 
     DOCUMENT = "document"
     QUERY = "query"
@@ -24,16 +25,16 @@ class Truncation(StrEnum):
     """What happens to a text longer than the model takes."""
 
     PARTS = "parts"
-    """It is embedded in parts, and its vector is the mean of theirs."""
+    """Embedded in parts; its vector is the mean of theirs."""
     END = "end"
-    """Its end is cut off."""
+    """Cut at the end."""
     NONE = "none"
-    """It is rejected."""
+    """Rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRejected:
-    """The reason why one text has no vector and never will; it holds nothing of the text."""
+    """The reason why a text can never have a vector; it contains nothing of the text."""
 
     condition: str
     """Stable, for counting and routing: BLANK_TEXT, TEXT_TOO_LONG, MODEL_REFUSED_TEXT, MODEL_FAILS_ON_TEXT,
@@ -50,7 +51,7 @@ type Embedding = Vector | EmbeddingRejected
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingCounts:
-    """What an embedder asked of its model in this process; subtract two readings to get what happened between."""
+    """Counts of an embedder's requests in this process; the difference of two readings is what happened between them."""
 
     requests: int = 0
     """Requests answered with vectors."""
@@ -59,79 +60,57 @@ class EmbeddingCounts:
     tokens: int = 0
     """Input tokens as the provider counted them; 0 where it does not say."""
     throttles: int = 0
-    """Requests the provider asked to send later."""
+    """Requests that the provider throttled."""
     failures: int = 0
-    """Requests without an answer, or refused with another error; each was sent again, in parts, or rejected."""
+    """Requests that failed otherwise; each was retried, split, or its text rejected."""
 
     def __add__(self, more: Self) -> EmbeddingCounts:
-        """Return both readings together."""
-        return EmbeddingCounts(
-            self.requests + more.requests,
-            self.texts + more.texts,
-            self.tokens + more.tokens,
-            self.throttles + more.throttles,
-            self.failures + more.failures,
-        )
+        return EmbeddingCounts(*map(operator.add, astuple(self), astuple(more)))
 
     def __sub__(self, earlier: Self) -> EmbeddingCounts:
-        """Return what was counted since an earlier reading."""
-        return EmbeddingCounts(
-            self.requests - earlier.requests,
-            self.texts - earlier.texts,
-            self.tokens - earlier.tokens,
-            self.throttles - earlier.throttles,
-            self.failures - earlier.failures,
-        )
+        return EmbeddingCounts(*map(operator.sub, astuple(self), astuple(earlier)))
 
 
 class Embedder(Protocol):
     """Turns texts into vectors.
 
-    Instances are pickled to Spark's executors: they hold configuration, and open clients lazily, once a process.
-    The same text under the same fingerprint has the same vector, so results may be cached for ever.
+    The same text under the same fingerprint has the same vector, so a replay may take it from a cache of any age.
+    Instances are pickled to Spark's executors as their configuration; a process opens one client, on first use.
     """
 
     @property
     def fingerprint(self) -> str:
-        """Name everything a document vector depends on besides the text: another fingerprint is another index."""
-        ...
+        """Name everything that a document vector depends on besides the text; another fingerprint needs another index version."""
 
     @property
     def dimensions(self) -> int:
         """The length of every vector."""
-        ...
 
     @property
     def max_items(self) -> int:
         """The most texts the provider takes in one request."""
-        ...
 
     @property
     def max_tokens(self) -> int:
         """The most tokens of a text, as `transforms.documents.chunking.tokens` estimates them, that the model takes."""
-        ...
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
         """Return one embedding a text, in order; equal texts are sent once, packed to `max_items` a request.
 
-        Throttles and outages are waited out, however long. A vector has `dimensions` finite numbers, not all zero.
-        A text the model refuses, or answers no such vector for, becomes `EmbeddingRejected` in
-        its place and costs no other text its vector. Raises `ConfigurationError` when no retry can help.
+        Throttles and outages are retried without end. A vector has `dimensions` finite float32 numbers, not all zero.
+        A text that the model refuses, or returns no such vector for, is `EmbeddingRejected` in its place, and affects no
+        other text. Raises `ConfigurationError` when no retry can help.
         """
-        ...
 
     def embed_query(self, text: str) -> Vector:
         """Return the vector of a question.
 
-        Raises `EmbeddingRejectedError` for a text the model refuses, `EmbeddingUnavailableError` after the
+        Raises `EmbeddingRejectedError` for a text that the model refuses, `EmbeddingUnavailableError` after the
         configured time.
         """
-        ...
 
     def check(self) -> None:
         """Embed one word; raise `ConfigurationError` with a hint when the model cannot be used as configured."""
-        ...
 
     def counts(self) -> EmbeddingCounts:
-        """Return what this process asked of the model so far."""
-        ...
+        """Return the counts of this process."""

@@ -1,4 +1,4 @@
-"""An embedding model's configuration as a store remembers it, without secrets, so that others than its own pipeline find it."""
+"""The model registry: a store has the configuration of its embedding model, without secrets, for any pipeline to open it."""
 
 from __future__ import annotations
 
@@ -11,38 +11,45 @@ from embeddings import Embedder, EmbeddingConfig, open_embedder
 from schemas.errors import ConfigurationError
 
 _SECRETS = ("access_key", "secret_key")
-"""Never remembered: whoever uses a model does so by rights of its own."""
+"""Never stored: each user of a model has its own credentials."""
 _ADAPTER: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
 
 
-class Remembered(Protocol):
-    """What a store tells of a model that fills it."""
+class RegisteredModel(Protocol):
+    """A model in the registry of a store."""
 
     @property
     def fingerprint(self) -> str:
         """The model's identity."""
-        ...
 
     @property
     def embedding(self) -> Mapping[str, Any] | None:
-        """Its configuration without secrets, where the store knows it."""
-        ...
+        """Its configuration without secrets; None before a first migration."""
 
 
-def remembered(config: EmbeddingConfig) -> dict[str, Any]:
-    """A configuration as plain JSON without secrets."""
+def registry_entry(config: EmbeddingConfig) -> dict[str, Any]:
+    """The stored JSON value of a configuration."""
     return config.model_dump(mode="json", exclude=set(_SECRETS), exclude_defaults=True) | {"type": config.type}
 
 
-def recalled(told: Mapping[str, Any], own: EmbeddingConfig) -> EmbeddingConfig:
-    """A remembered configuration, with the secrets of the configuration that the caller runs with.
+def config_of(model: RegisteredModel, own: EmbeddingConfig) -> EmbeddingConfig:
+    """The configuration of a registered model: the caller's if it is that model, else the stored one with the caller's secrets.
 
     Raises:
-        ConfigurationError: it is of a release that this one does not understand.
+        ConfigurationError: no configuration is stored, or this release cannot read it.
     """
-    known = {name: getattr(own, name) for name in _SECRETS if getattr(own, name, None) is not None}
+    if open_embedder(own).fingerprint == model.fingerprint:
+        return own
+    if model.embedding is None:
+        raise ConfigurationError(
+            f"the store was filled by another model ({model.fingerprint}) than the pipeline's", condition="OTHER_MODEL",
+            hint="configure that model under `embedding`, then move the store by `ragstream migrate CONFIG --to MODEL`",
+        )  # fmt: skip
+    secrets = {name: getattr(own, name) for name in _SECRETS if getattr(own, name, None) is not None}
     try:
-        return _ADAPTER.validate_python(dict(told) | (known if told.get("type") == own.type else {}))
+        return _ADAPTER.validate_python(
+            dict(model.embedding) | (secrets if model.embedding.get("type") == own.type else {})
+        )
     except ValidationError:
         raise ConfigurationError(
             "the store tells of an embedding model that this release cannot use", condition="MODEL_UNKNOWN",
@@ -50,22 +57,6 @@ def recalled(told: Mapping[str, Any], own: EmbeddingConfig) -> EmbeddingConfig:
         ) from None  # fmt: skip
 
 
-def config_of(told: Remembered, own: EmbeddingConfig) -> EmbeddingConfig:
-    """The configuration of a model that a store tells of: the caller's own where that is the one.
-
-    Raises:
-        ConfigurationError: the store does not know it.
-    """
-    if open_embedder(own).fingerprint == told.fingerprint:
-        return own
-    if told.embedding is None:
-        raise ConfigurationError(
-            f"the store was filled by another model ({told.fingerprint}) than the pipeline's", condition="OTHER_MODEL",
-            hint="configure that model under `embedding`, then move the store by `ragstream migrate CONFIG --to MODEL`",
-        )  # fmt: skip
-    return recalled(told.embedding, own)
-
-
-def embedder_of(told: Remembered, own: EmbeddingConfig) -> Embedder:
-    """Open the model that fills a store, or one of its index versions."""
-    return open_embedder(config_of(told, own))
+def embedder_of(model: RegisteredModel, own: EmbeddingConfig) -> Embedder:
+    """Open a registered model; raises as `config_of`."""
+    return open_embedder(config_of(model, own))

@@ -1,4 +1,4 @@
-"""Embed a stream of batches of texts with full requests: each distinct text once, packed across batches; no Spark."""
+"""Embed a stream of batches of texts in full requests: each distinct text once, packed across batches. No Spark."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 
 from embeddings.protocol import Embedder, Embedding
 
-REMEMBERED = 16_384
-"""Distinct texts whose vectors are kept at hand: 64 MiB at 1024 dimensions."""
+CACHED = 16_384
+"""Distinct texts whose vectors are cached: 64 MiB at 1024 dimensions."""
 
 REQUESTS_AHEAD = 8
 TEXTS_AHEAD = 256
-"""Texts are read ahead until so many wait: enough to keep requests in flight, whatever a request holds."""
+"""The least number of texts that are read ahead, so that requests stay in flight whatever their size."""
 
 
 def embed_batches(
-    batches: Iterable[Sequence[str | None]], embedder: Embedder, *, remembered: int = REMEMBERED
+    batches: Iterable[Sequence[str | None]], embedder: Embedder, *, cached: int = CACHED
 ) -> Iterator[list[Embedding | None]]:
     """Yield one list of embeddings a batch, aligned with its texts and in order; a null text has none.
 
     Batches are read ahead so that every request but the last is full, however small the batches are. A text is sent
-    once, unless it comes again after `remembered` other distinct ones.
+    once, unless it recurs after `cached` other distinct ones.
     """
-    waiting = _Waiting(embedder, remembered)
+    waiting = _Waiting(embedder, cached)
     enough = max(TEXTS_AHEAD, REQUESTS_AHEAD * embedder.max_items)
     for batch in batches:
         waiting.add(batch)
@@ -44,10 +44,10 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Batches not given back yet, and the distinct texts that hold them up."""
+    """Batches that were not yielded yet, and the distinct texts that they wait for."""
 
     embedder: Embedder
-    remembered: int
+    cached: int
     batches: deque[_Batch] = field(default_factory=deque)
     places: dict[str, list[tuple[_Batch, int]]] = field(default_factory=dict)
     recent: OrderedDict[bytes, Embedding] = field(default_factory=OrderedDict)
@@ -56,7 +56,7 @@ class _Waiting:
         return len(self.places)
 
     def add(self, texts: Sequence[str | None]) -> None:
-        """Take a batch in: fill what is known, note where the rest belongs."""
+        """Add a batch: fill in cached embeddings, register the places of the others."""
         batch = _Batch([None] * len(texts))
         for row, text in enumerate(texts):
             if text is None:
@@ -69,22 +69,22 @@ class _Waiting:
         self.batches.append(batch)
 
     def embed(self, count: int) -> None:
-        """Embed the `count` texts that wait longest, and put their vectors in their places."""
+        """Embed the `count` oldest texts, and fill in their places."""
         texts = [text for text, _ in zip(self.places, range(count), strict=False)]
         for text, embedding in zip(texts, self.embedder.embed_documents(texts), strict=True):
             for batch, row in self.places.pop(text):
                 batch.embeddings[row] = embedding
                 batch.missing -= 1
             self.recent[_digest(text)] = embedding
-        while len(self.recent) > self.remembered:
+        while len(self.recent) > self.cached:
             self.recent.popitem(last=False)
 
     def finished(self) -> Iterator[list[Embedding | None]]:
-        """Give back the batches at the front that miss nothing."""
+        """Yield the complete batches at the front."""
         while self.batches and self.batches[0].missing == 0:
             yield self.batches.popleft().embeddings
 
 
 def _digest(text: str) -> bytes:
-    """Remember a text by sixteen bytes instead of its length."""
+    """A cache key of 16 bytes, whatever the text's length."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -26,16 +26,16 @@ EMBEDDING_TYPE = T.StructType(
 """A vector, or the condition and message of the rejection; all null for a null text."""
 
 ROWS_AT_ONCE = 256
-"""Vectors handed to Spark in one frame; as Python floats ten thousand of them would take 300 MB."""
+"""Vectors of one frame for Spark; as Python floats ten thousand of them take 300 MB."""
 
 
 def embed_chunks(embedder: Embedder) -> UserDefinedFunctionLike:
     """Return a pandas UDF from a text column to `EMBEDDING_TYPE`.
 
-    A text that the model refuses has a null vector and its reason, and fails no task. Within a partition each distinct
-    text is sent once and requests are packed across Arrow batches to the provider's item limit; partition by text
-    (`repartition(n, "chunk_text")`) to have that for the whole DataFrame. A task that Spark runs again sends its texts
-    again, so write vectors where they are looked up first.
+    A task that Spark runs again sends its texts again: look vectors up in a store or cache first. A text that the model
+    refuses has a null vector and the reason, and fails no task. Within a partition each distinct text is sent once, and
+    requests are packed across Arrow batches to the provider's item limit; partition by text
+    (`repartition(n, "chunk_text")`) to have that for the whole DataFrame.
 
         chunks.withColumn("embedded", embed_chunks(embedder)("chunk_text")).select("*", "embedded.embedding")
     """
@@ -55,7 +55,7 @@ def _texts(column: Any) -> Sequence[str | None]:
 
 
 def _frame(embeddings: Sequence[Embedding | None]) -> pd.DataFrame:
-    """Lay embeddings out as columns; vectors as lists, the form that Spark's own conversion is fastest with."""
+    """Embeddings as columns; vectors as lists, which Spark converts fastest."""
     rejected = [embedding if isinstance(embedding, EmbeddingRejected) else None for embedding in embeddings]
     return pd.DataFrame(
         {

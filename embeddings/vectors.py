@@ -1,4 +1,4 @@
-"""The one judge of vectors, whichever model, cache or lake they come from. Pure."""
+"""The validation of vectors, of any model, cache or lake. Pure."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import numpy as np
 from embeddings.protocol import Embedding, EmbeddingRejected, Vector
 
 BAD_VECTOR = "BAD_VECTOR"
-"""The condition of a text whose vector no store can be given."""
+"""The condition of a text without a usable vector."""
 WRONG_LENGTH = "WRONG_VECTOR_LENGTH"
-"""The same, where the vector has another length than the one configured."""
+"""The condition of a text whose vector has another length than the configured one."""
 
 
 def checked(numbers: object, dimensions: int) -> Embedding:
-    """A model's vector as float32, or the rejection of its text: missing, of another length, zero, or not all finite numbers.
+    """A model's vector as float32, or the rejection of its text: missing, of another length, zero, or not finite.
 
-    No store is asked first: one refuses a zero vector, one keeps it and never finds it.
+    Stores differ here, so none of them decides: one refuses a zero vector, another stores it and never finds it.
     """
     if not isinstance(numbers, list | np.ndarray) or not len(numbers):
         return EmbeddingRejected(BAD_VECTOR, "the model answers no vector for this text")
     try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and told below
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is rejected below
             vector: Vector = np.asarray(numbers, np.float32)
     except (TypeError, ValueError, OverflowError):
         return EmbeddingRejected(BAD_VECTOR, "the model's vector of this text holds something else than numbers")
     if vector.shape != (dimensions,):
-        told = "x".join(map(str, vector.shape))
-        return EmbeddingRejected(WRONG_LENGTH, f"the model's vector of this text has {told} numbers, not {dimensions}")
+        shape = "x".join(map(str, vector.shape))
+        return EmbeddingRejected(WRONG_LENGTH, f"the model's vector of this text has {shape} numbers, not {dimensions}")
     if not is_usable(vector):
         return EmbeddingRejected(BAD_VECTOR, "the model's vector of this text is zero or not finite")
     return vector
 
 
 def mean(vectors: Sequence[Vector], weights: Sequence[int]) -> Vector:
-    """The mean direction of vectors, of unit length; zero where they cancel each other."""
+    """The weighted mean direction of vectors, of unit length; zero if they cancel out."""
     exact = [np.asarray(vector, np.float64) for vector in vectors]
     whole = np.average([vector / np.linalg.norm(vector) for vector in exact], axis=0, weights=weights)
     unit: Vector = (whole / (np.linalg.norm(whole) or 1)).astype(np.float32)
@@ -43,10 +43,10 @@ def mean(vectors: Sequence[Vector], weights: Sequence[int]) -> Vector:
 
 
 def is_usable(vector: Vector) -> bool:
-    """Whether a vector has a direction: finite numbers that are not all zero, and whose length float32 can tell."""
+    """Whether a vector has a direction: finite numbers, not all zero, with a length that float32 can represent."""
     length = float(np.linalg.norm(vector.astype(np.float64)))
     return bool(np.isfinite(length)) and length > _SHORTEST
 
 
 _SHORTEST = float(np.finfo(np.float32).tiny) ** 0.5
-"""Squares of shorter vectors are zero in float32, in which stores compute a cosine."""
+"""The squared length of a shorter vector is zero in float32, in which stores compute a cosine."""

@@ -252,8 +252,8 @@ def _taken(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
     Raises:
         ConfigurationError: the store refuses a head without values too, so no document is to blame.
     """
-    stands = [write for write in writes if write.refused and write.recipe == write.refused_as]
-    writes = [write for write in writes if not (write.refused and write.recipe == write.refused_as)]
+    stands = [write for write in writes if write.refused and write.spec_digest == write.refused_as]
+    writes = [write for write in writes if not (write.refused and write.spec_digest == write.refused_as)]
     try:
         again = sink.write(writes) if writes else set()
     except DocumentRefusedError as error:

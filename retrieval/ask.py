@@ -1,4 +1,4 @@
-"""Cited answers: found, written, and checked against what is live at the moment of answering."""
+"""Cited answers: searched, written, and their citations checked against the live documents."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ SOURCES = 5
 """Documents that an answer may draw on."""
 
 ATTEMPTS = 3
-"""Times an answer is written anew because a row it cites has changed meanwhile."""
+"""Tries of an answer whose cited rows change while it is written."""
 
 SHARE_OF_FIRST = 0.6
-"""Of the first sentence's own score: what another needs to be quoted beside it."""
+"""The least score of a further sentence, as a share of the first one's."""
 LEAST_OWN = 0.35
-"""What it needs at least. Measured on the helpdesk's 93 answerable questions: of 13 second sentences that hold what was asked and
-the first does not, 12 stay; of 75 others, 23 do (`make bench-search_quality`)."""
+"""The least score of a further sentence. Measured on the helpdesk's 93 answerable questions: of 13 second sentences with an
+answer that the first one lacks, 12 stay; of 75 others, 23 do (`make bench-search_quality`)."""
 
 NO_VECTOR = -1.0
-"""The score of a sentence that the model refuses: less than any other."""
+"""The score of a sentence that the model rejects: less than any other."""
 
 NOTHING_FOUND = "Nothing relevant was found in the indexed documents."
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An answer and the hits it cites; no hits mean that the answerer found no answer in what it was given."""
+    """An answer and the hits it cites; no hits mean that the sources have no answer."""
 
     text: str
     cites: tuple[Hit, ...]
@@ -50,7 +50,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What `ragstream ask` tells."""
+    """The answer of `ragstream ask`."""
 
     text: str
     answerer: str
@@ -59,7 +59,7 @@ class Answer:
 
     @property
     def abstained(self) -> bool:
-        """Whether it says only that nothing relevant was found; every other answer cites something."""
+        """Whether it says that nothing relevant was found; every other answer cites something."""
         return not self.cites
 
     def as_json(self) -> dict[str, Any]:
@@ -77,46 +77,44 @@ class Answer:
 
 
 class Answerer(Protocol):
-    """Writes an answer from chunks that were found relevant."""
+    """Writes an answer from relevant chunks."""
 
     @property
     def name(self) -> str:
-        """Who answers, for the reader."""
-        ...
+        """The answerer's name, for users."""
 
     def draft(self, question: Question, sources: Sequence[Ranked]) -> Draft:
-        """Answer from these sources alone, citing some of them; an answer without a citation counts as none."""
-        ...
+        """Answer from these sources alone, and cite some of them; an answer without citations counts as none."""
 
 
 class ExtractiveAnswerer:
-    """Quotes the sentences that score best, by the measure that ranks chunks; invents nothing, and joins nothing."""
+    """Quotes the sentences with the best scores, by the measure that ranks chunks."""
 
     def __init__(self, index: Index, embedder: Embedder, model: str, sentences: int) -> None:
-        """Take the parts; `model` is the embedding model's name."""
+        """`model` is the embedding model's name."""
         self._index = index
         self._embedder = embedder
         self._model = model
-        self._most = sentences
+        self._max_sentences = sentences
 
     @property
     def name(self) -> str:
-        """`extractive`, and the model that compares the sentences."""
+        """`extractive`, and the embedding model."""
         return f"extractive ({self._model})"
 
     def draft(self, question: Question, sources: Sequence[Ranked]) -> Draft:
-        """Quote the best sentence of all, and the next best of the same chunk, in the order they stand there.
+        """Quote the best sentence, and the next best of the same chunk, in the chunk's order.
 
-        Sentences are ranked in the context of their heading, which is why the next ones must resemble the question without
-        it too: under the heading of an answer everything looks like one.
+        Sentences are ranked with their heading. Further ones must resemble the question without it too, as the heading alone
+        can resemble the question.
         """
-        given = [(s.hit, sentence) for s in sources[:3] for sentence in sentences_of(s.hit.chunk_text)]
-        scores = self._scores(question, [sentence.in_context for _, sentence in given])
+        candidates = [(s.hit, sentence) for s in sources[:3] for sentence in sentences_of(s.hit.chunk_text)]
+        scores = self._scores(question, [sentence.in_context for _, sentence in candidates])
         order = sorted((at for at, score in enumerate(scores) if score > NO_VECTOR), key=lambda at: (-scores[at], at))
         if not order:
             return Draft("", ())
-        cited = given[order[0]][0]
-        best = [given[at][1] for at in order if given[at][0] is cited][: self._most]
+        cited = candidates[order[0]][0]
+        best = [candidates[at][1] for at in order if candidates[at][0] is cited][: self._max_sentences]
         own = self._scores(question, [sentence.text for sentence in best])
         needed = max(LEAST_OWN, SHARE_OF_FIRST * own[0])
         others = [sentence for sentence, score in zip(best[1:], own[1:], strict=True) if score >= needed]
@@ -124,7 +122,7 @@ class ExtractiveAnswerer:
         return Draft(" ".join(sentence.text for sentence in chosen), (cited,))
 
     def _scores(self, question: Question, texts: Sequence[str]) -> list[float]:
-        """How well each text resembles the question, by the measure that ranks chunks; `NO_VECTOR` if it has none."""
+        """The score of each text, by the measure that ranks chunks; `NO_VECTOR` without a vector."""
         if not texts:
             return []
         vectors = self._embedder.embed_documents(texts)
@@ -138,19 +136,18 @@ class ExtractiveAnswerer:
 
 
 class GenerativeAnswerer:
-    """Asks a text model. Its citations are numbers of the prompt's sources; all else it names is dropped."""
+    """Asks a text model. Citations are numbers of the prompt's sources; other numbers are dropped."""
 
     def __init__(self, generator: BedrockGenerator) -> None:
-        """Take the model."""
         self._generator = generator
 
     @property
     def name(self) -> str:
-        """`generative`, and the model that writes."""
+        """`generative`, and the text model."""
         return f"generative ({self._generator.model})"
 
     def draft(self, question: Question, sources: Sequence[Ranked]) -> Draft:
-        """Ask once, with fewer sources when they are too long for the model."""
+        """Ask once, with fewer sources if the model refuses their length."""
         for most in (SOURCES, 2, 1):
             hits = [source.hit for source in sources[:most]]
             turn = prompt.user_turn(question.text, [hit.chunk_text for hit in hits])
@@ -160,11 +157,11 @@ class GenerativeAnswerer:
                 if most == 1:
                     raise
                 continue
-            said = prompt.ended(answer.text) if answer.stop_reason == "max_tokens" else answer.text
-            numbers = prompt.cited(said, len(hits))
-            if prompt.says_nothing(said) or not numbers:
+            text = prompt.ended(answer.text) if answer.stop_reason == "max_tokens" else answer.text
+            numbers = prompt.cited(text, len(hits))
+            if prompt.abstains(text) or not numbers:
                 return Draft("", ())
-            return Draft(prompt.without_unknown(said, len(hits)), tuple(hits[n - 1] for n in numbers))
+            return Draft(prompt.without_unknown(text, len(hits)), tuple(hits[n - 1] for n in numbers))
         raise AssertionError
 
 
@@ -172,26 +169,28 @@ class Assistant:
     """Answers questions from an index."""
 
     def __init__(self, searcher: Searcher, answerer: Answerer) -> None:
-        """Take the parts."""
         self._searcher = searcher
         self._answerer = answerer
 
     def ask(self, question: str) -> Answer:
         """Answer, or say that nothing relevant was found.
 
-        Just before it is given, every citation is looked up again: a row deleted or rewritten while the answer was
-        being written makes it be written anew, so no answer cites a chunk that was not live when it was given.
+        Every cited chunk is live when the answer is returned: citations are looked up again last, and an answer is rewritten
+        if a cited row was deleted or changed meanwhile.
+
+        Raises:
+            UnavailableError: that happened `ATTEMPTS` times.
         """
         for _ in range(ATTEMPTS):
-            found = self._searcher.search(question, SOURCES)
-            if found.question is None or found.abstained:
-                return self._abstain(found.freshness)
-            draft = self._answerer.draft(found.question, found.relevant)
+            result = self._searcher.search(question, SOURCES)
+            if result.question is None or result.abstained:
+                return self._abstain(result.freshness)
+            draft = self._answerer.draft(result.question, result.relevant)
             if not draft.cites:
-                return self._abstain(found.freshness)
-            wanted = {hit.chunk_id for hit in draft.cites}
-            if self._searcher.index.live(sorted(wanted)) == wanted:
-                return Answer(draft.text, self._answerer.name, draft.cites, found.freshness)
+                return self._abstain(result.freshness)
+            cited = {hit.chunk_id for hit in draft.cites}
+            if self._searcher.index.live(sorted(cited)) == cited:
+                return Answer(draft.text, self._answerer.name, draft.cites, result.freshness)
         raise UnavailableError(
             f"the rows that answer changed {ATTEMPTS} times while the answer was being written", hint="ask again"
         )

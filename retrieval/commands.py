@@ -1,4 +1,4 @@
-"""`ragstream search` and `ragstream ask`: from a pipeline's configuration to answers, as JSON objects."""
+"""`ragstream search` and `ragstream ask`: answers as JSON objects, from a pipeline's configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retrieval.fusion import RELEVANCE
 from retrieval.generate import BedrockGenerator
 from retrieval.questions import lines_of
 from retrieval.search import search_answer
-from retrieval.serving import Serving
+from retrieval.serving import ActiveIndex
 from schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -22,32 +22,28 @@ if TYPE_CHECKING:
 
     from embeddings import EmbeddingConfig
     from retrieval import GenerationConfig, RetrievalConfig
-    from retrieval.search import Found, Searcher
+    from retrieval.search import Searcher, SearchResult
     from sinks import SinkConfig
 
 
 class Pipeline(Protocol):
-    """The parts of a pipeline's configuration that answering needs."""
+    """The parts of a pipeline's configuration that search and answers need."""
 
     @property
     def embedding(self) -> EmbeddingConfig | None:
         """The model that filled the stores."""
-        ...
 
     @property
     def sinks(self) -> Sequence[SinkConfig]:
         """The stores; the first one is searched unless another is named."""
-        ...
 
     @property
     def retrieval(self) -> RetrievalConfig:
-        """When a question is answered."""
-        ...
+        """The thresholds of answers."""
 
     @property
     def generation(self) -> GenerationConfig | None:
-        """Who answers."""
-        ...
+        """The answerer."""
 
 
 class Query(NamedTuple):
@@ -58,24 +54,22 @@ class Query(NamedTuple):
 
 
 def search(config: Pipeline, queries: Sequence[Query], k: int, store: str | None = None) -> Iterator[dict[str, Any]]:
-    """Answer queries one after the other; each answer is one JSON object of the public contract."""
-    with opened(config, store) as serving:
+    """Search for each query in turn; yields one JSON object each."""
+    with opened(config, store) as index:
         for query in queries:
-            yield search_answer(query.query_id, serving.asking(partial(_found, query.text, k)))
+            yield search_answer(query.query_id, index.run(partial(_search, query.text, k)))
 
 
 def ask(config: Pipeline, question: str, session: str | None = None, store: str | None = None) -> dict[str, Any]:
-    """Answer a question; the JSON object of the public contract."""
+    """Answer a question; returns one JSON object."""
     if session is not None:
         raise ConfigurationError(
             "--session: this pipeline keeps no memory of conversations",
             condition="NO_MEMORY",
             hint="ask without --session; each question is answered on its own",
         )
-    with opened(config, store) as serving:
-        answer = serving.asking(
-            lambda searcher: Assistant(searcher, _answerer(config, searcher, serving.model)).ask(question)
-        )
+    with opened(config, store) as index:
+        answer = index.run(lambda searcher: Assistant(searcher, _answerer(config, searcher, index.model)).ask(question))
         return answer.as_json()
 
 
@@ -92,7 +86,7 @@ def unmeasured(config: Pipeline) -> str | None:
 
 
 def read_queries(path: str) -> list[Query]:
-    """Read a JSONL file of objects with `query_id` and `query`; other fields are left alone."""
+    """Read a JSONL file of objects with `query_id` and `query`; other fields are ignored."""
     return [_query(line, where) for where, line in lines_of(path, "queries", "QUERIES_UNREADABLE")]
 
 
@@ -110,27 +104,27 @@ def _query(line: str, where: str) -> Query:
 
 
 @contextmanager
-def opened(config: Pipeline, store: str | None) -> Iterator[Serving]:
-    """Open what the configuration names and check that it fits together, before anything is asked."""
+def opened(config: Pipeline, store: str | None) -> Iterator[ActiveIndex]:
+    """Open a configured store and check it against the model, before the first question."""
     if config.embedding is None or not config.sinks:
         raise ConfigurationError(
             "this pipeline fills no vector store, so there is nothing to search",
             condition="NO_STORE",
             hint="give the configuration an `embedding` and a sink",
         )
-    serving = Serving(_store(config, store), config.embedding, config.retrieval.min_similarity)
+    index = ActiveIndex(_store(config, store), config.embedding, config.retrieval.min_similarity)
     try:
         try:
-            serving.searcher().index.check()
+            index.searcher().index.check()
         except UnavailableError as error:
             raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
-        yield serving
+        yield index
     finally:
-        serving.close()
+        index.close()
 
 
 def _store(config: Pipeline, name: str | None) -> SinkConfig:
-    """The store of that name; the first one when none is named."""
+    """The store of that name; the first one without a name."""
     names = [sink.name for sink in config.sinks]
     if name is None:
         return config.sinks[0]
@@ -143,7 +137,7 @@ def _store(config: Pipeline, name: str | None) -> SinkConfig:
     return config.sinks[names.index(name)]
 
 
-def _found(text: str, k: int, searcher: Searcher) -> Found:
+def _search(text: str, k: int, searcher: Searcher) -> SearchResult:
     return searcher.search(text, k)
 
 

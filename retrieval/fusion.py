@@ -1,4 +1,4 @@
-"""What a question's nearness in meaning and its words say together: one order, and one verdict. Pure."""
+"""Fusion of dense and lexical hits into one ranking, and the threshold of relevance. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from sinks.search import Hit
 
 COVERAGE_WEIGHT = 0.6
-"""What full coverage is worth in cosines. Flat between 0.5 and 1.0 on the helpdesk's labelled questions
+"""The weight of coverage relative to the cosine. Quality is flat between 0.5 and 1.0 on the helpdesk's labelled questions
 (`make bench-search_quality`); ranks with equal weights (reciprocal rank fusion) were worse than either half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A hit and its place: the score is 1 for a chunk that says the question word for word."""
+    """A hit and its score, 1 for a chunk that is the question word for word."""
 
     hit: Hit
     score: float
@@ -22,27 +22,26 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """Which similarity a chunk needs to be relevant, given how much of the question's information its words carry.
+    """The least similarity of a relevant chunk, as a function of its coverage.
 
-    A part number that stands in the row is evidence by itself, though its vector says little; and a vague resemblance
-    without a word in common is none.
+    A part number that the row contains is evidence even with a low similarity; a vague similarity without a common word is not.
     """
 
     alone: float
-    """Similarity that is enough without a common word."""
+    """Similarity that suffices without a common word."""
     base: float
-    """Similarity that would be needed at coverage 0, were it not for `alone`."""
+    """Similarity needed at coverage 0, before `alone` caps it."""
     per_coverage: float
-    """How much less is needed for full coverage."""
+    """Reduction of that at full coverage."""
     least: float
-    """Similarity that is always needed."""
+    """Similarity that is needed at any coverage."""
 
     def needed(self, coverage: float) -> float:
         """Return the similarity that a chunk of this coverage needs."""
         return max(self.least, min(self.alone, self.base - self.per_coverage * coverage))
 
     def accepts(self, hit: Hit) -> bool:
-        """Say whether a chunk is relevant."""
+        """Whether a chunk is relevant."""
         return hit.similarity >= self.needed(hit.coverage)
 
 
@@ -56,23 +55,23 @@ but which were not measured with them; `retrieval.min_similarity` replaces them.
 
 
 def relevance_of(model: str, least: float | None = None) -> Relevance:
-    """Return the thresholds of a model; `least`, where it is given, is what every chunk needs, whatever its words."""
+    """Return the thresholds of a model; `least` replaces them by one similarity for every coverage."""
     if least is not None:
         return Relevance(alone=least, base=least, per_coverage=0.0, least=least)
     return RELEVANCE.get(model.lower(), MINILM)
 
 
 def fuse(*lists: Iterable[Hit], coverage_weight: float = COVERAGE_WEIGHT) -> list[Ranked]:
-    """Order the hits of several searches by similarity plus weighted coverage; each document's best chunk alone stays.
+    """Rank the hits of several searches by a convex combination of similarity and coverage; one chunk a document stays.
 
-    A convex combination of the two scores, so that rare words decide where they stand and meaning decides elsewhere.
-    Ties are broken by document and place: the same hits always come in the same order.
+    Rare words decide where a chunk contains them, meaning decides elsewhere. Ties are broken by document and place, so the
+    same hits always have the same order.
     """
     best: dict[str, Ranked] = {}
     for hit in (hit for hits in lists for hit in hits):
         ranked = Ranked(hit, (hit.similarity + coverage_weight * hit.coverage) / (1 + coverage_weight))
-        held = best.get(hit.document_id)
-        if held is None or _order(ranked) < _order(held):
+        other = best.get(hit.document_id)
+        if other is None or _order(ranked) < _order(other):
             best[hit.document_id] = ranked
     return sorted(best.values(), key=_order)
 

@@ -1,4 +1,4 @@
-"""Two index versions of a store asked the same questions: does the newer answer as well, before readers use it?"""
+"""The quality gate of a migration: two index versions answer the same questions, and their results are compared."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from retrieval.search import Searcher
 
 FIRST = 10
-"""Results of a search that count."""
+"""Results of a search that are compared."""
 TOLERANCE = 0.05
-"""Share of the expected rows that a newer index version may find fewer of."""
+"""The share of expected rows by which a newer index version may be worse."""
 LEAST_PROBED = 0.8
-"""Share of its own texts that an index version must find when it is asked for them word for word."""
+"""The share of its own chunk texts that an index version must find as questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenQuestion:
-    """A question, and the rows (table, key) that should be found."""
+    """A question, and the rows (table, key) that a search should return."""
 
     query: str
     expected: frozenset[tuple[str, str]]
@@ -34,18 +34,18 @@ class GoldenQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """What both index versions found, in shares from 0 to 1."""
+    """The comparison of two index versions, in shares from 0 to 1."""
 
     questions: int
     overlap: float
-    """Of the older one's results, those that the newer one has as well."""
+    """The share of the older one's results that the newer one has as well."""
     expected_old: float | None
-    """Expected rows found by the older one; None where no question names any."""
+    """The share of expected rows that the older one found; None if no question names any."""
     expected_new: float | None
 
     @property
     def good(self) -> bool:
-        """Whether the newer one finds enough of what is expected."""
+        """Whether the newer one finds enough of the expected rows."""
         if self.expected_old is None or self.expected_new is None:
             return True
         return self.expected_new >= self.expected_old - TOLERANCE
@@ -55,30 +55,29 @@ def read_golden(path: str) -> list[GoldenQuestion]:
     """Read a JSONL file of `{"query": …, "expected": [{"table": …, "key": {…}}, …]}`; `expected` may be left out.
 
     Raises:
-        ConfigurationError: it cannot be read, or a line is none.
+        ConfigurationError: it cannot be read, or a line is no question.
     """
-    found = [_question(line, where) for where, line in lines_of(path, "questions", "GOLDEN_UNREADABLE")]
-    if not found:
+    questions = [_question(line, where) for where, line in lines_of(path, "questions", "GOLDEN_UNREADABLE")]
+    if not questions:
         raise ConfigurationError(f"{path}: there is no question in it", condition="GOLDEN_INVALID", hint=_FORM)
-    return found
+    return questions
 
 
 def compare(old: Searcher, new: Searcher, questions: Sequence[GoldenQuestion]) -> Golden:
-    """Ask both."""
-    kept = before = wanted = found_old = found_new = 0
-    for each in questions:
-        one, other = _rows(old, each.query), _rows(new, each.query)
-        before, kept = before + len(one), kept + len(one & other)
-        wanted += len(each.expected)
-        found_old, found_new = found_old + len(each.expected & one), found_new + len(each.expected & other)
-    shares = (found_old / wanted, found_new / wanted) if wanted else (None, None)
-    return Golden(len(questions), kept / before if before else 1.0, *shares)
+    """Ask both index versions all questions."""
+    rows = [(question.expected, _rows(old, question.query), _rows(new, question.query)) for question in questions]
+    before, both = sum(len(o) for _, o, _ in rows), sum(len(o & n) for _, o, n in rows)
+    expected = sum(len(e) for e, _, _ in rows)
+    shares: tuple[float | None, float | None] = (None, None)
+    if expected:
+        shares = sum(len(e & o) for e, o, _ in rows) / expected, sum(len(e & n) for e, _, n in rows) / expected
+    return Golden(len(questions), both / before if before else 1.0, *shares)
 
 
 def probe(new: Searcher, texts: Sequence[str]) -> float:
-    """The share of chunk texts of an index version that it finds when it is asked for them."""
-    found = sum(any(each.hit.chunk_text == text for each in new.search(text, FIRST).results) for text in texts)
-    return found / len(texts) if texts else 1.0
+    """The share of an index version's chunk texts that it finds as questions."""
+    hits = sum(any(ranked.hit.chunk_text == text for ranked in new.search(text, FIRST).results) for text in texts)
+    return hits / len(texts) if texts else 1.0
 
 
 _FORM = 'each line is {"query": "…", "expected": [{"table": "…", "key": {…}}]}'
@@ -86,17 +85,17 @@ _FORM = 'each line is {"query": "…", "expected": [{"table": "…", "key": {…
 
 def _question(line: str, where: str) -> GoldenQuestion:
     try:
-        told = json.loads(line)
-        expected = frozenset((row["table"], _key(row["key"])) for row in told.get("expected", ()))
-        if isinstance(told["query"], str):
-            return GoldenQuestion(told["query"], expected)
+        parsed = json.loads(line)
+        expected = frozenset((row["table"], _key(row["key"])) for row in parsed.get("expected", ()))
+        if isinstance(parsed["query"], str):
+            return GoldenQuestion(parsed["query"], expected)
     except (ValueError, AttributeError, KeyError, TypeError):
         pass
     raise ConfigurationError(f"{where}: no question", condition="GOLDEN_INVALID", hint=_FORM)
 
 
 def _rows(searcher: Searcher, query: str) -> set[tuple[str, str]]:
-    return {(each.hit.table, _key(each.hit.key)) for each in searcher.search(query, FIRST).results}
+    return {(ranked.hit.table, _key(ranked.hit.key)) for ranked in searcher.search(query, FIRST).results}
 
 
 def _key(key: Mapping[str, Any]) -> str:

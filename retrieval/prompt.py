@@ -1,7 +1,7 @@
-"""The conversation that a text model is asked to continue, and what may be believed of its answer. Pure.
+"""The prompt of a cited answer, and the parsing of citations in the model's answer. Pure.
 
-Rows are data. Each stands between tags that its own text cannot write, under a number; the rules stand outside, and the
-question comes last. What the model answers counts only with a number that was in the prompt.
+Rows are data: each is numbered and between tags that its text cannot close, which limits prompt injection. An answer counts only
+with the number of a source in the prompt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SYSTEM = (
 _CITATION = re.compile(r"\[(?:source\s*)?(\d{1,3}(?:\s*,\s*\d{1,3})*)\]", re.IGNORECASE)
 
 _SENTENCES = re.compile(r".*[.!?…。](?:[\"'”’)]|\s*\[[\d,\s]+\])*(?=\s|$)", re.DOTALL)
-"""All up to the last end of a sentence, with its quotation marks and citations."""
+"""A text up to the end of its last complete sentence, with quotation marks and citations."""
 
 
 def user_turn(question: str, texts: Sequence[str]) -> str:
@@ -31,32 +31,32 @@ def user_turn(question: str, texts: Sequence[str]) -> str:
 
 
 def ended(answer: str) -> str:
-    """The sentences that a model ended before its limit of tokens cut it off; one alone is marked as broken off."""
+    """The complete sentences of a truncated answer; an incomplete single one ends in `…`."""
     whole = _SENTENCES.match(answer)
     return whole[0] if whole else f"{answer.rstrip()}…"
 
 
 def cited(answer: str, sources: int) -> list[int]:
-    """Return the numbers an answer cites, in order, each once; numbers that were not in the prompt are left out."""
-    named = (int(n) for found in _CITATION.findall(answer) for n in re.split(r"\s*,\s*", found))
+    """Return the distinct source numbers that an answer cites, in order; numbers that were not in the prompt are left out."""
+    named = (int(n) for numbers in _CITATION.findall(answer) for n in re.split(r"\s*,\s*", numbers))
     return list(dict.fromkeys(n for n in named if 1 <= n <= sources))
 
 
-def says_nothing(answer: str) -> bool:
-    """Whether the model said that the sources do not hold the answer."""
+def abstains(answer: str) -> bool:
+    """Whether the model said that the sources have no answer."""
     return not answer.strip() or NOTHING in answer.upper()
 
 
 def without_unknown(answer: str, sources: int) -> str:
-    """Take citations of numbers that were not in the prompt out of an answer."""
+    """Remove citations of numbers that were not in the prompt."""
 
-    def kept(match: re.Match[str]) -> str:
+    def known(match: re.Match[str]) -> str:
         numbers = [n for n in map(int, re.split(r"\s*,\s*", match[1])) if 1 <= n <= sources]
         return f"[{', '.join(map(str, numbers))}]" if numbers else ""
 
-    return re.sub(r" +([.,;:!?])", r"\1", re.sub(r"  +", " ", _CITATION.sub(kept, answer))).strip()
+    return re.sub(r" +([.,;:!?])", r"\1", re.sub(r"  +", " ", _CITATION.sub(known, answer))).strip()
 
 
 def _inert(text: str) -> str:
-    """A text that can neither open nor close a tag."""
+    """A text whose tags are escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""Questions in a file, one JSON object a line."""
+"""Files of questions, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from schemas.errors import ConfigurationError
 
 
 def lines_of(path: str, what: str, condition: str) -> list[tuple[str, str]]:
-    """The lines of a file that are not empty, each after the words that tell where it stands.
+    """The non-empty lines of a file, as (location, line); `what` names the content in errors.
 
     Raises:
-        ConfigurationError: with that condition, where the file cannot be read.
+        ConfigurationError: with that condition, if the file cannot be read.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

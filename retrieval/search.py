@@ -1,4 +1,4 @@
-"""Hybrid search: the nearest chunks in meaning and in words, in one order, with an honest word on whether any is relevant."""
+"""Hybrid search: dense and lexical hits in one ranking, and whether any of them is relevant."""
 
 from __future__ import annotations
 
@@ -17,45 +17,44 @@ if TYPE_CHECKING:
     from sinks.search import Index
 
 _CLOCKS_DIFFER_US = 60_000_000
-"""How far the clocks of a store and of its writers may differ."""
+"""The greatest difference between the clocks of a store and of its writers, in microseconds."""
 
 CANDIDATES = 50
-"""Documents that each half of a search brings to the fusion, at least."""
+"""The least number of documents that each half of a search contributes to the fusion."""
 
 MOST_CHARACTERS = 250_000
-"""Of a question: PostgreSQL takes a mebibyte of distinct words ("Text Search", 12.11), and a character is four bytes at most."""
+"""Characters of a question: PostgreSQL takes 1 MiB of distinct words ("Text Search", 12.11), at up to four bytes a character."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found, best first, one hit a document."""
+class SearchResult:
+    """The results of a search, best first, one hit a document."""
 
     question: Question | None
-    """None for a text without a visible character."""
+    """None for a blank text."""
     results: tuple[Ranked, ...]
     relevant: tuple[Ranked, ...]
-    """Those results that may be answered from."""
+    """The results that pass the threshold of relevance."""
     freshness: Freshness
 
     @property
     def abstained(self) -> bool:
-        """Whether nothing relevant was found; the results are then only the nearest there are."""
+        """Whether no result is relevant."""
         return not self.relevant
 
 
 class Searcher:
-    """Searches one index with one embedding model; holds nothing between two questions."""
+    """Searches one index with one embedding model. Stateless between questions."""
 
     def __init__(self, index: Index, embedder: Embedder, relevance: Relevance) -> None:
-        """Take the parts."""
         self.index = index
         self.embedder = embedder
         self.relevance = relevance
 
-    def search(self, text: str, k: int, filters: Filters = ANYTHING) -> Found:
-        """Find at most k documents.
+    def search(self, text: str, k: int, filters: Filters = ANYTHING) -> SearchResult:
+        """Find at most k documents; none for a blank text.
 
-        The freshness is read first: everything committed up to it is in what is found. A blank text finds nothing.
+        The freshness is read first, so everything committed up to it was searched.
 
         Raises:
             ConfigurationError: the text is longer than `MOST_CHARACTERS`.
@@ -70,30 +69,30 @@ class Searcher:
         freshness = self.index.freshness()
         text = exact_json.printable(text)
         if is_blank(text):
-            return Found(None, (), (), freshness)
+            return SearchResult(None, (), (), freshness)
         question = Question(text, self.embedder.embed_query(text))
         candidates = max(k, CANDIDATES)
         dense = self.index.dense(question, candidates, filters)
         lexical = self.index.lexical(question, candidates, filters)
         results = tuple(fuse(dense, lexical)[:k])
         relevant = tuple(ranked for ranked in results if self.relevance.accepts(ranked.hit))
-        return Found(question, results, relevant, freshness)
+        return SearchResult(question, results, relevant, freshness)
 
 
-def search_answer(query_id: str | None, found: Found) -> dict[str, Any]:
-    """A search as the JSON object of the public contract."""
+def search_answer(query_id: str | None, result: SearchResult) -> dict[str, Any]:
+    """The JSON object of `ragstream search`."""
     return {
         "query_id": query_id,
-        "abstained": found.abstained,
-        "results": [_result(ranked) for ranked in found.results],
-        "freshness": freshness_answer(found.freshness),
+        "abstained": result.abstained,
+        "results": [_result(ranked) for ranked in result.results],
+        "freshness": freshness_answer(result.freshness),
     }
 
 
 def freshness_answer(freshness: Freshness) -> dict[str, Any]:
-    """How fresh an answer is: every commit up to `searchable_as_of` is searchable; nulls before that is known.
+    """The freshness in JSON: every commit up to `searchable_as_of` is searchable; nulls while unknown.
 
-    A time of the future, as older versions kept for a commit that told one, says nothing.
+    A time in the future, as older versions stored for a commit with one, counts as unknown.
     """
     as_of_us = freshness.indexed_as_of_us
     if as_of_us is None or as_of_us > freshness.now_us + _CLOCKS_DIFFER_US:

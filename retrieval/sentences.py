@@ -1,8 +1,8 @@
-"""A chunk's sentences, each with the heading that says what it is about. Pure, and linear in the text.
+"""The sentences of a chunk, each with its heading. Pure, and linear in the text.
 
-Most text in databases was wrapped at some width by an editor or a mail client, so the end of a line is not the end of a
-sentence. Lines stay apart where their shape says so: at empty lines, between the items of a list, the fields of a form, the
-rows of a table, the entries of a log, the lines of code, and after a line much shorter than the others.
+Most text in databases was wrapped at some width by an editor or a mail client, so the end of a line does not end a
+sentence. Lines are separate at empty lines, between the items of a list, the fields of a form, the rows of a table, the entries
+of a log, the lines of code, and after a line much shorter than the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import pairwise
 _STOPS = ".!?…\u061f\u06d4\u0964\u0965\u0589\u1362"
 """Latin, Arabic, Urdu, Devanagari, Armenian and Ethiopic: white space follows."""
 _WIDE_STOPS = "。\uff01\uff1f\uff61"
-"""Chinese and Japanese: nothing need follow."""
+"""Chinese and Japanese: no white space follows."""
 _CLOSED, _WIDE_CLOSED = "\"'”’»)\\]", "」』】》”’\uff09\u3015"
 _COMMAS = (",", ";", "、", "\uff0c")
 
@@ -25,41 +25,41 @@ _ENDS = re.compile(
     rf"|(?<=[{_WIDE_STOPS}])(?![{_WIDE_CLOSED}{_WIDE_STOPS}])"
     rf"|(?<=[{_WIDE_STOPS}])[{_WIDE_CLOSED}]{{1,3}}(?![と、\uff0c])"
 )
-"""After a full stop and white space where no small letter follows; after a Chinese or Japanese one without white space, unless
-the quotation that it ends goes on."""
+"""The end of a sentence: a full stop and white space before anything but a small letter, or a Chinese or Japanese full stop,
+unless the quotation that it ends goes on."""
 
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|approx|No|Nr|Mr|Mrs|Ms|Dr|St|max|min)\.$")
 _LONGEST_ABBREVIATION = 8
 
 LONGEST_HEADING = 20
-"""Words; a first paragraph that is longer is text."""
+"""Words of a heading at most."""
 _WIDEST_HEADING = 160
-"""Characters, for scripts that write no spaces."""
+"""Characters of a heading at most, for scripts without spaces."""
 
 _FENCE = re.compile(r"\s*(?:```|~~~)[^`]*$")
 _RULE = re.compile(r"[\s\-=_*~#.|+:>]*$")
 _INDENT = "    "
 _PROSE_WIDTH = 60
-"""Characters; indented lines that are shorter are code."""
+"""Characters; shorter indented lines are code."""
 _HALF = 0.5
-"""Of the widest line: a line that the next word would not have filled further was not ended by a wrap."""
+"""The share of the widest line up to which a line with the next word was ended by its writer, not by a wrap."""
 
 _ENTRY = re.compile(r"\s*(?:[-*+•‣◦▪·]\s|#{1,6}\s|\|)")
 """A bullet, a heading, a row of a table."""
 _FIRST_NUMBER = re.compile(r"\s*\(?1[.)]\s")
-"""Of numbers only the first begins a list: a sentence too may end in a number at a line's beginning (CommonMark 0.31, section
-5.2, has the same rule)."""
+"""Only the number 1 begins a list, as a wrapped sentence may also end in a number at the start of a line (CommonMark 0.31,
+section 5.2, has the same rule)."""
 _LIKE_THE_FIRST = (
     re.compile(r"\s*\(?(?:\d{1,3}|[a-z])[.)]\s"),
     re.compile(r"\s*[A-ZÀ-ÖØ-Þ][\w ./()-]{0,30}:(?:\s|$)"),
     re.compile(r"\s*\[?\d{1,4}[-/.:]\d{1,2}[-/.:]\d"),
 )
-"""A number, a field's label, a date or a time: they begin an entry where the entry before begins so too."""
+"""A number, a field's label, a date or a time begins an entry if the entry before begins with one too."""
 
 _UNSPACED = re.compile(
     r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 )
-"""Letters and signs of scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese."""
+"""Characters of scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class Sentence:
 
     @property
     def in_context(self) -> str:
-        """The sentence with its heading: `It lasts three years` alone resembles no question."""
+        """The sentence after its heading, as `It lasts three years` alone resembles no question."""
         return f"{self.heading}. {self.text}" if self.heading else self.text
 
 
 def sentences_of(chunk_text: str) -> list[Sentence]:
-    """Split a chunk. A short first paragraph is the heading of the rest, and no answer itself."""
+    """Split a chunk. A short first paragraph is the heading of the rest, and no sentence."""
     paragraphs = [list(_passages(lines)) for lines in _paragraphs(chunk_text)]
     heading = paragraphs[0][0] if len(paragraphs) > 1 and _is_heading(*paragraphs[0]) else ""
     texts = (text for passages in paragraphs[bool(heading) :] for passage in passages for text in _split(passage))
@@ -90,7 +90,7 @@ def _is_heading(first: str, *others: str) -> bool:
 
 
 def _paragraphs(text: str) -> list[list[str]]:
-    """Lines between those that say nothing: empty ones, rules, and the fences of code, which is indented instead."""
+    """Groups of lines between empty lines, rules and code fences; fenced code is indented instead."""
     paragraphs: list[list[str]] = [[]]
     fenced = False
     for line in text.splitlines():
@@ -104,7 +104,7 @@ def _paragraphs(text: str) -> list[list[str]]:
 
 
 def _passages(lines: Sequence[str]) -> Iterator[str]:
-    """The lines of a paragraph, put together where a wrap parted them."""
+    """The lines of a paragraph, joined where they were wrapped."""
     width = max(map(len, lines))
     code = all(line.startswith((_INDENT, "\t")) for line in lines)
     first, parts = lines[0], [lines[0].strip()]
@@ -130,7 +130,7 @@ def _begins_entry(first: str, line: str, following: str, *, had_room: bool) -> b
 
 
 def _was_broken_off(line: str, more: str, filled: float) -> bool:
-    """Whether its writer ended a line there: no small letter follows, and the next word would have filled half of it."""
+    """Whether the writer ended a line: no small letter follows, and with the next word it would be at most half full."""
     begins = next((character for character in more if character.isalnum()), "")
     return filled <= _HALF and begins.isalpha() and not begins.islower() and not line.rstrip().endswith(_COMMAS)
 

@@ -1,7 +1,7 @@
-"""The index version of a store that answers at this moment, and the model that fills it: one decision for both.
+"""The active index version of a store and the model that fills it, chosen together for each question.
 
-A store is moved to another model by one change of its meta. Each question reads it once, then asks that index version alone with
-a vector of that generation's model; one that is not the serving one any more is kept, so a question under way is answered.
+A migration switches readers by one change of the store's meta. Each question reads it once, then searches that index version
+alone with a vector of its model. The version before is kept for a time, so a question in progress is still answered.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersion
 
 
-class Serving:
-    """A store as readers find it; holds the connection of one index version. Not for several threads at once."""
+class ActiveIndex:
+    """Searches the active index version of a store, over one connection to it. Not thread-safe."""
 
     def __init__(self, sink: SinkConfig, embedding: EmbeddingConfig, relevance: float | None = None) -> None:
-        """Take the store, the model of the pipeline, and the least similarity of an answer; nothing is opened yet."""
+        """Connects on first use. `relevance` is the least similarity of an answer (None: the model's thresholds)."""
         self._relevance = relevance
         self._sink = sink
         self._embedding = embedding
-        self._door = open_index(sink, open_embedder(embedding).fingerprint)
+        self._any_version = open_index(sink, open_embedder(embedding).fingerprint)
         self._number: int | None = None
         self.model = embedding.model
-        """The name of the model that answered last."""
+        """The name of the model of the last question."""
         self._searcher: Searcher | None = None
 
     def searcher(self) -> Searcher:
-        """The searcher of the index version that serves now."""
-        served = self._door.index_versions().active
-        if self._searcher is None or self._number != served.number:
+        """The searcher of the index version that is active now."""
+        active = self._any_version.index_versions().active
+        if self._searcher is None or self._number != active.number:
             self._close_searcher()
-            self._searcher, self._number = self.searcher_of(served), served.number
-            self.model = config_of(served, self._embedding).model
+            self._searcher, self._number = self.searcher_of(active), active.number
+            self.model = config_of(active, self._embedding).model
         return self._searcher
 
     def searcher_of(self, index_version: IndexVersion) -> Searcher:
-        """A searcher of one index version, for the caller to close."""
+        """A searcher of one index version; the caller closes its index."""
         config = config_of(index_version, self._embedding)
         index = open_index(self._sink, index_version.fingerprint, index_version.number)
         return Searcher(index, open_embedder(config), relevance_of(config.model, self._relevance))
 
-    def asking[T](self, work: Callable[[Searcher], T]) -> T:
-        """Ask the index version that serves; once more where it was dropped meanwhile."""
+    def run[T](self, work: Callable[[Searcher], T]) -> T:
+        """Run work on the active index version, again if another one became active and this one was dropped."""
         while True:
             searcher = self.searcher()
             try:
@@ -62,8 +62,8 @@ class Serving:
                     raise
 
     def close(self) -> None:
-        """Let go of connections."""
-        self._door.close()
+        """Close connections."""
+        self._any_version.close()
         self._close_searcher()
 
     def _close_searcher(self) -> None:

@@ -1,4 +1,4 @@
-"""What a record means: changes of rows, a reject, or nothing that matters."""
+"""The result of decoding a record: changes of rows, a reject, or a record to ignore."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ type Value = Any
 class Change:
     """One change of one row, or the truncation of a table (op t, empty key).
 
-    `columns` holds the columns that were present. `complete` says that the record told the whole row: an absent column is
-    NULL then if the row never had it, and pending if it did; otherwise an absent column is unknown and keeps its older
-    value (I3). `unavailable` names columns that a complete row has but the record left out (unchanged TOAST after a key change).
-    `old_key` (op c, u) and `new_key` (op d) tie the two halves of a key change. `hides_old_key` marks an update of which
-    the source did not say whether it changed the key.
+    `columns` are the columns that were present. `complete` means that the record has the whole row: an absent column is then
+    NULL if the row never had it, and unresolved if it did; otherwise an absent column keeps its older value (I3).
+    `unavailable` names columns that a complete row has but the record left out (unchanged TOAST after a key change).
+    `old_key` (op c, u) and `new_key` (op d) link the two halves of a key change. `hides_old_key` marks an update whose
+    record does not say whether the key changed.
     """
 
     table: str
@@ -40,9 +40,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The record is landed: one change, or two when it tells both halves of a key change.
+    """The changes of a record: one, or two for a key change.
 
-    `unfit` names the columns whose values can never be kept; the last change leaves them unresolved.
+    `unfit` are the rejects of columns whose values can never be stored; the last change leaves them unresolved.
     """
 
     changes: tuple[Change, ...]
@@ -51,9 +51,9 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The record can never be processed; it is kept in `rejects` with its raw bytes.
+    """A record that can never be processed; it goes to `rejects` with its raw bytes.
 
-    With a `column` it is that one value of a record that is landed otherwise; then the row's key and sequence are told.
+    With a `column` it is one value of a record that is landed otherwise, and has the row's key and sequence.
     """
 
     condition: str
@@ -67,9 +67,9 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The record carries no row: heartbeat, tombstone, transaction marker, control record and the like; counted.
+    """A record without a row: heartbeat, tombstone, transaction marker, control record and the like; counted.
 
-    `schema` holds the column types that a control record announces, so that rows can be typed.
+    `schema` are the column types that a control record announces.
     """
 
     reason: str
@@ -79,7 +79,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class SeenSchema:
-    """Column types a source announced for a table: name to canonical type (see `transforms.values.types`)."""
+    """Column types that a source announced for a table: name to canonical type (`transforms.values.types`)."""
 
     schema_id: str
     table: str

@@ -22,7 +22,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """What a store tells of a chunk it holds: enough to compare, no text and no vector."""
+    """A chunk's place as the write path reads it from a store: enough to compare, no text and no vector."""
 
     chunk_id: str
     chunk_index: int
@@ -31,25 +31,25 @@ class StoredChunk:
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """What a store tells of a document: its head and the places of its chunks.
+    """A document as the write path reads it from a store: its row and the places of its chunks.
 
-    `revision` counts the store's writes of the head; a write is refused unless it was planned on the revision held.
-    `recipe` is the fingerprint of template, chunking and metadata the document was made with, and its refusal behind it.
+    `revision` counts the writes of the row; a write is refused unless it was planned on the stored revision.
+    `spec_digest` is the digest of the `DocumentSpec` that made the document, followed by `!` and a condition if it was refused.
     """
 
     document_id: str
     revision: int
     state: RowState
-    recipe: str
+    spec_digest: str
     chunks: tuple[StoredChunk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class HeldChunk:
-    """A chunk as a store really has it.
+class ActualChunk:
+    """A chunk as an audit reads it from a store.
 
-    `text_hash` is the SHA-256 of its text; `vector` that of its vector as big-endian float32, or `HAS_VECTOR` where values
-    were not asked for; empty when it has none.
+    `text_hash` is the SHA-256 of its text. `vector` is the SHA-256 of its vector as big-endian float32, `HAS_VECTOR` where
+    values are not compared, empty without a vector.
     """
 
     chunk_id: str
@@ -60,11 +60,11 @@ class HeldChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldDocument:
-    """A document as a store really has it, whatever was meant to be there: what a reconciliation compares.
+class ActualDocument:
+    """A document as an audit reads it from a store, valid or not; it is compared with an `ExpectedDocument`.
 
-    `name` is the store's own name of the row, which is `document_id` for one that a pipeline wrote; `key` and `metadata`
-    are JSON as it stands.
+    `name` is the store's own name of the row, equal to `document_id` if a pipeline wrote it. `key` and `metadata` are the
+    stored JSON texts.
     """
 
     name: str
@@ -74,9 +74,9 @@ class HeldDocument:
     sequence: str
     revision: int
     live: bool
-    recipe: str
+    spec_digest: str
     metadata: str
-    chunks: tuple[HeldChunk, ...] = ()
+    chunks: tuple[ActualChunk, ...] = ()
 
 
 HAS_VECTOR = "v"
@@ -84,7 +84,7 @@ HAS_VECTOR = "v"
 
 @dataclass(frozen=True, slots=True)
 class BucketChecksum:
-    """How many rows (heads and chunks) a bucket of documents has, and the sum of their weights."""
+    """The number of rows (documents and chunks) in a bucket, and the sum of their weights."""
 
     rows: int = 0
     checksum: int = 0
@@ -95,20 +95,20 @@ class Refusal:
     """Why a document cannot be searched; it holds nothing of the text."""
 
     stage: Literal["embed", "store"]
-    """Who refuses it: the model (or we, on its behalf) a text of it, or a store the whole."""
+    """`embed`: the model, or a limit of ours, refuses a text of it. `store`: a store refuses the whole document."""
     condition: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentWrite:
-    """The guarded replacement of a document: head and chunks as a set.
+    """The guarded replacement of a document: its row, and its chunks as a set.
 
-    `chunks` is the whole new set, in order; `added` and `moved` say which of them the store lacks or holds at another
-    place, `dropped` which held ones go. A document that is not live has no chunks, no metadata and no text.
-    `texts_changed` is false when no template column's value changed. `held` names all chunks that the store holds.
-    A refused document is live and has no chunks (`planning.refused`); `refused_as` is the spec of one that the
-    store holds refused in this very state.
+    `chunks` is the new set, in order. `added` and `moved` are those that the store lacks or has at another index, `dropped`
+    the stored ones to delete, `stored_chunk_ids` all stored ones. A document that is not live has no chunks, metadata or text.
+    `texts_changed` is false if no template column's value changed. `unresolved` names columns without a known value (I3).
+    A refused document is live and has no chunks (`planning.refused`). `refused_as` is the `spec_digest` of a document that the
+    store has refused in this very state.
     """
 
     document_id: str
@@ -116,15 +116,15 @@ class DocumentWrite:
     key: str
     base_revision: int
     state: RowState
-    recipe: str
+    spec_digest: str
     live: bool
     metadata: Mapping[str, Any] = field(default_factory=dict)
     chunks: tuple[Chunk, ...] = ()
     added: tuple[Chunk, ...] = ()
     moved: tuple[Chunk, ...] = ()
     dropped: tuple[str, ...] = ()
-    pending: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
     texts_changed: bool = True
-    held: tuple[str, ...] = ()
+    stored_chunk_ids: tuple[str, ...] = ()
     refused: Refusal | None = None
     refused_as: str = ""

@@ -16,11 +16,11 @@ def seconds(value: object) -> object:
     """Read `500ms`, `5s`, `1m`, `1h` or a number of seconds."""
     if not isinstance(value, str):
         return value
-    found = DURATION.fullmatch(value)
-    if found is None:
+    match = DURATION.fullmatch(value)
+    if match is None:
         raise ValueError("a duration is expected here: 500ms, 5s, 1m or 1h")
-    return float(found[1]) * _UNIT_SECONDS[found[2]]
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 Duration = Annotated[float, Field(gt=0), BeforeValidator(seconds)]
-"""Any time longer than none, in seconds."""
+"""A positive duration, in seconds."""

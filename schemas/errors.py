@@ -2,8 +2,8 @@
 
 PipelineError
 ├── ConfigurationError     exit 2   the configuration or a part is wrong; nothing was written
-├── UnavailableError       retried  a part does not answer; the work is done again later
-│   └── ModelUnavailableError        the model does, while a store was to be written
+├── UnavailableError       retried  a part does not answer; the work is retried
+│   └── ModelUnavailableError        the embedding model, while a store was to be written
 ├── StoppedError           exit 3   the job stopped itself; nothing is lost and a command goes on
 │   └── SourceGoneError             a stream, topic or position that was needed has vanished
 └── RejectedError          rejects  one record or text that can never be processed
@@ -21,7 +21,7 @@ class PipelineError(Exception):
     exit_status = 3
 
     def __init__(self, message: str, *, condition: str = "", hint: str = "") -> None:
-        """Keep the message, the stable condition and what mends it."""
+        """`condition` is the class's name in capitals unless given; `hint` says how to mend it."""
         super().__init__(message)
         self.message = message
         self.condition = condition or type(self).__name__.removesuffix("Error").upper()
@@ -32,7 +32,7 @@ class PipelineError(Exception):
         return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive pickling between a Spark executor and the driver."""
+        """Pickle by value: Python's own way calls `__init__` without the keywords."""
         return _rebuild, (type(self), self.message, self.condition, self.hint)
 
 
@@ -41,21 +41,21 @@ def _rebuild(kind: type[PipelineError], message: str, condition: str, hint: str)
 
 
 class ConfigurationError(PipelineError):
-    """The configuration, a store or a right is wrong; said before anything was written."""
+    """The configuration, a store or a right is wrong; raised before anything was written."""
 
     exit_status = 2
 
 
 class UnavailableError(PipelineError):
-    """A part did not answer; the same work succeeds once it is back."""
+    """A part did not answer; a retry succeeds once it is back."""
 
 
 class ModelUnavailableError(UnavailableError):
-    """The embedding model did not answer: no store can be blamed for what was not written."""
+    """The embedding model did not answer; the stores are not to blame for what was not written."""
 
 
 class StoppedError(PipelineError):
-    """The job stopped itself; the message says what was lost or refused and which command goes on."""
+    """The job stopped itself; the message says what was lost or refused, and the command to go on with."""
 
 
 class SourceGoneError(StoppedError):
@@ -63,8 +63,8 @@ class SourceGoneError(StoppedError):
 
 
 class RejectedError(PipelineError):
-    """One record or text cannot be processed, however often it is tried."""
+    """One record or text can never be processed; a retry cannot help."""
 
 
 class DocumentRefusedError(RejectedError):
-    """A store will never take one of the documents that it was given together; it may have taken others of them."""
+    """A store can never take one of the documents of a write; it may have written others of them."""

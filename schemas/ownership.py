@@ -1,4 +1,4 @@
-"""Whose a store is: one pipeline with one lake writes it, and another is refused."""
+"""The owner of a store: one pipeline with one lake writes it, and others are refused."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from schemas.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A pipeline as a store remembers it."""
+    """A pipeline, as it is stored in its stores."""
 
     pipeline: str
     """The name in its configuration."""
     lake: str
-    """The id of the lake's Delta table `changes`, which a copy or a move of the lake keeps; empty where there is none yet."""
+    """The id of the lake's Delta table `changes`, which a copy or a move keeps; empty before the table exists."""
 
-    def refuse_other(self, held: Owner | None, place: str, part: str, instead: str) -> None:
-        """Raise ConfigurationError where a store belongs to another pipeline; one that belongs to nobody is free.
+    def refuse_other(self, stored: Owner | None, place: str, part: str, instead: str) -> None:
+        """Raise ConfigurationError if the stored owner is another pipeline.
 
         `place` says where the store is, `part` is its name in commands, `instead` what else the configuration could name.
         """
-        if held is None or held == self:
+        if stored is None or stored == self:
             return
-        whose = (
-            f"pipeline {held.pipeline}" if held.pipeline != self.pipeline else "another lake of this pipeline's name"
-        )
-        mine = f"lake {self.lake}" if self.lake else "no lake yet"
+        other = "another lake of this pipeline's name"
+        if stored.pipeline != self.pipeline:
+            other = f"pipeline {stored.pipeline}"
+        lake = f"lake {self.lake}" if self.lake else "no lake yet"
         raise ConfigurationError(
-            f"{place} belongs to {whose} (lake {held.lake}); this is pipeline {self.pipeline} with {mine}",
+            f"{place} belongs to {other} (lake {stored.lake}); this is pipeline {self.pipeline} with {lake}",
             condition="OTHER_PIPELINE",
             hint=f"name another {instead}; or, where that pipeline has ended or this lake takes the place of its lake, run "
             f"`ragstream adopt CONFIG {part}` once",
@@ -37,11 +37,10 @@ class Owner:
 
 
 def to_json(owner: Owner) -> str:
-    """As JSON, the same text for the same owner."""
+    """The stored JSON text; equal owners have equal texts, so that it can be compared and set."""
     return json.dumps(asdict(owner), sort_keys=True)
 
 
 def from_json(text: str) -> Owner:
-    """What `plain` gave."""
-    told = json.loads(text)
-    return Owner(told["pipeline"], told["lake"])
+    """The inverse of `to_json`."""
+    return Owner(**json.loads(text))

@@ -1,4 +1,4 @@
-"""A stream record as it came, whatever stream it came from."""
+"""A stream record as it was read, of any source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RECORD_COLUMNS = (
     "stream string, partition string, position string, key binary, value binary, "
     "headers array<struct<key:string,value:binary>>, timestamp timestamp"
 )
-"""What every source reader yields, as Spark DDL."""
+"""The columns that every source's `read_stream` yields, as Spark DDL."""
 
 
 class Record(NamedTuple):

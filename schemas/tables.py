@@ -1,4 +1,4 @@
-"""What a pipeline says of the tables it carries."""
+"""The configuration of a pipeline's tables."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TableConfig(StrictModel):
 
     @property
     def named_columns(self) -> dict[str, list[str]]:
-        """Every key of this section that names columns, and the columns it names."""
+        """The columns that each key of this section names."""
         named = {"keys": list(self.keys), "columns": list(self.columns)}
         if self.document:
             named["document.template"] = list(self.document.template_columns)
@@ -89,7 +89,7 @@ class TableConfig(StrictModel):
         return named
 
     def unknown_columns(self, known: Collection[str]) -> list[str]:
-        """One sentence for each named column that is not among those that the table has."""
+        """One sentence for each named column that the table does not have."""
         return [
             f"{self.table} has no column {name!r}, which `{key}` names; {_suggestion(name, known)}"
             for key, names in self.named_columns.items()
@@ -104,6 +104,6 @@ def _suggestion(name: str, known: Collection[str]) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> list[str]:
-    """Those of the known names that look most like another, best first; three at most."""
-    plain = {each.casefold(): each for each in known}
-    return [plain[each] for each in difflib.get_close_matches(name.casefold(), plain)]
+    """At most three known names similar to a name, best first."""
+    by_folded = {other.casefold(): other for other in known}
+    return [by_folded[folded] for folded in difflib.get_close_matches(name.casefold(), by_folded)]

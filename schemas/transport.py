@@ -1,8 +1,8 @@
-"""Beyond this machine, encrypted and verified: one rule for every client. Pure.
+"""The rule on encryption: connections to other machines are encrypted and verified, for every client. Pure.
 
-Loopback addresses and sockets of files are this machine; a name other than `localhost` is not, wherever it leads. What is
-sent elsewhere is rows, questions, keys and passwords, so a part whose configuration would send it unencrypted, or to whoever
-answers, is refused unless it says `allow_plaintext: true`.
+Loopback addresses and Unix sockets are this machine; a host name other than `localhost` is not, wherever it resolves to. Rows,
+questions, keys and passwords travel over these connections, so a configuration that would send them unencrypted, or to an
+unverified server, is refused unless it says `allow_plaintext: true`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNVERIFIED_MONGO = frozenset({"tlsinsecure", "tlsallowinvalidcertificates", "tl
 
 
 class EncryptedPart(StrictModel):
-    """A part of a pipeline that is reached over a network."""
+    """The configuration of a part that is reached over a network."""
 
     allow_plaintext: bool = False
     """Let rows, questions and passwords travel to another machine unencrypted, or to a server that is not verified."""
@@ -36,12 +36,12 @@ class EncryptedPart(StrictModel):
         return self
 
     def weaknesses(self) -> Iterator[str]:
-        """What of this part would travel to another machine unencrypted or unverified: key, and what mends it."""
+        """Sentences on each key that reaches another machine unencrypted or unverified, and how to mend it."""
         raise NotImplementedError
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host, as a client is given it, is a loopback address, `localhost`, or the path of a socket."""
+    """Whether a host, as clients take it, is a loopback address, `localhost`, or the path of a socket."""
     if host.lower().startswith(("/", "@", "%2f")) or host.lower() == "localhost":
         return True
     try:
@@ -51,30 +51,30 @@ def is_this_machine(host: str) -> bool:
 
 
 def weak_url(key: str, url: str | None) -> Iterator[str]:
-    """Tell an http:// address of another machine, or one that clients may read in different ways."""
+    """The weakness of an http:// address of another machine, or of one that clients may parse differently."""
     if not url:
         return
-    found = _URL.fullmatch(url)
-    if found is None or (found[1].lower() == "http" and not is_this_machine(found[2])):
+    match = _URL.fullmatch(url)
+    if match is None or (match[1].lower() == "http" and not is_this_machine(match[2])):
         yield weakness(key, "use https://")
 
 
 def weak_brokers(key: str, servers: str, options: Mapping[str, str]) -> Iterator[str]:
-    """Tell brokers of another machine that are spoken to without TLS, or whose names are not looked at (Kafka's client)."""
-    told = {name.lower(): value for name, value in options.items()}
+    """The weaknesses of brokers of another machine: no TLS, or host names that are not verified (options of Kafka's client)."""
+    by_name = {name.lower(): value for name, value in options.items()}
     hosts = (_without_port(server.strip().rpartition("/")[2]) for server in servers.split(","))
     if all(map(is_this_machine, hosts)):
         return
-    if told.get("kafka.security.protocol", "PLAINTEXT").upper() not in _ENCRYPTED_KAFKA:
+    if by_name.get("kafka.security.protocol", "PLAINTEXT").upper() not in _ENCRYPTED_KAFKA:
         yield weakness(key, "set the option `kafka.security.protocol` to SSL or SASL_SSL")
-    if not told.get("kafka.ssl.endpoint.identification.algorithm", "https"):
+    if not by_name.get("kafka.ssl.endpoint.identification.algorithm", "https"):
         yield weakness(key, "leave the option `kafka.ssl.endpoint.identification.algorithm` out")
 
 
 def weak_mongo(key: str, uri: str, *, tls: bool) -> Iterator[str]:
-    """Tell a cluster of another machine that is spoken to without TLS, or unverified (MongoDB, "Connection String Options")."""
+    """The weaknesses of a cluster of another machine: no TLS, or unverified (MongoDB, "Connection String Options")."""
     if not uri.startswith("mongodb://"):
-        return  # no uri that a client is given
+        return  # refused elsewhere
     place, _, query = uri.partition("://")[2].partition("?")
     hosts = place.partition("/")[0].rpartition("@")[2].split(",")
     if all(is_this_machine(_without_port(host)) for host in hosts):
@@ -87,31 +87,31 @@ def weak_mongo(key: str, uri: str, *, tls: bool) -> Iterator[str]:
         yield weakness(key, "leave tlsInsecure and tlsAllowInvalid… out of the uri")
 
 
-def postgres_settings(told: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str] | None:
-    """The settings that a libpq connection lacks to be encrypted and verified; None where what it says is too weak.
+def postgres_settings(options: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str] | None:
+    """The options that a libpq connection lacks to be encrypted and verified; None if its own options are too weak.
 
-    `told` is what the connection string says, `defaults` what libpq takes from its environment. Of another machine libpq itself
-    verifies nothing unless it is told to (PostgreSQL, "SSL Support").
+    `options` are those of the connection string, `defaults` those of libpq's environment variables. By default libpq does not
+    verify servers (PostgreSQL, "SSL Support").
     """
-    both = {**defaults, **told}
+    both = {**defaults, **options}
     hosts = [host for name in ("host", "hostaddr") for host in str(both.get(name) or "").split(",") if host]
     if all(map(is_this_machine, hosts)) and not both.get("service"):
         return {}
-    if "sslmode" in told:
-        return {} if told["sslmode"] == _VERIFIED else None
+    if "sslmode" in options:
+        return {} if options["sslmode"] == _VERIFIED else None
     return {"sslmode": _VERIFIED} | ({} if both.get("sslrootcert") else {"sslrootcert": "system"})
 
 
-def weak_postgres(key: str, told: Mapping[str, str], defaults: Mapping[str, str]) -> Iterator[str]:
-    """Tell a connection string that turns encryption or verification down."""
-    if postgres_settings(told, defaults) is None:
+def weak_postgres(key: str, options: Mapping[str, str], defaults: Mapping[str, str]) -> Iterator[str]:
+    """The weakness of a connection string whose options turn encryption or verification off."""
+    if postgres_settings(options, defaults) is None:
         yield weakness(
             key, "say sslmode=verify-full (and sslrootcert=FILE for an authority that the system does not know)"
         )
 
 
 def weakness(key: str, mend: str) -> str:
-    """Say of a key that what it reaches is not safe, and what mends it; its value may be a secret."""
+    """The sentence on a key and how to mend it, without its value, which may be a secret."""
     return f"`{key}` reaches another machine unencrypted or unverified: {mend}, or set `allow_plaintext: true` on this part"
 
 

@@ -1,4 +1,4 @@
-"""Which model and which pipeline filled a store, compared with the ones that ask: the same words for every store."""
+"""The identity of a store, its model, dimensions and owner, compared with a configuration's: the same errors for every store."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ class Place:
     name: str
     kind: Literal["table", "index", "collection"]
 
-    def check_owner(self, held: Owner | None, mine: Owner) -> None:
-        """Raise ConfigurationError where the store belongs to another pipeline."""
-        mine.refuse_other(held, f"sink {self.sink}: the store {self.name}", self.sink, self.kind)
+    def check_owner(self, stored: Owner | None, owner: Owner) -> None:
+        """Raise ConfigurationError if the store belongs to another pipeline."""
+        owner.refuse_other(stored, f"sink {self.sink}: the store {self.name}", self.sink, self.kind)
 
-    def check_index_version(self, held: IndexVersions, fingerprint: str, dimensions: int) -> IndexVersion:
-        """The index version that a model fills; raise ConfigurationError where there is none."""
-        found = held.of(fingerprint) or held.active
-        self.check_dimensions(found.dimensions, dimensions)
-        self.check_model(found.fingerprint, fingerprint)
-        return found
+    def check_index_version(self, index_versions: IndexVersions, fingerprint: str, dimensions: int) -> IndexVersion:
+        """The index version of a model; raise ConfigurationError if there is none."""
+        version = index_versions.of(fingerprint) or index_versions.active
+        self.check_dimensions(version.dimensions, dimensions)
+        self.check_model(version.fingerprint, fingerprint)
+        return version
 
-    def check_active(self, held: IndexVersions, number: int, fingerprint: str) -> None:
-        """Raise ConfigurationError where an index version is not the one of the model that asks."""
-        mine = next((each for each in held.every if each.number == number), held.active)
-        self.check_model(mine.fingerprint, fingerprint)
+    def check_model_of(self, index_versions: IndexVersions, number: int, fingerprint: str) -> None:
+        """Raise ConfigurationError if the index version of that number (else the active one) is another model's."""
+        version = next((v for v in index_versions.every if v.number == number), index_versions.active)
+        self.check_model(version.fingerprint, fingerprint)
 
-    def check_model(self, held: object, fingerprint: str) -> None:
-        """Raise ConfigurationError where another model filled the store."""
-        if held != fingerprint:
+    def check_model(self, stored: str, fingerprint: str) -> None:
+        """Raise ConfigurationError if another model filled the store."""
+        if stored != fingerprint:
             raise ConfigurationError(
                 f"sink {self.sink}: the store {self.name} was filled by another model "
-                f"({held or 'unknown'}) than the pipeline's ({fingerprint})",
+                f"({stored or 'unknown'}) than the pipeline's ({fingerprint})",
                 condition="OTHER_MODEL",
                 hint=f"configure the model the store was filled with, move it by `ragstream migrate --to`, "
                 f"or name another {self.kind}",
             )
 
-    def check_dimensions(self, held: object, dimensions: int) -> None:
-        """Raise ConfigurationError where the store's vectors have another length; `held` may be a number or its text."""
-        if held not in {dimensions, str(dimensions)}:
+    def check_dimensions(self, stored: int | None, dimensions: int) -> None:
+        """Raise ConfigurationError if the store's vectors have another length."""
+        if stored != dimensions:
             raise ConfigurationError(
-                f"sink {self.sink}: the store {self.name} holds vectors of {held} dimensions, "
+                f"sink {self.sink}: the store {self.name} holds vectors of {stored} dimensions, "
                 f"the embedding model gives {dimensions}",
                 condition="WRONG_DIMENSIONS",
                 hint=f"set embedding.dimensions to the store's, move it by `ragstream migrate --to`, "

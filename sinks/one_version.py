@@ -1,7 +1,8 @@
-"""What every sink is: one index version of its store, found by the model that fills it, and the way to the others."""
+"""The base of every sink: one index version of a store, chosen by its model, and its siblings."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -17,20 +18,28 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersion, IndexVersions
 
 
+UNUSED_MS = 600_000
+"""The age at which a vector that no chunk names is swept."""
+
+
+def now_ms() -> int:
+    """This machine's clock, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 class StoreConfig(Protocol):
-    """What is asked of a store's configuration, whichever store it is."""
+    """The part of a store's configuration that this base needs."""
 
     @property
     def place(self) -> Place:
         """Where the store is."""
-        ...
 
 
 class OneIndexVersion[C: StoreConfig](ABC):
-    """The base of every `Sink`: which index version it is, and the others of the same store, opened once."""
+    """The base of every `Sink`: its index version, and the siblings of the same store, each opened once."""
 
     def __init__(self, config: C, fingerprint: str, dimensions: int) -> None:
-        """Keep the configuration and the model's identity; nothing is opened yet."""
+        """Connects on first use."""
         self._config = config
         self._fingerprint = fingerprint
         self._dimensions = dimensions
@@ -38,7 +47,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
         self._siblings: dict[int, Self] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle as configuration, without the others, which have connections."""
+        """Pickle without siblings, which have connections."""
         return self.__dict__ | {"_siblings": {}}
 
     @property
@@ -48,17 +57,17 @@ class OneIndexVersion[C: StoreConfig](ABC):
 
     @property
     def fingerprint(self) -> str:
-        """The model whose index version this is."""
+        """The model of this index version."""
         return self._fingerprint
 
     def check(self, owner: Owner | None = None) -> None:
-        """Compare what stands there with what this pipeline would write."""
+        """Compare the store with this configuration, and its owner with `owner`. Writes nothing."""
         if owner is not None:
             self._config.place.check_owner(self.owner(), owner)
         self._check()
 
     def prepare(self, owner: Owner | None = None) -> None:
-        """Create what is missing, between a look at whose the store is and the claim that makes it this pipeline's."""
+        """Check the owner, create what is missing, then claim the store. Idempotent."""
         if owner is not None:
             self._config.place.check_owner(self.owner(), owner)
         self._create_missing()
@@ -75,11 +84,11 @@ class OneIndexVersion[C: StoreConfig](ABC):
 
     @abstractmethod
     def _check(self) -> None:
-        """Connect; raise ConfigurationError for what no pipeline of this model could write to. Writes nothing."""
+        """Connect; raise ConfigurationError if a pipeline of this model cannot write to the store. Writes nothing."""
 
     @abstractmethod
     def _create_missing(self) -> None:
-        """Create the store, or this index version of it; several drivers at once create the same."""
+        """Create the store, or this index version of it. Idempotent; several drivers may call it at once."""
 
     @abstractmethod
     def index_versions(self) -> IndexVersions | None:
@@ -98,7 +107,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
         return self.read(document_ids), self.truncations()
 
     def sibling(self, index_version: IndexVersion) -> Self:
-        """Open it once, until this one is closed."""
+        """Open an index version once, until this sink is closed."""
         if index_version.number not in self._siblings:
             other = type(self)(self._config, index_version.fingerprint, index_version.dimensions)
             other._number = index_version.number  # noqa: SLF001 - of its own kind
@@ -106,21 +115,21 @@ class OneIndexVersion[C: StoreConfig](ABC):
         return self._siblings[index_version.number]
 
     def bulk_load(self) -> AbstractContextManager[None]:
-        """As writes otherwise, where searchable at once costs nothing."""
+        """No context: a write is searchable at once, at no cost."""
         return nullcontext()
 
     def close(self) -> None:
-        """Close the others."""
+        """Close the siblings."""
         for other in self._siblings.values():
             other.close()
         self._siblings.clear()
 
-    def _mine(self, held: IndexVersions) -> IndexVersion:
-        """The one that this model fills; raise ConfigurationError where there is none."""
-        return self._config.place.check_index_version(held, self._fingerprint, self._dimensions)
+    def _own(self, index_versions: IndexVersions) -> IndexVersion:
+        """The index version of this model; raise ConfigurationError if there is none."""
+        return self._config.place.check_index_version(index_versions, self._fingerprint, self._dimensions)
 
     def _version_number(self) -> int:
-        """The number of this model's index version, asked for until it is known; of the first where there is no store yet."""
-        if self._number is None and (held := self.index_versions()) is not None:
-            self._number = self._mine(held).number
+        """The number of this model's index version, read once it exists; of the first one without a store."""
+        if self._number is None and (index_versions := self.index_versions()) is not None:
+            self._number = self._own(index_versions).number
         return FIRST if self._number is None else self._number

@@ -1,4 +1,4 @@
-"""What a vector store must be able to do, by role; one contract suite holds every store to all of them."""
+"""The operations of a vector store, by role. `tests/contract` runs one suite against every store."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
+    from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredDocument
     from schemas.ownership import Owner
     from sinks.versions import IndexVersion, IndexVersions
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSummary:
-    """What a store holds, for `ragstream status`."""
+    """Counts of a store, for `ragstream status`."""
 
     documents: int
     chunks: int
-    pending: Mapping[str, int]
+    unresolved: Mapping[str, int]
+    """Live documents with an unresolved column, by table."""
     indexed_as_of_us: int | None
+    """Every commit up to this time (microseconds since the epoch) is searchable."""
     index_versions: IndexVersions | None = None
-    """Told by `status` itself."""
+    """Filled in by `status`."""
 
 
 class Store(Protocol):
-    """One index version of a store, the one that its model fills."""
+    """The index version of a store that belongs to one embedding model."""
 
     @property
     def name(self) -> str:
@@ -36,142 +38,149 @@ class Store(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """The model whose index version this is."""
+        """The model of this index version."""
 
     def check(self, owner: Owner | None = None) -> None:
-        """Connect; raise ConfigurationError for what cannot be written to. Writes nothing.
+        """Connect and compare the store with this configuration. Writes nothing.
 
-        That is a wrong dimension, another model, missing rights, or a store that belongs to another pipeline than `owner`.
+        Raises:
+            ConfigurationError: other dimensions, another model, missing rights, or another pipeline's store than `owner`'s.
         """
 
     def prepare(self, owner: Owner | None = None) -> None:
-        """Create what is missing, also of an index version that was announced; safe to call by several drivers at once.
+        """Create what is missing of the store and of this index version. Idempotent; several drivers may call it at once.
 
-        With an owner the store is that pipeline's from then on, and one that belongs to another is refused before anything
-        is written (ConfigurationError). A store that nobody claimed yet becomes the first one's.
+        With an owner, the store is claimed for that pipeline: the first one to claim it has it.
+
+        Raises:
+            ConfigurationError: the store belongs to another pipeline; nothing was written.
         """
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections; the next call opens others."""
 
 
 class DocumentStore(Store, Protocol):
-    """Documents that are written whole, each guarded by the revision that its write was planned on."""
+    """Documents that are replaced whole, each write guarded by the revision it was planned on and by its sequence."""
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
-        """Heads and chunk places of those documents that the store knows, tombstones included."""
+        """The rows and chunk places of those documents that the store has, tombstones included."""
 
     def read_with_truncations(self, document_ids: Sequence[str]) -> tuple[dict[str, StoredDocument], dict[str, str]]:
-        """Those documents, and `truncations` as they are no earlier; in one request where the store has such a one."""
+        """The same documents, and `truncations` read no earlier; in one round trip if the store can."""
 
     def truncations(self) -> dict[str, str]:
-        """The newest TRUNCATE of each table, by sequence."""
+        """The sequence of the newest TRUNCATE of each table."""
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
-        """Write documents, each as a whole; the document ids that were refused come back, to be read and planned again.
+        """Replace documents under their guards; returns the ids that the guard refused, to be read and planned again.
 
-        The vectors of added chunks are kept before; a write whose vector has gone is refused. Raises `DocumentRefusedError`
-        for a document that the store will never take, having written others or not.
+        Replaying a write changes nothing: its revision is no longer the stored one. The vectors of added chunks are stored
+        first (`keep_vectors`); a write whose vector has been swept meanwhile is refused.
+
+        Raises:
+            DocumentRefusedError: the store can never take one of the documents; others may have been written.
         """
 
     def bulk_load(self) -> AbstractContextManager[None]:
-        """Many writes that nobody waits for one by one: what was accepted is searchable at the end of them at the latest.
+        """Defer the refresh: accepted writes are searchable when the context ends, not when each write returns.
 
-        Else a write returns when what was accepted can be searched (on OpenSearch Serverless: 10 s later).
+        Outside of it a write returns once it can be searched (on OpenSearch Serverless: 10 s later).
         """
 
     def truncate(self, table: str, sequence: str) -> None:
-        """Make every row of a table that is not newer vanish, at once for readers (I5)."""
+        """Hide every row of a table up to this sequence from readers, at once (I5). Idempotent; marks only rise."""
 
 
 class StoredVectors(Store, Protocol):
-    """Vectors by content hash, whichever documents have them."""
+    """Vectors by content hash, shared by documents."""
 
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
-        """Those hashes for which the store holds no vector."""
+        """The hashes that the store has no vector for."""
 
     def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
-        """The vectors that the store holds for those hashes."""
+        """The stored vectors of those hashes, float32."""
 
     def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
-        """Keep float32 vectors by content hash, at once and for any document: what was paid for survives a kill.
+        """Store float32 vectors by content hash, durable on return, so that a kill costs no second model call.
 
-        One that is held stays as it is, unless it is to be replaced.
+        A stored vector stays as it is, unless `replace`: so a replay changes nothing.
         """
 
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Vectors kept since a moment (the store's clock), so that a cache can catch up after a crash."""
+        """The vectors stored since a time in microseconds (of the store's or its writers' clock), for a cache that was behind."""
 
 
 class WritableStore(DocumentStore, StoredVectors, Protocol):
-    """What the optimistic writer needs: documents, and the vectors they name."""
+    """The roles that the optimistic writer needs."""
 
 
 class VersionedStore(Store, Protocol):
-    """The index versions of a store, one for each model."""
+    """The index versions of a store, one for each embedding model."""
 
     def index_versions(self) -> IndexVersions | None:
-        """The store's index versions as they are now, for whatever model this was opened; None where there is no store."""
+        """The current index versions of the store, of all models; None without a store."""
 
-    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
-        """Replace them by what they become, at once, and with them what readers of their own use; no other's change is lost."""
+    def change_index_versions(self, change: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
+        """Compare-and-set the index versions, and what readers of their own use (view, alias); returns the new ones.
+
+        `change` is pure: it is called again where another writer was first, so no change is lost.
+        """
 
     def sibling(self, index_version: IndexVersion) -> Sink:
-        """Another index version of the same store, by connections of its own that are closed with this one's."""
+        """Another index version of the store, by its own connections; closing this one closes it too."""
 
     def drop(self, number: int) -> None:
-        """Remove all that an index version holds; one that is gone already is no error."""
+        """Delete the data of an index version. Idempotent."""
 
 
 class OwnedStore(Store, Protocol):
     """A store that belongs to one pipeline."""
 
     def owner(self) -> Owner | None:
-        """Whose the store is; None where there is no store, or nobody claimed it."""
+        """The owner; None without a store, or where nobody claimed it."""
 
     def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
-        """Make a store that is nobody's, or still another's, that pipeline's; returns whose it is now, whoever came first."""
+        """Compare-and-set the owner from none, or `instead_of`, to `owner`; returns the owner now, whoever was first."""
 
 
 class StoreAudit(Store, Protocol):
-    """What a store really holds, counted and compared; what should not be there is removed."""
+    """The actual content of a store: counted, summed, read out; rows that should not be there are removed."""
 
     def summary(self) -> StoreSummary:
-        """Count what a reader sees."""
+        """Count what readers see."""
 
     def documents_by_spec(self) -> dict[tuple[str, str], int]:
-        """Count live documents by table and by the fingerprint of the spec they were made with."""
+        """Count live documents by table and `spec_digest`."""
 
     def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
-        """Add up what the store really holds, by the first `width` characters of the document ids (`sinks.digests`).
+        """Checksums of the content, by the first `width` characters of the document ids (`sinks.digests`).
 
-        Rows that the store's own TRUNCATE marks cover do not count. With `vectors` their values weigh, else that they are
-        there.
+        Rows that the store's TRUNCATE marks cover do not count. `vectors` compares the vectors' values, else only whether
+        they exist.
         """
 
-    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
-        """The documents of one bucket, counted as in `bucket_checksums`."""
+    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[ActualDocument]:
+        """The documents of one bucket, of the same rows as `bucket_checksums`."""
 
     def remove(self, revisions: Mapping[str, int]) -> None:
-        """Remove rows by the store's own names, unless they were written since; nothing is remembered of them."""
+        """Delete rows by the store's own names if they still have these revisions. No tombstone is kept."""
 
 
 class MaintainedStore(Store, Protocol):
-    """What the job does for a store from time to time."""
+    """Periodic work of the job."""
 
     def note_progress(self, indexed_as_of_us: int) -> None:
-        """Remember that every commit up to that time (microseconds) is searchable."""
+        """Store that every commit up to this time (microseconds since the epoch) is searchable. It only rises."""
 
     def sweep(self) -> None:
-        """Remove what no reader can see: rows a truncation covers, vectors without a chunk for an hour."""
+        """Delete rows that a TRUNCATE covers, and vectors that no chunk has named for ten minutes. Idempotent."""
 
 
 class Sink(WritableStore, VersionedStore, OwnedStore, StoreAudit, MaintainedStore, Protocol):
-    """A vector store fed by guarded, per-document writes.
+    """A vector store written by guarded, per-document replacement.
 
-    Writing the same documents twice, in any order and by any number of writers at once, leaves what one writer would:
-    a write is refused unless it was planned on the revision the store holds, and a refused one is planned again.
-    A reader never sees a document's chunks of two versions, nor a row that a truncation has removed.
-
-    Marks of truncations and progress are those of the whole store, whichever index version this is.
+    The same documents written twice, in any order and by any number of concurrent writers, leave what one writer would leave:
+    a write is refused unless it was planned on the stored revision, and a refused one is planned again. A reader never sees
+    chunks of two versions of a document, nor a truncated row. Truncations and progress are shared by all index versions.
     """

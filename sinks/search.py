@@ -1,4 +1,4 @@
-"""What search needs of a store, whatever store it is."""
+"""The search interface of a vector store: `Index`, its questions, filters and hits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which documents may be found: of these tables, with these metadata values; empty means any."""
+    """The documents to search: of these tables, with these metadata values; empty means any."""
 
     tables: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -31,7 +31,7 @@ ANYTHING = Filters()
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that was found, and both ways in which it resembles the question."""
+    """A chunk, and its similarity to the question in meaning and in words."""
 
     document_id: str
     table: str
@@ -43,53 +43,47 @@ class Hit:
     similarity: float
     """Cosine of the chunk's vector and the question's."""
     coverage: float
-    """The part, from 0 to 1, of the question's information that the chunk's own words carry."""
+    """The share, 0 to 1, of the question's information (idf) that the chunk's words carry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How far an index has come, on the store's own clock, in microseconds since the epoch."""
+    """The progress of an index and the store's clock, in microseconds since the epoch."""
 
     indexed_as_of_us: int | None
-    """Every commit up to here is searchable; None when nothing was indexed yet."""
+    """Every commit up to this time is searchable; None before anything was indexed."""
     now_us: int
 
 
 class Index(Protocol):
-    """Reads one index version of a store, that of the model that asks.
+    """Reads one index version of a store.
 
-    A hit is always a chunk of a live document's newest version, never of a deleted or truncated row.
-    Raises `UnavailableError` when the store does not answer, `ConfigurationError` when it is not what it should be.
+    A hit is a chunk of a live document's newest version, never of a deleted or truncated row. Replayed writes change no hit.
+
+    Every method raises `UnavailableError` if the store does not answer, `ConfigurationError` if it has another model, is
+    missing, or refuses a right.
     """
 
     def check(self) -> None:
-        """Connect; raise `ConfigurationError` for a store that another model filled, or none at all."""
-        ...
+        """Connect; raise `ConfigurationError` if the store is missing or was filled by another model."""
 
     def index_versions(self) -> IndexVersions:
-        """Return the store's index versions as they are now; raise `ConfigurationError` where there is no store."""
-        ...
+        """Return the current index versions; raise `ConfigurationError` if there is no store."""
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Return about k documents' chunks with the nearest vectors, nearest first, one chunk a document."""
-        ...
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Return at most k documents' chunks with the greatest coverage, best first, one chunk a document."""
-        ...
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
         """Return the coverage of texts that need not be in the store, in order."""
-        ...
 
     def live(self, chunk_ids: Sequence[str]) -> set[str]:
-        """Return those chunks that are still part of a live document at this moment."""
-        ...
+        """Return those chunks that are part of a live document now."""
 
     def freshness(self) -> Freshness:
-        """Return how far the index has come."""
-        ...
+        """Return the index's progress."""
 
     def close(self) -> None:
-        """Let go of connections."""
-        ...
+        """Close connections; the next call opens others."""

@@ -1,7 +1,7 @@
-"""Index versions of a store: one for each embedding model it is, or was, filled with, and which of them readers use. Pure.
+"""The index versions of a store, one for each embedding model, and which of them readers use. Pure.
 
-They stand in the store's own meta, where every writer and reader finds them; each step of a migration is one change of them,
-and a change made twice is made once. A store whose meta does not tell of any has one, told by its facts.
+They are stored in the store's meta, which every writer and reader reads. Each step of a migration is one idempotent change of
+them. A store that was never migrated has no list of them: its one index version follows from the facts in its meta.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ FIRST = 1
 """The number of a store's first index version."""
 
 type State = Literal["creating", "filling", "filled", "ready", "dropping"]
-"""`creating`: its tables may be missing, nobody writes. `filling`: live writes go to it, what was before is being brought in
-from the lake. `filled`: that is done, what the lake lacks is brought over. `ready`: it holds all, readers may use it.
+"""`creating`: its tables may be missing, nobody writes. `filling`: live writes go to it, and the lake is backfilled into it.
+`filled`: the backfill is done, and documents that the lake lacks are copied. `ready`: it is complete, readers may use it.
 `dropping`: nobody writes, its tables may be gone."""
 
 UNDER_WAY: frozenset[State] = frozenset({"creating", "filling", "filled"})
@@ -26,25 +26,25 @@ _WRITTEN: frozenset[State] = frozenset({"filling", "filled", "ready"})
 
 @dataclass(frozen=True, slots=True)
 class IndexVersion:
-    """What one model filled."""
+    """A store's copy for one embedding model."""
 
     number: int
-    """In the names of its tables; never used again."""
+    """Part of its tables' names; never used again."""
     fingerprint: str
     dimensions: int
     state: State = "ready"
     embedding: Mapping[str, Any] | None = None
-    """The model's configuration without secrets; None for one that no migration has told of."""
+    """The model's configuration without secrets; None before a first migration."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexVersions:
-    """All index versions of a store, and the one that readers use."""
+    """All index versions of a store, and the active one. Every change returns a new value and is idempotent."""
 
     active_number: int
     every: tuple[IndexVersion, ...]
     last: int = 0
-    """The highest number ever given."""
+    """The highest number ever used."""
 
     @property
     def active(self) -> IndexVersion:
@@ -53,57 +53,59 @@ class IndexVersions:
 
     @property
     def written(self) -> tuple[IndexVersion, ...]:
-        """Those that live writes go to, the one that readers use last: what can be found there stands in the others."""
-        wanted = [each for each in self.every if each.state in _WRITTEN]
-        return tuple(sorted(wanted, key=lambda each: (each.number == self.active_number, each.number)))
+        """The ones that live writes go to, the active one last: whatever is searchable is in the others too."""
+        written = [version for version in self.every if version.state in _WRITTEN]
+        return tuple(sorted(written, key=lambda version: (version.number == self.active_number, version.number)))
 
     def numbered(self, number: int) -> IndexVersion:
         """The one of that number."""
-        return next(each for each in self.every if each.number == number)
+        return next(version for version in self.every if version.number == number)
 
     def of(self, fingerprint: str) -> IndexVersion | None:
-        """The one that model fills; None where there is none, or it is going."""
-        return next((each for each in self.every if each.fingerprint == fingerprint and each.state != "dropping"), None)
+        """The one of that model; None if there is none, or it is being dropped."""
+        return next((v for v in self.every if v.fingerprint == fingerprint and v.state != "dropping"), None)
 
     def announced(self, fingerprint: str, dimensions: int, embedding: Mapping[str, Any]) -> IndexVersions:
-        """With an index version for that model, unless there is one."""
+        """A copy with a new index version for that model, unless there is one."""
         if self.of(fingerprint) is not None:
             return self
-        number = max([self.last, *(each.number for each in self.every)]) + 1
+        number = self._last() + 1
         new = IndexVersion(number, fingerprint, dimensions, "creating", dict(embedding))
         return replace(self, every=(*self.every, new), last=number)
 
-    def told(self, fingerprint: str, embedding: Mapping[str, Any]) -> IndexVersions:
-        """With that model's configuration beside its index version, so that whoever knows another model can use it."""
+    def with_embedding(self, fingerprint: str, embedding: Mapping[str, Any]) -> IndexVersions:
+        """A copy with the model's configuration, so that pipelines of another model can open it."""
         return self._with(fingerprint, embedding=dict(embedding))
 
     def reached(self, fingerprint: str, state: State) -> IndexVersions:
-        """With that model's index version in a state; the one that readers use stays ready."""
-        mine = self.of(fingerprint)
-        return self if mine is None or mine.number == self.active_number else self._with(fingerprint, state=state)
+        """A copy with that model's index version in a state; the active one stays `ready`."""
+        version = self.of(fingerprint)
+        return self if version is None or version.number == self.active_number else self._with(fingerprint, state=state)
 
     def switched(self, fingerprint: str) -> IndexVersions:
-        """With readers on that model's index version.
+        """A copy with that model's index version active.
 
         Raises:
-            ConfigurationError: there is none that holds everything.
+            ConfigurationError: it is missing or incomplete.
         """
-        mine = self.of(fingerprint)
-        if mine is None or mine.state != "ready":
+        version = self.of(fingerprint)
+        if version is None or version.state != "ready":
             raise ConfigurationError(
                 f"the index version of {fingerprint} is not ready", condition="GENERATION_NOT_READY",
                 hint="run `ragstream migrate` again; it goes on where it stopped",
             )  # fmt: skip
-        return replace(self, active_number=mine.number)
+        return replace(self, active_number=version.number)
 
     def without(self, number: int) -> IndexVersions:
-        """Without one whose tables are gone."""
-        kept = tuple(each for each in self.every if each.number != number)
-        return replace(self, every=kept, last=max([self.last, *(each.number for each in self.every)]))
+        """A copy without one whose tables are gone."""
+        return replace(self, every=tuple(v for v in self.every if v.number != number), last=self._last())
 
     def _with(self, fingerprint: str, **changes: Any) -> IndexVersions:
-        mine = self.of(fingerprint)
-        return replace(self, every=tuple(replace(e, **changes) if e is mine else e for e in self.every))
+        version = self.of(fingerprint)
+        return replace(self, every=tuple(replace(v, **changes) if v is version else v for v in self.every))
+
+    def _last(self) -> int:
+        return max([self.last, *(version.number for version in self.every)])
 
 
 def first(fingerprint: str, dimensions: int) -> IndexVersions:
@@ -112,19 +114,19 @@ def first(fingerprint: str, dimensions: int) -> IndexVersions:
 
 
 def of_facts(facts: Mapping[str, Any]) -> IndexVersions:
-    """The index versions of a store that was never migrated, as its meta tells of its model."""
+    """The index versions of a store that was never migrated, from its meta."""
     return first(str(facts.get("fingerprint") or ""), int(facts.get("dimensions") or 0))
 
 
 def to_json(index_versions: IndexVersions) -> dict[str, Any]:
-    """As plain JSON, for a meta."""
+    """The JSON value that is stored."""
     return {
         "serving": index_versions.active_number,
         "last": index_versions.last,
-        "every": [asdict(g) for g in index_versions.every],
+        "every": [asdict(version) for version in index_versions.every],
     }
 
 
-def from_json(told: Mapping[str, Any]) -> IndexVersions:
-    """What `plain` gave."""
-    return IndexVersions(told["serving"], tuple(IndexVersion(**each) for each in told["every"]), told["last"])
+def from_json(stored: Mapping[str, Any]) -> IndexVersions:
+    """The inverse of `to_json`."""
+    return IndexVersions(stored["serving"], tuple(IndexVersion(**v) for v in stored["every"]), stored["last"])

@@ -22,7 +22,7 @@ from embeddings import open_embedder
 from embeddings.registry import embedder_of
 from indexing.indexer import Indexer
 from retrieval.search import Searcher
-from retrieval.serving import Serving
+from retrieval.serving import ActiveIndex
 from sinks import open_sink
 from tests.history import ModelTable, as_record
 from tests.lake_to_store import Lake
@@ -116,12 +116,12 @@ class Reader(threading.Thread):
         self.models: list[str] = []
 
     def run(self) -> None:
-        servings = [(name, Serving(self._lake.sink(name), self._lake.embedding)) for name in self._stores]
+        servings = [(name, ActiveIndex(self._lake.sink(name), self._lake.embedding)) for name in self._stores]
         while not self._stop_asked.is_set():
             name, serving = servings[self.polls % len(servings)]
             text = f"body steady {self.polls % STEADY}"
             try:
-                found = serving.asking(partial(_first, text))
+                found = serving.run(partial(_first, text))
                 if found != (text, 1.0):
                     self.wrong.append((name, text, found))
                 if shown := self._mixed(name):

@@ -24,7 +24,7 @@ from local_stack.standins.documentdb.server import DocumentDB
 from schemas.changes import Change
 from schemas.documents import DocumentWrite
 from sinks import SinkConfig, open_sink
-from sinks.digests import Finding, classify_drift, vector_hash, wanted_of
+from sinks.digests import Finding, classify_drift, expected_of, vector_hash
 from sinks.documentdb.client import DocumentDBClient
 from sinks.documentdb.meta import Meta as DocumentDBMeta
 from sinks.documentdb.schema import Names as DocumentDBNames
@@ -207,9 +207,9 @@ def documentdb_store(server: DocumentDB, database: str) -> Store:
     def contents() -> Contents:
         found: Contents = {}
         client, names = DocumentDBClient(config), DocumentDBNames("kb")
-        seen = visible_in_documentdb(DocumentDBMeta(client, config).told().truncations, {"chunk_count": {"$gt": 0}})
+        seen = visible_in_documentdb(DocumentDBMeta(client, config).facts().truncations, {"chunk_count": {"$gt": 0}})
         for row in client.find(names.documents, seen, ("key", "metadata", "chunks")):
-            vectors = client.named(names.vectors, [c["content_hash"] for c in row["chunks"]], ["embedding"])
+            vectors = client.get(names.vectors, [c["content_hash"] for c in row["chunks"]], ["embedding"])
             chunks = [
                 (c["chunk_index"], c["chunk_text"], vectors.get(c["content_hash"], {}).get("embedding", []))
                 for c in row["chunks"]
@@ -303,7 +303,7 @@ def drift(store: Store, changes: list[Change]) -> list[Finding]:
     landed = {TABLE: max(change.sequence for change in changes)}
     with closing(open_sink(store.config, "model=test", DIMENSIONS)) as sink:
         marks = sink.truncations()
-        wanted = {w.document_id: w for k, s in states.items() if (w := wanted_of(s, k, spec, marks.get(TABLE, "")))}
+        wanted = {w.document_id: w for k, s in states.items() if (w := expected_of(s, k, spec, marks.get(TABLE, "")))}
         buckets = sink.bucket_checksums(1, vectors=True)
         held = [document for bucket in buckets for document in sink.documents_in(bucket, 1, vectors=True)]
         found = [each for d in held for each in classify_drift(wanted.get(d.document_id), [d], landed, marks)]

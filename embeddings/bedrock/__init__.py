@@ -1,1 +1,1 @@
-"""Amazon Bedrock as an embedding model."""
+"""The embedding models of Amazon Bedrock."""

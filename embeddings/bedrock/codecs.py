@@ -1,6 +1,6 @@
-"""How each Bedrock model family writes a request and an answer down; pure.
+"""The wire format of each Bedrock model family. Pure.
 
-Adding a family is one codec class and one line of `CODECS`. Limits are those of the model pages.
+A further family is one codec class and one line of `CODECS`. Limits are those of AWS's page on each model.
 """
 
 from __future__ import annotations
@@ -17,40 +17,33 @@ from schemas.errors import ConfigurationError
 
 
 class Codec(Protocol):
-    """The wire form of one model family, and its limits."""
+    """The wire format of one model family, and its limits."""
 
     @property
     def max_items(self) -> int:
-        """Texts a request may hold."""
-        ...
+        """The most texts of a request."""
 
     @property
     def max_chars(self) -> int:
-        """Characters a text may have."""
-        ...
+        """The most characters of a text."""
 
     @property
     def max_tokens(self) -> int:
-        """Tokens a text may have, by the model's own count."""
-        ...
+        """The most tokens of a text, by the model's own count."""
 
     @property
     def dimensions(self) -> frozenset[int]:
-        """Vector lengths the model offers."""
-        ...
+        """The vector lengths that the model offers."""
 
     @property
     def normalisation(self) -> str:
-        """`unit` when the model is asked for unit vectors, `model` when it decides itself."""
-        ...
+        """`unit` if unit vectors are requested, `model` if the model decides."""
 
     def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
         """Write the request body for at most `max_items` texts."""
-        ...
 
     def vectors(self, body: bytes) -> list[object]:
-        """Read what stands for each vector, in order, whatever it is; raises `ModelAnswerError` for an answer without any."""
-        ...
+        """Read the values in place of vectors, in order, unchecked; raise `ModelAnswerError` for an answer without any."""
 
 
 class TitanTextV2:
@@ -63,13 +56,13 @@ class TitanTextV2:
     normalisation = "unit"
 
     def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
-        """Write the one text down; the model knows neither purpose nor truncation."""
+        """Write the request body; the model has neither purpose nor truncation."""
         del purpose, truncation
         (text,) = texts
         return json.dumps({"inputText": text, "dimensions": dimensions, "normalize": True}).encode()
 
     def vectors(self, body: bytes) -> list[object]:
-        """Read the one vector: `embeddingsByType` wins, because `embedding` may be absent beside it."""
+        """Read the one vector, from `embeddingsByType` if present: `embedding` may then be absent."""
         answer = _object(body)
         by_type = answer.get("embeddingsByType")
         typed = by_type.get("float") if isinstance(by_type, Mapping) else None
@@ -86,7 +79,7 @@ class CohereEmbedV3:
     normalisation = "model"
 
     def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
-        """Write the texts down; the model has one size only."""
+        """Write the request body; the model has one size."""
         del dimensions
         body = {
             "texts": list(texts),
@@ -96,7 +89,7 @@ class CohereEmbedV3:
         return json.dumps(body).encode()
 
     def vectors(self, body: bytes) -> list[object]:
-        """Read either form: a bare list of vectors, or one list a type."""
+        """Read either form: a list of vectors, or one list a type."""
         rows = _object(body).get("embeddings")
         if isinstance(rows, Mapping):
             rows = rows.get("float")
@@ -113,7 +106,7 @@ class CohereEmbedV4(CohereEmbedV3):
     dimensions = frozenset({256, 512, 1024, 1536})
 
     def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
-        """Write the texts down; the size is part of the request."""
+        """Write the request body, with the vector's length."""
         body = {
             "texts": list(texts),
             "input_type": f"search_{purpose}",
@@ -130,21 +123,21 @@ CODECS: Mapping[str, Codec] = {
     "cohere.embed-multilingual-v3": CohereEmbedV3(),
     "cohere.embed-v4": CohereEmbedV4(),
 }
-"""The codec of each model, by the beginning of its id."""
+"""Codecs by the prefix of the model's id."""
 
 _PROFILE_PREFIXES = frozenset({"us", "us-gov", "eu", "apac", "jp", "au", "ca", "global"})
-"""Regions that lead the id of a cross-region inference profile."""
+"""Region prefixes of cross-region inference profile ids."""
 
 
 def base_model_id(model: str) -> str:
-    """Return the foundation model's id within an ARN or an inference profile: it decides the vectors, the route does not."""
+    """Return the foundation model's id within an ARN or inference profile id; vectors depend on it, not on the route."""
     name = model.rsplit("/", 1)[-1]
     prefix, _, rest = name.partition(".")
     return rest if prefix in _PROFILE_PREFIXES else name
 
 
 def codec_for(model: str) -> Codec:
-    """Return the codec of a model id; raises `ConfigurationError` for a family nobody has written down yet."""
+    """Return the codec of a model id; raise `ConfigurationError` for an unknown family."""
     name = base_model_id(model)
     for prefix, codec in CODECS.items():
         if name.startswith(prefix):

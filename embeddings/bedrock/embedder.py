@@ -1,4 +1,4 @@
-"""Amazon Bedrock as an embedder: one botocore client a process, one codec a model family, retries left to the governor."""
+"""The embedder for Amazon Bedrock: one botocore client a process, one codec a model family, retries by the governor."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ MAX_BODY_BYTES = 20_000_000
 """Text bytes packed into a request; InvokeModel takes 25,000,000 bytes of JSON (botocore service model)."""
 
 PROBE = ("ragstream",)
-"""A text every model takes, to ask whether it answers at all."""
+"""A text that every model takes; it tells whether the model answers at all."""
 
 
 class BedrockEmbedder:
-    """An `Embedder` over InvokeModel. Pickles as its configuration; client and governor are shared by a process."""
+    """An `Embedder` over InvokeModel. Pickles as its configuration; a process shares one client and governor."""
 
     def __init__(self, config: BedrockEmbeddingConfig) -> None:
-        """Keep the configuration; nothing is opened yet."""
         self._config = config
 
     @property
     def fingerprint(self) -> str:
-        """Name what a document vector depends on; the region and the route to the model are not part of it."""
+        """Name what a document vector depends on; not the region nor the route to the model."""
         config, codec = self._config, self._codec
-        # Stores were filled under this name when the end was cut off; only texts longer than the model takes differ.
+        # Stores were filled under this name when texts were cut at the end; only vectors of longer texts differ.
         truncation = Truncation.END if config.truncation is Truncation.PARTS else config.truncation
         return (
             f"model={base_model_id(config.model)};dimensions={config.dimensions};purpose={Purpose.DOCUMENT};"
@@ -69,7 +68,7 @@ class BedrockEmbedder:
 
     @property
     def max_tokens(self) -> int:
-        """What the family documents, or as many as the characters that are sent at once are at least."""
+        """The family's limit, or fewer if `max_chars` may be fewer tokens."""
         return min(self._codec.max_tokens, self._max_chars // BYTES_A_TOKEN)
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
@@ -105,7 +104,7 @@ class BedrockEmbedder:
             )
 
     def counts(self) -> EmbeddingCounts:
-        """Return what this process asked of the model so far."""
+        """Return the counts of this process."""
         return _channel(self._config).governor.counts()
 
     @property
@@ -121,16 +120,18 @@ class BedrockEmbedder:
         sendable = [text for text in prepared if isinstance(text, str)]
         governor, send = _channel(self._config).governor, functools.partial(self._send, purpose)
 
-        def ask(some: Sequence[str]) -> dict[str, Embedding]:
-            requests = list(pack(some, max_items=self.max_items, max_bytes=MAX_BODY_BYTES))
+        def vectors_of(distinct: Sequence[str]) -> dict[str, Embedding]:
+            requests = list(pack(distinct, max_items=self.max_items, max_bytes=MAX_BODY_BYTES))
             return governor.run(requests, send, probe=PROBE, seconds=seconds)
 
-        is_whole = self._config.truncation is not Truncation.PARTS
-        vectors = ask(sendable) if is_whole else in_parts(sendable, ask, self._max_chars)
+        if self._config.truncation is Truncation.PARTS:
+            vectors = in_parts(sendable, vectors_of, self._max_chars)
+        else:
+            vectors = vectors_of(sendable)
         return [vectors[text] if isinstance(text, str) else text for text in prepared]
 
     def _prepared(self, text: str) -> str | EmbeddingRejected:
-        """Apply the limits the family documents here, where they cost no request."""
+        """Apply the family's limits here, where they cost no request."""
         if is_blank(text):
             return EmbeddingRejected("BLANK_TEXT", "the text is blank")
         if len(text) <= self._max_chars or self._config.truncation is Truncation.PARTS:
@@ -151,14 +152,14 @@ class BedrockEmbedder:
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """What a process keeps for one configuration: an open client and the pace the provider was found to take."""
+    """The client and the governor of one configuration in a process."""
 
     config: BedrockEmbeddingConfig
     client: BedrockRuntimeClient
     governor: Governor
 
     def invoke(self, body: bytes) -> tuple[bytes, dict[str, str]]:
-        """Call InvokeModel; raises one of the governor's outcomes, or what no retry can mend."""
+        """Call InvokeModel; raises as the governor's `Send`."""
         with bedrock_outcomes(self.config, "embedding"):
             response = self.client.invoke_model(
                 modelId=self.config.model, body=body, contentType="application/json", accept="application/json"

@@ -1,1 +1,1 @@
-"""A sentence encoder exported to ONNX as an embedding model."""
+"""Embedding models in the process: sentence encoders exported to ONNX."""

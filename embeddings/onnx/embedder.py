@@ -1,4 +1,4 @@
-"""An embedding model inside the process: any sentence encoder exported to ONNX, run by onnxruntime."""
+"""The embedder in the process: any sentence encoder exported to ONNX, run by onnxruntime."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 
 class Encoded(NamedTuple):
-    """A text's vector and the tokens it was made from."""
+    """A text's vector and its number of tokens."""
 
     vector: Vector
     tokens: int
 
 
 class OnnxEncoder:
-    """An open session and tokenizer.
+    """An open session and tokenizer. Thread-safe.
 
-    Texts are run one at a time: on a CPU a batch saves nothing (measured: 16 ms a text of 60 tokens in either case), and
-    alone a text's vector is the same to the last bit, whatever texts it travelled with. Safe to use from several threads.
+    Texts are run one at a time: on a CPU a batch saves nothing (measured: 16 ms a text of 60 tokens in either case), and a
+    text's vector is the same to the last bit, whichever other texts are encoded with it.
     """
 
     def __init__(self, folder: Path, *, max_tokens: int, threads: int) -> None:
-        """Load both files; raises `ConfigurationError` when one is missing or unreadable."""
+        """Load both files; raise `ConfigurationError` if one is missing or unreadable."""
         import onnxruntime
         from tokenizers import Tokenizer
 
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Idle threads that spin would take the cores of the next task slot.
+        # Idle threads that spin take CPU from the next task slot.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -62,7 +62,7 @@ class OnnxEncoder:
     def tokens(self, text: str) -> int:
         """Count a text's tokens, those of every part."""
         encoding = self._tokenizer.encode(text)
-        return sum(len(each.ids) for each in (encoding, *encoding.overflowing))
+        return sum(len(part.ids) for part in (encoding, *encoding.overflowing))
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return each text's vector, in order."""
@@ -70,7 +70,7 @@ class OnnxEncoder:
 
     def _encode(self, text: str) -> Encoded:
         encoding = self._tokenizer.encode(text)
-        parts = [each.ids for each in (encoding, *encoding.overflowing)]
+        parts = [part.ids for part in (encoding, *encoding.overflowing)]
         sizes, vectors = [len(ids) for ids in parts], [self._run(ids) for ids in parts]
         return Encoded(vectors[0] if len(vectors) == 1 else mean(vectors, sizes), sum(sizes))
 
@@ -85,17 +85,16 @@ class LocalEmbedder:
     """An `Embedder` without a server. Pickles as its configuration; a process loads the model once."""
 
     max_items = 32
-    """Texts a call is cut into by bulk callers; the model itself knows no limit."""
+    """Texts of one call of a bulk caller; the model has no limit."""
 
     def __init__(self, config: LocalEmbeddingConfig) -> None:
-        """Keep the configuration; nothing is loaded yet."""
         self._config = config
 
     @property
     def fingerprint(self) -> str:
-        """Name what a vector depends on; the folder is not part of it."""
+        """Name what a vector depends on; not the folder."""
         config = self._config
-        # Stores were filled under this name when the end was cut off; only texts longer than the model takes differ.
+        # Stores were filled under this name when texts were cut at the end; only vectors of longer texts differ.
         return (
             f"model={config.model};dimensions={config.dimensions};purpose={Purpose.DOCUMENT};"
             f"truncation={Truncation.END}/{config.max_tokens} tokens;normalisation=unit"
@@ -108,7 +107,7 @@ class LocalEmbedder:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that the model takes at once."""
+        """The most tokens of a text that the model takes at once."""
         return self._config.max_tokens
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
@@ -135,7 +134,7 @@ class LocalEmbedder:
         self.embed_query("ragstream")
 
     def counts(self) -> EmbeddingCounts:
-        """Return what this process encoded so far."""
+        """Return the counts of this process."""
         return _loaded(self._config).counts
 
     def _checked(self, vector: Vector) -> Embedding:

@@ -51,7 +51,7 @@ def outdated(config: PipelineConfig, sink: StoreAudit) -> Outdated | None:
 def outdated_of(config: PipelineConfig, sink: StoreAudit, counted: Mapping[tuple[str, str], int]) -> Outdated | None:
     """The same from counts of documents by table and spec."""
     specs = specs_of(config)
-    if all(table not in specs or made_by(spec) == specs[table].fingerprint for table, spec in counted):
+    if all(table not in specs or made_by(spec) == specs[table].digest for table, spec in counted):
         return None
     summary = sink.summary()
     chunks_a_document = max(1.0, summary.chunks / max(1, summary.documents))
@@ -106,7 +106,7 @@ def of_counts(
         if (spec := specs.get(table)) is None:
             continue
         total += number
-        if made_by(fingerprint) != spec.fingerprint:
+        if made_by(fingerprint) != spec.digest:
             chunks = math.ceil(number * chunks_a_document)
             documents, texts, tokens = (
                 documents + number,

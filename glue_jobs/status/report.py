@@ -47,7 +47,7 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     pending = Counter[str]()
     for store in stores.values():
         if not isinstance(store, PipelineError):
-            pending.update(dict(store.summary.pending))
+            pending.update(dict(store.summary.unresolved))
     return {
         "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
         "stores": {

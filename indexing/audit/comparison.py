@@ -20,8 +20,8 @@ from embeddings import open_embedder
 from embeddings.vectors import is_usable
 from indexing.bulk import DOCUMENTS_AT_ONCE, Stage, StoreSettings, column, states_of
 from indexing.optimistic_writer import OptimisticWriter
-from schemas.documents import HeldChunk, HeldDocument
-from sinks.digests import Finding, WantedChunk, WantedDocument, classify_drift, vector_hash, wanted_of
+from schemas.documents import ActualChunk, ActualDocument
+from sinks.digests import ExpectedChunk, ExpectedDocument, Finding, classify_drift, expected_of, vector_hash
 from transforms.documents.planning import document_id, plan
 from transforms.fold import EMPTY, join, truncated_at
 
@@ -39,9 +39,9 @@ WANTED = pa.schema([
     ("document_id", _TEXT), ("table_name", _TEXT), ("sequence", _TEXT), ("head", _LONG), ("open", _BOOL), ("chunks", _CHUNKS),
     ("refused", _LONG),
 ])  # fmt: skip
-"""`WantedDocument`, but for the vectors that would do."""
+"""`ExpectedDocument`, but for the vectors that would do."""
 HELD = pa.schema([("document_id", _TEXT), ("held", _TEXT)])
-"""`HeldDocument` as JSON."""
+"""`ActualDocument` as JSON."""
 DIGESTS = pa.schema([("content_hash", _TEXT), ("vector", _TEXT)])
 FOUND = pa.schema([
     ("kind", _TEXT), ("table_name", _TEXT), ("document_id", _TEXT), ("name", _TEXT), ("revision", _LONG), ("vector", _BOOL),
@@ -70,7 +70,7 @@ def want_stage(spec: DocumentSpec, truncated: str) -> Stage:
     """From STATES of one table to WANTED."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        wanted = (wanted_of(state, key, spec, truncated) for key, state in states_of(batches))
+        wanted = (expected_of(state, key, spec, truncated) for key, state in states_of(batches))
         for some in batched(filter(None, wanted), _ROWS_AT_ONCE):
             yield pa.RecordBatch.from_pylist([_wanted_row(each) for each in some], WANTED)
 
@@ -179,42 +179,50 @@ class RepairedRows:
         write = plan(anew, state, key, self.spec)
         if write is None or held is None:
             return write
-        waits = not self.spec.texts.isdisjoint(write.pending)
+        waits = not self.spec.texts.isdisjoint(write.unresolved)
         places = tuple({chunk.chunk_id for chunk in held.chunks})
-        return replace(write, held=places) if waits else replace(write, held=places, dropped=places)
+        return replace(write, stored_chunk_ids=places, dropped=() if waits else places)
 
 
 def _put_vectors_back(
     sink: StoredVectors, settings: StoreSettings, spec: DocumentSpec, states: Mapping[str, RowState]
 ) -> None:
-    wanted = [wanted_of(state, key, spec, "") for key, state in states.items()]
+    wanted = [expected_of(state, key, spec, "") for key, state in states.items()]
     hashes = {chunk.content_hash for each in wanted if each for chunk in each.chunks}
     if hashes and (vectors := settings.cache.get(hashes)):
         sink.keep_vectors(vectors, replace=True)
 
 
-def _wanted_row(wanted: WantedDocument) -> dict[str, Any]:
+def _wanted_row(wanted: ExpectedDocument) -> dict[str, Any]:
     chunks = [{"chunk_id": c.chunk_id, "content_hash": c.content_hash, "line": c.line} for c in wanted.chunks]
-    told = (wanted.document_id, wanted.table, wanted.sequence, wanted.head, wanted.open, chunks, wanted.refused)
-    return dict(zip(WANTED.names, told, strict=True))
+    row = (
+        wanted.document_id,
+        wanted.table,
+        wanted.sequence,
+        wanted.weight,
+        wanted.waits,
+        chunks,
+        wanted.refused_weight,
+    )
+    return dict(zip(WANTED.names, row, strict=True))
 
 
 def _judged(row: Mapping[str, Any], comparison: Comparison) -> list[Finding]:
     wanted = None
     if row["head"] is not None:
         chunks = tuple(
-            WantedChunk(c["chunk_id"], c["content_hash"], c["line"], frozenset(c["vectors"] or ()))
+            ExpectedChunk(c["chunk_id"], c["content_hash"], c["line"], frozenset(c["vectors"] or ()))
             for c in row["chunks"] or ()
         )
         place = (row["document_id"], row["table_name"], row["sequence"])
-        wanted = WantedDocument(*place, row["head"], row["open"], chunks, row["refused"])
+        wanted = ExpectedDocument(*place, row["head"], row["open"], chunks, row["refused"])
     held = [_restored(json.loads(text)) for text in row["held"] or ()]
     return classify_drift(wanted, held, comparison.landed, comparison.truncated)
 
 
-def _restored(told: list[Any]) -> HeldDocument:
+def _restored(told: list[Any]) -> ActualDocument:
     *head, chunks = told
-    return replace(HeldDocument(*head), chunks=tuple(HeldChunk(*chunk) for chunk in chunks))
+    return replace(ActualDocument(*head), chunks=tuple(ActualChunk(*chunk) for chunk in chunks))
 
 
 def _found_row(found: Finding) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from indexing.bulk import DOCUMENTS_AT_ONCE
 from indexing.optimistic_writer import FoldedRows
-from sinks.digests import head_line, held_line
+from sinks.digests import chunk_line, document_line
 from transforms.documents.planning import document_id, is_refused, plan
 from transforms.values import exact_json
 
 if TYPE_CHECKING:
     from indexing.optimistic_writer import OptimisticWriter
-    from schemas.documents import HeldDocument
+    from schemas.documents import ActualDocument
     from sinks.protocol import DocumentStore, Sink, StoreAudit
     from transforms.documents.planning import DocumentSpec
 
@@ -46,7 +46,7 @@ class Tables:
     specs: Mapping[str, DocumentSpec]
     keys: Mapping[str, Sequence[str]]
 
-    def key_of(self, document: HeldDocument) -> str | None:
+    def key_of(self, document: ActualDocument) -> str | None:
         """A row's key as the pipeline writes it; None where the store's form of it leads to no such document."""
         try:
             told = exact_json.loads(document.key)
@@ -55,7 +55,7 @@ class Tables:
             return None
         return key if document_id(document.table, key) == document.document_id else None
 
-    def texts_of(self, documents: Sequence[HeldDocument], store: DocumentStore) -> list[str]:
+    def texts_of(self, documents: Sequence[ActualDocument], store: DocumentStore) -> list[str]:
         """The first chunk of each of some documents, rendered from what the store remembers of them."""
         states = store.read([each.document_id for each in documents])
         found = []
@@ -82,25 +82,25 @@ def backfill(old: Sink, new: Sink, tables: Tables, writer: OptimisticWriter) -> 
     return found
 
 
-def _lacking(old: StoreAudit, new: StoreAudit, bucket: str) -> Iterator[HeldDocument]:
+def _lacking(old: StoreAudit, new: StoreAudit, bucket: str) -> Iterator[ActualDocument]:
     """Documents of a bucket that the other index version has not, or not as new, or as new but otherwise."""
     theirs = {each.document_id: each for each in new.documents_in(bucket, WIDTH, vectors=False)}
     for mine in list(old.documents_in(bucket, WIDTH, vectors=False)):
         other = theirs.get(mine.document_id)
         if mine.name != mine.document_id or (other is not None and other.sequence > mine.sequence):
             continue
-        if is_refused(mine.recipe) and other is not None and is_refused(other.recipe):
+        if is_refused(mine.spec_digest) and other is not None and is_refused(other.spec_digest):
             continue
         if other is None or other.sequence < mine.sequence or _lines(other) != _lines(mine):
             yield mine
 
 
-def _lines(document: HeldDocument) -> list[str]:
-    return [head_line(document), *sorted(held_line(document.document_id, chunk) for chunk in document.chunks)]
+def _lines(document: ActualDocument) -> list[str]:
+    return [document_line(document), *sorted(chunk_line(document.document_id, chunk) for chunk in document.chunks)]
 
 
 def _bring(
-    documents: Sequence[HeldDocument],
+    documents: Sequence[ActualDocument],
     stores: tuple[Sink, Sink],
     tables: Tables,
     writer: OptimisticWriter,
@@ -108,7 +108,7 @@ def _bring(
 ) -> None:
     old, new = stores
     states = old.read([each.document_id for each in documents])
-    by_table: dict[str, dict[str, HeldDocument]] = defaultdict(dict)
+    by_table: dict[str, dict[str, ActualDocument]] = defaultdict(dict)
     for each in documents:
         key = tables.key_of(each) if each.table in tables.specs else None
         if key is None:

@@ -1,4 +1,4 @@
-"""Talking to DocumentDB: the client of a configuration, its errors as ours, and bulks with every item's answer read."""
+"""The DocumentDB client: commands, queries and bulk writes, their errors as ours, the result of every item read."""
 
 from __future__ import annotations
 
@@ -20,39 +20,41 @@ if TYPE_CHECKING:
 type Document = dict[str, Any]
 
 MOST_NAMES = 1000
-"""In one `$in`."""
+"""Names in one `$in`."""
 DUPLICATE = 11000
 _MISSING_RIGHTS = frozenset({13, 18, 8000})
 _TOO_LARGE = frozenset({10334, 17419, 17420})
 _BUSY = frozenset({
     6, 7, 24, 46, 50, 64, 89, 91, 112, 189, 262, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436, 14031, 16500,
 })  # fmt: skip
-"""A server that is away, shuts down, is no primary, is out of disk or of time, or loses a conflict (MongoDB's error codes)."""
+"""MongoDB's error codes of a server that is down, shuts down, is no primary, is out of disk or time, or of a write conflict."""
+
+
+_LOOK_UP = "look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a bulk of writes."""
+class BulkResult:
+    """The result of a bulk of writes."""
 
     matched: int
-    """Documents that updates found."""
-    held: frozenset[int]
-    """Places of those inserts whose document was there before."""
+    """The number of documents that updates matched."""
+    duplicates: frozenset[int]
+    """Places of inserts whose document existed."""
 
 
 class DocumentDBClient:
-    """One pool of connections a process, opened when it is first needed. Every error is one of ours, without row text (I14).
+    """One connection pool a process, opened on first use. Raises errors of ours alone, without row text (I14).
 
-    Reads and writes go to the primary, and a write is acknowledged by a majority: a reader sees what was written before.
+    Reads and writes go to the primary, and a majority acknowledges a write: a reader sees every write that returned.
     """
 
     def __init__(self, config: DocumentDBConfig) -> None:
-        """Keep the configuration; nothing is opened yet."""
         self._config = config
         self._opened: MongoClient[Document] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle as configuration, without connections."""
+        """Pickle without connections."""
         return self.__dict__ | {"_opened": None}
 
     def command(self, command: Document) -> Document:
@@ -63,12 +65,12 @@ class DocumentDBClient:
     def find(
         self, collection: str, query: Mapping[str, Any], fields: Sequence[str], most: int = 0
     ) -> Iterator[Document]:
-        """Documents (at most so many, or all) with these fields of theirs, a batch at a time, in no order."""
+        """Documents with these fields, at most `most` (0: all), fetched in batches, in no order."""
         with self._translated():
             yield from self._table(collection).find(query, dict.fromkeys(fields, 1), limit=most)
 
-    def named(self, collection: str, names: Collection[str], fields: Sequence[str]) -> dict[str, Document]:
-        """Those of the documents that are there."""
+    def get(self, collection: str, names: Collection[str], fields: Sequence[str]) -> dict[str, Document]:
+        """The existing documents of these names."""
         return {
             document["_id"]: document
             for part in batched(names, MOST_NAMES)
@@ -76,39 +78,40 @@ class DocumentDBClient:
         }
 
     def aggregate(self, collection: str, *stages: Mapping[str, Any]) -> Iterator[Document]:
-        """What a pipeline gives."""
+        """The documents that an aggregation pipeline returns."""
         with self._translated():
             yield from self._table(collection).aggregate(list(stages))
 
     def count(self, collection: str, query: Mapping[str, Any], most: int) -> int:
-        """How many documents there are, counted no further than `most`."""
+        """The number of matching documents, counted no further than `most`."""
         with self._translated():
             return self._table(collection).count_documents(query, limit=most)
 
     def size(self, collection: str) -> int:
-        """About how many documents a collection holds."""
+        """The estimated number of documents in a collection."""
         with self._translated():
             return self._table(collection).estimated_document_count()
 
     def bulk(
         self, collection: str, operations: Sequence[InsertOne[Document] | UpdateOne], *, of_documents: bool = False
-    ) -> Outcome:
-        """Send writes, in no order; a document that is there already is an answer, every other refusal is raised.
+    ) -> BulkResult:
+        """Send writes, in no order. An insert whose document exists is a result.
 
-        A refusal is raised once all were sent: of documents `DocumentRefusedError`, where the write alone is to blame. The driver
-        refuses a document of more than 16 MB before it is sent.
+        Raises:
+            PipelineError: another write failed, after all were sent; with `of_documents` it is `DocumentRefusedError` if the
+                store can never take the document. The driver refuses one of more than 16 MB before anything is sent.
         """
         from pymongo.errors import BulkWriteError
 
         with self._translated():
             try:
-                told = self._table(collection).bulk_write(operations, ordered=False)
+                result = self._table(collection).bulk_write(operations, ordered=False)
             except BulkWriteError as error:
-                return self._mixed(error.details or {}, of_documents=of_documents)
-        return Outcome(told.matched_count, frozenset())
+                return self._partial(error.details or {}, of_documents=of_documents)
+        return BulkResult(result.matched_count, frozenset())
 
     def upsert(self, collection: str, name: str, update: Mapping[str, Any]) -> None:
-        """Update a document or make it; where another writer makes it meanwhile, once more."""
+        """Update or insert a document; update it if another writer inserts it meanwhile."""
         from pymongo.errors import DuplicateKeyError
 
         with self._translated():
@@ -118,12 +121,12 @@ class DocumentDBClient:
                 self._table(collection).update_one({"_id": name}, update)
 
     def update(self, collection: str, query: Mapping[str, Any], update: Mapping[str, Any]) -> None:
-        """Update what a query finds."""
+        """Update the matching documents."""
         with self._translated():
             self._table(collection).update_many(query, update)
 
     def delete(self, collection: str, query: Mapping[str, Any]) -> None:
-        """Delete what a query finds; each document is looked at again as it is deleted."""
+        """Delete the documents that match at the moment of their deletion."""
         with self._translated():
             self._table(collection).delete_many(query)
 
@@ -134,51 +137,50 @@ class DocumentDBClient:
             self._opened = None
 
     def refusal(self, code: int | None) -> PipelineError:
-        """The error that a code of DocumentDB means; its messages may quote a row."""
-        where, told = f"sink {self._config.name}", f"({code})"
+        """The error for a code of DocumentDB; its messages may quote a row, and are left out."""
+        where = f"sink {self._config.name}"
         if code in _BUSY:
             return UnavailableError(
-                f"{where}: DocumentDB takes no requests now {told}", condition="STORE_BUSY",
+                f"{where}: DocumentDB takes no requests now ({code})", condition="STORE_BUSY",
                 hint="it fails over, is overloaded or read-only; the work goes on after that",
             )  # fmt: skip
         if code in _MISSING_RIGHTS:
             return ConfigurationError(
-                f"{where}: DocumentDB refuses a right {told}", condition="MISSING_RIGHTS",
+                f"{where}: DocumentDB refuses a right ({code})", condition="MISSING_RIGHTS",
                 hint=f"the user needs the role readWrite on the database {self._config.database}",
             )  # fmt: skip
         return ConfigurationError(
-            f"{where}: DocumentDB refuses a request {told}", condition="STORE_REFUSES",
-            hint="look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later",
+            f"{where}: DocumentDB refuses a request ({code})", condition="STORE_REFUSES", hint=_LOOK_UP,
         )  # fmt: skip
 
     def _document_refused(self, code: int | None) -> DocumentRefusedError:
-        """The error that an answer to one item means, where the item is to blame."""
-        where, told = f"sink {self._config.name}", f"({code})"
+        """The error for a document that the store can never take."""
+        where = f"sink {self._config.name}"
         if code in _TOO_LARGE:
             return DocumentRefusedError(
-                f"{where}: a document is larger than DocumentDB takes {told}", condition="DOCUMENT_TOO_LARGE",
+                f"{where}: a document is larger than DocumentDB takes ({code})", condition="DOCUMENT_TOO_LARGE",
                 hint="a row's columns and its chunks together may have 16 MB",
             )  # fmt: skip
         return DocumentRefusedError(
-            f"{where}: DocumentDB refuses a document {told}", condition="STORE_REFUSES_DOCUMENT",
-            hint="look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later",
+            f"{where}: DocumentDB refuses a document ({code})", condition="STORE_REFUSES_DOCUMENT", hint=_LOOK_UP,
         )  # fmt: skip
 
-    def _mixed(self, told: Mapping[str, Any], *, of_documents: bool) -> Outcome:
-        """A bulk of which some items were refused."""
-        codes = {error["code"]: error["index"] for error in told.get("writeErrors", ())}
-        refused = sorted(codes.keys() - {DUPLICATE}, key=lambda code: (code in _BUSY, code))
+    def _partial(self, details: Mapping[str, Any], *, of_documents: bool) -> BulkResult:
+        """The result of a bulk with failed items; raise if an item failed otherwise than as a duplicate."""
+        failed = details.get("writeErrors", ())
+        codes = {error["code"] for error in failed}
+        refused = sorted(codes - {DUPLICATE}, key=lambda code: (code in _BUSY, code))
         if refused:
             worst = next((code for code in refused if code in _BUSY | _MISSING_RIGHTS), None)
             if worst is None and of_documents:
                 raise self._document_refused(refused[0])
             raise self.refusal(refused[0] if worst is None else worst)
-        if concerns := told.get("writeConcernErrors"):
+        if concerns := details.get("writeConcernErrors"):
             raise UnavailableError(
                 f"sink {self._config.name}: DocumentDB did not acknowledge a write ({concerns[0].get('code')})",
                 condition="STORE_BUSY", hint="it fails over; the work goes on after that",
             )  # fmt: skip
-        return Outcome(told.get("nMatched", 0), frozenset(error["index"] for error in told.get("writeErrors", ())))
+        return BulkResult(details.get("nMatched", 0), frozenset(error["index"] for error in failed))
 
     def _table(self, collection: str) -> Table[Document]:
         return self._database()[collection]
@@ -203,8 +205,8 @@ class DocumentDBClient:
         except errors.DocumentTooLarge:  # the driver decides, before anything is sent
             raise self._document_refused(min(_TOO_LARGE)) from None
         except errors.OperationFailure as error:
-            told = self._document_refused if error.code in _TOO_LARGE else self.refusal
-            raise told(error.code) from None
+            as_error = self._document_refused if error.code in _TOO_LARGE else self.refusal
+            raise as_error(error.code) from None
 
 
 def _opened(config: DocumentDBConfig) -> MongoClient[Document]:

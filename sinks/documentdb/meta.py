@@ -1,4 +1,4 @@
-"""What a store in DocumentDB says of itself, and whether that is what a pipeline needs."""
+"""The meta collection of a store in DocumentDB: index versions, owner, truncations, progress; and the checks of a store."""
 
 from __future__ import annotations
 
@@ -22,106 +22,106 @@ _FACTS, _OWNER, _PROGRESS, _TRUNCATION = "facts", "owner", "progress", "truncati
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """The few facts that index versions share, as they are now."""
+class Facts:
+    """The facts that index versions share, of one read."""
 
     index_versions: IndexVersions
     version: int
-    """Of the index versions: how often they were changed."""
+    """The number of changes of the index versions, for compare-and-set."""
     truncations: Mapping[str, str]
-    """The newest TRUNCATE of each table, by sequence."""
+    """The sequence of the newest TRUNCATE of each table."""
     progress: int | None
-    """Every commit up to this time (microseconds) is searchable."""
+    """Every commit up to this time (microseconds since the epoch) is searchable."""
 
 
 class Meta:
-    """Reads and raises the facts; two writers at once do not lose either's."""
+    """The facts that index versions share. Every change is atomic, so no concurrent one is lost."""
 
     def __init__(self, client: DocumentDBClient, config: DocumentDBConfig) -> None:
-        """Take the client."""
         self._client = client
         self._config = config
         self._collection = Names(config.collection).meta
 
-    def found(self) -> Told | None:
-        """The facts; None where there is no store yet.
+    def read(self) -> Facts | None:
+        """The facts; None without a store.
 
         Raises:
-            ConfigurationError: its words are another language's.
+            ConfigurationError: the store's words were stemmed for another language.
         """
         fields = ("fingerprint", "dimensions", "as_of_us", "table", "sequence", "generations", "version", "language")
-        held = {each["_id"]: each for each in self._client.find(self._collection, {}, fields)}
-        if _FACTS not in held:
+        documents = {document["_id"]: document for document in self._client.find(self._collection, {}, fields)}
+        if _FACTS not in documents:
             return None
-        marks = {each["table"]: each["sequence"] for each in held.values() if "table" in each}
-        facts = held[_FACTS]
+        truncations = {d["table"]: d["sequence"] for d in documents.values() if "table" in d}
+        facts = documents[_FACTS]
         _check_language(self._config, facts.get("language"))
         index_versions = from_json(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
-        return Told(index_versions, facts.get("version", 0), marks, held.get(_PROGRESS, {}).get("as_of_us"))
+        progress = documents.get(_PROGRESS, {}).get("as_of_us")
+        return Facts(index_versions, facts.get("version", 0), truncations, progress)
 
-    def told(self) -> Told:
-        """The facts.
+    def facts(self) -> Facts:
+        """The facts of an existing store.
 
         Raises:
-            ConfigurationError: there is no store; a write would make collections without their indexes.
+            ConfigurationError: there is no store; a write would create collections without their indexes.
         """
-        found = self.found()
-        if found is None:
+        facts = self.read()
+        if facts is None:
             raise ConfigurationError(
                 f"sink {self._config.name}: there is no store {self._config.collection} in {self._config.database} yet",
                 condition="STORE_EMPTY", hint="run `ragstream run` or `ragstream rebuild` to create it",
             )  # fmt: skip
-        return found
+        return facts
 
     def create(self, fingerprint: str, dimensions: int) -> None:
-        """Say which model fills the store, and the language of its words, unless it says so already."""
-        mine = {
+        """Write the model that fills the store and the language of its words, unless they are written."""
+        facts = {
             "fingerprint": fingerprint, "dimensions": dimensions, "layout": LAYOUT, "language": self._config.language,
         }  # fmt: skip
-        self._client.upsert(self._collection, _FACTS, {"$setOnInsert": mine})
+        self._client.upsert(self._collection, _FACTS, {"$setOnInsert": facts})
 
     def owner(self) -> Owner | None:
-        """Whose the store is; None where there is none, or nobody claimed it."""
-        (held, *_) = (*self._client.find(self._collection, {"_id": _OWNER}, ("owner",)), None)
-        return ownership.from_json(held["owner"]) if held else None
+        """The owner; None without a store, or where nobody claimed it."""
+        documents = self._client.get(self._collection, [_OWNER], ["owner"])
+        return ownership.from_json(documents[_OWNER]["owner"]) if documents else None
 
-    def claim(self, mine: Owner, instead_of: Owner | None) -> Owner:
-        """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
-        named = {"owner": ownership.to_json(mine)}
-        self._client.upsert(self._collection, _OWNER, {"$setOnInsert": named})
+    def claim(self, claimant: Owner, instead_of: Owner | None) -> Owner:
+        """Compare-and-set the owner from none, or `instead_of`; the owner then."""
+        fields = {"owner": ownership.to_json(claimant)}
+        self._client.upsert(self._collection, _OWNER, {"$setOnInsert": fields})
         if instead_of is not None:
             before = {"_id": _OWNER, "owner": ownership.to_json(instead_of)}
-            self._client.update(self._collection, before, {"$set": named})
-        return self.owner() or mine
+            self._client.update(self._collection, before, {"$set": fields})
+        return self.owner() or claimant
 
-    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
-        """Replace the index versions by what they become."""
+    def change_index_versions(self, change: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
+        """Compare-and-set the index versions; `change` is called again after a conflict."""
         from pymongo import UpdateOne
 
         while True:
-            held = self.told()
-            after = told(held.index_versions)
-            if after == held.index_versions:
+            facts = self.facts()
+            after = change(facts.index_versions)
+            if after == facts.index_versions:
                 return after
-            fields = {"generations": json.dumps(to_json(after)), "version": held.version + 1}
-            as_read = {"_id": _FACTS, "version": held.version or {"$exists": False}}
+            fields = {"generations": json.dumps(to_json(after)), "version": facts.version + 1}
+            as_read = {"_id": _FACTS, "version": facts.version or {"$exists": False}}
             if self._client.bulk(self._collection, [UpdateOne(as_read, {"$set": fields})]).matched:
                 return after
 
-    def truncated(self, table: str, sequence: str) -> None:
+    def raise_truncation(self, table: str, sequence: str) -> None:
         """Raise the mark of a table."""
         update = {"$max": {"sequence": sequence}, "$set": {"table": table}}
         self._client.upsert(self._collection, _TRUNCATION + table, update)
 
-    def reached(self, as_of_us: int) -> None:
-        """Raise the progress; one that lies in the future is no progress."""
+    def raise_progress(self, as_of_us: int) -> None:
+        """Raise the progress; a stored one in the future is replaced."""
         future = {"_id": _PROGRESS, "as_of_us": {"$gt": time.time_ns() // 1000}}
         self._client.update(self._collection, future, {"$set": {"as_of_us": as_of_us}})
         self._client.upsert(self._collection, _PROGRESS, {"$max": {"as_of_us": as_of_us}})
 
 
 def check_indexable(config: DocumentDBConfig, dimensions: int) -> None:
-    """Raise ConfigurationError for vectors that have no index."""
+    """Raise ConfigurationError for vectors that are too long for an index."""
     if dimensions > MOST_DIMENSIONS:
         raise ConfigurationError(
             f"sink {config.name}: DocumentDB indexes vectors of {MOST_DIMENSIONS} dimensions at most, "
@@ -131,26 +131,26 @@ def check_indexable(config: DocumentDBConfig, dimensions: int) -> None:
         )
 
 
-def check_collections(config: DocumentDBConfig, names: Names, found: set[str], *, is_store: bool) -> None:
-    """Raise ConfigurationError for collections that no pipeline made, or that are missing."""
-    mine = {names.documents, names.vectors}
-    if is_store and (lost := sorted(mine - found)):
+def check_collections(config: DocumentDBConfig, names: Names, existing: set[str], *, is_store: bool) -> None:
+    """Raise ConfigurationError for missing collections of a store, or foreign ones where it is to be created."""
+    required = {names.documents, names.vectors}
+    if is_store and (lost := sorted(required - existing)):
         raise ConfigurationError(
             f"sink {config.name}: the store {config.collection} lacks the collection {lost[0]}",
             condition="STORE_EMPTY",
             hint=f"drop {names.meta} too, then run `ragstream rebuild` to fill the store again",
         )
-    if not is_store and (strange := sorted(found & {*mine, names.meta})):
+    if not is_store and (foreign := sorted(existing & {*required, names.meta})):
         raise ConfigurationError(
-            f"sink {config.name}: there is a collection {strange[0]} that is no store of a pipeline",
+            f"sink {config.name}: there is a collection {foreign[0]} that is no store of a pipeline",
             condition="FOREIGN_COLLECTION",
             hint="name another collection; this one was made by somebody else",
         )
 
 
 def check_index(config: DocumentDBConfig, listed: list[Mapping[str, Any]], dimensions: int) -> None:
-    """Raise ConfigurationError for vectors that are not indexed, or of another length."""
-    index = next((each for each in listed if "vectorOptions" in each), None)
+    """Raise ConfigurationError if the vectors have no index, or another length."""
+    index = next((index for index in listed if "vectorOptions" in index), None)
     if index is None:
         raise ConfigurationError(
             f"sink {config.name}: the vectors of {config.collection} have no index",
@@ -161,7 +161,7 @@ def check_index(config: DocumentDBConfig, listed: list[Mapping[str, Any]], dimen
 
 
 def _check_language(config: DocumentDBConfig, language: str | None) -> None:
-    """Words that were stemmed for another language would match no question's; a store from before it was noted tells none."""
+    """Raise ConfigurationError for words of another language, which no question matches; older stores do not name theirs."""
     if language not in (None, config.language):
         raise ConfigurationError(
             f"sink {config.name}: the words of {config.collection} are stored as {language}, `language` says {config.language}",

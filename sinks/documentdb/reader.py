@@ -1,23 +1,24 @@
-"""Searching a store in DocumentDB: nearest vectors joined with the documents that name them, and words weighed by rarity.
+"""Search in DocumentDB: nearest vectors joined with the documents that name them, and words weighed by idf.
 
-Words are the store's own, written beside each chunk and found by an index, since `$text` tells nothing of how rare a word is.
+Words are stored with each chunk and indexed, since `$text` does not return how frequent a word is.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sinks.documentdb import schema
 from sinks.documentdb.client import DocumentDBClient
 from sinks.documentdb.meta import Meta
-from sinks.documentdb.rows import VECTOR, vector_in
-from sinks.documentdb.schema import Names, visible
-from sinks.idf import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
+from sinks.documentdb.rows import HASHES, VECTOR, vector_of
+from sinks.documentdb.schema import Names
+from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
 from sinks.metadata_terms import metadata_terms
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
 from sinks.versions import FIRST
@@ -30,48 +31,34 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersions
 
 SPARE = 4
-"""Vectors asked for at first for each document wanted, since a document may have several near ones."""
+"""Vectors requested at first for each document asked for, since a document may have several near ones."""
 
 GROWTH = 4
-"""How many times more are asked for when filters and deletes left too few."""
+"""The factor by which the request grows if filters and deletes left too few documents."""
 
 MOST_NEAR = 1000
-"""Vectors that one search gives: `efSearch` goes no further (AWS, "Vector search for Amazon DocumentDB")."""
+"""Vectors that one search can return: the limit of `efSearch` (AWS, "Vector search for Amazon DocumentDB")."""
 
 MOST_COMPARED = 10_000
-"""Chunks compared one by one with the question when `MOST_NEAR` vectors held too few documents that a filter lets through."""
+"""Chunks compared exactly with the question if `MOST_NEAR` vectors are of too few documents that pass the filter."""
 
 MOST_NAMING = 2_000
-"""Documents read for one set of vectors; more than that only where many documents hold the very same text."""
+"""Documents read for one set of vectors; only where many documents have the same text there are more."""
 
-MOST_LOOKS = 5
-"""Times that a search which crossed writes is done again."""
+MOST_TRIES = 5
+"""Tries of a search whose reads concurrent writes made inconsistent."""
 
-CHUNKS, HASHES = "chunks", "chunks.content_hash"
-
-
-@dataclass(frozen=True)
-class WeighedWords:
-    """A question's words as the store keeps them."""
-
-    shares: Mapping[str, float]
-    """The part of the question's information that each carries; they sum to 1."""
-    searched: Sequence[str]
-    """Those worth searching for."""
-
-    def coverage(self, words: Collection[str]) -> float:
-        """The part of the question's information that these words carry."""
-        return sum(self.shares.get(word, 0.0) for word in set(words))
+CHUNKS = "chunks"
 
 
 class DocumentDBIndex:
-    """An `Index` over one client. Not for use by several threads at once.
+    """An `Index` over one client; it never writes. Not thread-safe.
 
-    All that a hit tells of a document comes from one document of DocumentDB, so never from two versions.
+    All of a hit comes from one read of one document of DocumentDB, so it never mixes two versions.
     """
 
     def __init__(self, config: DocumentDBConfig, fingerprint: str, index_version: int = FIRST) -> None:
-        """Keep the configuration, the model that asks and the number of its index version; nothing is opened yet."""
+        """Connects on first use. `fingerprint` is the model that asks, `index_version` the number it reads."""
         self._config = config
         self._fingerprint = fingerprint
         self._names = Names(config.collection, index_version)
@@ -80,74 +67,72 @@ class DocumentDBIndex:
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
-        """Connect, and compare the store's model with ours."""
-        self._config.place.check_active(self.index_versions(), self._names.index_version, self._fingerprint)
+        """Connect, and compare the store's model with the one that asks."""
+        self._config.place.check_model_of(self.index_versions(), self._names.index_version, self._fingerprint)
 
     def index_versions(self) -> IndexVersions:
-        """Read them from the meta."""
-        return self._meta.told().index_versions
+        """Read the index versions from the meta."""
+        return self._meta.facts().index_versions
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Ask for ever more of the nearest vectors until enough visible documents name them, or there are no more.
+        """Request more and more of the nearest vectors until enough visible documents name them, or there are no more.
 
-        Where the index gives no more, the chunks of the documents that the filter lets through are compared one by one.
+        Beyond the limit of the index, the chunks of the documents that pass the filter are compared exactly.
         """
-        words, seen, wanted = self.weigh(question.text), self._visible(filters), k * SPARE
+        words, visible, size = self.weigh(question.text), self._visible(filters), k * SPARE
         while True:
-            near, documents = self._settled(question.vector, min(wanted, MOST_NEAR), seen)
+            near, documents = self._consistent(question.vector, min(size, MOST_NEAR), visible)
             hits = _best(documents, near, words)
             if len(hits) >= k or self._client.size(self._names.vectors) <= len(near):
                 return hits[:k]
-            if wanted >= MOST_NEAR:
-                return self._compared(question.vector, seen, words, k)
-            wanted *= GROWTH
+            if size >= MOST_NEAR:
+                return self._exact(question.vector, visible, words, k)
+            size *= GROWTH
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Rank the chunks that hold any of the rarer words by coverage; nearness in meaning breaks ties."""
+        """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
         words = self.weigh(question.text)
         if not words.searched:
             return []
-        seen = self._visible(filters)
+        visible = self._visible(filters)
         hits: list[Hit] = []
-        for _ in range(MOST_LOOKS):
-            chosen = _first(self._covering(seen, words), k)
+        for _ in range(MOST_TRIES):
+            chosen = _first(self._covering(visible, words), k)
             near = self._similarities(question.vector, {chunk["content_hash"] for chunk in chosen})
-            documents = self._naming(seen, "chunks.chunk_id", [chunk["chunk_id"] for chunk in chosen])
+            documents = self._naming(visible, "chunks.chunk_id", [chunk["chunk_id"] for chunk in chosen])
             hits = _best(documents, near, words, by_words=True)
             if {chunk["_id"] for chunk in chosen} == {hit.document_id for hit in hits}:
                 break
         return hits[:k]
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
-        """Take texts apart as the store does, and weigh the words they share with the question."""
+        """Analyse texts as the store does, and weigh the words they share with the question."""
         weighed = self.weigh(question)
         return [weighed.coverage(words_of(exact_json.printable(text), self._config.language)) for text in texts]
 
     def live(self, chunk_ids: Sequence[str]) -> set[str]:
-        """Look chunks up where every reader looks."""
-        asked = {"chunks.chunk_id": {"$in": list(chunk_ids)}}
-        found = self._client.find(self._names.documents, self._visible(ANYTHING) | asked, ["chunks.chunk_id"])
-        return set(chunk_ids) & {chunk["chunk_id"] for document in found for chunk in document[CHUNKS]}
+        """Look chunks up by the filter of every search."""
+        query = self._visible(ANYTHING) | {"chunks.chunk_id": {"$in": list(chunk_ids)}}
+        documents = self._client.find(self._names.documents, query, ["chunks.chunk_id"])
+        return set(chunk_ids) & {chunk["chunk_id"] for document in documents for chunk in document[CHUNKS]}
 
     def freshness(self) -> Freshness:
-        """Read what the index job notes after each batch, and each second while the source is idle."""
+        """Read the progress that the index job writes after each batch, and each second while the source is idle."""
         now: dt.datetime = self._client.command({"hello": 1}).get("localTime", dt.datetime.now(dt.UTC))
-        return Freshness(self._meta.told().progress, round(now.replace(tzinfo=dt.UTC).timestamp() * 1e6))
+        return Freshness(self._meta.facts().progress, round(now.replace(tzinfo=dt.UTC).timestamp() * 1e6))
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
         self._client.close()
 
     def _weigh(self, text: str) -> WeighedWords:
-        """Ask how rare the question's words are, counting documents no further than `COMMON_AT`."""
+        """Weigh a question's words by the number of documents with each, counted no further than `COMMON_AT`."""
         words = words_of(exact_json.printable(text), self._config.language)[:MOST_COUNTED]
         if not words:
             return WeighedWords({}, ())
         documents = self._names.documents
-        counts = weighed(
-            {word: self._client.count(documents, {"live": True, "chunks.words": word}, COMMON_AT) for word in words}
-        )
-        return WeighedWords(shares(counts, self._client.size(documents)), worth_searching(counts))
+        counts = {w: self._client.count(documents, {"live": True, "chunks.words": w}, COMMON_AT) for w in words}
+        return WeighedWords.of(counts, self._client.size(documents))
 
     def _visible(self, filters: Filters) -> dict[str, Any]:
         conditions: dict[str, Any] = {}
@@ -155,20 +140,20 @@ class DocumentDBIndex:
             conditions["table"] = {"$in": list(filters.tables)}
         if terms := metadata_terms(filters.metadata):
             conditions["metadata_terms"] = {"$all": terms}
-        return visible(self._meta.told().truncations, conditions)
+        return schema.visible(self._meta.facts().truncations, conditions)
 
-    def _settled(
-        self, vector: Vector, most: int, seen: Mapping[str, Any]
+    def _consistent(
+        self, vector: Vector, most: int, visible: Mapping[str, Any]
     ) -> tuple[dict[str, float], list[Mapping[str, Any]]]:
         """The nearest vectors and the visible documents that name them, as if read at one moment.
 
-        A document that is cut anew between the two reads no longer names the vectors that were found: while there are
-        vectors without a document, both are read again, until that changes nothing.
+        A document that is rewritten between the two reads no longer names the vectors that were returned: while some vectors
+        have no document, both are read again, until the result is the same twice.
         """
         before: tuple[set[str], set[str]] | None = None
-        for _ in range(MOST_LOOKS):
+        for _ in range(MOST_TRIES):
             near = self._nearest(vector, most)
-            documents = list(self._naming(seen, HASHES, near))
+            documents = list(self._naming(visible, HASHES, near))
             unnamed = near.keys() - {chunk["content_hash"] for document in documents for chunk in document[CHUNKS]}
             if not unnamed or (set(near), unnamed) == before:
                 break
@@ -176,7 +161,7 @@ class DocumentDBIndex:
         return near, documents
 
     def _nearest(self, vector: Vector, most: int) -> dict[str, float]:
-        """The nearest vectors by content hash, and the cosine of each; DocumentDB tells neither cosine nor order."""
+        """The nearest vectors by content hash, with their cosines; DocumentDB returns neither cosine nor order."""
         search = {
             "vector": vector.tolist(), "path": "embedding", "similarity": "cosine", "k": most, "efSearch": most,
         }  # fmt: skip
@@ -184,45 +169,43 @@ class DocumentDBIndex:
         return _cosines(vector, self._client.aggregate(self._names.vectors, *stages))
 
     def _similarities(self, vector: Vector, content_hashes: Collection[str]) -> dict[str, float]:
-        """The cosine of each of these vectors, also of those that a writer has set aside since their chunks were read."""
-        found = self._client.named(self._names.vectors, sorted(content_hashes), VECTOR)
-        return _cosines(vector, found.values())
+        """The cosine of each of these vectors, also of one that has left the index since its chunk was read."""
+        return _cosines(vector, self._client.get(self._names.vectors, sorted(content_hashes), VECTOR).values())
 
-    def _naming(self, seen: Mapping[str, Any], field: str, values: Collection[str]) -> Iterator[Mapping[str, Any]]:
-        """Visible documents that have a chunk with one of these values, each with those chunks alone."""
-        wanted = list(values)
-        named = {"$in": [f"$${field.replace('chunks', 'chunk')}", wanted]}
+    def _naming(self, visible: Mapping[str, Any], field: str, values: Collection[str]) -> Iterator[Mapping[str, Any]]:
+        """Visible documents with a chunk that has one of these values, each with those chunks alone."""
+        named = {"$in": [f"$${field.replace('chunks', 'chunk')}", list(values)]}
         chosen = {"$filter": {"input": f"${CHUNKS}", "as": "chunk", "cond": named}}
         return self._client.aggregate(
-            self._names.documents, {"$match": {**seen, field: {"$in": wanted}}}, {"$limit": MOST_NAMING},
+            self._names.documents, {"$match": {**visible, field: {"$in": list(values)}}}, {"$limit": MOST_NAMING},
             {"$project": {"table": 1, "key": 1, "metadata": 1, CHUNKS: chosen}},
         )  # fmt: skip
 
-    def _covering(self, seen: Mapping[str, Any], words: WeighedWords) -> list[Mapping[str, Any]]:
-        """Chunks that hold any of the words searched for, those with the greatest coverage first."""
+    def _covering(self, visible: Mapping[str, Any], words: WeighedWords) -> list[Mapping[str, Any]]:
+        """Chunks that contain any of the searched words, by descending coverage."""
         rare = {"chunks.words": {"$in": list(words.searched)}}
-        held = [{"$cond": [{"$in": [word, "$chunks.words"]}, share, 0.0]} for word, share in words.shares.items()]
-        shown = {"chunk_id": "$chunks.chunk_id", "content_hash": "$chunks.content_hash", "coverage": {"$add": held}}
+        shares = [{"$cond": [{"$in": [word, "$chunks.words"]}, share, 0.0]} for word, share in words.shares.items()]
+        shown = {"chunk_id": "$chunks.chunk_id", "content_hash": "$chunks.content_hash", "coverage": {"$add": shares}}
         return list(self._client.aggregate(
-            self._names.documents, {"$match": {**seen, **rare}}, {"$unwind": f"${CHUNKS}"}, {"$match": rare},
+            self._names.documents, {"$match": {**visible, **rare}}, {"$unwind": f"${CHUNKS}"}, {"$match": rare},
             {"$project": shown}, {"$sort": {"coverage": -1, "_id": 1}}, {"$limit": COMMON_AT},
         ))  # fmt: skip
 
-    def _compared(self, vector: Vector, seen: Mapping[str, Any], words: WeighedWords, k: int) -> list[Hit]:
-        """The k visible documents with the nearest chunks, of documents with `MOST_COMPARED` chunks at most."""
+    def _exact(self, vector: Vector, visible: Mapping[str, Any], words: WeighedWords, k: int) -> list[Hit]:
+        """The k nearest visible documents, among documents with at most `MOST_COMPARED` chunks in all."""
         hits: list[Hit] = []
-        for _ in range(MOST_LOOKS):
-            held: dict[str, list[str]] = {}
+        for _ in range(MOST_TRIES):
+            hashes: dict[str, list[str]] = {}
             chunks = 0
-            for document in self._client.find(self._names.documents, {**seen, "chunk_count": {"$gt": 0}}, [HASHES]):
-                held[document["_id"]] = [chunk["content_hash"] for chunk in document[CHUNKS]]
-                chunks += len(held[document["_id"]])
+            for document in self._client.find(self._names.documents, {**visible, "chunk_count": {"$gt": 0}}, [HASHES]):
+                hashes[document["_id"]] = [chunk["content_hash"] for chunk in document[CHUNKS]]
+                chunks += len(hashes[document["_id"]])
                 if chunks > MOST_COMPARED:
                     break
-            near = self._similarities(vector, {name for names in held.values() for name in names})
-            nearest = sorted(held, key=lambda name: (-max(near.get(each, -1.0) for each in held[name]), name))[:k]
-            named = [each for name in nearest for each in held[name]]
-            hits = _best(self._naming({**seen, "_id": {"$in": nearest}}, HASHES, named), near, words)
+            near = self._similarities(vector, set(chain.from_iterable(hashes.values())))
+            nearest = sorted(hashes, key=lambda name: (-max(near.get(h, -1.0) for h in hashes[name]), name))[:k]
+            named = list(chain.from_iterable(hashes[name] for name in nearest))
+            hits = _best(self._naming({**visible, "_id": {"$in": nearest}}, HASHES, named), near, words)
             if {hit.document_id for hit in hits} == set(nearest):
                 break
         return hits
@@ -237,14 +220,14 @@ def _first(ranked: Sequence[Mapping[str, Any]], k: int) -> list[Mapping[str, Any
     return [chunk for chunk in ranked if chunk["coverage"] >= least]
 
 
-def _cosines(vector: Vector, found: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    held = {document["_id"]: vector_in(document) for document in found}
-    if not held:
+def _cosines(vector: Vector, documents: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    by_hash = {document["_id"]: vector_of(document) for document in documents}
+    if not by_hash:
         return {}
-    vectors = np.stack(list(held.values()))
+    vectors = np.stack(list(by_hash.values()))
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
-    cosines = np.divide(vectors @ vector, lengths, out=np.zeros(len(held), "f4"), where=lengths > 0)
-    return dict(zip(held, map(float, cosines), strict=True))
+    cosines = np.divide(vectors @ vector, lengths, out=np.zeros(len(by_hash), "f4"), where=lengths > 0)
+    return dict(zip(by_hash, map(float, cosines), strict=True))
 
 
 def _best(
@@ -257,14 +240,14 @@ def _best(
 
     hits: list[Hit] = []
     for document in documents:
-        told = document["_id"], document["table"], exact_json.loads(document["key"])
+        identity = document["_id"], document["table"], exact_json.loads(document["key"])
         metadata = exact_json.loads(document["metadata"])
-        of_it = [
+        candidates = [
             Hit(
-                *told, c["chunk_id"], c["chunk_index"], c["chunk_text"], metadata, near[c["content_hash"]],
+                *identity, c["chunk_id"], c["chunk_index"], c["chunk_text"], metadata, near[c["content_hash"]],
                 words.coverage(c["words"]),
             )
             for c in document[CHUNKS] if c["content_hash"] in near
         ]  # fmt: skip
-        hits += sorted(of_it, key=lambda hit: (*order(hit), hit.chunk_index))[:1]
+        hits += sorted(candidates, key=lambda hit: (*order(hit), hit.chunk_index))[:1]
     return sorted(hits, key=lambda hit: (*order(hit), hit.document_id))

@@ -1,4 +1,4 @@
-"""How a document is written down in DocumentDB, and read back. Pure."""
+"""A document as DocumentDB stores it: written, and read back. Pure."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ import numpy as np
 
 from schemas.documents import StoredChunk, StoredDocument
 from sinks.metadata_terms import metadata_terms
-from sinks.pgvector.rows import head_row, stored_state
+from sinks.pgvector.rows import document_row, stored_state
 from transforms.documents.words import words_of
 
 if TYPE_CHECKING:
     from schemas.documents import DocumentWrite
 
-READ = ("revision", "state", "texts", "recipe", "chunks.chunk_id", "chunks.chunk_index", "chunks.content_hash")
+HASHES = "chunks.content_hash"
+READ = ("revision", "state", "texts", "recipe", "chunks.chunk_id", "chunks.chunk_index", HASHES)
 """The fields that `stored` needs."""
 
 VECTOR = ("embedding", "aside")
-"""The fields that `vector_in` needs."""
+"""The fields that `vector_of` needs."""
 
 
-def head(write: DocumentWrite, language: str, by: str, now_ms: int) -> dict[str, Any]:
-    """The fields that a write sets; what did not change of a document that is there is not among them.
+def fields_of(write: DocumentWrite, language: str, write_id: str, now_ms: int) -> dict[str, Any]:
+    """The fields that a write sets; unchanged ones of an existing document are left out.
 
-    `by` names the write, so that its writer knows it again. States are JSON in ASCII, as in PostgreSQL, so that U+0000 and
-    lone surrogates survive.
+    `write_id` marks the document, so that its writer can tell that the write was accepted. The state is ASCII JSON, as in
+    PostgreSQL, so that U+0000 and lone surrogates survive.
     """
-    row = head_row(write)
+    row = document_row(write)
     names = ("table", "key", "sequence", "live", "metadata", "state", "recipe", "pending")
     fields = {name: row[name] for name in names if name in row}
     fields |= {
         "revision": write.base_revision + 1, "metadata_terms": metadata_terms(write.metadata),
-        "commit_time_us": write.state.commit_time_us, "written_at": now_ms, "written_by": by,
+        "commit_time_us": write.state.commit_time_us, "written_at": now_ms, "written_by": write_id,
     }  # fmt: skip
     if row["texts_changed"]:
         fields["texts"] = row["texts"]
@@ -47,23 +48,23 @@ def head(write: DocumentWrite, language: str, by: str, now_ms: int) -> dict[str,
     return fields
 
 
-def stored(found: Mapping[str, Any]) -> StoredDocument:
-    """A document as the store tells of it."""
-    places = (StoredChunk(c["chunk_id"], c["chunk_index"], c["content_hash"]) for c in found.get("chunks", ()))
-    state = stored_state(found["state"], found["texts"])
-    return StoredDocument(found["_id"], found["revision"], state, found["recipe"], tuple(places))
+def stored(document: Mapping[str, Any]) -> StoredDocument:
+    """A document from its stored fields."""
+    places = (StoredChunk(c["chunk_id"], c["chunk_index"], c["content_hash"]) for c in document.get("chunks", ()))
+    state = stored_state(document["state"], document["texts"])
+    return StoredDocument(document["_id"], document["revision"], state, document["recipe"], tuple(places))
 
 
-def vector_in(kept: Mapping[str, Any]) -> np.ndarray:
-    """A kept vector, also while it is set aside, out of the index."""
-    return decoded(kept.get("embedding") or kept["aside"])
+def vector_of(document: Mapping[str, Any]) -> np.ndarray:
+    """A stored vector, whether it is in the index or not."""
+    return decoded(document.get("embedding") or document["aside"])
 
 
 def encoded(vector: np.ndarray) -> list[float]:
-    """A vector as an index of DocumentDB takes it: numbers of 64 bits, in which those of 32 stay what they are."""
+    """A vector as DocumentDB indexes it: float64 numbers, which represent float32 exactly."""
     return [float(number) for number in vector]
 
 
 def decoded(numbers: list[float]) -> np.ndarray:
-    """A kept vector."""
+    """The inverse of `encoded`."""
     return np.asarray(numbers, "<f4")

@@ -1,8 +1,8 @@
-"""The collections of a store in DocumentDB: their names, their indexes, and what a reader may see. Pure.
+"""The collections of a store in DocumentDB: their names, their indexes, and the filters of readers. Pure.
 
-A document of a table is one document of DocumentDB, and holds its chunks without their vectors: one write replaces both,
-and no reader sees them apart. Vectors stand beside by content, one document each, as a vector index wants them; a search
-finds vectors, then the documents that name them. Names carry an index version, so that another model can be filled beside.
+A document of a table is one document of DocumentDB, with its chunks but not their vectors: one write replaces both, so readers
+never see chunks of two versions. Vectors are documents of their own, one a content hash, as a vector index requires; a search
+finds vectors, then the documents that name them. Names carry the index version's number, so another model is filled beside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LAYOUT = "1"
 MOST_DIMENSIONS = 2000
-"""Of a vector that DocumentDB indexes (AWS, "Vector search for Amazon DocumentDB")."""
+"""Dimensions of a vector that DocumentDB can index (AWS, "Vector search for Amazon DocumentDB")."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Names:
 
     @property
     def documents(self) -> str:
-        """Heads with their chunks."""
+        """Document rows with their chunks."""
         return f"{self.collection}_documents_g{self.index_version}"
 
     @property
@@ -40,12 +40,12 @@ class Names:
 
     @property
     def meta(self) -> str:
-        """What index versions share: the model, the marks of truncations, the progress."""
+        """The facts that index versions share."""
         return f"{self.collection}_meta"
 
 
 def indexes(config: DocumentDBConfig, names: Names, dimensions: int) -> dict[str, list[dict[str, Any]]]:
-    """What each collection of an index version is searched by, by the collection's name, as `createIndexes` takes it."""
+    """The indexes of each collection of an index version, as `createIndexes` takes them, by the collection's name."""
     fields = ("chunks.content_hash", "chunks.chunk_id", "chunks.words", "metadata_terms")
     vector = {
         "type": "hnsw", "dimensions": dimensions, "similarity": "cosine", "m": config.m,
@@ -64,11 +64,11 @@ def indexes(config: DocumentDBConfig, names: Names, dimensions: int) -> dict[str
 
 
 def visible(truncations: Mapping[str, str], conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """A filter for what a reader may see: live, and newer than what a TRUNCATE of its table covers."""
+    """A filter for documents that readers may see: live, and newer than the newest TRUNCATE of their table."""
     return {"live": True, **newer(truncations), **conditions}
 
 
 def newer(truncations: Mapping[str, str]) -> dict[str, Any]:
-    """A filter for what no TRUNCATE of its table covers."""
+    """A filter for rows that no TRUNCATE of their table covers."""
     covered = [{"table": table, "sequence": {"$lte": sequence}} for table, sequence in sorted(truncations.items())]
     return {"$nor": covered} if covered else {}

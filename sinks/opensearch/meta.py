@@ -1,15 +1,16 @@
-"""What a store in OpenSearch says of itself, and whether that is what a pipeline needs."""
+"""The meta index of a store in OpenSearch: index versions, owner, truncations, progress; and the checks of its other indexes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
-from sinks.opensearch.client import Action
+from sinks.opensearch.client import Action, unchanged
 from sinks.opensearch.schema import LAYOUT
 from sinks.versions import from_json, of_facts, to_json
 
@@ -20,93 +21,89 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersions
 
 
-_FACTS, _GENERATIONS, _OWNER = "facts", "generations", "owner"
+_FACTS, _INDEX_VERSIONS, _OWNER = "facts", "generations", "owner"
+"""Ids of documents in the meta index."""
 
 
 class Meta:
-    """The few facts that index versions share: the model, the marks of truncations, the progress. Read as they are now."""
+    """The facts that index versions share. Every change is a compare-and-set, so no concurrent one is lost."""
 
     def __init__(self, client: OpenSearchClient, names: Names) -> None:
-        """Take the client and the index's name."""
         self._client = client
         self._index = names.meta
 
     def index_versions(self) -> IndexVersions | None:
-        """The store's index versions, by one request; None where there is no store yet."""
+        """The index versions, by one request; None without a store."""
         try:
-            found = self._client.get(self._index, [_FACTS, _GENERATIONS])
+            documents = self._client.get(self._index, [_FACTS, _INDEX_VERSIONS])
         except ConfigurationError as error:
             if error.condition != "STORE_EMPTY":
                 raise
             return None
-        held = {name: json.loads(document["_source"]["value"]) for name, document in found.items()}
-        if _GENERATIONS in held:
-            return from_json(held[_GENERATIONS])
-        return of_facts(held[_FACTS]) if _FACTS in held else None
+        stored = {name: json.loads(document["_source"]["value"]) for name, document in documents.items()}
+        if _INDEX_VERSIONS in stored:
+            return from_json(stored[_INDEX_VERSIONS])
+        return of_facts(stored[_FACTS]) if _FACTS in stored else None
 
     def created(self, fingerprint: str, dimensions: int) -> IndexVersions:
-        """Say which model fills the store, unless it says so already."""
-        mine = {"fingerprint": fingerprint, "dimensions": str(dimensions), "layout": LAYOUT}
-        self.remember(_FACTS, lambda held: held or mine)
-        return self._there()
+        """Write the facts of the model that fills the store, unless they are written."""
+        facts = {"fingerprint": fingerprint, "dimensions": str(dimensions), "layout": LAYOUT}
+        self.update(_FACTS, lambda stored: stored or facts)
+        return self._existing()
 
-    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
-        """Replace them by what they become."""
-        self._there()
-        facts = self._get(_FACTS) or {}
-        wanted = self.remember(_GENERATIONS, lambda held: to_json(told(from_json(held) if held else of_facts(facts))))
-        return from_json(wanted)
+    def change_index_versions(self, change: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
+        """Compare-and-set the index versions."""
+        self._existing()
+        first = of_facts(self._get(_FACTS))
+        return from_json(
+            self.update(_INDEX_VERSIONS, lambda stored: to_json(change(from_json(stored) if stored else first)))
+        )
 
     def owner(self) -> Owner | None:
-        """Whose the store is; None where there is none, or nobody claimed it."""
-        if self.index_versions() is None:
-            return None
-        held = self._get(_OWNER)
-        return Owner(**held) if held else None
+        """The owner; None without a store, or where nobody claimed it."""
+        stored = {} if self.index_versions() is None else self._get(_OWNER)
+        return Owner(**stored) if stored else None
 
-    def claim(self, mine: Owner, instead_of: Owner | None) -> Owner:
-        """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
+    def claim(self, claimant: Owner, instead_of: Owner | None) -> Owner:
+        """Compare-and-set the owner from none, or `instead_of`; the owner then."""
         before = asdict(instead_of) if instead_of else {}
-        return Owner(**self.remember(_OWNER, lambda held: asdict(mine) if held in ({}, before) else held))
+        return Owner(**self.update(_OWNER, lambda stored: asdict(claimant) if stored in ({}, before) else stored))
 
     def truncations(self) -> dict[str, str]:
-        """The newest TRUNCATE of each table, by sequence."""
-        return self._get("truncations") or {}
+        """The sequence of the newest TRUNCATE of each table."""
+        return self._get("truncations")
 
     def progress(self) -> int | None:
-        """Every commit up to this time (microseconds) is searchable."""
-        held = self._get("progress")
-        return held["as_of_us"] if held else None
+        """Every commit up to this time (microseconds since the epoch) is searchable."""
+        return self._get("progress").get("as_of_us")
 
-    def remember(self, name: str, told: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """Replace what is kept under a name by what it becomes; two writers at once do not lose either's."""
+    def update(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """Compare-and-set the value of a name, empty at first; `change` is called again after a conflict."""
         while True:
-            found = self._client.get(self._index, [name]).get(name)
-            held = json.loads(found["_source"]["value"]) if found else {}
-            wanted = told(held)
-            if found and wanted == held:
-                return held
-            condition = {"if_seq_no": found["_seq_no"], "if_primary_term": found["_primary_term"]} if found else {}
-            target = {"_index": self._index, "_id": name, **condition}
-            body = {"value": json.dumps(wanted)}
-            (answer,) = self._client.bulk([Action("index" if found else "create", target, body)])
-            if answer["status"] != 409:
-                return wanted
+            document = self._client.get(self._index, [name]).get(name)
+            stored = json.loads(document["_source"]["value"]) if document else {}
+            changed = change(stored)
+            if document and changed == stored:
+                return changed
+            target = {"_index": self._index, "_id": name, **(unchanged(document) if document else {})}
+            action = Action("index" if document else "create", target, {"value": json.dumps(changed)})
+            if self._client.bulk([action])[0]["status"] != HTTPStatus.CONFLICT:
+                return changed
 
-    def _there(self) -> IndexVersions:
-        found = self.index_versions()
-        if found is None:
+    def _existing(self) -> IndexVersions:
+        index_versions = self.index_versions()
+        if index_versions is None:
             raise self._client.refusal(404, "index_not_found_exception")
-        return found
+        return index_versions
 
-    def _get(self, name: str) -> dict[str, Any] | None:
-        found = self._client.get(self._index, [name])
-        held: dict[str, Any] | None = json.loads(found[name]["_source"]["value"]) if found else None
-        return held
+    def _get(self, name: str) -> dict[str, Any]:
+        documents = self._client.get(self._index, [name])
+        value: dict[str, Any] = json.loads(documents[name]["_source"]["value"]) if documents else {}
+        return value
 
 
 def check_mapping(config: OpenSearchConfig, index: str, mapping: Mapping[str, Any], dimensions: int) -> None:
-    """Raise ConfigurationError for an index that no pipeline made, or that was made for another model."""
+    """Raise ConfigurationError for an index that no pipeline created, or of other dimensions."""
     chunks = mapping.get("properties", {}).get("chunks", {}).get("properties", {})
     if mapping.get("dynamic") != "strict" or "embedding" not in chunks:
         raise ConfigurationError(
@@ -118,7 +115,7 @@ def check_mapping(config: OpenSearchConfig, index: str, mapping: Mapping[str, An
 
 
 def check_plugin(config: OpenSearchConfig, client: OpenSearchClient) -> None:
-    """Raise ConfigurationError where the server lacks k-NN; a right to ask is not insisted on, as nothing else needs it."""
+    """Raise ConfigurationError if the server lacks k-NN; without the right to ask, which nothing else needs, it is assumed."""
     try:
         client.call("GET", "/_plugins/_knn/stats")
     except ConfigurationError as error:

@@ -1,17 +1,16 @@
-"""Searching a store in OpenSearch: nearest vectors, and words weighed by their rarity, in chunks nested in documents."""
+"""Search in OpenSearch: nearest vectors (HNSW), and words weighed by idf, in chunks nested in documents."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from schemas.errors import ConfigurationError
-from sinks.idf import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
+from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
 from sinks.metadata_terms import metadata_terms
 from sinks.opensearch.client import OpenSearchClient
 from sinks.opensearch.meta import Meta
@@ -26,41 +25,27 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersions
 
 BREADTH = 200
-"""Neighbours that the walk over a segment's graph keeps at least; Lucene calls it k, and its recall hangs on it."""
+"""The least number of neighbours collected from each segment's graph (Lucene's k), on which recall depends."""
 
 MOST_CHARACTERS = 10_000
-"""Analysed in one request: OpenSearch gives up at 10,000 words, and a Chinese character is one."""
+"""Characters of one `_analyze` request: OpenSearch refuses more than 10,000 words, and a Chinese character is one."""
 
 TIE = 0.001
-"""What nearness adds to coverage in a lexical search: it orders chunks of equal coverage, and nothing else."""
+"""The weight of similarity beside coverage in a lexical search: it orders chunks of equal coverage alone."""
 
 TEXT = "chunks.chunk_text"
-HEAD = ("document_id", "table_name", "key", "metadata")
+ROW = ("document_id", "table_name", "key", "metadata")
 CHUNK = tuple(f"chunks.{name}" for name in ("chunk_id", "chunk_index", "chunk_text", "embedding"))
 
 
-@dataclass(frozen=True)
-class WeighedWords:
-    """A question's words as the store's analyzer gives them."""
-
-    shares: Mapping[str, float]
-    """The part of the question's information that each carries; they sum to 1."""
-    searched: Sequence[str]
-    """Those worth searching for."""
-
-    def coverage(self, words: Iterator[str] | Sequence[str]) -> float:
-        """The part of the question's information that these words carry."""
-        return sum(self.shares.get(word, 0.0) for word in set(words))
-
-
 class OpenSearchIndex:
-    """An `Index` over one client. Not for use by several threads at once.
+    """An `Index` over one client; it never writes. Not thread-safe.
 
-    A document and its chunks are found as one document of OpenSearch, so never as two versions.
+    A document and its chunks are one document of OpenSearch, so a hit never mixes two versions.
     """
 
     def __init__(self, config: OpenSearchConfig, fingerprint: str, index_version: int = FIRST) -> None:
-        """Keep the configuration, the model that asks and the number of its index version; nothing is opened yet."""
+        """Connects on first use. `fingerprint` is the model that asks, `index_version` the number it reads."""
         self._config = config
         self._fingerprint = fingerprint
         self._names = Names(config.index, index_version)
@@ -69,34 +54,34 @@ class OpenSearchIndex:
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
-        """Connect, and compare the store's model with ours."""
-        self._config.place.check_active(self.index_versions(), self._names.index_version, self._fingerprint)
+        """Connect, and compare the store's model with the one that asks."""
+        self._config.place.check_model_of(self.index_versions(), self._names.index_version, self._fingerprint)
 
     def index_versions(self) -> IndexVersions:
-        """Read them from the meta."""
-        found = self._meta.index_versions()
-        if found is None:
+        """Read the index versions from the meta."""
+        index_versions = self._meta.index_versions()
+        if index_versions is None:
             raise ConfigurationError(
                 f"sink {self._config.name}: there is no store {self._config.index} yet",
                 condition="STORE_EMPTY",
                 hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
             )
-        return found
+        return index_versions
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Walk the HNSW graph over visible chunks alone, then take each document's nearest chunk."""
+        """Search the HNSW graph among visible chunks alone, then take each document's nearest chunk."""
         words = self.weigh(question.text)
         vector = question.vector.tolist()
         near = {"vector": vector, "k": max(k, BREADTH), "filter": self._visible(filters)}
-        found = _nested({"knn": {"chunks.embedding": near}})
+        nearby = _nested({"knn": {"chunks.embedding": near}})
         nearest = {"script_score": {"query": {"match_all": {}}, "script": _cosine(vector)}}
         named = {"bool": {"must": [nearest], "should": _named(words, 0.0)}}
-        query = {"bool": {"must": [found], "should": [_nested(named, best=True)]}}
+        query = {"bool": {"must": [nearby], "should": [_nested(named, best=True)]}}
         hits = self._hits(query, question.vector, words, k)
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.document_id))
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Rank the chunks that hold any of the rarer words by coverage; nearness in meaning breaks ties."""
+        """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
         words = self.weigh(question.text)
         if not words.searched:
             return []
@@ -114,7 +99,7 @@ class OpenSearchIndex:
         return [weighed.coverage(words) for words in self._analysed(texts)]
 
     def live(self, chunk_ids: Sequence[str]) -> set[str]:
-        """Look chunks up where every reader looks."""
+        """Look chunks up by the filter of every search."""
         asked = set(chunk_ids)
         query = {"bool": {"must": [_nested({"terms": {"chunks.chunk_id": sorted(asked)}})],
                           "filter": [self._visible(ANYTHING)]}}  # fmt: skip
@@ -123,49 +108,49 @@ class OpenSearchIndex:
         return asked & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
 
     def freshness(self) -> Freshness:
-        """Read what the index job notes after each batch, and each second while the source is idle."""
+        """Read the progress that the index job writes after each batch, and each second while the source is idle."""
+        # The bucket's lower bound is OpenSearch's own clock.
         clock = {"date_range": {"field": "written_at", "ranges": [{"from": "now"}]}}
-        told = self._search({"size": 0, "query": {"match_none": {}}, "aggs": {"clock": clock}})
-        return Freshness(self._meta.progress(), round(told["aggregations"]["clock"]["buckets"][0]["from"] * 1000))
+        response = self._search({"size": 0, "query": {"match_none": {}}, "aggs": {"clock": clock}})
+        return Freshness(self._meta.progress(), round(response["aggregations"]["clock"]["buckets"][0]["from"] * 1000))
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
         self._client.close()
 
     def _weigh(self, text: str) -> WeighedWords:
-        """Ask how rare the question's words are, counting documents no further than `COMMON_AT`."""
+        """Weigh a question's words by the number of documents with each, counted no further than `COMMON_AT`."""
         analysed = self._analysed(textwrap.wrap(text, MOST_CHARACTERS, break_on_hyphens=False))
         words = list(dict.fromkeys(word for part in analysed for word in part))[:MOST_COUNTED]
         if not words:
             return WeighedWords({}, ())
-        asked: list[Mapping[str, Any]] = [{"size": 0, "track_total_hits": True, "query": {"term": {"live": True}}}]
-        asked += [
+        searches: list[Mapping[str, Any]] = [{"size": 0, "track_total_hits": True, "query": {"term": {"live": True}}}]
+        searches += [
             {"size": 0, "track_total_hits": COMMON_AT, "query": _nested({"term": {TEXT: word}})} for word in words
         ]
-        told = self._client.search_each(self._names.documents, asked)
-        total, *found = [answer["hits"]["total"]["value"] for answer in told]
-        counts = weighed(dict(zip(words, found, strict=True)))
-        return WeighedWords(shares(counts, total), worth_searching(counts))
+        responses = self._client.multi_search(self._names.documents, searches)
+        total, *counts = [response["hits"]["total"]["value"] for response in responses]
+        return WeighedWords.of(dict(zip(words, counts, strict=True)), total)
 
     def _analysed(self, texts: Sequence[str]) -> list[list[str]]:
-        """The words of each text, as the store's analyzer gives them; a very long text is cut.
+        """The words of each text, by the store's analyzer; a text is cut at `MOST_CHARACTERS`.
 
-        OpenSearch analyses several texts as one, with a character between two of them, and counts UTF-16 units.
+        OpenSearch analyses several texts as one, with one character between them, and counts offsets in UTF-16 units.
         """
-        found: list[list[str]] = []
+        by_text: list[list[str]] = []
         part: list[str] = []
         for text in [*(exact_json.printable(text)[:MOST_CHARACTERS] for text in texts), None]:
             if part and (text is None or sum(map(len, part)) + len(text) > MOST_CHARACTERS):
                 body = {"field": TEXT, "text": part}
-                told = self._client.call("POST", f"/{self._names.documents}/_analyze", body)
-                ends = np.cumsum([len(each.encode("utf-16-le")) // 2 + 1 for each in part])
+                response = self._client.call("POST", f"/{self._names.documents}/_analyze", body)
+                ends = np.cumsum([len(piece.encode("utf-16-le")) // 2 + 1 for piece in part])
                 words: list[list[str]] = [[] for _ in part]
-                for token in told["tokens"]:
+                for token in response["tokens"]:
                     words[int(np.searchsorted(ends, token["start_offset"], side="right"))].append(token["token"])
-                found += words
+                by_text += words
                 part = []
             part += [] if text is None else [text]
-        return found
+        return by_text
 
     def _visible(self, filters: Filters) -> dict[str, Any]:
         conditions: list[dict[str, Any]] = [{"term": {"metadata_terms": t}} for t in metadata_terms(filters.metadata)]
@@ -174,21 +159,21 @@ class OpenSearchIndex:
         return visible(self._meta.truncations(), *conditions)
 
     def _hits(self, query: Mapping[str, Any], vector: Vector, words: WeighedWords, k: int) -> list[Hit]:
-        told = self._search({"size": k, "query": query, "_source": list(HEAD)})
-        return [_hit(found, vector, words) for found in told["hits"]["hits"]]
+        response = self._search({"size": k, "query": query, "_source": list(ROW)})
+        return [_hit(hit, vector, words) for hit in response["hits"]["hits"]]
 
     def _search(self, body: Mapping[str, Any]) -> Any:
         return self._client.call("POST", f"/{self._names.documents}/_search", body)
 
 
 def _nested(query: Mapping[str, Any], *, best: bool = False) -> dict[str, Any]:
-    """Documents by their best chunk; `best` shows which one it is."""
+    """Score documents by their best chunk; `best` returns that chunk as an inner hit."""
     shown = {"inner_hits": {"size": 1, "_source": list(CHUNK)}} if best else {}
     return {"nested": {"path": "chunks", "score_mode": "max", "query": query, **shown}}
 
 
 def _named(words: WeighedWords, scale: float = 1.0) -> list[dict[str, Any]]:
-    """One clause a word, named after it, so that a hit tells which of the words it holds."""
+    """One clause a word, named after it, so that `matched_queries` of a hit lists its words."""
     return [
         {"constant_score": {"filter": {"term": {TEXT: word}}, "boost": share * scale, "_name": word}}
         for word, share in words.shares.items()
@@ -197,17 +182,17 @@ def _named(words: WeighedWords, scale: float = 1.0) -> list[dict[str, Any]]:
 
 def _cosine(vector: Sequence[float]) -> dict[str, Any]:
     """The k-NN plugin's own script: the cosine of a chunk's vector and this one, as a score from 0 to 1."""
-    asked = {"field": "chunks.embedding", "query_value": vector, "space_type": "cosinesimil"}
-    return {"lang": "knn", "source": "knn_score", "params": asked}
+    params = {"field": "chunks.embedding", "query_value": vector, "space_type": "cosinesimil"}
+    return {"lang": "knn", "source": "knn_score", "params": params}
 
 
-def _hit(found: Mapping[str, Any], vector: Vector, words: WeighedWords) -> Hit:
-    head, best = found["_source"], found["inner_hits"]["chunks"]["hits"]["hits"][0]
+def _hit(hit: Mapping[str, Any], vector: Vector, words: WeighedWords) -> Hit:
+    row, best = hit["_source"], hit["inner_hits"]["chunks"]["hits"]["hits"][0]
     chunk = best["_source"]
-    held = np.asarray(chunk["embedding"])
+    embedding = np.asarray(chunk["embedding"])
     return Hit(
-        head["document_id"], head["table_name"], exact_json.loads(head["key"]), chunk["chunk_id"], chunk["chunk_index"],
-        chunk["chunk_text"], exact_json.loads(head["metadata"]),
-        float(held @ vector / (np.linalg.norm(held) * np.linalg.norm(vector))),
+        row["document_id"], row["table_name"], exact_json.loads(row["key"]), chunk["chunk_id"], chunk["chunk_index"],
+        chunk["chunk_text"], exact_json.loads(row["metadata"]),
+        float(embedding @ vector / (np.linalg.norm(embedding) * np.linalg.norm(vector))),
         words.coverage(best.get("matched_queries", ())),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How a document is written down in OpenSearch, and read back. Pure."""
+"""A document as OpenSearch stores it: written, guarded in Python, and read back. Pure."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ READ = ("revision", "state", "recipe", "chunks.chunk_id", "chunks.chunk_index", 
 
 
 def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The parameters of the guard: what was planned on, the new head, and what becomes of the chunks.
+    """The parameters of the guard script: the base revision, the new document row, and the chunks to add, move and drop.
 
-    The state is JSON in ASCII, so that U+0000 and lone surrogates survive.
+    The state is ASCII JSON, so that U+0000 and lone surrogates survive.
     """
     return {
         "base": write.base_revision,
         "sequence": write.state.newest,
-        "head": {
+        "row": {
             "document_id": write.document_id, "table_name": write.table, "key": exact_json.storable(exact_json.loads(write.key)),
             "sequence": write.state.newest, "live": write.live, "metadata": exact_json.storable(dict(write.metadata)),
             "metadata_terms": metadata_terms(write.metadata), "state": exact_json.dumps(encode(write.state)),
-            "recipe": write.recipe, "pending": list(write.pending), "commit_time_us": write.state.commit_time_us,
+            "recipe": write.spec_digest, "pending": list(write.unresolved), "commit_time_us": write.state.commit_time_us,
         },
         "added": [
             {"chunk_id": c.chunk_id, "chunk_index": c.chunk_index, "content_hash": c.content_hash,
@@ -44,33 +44,34 @@ def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str,
     }  # fmt: skip
 
 
-def replaced(held: Mapping[str, Any] | None, told: Mapping[str, Any], now_ms: int) -> dict[str, Any] | None:
-    """What `opensearch_schema.GUARD` makes of a document, or None where it refuses."""
-    if told["base"] != (held["revision"] if held else 0) or (held and held["sequence"] > told["sequence"]):
+def replaced(document: Mapping[str, Any] | None, params: Mapping[str, Any], now_ms: int) -> dict[str, Any] | None:
+    """The document after `sinks.opensearch.schema.GUARD` with these parameters; None if the guard refuses."""
+    revision, sequence = (document["revision"], document["sequence"]) if document else (0, "")
+    if params["base"] != revision or sequence > params["sequence"]:
         return None
-    dropped = set(told["dropped"])
-    kept = [
-        chunk | {"chunk_index": told["moved"].get(chunk["chunk_id"], chunk["chunk_index"])}
-        for chunk in (held["chunks"] if held else [])
+    dropped = set(params["dropped"])
+    left = [
+        chunk | {"chunk_index": params["moved"].get(chunk["chunk_id"], chunk["chunk_index"])}
+        for chunk in (document["chunks"] if document else [])
         if chunk["chunk_id"] not in dropped
     ]
-    chunks = sorted([*kept, *told["added"]], key=lambda chunk: chunk["chunk_index"])
-    rest = {"revision": told["base"] + 1, "chunks": chunks, "chunk_count": len(chunks), "written_at": now_ms}
-    return {**told["head"], **rest}
+    chunks = sorted([*left, *params["added"]], key=lambda chunk: chunk["chunk_index"])
+    counted = {"revision": revision + 1, "chunks": chunks, "chunk_count": len(chunks), "written_at": now_ms}
+    return {**params["row"], **counted}
 
 
 def stored(document_id: str, source: Mapping[str, Any]) -> StoredDocument:
-    """A document as the store tells of it."""
+    """A document from its stored fields."""
     places = (StoredChunk(c["chunk_id"], c["chunk_index"], c["content_hash"]) for c in source.get("chunks", ()))
     state = restore(exact_json.loads(source["state"]))
     return StoredDocument(document_id, source["revision"], state, source["recipe"], tuple(places))
 
 
 def encoded(vector: np.ndarray) -> str:
-    """A vector as the kept ones are: little-endian float32 in base64."""
+    """A vector as it is stored: little-endian float32 in base64."""
     return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
 
 
 def decoded(text: str) -> np.ndarray:
-    """A kept vector."""
+    """The inverse of `encoded`."""
     return np.frombuffer(base64.b64decode(text), "<f4")

@@ -1,8 +1,8 @@
 """The indexes of a store in OpenSearch: their names, their mappings, and the script that guards a write. Pure.
 
-A document of a table is one document of OpenSearch, with its chunks nested in it: one write replaces both, and no reader
-sees them apart. Vectors are kept by content beside, unindexed, so that what was paid for survives a kill. Names carry a
-index version, so that another model can be filled beside the one that readers use through the alias.
+A document of a table is one document of OpenSearch with nested chunks: one write replaces both, so readers never see chunks of
+two versions. Vectors are also stored by content hash, unindexed, so that a kill costs no second model call. Names carry the
+index version's number: another model is filled beside the active one, which users read through the alias.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LAYOUT = "1"
 MOST_CHUNKS = 100_000
-"""Nested documents of one document at most; OpenSearch's own default is 10,000."""
+"""The limit of nested documents in one document; OpenSearch's default is 10,000."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,26 @@ class Names:
 
     @property
     def documents(self) -> str:
-        """Heads and chunks; what `alias` points at."""
+        """Document rows with their chunks; the alias points at it."""
         return f"{self.alias}-g{self.index_version}"
 
     @property
     def vectors(self) -> str:
-        """Vectors by content hash, for writers alone."""
+        """Vectors by content hash, which only writers read."""
         return f"{self.alias}-vectors-g{self.index_version}"
 
     @property
     def meta(self) -> str:
-        """What index versions share: the model, the marks of truncations, the progress."""
+        """The facts that index versions share."""
         return f"{self.alias}-meta"
 
 
-_KEPT = {"type": "keyword", "index": False, "doc_values": False}
-"""A text that is kept and read, never searched; of any length."""
+_STORED = {"type": "keyword", "index": False, "doc_values": False}
+"""A text of any length that is read back, never searched."""
 
 
 def mappings(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, dict[str, Any]]:
-    """The body of each index of an index version, by name; strict, so that nothing else can be written into it."""
+    """The body of each index of an index version, by name; strict, so that no other field can be written."""
     settings = _settings(config)
     stop_words = {"stopwords": ENGLISH_STOP_WORDS.split()} if config.language == "english" else {}
     words = {"analysis": {"analyzer": {"words": {"type": config.language, **stop_words}}}}
@@ -63,20 +63,20 @@ def mappings(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[st
 
 
 def meta_mapping(config: OpenSearchConfig) -> dict[str, Any]:
-    """The body of the index that index versions share."""
-    return _body(_settings(config) | {"number_of_shards": 1}, {"value": _KEPT})
+    """The body of the meta index."""
+    return _body(_settings(config) | {"number_of_shards": 1}, {"value": _STORED})
 
 
 def template(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, Any]:
-    """The documents' index again, should a write ever make OpenSearch create it by itself: never by a guessed mapping."""
+    """The template of the documents' index: an index that a write auto-creates gets the right mapping."""
     index = names.documents
     return {"index_patterns": [index], "priority": 500, "template": mappings(config, names, dimensions)[index]}
 
 
-def shown(names: Names, served: Names) -> dict[str, Any]:
-    """The request that lets readers of their own find one index version, and no other, by the alias; at once."""
+def shown(names: Names, active: Names) -> dict[str, Any]:
+    """The request that moves the alias to one index version, atomically."""
     others = {"remove": {"index": f"{names.alias}-g*", "alias": names.alias, "must_exist": False}}
-    alias = {"index": served.documents, "alias": names.alias, "filter": {"term": {"live": True}}}
+    alias = {"index": active.documents, "alias": names.alias, "filter": {"term": {"live": True}}}
     return {"actions": [others, {"add": alias}]}
 
 
@@ -91,9 +91,9 @@ def _body(settings: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[st
 def _document(dimensions: int) -> dict[str, Any]:
     method = {"name": "hnsw", "engine": "lucene", "parameters": {"m": 16, "ef_construction": 100}}
     return {
-        "document_id": {"type": "keyword"}, "table_name": {"type": "keyword"}, "key": _KEPT,
+        "document_id": {"type": "keyword"}, "table_name": {"type": "keyword"}, "key": _STORED,
         "sequence": {"type": "keyword"}, "revision": {"type": "long", "index": False}, "live": {"type": "boolean"},
-        "metadata": _KEPT, "metadata_terms": {"type": "keyword", "doc_values": False}, "state": _KEPT,
+        "metadata": _STORED, "metadata_terms": {"type": "keyword", "doc_values": False}, "state": _STORED,
         "recipe": {"type": "keyword", "index": False}, "pending": {"type": "keyword"}, "commit_time_us": {"type": "long"},
         "written_at": {"type": "date"}, "chunk_count": {"type": "integer"},
         "chunks": {"type": "nested", "properties": {
@@ -119,23 +119,23 @@ for (chunk in ctx._source.chunks) {
 }
 chunks.addAll(params.added);
 chunks.sort((one, other) -> one.chunk_index - other.chunk_index);
-ctx._source = params.head;
+ctx._source = params.row;
 ctx._source.revision = params.base + 1;
 ctx._source.chunks = chunks;
 ctx._source.chunk_count = chunks.size();
 ctx._source.written_at = ctx._now;
 """
-"""A guarded rewrite, in OpenSearch itself: refused (a noop) unless planned on the revision held and not older in sequence.
-What is kept of a document keeps its vectors. `sinks.opensearch.rows.replaced` is the same in Python."""
+"""A guarded rewrite in OpenSearch: a noop unless planned on the stored revision and not older in sequence. Chunks that stay keep
+their vectors. `sinks.opensearch.rows.replaced` is the same in Python."""
 
 
 def visible(truncations: Mapping[str, str], *conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """A filter for what a reader may see: live, and newer than what a TRUNCATE of its table covers."""
+    """A filter for documents that readers may see: live, and newer than the newest TRUNCATE of their table."""
     return {"bool": {"filter": [{"term": {"live": True}}, *conditions], "must_not": covered(truncations)}}
 
 
 def covered(truncations: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One query a table for the rows that its newest TRUNCATE covers."""
+    """Queries, one a table, for the rows that its newest TRUNCATE covers."""
     return [
         {"bool": {"filter": [{"term": {"table_name": table}}, {"range": {"sequence": {"lte": sequence}}}]}}
         for table, sequence in truncations.items()

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredDocument
+from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredDocument
 from schemas.errors import ConfigurationError
 from sinks.digests import checksums
-from sinks.one_version import OneIndexVersion
-from sinks.opensearch.audit import held
-from sinks.opensearch.client import Action, OpenSearchClient
+from sinks.one_version import UNUSED_MS, OneIndexVersion, now_ms
+from sinks.opensearch.audit import actual_documents
+from sinks.opensearch.client import Action, OpenSearchClient, unchanged
 from sinks.opensearch.meta import Meta, check_mapping, check_plugin
 from sinks.opensearch.rows import READ, change, decoded, encoded, replaced, stored
 from sinks.opensearch.schema import GUARD, Names, covered, mappings, meta_mapping, shown, template, visible
@@ -26,85 +26,74 @@ if TYPE_CHECKING:
     from sinks.opensearch.config import OpenSearchConfig
     from sinks.versions import IndexVersions
 
-MOST_AT_HAND = 4096
-"""Vectors kept just now that a write need not read back."""
-
-UNUSED_MS = 600_000
-"""How long a vector is kept that no chunk names."""
+MOST_CACHED = 4096
+"""Vectors stored last that a write need not read back."""
 
 SERVERLESS_REFRESH_SECONDS = 10.0
-"""After this time a write to OpenSearch Serverless can be searched; it cannot be asked to be sooner (AWS, NextGen vector
-collections)."""
+"""The delay until a write to OpenSearch Serverless is searchable; it has no refresh (AWS, NextGen vector collections)."""
 
 
 class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
     """A `Sink` over one client a process.
 
-    A document and its chunks are one document of OpenSearch, guarded there by revision and sequence; a deleted one stays
-    as a tombstone, since OpenSearch itself forgets a delete after a minute. Vectors are kept by content, before.
-    Replaying writes nothing, and a write planned on an older revision is refused.
+    Replaying a write changes nothing, and a write planned on an older revision is refused: a document and its chunks are one
+    document of OpenSearch, guarded by revision and sequence. A deleted one stays as a tombstone, since OpenSearch forgets
+    a delete after a minute (`index.gc_deletes`). Vectors are stored first, by content hash.
     """
 
     def __init__(self, config: OpenSearchConfig, fingerprint: str, dimensions: int) -> None:
-        """Keep the configuration and the model's identity; nothing is opened yet."""
+        """Connects on first use."""
         super().__init__(config, fingerprint, dimensions)
         self._shared = Names(config.index)
         self._client = OpenSearchClient(config)
         self._meta = Meta(self._client, self._shared)
         self._scripts: bool | None = None
-        self._at_hand: dict[str, np.ndarray] = {}
-        self._noted: list[tuple[float, int]] = []
-        self._fills = False
+        self._cached: dict[str, np.ndarray] = {}
+        self._unsearchable_progress: list[tuple[float, int]] = []
+        self._is_bulk_load = False
 
     def _check(self) -> None:
-        held = self.index_versions()
-        if held is None:
+        index_versions = self.index_versions()
+        if index_versions is None:
             self._check_vacant()
-            return
-        mine = self._mine(held)
-        if mine.state != "creating":
-            index = Names(self._config.index, mine.number).documents
-            found = self._client.call("GET", f"/{index}/_mapping")
-            check_mapping(self._config, index, found[index]["mappings"], self._dimensions)
+        elif (own := self._own(index_versions)).state != "creating":
+            index = Names(self._config.index, own.number).documents
+            mapping = self._client.call("GET", f"/{index}/_mapping")[index]["mappings"]
+            check_mapping(self._config, index, mapping, self._dimensions)
 
     def _create_missing(self) -> None:
-        """Create the indexes of the store, or of this index version; what another driver creates meanwhile is the same."""
-        held = self.index_versions()
-        if held is None:
+        """Create the indexes of the store, or of this index version; a concurrent driver creates the same ones."""
+        index_versions = self.index_versions()
+        if index_versions is None:
             self._check_vacant()
-            self._client.call(
-                "PUT",
-                f"/{self._shared.meta}",
-                meta_mapping(self._config),
-                accept=("resource_already_exists_exception",),
-            )
+            self._put_index(self._shared.meta, meta_mapping(self._config))
             self._create(self._shared)
             self._client.call("POST", "/_aliases", shown(self._shared, self._shared))
-            held = self._meta.created(self._fingerprint, self._dimensions)
-        found = self._mine(held)
-        if found.state == "creating":
-            self._create(Names(self._config.index, found.number))
+            index_versions = self._meta.created(self._fingerprint, self._dimensions)
+        own = self._own(index_versions)
+        if own.state == "creating":
+            self._create(Names(self._config.index, own.number))
 
     def owner(self) -> Owner | None:
-        """Read it from the meta."""
+        """Read the owner from the meta."""
         return self._meta.owner()
 
     def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
-        """Write it into the meta under its sequence number, on Serverless too."""
+        """Compare-and-set the owner in the meta by sequence number, on Serverless too."""
         return self._meta.claim(owner, instead_of)
 
     def index_versions(self) -> IndexVersions | None:
-        """Read them from the meta."""
+        """Read the index versions from the meta."""
         return self._meta.index_versions()
 
-    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
-        """Change them, then move the alias, which only readers of their own use."""
-        after = self._meta.change_index_versions(told)
+    def change_index_versions(self, change: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
+        """Change the index versions in the meta, then move the alias, which ragstream's own readers do not use."""
+        after = self._meta.change_index_versions(change)
         self._client.call("POST", "/_aliases", shown(self._shared, Names(self._config.index, after.active_number)))
         return after
 
     def drop(self, number: int) -> None:
-        """Delete its indexes, and the template of one."""
+        """Delete the indexes of an index version, and the template of one. Idempotent."""
         names = Names(self._config.index, number)
         for index in (names.documents, names.vectors):
             self._client.call("DELETE", f"/{index}", accept=("index_not_found_exception",))
@@ -115,70 +104,70 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
         return self._meta.truncations()
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
-        """Read documents as they are, searchable or not."""
-        found = self._client.get(self._names.documents, list(document_ids), READ)
-        return {name: stored(name, hit["_source"]) for name, hit in found.items()}
+        """Read documents as written, whether searchable yet or not."""
+        documents = self._client.get(self._names.documents, list(document_ids), READ)
+        return {name: stored(name, document["_source"]) for name, document in documents.items()}
 
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
-        """Compare with the vectors that are kept."""
+        """Compare with the stored hashes."""
         return set(content_hashes) - set(self._client.get(self._names.vectors, list(content_hashes), ["content_hash"]))
 
     def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
         """Read vectors by their hashes."""
-        kept = self._client.get(self._names.vectors, list(content_hashes), ["embedding"])
-        return {name: decoded(hit["_source"]["embedding"]) for name, hit in kept.items()}
+        documents = self._client.get(self._names.vectors, list(content_hashes), ["embedding"])
+        return {name: decoded(document["_source"]["embedding"]) for name, document in documents.items()}
 
     def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
-        """Keep vectors; the time beside them is this writer's clock."""
-        now = time.time_ns() // 1_000_000
+        """Store vectors; the time stored with them is this writer's clock."""
+        now = now_ms()
         self._client.bulk([
             Action("index" if replace else "create", {"_index": self._names.vectors, "_id": name},
                    {"content_hash": name, "embedding": encoded(vector), "created_at": now})
             for name, vector in sorted(vectors.items())
         ])  # fmt: skip
-        if len(self._at_hand) > MOST_AT_HAND:
-            self._at_hand.clear()
-        self._at_hand |= vectors
+        if len(self._cached) > MOST_CACHED:
+            self._cached.clear()
+        self._cached |= vectors
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
-        """Write each document under its guard, and return once what was accepted can be searched, unless it is a filling."""
+        """Write each document under its guard; returns once the accepted ones are searchable, unless in `bulk_load`."""
         vectors = self._vectors({chunk.content_hash for write in writes for chunk in write.added})
         ready = [write for write in writes if all(chunk.content_hash in vectors for chunk in write.added)]
-        told = {write.document_id: change(write, vectors) for write in ready}
-        actions = self._scripted(told) if self._by_script() else self._conditional(told)
-        refresh = not self._config.serverless and not self._fills
-        answers = self._client.bulk(actions, refresh=refresh, of_documents=True)
-        self._at_hand.clear()
-        written = {answer["_id"] for answer in answers if answer.get("result") in {"created", "updated"}}
+        changes = {write.document_id: change(write, vectors) for write in ready}
+        actions = self._scripted(changes) if self._by_script() else self._conditional(changes)
+        refresh = not self._config.serverless and not self._is_bulk_load
+        results = self._client.bulk(actions, refresh=refresh, of_documents=True)
+        self._cached.clear()
+        written = {result["_id"] for result in results if result.get("result") in {"created", "updated"}}
         return {write.document_id for write in writes} - written
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
-        """Refresh once, at the end: after each write it takes a third of the time. A kill leaves that to OpenSearch (1 s)."""
-        self._fills = True
+        """Refresh once, at the end: after each write it takes a third of the time. After a kill OpenSearch does it (1 s)."""
+        self._is_bulk_load = True
         try:
             yield
             self._refresh(self._names.documents)
         finally:
-            self._fills = False
+            self._is_bulk_load = False
 
     def truncate(self, table: str, sequence: str) -> None:
-        """Raise the table's mark: readers obey it at once, and `sweep` removes what it covers."""
-        self._meta.remember("truncations", lambda marks: marks | {table: max(marks.get(table, ""), sequence)})
+        """Raise the table's mark, which readers obey at once; `sweep` deletes the rows it covers."""
+        self._meta.update("truncations", lambda marks: marks | {table: max(marks.get(table, ""), sequence)})
 
     def note_progress(self, indexed_as_of_us: int) -> None:
-        """Raise the progress; on Serverless, once what was written then can be searched."""
+        """Raise the progress; on Serverless, after the delay until the writes of that time are searchable."""
         now = time.monotonic()
         searchable = now - (SERVERLESS_REFRESH_SECONDS if self._config.serverless else 0.0)
-        self._noted.append((now, indexed_as_of_us))
-        reached = [as_of_us for moment, as_of_us in self._noted if moment <= searchable]
-        self._noted = [noted for noted in self._noted if noted[0] > searchable]
+        self._unsearchable_progress.append((now, indexed_as_of_us))
+        reached = [as_of_us for noted_at, as_of_us in self._unsearchable_progress if noted_at <= searchable]
+        self._unsearchable_progress = [noted for noted in self._unsearchable_progress if noted[0] > searchable]
         if reached:
             now_us = time.time_ns() // 1000
-            self._meta.remember("progress", lambda held: {"as_of_us": max(_not_after(now_us, held), *reached)})
+            self._meta.update("progress", lambda stored: {"as_of_us": max(_not_after(now_us, stored), *reached)})
 
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Page through vectors by the time they were kept, which is their writers' clock."""
+        """Page through vectors by the time they were stored (their writers' clocks)."""
         self._refresh(self._names.vectors)
         query = {"range": {"created_at": {"gte": moment_us // 1000}}}
         for page in self._client.pages(self._names.vectors, query, ("created_at", "content_hash"), ("embedding",)):
@@ -186,62 +175,62 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
                 yield hit["_id"], decoded(hit["_source"]["embedding"])
 
     def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
-        """Read everything, and add up here."""
+        """Read all documents, and sum in this process."""
         self._refresh(self._names.documents)
-        return checksums(held(self._client, self._names, self.truncations(), vectors=vectors), width)
+        return checksums(actual_documents(self._client, self._names, self.truncations(), vectors=vectors), width)
 
-    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
-        """Read the documents whose ids begin so."""
-        found = held(self._client, self._names, self.truncations(), bucket, vectors=vectors)
-        return (document for document in found if document.document_id[:width] == bucket)
+    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[ActualDocument]:
+        """Read the documents whose ids begin with `bucket`."""
+        documents = actual_documents(self._client, self._names, self.truncations(), bucket, vectors=vectors)
+        return (document for document in documents if document.document_id[:width] == bucket)
 
     def documents_by_spec(self) -> dict[tuple[str, str], int]:
-        """Let the store count them; one that was made while specs had no doc values is read through."""
-        seen = visible(self.truncations())
-        specs = {"recipes": {"terms": {"field": "recipe", "size": 1_000}}}
+        """Count by aggregation; an index of an older release, whose `recipe` has no doc values, is read page by page."""
+        query = visible(self.truncations())
+        specs = {"specs": {"terms": {"field": "recipe", "size": 1_000}}}
         tables = {"tables": {"terms": {"field": "table_name", "size": 10_000}, "aggs": specs}}
-        index, body = self._names.documents, {"size": 0, "query": seen, "aggs": tables}
-        told = self._client.call("POST", f"/{index}/_search", body, accept=("search_phase_execution_exception",))
-        if told is None:
-            pages = self._client.pages(index, seen, ("document_id",), ("table_name", "recipe"))
-            heads = (hit["_source"] for page in pages for hit in page)
-            return Counter((head["table_name"], head["recipe"]) for head in heads)
+        index, body = self._names.documents, {"size": 0, "query": query, "aggs": tables}
+        response = self._client.call("POST", f"/{index}/_search", body, accept=("search_phase_execution_exception",))
+        if response is None:
+            pages = self._client.pages(index, query, ("document_id",), ("table_name", "recipe"))
+            rows = (hit["_source"] for page in pages for hit in page)
+            return Counter((row["table_name"], row["recipe"]) for row in rows)
         return {
-            (table["key"], recipe["key"]): recipe["doc_count"]
-            for table in told["aggregations"]["tables"]["buckets"]
-            for recipe in table["recipes"]["buckets"]
+            (table["key"], spec["key"]): spec["doc_count"]
+            for table in response["aggregations"]["tables"]["buckets"]
+            for spec in table["specs"]["buckets"]
         }
 
     def remove(self, revisions: Mapping[str, int]) -> None:
         """Delete documents under their revision."""
-        found = self._client.get(self._names.documents, list(revisions), ["revision"])
-        self._remove([hit for name, hit in found.items() if hit["_source"].get("revision", 0) == revisions[name]])
+        documents = self._client.get(self._names.documents, list(revisions), ["revision"])
+        self._remove([d for name, d in documents.items() if d["_source"].get("revision", 0) == revisions[name]])
 
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for ten minutes."""
         documents, vectors = self._names.documents, self._names.vectors
         if marks := self.truncations():
-            gone = {"bool": {"should": covered(marks)}}
-            for page in self._client.pages(documents, gone, ("document_id",), ()):
+            truncated = {"bool": {"should": covered(marks)}}
+            for page in self._client.pages(documents, truncated, ("document_id",), ()):
                 self._remove(page)
-        old = {"range": {"created_at": {"lt": time.time_ns() // 1_000_000 - UNUSED_MS}}}
+        old = {"range": {"created_at": {"lt": now_ms() - UNUSED_MS}}}
         for page in self._client.pages(vectors, old, ("content_hash",), ()):
             used = self._used({hit["_id"] for hit in page})
             self._remove([hit for hit in page if hit["_id"] not in used])
 
     def summary(self) -> StoreSummary:
-        """Count documents, chunks and pending columns."""
+        """Count documents, chunks and unresolved columns."""
         aggregations = {
             "shown": {"filter": {"range": {"chunk_count": {"gt": 0}}},
                       "aggs": {"chunks": {"sum": {"field": "chunk_count"}}}},
-            "pending": {"filter": {"exists": {"field": "pending"}},
-                        "aggs": {"tables": {"terms": {"field": "table_name", "size": 10_000}}}},
+            "unresolved": {"filter": {"exists": {"field": "pending"}},
+                           "aggs": {"tables": {"terms": {"field": "table_name", "size": 10_000}}}},
         }  # fmt: skip
         body = {"size": 0, "query": visible(self.truncations()), "aggs": aggregations}
-        told = self._client.call("POST", f"/{self._names.documents}/_search", body)["aggregations"]
-        pending = {bucket["key"]: bucket["doc_count"] for bucket in told["pending"]["tables"]["buckets"]}
-        shown = told["shown"]
-        return StoreSummary(shown["doc_count"], int(shown["chunks"]["value"]), pending, self._meta.progress())
+        counts = self._client.call("POST", f"/{self._names.documents}/_search", body)["aggregations"]
+        unresolved = {bucket["key"]: bucket["doc_count"] for bucket in counts["unresolved"]["tables"]["buckets"]}
+        shown = counts["shown"]
+        return StoreSummary(shown["doc_count"], int(shown["chunks"]["value"]), unresolved, self._meta.progress())
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
@@ -253,49 +242,49 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
         return Names(self._config.index, self._version_number())
 
     def _check_vacant(self) -> None:
-        """Where a store is to be made, nothing may stand that no pipeline made, nor may k-NN be missing."""
+        """Raise ConfigurationError for foreign indexes where the store is to be created, or a missing k-NN plugin."""
         names = f"{self._shared.alias},{self._shared.documents}"
-        found = self._client.call("GET", f"/{names}/_mapping", ignore_unavailable="true")
-        for index, told in found.items():
-            check_mapping(self._config, index, told["mappings"], self._dimensions)
-        if not found and not self._config.serverless:
+        existing = self._client.call("GET", f"/{names}/_mapping", ignore_unavailable="true")
+        for index, body in existing.items():
+            check_mapping(self._config, index, body["mappings"], self._dimensions)
+        if not existing and not self._config.serverless:
             check_plugin(self._config, self._client)
 
     def _create(self, names: Names) -> None:
         put = template(self._config, names, self._dimensions)
         self._client.call("PUT", f"/_index_template/{names.documents}", put)
         for index, body in mappings(self._config, names, self._dimensions).items():
-            self._client.call("PUT", f"/{index}", body, accept=("resource_already_exists_exception",))
+            self._put_index(index, body)
 
-    def _scripted(self, told: Mapping[str, Mapping[str, Any]]) -> list[Action]:
-        """Writes that the store itself guards; the first of a document needs no script, as one that is there refuses it."""
-        index, now = self._names.documents, time.time_ns() // 1_000_000
+    def _put_index(self, index: str, body: Mapping[str, Any]) -> None:
+        self._client.call("PUT", f"/{index}", body, accept=("resource_already_exists_exception",))
+
+    def _scripted(self, changes: Mapping[str, Mapping[str, Any]]) -> list[Action]:
+        """Writes guarded by the script; a first write is a `create`, which an existing document refuses."""
+        index, now = self._names.documents, now_ms()
         return [
             Action("update", {"_index": index, "_id": name},
                    {"scripted_upsert": True, "upsert": {}, "script": {"source": GUARD, "params": params}})
             if params["base"]
             else Action("create", {"_index": index, "_id": name}, replaced(None, params, now))
-            for name, params in told.items()
+            for name, params in changes.items()
         ]  # fmt: skip
 
-    def _conditional(self, told: Mapping[str, Mapping[str, Any]]) -> list[Action]:
-        """Writes that are refused unless the store still holds what was read here."""
-        index = self._names.documents
-        held = self._client.get(index, list(told))
-        now = time.time_ns() // 1_000_000
+    def _conditional(self, changes: Mapping[str, Mapping[str, Any]]) -> list[Action]:
+        """Writes guarded here, then by the sequence number of the document that was read."""
+        index, now = self._names.documents, now_ms()
+        documents = self._client.get(index, list(changes))
         actions = []
-        for name, params in told.items():
-            found = held.get(name)
-            target: dict[str, Any] = {"_index": index, "_id": name}
-            if found:
-                target |= {"if_seq_no": found["_seq_no"], "if_primary_term": found["_primary_term"]}
-            document = replaced(found["_source"] if found else None, params, now)
-            if document is not None:
-                actions.append(Action("index" if found else "create", target, document))
+        for name, params in changes.items():
+            document = documents.get(name)
+            body = replaced(document["_source"] if document else None, params, now)
+            if body is not None:
+                target = {"_index": index, "_id": name, **(unchanged(document) if document else {})}
+                actions.append(Action("index" if document else "create", target, body))
         return actions
 
     def _by_script(self) -> bool:
-        """Whether writes are guarded by a script; asked of the store once, where the configuration leaves it open."""
+        """Whether writes are guarded by a script; with `guard: auto` the store is asked once."""
         if self._scripts is None:
             if self._config.guard == "auto":
                 self._scripts = not self._config.serverless and self._runs_scripts()
@@ -311,32 +300,25 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
         return True
 
     def _vectors(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
-        """Vectors of chunks to be added: those kept just now are still at hand."""
-        found = {name: self._at_hand[name] for name in content_hashes if name in self._at_hand}
-        if rest := [name for name in content_hashes if name not in found]:
-            found |= self.vectors(rest)
-        return found
+        """Vectors from the cache of the last stored ones, else from the store."""
+        vectors = {name: self._cached[name] for name in content_hashes if name in self._cached}
+        if rest := [name for name in content_hashes if name not in vectors]:
+            vectors |= self.vectors(rest)
+        return vectors
 
     def _used(self, content_hashes: Collection[str]) -> set[str]:
-        """Those hashes that a chunk names."""
+        """The hashes that a chunk names."""
         names = sorted(content_hashes)
         terms = {"terms": {"field": "chunks.content_hash", "size": len(names), "include": names}}
-        named = {"nested": {"path": "chunks", "query": {"terms": {"chunks.content_hash": names}}}}
-        body = {
-            "size": 0,
-            "query": named,
-            "aggs": {"chunks": {"nested": {"path": "chunks"}, "aggs": {"hashes": terms}}},
-        }
-        told = self._client.call("POST", f"/{self._names.documents}/_search", body)
-        return {bucket["key"] for bucket in told["aggregations"]["chunks"]["hashes"]["buckets"]}
+        query = {"nested": {"path": "chunks", "query": {"terms": {"chunks.content_hash": names}}}}
+        aggregation = {"chunks": {"nested": {"path": "chunks"}, "aggs": {"hashes": terms}}}
+        body = {"size": 0, "query": query, "aggs": aggregation}
+        response = self._client.call("POST", f"/{self._names.documents}/_search", body)
+        return {bucket["key"] for bucket in response["aggregations"]["chunks"]["hashes"]["buckets"]}
 
     def _remove(self, hits: Sequence[Mapping[str, Any]]) -> None:
-        """Delete what was found, unless it has been written since."""
-        actions = [
-            Action("delete", {"_index": hit["_index"], "_id": hit["_id"], "if_seq_no": hit["_seq_no"],
-                              "if_primary_term": hit["_primary_term"]})
-            for hit in hits
-        ]  # fmt: skip
+        """Delete documents that were not written since they were read."""
+        actions = [Action("delete", {"_index": hit["_index"], "_id": hit["_id"], **unchanged(hit)}) for hit in hits]
         self._client.bulk(actions, refresh=not self._config.serverless)
 
     def _refresh(self, index: str) -> None:
@@ -345,6 +327,6 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
 
 
 def _not_after(now_us: int, progress: Mapping[str, int]) -> int:
-    """The progress that is kept; one that lies in the future is none."""
-    kept = progress.get("as_of_us", 0)
-    return kept if kept <= now_us else 0
+    """The stored progress; one in the future counts as none."""
+    as_of_us = progress.get("as_of_us", 0)
+    return as_of_us if as_of_us <= now_us else 0

@@ -1,4 +1,4 @@
-"""What a pgvector store really holds, added up and read out by PostgreSQL itself; lines and weights are `sinks.digests`'s."""
+"""The audit of a pgvector store: PostgreSQL computes the lines and weights of `sinks.digests` itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from schemas.documents import HAS_VECTOR, BucketChecksum, HeldChunk, HeldDocument
+from schemas.documents import HAS_VECTOR, ActualChunk, ActualDocument, BucketChecksum
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -34,7 +34,7 @@ FROM ({lines}) AS lines GROUP BY 1"""
 _BUCKET = sql.SQL("""d.document_id >= %(bucket)s AND d.document_id < %(bucket)s || chr(1114111)
 AND left(d.document_id, %(width)s) = %(bucket)s""")
 
-_HEADS = """
+_DOCUMENTS = """
 SELECT d.document_id, d.table_name, d.key::text, d.sequence, d.revision, d.live, d.recipe, d.metadata::text
 FROM {documents} d LEFT JOIN {tables} t USING (table_name)
 WHERE d.sequence > coalesce(t.truncated_sequence, '') AND {bucket} ORDER BY 1"""
@@ -51,7 +51,7 @@ _PRESENCE = sql.SQL("CASE WHEN v.content_hash IS NULL THEN '' ELSE {} END").form
 
 
 def checksums(connection: Connection[Any], names: Names, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
-    """Add everything up in one statement, so as of one moment."""
+    """Sum all documents in one statement, so from one snapshot."""
     lines = names.compose(_LINES, vector=_VALUES if vectors else _PRESENCE)
     rows = connection.execute(names.compose(_CHECKSUMS, lines=lines), {"width": width})
     return {bucket: BucketChecksum(count, int(total)) for bucket, count, total in rows}
@@ -59,14 +59,14 @@ def checksums(connection: Connection[Any], names: Names, width: int, *, vectors:
 
 def documents_in(
     connection: Connection[Any], names: Names, bucket: str, width: int, *, vectors: bool
-) -> Iterator[HeldDocument]:
-    """Read one bucket; a document that is written between the two statements differs, and is looked at again."""
+) -> Iterator[ActualDocument]:
+    """Read one bucket. A document that is written between the two statements shows a difference, which is compared again."""
     where = {"bucket": bucket, "width": width}
-    chunks: dict[str, list[HeldChunk]] = {}
+    chunks: dict[str, list[ActualChunk]] = {}
     statement = names.compose(_CHUNKS, vector=_VALUES if vectors else _PRESENCE, bucket=_BUCKET)
     for document, chunk_id, index, content, text, vector in connection.execute(statement, where):
-        chunks.setdefault(document, []).append(HeldChunk(chunk_id, index, content, text, vector))
-    heads = connection.execute(names.compose(_HEADS, bucket=_BUCKET), where)
-    for document, table, key, sequence, revision, live, recipe, metadata in heads:
-        held = tuple(chunks.get(document, ()))
-        yield HeldDocument(document, document, table, key, sequence, revision, live, recipe, metadata, held)
+        chunks.setdefault(document, []).append(ActualChunk(chunk_id, index, content, text, vector))
+    for document_id, *columns in connection.execute(names.compose(_DOCUMENTS, bucket=_BUCKET), where):
+        table, key, sequence, revision, live, digest, metadata = columns
+        own = tuple(chunks.get(document_id, ()))
+        yield ActualDocument(document_id, document_id, table, key, sequence, revision, live, digest, metadata, own)

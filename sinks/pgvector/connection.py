@@ -1,4 +1,4 @@
-"""A writer's connection to PostgreSQL, which notices a server that accepts statements and answers none."""
+"""A writer's connection to PostgreSQL, which detects a server that accepts statements and answers none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import errors
 from psycopg.conninfo import make_conninfo
 from psycopg.waiting import Ready
+
+from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -17,33 +20,39 @@ if TYPE_CHECKING:
     from sinks.pgvector.config import PgvectorConfig
 
 _INTERVAL_SECONDS = 0.1
-"""psycopg's own default: how often a wait looks up."""
+"""psycopg's default: how often a wait checks for signals."""
 MOST_SECONDS = 300
-"""How long a write's transaction may take. It is idle to the server only behind a Sync, which a pipeline sends at its end: so
-`idle_in_transaction_session_timeout` does not see a writer that was frozen in the middle of one, and its rows stay locked."""
+"""The longest transaction of a write. A session counts as idle only after a Sync, which a pipeline sends at its end, so
+`idle_in_transaction_session_timeout` does not end a writer that was frozen within a pipeline, and its rows stay locked."""
 _HAS_TRANSACTION_TIMEOUT = 170_000
-# A writer whose host vanished would keep its rows locked until the server's TCP gives up, by default in two hours.
-_LETS_GO = """SET idle_in_transaction_session_timeout = '5min'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5;
+# Without these, rows of a writer whose host vanished stay locked until TCP gives up, by default after two hours.
+_END_STALLED = """SET idle_in_transaction_session_timeout = '5min'; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5;
 SET tcp_keepalives_count = 3"""
 
-# psycopg tells errors that it puts aside for an earlier one, with their messages, which may quote a row.
+# psycopg logs errors that it suppresses, with their messages, which may quote a row.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 _UNVERIFIED = re.compile(r"certificate verify failed|server certificate for|does not support SSL|root certificate file")
-"""libpq's words for a server that it does not take for the one that it was to reach."""
+"""libpq's messages for a server whose identity it cannot verify."""
 
 
-def is_unverified(error: psycopg.Error) -> bool:
-    """Whether a connection failed because the server could not be verified, which waiting does not mend."""
-    return _UNVERIFIED.search(str(error)) is not None
+def connection_error(config: PgvectorConfig, error: psycopg.Error) -> PipelineError:
+    """The error for a connection that failed: a ConfigurationError if a retry cannot help; without the driver's text (I14)."""
+    if _UNVERIFIED.search(str(error)):
+        return config.unverified()
+    refused = (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName)
+    return (ConfigurationError if isinstance(error, refused) else UnavailableError)(
+        f"sink {config.name}: PostgreSQL does not answer ({error.sqlstate or type(error).__name__})",
+        hint=f"check the dsn of sink {config.name}, the server and the network route to it",
+    )
 
 
 class Attentive(psycopg.Connection[Any]):
-    """A connection that fails when its server says nothing for `patience` seconds, to a second connection neither.
+    """A connection that fails if its server is silent for `patience` seconds, and then refuses a second connection too.
 
-    TCP does not tell: the kernel of a frozen server goes on acknowledging. A server that lets a second connection in is slow,
-    and is waited for as long again. The second one goes to the same address: after a failover the name leads to another server.
+    TCP keepalive is not enough: the kernel of a frozen server goes on acknowledging. A server that accepts the second
+    connection is slow, and is waited for as long again. It goes to the same address, as a failover may move the name.
     """
 
     conninfo = ""
@@ -51,21 +60,21 @@ class Attentive(psycopg.Connection[Any]):
     connect_seconds = 5
 
     def wait[T](self, gen: PQGen[T], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> T:
-        """Wait for an answer; raises OperationalError, with the connection closed, when there is none."""
+        """Wait for an answer; raise OperationalError, and close the connection, if there is none."""
         return super().wait(self._attended(gen), interval, timeout)
 
     def _attended[T](self, gen: PQGen[T]) -> PQGen[T]:
         heard_at = time.monotonic()
         try:
-            wanted = next(gen)
+            awaited = next(gen)
             while True:
-                ready = yield wanted
+                ready = yield awaited
                 if ready:
                     heard_at = time.monotonic()
                 elif time.monotonic() - heard_at > self.patience:
                     self._confirm_answers()
                     heard_at = time.monotonic()
-                wanted = gen.send(Ready(ready))
+                awaited = gen.send(Ready(ready))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -88,12 +97,12 @@ def connect(config: PgvectorConfig) -> Attentive:
     )  # fmt: skip
     connection.conninfo, connection.patience = config.conninfo, config.deadline
     connection.connect_seconds = config.connect_timeout_seconds
-    connection.execute(_LETS_GO)
+    connection.execute(_END_STALLED)
     return connection
 
 
 def begin(connection: psycopg.Connection[Any]) -> None:
-    """Begin a transaction in a pipeline; PostgreSQL 17 and later ends it when its writer stands still in the middle."""
+    """Begin a transaction within a pipeline; PostgreSQL 17 and later ends it after `MOST_SECONDS`."""
     connection.execute("BEGIN")
     if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
         connection.execute(f"SET LOCAL transaction_timeout = {MOST_SECONDS * 1000}")

@@ -1,7 +1,7 @@
-"""How libpq reads a connection string and its environment, as far as encryption depends on it. Pure.
+"""libpq's connection strings and environment variables, as far as encryption depends on them. Pure.
 
 Source: PostgreSQL, "Connection Strings" and "Environment Variables", and `conninfo_uri_parse_options` and `conninfo_parse` of
-libpq's fe-connect.c. What cannot be read here names another machine, so that it is never taken for this one.
+libpq's fe-connect.c. A string that cannot be parsed here counts as another machine, so it needs encryption.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def options_of(dsn: str) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """The options that libpq takes from its variables where a connection string does not set them."""
-    told = {name: os.environ.get(f"PG{name.upper()}") for name in _VARIABLES}  # noqa: TID251 - libpq reads them in any case
-    return {name: value for name, value in told.items() if value}
+    """The options that libpq reads from its environment variables."""
+    variables = {name: os.environ.get(f"PG{name.upper()}") for name in _VARIABLES}  # noqa: TID251 - libpq reads them in any case
+    return {name: value for name, value in variables.items() if value}
 
 
 def with_options(dsn: str, options: Mapping[str, str]) -> str:
-    """The connection string with options that it does not set."""
+    """The connection string with further options."""
     if not options:
         return dsn
     if _URI.match(dsn):
@@ -45,7 +45,7 @@ def with_options(dsn: str, options: Mapping[str, str]) -> str:
 def _of_uri(rest: str) -> dict[str, str]:
     user = _USER.match(rest)
     place = rest[user.end() :] if user else rest
-    hosts = [_HOST.fullmatch(each) for each in re.split(r"[/?]", place, maxsplit=1)[0].split(",")]
+    hosts = [_HOST.fullmatch(host) for host in re.split(r"[/?]", place, maxsplit=1)[0].split(",")]
     if None in hosts or re.search(r"\s", rest):
         return _UNREADABLE
     named = ",".join(unquote(host[1] or host[2] or "") for host in hosts if host)
@@ -53,12 +53,12 @@ def _of_uri(rest: str) -> dict[str, str]:
 
 
 def _of_pairs(dsn: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     at, end = 0, len(dsn.rstrip(" \t\n\r\f\v"))
     while at < end:
         pair = _PAIR.match(dsn, at)
         if pair is None:
             return _UNREADABLE
-        found[pair[1]] = re.sub(r"\\(.)", r"\1", pair[2] if pair[2] is not None else pair[3] or "", flags=re.DOTALL)
+        options[pair[1]] = re.sub(r"\\(.)", r"\1", pair[2] if pair[2] is not None else pair[3] or "", flags=re.DOTALL)
         at = pair.end()
-    return found
+    return options

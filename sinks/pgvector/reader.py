@@ -1,10 +1,9 @@
-"""Searching a store in PostgreSQL with pgvector: nearest vectors, and full text weighed by the rarity of its words."""
+"""Search in PostgreSQL with pgvector: nearest vectors (HNSW), and full text weighed by idf."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,10 @@ from psycopg import errors, sql
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_loads
 
-from schemas.errors import ConfigurationError, UnavailableError
-from sinks.idf import COMMON_AT, MOST_COUNTED, shares, weighed, worth_searching
-from sinks.pgvector import versions as pgvector_generations
-from sinks.pgvector.connection import is_unverified
+from schemas.errors import ConfigurationError
+from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
+from sinks.pgvector import versions
+from sinks.pgvector.connection import connection_error
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
 from sinks.versions import FIRST
@@ -30,17 +29,17 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersions
 
 SPARE = 4
-"""Chunks fetched for each document wanted, since a document may have several near ones."""
+"""Chunks fetched for each document asked for, since a document may have several near ones."""
 
 SETTINGS = """
 SET default_transaction_read_only = on; SET statement_timeout = '30s';
 SET hnsw.iterative_scan = strict_order; SET hnsw.ef_search = 200"""
-"""Iterative: the walk over the graph goes on until enough chunks are found, however many a filter or a delete hides."""
+"""Iterative: the scan of the graph goes on until enough chunks match, however many a filter or a delete hides."""
 
 WORDS = "SELECT lexeme FROM unnest(to_tsvector(%s::regconfig, %s)) ORDER BY positions[1], lexeme LIMIT %s"
 
 COUNTS = """
-SELECT word, (SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ word::tsquery LIMIT %(most)s) AS found)
+SELECT word, (SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ word::tsquery LIMIT %(most)s) AS counted)
 FROM unnest(%(words)s::text[]) AS word"""
 
 TOTAL = """
@@ -65,13 +64,13 @@ LEXICAL = """
 SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage
 FROM (SELECT DISTINCT ON (document_id) v.*, 1 - (embedding <=> %(vector)s) AS similarity, coverage
       FROM (SELECT chunk_id, {coverage} AS coverage FROM {chunks} AS c
-            WHERE c.chunk_words @@ %(query)s::tsquery) AS found
+            WHERE c.chunk_words @@ %(query)s::tsquery) AS matching
       JOIN ({visible}) AS v USING (chunk_id) WHERE {filters}
       ORDER BY document_id, coverage DESC, similarity DESC, chunk_index) AS best
 ORDER BY coverage DESC, similarity DESC, document_id LIMIT %(k)s"""
 
 COVERAGE = """
-SELECT {coverage} FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS given(t, place) ORDER BY place"""
+SELECT {coverage} FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS texts(t, place) ORDER BY place"""
 
 LIVE = "SELECT chunk_id FROM ({visible}) AS v WHERE chunk_id = ANY(%s)"
 
@@ -80,21 +79,11 @@ SELECT (SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'),
        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"""
 
 
-@dataclass(frozen=True)
-class WeighedWords:
-    """A question's words as the store keeps them, and the share of its information each carries; shares sum to 1."""
-
-    words: tuple[str, ...]
-    weights: tuple[float, ...]
-    query: str
-    """A tsquery that any of the words worth searching for satisfies."""
-
-
 class PgvectorIndex:
-    """An `Index` over one connection, read only. Not for use by several threads at once."""
+    """An `Index` over one read-only connection; it never writes. Not thread-safe."""
 
     def __init__(self, config: PgvectorConfig, fingerprint: str, index_version: int = FIRST) -> None:
-        """Keep the configuration, the model that asks and the number of its index version; nothing is opened yet."""
+        """Connects on first use. `fingerprint` is the model that asks, `index_version` the number it reads."""
         self._config = config
         self._fingerprint = fingerprint
         self._names = Names(config.table, index_version)
@@ -103,50 +92,49 @@ class PgvectorIndex:
         self.weigh = lru_cache(maxsize=8)(self._weigh)
 
     def check(self) -> None:
-        """Connect, and compare the store's model with ours."""
-        self._config.place.check_active(self.index_versions(), self._names.index_version, self._fingerprint)
+        """Connect, and compare the store's model with the one that asks."""
+        self._config.place.check_model_of(self.index_versions(), self._names.index_version, self._fingerprint)
 
     def index_versions(self) -> IndexVersions:
-        """Read them from the meta."""
+        """Read the index versions from the meta."""
         with self._reading() as connection:
-            return pgvector_generations.told(connection, self._names)
+            return versions.stored(connection, self._names)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Walk the HNSW index until enough chunks of live documents are found."""
+        """Scan the HNSW index until enough chunks of live documents match."""
         words = self.weigh(question.text)
         values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
         return self._hits(DENSE, words, values, filters)
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Rank the rows that hold any of the rarer words by coverage; nearness in meaning breaks ties."""
+        """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
         words = self.weigh(question.text)
-        if not words.query:
+        if not words.searched:
             return []
-        return self._hits(LEXICAL, words, {"vector": question.vector, "query": words.query, "k": k}, filters)
+        query = " | ".join(map(_quoted, words.searched))
+        return self._hits(LEXICAL, words, {"vector": question.vector, "query": query, "k": k}, filters)
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
-        """Analyse texts as the store does, and weigh the words they share with the question."""
+        """Parse texts as the store does, and weigh the words they share with the question."""
         words = self.weigh(question)
         values = {
-            "words": list(words.words),
-            "weights": list(words.weights),
+            "words": list(words.shares),
+            "weights": list(words.shares.values()),
             "language": self._config.language,
             "texts": [exact_json.printable(text) for text in texts],
         }
         with self._reading() as connection:
             share = sql.SQL(SHARE).format(vector=sql.SQL("to_tsvector(%(language)s::regconfig, t)"))
-            return [found for (found,) in connection.execute(sql.SQL(COVERAGE).format(coverage=share), values)]
+            return [covered for (covered,) in connection.execute(sql.SQL(COVERAGE).format(coverage=share), values)]
 
     def live(self, chunk_ids: Sequence[str]) -> set[str]:
-        """Look chunks up where every reader looks."""
+        """Look chunks up by the filter of every search."""
+        live = self._names.compose(LIVE, visible=self._visible)
         with self._reading() as connection:
-            return {
-                chunk
-                for (chunk,) in connection.execute(self._names.compose(LIVE, visible=self._visible), (list(chunk_ids),))
-            }
+            return {chunk for (chunk,) in connection.execute(live, (list(chunk_ids),))}
 
     def freshness(self) -> Freshness:
-        """Read what the index job notes after each batch, and each second while the source is idle."""
+        """Read the progress that the index job writes after each batch, and each second while the source is idle."""
         with self._reading() as connection:
             row = connection.execute(self._names.compose(FRESHNESS)).fetchone()
         return Freshness(*row) if row else Freshness(None, 0)
@@ -158,20 +146,17 @@ class PgvectorIndex:
             self._connection = None
 
     def _weigh(self, text: str) -> WeighedWords:
-        """Ask how rare the question's words are, counting chunks no further than `COMMON_AT`."""
-        asked = exact_json.printable(text)
+        """Weigh a question's words by the number of chunks with each, counted no further than `COMMON_AT`."""
+        parameters = (self._config.language, exact_json.printable(text), MOST_COUNTED)
         with self._reading() as connection:
-            found = connection.execute(WORDS, (self._config.language, asked, MOST_COUNTED)).fetchall()
-            queries = {_quoted(word): word for (word,) in found}
-            if not queries:
-                return WeighedWords((), (), "")
-            values = {"words": list(queries), "most": COMMON_AT}
-            counts = weighed(dict(connection.execute(self._names.compose(COUNTS), values).fetchall()))
+            words = {_quoted(word): word for (word,) in connection.execute(WORDS, parameters).fetchall()}
+            if not words:
+                return WeighedWords({}, ())
+            values = {"words": list(words), "most": COMMON_AT}
+            counts = connection.execute(self._names.compose(COUNTS), values).fetchall()
             name = sql.Literal(self._names["chunks"].as_string(connection))
             row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (COMMON_AT * 10,)).fetchone()
-        told = shares(counts, row[0] if row else 0)
-        words = tuple(queries[query] for query in told)
-        return WeighedWords(words, tuple(told.values()), " | ".join(worth_searching(counts)))
+        return WeighedWords.of({words[quoted]: count for quoted, count in counts}, row[0] if row else 0)
 
     def _hits(self, statement: str, words: WeighedWords, values: dict[str, Any], filters: Filters) -> list[Hit]:
         conditions = [sql.SQL("TRUE")]
@@ -180,8 +165,8 @@ class PgvectorIndex:
         if filters.metadata:
             conditions.append(sql.SQL("metadata @> %(metadata)s::jsonb"))
         values |= {
-            "words": list(words.words),
-            "weights": list(words.weights),
+            "words": list(words.shares),
+            "weights": list(words.shares.values()),
             "tables": list(filters.tables),
             "metadata": exact_json.dumps(dict(filters.metadata)),
         }
@@ -196,7 +181,7 @@ class PgvectorIndex:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection[Any]]:
-        """A transaction on the one connection, the driver's errors turned into ours; their text may quote a row (I14)."""
+        """A transaction; the driver's errors become ours without their text, which may quote a row (I14)."""
         name = f"sink {self._config.name}"
         try:
             with self._connected().transaction():
@@ -209,12 +194,7 @@ class PgvectorIndex:
             ) from None
         except psycopg.OperationalError as error:
             self.close()
-            if is_unverified(error):
-                raise self._config.unverified() from None
-            raise UnavailableError(
-                f"{name}: PostgreSQL does not answer ({error.sqlstate or type(error).__name__})",
-                hint=f"check the dsn of {name}, the server and the network route to it",
-            ) from None
+            raise connection_error(self._config, error) from None
         except psycopg.Error as error:
             raise ConfigurationError(
                 f"{name}: PostgreSQL refuses a statement ({error.sqlstate}, {type(error).__name__})",
@@ -240,6 +220,6 @@ class PgvectorIndex:
 
 
 def _quoted(word: str) -> str:
-    """A word as a tsquery of itself, taken as it stands."""
+    """A word as a tsquery that matches it verbatim."""
     doubled = word.replace("\\", "\\\\").replace("'", "''")
     return f"'{doubled}'"

@@ -1,4 +1,4 @@
-"""What PostgreSQL does not take of a document, as errors of ours that say which kind of thing is to blame."""
+"""The documents that PostgreSQL cannot store, as `DocumentRefusedError`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from psycopg import errors
 from schemas.errors import DocumentRefusedError
 
 MOST_BYTES = 2**30 - 2**20
-"""Of a message to PostgreSQL, which takes 2^30 - 1 (MaxAllocSize); the rest is for what else is in it."""
+"""Bytes of a document row's widest columns; PostgreSQL takes messages of 2^30 - 1 bytes (MaxAllocSize) with all columns."""
 _WIDE = ("state", "texts", "metadata")
 
 
 def check_width(sink: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise DocumentRefusedError for a head that PostgreSQL would end the connection for instead of refusing it."""
+    """Raise DocumentRefusedError for a row so wide that PostgreSQL would close the connection without an error."""
     widest = max((sum(len(row[name] or "") for name in _WIDE) for row in rows), default=0)
     if widest >= MOST_BYTES:
         raise _too_large(sink, f"{widest} bytes")
@@ -25,15 +25,14 @@ def check_width(sink: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def documents_refused(sink: str) -> Iterator[None]:
-    """Raise DocumentRefusedError where a value is to blame: one that PostgreSQL cannot keep, or that a constraint forbids."""
+    """Raise DocumentRefusedError where PostgreSQL cannot store a value, or a constraint forbids it."""
     try:
         yield
     except errors.ForeignKeyViolation:
         raise
     except psycopg.Error as error:
-        if isinstance(
-            error, errors.ProgramLimitExceeded | errors.InternalError_
-        ):  # too wide; "invalid memory alloc request"
+        # too wide; "invalid memory alloc request"
+        if isinstance(error, errors.ProgramLimitExceeded | errors.InternalError_):
             raise _too_large(sink, error.sqlstate or "") from None
         if isinstance(error, psycopg.DataError | psycopg.IntegrityError | errors.RaiseException):
             raise DocumentRefusedError(
@@ -44,8 +43,8 @@ def documents_refused(sink: str) -> Iterator[None]:
         raise
 
 
-def _too_large(sink: str, told: str) -> DocumentRefusedError:
+def _too_large(sink: str, detail: str) -> DocumentRefusedError:
     return DocumentRefusedError(
-        f"sink {sink}: a document is larger than PostgreSQL takes ({told})", condition="DOCUMENT_TOO_LARGE",
+        f"sink {sink}: a document is larger than PostgreSQL takes ({detail})", condition="DOCUMENT_TOO_LARGE",
         hint="a value may have 1 GB, JSON 256 MB, and an entry of an index of your own 2,704 bytes",
     )  # fmt: skip

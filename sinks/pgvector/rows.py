@@ -1,4 +1,4 @@
-"""How a document's head is written down in PostgreSQL."""
+"""A document row as PostgreSQL stores it; DocumentDB stores the same columns. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from schemas.documents import DocumentWrite
 
 
-def head_row(write: DocumentWrite) -> dict[str, Any]:
-    """The parameters of a head's statement; its key, which never changes, is told by the first write alone.
+def document_row(write: DocumentWrite) -> dict[str, Any]:
+    """The parameters of a document row's statement; the key never changes and is a parameter of the first write alone.
 
-    `state` is all that the fold remembers but the texts; those stand in a column of their own, which a metadata change
-    does not touch. Both are JSON in ASCII, so that U+0000 and lone surrogates survive.
+    `state` is the fold's state without texts; those have a column of their own, which a metadata change leaves alone. Both
+    are ASCII JSON, so that U+0000 and lone surrogates survive.
     """
     state = encode(write.state)
     values = state.pop("v", {})
@@ -35,14 +35,14 @@ def head_row(write: DocumentWrite) -> dict[str, Any]:
         "state": exact_json.dumps(state),
         "texts": exact_json.dumps(texts) if texts and changed else None,
         "texts_changed": changed,
-        "recipe": write.recipe,
-        "pending": list(write.pending),
+        "recipe": write.spec_digest,
+        "pending": list(write.unresolved),
         "commit_time": None if micros is None else moment(micros),
     }
 
 
 def stored_state(state: str, texts: str | None) -> RowState:
-    """The state a head holds."""
+    """The fold's state of a document row."""
     document = exact_json.loads(state)
     if texts:
         document["v"] |= exact_json.loads(texts)

@@ -1,9 +1,8 @@
-"""The tables of a pgvector store, and the names they have.
+"""The tables of a pgvector store, their names, and the statements that read and write document rows.
 
-A document is a head (`documents`), its places (`chunks`) and, by content, their `vectors`. So a metadata change
-rewrites one narrow head (HOT, by fillfactor) and no vector; a moved chunk, a renamed key or the same text twice costs
-one vector and no model call. Names carry an index version, so that another model can be filled beside the one that
-readers use through the view.
+A document is a row of `documents`, its `chunks` and, by content hash, their `vectors`. So a metadata change rewrites one narrow
+row (HOT, by fillfactor) and no vector; a moved chunk, a renamed key or a repeated text needs no second vector and no model
+call. Names carry the index version's number: another model is filled beside the active one, which readers use by the view.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ LAYOUT = "1"
 
 @dataclass(frozen=True)
 class Names:
-    """Identifiers of one store, quoted by the driver."""
+    """Identifiers of one index version, quoted by the driver."""
 
     table: str
     index_version: int = FIRST
 
     def __getitem__(self, part: str) -> sql.Identifier:
-        """The physical table of a part: documents, chunks, vectors, or tables and meta, which index versions share."""
+        """The table of a part: `documents`, `chunks`, `vectors`, or `tables` and `meta`, which index versions share."""
         if part in {"tables", "meta"}:
             return sql.Identifier(f"{self.table}_{part}")
         return sql.Identifier(f"{self.table}_g{self.index_version}_{part}")
 
     @property
     def view(self) -> sql.Identifier:
-        """What readers of their own select from."""
+        """The view that users select from."""
         return sql.Identifier(self.table)
 
     def compose(self, statement: str, **parts: sql.Composable) -> sql.Composed:
-        """Fill a statement's identifiers in; a statement that takes nothing else is kept as one text."""
+        """Fill in a statement's identifiers; a statement without other parts is cached as one text."""
         if not parts:
             return _composed(self, statement)
         return self._filled(statement, parts)
@@ -54,7 +53,7 @@ class Names:
 @lru_cache(maxsize=128)
 def _composed(names: Names, statement: str) -> sql.Composed:
     text = names._filled(statement, {}).as_string()  # noqa: SLF001 - of this module
-    return sql.Composed([sql.SQL(text)])  # its identifiers are quoted already
+    return sql.Composed([sql.SQL(text)])  # its identifiers are quoted
 
 
 CREATE = """
@@ -62,9 +61,9 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE IF NOT EXISTS {meta} (name text PRIMARY KEY, value text NOT NULL);
 CREATE TABLE IF NOT EXISTS {tables} (
     table_name text PRIMARY KEY, truncated_sequence text COLLATE "C" NOT NULL);"""
-"""What index versions share."""
+"""The tables that index versions share."""
 
-CREATE_GENERATION = """
+CREATE_INDEX_VERSION = """
 CREATE TABLE IF NOT EXISTS {documents} (
     document_id text COLLATE "C" PRIMARY KEY, table_name text NOT NULL, key jsonb NOT NULL,
     sequence text COLLATE "C" NOT NULL, revision bigint NOT NULL, live boolean NOT NULL,
@@ -97,9 +96,9 @@ JOIN {chunks} c USING (document_id)
 JOIN {vectors} v USING (content_hash)
 LEFT JOIN {tables} t USING (table_name)
 WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '')"""
-"""What a reader of one index version may see; of the one that serves, by the view."""
+"""The chunks that readers of one index version may see; of the active one, by the view."""
 
-READ_HEADS = """
+READ_DOCUMENTS = """
 SELECT document_id, revision, state, texts, recipe FROM {documents} WHERE document_id = ANY(%s)"""
 
 READ_CHUNKS = """
@@ -108,18 +107,18 @@ WHERE document_id = ANY(%s) ORDER BY document_id, chunk_index"""
 
 READ_TRUNCATIONS = "SELECT table_name, truncated_sequence FROM {tables}"
 
-INSERT_HEAD = """
+INSERT_DOCUMENT = """
 INSERT INTO {documents} (document_id, table_name, key, sequence, revision, live, metadata, state, texts, recipe,
                          pending, commit_time)
 VALUES (%(document_id)s, %(table)s, %(key)s::jsonb, %(sequence)s, 1, %(live)s, %(metadata)s::jsonb, %(state)s,
         %(texts)s, %(recipe)s, %(pending)s, %(commit_time)s)
 ON CONFLICT (document_id) DO NOTHING RETURNING document_id"""
 
-UPDATE_HEAD = """
+UPDATE_DOCUMENT = """
 UPDATE {documents} SET sequence = %(sequence)s, revision = revision + 1, live = %(live)s,
        metadata = %(metadata)s::jsonb, state = %(state)s, recipe = %(recipe)s,
        texts = CASE WHEN %(texts_changed)s THEN %(texts)s ELSE texts END, pending = %(pending)s,
        commit_time = %(commit_time)s, written_at = clock_timestamp()
 WHERE document_id = %(document_id)s AND revision = %(revision)s AND sequence <= %(sequence)s
 RETURNING document_id"""
-"""Texts that did not change are not sent over: PostgreSQL leaves a large unchanged column where it is."""
+"""Texts that did not change are not sent: PostgreSQL leaves a large unchanged column in place."""

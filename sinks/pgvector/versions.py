@@ -1,4 +1,4 @@
-"""The index versions of a pgvector store: listed in its meta table, kept as tables, shown by the view; and its owner."""
+"""The index versions of a pgvector store: listed in its meta table, the active one shown by the view; and the store's owner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.errors import UndefinedTable
 
 from schemas import ownership
-from sinks.pgvector.schema import CREATE, CREATE_GENERATION, LAYOUT, VISIBLE, Names
+from sinks.pgvector.schema import CREATE, CREATE_INDEX_VERSION, LAYOUT, VISIBLE, Names
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ _FACTS = "SELECT name, value FROM {meta} WHERE name IN ('generations', 'fingerpr
 
 
 def read(connection: Connection[Any], names: Names) -> IndexVersions | None:
-    """What the meta tells; None where there is no store. In any transaction."""
-    return told(connection, names) if exists(connection, names["meta"]) else None
+    """The index versions; None without a store. Works within any transaction."""
+    return stored(connection, names) if exists(connection, names["meta"]) else None
 
 
-def told(connection: Connection[Any], names: Names) -> IndexVersions:
-    """What the meta tells, by one statement; raises psycopg's UndefinedTable where there is no store."""
+def stored(connection: Connection[Any], names: Names) -> IndexVersions:
+    """The index versions, by one statement; raises psycopg's UndefinedTable without a store."""
     facts = dict(connection.execute(names.compose(_FACTS), prepare=True).fetchall())
     return from_json(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
 
@@ -44,7 +44,7 @@ def told(connection: Connection[Any], names: Names) -> IndexVersions:
 def change(
     connection: Connection[Any], names: Names, becomes: Callable[[IndexVersions], IndexVersions]
 ) -> IndexVersions:
-    """Change them and, where readers are to use another one, the view, in the caller's transaction."""
+    """Change the list and, for another active one, the view, within the caller's transaction; `becomes` is called once."""
     lock(connection, names)
     before = read(connection, names)
     if before is None:
@@ -60,7 +60,7 @@ def change(
 
 
 def create_store(connection: Connection[Any], names: Names, fingerprint: str, dimensions: int, language: str) -> None:
-    """Create a store with one index version, and say which model fills it."""
+    """Create a store with one index version, and write the model's facts."""
     connection.execute(names.compose(CREATE))
     create(connection, names, dimensions, language)
     connection.execute(names.compose("CREATE OR REPLACE VIEW {view} AS {visible}", visible=names.compose(VISIBLE)))
@@ -69,36 +69,36 @@ def create_store(connection: Connection[Any], names: Names, fingerprint: str, di
 
 
 def owner(connection: Connection[Any], names: Names) -> Owner | None:
-    """Whose the store is; None where there is none, or nobody claimed it."""
+    """The owner; None without a store, or where nobody claimed it."""
     if not exists(connection, names["meta"]):
         return None
     row = connection.execute(names.compose("SELECT value FROM {meta} WHERE name = 'owner'")).fetchone()
     return ownership.from_json(row[0]) if row else None
 
 
-def claim(connection: Connection[Any], names: Names, mine: Owner, instead_of: Owner | None) -> Owner:
-    """Make a store that is nobody's, or still another's, a pipeline's; whose it is then."""
+def claim(connection: Connection[Any], names: Names, claimant: Owner, instead_of: Owner | None) -> Owner:
+    """Compare-and-set the owner from none, or `instead_of`; the owner then."""
     statement = """INSERT INTO {meta} AS m VALUES ('owner', %s)
                    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE m.value = %s"""
     before = ownership.to_json(instead_of) if instead_of else ""
-    connection.execute(names.compose(statement), (ownership.to_json(mine), before))
-    return owner(connection, names) or mine
+    connection.execute(names.compose(statement), (ownership.to_json(claimant), before))
+    return owner(connection, names) or claimant
 
 
 def create(connection: Connection[Any], names: Names, dimensions: int, language: str) -> None:
-    """Create the tables of an index version where they are missing."""
+    """Create the tables of an index version, if missing."""
     indexes = {f"{t}_by_{c}": names[f"{t}_by_{c}"] for t, c in _INDEXES}
-    told = {"dimensions": sql.Literal(dimensions), "language": sql.SQL(language)}
-    connection.execute(names.compose(CREATE_GENERATION, **told, **indexes))
+    settings = {"dimensions": sql.Literal(dimensions), "language": sql.SQL(language)}
+    connection.execute(names.compose(CREATE_INDEX_VERSION, **settings, **indexes))
 
 
 def drop(connection: Connection[Any], names: Names) -> None:
-    """Remove the tables of an index version that readers do not use."""
+    """Drop the tables of an index version that is not active. Idempotent."""
     connection.execute(names.compose("DROP TABLE IF EXISTS {chunks}, {documents}, {vectors}"))
 
 
 def lock(connection: Connection[Any], names: Names) -> None:
-    """One at a time, until the transaction ends."""
+    """Serialise changes of a store until the transaction ends."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"ragstream:{names.table}",))
 
 
@@ -109,7 +109,7 @@ def exists(connection: Connection[Any], table: sql.Identifier) -> bool:
 
 
 def _show(connection: Connection[Any], old: Names, new: Names) -> None:
-    """Make the view anew, since its vectors may have another length; what was granted on it and on the tables stays granted."""
+    """Recreate the view, as vectors of another length are another type, and carry the grants over."""
     for part in ("documents", "chunks", "vectors"):
         _grant(connection, _granted(connection, f"{old.table}_g{old.index_version}_{part}"), new[part])
     granted = _granted(connection, new.table)

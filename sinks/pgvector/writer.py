@@ -12,16 +12,15 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import errors, sql
 
-from schemas.documents import BucketChecksum, DocumentWrite, HeldDocument, StoredChunk, StoredDocument
+from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredChunk, StoredDocument
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks.one_version import OneIndexVersion
-from sinks.pgvector import audit as pgvector_contents
-from sinks.pgvector import versions as pgvector_generations
+from sinks.pgvector import audit, schema, versions
 from sinks.pgvector.config import PgvectorConfig
-from sinks.pgvector.connection import begin, connect, is_unverified
+from sinks.pgvector.connection import begin, connect, connection_error
 from sinks.pgvector.refusals import check_width, documents_refused
-from sinks.pgvector.rows import head_row, stored_state
-from sinks.pgvector.schema import INSERT_HEAD, READ_CHUNKS, READ_HEADS, READ_TRUNCATIONS, UPDATE_HEAD, VISIBLE, Names
+from sinks.pgvector.rows import document_row, stored_state
+from sinks.pgvector.schema import VISIBLE, Names
 from sinks.protocol import StoreSummary
 
 if TYPE_CHECKING:
@@ -32,119 +31,117 @@ if TYPE_CHECKING:
     from sinks.versions import IndexVersions
 
 _ENDED = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
-"""Errors besides OperationalError that another connection mends: the server failed over, or ended what stood still too long."""
+"""Errors besides OperationalError after which a new connection works: a failover, or a transaction that was idle too long."""
 _TRIES = 5
-"""How often a statement is tried that PostgreSQL gives up for another writer's sake."""
+"""Tries of a statement that PostgreSQL aborts as a deadlock or a serialization failure."""
 
 
 class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     """A `Sink` over one PostgreSQL connection a process.
 
-    Heads are guarded by revision and sequence, and written with their chunks in one transaction; vectors are kept by
-    content, before. Replaying writes nothing, and a write planned on an older revision is refused.
+    Replaying a write changes nothing, and a write planned on an older revision is refused: document rows are guarded by
+    revision and sequence, and written with their chunks in one transaction. Vectors are stored first, by content hash.
     """
 
     def __init__(self, config: PgvectorConfig, fingerprint: str, dimensions: int) -> None:
-        """Keep the configuration and the model's identity; nothing is opened yet."""
+        """Connects on first use."""
         super().__init__(config, fingerprint, dimensions)
         self._shared = Names(config.table)
         self._connection: Connection[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle as configuration, without the connection."""
+        """Pickle without the connection."""
         return super().__getstate__() | {"_connection": None}
 
     def _check(self) -> None:
         with self._translated(), self._connected(vectors=False) as connection:
             row = connection.execute("SELECT max(version) FROM pg_available_extension_versions WHERE name = 'vector'")
-            if not (found := row.fetchone()) or not found[0]:
+            if not any(row.fetchone() or ()):
                 raise ConfigurationError(
                     f"sink {self.name}: the server has no pgvector", hint="install pgvector 0.8.4 or newer on it"
                 )
-            held = pgvector_generations.read(connection, self._shared)
-            if held is not None:
-                self._mine(held)
+            index_versions = versions.read(connection, self._shared)
+            if index_versions is not None:
+                self._own(index_versions)
             self._check_rights(connection)
 
     def _create_missing(self) -> None:
-        """Create the tables of the store, or of this index version, once, under a lock that concurrent drivers share."""
+        """Create the tables of the store, or of this index version, under a lock that concurrent drivers share."""
         with self._translated(), self._connected(vectors=False) as connection:
-            pgvector_generations.lock(connection, self._shared)
+            versions.lock(connection, self._shared)
             self._check_rights(connection)
-            held = pgvector_generations.read(connection, self._shared)
-            if held is None:
-                pgvector_generations.create_store(
+            index_versions = versions.read(connection, self._shared)
+            if index_versions is None:
+                versions.create_store(
                     connection, self._shared, self._fingerprint, self._dimensions, self._config.language
                 )
-                return
-            mine = self._mine(held)
-            if mine.state == "creating":
-                names = Names(self._config.table, mine.number)
-                pgvector_generations.create(connection, names, self._dimensions, self._config.language)
+            elif (own := self._own(index_versions)).state == "creating":
+                names = Names(self._config.table, own.number)
+                versions.create(connection, names, self._dimensions, self._config.language)
 
     def owner(self) -> Owner | None:
-        """Read it from the meta."""
+        """Read the owner from the meta."""
         with self._translated(), self._connected(vectors=False) as connection:
-            return pgvector_generations.owner(connection, self._shared)
+            return versions.owner(connection, self._shared)
 
     def claim(self, owner: Owner, instead_of: Owner | None = None) -> Owner:
-        """Write it by one statement, which waits for another's and then leaves that one's."""
+        """Compare-and-set the owner by one statement, which waits for a concurrent one."""
         with self._translated(), self._connected(vectors=False) as connection:
-            return pgvector_generations.claim(connection, self._shared, owner, instead_of)
+            return versions.claim(connection, self._shared, owner, instead_of)
 
     def index_versions(self) -> IndexVersions | None:
-        """Read them from the meta, by one statement: writers ask after each piece of work."""
+        """Read the index versions from the meta by one statement, as writers ask after each work unit."""
         with self._translated():
             try:
-                return pgvector_generations.told(self._open(), self._shared)
+                return versions.stored(self._open(), self._shared)
             except errors.UndefinedTable:
                 return None
 
-    def change_index_versions(self, told: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
-        """Change them and the view in one transaction."""
+    def change_index_versions(self, change: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
+        """Change the index versions and the view in one transaction, under a lock."""
         with self._translated(), self._connected(vectors=False) as connection:
-            return pgvector_generations.change(connection, self._shared, told)
+            return versions.change(connection, self._shared, change)
 
     def drop(self, number: int) -> None:
-        """Drop its tables."""
+        """Drop the tables of an index version. Idempotent."""
         with self._translated(), self._connected(vectors=False) as connection:
-            pgvector_generations.drop(connection, Names(self._config.table, number))
+            versions.drop(connection, Names(self._config.table, number))
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table."""
         with self._translated(), self._session() as connection:
-            return dict(connection.execute(self._names.compose(READ_TRUNCATIONS), prepare=True).fetchall())
+            return dict(connection.execute(self._names.compose(schema.READ_TRUNCATIONS), prepare=True).fetchall())
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
-        """Read heads, then chunk places: a set newer than its head only makes the write be refused."""
+        """Read document rows, then chunk places: if the places are newer than the row, the guard refuses the write."""
         return self.read_with_truncations(document_ids)[0]
 
     def read_with_truncations(self, document_ids: Sequence[str]) -> tuple[dict[str, StoredDocument], dict[str, str]]:
-        """Read the marks behind the documents, in the same pipeline: a small write waits for one answer less."""
+        """Read documents, then truncations, in one pipeline: one round trip less for a small write."""
         ids = list(document_ids)
         with self._translated(), self._session() as connection:
-            names = self._names  # may ask the store, which must not be done in a pipeline
+            names = self._names  # may query, which is not allowed within a pipeline
             with connection.pipeline():
-                heads = connection.execute(names.compose(READ_HEADS), (ids,), prepare=True, binary=True)
-                chunks = connection.execute(names.compose(READ_CHUNKS), (ids,), prepare=True, binary=True)
-                marks = connection.execute(names.compose(READ_TRUNCATIONS), prepare=True)
+                rows = connection.execute(names.compose(schema.READ_DOCUMENTS), (ids,), prepare=True, binary=True)
+                chunks = connection.execute(names.compose(schema.READ_CHUNKS), (ids,), prepare=True, binary=True)
+                marks = connection.execute(names.compose(schema.READ_TRUNCATIONS), prepare=True)
         places: dict[str, list[StoredChunk]] = {}
         for document, *place in chunks.fetchall():
             places.setdefault(document, []).append(StoredChunk(*place))
         documents = {
             document: StoredDocument(
-                document, revision, stored_state(state, texts), recipe, tuple(places.get(document, ()))
+                document, revision, stored_state(state, texts), spec_digest, tuple(places.get(document, ()))
             )
-            for document, revision, state, texts, recipe in heads.fetchall()
+            for document, revision, state, texts, spec_digest in rows.fetchall()
         }
         return documents, dict(marks.fetchall())
 
     def missing_vectors(self, content_hashes: Sequence[str]) -> set[str]:
-        """Compare with the vectors the store holds."""
-        wanted = list(content_hashes)
+        """Compare with the stored hashes."""
+        hashes = list(content_hashes)
         statement = self._names.compose("SELECT content_hash FROM {vectors} WHERE content_hash = ANY(%s)")
         with self._translated(), self._session() as connection:
-            return set(wanted) - {h for (h,) in connection.execute(statement, (wanted,), prepare=True)}
+            return set(hashes) - {h for (h,) in connection.execute(statement, (hashes,), prepare=True)}
 
     def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
         """Read vectors by their hashes."""
@@ -153,44 +150,43 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             return dict(connection.execute(statement, (list(content_hashes),), binary=True).fetchall())
 
     def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
-        """Insert vectors, in the order of their hashes so that two writers never wait for each other in a ring."""
+        """Insert vectors in the order of their hashes: one lock order for all writers, so no deadlock."""
         statement = self._names.compose(
             "INSERT INTO {vectors} (content_hash, embedding) VALUES (%s, %b) ON CONFLICT {conflict}",
             conflict=sql.SQL(_REPLACE if replace else "DO NOTHING"),
         )
         rows = sorted(vectors.items())
-        self._done(lambda connection: connection.cursor().executemany(statement, rows))
+        self._retrying(lambda connection: connection.cursor().executemany(statement, rows))
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
-        """Write heads under their guard and, in the same transaction, the chunks of those that were accepted."""
+        """Write document rows under their guard and, in the same transaction, the chunks of the accepted ones."""
         ordered = sorted(writes, key=lambda w: w.document_id)
         try:
             with self._translated(), documents_refused(self.name), self._transaction() as connection:
-                accepted = self._write_heads(connection, ordered)
+                accepted = self._write_documents(connection, ordered)
                 self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
         except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
             return {w.document_id for w in ordered}
         return {w.document_id for w in ordered} - accepted
 
     def truncate(self, table: str, sequence: str) -> None:
-        """Raise the table's mark (readers obey it at once), then remove what it covers."""
+        """Raise the table's mark, which readers obey at once, then delete the rows it covers."""
         mark = """INSERT INTO {tables} AS t VALUES (%s, %s) ON CONFLICT (table_name) DO UPDATE
                   SET truncated_sequence = excluded.truncated_sequence
                   WHERE t.truncated_sequence < excluded.truncated_sequence"""
-        raised = self._names.compose(mark)
-        self._done(lambda connection: connection.execute(raised, (table, sequence)))
+        statement = self._names.compose(mark)
+        self._retrying(lambda connection: connection.execute(statement, (table, sequence)))
         self._sweep_truncated()
 
     def note_progress(self, indexed_as_of_us: int) -> None:
-        """Raise `indexed_as_of` in the meta table."""
+        """Raise `indexed_as_of` in the meta table; a stored time in the future is replaced."""
         statement = """INSERT INTO {meta} AS m VALUES ('indexed_as_of', %s) ON CONFLICT (name) DO UPDATE
                        SET value = excluded.value WHERE m.value::bigint NOT BETWEEN excluded.value::bigint AND %s"""
         with self._translated(), self._session() as connection:
-            told = (str(indexed_as_of_us), time.time_ns() // 1000)
-            connection.execute(self._names.compose(statement), told)
+            connection.execute(self._names.compose(statement), (str(indexed_as_of_us), time.time_ns() // 1000))
 
     def vectors_since(self, moment_us: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Stream vectors by the time they were kept."""
+        """Stream vectors by the time they were stored (the store's clock)."""
         statement = self._names.compose("SELECT content_hash, embedding FROM {vectors} WHERE created_at >= %s")
         moment = dt.datetime.fromtimestamp(moment_us / 1e6, dt.UTC)
         with self._translated(), self._connected() as connection, connection.cursor("vectors_since") as cursor:
@@ -198,28 +194,28 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             yield from cursor
 
     def bucket_checksums(self, width: int, *, vectors: bool) -> dict[str, BucketChecksum]:
-        """Let PostgreSQL add up."""
+        """Sum in PostgreSQL; no row is transferred."""
         with self._translated(), self._connected() as connection:
-            return pgvector_contents.checksums(connection, self._names, width, vectors=vectors)
+            return audit.checksums(connection, self._names, width, vectors=vectors)
 
-    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[HeldDocument]:
-        """Read one range of the primary key."""
+    def documents_in(self, bucket: str, width: int, *, vectors: bool) -> Iterator[ActualDocument]:
+        """Read a range of the primary key."""
         with self._translated(), self._connected() as connection:
-            yield from pgvector_contents.documents_in(connection, self._names, bucket, width, vectors=vectors)
+            yield from audit.documents_in(connection, self._names, bucket, width, vectors=vectors)
 
     def documents_by_spec(self) -> dict[tuple[str, str], int]:
-        """Let PostgreSQL count heads; no chunk is read."""
+        """Count document rows in PostgreSQL."""
         statement = """SELECT table_name, recipe, count(*) FROM {documents} d LEFT JOIN {tables} t USING (table_name)
                        WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') GROUP BY 1, 2"""
         with self._translated(), self._connected() as connection:
             rows = connection.execute(self._names.compose(statement)).fetchall()
-        return {(table, recipe): count for table, recipe, count in rows}
+        return {(table, spec_digest): count for table, spec_digest, count in rows}
 
     def remove(self, revisions: Mapping[str, int]) -> None:
-        """Delete heads under their revision, and with them their chunks."""
+        """Delete document rows under their revision; their chunks follow by foreign key."""
         statement = self._names.compose("DELETE FROM {documents} WHERE document_id = %s AND revision = %s")
         rows = sorted(revisions.items())
-        self._done(lambda connection: connection.cursor().executemany(statement, rows))
+        self._retrying(lambda connection: connection.cursor().executemany(statement, rows))
 
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for ten minutes."""
@@ -228,21 +224,21 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
                        AND NOT EXISTS (SELECT FROM {chunks} c WHERE c.content_hash = v.content_hash)"""
         unused = self._names.compose(statement)
         try:
-            self._done(lambda connection: connection.execute(unused))
+            self._retrying(lambda connection: connection.execute(unused))
         except errors.ForeignKeyViolation:
             return  # a writer took one of them up meanwhile; the next sweep sees it
 
     def summary(self) -> StoreSummary:
-        """Count documents, chunks and pending columns."""
-        seen = self._names.compose(VISIBLE)
-        count = self._names.compose("SELECT count(DISTINCT document_id), count(*) FROM ({seen}) v", seen=seen)
+        """Count documents, chunks and unresolved columns."""
+        visible = self._names.compose(VISIBLE)
+        count = self._names.compose("SELECT count(DISTINCT document_id), count(*) FROM ({visible}) v", visible=visible)
         pending = "SELECT table_name, count(*) FROM {documents} WHERE live AND pending <> '{{}}' GROUP BY 1"
         with self._translated(), self._connected() as connection:
             documents, chunks = connection.execute(count).fetchone() or (0, 0)
-            holes = dict(connection.execute(self._names.compose(pending)).fetchall())
+            unresolved = dict(connection.execute(self._names.compose(pending)).fetchall())
             statement = self._names.compose("SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'")
             row = connection.execute(statement).fetchone()
-        return StoreSummary(documents, chunks, holes, row[0] if row else None)
+        return StoreSummary(documents, chunks, unresolved, row[0] if row else None)
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -251,11 +247,11 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             self._connection.close()
             self._connection = None
 
-    def _write_heads(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> set[str]:
-        """First those that are new, then the others, each in the order of their names, so that no two writers wait in a ring."""
+    def _write_documents(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> set[str]:
+        """Write new rows, then the others, each in the order of their ids: one lock order for all writers, so no deadlock."""
         accepted: set[str] = set()
-        for statement, is_new in ((INSERT_HEAD, True), (UPDATE_HEAD, False)):
-            rows = [head_row(write) for write in writes if is_new is not bool(write.base_revision)]
+        for statement, is_new in ((schema.INSERT_DOCUMENT, True), (schema.UPDATE_DOCUMENT, False)):
+            rows = [document_row(write) for write in writes if is_new is not bool(write.base_revision)]
             check_width(self.name, rows)
             if rows:
                 cursor = connection.cursor()
@@ -285,10 +281,10 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
         statement = """DELETE FROM {documents} d USING {tables} t
                        WHERE d.table_name = t.table_name AND d.sequence <= t.truncated_sequence"""
         covered = self._names.compose(statement)
-        self._done(lambda connection: connection.execute(covered))
+        self._retrying(lambda connection: connection.execute(covered))
 
-    def _done(self, work: Callable[[Connection[Any]], object]) -> None:
-        """Do what may be done again, and again where PostgreSQL gave it up for another writer's sake."""
+    def _retrying(self, work: Callable[[Connection[Any]], object]) -> None:
+        """Run idempotent work, again after a deadlock or a serialization failure."""
         for _ in range(_TRIES):
             with suppress(errors.DeadlockDetected, errors.SerializationFailure):
                 with self._translated(), self._session() as connection:
@@ -308,7 +304,7 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             "SELECT has_schema_privilege(current_schema(), 'CREATE'), to_regtype('vector') IS NOT NULL"
         ).fetchone()
         may_create, has_vector = row or (False, False)
-        if not may_create and not pgvector_generations.exists(connection, self._shared["meta"]):
+        if not may_create and not versions.exists(connection, self._shared["meta"]):
             raise ConfigurationError(
                 f"sink {self.name}: the user may not create tables", condition="MISSING_RIGHTS",
                 hint="grant CREATE on the schema, or let an administrator run `ragstream run` once",
@@ -325,20 +321,20 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
 
     @contextmanager
     def _session(self) -> Iterator[Connection[Any]]:
-        """The process's connection for one statement, or one pipeline of them: each is a transaction of its own."""
+        """The process's connection for one statement, or one pipeline of them, each its own transaction."""
         connection = self._open()
-        self._version_number()  # before anything is sent in a pipeline
+        self._version_number()  # may query, which is not allowed within a pipeline
         if not connection.adapters.types.get("vector"):
             register_vector(connection)
         try:
             yield connection
-        except errors.PipelineAborted as error:  # only says that statements behind the one that failed were not run
+        except errors.PipelineAborted as error:  # of the statements behind the one that failed
             first = error.__context__
             raise first if isinstance(first, psycopg.Error) else error from None
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection[Any]]:
-        """A transaction whose statements wait for an answer only where one is looked at, its begin and its end for none."""
+        """A pipelined transaction: BEGIN and COMMIT cost no round trip, a statement one only if its result is read."""
         with self._session() as connection:
             try:
                 with connection.pipeline():
@@ -351,14 +347,14 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
                 raise
 
     def _open(self) -> Connection[Any]:
-        """The process's connection; a broken one is dropped, so that the next call reconnects."""
+        """The process's connection, opened anew where it was closed."""
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._config)
         return self._connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn the driver's errors into ours; their text is left out, it may quote a row (I14)."""
+        """Turn the driver's errors into ours, without their text, which may quote a row (I14)."""
         try:
             yield
         except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
@@ -370,15 +366,7 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             ) from None  # fmt: skip
         except (psycopg.OperationalError, *_ENDED) as error:
             self.close()
-            if is_unverified(error):
-                raise self._config.unverified() from None
-            refused = isinstance(
-                error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName)
-            )
-            raise (ConfigurationError if refused else UnavailableError)(
-                f"sink {self.name}: PostgreSQL does not answer ({error.sqlstate or type(error).__name__})",
-                hint=f"check the dsn of sink {self.name}, the server and the network route to it",
-            ) from None
+            raise connection_error(self._config, error) from None
         except (errors.UndefinedTable, errors.UndefinedColumn) as error:
             raise ConfigurationError(
                 f"sink {self.name}: the store {self._config.table} lacks a table ({error.sqlstate})",

@@ -14,7 +14,7 @@ from embeddings.protocol import Embedding, Vector
 from indexing.indexer import Indexer
 from indexing.optimistic_writer import Held, OptimisticWriter
 from indexing.versions.backfill import Tables, backfill
-from schemas.documents import HeldDocument
+from schemas.documents import ActualDocument
 from schemas.errors import ConfigurationError
 from sinks.protocol import Sink
 from sinks.versions import IndexVersions
@@ -174,7 +174,7 @@ def test_a_model_that_fills_no_generation_is_refused(store: Store) -> None:
             act()
 
 
-def _all(sink: Sink) -> list[HeldDocument]:
+def _all(sink: Sink) -> list[ActualDocument]:
     return [
         each
         for bucket in sink.bucket_checksums(1, vectors=False)

@@ -17,7 +17,7 @@ from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
 from schemas.records import Record
-from sinks.digests import checksums, classify_drift, vector_hash, wanted_of
+from sinks.digests import checksums, classify_drift, expected_of, vector_hash
 from sinks.protocol import Sink
 from tests.feeding import DIMENSIONS, DOCUMENT, SPECS, Fed, expected, same, vector_of
 from tests.history import TABLE, ModelTable, folded, key_of, random_history
@@ -182,7 +182,7 @@ def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sin
     fed(table.changes)
     name = document_id(TABLE, key_of(1))
     held = sink.read([name])[name]
-    stale = DocumentWrite(name, TABLE, key_of(1), held.revision - 1, held.state, held.recipe, live=False)
+    stale = DocumentWrite(name, TABLE, key_of(1), held.revision - 1, held.state, held.spec_digest, live=False)
     assert sink.write([stale]) == {name}
     assert same(store.contents(), expected(table))
 
@@ -326,13 +326,13 @@ def test_live_documents_are_counted_by_the_recipe_they_were_made_with(sink: Sink
         table.insert(number, "x")
     table.delete(4)
     fed(table.changes)
-    old = SPECS[TABLE].fingerprint
+    old = SPECS[TABLE].digest
     assert sink.documents_by_spec() == {(TABLE, old): 3}
     new = DocumentSpec(TABLE, DOCUMENT.model_copy(update={"template": "{a}: {body}"}))
     fed.change_recipe(new)
     table.update_body(1, "y")
     fed(table.changes[-1:])
-    assert sink.documents_by_spec() == {(TABLE, old): 2, (TABLE, new.fingerprint): 1}
+    assert sink.documents_by_spec() == {(TABLE, old): 2, (TABLE, new.digest): 1}
     table.truncate()
     fed(table.changes[-1:])
     assert sink.documents_by_spec() == {}
@@ -353,7 +353,7 @@ def test_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Sink
     Fed(sink)(table.changes)
     states, marks = folded(table.changes), sink.truncations()
     spec = SPECS[TABLE]
-    wanted = [wanted_of(state, key, spec, marks.get(TABLE, "")) for key, state in states.items()]
+    wanted = [expected_of(state, key, spec, marks.get(TABLE, "")) for key, state in states.items()]
     told = {each.document_id: each for each in wanted if each}
     for vectors in (True, False):
         sums = sink.bucket_checksums(1, vectors=vectors)

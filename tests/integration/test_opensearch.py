@@ -259,4 +259,4 @@ def test_documents_of_store_that_cannot_group_recipes_are_counted_all_the_same(
     with closing(opened(config)) as sink:
         sink.prepare()
         Fed(sink)(one_row().changes)
-        assert sink.documents_by_spec() == {(TABLE, SPECS[TABLE].fingerprint): 1}
+        assert sink.documents_by_spec() == {(TABLE, SPECS[TABLE].digest): 1}

@@ -6,32 +6,34 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.documents import HeldChunk, HeldDocument
+from schemas.documents import ActualChunk, ActualDocument
 from sinks.digests import (
-    WantedChunk,
-    WantedDocument,
+    ExpectedChunk,
+    ExpectedDocument,
     canonical,
     checksums,
+    chunk_line,
     classify_drift,
-    head_line,
-    held_line,
+    document_line,
     weight,
 )
 
-CHUNK = HeldChunk("c", 0, "h", "h", "good")
-HELD = HeldDocument("d", "d", "public.t", '{"id": 1}', "05", 3, live=True, recipe="r", metadata="{}", chunks=(CHUNK,))
-WANTED = WantedDocument(
+CHUNK = ActualChunk("c", 0, "h", "h", "good")
+HELD = ActualDocument(
+    "d", "d", "public.t", '{"id": 1}', "05", 3, live=True, spec_digest="r", metadata="{}", chunks=(CHUNK,)
+)
+WANTED = ExpectedDocument(
     "d",
     "public.t",
     "05",
-    weight(head_line(HELD)),
-    open=False,
-    chunks=(WantedChunk("c", "h", held_line("d", CHUNK), frozenset({"good", "as good"})),),
+    weight(document_line(HELD)),
+    waits=False,
+    chunks=(ExpectedChunk("c", "h", chunk_line("d", CHUNK), frozenset({"good", "as good"})),),
 )
 LANDED = {"public.t": "07"}
 
 
-def kinds(wanted: WantedDocument | None, *held: HeldDocument, truncated: str = "") -> list[str]:
+def kinds(wanted: ExpectedDocument | None, *held: ActualDocument, truncated: str = "") -> list[str]:
     return [found.kind for found in classify_drift(wanted, held, LANDED, {"public.t": truncated})]
 
 
@@ -66,7 +68,7 @@ def test_what_one_side_lacks_is_drift_unless_the_other_is_ahead() -> None:
 
 
 def test_a_document_that_waits_for_a_column_keeps_whatever_chunks_it_has() -> None:
-    assert kinds(replace(WANTED, open=True, chunks=()), HELD) == []
+    assert kinds(replace(WANTED, waits=True, chunks=()), HELD) == []
 
 
 def test_a_line_that_stands_twice_shows_in_the_checksum() -> None:

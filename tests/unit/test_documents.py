@@ -46,7 +46,7 @@ def stored_after(table: ModelTable, document: DocumentConfig = META_ONLY, number
     write = plan(None, state, key_of(number), spec(document))
     assert write
     places = tuple(StoredChunk(c.chunk_id, c.chunk_index, c.content_hash) for c in write.chunks)
-    return StoredDocument(write.document_id, 1, write.state, write.recipe, places)
+    return StoredDocument(write.document_id, 1, write.state, write.spec_digest, places)
 
 
 words = st.lists(st.sampled_from("alpha beta gamma delta\n\n epsilon. zeta! ü☃ 漢字".split(" ")), max_size=120).map(
@@ -177,18 +177,18 @@ def test_a_pending_body_leaves_the_chunks_alone() -> None:
     table.update_a(1, "y")
     write = plan(None, folded(table.changes[1:])[key_of(1)], key_of(1), spec())
     assert write is not None
-    assert (write.pending, write.chunks, write.live) == (("body",), (), True)
+    assert (write.unresolved, write.chunks, write.live) == (("body",), (), True)
 
 
 def refused_after(table: ModelTable, why: Refusal) -> StoredDocument:
     """What a store holds once it, or the model, refused the row as it is."""
     stored = stored_after(table)
     write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), spec(META_ONLY))
-    told = refused(write or DocumentWrite(stored.document_id, TABLE, key_of(1), 1, stored.state, stored.recipe, live=True,
-                                          held=tuple(c.chunk_id for c in stored.chunks)), why)  # fmt: skip
+    told = refused(write or DocumentWrite(stored.document_id, TABLE, key_of(1), 1, stored.state, stored.spec_digest, live=True,
+                                          stored_chunk_ids=tuple(c.chunk_id for c in stored.chunks)), why)  # fmt: skip
     assert (told.chunks, told.added, told.moved, told.live) == ((), (), (), True)
     assert set(told.dropped) == {c.chunk_id for c in stored.chunks}
-    return StoredDocument(told.document_id, 2, told.state, told.recipe)
+    return StoredDocument(told.document_id, 2, told.state, told.spec_digest)
 
 
 @pytest.mark.parametrize("stage", ["embed", "store"])
@@ -196,18 +196,18 @@ def test_a_refused_document_is_planned_whole_again_whatever_is_told_of_it(stage:
     table = ModelTable()
     table.insert(1, "x")
     held = refused_after(table, Refusal(stage, "ODD", "no"))
-    assert is_refused(held.recipe)
-    assert made_by(held.recipe) == spec().fingerprint
+    assert is_refused(held.spec_digest)
+    assert made_by(held.spec_digest) == spec().digest
     now = folded(table.changes)[key_of(1)]
     for state in (join(held.state, now), join(now, held.state)):
         again = plan(held, state, key_of(1), spec())
         assert again is not None
         assert [c.chunk_text for c in again.added] == ["body x"]
-        assert again.refused_as == held.recipe
+        assert again.refused_as == held.spec_digest
     table.delete(1)
     gone = plan(held, join(held.state, folded(table.changes)[key_of(1)]), key_of(1), spec())
     assert gone is not None
-    assert (gone.live, is_refused(gone.recipe)) == (False, False)
+    assert (gone.live, is_refused(gone.spec_digest)) == (False, False)
 
 
 def test_a_refused_document_waits_for_its_values_and_is_never_half_written() -> None:
@@ -219,7 +219,7 @@ def test_a_refused_document_waits_for_its_values_and_is_never_half_written() -> 
     table.update_a(1, "newer")
     write = plan(held, join(held.state, folded(table.changes[1:])[key_of(1)]), key_of(1), spec())
     assert write is not None
-    assert (write.pending, write.chunks, write.metadata) == (("body",), (), {"a": "newer"})
+    assert (write.unresolved, write.chunks, write.metadata) == (("body",), (), {"a": "newer"})
     assert join(held.state, folded(table.changes)[key_of(1)]).values()["body"] == "body x"
 
 
@@ -234,7 +234,7 @@ def test_a_text_over_the_limit_is_refused_and_fingerprints_ignore_the_limit() ->
     assert write.refused == Refusal(
         "embed", "DOCUMENT_TOO_LONG", "the document's text has 6 bytes, document.max_bytes is 3"
     )
-    assert spec(short).fingerprint == spec().fingerprint == made_by(write.recipe)
+    assert spec(short).digest == spec().digest == made_by(write.spec_digest)
 
 
 def test_chunks_follow_the_models_limit_and_the_fingerprint_tells() -> None:
@@ -242,10 +242,8 @@ def test_chunks_follow_the_models_limit_and_the_fingerprint_tells() -> None:
     cut = spec(long).within(512)
     assert (cut.document.chunk.max_tokens, cut.document.chunk.overlap) == (512, 256)
     assert cut is spec(long).within(512)
-    assert cut.fingerprint != spec(long).fingerprint
-    assert (
-        cut.fingerprint == spec(long.model_copy(update={"chunk": ChunkConfig(max_tokens=512, overlap=256)})).fingerprint
-    )
+    assert cut.digest != spec(long).digest
+    assert cut.digest == spec(long.model_copy(update={"chunk": ChunkConfig(max_tokens=512, overlap=256)})).digest
     assert spec(long).within(1200) == spec(long).within(8192) == spec(long)
     assert max(map(tokens, split("word " * 4000, cut.document.chunk))) <= 512
 

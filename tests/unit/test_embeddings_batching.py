@@ -107,7 +107,7 @@ def test_a_stream_is_read_only_so_far_ahead() -> None:
 def test_a_text_that_comes_again_much_later_is_sent_again() -> None:
     embedder = RecordingEmbedder(1)
     batches = [[f"text {row}" for row in range(300)], [f"other {row}" for row in range(300)], ["text 0", "other 299"]]
-    answers = list(embed_batches(batches, embedder, remembered=100))
+    answers = list(embed_batches(batches, embedder, cached=100))
     assert [_seen(embedding) for embedding in answers[2]] == [6, 9]
     assert sum(request == ["text 0"] for request in embedder.asked) == 2
     assert sum(request == ["other 299"] for request in embedder.asked) == 1

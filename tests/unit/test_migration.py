@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from embeddings import BedrockEmbeddingConfig, open_embedder
-from embeddings.registry import config_of, remembered
+from embeddings.registry import config_of, registry_entry
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.migrate.target import target_model
 from retrieval.golden import Golden, read_golden
@@ -73,10 +73,12 @@ def test_readers_are_not_sent_to_a_generation_that_lacks_something(state: Any) -
 
 def test_store_remembers_model_without_secrets_and_whoever_recalls_it_brings_their_own() -> None:
     other = TITAN.model_copy(update={"model": "cohere.embed-english-v3", "dimensions": 1024})
-    told = remembered(other)
+    told = registry_entry(other)
     assert "canary" not in json.dumps(told)
     assert "who" not in json.dumps(told)
-    index_version = first(open_embedder(other).fingerprint, 1024).told(open_embedder(other).fingerprint, told).active
+    index_version = (
+        first(open_embedder(other).fingerprint, 1024).with_embedding(open_embedder(other).fingerprint, told).active
+    )
     assert config_of(index_version, TITAN) == other
     assert config_of(first(open_embedder(TITAN).fingerprint, 512).active, TITAN) is TITAN
     with pytest.raises(ConfigurationError, match="another model"):

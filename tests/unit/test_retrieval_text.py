@@ -157,7 +157,7 @@ def test_an_answer_that_its_limit_cut_off_keeps_the_sentences_it_ended(said: str
 
 @pytest.mark.parametrize("said", ["", "  ", "NOTHING RELEVANT", "Nothing relevant."])
 def test_a_model_may_say_that_it_knows_nothing(said: str) -> None:
-    assert prompt.says_nothing(said)
+    assert prompt.abstains(said)
 
 
 def test_queries_are_read_with_their_names(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class DocumentSpec:
         return self if self.document.chunk.max_tokens <= max_tokens else _cut(self, max_tokens)
 
     @cached_property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """Changes when the text, the cut or the metadata of a document would."""
         told = self.document.model_dump(mode="json", exclude={"max_bytes"})  # it changes no document that is made
         return digest(exact_json.dumps(told, sort_keys=True))[:16]
@@ -151,27 +151,27 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, spec: Documen
     Pure, and the same for every store. While a column the template needs is pending, the document keeps the chunks it
     has: an older text is better than half of one.
     """
-    held = stored or StoredDocument(document_id(spec.table, key), 0, EMPTY, spec.fingerprint)
+    held = stored or StoredDocument(document_id(spec.table, key), 0, EMPTY, spec.digest)
     state = narrowed(state, spec)
-    if held.state == state and held.recipe == spec.fingerprint:
+    if held.state == state and held.spec_digest == spec.digest:
         return None
-    waits = not spec.texts.isdisjoint(pending := state.pending(spec.columns))
-    if waits and held.state == state and made_by(held.recipe) == spec.fingerprint:
+    waits = not spec.texts.isdisjoint(unresolved := state.pending(spec.columns))
+    if waits and held.state == state and made_by(held.spec_digest) == spec.digest:
         return None  # a store refused it, and nothing was told since
     chunks_held = tuple(c.chunk_id for c in held.chunks)
     base = DocumentWrite(
-        held.document_id, spec.table, key, held.revision, state, spec.fingerprint, live=state.exists, held=chunks_held
+        held.document_id, spec.table, key, held.revision, state, spec.digest, live=state.exists, stored_chunk_ids=chunks_held,
     )  # fmt: skip
     if not state.exists:
         return replace(base, dropped=chunks_held)
     values = state.values()
-    base = replace(base, metadata={n: values.get(n) for n in spec.document.metadata}, pending=pending)
+    base = replace(base, metadata={n: values.get(n) for n in spec.document.metadata}, unresolved=unresolved)
     if waits:
         return base
-    if is_refused(held.recipe) and held.state in (state, without_values(state)):
-        base = replace(base, refused_as=held.recipe)
+    if is_refused(held.spec_digest) and held.state in (state, without_values(state)):
+        base = replace(base, refused_as=held.spec_digest)
     changed = (
-        held.recipe != spec.fingerprint
+        held.spec_digest != spec.digest
         or not held.state.exists
         or not held.chunks
         or _texts(held.state, spec) != _texts(state, spec)
@@ -196,10 +196,10 @@ def refused(write: DocumentWrite, why: Refusal) -> DocumentWrite:
     whole = why.stage == "embed"
     return replace(
         write,
-        recipe=f"{made_by(write.recipe)}{_REFUSED}{why.condition}",
+        spec_digest=f"{made_by(write.spec_digest)}{_REFUSED}{why.condition}",
         state=write.state if whole else without_values(write.state),
         metadata=write.metadata if whole else {},
-        chunks=(), added=(), moved=(), dropped=write.held, pending=(), texts_changed=True, refused=why,
+        chunks=(), added=(), moved=(), dropped=write.stored_chunk_ids, unresolved=(), texts_changed=True, refused=why,
     )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def is_refused(spec: str) -> bool:
 
 
 def made_by(spec: str) -> str:
-    """The recipe's fingerprint, whether the document was refused or not."""
+    """The digest of the spec, whether the document was refused or not."""
     return spec.partition(_REFUSED)[0]
 
 

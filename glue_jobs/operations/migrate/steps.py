@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder, texts_at_once
-from embeddings.registry import config_of, remembered
+from embeddings.registry import config_of, registry_entry
 from glue_jobs.operations.migrate.stores import configured_model, index_versions_of, open_store
 from glue_jobs.operations.rebuild import Rebuild
 from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Backfilled, Tables, backfill
 from lake.embedding_cache import EmbeddingCache
 from retrieval.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
-from retrieval.serving import Serving
+from retrieval.serving import ActiveIndex
 from schemas.errors import ConfigurationError, StoppedError
 from sinks.versions import UNDER_WAY, IndexVersion, IndexVersions
 from transforms.documents.planning import DocumentSpec
@@ -130,8 +130,8 @@ class Migration:
             if before.active.fingerprint != own:
                 config_of(before.active, self._own)  # live jobs will need it
             announced = store.change_index_versions(
-                lambda versions: versions.told(own, remembered(self._own)).announced(
-                    self._model.fingerprint, self._model.dimensions, remembered(self.to)
+                lambda versions: versions.with_embedding(own, registry_entry(self._own)).announced(
+                    self._model.fingerprint, self._model.dimensions, registry_entry(self.to)
                 )
             )
             new_version = announced.of(self._model.fingerprint)
@@ -183,7 +183,7 @@ class Migration:
             StoppedError: its recall is too low; nothing was switched.
         """
         texts = self._sample_texts(sink)
-        with closing(Serving(sink, self._own)) as serving, closing(self._own_sink(sink)) as store:
+        with closing(ActiveIndex(sink, self._own)) as serving, closing(self._own_sink(sink)) as store:
             versions, old = index_versions_of(store), serving.searcher()
             new_version = versions.of(self._model.fingerprint)
             assert new_version is not None  # noqa: S101 - it was filled

@@ -69,7 +69,7 @@ def test_of_a_bulk_with_refused_updates_each_is_told_apart(sink: DocumentDBSink)
         fed([change])
     held = sink.read([document_id(TABLE, key_of(n)) for n in range(4)])
     writes = [
-        DocumentWrite(name, TABLE, key_of(0), d.revision - (place % 2), d.state, d.recipe, live=False)
+        DocumentWrite(name, TABLE, key_of(0), d.revision - (place % 2), d.state, d.spec_digest, live=False)
         for place, (name, d) in enumerate(held.items())
     ]
     assert sink.write(writes) == {write.document_id for write in writes[1::2]}
@@ -160,7 +160,7 @@ def test_a_vector_that_is_taken_up_again_is_not_swept(
         client[config.database][Names("kb").vectors].update_many({}, {"$set": {"kept_at": 0}})
     with closing(opened(config)) as other:
         other.keep_vectors({"gone": vector_of("g")})
-        assert other._held({"h", "never"}) == {"h"}
+        assert other._usable({"h", "never"}) == {"h"}
         sink.sweep()
         assert other.write([write_of(1)]) == set()
         assert sink.missing_vectors(["h", "unnamed", "gone"]) == {"unnamed"}

@@ -89,7 +89,7 @@ def test_a_vector_that_one_writer_drops_and_another_takes_up_is_found(
     table.update_body(1, "y")
     table.insert(2, "x")
     looks: list[set[str]] = []
-    named = sink._named
+    named = sink._referenced
 
     with closing(opened(config)) as other, closing(DocumentDBIndex(config, "model=test")) as index:
 
@@ -101,7 +101,7 @@ def test_a_vector_that_one_writer_drops_and_another_takes_up_is_found(
                 Fed(other)(table.changes[2:])
             return looks[-1]
 
-        monkeypatch.setattr(sink, "_named", meanwhile)
+        monkeypatch.setattr(sink, "_referenced", meanwhile)
         Fed(sink)(table.changes[1:2])
         assert len(looks) == 2
         hits = index.dense(Question("x", vector_of("body x")), 1)
