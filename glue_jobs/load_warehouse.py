@@ -6,7 +6,6 @@ spark-submit glue_jobs/load_warehouse.py --config pipeline.yaml
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from glue_jobs.config.pipeline import decode_context
 from glue_jobs.operations.ownership import owner_of
@@ -14,9 +13,6 @@ from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_jo
 from lake.landing.batch import create_tables, read_changes
 from lake.layout import LakeLayout
 from warehouse.loader import WarehouseLoader
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _BATCH_BYTES = "512m"
 """Most bytes of `changes` files in a batch, which bounds a first load and one after an outage."""
@@ -32,20 +28,13 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     create_tables(layout)
     loader = WarehouseLoader(layout, config.tables, contexts, config.warehouse, owner_of(config))
 
-    read = partial(read_changes, context.spark, layout, maxBytesPerTrigger=_BATCH_BYTES)
-    every = config.warehouse.load_every
-    return [Query("load", read, _write(loader), every, keep=True, drains_after=("land",))]
-
-
-def _write(loader: WarehouseLoader) -> Callable[[Batch], Report]:
     def write(batch: Batch) -> Report:
         loaded = loader.load(batch.frame, f"{batch.query_id}/{batch.batch_id}", batch.transaction)
-        return Report({
-            table: {"loaded": c.changes, "rows written": c.written, "rows deleted": c.deleted, "rejects": c.rejects}
-            for table, c in loaded.items()
-        })  # fmt: skip
+        return Report({table: counts.named("loaded") for table, counts in loaded.items()})
 
-    return write
+    read = partial(read_changes, context.spark, layout, maxBytesPerTrigger=_BATCH_BYTES)
+    every = config.warehouse.load_every
+    return [Query("load", read, write, every, keep=True, drains_after=("land",))]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Vectors that were paid for, by the hash of the text they stand for: no rebuild calls the model again (I9, I13).
+"""Vectors that were paid for, by the hash of their text: no rebuild calls the model again (I9, I13).
 
 Written without Spark: a commit takes tens of milliseconds on a local disk.
 """
@@ -6,7 +6,7 @@ Written without Spark: a commit takes tens of milliseconds on a local disk.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from embeddings.vectors import is_usable
 from lake.layout import STATS_COLUMNS, LakeLayout
-from lake.storage import append_rows, create, open_table, scan
+from lake.storage import append_rows, compact, create, scan
 from lake.table_schemas import EMBEDDING_CACHE
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ _KEEP_HOURS = 24
 class EmbeddingCache:
     """The cache of one model in a lake, as any process uses it; plain data, so it pickles.
 
-    Several may add at once; a vector added twice is read once.
+    Several processes may add at once; a vector added twice is read once.
     """
 
     lake: str
     fingerprint: str
 
     def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
-        """Read some vectors; it reads all hashes for that, so ask for many at once, or join the table."""
+        """Read vectors by their hashes; the whole column of hashes is read for that, so ask for many at once, or join."""
         return vectors(self.lake, self.fingerprint, sorted(content_hashes))
 
     def add(self, vectors: Mapping[str, np.ndarray]) -> None:
@@ -67,9 +67,7 @@ def append(lake: str, fingerprint: str, vectors: Mapping[str, bytes]) -> None:
     A hash added twice is read once.
     """
     _append(lake, fingerprint, vectors)
-    table = open_table(_path(lake))
-    if table is not None and len(table.file_uris()) >= _COMPACT_AT_FILES:
-        compact(lake)
+    compact(_path(lake), _COMPACT_AT_FILES, _KEEP_HOURS)
 
 
 def _append(lake: str, fingerprint: str, vectors: Mapping[str, bytes]) -> None:
@@ -101,34 +99,14 @@ def hashes(lake: str, fingerprint: str, since_us: int = 0) -> frozenset[str]:
 
 
 def vectors(lake: str, fingerprint: str, hashes: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The vectors of some hashes, or of all: float32, as they were paid for, but for those that no store would be given."""
-    names = None if hashes is None else set(hashes)
-    scanned = _scan(lake, fingerprint, ["content_hash", "embedding"], names)
-    read = ((name, np.frombuffer(raw, "<f4")) for name, raw in scanned)
-    return {name: vector for name, vector in read if is_usable(vector)}
-
-
-def compact(lake: str) -> None:
-    """Rewrite small files as large ones, and drop replaced ones that no reader can still need."""
-    table = open_table(_path(lake))
-    if table is not None:
-        table.optimize.compact()
-        table.vacuum(retention_hours=_KEEP_HOURS, dry_run=False, enforce_retention_duration=False)
-        table.create_checkpoint()
-        table.cleanup_metadata()
+    """The usable vectors of some hashes, or of all: float32, as the model gave them."""
+    condition = ds.field("fingerprint") == fingerprint
+    if hashes is not None:
+        condition &= ds.field("content_hash").isin(sorted(set(hashes)))
+    rows = (row for batch in scan(_path(lake), ["content_hash", "embedding"], condition) for row in batch.to_pylist())
+    decoded = ((row["content_hash"], np.frombuffer(row["embedding"], "<f4")) for row in rows)
+    return {name: vector for name, vector in decoded if is_usable(vector)}
 
 
 def _path(lake: str) -> str:
     return LakeLayout(lake).path("embedding_cache")
-
-
-def _scan(
-    lake: str, fingerprint: str, columns: list[str], hashes: Collection[str] | None = None
-) -> Iterator[tuple[str, bytes]]:
-    """Yield hash and vector (empty unless it was asked for)."""
-    condition = ds.field("fingerprint") == fingerprint
-    if hashes is not None:
-        condition &= ds.field("content_hash").isin(sorted(hashes))
-    for batch in scan(_path(lake), columns, condition):
-        for row in batch.to_pylist():
-            yield row["content_hash"], row.get("embedding", b"")

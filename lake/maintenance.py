@@ -1,4 +1,4 @@
-"""Keeping the lake's tables few-filed and bounded, from inside the job that writes them (I8)."""
+"""Compaction and clean-up of the lake's tables, by the job that writes them (I8)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from lake.storage import open_table
+from lake.storage import compact, open_table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 COMPACT_AT_FILES = 128
-"""Files added since the last compaction that make one worth its price: ten minutes of landing every five seconds."""
+"""Files added since the last compaction that make another worth its price: ten minutes of landing every five seconds."""
 TARGET_BYTES = 128 * 1024 * 1024
 """Size of a file that compaction aims at; a file half as large is left alone from then on."""
 VACUUM_SECONDS = 24 * 3600.0
@@ -30,7 +30,6 @@ class Maintenance:
     """Compacts `changes` and vacuums the tables that landing writes; a run with nothing to do costs one look at the log."""
 
     def __init__(self, spark: SparkSession, layout: LakeLayout) -> None:
-        """Take the session whose driver writes the tables."""
         self._spark = spark
         self._layout = layout
         self._compacted_files: dict[str, int] = {}
@@ -41,7 +40,7 @@ class Maintenance:
         """Compact what has collected small files, and vacuum once a day; readers and writers go on meanwhile."""
         self._compact("changes")
         for name in ("ignored", "schemas"):
-            self._compact_small(name)
+            compact(self._layout.path(name), COMPACT_AT_FILES, KEEP_HOURS)
         if time.monotonic() - self._trimmed >= TRIM_SECONDS:
             self._trimmed = time.monotonic()
             for name in ("changes", "rejects"):
@@ -62,15 +61,6 @@ class Maintenance:
         self._compacted_files[name] = len(table.file_uris()) if table else 0
         _LOG.info("compacted %s: %d files, then %d", name, files, self._compacted_files[name])
 
-    def _compact_small(self, name: str) -> None:
-        """Tables of a few rows are written and rewritten without Spark."""
-        table = open_table(self._layout.path(name))
-        if table and len(table.file_uris()) >= COMPACT_AT_FILES:
-            table.optimize.compact()
-            table.vacuum(retention_hours=KEEP_HOURS, dry_run=False)
-            table.create_checkpoint()
-            table.cleanup_metadata()
-
 
 def trim_log(path: str) -> None:
     """Delete a log's entries over the table's `delta.logRetentionDuration` that no checkpoint needs any more."""
@@ -80,7 +70,7 @@ def trim_log(path: str) -> None:
 
 
 def optimize(spark: SparkSession, path: str) -> None:
-    """Join small files of each day; files of half the target are left, so a byte is rewritten a few times at most."""
+    """Compact the small files of each day; files of half the target are left, so a byte is rewritten a few times at most."""
     from delta import DeltaTable
 
     session = spark.newSession()

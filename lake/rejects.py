@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def append_rejects(lake: str, rows: Sequence[Mapping[str, Any]], *, stage: str) -> None:
+def append_rejects(
+    lake: str, rows: Sequence[Mapping[str, Any]], *, stage: str, transaction: Mapping[str, str] | None = None
+) -> None:
     """Append rejects of a stage in one commit, without Spark.
 
-    A row may have `table`, `timestamp_ms` and any column of REJECTS. Called again with the same rows it adds them again:
-    a stage that replays is counted by its own report, and `rejects` tells each try.
+    A row may have `table`, `timestamp_ms` and any column of REJECTS. The same transaction again appends nothing (I7). Without
+    one the same rows are added again: a stage that replays is counted by its own report, and `rejects` has each try.
     """
     create_rejects(lake)
     now = dt.datetime.now(dt.UTC)
     stamped = [_shaped(row) | {"stage": stage, "_ingest_time": now, "_ingest_date": now.date()} for row in rows]
-    append_rows(LakeLayout(lake).path("rejects"), pa.Table.from_pylist(stamped, REJECTS))
+    append_rows(LakeLayout(lake).path("rejects"), pa.Table.from_pylist(stamped, REJECTS), transaction)
 
 
 def create_rejects(lake: str) -> None:
@@ -35,7 +37,7 @@ def create_rejects(lake: str) -> None:
 
 
 def rejected(frame: DataFrame, stage: str) -> DataFrame:
-    """Shape rows of a Spark stage as `rejects` keeps them; columns the stage cannot tell are NULL."""
+    """Shape rows of a Spark stage as `rejects` keeps them; columns that the stage does not have are NULL."""
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import from_arrow_schema
 

@@ -40,7 +40,7 @@ def create(
     partition_by: Sequence[str] = (),
     properties: Mapping[str, str] | None = None,
 ) -> None:
-    """Create a Delta table where none stands; safe to call by several drivers at once, and any number of times."""
+    """Create a Delta table where there is none; safe to call by several drivers at once, and any number of times."""
     from deltalake import DeltaTable
 
     if open_table(path) is None:
@@ -70,30 +70,30 @@ def commit(path: str, write: Callable[..., object], transaction: Mapping[str, st
     from deltalake import PostCommitHookProperties
 
     try:
-        open_table = _take(path)
-        properties = open_table.once(transaction) if transaction else None
+        opened = _take(path)
+        properties = opened.once(transaction) if transaction else None
         if properties is not None or not transaction:
             # What is over age is deleted by maintenance: here each checkpoint would list the whole log for it.
             hooks = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-            write(open_table.table, commit_properties=properties, post_commithook_properties=hooks)
-            open_table.expected += 1
+            write(opened.table, commit_properties=properties, post_commithook_properties=hooks)
+            opened.expected += 1
     except OSError as error:
         raise UnavailableError(
             f"the table at {path} cannot be written ({type(error).__name__})",
             hint="check the network to the lake's storage, its free space, and the rights to read and write under `lake.path`",
         ) from None
-    if len(_held) > _MAX_HELD:
-        _held.clear()
-    _held.setdefault(path, []).append(open_table)  # after an error it is opened anew
+    if len(_open_tables) > _MOST_OPEN:
+        _open_tables.clear()
+    _open_tables.setdefault(path, []).append(opened)  # after an error it is opened anew
 
 
 @dataclass
-class _Held:
+class _OpenTable:
     """A table that stays open between the commits of this process; each is used by one thread at a time."""
 
     table: RustTable
     expected: int
-    """The version that stands when nobody else has committed since."""
+    """Its version unless another process has committed since."""
     done: dict[str, int] = field(default_factory=dict)
     """The newest version of each transaction, as long as nobody else commits."""
 
@@ -118,29 +118,23 @@ class _Held:
         return CommitProperties(app_transactions=[Transaction(identity, version)])
 
 
-_MAX_HELD = 64
+_MOST_OPEN = 64
 """Tables; a driver writes to fewer than ten."""
-_held: dict[str, list[_Held]] = {}
+_open_tables: dict[str, list[_OpenTable]] = {}
 
 
-def _take(path: str) -> _Held:
-    if _held.get(path):
-        open_table = _held[path].pop()
-        try:
-            open_table.follow()
-        except Exception:  # noqa: BLE001 - whatever it is, the table as it stands now tells
-            return _opened(path)
-        return open_table
-    return _opened(path)
-
-
-def _opened(path: str) -> _Held:
+def _take(path: str) -> _OpenTable:
+    if _open_tables.get(path):
+        opened = _open_tables[path].pop()
+        with contextlib.suppress(Exception):  # whatever it is, opening the table anew raises it again
+            opened.follow()
+            return opened
     table = standing_table(path)
-    return _Held(table, table.version())
+    return _OpenTable(table, table.version())
 
 
 def exists(spark: SparkSession, path: str) -> bool:
-    """Whether a Delta table stands at a path."""
+    """Whether there is a Delta table at a path."""
     from delta import DeltaTable
 
     return bool(DeltaTable.isDeltaTable(spark, path))
@@ -166,13 +160,13 @@ def kept(frame: DataFrame) -> Iterator[DataFrame]:
         once._jdf.queryExecution().analyzed().rdd().unpersist(False)  # noqa: FBT003, SLF001 - PySpark has no name for it
 
 
-def open_table(path: str, storage_options: Mapping[str, str] | None = None) -> RustTable | None:
+def open_table(path: str) -> RustTable | None:
     """Open a table without Spark; None where there is none yet."""
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        return DeltaTable(rust_uri(path), storage_options=dict(storage_options or {}))
+        return DeltaTable(rust_uri(path))
     except TableNotFoundError:
         return None
 
@@ -181,8 +175,21 @@ def standing_table(path: str) -> RustTable:
     """Open a table that some job creates at its start; raises UnavailableError until it has."""
     table = open_table(path)
     if table is None:
-        raise UnavailableError(f"the table at {path} does not stand yet")
+        raise UnavailableError(f"there is no table at {path} yet")
     return table
+
+
+def compact(path: str, at_files: int, keep_hours: int) -> None:
+    """Rewrite a table's small files as large ones without Spark, once it has so many files.
+
+    Replaced files stay for `keep_hours`, for readers that began before; older ones are deleted.
+    """
+    table = open_table(path)
+    if table is not None and len(table.file_uris()) >= at_files:
+        table.optimize.compact()
+        table.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)
+        table.create_checkpoint()
+        table.cleanup_metadata()
 
 
 def scan(path: str, columns: Sequence[str], condition: ds.Expression | None = None) -> Iterator[pa.RecordBatch]:

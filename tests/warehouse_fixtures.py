@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from lake.landing.batch import Landing
 from lake.layout import LakeLayout
+from lake.tables.batch_stats import TableCounts
 from local_stack.servers.aws import Ministack
 from schemas.ownership import Owner
 from schemas.records import Record
@@ -21,7 +22,7 @@ from schemas.tables import TableConfig
 from tests.lake_fixtures import frame, transaction
 from transforms.context import DecodeContext, TableContext
 from warehouse.config import RedshiftConfig
-from warehouse.loader import LoadCounts, WarehouseLoader
+from warehouse.loader import WarehouseLoader
 
 BUCKET = "ragstream-warehouse"
 OWNER = Owner("desk", "lake-of-desk")
@@ -68,11 +69,11 @@ class Loaded:
         changes = self.spark.read.format("delta").load(self.layout.path("changes"))
         return changes if positions is None else changes.filter(F.col("position").isin(*positions))
 
-    def load(self, positions: Sequence[str] | None = None, *, again: bool = False) -> LoadCounts:
+    def load(self, positions: Sequence[str] | None = None, *, again: bool = False) -> TableCounts:
         """Load changes; `again` as after a kill, as the batch that it was."""
         self.loads += not again
         told = self.loader.load(self.batch(positions), f"query/{self.loads}", transaction("load", self.loads))
-        return told.get(self.table, LoadCounts())
+        return told.get(self.table, TableCounts())
 
     @property
     def name(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from warehouse.folding import OUTCOME_DDL, LoadPartition, LoadSettings, Outcome,
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
-type Held = Mapping[str, tuple[int, str]]
+type StoredRows = Mapping[str, tuple[int, str]]
 """Revision and state of stored rows, by key."""
 
 FEW_CHANGES = 5_000
@@ -27,57 +28,54 @@ _MOST_TASKS = 64
 
 
 class TableChanges(Protocol):
-    """Changes of rows of one table; its TRUNCATEs are told elsewhere."""
+    """Changes of rows of one table, without its TRUNCATEs."""
 
     def keys(self) -> set[str]:
         """The rows that are touched, or that a key change ties to them."""
 
-    def staged(self, settings: LoadSettings, held: Held, groups: Mapping[str, str]) -> Outcome:
+    def staged(self, settings: LoadSettings, stored: StoredRows, groups: Mapping[str, str]) -> Outcome:
         """Fold them into stored rows, and stage what changed."""
 
 
+@dataclass(frozen=True)
 class FewChanges:
-    """Changes in the driver's memory."""
+    """Changes in the driver's memory: rows of `changes`."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep rows of `changes`."""
-        self._rows = rows
+    rows: Sequence[Mapping[str, Any]]
 
     def keys(self) -> set[str]:
         """Look at each."""
-        return {row[name] for row in self._rows for name in ("_key", "_related_key") if row[name] is not None}
+        return {row[name] for row in self.rows for name in ("_key", "_related_key") if row[name] is not None}
 
-    def staged(self, settings: LoadSettings, held: Held, groups: Mapping[str, str]) -> Outcome:
+    def staged(self, settings: LoadSettings, stored: StoredRows, groups: Mapping[str, str]) -> Outcome:
         """Fold them here."""
-        records: list[dict[str, Any]] = [dict(row) | {"_state": None} for row in self._rows]
-        stored = [{"_key": key, "_revision": revision, "_state": state} for key, (revision, state) in held.items()]
-        rows = [row | {"_group": groups.get(row["_key"], row["_key"])} for row in records + stored]
+        records: list[dict[str, Any]] = [dict(row) | {"_state": None} for row in self.rows]
+        states = [{"_key": key, "_revision": revision, "_state": state} for key, (revision, state) in stored.items()]
+        rows = [row | {"_group": groups.get(row["_key"], row["_key"])} for row in records + states]
         return LoadPartition(settings).staged(sorted(rows, key=lambda row: row["_group"]))
 
 
+@dataclass(frozen=True)
 class ManyChanges:
-    """Changes that Spark holds."""
+    """Changes that Spark holds: rows of `changes`, and how many they are."""
 
-    def __init__(self, frame: DataFrame, changes: int) -> None:
-        """Keep rows of `changes`, and how many they are."""
-        self._frame = frame
-        self._changes = changes
+    frame: DataFrame
+    changes: int
 
     def keys(self) -> set[str]:
         """Bring the distinct ones here."""
-        keys = self._frame.select(F.explode(F.array_compact(F.array("_key", "_related_key"))).alias("_key")).distinct()
+        keys = self.frame.select(F.explode(F.array_compact(F.array("_key", "_related_key"))).alias("_key")).distinct()
         return {str(key) for key in keys.toArrow().column("_key").to_pylist()}
 
-    def staged(self, settings: LoadSettings, held: Held, groups: Mapping[str, str]) -> Outcome:
+    def staged(self, settings: LoadSettings, stored: StoredRows, groups: Mapping[str, str]) -> Outcome:
         """Shuffle them with the stored rows, so that rows tied by key changes lie together, and fold them where they lie."""
-        spark = self._frame.sparkSession
-        rows = self._frame.select(*RAW_COLUMNS, "_source", "_key")
-        rows = rows.unionByName(spark.createDataFrame(_states(held)), allowMissingColumns=True)
+        spark = self.frame.sparkSession
+        rows = self.frame.select(*RAW_COLUMNS, "_source", "_key")
+        rows = rows.unionByName(spark.createDataFrame(_states(stored)), allowMissingColumns=True)
         tied = F.broadcast(spark.createDataFrame(list(groups.items()), GROUPS)) if groups else None
-        tasks = min(_MOST_TASKS, 1 + self._changes // _TASK_CHANGES)
+        tasks = min(_MOST_TASKS, 1 + self.changes // _TASK_CHANGES)
         shuffled = with_group(rows, tied).repartition(tasks, "_group").sortWithinPartitions("_group")
-        answers = shuffled.mapInArrow(LoadPartition(settings), OUTCOME_DDL).collect()
-        return together(row["outcome"] for row in answers)
+        return together(shuffled.mapInArrow(LoadPartition(settings), OUTCOME_DDL).collect())
 
 
 def changes_of(frame: DataFrame, summaries: Sequence[Row]) -> dict[str, TableChanges]:
@@ -92,18 +90,13 @@ def changes_of(frame: DataFrame, summaries: Sequence[Row]) -> dict[str, TableCha
             for row in summaries
         }
     tables: dict[str, list[dict[str, Any]]] = {row["_table"]: [] for row in summaries}
-    told = rows.filter(F.col("_table").isin(*tables)).select(*RAW_COLUMNS, "_source", "_table", "_key", "_related_key")
-    for row in told.toArrow().to_pylist():
+    rows = rows.filter(F.col("_table").isin(*tables)).select(*RAW_COLUMNS, "_source", "_table", "_key", "_related_key")
+    for row in rows.toArrow().to_pylist():
         tables[row["_table"]].append(row)
-    return {table: FewChanges(found) for table, found in tables.items()}
+    return {table: FewChanges(table_rows) for table, table_rows in tables.items()}
 
 
-def _states(held: Held) -> pa.Table:
-    def column(values: Iterable[Any], kind: pa.DataType) -> Any:
-        return pa.array(list(values), kind)
-
-    return pa.table({
-        "_key": column(held, pa.string()),
-        "_revision": column((revision for revision, _ in held.values()), pa.int64()),
-        "_state": column((state for _, state in held.values()), pa.string()),
-    })  # fmt: skip
+def _states(stored: StoredRows) -> pa.Table:
+    schema = pa.schema([("_key", pa.string()), ("_revision", pa.int64()), ("_state", pa.string())])
+    columns = [list(stored), *([row[at] for row in stored.values()] for at in (0, 1))]
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)

@@ -1,4 +1,4 @@
-"""`ragstream check` of a warehouse: reachable, the rights are there, and it can read what is staged. Nothing of it stays."""
+"""`ragstream check` of a warehouse: it answers, the user has the rights, and it reads what is staged. Nothing is left there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def check(config: RedshiftConfig, tables: Sequence[TableConfig], owner: Owner | None) -> None:
-    """Connect, look at owner and rights, and load a staged file into a temporary table; raises ConfigurationError."""
+    """Connect, compare owner and rights, and load a staged file into a temporary table; raises ConfigurationError."""
     names_of(tables, config)
     client = open_client(config)
     try:
@@ -43,26 +43,26 @@ def owner_of(client: Client, registry: Registry) -> Owner | None:
     """Whose the schema is; None where nobody claimed it."""
     if "ragstream_owner" not in {name for _, name in client.run([registry.find()])}:
         return None
-    found = client.run([registry.owned()])
-    return Owner(*map(str, found[0])) if found else None
+    rows = client.run([registry.owned()])
+    return Owner(*map(str, rows[0])) if rows else None
 
 
-def check_owner(config: RedshiftConfig, held: Owner | None, mine: Owner) -> None:
+def check_owner(config: RedshiftConfig, owner: Owner | None, mine: Owner) -> None:
     """Raise ConfigurationError where the schema belongs to another pipeline."""
-    mine.refuse_other(held, f"warehouse: the schema {config.schema_name}", "warehouse", "schema")
+    mine.refuse_other(owner, f"warehouse: the schema {config.schema_name}", "warehouse", "schema")
 
 
 def _check_rights(client: Client, schema: str) -> None:
-    stands = bool(client.run([Registry(schema).find()]))
+    exists = bool(client.run([Registry(schema).find()]))
     rights = [f"HAS_DATABASE_PRIVILEGE(CURRENT_DATABASE(), {literal('TEMP')})"]
     rights.append(
         f"HAS_SCHEMA_PRIVILEGE({literal(schema)}, {literal('CREATE')})"
-        if stands
+        if exists
         else f"HAS_DATABASE_PRIVILEGE(CURRENT_DATABASE(), {literal('CREATE')})"
     )
     (granted,) = client.run([f"SELECT {', '.join(rights)}"])
     if not all(granted):
-        missing = "TEMP on the database" if not granted[0] else f"CREATE on the {'schema' if stands else 'database'}"
+        missing = "TEMP on the database" if not granted[0] else f"CREATE on the {'schema' if exists else 'database'}"
         raise ConfigurationError(
             f"warehouse: the user lacks {missing}", condition="MISSING_RIGHTS",
             hint=f"grant it, or let an administrator create the schema {schema} and make the user its owner",

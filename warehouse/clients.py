@@ -1,4 +1,4 @@
-"""Two ways to run a transaction in Redshift: a connection of our own, and the Data API."""
+"""Two ways to run a transaction in Redshift: a connection by redshift_connector, and the Data API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
-from warehouse.errors import judged
+from warehouse.errors import refusal
 from warehouse.staging import access_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _LONGEST_POLL_SECONDS = 2.0
 
 
 class Client(Protocol):
-    """Runs transactions; a refusal is raised as `warehouse.errors` judges it."""
+    """Runs transactions; what the warehouse refuses is raised as the error that `warehouse.errors.refusal` makes of it."""
 
     def run(self, statements: Sequence[str]) -> Rows:
         """Run statements in one transaction, all or none, and return the rows of the last one that gives any."""
@@ -44,7 +44,6 @@ class WireClient:
     """A connection with redshift_connector."""
 
     def __init__(self, config: RedshiftConfig) -> None:
-        """Keep the configuration."""
         self._config = config
         self._connection: Any = None
         self._where = f"{config.host}:{config.port}"
@@ -95,17 +94,17 @@ class WireClient:
             yield
         except Error as error:
             self.close()  # ends its transaction
-            told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-            if told or not isinstance(error, InterfaceError):
-                raise judged(self._where, str(told.get("M", "")), str(told.get("C", ""))) from None
+            fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+            if fields or not isinstance(error, InterfaceError):
+                raise refusal(self._where, str(fields.get("M", "")), str(fields.get("C", ""))) from None
             raise self._away(error) from None
         except (OSError, ValueError, TypeError, AttributeError, struct.error) as error:  # where a socket broke
             self.close()
             raise self._away(error) from None
 
     def _away(self, error: Exception) -> PipelineError:
-        causes = (error, *error.args)  # the driver keeps the socket's own in there
-        if "Server refuses SSL" in causes or any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
+        causes = (error, *error.args)  # the driver keeps the socket's own error in there
+        if "Server refuses SSL" in causes or any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
             return ConfigurationError(
                 f"warehouse: {self._where} has no TLS, or its certificate is not of that name or of an authority that is known",
                 condition="SERVER_UNVERIFIED", hint="give warehouse.host as the cluster's endpoint names it",
@@ -117,10 +116,9 @@ class WireClient:
 
 
 class DataApiClient:
-    """The Data API: a batch of statements is one transaction; its answer is waited for."""
+    """The Data API: a batch of statements is one transaction, which is polled until it ends."""
 
     def __init__(self, config: DataApiConfig, client: Any) -> None:
-        """Keep boto3's client."""
         self._client = client
         self._timeout = config.timeout_seconds
         place = {"ClusterIdentifier": config.cluster, "WorkgroupName": config.workgroup, "SecretArn": config.secret_arn}
@@ -134,8 +132,8 @@ class DataApiClient:
                 Sqls=list(statements), StatementName="ragstream", **self._place
             )
             ended = self._awaited(submitted["Id"])
-            answers = [sub["Id"] for sub in ended["SubStatements"] if sub.get("HasResultSet")]
-            return self._rows(answers[-1]) if answers else []
+            with_rows = [sub["Id"] for sub in ended["SubStatements"] if sub.get("HasResultSet")]
+            return self._rows(with_rows[-1]) if with_rows else []
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -143,11 +141,11 @@ class DataApiClient:
     def _awaited(self, identity: str) -> dict[str, Any]:
         until, pause = time.monotonic() + self._timeout, _POLL_SECONDS
         while True:
-            found: dict[str, Any] = self._client.describe_statement(Id=identity)
-            if found["Status"] == "FINISHED":
-                return found
-            if found["Status"] in {"FAILED", "ABORTED"}:
-                raise judged(self._where, _errors(found))
+            described: dict[str, Any] = self._client.describe_statement(Id=identity)
+            if described["Status"] == "FINISHED":
+                return described
+            if described["Status"] in {"FAILED", "ABORTED"}:
+                raise refusal(self._where, _errors(described))
             if time.monotonic() > until:
                 self._client.cancel_statement(Id=identity)
                 raise UnavailableError(f"warehouse: a transaction took longer than {self._timeout:.0f} s")
@@ -186,9 +184,9 @@ class DataApiClient:
             raise UnavailableError(f"warehouse: {self._where} does not answer ({type(error).__name__})") from None
 
 
-def _errors(found: dict[str, Any]) -> str:
-    subs = (sub.get("Error", "") for sub in found.get("SubStatements", ()))
-    return "\n".join([found.get("Error", ""), *subs])
+def _errors(described: dict[str, Any]) -> str:
+    subs = (sub.get("Error", "") for sub in described.get("SubStatements", ()))
+    return "\n".join([described.get("Error", ""), *subs])
 
 
 def _value(field: dict[str, Any]) -> Any:

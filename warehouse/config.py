@@ -67,8 +67,8 @@ class RedshiftConfig(EncryptedPart):
     @field_validator("names")
     @classmethod
     def _plain_names(cls, names: dict[str, str]) -> dict[str, str]:
-        if any(not name or name != name.lower() or len(name.encode()) > _NAME_BYTES for name in names.values()):
-            msg = f"a name in the warehouse is in lower case and at most {_NAME_BYTES} bytes long"
+        if any(not name or name != name.lower() or len(name.encode()) > NAME_BYTES for name in names.values()):
+            msg = f"a name in the warehouse is in lower case and at most {NAME_BYTES} bytes long"
             raise ValueError(msg)
         return names
 
@@ -90,5 +90,5 @@ class RedshiftConfig(EncryptedPart):
         yield from weak_url("endpoint_url", self.endpoint_url)
 
 
-_NAME_BYTES = 120
+NAME_BYTES = 120
 """A name of Redshift has 127 bytes; ours get a suffix of up to six."""

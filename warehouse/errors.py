@@ -24,7 +24,7 @@ class _Rule:
     states: Sequence[str]
     words: str
     kind: type[PipelineError]
-    told: str
+    message: str
     condition: str = ""
     hint: str = ""
 
@@ -74,15 +74,15 @@ _OTHER = _Rule(
 )  # fmt: skip
 
 
-def judged(where: str, text: str, sqlstate: str = "") -> PipelineError:
+def refusal(where: str, text: str, sqlstate: str = "") -> PipelineError:
     """The error a refusal of the warehouse is raised as; `where` names the way it was reached by."""
     state = sqlstate or _state_in(text)
     rule = next((rule for rule in _RULES if rule.fits(state, text)), _OTHER)
-    message = f"warehouse: {rule.told.format(where=where)}{f' ({state})' if state else ''}"
+    message = f"warehouse: {rule.message.format(where=where)}{f' ({state})' if state else ''}"
     return rule.kind(message, condition=rule.condition, hint=rule.hint)
 
 
 def _state_in(text: str) -> str:
     """The SQLSTATE that the Data API puts into its message."""
-    found = re.search(r"SQLSTATE:?\s*([0-9A-Z]{5})", text)
-    return found[1] if found else ""
+    match = re.search(r"SQLSTATE:?\s*([0-9A-Z]{5})", text)
+    return match[1] if match else ""

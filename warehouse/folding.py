@@ -1,7 +1,7 @@
 """Folding a batch's records into the rows of a warehouse table, as a stage of a Spark job; the rules are `transforms.fold`'s.
 
-A worker stages what is to be written as Parquet files and tells their names. Given again what it was given before, and
-the rows as they were written, it stages nothing.
+A worker stages what is to be written as Parquet files and returns their names. Over the same records and the rows as they
+were written by then, it stages nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.tables.folding import commit_time, typed_changes
+from lake.tables.folding import commit_time, fold_changes, row_changes
 from lake.tables.shape import TableShape
 from lake.tables.typed import UnfitError
 from schemas.changes import Change
-from transforms.fold import EMPTY, HOLE, Rows, RowState, apply, in_order, truncated_at
+from transforms.fold import EMPTY, HOLE, RowState, truncated_at
 from warehouse.kinds import fitted, staged_arrow
-from warehouse.states import STATE_BYTES, Held, Refused, oldest, packed, restored
+from warehouse.staging import ParquetFiles
+from warehouse.states import REFUSED, STATE_BYTES, StoredValue, oldest, packed, restored
 
 if TYPE_CHECKING:
     from transforms.context import DecodeContext
@@ -31,7 +32,6 @@ type Row = dict[str, Any]
 OUTCOME_DDL = "outcome binary"
 KEY_BYTES = 4096
 """`_key`'s most bytes: what PostgreSQL and MySQL allow for a primary key, as JSON."""
-_BATCH_ROWS = 4096
 
 _TEXT: pa.DataType = pa.string()
 _WHOLE: pa.DataType = pa.int64()
@@ -114,7 +114,7 @@ class LoadPartition:
         """Fold groups and stage what changed."""
         outcome = Outcome()
         shape, writer = self.settings.shape, self.settings.writer
-        with writer.file(staged_schema(shape)) as staged, writer.file(PIECES) as pieces:
+        with ParquetFiles(writer, staged_schema(shape)) as staged, ParquetFiles(writer, PIECES) as pieces:
             for _, group in itertools.groupby(rows, key=lambda row: row["_group"]):
                 for folded in fold_group(group, self.settings):
                     _count(folded, outcome)
@@ -146,34 +146,29 @@ def _count(folded: Folded, outcome: Outcome) -> None:
 
 
 def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:
-    """Fold the rows that key changes tie together, and tell each that changed."""
-    held: dict[str, tuple[int, RowState]] = {}
+    """Fold the rows that key changes tie together; yields those that changed."""
+    stored: dict[str, RowState] = {}
+    revisions: dict[str, int] = {}
     changes: list[Change] = []
     for row in rows:
         if row["_state"] is not None:
-            held[row["_key"]] = row["_revision"], restored(row["_key"], row["_state"], settings.shape)
+            revisions[row["_key"]] = row["_revision"]
+            stored[row["_key"]] = restored(row["_key"], row["_state"], settings.shape)
         else:
-            told = typed_changes(row, settings.table, settings.contexts, settings.types)
-            changes += (change for change in told if change.op != "t")
-    states = Rows(lambda key: truncated_at(held[key][1] if key in held else EMPTY, settings.truncated))
-    revisions = {key: revision for key, (revision, _) in held.items()}
-    for key in held:
-        states[key]
-    for change in in_order(changes):
-        apply(states, change)
-    nothing, answers = truncated_at(EMPTY, settings.truncated), list[Folded]()
-    for key, state in states.items():
+            changes += row_changes(row, settings.table, settings.contexts, settings.types)
+    nothing, folded = truncated_at(EMPTY, settings.truncated), list[Folded]()
+    for key, state in fold_changes(stored, changes, settings.truncated).items():
         final = _without_old_moves(truncated_at(state, settings.truncated), settings.truncated)
-        before = _without_old_moves(held[key][1] if key in held else EMPTY, settings.truncated)
+        before = _without_old_moves(stored.get(key, EMPTY), settings.truncated)
         # A row that a TRUNCATE took is deleted as part of it; what merely knows a newer one says nothing new.
         if settings.truncated and final.deleted == settings.truncated:
             before = replace(before, deleted=max(before.deleted, settings.truncated))
         if final not in (nothing, before):
-            answers.append(_folded(key, final, revisions, settings))
-    written = {answer.row["_key"] for answer in answers if answer.row}
+            folded.append(_folded(key, final, revisions, settings))
+    written = {row.row["_key"] for row in folded if row.row}
     watched = [_piece(key, -1, key, revision, "") for key, revision in revisions.items() if key not in written]
-    yield from (replace(answer, pieces=[*answer.pieces, *watched]) for answer in answers[:1])
-    yield from answers[1:]
+    yield from (replace(row, pieces=[*row.pieces, *watched]) for row in folded[:1])
+    yield from folded[1:]
 
 
 def _without_old_moves(state: RowState, truncated: str) -> RowState:
@@ -190,7 +185,8 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
     known = frozenset(shape.kinds)
     unknown = frozenset(state.columns) - known
     if len(key.encode()) > KEY_BYTES:
-        return Folded(None, [], [_reject(key, None, state.newest, "KEY_TOO_LONG", "its key is too long")], unknown)
+        reject = _reject(settings, key, state.newest, "KEY_TOO_LONG", "its key is too long")
+        return Folded(None, [], [reject], unknown)
     values: Row = {}
     copied: dict[str, list[int]] = {}
     refused: set[str] = set()
@@ -199,33 +195,27 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
         cell = state.columns.get(column.source)
         if cell is None or cell.value is HOLE:
             continue
-        if isinstance(cell.value, Held):
+        if isinstance(cell.value, StoredValue):
             copied.setdefault(cell.value.key, []).append(cell.value.place)
             continue
         try:
-            values[f"c{place}"] = fitted(_told(cell.value), column.kind)
+            if cell.value is not REFUSED:
+                values[f"c{place}"] = fitted(cell.value, column.kind)
         except UnfitError:
+            problem = f"a value of column {column.source} does not fit its type {column.kind}"
+            rejects.append(_reject(settings, key, cell.rank, "CAST_FAILED", problem) | {"column": column.source})
+        if f"c{place}" not in values:
             refused.add(column.source)
-            if not isinstance(cell.value, Refused):
-                told = f"a value of column {column.source} does not fit its type {column.kind}"
-                rejects.append(_reject(key, column.source, cell.rank, "CAST_FAILED", told))
     text = packed(state, frozenset(refused), shape)
     if len(text) > STATE_BYTES:
-        return Folded(
-            None, [], [_reject(key, None, state.newest, "STATE_TOO_LONG", "its history is too long")], unknown
-        )
+        reject = _reject(settings, key, state.newest, "STATE_TOO_LONG", "its history is too long")
+        return Folded(None, [], [reject], unknown)
     committed = commit_time(state)
     row = values | {
         "_key": key, "_held": revisions.get(key, 0), "_live": state.exists, "_sequence": state.newest, "_oldest": oldest(state),
         "_commit_time": committed and committed.replace(tzinfo=None), "_pending": _pending(state, shape), "_state": text,
     }  # fmt: skip
     return Folded(row, _pieces(key, copied, revisions, len(shape.columns)), rejects, unknown)
-
-
-def _told(value: Any) -> Any:
-    if isinstance(value, Refused):
-        raise UnfitError
-    return value
 
 
 def _pending(state: RowState, shape: TableShape) -> bytes | None:
@@ -247,13 +237,16 @@ def _piece(key: str, layer: int, holder: str, revision: int, mask: str) -> Row:
     return {"_key": key, "_layer": layer, "_from": holder, "_revision": revision, "_mask": mask}
 
 
-def _reject(key: str, column: str | None, sequence: str, condition: str, what: str) -> Row:
-    return {"_key": key, "column": column, "_sequence": sequence[:104], "condition": condition, "what": what}
+def _reject(settings: LoadSettings, key: str, sequence: str, condition: str, problem: str) -> Row:
+    message = f"{problem} in the warehouse's {settings.table}"
+    return {
+        "_table": settings.table, "_key": key, "_sequence": sequence[:104], "condition": condition, "message": message,
+    }  # fmt: skip
 
 
-def together(outcomes: Iterable[bytes]) -> Outcome:
-    """All tasks' outcomes as one."""
+def together(rows: Iterable[Mapping[str, Any]]) -> Outcome:
+    """The outcomes of all tasks as one."""
     whole = Outcome()
-    for each in outcomes:
-        whole.add(pickle.loads(each))  # noqa: S301 - made by this very action
+    for row in rows:
+        whole.add(pickle.loads(row["outcome"]))  # noqa: S301 - made by this very action
     return whole

@@ -54,10 +54,10 @@ def kind_of(canonical: str) -> str:
     return spark_type(canonical)
 
 
-def wanted_kind(source: str, table: TableConfig, observed: ObservedTypes, held: str | None) -> str:
-    """The narrowest kind that holds what was announced, or declared, and what the column holds already: it never narrows."""
-    told = [table.columns[source]] if source in table.columns else observed.kinds.get(source, [])
-    kinds = ([held] if held else []) + [kind_of(each) for each in told]
+def wanted_kind(source: str, table: TableConfig, observed: ObservedTypes, current: str | None) -> str:
+    """The narrowest kind for the values that were announced, or declared, and those in the column: it never narrows."""
+    types = [table.columns[source]] if source in table.columns else observed.kinds.get(source, [])
+    kinds = ([current] if current else []) + [kind_of(canonical) for canonical in types]
     return reduce(wider, kinds) if kinds else "string"
 
 
@@ -87,18 +87,18 @@ def unstaged(column: str, kind: str) -> str:
     return f"JSON_PARSE({column})" if kind == "super" else column
 
 
-def cast(column: str, held: str, wanted: str) -> str:
+def cast(column: str, current: str, wanted: str) -> str:
     """A column's values in a wider kind; text is what the lake would write."""
     if wanted != "string":
         return f"CAST({column} AS {redshift_type(wanted)})"
-    text = f"JSON_SERIALIZE({column})" if held == "super" else f"CAST({column} AS {redshift_type('string')})"
-    if held == "boolean":
+    text = f"JSON_SERIALIZE({column})" if current == "super" else f"CAST({column} AS {redshift_type('string')})"
+    if current == "boolean":
         text = f"CASE WHEN {column} THEN 'true' WHEN NOT {column} THEN 'false' END"
-    if held == "binary":
+    if current == "binary":
         text = f"TO_HEX({column})"
-    if held in {"timestamp", "timestamp_ntz"}:
+    if current in {"timestamp", "timestamp_ntz"}:
         text = f"REPLACE({text}, ' ', 'T')"
-    return f"REPLACE({text}, '+00', 'Z')" if held == "timestamp" else text
+    return f"REPLACE({text}, '+00', 'Z')" if current == "timestamp" else text
 
 
 def fitted(value: Any, kind: str) -> Any:
@@ -107,29 +107,29 @@ def fitted(value: Any, kind: str) -> Any:
         return None
     if kind == "super":
         return _json(value)
-    held = into(value, kind)
-    if isinstance(held, str) and len(held) * 4 > TEXT_BYTES and len(held.encode()) > TEXT_BYTES:
+    typed = into(value, kind)
+    if isinstance(typed, str) and len(typed) * 4 > TEXT_BYTES and len(typed.encode()) > TEXT_BYTES:
         raise UnfitError(kind)
-    if isinstance(held, bytes) and len(held) > LARGE_BYTES:
+    if isinstance(typed, bytes) and len(typed) > LARGE_BYTES:
         raise UnfitError(kind)
-    return held.replace(tzinfo=None) if isinstance(held, dt.datetime) else held
+    return typed.replace(tzinfo=None) if isinstance(typed, dt.datetime) else typed
 
 
 def _json(value: Any) -> bytes:
-    """A JSON document in bytes: text is JSON already, as a source tells it. One that JSON_PARSE may refuse does not fit."""
+    """A JSON document in bytes; text is JSON already, as the source wrote it. One that JSON_PARSE may refuse does not fit."""
     try:
         document = exact_json.loads(value) if isinstance(value, str) else value
-        if any(not _is_held(part) for part in _scalars(document)):
+        if any(not _fits_super(part) for part in _scalars(document)):
             raise UnfitError("super")
         text = exact_json.dumps(document, ascii_only=False)
         if r"\u0000" in text:
             text = exact_json.dumps(_without_nul(document), ascii_only=False)
-        told = exact_json.printable(text).encode()
+        encoded = exact_json.printable(text).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise UnfitError("super") from error
-    if len(told) > LARGE_BYTES:
+    if len(encoded) > LARGE_BYTES:
         raise UnfitError("super")
-    return told
+    return encoded
 
 
 def _scalars(document: Any) -> Iterator[Any]:
@@ -144,8 +144,8 @@ def _scalars(document: Any) -> Iterator[Any]:
         yield document
 
 
-def _is_held(scalar: Any) -> bool:
-    """Whether a SUPER holds it: a string of up to 65,535 bytes, a number of up to 38 digits that is no larger than a double."""
+def _fits_super(scalar: Any) -> bool:
+    """Whether a SUPER takes it: a string of up to 65,535 bytes, a number of up to 38 digits that is no larger than a double."""
     if isinstance(scalar, str):
         return len(scalar) * 4 <= TEXT_BYTES or len(exact_json.printable(scalar).encode()) <= TEXT_BYTES
     if isinstance(scalar, (int, float, Decimal)) and not isinstance(scalar, bool):

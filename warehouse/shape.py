@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from lake.tables.shape import ColumnShape, TableShape
+from lake.tables.shape import ColumnShape, TableShape, column_names
 from schemas.errors import ConfigurationError
+from warehouse.config import NAME_BYTES
 from warehouse.kinds import wanted_kind
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ RESERVED = (
 """Columns that a warehouse table has before the business columns."""
 _SYSTEM = ("oid", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "deletexid", "insertxid")
 """Names that Redshift or PostgreSQL keep for themselves."""
-_NAME_BYTES = 120
 MOST_COLUMNS = 1500
 """Redshift has room for 1,600, ours and what a change of type needs included ("CREATE TABLE usage notes")."""
 _AT_ONCE = 10
@@ -36,31 +35,21 @@ _AT_ONCE = 10
 def evolved(
     current: TableShape, table: TableConfig, observed: ObservedTypes, observed_columns: Iterable[str] = ()
 ) -> TableShape:
-    """The shape that the evidence asks for: new columns at the end, and no type narrower than it is."""
-    kinds = current.kinds
-    names = {c.source: c.name for c in current.columns}
-    taken = {*names.values(), *RESERVED, *_SYSTEM}
-    columns = []
-    for source in dict.fromkeys((*names, *table.keys, *table.columns, *observed.kinds, *observed_columns)):
-        if source not in names:
-            names[source] = _free(source, taken)
-            taken.add(names[source])
-        columns.append(ColumnShape(source, names[source], wanted_kind(source, table, observed, kinds.get(source))))
-    if len(columns) > MOST_COLUMNS:
+    """The shape that the announced types ask for: new columns at the end, and no type narrower than it is."""
+    kinds, sources = current.kinds, (*table.keys, *table.columns, *observed.kinds, *observed_columns)
+    names = column_names(current, sources, (*RESERVED, *_SYSTEM), _folded)
+    if len(names) > MOST_COLUMNS:
         raise ConfigurationError(
-            f"{table.table} has {len(columns)} columns, the warehouse takes {MOST_COLUMNS}",
+            f"{table.table} has {len(names)} columns, the warehouse takes {MOST_COLUMNS}",
             hint="leave the table out of this pipeline, or split it at its source",
         )
-    return TableShape(tuple(columns))
+    wanted = {source: wanted_kind(source, table, observed, kinds.get(source)) for source in names}
+    return TableShape(tuple(ColumnShape(source, name, wanted[source]) for source, name in names.items()))
 
 
-def _free(source: str, taken: set[str]) -> str:
-    """Redshift folds names to lower case and cuts them; a name that is taken then gets a number."""
-    folded = source.lower().replace("\0", "").encode()[:_NAME_BYTES].decode(errors="ignore") or "column"
-    name, number = folded, 2
-    while name in taken:
-        name, number = f"{folded}_{number}", number + 1
-    return name
+def _folded(source: str) -> str:
+    """A name as Redshift folds it, to lower case, and cut to the bytes that it takes."""
+    return source.lower().replace("\0", "").encode()[:NAME_BYTES].decode(errors="ignore") or "column"
 
 
 def steps(current: TableShape, target: TableShape) -> Iterator[TableShape]:
@@ -96,7 +85,7 @@ def names_of(tables: Iterable[TableConfig], config: RedshiftConfig) -> dict[str,
     """The warehouse's name for each table; raises ConfigurationError where two would share one."""
     names: dict[str, str] = {}
     for table in tables:
-        plain_name = config.names.get(table.table) or _free(table.table.partition(".")[2], set())
+        plain_name = config.names.get(table.table) or _folded(table.table.partition(".")[2])
         other = next((table_name for table_name, name in names.items() if name == plain_name), None)
         if other is not None or plain_name.startswith("ragstream_") or plain_name.endswith(ROWS):
             problem = f"{table.table} and {other} are both" if other else f"{table.table} cannot be"
@@ -116,4 +105,4 @@ ROWS = "__rows"
 def retyped(current: TableShape, target: TableShape) -> list[tuple[ColumnShape, ColumnShape]]:
     """Columns whose type changes, as they are and as they will be."""
     pairs = zip(current.columns, target.columns, strict=False)
-    return [(before, replace(after)) for before, after in pairs if before.kind != after.kind]
+    return [(before, after) for before, after in pairs if before.kind != after.kind]

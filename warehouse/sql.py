@@ -1,4 +1,4 @@
-"""Every statement the warehouse is told, as text; nothing here touches anything.
+"""Every statement that the warehouse runs, as text. Pure.
 
 Redshift has no conditional statement outside procedures, and a batch of the Data API no client between its statements.
 So a guard is a SELECT that divides by zero where the warehouse is not as it was read: the whole transaction is undone.
@@ -60,7 +60,7 @@ def _columns(types: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Copies:
-    """Where staged files are, and who may read them."""
+    """COPY statements, by the role that may read the staged files."""
 
     iam_role: str
 
@@ -92,7 +92,7 @@ class Registry:
         return f"{quoted(self.schema)}.ragstream_owner"
 
     def find(self) -> str:
-        """Which of schema and registry there are."""
+        """Which of the schema and the registry's tables exist."""
         named = ", ".join(literal(name) for name in sorted(REGISTERS))
         return (
             f"SELECT n.nspname, t.tablename FROM pg_namespace n LEFT JOIN pg_tables t ON t.schemaname = n.nspname "
@@ -118,7 +118,7 @@ class Registry:
         return f"SELECT pipeline, lake FROM {self.owner}"
 
     def claim(self, owner: Owner, instead_of: Owner | None) -> list[str]:
-        """Make it a pipeline's where it is nobody's, or still another's; the last statement tells whose it is."""
+        """Make it a pipeline's where it is nobody's, or still another's; the last statement returns whose it is."""
         given_up = (
             [
                 f"DELETE FROM {self.owner} WHERE pipeline = {literal(instead_of.pipeline)} AND lake = {literal(instead_of.lake)}"
@@ -143,13 +143,13 @@ class Registry:
 
 @dataclass(frozen=True)
 class TableStatements:
-    """What is said of one table."""
+    """The statements of one table."""
 
     registry: Registry
     table: str
-    """As the source names it."""
+    """Its name in the source."""
     name: str
-    """As the warehouse does."""
+    """Its name in the warehouse."""
 
     @property
     def view(self) -> str:
@@ -254,7 +254,7 @@ class TableStatements:
     def write(self, load: Load) -> list[str]:
         """Replace the rows that were folded, all or none: guarded by revision and sequence, in one transaction."""
         return [
-            *self._unchanged(load.shape, load.held_truncation),
+            *self._unchanged(load.shape, load.known_truncation),
             *self._staged(load),
             *self._replaced(load),
             *self._truncated(load),
@@ -306,7 +306,7 @@ class TableStatements:
         return f"SELECT {', '.join([*reserved, *values])} FROM {STAGE} s{''.join(joins)}"
 
     def _truncated(self, load: Load) -> list[str]:
-        if load.truncated == load.held_truncation:
+        if load.truncated == load.known_truncation:
             return []
         mark = literal(load.truncated)
         return [
@@ -321,7 +321,7 @@ class Load:
 
     copies: Copies
     shape: TableShape
-    held_truncation: str
+    known_truncation: str
     """The newest TRUNCATE when the table was read."""
     truncated: str
     """The newest TRUNCATE now."""

@@ -1,12 +1,13 @@
-"""Files on S3 that stand there while they are loaded: written by workers, named by a manifest, removed when all is committed."""
+"""Files that are staged on S3 for a load: written by workers, named by a manifest, removed when all is committed."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +27,7 @@ _FILE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class AwsAccess:
-    """How boto3 reaches AWS; plain data, so it travels to workers. What is empty comes from the environment's own chain."""
+    """How boto3 reaches AWS; plain data, so it pickles. What is None comes from boto3's own chain."""
 
     region: str | None
     endpoint_url: str | None
@@ -52,7 +53,7 @@ def _client(access: AwsAccess, service: str) -> Any:
 
 
 def access_of(config: RedshiftConfig) -> AwsAccess:
-    """What a configuration says of it."""
+    """How a configuration says that AWS is reached."""
     keys = (None if key is None else key.get_secret_value() for key in (config.access_key, config.secret_key))
     return AwsAccess(config.region, config.endpoint_url, *keys)
 
@@ -72,10 +73,6 @@ class StagingWriter:
     access: AwsAccess
     bucket: str
     folder: str
-
-    def file(self, schema: pa.Schema) -> ParquetFiles:
-        """Begin a set of files of one schema."""
-        return ParquetFiles(self, schema)
 
     def put(self, name: str, body: bytes) -> StagedFile:
         """Upload a file; raises UnavailableError or ConfigurationError."""
@@ -112,10 +109,9 @@ def staging(config: RedshiftConfig, folder: str) -> StagingWriter:
 
 
 class ParquetFiles:
-    """Rows on their way into files; a file is begun with its first row and ended when it is large."""
+    """Writes rows into files of one schema: a file begins with its first row and is uploaded when it is large."""
 
     def __init__(self, writer: StagingWriter, schema: pa.Schema) -> None:
-        """Keep where to write; nothing is uploaded yet."""
         self._writer = writer
         self._schema = schema
         self._rows: list[dict[str, Any]] = []
@@ -130,7 +126,6 @@ class ParquetFiles:
             self._flush()
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -157,29 +152,22 @@ class ParquetFiles:
         self._buffer, self._parquet = io.BytesIO(), None
 
 
-class _translated:  # noqa: N801 - reads as a verb where it stands
-    """Turn boto3's errors into ours."""
+@contextlib.contextmanager
+def _translated(bucket: str) -> Iterator[None]:
+    """Raise boto3's errors as ours."""
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    def __init__(self, bucket: str) -> None:
-        self._bucket = bucket
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        if isinstance(error, ClientError):
-            code = error.response["Error"]["Code"]
-            if code in {"AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "404"}:
-                raise ConfigurationError(
-                    f"warehouse: the staging bucket {self._bucket} refuses the job ({code})",
-                    condition="STAGING_REFUSED",
-                    hint="create it in the cluster's Region, and grant the job's role s3:PutObject, s3:GetObject, "
-                    "s3:DeleteObject and s3:ListBucket on warehouse.staging",
-                ) from None
-        if isinstance(error, (ClientError, BotoCoreError)):
-            name = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-            raise UnavailableError(
-                f"warehouse: S3 does not take a staged file ({name})", hint="check warehouse.staging and the network"
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        if code in {"AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "404"}:
+            raise ConfigurationError(
+                f"warehouse: the staging bucket {bucket} refuses the job ({code})",
+                condition="STAGING_REFUSED",
+                hint="create it in the cluster's Region, and grant the job's role s3:PutObject, s3:GetObject, "
+                "s3:DeleteObject and s3:ListBucket on warehouse.staging",
             ) from None
+        raise UnavailableError(
+            f"warehouse: S3 does not take a staged file ({code})", hint="check warehouse.staging and the network"
+        ) from None

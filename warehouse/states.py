@@ -1,8 +1,8 @@
 """What a warehouse row remembers beside its columns: its state, with values left where they are.
 
-`transforms.fold` needs of a stored row only who said what when. So the state that is read back names each value by the
-row and column that hold it (`Held`), and what the fold answers says what is to be copied from where, inside the
-warehouse: no value of a row ever leaves it.
+`transforms.fold` needs the sequence of each column of a stored row, and not its value. So the state that is read back names
+each value by its row and column (`StoredValue`), and the folded state says which value is to be copied from where, inside
+the warehouse: no value of a row ever leaves it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ STATE_BYTES = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A value that a warehouse row holds: the row's key, and the place of the column."""
+class StoredValue:
+    """A value that a warehouse row has: the row's key, and the place of the column."""
 
     key: str
     place: int
@@ -32,7 +32,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A value that its column cannot hold: the column is NULL, a reject tells why."""
+    """A value that its column cannot take: the column is NULL, and a reject says why."""
 
 
 REFUSED = Refused()
@@ -41,8 +41,8 @@ REFUSED = Refused()
 def packed(state: RowState, refused: frozenset[str], shape: TableShape) -> str:
     """A state as text in ASCII, without its values.
 
-    `s u d c t` are those of `transforms.fold.encode`; `k`: for each place `.` unknown, `-` a hole, `!` refused, `+` told;
-    `r`: the ranks that differ from `s`, each with its places; `m`: the row's moves.
+    `s u d c t` are those of `transforms.fold.encode`; `k`: for each place `.` unknown, `-` an unresolved column, `!` refused,
+    `+` a value; `r`: the ranks that differ from `s`, each with its places; `m`: the row's key moves.
     """
     sequence = state.sequence
     document: dict[str, Any] = {"s": sequence}
@@ -61,7 +61,7 @@ def packed(state: RowState, refused: frozenset[str], shape: TableShape) -> str:
 
 
 def restored(key: str, text: str, shape: TableShape) -> RowState:
-    """The state that `packed` rendered, with a `Held` for each value."""
+    """The state that `packed` rendered, with a `StoredValue` for each value."""
     document = json.loads(text)
     sequence = document["s"]
     upserted, deleted, complete = (
@@ -77,7 +77,7 @@ def restored(key: str, text: str, shape: TableShape) -> RowState:
 
 
 def _value(key: str, place: int, mark: str) -> Any:
-    return HOLE if mark == "-" else REFUSED if mark == "!" else Held(key, place)
+    return HOLE if mark == "-" else REFUSED if mark == "!" else StoredValue(key, place)
 
 
 def oldest(state: RowState) -> str:

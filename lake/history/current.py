@@ -1,4 +1,4 @@
-"""A table's current rows straight from `changes`: merged on read, so as fresh as the last landed record."""
+"""A table's current rows, folded from `changes` as they are read: as fresh as the last landed record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lake.layout import RAW_COLUMNS
 from lake.storage import scan
-from lake.tables.observed_types import announced, canonical, types_of
+from lake.tables.observed_types import ObservedTypes, announced, canonical, types_of
 from schemas.changes import Change, Changes
 from schemas.records import Record
 from transforms.envelopes.decode import decode
@@ -57,9 +57,9 @@ def current_rows(
 ) -> Iterator[dict[str, Any]]:
     """The table's rows, business columns only, in the order of their keys.
 
-    A column that exists and that no record has told yet is left out of its row: it is pending, not NULL (I3).
+    An unresolved column, whose value no record has had yet, is left out of its row: it is not NULL (I3).
     """
-    types = types_of(table, announced(layout))
+    types = types_of(table, announced(layout).get(table.table, ObservedTypes()))
     states = fold_table(layout, table.table, contexts).live()
     names = dict.fromkeys([*types, *(name for state in states.values() for name in state.columns)])
     for key in sorted(states):
@@ -67,14 +67,14 @@ def current_rows(
 
 
 def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> dict[str, Any]:
-    """A state as the row it stands for."""
+    """A state as a row."""
     pending = set(state.pending(names))
     values = canonical(state.values(), types)
     return {name: values.get(name) for name in names if name not in pending}
 
 
 def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, DecodeContext]) -> Iterator[Change]:
-    """What a row of `changes` tells of a table; nothing when its source is configured no more."""
+    """The changes of a table in a row of `changes`; none when its source is not configured any more."""
     context = contexts.get(row["_source"])
     decoded = decode(record_of(row), context) if context else None
     for change in decoded.changes if isinstance(decoded, Changes) else ():

@@ -36,7 +36,7 @@ _BATCH_ROWS = 1024
 
 @dataclass(frozen=True)
 class History:
-    """What `changes` held of one table, as of one version of it."""
+    """The rows of one table in `changes`, as of one version of it."""
 
     rows: DataFrame
     changes: int
@@ -61,7 +61,7 @@ class StateSettings:
 
 
 def history_of(spark: SparkSession, layout: LakeLayout, table: str) -> History | None:
-    """Look at a table's changes as they are now, whatever is landed meanwhile; None when nothing was ever landed."""
+    """A table's changes at the newest version of `changes`; None when nothing was ever landed."""
     path = layout.path("changes")
     snapshot = open_table(path)
     if snapshot is None:
@@ -112,7 +112,7 @@ def _groups(history: History) -> DataFrame:
 
 
 def state_stage(settings: StateSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
-    """A function for `mapInArrow` over rows of `changes` sorted by `_group` that answers STATES, a group at a time.
+    """A function for `mapInArrow` from rows of `changes` sorted by `_group` to STATES, a group at a time.
 
     The same set of changes, however ordered, repeated and cut, gives the same states.
     """

@@ -110,12 +110,9 @@ def read_changes(spark: SparkSession, layout: LakeLayout, **options: str) -> Dat
 def create_tables(layout: LakeLayout) -> None:
     """Create the tables that landing writes where they are missing."""
     create(
-        layout.path("changes"),
-        CHANGES,
-        stats=STATS_COLUMNS["changes"],
-        partition_by=["_ingest_date"],
+        layout.path("changes"), CHANGES, stats=STATS_COLUMNS["changes"], partition_by=["_ingest_date"],
         properties={"delta.checkpointInterval": "30"},
-    )
+    )  # fmt: skip
     create_rejects(layout.root)
     create(layout.path("ignored"), IGNORED, stats=STATS_COLUMNS["ignored"])
     create(layout.path("schemas"), SCHEMAS, stats=STATS_COLUMNS["schemas"])

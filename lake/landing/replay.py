@@ -1,7 +1,7 @@
 """Rejects driven once more through decoding and landing, without Spark: they are few.
 
-A record that decodes now, because the configuration or the code was mended, is landed once: one that stands in `changes`
-is not landed again, and the append carries a transaction. Its reject stays where it is, as a record of what happened.
+A record that decodes now, because the configuration or the code was corrected, is landed once: one that is in `changes`
+is not landed again, and the append carries a transaction. Its reject stays in `rejects`.
 """
 
 from __future__ import annotations

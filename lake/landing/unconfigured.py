@@ -1,4 +1,4 @@
-"""Streams that fill while their records are of tables that nobody configured: said where a person looks."""
+"""Streams with many records of tables that are not configured: reported by `status`, `check` and the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 REASON = "table not configured"
 SHARE = 0.1
-"""The share of a stream's records from which on it is said; tables that share a stream on purpose may be left out of it."""
+"""The least share of a stream's records that is reported; tables that share a stream on purpose may be left out."""
 _RECENT = dt.timedelta(days=1)
 
 

@@ -1,21 +1,43 @@
-"""What a batch of `changes` holds of each table, before anything is done with it."""
+"""What a batch of `changes` holds of each table, before anything is done with it; and what was done with it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from lake.tables.observed_types import ObservedTypes
+from lake.tables.observed_types import ObservedTypes, announced
 from schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
+    from lake.layout import LakeLayout
 
-def summarized(frame: DataFrame, tables: Collection[str]) -> list[Row]:
-    """For each of the tables in the batch: changes, their bytes, the newest TRUNCATE, key changes, the schemas named."""
+
+@dataclass(frozen=True)
+class TableCounts:
+    """What a merge or a load did to one table."""
+
+    changes: int = 0
+    written: int = 0
+    deleted: int = 0
+    rejects: int = 0
+
+    def named(self, verb: str) -> dict[str, int]:
+        """The counts as `status` names them; `verb` is what became of the changes."""
+        return {
+            verb: self.changes, "rows written": self.written, "rows deleted": self.deleted, "rejects": self.rejects,
+        }  # fmt: skip
+
+
+def summarized(frame: DataFrame, layout: LakeLayout, tables: Collection[str]) -> list[tuple[Row, ObservedTypes]]:
+    """For each of the tables in the batch: changes, their bytes, the newest TRUNCATE, key changes; and its types.
+
+    Raises UnavailableError while `schemas` lacks one that the batch names: landing writes it after `changes`.
+    """
     pair = F.when(F.col("_related_key").isNotNull(), F.struct("_key", "_related_key"))
     grouped = frame.groupBy("_table").agg(
         F.count("*").alias("changes"),
@@ -24,11 +46,10 @@ def summarized(frame: DataFrame, tables: Collection[str]) -> list[Row]:
         F.collect_set(pair).alias("pairs"),
         F.collect_set("_schema_id").alias("schema_ids"),
     )
-    return [row for row in grouped.collect() if row["_table"] in tables]
-
-
-def require_schemas(summaries: Sequence[Row], observed: Mapping[str, ObservedTypes]) -> None:
-    """Raise UnavailableError while `schemas` lacks one that the batch names: landing writes it after `changes`."""
-    for row in summaries:
-        if set(row["schema_ids"]) - observed.get(row["_table"], ObservedTypes()).schema_ids:
+    rows = [row for row in grouped.collect() if row["_table"] in tables]
+    observed = announced(layout)
+    summaries = [(row, observed.get(row["_table"], ObservedTypes())) for row in rows]
+    for row, types in summaries:
+        if set(row["schema_ids"]) - types.schema_ids:
             raise UnavailableError(f"schemas of {row['_table']} are landed with its changes, but a moment later")
+    return summaries

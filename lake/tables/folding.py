@@ -41,9 +41,9 @@ class FoldSettings:
     table: str
     contexts: Mapping[str, DecodeContext]
     """By source."""
-    held: TableShape
+    current: TableShape
     """The columns stored rows have."""
-    wanted: TableShape
+    shape: TableShape
     """The columns rows get."""
     types: Mapping[str, str]
     """Canonical types by source column, for values that came without a schema."""
@@ -55,15 +55,15 @@ class FoldSettings:
     @cached_property
     def late(self) -> frozenset[str]:
         """Source columns that stored rows hold as text and that get another type: nobody had announced one."""
-        wanted = self.wanted.kinds
-        return frozenset(n for n, kind in self.held.kinds.items() if kind == "string" != wanted.get(n, kind))
+        kinds = self.shape.kinds
+        return frozenset(n for n, kind in self.current.kinds.items() if kind == "string" != kinds.get(n, kind))
 
 
 def output_schema(shape: TableShape) -> pa.Schema:
-    """Columns of the stage's answer: one row for each row of the table that changed."""
-    told: list[tuple[str, pa.DataType]] = [
+    """Columns that the stage yields: one row for each row of the table that changed."""
+    columns: list[tuple[str, pa.DataType]] = [
         ("_live", pa.bool_()),
-        ("_held", pa.string()),
+        ("_version", pa.string()),
         ("_tombstone", pa.string()),
         ("_moves", pa.list_(pa.string())),
         ("_purge", pa.bool_()),
@@ -71,112 +71,118 @@ def output_schema(shape: TableShape) -> pa.Schema:
         ("_unknown", pa.list_(pa.string())),
         ("_row", shape.arrow()),
     ]
-    return pa.schema([*RESERVED_TYPES.items(), *told])
+    return pa.schema([*RESERVED_TYPES.items(), *columns])
 
 
 def fold_stage(settings: FoldSettings) -> Stage:
     """A function for `mapInArrow` over rows sorted by `_group`: stored rows, tombstones and records in any order.
 
-    Given again what it was given before, and what it answered as stored rows, it answers nothing.
+    Over the same records and the rows that it yielded, stored by now, it yields nothing.
     """
-    schema = output_schema(settings.wanted)
+    schema = output_schema(settings.shape)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = (row for batch in batches for row in batch.to_pylist())
         groups = itertools.groupby(rows, key=lambda row: row["_group"])
-        answers = (answer for _, group in groups for answer in fold_group(group, settings))
-        for some in itertools.batched(answers, _BATCH_ROWS):
-            yield pa.RecordBatch.from_pylist(list(some), schema)
+        folded = (row for _, group in groups for row in fold_group(group, settings))
+        for batch_rows in itertools.batched(folded, _BATCH_ROWS):
+            yield pa.RecordBatch.from_pylist(list(batch_rows), schema)
 
     return run
 
 
 def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
-    """Fold one group, and tell each row that is to be written."""
+    """Fold one group into the rows that are to be written."""
     stored: dict[str, RowState] = {}
-    held: dict[str, str] = {}
-    gone: dict[str, RowState] = {}
+    versions: dict[str, str] = {}
+    tombstones: dict[str, RowState] = {}
     ops: dict[str, tuple[str, str]] = {}
     changes: list[Change] = []
     for row in rows:
+        key = row["_key"]
         if row["_from"] == "table":
-            stored[row["_key"]] = _as_announced(restored(row, settings.held), settings)
-            held[row["_key"]] = row["_held"]
-            ops[row["_key"]] = (stored[row["_key"]].upserted, row["_op"])
+            stored[key], versions[key] = _as_announced(restored(row, settings.current), settings), row["_version"]
+            ops[key] = (stored[key].upserted, row["_op"])
         elif row["_from"] == "tombstone":
-            gone[row["_key"]] = join(gone.get(row["_key"], EMPTY), restore(exact_json.loads(row["_state"])))
+            tombstones[key] = join(tombstones.get(key, EMPTY), restore(exact_json.loads(row["_state"])))
         else:
-            told = typed_changes(row, settings.table, settings.contexts, settings.types)
-            changes += (change for change in told if change.op != "t")
+            changes += row_changes(row, settings.table, settings.contexts, settings.types)
     for change in changes:
         if change.op != "d":
             ops[change.key] = max(ops.get(change.key, ("", "")), (change.sequence, change.op))
-    known = {key: join(stored.get(key, EMPTY), gone.get(key, EMPTY)) for key in (*stored, *gone)}
-    states = Rows(lambda key: truncated_at(known.get(key, EMPTY), settings.truncated))
-    for key in known:
-        states[key]
-    for change in in_order(changes):
-        apply(states, change)
-    for key, state in states.items():
+    known = {key: join(stored.get(key, EMPTY), tombstones.get(key, EMPTY)) for key in (*stored, *tombstones)}
+    for key, state in fold_changes(known, changes, settings.truncated).items():
         final = truncated_at(state, settings.truncated)
-        before = stored.get(key), held.get(key)
-        yield from _answer(key, final, before, gone.get(key), ops.get(key, ("", "u"))[1], settings)
+        before = stored.get(key), versions.get(key)
+        yield from _written(key, final, before, tombstones.get(key), ops.get(key, ("", "u"))[1], settings)
 
 
-def typed_changes(
+def fold_changes(known: Mapping[str, RowState], changes: Iterable[Change], truncated: str) -> Rows:
+    """Fold changes of rows into what is known of a group's rows; `truncated` is the sequence of the newest TRUNCATE."""
+    rows = Rows(lambda key: truncated_at(known.get(key, EMPTY), truncated))
+    for key in known:
+        rows[key]
+    for change in in_order(changes):
+        apply(rows, change)
+    return rows
+
+
+def row_changes(
     row: Row, table: str, contexts: Mapping[str, DecodeContext], types: Mapping[str, str]
 ) -> Iterator[Change]:
-    """What a row of `changes` tells of a table, values in canonical form as far as there is evidence of their types."""
+    """Changes of rows in a record of `changes`, values in canonical form as far as their types are known."""
     for change in changes_in(row, table, contexts):
-        yield change if change.schema_id else _typed(change, types)
+        if change.op != "t":
+            yield change if change.schema_id else _typed(change, types)
 
 
 def _as_announced(state: RowState, settings: FoldSettings) -> RowState:
-    """A stored row in canonical form where its columns were text for want of evidence, which came after them."""
+    """A stored row in canonical form where its columns were text because their types were announced after them."""
     late = {n: settings.types[n] for n in settings.late if n in settings.types}
-    told = {name: cell.value for name, cell in state.columns.items() if name in late and isinstance(cell.value, str)}
-    if not told:
+    texts = {name: cell.value for name, cell in state.columns.items() if name in late and isinstance(cell.value, str)}
+    if not texts:
         return state
-    values = canonical(told, late)
+    values = canonical(texts, late)
     return replace(state, columns={n: replace(c, value=values.get(n, c.value)) for n, c in state.columns.items()})
 
 
 def _typed(change: Change, types: Mapping[str, str]) -> Change:
-    """A change that came without its schema, with its values in canonical form as far as there is evidence."""
+    """A change that came without its schema, with its values in canonical form as far as their types are known."""
     return Change(
         change.table, change.op, change.sequence, change.key, canonical(change.columns, types), change.complete,
         change.unavailable, change.old_key, change.new_key, change.commit_time_us,
     )  # fmt: skip
 
 
-def _answer(
+def _written(
     key: str,
     state: RowState,
     before: tuple[RowState | None, str | None],
-    gone: RowState | None,
+    known_tombstone: RowState | None,
     op: str,
     settings: FoldSettings,
 ) -> Iterator[Row]:
-    stored, held = before
-    grave = _grave(state, settings.truncated)
-    bury = grave is not None and (gone is None or join(gone, grave) != gone)
-    purge = gone is not None and bool(gone.columns) and state.exists
-    if state.exists and (stored != state or settings.everything or bury or purge):
-        answer = live_row(key, state, stored, op, settings)
-    elif bury or purge or (stored is not None and not state.exists):
-        answer = {"_key": key, "_op": "d", "_sequence": state.sequence, "_commit_time": commit_time(state)}
+    """What is to be written of a row; `before` is its stored state and version."""
+    stored, version = before
+    tombstone = _tombstone(state, settings.truncated)
+    is_new = tombstone is not None and (known_tombstone is None or join(known_tombstone, tombstone) != known_tombstone)
+    purge = known_tombstone is not None and bool(known_tombstone.columns) and state.exists
+    if state.exists and (stored != state or settings.everything or is_new or purge):
+        row = live_row(key, state, stored, op, settings)
+    elif is_new or purge or (stored is not None and not state.exists):
+        row = {"_key": key, "_op": "d", "_sequence": state.sequence, "_commit_time": commit_time(state)}
     else:
         return
-    yield answer | {
+    yield row | {
         "_live": state.exists,
-        "_held": held,
-        "_tombstone": exact_json.dumps(encode(grave)) if bury and grave else None,
-        "_moves": sorted(set(state.key_moves.values())) if bury and state.key_moves else None,
+        "_version": version,
+        "_tombstone": exact_json.dumps(encode(tombstone)) if is_new and tombstone else None,
+        "_moves": sorted(set(state.key_moves.values())) if is_new and state.key_moves else None,
         "_purge": purge,
     }
 
 
-def _grave(state: RowState, truncated: str) -> RowState | None:
+def _tombstone(state: RowState, truncated: str) -> RowState | None:
     """What must outlive the row (I4): its delete, and where its values went. A TRUNCATE is remembered once a table."""
     key_moves = {sequence: key for sequence, key in state.key_moves.items() if sequence > truncated}
     if not state.exists and (state.deleted > truncated or state.columns or key_moves):
@@ -186,8 +192,8 @@ def _grave(state: RowState, truncated: str) -> RowState | None:
 
 def live_row(key: str, state: RowState, stored: RowState | None, op: str, settings: FoldSettings) -> Row:
     """A live row as the table keeps it."""
-    kinds = settings.wanted.kinds
-    names = {c.source: c.name for c in settings.wanted.columns}
+    kinds = settings.shape.kinds
+    names = {c.source: c.name for c in settings.shape.columns}
     rejects: list[Row] = []
     row: Row = {}
     for source, value in state.values().items():
@@ -196,9 +202,8 @@ def live_row(key: str, state: RowState, stored: RowState | None, op: str, settin
         try:
             row[names[source]] = into(value, kinds[source])
         except UnfitError:
-            held = stored.columns.get(source) if stored else None
             cell = state.columns[source]
-            if held != cell:
+            if stored is None or stored.columns.get(source) != cell:
                 rejects.append({"column": source, "kind": kinds[source], "sequence": cell.rank})
     return {
         "_key": key,
@@ -206,7 +211,7 @@ def live_row(key: str, state: RowState, stored: RowState | None, op: str, settin
         "_sequence": state.sequence,
         "_commit_time": commit_time(state),
         "_pending": list(state.pending(list(kinds))) or None,
-        "_state": exact_json.dumps(packed(state, row, settings.wanted)),
+        "_state": exact_json.dumps(packed(state, row, settings.shape)),
         "_rejects": rejects or None,
         "_unknown": sorted(state.columns.keys() - kinds.keys()) or None,
         "_row": row,
@@ -214,22 +219,24 @@ def live_row(key: str, state: RowState, stored: RowState | None, op: str, settin
 
 
 def packed(state: RowState, row: Row, shape: TableShape) -> Row:
-    """The state without what the typed columns give back: literals in `v`, names of told NULLs in `n`."""
+    """The state without what the typed columns give back: other values in `v`, names of columns that are NULL in `n`."""
     document = encode(state)
-    told = document.pop("v", {})
-    given = {c.source: back(row[c.name], c.kind) for c in shape.columns if row.get(c.name) is not None}
-    literals = {n: v for n, v in told.items() if v is not None and not (n in given and same(given[n], v))}
-    nulls = [name for name, value in told.items() if value is None]
+    values, from_row = document.pop("v", {}), _from_row(row, shape)
+    literals = {n: v for n, v in values.items() if v is not None and not (n in from_row and same(from_row[n], v))}
+    nulls = [name for name, value in values.items() if value is None]
     return document | {name: part for name, part in (("v", literals), ("n", nulls)) if part}
 
 
 def restored(row: Row, shape: TableShape) -> RowState:
-    """The state that a stored row stands for: `packed` inverted."""
+    """The state of a stored row: `packed` inverted."""
     document = exact_json.loads(row["_state"])
-    values = row["_row"] or {}
-    given = {c.source: back(values[c.name], c.kind) for c in shape.columns if values.get(c.name) is not None}
-    told = given | dict.fromkeys(document.pop("n", ())) | document.get("v", {})
-    return restore(document | {"v": told})
+    nulls = dict.fromkeys(document.pop("n", ()))
+    return restore(document | {"v": _from_row(row["_row"] or {}, shape) | nulls | document.get("v", {})})
+
+
+def _from_row(row: Row, shape: TableShape) -> Row:
+    """The values that the typed columns give back, by source column, in canonical form."""
+    return {c.source: back(row[c.name], c.kind) for c in shape.columns if row.get(c.name) is not None}
 
 
 def commit_time(state: RowState) -> dt.datetime | None:

@@ -1,7 +1,7 @@
 """Current tables: `changes` folded into one typed row a key, by one MERGE a table and clock.
 
 Any cut of the changes into batches, any order and any repeat leaves the same rows (I2, I3). A batch killed at any point
-and run again leaves what one run leaves: each step can stand alone, and steps that remove come after those that keep.
+and run again leaves what one run leaves: no step needs the next, and steps that remove come after those that keep.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from lake.tables.observed_types import ObservedTypes, announced, types_of
-from lake.tables.folding import FoldSettings, fold_stage, output_schema
 from lake.history.key_groups import GROUPS, grouped, with_group
 from lake.landing.batch import create_tables
 from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, LakeLayout
-from lake.table_schemas import TOMBSTONES
 from lake.maintenance import optimize, vacuum
-from lake.tables.merge_settings import set_for_merging
 from lake.rejects import rejected
 from lake.storage import append, append_rows, create, kept, rows_of
-from lake.tables.batch_stats import require_schemas, summarized
+from lake.table_schemas import TOMBSTONES
+from lake.tables.batch_stats import TableCounts, summarized
+from lake.tables.folding import FoldSettings, fold_stage, output_schema
+from lake.tables.merge_settings import set_for_merging
+from lake.tables.observed_types import ObservedTypes, types_of
 from lake.tables.shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
 from schemas.errors import UnavailableError
 
@@ -47,24 +47,11 @@ _VACUUM_EVERY = 1500
 """Merges of a table between two compactions, and between two clean-ups: half an hour and a day at a merge a minute."""
 
 
-@dataclass(frozen=True)
-class MergeCounts:
-    """What a merge did to one table."""
-
-    changes: int = 0
-    written: int = 0
-    deleted: int = 0
-    rejects: int = 0
-
-
 class TableMerger:
     """Merges batches of `changes` into the current tables, tables side by side."""
 
     def __init__(
-        self,
-        layout: LakeLayout,
-        tables: Sequence[TableConfig],
-        contexts: Mapping[str, DecodeContext],
+        self, layout: LakeLayout, tables: Sequence[TableConfig], contexts: Mapping[str, DecodeContext]
     ) -> None:
         """Create the tables that are missing; `contexts` are the decode contexts by source."""
         self._layout = layout
@@ -74,22 +61,20 @@ class TableMerger:
         create_tables(layout)
         create(layout.path("tombstones"), TOMBSTONES, stats=STATS_COLUMNS["tombstones"], partition_by=["_table"])
 
-    def merge(self, frame: DataFrame, transaction: Transaction) -> dict[str, MergeCounts]:
+    def merge(self, frame: DataFrame, transaction: Transaction) -> dict[str, TableCounts]:
         """Merge one batch of rows of `changes`; run again, it finds nothing left to do."""
-        summaries = summarized(frame, self._tables)
-        observed = announced(self._layout)
-        require_schemas(summaries, observed)
+        summaries = summarized(frame, self._layout, self._tables)
 
-        def one(row: Row) -> MergeCounts:
-            table = self._tables[row["_table"]]
-            merge = _TableMerge(frame, self._layout, table, self._contexts, observed.get(table.table, ObservedTypes()))
-            counts = merge.run(row, transaction)
+        def merged(summarized_table: tuple[Row, ObservedTypes]) -> tuple[str, TableCounts]:
+            summary, observed = summarized_table
+            table = self._tables[summary["_table"]]
+            counts = _TableMerge(frame, self._layout, table, self._contexts, observed).run(summary, transaction)
             self._maintain(frame.sparkSession, table.table)
-            return counts
+            return table.table, counts
 
-        changes = sum(row["changes"] for row in summaries)
+        changes = sum(summary["changes"] for summary, _ in summaries)
         with set_for_merging(frame.sparkSession, changes), ThreadPoolExecutor(_SIDE_BY_SIDE, "merge") as pool:
-            return dict(zip((r["_table"] for r in summaries), pool.map(one, summaries), strict=True))
+            return dict(pool.map(merged, summaries))
 
     def _maintain(self, spark: SparkSession, table: str) -> None:
         self._merges[table] = done = self._merges.get(table, 0) + 1
@@ -123,30 +108,30 @@ class _TableMerge:
     def path(self) -> str:
         return self.layout.table(self.name)
 
-    def run(self, summary: Row, transaction: Transaction) -> MergeCounts:
-        told = summary["truncated"] or ""
-        stored, key_moves = self._graves()
-        self.truncated = max(told, stored)
-        if told > stored:
-            self._note_truncation(told, transaction)
+    def run(self, summary: Row, transaction: Transaction) -> TableCounts:
+        newest = summary["truncated"] or ""
+        known, key_moves = self._truncation_and_moves()
+        self.truncated = max(newest, known)
+        if newest > known:
+            self._note_truncation(newest, transaction)
         self.groups = grouped([*key_moves, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
         shape = self._shape()
         few = summary["changes"] <= _BROADCAST_ROWS
         for _ in range(_ROUNDS):
-            inputs = self._inputs(shape, few=few, lagging=bool(told))
-            with kept(self._folded(inputs, shape, shape)) as answers:
-                found = _counted(answers)
-                if found["unknown"]:
-                    shape = self._shape(found["unknown"])
-                elif self._write(answers, shape, found, transaction):
+            inputs = self._inputs(shape, few=few, lagging=bool(newest))
+            with kept(self._folded(inputs, shape, shape)) as folded:
+                counts = _counted(folded)
+                if counts["unknown"]:
+                    shape = self._shape(counts["unknown"])
+                elif self._write(folded, shape, counts, transaction):
                     break
         else:
             raise UnavailableError(f"{self.name}: other drivers' merges were first {_ROUNDS} times")
-        if told:
+        if newest:
             self._delete(f"_sequence <= '{self.truncated}'", self.path)
-        return MergeCounts(summary["changes"], found["live"], found["gone"], found["rejects"])
+        return TableCounts(summary["changes"], counts["live"], counts["gone"], counts["rejects"])
 
-    def _graves(self) -> tuple[str, list[tuple[str, str]]]:
+    def _truncation_and_moves(self) -> tuple[str, list[tuple[str, str]]]:
         """The newest TRUNCATE known, and the key changes that late older changes must follow."""
         import pyarrow.dataset as ds
 
@@ -163,21 +148,21 @@ class _TableMerge:
         append_rows(self.layout.path("tombstones"), rows, transaction(f"tombstones:truncate:{self.name}"))
 
     def _shape(self, seen: Iterable[str] = ()) -> TableShape:
-        """Bring the table to the shape that the evidence asks for."""
-        held = stored_shape(self.spark, self.path)
-        shape = evolved(held or TableShape(), self.table, self.observed, [*self.table.keys, *seen])
-        if held and held.retyped(shape):
-            self._rewrite(held, shape)
+        """Bring the table to the shape that declared and announced types ask for."""
+        current = stored_shape(self.spark, self.path)
+        shape = evolved(current or TableShape(), self.table, self.observed, [*self.table.keys, *seen])
+        if current and current.retyped(shape):
+            self._rewrite(current, shape)
         else:
-            create_or_extend(self.spark, self.path, held, shape)
+            create_or_extend(self.spark, self.path, current, shape)
         return shape
 
-    def _rewrite(self, held: TableShape, shape: TableShape) -> None:
+    def _rewrite(self, current: TableShape, shape: TableShape) -> None:
         """Give every row its new types, exactly: from the states, in one commit."""
-        allow_names(self.spark, self.path, held, shape)
-        rows = self._stored(held).withColumn("_group", F.col("_key"))
-        answers = self._folded(rows, held, shape, everything=True)
-        writer = self._table_rows(answers.filter("_live"), shape).write.format("delta").mode("overwrite")
+        allow_names(self.spark, self.path, current, shape)
+        rows = self._stored(current).withColumn("_group", F.col("_key"))
+        folded = self._folded(rows, current, shape, everything=True)
+        writer = self._table_rows(folded.filter("_live"), shape).write.format("delta").mode("overwrite")
         writer.option("overwriteSchema", "true").save(self.path)
 
     def _inputs(self, shape: TableShape, *, few: bool, lagging: bool) -> DataFrame:
@@ -201,69 +186,69 @@ class _TableMerge:
     def _stored(self, shape: TableShape) -> DataFrame:
         stored = self.spark.read.format("delta").load(self.path)
         row = F.struct(*(F.col(quoted(c.name)) for c in shape.columns)) if shape.columns else F.lit(None)
-        held = F.expr(_HELD).alias("_held")
-        return stored.select("_key", "_op", "_state", held, F.lit("table").alias("_from"), row.alias("_row"))
+        version = F.expr(_VERSION).alias("_version")
+        return stored.select("_key", "_op", "_state", version, F.lit("table").alias("_from"), row.alias("_row"))
 
     def _with_group(self, frame: DataFrame) -> DataFrame:
         if not self.groups:
             return with_group(frame, None)
         return with_group(frame, F.broadcast(self.spark.createDataFrame(list(self.groups.items()), GROUPS)))
 
-    def _folded(self, rows: DataFrame, held: TableShape, wanted: TableShape, *, everything: bool = False) -> DataFrame:
+    def _folded(
+        self, rows: DataFrame, current: TableShape, shape: TableShape, *, everything: bool = False
+    ) -> DataFrame:
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        types = types_of(self.table, {self.name: self.observed})
-        settings = FoldSettings(self.name, self.contexts, held, wanted, types, self.truncated, everything)
-        present = set(rows.columns)
-        absent = {n: F.lit(None).cast(t) for n, t in _INPUT_TYPES.items() if n not in present}
+        types = types_of(self.table, self.observed)
+        settings = FoldSettings(self.name, self.contexts, current, shape, types, self.truncated, everything)
+        absent = {n: F.lit(None).cast(t) for n, t in _INPUT_TYPES.items() if n not in rows.columns}
         rows = rows.withColumns(absent) if absent else rows
         shuffled = rows.repartition("_group").sortWithinPartitions("_group")
-        schema = from_arrow_schema(output_schema(wanted), prefer_timestamp_ntz=True)
+        schema = from_arrow_schema(output_schema(shape), prefer_timestamp_ntz=True)
         return shuffled.mapInArrow(fold_stage(settings), schema)
 
-    def _write(self, answers: DataFrame, shape: TableShape, found: Row, transaction: Transaction) -> bool:
-        """Write what the fold answers; False when another driver changed one of the rows since they were read.
+    def _write(self, folded: DataFrame, shape: TableShape, counts: Row, transaction: Transaction) -> bool:
+        """Write the folded rows; False when another driver changed one of the rows since they were read.
 
         Tombstones are appended without a transaction: the fold names one only while the lake holds less.
         """
         now = F.lit(dt.datetime.now(dt.UTC))
-        if found["rejects"]:
-            rows = _rejects(answers, self.name, now)
+        if counts["rejects"]:
+            rows = _rejects(folded, self.name, now)
             append(rows, self.layout.path("rejects"), transaction(f"rejects:{self.name}"))
-        if found["tombstones"]:
-            tombstones = answers.filter("_tombstone IS NOT NULL").select(
+        if counts["tombstones"]:
+            tombstones = folded.filter("_tombstone IS NOT NULL").select(
                 F.lit(self.name).alias("_table"), F.lit("d").alias("_op"), "_sequence", now.alias("_ingest_time"),
                 "_key", F.col("_tombstone").alias("_state"), "_moves",
             )  # fmt: skip
             append(tombstones, self.layout.path("tombstones"))
-        wanted = found["live"] + found["gone"]
-        if wanted and self._merge(self._table_rows(answers, shape, "_live", "_held"), shape) < wanted:
+        changed = counts["live"] + counts["gone"]
+        if changed and self._merge(self._table_rows(folded, shape, "_live", "_version"), shape) < changed:
             return False
-        if found["purge"]:
-            keys = [row["_key"] for row in answers.filter("_purge").select("_key").collect()]
-            self._purge(keys)
+        if counts["purge"]:
+            self._purge([row["_key"] for row in folded.filter("_purge").select("_key").collect()])
         return True
 
-    def _table_rows(self, answers: DataFrame, shape: TableShape, *more: str) -> DataFrame:
+    def _table_rows(self, folded: DataFrame, shape: TableShape, *more: str) -> DataFrame:
         columns = [F.col(f"_row.{quoted(c.name)}").alias(c.name, metadata=c.metadata) for c in shape.columns]
         now = F.lit(dt.datetime.now(dt.UTC)).alias("_ingest_time")
         reserved = [now if name == "_ingest_time" else F.col(name) for name in RESERVED]
-        return answers.select(*columns, *reserved, *more)
+        return folded.select(*columns, *reserved, *more)
 
     def _merge(self, rows: DataFrame, shape: TableShape) -> int:
-        """Write rows where the table still holds what they were folded from (I2); how many it were."""
+        """Write rows where the table still has the version that they were folded from (I2); returns how many it were."""
         from delta import DeltaTable
 
         names = [c.name for c in shape.columns] + list(RESERVED)
         values: dict[str, Any] = {quoted(name): F.col(f"s.{quoted(name)}") for name in names}
         merge = DeltaTable.forPath(self.spark, self.path).alias("t").merge(rows.alias("s"), "t._key = s._key")
-        merge = merge.whenMatchedDelete(f"NOT s._live AND s._held = {_HELD_OF_TARGET}")
-        merge = merge.whenMatchedUpdate(f"s._live AND s._held = {_HELD_OF_TARGET}", values)
-        done = merge.whenNotMatchedInsert("s._live AND s._held IS NULL", values).execute().first()
+        merge = merge.whenMatchedDelete(f"NOT s._live AND s._version = {_VERSION_OF_TARGET}")
+        merge = merge.whenMatchedUpdate(f"s._live AND s._version = {_VERSION_OF_TARGET}", values)
+        done = merge.whenNotMatchedInsert("s._live AND s._version IS NULL", values).execute().first()
         return int(done["num_affected_rows"]) if done else 0
 
     def _purge(self, keys: Sequence[str]) -> None:
-        """Forget values that a tombstone held for a row that had not come yet, now that it has (I4)."""
+        """Delete tombstones with values for rows that had not come yet, once they have (I4)."""
         condition = (F.col("_table") == self.name) & F.col("_key").isin(*keys) & F.col("_moves").isNull()
         self._delete(condition, self.layout.path("tombstones"))
 
@@ -273,23 +258,23 @@ class _TableMerge:
         DeltaTable.forPath(self.spark, path).delete(condition)
 
 
-_HELD = "concat(_sequence, '@', unix_micros(_ingest_time))"
-"""Which version of a row the table holds: written again, it has another time."""
-_HELD_OF_TARGET = "concat(t._sequence, '@', unix_micros(t._ingest_time))"
+_VERSION = "concat(_sequence, '@', unix_micros(_ingest_time))"
+"""The version of a row: written again, it has another time."""
+_VERSION_OF_TARGET = "concat(t._sequence, '@', unix_micros(t._ingest_time))"
 _INPUT_TYPES: Mapping[str, str] = {
-    "_group": "string", "_held": "string", "_from": "string", "_key": "string", "_op": "string", "_state": "string",
+    "_group": "string", "_version": "string", "_from": "string", "_key": "string", "_op": "string", "_state": "string",
     "_source": "string", "stream": "string", "partition": "string", "position": "string", "key": "binary",
     "value": "binary", "headers": "array<struct<key:string,value:binary>>", "timestamp": "timestamp",
 }  # fmt: skip
 """What `lake.tables.folding` reads of a row beside `_row`."""
 
 
-def _counted(answers: DataFrame) -> Row:
+def _counted(folded: DataFrame) -> Row:
     """Evaluate the fold, and count what there is to write."""
     number: Callable[[str], Any] = lambda condition: F.count_if(F.expr(condition))  # noqa: E731
-    row = answers.agg(
+    row = folded.agg(
         number("_live").alias("live"),
-        number("_held IS NOT NULL AND NOT _live").alias("gone"),
+        number("_version IS NOT NULL AND NOT _live").alias("gone"),
         number("_tombstone IS NOT NULL").alias("tombstones"),
         number("_purge").alias("purge"),
         F.coalesce(F.sum(F.size("_rejects")), F.lit(0)).alias("rejects"),
@@ -299,9 +284,9 @@ def _counted(answers: DataFrame) -> Row:
     return row
 
 
-def _rejects(answers: DataFrame, table: str, now: Any) -> DataFrame:
+def _rejects(folded: DataFrame, table: str, now: Any) -> DataFrame:
     """Cells that do not fit their column, by key and column; the value stays in the row's state."""
-    cells = answers.filter("_rejects IS NOT NULL").select("_key", F.explode("_rejects").alias("cell"))
+    cells = folded.filter("_rejects IS NOT NULL").select("_key", F.explode("_rejects").alias("cell"))
     message = F.concat(
         F.lit("a value of column "), "cell.column", F.lit(f" of {table} does not fit its type "), "cell.kind"
     )

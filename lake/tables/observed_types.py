@@ -21,7 +21,7 @@ type Types = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ObservedTypes:
-    """Every type that was told for the columns of one table, oldest first; the last one is the newest."""
+    """Every type that was announced for the columns of one table, oldest first; the last one is the newest."""
 
     kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     schema_ids: frozenset[str] = frozenset()
@@ -33,7 +33,7 @@ class ObservedTypes:
 
 
 def announced(layout: LakeLayout) -> dict[str, ObservedTypes]:
-    """What the sources announced, by table; `any` is no evidence."""
+    """What the sources announced, by table; the type `any` does not count."""
     columns = ["_table", "columns", "_ingest_time", "schema_id"]
     kinds: dict[str, dict[str, list[str]]] = {}
     ids: dict[str, set[str]] = {}
@@ -46,9 +46,9 @@ def announced(layout: LakeLayout) -> dict[str, ObservedTypes]:
     return {table: ObservedTypes(kinds.get(table, {}), frozenset(ids[table])) for table in ids}
 
 
-def types_of(table: TableConfig, seen: Mapping[str, ObservedTypes]) -> dict[str, str]:
-    """The type of each column there is evidence of; what the owner declared counts before what was announced."""
-    return seen.get(table.table, ObservedTypes()).newest | dict(table.columns)
+def types_of(table: TableConfig, observed: ObservedTypes) -> dict[str, str]:
+    """The types of a table's columns as far as they are known; a declared type counts before an announced one."""
+    return observed.newest | dict(table.columns)
 
 
 def canonical(values: Mapping[str, Any], types: Types) -> dict[str, Any]:

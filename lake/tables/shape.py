@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -78,36 +78,39 @@ class TableShape:
         return pa.struct([(c.name, arrow_type(c.kind)) for c in self.columns])
 
 
-def evolved(held: TableShape, table: TableConfig, observed: ObservedTypes, seen: Iterable[str] = ()) -> TableShape:
-    """The shape that the evidence asks for; columns that stand already keep their place and name, and none goes.
+def evolved(current: TableShape, table: TableConfig, observed: ObservedTypes, seen: Iterable[str] = ()) -> TableShape:
+    """The shape that declared and announced types ask for; columns keep their place and name, and none is removed.
 
     A declared type counts as it is. Announced types are joined: the narrowest type that holds them all, which is text
     where they have nothing in common. A column that was only `seen`, or that nobody typed, is text.
     """
-    kinds = dict.fromkeys(c.source for c in held.columns) | dict.fromkeys((*table.columns, *observed.kinds, *seen))
-    taken = {c.name.lower() for c in held.columns} | set(RESERVED)
-    names = {c.source: c.name for c in held.columns}
-    columns = []
-    for source in kinds:
+    names = column_names(current, (*table.columns, *observed.kinds, *seen), RESERVED)
+    return TableShape(tuple(ColumnShape(source, name, _kind(source, table, observed)) for source, name in names.items()))
+
+
+def column_names(
+    current: TableShape, sources: Iterable[str], reserved: Iterable[str], fold: Callable[[str], str] = str
+) -> dict[str, str]:
+    """Names of columns by their name at the source: present ones as they are, new ones behind them.
+
+    `fold` is what the store makes of a name. One that is taken, in whatever case, gets a number.
+    """
+    names = {c.source: c.name for c in current.columns}
+    taken = {name.lower() for name in names.values()} | set(reserved)
+    for source in sources:
         if source not in names:
-            names[source] = _free(source, taken)
-            taken.add(names[source].lower())
-        columns.append(ColumnShape(source, names[source], _kind(source, table, observed)))
-    return TableShape(tuple(columns))
+            name, number = fold(source), 2
+            while name.lower() in taken or not name:
+                name, number = f"{fold(source)}_{number}", number + 1
+            names[source] = name
+            taken.add(name.lower())
+    return names
 
 
 def _kind(source: str, table: TableConfig, observed: ObservedTypes) -> str:
     if source in table.columns:
         return spark_type(table.columns[source])
     return reduce(wider, map(spark_type, observed.kinds.get(source, ["text"])))
-
-
-def _free(source: str, taken: set[str]) -> str:
-    """Delta tells names apart without regard to case, and ours are taken: such a column gets a number."""
-    name, number = source, 2
-    while name.lower() in taken or not name:
-        name, number = f"{source}_{number}", number + 1
-    return name
 
 
 def wider(one: str, other: str) -> str:
@@ -129,12 +132,12 @@ def _decimal_digits(kind: str) -> tuple[int, int] | None:
     """Digits before and after the point; integers have none after it."""
     if kind in _INTEGER_DIGITS:
         return _INTEGER_DIGITS[kind], 0
-    found = _DECIMAL.fullmatch(kind)
-    return (int(found[1]) - int(found[2]), int(found[2])) if found else None
+    decimal = _DECIMAL.fullmatch(kind)
+    return (int(decimal[1]) - int(decimal[2]), int(decimal[2])) if decimal else None
 
 
 def stored_shape(spark: SparkSession, path: str) -> TableShape | None:
-    """The shape of the table that stands at a path; None where there is none."""
+    """The shape of the table at a path; None where there is none."""
     if not exists(spark, path):
         return None
     fields = spark.read.format("delta").load(path).schema.fields
@@ -158,11 +161,11 @@ def spark_schema(shape: TableShape) -> StructType:
     return schema
 
 
-def create_or_extend(spark: SparkSession, path: str, held: TableShape | None, shape: TableShape) -> None:
+def create_or_extend(spark: SparkSession, path: str, current: TableShape | None, shape: TableShape) -> None:
     """Create the table or add its new columns; columns whose type changed are the rewriter's business."""
     from delta import DeltaTable
 
-    if held is None:
+    if current is None:
         builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(spark_schema(shape))
         stats = {"delta.dataSkippingStatsColumns": STATS_COLUMNS["tables"]}
         # A column without a time zone may come later; the feature is only turned on by itself at creation.
@@ -173,17 +176,17 @@ def create_or_extend(spark: SparkSession, path: str, held: TableShape | None, sh
             builder = builder.property(name, value)
         builder.execute()
         return
-    allow_names(spark, path, held, shape)
-    new = {c.source for c in shape.columns} - {c.source for c in held.columns}
+    allow_names(spark, path, current, shape)
+    new = {c.source for c in shape.columns} - {c.source for c in current.columns}
     if new:
         added = TableShape(tuple(c for c in shape.columns if c.source in new))
         empty = spark.createDataFrame([], spark_schema(added))
         empty.write.format("delta").mode("append").option("mergeSchema", "true").save(path)
 
 
-def allow_names(spark: SparkSession, path: str, held: TableShape, shape: TableShape) -> None:
+def allow_names(spark: SparkSession, path: str, current: TableShape, shape: TableShape) -> None:
     """Turn column mapping on where a new name is the first to need it."""
-    if shape.needs_mapping and not held.needs_mapping:
+    if shape.needs_mapping and not current.needs_mapping:
         listed = ", ".join(f"'{name}' = '{value}'" for name, value in COLUMN_MAPPING.items())
         spark.sql(f"ALTER TABLE {_quoted(path)} SET TBLPROPERTIES ({listed})")
 

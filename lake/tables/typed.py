@@ -141,10 +141,10 @@ def _moment(text: str, *, zoned: bool) -> dt.datetime:
 
 
 def _decimal(value: Any, kind: str) -> Decimal:
-    found = _DECIMAL.fullmatch(kind)
-    if not found or isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+    decimal = _DECIMAL.fullmatch(kind)
+    if not decimal or isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise TypeError
-    precision, scale = int(found[1]), int(found[2])
+    precision, scale = int(decimal[1]), int(decimal[2])
     number = Decimal(value)
     if not number.is_finite() or (number != 0 and number.adjusted() >= precision - scale):
         raise ValueError

@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 
 from lake.landing.batch import Landing
 from lake.layout import RESERVED, LakeLayout
-from lake.tables.merge import MergeCounts, TableMerger, quoted
+from lake.tables.batch_stats import TableCounts
+from lake.tables.merge import TableMerger, quoted
 from schemas.records import Record
 from schemas.tables import TableConfig
 from tests.history import TABLE, ModelTable, as_record, random_history
@@ -46,12 +47,12 @@ class Merged:
         landing = Landing(self.layout, "kb", self.context)
         landing.land(frame(self.spark, records), transaction("land", self.merges))
 
-    def merge(self, positions: Sequence[str] | None = None, *, again: bool = False) -> MergeCounts:
+    def merge(self, positions: Sequence[str] | None = None, *, again: bool = False) -> TableCounts:
         """Merge the changes at these positions, or all; `again` as after a kill, as the batch that it was."""
         changes = self.spark.read.format("delta").load(self.layout.path("changes"))
         batch = changes if positions is None else changes.filter(F.col("position").isin(*positions))
         self.merges += not again
-        return self.merger.merge(batch, transaction("merge", self.merges)).get(self.table, MergeCounts())
+        return self.merger.merge(batch, transaction("merge", self.merges)).get(self.table, TableCounts())
 
     def rows(self) -> DataFrame:
         """The business columns of the current table."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from warehouse.clients import DataApiClient, open_client
 from warehouse.config import DataApiConfig, RedshiftConfig
-from warehouse.errors import ContendedError, StaleError, judged
+from warehouse.errors import ContendedError, StaleError, refusal
 
 PLACE = {"Database": "dev", "WorkgroupName": "desk", "SecretArn": "arn:aws:secretsmanager:eu-central-1:1:secret:s"}
 DIRECT = {"type": "redshift", "host": "h", "database": "d", "user": "u", "password": "p", "staging": "s3://bucket/a/b"}
@@ -105,7 +105,7 @@ def test_a_request_that_is_refused_is_mended_or_tried_again(code: str, kind: typ
     ],
 )
 def test_a_refusal_is_judged_by_its_state(state: str, kind: type[PipelineError], condition: str) -> None:
-    found = judged("h:5439", "", state)
+    found = refusal("h:5439", "", state)
     assert (type(found), found.condition) == (kind, condition)
 
 
