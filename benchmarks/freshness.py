@@ -32,9 +32,9 @@ from benchmarks.servers import servers
 from local_stack.processes import MARK
 from local_stack.servers.connect import Connect, request_json
 from local_stack.stack import Stack
-from local_stack.testing import create_stream, new_database, unique
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import render
+from tests.servers import create_stream, new_database, unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,7 +40,7 @@ from lake.layout import LakeLayout
 from local_stack.demo.store_readers import open_reader, row_id
 from local_stack.servers.aws import REGION
 from local_stack.stack import Stack
-from local_stack.testing import new_database, unique
+from tests.servers import new_database, unique
 
 if TYPE_CHECKING:
     from sinks import SinkConfig

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 """A test's JVM lives for seconds: what the second compiler makes of them is not earned back."""
 
-pytest_plugins = ["local_stack.testing"]
+pytest_plugins = ["tests.servers"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

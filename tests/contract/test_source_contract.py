@@ -18,10 +18,10 @@ import sources
 from glue_jobs.status.landed import committed
 from local_stack.servers.aws import AwsEndpoint
 from local_stack.servers.kafka import Broker
-from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError
 from schemas.records import RECORD_COLUMNS
 from sources import SourceConfig, positions
+from tests.servers import create_stream
 
 KINDS = ("files", "kafka", "kinesis")
 VALUE = b'{"n": 1.10, "big": 9223372036854775808, "t": "\xc3\xbc"}'

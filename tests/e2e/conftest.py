@@ -15,11 +15,11 @@ from local_stack.servers.aws import Ministack
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
-from local_stack.testing import unique
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import render
 from tests.e2e.database import Database
 from tests.e2e.pipeline import ROOT
+from tests.servers import unique
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from local_stack.servers.aws import KinesisLocal
 from local_stack.servers.kafka import Broker
 from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
-from local_stack.testing import create_stream
 from tests.e2e.load import Shards, Topic
 from tests.e2e.pipeline import Driver
 from tests.e2e.under_load import await_none, kafka_source, kill, split_and_merge, under_load
+from tests.servers import create_stream
 from tests.waiting import eventually
 
 MASTER = "local-cluster[2,1,1024]"

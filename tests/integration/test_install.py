@@ -40,8 +40,8 @@ from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
-from local_stack.testing import create_stream, new_database, new_document_database, new_index, unique
 from sinks import open_sink
+from tests.servers import create_stream, new_database, new_document_database, new_index, unique
 from tests.warehouse_fixtures import warehouse_config
 
 ROOT = Path(__file__).resolve().parents[2]

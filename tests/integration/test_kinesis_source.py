@@ -15,7 +15,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 import sources
 from local_stack.servers.aws import AwsEndpoint, KinesisLocal
-from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError, SourceGoneError
 from sources.idle import FileNote
 from sources.kinesis import source as kinesis_source
@@ -23,6 +22,7 @@ from sources.kinesis.client import Page, Stream, ThrottledError
 from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.offsets import TRIM_HORIZON, Offset, at_timestamp
 from sources.kinesis.planner import KinesisReader
+from tests.servers import create_stream
 from tests.waiting import eventually
 
 Batch = tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, bytes]]]

@@ -25,8 +25,8 @@ from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.stack import Stack
-from local_stack.testing import create_stream
 from schemas.errors import ConfigurationError
+from tests.servers import create_stream
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,10 +8,10 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
-from local_stack.testing import unique
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
 from tests.feeding import DIMENSIONS, Fed, one_row
+from tests.servers import unique
 
 
 def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: str) -> None:

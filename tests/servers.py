@@ -1,4 +1,4 @@
-"""pytest fixtures over the real servers: `pytest_plugins = ["local_stack.testing"]`.
+"""Fixtures over the real servers, for `tests/conftest.py`.
 
 A server starts with the first test that requests it and ends with the session, also when the session is killed. A server
 that cannot start fails the test: nothing is skipped. Databases, topics and streams are new for every test.
@@ -7,7 +7,6 @@ that cannot start fails the test: nothing is skipped. Databases, topics and stre
 from __future__ import annotations
 
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from local_stack.service import Service
 from local_stack.stack import Stack
 from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def _server[S: Service](kind: type[S], part: str = "") -> Any:
         name = part or kind.part
         local_stack.up([name])
         service = local_stack.service(name)
-        assert isinstance(service, kind)  # noqa: S101  the stack's table of parts says so
+        assert isinstance(service, kind)
         return service
 
     return pytest.fixture(start, scope="session", name=(part or kind.part).replace("-", "_"))
@@ -170,14 +170,18 @@ def new_database(server: Postgres) -> Iterator[str]:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     yield server.dsn(name)
     with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
-        slots = "SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = %s"
-        until = time.monotonic() + 10
-        while (left := admin.execute(slots, [name]).fetchall()) and time.monotonic() < until:
+
+        def has_no_slot() -> bool:
+            slots = "SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = %s"
+            left = admin.execute(slots, [name]).fetchall()
             for slot, pid in left:
                 if pid is None:
                     admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
                 else:
                     admin.execute("SELECT pg_terminate_backend(%s, 1000)", [pid])
+            return not left
+
+        eventually(has_no_slot)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
