@@ -1,4 +1,4 @@
-"""Records, cells and texts that can never be processed, appended by whichever job met them."""
+"""Records, cells and texts that can never be processed, appended by the job that finds them."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ def owner_of(client: Client, registry: Registry) -> Owner | None:
     return Owner(*map(str, rows[0])) if rows else None
 
 
-def check_owner(config: RedshiftConfig, owner: Owner | None, mine: Owner) -> None:
+def check_owner(config: RedshiftConfig, stored: Owner | None, owner: Owner) -> None:
     """Raise ConfigurationError where the schema belongs to another pipeline."""
-    mine.refuse_other(owner, f"warehouse: the schema {config.schema_name}", "warehouse", "schema")
+    owner.refuse_other(stored, f"warehouse: the schema {config.schema_name}", "warehouse", "schema")
 
 
 def _check_rights(client: Client, schema: str) -> None:

@@ -76,7 +76,7 @@ class Outcome:
     pieces: list[StagedFile] = field(default_factory=list)
     layers: int = 0
     live: int = 0
-    gone: int = 0
+    deleted: int = 0
     rejects: list[Row] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     """Columns that the shape lacks."""
@@ -87,7 +87,7 @@ class Outcome:
         self.pieces += other.pieces
         self.layers = max(self.layers, other.layers)
         self.live += other.live
-        self.gone += other.gone
+        self.deleted += other.deleted
         self.rejects += other.rejects
         self.unknown |= other.unknown
 
@@ -142,7 +142,7 @@ def _count(folded: Folded, outcome: Outcome) -> None:
     outcome.layers = max([outcome.layers, *(piece["_layer"] + 1 for piece in folded.pieces)])
     if folded.row is not None:
         outcome.live += folded.row["_live"]
-        outcome.gone += not folded.row["_live"]
+        outcome.deleted += not folded.row["_live"]
 
 
 def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:

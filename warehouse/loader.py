@@ -118,10 +118,10 @@ def prepare(client: Client, registry: Registry) -> None:
                 raise  # else somebody else may have created it meanwhile
 
 
-def claimed(client: Client, registry: Registry, mine: Owner, instead_of: Owner | None = None) -> Owner:
-    """Make a schema that is nobody's, or still another's, a pipeline's; whose it is then."""
-    (owner,) = client.run(registry.claim(mine, instead_of))
-    return Owner(*map(str, owner))
+def claimed(client: Client, registry: Registry, owner: Owner, instead_of: Owner | None = None) -> Owner:
+    """Compare-and-set a schema's owner from none, or `instead_of`, to `owner`; returns the owner now. Idempotent."""
+    (fields,) = client.run(registry.claim(owner, instead_of))
+    return Owner(*map(str, fields))
 
 
 @dataclass
@@ -157,7 +157,7 @@ class TableLoad:
         else:
             raise UnavailableError(f"warehouse: {self.table.table}: other loads were first {_ROUNDS} times")
         self.writer.clear()
-        return TableCounts(summary["changes"], outcome.live, outcome.gone, len(outcome.rejects))
+        return TableCounts(summary["changes"], outcome.live, outcome.deleted, len(outcome.rejects))
 
     def _round(self, summary: Row) -> Outcome | None:
         """One try; None where records have a column that the table lacked."""

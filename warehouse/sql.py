@@ -243,11 +243,11 @@ class TableStatements:
         survivors = f"t._sequence > {mark} AND t._oldest <= {mark}"
         if manifest is None:
             return [f"{select} WHERE {survivors}"] if lagging else []
-        met = f"LEFT JOIN {KEYS} k ON k._key = t._key WHERE k._key IS NOT NULL OR ({survivors})"
+        touched = f"LEFT JOIN {KEYS} k ON k._key = t._key WHERE k._key IS NOT NULL OR ({survivors})"
         return [
             f"CREATE TEMP TABLE {KEYS} (_key {_KEY}) DISTKEY(_key)",
             copies.into(KEYS, manifest),
-            f"{select} {met if lagging else f'JOIN {KEYS} k ON k._key = t._key'}",
+            f"{select} {touched if lagging else f'JOIN {KEYS} k ON k._key = t._key'}",
             f"DROP TABLE {KEYS}",
         ]
 

@@ -129,7 +129,7 @@ class _TableMerge:
             raise UnavailableError(f"{self.name}: other drivers' merges were first {_ROUNDS} times")
         if newest:
             self._delete(f"_sequence <= '{self.truncated}'", self.path)
-        return TableCounts(summary["changes"], counts["live"], counts["gone"], counts["rejects"])
+        return TableCounts(summary["changes"], counts["live"], counts["deleted"], counts["rejects"])
 
     def _truncation_and_moves(self) -> tuple[str, list[tuple[str, str]]]:
         """The newest TRUNCATE known, and the key changes that late older changes must follow."""
@@ -168,19 +168,19 @@ class _TableMerge:
     def _inputs(self, shape: TableShape, *, few: bool, lagging: bool) -> DataFrame:
         """Records, and the stored rows and tombstones they meet, by group.
 
-        After a TRUNCATE, rows with columns older than their newest change are met as well.
+        After a TRUNCATE, rows with columns older than their newest change are read as well.
         """
         records = self.frame.filter((F.col("_table") == self.name) & (F.col("_op") != "t"))
         records = self._with_group(records.select(*RAW_COLUMNS, "_source", "_key"))
         keys = records.select("_group").distinct().withColumn("_hit", F.lit(True))  # noqa: FBT003
         keys = F.broadcast(keys) if few else keys
         stored = self._with_group(self._stored(shape)).join(keys, "_group", "left")
-        met = F.col("_hit") | F.col("_state").contains('"r":') if lagging else F.col("_hit")
+        wanted = F.col("_hit") | F.col("_state").contains('"r":') if lagging else F.col("_hit")
         tombstones = self.spark.read.format("delta").load(self.layout.path("tombstones"))
         tombstones = tombstones.filter((F.col("_table") == self.name) & (F.col("_op") == "d"))
         tombstones = tombstones.select("_key", "_state", F.lit("tombstone").alias("_from"))
         tombstones = self._with_group(tombstones).join(keys, "_group", "left_semi")
-        rows = stored.filter(met).drop("_hit").unionByName(records, allowMissingColumns=True)
+        rows = stored.filter(wanted).drop("_hit").unionByName(records, allowMissingColumns=True)
         return rows.unionByName(tombstones, allowMissingColumns=True)
 
     def _stored(self, shape: TableShape) -> DataFrame:
@@ -222,7 +222,7 @@ class _TableMerge:
                 "_key", F.col("_tombstone").alias("_state"), "_moves",
             )  # fmt: skip
             append(tombstones, self.layout.path("tombstones"))
-        changed = counts["live"] + counts["gone"]
+        changed = counts["live"] + counts["deleted"]
         if changed and self._merge(self._table_rows(folded, shape, "_live", "_version"), shape) < changed:
             return False
         if counts["purge"]:
@@ -274,7 +274,7 @@ def _counted(folded: DataFrame) -> Row:
     number: Callable[[str], Any] = lambda condition: F.count_if(F.expr(condition))  # noqa: E731
     row = folded.agg(
         number("_live").alias("live"),
-        number("_version IS NOT NULL AND NOT _live").alias("gone"),
+        number("_version IS NOT NULL AND NOT _live").alias("deleted"),
         number("_tombstone IS NOT NULL").alias("tombstones"),
         number("_purge").alias("purge"),
         F.coalesce(F.sum(F.size("_rejects")), F.lit(0)).alias("rejects"),

@@ -93,17 +93,17 @@ def column_names(
 ) -> dict[str, str]:
     """Names of columns by their name at the source: present ones as they are, new ones behind them.
 
-    `fold` is what the store makes of a name. One that is taken, in whatever case, gets a number.
+    `fold` is what the store makes of a name. One that another column has, in whatever case, gets a number.
     """
     names = {c.source: c.name for c in current.columns}
-    taken = {name.lower() for name in names.values()} | set(reserved)
+    used = {name.lower() for name in names.values()} | set(reserved)
     for source in sources:
         if source not in names:
             name, number = fold(source), 2
-            while name.lower() in taken or not name:
+            while name.lower() in used or not name:
                 name, number = f"{fold(source)}_{number}", number + 1
             names[source] = name
-            taken.add(name.lower())
+            used.add(name.lower())
     return names
 
 
