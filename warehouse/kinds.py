@@ -6,7 +6,6 @@ Types and limits: Redshift Database Developer Guide, "Data types", "SUPER data t
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import reduce
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lake.tables.shape import wider
-from lake.tables.typed import UnfitError, arrow_type, into
+from lake.tables.typed import UnfitError, arrow_type, decimal_digits, into
 from transforms.values import exact_json
 from transforms.values.types import spark_type
 
@@ -37,7 +36,6 @@ _TYPES = {
     "boolean": "BOOLEAN", "string": f"VARCHAR({TEXT_BYTES})", "binary": f"VARBYTE({LARGE_BYTES})", "date": "DATE",
     "timestamp_ntz": "TIMESTAMP", "timestamp": "TIMESTAMPTZ", "super": "SUPER",
 }  # fmt: skip
-_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 
 
 def kind_of(canonical: str) -> str:
@@ -47,10 +45,9 @@ def kind_of(canonical: str) -> str:
     """
     if canonical == "json" or canonical.startswith("array<"):
         return "super"
-    decimal = _DECIMAL.fullmatch(canonical)
-    if decimal:
-        digits, scale = min(int(decimal[1]), MOST_DIGITS), min(int(decimal[2]), MOST_SCALE)
-        return f"decimal({max(digits, scale)},{scale})"
+    if digits := decimal_digits(canonical):
+        precision, scale = min(digits[0], MOST_DIGITS), min(digits[1], MOST_SCALE)
+        return f"decimal({max(precision, scale)},{scale})"
     return spark_type(canonical)
 
 
@@ -108,9 +105,8 @@ def fitted(value: Any, kind: str) -> Any:
     if kind == "super":
         return _json(value)
     typed = into(value, kind)
-    if isinstance(typed, str) and len(typed) * 4 > TEXT_BYTES and len(typed.encode()) > TEXT_BYTES:
-        raise UnfitError(kind)
-    if isinstance(typed, bytes) and len(typed) > LARGE_BYTES:
+    too_long = isinstance(typed, str) and len(typed) * 4 > TEXT_BYTES and len(typed.encode()) > TEXT_BYTES
+    if too_long or (isinstance(typed, bytes) and len(typed) > LARGE_BYTES):
         raise UnfitError(kind)
     return typed.replace(tzinfo=None) if isinstance(typed, dt.datetime) else typed
 

@@ -119,18 +119,15 @@ class Registry:
 
     def claim(self, owner: Owner, instead_of: Owner | None) -> list[str]:
         """Make it a pipeline's where it is nobody's, or still another's; the last statement returns whose it is."""
-        given_up = (
-            [
-                f"DELETE FROM {self.owner} WHERE pipeline = {literal(instead_of.pipeline)} AND lake = {literal(instead_of.lake)}"
-            ]
-            if instead_of
-            else []
-        )
+        disowned = [
+            f"DELETE FROM {self.owner} WHERE pipeline = {literal(previous.pipeline)} AND lake = {literal(previous.lake)}"
+            for previous in (instead_of,) if previous
+        ]  # fmt: skip
         claimed = (
             f"INSERT INTO {self.owner} SELECT {literal(owner.pipeline)}, {literal(owner.lake)} "
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.owner})"
         )
-        return [f"LOCK TABLE {self.owner}", *given_up, claimed, self.owned()]
+        return [f"LOCK TABLE {self.owner}", *disowned, claimed, self.owned()]
 
     def create_schema(self) -> str:
         """Create the schema."""
@@ -185,7 +182,7 @@ class TableStatements:
                 f"{literal(fingerprint(shape))}, '')"
             ),
             self._register(shape.columns, 0),
-            *self._view(shape, dropped=True),
+            self._view(shape, dropped=True),
         ]
 
     def alter(self, current: TableShape, target: TableShape) -> list[str]:
@@ -198,7 +195,7 @@ class TableStatements:
             *(statement for pair in changed for statement in self._widen(*pair)),
             *(f"ALTER TABLE {self.rows} ADD COLUMN {quoted(c.name)} {redshift_type(c.kind)}" for c in added),
             *([self._register(added, len(current.columns))] if added else []),
-            *self._view(target, dropped=bool(changed)),
+            self._view(target, dropped=bool(changed)),
             f"UPDATE {self.registry.tables} SET fingerprint = {literal(fingerprint(target))} WHERE {self._named}",
         ]
 
@@ -223,10 +220,10 @@ class TableStatements:
         )
         return f"INSERT INTO {self.registry.columns} VALUES {values}"
 
-    def _view(self, shape: TableShape, *, dropped: bool) -> list[str]:
+    def _view(self, shape: TableShape, *, dropped: bool) -> str:
         listed = ", ".join(quoted(c.name) for c in shape.columns)
         verb = "CREATE VIEW" if dropped else "CREATE OR REPLACE VIEW"
-        return [f"{verb} {self.view} AS SELECT {listed} FROM {self.rows} WHERE _live WITH NO SCHEMA BINDING"]
+        return f"{verb} {self.view} AS SELECT {listed} FROM {self.rows} WHERE _live WITH NO SCHEMA BINDING"
 
     def _unchanged(self, shape: TableShape, truncated: str | None) -> list[str]:
         """Lock, and undo everything where the table's columns or its newest TRUNCATE are not those that were read."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lake.layout import RESERVED, STATS_COLUMNS
 from lake.storage import COLUMN_MAPPING, exists
-from lake.tables.typed import arrow_type
+from lake.tables.typed import arrow_type, decimal_digits
 from transforms.values.types import spark_type
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _NEEDS_MAPPING = re.compile(r"[ ,;{}()\n\t=]")
 _INTEGERS = ("smallint", "int", "bigint")
-_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _INTEGER_DIGITS = {"smallint": 5, "int": 10, "bigint": 19}
 
 RESERVED_TYPES: Mapping[str, pa.DataType] = {
@@ -121,19 +120,19 @@ def wider(one: str, other: str) -> str:
         return max(one, other, key=_INTEGERS.index)
     if {one, other} == {"float", "double"}:
         return "double"
-    digits = _decimal_digits(one), _decimal_digits(other)
+    digits = _digits_of(one), _digits_of(other)
     if digits[0] and digits[1]:
         whole, scale = max(digits[0][0], digits[1][0]), max(digits[0][1], digits[1][1])
         return f"decimal({whole + scale},{scale})" if whole + scale <= 38 else "string"
     return "string"
 
 
-def _decimal_digits(kind: str) -> tuple[int, int] | None:
+def _digits_of(kind: str) -> tuple[int, int] | None:
     """Digits before and after the point; integers have none after it."""
     if kind in _INTEGER_DIGITS:
         return _INTEGER_DIGITS[kind], 0
-    decimal = _DECIMAL.fullmatch(kind)
-    return (int(decimal[1]) - int(decimal[2]), int(decimal[2])) if decimal else None
+    digits = decimal_digits(kind)
+    return (digits[0] - digits[1], digits[1]) if digits else None
 
 
 def stored_shape(spark: SparkSession, path: str) -> TableShape | None:

@@ -39,13 +39,19 @@ def arrow_type(kind: str) -> pa.DataType:
     """The Arrow type of a Spark type as `transforms.values.types.spark_type` names it."""
     if kind in _SCALARS:
         return _SCALARS[kind]
-    decimal, array = _DECIMAL.fullmatch(kind), _ARRAY.fullmatch(kind)
-    if decimal:
-        return pa.decimal128(int(decimal[1]), int(decimal[2]))
+    digits, array = decimal_digits(kind), _ARRAY.fullmatch(kind)
+    if digits:
+        return pa.decimal128(*digits)
     if array:
         return pa.list_(arrow_type(array[1]))
     msg = f"no column type {kind}"
     raise ValueError(msg)
+
+
+def decimal_digits(kind: str) -> tuple[int, int] | None:
+    """Precision and scale of a decimal type; None for another type."""
+    decimal = _DECIMAL.fullmatch(kind)
+    return (int(decimal[1]), int(decimal[2])) if decimal else None
 
 
 def into(value: Any, kind: str) -> Any:
@@ -54,7 +60,7 @@ def into(value: Any, kind: str) -> Any:
         return None
     try:
         fitted = _into(value, kind)
-    except (ValueError, TypeError, ArithmeticError, OverflowError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise UnfitError(kind) from error
     return fitted
 
@@ -141,10 +147,10 @@ def _moment(text: str, *, zoned: bool) -> dt.datetime:
 
 
 def _decimal(value: Any, kind: str) -> Decimal:
-    decimal = _DECIMAL.fullmatch(kind)
-    if not decimal or isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+    digits = decimal_digits(kind)
+    if not digits or isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise TypeError
-    precision, scale = int(decimal[1]), int(decimal[2])
+    precision, scale = digits
     number = Decimal(value)
     if not number.is_finite() or (number != 0 and number.adjusted() >= precision - scale):
         raise ValueError
