@@ -28,8 +28,7 @@ class DataApiConfig(StrictModel):
     @model_validator(mode="after")
     def _one_place(self) -> DataApiConfig:
         if (self.cluster is None) == (self.workgroup is None):
-            msg = "name a `cluster` or a `workgroup`"
-            raise ValueError(msg)
+            raise ValueError("name a `cluster` or a `workgroup`")
         return self
 
 
@@ -68,19 +67,16 @@ class RedshiftConfig(EncryptedPart):
     @classmethod
     def _plain_names(cls, names: dict[str, str]) -> dict[str, str]:
         if any(not name or name != name.lower() or len(name.encode()) > NAME_BYTES for name in names.values()):
-            msg = f"a name in the warehouse is in lower case and at most {NAME_BYTES} bytes long"
-            raise ValueError(msg)
+            raise ValueError(f"a name in the warehouse is in lower case and at most {NAME_BYTES} bytes long")
         return names
 
     @model_validator(mode="after")
     def _one_way_in(self) -> RedshiftConfig:
         direct = (self.host, self.database, self.user, self.password)
         if self.data_api is None and None in direct:
-            msg = "give `host`, `database`, `user` and `password`, or `data_api`"
-            raise ValueError(msg)
+            raise ValueError("give `host`, `database`, `user` and `password`, or `data_api`")
         if self.data_api is not None and self.host is not None:
-            msg = "give `host` or `data_api`, not both"
-            raise ValueError(msg)
+            raise ValueError("give `host` or `data_api`, not both")
         return self
 
     def weaknesses(self) -> Iterator[str]:

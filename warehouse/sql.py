@@ -49,8 +49,7 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """A string literal; raises ValueError for text that would need an escape, which Redshift and PostgreSQL write differently."""
     if not _PLAIN.fullmatch(text):
-        msg = "a literal must not need an escape"
-        raise ValueError(msg)
+        raise ValueError("a literal must not need an escape")
     return f"'{text}'"
 
 

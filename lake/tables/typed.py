@@ -44,8 +44,7 @@ def arrow_type(kind: str) -> pa.DataType:
         return pa.decimal128(*digits)
     if array:
         return pa.list_(arrow_type(array[1]))
-    msg = f"no column type {kind}"
-    raise ValueError(msg)
+    raise ValueError(f"no column type {kind}")
 
 
 def decimal_digits(kind: str) -> tuple[int, int] | None:

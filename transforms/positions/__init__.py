@@ -30,6 +30,7 @@ def source_position(source: Mapping[str, Any]) -> str:
     position = _POSITIONS.get(connector) if isinstance(connector, str) else None
     if position is None:
         name = connector if isinstance(connector, str) and _NAME.fullmatch(connector) else "unknown"
-        msg = f"connector {name} has an order that is not known here; {', '.join(sorted(_POSITIONS))} have one"
-        raise NoPositionError(msg)
+        raise NoPositionError(
+            f"connector {name} has an order that is not known here; {', '.join(sorted(_POSITIONS))} have one"
+        )
     return position(source)

@@ -19,7 +19,6 @@ def source_position(stream_position: Any, *, full_load: bool) -> str:
         return NO_SOURCE_POSITION
     match = _POSTGRESQL.fullmatch(stream_position) if isinstance(stream_position, str) else None
     if not match:
-        msg = "stream-position is not PostgreSQL's HHHHHHHH/HHHHHHHH.n.HHHHHHHH/HHHHHHHH"
-        raise ValueError(msg)
+        raise ValueError("stream-position is not PostgreSQL's HHHHHHHH/HHHHHHHH.n.HHHHHHHH/HHHHHHHH")
     high, low, count, high2, low2 = match.groups()
     return position_of(int(high.zfill(8) + low.zfill(8), 16), int(high2.zfill(8) + low2.zfill(8), 16), int(count))

@@ -17,6 +17,5 @@ def source_position(source: Mapping[str, Any]) -> str:
     match = _BINLOG_FILE.fullmatch(file) if isinstance(file, str) else None
     position = whole_number(source.get("pos"))
     if match is None or position is None:
-        msg = "no binlog file and position"
-        raise NoPositionError(msg)
+        raise NoPositionError("no binlog file and position")
     return position_of(int(match[1]), position, whole_number(source.get("row")) or 0)

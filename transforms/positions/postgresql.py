@@ -18,8 +18,7 @@ def source_position(source: Mapping[str, Any]) -> str:
     if text is not None:
         match = _LSNS.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            msg = "sequence is not [commit, row]"
-            raise NoPositionError(msg)
+            raise NoPositionError("sequence is not [commit, row]")
         commit, row = match.groups()
     return lsn_position(int(commit) if commit else None, int(row) if row else whole_number(lsn))
 
@@ -33,6 +32,5 @@ def lsn_position(last_commit_lsn: int | None, lsn: int | None) -> str:
     row = last_commit_lsn if lsn is None else lsn
     commit = row if last_commit_lsn is None else last_commit_lsn
     if commit is None or row is None:
-        msg = "neither a commit position nor a row position"
-        raise ValueError(msg)
+        raise ValueError("neither a commit position nor a row position")
     return position_of(commit, row, 0)

@@ -37,16 +37,14 @@ def sequence(epoch: int, source_position: str, stream_position: str) -> str:
 def position_of(first: int, second: int, third: int) -> str:
     """Join the three parts of a source position; raises ValueError for one that is negative or wider than 64 bits."""
     if (first | second | third) >> 64:  # of a negative number it is -1
-        msg = "a part of the source position is not a number of 64 bits"
-        raise ValueError(msg)
+        raise ValueError("a part of the source position is not a number of 64 bits")
     return f"{first << 128 | second << 64 | third:048x}"
 
 
 def whole_number(value: Any) -> int | None:
     """Take a part of a position that is an integer or missing; raises NoPositionError for anything else."""
     if type(value) not in _INT_OR_NONE:  # true and false are integers to Python, and a position to nobody
-        msg = "a position is not a whole number"
-        raise NoPositionError(msg)
+        raise NoPositionError("a position is not a whole number")
     return value  # type: ignore[no-any-return] # its type was looked at
 
 
@@ -59,12 +57,10 @@ def stream_position(position: str) -> str:
         return f"{int(position):048x}0000"
     number, _, part = position.partition(":")
     if "-" in position:
-        msg = "stream position is negative"
-        raise ValueError(msg)
+        raise ValueError("stream position is negative")
     text = f"{int(number):048x}{int(part):04x}" if part else f"{int(number):048x}0000"
     if len(text) != STREAM_DIGITS:
-        msg = "stream position is wider than 192 bits"
-        raise ValueError(msg)
+        raise ValueError("stream position is wider than 192 bits")
     return text
 
 

@@ -70,8 +70,7 @@ def date_from_days(value: Any) -> Any:
     if type(value) is not int:
         return iso(value)
     if not -(2**31) <= value < 2**31:
-        msg = "is wider than 32 bits"
-        raise OutOfRangeError(msg)
+        raise OutOfRangeError("is wider than 32 bits")
     return _INFINITE_DAYS.get(value) or _with_sign(str(np.datetime64(value, "D")))
 
 
@@ -90,8 +89,7 @@ def timestamp_from(unit: int) -> Callable[[Any], Any]:
             return infinite[value]
         _require_64_bits(value)
         if unit == MICROS and (value == _LAST or value < MICROS - _LAST):
-            msg = "is later than the connector can tell in microseconds"
-            raise OutOfRangeError(msg)
+            raise OutOfRangeError("is later than the connector can tell in microseconds")
         seconds, rest = divmod(value, unit)
         return _with_sign(str(np.datetime64(seconds, "s"))) + _fraction(rest, unit)
 
@@ -114,8 +112,7 @@ def time_from(unit: int) -> Callable[[Any], Any]:
 
 def _require_64_bits(value: int) -> None:
     if not -_LAST <= value <= _LAST:
-        msg = "is wider than 64 bits"
-        raise OutOfRangeError(msg)
+        raise OutOfRangeError("is wider than 64 bits")
 
 
 def _fraction(rest: int, unit: int) -> str:
