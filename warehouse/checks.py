@@ -40,7 +40,7 @@ def check(config: RedshiftConfig, tables: Sequence[TableConfig], owner: Owner | 
 
 
 def owner_of(client: Client, registry: Registry) -> Owner | None:
-    """Whose the schema is; None where nobody claimed it."""
+    """The schema's owner; None where nobody claimed it."""
     if "ragstream_owner" not in {name for _, name in client.run([registry.find()])}:
         return None
     rows = client.run([registry.owned()])

@@ -41,11 +41,11 @@ _BYTES: pa.DataType = pa.binary()
 
 STAGED = pa.schema(
     [
-        ("_key", _TEXT), ("_held", _WHOLE), ("_live", _FLAG), ("_sequence", _TEXT), ("_oldest", _TEXT),
+        ("_key", _TEXT), ("_base_revision", _WHOLE), ("_live", _FLAG), ("_sequence", _TEXT), ("_oldest", _TEXT),
         ("_commit_time", _TIME), ("_pending", _BYTES), ("_state", _TEXT),
     ]
 )  # fmt: skip
-"""What a staged row has before its values; `_held` is the revision it was folded from, 0 for none."""
+"""What a staged row has before its values; `_base_revision` is the one it was folded from, 0 for none."""
 PIECES = pa.schema([("_key", _TEXT), ("_layer", _WHOLE), ("_from", _TEXT), ("_revision", _WHOLE), ("_mask", _TEXT)])
 """Values that are copied inside the warehouse: into row `_key` from row `_from`, the places where `_mask` has a 1.
 
@@ -160,7 +160,7 @@ def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:
     for key, state in fold_changes(stored, changes, settings.truncated).items():
         final = _without_old_moves(truncated_at(state, settings.truncated), settings.truncated)
         before = _without_old_moves(stored.get(key, EMPTY), settings.truncated)
-        # A row that a TRUNCATE took is deleted as part of it; what merely knows a newer one says nothing new.
+        # A row that a TRUNCATE deleted goes with it; one that only differs by a newer TRUNCATE has not changed.
         if settings.truncated and final.deleted == settings.truncated:
             before = replace(before, deleted=max(before.deleted, settings.truncated))
         if final not in (nothing, before):
@@ -212,7 +212,8 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
         return Folded(None, [], [reject], unknown)
     committed = commit_time(state)
     row = values | {
-        "_key": key, "_held": revisions.get(key, 0), "_live": state.exists, "_sequence": state.newest, "_oldest": oldest(state),
+        "_key": key, "_base_revision": revisions.get(key, 0), "_live": state.exists, "_sequence": state.newest,
+        "_oldest": oldest(state),
         "_commit_time": committed and committed.replace(tzinfo=None), "_pending": _pending(state, shape), "_state": text,
     }  # fmt: skip
     return Folded(row, _pieces(key, copied, revisions, len(shape.columns)), rejects, unknown)

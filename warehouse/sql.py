@@ -34,7 +34,7 @@ _RESERVED_TYPES = {
     "_loaded_at": "TIMESTAMPTZ NOT NULL", "_pending": "SUPER", "_state": f"VARCHAR({STATE_BYTES}) NOT NULL",
 }  # fmt: skip
 _STAGED_TYPES = {
-    "_key": _KEY, "_held": "BIGINT", "_live": "BOOLEAN", "_sequence": _SEQUENCE, "_oldest": _SEQUENCE,
+    "_key": _KEY, "_base_revision": "BIGINT", "_live": "BOOLEAN", "_sequence": _SEQUENCE, "_oldest": _SEQUENCE,
     "_commit_time": staged_type("timestamp"), "_pending": staged_type("super"), "_state": f"VARCHAR({STATE_BYTES})",
 }  # fmt: skip
 _PIECE_TYPES = {"_key": _KEY, "_layer": "BIGINT", "_from": _KEY, "_revision": "BIGINT", "_mask": "VARCHAR(1600)"}
@@ -71,7 +71,7 @@ class Copies:
 
 @dataclass(frozen=True)
 class Registry:
-    """What the warehouse remembers of its tables: their columns, and their newest TRUNCATE."""
+    """The tables in the warehouse that keep the columns and the newest TRUNCATE of each loaded table, and the schema's owner."""
 
     schema: str
 
@@ -113,11 +113,11 @@ class Registry:
         ]
 
     def owned(self) -> str:
-        """Whose the schema is."""
+        """Read the schema's owner."""
         return f"SELECT pipeline, lake FROM {self.owner}"
 
     def claim(self, owner: Owner, instead_of: Owner | None) -> list[str]:
-        """Make it a pipeline's where it is nobody's, or still another's; the last statement returns whose it is."""
+        """Compare-and-set the owner from none, or `instead_of`; the last statement returns the owner now."""
         disowned = [
             f"DELETE FROM {self.owner} WHERE pipeline = {literal(previous.pipeline)} AND lake = {literal(previous.lake)}"
             for previous in (instead_of,) if previous
@@ -149,7 +149,7 @@ class TableStatements:
 
     @property
     def view(self) -> str:
-        """What readers select from: rows that are there, business columns only."""
+        """What readers select from: live rows, business columns only."""
         return f"{quoted(self.registry.schema)}.{quoted(self.name)}"
 
     @property
@@ -260,7 +260,7 @@ class TableStatements:
         if load.rows is None:
             return []
         types = _STAGED_TYPES | {f"c{at}": staged_type(c.kind) for at, c in enumerate(load.shape.columns)}
-        checks = [_guard(_moved(self.rows, STAGE, "_key", "_held"), 0)]
+        checks = [_guard(_moved(self.rows, STAGE, "_key", "_base_revision"), 0)]
         if load.pieces:
             checks.append(_guard(_moved(self.rows, PIECES, "_from", "_revision"), 0))
         return [
@@ -290,7 +290,7 @@ class TableStatements:
         layers = range(load.layers if load.pieces else 0)
         values = [_value(f"s.c{at}", c, at, layers) for at, c in enumerate(load.shape.columns)]
         reserved = [
-            "s._key", "s._live", "s._held + 1", "s._sequence", "s._oldest",
+            "s._key", "s._live", "s._base_revision + 1", "s._sequence", "s._oldest",
             unstaged("s._commit_time", "timestamp"),
             f"CAST({literal(load.loaded_at)} AS TIMESTAMPTZ)", unstaged("s._pending", "super"), "s._state",
         ]  # fmt: skip
@@ -313,7 +313,7 @@ class TableStatements:
 
 @dataclass(frozen=True)
 class Load:
-    """What one transaction brings to one table."""
+    """What one transaction changes in one table."""
 
     copies: Copies
     shape: TableShape
@@ -331,7 +331,7 @@ class Load:
 
 
 def probe(copies: Copies, manifest: str) -> list[str]:
-    """Load a staged file of keys into a temporary table, and forget it."""
+    """Load a staged file of keys into a temporary table, and drop it."""
     return [f"CREATE TEMP TABLE {KEYS} (_key {_KEY})", copies.into(KEYS, manifest), f"DROP TABLE {KEYS}"]
 
 

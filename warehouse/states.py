@@ -1,4 +1,4 @@
-"""What a warehouse row remembers beside its columns: its state, with values left where they are.
+"""The state that a warehouse row keeps beside its columns, without their values.
 
 `transforms.fold` needs the sequence of each column of a stored row, and not its value. So the state that is read back names
 each value by its row and column (`StoredValue`), and the folded state says which value is to be copied from where, inside

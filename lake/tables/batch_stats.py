@@ -1,4 +1,4 @@
-"""What a batch of `changes` holds of each table, before anything is done with it; and what was done with it."""
+"""Statistics of a batch of `changes` by table, and the counts of a merge or a load."""
 
 from __future__ import annotations
 

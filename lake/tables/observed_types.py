@@ -1,4 +1,4 @@
-"""What the columns of a table are: declared by its owner, else announced by its source; never read off one row's look."""
+"""The types of a table's columns: declared by its owner, else announced by its source; never guessed from a value."""
 
 from __future__ import annotations
 

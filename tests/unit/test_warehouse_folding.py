@@ -52,13 +52,13 @@ class Warehouse:
                 f"c{at}": each.row.get(f"c{at}") for at in range(len(self.shape.columns))
             }
         for piece in (piece for each in found for piece in each.pieces):
-            assert self.rows[piece["_from"]]["_held"] + 1 == piece["_revision"]
+            assert self.rows[piece["_from"]]["_base_revision"] + 1 == piece["_revision"]
             for at, mark in enumerate(piece["_mask"]):
                 if mark == "1":
                     new[piece["_key"]][f"c{at}"] = self.rows[piece["_from"]][f"c{at}"]
         for key, row in new.items():
             held = self.rows.get(key)
-            assert row["_held"] == (held["_held"] + 1 if held else 0)
+            assert row["_base_revision"] == (held["_base_revision"] + 1 if held else 0)
             assert held is None or held["_sequence"] <= row["_sequence"]
         self.rows |= new
         self.rows = {key: row for key, row in self.rows.items() if row["_sequence"] > truncated}
@@ -80,7 +80,7 @@ class Warehouse:
         roots = grouped(pairs)
         groups: dict[str, list[dict[str, Any]]] = {}
         for key in met:
-            row = {"_key": key, "_revision": self.rows[key]["_held"] + 1, "_state": self.rows[key]["_state"]}
+            row = {"_key": key, "_revision": self.rows[key]["_base_revision"] + 1, "_state": self.rows[key]["_state"]}
             groups.setdefault(roots.get(key, key), []).append(row)
         for change in changes:
             r = as_record(change)
