@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from lake.history.key_groups import GROUPS, with_group
 from lake.layout import RAW_COLUMNS
-from warehouse.folding import OUTCOME_DDL, LoadPartition, LoadSettings, Outcome, together
+from warehouse.folding import OUTCOME_DDL, STORED, LoadPartition, LoadSettings, Outcome, together
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -50,8 +50,7 @@ class FewChanges:
     def staged(self, settings: LoadSettings, stored: StoredRows, groups: Mapping[str, str]) -> Outcome:
         """Fold them here."""
         records: list[dict[str, Any]] = [dict(row) | {"_state": None} for row in self.rows]
-        states = [{"_key": key, "_revision": revision, "_state": state} for key, (revision, state) in stored.items()]
-        rows = [row | {"_group": groups.get(row["_key"], row["_key"])} for row in records + states]
+        rows = [row | {"_group": groups.get(row["_key"], row["_key"])} for row in records + _states(stored)]
         return LoadPartition(settings).staged(sorted(rows, key=lambda row: row["_group"]))
 
 
@@ -71,7 +70,8 @@ class ManyChanges:
         """Shuffle them with the stored rows, so that rows tied by key changes lie together, and fold them where they lie."""
         spark = self.frame.sparkSession
         rows = self.frame.select(*RAW_COLUMNS, "_source", "_key")
-        rows = rows.unionByName(spark.createDataFrame(_states(stored)), allowMissingColumns=True)
+        states = spark.createDataFrame(pa.Table.from_pylist(_states(stored), STORED))
+        rows = rows.unionByName(states, allowMissingColumns=True)
         tied = F.broadcast(spark.createDataFrame(list(groups.items()), GROUPS)) if groups else None
         tasks = min(_MOST_TASKS, 1 + self.changes // _TASK_CHANGES)
         shuffled = with_group(rows, tied).repartition(tasks, "_group").sortWithinPartitions("_group")
@@ -96,7 +96,5 @@ def changes_of(frame: DataFrame, summaries: Sequence[Row]) -> dict[str, TableCha
     return {table: FewChanges(table_rows) for table, table_rows in tables.items()}
 
 
-def _states(stored: StoredRows) -> pa.Table:
-    schema = pa.schema([("_key", pa.string()), ("_revision", pa.int64()), ("_state", pa.string())])
-    columns = [list(stored), *([row[at] for row in stored.values()] for at in (0, 1))]
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
+def _states(stored: StoredRows) -> list[dict[str, Any]]:
+    return [{"_key": key, "_revision": revision, "_state": state} for key, (revision, state) in stored.items()]

@@ -39,6 +39,8 @@ _FLAG: pa.DataType = pa.bool_()
 _TIME: pa.DataType = pa.timestamp("us")
 _BYTES: pa.DataType = pa.binary()
 
+STORED = pa.schema([("_key", _TEXT), ("_revision", _WHOLE), ("_state", _TEXT)])
+"""What a load reads of a row."""
 STAGED = pa.schema(
     [
         ("_key", _TEXT), ("_base_revision", _WHOLE), ("_live", _FLAG), ("_sequence", _TEXT), ("_oldest", _TEXT),
@@ -245,7 +247,7 @@ def _reject(settings: LoadSettings, key: str, sequence: str, condition: str, pro
     }  # fmt: skip
 
 
-def together(rows: Iterable[Mapping[str, Any]]) -> Outcome:
+def together(rows: Iterable[Any]) -> Outcome:
     """The outcomes of all tasks as one."""
     whole = Outcome()
     for row in rows:
