@@ -23,7 +23,6 @@ from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
 from local_stack.demo.helpdesk import Question as Labelled
 from local_stack.demo.helpdesk import questions
-from local_stack.demo.helpdesk.store import fill
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.models.service import ModelService
 from local_stack.servers.postgres import VectorStore
@@ -36,6 +35,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.pgvector.writer import PgvectorSink
 from sinks.search import Hit, Question
+from tests.helpdesk import fill
 
 MODEL = "all-MiniLM-L6-v2"
 GENERATIVE_MODEL = "smollm2-135m-instruct"

@@ -32,7 +32,6 @@ from embeddings import open_embedder
 from glue_jobs.config.pipeline import parse_config
 from glue_jobs.config.values import substitution
 from local_stack.demo.helpdesk import rows
-from local_stack.demo.helpdesk.store import put
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import Ministack
 from local_stack.servers.kafka import Broker
@@ -41,6 +40,7 @@ from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
 from sinks import open_sink
+from tests.helpdesk import put
 from tests.servers import create_stream, new_database, new_document_database, new_index, unique
 from tests.warehouse_fixtures import warehouse_config
 

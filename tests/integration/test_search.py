@@ -19,7 +19,6 @@ from embeddings.onnx.embedder import LocalEmbedder
 from embeddings.protocol import EmbeddingCounts, EmbeddingRejected, Vector
 from local_stack.demo.helpdesk import Question as Labelled
 from local_stack.demo.helpdesk import questions, rows
-from local_stack.demo.helpdesk.store import delete, fill, put
 from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.opensearch import OpenSearch
@@ -39,6 +38,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.protocol import Sink
 from sinks.search import Filters, Hit, Index, Question
+from tests.helpdesk import delete, fill, put
 from tests.servers import new_database, new_document_database, new_index
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"

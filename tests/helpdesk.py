@@ -52,7 +52,7 @@ def delete(sink: Sink, embedder: Embedder, table: str, source_rows: Iterable[Map
 
 def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
     key = key_text(["id"], row)
-    assert key is not None  # noqa: S101  every row of the helpdesk has one
+    assert key is not None
     columns = {} if op == "d" else dict(row)
     return Change(table, op, f"{at:0{SEQUENCE_DIGITS}x}", key, columns, complete=op != "d")
 
@@ -61,5 +61,4 @@ def _apply(sink: Sink, embedder: Embedder, table: str, changes: list[Change]) ->
     writer = OptimisticWriter(embedder, Held(), _REQUESTS_AT_ONCE * embedder.max_items)
     left_out = writer.write(sink, ChangedRows({table: changes}, SPECS) if changes else None)
     if left_out:
-        msg = f"{len(left_out)} documents are refused"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"{len(left_out)} documents are refused")
