@@ -32,10 +32,10 @@ def is_free(port: int) -> bool:
         return True
 
 
-def accepts(port: int, timeout: float = 0.2) -> bool:
-    """Say whether something accepts connections on the port; the timeout is in seconds."""
+def accepts(port: int) -> bool:
+    """Say whether something accepts connections on the port."""
     try:
-        with socket.create_connection((HOST, port), timeout=timeout):
+        with socket.create_connection((HOST, port), timeout=0.2):
             return True
     except OSError:
         return False

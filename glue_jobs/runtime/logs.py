@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import IO
 
 
 class JsonLines(logging.Formatter):
@@ -33,9 +32,9 @@ class JsonLines(logging.Formatter):
         return self._redact(json.dumps(line, default=str))
 
 
-def set_up(level: str, redact: Callable[[str], str], stream: IO[str] | None = None) -> None:
+def set_up(level: str, redact: Callable[[str], str]) -> None:
     """Send this process's log lines to stderr; libraries log warnings and errors only."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]

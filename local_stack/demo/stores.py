@@ -132,11 +132,11 @@ class StoresDemo(Demo):
             arrivals.start()
         return arrivals
 
-    def ask_each_store(self, wanted: str, stores: list[str] | None = None) -> None:
+    def ask_each_store(self, wanted: str) -> None:
         """Ask each vector store the same question, and check that each answers with the committed text."""
         self.step("One question to each vector store")
         console.print(f"  {QUESTIONS[0]}", markup=False)
-        for name in stores or self._names():
+        for name in self._names():
             self._ask(name, wanted)
 
     def kill(self) -> None:

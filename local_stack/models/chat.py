@@ -24,19 +24,13 @@ DEFAULT_MAX_TOKENS = 256
 class EndpointState(Protocol):
     """The endpoint's state that the conversation routes use."""
 
-    @property
-    def faults(self) -> Faults:
-        """The faults set now."""
-        ...
-
-    @property
-    def counters(self) -> Counters:
-        """The counts since the last reset."""
-        ...
+    faults: Faults
+    """Set now."""
+    counters: Counters
+    """Since the last reset."""
 
     async def strike(self, request: web.Request) -> None:
         """Inject the faults that are set."""
-        ...
 
 
 class Answer:

@@ -22,11 +22,9 @@ class TextEncoder(Protocol):
 
     def tokens(self, text: str) -> int:
         """Count a text's tokens, also those beyond what the model takes."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return each text's float32 unit vector and the tokens it was made from, in order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +59,3 @@ class TextGenerator(Protocol):
 
         Raises `PromptTooLongError` before anything is emitted.
         """
-        ...

@@ -23,14 +23,12 @@ CONTEXT_TOKENS = 4096
 class SmolLM:
     """Loads the model with the first request, since many runs of the stack make none."""
 
-    def __init__(self, *, threads: int = 1) -> None:
-        """Generate with so many threads; they wait by spinning, so two on two busy cores are slow."""
-        self._threads = threads
+    def __init__(self) -> None:
         self._server: Any = None
 
     def generate(self, request: ChatRequest, emit: Callable[[str], bool]) -> Generated:
         """Hand each piece of the answer to `emit` as it comes, until it ends or `emit` returns False."""
-        self._server = self._server or _open_server(self._threads)
+        self._server = self._server or _open_server()
         chunks: list[dict[str, Any]] = []
 
         def receive(chunk: dict[str, Any]) -> bool:
@@ -68,14 +66,15 @@ def _generated(chunks: list[dict[str, Any]]) -> Generated:
     return Generated(usage["prompt_tokens"], usage["completion_tokens"], reason)
 
 
-def _open_server(threads: int) -> Any:
+def _open_server() -> Any:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model_file())
     params.n_ctx = CONTEXT_TOKENS
     params.n_parallel = 1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    # Threads wait by spinning, so two on two busy cores are slow.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.cache_ram_mib = 0  # its default keeps up to 8 GiB of old prompts
     params.warmup = False
     params.verbosity = -1

@@ -39,9 +39,9 @@ def rollback_target(config: PipelineConfig, sink: SinkConfig) -> EmbeddingConfig
     return config_of(ready[-1], configured_model(config))
 
 
-def cancel(config: PipelineConfig, sink: SinkConfig, on_step: Step = lambda *_: None) -> list[int]:
+def cancel(config: PipelineConfig, sink: SinkConfig) -> list[int]:
     """Drop index versions that are not ready; as `collect`."""
-    return _remove(config, sink, UNDER_WAY, on_step)
+    return _remove(config, sink, UNDER_WAY, lambda *_: None)
 
 
 def collect(config: PipelineConfig, sink: SinkConfig, on_step: Step = lambda *_: None) -> list[int]:

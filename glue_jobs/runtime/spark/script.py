@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -116,11 +116,11 @@ def plans_of(jobs: Iterable[str]) -> dict[str, Plan]:
     return {job: importlib.import_module(JOBS[job]).plan for job in jobs}
 
 
-def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[[], None] | None = None) -> int:
+def run_pipeline(options: Options, plans: Mapping[str, Plan]) -> int:
     """Check every part, then run these jobs in this driver until they are drained, stopped or failed.
 
     Returns 0; raises the PipelineError that ended it. The first SIGINT or SIGTERM stops between two batches, the second
-    at once. `started` is called after the checks. A run after a kill resumes from the checkpoints.
+    at once. A run after a kill resumes from the checkpoints.
     """
     if options.glue_arguments:
         use_region_of_profile()
@@ -130,8 +130,6 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan], started: Callable[
     stop = threading.Event()
     _stop_on_signals(stop)
     session = _checked_session(config, options, plans)
-    if started is not None:
-        started()
     committed = glue.begin(session, options.glue_arguments) if options.glue_arguments else None
     context = JobContext(session, config, options.available_now, some_tables=bool(options.tables))
     planned = [item for job, plan in plans.items() for item in _planned(job, plan, context, stop)]
