@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from embeddings.protocol import EmbeddingRejected
+from embeddings.protocol import Embedder, EmbeddingRejected
 from retrieval import prompt
 from retrieval.fusion import COVERAGE_WEIGHT, Ranked
-from retrieval.generate import GenerationRejectedError, Message
-from retrieval.search import freshness_answer
+from retrieval.generate import BedrockGenerator, GenerationRejectedError, Message
+from retrieval.search import Searcher, freshness_answer
 from retrieval.sentences import sentences_of
 from schemas.errors import UnavailableError
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Embedder
-    from retrieval.generate import BedrockGenerator
-    from retrieval.search import Searcher
-    from sinks.search import Freshness, Hit, Index, Question
+from sinks.search import Freshness, Hit, Index, Question
 
 SOURCES = 5
 """Documents that an answer may draw on."""

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from retrieval.questions import lines_of
+from retrieval.search import Searcher
 from schemas.errors import ConfigurationError
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from retrieval.search import Searcher
 
 FIRST = 10
 """Results of a search that are compared."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from embeddings.protocol import Embedder
 from retrieval.fusion import Ranked, Relevance, fuse
 from schemas.errors import ConfigurationError
-from sinks.search import ANYTHING, Filters, Freshness, Question
+from sinks.search import ANYTHING, Filters, Freshness, Index, Question
 from transforms.documents.words import is_blank
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Embedder
-    from sinks.search import Index
 
 _CLOCKS_DIFFER_US = 60_000_000
 """The greatest difference between the clocks of a store and of its writers, in microseconds."""

@@ -7,19 +7,14 @@ alone with a vector of its model. The version before is kept for a time, so a qu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from embeddings import open_embedder
+from embeddings import EmbeddingConfig, open_embedder
 from embeddings.registry import config_of
 from retrieval.fusion import relevance_of
 from retrieval.search import Searcher
 from schemas.errors import ConfigurationError
-from sinks import open_index
-
-if TYPE_CHECKING:
-    from embeddings import EmbeddingConfig
-    from sinks import SinkConfig
-    from sinks.versions import IndexVersion
+from sinks import SinkConfig, open_index
+from sinks.versions import IndexVersion
 
 
 class ActiveIndex:

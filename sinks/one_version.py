@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
-from sinks.versions import FIRST
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from schemas.documents import StoredDocument
-    from schemas.ownership import Owner
-    from sinks.identity import Place
-    from sinks.versions import IndexVersion, IndexVersions
-
+from schemas.documents import StoredDocument
+from schemas.ownership import Owner
+from sinks.identity import Place
+from sinks.versions import FIRST, IndexVersion, IndexVersions
 
 UNUSED_MS = 600_000
 """The age at which a vector that no chunk names is swept."""

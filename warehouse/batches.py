@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from lake.history.key_groups import GROUPS, with_group
 from lake.layout import RAW_COLUMNS
 from warehouse.folding import OUTCOME_DDL, STORED, LoadPartition, LoadSettings, Outcome, together
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
 
 type StoredRows = Mapping[str, tuple[int, str]]
 """Revision and state of stored rows, by key."""

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
-from warehouse.clients import open_client
+from schemas.tables import TableConfig
+from warehouse.clients import Client, open_client
+from warehouse.config import RedshiftConfig
 from warehouse.shape import names_of
 from warehouse.sql import Copies, Registry, literal, probe
 from warehouse.staging import staging
-
-if TYPE_CHECKING:
-    from schemas.tables import TableConfig
-    from warehouse.clients import Client
-    from warehouse.config import RedshiftConfig
 
 
 def check(config: RedshiftConfig, tables: Sequence[TableConfig], owner: Owner | None) -> None:

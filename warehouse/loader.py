@@ -13,40 +13,33 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+from pyspark.sql import DataFrame, Row
 
 from lake.history.key_groups import grouped
-from lake.layout import escape
+from lake.landing.batch import Transaction
+from lake.layout import LakeLayout, escape
 from lake.rejects import append_rejects
 from lake.tables.batch_stats import TableCounts, summarized
-from lake.tables.observed_types import types_of
+from lake.tables.observed_types import ObservedTypes, types_of
 from lake.tables.shape import TableShape
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.ownership import Owner
-from warehouse.batches import changes_of
+from schemas.tables import TableConfig
+from transforms.context import DecodeContext
+from warehouse.batches import StoredRows, TableChanges, changes_of
 from warehouse.checks import check_owner, owner_of
-from warehouse.clients import open_client
+from warehouse.clients import Client, open_client
+from warehouse.config import RedshiftConfig
 from warehouse.errors import ContendedError, StaleError
 from warehouse.folding import LoadSettings, Outcome
 from warehouse.shape import evolved, names_of, registered, steps
 from warehouse.sql import REGISTERS, Copies, Load, Registry, TableStatements
 from warehouse.staging import StagingWriter, staging
 from warehouse.states import key_moves_of
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
-
-    from lake.landing.batch import Transaction
-    from lake.layout import LakeLayout
-    from lake.tables.observed_types import ObservedTypes
-    from schemas.tables import TableConfig
-    from transforms.context import DecodeContext
-    from warehouse.batches import StoredRows, TableChanges
-    from warehouse.clients import Client
-    from warehouse.config import RedshiftConfig
 
 _ROUNDS = 20
 """Times a batch is folded into a table anew; each is lost only to another load's progress, or to a new column."""

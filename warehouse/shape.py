@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import ColumnShape, TableShape, column_names
 from schemas.errors import ConfigurationError
-from warehouse.config import NAME_BYTES
+from schemas.tables import TableConfig
+from warehouse.config import NAME_BYTES, RedshiftConfig
 from warehouse.kinds import wanted_kind
-
-if TYPE_CHECKING:
-    from lake.tables.observed_types import ObservedTypes
-    from schemas.tables import TableConfig
-    from warehouse.config import RedshiftConfig
 
 RESERVED = (
     "_key", "_live", "_revision", "_sequence", "_oldest", "_commit_time", "_loaded_at", "_pending", "_state",

@@ -10,16 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lake.tables.shape import ColumnShape, TableShape
+from schemas.ownership import Owner
 from warehouse.folding import KEY_BYTES
 from warehouse.kinds import cast, redshift_type, staged_type, unstaged
 from warehouse.shape import RESERVED, ROWS, fingerprint, plain, retyped
 from warehouse.states import STATE_BYTES
-
-if TYPE_CHECKING:
-    from schemas.ownership import Owner
 
 REGISTERS = frozenset({"ragstream_tables", "ragstream_columns", "ragstream_owner"})
 """The tables of the registry."""

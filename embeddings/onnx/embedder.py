@@ -7,18 +7,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from embeddings.errors import DimensionMismatchError, EmbeddingRejectedError
+from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
 from embeddings.vectors import checked, mean
 from schemas.errors import ConfigurationError
 from transforms.documents.words import is_blank
-
-if TYPE_CHECKING:
-    from embeddings.onnx.config import LocalEmbeddingConfig
 
 
 class Encoded(NamedTuple):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
-from glue_jobs.config.pipeline import is_configured
+from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture.connect_worker import connector_settings
@@ -15,12 +14,8 @@ from sources.capture.debezium import DebeziumCaptureConfig, topic_name, topic_pr
 from sources.capture.dms import DmsCaptureConfig, task_identifier
 from sources.capture.dms_task import described_task, is_running, region_of, task_differences
 from sources.capture.findings import Findings, connector_differences, findings
-from sources.capture.rendering import render
+from sources.capture.rendering import CaptureConfig, render
 from sources.capture.target import tables_named
-
-if TYPE_CHECKING:
-    from glue_jobs.config.pipeline import PipelineConfig
-    from sources.capture.rendering import CaptureConfig
 
 
 def check(config: PipelineConfig, capture: CaptureConfig) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from embeddings import open_embedder
+from embeddings import Embedder, open_embedder
+from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.continuous.backfills import Backfills
 from glue_jobs.operations import capture_checks
 from glue_jobs.operations.ownership import owner_of
@@ -19,14 +19,9 @@ from lake.identity import lake_id
 from retrieval import BedrockGenerationConfig
 from retrieval.generate import BedrockGenerator
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
-from sinks import open_sink
+from schemas.ownership import Owner
+from sinks import SinkConfig, open_sink
 from sources import check as check_source
-
-if TYPE_CHECKING:
-    from embeddings import Embedder
-    from glue_jobs.config.pipeline import PipelineConfig
-    from schemas.ownership import Owner
-    from sinks import SinkConfig
 
 type Check = Callable[[], object]
 

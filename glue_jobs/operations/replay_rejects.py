@@ -9,11 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
 from embeddings.registry import embedder_of
-from glue_jobs.config.pipeline import decode_context
+from glue_jobs.config.pipeline import PipelineConfig, decode_context
 from glue_jobs.operations.ownership import owner_of
 from indexing.indexer import Indexer
 from lake.embedding_cache import EmbeddingCache
@@ -21,14 +20,11 @@ from lake.history.current import record_of
 from lake.landing.replay import Relanded, Row, by_source, land_again, raw_rejects, records_of_rows
 from lake.layout import LakeLayout
 from schemas.changes import Changes
+from schemas.records import Record
 from sinks import open_sink
+from transforms.context import DecodeContext
 from transforms.documents.planning import DocumentSpec
 from transforms.envelopes.decode import decode
-
-if TYPE_CHECKING:
-    from glue_jobs.config.pipeline import PipelineConfig
-    from schemas.records import Record
-    from transforms.context import DecodeContext
 
 type Counts = dict[str, Counter[str]]
 """By table (empty where it is unknown): landed, landed before, still rejected, columns still rejected, documents written,

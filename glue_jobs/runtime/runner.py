@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from glue_jobs.runtime.failures import Kind, failed_too_often, kind_of, without_content
 from glue_jobs.runtime.jobs import JobContext, Periodic, Query, Report
 from glue_jobs.runtime.streaming import QueryFailedError, RunningQuery
+from glue_jobs.status.record import StatusRecords
 from glue_jobs.storage.lease import Lease, lease
 from schemas.errors import PipelineError, UnavailableError
-
-if TYPE_CHECKING:
-    from glue_jobs.status.record import StatusRecords
 
 _LOG = logging.getLogger(__name__)
 _STEADY_SECONDS = 60.0

@@ -8,25 +8,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lake.history.current import changes_in
 from lake.history.key_groups import GROUPS, group_stage, with_group
-from lake.layout import RAW_COLUMNS
+from lake.layout import RAW_COLUMNS, LakeLayout
 from lake.storage import open_table
-from transforms.documents.planning import narrowed
+from transforms.context import DecodeContext
+from transforms.documents.planning import DocumentSpec, narrowed
 from transforms.fold import EMPTY, Rows, RowState, apply, encode
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
-
-    from lake.layout import LakeLayout
-    from transforms.context import DecodeContext
-    from transforms.documents.planning import DocumentSpec
 
 STATES = "_key string, _state string"
 """A row's key, and its state as `transforms.fold.encode` renders it."""

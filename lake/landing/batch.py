@@ -6,9 +6,9 @@ import datetime as dt
 import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lake.landing.decoding import Tally, decoded
@@ -18,12 +18,8 @@ from lake.layout import RAW_COLUMNS, STATS_COLUMNS, LakeLayout
 from lake.rejects import create_rejects
 from lake.storage import append_rows, create, rows_of
 from lake.table_schemas import CHANGES, IGNORED, SCHEMAS
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from schemas.changes import SeenSchema
-    from transforms.context import DecodeContext
+from schemas.changes import SeenSchema
+from transforms.context import DecodeContext
 
 type Transaction = Callable[[str], Mapping[str, str]]
 """From a table's name to the Delta writer options that make this batch's append to it happen once."""

@@ -6,19 +6,17 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.changes import Change, Changes, Ignored, Reject, SeenSchema
 from schemas.records import Record
+from transforms.context import DecodeContext
 from transforms.envelopes.debezium import seen_schema
 from transforms.envelopes.decode import coordinates, decode
 from transforms.values.exact_json import printable
-
-if TYPE_CHECKING:
-    from transforms.context import DecodeContext
 
 type Row = tuple[Any, ...]
 

@@ -10,22 +10,19 @@ import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from lake.history.current import record_of
 from lake.landing.batch import create_tables, schema_rows
 from lake.landing.decoding import decoded
-from lake.layout import RAW_COLUMNS
+from lake.layout import RAW_COLUMNS, LakeLayout
 from lake.storage import append_rows, rows_of
 from lake.table_schemas import CHANGES
+from schemas.records import Record
+from transforms.context import DecodeContext
 from transforms.documents.planning import digest
-
-if TYPE_CHECKING:
-    from lake.layout import LakeLayout
-    from schemas.records import Record
-    from transforms.context import DecodeContext
 
 type Row = dict[str, Any]
 

@@ -7,14 +7,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from lake.landing.decoding import counted
+from lake.landing.decoding import Tally, counted
+from lake.layout import LakeLayout
 from lake.storage import rows_of, scan
-
-if TYPE_CHECKING:
-    from lake.landing.decoding import Tally
-    from lake.layout import LakeLayout
 
 _LOG = logging.getLogger(__name__)
 REASON = "table not configured"

@@ -10,11 +10,9 @@ from pyspark.sql import functions as F
 
 from lake.tables.observed_types import ObservedTypes, announced
 from schemas.errors import UnavailableError
+from pyspark.sql import DataFrame, Row
+from lake.layout import LakeLayout
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
-
-    from lake.layout import LakeLayout
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import psycopg
 from opensearchpy import OpenSearch
 from psycopg import sql
 from pymongo import MongoClient
 
+from sinks import SinkConfig
 from sinks.documentdb.config import DocumentDBConfig
 from sinks.documentdb.schema import Names
 from sinks.opensearch.config import OpenSearchConfig
+from sinks.pgvector.config import PgvectorConfig
 from transforms.context import key_text
 from transforms.documents.planning import document_id
-
-if TYPE_CHECKING:
-    from sinks import SinkConfig
-    from sinks.pgvector.config import PgvectorConfig
 
 _MOST = 10_000
 

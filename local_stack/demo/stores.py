@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import yaml
 from rich.table import Table
 
-from glue_jobs.config.pipeline import decode_context
+from glue_jobs.config.pipeline import PipelineConfig, decode_context
 from lake.history.current import current_rows
 from lake.layout import LakeLayout
 from local_stack.demo.answers import EDITED, QUESTIONS, Demo, DemoError, console
@@ -28,10 +28,7 @@ from local_stack.servers.aws import REGION
 from local_stack.stack import DEFAULT_PARTS
 from retrieval import commands
 from schemas.errors import PipelineError
-
-if TYPE_CHECKING:
-    from glue_jobs.config.pipeline import PipelineConfig
-    from sinks import SinkConfig
+from sinks import SinkConfig
 
 CONFIG = Path(".ragstream/helpdesk-stores.yaml")
 """The helpdesk's pipeline with all stores; the demo writes it from the one in `job_configs`."""

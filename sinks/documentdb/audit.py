@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.documents import HAS_VECTOR, ActualDocument
 from sinks.digests import actual_document, vector_hash
+from sinks.documentdb.client import DocumentDBClient
 from sinks.documentdb.rows import decoded
-from sinks.documentdb.schema import newer
-
-if TYPE_CHECKING:
-    from sinks.documentdb.client import DocumentDBClient
-    from sinks.documentdb.schema import Names
+from sinks.documentdb.schema import Names, newer
 
 _READ = (
     "table", "key", "sequence", "revision", "live", "recipe", "metadata",

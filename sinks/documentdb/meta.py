@@ -6,17 +6,15 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas import ownership
 from schemas.errors import ConfigurationError
+from schemas.ownership import Owner
+from sinks.documentdb.client import DocumentDBClient
+from sinks.documentdb.config import DocumentDBConfig
 from sinks.documentdb.schema import LAYOUT, MOST_DIMENSIONS, Names
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
-
-if TYPE_CHECKING:
-    from schemas.ownership import Owner
-    from sinks.documentdb.client import DocumentDBClient
-    from sinks.documentdb.config import DocumentDBConfig
 
 _FACTS, _OWNER, _PROGRESS, _TRUNCATION = "facts", "owner", "progress", "truncation of "
 

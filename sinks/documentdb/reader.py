@@ -9,26 +9,23 @@ import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from embeddings.protocol import Vector
 from sinks.documentdb import schema
 from sinks.documentdb.client import DocumentDBClient
+from sinks.documentdb.config import DocumentDBConfig
 from sinks.documentdb.meta import Meta
 from sinks.documentdb.rows import HASHES, VECTOR, vector_of
 from sinks.documentdb.schema import Names
 from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
 from sinks.metadata_terms import metadata_terms
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
-from sinks.versions import FIRST
+from sinks.versions import FIRST, IndexVersions
 from transforms.documents.words import words_of
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Vector
-    from sinks.documentdb.config import DocumentDBConfig
-    from sinks.versions import IndexVersions
 
 SPARE = 4
 """Vectors requested at first for each document asked for, since a document may have several near ones."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from schemas.documents import StoredChunk, StoredDocument
+from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
 from sinks.metadata_terms import metadata_terms
 from sinks.pgvector.rows import document_row, stored_state
 from transforms.documents.words import words_of
-
-if TYPE_CHECKING:
-    from schemas.documents import DocumentWrite
 
 HASHES = "chunks.content_hash"
 READ = ("revision", "state", "texts", "recipe", "chunks.chunk_id", "chunks.chunk_index", HASHES)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sinks.documentdb.config import DocumentDBConfig
 from sinks.versions import FIRST
-
-if TYPE_CHECKING:
-    from sinks.documentdb.config import DocumentDBConfig
 
 LAYOUT = "1"
 MOST_DIMENSIONS = 2000

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from schemas.documents import HAS_VECTOR, ActualDocument
 from sinks.digests import actual_document, vector_hash
-from sinks.opensearch.schema import covered
-
-if TYPE_CHECKING:
-    from sinks.opensearch.client import OpenSearchClient
-    from sinks.opensearch.schema import Names
+from sinks.opensearch.client import OpenSearchClient
+from sinks.opensearch.schema import Names, covered
 
 _ROW = ("document_id", "table_name", "key", "sequence", "revision", "live", "recipe", "metadata")
 _CHUNK = ("chunks.chunk_id", "chunks.chunk_index", "chunks.content_hash", "chunks.chunk_text")

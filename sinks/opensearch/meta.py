@@ -6,20 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
-from sinks.opensearch.client import Action, unchanged
-from sinks.opensearch.schema import LAYOUT
-from sinks.versions import from_json, of_facts, to_json
-
-if TYPE_CHECKING:
-    from sinks.opensearch.client import OpenSearchClient
-    from sinks.opensearch.config import OpenSearchConfig
-    from sinks.opensearch.schema import Names
-    from sinks.versions import IndexVersions
-
+from sinks.opensearch.client import Action, OpenSearchClient, unchanged
+from sinks.opensearch.config import OpenSearchConfig
+from sinks.opensearch.schema import LAYOUT, Names
+from sinks.versions import IndexVersions, from_json, of_facts, to_json
 
 _FACTS, _INDEX_VERSIONS, _OWNER = "facts", "generations", "owner"
 """Ids of documents in the meta index."""

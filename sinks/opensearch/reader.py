@@ -5,24 +5,21 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from embeddings.protocol import Vector
 from schemas.errors import ConfigurationError
 from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
 from sinks.metadata_terms import metadata_terms
 from sinks.opensearch.client import OpenSearchClient
+from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.meta import Meta
 from sinks.opensearch.schema import Names, visible
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
-from sinks.versions import FIRST
+from sinks.versions import FIRST, IndexVersions
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Vector
-    from sinks.opensearch.config import OpenSearchConfig
-    from sinks.versions import IndexVersions
 
 BREADTH = 200
 """The least number of neighbours collected from each segment's graph (Lucene's k), on which recall depends."""

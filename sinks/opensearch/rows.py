@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from schemas.documents import StoredChunk, StoredDocument
+from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
 from sinks.metadata_terms import metadata_terms
 from transforms.fold import encode, restore
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from schemas.documents import DocumentWrite
 
 READ = ("revision", "state", "recipe", "chunks.chunk_id", "chunks.chunk_index", "chunks.content_hash")
 """The fields that `stored` needs."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sinks.opensearch.config import OpenSearchConfig
 from sinks.versions import FIRST
 from transforms.documents.words import ENGLISH_STOP_WORDS
-
-if TYPE_CHECKING:
-    from sinks.opensearch.config import OpenSearchConfig
 
 LAYOUT = "1"
 MOST_CHUNKS = 100_000

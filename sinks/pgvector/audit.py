@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from psycopg import sql
+from psycopg import Connection, sql
 
 from schemas.documents import HAS_VECTOR, ActualChunk, ActualDocument, BucketChecksum
-
-if TYPE_CHECKING:
-    from psycopg import Connection
-
-    from sinks.pgvector.schema import Names
+from sinks.pgvector.schema import Names
 
 _LINES = """
 SELECT d.document_id, concat_ws('|', d.document_id, d.table_name, d.sequence, CASE WHEN d.live THEN 't' ELSE 'f' END,

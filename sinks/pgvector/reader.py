@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 from pgvector.psycopg import register_vector
-from psycopg import errors, sql
+from psycopg import Connection, errors, sql
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_loads
 
 from schemas.errors import ConfigurationError
 from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
 from sinks.pgvector import versions
+from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import connection_error
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
-from sinks.versions import FIRST
+from sinks.versions import FIRST, IndexVersions
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from psycopg import Connection
-
-    from sinks.pgvector.config import PgvectorConfig
-    from sinks.versions import IndexVersions
 
 SPARE = 4
 """Chunks fetched for each document asked for, since a document may have several near ones."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from schemas.documents import DocumentWrite
 from transforms.fold import RowState, encode, restore
 from transforms.values import exact_json
 from transforms.values.times import moment
-
-if TYPE_CHECKING:
-    from schemas.documents import DocumentWrite
 
 
 def document_row(write: DocumentWrite) -> dict[str, Any]:

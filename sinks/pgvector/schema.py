@@ -7,16 +7,13 @@ call. Names carry the index version's number: another model is filled beside the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from sinks.versions import FIRST
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LAYOUT = "1"
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from psycopg import sql
+from psycopg import Connection, sql
 from psycopg.errors import UndefinedTable
 
 from schemas import ownership
+from schemas.ownership import Owner
 from sinks.pgvector.schema import CREATE, CREATE_INDEX_VERSION, LAYOUT, VISIBLE, Names
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from psycopg import Connection
-
-    from schemas.ownership import Owner
 
 _INDEXES = (
     ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),

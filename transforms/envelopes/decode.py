@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from schemas.changes import Decoded, Reject
+from schemas.records import Record
+from transforms.context import DecodeContext, TableContext
 from transforms.envelopes import debezium, dms
 from transforms.envelopes.event import Event
 from transforms.envelopes.placeholders import placeholder_texts
 from transforms.values.columns import UNFIT, deep
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from schemas.records import Record
-    from transforms.context import DecodeContext, TableContext
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024
 """A record larger than this is rejected unread; brokers and Kinesis (10 MiB) stop well before."""

@@ -5,24 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from embeddings import texts_at_once
+from embeddings import EmbeddingConfig, texts_at_once
+from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.lake_job import LakeJob, then
 from glue_jobs.operations.prices import price_of
-from glue_jobs.runtime.progress import Progress
+from glue_jobs.runtime.progress import OnProgress, Progress
 from indexing.bulk import TEXTS, text_stage
 from lake.history.states import StateSettings, by_group, state_stage
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from embeddings import EmbeddingConfig
-    from glue_jobs.config.pipeline import PipelineConfig
-    from glue_jobs.runtime.progress import OnProgress
 
 _SAMPLE_REQUESTS = 3
 """Sampled texts as a multiple of those in flight at once, since the first requests open connections."""

@@ -10,30 +10,25 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from embeddings import open_embedder, texts_at_once
+from pyspark.sql import SparkSession
+
+from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.registry import config_of, registry_entry
+from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.migrate.stores import configured_model, index_versions_of, open_store
-from glue_jobs.operations.rebuild import Rebuild
+from glue_jobs.operations.rebuild import Rebuild, RebuildCounts
+from glue_jobs.runtime.progress import OnProgress
 from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Backfilled, Tables, backfill
 from lake.embedding_cache import EmbeddingCache
 from retrieval.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
 from retrieval.serving import ActiveIndex
 from schemas.errors import ConfigurationError, StoppedError
+from sinks import SinkConfig
+from sinks.protocol import Sink, VersionedStore
 from sinks.versions import UNDER_WAY, IndexVersion, IndexVersions
 from transforms.documents.planning import DocumentSpec
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-    from embeddings import EmbeddingConfig
-    from glue_jobs.config.pipeline import PipelineConfig
-    from glue_jobs.operations.rebuild import RebuildCounts
-    from glue_jobs.runtime.progress import OnProgress
-    from sinks import SinkConfig
-    from sinks.protocol import Sink, VersionedStore
 
 _SAMPLE_TEXTS = 20
 """Texts of its own that a new index version is searched for before the switch."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from embeddings import BedrockEmbeddingConfig, EmbeddingConfig
 from embeddings.bedrock.codecs import codec_for
 from glue_jobs.config import yaml_text as config_yaml
-from glue_jobs.config.pipeline import read_text
+from glue_jobs.config.pipeline import PipelineConfig, read_text
 from glue_jobs.config.values import substitution
 from schemas.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from glue_jobs.config.pipeline import PipelineConfig
 
 _ADAPTER: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
 _FILES = {".yaml", ".yml", ".json"}
