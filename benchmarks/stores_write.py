@@ -29,7 +29,7 @@ from benchmarks.stores import PARTS, config_of, machine, progress
 from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
 from indexing.bulk import DOCUMENTS_AT_ONCE
-from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
+from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink
@@ -121,7 +121,7 @@ def upsert(
     Raises unless each was written without the model.
     """
     config = LocalEmbeddingConfig(type="local", path=Path("nowhere"), model="none", dimensions=DIMENSIONS)
-    embedder, cache = LocalEmbedder(config), Held(dict(vectors))
+    embedder, cache = LocalEmbedder(config), MemoryCache(dict(vectors))
     sink.read([])
     timed = Timed(sink)
     began = time.perf_counter()

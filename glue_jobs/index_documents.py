@@ -26,7 +26,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         return []
     embedder = open_embedder(config.embedding)
     stores = Stores(context, embedder.fingerprint, embedder.dimensions)
-    sinks = stores.prepared()
+    sinks = stores.prepare()
     warn_of_outdated(config, sinks)
     reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], stores)
     reports.catch_up()
@@ -38,7 +38,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         *queries,
         Periodic("embedding_cache", reports.flush, FLUSH_SECONDS),
         *(work for sink in sinks for work in reports.periodic(sink, progress=not context.some_tables)),
-        Periodic("stores", stores.look, EVERY_SECONDS),
+        Periodic("stores", stores.check_away, EVERY_SECONDS),
         Periodic("backfill", stores.backfill, EVERY_SECONDS),
     ]
 

@@ -16,7 +16,7 @@ from glue_jobs.storage import lake_mark
 from lake.landing.batch import Landing
 from lake.layout import LakeLayout
 from lake.maintenance import Maintenance
-from sources import idle_note, read_stream
+from sources import caught_up_probe, read_stream
 
 if TYPE_CHECKING:
     from lake.landing.decoding import Tally
@@ -36,11 +36,12 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         name = f"land_{source.name}"
         landing = Landing(layout, source.name, decode_context(config, source.name))
         checkpoint, drain = context.checkpoint(name), context.available_now
-        idle = idle_note(source)
-        slow = partial(read_stream, fetch_interval_ms=FETCH_INTERVAL_MS, drain=drain, idle=idle)
+        probe = caught_up_probe(source)
+        slow = partial(read_stream, fetch_interval_ms=FETCH_INTERVAL_MS, drain=drain, probe=probe)
         read = partial(slow, context.spark, source, checkpoint)
-        record, empty_us = partial(lake_mark.record_commit, config.checkpoint, name), idle.empty_us if idle else None
-        queries.append(Query(name, read, _write(landing, record), config.lake.land_every, empty_us=empty_us))
+        write = _write(landing, partial(lake_mark.record_commit, config.checkpoint, name))
+        empty_us = probe.caught_up_us if probe else None
+        queries.append(Query(name, read, write, config.lake.land_every, empty_us=empty_us))
     maintenance = Maintenance(context.spark, layout)
     return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]
 

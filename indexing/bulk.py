@@ -1,7 +1,7 @@
-"""A store filled in bulk: the stages of a Spark job that plan, keep vectors and write; no Spark in here.
+"""A bulk load from the lake: the stages of a Spark job that plan, keep vectors and write, without Spark.
 
-Each is a function for `mapInArrow`, opens the store for its partition, and can be run again at any time: what the store
-holds already is left alone. The guard decides against live writers.
+Each is a function for `mapInArrow` and opens the store for its partition. Run again, it leaves what the store has already;
+the guard decides between it and live writers.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 
 PLANNED = "_key string, _state string, missing array<struct<content_hash:string,chunk_text:string>>"
-"""A row; its state when there is something to write, NULL when the store holds it; the chunks without a vector there."""
+"""A row; its state, NULL if the store has it already; its chunks that the store has no vector for."""
 WRITTEN = "written bigint, cached bigint, embedded bigint, left_out bigint"
-"""Documents; vectors that only the write found wanting, from the cache and from the model; documents that the model or the store
-refuses."""
+"""Documents; vectors that were missing at the write only, from the cache and from the model; documents that the model or the
+store refuses."""
 KEPT = "kept bigint, refused bigint"
-"""Vectors given to the store, and texts that have none."""
+"""Vectors that were kept in the store, and texts that the model refuses."""
 
 TEXTS = "content_hash string, tokens bigint, chunk_text string"
-"""A chunk, and our estimate of its tokens."""
+"""A chunk, with its estimated tokens."""
 
 DOCUMENTS_AT_ONCE = 200
 VECTORS_AT_ONCE = 500
@@ -55,13 +55,13 @@ _PLANNED = pa.schema([("_key", pa.string()), ("_state", pa.string()), ("missing"
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """All a worker needs of a store; plain configuration, so it pickles."""
+    """What a worker opens a store with; plain configuration, so it pickles."""
 
     sink: SinkConfig
     embedding: EmbeddingConfig
     cache: VectorCache
     on_done: Callable[[int], None]
-    """Told how many rows, or vectors, are done."""
+    """Called with the number of rows, or vectors, that are done."""
 
     def open(self) -> Sink:
         """Open the store; nothing is connected yet."""
@@ -71,77 +71,77 @@ class StoreSettings:
 
 @dataclass(frozen=True)
 class BulkSettings(StoreSettings):
-    """The same, and which table is at work."""
+    """The same, for the documents of one table."""
 
     spec: DocumentSpec
 
 
 def plan_stage(settings: BulkSettings) -> Stage:
-    """From STATES of one table to PLANNED: what there is to write, and the texts it needs vectors of."""
+    """From STATES of one table to PLANNED: the rows to write, and their missing vectors."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
-            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE):
-                yield pa.RecordBatch.from_pylist(_planned(dict(some), settings, sink), _PLANNED)
+            for rows in batched(states_of(batches), DOCUMENTS_AT_ONCE):
+                yield pa.RecordBatch.from_pylist(_planned(dict(rows), settings, sink), _PLANNED)
 
     return run
 
 
 def text_stage(spec: DocumentSpec, truncated: str) -> Stage:
-    """From STATES of one table to TEXTS: every chunk that a store would hold; it opens none."""
+    """From STATES of one table to TEXTS: every chunk that a store should have; it opens no store."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for some in batched(states_of(batches), DOCUMENTS_AT_ONCE):
-            seen = ((key, state) for key, state in some if state.newest > truncated)
-            writes = (plan(None, truncated_at(state, truncated), key, spec) for key, state in seen)
-            chunks = [chunk for write in writes if write for chunk in write.chunks]
-            told = [(chunk.content_hash, tokens(chunk.chunk_text), chunk.chunk_text) for chunk in chunks]
-            yield pa.RecordBatch.from_pylist([dict(zip(_TEXTS.names, each, strict=True)) for each in told], _TEXTS)
+        for rows in batched(states_of(batches), DOCUMENTS_AT_ONCE):
+            newer = ((key, state) for key, state in rows if state.newest > truncated)
+            writes = (plan(None, truncated_at(state, truncated), key, spec) for key, state in newer)
+            texts = [
+                (c.content_hash, tokens(c.chunk_text), c.chunk_text) for write in writes if write for c in write.chunks
+            ]
+            yield pa.RecordBatch.from_pylist([dict(zip(_TEXTS.names, text, strict=True)) for text in texts], _TEXTS)
 
     return run
 
 
-def keep_stage(settings: BulkSettings) -> Stage:
+def cached_vectors_stage(settings: BulkSettings) -> Stage:
     """From `content_hash, embedding` (float32 bytes) to KEPT: vectors of the cache into the store."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
             for part in _parts(batches, VECTORS_AT_ONCE):
-                told = zip(column(part, "content_hash"), column(part, "embedding"), strict=True)
-                vectors = {name: np.frombuffer(raw, "<f4") for name, raw in told}
-                usable = {name: vector for name, vector in vectors.items() if is_usable(vector)}
+                cached = zip(column(part, "content_hash"), column(part, "embedding"), strict=True)
+                usable = {name: vector for name, raw in cached if is_usable(vector := np.frombuffer(raw, "<f4"))}
                 sink.keep_vectors(usable)
                 yield _counts(KEPT, settings, part.num_rows, kept=len(usable))
 
     return run
 
 
-def borrow_stage(settings: StoreSettings, lenders: VectorCache) -> Stage:
-    """From `content_hash` to those of them whose vector another store held, which is in cache and store from now on."""
+def peer_vectors_stage(settings: StoreSettings, peers: VectorCache) -> Stage:
+    """From `content_hash` to those whose vector a peer had; it is in cache and store then."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
             for part in _parts(batches, VECTORS_AT_ONCE):
-                lent = lenders.get(column(part, "content_hash"))
-                sink.keep_vectors(lent)
-                settings.on_done(len(lent))
-                yield pa.RecordBatch.from_pydict({"content_hash": pa.array(sorted(lent), pa.string())})
+                vectors = peers.get(column(part, "content_hash"))
+                sink.keep_vectors(vectors)
+                settings.on_done(len(vectors))
+                yield pa.RecordBatch.from_pydict({"content_hash": pa.array(sorted(vectors), pa.string())})
 
     return run
 
 
-def pay_stage(settings: BulkSettings) -> Stage:
-    """From `content_hash, embedding` (floats; NULL for a refused text) to KEPT: new vectors into cache and store.
+def new_vectors_stage(settings: BulkSettings) -> Stage:
+    """From `content_hash, embedding` (floats; NULL for a refused text) to KEPT: vectors of the model into cache and store.
 
-    Vectors are kept as they come: a kill costs the requests in flight, and the batches Spark holds between two stages.
+    Each batch is kept as it comes: a kill loses the requests in flight, and the batches between Spark's two stages.
     """
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
             for batch in batches:
                 names = column(batch, "content_hash")
-                told = zip(names, batch.column("embedding"), strict=True)
-                vectors = {h: np.asarray(v.values, np.float32) for h, v in told if v.is_valid}
+                embedded = zip(names, batch.column("embedding"), strict=True)
+                vectors = {h: np.asarray(v.values, np.float32) for h, v in embedded if v.is_valid}
                 if vectors:
                     settings.cache.add(vectors)
                     sink.keep_vectors(vectors)
@@ -151,16 +151,16 @@ def pay_stage(settings: BulkSettings) -> Stage:
 
 
 def write_stage(settings: BulkSettings) -> Stage:
-    """From STATES of one table to WRITTEN: the guarded write, planned on what the store holds at that moment."""
+    """From STATES of one table to WRITTEN: the guarded write, planned on the stored documents of that moment."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         embedder = open_embedder(settings.embedding)
         with closing(settings.open()) as sink, sink.bulk_load():
-            for some in batched(states_of(batches), DOCUMENTS_AT_ONCE):
+            for rows in batched(states_of(batches), DOCUMENTS_AT_ONCE):
                 writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
-                left_out = len(writer.write(sink, FoldedRows(settings.spec, dict(some))))
-                told = {"cached": writer.counts["texts cached"], "embedded": writer.counts["texts embedded"]}
-                yield _counts(WRITTEN, settings, len(some), written=writer.counts["writes"], left_out=left_out, **told)
+                left_out = len(writer.write(sink, FoldedRows(settings.spec, dict(rows))))
+                texts = {"cached": writer.counts["texts cached"], "embedded": writer.counts["texts embedded"]}
+                yield _counts(WRITTEN, settings, len(rows), written=writer.counts["writes"], left_out=left_out, **texts)
 
     return run
 

@@ -1,4 +1,4 @@
-"""Several stores written at once, each by a thread of its own; one that stays away holds the others up no longer than it may."""
+"""Several stores written at once, each by a thread of its own; a store may delay the others until its deadline."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _PAUSE_SECONDS = 0.2
 def write_all(writes: Mapping[str, Callable[[], None]], deadlines: Mapping[str, float]) -> set[str]:
     """Write every store, by its name, and wait for all; those that stayed away past their deadline (seconds) are missed.
 
-    A write must not mind being called again. Alone, a store is written in the caller's thread and raises what it raises.
+    A write is repeated until then, so it must be idempotent. One store alone is written in the caller's thread, once.
 
     Raises:
         UnavailableError: all are away, or one without a deadline is, or the model.
-        PipelineError: a store can never be written; the others are waited for all the same.
+        PipelineError: a store refuses for good; raised once the others are done.
     """
     if len(writes) == 1:
         for write in writes.values():
             write()
         return set()
     with ThreadPoolExecutor(len(writes), thread_name_prefix="store") as pool:
-        tries = {name: pool.submit(_until, write, deadlines.get(name)) for name, write in writes.items()}
-    away = {name: error for name, attempt in tries.items() if (error := attempt.result()) is not None}
+        attempts = {name: pool.submit(_until, write, deadlines.get(name)) for name, write in writes.items()}
+    away = {name: error for name, attempt in attempts.items() if (error := attempt.result()) is not None}
     if len(away) == len(writes):
         raise next(iter(away.values()))
     return set(away)
 
 
 def _until(write: Callable[[], None], deadline: float | None) -> UnavailableError | None:
-    """Write, again and again until the deadline; a call that waits for its answer counts from its beginning."""
+    """Write, and repeat until the deadline, which counts from the begin of the first call that failed."""
     failing_since = None
     while True:
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """From records to vector stores: the whole live path of `index_documents`, without Spark.
 
-A reader, a Spark worker, a Lambda and a Flink function call the same object. It decides nothing that the pure functions do not
-decide; it reads, asks the model for what nobody holds, and writes.
+A reader, a Spark worker, a Lambda and a Flink function call the same object. Pure functions make every decision; this reads,
+asks the model for missing vectors, and writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from indexing.fan_out import write_all
-from indexing.peer_vectors import Lender
+from indexing.peer_vectors import Peer
 from indexing.result import IndexResult, Written
 from indexing.store_writer import Shared, StoreWriter
 from indexing.versions.every_version import EveryIndexVersion, Models, own_model_alone
@@ -49,9 +49,9 @@ class Indexer:
     ) -> None:
         """Take the parts; `texts_at_once` texts at most are unsaved between the model and a store.
 
-        `embedders` opens the models of the stores' other index versions. `on_step` is told the name of each step as it begins;
-        tests stop the process there. A store with a deadline, in seconds, may be missed by `index`: then the caller must
-        remember it; others are waited for.
+        `embedders` opens the models of the stores' other index versions. `on_step` is called with the name of each step as it
+        begins; tests stop the process there. A store with a deadline, in seconds, may be missed by `index`: then the caller
+        must remember it; without one it is waited for.
         """
         self._context, self._embedder = context, embedder
         self._sinks = {sink.name: sink for sink in sinks}
@@ -67,20 +67,20 @@ class Indexer:
         return unit
 
     def writer(self, store: str) -> StoreWriter:
-        """Open one store's side, by connections of its own that are opened when they are needed; one thread uses it."""
+        """A writer of one store, with connections of its own that open when they are needed; one thread uses it."""
         return self._writer(copy.deepcopy(self._sinks[store]))
 
-    def asked(self) -> EmbeddingCounts:
-        """What this process asked of all models that it embeds with."""
-        return self._models.asked()
+    def model_counts(self) -> EmbeddingCounts:
+        """The requests of this process to all its models."""
+        return self._models.counts()
 
     def index(
-        self, records: Iterable[Record], *, without: Collection[str] = (), borrowing: Collection[str] = ()
+        self, records: Iterable[Record], *, without: Collection[str] = (), use_peers: Collection[str] = ()
     ) -> IndexResult:
-        """Apply records to the stores, each document as a whole: to each by a thread of its own, and all are waited for.
+        """Apply records to the stores, each document as a whole and each store by its own thread; return when all are done.
 
-        Stores in `without` are left out, unless it is all; those that stay away past their deadline come back as missed. Stores
-        in `borrowing` take vectors from the others before the model is asked.
+        Stores in `without` are left out, unless it is all; `missed` of the result names those that stayed away past their
+        deadline. Stores in `use_peers` take vectors from the others before the model is asked.
 
         Raises:
             UnavailableError: all stores, or one without a deadline, or the model do not answer; the same call later succeeds.
@@ -91,15 +91,15 @@ class Indexer:
         written: dict[str, Written] = {}
 
         def write(store: str) -> None:
-            written[store] = chosen[store].write([unit], borrow=store in borrowing)
+            written[store] = chosen[store].write([unit], use_peers=store in use_peers)
 
         if not unit.is_empty:
             result.missed |= write_all({name: partial(write, name) for name in chosen}, self._deadlines)
         for store in result.missed:
             written[store] = chosen[store].unreported
             chosen[store].unreported = Written()
-        for each in written.values():
-            result.add_written(each)
+        for of_store in written.values():
+            result.add_written(of_store)
         result.add_searchable([unit], time.time_ns() // 1000)
         return result
 
@@ -109,5 +109,5 @@ class Indexer:
             writer.close()
 
     def _writer(self, sink: Sink) -> StoreWriter:
-        lenders = [Lender(other) for name, other in self._sinks.items() if name != sink.name]
-        return StoreWriter(self._shared, sink, EveryIndexVersion(self._embedder, self._models.of), lenders)
+        peers = [Peer(other) for name, other in self._sinks.items() if name != sink.name]
+        return StoreWriter(self._shared, sink, EveryIndexVersion(self._embedder, self._models.of), peers)

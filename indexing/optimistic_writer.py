@@ -1,7 +1,7 @@
-"""The round that every writer of a store makes: read, plan, get the vectors that are missing, write under the guard.
+"""The optimistic writer: read, plan, get the missing vectors, write under the guard; what the guard refused once more.
 
-What the store refused is read and planned again. Who writes says what rows there are (`Work`) and where vectors lie that
-were paid for (`VectorCache`); the round is the same for a live batch, a rebuild and a test.
+A live batch, a rebuild and a repair differ in their rows (`Work`) and in where vectors are kept beside the stores
+(`VectorCache`), and in nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from embeddings.protocol import EmbeddingRejected
 from embeddings.vectors import checked
-from indexing.shared_vectors import Answers
+from indexing.shared_vectors import SharedEmbeddings
 from schemas.documents import Refusal
 from schemas.errors import ConfigurationError, DocumentRefusedError, ModelUnavailableError, UnavailableError
 from transforms.documents.planning import DocumentSpec, document_id, plan, refused
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
     from sinks.protocol import DocumentStore, StoredVectors, WritableStore
 
 MAX_ROUNDS = 50
-"""Rounds of read, plan and write before a refused document is taken for a store that does not answer truly; each round
-is lost only to another writer's progress."""
+"""Rounds of read, plan and write until the store counts as broken: a sound one refuses a document only where another
+writer has written it."""
 
 type RowName = tuple[str, str]
 """Table and key."""
 
 
 class VectorCache(Protocol):
-    """Vectors by content hash that were paid for, wherever they are kept beside the stores."""
+    """Embedded vectors by content hash, kept beside the stores."""
 
     def get(self, content_hashes: Collection[str]) -> Mapping[str, np.ndarray]:
-        """Those of the vectors that are held."""
+        """The vectors it has of these."""
 
     def add(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Keep new vectors; the model is asked on only when they are kept."""
+        """Keep new vectors; they are kept when it returns."""
 
 
 class Work(Protocol):
     """Rows that are to be brought into a store."""
 
     def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
-        """Read what the store holds, and decide each document's write."""
+        """Read the stored documents, and decide each one's write."""
 
     def touching(self, rows: Collection[RowName]) -> Self | None:
         """The part of the work that concerns these rows; None when none does."""
@@ -58,19 +58,19 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """Changes by table, in the order of their sequences, to be folded into what the store holds."""
+    """Changes by table, in the order of their sequences, to be folded into the stored states."""
 
     changes: Mapping[str, Sequence[Change]]
     specs: Mapping[str, DocumentSpec]
 
     def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
-        """Fold the changes into the states that the store holds."""
+        """Fold the changes into the stored states."""
         names = [document_id(table, key) for table, changes in self.changes.items() for key in keys_of(changes)]
         stored, truncated = sink.read_with_truncations(names)
-        asked = set(names)
+        read = set(names)
         writes = []
         for table, changes in self.changes.items():
-            states = Rows(lambda key, table=table: _held(sink, stored, asked, document_id(table, key)))  # type: ignore[misc]
+            states = Rows(lambda key, table=table: _stored_state(sink, stored, read, document_id(table, key)))  # type: ignore[misc]
             for change in changes:
                 apply(states, change)
             for key, state in list(states.items()):
@@ -81,7 +81,7 @@ class ChangedRows:
         return writes
 
     def touching(self, rows: Collection[RowName]) -> ChangedRows | None:
-        """Those changes that tell or read one of the rows."""
+        """The changes that write or read one of these rows."""
         again = {
             t: [c for c in changes if any((t, k) in rows for k in keys_of([c]))] for t, changes in self.changes.items()
         }
@@ -91,22 +91,22 @@ class ChangedRows:
 
 @dataclass(frozen=True, slots=True)
 class FoldedRows:
-    """States by key of one table, folded from all that the lake holds, to be joined with what the store holds."""
+    """States by key of one table, folded from the lake, to be joined with the stored states."""
 
     spec: DocumentSpec
     states: Mapping[str, RowState]
 
     def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
-        """Join the states with the store's; a row that a TRUNCATE covers and that the store never held needs no write."""
+        """Join the states with the store's; a row that a TRUNCATE covers and that the store never had needs no write."""
         stored, marks = sink.read_with_truncations([document_id(self.spec.table, key) for key in self.states])
         truncated = marks.get(self.spec.table, "")
         writes = []
-        for key, told in self.states.items():
-            held = stored.get(document_id(self.spec.table, key))
-            if held is None and told.newest <= truncated:
+        for key, state in self.states.items():
+            document = stored.get(document_id(self.spec.table, key))
+            if document is None and state.newest <= truncated:
                 continue
-            state = join(held.state if held else EMPTY, told)
-            write = plan(held, truncated_at(state, truncated), key, self.spec)
+            joined = join(document.state if document else EMPTY, state)
+            write = plan(document, truncated_at(joined, truncated), key, self.spec)
             writes += [write] if write else []
         return writes
 
@@ -117,49 +117,49 @@ class FoldedRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class MemoryCache:
     """A `VectorCache` in this process's memory."""
 
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
-        """Look them up."""
+        """The vectors it has of these."""
         return {name: self.vectors[name] for name in content_hashes if name in self.vectors}
 
     def add(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Remember them."""
+        """Keep new vectors."""
         self.vectors.update(vectors)
 
 
 @dataclass(slots=True)
 class OptimisticWriter:
-    """Brings work into stores, as often as it takes.
+    """Brings work into stores, in as many rounds as it takes.
 
     Doing the same work again, at the same time or after a kill anywhere, leaves what doing it once leaves. A text is sent
-    to the model only when neither the store nor the cache holds its vector, `texts_at_once` at a time, and each answer is
-    kept before the next is asked for (I9). `on_step` is told the name of each step as it begins.
+    to the model only when neither the store nor the cache has its vector, `texts_at_once` at a time, and those vectors are
+    kept before more are asked for (I9). `on_step` is called with the name of each step as it begins.
     """
 
     embedder: Embedder
     cache: VectorCache
     texts_at_once: int
     on_step: Callable[[str], None] = lambda _: None
-    answers: Answers = field(default_factory=Answers)
-    """What the model answered these writers; shared by the stores of a process."""
+    embeddings: SharedEmbeddings = field(default_factory=SharedEmbeddings)
+    """Of the latest texts; shared by the writers of a process."""
     counts: Counter[str] = field(default_factory=Counter)
     """writes, refused (and planned again), texts (of added chunks), texts cached, texts embedded, documents
     refused (by the model or the store)."""
 
     def write(self, sink: WritableStore, work: Work | None) -> list[DocumentWrite]:
-        """Write each document as a whole; those refused, by the model or by the store, come back: nothing of them is found."""
-        left_out: list[DocumentWrite] = []
+        """Write each document as a whole; return those that the model or the store refuses, which have no chunks then."""
+        refusals: list[DocumentWrite] = []
         for _ in range(MAX_ROUNDS):
             if work is None:
-                return left_out
+                return refusals
             writes = self._with_vectors(work.plan(sink), sink)
             self.on_step("write")
             written, again = _write(sink, writes)
-            left_out += [write for write in written if write.refused]
+            refusals += [write for write in written if write.refused]
             self.counts["writes"] += sum(1 for write in written if not write.refused)
             self.counts["documents refused"] += sum(1 for write in written if write.refused)
             self.counts["refused"] += len(again)
@@ -167,7 +167,7 @@ class OptimisticWriter:
         raise UnavailableError(f"sink {sink.name} refused the same documents {MAX_ROUNDS} times")
 
     def _with_vectors(self, writes: Sequence[DocumentWrite], sink: WritableStore) -> list[DocumentWrite]:
-        """Get the vectors that are missing; a document with a text the model refuses is written as refused."""
+        """Get the missing vectors; a document with a text that the model refuses is written as refused."""
         texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
         reasons = self._embed(texts, sink) if texts else {}
         ready = []
@@ -178,97 +178,95 @@ class OptimisticWriter:
         return ready
 
     def _embed(self, texts: Mapping[str, str], sink: StoredVectors) -> dict[str, EmbeddingRejected]:
-        """Keep what is remembered or cached and the store lacks, then ask the model for the rest."""
+        """Give the store its missing vectors, from memory or cache, else from the model; return the refusals by hash."""
         missing = sink.missing_vectors(sorted(texts))
-        remembered = self.answers.known(self.embedder.fingerprint, missing)
-        lacking = missing - remembered.keys()
+        known = self.embeddings.known(self.embedder.fingerprint, missing)
+        lacking = missing - known.keys()
         cached = self.cache.get(lacking) if lacking else {}
-        # What was kept before vectors were judged may be one that no store finds.
-        found = remembered | {
-            h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)
-        }
-        refused = _kept(sink, found)
+        # A vector that was cached before vectors were checked may be one that no search finds.
+        known |= {h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)}
+        refused = _keep(sink, known)
         before = self.counts["texts embedded"]
-        wanted = (h for h in texts if h in missing and h not in found)
+        wanted = (h for h in texts if h in missing and h not in known)
         for group in batched(wanted, self.texts_at_once):
-            self.on_step("embed")  # also where another store's question is waited for
-            answers = self.answers.once(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
+            self.on_step("embed")  # also while another store's request has the same text
+            embedded = self.embeddings.get(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
             self.on_step("keep")
-            refused |= _kept(sink, answers)
+            refused |= _keep(sink, embedded)
         self.counts["texts"] += len(texts)
         self.counts["texts cached"] += len(missing) - (self.counts["texts embedded"] - before)
         return refused
 
     def _ask(self, wanted: Sequence[str], texts: Mapping[str, str]) -> dict[str, Embedding]:
-        """Ask the model, and keep its answers."""
+        """Ask the model, and keep its vectors in the cache."""
         try:
-            answers = dict(zip(wanted, self.embedder.embed_documents([texts[h] for h in wanted]), strict=True))
+            embedded = dict(zip(wanted, self.embedder.embed_documents([texts[h] for h in wanted]), strict=True))
         except UnavailableError as error:
             raise ModelUnavailableError(error.message, condition=error.condition, hint=error.hint) from error
-        self.cache.add({h: a for h, a in answers.items() if isinstance(a, np.ndarray)})
+        self.cache.add({h: e for h, e in embedded.items() if isinstance(e, np.ndarray)})
         self.counts["texts embedded"] += len(wanted)
-        return answers
+        return embedded
 
 
-def _kept(sink: StoredVectors, answers: Mapping[str, Embedding]) -> dict[str, EmbeddingRejected]:
-    """Let the store keep the vectors among a model's answers; the rest of them."""
-    if vectors := {h: a for h, a in answers.items() if isinstance(a, np.ndarray)}:
+def _keep(sink: StoredVectors, embedded: Mapping[str, Embedding]) -> dict[str, EmbeddingRejected]:
+    """Keep vectors in the store; return the refusals among the embeddings."""
+    if vectors := {h: e for h, e in embedded.items() if isinstance(e, np.ndarray)}:
         sink.keep_vectors(vectors)
-    return {h: a for h, a in answers.items() if isinstance(a, EmbeddingRejected)}
+    return {h: e for h, e in embedded.items() if isinstance(e, EmbeddingRejected)}
 
 
-def _held(sink: DocumentStore, stored: dict[str, StoredDocument], asked: set[str], name: str) -> RowState | None:
-    """The state of a document, reading one that only a key change led to."""
-    if name not in asked:
-        asked.add(name)
+def _stored_state(sink: DocumentStore, stored: dict[str, StoredDocument], read: set[str], name: str) -> RowState | None:
+    """The state of a document; one that only a key change names is read now."""
+    if name not in read:
+        read.add(name)
         stored |= sink.read([name])
     return stored[name].state if name in stored else None
 
 
 type _Written = tuple[list[DocumentWrite], set[str]]
-"""What was written, as it was written, and the ids of what is to be planned again."""
+"""The writes that the store accepted, and the ids of those to be planned again."""
 
 
 def _write(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
-    """Write documents; the rows that key changes emptied go last, and wait while one of their table was refused.
+    """Write documents; the rows that key changes emptied go last, and wait while another of their table is refused.
 
-    What a key change carries must stand with the new key before the old one lets go of it: else a refused write, or a
-    kill, between the two would lose it.
+    The values that a key change carries must be stored under the new key before they are deleted under the old one: else a
+    refused write, or a kill, between the two would lose them.
     """
     emptied = [write for write in writes if write.state.key_moves and not write.state.exists]
     if not emptied:
-        return _taken(sink, writes)
+        return _write_accepted(sink, writes)
     names = {write.document_id for write in emptied}
-    written, again = _taken(sink, [write for write in writes if write.document_id not in names])
+    written, again = _write_accepted(sink, [write for write in writes if write.document_id not in names])
     tables = {write.table for write in writes if write.document_id in again}
     waiting = {write.document_id for write in emptied if write.table in tables}
-    last, more = _taken(sink, [write for write in emptied if write.document_id not in waiting])
+    last, more = _write_accepted(sink, [write for write in emptied if write.document_id not in waiting])
     return [*written, *last], again | waiting | more
 
 
-def _taken(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
-    """Write what the store takes; one document that it does not take is found by halving, and written as refused.
+def _write_accepted(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
+    """Write documents; one that the store refuses for good is isolated by bisection, and written as refused.
 
     Raises:
-        ConfigurationError: the store refuses a head without values too, so no document is to blame.
+        ConfigurationError: the store refuses a document row without values too, so no document is to blame.
     """
     stands = [write for write in writes if write.refused and write.spec_digest == write.refused_as]
     writes = [write for write in writes if not (write.refused and write.spec_digest == write.refused_as)]
     try:
         again = sink.write(writes) if writes else set()
     except DocumentRefusedError as error:
-        return _apart(sink, writes, error, stands)
+        return _bisect(sink, writes, error, stands)
     return [*stands, *(write for write in writes if write.document_id not in again)], again
 
 
-def _apart(
+def _bisect(
     sink: DocumentStore, writes: Sequence[DocumentWrite], error: DocumentRefusedError, stands: Sequence[DocumentWrite]
 ) -> _Written:
     if len(writes) > 1:
         middle = len(writes) // 2
-        (written, again), (others, more) = _taken(sink, writes[:middle]), _taken(sink, writes[middle:])
+        (written, again), (others, more) = (_write_accepted(sink, half) for half in (writes[:middle], writes[middle:]))
         return [*stands, *written, *others], again | more
     (write,) = writes
     if write.refused is not None and write.refused.stage == "store":
         raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from error
-    return _taken(sink, [refused(write, Refusal("store", error.condition, error.message))])
+    return _write_accepted(sink, [refused(write, Refusal("store", error.condition, error.message))])

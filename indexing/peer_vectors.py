@@ -1,4 +1,4 @@
-"""Vectors that another store holds: what was paid for is not paid for again (I9)."""
+"""Peer vectors: taken from another store of the pipeline before the model is asked, so no text is paid for twice (I9)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from schemas.errors import PipelineError
 from sinks import SinkConfig, open_sink
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from sinks.protocol import StoredVectors
 
 PATIENCE_SECONDS = 5.0
-"""How long a store may take to lend vectors: the store that lacks them waits meanwhile, and the model has them too."""
+"""How long a peer may take to answer: the store that lacks the vectors waits meanwhile, and the model has them too."""
 REST_SECONDS = 30.0
-"""How long a store that lent nothing in time is not asked."""
+"""How long a peer that did not answer in time is not asked."""
 
 
 @dataclass(frozen=True)
-class KeptSomewhere:
-    """A `VectorCache` that asks other stores of the same model for what the cache lacks, and gives the cache what they held.
+class CachedPeerVectors:
+    """A `VectorCache` that asks other stores of the same model for what a cache lacks, and adds that to the cache.
 
-    A store that is away or was never filled holds nothing.
+    It pickles: the stores are opened for each call. One that is away or was never filled has no vectors.
     """
 
     cache: VectorCache
@@ -40,37 +40,23 @@ class KeptSomewhere:
 
     def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
         """Look into the cache, then into one store after the other."""
-        found = dict(self.cache.get(content_hashes))
+        known = dict(self.cache.get(content_hashes))
         with contextlib.ExitStack() as open_stores:
             opened = (open_sink(config, self.fingerprint, self.dimensions) for config in self.others)
-            borrowed = _lent(content_hashes, found, (open_stores.enter_context(closing(sink)) for sink in opened))
-        if borrowed:
-            self.cache.add(borrowed)
-        return found | borrowed
+            new = _from_peers(content_hashes, known, (open_stores.enter_context(closing(sink)) for sink in opened))
+        if new:
+            self.cache.add(new)
+        return known | new
 
     def add(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Keep new vectors in the cache."""
         self.cache.add(vectors)
 
 
-class Lending(Protocol):
-    """What may hold vectors of a model: a store, or a `Lender`."""
-
-    @property
-    def fingerprint(self) -> str:
-        """The model."""
-
-    def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
-        """Those of the vectors that are there."""
-
-    def close(self) -> None:
-        """Let go of connections."""
-
-
-class Lender:
+class Peer:
     """Another store of this process, by connections of its own. One thread uses it.
 
-    One that is away, or silent for `PATIENCE_SECONDS`, holds nothing, and is not asked again for `REST_SECONDS`.
+    One that is away, or silent for `PATIENCE_SECONDS`, has no vectors, and is not asked again for `REST_SECONDS`.
     """
 
     def __init__(self, sink: StoredVectors) -> None:
@@ -84,7 +70,7 @@ class Lender:
         return self._sink.fingerprint
 
     def vectors(self, content_hashes: Sequence[str]) -> dict[str, np.ndarray]:
-        """Those of the vectors that the store gives in time."""
+        """The vectors that the store has of these and returns in time."""
         if time.monotonic() < self._rests_until:
             return {}
         request = _Request(self._sink, content_hashes)
@@ -105,10 +91,10 @@ class _Request:
 
     def __init__(self, sink: StoredVectors, content_hashes: Sequence[str]) -> None:
         self.vectors: dict[str, np.ndarray] | None = None
-        """None while there is no answer, and where that is an error."""
+        """None until the call returns, and where it fails."""
         self.close_after = False
         self.done = threading.Event()
-        threading.Thread(target=self._run, args=(sink, content_hashes), daemon=True, name=f"lender-{sink.name}").start()
+        threading.Thread(target=self._run, args=(sink, content_hashes), daemon=True, name=f"peer-{sink.name}").start()
 
     def _run(self, sink: StoredVectors, content_hashes: Sequence[str]) -> None:
         try:
@@ -121,32 +107,32 @@ class _Request:
 
 
 @dataclass(frozen=True)
-class Borrowing:
-    """A `VectorCache` in memory that asks other stores for what it lacks; a store that is away holds nothing."""
+class PeerVectors:
+    """A `VectorCache` that asks peers for what a cache lacks; what they have does not go into the cache."""
 
     cache: VectorCache
-    lenders: Sequence[Lending]
+    peers: Sequence[Peer]
 
     def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
         """Look into the cache, then into one store after the other."""
-        found = dict(self.cache.get(content_hashes))
-        return found | _lent(content_hashes, found, self.lenders)
+        known = dict(self.cache.get(content_hashes))
+        return known | _from_peers(content_hashes, known, self.peers)
 
     def add(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Keep new vectors in the cache."""
         self.cache.add(vectors)
 
 
-def _lent(
-    content_hashes: Collection[str], found: Mapping[str, np.ndarray], lenders: Iterable[Lending]
+def _from_peers(
+    content_hashes: Collection[str], known: Mapping[str, np.ndarray], peers: Iterable[Peer | StoredVectors]
 ) -> dict[str, np.ndarray]:
-    """What is lacking of some vectors, from one store after the other; no more are taken than it needs."""
-    lent: dict[str, np.ndarray] = {}
-    lacking = set(content_hashes) - found.keys()
-    for sink in lenders if lacking else ():
+    """The vectors that are not known yet, from one store after the other until none is missing."""
+    vectors: dict[str, np.ndarray] = {}
+    missing = set(content_hashes) - known.keys()
+    for peer in peers if missing else ():
         with contextlib.suppress(PipelineError):
-            lent |= sink.vectors(sorted(lacking))
-        lacking -= lent.keys()
-        if not lacking:
+            vectors |= peer.vectors(sorted(missing))
+        missing -= vectors.keys()
+        if not missing:
             break
-    return lent
+    return vectors

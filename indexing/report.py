@@ -1,4 +1,4 @@
-"""What a worker tells the driver of what it indexed, as rows."""
+"""The report of a worker to the driver, as Arrow rows: counts, new vectors, rejects."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ REPORT_COLUMNS = (
     "message string, table string, stream string, partition string, position string, key binary, value binary, "
     "timestamp_ms bigint"
 )
-"""One row with the counts, one a new vector, one a rejected record; all else is NULL."""
+"""One row with the counts, one for each new vector, one for each reject; other columns are NULL."""
 
 _ARROW: dict[str, pa.DataType] = {"string": pa.string(), "binary": pa.binary(), "bigint": pa.int64()}
 REPORT_SCHEMA = pa.schema([pa.field(name, _ARROW[kind]) for name, kind in map(str.split, REPORT_COLUMNS.split(", "))])
 
 
-def report_rows(result: IndexResult, asked: EmbeddingCounts) -> pa.RecordBatch:
-    """REPORT_COLUMNS, with what the models were asked for all of it."""
+def report_rows(result: IndexResult, model_counts: EmbeddingCounts) -> pa.RecordBatch:
+    """REPORT_COLUMNS of a result, with the requests to the models for it."""
     summary = {
-        "counts": result.counts, "model": asdict(asked), "reached_us": result.reached_us,
+        "counts": result.counts, "model": asdict(model_counts), "reached_us": result.reached_us,
         "freshness_ms": result.freshness_ms, "changes": result.changes,
         "missed": sorted(result.missed), "whole_rows": result.whole_rows,
     }  # fmt: skip
     rows: list[dict[str, Any]] = [{"summary": json.dumps(summary)}]
     for fingerprint, vectors in result.embedded.items():
-        told = {name: vector.astype("<f4").tobytes() for name, vector in vectors.items()}
-        rows += [{"fingerprint": fingerprint, "content_hash": h, "embedding": raw} for h, raw in told.items()]
+        raw = {name: vector.astype("<f4").tobytes() for name, vector in vectors.items()}
+        rows += [{"fingerprint": fingerprint, "content_hash": h, "embedding": data} for h, data in raw.items()]
     for record, reject in result.rejected:
         why = {"stage": reject.stage, "condition": reject.condition, "message": reject.message, "table": reject.table}
         rows.append(why | {
@@ -44,6 +44,6 @@ def report_rows(result: IndexResult, asked: EmbeddingCounts) -> pa.RecordBatch:
 
 
 def missed_in(rows: pa.Table) -> frozenset[str]:
-    """The stores that some of these workers have missed."""
+    """The stores that any of these workers has missed."""
     summaries = filter(None, rows["summary"].to_pylist())
     return frozenset(store for summary in summaries for store in json.loads(summary)["missed"])

@@ -1,4 +1,4 @@
-"""What became of records, as counts that add up, and what of it the lake must keep. Pure."""
+"""The result of indexing records: counts that add up, and the vectors and rejects that the lake must keep. Pure."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ type Vectors = dict[str, dict[str, np.ndarray]]
 
 @dataclass
 class Written:
-    """What writing into one store led to."""
+    """The result of writing into one store."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """As `OptimisticWriter.counts`."""
     embedded: Vectors = field(default_factory=lambda: defaultdict(dict))
-    """Vectors that were paid for on the way."""
+    """New vectors from the model."""
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
     """The newest record of each document that the model or the store will never take, and the reason."""
 
 
 @dataclass
 class IndexResult:
-    """What became of records: it adds up, it pickles, and it is bounded but for vectors and rejects."""
+    """The result of indexing records. It pickles, and its size is bounded but for vectors and rejects."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """Of records, as `WorkUnit.counts`, and of all stores together, as `OptimisticWriter.counts`."""
@@ -42,13 +42,13 @@ class IndexResult:
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
     """The newest record of each document that the model or a store will never take, and the reason."""
     changes: Counter[str] = field(default_factory=Counter)
-    """By table: changes that every store has."""
+    """By table: the number of changes that every store has."""
     reached_us: dict[str, int] = field(default_factory=dict)
     """By partition: the newest commit that every store has or has missed."""
     freshness_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """By table: from the source's commit to when every store had the change, of at most FRESHNESS_SAMPLE changes."""
     missed: set[str] = field(default_factory=set)
-    """Stores that lack something of this: they stayed away for too long."""
+    """Stores without some of these records: they stayed away past their deadline."""
     whole_rows: dict[str, WholeRow] = field(default_factory=dict)
     """By table: the newest whole row, for the columns it lacks."""
 
@@ -59,14 +59,14 @@ class IndexResult:
             keep_newest(self.whole_rows, table, row)
 
     def add_written(self, written: Written) -> None:
-        """Add what writing into one store led to."""
+        """Add the result of writing into one store."""
         self.counts.update(written.counts)
         for fingerprint, vectors in written.embedded.items():
             self.embedded[fingerprint] |= vectors
         self.rejected += written.rejected
 
     def add_searchable(self, units: Sequence[WorkUnit], now_us: int) -> None:
-        """Take it that every store has these units, since now."""
+        """Count units that every store has, as of now."""
         for unit in units:
             self.changes.update({table: len(commits) for table, commits in unit.commits_us.items()})
             self._reach(unit.reached_us)

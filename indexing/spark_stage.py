@@ -1,12 +1,11 @@
 """The indexer as a Spark stage: Arrow batches of records in, counts and new vectors out.
 
 A Python worker keeps its connections between micro-batches. Nothing is shuffled, and nothing on the driver grows with
-the batch but the vectors that were paid for.
+the batch but new vectors and rejects.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pyspark.sql import functions as F
 
 from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.registry import embedder_of
+from indexing.garbage import freeze
 from indexing.indexer import Indexer
 from indexing.report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
 from schemas.records import Record
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 FEW_RECORDS = 256
 """Records that are indexed by the driver itself."""
 
-gc.collect()
-gc.freeze()  # PySpark's worker collects after each task: what the imports made need not be walked again
+freeze()  # PySpark's worker collects after each task: it need not walk the imported modules
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,10 @@ class IndexSettings:
     sinks: tuple[SinkConfig, ...]
     embedding: EmbeddingConfig
     batch: str = ""
-    """Names the micro-batch: a store that one of its tasks has missed is tried by no other in the same process."""
+    """Names the micro-batch: a store that one of its tasks has missed is left out by the others of the same process."""
     without: frozenset[str] = frozenset()
     """Stores that are not written."""
-    borrowing: frozenset[str] = frozenset()
+    use_peers: frozenset[str] = frozenset()
     """Stores that take vectors from the others before the model is asked."""
 
 
@@ -77,20 +76,20 @@ def _indexer(settings: IndexSettings) -> Indexer:
 
 
 def index_records(settings: IndexSettings, records: Sequence[Record]) -> Iterator[pa.RecordBatch]:
-    """Index records in this process; then answer REPORT_COLUMNS, if there was a record.
+    """Index records in this process, and yield REPORT_COLUMNS if there was a record.
 
-    Run again, it leaves the same documents and asks the model for nothing it was answered before.
+    Run again, it leaves the same documents and asks the model for no text that a store has the vector of.
     """
     if not records:
         return
     indexer = _indexer(settings)
-    before = indexer.asked()
+    before = indexer.model_counts()
     batch, missed = _missed.get(settings.identity, ("", set()))
     missed = missed if batch == settings.batch else set()
-    result = indexer.index(records, without=settings.without | missed, borrowing=settings.borrowing)
+    result = indexer.index(records, without=settings.without | missed, use_peers=settings.use_peers)
     result.missed |= missed
     _missed[settings.identity] = (settings.batch, result.missed)
-    yield report_rows(result, indexer.asked() - before)
+    yield report_rows(result, indexer.model_counts() - before)
 
 
 def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -102,39 +101,38 @@ def index_partition(settings: IndexSettings) -> Callable[[Iterable[pa.RecordBatc
 class IndexStage:
     """Indexes micro-batches: a few records where the driver is, many on the executors; the same function, the same writes.
 
-    A stage of Python workers costs a small batch more than all the work in it, and every change waits for it. What comes to
-    the driver is bounded: never more than `FEW_RECORDS`, and none while batches are larger than that.
+    A stage of Python workers takes longer than all the work of a small batch. The driver gets at most `FEW_RECORDS`, and none
+    while batches are larger than that.
     """
 
     settings: IndexSettings
     _few: bool = False
 
     def __call__(
-        self, frame: DataFrame, *, without: frozenset[str] = frozenset(), borrowing: frozenset[str] = frozenset()
+        self, frame: DataFrame, *, without: frozenset[str] = frozenset(), use_peers: frozenset[str] = frozenset()
     ) -> pa.Table:
         """Index one micro-batch of RECORD_COLUMNS; REPORT_COLUMNS. Run again, it leaves the same documents."""
-        settings = replace(self.settings, batch=uuid.uuid4().hex, without=without, borrowing=borrowing)
-        records = self._taken(frame) if self._few else None
+        settings = replace(self.settings, batch=uuid.uuid4().hex, without=without, use_peers=use_peers)
+        records = self._collected(frame) if self._few else None
         if records is None:
-            told = frame.mapInArrow(index_partition(settings), REPORT_COLUMNS).toArrow()
-            summaries = filter(None, told["summary"].to_pylist())
+            report = frame.mapInArrow(index_partition(settings), REPORT_COLUMNS).toArrow()
+            summaries = filter(None, report["summary"].to_pylist())
             number = sum(json.loads(summary)["counts"]["records"] for summary in summaries)
         else:
-            told = pa.Table.from_batches(list(index_records(settings, records)), REPORT_SCHEMA)
+            report = pa.Table.from_batches(list(index_records(settings, records)), REPORT_SCHEMA)
             number = len(records)
         self._few = number <= FEW_RECORDS // 2
-        return told
+        return report
 
-    def _taken(self, frame: DataFrame) -> list[Record] | None:
-        """The batch's records, or None when they are too many; no partition is read further than that takes."""
-        plain = frame.withColumn("timestamp", F.unix_millis("timestamp"))
-        rows = plain.limit(FEW_RECORDS + 1).collect()
+    def _collected(self, frame: DataFrame) -> list[Record] | None:
+        """The batch's records, None if they are more than `FEW_RECORDS`; partitions are read no further than that."""
+        rows = frame.withColumn("timestamp", F.unix_millis("timestamp")).limit(FEW_RECORDS + 1).collect()
         return [_record(row) for row in rows] if len(rows) <= FEW_RECORDS else None
 
 
 def _record(row: Row) -> Record:
     stream, partition, position, key, value, headers, time_ms = row
-    pairs = tuple((name, _bytes(told)) for name, told in headers or ())
+    pairs = tuple((name, _bytes(data)) for name, data in headers or ())
     return Record(stream, partition, position, _bytes(key), _bytes(value), pairs, time_ms)
 
 

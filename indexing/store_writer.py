@@ -1,4 +1,4 @@
-"""One store's side of the indexer: work units into every index version of it, with what they cost told once."""
+"""The writer of one store: work units into every index version of it, and one report of each text and reject."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
-from indexing.peer_vectors import Borrowing, Lending
+from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
+from indexing.peer_vectors import Peer, PeerVectors
 from indexing.result import Written
-from indexing.shared_vectors import Answers
+from indexing.shared_vectors import SharedEmbeddings
 from indexing.versions.every_version import EveryIndexVersion
 from indexing.work_unit import WorkUnit, changes_of, truncations_of
 from schemas.changes import Reject
@@ -30,40 +30,39 @@ class Shared:
     specs: Mapping[str, DocumentSpec]
     texts_at_once: int
     on_step: Callable[[str], None]
-    answers: Answers = field(default_factory=Answers)
+    embeddings: SharedEmbeddings = field(default_factory=SharedEmbeddings)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Of what the stores' threads note in a work unit."""
+    """Guards `WorkUnit.reported`."""
 
 
 class StoreWriter:
-    """Writes work units into one store; one thread uses it, for as long as it likes.
+    """Writes work units into one store. One thread uses it.
 
-    Writing the same units again, or those of any other cut, leaves the same documents. A connection that broke is opened
-    again by the next call.
+    Writing the same units again, or the same records in other units, leaves the same documents. A connection that broke is
+    opened again by the next call.
     """
 
-    def __init__(self, shared: Shared, sink: Sink, every: EveryIndexVersion, lenders: Sequence[Lending] = ()) -> None:
-        """Take what all writers share, the store, its index versions, and other stores that may lend vectors."""
+    def __init__(self, shared: Shared, sink: Sink, versions: EveryIndexVersion, peers: Sequence[Peer] = ()) -> None:
+        """Take what all writers share, the store, its index versions, and the other stores of the pipeline."""
         self.sink = sink
         self._shared = shared
-        self._every = every
-        self._lenders = lenders
+        self._versions = versions
+        self._peers = peers
         self.unreported = Written()
-        """What calls that failed led to: the next call that does not fail reports it."""
+        """Results of failed calls: the next call that succeeds returns them too."""
 
-    def write(self, units: Sequence[WorkUnit], *, borrow: bool = False) -> Written:
-        """Bring units into every index version of the store, in one go; what comes back counts failed calls before it, too.
+    def write(self, units: Sequence[WorkUnit], *, use_peers: bool = False) -> Written:
+        """Bring units into every index version of the store; the result includes that of failed calls before.
 
-        With `borrow`, vectors that the store lacks and this process no longer remembers are asked of the other stores, by
-        connections of their own, before the model is.
+        With `use_peers`, missing vectors that this process does not know are asked of the peers before the model is asked.
 
         Raises:
             UnavailableError: the store does not answer; the same call later succeeds, and no text is paid for twice.
             ModelUnavailableError: the model does not.
             ConfigurationError: waiting does not help.
         """
-        if not borrow:
-            self._stop_borrowing()
+        if not use_peers:
+            self._close_peers()
         changes = {table: in_order(several) for table, several in changes_of(units).items()}
         truncations = truncations_of(units)
 
@@ -71,43 +70,43 @@ class StoreWriter:
             for table, sequence in truncations.items():
                 sink.truncate(table, sequence)
             specs = {table: self._shared.specs[table].within(embedder.max_tokens) for table in changes}
-            writer = self._rounds(embedder, self._lenders if borrow else ())
+            writer = self._writer(embedder, self._peers if use_peers else ())
             for write in writer.write(sink, ChangedRows(changes, specs) if changes else None):
                 self._reject(write, units)
 
-        self._every.write(self.sink, bring)
+        self._versions.write(self.sink, bring)
         written, self.unreported = self.unreported, Written()
         return written
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
-        self._stop_borrowing()
+        self._close_peers()
         self.sink.close()
 
-    def _stop_borrowing(self) -> None:
-        for lender in self._lenders:
-            lender.close()
+    def _close_peers(self) -> None:
+        for peer in self._peers:
+            peer.close()
 
-    def _rounds(self, embedder: Embedder, lenders: Sequence[Lending]) -> OptimisticWriter:
-        """A round that counts what it does, and keeps what it pays for, for the next report."""
-        shared, kept = self._shared, Held(self.unreported.embedded[embedder.fingerprint])
-        others = [lender for lender in lenders if lender.fingerprint == embedder.fingerprint]
+    def _writer(self, embedder: Embedder, peers: Sequence[Peer]) -> OptimisticWriter:
+        """A writer that adds its counts and new vectors to `unreported`."""
+        shared, cache = self._shared, MemoryCache(self.unreported.embedded[embedder.fingerprint])
+        same_model = [peer for peer in peers if peer.fingerprint == embedder.fingerprint]
         return OptimisticWriter(
             embedder,
-            Borrowing(kept, others) if others else kept,
+            PeerVectors(cache, same_model) if same_model else cache,
             max(shared.texts_at_once, embedder.max_items),
             shared.on_step,
-            shared.answers,
+            shared.embeddings,
             self.unreported.counts,
         )
 
     def _reject(self, write: DocumentWrite, units: Sequence[WorkUnit]) -> None:
-        """Report the newest record of a document that is refused: once for all stores, where the model refuses it."""
+        """Reject the newest record of a refused document, once for all stores."""
         row, why = (write.table, write.key), write.refused
-        telling = [unit for unit in units if row in unit.newest_records]
-        if why is None or not telling:
+        with_row = [unit for unit in units if row in unit.newest_records]
+        if why is None or not with_row:
             return
-        unit = max(telling, key=lambda each: each.newest_records[row][0])
+        unit = max(with_row, key=lambda unit: unit.newest_records[row][0])
         with self._shared.lock:
             is_new = (row, why) not in unit.reported
             unit.reported.add((row, why))

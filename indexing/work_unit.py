@@ -1,4 +1,4 @@
-"""What a group of records means for the stores: decoded once, whichever of them it goes to. Pure."""
+"""Work units: the changes of a group of records, decoded once for all stores. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from schemas.changes import Change, Changes, Ignored, Reject
+from schemas.changes import Change, Changes, Decoded, Ignored, Reject
 from transforms.envelopes.decode import decode
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from transforms.documents.planning import DocumentSpec, WholeRow
 
 FRESHNESS_SAMPLE = 500
-"""Changes of a table whose freshness is told one by one; more are counted, not timed."""
+"""Changes of a table whose freshness is measured; more are counted, not timed."""
 
 
 @dataclass
 class WorkUnit:
-    """What a group of records means for the stores; of none of them in particular."""
+    """The changes of a group of records, the same for every store."""
 
     rows: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
     """By table with documents."""
     truncations: dict[str, str] = field(default_factory=dict)
     """By table: the newest TRUNCATE's sequence."""
     newest_records: dict[RowName, tuple[str, Record]] = field(default_factory=dict)
-    """The newest record of each row, behind its sequence."""
+    """By row: the sequence of its newest record, and that record."""
     commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """By table: the source's commit time of each change, in microseconds since the epoch."""
     reached_us: dict[str, int] = field(default_factory=dict)
@@ -42,33 +42,33 @@ class WorkUnit:
     size: int = 0
     """Bytes of the records' values."""
     reported: set[tuple[RowName, Refusal]] = field(default_factory=set)
-    """Refusals of its records that some store has reported: each is one reject, however many stores meet it."""
+    """Refusals that some store has reported: each is one reject, however many stores refuse."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether it means nothing for any store."""
+        """Whether it changes nothing in any store."""
         return not self.rows and not self.truncations
 
 
 def decoded(records: Iterable[Record], context: DecodeContext, specs: Mapping[str, DocumentSpec]) -> WorkUnit:
-    """Decode a group of records, and see what it changes in which row."""
+    """Decode a group of records."""
     unit = WorkUnit()
     for record in records:
         unit.counts["records"] += 1
-        answer = decode(record, context)
-        _keep_reached(unit, record, answer)
-        if isinstance(answer, Reject):
+        meaning = decode(record, context)
+        _keep_reached(unit, record, meaning)
+        if isinstance(meaning, Reject):
             unit.counts["rejects"] += 1
-        elif isinstance(answer, Ignored):
+        elif isinstance(meaning, Ignored):
             unit.counts["ignored"] += 1
         else:
-            for change in answer.changes:
+            for change in meaning.changes:
                 _add(unit, change, record, specs.get(change.table))
     return unit
 
 
 def changes_of(units: Sequence[WorkUnit]) -> dict[str, list[Change]]:
-    """The changes of several units by table, as they came."""
+    """The changes of several units by table, in the order of the units."""
     rows: dict[str, list[Change]] = defaultdict(list)
     for unit in units:
         for table, changes in unit.rows.items():
@@ -120,9 +120,9 @@ def _add(unit: WorkUnit, change: Change, record: Record, spec: DocumentSpec | No
         unit.newest_records[table, change.key] = (change.sequence, record)
 
 
-def _keep_reached(unit: WorkUnit, record: Record, answer: Changes | Reject | Ignored) -> None:
-    """A partition has come to a record's commit, or to its arrival if that was earlier or no commit is known."""
-    times = [c.commit_time_us for c in answer.changes if c.commit_time_us] if isinstance(answer, Changes) else []
+def _keep_reached(unit: WorkUnit, record: Record, meaning: Decoded) -> None:
+    """Advance a partition to a record's commit, or to its arrival if that was earlier or no commit is known."""
+    times = [c.commit_time_us for c in meaning.changes if c.commit_time_us] if isinstance(meaning, Changes) else []
     if record.timestamp_ms is not None:
         times = [min([record.timestamp_ms * 1000, *times])]
     if times:

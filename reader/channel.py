@@ -1,4 +1,4 @@
-"""Authenticated TCP between tasks and readers: `multiprocessing.connection`, with a bound on every wait.
+"""Authenticated TCP between tasks and readers: `multiprocessing.connection`, with a deadline for every wait.
 
 Both sides prove that they know the secret before anything is unpickled. An address is `host:port`.
 """
@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 from typing import Any
 
 AUTHENTICATION_SECONDS = 5.0
-"""How long a peer may stay silent, once it has connected, before it is hung up on."""
+"""How long a connected peer may stay silent before it is closed."""
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 15.0
 """How long an answer may take: a reader answers at once, unless cores are overloaded; a second reader would load them more."""
@@ -30,7 +30,7 @@ def address_of(listening: socket.socket) -> str:
 
 
 def own_address() -> str:
-    """The address of this machine's default route: the one that others of its network reach it by."""
+    """The address of this machine's default route, by which others of its network reach it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): chooses a route, sends nothing
@@ -70,7 +70,7 @@ def ask(address: str, secret: bytes, message: object, seconds: float = ANSWER_SE
 
 
 def _connection(connected: socket.socket, seconds: float) -> Connection:
-    """Take a socket over; each wait of it is bounded by the kernel, since a Connection knows no timeout."""
+    """Take a socket over; the kernel bounds each wait, since a Connection has no timeout."""
     connected.setblocking(True)  # noqa: FBT003 - the socket API's own
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bound = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))

@@ -1,4 +1,4 @@
-"""What a reader tells of an exception that it died of."""
+"""The errors that a reader reports: without the frames and messages that may hold a row."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from schemas.errors import PipelineError
 _FRAMES = 3
 
 
-def told(error: BaseException) -> Exception:
-    """A copy of an error of ours, without the frames that hold rows; any other by type and place: its message may quote one."""
+def reportable(error: BaseException) -> Exception:
+    """A copy of our own error without its frames; of any other the type and place, since its message may quote a row."""
     if isinstance(error, PipelineError):
         return copy.copy(error)
     if isinstance(error, ReaderFailedError):

@@ -1,4 +1,4 @@
-"""A feed that is kept in line with what is to be followed, and the pieces of work that come of it."""
+"""A feed aligned with the partitions that are wanted, and the units that it fetches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sources.positions import at
+from sources.positions import as_number
 
 if TYPE_CHECKING:
     from indexing.work_unit import WorkUnit
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Followed:
-    """One partition, from when it is followed until it is left: what was fetched before does not count after.
+    """One partition from when it is followed until it is left.
 
-    Two of the same partition are different objects, which is how a fetch of the former is told from one of the latter.
+    Two of the same partition are different objects, so that a fetch for the first does not count for the second.
     """
 
     reached: Position
-    """Up to where the shared feed's records were handed to the lanes."""
+    """The position up to which the workers have the shared feed's records."""
 
 
 @dataclass(eq=False, slots=True)
-class Work:
-    """What one fetch brought, on its way to the stores."""
+class FetchedUnit:
+    """The work unit of one fetch, on its way to the stores."""
 
     unit: WorkUnit
     records: int
     reached: dict[Partition, Position]
     """Positions after it."""
     left: set[tuple[str, Partition]] = field(default_factory=set)
-    """By store: partitions that it left since. What was fetched of them does not count for it, however soon it returns."""
+    """Store and partition, where the store left it since: these records do not count for it, even if it returns."""
     waiting: int = 0
-    """Attached stores that have not written it."""
+    """How many attached stores have not written it."""
     written: bool = False
     """Whether some attached store has."""
 
 
 class AlignedFeed:
-    """A feed, and which `Followed` each of its partitions stands for. One thread uses it."""
+    """A feed, and the `Followed` of each of its partitions. One thread uses it."""
 
     def __init__(self, feed: Feed) -> None:
         """Follow nothing yet."""
@@ -49,7 +49,7 @@ class AlignedFeed:
         self._followed: dict[Partition, Followed] = {}
 
     def align(self, wanted: Mapping[Partition, tuple[Followed, Position]]) -> None:
-        """Leave what is not wanted, and follow what is new from its position on."""
+        """Leave partitions that are not wanted, and follow new ones from their positions."""
         if left := [name for name, one in self._followed.items() if name not in wanted or wanted[name][0] is not one]:
             self.feed.leave(left)
         if new := {name: place for name, (one, place) in wanted.items() if self._followed.get(name) is not one}:
@@ -57,13 +57,13 @@ class AlignedFeed:
         self._followed = {name: one for name, (one, _) in wanted.items()}
 
     def still_followed(self, fetched: Fetched, now: Mapping[Partition, Followed]) -> dict[Partition, Position]:
-        """Positions that a fetch reached, of partitions that were not left since."""
+        """The positions of a fetch, of partitions that were not left since."""
         return {name: place for name, place in fetched.reached.items() if self.follows(name, now)}
 
     def follows(self, name: Partition, now: Mapping[Partition, Followed]) -> bool:
-        """Whether what is followed under a name now is what this feed follows."""
-        one = self._followed.get(name)
-        return one is not None and now.get(name) is one
+        """Whether this feed still follows a partition for the same `Followed`."""
+        followed = self._followed.get(name)
+        return followed is not None and now.get(name) is followed
 
 
 def is_closed(position: Any) -> bool:
@@ -72,5 +72,5 @@ def is_closed(position: Any) -> bool:
 
 
 def has_reached(position: Position, goal: Position) -> bool:
-    """Whether all that lies before one position lies before another."""
-    return at(position) >= at(goal) and (is_closed(position) or not is_closed(goal))
+    """Whether a position is at or after a goal."""
+    return as_number(position) >= as_number(goal) and (is_closed(position) or not is_closed(goal))

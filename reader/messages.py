@@ -1,4 +1,4 @@
-"""What a task and its reader say to each other: plain dataclasses, pickled over a connection that both have authenticated.
+"""The messages between a task and its reader: plain dataclasses, pickled over a connection that both have authenticated.
 
 A partition is written `stream/partition`, as in `sources.feeds`; a position is JSON. Times are microseconds since the epoch.
 """
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 type Partition = str
 type Position = Any
-type StorePositions = Mapping[str, Mapping[Partition, Position]]
-"""By store, by partition: up to where all is written, and where reading goes on."""
+type PositionsByStore = Mapping[str, Mapping[Partition, Position]]
+"""By store, by partition: all before these is written, and reading goes on there."""
 
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """All that a reader is configured by. It holds secrets: it travels in a task's closure and over the reader's stdin."""
+    """A reader's configuration, secrets included: it travels in a task's closure and over the reader's stdin."""
 
     source: Any
     """The configuration of a Kafka or Kinesis source."""
@@ -35,7 +35,7 @@ class ReaderSettings:
     sinks: tuple[SinkConfig, ...]
     embedding: EmbeddingConfig
     checkpoint: str = ""
-    """The job's folder: it is named in hints, nothing is read or written there."""
+    """The job's folder, for hints alone: nothing is read or written there."""
     bind: str = ""
     """The address at which a reader listens, without a port; empty: the address of the executor that starts it."""
     orphan_seconds: float = 30.0
@@ -44,25 +44,25 @@ class ReaderSettings:
 
 @dataclass(frozen=True)
 class Instruction:
-    """What a reader is to read from now on; a task brings it and gets a `Harvest`.
+    """The partitions and stores of a reader from now on; the answer is a `Harvest`.
 
     Repeating an instruction changes nothing. A partition that is followed already goes on from where the reader is; a new
     one is followed from its positions, one that is missing is left. A store that is missing is no longer written.
     """
 
     epoch: str
-    """Names one start of the query. A reader that hears another one begins anew from the instruction's positions."""
+    """Names one start of the query. With another epoch a reader begins anew, at the instruction's positions."""
     batch: int
-    """Counts up within an epoch. A higher one acknowledges what was answered before; a lower one gets empty results."""
+    """Counts up within an epoch. A higher one acknowledges the last harvest; a lower one gets empty results."""
     part: int
-    """Which of the query's readers is meant."""
-    positions: StorePositions
+    """The number of the reader within its query."""
+    positions: PositionsByStore
     behind: tuple[str, ...] = ()
-    """Stores that lag: each reads with a feed of its own until it has caught up with the others."""
-    borrowing: tuple[str, ...] = ()
-    """Stores that lack vectors which others hold: they are filled from the lake as well."""
+    """Stores that lag: each has a feed of its own until it has caught up with the others."""
+    use_peers: tuple[str, ...] = ()
+    """Stores with a backfill: they take vectors from the others before the model is asked."""
     address: str = ""
-    """`host:port` of the reader that answered for this part last; empty: none did."""
+    """`host:port` of the reader that last answered for this part; empty: none has."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ class Stop:
 
 @dataclass
 class Harvest:
-    """How far a reader has come, and what became of records since the last acknowledged harvest.
+    """The positions of a reader, and the results since the last acknowledged harvest.
 
-    Positions and results belong together: all that lies before a position is written to that store, and the results
-    tell of it now or have told of it in an acknowledged harvest.
+    All before a position is written to that store, and its results are in this harvest or in an acknowledged one.
     """
 
     address: str
@@ -85,18 +84,18 @@ class Harvest:
     as_of_us: dict[str, dict[Partition, int]]
     """By store and partition: up to when all commits are written; 0 where nothing is known yet."""
     closed: bool
-    """Whether a Kinesis shard has ended for some store: its children may be read."""
+    """Whether some store has read a Kinesis shard to its end: the children may be read."""
     gaps: dict[str, dict[Partition, tuple[Position, Position]]]
-    """By store: what the stream no longer held when the store needed it, from the first position up to the second.
+    """By store: the records that the stream had lost when the store needed them, from the first position to the second.
 
-    The second is None of a shard that no other store reads any more: all that it held after the first is lost.
+    The second is None for a shard that no other store reads any more: all its records after the first are lost.
     """
     away: dict[str, str]
-    """What does not answer now (`source NAME`, `sink NAME`, `embedding`), and a sentence about it."""
+    """By part that does not answer now (`source NAME`, `sink NAME`, `embedding`): a sentence about it."""
     result: IndexResult
-    asked: EmbeddingCounts = field(default_factory=EmbeddingCounts)
-    """What was asked of the models for it."""
+    model_counts: EmbeddingCounts = field(default_factory=EmbeddingCounts)
+    """The requests to the models for these results."""
 
 
 class ReaderFailedError(Exception):
-    """The reader died of an unexpected exception, which is named by type and place alone: its message may quote a row."""
+    """The reader ended by an unexpected exception, named by type and place alone: its message may quote a row."""

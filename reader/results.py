@@ -1,4 +1,4 @@
-"""What became of records, kept until the driver has acknowledged it."""
+"""Results of indexing that are kept until the driver has acknowledged them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from reader.messages import Partition, Position
 
 MOST_BYTES = 32 << 20
-"""Vectors and rejects that may wait for the driver; then reading waits."""
+"""Bytes of vectors and rejects that may wait for the driver; beyond them reading waits."""
 _ENTRY_BYTES = 500
-"""What CPython takes for one vector or reject beside its numbers and bytes."""
+"""Memory of one vector or reject in CPython, beside its numbers and bytes."""
 
 type Gaps = dict[str, dict[Partition, tuple[Position, Position]]]
 
@@ -25,31 +25,26 @@ type Gaps = dict[str, dict[Partition, tuple[Position, Position]]]
 class Results:
     """Results since the last acknowledged harvest. The pipeline's lock guards it.
 
-    A harvest of the same batch repeats what the former one told; one of a higher batch drops it.
+    A harvest of the same batch repeats the one before, with what is new; one of a higher batch drops it.
     """
 
-    def __init__(self, asked: EmbeddingCounts) -> None:
-        """Begin with nothing but what the models were asked so far."""
+    def __init__(self, model_counts: EmbeddingCounts) -> None:
+        """Begin empty; the requests to the models up to these counts were reported before."""
         self.result = IndexResult()
         self.gaps: Gaps = {}
         self._batch = -1
-        self._answered, self._answered_bytes = IndexResult(), 0
-        self._answered_gaps: Gaps = {}
-        self._acknowledged_asked = self._answered_asked = asked
+        self._reported, self._reported_bytes = IndexResult(), 0
+        self._reported_gaps: Gaps = {}
+        self._acknowledged_counts = self.reported_counts = model_counts
         self._bytes = 0
 
     @property
     def is_full(self) -> bool:
-        """Whether as much waits for the driver as may."""
-        return self._bytes + self._answered_bytes >= MOST_BYTES
-
-    @property
-    def told_asked(self) -> EmbeddingCounts:
-        """What the models had been asked at the last harvest."""
-        return self._answered_asked
+        """Whether reading has to wait for the driver."""
+        return self._bytes + self._reported_bytes >= MOST_BYTES
 
     def add_written(self, written: Written) -> None:
-        """Add what writing into one store led to."""
+        """Add the result of writing into one store."""
         self.result.add_written(written)
         self._bytes += sum(
             vector.nbytes + _ENTRY_BYTES for vectors in written.embedded.values() for vector in vectors.values()
@@ -59,26 +54,30 @@ class Results:
         )
 
     def add_searchable(self, units: Sequence[WorkUnit]) -> None:
-        """Take it that every store has these units now."""
+        """Count units that every store has, as of now."""
         self.result.add_searchable(units, time.time_ns() // 1000)
 
     def add_gap(self, store: str, partition: Partition, begin: Position, end: Position | None) -> None:
-        """Note what a store never got because the stream had lost it; None for the end of a shard that is over."""
-        gaps = self.gaps.setdefault(store, {})
-        gaps[partition] = (gaps.get(partition, (begin, end))[0], end)
+        """Note records that the stream lost before a store had them; `end` is None for the end of a shard that no store reads."""
+        _add_gap(self.gaps, store, partition, (begin, end))
 
-    def harvest(self, batch: int, asked: EmbeddingCounts) -> tuple[IndexResult, Gaps, EmbeddingCounts]:
-        """What is to be told in answer to a batch; nothing to one that is over."""
+    def harvest(self, batch: int, model_counts: EmbeddingCounts) -> tuple[IndexResult, Gaps, EmbeddingCounts]:
+        """The results for a batch, with the requests to the models for them; nothing for a batch that is over."""
         if batch < self._batch:
             return IndexResult(), {}, EmbeddingCounts()
         if batch > self._batch:
-            self._answered, self._answered_gaps, self._answered_bytes = IndexResult(), {}, 0
-            self._acknowledged_asked = self._answered_asked
-        self._answered.add(self.result)
+            self._reported, self._reported_gaps, self._reported_bytes = IndexResult(), {}, 0
+            self._acknowledged_counts = self.reported_counts
+        self._reported.add(self.result)
         for store, gaps in self.gaps.items():
-            told = self._answered_gaps.setdefault(store, {})
-            for partition, (begin, end) in gaps.items():
-                told[partition] = (told.get(partition, (begin, end))[0], end)
-        self._batch, self._answered_bytes = batch, self._answered_bytes + self._bytes
-        self.result, self.gaps, self._bytes, self._answered_asked = IndexResult(), {}, 0, asked
-        return self._answered, self._answered_gaps, asked - self._acknowledged_asked
+            for partition, gap in gaps.items():
+                _add_gap(self._reported_gaps, store, partition, gap)
+        self._batch, self._reported_bytes = batch, self._reported_bytes + self._bytes
+        self.result, self.gaps, self._bytes, self.reported_counts = IndexResult(), {}, 0, model_counts
+        return self._reported, self._reported_gaps, model_counts - self._acknowledged_counts
+
+
+def _add_gap(gaps: Gaps, store: str, partition: Partition, gap: tuple[Position, Position | None]) -> None:
+    """Extend a store's gap in a partition to a later one."""
+    of_store = gaps.setdefault(store, {})
+    of_store[partition] = (of_store.get(partition, gap)[0], gap[1])

@@ -1,4 +1,4 @@
-"""How a task comes by its reader: the one that answered last, or else one that it starts."""
+"""How a task gets its reader: the one that answered last, or else one that it starts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from reader.messages import Harvest, Instruction, ReaderSettings
 
 START_SECONDS = 30.0
-"""How long a reader may take to start; it takes about half a second."""
+"""Deadline for the start of a reader, which takes about half a second."""
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from reader.process import main; main()"
-"""Imports what the parent would: a Spark worker's path also has files that were shipped with the job."""
+"""With the parent's import path: a Spark worker's also has files that were shipped with the job."""
 
 _started: list[subprocess.Popen[bytes]] = []
-"""Readers that this process started and that had not ended when it started another: kept to be reaped."""
+"""Readers that this process started and has not reaped."""
 
 
-def harvested(settings: ReaderSettings, instruction: Instruction, secret: bytes) -> Harvest:
-    """Hand an instruction to its reader, and return what it harvested.
+def instruct(settings: ReaderSettings, instruction: Instruction, secret: bytes) -> Harvest:
+    """Send an instruction to its reader and return the harvest; without a reader that answers, start one.
 
-    Raises what the reader died of, with its own type; UnavailableError when none can be started or answers.
+    Raises the error that ended the reader, with its own type; UnavailableError when none can be started or answers.
     """
     if instruction.address:
         try:
             return _harvest(ask(instruction.address, secret, instruction))
         except (OSError, EOFError, AuthenticationError):
-            pass  # it has ended, or its host has; it stops by itself if it lives on
+            pass  # it, or its host, has ended; else it ends by itself, as no task asks it
     address = start(settings, secret)
     try:
         return _harvest(ask(address, secret, instruction))
@@ -45,7 +45,7 @@ def harvested(settings: ReaderSettings, instruction: Instruction, secret: bytes)
 def start(settings: ReaderSettings, secret: bytes) -> str:
     """Start a reader that outlives this process, but not its parent, a Spark executor; returns its address.
 
-    It learns its secrets over a pipe alone.
+    Secrets go over a pipe alone.
     """
     _started[:] = [process for process in _started if process.poll() is None]
     process = subprocess.Popen(  # noqa: S603 - this interpreter
@@ -63,7 +63,7 @@ def start(settings: ReaderSettings, secret: bytes) -> str:
             if select.select([stdout], [], [], START_SECONDS)[0]:
                 return str(_unless_error(pickle.load(stdout)))  # noqa: S301 - the child's, over a pipe
         except (OSError, EOFError):
-            pass  # it ended before it could say why
+            pass  # it ended without an answer
     process.kill()
     raise UnavailableError(
         f"a reader ended while it started, or took longer than {START_SECONDS:.0f} s (exit status {process.wait()})",

@@ -1,4 +1,4 @@
-"""The stores' writers of one process: kept from epoch to epoch, with their connections."""
+"""The store writers of one process, kept from epoch to epoch with their connections."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from reader.messages import ReaderSettings
 
 _PATIENCE_SECONDS = 2.0
-"""How long a lane waits for the writer that its predecessor still uses, before it takes another."""
+"""How long a worker waits for the writer that its predecessor still uses, before it takes another."""
 
 
-def lane_name(store: str) -> str:
+def thread_name(store: str) -> str:
     """The name of the thread that writes a store."""
     return f"store-{store}"
 
 
 def indexer_of(settings: ReaderSettings, on_step: Callable[[str], None]) -> Indexer:
-    """The indexer of a reader; nothing is connected yet. `on_step` is told of each step by the thread that takes it."""
+    """The indexer of a reader, not connected yet; each thread calls `on_step` with the name of its step as it begins."""
     embedder = open_embedder(settings.embedding)
     return Indexer(
         settings.context,
@@ -42,38 +42,38 @@ def indexer_of(settings: ReaderSettings, on_step: Callable[[str], None]) -> Inde
 
 
 class Steps:
-    """What each thread of the indexer is at and since when (by the monotonic clock), by the thread's name."""
+    """The current step of each thread of the indexer and its begin (monotonic clock), by the thread's name."""
 
     def __init__(self) -> None:
-        """Know of none."""
+        """Begin empty."""
         self.by_thread: dict[str, tuple[str, float]] = {}
 
     def __call__(self, step: str) -> None:
-        """Take it that this thread begins a step."""
+        """Note that this thread begins a step."""
         self.by_thread[threading.current_thread().name] = (step, time.monotonic())
 
 
 class Writers:
-    """Lends each store's writer to one lane at a time."""
+    """The writers of the stores; one worker at a time uses each."""
 
     def __init__(self, indexer: Indexer, stores: Iterable[str], steps: Steps) -> None:
         """Open nothing yet."""
         self.indexer, self.stores, self._steps = indexer, frozenset(stores), steps
         self._free: dict[str, StoreWriter] = {}
-        self._lent: set[str] = set()
+        self._in_use: set[str] = set()
         self._changed = threading.Condition()
 
     def step(self, store: str) -> tuple[str, float]:
-        """What a store's lane is at, and since when."""
-        return self._steps.by_thread.get(lane_name(store), ("", 0.0))
+        """The step of a store's worker, and its begin."""
+        return self._steps.by_thread.get(thread_name(store), ("", 0.0))
 
     @contextmanager
     def writer(self, store: str) -> Iterator[StoreWriter]:
-        """A writer of a store: the one that was used before, unless a write that does not end keeps it."""
+        """A writer of a store: the former one, unless a write that does not end still uses it."""
         with self._changed:
-            self._changed.wait_for(lambda: store not in self._lent, _PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: store not in self._in_use, _PATIENCE_SECONDS)
             writer = self._free.pop(store, None) or self.indexer.writer(store)
-            self._lent.add(store)
+            self._in_use.add(store)
         try:
             yield writer
         finally:
@@ -81,5 +81,5 @@ class Writers:
                 if store in self._free:
                     writer.close()
                 self._free.setdefault(store, writer)
-                self._lent.discard(store)
+                self._in_use.discard(store)
                 self._changed.notify_all()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 from pydantic import Field
 
+from sources.caught_up import CaughtUpProbe, FileProbe
 from sources.files.config import FilesSourceConfig
-from sources.idle import FileNote, IdleNote
 from sources.kafka.config import KafkaSourceConfig
 from sources.kinesis.config import KinesisSourceConfig
 from sources.loss import source_gone
@@ -27,10 +27,10 @@ __all__ = [
     "KafkaSourceConfig",
     "KinesisSourceConfig",
     "SourceConfig",
+    "caught_up_probe",
     "check",
     "drain",
     "has_available_now",
-    "idle_note",
     "read_stream",
     "source_gone",
 ]
@@ -65,17 +65,17 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
     *,
     fetch_interval_ms: int | None = None,
     drain: bool = False,
-    idle: IdleNote | None = None,
+    probe: CaughtUpProbe | None = None,
     starts: Positions | None = None,
 ) -> DataFrame:
     """Read a source as a stream of records for one job.
 
-    A batch run again holds exactly the same records. `checkpoint` is the job's own folder: what identifies the stream is
-    kept there, and it is named when the stream has lost what the job needs (SourceGoneError; from within a query as
-    text, see `source_gone`). `fetch_interval_ms` makes a job that can wait leave Kinesis's five reads a second and shard
-    to the others. `drain` ends a Kinesis stream at what it held when the query began. `idle` is the note of a source of
-    which Spark does not say when it is idle. `starts` is where a query without a checkpoint begins; a partition that is not
-    in it is read from what it holds.
+    A batch run again holds exactly the same records. `checkpoint` is the job's own folder: the identity of the stream is
+    kept there, and the hint names it when the stream has lost what the job needs (SourceGoneError; from within a query as
+    text, see `source_gone`). `fetch_interval_ms` is for a job that can wait: Kinesis allows five reads a second and shard to
+    all jobs together. `drain` ends a Kinesis stream at the records that it had when the query began. `probe` is that of
+    `caught_up_probe`. `starts` is where a query without a checkpoint begins; a partition that is not in it begins with its
+    first record.
     """
     match config:
         case FilesSourceConfig():
@@ -91,14 +91,13 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
         case KinesisSourceConfig():
             from sources.kinesis import source as kinesis
 
-            note = idle if isinstance(idle, FileNote) else None
             return kinesis.read_stream(
                 spark,
                 config,
                 checkpoint,
                 fetch_interval_ms=fetch_interval_ms,
                 drain=drain,
-                idle=note,
+                probe=probe if isinstance(probe, FileProbe) else None,
                 starts=starts,
             )
         case _:
@@ -106,23 +105,23 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
 
 
 def has_available_now(config: SourceConfig) -> bool:
-    """Tell whether Spark's own AvailableNow trigger drains this source.
+    """Whether Spark's own AvailableNow trigger drains this source.
 
-    It does for Kafka. Spark 4.1 asks a Python source only once for its end, which is one batch: start those queries
-    without a trigger, from `read_stream(…, drain=True)`, and hand them to `drain`.
+    It does for Kafka. Spark 4.1 asks a Python source only once for its end, which is one batch: start such a query
+    without a trigger, from `read_stream(…, drain=True)`, and pass it to `drain`.
     """
     return isinstance(config, KafkaSourceConfig)
 
 
-def idle_note(config: SourceConfig) -> IdleNote | None:
-    """Make the note for a source that has partitions; of one without, Spark's status says when it is idle."""
+def caught_up_probe(config: SourceConfig) -> CaughtUpProbe | None:
+    """The probe of a source with partitions; Spark's status says when one without is idle."""
     match config:
         case KafkaSourceConfig():
-            from sources.kafka.source import BrokerNote
+            from sources.kafka.source import BrokerProbe
 
-            return BrokerNote(config)
+            return BrokerProbe(config)
         case KinesisSourceConfig():
-            return FileNote()
+            return FileProbe()
         case FilesSourceConfig():
             return None
         case _:

@@ -38,10 +38,10 @@ class CheckpointFiles:
             stream.close()
 
     def write(self, name: str, text: str) -> None:
-        """Replace a file: a reader, also after a kill, finds the old text or the new one."""
-        told = urlsplit(str(self._files.makeQualified(self._path(name)).toUri()))
-        if told.scheme == "file":
-            _replace(Path(unquote(told.path)), text)
+        """Replace a file: a reader gets the old text or the new one, also after a kill."""
+        uri = urlsplit(str(self._files.makeQualified(self._path(name)).toUri()))
+        if uri.scheme == "file":
+            _replace(Path(unquote(uri.path)), text)
             return
         stream = self._files.create(self._path(name), True)  # noqa: FBT003 - Hadoop's overwrite; on S3 one put
         try:
@@ -54,14 +54,14 @@ class CheckpointFiles:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Hadoop overwrites in place; and its sum beside a file would be that of the old text."""
+    """Replace a file as a whole: Hadoop overwrites in place. Its checksum file would be that of the old text."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.new")
-    beside.write_text(text, encoding="utf-8")
+    new = file.with_name(f".{file.name}.{os.getpid()}.new")
+    new.write_text(text, encoding="utf-8")
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
-    beside.replace(file)
+    new.replace(file)
 
 
 def _jvm(spark: SparkSession) -> Any:
-    """PySpark has no other door to Hadoop's file systems."""
+    """PySpark has no other access to Hadoop's file systems."""
     return spark.sparkContext._jvm  # noqa: SLF001

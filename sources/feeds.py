@@ -1,7 +1,7 @@
-"""How a reader fetches a source without Spark, and how the driver learns what there is to read.
+"""Feeds: how a reader fetches a source without Spark, and which partitions the driver has it read.
 
 A partition is `stream/partition` (Kafka: `cdc.public.a/0`; Kinesis: `mystream/shardId-000000000000`). A position is a JSON
-value that says where reading goes on (Kafka: the offset of the next record; Kinesis: a `Mark` as a dict).
+value from which reading goes on (Kafka: the offset of the next record; Kinesis: a `Mark` as a dict).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 
 from sources.files.config import FilesSourceConfig
-from sources.kafka import partitions as kafka_reading
+from sources.kafka import partitions as kafka_partitions
 from sources.kafka.config import KafkaSourceConfig
-from sources.kinesis import shards as kinesis_reading
+from sources.kinesis import shards as kinesis_shards
 from sources.kinesis.config import KinesisSourceConfig
 
 if TYPE_CHECKING:
@@ -30,18 +30,18 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class Fetched(NamedTuple):
-    """What one `fetch` brought."""
+    """The result of one `fetch`."""
 
     records: list[Record]
     """In the order of each partition."""
     reached: dict[Partition, Position]
-    """The position after them; also of a partition that moved on without a record (control records, a closed shard)."""
+    """By partition: the position after them; also where only control records were read, or a shard was closed."""
 
 
 class Feed(Protocol):
     """Fetches the records of some partitions; one thread calls it, `close` excepted.
 
-    It keeps nothing: opened again at the positions that `fetch` gave, it yields the records that follow them.
+    It stores nothing: opened again at positions that `fetch` returned, it returns the records after them.
     """
 
     def follow(self, positions: Positions) -> None:
@@ -53,35 +53,35 @@ class Feed(Protocol):
     def fetch(self, seconds: float) -> Fetched:
         """Return what has come, at most `MAX_RECORDS` or about `MAX_BYTES`; wait up to `seconds` for the first record.
 
-        An endpoint that is away is no error: see `away`. Raises SourceGoneError when what was to be read has expired or was
-        made again, ConfigurationError when the user is refused or the settings cannot work.
+        An endpoint that is away is no error: see `away`. Raises SourceGoneError when records to be read have expired or the
+        stream was made again, ConfigurationError when the user is refused or the settings cannot work.
         """
 
     def caught_up_us(self) -> dict[Partition, int]:
         """When each partition was last known to hold nothing that `fetch` has not returned, in µs since the epoch.
 
-        Never later than the last proof by the server. 0: it holds more, or nothing is known.
+        Never later than the server's last answer. 0: it holds more, or nothing is known.
         """
 
     @property
     def away(self) -> str | None:
-        """What does not answer now, in one sentence; None when all does."""
+        """Which endpoint does not answer now, in one sentence; None when all do."""
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
 
 
-class Reading(NamedTuple):
-    """What a source has to read, as the driver keeps it."""
+class SourcePositions(NamedTuple):
+    """Where each store goes on with a source, as the driver keeps it."""
 
     identity: Any
-    """Which topics (ids) or which stream the positions belong to, as JSON; None before the first `refreshed`."""
+    """The topics (ids) or the stream that the positions belong to, as JSON; None before the first `refreshed`."""
     stores: dict[str, dict[Partition, Position]]
-    """Where each store goes on; a store without a position begins by the source's `starting`."""
+    """By store and partition; a store without positions begins by the source's `starting`."""
 
 
 def open_feed(config: SourceConfig, checkpoint: str) -> Feed:
-    """Open a feed that follows nothing yet; `checkpoint` is named when the stream has lost what was to be read.
+    """Open a feed that follows nothing yet; `checkpoint` is named in the hint when the stream has lost what was to be read.
 
     Raises ConfigurationError when the settings cannot work. Nothing is connected before `fetch`.
     """
@@ -100,18 +100,18 @@ def open_feed(config: SourceConfig, checkpoint: str) -> Feed:
             assert_never(config)
 
 
-def refreshed(config: SourceConfig, checkpoint: str, reading: Reading) -> Reading:
-    """Ask the source what there is to read now; calling it again changes nothing.
+def refreshed(config: SourceConfig, checkpoint: str, known: SourcePositions) -> SourcePositions:
+    """Ask the source for its partitions now; calling it again changes nothing.
 
-    A store without positions begins by `starting`; a partition that is new is read from what it holds; what the
+    A store without positions begins by `starting`; a new partition begins with its first record; one that the
     configuration names no more is dropped. Raises SourceGoneError when a topic or stream was deleted or made again
     (`checkpoint` is named in the hint), UnavailableError when the source does not answer.
     """
     match config:
         case KafkaSourceConfig():
-            return kafka_reading.refreshed(config, checkpoint, reading)
+            return kafka_partitions.refreshed(config, checkpoint, known)
         case KinesisSourceConfig():
-            return kinesis_reading.refreshed(config, checkpoint, reading)
+            return kinesis_shards.refreshed(config, checkpoint, known)
         case FilesSourceConfig():
             raise _no_feed(config)
         case _:

@@ -1,7 +1,7 @@
-"""Tells a query that died because its stream has lost what it needs from one that may simply be started again.
+"""Which failures of a query mean that its stream has lost records: such a query cannot be started again.
 
 An error of Spark's own source, or of ours inside Spark's Python process, reaches the driver as text inside a
-StreamingQueryException; its type is gone. The text's fixed parts are looked for here, and nowhere else.
+StreamingQueryException, without its type. Only this module matches that text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OURS = re.compile(r"SourceGoneError: (?P<message>.+?)(?:\nHint: (?P<hint>[^\n]+
 
 
 def restart_hint(checkpoint: str) -> str:
-    """Say how a job goes on that cannot go on from its checkpoint (its folder under `checkpoint`)."""
+    """What to do about a job that cannot go on from its checkpoint (its folder under `checkpoint`)."""
     return (
         f"Let the capture take a new snapshot, move {checkpoint} away and run `ragstream run CONFIG` again: the job"
         " reads the stream from its start, and every store refuses what it already holds. Then run"
@@ -25,7 +25,7 @@ def restart_hint(checkpoint: str) -> str:
 
 
 def source_gone(error: BaseException, checkpoint: str) -> SourceGoneError | None:
-    """Return what was lost, as our own error, or None when the query did not die of that."""
+    """The error that names the lost records; None when the query died of something else."""
     if isinstance(error, SourceGoneError):
         return error
     text = str(error)

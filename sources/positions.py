@@ -1,4 +1,4 @@
-"""How far a query has read a source, and how far the source goes, as one number a partition.
+"""Positions of a query and ends of its source as numbers, one a partition.
 
 A place is `stream/partition` (Kafka: the offset of the next record; Kinesis: the sequence number of the last one read) or,
 of recorded events, a file (the byte reached). The numbers of one place only grow, so two of them can be compared.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from sources.files.config import FilesSourceConfig, marked
+from sources.files.config import FilesSourceConfig, paths_by_mark
 from sources.kafka import source as kafka
 from sources.kafka.broker import ends_of
 from sources.kafka.config import KafkaSourceConfig, is_selected
@@ -30,12 +30,12 @@ _MOST_PAGES = 100
 _BEYOND = 10**60
 """More than any sequence number: of a shard whose end was not reached."""
 _PAUSE_S = 0.25
-"""After Kinesis said that a shard is asked too often: it allows five reads a second to all of its readers."""
+"""Between two reads of a shard that Kinesis throttles: it allows five a second to all readers."""
 
 
 def of_offset(config: SourceConfig, offset: Mapping[str, Any]) -> Positions:
-    """Where an offset that Spark keeps for a query of this source stands."""
-    return {partition: at(position) for partition, position in positions_in(config, offset).items()}
+    """The numbers in an offset that Spark keeps for a query of this source."""
+    return as_numbers(positions_in(config, offset))
 
 
 def positions_in(config: SourceConfig, offset: Mapping[str, Any]) -> dict[Partition, Position]:
@@ -45,7 +45,7 @@ def positions_in(config: SourceConfig, offset: Mapping[str, Any]) -> dict[Partit
     """
     match config:
         case KafkaSourceConfig():
-            return {f"{topic}/{number}": at for topic, told in offset.items() for number, at in told.items()}
+            return {f"{topic}/{number}": at for topic, offsets in offset.items() for number, at in offsets.items()}
         case KinesisSourceConfig():
             return {f"{config.stream}/{shard_id}": mark for shard_id, mark in offset["shards"].items()}
         case FilesSourceConfig():
@@ -54,9 +54,14 @@ def positions_in(config: SourceConfig, offset: Mapping[str, Any]) -> dict[Partit
             assert_never(config)
 
 
-def at(position: Position) -> int:
+def as_number(position: Position) -> int:
     """A position as a number that only grows in its partition: Kafka's offset, or the sequence number last read (0: none)."""
     return position if isinstance(position, int) else int(Mark(**position).after or 0)
+
+
+def as_numbers(positions: Mapping[Partition, Position]) -> dict[Partition, int]:
+    """Each position as a number."""
+    return {partition: as_number(position) for partition, position in positions.items()}
 
 
 def earlier(one: Position, other: Position) -> Position:
@@ -65,28 +70,27 @@ def earlier(one: Position, other: Position) -> Position:
 
 
 def ends(config: SourceConfig, read: Positions) -> Positions:
-    """Where the source ends now: nobody can have read more of it by now.
+    """The end of each partition now: no query has read beyond it.
 
-    `read` is how far some query came; a shard of Kinesis is read from there, since it cannot be asked for its end.
+    `read` is how far some query came: a shard of Kinesis, which reports no end, is read from there to its end.
     Raises what reading raises when the source does not answer.
     """
     match config:
         case KafkaSourceConfig():
             topics = kafka.selected_topics(config, kafka.topics_there(config))
-            found = ends_of(topics.values(), config.bootstrap_servers, config.options)
-            return {f"{topic}/{number}": end for (topic, number), end in found.items()}
+            return ends_of(topics.values(), config.bootstrap_servers, config.options)
         case KinesisSourceConfig():
             stream = Stream(config.access())
             places = {shard_id: f"{config.stream}/{shard_id}" for shard_id in stream.shards()}
             return {place: _end_of_shard(stream, shard_id, read.get(place, 0)) for shard_id, place in places.items()}
         case FilesSourceConfig():
-            return {mark: _size(path) for mark, path in marked(config).items()}
+            return {mark: _size(path) for mark, path in paths_by_mark(config).items()}
         case _:
             assert_never(config)
 
 
 def behind(config: SourceConfig, read: Positions, wanted: Positions) -> list[str]:
-    """The places where a query has not come as far as it should have; none of what the source is not read from any more."""
+    """The places where a query is behind `wanted`, of those that the configuration still names."""
     return sorted(place for place, at in wanted.items() if is_read(config, place) and read.get(place, 0) < at)
 
 
@@ -94,7 +98,7 @@ def _rank(position: Position) -> tuple[int, bool, int]:
     if isinstance(position, int):
         return position, False, 0
     mark = Mark(**position)
-    return at(position), mark.closed, mark.origin_ms or 0
+    return as_number(position), mark.closed, mark.origin_ms or 0
 
 
 def is_read(config: SourceConfig, place: str) -> bool:
@@ -106,13 +110,13 @@ def is_read(config: SourceConfig, place: str) -> bool:
         case KinesisSourceConfig():
             return stream == config.stream
         case FilesSourceConfig():
-            return place in marked(config)
+            return place in paths_by_mark(config)
         case _:
             assert_never(config)
 
 
 def _end_of_shard(stream: Stream, shard_id: str, read: int) -> int:
-    """The last sequence number of a shard, found by reading on from one; `_BEYOND` when that is too far."""
+    """The last sequence number of a shard, by reading on from one; `_BEYOND` after `_MOST_PAGES`."""
     iterator: str | None = stream.iterator(shard_id, Mark(TRIM_HORIZON, sequence=str(read) if read else ""))
     for _ in range(_MOST_PAGES):
         assert iterator is not None  # noqa: S101 - of a closed shard this returns below

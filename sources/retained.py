@@ -1,4 +1,4 @@
-"""Which positions a stream can still be read from."""
+"""Whether a stream still retains the records after a position."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ type Holds = Callable[[str, Any], bool]
 
 
 def holds(config: SourceConfig) -> Holds:
-    """Ask a source what it still has; raises UnavailableError when it does not answer.
+    """Ask a source what it retains; raises UnavailableError when it does not answer.
 
-    The answer is of this moment: what is held now may expire before it is read.
+    The answer holds for this moment: a record may expire before it is read.
     """
     match config:
         case KafkaSourceConfig():
             topics = selected_topics(config, topics_there(config))
             first = starts_of(topics.values(), config.bootstrap_servers, config.options)
-            held = {f"{topic}/{number}": offset for (topic, number), offset in first.items()}
-            return lambda partition, position: position >= held.get(partition, 0)
+            return lambda partition, position: position >= first.get(partition, 0)
         case KinesisSourceConfig():
             stream = Stream(config.access())
             retention_ms = stream.summary().retention_ms

@@ -1,4 +1,4 @@
-"""Records as Arrow rows: what every reader of ours hands to Spark."""
+"""Records as Arrow rows, as our sources yield them to Spark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("timestamp", pa.timestamp("us", tz="UTC")),
 ]
 ARROW_SCHEMA = pa.schema(_FIELDS)
-"""`schemas.records.RECORD_COLUMNS`, as Arrow says it."""
+"""`schemas.records.RECORD_COLUMNS` as an Arrow schema."""
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 """Bytes of values in one Arrow batch: far under the 2 GiB that its 32-bit offsets can address, and little to hold at once."""
@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_record_batch(records: Sequence[Record]) -> pa.RecordBatch:
-    """Turn records into one Arrow batch in the order given."""
+    """Turn records into one Arrow batch, in their order."""
     columns: dict[str, list[Any]] = {
         "stream": [record.stream for record in records],
         "partition": [record.partition for record in records],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
+from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
 from local_stack.demo.helpdesk import TABLES, rows
 from schemas.changes import Change, Op
 from schemas.tables import ChunkConfig, DocumentConfig
@@ -58,7 +58,7 @@ def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
 
 
 def _apply(sink: Sink, embedder: Embedder, table: str, changes: list[Change]) -> None:
-    writer = OptimisticWriter(embedder, Held(), _REQUESTS_AT_ONCE * embedder.max_items)
+    writer = OptimisticWriter(embedder, MemoryCache(), _REQUESTS_AT_ONCE * embedder.max_items)
     left_out = writer.write(sink, ChangedRows({table: changes}, SPECS) if changes else None)
     if left_out:
         raise RuntimeError(f"{len(left_out)} documents are refused")

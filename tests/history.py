@@ -142,7 +142,7 @@ def folded(changes: Iterable[Change]) -> dict[str, RowState]:
 def contents(states: dict[str, RowState]) -> dict[str, dict[str, object]]:
     """What a reader sees of states: pending columns are left out."""
     return {
-        key: {name: value for name, value in state.values().items() if name not in state.pending([name])}
+        key: {name: value for name, value in state.values().items() if name not in state.unresolved([name])}
         for key, state in states.items()
         if state.exists
     }

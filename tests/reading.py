@@ -124,12 +124,12 @@ class MemoryStore:
         self.frozen.set()
         self.positions: dict[Partition, list[int]] = defaultdict(list)
         self.writes: list[tuple[int, bool]] = []
-        """Records, and whether vectors were borrowed."""
+        """Records, and whether peers were asked for vectors."""
         self.vector_bytes = 0
         self.rejects = False
         self.opened = self.closed = 0
 
-    def write(self, units: Sequence[WorkUnit], *, borrow: bool = False) -> Written:
+    def write(self, units: Sequence[WorkUnit], *, use_peers: bool = False) -> Written:
         self.frozen.wait()
         if self.error is not None:
             raise self.error
@@ -144,7 +144,7 @@ class MemoryStore:
             if self.rejects:
                 written.rejected.append((record, Reject("MODEL_REFUSED_TEXT", "no")))
         written.counts["writes"] += len(records)
-        self.writes.append((len(records), borrow))
+        self.writes.append((len(records), use_peers))
         return written
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class MemoryIndexer:
         self.memory[store].opened += 1
         return self.memory[store]
 
-    def asked(self) -> EmbeddingCounts:
+    def model_counts(self) -> EmbeddingCounts:
         return self.counts
 
 
@@ -191,7 +191,7 @@ class Reading:
 
     def again(self) -> Pipeline:
         """Begin another epoch."""
-        self.pipeline = Pipeline("kafka", self.stream.open, self.writers, Results(self.indexer.asked()))
+        self.pipeline = Pipeline("kafka", self.stream.open, self.writers, Results(self.indexer.model_counts()))
         return self.pipeline
 
     def follow(
@@ -199,11 +199,11 @@ class Reading:
         positions: dict[str, dict[Partition, Position]],
         *,
         behind: Collection[str] = (),
-        borrowing: Collection[str] = (),
+        use_peers: Collection[str] = (),
     ) -> Harvest:
         """One instruction of a new batch, and its harvest."""
         self.batch += 1
-        self.instruction = Instruction("e", self.batch, 0, positions, tuple(behind), tuple(borrowing))
+        self.instruction = Instruction("e", self.batch, 0, positions, tuple(behind), tuple(use_peers))
         self.pipeline.follow(self.instruction)
         return self.pipeline.harvest("here:1", self.batch)
 

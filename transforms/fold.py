@@ -1,11 +1,11 @@
 """A row as the fold of its changes (I3): per column, the newest value present since the row's last delete.
 
 The fold is a join: commutative, associative and idempotent. So any history, shuffled, repeated or cut into other
-batches, gives the same row, and a store that keeps the state of a row can be fed by any number of writers.
+batches, gives the same row, and any number of writers may fold into the state that a store keeps of a row.
 
-Ranks. A value present in a change ranks by the change's sequence. A value carried over by a key change at source
-position S, known from the old row at rank R, ranks `S!R`: above everything before S, below everything said at S itself.
-A column that a key change left out and nothing has filled yet is a hole at rank `S!`. The two halves of a key change
+Ranks. A value present in a change ranks by the change's sequence. A value that a key change at source position S carries
+over from the old row, where its rank was R, ranks `S!R`: above everything before S, below every value present at S itself.
+A column that a key change left out and no change has had since is unresolved at rank `S!`. The two halves of a key change
 have one source position and two places in the stream, so S is the sequence with its stream position made zero.
 """
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _CARRIED = "!"
-_SAID = "~"
+_PRESENT = "~"
 
 
-class _Hole:
-    """The value of a column that is known to exist and that nothing has told yet."""
+class _Unresolved:
+    """The value of a column that the row has and that no change has had yet."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return "HOLE"
+        return "UNRESOLVED"
 
     def __reduce__(self) -> str:
-        return "HOLE"
+        return "UNRESOLVED"
 
 
-HOLE = _Hole()
+UNRESOLVED = _Unresolved()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class RowState:
-    """All that is remembered of a row, alive or gone.
+    """All that is kept of a row, live or deleted.
 
-    `upserted`, `deleted` and `complete` are the greatest sequences of an upsert, a delete, and a change that told the
-    whole row. `moves` maps the sequence of each key change away from this key to the new key, so that a late older
+    `upserted`, `deleted` and `complete` are the greatest sequences of an upsert, a delete, and a change of the whole
+    row. `key_moves` maps the sequence of each key change away from this key to the new key, so that a late older
     change still reaches the row it became.
     """
 
@@ -66,12 +66,12 @@ class RowState:
 
     @property
     def sequence(self) -> str:
-        """The newest sequence that said anything of this row."""
+        """The sequence of the newest upsert or delete."""
         return max(self.upserted, self.deleted)
 
     @property
     def newest(self) -> str:
-        """The newest sequence the state knows anything from: also of a row that only a key change has told of."""
+        """The newest sequence in the state; of a row that is known by a key change alone, that of its newest value."""
         return max([self.sequence, *(_since(cell.rank) for cell in self.columns.values())])
 
     @property
@@ -81,34 +81,34 @@ class RowState:
 
     def values(self) -> dict[str, Value]:
         """The row's known columns."""
-        return {name: cell.value for name, cell in self.columns.items() if cell.value is not HOLE}
+        return {name: cell.value for name, cell in self.columns.items() if cell.value is not UNRESOLVED}
 
-    def pending(self, names: Collection[str]) -> tuple[str, ...]:
-        """Those of the named columns that exist but that nothing has told, or not of late (I3); they are never NULL.
+    def unresolved(self, names: Collection[str]) -> tuple[str, ...]:
+        """The named columns without a value, or with one older than the newest whole row (I3); they are never NULL.
 
-        A column that the row had and that its newest whole image lacks has stopped coming: its value is the older one.
+        A column that the row had and that its newest whole row lacks keeps its older value.
         """
         if not self.exists:
             return ()
-        return tuple(sorted(filter(self._is_pending, names)))
+        return tuple(sorted(filter(self._is_unresolved, names)))
 
-    def _is_pending(self, name: str) -> bool:
+    def _is_unresolved(self, name: str) -> bool:
         cell = self.columns.get(name)
         if cell is None:
             return not self.complete > self.deleted
-        return cell.value is HOLE or _latest(cell.rank) < self.complete
+        return cell.value is UNRESOLVED or _latest(cell.rank) < self.complete
 
 
 EMPTY = RowState()
 
 
 def rank_key(rank: str) -> str:
-    """Make ranks comparable as text: what was said at S sorts above what was carried over at S."""
-    return rank + _SAID if len(rank) == SEQUENCE_DIGITS else rank
+    """Make ranks comparable as text: a value present at S sorts above one carried over at S."""
+    return rank + _PRESENT if len(rank) == SEQUENCE_DIGITS else rank
 
 
-def hole_rank(rank: str) -> str:
-    """The rank of a hole that stands for a value of that rank: just below it, and above all that is older."""
+def unresolved_rank(rank: str) -> str:
+    """The rank of an unresolved column in place of a value: just below the value's own, above all that is older."""
     return _since(rank) + _CARRIED
 
 
@@ -122,7 +122,7 @@ def _source_point(sequence: str) -> str:
 
 
 def _latest(rank: str) -> str:
-    """The newest sequence that a value belongs to: one carried over at S to what was said at S, wherever that stands."""
+    """The newest sequence that a value belongs to: one carried over at S belongs to both halves of the key change at S."""
     since = _since(rank)
     return since if len(rank) == SEQUENCE_DIGITS else since[:-STREAM_DIGITS] + "f" * STREAM_DIGITS
 
@@ -132,8 +132,8 @@ def join(one: RowState, other: RowState) -> RowState:
     deleted, complete = max(one.deleted, other.deleted), max(one.complete, other.complete)
     columns = dict(one.columns)
     for name, cell in other.columns.items():
-        held = columns.get(name)
-        if held is None or rank_key(cell.rank) > rank_key(held.rank):
+        known = columns.get(name)
+        if known is None or rank_key(cell.rank) > rank_key(known.rank):
             columns[name] = cell
     kept = {n: c for n, c in columns.items() if _latest(c.rank) > deleted}
     upserted = max(one.upserted, other.upserted)
@@ -151,8 +151,7 @@ def state_of(change: Change) -> RowState:
         return RowState("", change.sequence, "", {}, key_moves, change.commit_time_us)
     cells = {name: Cell(value, change.sequence) for name, value in change.columns.items()}
     if change.old_key is not None:
-        hole = Cell(HOLE, _source_point(change.sequence) + _CARRIED)
-        cells |= dict.fromkeys(change.unavailable, hole)
+        cells |= dict.fromkeys(change.unavailable, Cell(UNRESOLVED, _source_point(change.sequence) + _CARRIED))
     complete = change.sequence if change.complete else ""
     return RowState(change.sequence, "", complete, cells, {}, change.commit_time_us)
 
@@ -163,16 +162,16 @@ def truncated_at(state: RowState, sequence: str) -> RowState:
 
 
 def carried(state: RowState, move: str) -> RowState:
-    """What a key change at sequence `move` carries from the old row to the new one: everything told before it.
+    """What a key change at sequence `move` carries from the old row to the new one: every value from before it.
 
-    The new row's existence is not carried: its own change tells that. Where the old row was known as a whole, so is
+    The new row's existence is not carried: its own change has that. Where the old row was known as a whole, so is
     the new one.
     """
     point = _source_point(move)
     cells = {
         name: Cell(cell.value, f"{point}{_CARRIED}{cell.rank}")
         for name, cell in state.columns.items()
-        if cell.value is not HOLE and _since(cell.rank) < point
+        if cell.value is not UNRESOLVED and _since(cell.rank) < point
     }
     return RowState("", "", point if state.complete and state.complete < point else "", cells)
 
@@ -183,24 +182,21 @@ def move_after(key_moves: Mapping[str, str], sequence: str) -> str | None:
 
 
 class Rows(MutableMapping[str, RowState]):
-    """States by key, that know which of them changed; `load` gives what a store holds for a key not seen yet."""
+    """States by key; `load` reads what a store has for a key that was not seen yet."""
 
     def __init__(self, load: Callable[[str], RowState | None] | None = None) -> None:
         """Start with nothing; `load` is asked once for each key."""
         self._states: dict[str, RowState] = {}
-        self._held: dict[str, RowState] = {}
         self._load = load
 
     def __getitem__(self, key: str) -> RowState:
-        """The state of a key, EMPTY for one nobody knows."""
+        """The state of a key, EMPTY for one without changes."""
         if key not in self._states:
-            held = (self._load(key) if self._load else None) or EMPTY
-            self._states[key] = self._held[key] = held
+            self._states[key] = (self._load(key) if self._load else None) or EMPTY
         return self._states[key]
 
     def __setitem__(self, key: str, state: RowState) -> None:
         """Keep a state."""
-        self[key]
         self._states[key] = state
 
     def __delitem__(self, key: str) -> None:
@@ -215,10 +211,6 @@ class Rows(MutableMapping[str, RowState]):
         """How many keys were seen."""
         return len(self._states)
 
-    def changed(self) -> dict[str, RowState]:
-        """States that differ from what the store held."""
-        return {k: s for k, s in self._states.items() if s != self._held[k]}
-
 
 def apply(rows: MutableMapping[str, RowState], change: Change) -> None:
     """Fold one row change into the states of the table's rows; a key change reaches both rows, in either order.
@@ -230,31 +222,27 @@ def apply(rows: MutableMapping[str, RowState], change: Change) -> None:
         raise ValueError(msg)
     if change.op == "d" and change.new_key:
         _offer(rows, change.new_key, carried(rows[change.key], change.sequence))
-    said = state_of(change)
-    _join(rows, change.key, said)
+    _join(rows, change.key, state_of(change))
     if change.old_key:
         _offer(rows, change.key, carried(rows[change.old_key], change.sequence))
 
 
-def _join(rows: MutableMapping[str, RowState], key: str, said: RowState) -> None:
-    """Join what was said into a row, and pass on what a key change has taken along already."""
-    held = rows[key]
-    rows[key] = join(held, said)
+def _join(rows: MutableMapping[str, RowState], key: str, state: RowState) -> None:
+    """Join a state into a row, and pass on to the new row what a key change had carried over."""
+    rows[key] = join(rows[key], state)
     by_move: dict[str, dict[str, Cell]] = {}
     key_moves = rows[key].key_moves
     if not key_moves:
         return
-    for name, cell in said.columns.items():
+    for name, cell in state.columns.items():
         move = move_after(key_moves, _since(cell.rank))
         if move:
             by_move.setdefault(move, {})[name] = cell
-    if said.complete and (move := move_after(key_moves, said.complete)):
+    if state.complete and (move := move_after(key_moves, state.complete)):
         by_move.setdefault(move, {})
     for move, cells in by_move.items():
-        part = replace(
-            said, columns=cells, complete=said.complete if move_after(key_moves, said.complete) == move else ""
-        )
-        _offer(rows, key_moves[move], carried(part, move))
+        complete = state.complete if move_after(key_moves, state.complete) == move else ""
+        _offer(rows, key_moves[move], carried(replace(state, columns=cells, complete=complete), move))
 
 
 def _offer(rows: MutableMapping[str, RowState], key: str, offered: RowState) -> None:
@@ -281,9 +269,9 @@ def encode(state: RowState) -> dict[str, Any]:
             document[name] = "=" if value == sequence else value
     if state.columns:
         document["v"] = state.values()
-        holes = {n: c.rank for n, c in state.columns.items() if c.value is HOLE}
-        ranks = {n: c.rank for n, c in state.columns.items() if c.rank != sequence and c.value is not HOLE}
-        document |= {name: part for name, part in (("h", holes), ("r", ranks)) if part}
+        unresolved = {n: c.rank for n, c in state.columns.items() if c.value is UNRESOLVED}
+        ranks = {n: c.rank for n, c in state.columns.items() if c.rank != sequence and c.value is not UNRESOLVED}
+        document |= {name: part for name, part in (("h", unresolved), ("r", ranks)) if part}
     if state.key_moves:
         document["m"] = dict(state.key_moves)
     if state.commit_time_us is not None:
@@ -297,6 +285,6 @@ def restore(document: Mapping[str, Any]) -> RowState:
     marks = (sequence if document.get(name) == "=" else document.get(name, "") for name in ("u", "d", "c"))
     ranks = document.get("r", {})
     columns = {n: Cell(v, ranks.get(n, sequence)) for n, v in document.get("v", {}).items()}
-    columns |= {n: Cell(HOLE, rank) for n, rank in document.get("h", {}).items()}
+    columns |= {n: Cell(UNRESOLVED, rank) for n, rank in document.get("h", {}).items()}
     upserted, deleted, complete = marks
     return RowState(upserted, deleted, complete, columns, document.get("m", {}), document.get("t"))

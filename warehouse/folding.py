@@ -18,7 +18,7 @@ from lake.tables.folding import commit_time, fold_changes, row_changes
 from lake.tables.shape import TableShape
 from lake.tables.typed import UnfitError
 from schemas.changes import Change
-from transforms.fold import EMPTY, HOLE, RowState, truncated_at
+from transforms.fold import EMPTY, UNRESOLVED, RowState, truncated_at
 from warehouse.kinds import fitted, staged_arrow
 from warehouse.staging import ParquetFiles
 from warehouse.states import REFUSED, STATE_BYTES, StoredValue, oldest, packed, restored
@@ -195,7 +195,7 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
     rejects: list[Row] = []
     for place, column in enumerate(shape.columns):
         cell = state.columns.get(column.source)
-        if cell is None or cell.value is HOLE:
+        if cell is None or cell.value is UNRESOLVED:
             continue
         if isinstance(cell.value, StoredValue):
             copied.setdefault(cell.value.key, []).append(cell.value.place)
@@ -222,7 +222,7 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
 
 
 def _pending(state: RowState, shape: TableShape) -> bytes | None:
-    names = state.pending(list(shape.kinds))
+    names = state.unresolved(list(shape.kinds))
     return fitted(list(names), "super") if names else None
 
 

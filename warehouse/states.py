@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transforms.fold import HOLE, Cell, RowState
+from transforms.fold import UNRESOLVED, Cell, RowState
 from transforms.positions.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def packed(state: RowState, refused: frozenset[str], shape: TableShape) -> str:
     marks, ranks = [], dict[str, list[int]]()
     for place, column in enumerate(shape.columns):
         cell = state.columns.get(column.source)
-        marks.append("." if cell is None else "-" if cell.value is HOLE else "!" if column.source in refused else "+")
+        marks.append(
+            "." if cell is None else "-" if cell.value is UNRESOLVED else "!" if column.source in refused else "+"
+        )
         if cell is not None and cell.rank != sequence:
             ranks.setdefault(cell.rank, []).append(place)
     document["k"] = "".join(marks).rstrip(".")
@@ -77,7 +79,7 @@ def restored(key: str, text: str, shape: TableShape) -> RowState:
 
 
 def _value(key: str, place: int, mark: str) -> Any:
-    return HOLE if mark == "-" else REFUSED if mark == "!" else StoredValue(key, place)
+    return UNRESOLVED if mark == "-" else REFUSED if mark == "!" else StoredValue(key, place)
 
 
 def oldest(state: RowState) -> str:

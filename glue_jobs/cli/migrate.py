@@ -66,7 +66,7 @@ def _refuse(config: PipelineConfig, name: str) -> None:
             hint="A pipeline that fills one has an `embedding` and a sink.",
         )
     checks.require(config, "lake", *(f"sink {sink.name}" for sink in config.sinks))
-    if lacking := sorted(Backfills(config.checkpoint).look()):
+    if lacking := sorted(Backfills(config.checkpoint).read()):
         raise ConfigurationError(
             f"sink {lacking[0]}: it is being backfilled from the lake", condition="STORE_BACKFILLING",
             hint="wait until `ragstream status` calls it `backfilling` no more, then migrate",

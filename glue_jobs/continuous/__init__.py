@@ -1,1 +1,1 @@
-"""The driver's side of `index_documents` with readers: who reads what, and how far each store is."""
+"""The driver of `index_documents` with readers: the assignment of partitions, and the positions of each store."""

@@ -1,4 +1,4 @@
-"""Which reader reads which partition: each keeps what it has, and what is new goes to the one that has least."""
+"""The assignment of partitions to readers: each keeps its own, and new ones go to the reader with the fewest."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from sources.feeds import Partition
 
 
-def dealt(partitions: Collection[Partition], readers: int, before: Mapping[Partition, int]) -> dict[Partition, int]:
-    """Deal partitions to at most so many readers, numbered from 0, given how they were dealt before.
+def assigned(partitions: Collection[Partition], readers: int, before: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Assign partitions to at most so many readers, numbered from 0, starting from the assignment before.
 
-    A partition stays with its reader while there may be that many, also when others have ended: a reader that lost it would
-    write it beside the new one for a while. The result depends on the arguments alone.
+    A partition stays with its reader while that number is allowed, also when others have ended: the reader that loses it
+    writes it beside the new one for a while. The result depends on the arguments alone.
     """
-    assigned = {
+    assignment = {
         partition: before[partition] for partition in sorted(partitions) if before.get(partition, readers) < readers
     }
-    load = Counter(assigned.values())
-    for partition in sorted(set(partitions) - assigned.keys()):
+    load = Counter(assignment.values())
+    for partition in sorted(set(partitions) - assignment.keys()):
         reader = min(range(readers), key=lambda number: (load[number], number))
-        assigned[partition] = reader
+        assignment[partition] = reader
         load[reader] += 1
-    return assigned
+    return assignment

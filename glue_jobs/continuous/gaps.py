@@ -1,4 +1,4 @@
-"""Stores whose next records the stream has lost, while others have read them: they go on where those are."""
+"""Gaps: a store whose next records the stream has lost, while others have read them, goes on where those are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from glue_jobs.continuous.backfills import Gap
-from sources.positions import at, earlier
+from sources.positions import as_numbers, earlier
 
 if TYPE_CHECKING:
     from sources.feeds import Partition, Position
@@ -20,39 +20,34 @@ type Stores = Mapping[str, Mapping[Partition, Position]]
 def without_gaps(
     stores: Stores, holds: Callable[[], Holds]
 ) -> tuple[dict[str, dict[Partition, Position]], dict[str, Gap]]:
-    """Move stores past records that the stream no longer holds; what they lack of them comes back by store.
+    """Move stores past records that the stream no longer has; return the new positions, and the gaps by store.
 
-    `holds` is asked only if the stores' positions differ. A position that is lost to every store stays as it is: reading
+    `holds` is called only if the stores' positions differ. A position that is lost to every store stays as it is: reading
     from it raises SourceGoneError.
     """
     reached, gaps = {store: dict(positions) for store, positions in stores.items()}, dict[str, Gap]()
-    if len({tuple(sorted((name, at(where)) for name, where in each.items())) for each in reached.values()}) < 2:
+    if len({tuple(sorted(as_numbers(positions).items())) for positions in stores.values()}) < 2:
         return reached, gaps
-    is_held = holds()
-    held = {store: {n: w for n, w in positions.items() if is_held(n, w)} for store, positions in stores.items()}
-    first_held: dict[Partition, Position] = {}
-    for name, where in chain.from_iterable(each.items() for each in held.values()):
-        first_held[name] = earlier(first_held.get(name, where), where)
-    unharmed = [dict(stores[store]) for store in stores if held[store].keys() == stores[store].keys()]
+    is_kept = holds()
+    kept = {store: {n: p for n, p in positions.items() if is_kept(n, p)} for store, positions in stores.items()}
+    first_kept: dict[Partition, Position] = {}
+    for name, position in chain.from_iterable(positions.items() for positions in kept.values()):
+        first_kept[name] = earlier(first_kept.get(name, position), position)
+    without_loss = [dict(stores[store]) for store in stores if kept[store].keys() == stores[store].keys()]
     for store, positions in stores.items():
-        lost = positions.keys() - held[store].keys()
-        if lost <= first_held.keys():
-            reached[store] |= {name: first_held[name] for name in lost}
-        elif unharmed:
-            reached[store] = min(unharmed, key=_sum)
+        lost = positions.keys() - kept[store].keys()
+        if lost <= first_kept.keys():
+            reached[store] |= {name: first_kept[name] for name in lost}
+        elif without_loss:
+            reached[store] = min(without_loss, key=lambda positions: sum(as_numbers(positions).values()))
         if reached[store] != positions:
             gaps[store] = _gap(positions, reached[store], lost)
     return reached, gaps
 
 
-def _sum(positions: Mapping[Partition, Position]) -> int:
-    return sum(at(position) for position in positions.values())
-
-
-def _gap(
-    position_before: Mapping[Partition, Position], goes_on: Mapping[Partition, Position], lost: Collection[Partition]
-) -> Gap:
-    """What lies between two positions; everything, where shards have come and gone meanwhile."""
-    if position_before.keys() != goes_on.keys():
-        return Gap(None, {name: at(where) for name, where in goes_on.items()})
-    return Gap({name: at(position_before[name]) for name in lost}, {name: at(goes_on[name]) for name in lost})
+def _gap(before: Mapping[Partition, Position], after: Mapping[Partition, Position], lost: Collection[Partition]) -> Gap:
+    """The gap between two positions; everything before the second, where shards have come and gone meanwhile."""
+    begin, until = as_numbers(before), as_numbers(after)
+    if begin.keys() != until.keys():
+        return Gap(None, until)
+    return Gap({name: begin[name] for name in lost}, {name: until[name] for name in lost})

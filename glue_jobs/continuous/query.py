@@ -1,7 +1,7 @@
-"""The driver's side of readers: a tick of the clock hands out instructions and takes in how far all is written.
+"""The queries that index a source, and that of readers: each tick instructs the readers and takes in their harvests.
 
-The positions are on disk before a tick ends, so after any kill reading begins at them; what was written since then is
-written again, which the stores refuse.
+The positions are on disk before a tick ends, so after any kill reading begins there; what was written later is written again,
+and the stores refuse it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,16 +22,17 @@ import pyarrow.compute as pc
 
 from glue_jobs.config.pipeline import decode_context
 from glue_jobs.continuous import store_positions
-from glue_jobs.continuous.readers import Harvested, Readers
-from glue_jobs.continuous.start_positions import for_readers, numbers, past_gaps
+from glue_jobs.continuous.readers import HarvestRow, Readers
+from glue_jobs.continuous.start_positions import for_readers, past_gaps
 from glue_jobs.runtime import Query, Report
 from reader.channel import ask
 from reader.messages import ReaderSettings, Stop
 from reader.task import HARVEST_COLUMNS, harvest_task
 from schemas.errors import UnavailableError
-from sources.feeds import Reading, refreshed
+from sources.feeds import SourcePositions, refreshed
 from sources.files.config import FilesSourceConfig
 from sources.kafka.config import KafkaSourceConfig
+from sources.positions import as_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,97 +47,102 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
-"""How often readers are asked: what `status` and `searchable_as_of` say is so old."""
+"""Between two ticks: `status` and `searchable_as_of` are that old."""
 REFRESH_SECONDS = 10.0
-"""How often a stream is asked for new shards, besides when one has ended. Kafka is asked at each tick: nothing else tells of a
-new partition, and what it holds is not searchable yet."""
+"""How often a stream is asked for new shards, besides when one has ended. Kafka is asked at each tick: its new partitions show
+nowhere else, and their records are not searchable yet."""
 _REFRESH_PATIENCE_SECONDS = 0.25
-"""How long a tick waits for the source's answer; it is taken in at a later one."""
+"""How long a tick waits for the source's answer; a later tick takes it in."""
 STOP_SECONDS = 1.0
-"""How long readers are waited for when the query ends; they end by themselves as well."""
+"""How long the end of the query waits for its readers; they end by themselves as well."""
 
 
 def has_readers(context: JobContext, source: SourceConfig) -> bool:
-    """Whether a source is read by readers: a drain ends, recorded files do not go on, and the configuration may not want it."""
+    """Whether a source is read by readers: not in a drain, not recorded files, and not with `continuous: false`."""
     return context.config.continuous and not context.available_now and not isinstance(source, FilesSourceConfig)
 
 
-class ReaderQuery:
-    """The query of one source that is read by readers. Doing a tick again is harmless."""
+@dataclass(eq=False)
+class IndexQuery:
+    """A query that indexes one source of a pipeline, beside others that have the same reports and stores."""
 
-    def __init__(
-        self,
-        context: JobContext,
-        source: SourceConfig,
-        specs: Mapping[str, DocumentSpec],
-        reports: IndexReports,
-        stores: Stores,
-    ) -> None:
-        """Take the pipeline, one of its sources, and what the driver knows of all its stores."""
-        config = context.config
+    context: JobContext
+    source: SourceConfig
+    specs: Mapping[str, DocumentSpec]
+    reports: IndexReports
+    stores: Stores
+
+    def __post_init__(self) -> None:
+        """Name the query and its checkpoint."""
+        self.name = f"index_{self.source.name}"
+        self.checkpoint = self.context.checkpoint(self.name)
+        self.as_of = self.reports.as_of[self.source.name]
+        self.decoding = decode_context(self.context.config, self.source.name)
+
+
+class ReaderQuery(IndexQuery):
+    """The query of a source that is read by readers. A tick that is run again changes nothing."""
+
+    def __post_init__(self) -> None:
+        """Begin without readers."""
+        super().__post_init__()
+        config = self.context.config
         assert config.embedding is not None  # noqa: S101 - stores are filled with vectors
-        self._spark = context.spark
-        self._source = source
-        self._reports = reports
-        self._backfills = stores.backfills
-        self._name = f"index_{source.name}"
-        self._checkpoint = context.checkpoint(self._name)
-        is_local = str(context.spark.sparkContext.master).startswith("local[")
+        is_local = str(self.context.spark.sparkContext.master).startswith("local[")
         self._settings = ReaderSettings(
-            source, decode_context(config, source.name), specs, config.sinks, config.embedding, self._checkpoint,
+            self.source, self.decoding, self.specs, config.sinks, config.embedding, self.checkpoint,
             bind="127.0.0.1" if is_local else "",
         )  # fmt: skip
-        self._tells_of_partitions = not isinstance(source, KafkaSourceConfig)
+        self._announces_partitions = not isinstance(self.source, KafkaSourceConfig)
         self._secret = secrets.token_bytes(32)
-        self._readers = Readers(config.readers, "", Reading(None, {}))
-        self._kept: StorePositions | None = None
-        self._asking: Future[Reading] | None = None
-        self._asked_at = 0.0
-        self._told_away: dict[str, str] = {}
+        self._readers = Readers(config.readers, "", SourcePositions(None, {}))
+        self._written: StorePositions | None = None
+        self._refresh: Future[SourcePositions] | None = None
+        self._refreshed_at = 0.0
+        self._logged_away: dict[str, str] = {}
 
     def query(self) -> Query:
         """The query as the runtime keeps it running."""
-        as_of = self._reports.as_of[self._source.name]
-        return Query(self._name, self.read, self.write, TICK_SECONDS, pool="index", as_of=as_of, end=self.end)
+        return Query(self.name, self.read, self.write, TICK_SECONDS, pool="index", as_of=self.as_of, end=self.end)
 
     def read(self) -> None:
-        """Begin anew from what is on disk; raises UnavailableError while the source does not answer."""
+        """Begin at the positions on disk; raises UnavailableError while the source does not answer."""
         stores = [sink.name for sink in self._settings.sinks]
-        start, behind = for_readers(self._source, self._checkpoint, stores)
-        self._asking, self._asked_at = None, time.time()
-        reading = refreshed(self._source, self._checkpoint, start)
-        reading = reading._replace(stores=past_gaps(self._source, reading.stores, self._backfills))
-        self._backfills.begin(self._source.name, {store: numbers(at) for store, at in reading.stores.items()})
+        start, behind = for_readers(self.source, self.checkpoint, stores)
+        self._refresh, self._refreshed_at = None, time.time()
+        positions = refreshed(self.source, self.checkpoint, start)
+        positions = positions._replace(stores=past_gaps(self.source, positions.stores, self.stores.backfills))
+        self.stores.backfills.begin(self.source.name, {store: as_numbers(at) for store, at in positions.stores.items()})
         before = self._readers
+        behind_by_reader = dict.fromkeys(range(before.most), behind)
         self._readers = Readers(
-            before.most, uuid.uuid4().hex, reading, addresses=before.addresses, dealing=before.dealing
+            before.most, uuid.uuid4().hex, positions, behind_by_reader, before.addresses, before.assignment
         )
-        self._readers.behind = dict.fromkeys(range(before.most), behind)
-        self._know_partitions()
-        self._keep()
+        self._note_partitions()
+        self._write_positions()
 
     def write(self, batch: Batch) -> Report:
-        """Do one tick: one small job, whose tasks ask the readers."""
-        self._ask_source()
-        report, harvests = Report(), list[Harvested]()
-        if instructions := self._readers.instructions(batch.batch_id, self._backfills.stores):
-            answered = self._ask(instructions)
-            report = self._reports.take(answered)  # first: positions that are on disk are never told of again
-            harvests = [json.loads(str(harvest)) for harvest in pc.drop_null(answered["harvest"]).to_pylist()]
+        """Run one tick: a small job, whose tasks instruct the readers."""
+        self._start_refresh()
+        report, harvests = Report(), list[HarvestRow]()
+        if instructions := self._readers.instructions(batch.batch_id, self.stores.backfills.stores):
+            rows = self._harvest(instructions)
+            report = self.reports.take(rows)  # first: no harvest repeats results before positions that are on disk
+            harvests = [json.loads(str(harvest)) for harvest in pc.drop_null(rows["harvest"]).to_pylist()]
         for harvest in harvests:
             for store, gaps in harvest["gaps"].items():
-                self._backfills.add(store, self._source.name, self._readers.lost_to(store, gaps))
-        if self._readers.harvested(harvests):
-            self._asked_at = 0.0
-            self._ask_source()  # at once: the next tick instructs the children of a shard that has ended
-        for address in sorted(self._readers.left):
-            _LOG.warning("reader is replaced", extra={"context": {"address": address, "query": self._name}})
-        self._stop(self._readers.left)  # it may live on and pay for texts as well, until it notices that nobody asks it
-        self._read_on()
-        self._keep()
-        for name, as_of in self._reports.as_of[self._source.name].stores.items():
+                self.stores.backfills.add(store, self.source.name, self._readers.gap(store, gaps))
+        if self._readers.take(harvests):
+            self._refreshed_at = 0.0
+            self._start_refresh()  # at once: the next tick instructs the children of a shard that has ended
+        for address in sorted(self._readers.replaced):
+            _LOG.warning("reader is replaced", extra={"context": {"address": address, "query": self.name}})
+        self._stop(self._readers.replaced)  # else it may embed texts too, until it ends as an orphan
+        self._take_refreshed()
+        self._write_positions()
+        for name, as_of in self.as_of.stores.items():
             as_of.looked(self._readers.as_of_us(name))
-        self._tell_away()
+        self._log_away()
         return replace(report, error="; ".join(sorted(self._readers.away.values())))
 
     def end(self) -> None:
@@ -144,58 +150,58 @@ class ReaderQuery:
         wait(self._stop(frozenset(self._readers.addresses.values())), STOP_SECONDS)
 
     def _stop(self, addresses: frozenset[str]) -> list[Future[None]]:
-        return [_beside(partial(ask, address, self._secret, Stop(), STOP_SECONDS)) for address in sorted(addresses)]
+        return [_in_thread(partial(ask, address, self._secret, Stop(), STOP_SECONDS)) for address in sorted(addresses)]
 
-    def _ask(self, instructions: list[Instruction]) -> pa.Table:
+    def _harvest(self, instructions: list[Instruction]) -> pa.Table:
         number = len(instructions)
         task = harvest_task(self._settings, dict(enumerate(instructions)), self._secret)
         try:
-            return self._spark.range(0, number, 1, number).mapInArrow(task, HARVEST_COLUMNS).toArrow()
+            return self.context.spark.range(0, number, 1, number).mapInArrow(task, HARVEST_COLUMNS).toArrow()
         except Exception:
-            self._read_on()  # that a topic was made again says more than that its records are gone
+            self._take_refreshed()  # its error that a topic was made again explains why records are gone
             raise
 
-    def _keep(self) -> None:
-        kept = self._readers.kept()
-        if kept != self._kept:
-            store_positions.write(self._checkpoint, kept)
-            self._kept = kept
+    def _write_positions(self) -> None:
+        positions = self._readers.store_positions()
+        if positions != self._written:
+            store_positions.write(self.checkpoint, positions)
+            self._written = positions
 
-    def _ask_source(self) -> None:
-        """Ask, beside the tick, what there is to read: the source may take seconds to answer."""
-        due = REFRESH_SECONDS if self._tells_of_partitions else 0.0
-        if self._asking is None and time.time() - self._asked_at >= due:
-            self._asked_at, reading = time.time(), self._readers.reading
-            self._asking = _beside(lambda: refreshed(self._source, self._checkpoint, reading))
+    def _start_refresh(self) -> None:
+        """Ask the source for its partitions on another thread: it may take seconds to answer."""
+        due = REFRESH_SECONDS if self._announces_partitions else 0.0
+        if self._refresh is None and time.time() - self._refreshed_at >= due:
+            self._refreshed_at, positions = time.time(), self._readers.positions
+            self._refresh = _in_thread(lambda: refreshed(self.source, self.checkpoint, positions))
 
-    def _read_on(self) -> None:
-        """Take in what the source has answered."""
-        if self._asking is None or not wait([self._asking], _REFRESH_PATIENCE_SECONDS).done:
+    def _take_refreshed(self) -> None:
+        """Take in the source's answer, if it has come."""
+        if self._refresh is None or not wait([self._refresh], _REFRESH_PATIENCE_SECONDS).done:
             return
-        asked, self._asking = self._asking, None
+        refresh, self._refresh = self._refresh, None
         try:
-            self._readers.read_on(asked.result())
+            self._readers.refresh(refresh.result())
         except UnavailableError as error:
             _LOG.debug("source is asked again: %s", error.condition)
         else:
-            self._know_partitions()
+            self._note_partitions()
 
-    def _know_partitions(self) -> None:
-        if not self._tells_of_partitions:
-            self._readers.partitions_as_of_us = round(self._asked_at * 1_000_000)
+    def _note_partitions(self) -> None:
+        if not self._announces_partitions:
+            self._readers.partitions_as_of_us = round(self._refreshed_at * 1_000_000)
 
-    def _tell_away(self) -> None:
-        """Log what does not answer when that changes, and not each time it is asked."""
+    def _log_away(self) -> None:
+        """Log what is away, and what answers again, once each."""
         away = self._readers.away
-        for what in sorted(away.keys() - self._told_away.keys()):
-            _LOG.warning("does not answer", extra={"context": {"what": what, "error": away[what], "query": self._name}})
-        for what in sorted(self._told_away.keys() - away.keys()):
-            _LOG.warning("answers again", extra={"context": {"what": what, "query": self._name}})
-        self._told_away = dict(away)
+        for what in sorted(away.keys() - self._logged_away.keys()):
+            _LOG.warning("does not answer", extra={"context": {"what": what, "error": away[what], "query": self.name}})
+        for what in sorted(self._logged_away.keys() - away.keys()):
+            _LOG.warning("answers again", extra={"context": {"what": what, "query": self.name}})
+        self._logged_away = dict(away)
 
 
-def _beside[T](work: Callable[[], T]) -> Future[T]:
-    """Work on a thread that keeps no process from ending."""
+def _in_thread[T](work: Callable[[], T]) -> Future[T]:
+    """Run on a thread that keeps no process from ending."""
     future: Future[T] = Future()
 
     def run() -> None:

@@ -1,7 +1,7 @@
-"""Where `index_documents` goes on with a source: readers after micro-batches, micro-batches after readers.
+"""The start positions of `index_documents` in a source: of readers after micro-batches, of micro-batches after readers.
 
-Micro-batches keep how far they came in Spark's checkpoint, readers in `positions.json` beside it (`store_positions.py`).
-What was read since the last of either is read again, and changes nothing.
+Micro-batches keep their positions in Spark's checkpoint, readers in `positions.json` beside it (`store_positions.py`).
+Records after the last position of either are read again, and change nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from glue_jobs.continuous.store_positions import StorePositions, earliest, lates
 from glue_jobs.status.landed import committed_offset, first_offset
 from glue_jobs.storage import files
 from sources import positions
-from sources.feeds import Reading
+from sources.feeds import SourcePositions
 from sources.files.config import FilesSourceConfig
 from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.topic_identity import FILE_NAME
@@ -39,24 +39,28 @@ _OF_SPARK = ("commits", "offsets", "sources", "state")
 """Folders of a query's checkpoint (Structured Streaming Programming Guide, "Recovering from Failures with Checkpointing")."""
 
 
-def for_readers(source: SourceConfig, checkpoint: str, stores: Collection[str]) -> tuple[Reading, tuple[str, ...]]:
-    """Where readers begin with each store, and which stores are behind; a store has no positions if nothing was read yet.
+def for_readers(
+    source: SourceConfig, checkpoint: str, stores: Collection[str]
+) -> tuple[SourcePositions, tuple[str, ...]]:
+    """The positions at which readers begin with each store, none if nothing was read yet; and the stores that are behind.
 
-    A store that is new begins where the furthest back of the others stands.
+    A new store begins at the earliest position of the others.
     """
     stored = store_positions.read(checkpoint)
     if stored is None or not stored.readers:
         identity, base = _of_micro_batches(source, checkpoint)
         lagging = {store: at for store, at in stored.stores.items() if store in stores} if stored is not None else {}
-        return Reading(identity, {store: dict(lagging.get(store, base)) for store in stores}), tuple(sorted(lagging))
+        return SourcePositions(identity, {store: dict(lagging.get(store, base)) for store in stores}), tuple(
+            sorted(lagging)
+        )
     by_store = {store: dict(stored.stores[store]) for store in stores if store in stored.stores}
     base = earliest(by_store.values() or stored.stores.values())
-    reading = Reading(stored.identity, {store: by_store.get(store, dict(base)) for store in stores})
+    reading = SourcePositions(stored.identity, {store: by_store.get(store, dict(base)) for store in stores})
     return reading, tuple(store for store in stored.behind if store in by_store)
 
 
 def past_gaps(source: SourceConfig, stores: ByStore, backfills: Backfills) -> dict[str, dict[Partition, Position]]:
-    """Move stores past what the stream has lost to them alone, once that is noted as a backfill.
+    """Move stores past records that the stream has lost to them alone, after those are noted as backfills.
 
     Raises UnavailableError when the source has to be asked and does not answer.
     """
@@ -64,29 +68,29 @@ def past_gaps(source: SourceConfig, stores: ByStore, backfills: Backfills) -> di
     for store, gap in gaps.items():
         backfills.add(store, source.name, gap)
         _LOG.warning(
-            "the stream has lost what a store had not got", extra={"context": {"store": store, "source": source.name}}
+            "the stream has lost records that a store lacks", extra={"context": {"store": store, "source": source.name}}
         )
     return moved
 
 
 class BatchStart(NamedTuple):
-    """Where a query in micro-batches goes on."""
+    """The start of a query in micro-batches."""
 
     starts: Positions | None = None
-    """Where it begins that has no checkpoint of Spark's; None: where that, or the configuration, says."""
+    """Its positions where Spark has no checkpoint; None: it begins by that, or by the configuration."""
     behind: frozenset[str] = frozenset()
-    """Stores that it goes on without: they are away, and have positions of their own."""
+    """Stores that it does not write: they are away, and keep positions of their own."""
     lacking: frozenset[str] = frozenset()
-    """Stores that are written and have not got what another one has."""
+    """Stores that it writes and that lack records of another one."""
 
 
 def for_micro_batches(
     source: SourceConfig, checkpoint: str, stores: Collection[str], away: Collection[str], backfills: Backfills
 ) -> BatchStart:
-    """Where micro-batches go on after readers, or with stores that were away and answer again: at the earliest of those.
+    """The start after readers, or with stores that were away and answer again: their earliest positions.
 
-    What the stream has lost to one of them alone is a backfill. A query that begins at positions has no checkpoint of Spark's
-    after this; asked again it begins there again, until `begun`.
+    Records that the stream has lost to one of them alone become a backfill. For a query that begins at positions Spark's
+    checkpoint is removed; the result is the same when this is called again, until `note_begin`.
     """
     stored = store_positions.read(checkpoint)
     behind = frozenset(away) & frozenset(stores) if not set(stores) <= set(away) else frozenset()
@@ -102,46 +106,40 @@ def for_micro_batches(
         files.remove_folder(f"{checkpoint.rstrip('/')}/{folder}")
     if isinstance(source, KafkaSourceConfig):
         files.write(f"{checkpoint.rstrip('/')}/{FILE_NAME}", json.dumps(continued.identity, sort_keys=True))
-    furthest = numbers(latest(written.values()))
-    lacking = frozenset(store for store, at in written.items() if numbers(at) != furthest)
+    furthest = positions.as_numbers(latest(written.values()))
+    lacking = frozenset(store for store, at in written.items() if positions.as_numbers(at) != furthest)
     return BatchStart(earliest(written.values()), behind, lacking)
 
 
-def begun(checkpoint: str, behind: Collection[str]) -> None:
-    """Take it that Spark has written down where the query's first batch begins; stores that are behind keep their own."""
+def note_begin(checkpoint: str, behind: Collection[str]) -> None:
+    """Note that Spark's checkpoint has the start of the query's first batch; stores that are behind keep their own."""
     stored = store_positions.read(checkpoint)
     if stored is not None and stored.readers:
         lagging = {store: at for store, at in stored.stores.items() if store in behind}
         store_positions.write(checkpoint, StorePositions(readers=False, stores=lagging))
 
 
-def missed(source: SourceConfig, checkpoint: str, stores: Collection[str], starts: Positions | None) -> bool:
-    """Note, before a batch is committed, that stores go on later from where it began.
+def note_missed(source: SourceConfig, checkpoint: str, stores: Collection[str], starts: Positions | None) -> bool:
+    """Note, before a batch is committed, that stores go on later at its start.
 
-    That is where the batch before ended, or else where the query began (`starts`); False where neither is known.
+    That is the end of the batch before, or else the start of the query (`starts`); False where neither is known.
     """
     offset = committed_offset(checkpoint)
     position = starts if offset is None else positions.positions_in(source, offset)
     if position is None:
         return False
-    store_positions.noted(
-        checkpoint, lambda stored: replace(stored, stores={**dict.fromkeys(stores, position), **stored.stores})
-    )
+    stored = store_positions.read(checkpoint) or StorePositions(readers=False)
+    store_positions.write(checkpoint, replace(stored, stores={**dict.fromkeys(stores, position), **stored.stores}))
     return True
 
 
-def numbers(places: Positions) -> dict[Partition, int]:
-    """Positions as numbers that can be compared."""
-    return {partition: positions.at(position) for partition, position in places.items()}
-
-
 def has_begun(checkpoint: str) -> bool:
-    """Whether anything was ever read by the query of a checkpoint."""
+    """Whether the query of a checkpoint has ever read anything."""
     return bool(files.names(f"{checkpoint.rstrip('/')}/offsets")) or store_positions.read(checkpoint) is not None
 
 
-def is_broken_off(checkpoint: str) -> bool:
-    """Whether the next batch of a query in micro-batches was begun before: some stores may have parts of it."""
+def is_interrupted(checkpoint: str) -> bool:
+    """Whether the next batch of a query in micro-batches was begun before: stores may have parts of it."""
     planned, done = (files.names(f"{checkpoint.rstrip('/')}/{folder}") for folder in ("offsets", "commits"))
     return _last(planned) > _last(done)
 
@@ -151,7 +149,7 @@ def _last(names: Collection[str]) -> int:
 
 
 def _of_micro_batches(source: SourceConfig, checkpoint: str) -> tuple[Any, Mapping[Partition, Position]]:
-    """The identity and the positions that a query in micro-batches, or in real-time mode before readers, has left."""
+    """The identity and the positions of a query in micro-batches, or from before readers in real-time mode."""
     offset = committed_offset(checkpoint) or first_offset(source, checkpoint)
     match source:
         case KafkaSourceConfig():

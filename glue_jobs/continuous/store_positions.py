@@ -1,14 +1,14 @@
-"""How far each store has come with a source, as one small JSON file beside the checkpoint of the query that reads it.
+"""The positions of each store in a source, as one small JSON file beside the checkpoint of the query that reads it.
 
-`<checkpoint>/index_<source>/positions.json` is written by the driver that holds the query, and says all of it or, after a
-kill, what it said before. While readers run (`readers` true) it is where reading goes on, for every store. Of a query in
-micro-batches, whose offsets Spark keeps, it holds only the stores that are behind it.
+`<checkpoint>/index_<source>/positions.json` is replaced as a whole by the driver that holds the query; a kill leaves the old
+file. While readers run (`readers` true) reading goes on there, for every store. Of a query in micro-batches, whose offsets
+Spark keeps, it has only the stores that are behind.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -29,27 +29,27 @@ type ByStore = Mapping[str, Positions]
 
 @dataclass(frozen=True)
 class StorePositions:
-    """What the file says."""
+    """The content of the file."""
 
     readers: bool
-    """Whether readers go on from here; otherwise micro-batches do, from the offsets that Spark keeps."""
+    """Whether readers go on from here; otherwise micro-batches go on from Spark's offsets."""
     identity: Any = None
-    """Which topics or which stream the positions belong to (`sources.feeds.Reading.identity`)."""
+    """The topics or the stream that the positions belong to (`sources.feeds.SourcePositions.identity`)."""
     stores: ByStore = field(default_factory=dict)
-    """Everything before these positions is written to that store."""
+    """All before these positions is written to that store."""
     behind: tuple[str, ...] = ()
-    """Stores that read with a feed of their own, since they are further back than the others."""
+    """Stores that are read for by a feed of their own, since the others are ahead."""
 
     @property
     def lagging(self) -> frozenset[str]:
-        """Stores that have not got what the others have."""
+        """Stores that lack records that the others have."""
         return frozenset(self.behind if self.readers else self.stores)
 
 
 def read(checkpoint: str) -> StorePositions | None:
-    """Read what the driver of a query wrote beside its checkpoint; None where it wrote nothing.
+    """Read the file beside a checkpoint; None where there is none.
 
-    Raises StoppedError for a file that another version of this product wrote.
+    Raises StoppedError for a file of a newer version of this product.
     """
     text = files.read(_location(checkpoint))
     if text is None:
@@ -70,10 +70,10 @@ def write(checkpoint: str, positions: StorePositions) -> None:
 
 
 def earliest(stores: Iterable[Positions]) -> dict[Partition, Position]:
-    """Where one query must begin that writes all of these stores.
+    """The positions at which one query must begin to write all of these stores.
 
-    A partition that some store has not got is left out: it is a child of a shard that this store has not read to its end,
-    and is found again when that shard has been.
+    A partition that some store lacks is left out: it is a child of a shard that this store has not read to its end, and
+    comes back once that shard has been read.
     """
     every = list(stores)
     common = set.intersection(*map(set, every)) if every else set()
@@ -81,7 +81,7 @@ def earliest(stores: Iterable[Positions]) -> dict[Partition, Position]:
 
 
 def latest(stores: Iterable[Positions]) -> dict[Partition, Position]:
-    """How far any of these stores has come: nobody has read more than that."""
+    """The furthest position of any of these stores in each partition."""
     furthest: dict[Partition, Position] = {}
     for positions in stores:
         for partition, position in positions.items():
@@ -94,25 +94,15 @@ def later(one: Position, other: Position) -> Position:
     return other if earlier(one, other) == one else one
 
 
-def reached(before: ByStore, harvested: Iterable[ByStore], *, read_on: ByStore) -> dict[str, dict[Partition, Position]]:
-    """Where each store stands after harvests: of the partitions in `read_on` alone, and never further back than before.
-
-    A partition that is new stands where `read_on` begins it.
-    """
-    stores = {store: dict(positions) for store, positions in read_on.items()}
-    for more in (before, *harvested):
-        for store, positions in more.items():
+def advanced(starts: ByStore, harvested: Iterable[ByStore]) -> dict[str, dict[Partition, Position]]:
+    """The furthest positions in harvests, of the stores and partitions in `starts` alone and never before those."""
+    stores = {store: dict(positions) for store, positions in starts.items()}
+    for harvest in harvested:
+        for store, positions in harvest.items():
             known = stores.get(store, {})
             for partition in known.keys() & positions.keys():
                 known[partition] = later(known[partition], positions[partition])
     return stores
-
-
-def noted(checkpoint: str, change: Callable[[StorePositions], StorePositions]) -> StorePositions:
-    """Change the file of a query in micro-batches; only the thread that holds the query may."""
-    changed = change(read(checkpoint) or StorePositions(readers=False))
-    write(checkpoint, changed)
-    return changed
 
 
 def _location(checkpoint: str) -> str:

@@ -1,8 +1,7 @@
-"""The stores of a pipeline, as the driver of `index_documents` knows them: which answer, and what some lack.
+"""The stores of a pipeline in the driver of `index_documents`: which are away, and which are backfilled.
 
-A store that does not answer is left out until it does; then it goes on from its own positions. What the stream has lost
-meanwhile, and all that was read before a store was new, comes from the lake: live writes go on beside it, and the guard
-decides between the two.
+A store that does not answer is left out until it does; then it goes on from its own positions. Records that the stream has
+lost meanwhile, or that were read before a store was added, come from the lake; the guard decides between them and live writes.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 EVERY_SECONDS = 2.0
-"""How often a store that is away is asked, and the lake is looked at for one that lacks something."""
+"""How often a store that is away is asked, and a backfill is tried."""
 
 
 class Stores:
-    """Looks after the stores that are away, new or short of something. Safe to stop anywhere."""
+    """The stores that are away, new, or with a backfill. Safe to stop anywhere."""
 
     def __init__(self, context: JobContext, fingerprint: str, dimensions: int) -> None:
         """Take the pipeline, and the identity of the model."""
@@ -51,29 +50,29 @@ class Stores:
 
     @property
     def away(self) -> frozenset[str]:
-        """Stores that did not answer when they were last asked; none of them is to be written."""
+        """Stores that did not answer last time; none of them is written."""
         return self._away
 
     @property
     def unready(self) -> frozenset[str]:
-        """Stores that are away or lack something: they are neither told how fresh they are nor swept."""
+        """Stores that are away or have a backfill: their freshness is not written to them, and no vectors are swept."""
         return self._away | self.backfills.stores
 
-    def is_away(self, stores: AbstractSet[str]) -> None:
+    def leave_out(self, stores: AbstractSet[str]) -> None:
         """Leave stores out until they answer again."""
         with self._lock:
             for name in stores - self._away:
                 _LOG.warning("store is away, the others go on without it", extra={"context": {"store": name}})
             self._away |= stores
 
-    def prepared(self) -> list[Sink]:
-        """Open the stores, prepared for the job; a new one lacks all that was read before.
+    def prepare(self) -> list[Sink]:
+        """Open and prepare the stores; a new one gets a backfill of all that was read before.
 
-        A store that the pipeline had before may be away while another answers, else that raises UnavailableError.
+        Raises UnavailableError when a new store is away, or all are; another one is left out.
         """
         config, known, away = self._config, self.backfills.known(), dict[str, UnavailableError]()
         fresh = not any(has_begun(self._context.checkpoint(f"index_{s.name}")) for s in config.sources)
-        create_tables(LakeLayout(config.lake.path))  # the stores come to be of this lake
+        create_tables(LakeLayout(config.lake.path))  # so that the stores' owner names this lake
         sinks = [open_sink(sink, *self._model) for sink in config.sinks]
         for sink in sinks:
             try:
@@ -82,14 +81,14 @@ class Stores:
                 away[sink.name] = error
                 if sink.name not in known or len(away) == len(sinks):
                     raise
-        for name in self.backfills.configured([sink.name for sink in sinks], config.sources, fresh=fresh):
+        for name in self.backfills.register([sink.name for sink in sinks], config.sources, fresh=fresh):
             drift.forget(config.checkpoint, name)
             _LOG.warning("store is new, it is backfilled from the lake", extra={"context": {"store": name}})
-        self.is_away(away.keys())
+        self.leave_out(away.keys())
         return sinks
 
-    def look(self) -> None:
-        """Ask the stores that are away whether they are back."""
+    def check_away(self) -> None:
+        """Ask the stores that are away; those that answer are written again."""
         for sink in self._config.sinks:
             if sink.name in self._away and self._answers(sink):
                 with self._lock:
@@ -97,9 +96,9 @@ class Stores:
                 _LOG.warning("store answers again", extra={"context": {"store": sink.name}})
 
     def backfill(self) -> None:
-        """Give every store what it lacks of the stream, once the lake holds that."""
+        """Backfill every store whose missing records the lake has by now."""
         failed = None
-        for record in self.backfills.look().values():
+        for record in self.backfills.read().values():
             config = next((sink for sink in self._config.sinks if sink.name == record.store), None)
             if config is not None and record.store not in self._away and self._is_landed(record):
                 try:
@@ -118,7 +117,7 @@ class Stores:
         return True
 
     def _is_landed(self, record: Backfill) -> bool:
-        """Whether the lake holds all that the store lacks; a source that is configured no more adds nothing to it."""
+        """Whether the lake has all that the store lacks, of the sources that are still configured."""
         place = self._config.checkpoint.rstrip("/")
         for source in self._config.sources:
             gap = record.gaps.get(source.name)

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from embeddings import open_embedder
 from glue_jobs.config.pipeline import decode_context
-from indexing.peer_vectors import KeptSomewhere
+from indexing.peer_vectors import CachedPeerVectors
 from lake.embedding_cache import EmbeddingCache
 from lake.history.states import History, history_of
 from lake.layout import LakeLayout
@@ -66,10 +66,10 @@ class LakeJob:
         """Open a store for this model."""
         return open_sink(sink, self.embedder.fingerprint, self.embedder.dimensions)
 
-    def peers_of(self, sink: SinkConfig) -> KeptSomewhere:
+    def peers_of(self, sink: SinkConfig) -> CachedPeerVectors:
         """The embedding cache and, for vectors that it lacks, the peers: the pipeline's other stores."""
         others = tuple(other for other in self.config.sinks if other.name != sink.name)
-        return KeptSomewhere(self.cache, others, self.embedder.fingerprint, self.embedder.dimensions)
+        return CachedPeerVectors(self.cache, others, self.embedder.fingerprint, self.embedder.dimensions)
 
     def histories(self) -> Iterator[tuple[DocumentSpec, History]]:
         """The current history of every table that makes documents and has landed records."""

@@ -25,9 +25,9 @@ from indexing.bulk import (
     PLANNED,
     WRITTEN,
     BulkSettings,
-    borrow_stage,
-    keep_stage,
-    pay_stage,
+    cached_vectors_stage,
+    new_vectors_stage,
+    peer_vectors_stage,
     plan_stage,
     write_stage,
 )
@@ -118,7 +118,7 @@ class Rebuild:
         missing = planned.select(F.explode("missing").alias("m")).select("m.*").repartition(tasks, "content_hash")
         missing = missing.dropDuplicates(["content_hash"])
         cached = missing.select("content_hash").join(cache, "content_hash").dropDuplicates(["content_hash"])
-        self.counts.from_cache += sums(cached.mapInArrow(keep_stage(settings), KEPT), "kept")["kept"]
+        self.counts.from_cache += sums(cached.mapInArrow(cached_vectors_stage(settings), KEPT), "kept")["kept"]
         unknown = missing.join(cache.select("content_hash"), "content_hash", "left_anti")
         with kept(unknown) as uncached, self._after_peers(uncached, settings) as unknown:
             sent = unknown.count()
@@ -127,7 +127,7 @@ class Rebuild:
                 embedded = texts_by_task.select(
                     "content_hash", embed_chunks(self._lake.embedder)("chunk_text").alias("result")
                 )
-                paid = embedded.select("content_hash", "result.embedding").mapInArrow(pay_stage(settings), KEPT)
+                paid = embedded.select("content_hash", "result.embedding").mapInArrow(new_vectors_stage(settings), KEPT)
                 self.counts.texts_sent += sum(sums(paid, *_column_names(KEPT)).values())
 
     @contextlib.contextmanager
@@ -138,7 +138,7 @@ class Rebuild:
             yield unknown
             return
         hashes = unknown.select("content_hash")
-        with kept(hashes.mapInArrow(borrow_stage(settings, peers), "content_hash string")) as from_peers:
+        with kept(hashes.mapInArrow(peer_vectors_stage(settings, peers), "content_hash string")) as from_peers:
             self.counts.from_peers += from_peers.count()
             yield unknown.join(from_peers, "content_hash", "left_anti")
 

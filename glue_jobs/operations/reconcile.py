@@ -24,18 +24,18 @@ from glue_jobs.runtime.progress import Progress
 from glue_jobs.status import landed
 from indexing.audit.comparison import (
     DIGESTS,
-    FOUND,
-    HELD,
+    DRIFT,
     REMOVED,
     REPAIRED,
+    STORED,
     WANTED,
     Comparison,
     digest_stage,
-    held_stage,
-    judge_stage,
+    drift_stage,
     remove_stage,
     repair_stage,
-    want_stage,
+    stored_stage,
+    wanted_stage,
 )
 from indexing.bulk import StoreSettings
 from lake.history.states import STATES, StateSettings, by_group, state_stage
@@ -140,7 +140,7 @@ class Reconcile:
         return self.result
 
     def _stable_findings(self, store: Sink) -> DataFrame:
-        """The findings (FOUND) that persist."""
+        """The findings (DRIFT) that persist."""
         findings = self._first_look(store).localCheckpoint()
         number = findings.count()
         for _ in range(MOST_LOOKS):
@@ -162,7 +162,7 @@ class Reconcile:
     def _with_proof(self, store: Sink, findings: DataFrame) -> DataFrame:
         """Wait until landing has passed all that index may have read by now, then compare orphans again.
 
-        Returns FOUND with a column `proven`, which is false for orphans when landing did not catch up.
+        Returns DRIFT with a column `proven`, which is false for orphans when landing did not catch up.
         """
         unproven = F.col("kind").eqNullSafe("orphan") & F.col("table_name").isin([t.table for t in self.config.tables])
         number = findings.filter(unproven).count()
@@ -217,7 +217,7 @@ class Reconcile:
         frames = [self._lake.spark.createDataFrame([], from_arrow_schema(WANTED))]
         for spec, history in histories:
             fold = StateSettings(spec, self._lake.contexts, done)
-            stage = then(state_stage(fold), want_stage(spec, history.truncated))
+            stage = then(state_stage(fold), wanted_stage(spec, history.truncated))
             frames.append(self._grouped(spec, history, ids).mapInArrow(stage, from_arrow_schema(WANTED)))
         return reduce(lambda one, other: one.union(other), frames)
 
@@ -252,22 +252,22 @@ class Reconcile:
         buckets: Collection[str],
         histories: Collection[tuple[DocumentSpec, History]],
     ) -> DataFrame:
-        """Compare the documents of some buckets one by one; returns FOUND."""
+        """Compare the documents of some buckets one by one; returns DRIFT."""
         self.result.looks += 1
         if not buckets:
-            return self._lake.spark.createDataFrame([], from_arrow_schema(FOUND))
+            return self._lake.spark.createDataFrame([], from_arrow_schema(DRIFT))
         landed = {table.table: "" for table in self.config.tables if table.document}
         landed |= {spec.table: history.landed for spec, history in histories}
         comparison = Comparison(self._width, self.vectors, landed, store.truncations())
         spark, tasks = self._lake.spark, self._lake.tasks(len(buckets) * _ROWS_A_BUCKET)
         named = spark.createDataFrame([(name,) for name in sorted(buckets)], "bucket string")
         read = spark.sparkContext.accumulator(0)
-        stage = held_stage(self._settings(read.add), comparison)
-        stored = named.repartition(tasks).mapInArrow(stage, from_arrow_schema(HELD))
-        stored = stored.groupBy("document_id").agg(F.collect_list("held").alias("held"))
+        stage = stored_stage(self._settings(read.add), comparison)
+        stored = named.repartition(tasks).mapInArrow(stage, from_arrow_schema(STORED))
+        stored = stored.groupBy("document_id").agg(F.collect_list("stored").alias("stored"))
         wanted = wanted.withColumn("bucket", self._bucket()).join(named, "bucket", "left_semi").drop("bucket")
-        both = self._with_vectors(wanted).join(stored, "document_id", "full_outer").select(*WANTED.names, "held")
-        findings = both.mapInArrow(judge_stage(comparison), from_arrow_schema(FOUND)).localCheckpoint()
+        both = self._with_vectors(wanted).join(stored, "document_id", "full_outer").select(*WANTED.names, "stored")
+        findings = both.mapInArrow(drift_stage(comparison), from_arrow_schema(DRIFT)).localCheckpoint()
         self.result.rows_read += read.value
         return findings
 

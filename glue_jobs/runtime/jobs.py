@@ -132,7 +132,7 @@ class Query:
     as_of: AsOf = field(default_factory=AsOf)
     """The time up to which all commits of its source are written; the runtime updates it."""
     empty_us: Callable[[Mapping[str, Any] | None], Mapping[str, int] | None] | None = None
-    """The caught-up probe (`sources.idle`), called about once a second with Spark's last progress report: by partition, when
+    """The caught-up probe (`sources.caught_up`), called about once a second with Spark's last progress report: by partition, when
     it was last seen to hold no unprocessed record. Without it, Spark's status says whether the source is idle."""
     again: Callable[[], bool] = lambda: False
     """Polled several times a second: whether to restart the query between two batches."""

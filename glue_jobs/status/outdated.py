@@ -102,11 +102,11 @@ def of_counts(
 ) -> Outdated:
     """Add up the documents of each table; tables that no longer make documents do not count."""
     total = documents = tokens = texts = 0
-    for (table, fingerprint), number in counted.items():
+    for (table, digest), number in counted.items():
         if (spec := specs.get(table)) is None:
             continue
         total += number
-        if made_by(fingerprint) != spec.digest:
+        if made_by(digest) != spec.digest:
             chunks = math.ceil(number * chunks_a_document)
             documents, texts, tokens = (
                 documents + number,

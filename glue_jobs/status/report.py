@@ -42,7 +42,7 @@ _IDLE_SECONDS = 5.0
 def status(config: PipelineConfig) -> dict[str, Any]:
     """Collect the report; a store that does not answer has an `error` in its place."""
     records = {record.query: record for record in read_all(config.checkpoint)}
-    stores, backfills, behind = _stores(config), Backfills(config.checkpoint).look(), _behind(config)
+    stores, backfills, behind = _stores(config), Backfills(config.checkpoint).read(), _behind(config)
     counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
     pending = Counter[str]()
     for store in stores.values():
@@ -201,7 +201,7 @@ def _stores(config: PipelineConfig) -> dict[str, _StoreAnswer | PipelineError]:
         try:
             store_summary = replace(sinks[at].summary(), index_versions=sinks[at].index_versions())
             counted = sinks[at].documents_by_spec()
-            refused = sum(number for (_, spec), number in counted.items() if is_refused(spec))
+            refused = sum(number for (_, digest), number in counted.items() if is_refused(digest))
             return _StoreAnswer(store_summary, outdated_of(config, sinks[at], counted), refused)
         except PipelineError as error:
             return error

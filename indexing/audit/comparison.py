@@ -1,7 +1,7 @@
-"""A store compared with what the lake says it should hold: the stages of a Spark job; no Spark in here.
+"""A store compared with the lake, and repaired: the stages of a Spark job, without Spark.
 
-Each is a function for `mapInArrow` and opens the store for its partition. The comparison is `sinks.digests`'s; what repairs
-is every writer's guarded write, told to take over nothing that is there.
+Each is a function for `mapInArrow` and opens the store for its partition. `sinks.digests` compares; a repair is the guarded
+write of every writer, planned as if the store had no chunks of the document.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ WANTED = pa.schema([
     ("document_id", _TEXT), ("table_name", _TEXT), ("sequence", _TEXT), ("head", _LONG), ("open", _BOOL), ("chunks", _CHUNKS),
     ("refused", _LONG),
 ])  # fmt: skip
-"""`ExpectedDocument`, but for the vectors that would do."""
-HELD = pa.schema([("document_id", _TEXT), ("held", _TEXT)])
+"""`ExpectedDocument`, but for the valid vectors."""
+STORED = pa.schema([("document_id", _TEXT), ("stored", _TEXT)])
 """`ActualDocument` as JSON."""
 DIGESTS = pa.schema([("content_hash", _TEXT), ("vector", _TEXT)])
-FOUND = pa.schema([
+DRIFT = pa.schema([
     ("kind", _TEXT), ("table_name", _TEXT), ("document_id", _TEXT), ("name", _TEXT), ("revision", _LONG), ("vector", _BOOL),
 ])  # fmt: skip
 """`Finding`."""
@@ -54,7 +54,7 @@ _ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison goes by beside the rows; plain data, so it pickles."""
+    """The parameters of a comparison; plain data, so it pickles."""
 
     width: int
     """Characters of a document's id that name its bucket."""
@@ -66,19 +66,19 @@ class Comparison:
     """The newest TRUNCATE the store knows, by table."""
 
 
-def want_stage(spec: DocumentSpec, truncated: str) -> Stage:
+def wanted_stage(spec: DocumentSpec, truncated: str) -> Stage:
     """From STATES of one table to WANTED."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         wanted = (expected_of(state, key, spec, truncated) for key, state in states_of(batches))
-        for some in batched(filter(None, wanted), _ROWS_AT_ONCE):
-            yield pa.RecordBatch.from_pylist([_wanted_row(each) for each in some], WANTED)
+        for documents in batched(filter(None, wanted), _ROWS_AT_ONCE):
+            yield pa.RecordBatch.from_pylist([_wanted_row(document) for document in documents], WANTED)
 
     return run
 
 
 def digest_stage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """From `content_hash, embedding` (little-endian float32) to DIGESTS of those that a store would be given."""
+    """From `content_hash, embedding` (little-endian float32) to DIGESTS of the vectors that a store accepts."""
     for batch in batches:
         cached = zip(column(batch, "content_hash"), column(batch, "embedding"), strict=True)
         usable = [(name, vector) for name, raw in cached if is_usable(vector := np.frombuffer(raw, "<f4"))]
@@ -86,29 +86,29 @@ def digest_stage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(rows, DIGESTS)
 
 
-def held_stage(settings: StoreSettings, comparison: Comparison) -> Stage:
-    """From `bucket` to HELD."""
+def stored_stage(settings: StoreSettings, comparison: Comparison) -> Stage:
+    """From `bucket` to STORED."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
             for batch in batches:
                 for bucket in column(batch, "bucket"):
                     documents = sink.documents_in(bucket, comparison.width, vectors=comparison.vectors)
-                    for some in batched(documents, _ROWS_AT_ONCE):
-                        settings.on_done(sum(1 + len(d.chunks) for d in some))
-                        rows = [{"document_id": d.document_id, "held": json.dumps(astuple(d))} for d in some]
-                        yield pa.RecordBatch.from_pylist(rows, HELD)
+                    for part in batched(documents, _ROWS_AT_ONCE):
+                        settings.on_done(sum(1 + len(d.chunks) for d in part))
+                        rows = [{"document_id": d.document_id, "stored": json.dumps(astuple(d))} for d in part]
+                        yield pa.RecordBatch.from_pylist(rows, STORED)
 
     return run
 
 
-def judge_stage(comparison: Comparison) -> Stage:
-    """From WANTED (chunks with the `vectors` that would do) and the `held` rows of the same document to FOUND."""
+def drift_stage(comparison: Comparison) -> Stage:
+    """From WANTED (chunks with their valid `vectors`) and the `stored` rows of the same document to DRIFT."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            found = [_found_row(each) for row in batch.to_pylist() for each in _judged(row, comparison)]
-            yield pa.RecordBatch.from_pylist(found, FOUND)
+            rows = [_drift_row(finding) for row in batch.to_pylist() for finding in _findings(row, comparison)]
+            yield pa.RecordBatch.from_pylist(rows, DRIFT)
 
     return run
 
@@ -125,19 +125,19 @@ def repair_stage(settings: StoreSettings, spec: DocumentSpec) -> Stage:
                     key for key, vector in zip(column(batch, "_key"), column(batch, "vector"), strict=True) if vector
                 }
                 _put_vectors_back(sink, settings, spec, {key: states[key] for key in altered})
-                for some in batched(states.items(), DOCUMENTS_AT_ONCE):
+                for part in batched(states.items(), DOCUMENTS_AT_ONCE):
                     writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
-                    left_out = len(writer.write(sink, RepairedRows(spec, dict(some))))
+                    left_out = len(writer.write(sink, RepairedRows(spec, dict(part))))
                     counts = writer.counts
-                    told = (counts["writes"], counts["texts cached"], counts["texts embedded"], left_out)
-                    settings.on_done(len(some))
-                    yield pa.RecordBatch.from_pylist([dict(zip(REPAIRED.names, told, strict=True))], REPAIRED)
+                    repaired = (counts["writes"], counts["texts cached"], counts["texts embedded"], left_out)
+                    settings.on_done(len(part))
+                    yield pa.RecordBatch.from_pylist([dict(zip(REPAIRED.names, repaired, strict=True))], REPAIRED)
 
     return run
 
 
 def remove_stage(settings: StoreSettings) -> Stage:
-    """From FOUND to REMOVED: rows that no write of a pipeline reaches."""
+    """From DRIFT to REMOVED: rows that no write of a pipeline reaches."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with closing(settings.open()) as sink:
@@ -150,18 +150,18 @@ def remove_stage(settings: StoreSettings) -> Stage:
 
 @dataclass(frozen=True, slots=True)
 class RepairedRows:
-    """States by key of one table, to be written whole over what the store holds (`indexing.optimistic_writer.Work`)."""
+    """States by key of one table, to replace the stored documents whole (`indexing.optimistic_writer.Work`)."""
 
     spec: DocumentSpec
     states: Mapping[str, RowState]
 
     def plan(self, sink: DocumentStore) -> list[DocumentWrite]:
-        """Join the states with the store's, and write head and chunks anew; a document that waits for a column keeps its own."""
+        """Join the states with the store's, and write row and chunks anew; an unresolved column keeps a document's chunks."""
         stored = sink.read([document_id(self.spec.table, key) for key in self.states])
         truncated = sink.truncations().get(self.spec.table, "")
         writes = [
-            self._write(key, told, stored.get(document_id(self.spec.table, key)), truncated)
-            for key, told in self.states.items()
+            self._write(key, state, stored.get(document_id(self.spec.table, key)), truncated)
+            for key, state in self.states.items()
         ]
         return [write for write in writes if write is not None]
 
@@ -170,32 +170,32 @@ class RepairedRows:
         left = {key: self.states[key] for table, key in rows if table == self.spec.table and key in self.states}
         return RepairedRows(self.spec, left) if left else None
 
-    def _write(self, key: str, told: RowState, held: StoredDocument | None, truncated: str) -> DocumentWrite | None:
-        if held is None and told.newest <= truncated:
+    def _write(self, key: str, wanted: RowState, stored: StoredDocument | None, truncated: str) -> DocumentWrite | None:
+        if stored is None and wanted.newest <= truncated:
             return None
         # Of two values of one rank the lake's counts: the store's may have been altered.
-        state = truncated_at(join(told, held.state if held else EMPTY), truncated)
-        anew = replace(held, state=EMPTY, chunks=()) if held else None
+        state = truncated_at(join(wanted, stored.state if stored else EMPTY), truncated)
+        anew = replace(stored, state=EMPTY, chunks=()) if stored else None
         write = plan(anew, state, key, self.spec)
-        if write is None or held is None:
+        if write is None or stored is None:
             return write
         waits = not self.spec.texts.isdisjoint(write.unresolved)
-        places = tuple({chunk.chunk_id for chunk in held.chunks})
-        return replace(write, stored_chunk_ids=places, dropped=() if waits else places)
+        chunk_ids = tuple({chunk.chunk_id for chunk in stored.chunks})
+        return replace(write, stored_chunk_ids=chunk_ids, dropped=() if waits else chunk_ids)
 
 
 def _put_vectors_back(
     sink: StoredVectors, settings: StoreSettings, spec: DocumentSpec, states: Mapping[str, RowState]
 ) -> None:
-    wanted = [expected_of(state, key, spec, "") for key, state in states.items()]
-    hashes = {chunk.content_hash for each in wanted if each for chunk in each.chunks}
+    wanted = (expected_of(state, key, spec, "") for key, state in states.items())
+    hashes = {chunk.content_hash for document in wanted if document for chunk in document.chunks}
     if hashes and (vectors := settings.cache.get(hashes)):
         sink.keep_vectors(vectors, replace=True)
 
 
 def _wanted_row(wanted: ExpectedDocument) -> dict[str, Any]:
     chunks = [{"chunk_id": c.chunk_id, "content_hash": c.content_hash, "line": c.line} for c in wanted.chunks]
-    row = (
+    columns = (
         wanted.document_id,
         wanted.table,
         wanted.sequence,
@@ -204,10 +204,10 @@ def _wanted_row(wanted: ExpectedDocument) -> dict[str, Any]:
         chunks,
         wanted.refused_weight,
     )
-    return dict(zip(WANTED.names, row, strict=True))
+    return dict(zip(WANTED.names, columns, strict=True))
 
 
-def _judged(row: Mapping[str, Any], comparison: Comparison) -> list[Finding]:
+def _findings(row: Mapping[str, Any], comparison: Comparison) -> list[Finding]:
     wanted = None
     if row["head"] is not None:
         chunks = tuple(
@@ -216,15 +216,14 @@ def _judged(row: Mapping[str, Any], comparison: Comparison) -> list[Finding]:
         )
         place = (row["document_id"], row["table_name"], row["sequence"])
         wanted = ExpectedDocument(*place, row["head"], row["open"], chunks, row["refused"])
-    held = [_restored(json.loads(text)) for text in row["held"] or ()]
-    return classify_drift(wanted, held, comparison.landed, comparison.truncated)
+    stored = [_stored_document(json.loads(text)) for text in row["stored"] or ()]
+    return classify_drift(wanted, stored, comparison.landed, comparison.truncated)
 
 
-def _restored(told: list[Any]) -> ActualDocument:
-    *head, chunks = told
-    return replace(ActualDocument(*head), chunks=tuple(ActualChunk(*chunk) for chunk in chunks))
+def _stored_document(values: list[Any]) -> ActualDocument:
+    *columns, chunks = values
+    return replace(ActualDocument(*columns), chunks=tuple(ActualChunk(*chunk) for chunk in chunks))
 
 
-def _found_row(found: Finding) -> dict[str, Any]:
-    told = (found.kind, found.table, found.document_id, found.name, found.revision, found.vector)
-    return dict(zip(FOUND.names, told, strict=True))
+def _drift_row(finding: Finding) -> dict[str, Any]:
+    return dict(zip(DRIFT.names, astuple(finding), strict=True))

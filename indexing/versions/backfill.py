@@ -1,7 +1,7 @@
-"""Whether one index version of a store holds all that another one does, and what it lacks brought over: no lake, no Spark.
+"""One index version of a store backfilled from another, without lake and Spark.
 
-Rows are joined, not copied, and written under the guard, so live writers may go on. What a writer did before one
-was announced stands in the others before this looks (`indexing.versions.every_version`); what it does later goes to both.
+Rows are joined, not copied, and written under the guard, so live writers may go on. What a writer did before the new version
+was announced is in the old one before this compares them (`indexing.versions.every_version`); later writes go to both.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from transforms.documents.planning import DocumentSpec
 
 WIDTH = 2
-"""Characters of a document's id that name a bucket: the documents of 1 in 256 are in memory at once."""
+"""Characters of a document's id that name a bucket: 1 in 256 of the documents is in memory at once."""
 
 
 @dataclass
 class Backfilled:
-    """What a look found and did."""
+    """The result of a backfill."""
 
     documents: int = 0
     """Of the older index version that differed, or were missing."""
@@ -47,52 +47,52 @@ class Tables:
     keys: Mapping[str, Sequence[str]]
 
     def key_of(self, document: ActualDocument) -> str | None:
-        """A row's key as the pipeline writes it; None where the store's form of it leads to no such document."""
+        """A row's key as the pipeline writes it; None if the stored form is no key of that document."""
         try:
-            told = exact_json.loads(document.key)
-            key = exact_json.dumps({name: told[name] for name in self.keys[document.table]})
+            columns = exact_json.loads(document.key)
+            key = exact_json.dumps({name: columns[name] for name in self.keys[document.table]})
         except (KeyError, TypeError, ValueError):
             return None
         return key if document_id(document.table, key) == document.document_id else None
 
     def texts_of(self, documents: Sequence[ActualDocument], store: DocumentStore) -> list[str]:
-        """The first chunk of each of some documents, rendered from what the store remembers of them."""
-        states = store.read([each.document_id for each in documents])
-        found = []
-        for each in documents:
-            spec, key = self.specs.get(each.table), self.key_of(each)
-            if spec and key and each.document_id in states:
-                write = plan(None, states[each.document_id].state, key, spec)
-                found += [chunk.chunk_text for chunk in write.chunks[:1]] if write else []
-        return found
+        """The first chunk of each document, rendered from its stored state."""
+        states = store.read([document.document_id for document in documents])
+        texts = []
+        for document in documents:
+            spec, key = self.specs.get(document.table), self.key_of(document)
+            if spec and key and document.document_id in states:
+                write = plan(None, states[document.document_id].state, key, spec)
+                texts += [chunk.chunk_text for chunk in write.chunks[:1]] if write else []
+        return texts
 
 
 def backfill(old: Sink, new: Sink, tables: Tables, writer: OptimisticWriter) -> Backfilled:
-    """Bring to an index version what it lacks of another; all that stood in that one as this began is in it, but for `left_out`.
+    """Bring the documents of an index version to a newer one: all that the old one had as this began, but for `left_out`.
 
-    Run again, it looks at what differs still.
+    Run again, it compares again, and writes what differs still.
     """
-    found = Backfilled()
-    held, mine = (sink.bucket_checksums(WIDTH, vectors=False) for sink in (old, new))
-    differing = sorted(name for name in held if held[name] != mine.get(name))
-    lacking = (each for bucket in differing for each in _lacking(old, new, bucket))
-    for some in batched(lacking, DOCUMENTS_AT_ONCE):
-        found.documents += len(some)
-        _bring(some, (old, new), tables, writer, found)
-    return found
+    result = Backfilled()
+    wanted, present = (sink.bucket_checksums(WIDTH, vectors=False) for sink in (old, new))
+    differing = sorted(name for name in wanted if wanted[name] != present.get(name))
+    lacking = (document for bucket in differing for document in _lacking(old, new, bucket))
+    for documents in batched(lacking, DOCUMENTS_AT_ONCE):
+        result.documents += len(documents)
+        _bring(documents, (old, new), tables, writer, result)
+    return result
 
 
 def _lacking(old: StoreAudit, new: StoreAudit, bucket: str) -> Iterator[ActualDocument]:
-    """Documents of a bucket that the other index version has not, or not as new, or as new but otherwise."""
-    theirs = {each.document_id: each for each in new.documents_in(bucket, WIDTH, vectors=False)}
-    for mine in list(old.documents_in(bucket, WIDTH, vectors=False)):
-        other = theirs.get(mine.document_id)
-        if mine.name != mine.document_id or (other is not None and other.sequence > mine.sequence):
+    """Documents of a bucket that the new index version lacks, or has older, or has otherwise at the same sequence."""
+    present = {document.document_id: document for document in new.documents_in(bucket, WIDTH, vectors=False)}
+    for document in list(old.documents_in(bucket, WIDTH, vectors=False)):
+        other = present.get(document.document_id)
+        if document.name != document.document_id or (other is not None and other.sequence > document.sequence):
             continue
-        if is_refused(mine.spec_digest) and other is not None and is_refused(other.spec_digest):
+        if is_refused(document.spec_digest) and other is not None and is_refused(other.spec_digest):
             continue
-        if other is None or other.sequence < mine.sequence or _lines(other) != _lines(mine):
-            yield mine
+        if other is None or other.sequence < document.sequence or _lines(other) != _lines(document):
+            yield document
 
 
 def _lines(document: ActualDocument) -> list[str]:
@@ -104,20 +104,20 @@ def _bring(
     stores: tuple[Sink, Sink],
     tables: Tables,
     writer: OptimisticWriter,
-    found: Backfilled,
+    result: Backfilled,
 ) -> None:
     old, new = stores
-    states = old.read([each.document_id for each in documents])
+    states = old.read([document.document_id for document in documents])
     by_table: dict[str, dict[str, ActualDocument]] = defaultdict(dict)
-    for each in documents:
-        key = tables.key_of(each) if each.table in tables.specs else None
+    for document in documents:
+        key = tables.key_of(document) if document.table in tables.specs else None
         if key is None:
-            found.left_out.append(each.document_id)
-        elif each.document_id in states:
-            by_table[each.table][key] = each
+            result.left_out.append(document.document_id)
+        elif document.document_id in states:
+            by_table[document.table][key] = document
     for table, rows in by_table.items():
         spec = tables.specs[table].within(writer.embedder.max_tokens)
         work = FoldedRows(spec, {key: states[row.document_id].state for key, row in rows.items()})
         before = writer.counts["writes"]
-        found.left_out += [write.document_id for write in writer.write(new, work)]
-        found.brought += writer.counts["writes"] - before
+        result.left_out += [write.document_id for write in writer.write(new, work)]
+        result.brought += writer.counts["writes"] - before

@@ -1,4 +1,4 @@
-"""A store that is being moved to another model: each piece of work goes to every index version, with vectors of its own model."""
+"""A store that is being moved to another model: all work goes to every index version, with vectors of that version's model."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ MOST_OTHERS = 4
 
 
 def own_model_alone(index_version: IndexVersion) -> Embedder:
-    """For a writer that was told of no way to other models."""
+    """For a writer that can open no other model."""
     raise ConfigurationError(
         f"index version {index_version.number} of the store is filled by another model ({index_version.fingerprint})",
         condition="OTHER_MODEL",
-        hint="write by `ragstream run`, which knows every model that the store tells of",
+        hint="write by `ragstream run`, which opens every model that the store has an index version of",
     )
 
 
 class Models:
     """The models a process embeds with: the pipeline's own, and those of other index versions. Any thread may call it.
 
-    Of the others, those that were used last stay open; a pipeline is moved to another model now and then.
+    The `MOST_OTHERS` others that were used last stay open.
     """
 
     def __init__(self, own: Embedder, embedders: Embedders = own_model_alone) -> None:
@@ -56,62 +56,60 @@ class Models:
                 self._closed += self._others.popitem(last=False)[1].counts()
             return self._others[index_version.fingerprint]
 
-    def asked(self) -> EmbeddingCounts:
-        """What all of them were asked in this process."""
+    def counts(self) -> EmbeddingCounts:
+        """The requests to all of them in this process."""
         with self._lock:
-            return reduce(add, (each.counts() for each in self._others.values()), self._own.counts() + self._closed)
+            return reduce(add, (other.counts() for other in self._others.values()), self._own.counts() + self._closed)
 
 
 @dataclass
 class EveryIndexVersion:
-    """Writes to all index versions of one store that are written, the one that readers use last.
+    """Writes to all index versions of one store that are written, the active one last.
 
-    The index versions are looked at again after each piece of work, before it counts as done; it is done again where one was
-    announced meanwhile. So whatever a writer has done stands in each index version that was announced before, or was written
-    before the announcement, where the catch-up finds it.
+    The versions are read again after each work unit, before it counts as done, and it is written again if one was announced
+    meanwhile. So every unit is in each version that was announced before it, or was written before the announcement, where
+    the backfill reads it.
     """
 
     embedder: Embedder
     embedders: Embedders = own_model_alone
-    _known: IndexVersions | None = None
+    _versions: IndexVersions | None = None
 
     def write(self, sink: Sink, work: Callable[[Sink, Embedder], None]) -> None:
-        """Do a piece of work, as often as it takes; it must not mind being done again."""
-        known = self._known or sink.index_versions()
+        """Do work in every index version, again where they have changed meanwhile; the work must be idempotent."""
+        versions = self._versions or sink.index_versions()
         while True:
             try:
-                for one, embedder in self._writers(sink, known):
-                    work(one, embedder)
+                written = _written(sink, versions)
+                models = [self.embedder if version is None else self.embedders(version) for _, version in written]
+                for (store, _), embedder in zip(written, models, strict=True):
+                    work(store, embedder)
             except ConfigurationError:
                 now = sink.index_versions()
-                if _same(now, known):
+                if _same(now, versions):
                     raise
             else:
                 now = sink.index_versions()
-                if _same(now, known):
-                    self._known = now
+                if _same(now, versions):
+                    self._versions = now
                     return
-            known = now
-
-    def _writers(self, sink: Sink, known: IndexVersions | None) -> list[tuple[Sink, Embedder]]:
-        found = []
-        for each in known.written if known else ():
-            if each.fingerprint == sink.fingerprint:
-                found.append((sink, self.embedder))
-            else:
-                found.append((sink.sibling(each), self.embedders(each)))
-        return found if known else [(sink, self.embedder)]
+            versions = now
 
 
 def each_written(sink: Sink) -> list[Sink]:
     """The store once for each index version that is written."""
-    known = sink.index_versions()
-    if known is None:
-        return [sink]
-    return [sink if each.fingerprint == sink.fingerprint else sink.sibling(each) for each in known.written]
+    return [store for store, _ in _written(sink, sink.index_versions())]
 
 
-def _same(now: IndexVersions | None, known: IndexVersions | None) -> bool:
+def _written(sink: Sink, versions: IndexVersions | None) -> list[tuple[Sink, IndexVersion | None]]:
+    """The store of each index version that is written, and the version where it is not the store's own."""
+    if versions is None:
+        return [(sink, None)]
+    own = sink.fingerprint
+    return [(sink, None) if v.fingerprint == own else (sink.sibling(v), v) for v in versions.written]
+
+
+def _same(one: IndexVersions | None, other: IndexVersions | None) -> bool:
     """Whether the same index versions are written."""
-    told = [None if each is None else {g.number for g in each.written} for each in (now, known)]
-    return told[0] == told[1]
+    numbers = [None if versions is None else {v.number for v in versions.written} for versions in (one, other)]
+    return numbers[0] == numbers[1]

@@ -68,9 +68,9 @@ def current_rows(
 
 def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> dict[str, Any]:
     """A state as a row."""
-    pending = set(state.pending(names))
+    unresolved = set(state.unresolved(names))
     values = canonical(state.values(), types)
-    return {name: values.get(name) for name in names if name not in pending}
+    return {name: values.get(name) for name in names if name not in unresolved}
 
 
 def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, DecodeContext]) -> Iterator[Change]:

@@ -20,8 +20,8 @@ from lake.tables.observed_types import canonical
 from lake.tables.shape import RESERVED_TYPES, TableShape
 from lake.tables.typed import UnfitError, back, into, same
 from schemas.changes import Change
-from transforms.values import exact_json
 from transforms.fold import EMPTY, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
+from transforms.values import exact_json
 from transforms.values.times import moment
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def live_row(key: str, state: RowState, stored: RowState | None, op: str, settin
         "_op": op,
         "_sequence": state.sequence,
         "_commit_time": commit_time(state),
-        "_pending": list(state.pending(list(kinds))) or None,
+        "_pending": list(state.unresolved(list(kinds))) or None,
         "_state": exact_json.dumps(packed(state, row, settings.shape)),
         "_rejects": rejects or None,
         "_unknown": sorted(state.columns.keys() - kinds.keys()) or None,

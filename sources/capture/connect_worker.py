@@ -1,4 +1,4 @@
-"""Putting a rendered connector on its Connect worker (REST interface of Kafka Connect)."""
+"""A Connect worker's REST interface: connectors put there, and their settings read."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TIMEOUT_SECONDS = 90.0
 def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> str:
     """Run the source's statements, put the connector, and return its name once it and its task run.
 
-    Safe to repeat: the same configuration changes nothing. Raises ConfigurationError when the worker refuses it, a task
-    fails, or nobody answers.
+    Safe to repeat: the same configuration changes nothing. Raises ConfigurationError when the worker refuses it or does not
+    answer, or a task fails.
     """
     if not config.connect_url:
         raise ConfigurationError(
@@ -50,15 +50,15 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> st
 
 
 def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, str] | None:
-    """What a connector is configured with, secrets among it; None where the worker does not know it.
+    """The settings of a connector, secrets included; None where the worker does not know it.
 
-    Raises UnavailableError when the worker does not answer, or not with that.
+    Raises UnavailableError when the worker does not answer, or not with settings.
     """
     url = f"{(config.connect_url or '').rstrip('/')}/connectors/{quote(name, safe='')}/config"
     try:
         with urlopen(Request(url), timeout=10) as answer:  # noqa: S310 - as configured
-            found: dict[str, str] = json.loads(answer.read())
-            return found
+            settings: dict[str, str] = json.loads(answer.read())
+            return settings
     except (URLError, TimeoutError, ConnectionError, ValueError) as error:
         if isinstance(error, HTTPError) and error.code == HTTPStatus.NOT_FOUND:
             return None
@@ -89,8 +89,8 @@ def _ask(method: str, url: str, body: dict[str, str] | None, until: float) -> di
         request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - as configured
         try:
             with urlopen(request, timeout=30) as answer:  # noqa: S310
-                found: dict[str, Any] = json.loads(answer.read() or b"{}")
-                return found
+                document: dict[str, Any] = json.loads(answer.read() or b"{}")
+                return document
         except HTTPError as error:
             again = error.code in {404, 409, 500, 503} and time.monotonic() < until
             if not again:

@@ -1,4 +1,4 @@
-"""What the captured database says of its tables: asked by `ragstream check` and `ragstream capture`, never by a job."""
+"""The captured database's tables, read from its catalogue by `ragstream check` and `ragstream capture`, never by a job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SourceColumn:
     """Name of the type in `pg_type`, below all domains; an array's begins with an underscore."""
     in_domain: bool
     out_of_line: bool
-    """Whether a large value is kept outside of the row, and then left out of the log while it does not change."""
+    """Whether a large value is stored outside of the row (TOAST): the log leaves it out while it does not change."""
     generated: Literal["", "stored", "virtual"] = ""
 
 
@@ -47,7 +47,7 @@ class SourceTable:
 
 @dataclass(frozen=True, slots=True)
 class StoredIn:
-    """A table that holds rows, and what the log tells of a row's old state."""
+    """A table that holds rows, and which columns of an old row its log has."""
 
     name: str
     identity: str
@@ -57,7 +57,7 @@ class StoredIn:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication: what pgoutput sends of which tables."""
+    """A publication: the tables and changes that pgoutput sends."""
 
     name: str
     via_root: bool
@@ -69,7 +69,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The answer; a table that is not in `tables` does not exist, or this user may not see it."""
+    """The database; a table that is not in `tables` does not exist, or this user may not see it."""
 
     version: int
     """As `server_version_num`: 180001."""
@@ -93,9 +93,9 @@ def ask(config: CaptureConfig, tables: Sequence[str]) -> Source:
             version = connection.info.server_version
             return Source(version, _tables(connection, names), _publications(connection, version), _slots(connection))
     except psycopg.Error as error:
-        told = error.sqlstate or type(error).__name__
+        reason = error.sqlstate or type(error).__name__
         raise UnavailableError(
-            f"capture: the source's PostgreSQL does not answer ({told}), so nothing could be compared with it",
+            f"capture: the source's PostgreSQL does not answer ({reason}), so nothing could be compared with it",
             hint="check `capture.dsn`, and the network route from here to the database",
         ) from None
 
@@ -119,18 +119,13 @@ def _rows(connection: psycopg.Connection[Any], query: str, names: tuple[list[str
 
 def _publications(connection: psycopg.Connection[Any], version: int) -> dict[str, Publication]:
     generated = "pubgencols = 's'" if version >= GENERATED_COLUMNS_SINCE else "false"
-    found = connection.execute(_PUBLICATIONS.replace("GENERATED", generated).encode())
-    return {
-        name: Publication(name, via_root, sends_generated, whole, frozenset(tables))
-        for name, via_root, sends_generated, whole, tables in found
-    }
+    rows = connection.execute(_PUBLICATIONS.replace("GENERATED", generated).encode())
+    return {row[0]: Publication(row[0], row[1], row[2], row[3], frozenset(row[4])) for row in rows}
 
 
 def _slots(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    found = connection.execute(
-        "SELECT slot_name, coalesce(wal_status, '') FROM pg_replication_slots WHERE database = current_database()"
-    )
-    return dict(found.fetchall())
+    query = "SELECT slot_name, coalesce(wal_status, '') FROM pg_replication_slots WHERE database = current_database()"
+    return dict(connection.execute(query).fetchall())
 
 
 _WANTED = """

@@ -31,13 +31,13 @@ _SETTINGS = {
     # Exact, and NaN stays NaN: the default sends it as null.
     "decimal.handling.mode": "string",
     "time.precision.mode": "adaptive",
-    # As text (base64) an unchanged large value would come as null; as bytes it is told by a placeholder.
+    # As text (base64) an unchanged large value would come as null; as bytes it comes as a placeholder.
     "binary.handling.mode": "bytes",
     "interval.handling.mode": "string",
     "hstore.handling.mode": "json",
     # A column of a type that Debezium does not know arrives as bytes; by default it would be missing.
     "include.unknown.datatypes": "true",
-    # Types as evidence: what the column is in the source, beside what Connect makes of it.
+    # The column's type at the source, beside Connect's.
     "column.propagate.source.type": ".*",
     "key.converter": _JSON,
     "key.converter.schemas.enable": "false",
@@ -46,7 +46,7 @@ _SETTINGS = {
     # By default the converter writes a column's default value where the row has NULL.
     "value.converter.replace.null.with.default": "false",
     "key.converter.replace.null.with.default": "false",
-    # The old and new key of a key change travel in headers; the default converter does not write JSON.
+    # Headers have the old and new key of a key change; the default converter does not write JSON.
     "header.converter": _JSON,
     "header.converter.schemas.enable": "false",
     # The schema repeats in each record: it compresses to almost nothing.
@@ -91,7 +91,7 @@ class DebeziumCaptureConfig(CapturePart):
     """Replicas of topics that Connect creates; -1 for the brokers' default."""
 
     def weaknesses(self) -> Iterator[str]:
-        """Tell also a worker that would get the password over http://."""
+        """Also a worker that would get the password over http://."""
         yield from super().weaknesses()
         yield from weak_url("connect_url", self.connect_url)
 
@@ -107,7 +107,7 @@ def slot_name(config: DebeziumCaptureConfig, pipeline: str) -> str:
 
 
 def topic_prefix(config: DebeziumCaptureConfig, pipeline: str, tables: Sequence[Table], topics: Sequence[str]) -> str:
-    """Find the topics' first part: as configured, or what the source's topics have before `schema.table`."""
+    """The topics' first part: as configured, else what the source's topics have before `schema.table`."""
     if config.topic_prefix:
         return config.topic_prefix
     ends = {topic_name("", table) for table in tables}
@@ -163,11 +163,10 @@ def debezium_postgres(
 
 
 def source_sql(config: DebeziumCaptureConfig, pipeline: str, tables: Sequence[Table]) -> list[str]:
-    """Write the statements that the source's owner runs once before the connector starts; running them again is harmless.
+    """The statements that the source's owner runs once before the connector starts; running them again changes nothing.
 
-    Most tables need none of their own: an unchanged large value is absent from the log, its placeholder says so, and the
-    column keeps its value in every store. For types without a placeholder the log must hold the old row
-    (REPLICA IDENTITY FULL).
+    Most tables need none: the log lacks an unchanged large value, Debezium sends a placeholder, and the column keeps its
+    value in every store. For types without a placeholder the log must have the old row (REPLICA IDENTITY FULL).
     """
     statements: list[str] = []
     if config.signal_table:
@@ -191,11 +190,11 @@ def source_sql(config: DebeziumCaptureConfig, pipeline: str, tables: Sequence[Ta
         "SMALL_BITS": str(SMALL_BITS),
         "OTHERS": ", ".join(sorted(map(literal, NULL_TYPES))),
     }
-    return [*statements, *(_filled(statement, names) for statement in (_PUBLISH, _TELL_OLD_ROWS))]
+    return [*statements, *(_filled(statement, names) for statement in (_PUBLISH, _LOG_OLD_ROWS))]
 
 
 def _filled(statement: str, names: Mapping[str, str]) -> str:
-    return re.sub(r"<(\w+)>", lambda found: names[found[1]], statement)
+    return re.sub(r"<(\w+)>", lambda match: names[match[1]], statement)
 
 
 _PUBLISH = """\
@@ -213,7 +212,7 @@ BEGIN
         EXECUTE 'ALTER PUBLICATION <PUBLICATION> SET (publish_generated_columns = stored)';
     END IF;
 END $ragstream$"""
-_TELL_OLD_ROWS = """\
+_LOG_OLD_ROWS = """\
 DO $ragstream$
 DECLARE stored regclass;
 BEGIN
@@ -245,5 +244,5 @@ def _split(name: str) -> Table:
 
 
 def _pattern(table: Table) -> str:
-    """Write a table as Debezium's list of regular expressions wants it; a comma would end the entry."""
+    """A table as an entry of Debezium's list of regular expressions; a comma would end the entry."""
     return re.escape(f"{table.schema}.{table.name}").replace("\\ ", " ").replace(",", r"\x2c")

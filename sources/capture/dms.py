@@ -96,7 +96,7 @@ def dms_endpoints(config: DmsCaptureConfig, pipeline: str, *, reveal: bool = Fal
 
 
 def _kinesis_settings(config: DmsCaptureConfig) -> dict[str, Any]:
-    """Ask for everything a row's order and types can be told from; all of it is off by default."""
+    """The settings that a row's order and types depend on; all are off by default."""
     return {
         "StreamArn": config.stream_arn,
         "ServiceAccessRoleArn": config.service_access_role_arn,
@@ -127,8 +127,8 @@ def dms_task(config: DmsCaptureConfig, pipeline: str, tables: Parts) -> dict[str
 def dms_task_settings(config: DmsCaptureConfig) -> dict[str, Any]:
     """Render the task's settings.
 
-    The before-image tells a key change's old key; a batch applied at once (BatchApplyEnabled) may lose changes on a
-    stream; a row that cannot be sent stops the task, where by default it is logged and left out.
+    The before-image has the old key of a key change. BatchApplyEnabled may lose changes on a stream. A row that cannot be
+    sent stops the task; by default it is logged and left out.
     """
     stop = "STOP_TASK"
     return {
@@ -165,7 +165,7 @@ def dms_table_mappings(config: DmsCaptureConfig, tables: Parts) -> dict[str, lis
     Of a partitioned table its partitions are selected: DMS reads the log by them, and the table itself has no changes.
     """
     rules: list[dict[str, Any]] = []
-    for table in (each for whole, parts in tables.items() for each in parts or [whole]):
+    for table in (part for whole, parts in tables.items() for part in parts or [whole]):
         where = {"schema-name": _literal(table.schema), "table-name": _literal(table.name)}
         select = {"rule-type": "selection", "rule-action": "include", "object-locator": where}
         mapping = {"rule-type": "object-mapping", "rule-action": "map-record-to-record", "object-locator": where}
@@ -178,8 +178,8 @@ def dms_table_mappings(config: DmsCaptureConfig, tables: Parts) -> dict[str, lis
 def source_sql(config: DmsCaptureConfig, tables: Parts, *, replica_identity: bool = True) -> list[str]:
     """Write the statements that the source's owner runs once before the task starts.
 
-    DMS has no record for TRUNCATE on a stream. A trigger that deletes the rows just before makes it visible as deletes,
-    to DMS and to any other reader of the log, in the same transaction.
+    DMS has no record for TRUNCATE on a stream. A trigger deletes the rows just before, in the same transaction, so that DMS
+    and any other reader of the log get deletes.
     """
     statements = ["CREATE SCHEMA IF NOT EXISTS ragstream", _DELETE_BEFORE_TRUNCATE]
     for table, parts in tables.items():

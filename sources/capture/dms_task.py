@@ -1,4 +1,4 @@
-"""The replication task in AWS against the one that `ragstream capture` renders: asked by `ragstream check`, never by a job."""
+"""The replication task in AWS, compared by `ragstream check` with the one that `ragstream capture` renders; never by a job."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _WILDCARDS = {"%": ".*", "_": "."}
 
 
 def region_of(config: DmsCaptureConfig) -> str | None:
-    """The Region of the replication instance; None where its ARN was left open, so that nobody can be asked."""
+    """The Region of the replication instance; None where the configuration leaves its ARN open."""
     region = config.replication_instance_arn.split(":")[3:4]
     return region[0] if region and region[0] not in {"", "REGION"} else None
 
 
 def described_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict[str, Any] | None:
-    """The task as DescribeReplicationTasks answers, None where there is none.
+    """The task in DescribeReplicationTasks' answer, None where there is none.
 
-    `client` is boto3's for `dms`. Raises UnavailableError, without what AWS said, when it does not answer or refuses.
+    `client` is boto3's for `dms`. Raises UnavailableError, without AWS's message, when it does not answer or refuses.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -42,7 +42,7 @@ def described_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict
     else:
         return next(iter(answer["ReplicationTasks"]), None)
     raise UnavailableError(
-        f"DMS did not tell of the task {name} ({reason}), so its tables were not compared",
+        f"DMS did not describe the task {name} ({reason}), so its tables were not compared",
         hint="Allow dms:DescribeReplicationTasks to who runs `ragstream check`.",
     )
 
@@ -66,7 +66,7 @@ def task_differences(task: Mapping[str, Any], tables: Sequence[Table]) -> Iterat
 
 
 def is_running(task: Mapping[str, Any]) -> bool:
-    """Whether changes come from the task."""
+    """Whether the task sends changes."""
     return task.get("Status") in _RUNNING
 
 

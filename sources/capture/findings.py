@@ -1,4 +1,4 @@
-"""What a capture cannot tell, or does not carry: judged from what its database and its Connect worker answer. Pure."""
+"""What a capture loses or cannot carry, from its database's catalogue and its connector's settings. Pure."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _NEEDED = (
     "publish.via.partition.root", "skipped.operations", "slot.name", "value.converter",
     "value.converter.replace.null.with.default", "value.converter.schemas.enable",
 )  # fmt: skip
-"""Settings without which changes do not come, or values are lost, or not told from NULL."""
+"""Settings without which changes do not come, or values are lost or taken for NULL."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is wrong, each with how to mend it, and what nothing mends but a person should know."""
+    """`wrong`: what can be mended, each with how; `notes`: limits that nothing mends."""
 
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -40,32 +40,31 @@ class Findings:
 
 def findings(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig], source: Source) -> Findings:
     """Compare the configured tables with the captured database."""
-    found = Findings()
+    result = Findings()
+    wrong, notes = result.wrong, result.notes
     debezium = isinstance(capture, DebeziumCaptureConfig)
     publication = None
     if isinstance(capture, DmsCaptureConfig) and not capture.include_null_and_empty:
-        found.notes.append(
-            "include_null_and_empty is off: a column set to NULL cannot be told from one that was left out"
-        )
+        notes.append("include_null_and_empty is off: a column set to NULL cannot be told from one that was left out")
     if isinstance(capture, DebeziumCaptureConfig):
         publication = source.publications.get(slot_name(capture, pipeline))
-        found.notes.extend(_not_applied(capture, pipeline, source))
-        found.wrong.extend(_lost_slot(capture, pipeline, source))
+        notes.extend(_not_applied(capture, pipeline, source))
+        wrong.extend(_lost_slot(capture, pipeline, source))
     for table in tables:
-        known = source.tables.get(table.table)
-        if known is None:
-            found.wrong.append(f"{table.table} is not in the database, or its user may not see it")
+        source_table = source.tables.get(table.table)
+        if source_table is None:
+            wrong.append(f"{table.table} is not in the database, or its user may not see it")
             continue
-        found.wrong.extend([*_unlogged(known), *_keyless(table, known)])
+        wrong.extend([*_unlogged(source_table), *_keyless(table, source_table)])
         if debezium:
-            found.wrong.extend(_unpublished(known, publication))
-            found.wrong.extend(_unpublished_columns(known, publication, source.version))
-            found.notes.extend(_never_sent(known, source.version))
-        elif known.kind == "p":
-            found.wrong.extend(_split_by_dms(table, known))
-        # Nothing that AWS documents says what DMS sends for such a value.
-        (found.wrong if debezium else found.notes).extend(_not_told_apart(known, debezium=debezium))
-    return found
+            wrong.extend(_unpublished(source_table, publication))
+            wrong.extend(_unpublished_columns(source_table, publication, source.version))
+            notes.extend(_never_sent(source_table, source.version))
+        elif source_table.kind == "p":
+            wrong.extend(_split_by_dms(table, source_table))
+        # AWS does not document what DMS sends for such a value.
+        (wrong if debezium else notes).extend(_taken_for_null(source_table, debezium=debezium))
+    return result
 
 
 def connector_differences(settings: Mapping[str, str], rendered: Mapping[str, str], tables: Sequence[str]) -> list[str]:
@@ -77,9 +76,11 @@ def connector_differences(settings: Mapping[str, str], rendered: Mapping[str, st
     ]
     if "unavailable.value.placeholder" in settings:
         differs.append("unavailable.value.placeholder is set: the placeholder of this pipeline is Debezium's own")
-    listed = [re.compile(each.strip()) for each in settings.get("table.include.list", ".*").split(",")]
+    listed = [re.compile(pattern.strip()) for pattern in settings.get("table.include.list", ".*").split(",")]
     return differs + [
-        f"table.include.list lacks {table}" for table in tables if not any(each.fullmatch(table) for each in listed)
+        f"table.include.list lacks {table}"
+        for table in tables
+        if not any(pattern.fullmatch(table) for pattern in listed)
     ]
 
 
@@ -90,9 +91,9 @@ def _unlogged(table: SourceTable) -> Iterator[str]:
         yield f"{table.name} is not in the database's log. Run: ALTER TABLE {_quoted(table.name)} SET LOGGED"
 
 
-def _keyless(table: TableConfig, known: SourceTable) -> Iterator[str]:
-    """Without its key in the log a row that is deleted, or whose key changes, cannot be named."""
-    for part in known.stored:
+def _keyless(table: TableConfig, source_table: SourceTable) -> Iterator[str]:
+    """Tables whose log lacks the key of a row that is deleted, or whose key changes."""
+    for part in source_table.stored:
         if part.identity != "f" and not set(table.keys) <= set(part.identity_columns):
             keys = ", ".join(table.keys)
             yield f"{part.name}: deletes do not tell the key {keys}. Run: {_full(part.name)}"
@@ -134,9 +135,9 @@ def _never_sent(table: SourceTable, version: int) -> Iterator[str]:
         )
 
 
-def _not_told_apart(table: SourceTable, *, debezium: bool) -> Iterator[str]:
-    """Columns of which an unchanged value looks like NULL, unless the log has whole rows."""
-    unsure = [f"{c.name} ({c.type})" for c in table.columns if c.out_of_line and not _is_told(c, debezium=debezium)]
+def _taken_for_null(table: SourceTable, *, debezium: bool) -> Iterator[str]:
+    """Columns whose unchanged value looks like NULL, unless the log has whole rows."""
+    unsure = [f"{c.name} ({c.type})" for c in table.columns if c.out_of_line and not _is_sure(c, debezium=debezium)]
     for part in table.stored if unsure else ():
         if part.identity != "f":
             yield (
@@ -145,7 +146,7 @@ def _not_told_apart(table: SourceTable, *, debezium: bool) -> Iterator[str]:
             )
 
 
-def _is_told(column: SourceColumn, *, debezium: bool) -> bool:
+def _is_sure(column: SourceColumn, *, debezium: bool) -> bool:
     if column.generated or column.base in UNSENT_ARRAYS:
         return True  # no replica identity mends these
     bits = _SMALL_BITS.fullmatch(column.type)
@@ -154,13 +155,13 @@ def _is_told(column: SourceColumn, *, debezium: bool) -> bool:
     return debezium and has_placeholder(column.base, in_domain=column.in_domain)
 
 
-def _split_by_dms(table: TableConfig, known: SourceTable) -> Iterator[str]:
+def _split_by_dms(table: TableConfig, source_table: SourceTable) -> Iterator[str]:
     """DMS sends changes under the names of partitions."""
     context = DecodeContext("dms", {table.table: TableContext(table.table, table.keys, {}, table.partitions)})
-    missed = [part.name for part in known.stored if context.table(part.name) is None]
+    missed = [part.name for part in source_table.stored if context.table(part.name) is None]
     if missed or not table.partitions:
         yield (
-            f"{known.name} is partitioned, and DMS sends changes under the names of its partitions. Write them into "
+            f"{source_table.name} is partitioned, and DMS sends changes under the names of its partitions. Write them into "
             f"`partitions` of this table, with * for any text; not there: {', '.join(missed) or 'all to come'}"
         )
 

@@ -1,4 +1,4 @@
-"""What captures a pipeline's tables, rendered from its configuration: pure, nothing is connected to."""
+"""The capture of a pipeline's tables, rendered from its configuration. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both kinds of capture need to know: tables, where the database is, SQL to run there. Pure."""
+"""Tables, the database's address and SQL quoting, for both kinds of capture. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import ConfigurationError
 from schemas.transport import EncryptedPart, postgres_settings, weak_postgres
 
 WITHHELD = "********"
-"""Stands for a secret in what is shown."""
+"""In place of a secret in rendered output."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:,@\[\]]*)(?::\d*)?")
 
 
@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 
 class Database(NamedTuple):
-    """Where a PostgreSQL database is; `password` is a secret."""
+    """The address of a PostgreSQL database; `password` is a secret."""
 
     host: str
     port: int
@@ -56,24 +56,24 @@ def tables_named(names: Sequence[str]) -> list[Table]:
 
 
 class CapturePart(EncryptedPart):
-    """What every capture has: the database that it captures, which `check` and `--apply` connect to."""
+    """The part of every capture: the captured database, which `check` and `--apply` connect to."""
 
     dsn: SecretStr
     """URI of the source database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
 
     def weaknesses(self) -> Iterator[str]:
-        """Tell a URI that turns encryption or verification down."""
-        return weak_postgres("dsn", *self._told())
+        """A URI that turns off encryption or verification."""
+        return weak_postgres("dsn", *self._host_and_options())
 
     @property
     def conninfo(self) -> str:
-        """The URI, with what it lacks to be encrypted and verified beyond this machine."""
-        lacking = None if self.allow_plaintext else postgres_settings(*self._told())
+        """The URI, with the options that it lacks to be encrypted and verified beyond this machine."""
+        lacking = None if self.allow_plaintext else postgres_settings(*self._host_and_options())
         dsn = self.dsn.get_secret_value()
         return f"{dsn}{'&' if '?' in dsn else '?'}{urlencode(lacking)}" if lacking else dsn
 
-    def _told(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The URI's host and options; several hosts are no URI that a connector takes."""
+    def _host_and_options(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The URI's host and options, and no defaults of an environment; a connector takes no URI with several hosts."""
         _, is_uri, rest = self.dsn.get_secret_value().partition("://")
         place, _, query = rest.partition("?")
         place = place.partition("/")[0]

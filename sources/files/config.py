@@ -28,13 +28,13 @@ class FilesSourceConfig(StrictModel):
     """Most records (lines) in a micro-batch."""
 
 
-def marked(config: FilesSourceConfig) -> dict[str, str]:
-    """The files by what names them in an offset: the path, told apart from the same path named earlier."""
+def paths_by_mark(config: FilesSourceConfig) -> dict[str, str]:
+    """The files by their names in an offset."""
     paths = [str(Path(path).resolve()) for path in config.path]
     return {mark_of(paths, index): path for index, path in enumerate(paths)}
 
 
 def mark_of(paths: Sequence[str], index: int) -> str:
-    """Name a file in the offset: its path, told apart from the same path named earlier, since a history may be read twice."""
+    """The name of a file in an offset: its path, numbered if the path comes again, since a history may be read twice."""
     earlier = paths[:index].count(paths[index])
     return paths[index] if not earlier else f"{paths[index]}#{earlier + 1}"

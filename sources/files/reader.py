@@ -19,7 +19,7 @@ from sources.files.recorded import Format, parse_line
 from sources.rows import record_batches
 
 _SPLIT_BYTES = 8 * 1024 * 1024
-"""Bytes of one file that one task reads: enough to keep a core busy for about a second."""
+"""Bytes of one file that one task reads: about a second of one core."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class RecordedEventsReader(DataSourceStreamReader):
         return {mark: self._starts.get(mark, 0) for mark in self._paths}
 
     def latestOffset(self) -> dict[str, int]:  # noqa: N802 - Spark's name
-        """Go on by at most N lines from the last offset named; the same offset again means nothing is left."""
+        """Advance by at most N lines from the last offset; the same offset again means nothing is left."""
         reached = self.initialOffset() | self._reached
         wanted = self._batch
         for mark, path in self._paths.items():
-            reached[mark], taken = _advance(path, reached[mark], wanted)
-            wanted -= taken
+            reached[mark], lines = _advance(path, reached[mark], wanted)
+            wanted -= lines
             if wanted == 0:
                 break
         self._reached = reached
         return reached
 
     def partitions(self, start: dict[str, int], end: dict[str, int]) -> Sequence[InputPartition]:
-        """Split the bytes between two offsets; called with start = end it only says where a restarted query stands."""
+        """Split the bytes between two offsets; start = end is how Spark names the offset of a restarted query."""
         self._reached = {mark: max(end.get(mark, 0), self._reached.get(mark, 0)) for mark in self._paths}
         for mark, path in self._paths.items():
             _still_there(path, end.get(mark, 0))
@@ -95,18 +95,18 @@ class RecordedEventsReader(DataSourceStreamReader):
 
 
 def _advance(path: str, start: int, wanted: int) -> tuple[int, int]:
-    """Find where `wanted` more lines end: the byte reached and how many lines that was; blank lines do not count."""
+    """Where `wanted` more lines end: the byte after them, and how many there are; blank lines do not count."""
     _still_there(path, start)
-    taken = 0
+    lines = 0
     reached = start
     with Path(path).open("rb") as file:
         file.seek(start)
         for line in file:
             reached += len(line)
-            taken += bool(line.strip())
-            if taken == wanted:
+            lines += bool(line.strip())
+            if lines == wanted:
                 break
-    return reached, taken
+    return reached, lines
 
 
 def _records(split: FileSplit, form: Format) -> Iterator[Record]:

@@ -1,8 +1,8 @@
-"""One line of recorded events to one record, byte for byte: pure, no Spark.
+"""The parser of recorded events: one line to one record, byte for byte. Pure.
 
 A line is a JSON object. Kafka: `topic key value partition offset timestamp headers`; Kinesis: `stream shard_id
-sequence_number partition_key data arrival`. What it holds as `key`, `value` or `data` is cut out of the line's own text
-rather than parsed and written again, so 1.10, 1e400 and integers of any length arrive as they were recorded.
+sequence_number partition_key data arrival`. `key`, `value` and `data` are slices of the line's own text, not parsed and
+written again, so 1.10, 1e400 and integers of any length arrive as they were recorded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.records import Record
 Format = Literal["kafka", "kinesis"]
 
 MALFORMED_HEADER = "ragstream.malformed"
-"""Header of a record made from a line that is no recorded event; its value says what is wrong, without the line's text."""
+"""Header of the record of a malformed line; its value says what is wrong, without the line's text."""
 
 _WHITESPACE = " \t\n\r"
 _MAX_TIMESTAMP_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last one a datetime can hold
@@ -41,7 +41,7 @@ class _MalformedLineError(ValueError):
 
 
 def parse_line(line: bytes, form: Format, *, name: str, start: int) -> Record:
-    """Turn one line into the record it stands for; never raises.
+    """Parse one line; never raises.
 
     A line that is no recorded event becomes a record whose value is the raw line, whose stream is the file's `name` and
     whose position is the byte it starts at, marked by `MALFORMED_HEADER`: decoding rejects it and the stream goes on.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from schemas.errors import ConfigurationError
 from sources.data_source import load_stream
-from sources.files.config import marked
+from sources.files.config import paths_by_mark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -39,7 +39,7 @@ def read_stream(spark: SparkSession, config: FilesSourceConfig, *, starts: Posit
     A batch is the next N lines after the last one, so its content depends on the files and the checkpoint alone, and a
     batch run again holds the same records.
     """
-    options = {"files": json.dumps(list(marked(config).values()))}
+    options = {"files": json.dumps(list(paths_by_mark(config).values()))}
     options |= {
         "record_format": config.format,
         "batch": str(config.max_records_per_trigger),

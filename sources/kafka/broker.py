@@ -1,18 +1,21 @@
-"""What the brokers say about their topics, asked without Spark; the client is imported when it is needed."""
+"""Topics and offsets, asked of the brokers without Spark; the client is imported when it is needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from sources.feeds import Partition
 
 TIMEOUT_MS = 5_000
-"""How long the brokers may take to answer, in milliseconds."""
+"""Deadline of the brokers' answers, in milliseconds."""
 GONE_S = 5.0
-"""How long no broker may know a topic or partition before it counts as deleted: one that starts knows none for a moment."""
+"""How long no broker must know a topic or partition before it counts as deleted: a starting broker knows none at first."""
 
 
 class Topic(NamedTuple):
-    """A topic as its broker knows it; the id changes when the topic is made again."""
+    """A topic; its id changes when it is made again."""
 
     name: str
     topic_id: str
@@ -22,28 +25,24 @@ class Topic(NamedTuple):
 def topics_of(
     bootstrap_servers: str, options: Mapping[str, str], is_wanted: Callable[[str], bool] = lambda _: True
 ) -> dict[str, Topic]:
-    """List the cluster's topics that this user may see; of those whose names are not wanted the brokers are asked no more.
+    """The wanted topics of the cluster among those that this user may see, by name.
 
     Raises UnavailableError when no broker answers, ConfigurationError when they refuse this user.
     """
-    from sources.kafka.admin import Question
+    from sources.kafka.admin import AdminRequests
 
-    return {topic.name: topic for topic in Question(bootstrap_servers, options).topics(is_wanted)}
-
-
-def ends_of(
-    topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]
-) -> dict[tuple[str, int], int]:
-    """The offset after the last record of each partition that may be read; raises as `topics_of` does."""
-    from sources.kafka.admin import Question
-
-    return Question(bootstrap_servers, options).offsets(topics, ends=True)
+    return {topic.name: topic for topic in AdminRequests(bootstrap_servers, options).topics(is_wanted)}
 
 
-def starts_of(
-    topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]
-) -> dict[tuple[str, int], int]:
-    """The offset of the first record that each partition still holds; raises as `topics_of` does."""
-    from sources.kafka.admin import Question
+def ends_of(topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]) -> dict[Partition, int]:
+    """By partition, the offset after the last record that may be read; raises as `topics_of` does."""
+    from sources.kafka.admin import AdminRequests
 
-    return Question(bootstrap_servers, options).offsets(topics, ends=False)
+    return AdminRequests(bootstrap_servers, options).offsets(topics, ends=True)
+
+
+def starts_of(topics: Collection[Topic], bootstrap_servers: str, options: Mapping[str, str]) -> dict[Partition, int]:
+    """By partition, the offset of the first record that it has; raises as `topics_of` does."""
+    from sources.kafka.admin import AdminRequests
+
+    return AdminRequests(bootstrap_servers, options).offsets(topics, ends=False)

@@ -1,4 +1,4 @@
-"""Clients of Kafka's brokers (confluent-kafka over librdkafka), opened and their errors translated in this one place."""
+"""Clients of Kafka's brokers (confluent-kafka over librdkafka), and the translation of their errors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sources.kafka.options import connection_options, fetch_options, iam_login
 
 _DEFAULTS: dict[str, Any] = {
     "client.id": "ragstream",
-    "reconnect.backoff.max.ms": 1_000,  # a broker that is back is found within a second
+    "reconnect.backoff.max.ms": 1_000,  # a broker that is back is connected to within a second
     "socket.keepalive.enable": True,
     "socket.timeout.ms": 30_000,  # Kafka's own `request.timeout.ms`
-    "log_level": 0,  # what is wrong reaches us as errors; its own lines on stderr would belong to nobody
+    "log_level": 0,  # errors reach us by callbacks; its own lines on stderr would reach no log
 }
 _WITHOUT_RIGHT = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 _REFUSALS = frozenset(
@@ -33,23 +33,23 @@ _REFUSALS = frozenset(
 )
 _UNVERIFIED = "certificate verify failed"
 _TLS_ALERT = re.compile(r"alert (?:[\w ]*certificate|unknown ca|access denied|handshake failure)")
-"""A broker's words on a client's certificate (OpenSSL's for RFC 8446, 6.2), which librdkafka reports as a lost connection."""
+"""A broker's TLS alert about a client's certificate (OpenSSL's texts for RFC 8446, 6.2): to librdkafka a lost connection."""
 _ADVICE = re.compile(r", verify that .*| \(after \d+ms in state \w+\)")
 
 
 class Brokers:
-    """The brokers of one cluster as one user sees them, and what they said last that no answer carries."""
+    """The brokers of one cluster for one user, and their last refusal, which no answer to a request carries."""
 
     def __init__(self, bootstrap_servers: str, options: Mapping[str, str]) -> None:
         """Keep how to reach them; nothing is connected. Raises ConfigurationError when a token cannot be signed."""
         self.servers = bootstrap_servers
         self.refusal: KafkaError | None = None
         self.is_known = False
-        """Whether they have let this user in before."""
+        """Whether this user has been accepted before."""
         self._settings: dict[str, Any] = (
             _DEFAULTS
             | connection_options(options)
-            | {"bootstrap.servers": bootstrap_servers, "error_cb": self._complained}
+            | {"bootstrap.servers": bootstrap_servers, "error_cb": self._note_refusal}
         )
         login = iam_login(bootstrap_servers, options)
         self._sign = None if login is None else token_source(login)
@@ -67,7 +67,7 @@ class Brokers:
             return AdminClient(self._settings)
 
     def refused(self, error: KafkaError) -> ConfigurationError:
-        """Say that this user, or this certificate, is not let in, and by which option that is mended."""
+        """The error for a user or a certificate that is not accepted, with the option that mends it."""
         return ConfigurationError(
             f"Kafka at {self.servers} refuses this user, or is not what it should be ({_reason(error)}).",
             condition="SOURCE_KAFKA_REFUSED",
@@ -75,7 +75,7 @@ class Brokers:
         )
 
     def unreachable(self, error: KafkaError) -> UnavailableError:
-        """Say that no broker answers."""
+        """The error for brokers that do not answer."""
         return UnavailableError(
             f"Kafka at {self.servers} does not answer ({error.name()}).",
             condition="SOURCE_KAFKA_UNREACHABLE",
@@ -86,7 +86,7 @@ class Brokers:
     @contextmanager
     def _opening(self) -> Iterator[None]:
         if self._sign is not None:
-            self._sign(None)  # without a first token the client waits for ten seconds, and does not say why
+            self._sign(None)  # without a first token the client waits for ten seconds, without a reason
         try:
             yield
         except (KafkaException, ValueError, TypeError) as error:
@@ -100,19 +100,19 @@ class Brokers:
                 " `kafka.ssl.key.password`.",
             ) from None
 
-    def _complained(self, error: KafkaError) -> None:
+    def _note_refusal(self, error: KafkaError) -> None:
         if is_refusal(error):
             self.refusal = error
 
 
 def isolation_of(options: Mapping[str, str]) -> IsolationLevel:
-    """Up to which end the source is read: the last committed record, unless the options say otherwise."""
+    """The isolation level of the options; committed records alone by default."""
     level = fetch_options(options).get("isolation.level", "read_committed")
     return IsolationLevel.READ_UNCOMMITTED if level.lower() == "read_uncommitted" else IsolationLevel.READ_COMMITTED
 
 
 def is_refusal(error: KafkaError) -> bool:
-    """Whether an error will not go away by waiting."""
+    """Whether waiting does not mend an error."""
     return error.code() in _REFUSALS or _TLS_ALERT.search(error.str()) is not None
 
 
@@ -139,5 +139,5 @@ def _mend(error: KafkaError) -> str:
 
 
 def _reason(error: KafkaError) -> str:
-    """The broker's or OpenSSL's reason; of the client's state and its own options, which librdkafka adds, nothing."""
+    """The broker's or OpenSSL's reason, without what librdkafka adds of its state and its own options."""
     return f"{error.name()}: {_ADVICE.sub('', error.str())}"

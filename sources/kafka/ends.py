@@ -1,7 +1,7 @@
-"""Where Kafka's partitions end, asked of their leaders again and again without waiting for an answer.
+"""End offsets of Kafka's partitions, requested of their leaders every half second without waiting for the result.
 
-The last stable offset is what a reader of committed records can reach. An answer was made after its question was asked, so
-a reader that has reached it lacked nothing at the moment of the question, however late the answer came.
+The last stable offset is the end for a reader of committed records. A leader answers after it was asked, so a reader at or
+past that offset lacked nothing at the time of the request, however late the answer came.
 """
 
 from __future__ import annotations
@@ -28,55 +28,55 @@ UNKNOWN = frozenset(
 _EVERY_S = 0.5
 _TIMEOUT_S = 5.0
 _AWAY_S = 2.0
-"""A question that is not answered for so long says that somebody is away."""
+"""A request without an answer for so long counts as a broker that is away."""
 _REFUSED_S = 10.0
-"""A user whom the brokers knew is refused for so long before that is believed: a broker that starts may not know all users."""
+"""A refusal of a known user is final after so long: a starting broker may not know all users yet."""
 
 
-class _Question(NamedTuple):
+class _Request(NamedTuple):
     asked_us: int
     asked: float
-    answers: dict[Partition, Future]  # type: ignore[type-arg]  # the client does not say of what
+    offsets: dict[Partition, Future]  # type: ignore[type-arg]  # the client does not say of what
 
 
-class Ends:
-    """The newest answers of the leaders; one thread asks, any may look."""
+class EndOffsets:
+    """The newest end offsets of the leaders; one thread requests, any may read."""
 
     def __init__(
         self, brokers: Brokers, isolation: IsolationLevel, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Open the client that asks how far a reader of this isolation can come."""
+        """Open the client; the offsets are those for a reader of this isolation level."""
         self.clock = clock
         self.admin: AdminClient = brokers.admin()
         self.unknown_since: dict[Partition, float] = {}
-        """Since when no broker knows these partitions, or has a leader of them: they are gone, or a broker starts. Monotonic."""
+        """Since when (monotonic) no broker knows a partition or its leader: it is gone, or a broker is starting."""
         self._brokers, self._isolation = brokers, isolation
-        self._question: _Question | None = None
+        self._request: _Request | None = None
         self._next = 0.0
         self._answered: float | None = None
         self._ends: dict[Partition, tuple[int, int]] = {}
         self._silent: str | None = None
 
     def ask(self, partitions: Collection[Partition]) -> None:
-        """Take the answers there are, and ask again when it is time; never waits."""
+        """Take the results that have come, and request again when it is time; never waits."""
         self.admin.poll(0)
         now = self.clock()
-        question = self._question
-        if question is not None:
-            if not _is_answered(question):
+        request = self._request
+        if request is not None:
+            if not _is_answered(request):
                 return
-            self._take(question, now)
-            self._question = None
+            self._take(request, now)
+            self._request = None
         if not partitions or now < self._next:
             return
         self._next = now + _EVERY_S
         wanted = {TopicPartition(*_named(partition)): OffsetSpec.latest() for partition in partitions}
         asked_us = time.time_ns() // 1000
-        answers = self.admin.list_offsets(wanted, isolation_level=self._isolation, request_timeout=_TIMEOUT_S)
-        self._question = _Question(asked_us, now, {f"{at.topic}/{at.partition}": f for at, f in answers.items()})
+        offsets = self.admin.list_offsets(wanted, isolation_level=self._isolation, request_timeout=_TIMEOUT_S)
+        self._request = _Request(asked_us, now, {f"{at.topic}/{at.partition}": f for at, f in offsets.items()})
 
     def reached_us(self, partition: Partition, at: int) -> int:
-        """When a partition was last known to end at or before an offset; 0 when it goes on, or nothing is known."""
+        """When (µs since the epoch) a partition was last known to end at or before an offset; 0: it goes on, or is unknown."""
         asked_us, end = self._ends.get(partition, (0, 0))
         return asked_us if at >= end else 0
 
@@ -88,39 +88,39 @@ class Ends:
 
     @property
     def away(self) -> str | None:
-        """Who does not answer, in one sentence."""
-        question = self._question
-        if question is not None and time.monotonic() - question.asked > _AWAY_S and not _is_answered(question):
+        """Which brokers do not answer, in one sentence."""
+        request = self._request
+        if request is not None and time.monotonic() - request.asked > _AWAY_S and not _is_answered(request):
             return f"Kafka at {self._brokers.servers} does not answer."
         return self._silent
 
-    def _take(self, question: _Question, now: float) -> None:
+    def _take(self, request: _Request, now: float) -> None:
         missing: set[Partition] = set()
-        for partition, answer in question.answers.items():
-            error = answer.exception()
+        for partition, future in request.offsets.items():
+            error = future.exception()
             if error is not None and not isinstance(error, KafkaException):
                 raise error
-            if error is None and answer.result().offset >= 0:  # one that timed out has an offset below 0, and no error
-                self._ends[partition] = (question.asked_us, answer.result().offset)
+            if error is None and future.result().offset >= 0:  # one that timed out has an offset below 0, and no error
+                self._ends[partition] = (request.asked_us, future.result().offset)
                 self.unknown_since.pop(partition, None)
                 continue
             missing.add(partition)
             if error is not None and error.args[0].code() in UNKNOWN:
                 self.unknown_since.setdefault(partition, now)
-        if len(missing) < len(question.answers):
+        if len(missing) < len(request.offsets):
             self._answered, self._brokers.refusal = now, None
         self._silent = None
         if missing:
-            some = "" if len(missing) == len(question.answers) else f" for {len(missing)} of its partitions"
+            some = "" if len(missing) == len(request.offsets) else f" for {len(missing)} of its partitions"
             self._silent = f"Kafka at {self._brokers.servers} does not answer{some}."
-            # A client goes on asking by the leaders' epochs that it learned first, and is refused for ever after an election.
-            # Without a token for a new one, it stays: the settings were good enough before.
+            # A client keeps the leader epochs that it learned first: after an election its requests are refused for ever.
+            # Where no other can be opened (no token now), it stays.
             with contextlib.suppress(UnavailableError, ConfigurationError):
                 self.admin = self._brokers.admin()
 
 
-def _is_answered(question: _Question) -> bool:
-    return all(answer.done() for answer in question.answers.values())
+def _is_answered(request: _Request) -> bool:
+    return all(future.done() for future in request.offsets.values())
 
 
 def _named(partition: Partition) -> tuple[str, int]:

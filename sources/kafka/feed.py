@@ -1,7 +1,7 @@
-"""Fetches Kafka's records without Spark: partitions with explicit offsets, no consumer group, nothing committed to Kafka.
+"""The feed of a Kafka source: partitions with explicit offsets, no consumer group, nothing committed to Kafka.
 
-A partition moves on past control records and aborted transactions by the client's "end of partition" event. That nothing
-more is there is proved by the brokers alone: their last stable offsets are asked for twice a second.
+The client's "end of partition" event moves a partition past control records and aborted transactions. That nothing more is
+there only the brokers prove: their last stable offsets are requested twice a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.records import Record
 from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched
 from sources.kafka import broker
 from sources.kafka.client import Brokers, is_refusal, isolation_of
-from sources.kafka.ends import UNKNOWN, Ends
+from sources.kafka.ends import UNKNOWN, EndOffsets
 from sources.kafka.options import fetch_options, group_prefix
 from sources.loss import restart_hint
 
@@ -35,7 +35,7 @@ _FETCHING: dict[str, Any] = {
     "isolation.level": "read_committed",
     "check.crcs": True,
     "fetch.min.bytes": 1,
-    "fetch.wait.max.ms": 100,  # a partition that is followed from now on waits for the fetch that is under way
+    "fetch.wait.max.ms": 100,  # a partition that is added waits for the fetch that is under way
     "fetch.error.backoff.ms": 100,
     "fetch.queue.backoff.ms": 10,
     "queued.max.messages.kbytes": 16 * 1024,
@@ -43,14 +43,14 @@ _FETCHING: dict[str, Any] = {
     "max.partition.fetch.bytes": 4 * 1024 * 1024,  # a larger record comes alone, whatever its size (KIP-74)
     "receive.message.max.bytes": 512 * 1024 * 1024,
     "topic.metadata.propagation.max.ms": 5_000,
-    # A partition that was added while the client asked is not asked for again before that (5 min).
+    # A partition that comes between two metadata requests waits for the next (default 5 min).
     "topic.metadata.refresh.interval.ms": 2_000,
 }
 _LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 _SLICE_S = 0.1
 """`close` waits for a fetch no longer than this."""
 _DESCRIBE_S = 1.0
-"""How long a broker that was there a moment ago may take to say whether it knows a topic."""
+"""Deadline for the description of a topic by a broker that answered just now."""
 _AGAIN_S = 1.0
 """Pause before a partition whose records could not be read is tried again."""
 
@@ -59,17 +59,17 @@ class KafkaFeed:
     """See `sources.feeds.Feed`."""
 
     def __init__(self, config: KafkaSourceConfig, checkpoint: str) -> None:
-        """Open the clients; they connect when something is followed. Raises ConfigurationError for options that cannot be."""
+        """Open the clients; they connect when a partition is followed. Raises ConfigurationError for options that cannot be."""
         self._name, self._checkpoint = config.name, checkpoint
         self._brokers = Brokers(config.bootstrap_servers, config.options)
         group = {"group.id": f"{group_prefix(config.options)}-ragstream-{config.name}"}
         self._consumer = self._brokers.consumer(_FETCHING | group | fetch_options(config.options))
-        self._ends = Ends(self._brokers, isolation_of(config.options))
+        self._ends = EndOffsets(self._brokers, isolation_of(config.options))
         self._reached: dict[Partition, int] = {}
-        self._came: deque[Message] = deque()
-        self._again: dict[Partition, float] = {}
+        self._messages: deque[Message] = deque()
+        self._retry_at: dict[Partition, float] = {}
         self._unread: dict[Partition, str] = {}
-        """What the client said last of a partition of which nothing has come since."""
+        """By partition: the last error, if no record has come since."""
         self._using = threading.Lock()
         self._closed = False
 
@@ -83,9 +83,9 @@ class KafkaFeed:
     def leave(self, partitions: Collection[Partition]) -> None:
         """Read these partitions no more."""
         left = {partition for partition in partitions if self._reached.pop(partition, None) is not None}
-        self._stop(left - self._again.keys())
+        self._stop(left - self._retry_at.keys())
         for partition in left:
-            self._again.pop(partition, None)
+            self._retry_at.pop(partition, None)
             self._unread.pop(partition, None)
             self._ends.unknown_since.pop(partition, None)
 
@@ -97,7 +97,7 @@ class KafkaFeed:
             self._take(seconds)
             self._ends.raise_refused()
             self._raise_gone()
-            return self._cut()
+            return self._fetched()
 
     def caught_up_us(self) -> dict[Partition, int]:
         """When the brokers last said that a partition ends where `fetch` has come; see `sources.feeds.Feed`."""
@@ -105,7 +105,7 @@ class KafkaFeed:
 
     @property
     def away(self) -> str | None:
-        """Which brokers do not answer, or of which partition the next records cannot be read."""
+        """Which brokers do not answer, or which partition's next records cannot be read."""
         unread = next(iter(self._unread.items()), None)
         if self._ends.away or unread is None:
             return self._ends.away
@@ -116,34 +116,34 @@ class KafkaFeed:
         self._closed = True
         with self._using:
             self._consumer.close()
-            self._came.clear()
+            self._messages.clear()
             self._reached.clear()
 
     def _take(self, seconds: float) -> None:
-        """Let the client's queue fill ours, waiting for the first record."""
+        """Move the client's messages into our queue, waiting for the first."""
         until = time.monotonic() + seconds
         while not self._closed:
             self._ends.ask(self._reached)
-            self._try_again()
-            if self._came:
+            self._retry()
+            if self._messages:
                 return
             left = until - time.monotonic()
             first = self._consumer.poll(max(0.0, min(left, _SLICE_S)))
             if first is not None:
-                self._came.append(first)
-                self._came.extend(self._consumer.consume(MAX_RECORDS - 1, 0))
+                self._messages.append(first)
+                self._messages.extend(self._consumer.consume(MAX_RECORDS - 1, 0))
             elif left <= 0:
                 return
 
-    def _cut(self) -> Fetched:
+    def _fetched(self) -> Fetched:
         records: list[Record] = []
         reached: dict[Partition, int] = {}
         size = 0
-        while self._came and len(records) < MAX_RECORDS and size < MAX_BYTES:
-            message: Any = self._came[0]  # its types allow what only a message of a producer can be
+        while self._messages and len(records) < MAX_RECORDS and size < MAX_BYTES:
+            message: Any = self._messages[0]  # its types allow None, which only a producer's message has
             partition = _name(message)
             error = message.error()
-            if partition in self._reached and partition not in self._again:
+            if partition in self._reached and partition not in self._retry_at:
                 if error is None or error.code() == KafkaError._PARTITION_EOF:
                     self._unread.pop(partition, None)
                 if error is None:
@@ -153,17 +153,17 @@ class KafkaFeed:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     reached[partition] = message.offset()
                 elif records:
-                    break  # what came before it is handed out first
+                    break  # the records before it are returned first
                 else:
-                    self._came.popleft()
-                    self._went_wrong(partition, error)
+                    self._messages.popleft()
+                    self._handle_error(partition, error)
                     continue
-            self._came.popleft()
+            self._messages.popleft()
         self._reached |= reached
         return Fetched(records, reached)
 
-    def _went_wrong(self, partition: Partition, error: KafkaError) -> None:
-        """Raise what waiting does not mend; the rest is tried again from where `fetch` has come."""
+    def _handle_error(self, partition: Partition, error: KafkaError) -> None:
+        """Raise an error that waiting does not mend; after any other, read on later from the position of `fetch`."""
         if is_refusal(error):
             raise self._brokers.refused(error)
         if error.code() in _LOST:
@@ -173,16 +173,16 @@ class KafkaFeed:
                 condition="SOURCE_OFFSETS_GONE",
                 hint=restart_hint(self._checkpoint),
             )
-        # The client goes on behind what it could not read: nothing of that may be handed out before it was read.
+        # The client goes on after what it could not read: no later record may be returned before that.
         self._stop({partition})
-        self._again[partition] = time.monotonic() + _AGAIN_S
+        self._retry_at[partition] = time.monotonic() + _AGAIN_S
         self._unread[partition] = error.name()
 
     def _stop(self, partitions: Collection[Partition]) -> None:
-        """Ask for no more of these, and drop what came of them: asked for again, each begins at the position it is given."""
+        """Unassign these, and drop their messages: assigned again, each begins at the position named then."""
         if partitions:
             self._consumer.incremental_unassign([_at(partition) for partition in partitions])
-            self._came = deque(message for message in self._came if _name(message) not in partitions)
+            self._messages = deque(message for message in self._messages if _name(message) not in partitions)
 
     def _raise_gone(self) -> None:
         """Raise SourceGoneError for a partition that no broker has known for GONE_S."""
@@ -205,10 +205,10 @@ class KafkaFeed:
         except KafkaException as error:
             return error.args[0].code() in UNKNOWN
 
-    def _try_again(self) -> None:
+    def _retry(self) -> None:
         now = time.monotonic()
-        for partition in [partition for partition, due in self._again.items() if due <= now]:
-            del self._again[partition]
+        for partition in [partition for partition, due in self._retry_at.items() if due <= now]:
+            del self._retry_at[partition]
             self._consumer.incremental_assign([_at(partition, self._reached[partition])])
 
 

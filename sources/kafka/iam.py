@@ -1,4 +1,4 @@
-"""Tokens by which a cluster of MSK lets a role of AWS in: OAUTHBEARER around a presigned request (AWS's own library)."""
+"""MSK's IAM tokens for a role of AWS: OAUTHBEARER around a presigned request (AWS's own library)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sources.kafka.options import IamLogin
 
 _SESSION = "ragstream"
-"""Name of an assumed role's session; one that changed would be another principal, which a broker refuses."""
+"""Session name of an assumed role; it is constant, since a broker refuses a principal that changes."""
 
 
 def token_source(login: IamLogin) -> Callable[[object], tuple[str, float]]:

@@ -1,7 +1,7 @@
-"""Spark's offsets of a query over Kafka, brought in line with the topics that are read from now on.
+"""Spark's offsets of a query over Kafka, aligned with the topics that are read from now on.
 
-Spark takes a topic that is read no more for one whose records were lost, and one that is new and whose first records have
-expired, as Kafka lets them, too: either stops the query for good. What was chosen is no loss, so it is written down as done.
+To Spark a topic that is read no more has lost its records, and so has a new one whose first records have expired: either
+stops the query for good. Neither is a loss, so Spark's offsets are rewritten.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ type Offsets = Mapping[str, Mapping[str, int]]
 
 _FORM = "v1"
 _LAST = 2
-"""Files from which Spark starts: the batch it began last and, when that was not committed, the one before."""
+"""Files from which Spark starts: that of the last batch and, if that was not committed, the one before."""
 
 
 def aligned(offsets: Offsets, topics: Collection[str], starts: Callable[[Collection[str]], Offsets]) -> Offsets:
-    """Leave out topics that are read no more; one that is new begins with what it holds now."""
+    """Offsets without the topics that are read no more; a new one begins with the first record that it has."""
     added = sorted(set(topics) - offsets.keys())
-    kept = {name: reached for name, reached in offsets.items() if name in topics}
-    return kept | (dict(starts(added)) if added else {})
+    unchanged = {name: reached for name, reached in offsets.items() if name in topics}
+    return unchanged | (dict(starts(added)) if added else {})
 
 
 def align(
@@ -35,16 +35,16 @@ def align(
 ) -> None:
     """Align the offsets that a query starts from, before it starts; nothing to do for one that has not begun.
 
-    Doing it again changes nothing, and a kill leaves each file as it was or as it should be. A file of another form
-    than is known here is left alone.
+    Doing it again changes nothing, and a kill leaves each file with the old text or the new one. A file in an unknown format
+    stays as it is.
     """
     files = CheckpointFiles(spark, f"{checkpoint.rstrip('/')}/offsets")
     for name in sorted(filter(str.isdigit, files.names()), key=int)[-_LAST:]:
         form, _, rest = (files.read(name) or "").partition("\n")
-        metadata, _, told = rest.partition("\n")
-        if form != _FORM or not told.startswith("{") or "\n" in told.strip():
+        metadata, _, offsets = rest.partition("\n")
+        if form != _FORM or not offsets.startswith("{") or "\n" in offsets.strip():
             continue
-        before = json.loads(told)
+        before = json.loads(offsets)
         after = aligned(before, topics, starts)
         if after != before:
             files.write(name, "\n".join((form, metadata, json.dumps(after, separators=(",", ":")))))

@@ -1,4 +1,4 @@
-"""Options of a Kafka source, named as Spark and Kafka's Java client name them, in the words of librdkafka. Pure: no client.
+"""Options of a Kafka source, translated from the names of Spark and Kafka's Java client to librdkafka's. Pure.
 
 The names are those of Kafka 3.9, "Consumer Configs", with Spark's prefix `kafka.`; librdkafka's are in its CONFIGURATION.md.
 """
@@ -65,7 +65,7 @@ _FOR_SPARK_ALONE = _words(
     ssl.enabled.protocols ssl.keymanager.algorithm ssl.keystore.password ssl.protocol ssl.provider
     ssl.secure.random.implementation ssl.trustmanager.algorithm ssl.truststore.password"""
 )
-"""Options of Kafka's Java client without a meaning for a client that joins no group and is no JVM: Spark's source gets them."""
+"""Options of Kafka's Java client that mean nothing without a JVM and a consumer group: Spark's source alone gets them."""
 
 _CANNOT_BE = {
     "sasl.login.class": "it is Java code; leave it out",
@@ -97,7 +97,7 @@ _SPARK_OPTIONS = _words(
     """fetchOffset.numRetries fetchOffset.retryIntervalMs groupIdPrefix kafkaConsumer.pollTimeoutMs maxOffsetsPerTrigger
     maxRecordsPerPartition maxTriggerDelay minOffsetsPerTrigger minPartitions"""
 )
-"""Structured Streaming + Kafka Integration Guide; of these readers take `groupIdPrefix` alone."""
+"""Structured Streaming + Kafka Integration Guide; readers use `groupIdPrefix` alone."""
 
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM")
 _HANDLERS = re.compile(
@@ -110,7 +110,7 @@ _MSK_HOST = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.com(?
 
 @dataclass(frozen=True, slots=True)
 class IamLogin:
-    """Whose rights a token for MSK carries, and for which region; the job's own role and region where None."""
+    """The principal and region of a token for MSK; None: the job's own."""
 
     region: str | None = None
     profile: str | None = None
@@ -119,7 +119,7 @@ class IamLogin:
 
 
 def refusals(options: Mapping[str, str]) -> Iterator[str]:
-    """Tell each option that a reader cannot honour, and what to say in its place; never a value."""
+    """A message for each option that a reader cannot use, with the right one; never a value."""
     for name in options:
         kafka_name = name.lower().removeprefix(_PREFIX)
         if name.lower().startswith(_PREFIX):
@@ -142,11 +142,11 @@ def refusals(options: Mapping[str, str]) -> Iterator[str]:
 
 
 def connection_options(options: Mapping[str, str]) -> dict[str, str]:
-    """What every client needs to be let in; see `iam_login` for MSK's own tokens."""
+    """The connection settings of every client; see `iam_login` for MSK's own tokens."""
     kafka = _named(options)
     translated = {theirs: kafka[ours] for ours, theirs in _CONNECTION.items() if ours in kafka}
     for buffer in ("socket.receive.buffer.bytes", "socket.send.buffer.bytes"):
-        if translated.get(buffer) == "-1":  # Java's word for what the system has
+        if translated.get(buffer) == "-1":  # Java's value for the system's default
             translated[buffer] = "0"
     if "ssl.keystore.location" in kafka:
         translated["ssl.certificate.location"] = translated["ssl.key.location"] = kafka["ssl.keystore.location"]
@@ -156,18 +156,18 @@ def connection_options(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def fetch_options(options: Mapping[str, str]) -> dict[str, str]:
-    """What a consumer is told about fetching."""
+    """The fetch settings of a consumer."""
     kafka = _named(options)
     return {theirs: kafka[ours] for ours, theirs in _FETCHING.items() if ours in kafka}
 
 
 def group_prefix(options: Mapping[str, str]) -> str:
-    """How the name of a consumer's group begins: as in Spark, so that a right granted for its groups is enough."""
+    """The prefix of consumer groups: that of Spark's, so that the rights for Spark's groups suffice."""
     return {name.lower(): value for name, value in options.items()}.get("groupidprefix", "spark-kafka-source")
 
 
 def iam_login(bootstrap_servers: str, options: Mapping[str, str]) -> IamLogin | None:
-    """Who signs the tokens, where a cluster of MSK lets in by IAM; None elsewhere."""
+    """The login where a cluster of MSK authenticates by IAM; None elsewhere."""
     kafka = _named(options)
     if not (_is_sasl(kafka) and _is_iam(kafka)):
         return None
@@ -246,8 +246,8 @@ def _is_iam(kafka: Mapping[str, str]) -> bool:
 
 
 def _jaas(kafka: Mapping[str, str]) -> dict[str, str]:
-    found = _JAAS.findall(kafka.get("sasl.jaas.config", ""))
-    return {name: bare or re.sub(r"\\(.)", r"\1", quoted) for name, _, quoted, bare in found}
+    entries = _JAAS.findall(kafka.get("sasl.jaas.config", ""))
+    return {name: bare or re.sub(r"\\(.)", r"\1", quoted) for name, _, quoted, bare in entries}
 
 
 def _closest(name: str, names: frozenset[str]) -> str | None:

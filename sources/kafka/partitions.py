@@ -1,4 +1,4 @@
-"""What readers have to read of a Kafka cluster: which topics, which partitions, and where each store begins."""
+"""The partitions that readers read of a Kafka cluster, and where each store begins."""
 
 from __future__ import annotations
 
@@ -10,28 +10,24 @@ from sources.kafka.source import selected_topics
 from sources.kafka.topic_identity import unchanged_topics
 
 if TYPE_CHECKING:
-    from sources.feeds import Partition, Position, Reading
+    from sources.feeds import Partition, Position, SourcePositions
     from sources.kafka.config import KafkaSourceConfig
 
 
-def refreshed(config: KafkaSourceConfig, checkpoint: str, reading: Reading) -> Reading:
+def refreshed(config: KafkaSourceConfig, checkpoint: str, known: SourcePositions) -> SourcePositions:
     """See `sources.feeds.refreshed`; the identity is `{"topics": {name: id}}`, as beside a plain query's checkpoint."""
-    remembered = (reading.identity or {"topics": {}})["topics"]
-    topics = selected_topics(config, unchanged_topics(config, remembered, checkpoint))
+    known_ids = (known.identity or {"topics": {}})["topics"]
+    topics = selected_topics(config, unchanged_topics(config, known_ids, checkpoint))
     partitions = [f"{topic.name}/{number}" for topic in topics.values() for number in range(topic.partitions)]
 
     @cache
     def limits(*, ends: bool) -> dict[Partition, int]:
-        ask = ends_of if ends else starts_of
-        offsets = ask(topics.values(), config.bootstrap_servers, config.options)
-        return {f"{topic}/{number}": offset for (topic, number), offset in offsets.items()}
+        return (ends_of if ends else starts_of)(topics.values(), config.bootstrap_servers, config.options)
 
-    def going_on(positions: dict[Partition, Position]) -> dict[Partition, Position]:
-        # A partition that came later is read from what it holds, whatever `starting` says.
+    def extended(positions: dict[Partition, Position]) -> dict[Partition, Position]:
+        # A partition that came later begins with its first record, whatever `starting` says.
         at_end = not positions and config.starting == "latest"
         return {name: positions[name] if name in positions else limits(ends=at_end)[name] for name in partitions}
 
     ids = {name: topic.topic_id for name, topic in topics.items()}
-    return reading._replace(
-        identity={"topics": ids}, stores={store: going_on(at) for store, at in reading.stores.items()}
-    )
+    return known._replace(identity={"topics": ids}, stores={store: extended(at) for store, at in known.stores.items()})

@@ -1,7 +1,7 @@
-"""Kafka and MSK through Spark's own source, with the identity of its topics remembered beside the checkpoint.
+"""Kafka and MSK through Spark's own source, with the ids of its topics kept beside the checkpoint.
 
-Spark's offsets say how far a topic was read, not which topic: one that was deleted and made again under the same name
-has other records at the same offsets. So each job remembers the broker's topic ids and refuses to go on when they change.
+Spark's offsets name no topic id: a topic that was deleted and made again under the same name has other records at the same
+offsets. So each job keeps the broker's topic ids, and refuses to go on when they change.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from sources.kafka.config import is_selected
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from sources.feeds import Positions
+    from sources.feeds import Partition, Positions
     from sources.kafka.config import KafkaSourceConfig
 
 _DEFAULT_OPTIONS = {
-    # A record of a large row must fit: Kafka gives a single oversized record anyway, but not several side by side.
+    # A record of a large row must fit: Kafka returns a single oversized record anyway, but not several together.
     "kafka.max.partition.fetch.bytes": "16777216",
     # Debezium with exactly-once delivery writes transactions; a record of an aborted one never happened.
     "kafka.isolation.level": "read_committed",
-    # A micro-batch knows how far it reads: a fetch that waits for a byte more is latency.
+    # A micro-batch has fixed ends: a fetch that waits for more bytes adds latency alone.
     "kafka.fetch.max.wait.ms": "1",
 }
 
@@ -38,14 +38,14 @@ _EARLIEST = -2
 
 
 def check(config: KafkaSourceConfig) -> None:
-    """Ask the brokers for the topics with the job's own rights; raises ConfigurationError when they are not to be had."""
+    """Ask the brokers for the topics with the job's own rights; raises ConfigurationError when one is missing or refused."""
     from sources.kafka.feed import KafkaFeed
 
     try:
         selected_topics(config, topics_there(config))
     except UnavailableError as error:
         raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
-    KafkaFeed(config, config.name).close()  # what readers would refuse is said here
+    KafkaFeed(config, config.name).close()  # raises for options that readers refuse
 
 
 def topics_there(config: KafkaSourceConfig) -> dict[str, Topic]:
@@ -53,32 +53,32 @@ def topics_there(config: KafkaSourceConfig) -> dict[str, Topic]:
     return topics_of(config.bootstrap_servers, config.options, lambda name: is_selected(config, name))
 
 
-def selected_topics(config: KafkaSourceConfig, found: Mapping[str, Topic]) -> dict[str, Topic]:
-    """Keep the topics the configuration names; raises ConfigurationError for a name no topic has."""
+def selected_topics(config: KafkaSourceConfig, topics: Mapping[str, Topic]) -> dict[str, Topic]:
+    """The topics that the configuration names; raises ConfigurationError for a name that no topic has."""
     if config.topics_pattern is not None:
-        matching = {name: topic for name, topic in found.items() if is_selected(config, name)}
+        matching = {name: topic for name, topic in topics.items() if is_selected(config, name)}
         if not matching:
             raise _missing(config, f"no topic matches {config.topics_pattern!r}")
         return matching
-    missing = sorted(set(config.topics or ()) - set(found))
+    missing = sorted(set(config.topics or ()) - set(topics))
     if missing:
         raise _missing(config, f"no topic {', '.join(missing)}")
-    return {name: found[name] for name in config.topics or ()}
+    return {name: topics[name] for name in config.topics or ()}
 
 
 def partitions(config: KafkaSourceConfig) -> int:
-    """How many partitions the topics have now; raises UnavailableError when no broker answers."""
+    """The number of partitions now; raises UnavailableError when no broker answers."""
     return sum(topic.partitions for topic in selected_topics(config, topics_there(config)).values())
 
 
 @dataclass(frozen=True)
-class BrokerNote:
-    """Asks the brokers which partitions hold more than a query has reached: Spark tells that of none, or of all together."""
+class BrokerProbe:
+    """Asks the brokers which partitions hold more than a query has reached; Spark reports that of all together at best."""
 
     config: KafkaSourceConfig
 
-    def empty_us(self, progress: Mapping[str, Any] | None) -> Mapping[str, int] | None:
-        """Now, of a partition that holds no more; None while they do not answer."""
+    def caught_up_us(self, progress: Mapping[str, Any] | None) -> Mapping[str, int] | None:
+        """Now, for a partition that holds no more; None while no broker answers."""
         if progress is None:
             return None
         config, now_us = self.config, time.time_ns() // 1000
@@ -86,10 +86,7 @@ class BrokerNote:
             topics = selected_topics(config, topics_there(config))
             ends = ends_of(topics.values(), config.bootstrap_servers, config.options)
             reached = _offsets(progress["sources"][0]["endOffset"])
-            return {
-                f"{topic}/{number}": now_us if int(reached.get(topic, {}).get(str(number), 0)) >= end else 0
-                for (topic, number), end in ends.items()
-            }
+            return {place: now_us if reached.get(place, 0) >= end else 0 for place, end in ends.items()}
         return None
 
 
@@ -125,7 +122,7 @@ def read_stream(spark: SparkSession, config: KafkaSourceConfig, *, starts: Posit
 
 
 def _starting_offsets(config: KafkaSourceConfig, starts: Positions) -> str:
-    """Write offsets as Spark's option has them: every partition there is, one that is not in `starts` from what it holds."""
+    """Spark's option: the offset of every partition, that of the first record for one that is not in `starts`."""
     topics = selected_topics(config, topics_there(config)).values()
     offsets = {
         topic.name: {str(n): starts.get(f"{topic.name}/{n}", _EARLIEST) for n in range(topic.partitions)}
@@ -134,9 +131,10 @@ def _starting_offsets(config: KafkaSourceConfig, starts: Positions) -> str:
     return json.dumps(offsets)
 
 
-def _offsets(told: str | None) -> Mapping[str, Any]:
-    """Offsets by topic and partition: PySpark's report holds the JSON object as Python prints it."""
-    return ast.literal_eval(told) or {} if told else {}
+def _offsets(text: str | None) -> dict[Partition, int]:
+    """By partition, the offsets in PySpark's report: a JSON object as Python prints it."""
+    offsets = ast.literal_eval(text) or {} if text else {}
+    return {f"{topic}/{number}": int(at) for topic, by_number in offsets.items() for number, at in by_number.items()}
 
 
 def _missing(config: KafkaSourceConfig, what: str) -> ConfigurationError:

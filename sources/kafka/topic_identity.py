@@ -1,4 +1,4 @@
-"""Which topics a job's offsets belong to, kept as one small file beside its checkpoint."""
+"""The ids of the topics that a job's offsets belong to, in one small file beside its checkpoint."""
 
 from __future__ import annotations
 
@@ -21,51 +21,52 @@ if TYPE_CHECKING:
 
 FILE_NAME = "source-identity.json"
 _PAUSE_S = 0.5
-"""Between two questions for a topic that no broker knows."""
+"""Between two requests for a topic that no broker knows."""
 
 
 def confirm_topics(spark: SparkSession, config: KafkaSourceConfig, checkpoint: str) -> None:
-    """Compare the topics with those the checkpoint was made from, then remember them.
+    """Compare the topics with those of the checkpoint, then write their ids.
 
-    Run before a query starts. Raises SourceGoneError when one was deleted or made again: its offsets name other records
-    now. A topic that the configuration names no more is forgotten, one that is new is read from what it holds. Running it
-    twice changes nothing.
+    Run before a query starts; running it twice changes nothing. Raises SourceGoneError when one was deleted or made again:
+    its offsets are those of other records now. A topic that the configuration names no more is dropped; a new one begins
+    with its first record.
     """
     files = CheckpointFiles(spark, checkpoint)
-    remembered: dict[str, str] = json.loads(files.read(FILE_NAME) or '{"topics": {}}')["topics"]
-    topics = selected_topics(config, unchanged_topics(config, remembered, checkpoint))
+    known_ids: dict[str, str] = json.loads(files.read(FILE_NAME) or '{"topics": {}}')["topics"]
+    topics = selected_topics(config, unchanged_topics(config, known_ids, checkpoint))
 
     def starts(added: Collection[str]) -> dict[str, dict[str, int]]:
         at: dict[str, dict[str, int]] = {name: {} for name in added}
-        held = starts_of([topics[name] for name in added], config.bootstrap_servers, config.options)
-        for (name, number), offset in held.items():
-            at[name][str(number)] = offset
+        first = starts_of([topics[name] for name in added], config.bootstrap_servers, config.options)
+        for partition, offset in first.items():
+            name, _, number = partition.rpartition("/")
+            at[name][number] = offset
         return at
 
     ids = {name: topic.topic_id for name, topic in topics.items()}
-    if ids != remembered:
+    if ids != known_ids:
         align(spark, checkpoint, topics, starts)
         files.write(FILE_NAME, json.dumps({"topics": ids}, sort_keys=True))
 
 
 def unchanged_topics(
     config: KafkaSourceConfig,
-    remembered: Mapping[str, str],
+    known_ids: Mapping[str, str],
     checkpoint: str,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Topic]:
-    """Ask for the topics that the configuration names; a remembered one (id by name) that it names no more may be gone.
+    """The topics that the configuration names, once they agree with the known ids by name.
 
-    Raises SourceGoneError when a remembered one has another id, or no broker knows it for GONE_S; else as `topics_of`.
+    Raises SourceGoneError when a known one has another id, or no broker knows it for GONE_S; else as `topics_of`.
     """
-    ids = {name: topic_id for name, topic_id in remembered.items() if is_selected(config, name)}
+    ids = {name: topic_id for name, topic_id in known_ids.items() if is_selected(config, name)}
     until = clock() + broker.GONE_S
-    while ids.keys() - (found := topics_there(config)).keys() and clock() < until:
+    while ids.keys() - (topics := topics_there(config)).keys() and clock() < until:
         time.sleep(_PAUSE_S)
-    gone = sorted(ids.keys() - found.keys())
-    again = sorted(name for name in ids.keys() & found.keys() if found[name].topic_id != ids[name])
+    gone = sorted(ids.keys() - topics.keys())
+    again = sorted(name for name in ids.keys() & topics.keys() if topics[name].topic_id != ids[name])
     if not gone and not again:
-        return found
+        return topics
     what = [f"topic {name} is gone" for name in gone] + [f"topic {name} was made again" for name in again]
     raise SourceGoneError(
         f"source {config.name!r}: {'; '.join(what)}: what it held and this job had not read yet is lost.",

@@ -1,4 +1,4 @@
-"""The calls this package makes to Kinesis, with its errors told apart.
+"""The calls to Kinesis, and the translation of their errors.
 
 Used by the driver, by the executors and by `check`; picklable until the first call.
 """
@@ -21,7 +21,7 @@ MAX_RECORDS = 10_000
 """Most records GetRecords returns (Kinesis API reference)."""
 
 _CONNECTIONS = 256
-"""Most connections that are kept open, of which one shard's thread uses one at a time."""
+"""Most connections that stay open; a shard's thread uses one at a time."""
 _THROTTLED = frozenset(
     {
         "ProvisionedThroughputExceededException",
@@ -41,15 +41,15 @@ class ThrottledError(UnavailableError):
 
 
 class IteratorError(UnavailableError):
-    """An iterator is too old or unknown; the position it stood for gives a new one."""
+    """An iterator is too old or unknown; its position gives a new one."""
 
 
 class InUseError(UnavailableError):
-    """The stream is being made, changed or deleted, or a consumer has another subscription to the shard."""
+    """The stream is being created, changed or deleted, or a consumer has another subscription to the shard."""
 
 
 class Summary(NamedTuple):
-    """What the stream says about itself."""
+    """A stream's description."""
 
     identity: Identity
     status: str
@@ -83,7 +83,7 @@ class Stream:
 
     @property
     def client(self) -> Any:
-        """The one client, for all threads: making it takes 50 ms, and each has connections of its own."""
+        """The client of all threads: opening one takes 50 ms, and each has connections of its own."""
         with self._opening:
             if self._closed:
                 raise UnavailableError(f"the connections to stream {self.access.stream} are closed.")
@@ -102,7 +102,7 @@ class Stream:
         import boto3
         from botocore.config import Config
 
-        # Retries are the callers': they know whether to wait, to renew an iterator or to give up.
+        # Callers retry: they know whether to wait, to renew an iterator or to give up.
         config = Config(
             connect_timeout=5,
             read_timeout=20,
@@ -116,17 +116,15 @@ class Stream:
         return session.client("kinesis", endpoint_url=access.endpoint_url, config=config)
 
     def summary(self) -> Summary:
-        """Ask what the stream is."""
+        """Describe the stream."""
         with self.translating("DescribeStreamSummary"):
-            found = self.client.describe_stream_summary(StreamName=self.access.stream)["StreamDescriptionSummary"]
-        identity = Identity(found["StreamARN"], _ms(found["StreamCreationTimestamp"]))
-        retention_ms = int(found["RetentionPeriodHours"]) * 3_600_000
-        return Summary(
-            identity, found["StreamStatus"], retention_ms, found.get("RecordDistributionStrategy", "USER_PARTITION_KEY")
-        )
+            stream = self.client.describe_stream_summary(StreamName=self.access.stream)["StreamDescriptionSummary"]
+        identity = Identity(stream["StreamARN"], _ms(stream["StreamCreationTimestamp"]))
+        distribution = stream.get("RecordDistributionStrategy", "USER_PARTITION_KEY")
+        return Summary(identity, stream["StreamStatus"], int(stream["RetentionPeriodHours"]) * 3_600_000, distribution)
 
     def shards(self) -> dict[str, Shard]:
-        """List the shards that still hold records, open and closed."""
+        """List the shards that have records, open and closed."""
         listed: dict[str, Shard] = {}
         request: Mapping[str, str] = {"StreamName": self.access.stream}
         while request:
@@ -165,7 +163,7 @@ class Stream:
 
     @contextmanager
     def translating(self, operation: str, shard_id: str = "") -> Iterator[None]:
-        """Raise what the client raises within as an error of ours."""
+        """Translate the client's errors into ours."""
         from botocore import exceptions
         from botocore.parsers import ResponseParserError
 
@@ -175,7 +173,7 @@ class Stream:
         except exceptions.ClientError as error:
             raise self._refusal(error, where, operation, shard_id) from None
         except (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError) as error:
-            # Of a role whose keys are renewed while it reads.
+            # The keys of a role are renewed while it reads.
             raise UnavailableError(f"{where}: AWS gives no credentials now ({type(error).__name__}).") from None
         except (exceptions.HTTPClientError, exceptions.ConnectionError, ResponseParserError) as error:
             raise UnavailableError(f"{where}: Kinesis does not answer ({type(error).__name__}).") from None
@@ -212,7 +210,7 @@ class Stream:
 
 
 def starting_position(mark: Mark, *, continuation: str = "", including: bool = False) -> dict[str, Any]:
-    """Where reading begins, as SubscribeToShard's StartingPosition.
+    """A start of reading, as SubscribeToShard's StartingPosition.
 
     After the sequence number `continuation` or the mark, or at the mark's very record when `including`.
     """
@@ -224,7 +222,7 @@ def starting_position(mark: Mark, *, continuation: str = "", including: bool = F
 
 
 def raw_records(listed: Iterable[Mapping[str, Any]]) -> list[RawRecord]:
-    """Records as the API returns them, as ours."""
+    """Records of an answer of the API."""
     return [
         RawRecord(r["SequenceNumber"], r.get("PartitionKey", ""), r["Data"], _ms(r["ApproximateArrivalTimestamp"]))
         for r in listed

@@ -1,7 +1,7 @@
 """Enhanced fan-out: Kinesis pushes a shard's records to a registered consumer, each with a throughput of its own.
 
-A subscription lasts five minutes at most (SubscribeToShard, Kinesis API reference). It gives nothing that polling does
-not: where there is none, the shard is polled until there is.
+A subscription lasts five minutes at most (SubscribeToShard, Kinesis API reference). It gives the same records as polling:
+a shard without one is polled until there is one.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 IN_USE_S = 6.0
 """After a refused subscription: of two within five seconds the second is refused, a later one takes the first one over."""
 TAKEN_OVER_S = 30.0
-"""After another reader took a subscription over: a reader that nobody asks for has ended by then."""
+"""After another reader took a subscription over: an orphaned reader has ended by then."""
 _UNDER_WAY_MS = 1000
-"""How long an event may be under way at most, in milliseconds, from when Kinesis had no more to when it is read here."""
+"""Longest way of an event, in milliseconds, from Kinesis to here."""
 _AT_ONCE_S = 0.005
-"""An event that is read sooner than this had come before it was waited for; nobody knows when."""
+"""An event that is read sooner than this had come before the wait for it; when is not known."""
 
 logger = logging.getLogger(__name__)
 
 _subscribed: set[tuple[str, str, str]] = set()
-"""Stream, consumer and shard of every subscription in this process: a second one would take the first one over."""
+"""Stream, consumer and shard of each subscription of this process: a second one would take the first one over."""
 _subscribing = threading.Lock()
 
 
@@ -40,14 +40,14 @@ class Consumer:
     """A registered consumer of a stream, shared by the threads of a feed."""
 
     def __init__(self, stream: Stream, consumer: str) -> None:
-        """Take its ARN, or its name: one of that name is registered when there is none, and stays when this ends."""
+        """Take its ARN, or its name: without a consumer of that name one is registered, and stays registered."""
         self._stream = stream
         self._consumer = consumer
         self._arn = consumer if consumer.startswith("arn:") else ""
         self._registering = threading.Lock()
 
     def check(self) -> None:
-        """Raise ConfigurationError when there is no consumer of this ARN, or the job may not ask for it."""
+        """Raise ConfigurationError when there is no consumer of this ARN, or the job may not describe it."""
         client = self._stream.client
         with self._stream.translating("DescribeStreamConsumer"):
             if not self._arn:
@@ -64,11 +64,11 @@ class Consumer:
                 ) from None
 
     def pages(self, shard_id: str, mark: Mark, continuation: str) -> Iterator[tuple[Page, int]]:
-        """Yield what is pushed, with when the shard held no more than it, as far as is known (ms since the epoch, or 0).
+        """Yield each pushed page, and when the shard was known to have no later record (ms since the epoch, 0: unknown).
 
-        Begins after the sequence number `continuation`, which the last page before named, or else after the mark. Ends
-        with the subscription. Raises UnavailableError when there is none to be had or it breaks off, InUseError when
-        another one has the shard; ConfigurationError when it is refused.
+        Begins after the sequence number `continuation`, which the previous page named, or else after the mark. Ends with
+        the subscription. Raises UnavailableError when there is none or it breaks off, InUseError when another one has the
+        shard, ConfigurationError when it is refused.
         """
         with (
             self._alone(shard_id),
@@ -114,20 +114,22 @@ class Consumer:
             answer = client.describe_stream_consumer(StreamARN=stream_arn, ConsumerName=self._consumer)
         except client.exceptions.ResourceNotFoundException:
             return ""
-        found = answer["ConsumerDescription"]
-        if found["ConsumerStatus"] != "ACTIVE":
-            raise UnavailableError(f"consumer {self._consumer} of {stream_arn} is {found['ConsumerStatus'].lower()}.")
-        return str(found["ConsumerARN"])
+        consumer = answer["ConsumerDescription"]
+        if consumer["ConsumerStatus"] != "ACTIVE":
+            raise UnavailableError(
+                f"consumer {self._consumer} of {stream_arn} is {consumer['ConsumerStatus'].lower()}."
+            )
+        return str(consumer["ConsumerARN"])
 
     def _register(self) -> str:
-        """Register it; another reader may do so at the same time, which is seen at the next try."""
+        """Register it; if another reader registers it at the same time, the next attempt finds that one."""
         stream_arn = self._stream.summary().identity.arn
         answer = self._stream.client.register_stream_consumer(StreamARN=stream_arn, ConsumerName=self._consumer)
-        found = answer["Consumer"]
+        consumer = answer["Consumer"]
         logger.info("kinesis: consumer %s of %s registered; it costs by the hour", self._consumer, stream_arn)
-        if found["ConsumerStatus"] != "ACTIVE":
+        if consumer["ConsumerStatus"] != "ACTIVE":
             raise UnavailableError(f"consumer {self._consumer} of {stream_arn} is being registered.")
-        return str(found["ConsumerARN"])
+        return str(consumer["ConsumerARN"])
 
     @contextmanager
     def _alone(self, shard_id: str) -> Iterator[None]:
@@ -144,7 +146,7 @@ class Consumer:
 
     @contextmanager
     def _translating(self, shard_id: str) -> Iterator[None]:
-        """Errors of a subscription that polling would not have are no more than that it breaks off."""
+        """Translate errors that only a subscription has to UnavailableError: polling goes on."""
         from botocore.eventstream import ParserError
         from urllib3.exceptions import HTTPError
 
@@ -153,7 +155,7 @@ class Consumer:
             with self._stream.translating("SubscribeToShard", shard_id):
                 yield
         except SourceGoneError as error:
-            # Of the shard polling says so itself; a consumer of this name is registered again.
+            # Polling raises it for a shard that is gone; a consumer that is gone is registered again by its name.
             self._arn = self._consumer if self._consumer.startswith("arn:") else ""
             raise UnavailableError(f"{where}: {error.message}") from None
         except (HTTPError, OSError, ParserError) as error:

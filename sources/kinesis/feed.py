@@ -1,4 +1,4 @@
-"""The feed of a Kinesis source: what a long-lived reader has of its shards, without Spark."""
+"""The feed of a Kinesis source, for readers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from sources.kinesis.config import Access
 
 FEED_BYTES = 32 * 1024 * 1024
-"""Bytes that one feed reads ahead; three shards that are far behind are then fetched at a time."""
+"""Bytes that one feed reads ahead: the pages of three shards that are far behind."""
 
 
 class KinesisFeed:
-    """Fetches the records of some shards (`sources.feeds.Feed`), each from a thread of its own that asks every interval.
+    """Fetches the records of some shards (`sources.feeds.Feed`), each by a thread of its own that polls every interval.
 
     A record is returned at most `fetch_interval_ms` after it was put, plus one call; a pushed one at once. Records
     aggregated into one are returned together, and may exceed `MAX_RECORDS`: a position cannot lie between them. Positions
@@ -43,7 +43,7 @@ class KinesisFeed:
             consumer=Consumer(self._stream, consumer) if consumer else None,
         )
         self._marks: dict[str, Mark] = {}
-        self._turns: deque[str] = deque()
+        self._shards: deque[str] = deque()
         self._closed = False
 
     def follow(self, positions: Positions) -> None:
@@ -52,14 +52,14 @@ class KinesisFeed:
             shard_id = _shard(partition)
             if shard_id not in self._marks:
                 self._marks[shard_id] = Mark(**position)
-                self._turns.append(shard_id)
+                self._shards.append(shard_id)
                 self._ahead.follow(shard_id, self._marks[shard_id])
 
     def leave(self, partitions: Collection[Partition]) -> None:
-        """Read these shards no more; each one's thread ends with the call that it is in."""
+        """Read these shards no more; each one's thread ends after its current call."""
         for shard_id in map(_shard, partitions):
             if self._marks.pop(shard_id, None) is not None:
-                self._turns.remove(shard_id)
+                self._shards.remove(shard_id)
                 self._ahead.leave(shard_id)
 
     def fetch(self, seconds: float) -> Fetched:
@@ -67,19 +67,19 @@ class KinesisFeed:
         until = time.monotonic() + seconds
         while True:
             self._ahead.raise_failure()
-            fetched = self._taken()
+            fetched = self._fetched()
             left = until - time.monotonic()
             if fetched.reached or left <= 0 or self._closed:
                 return fetched
             self._ahead.wait(left)
 
     def caught_up_us(self) -> dict[Partition, int]:
-        """When each shard was last known to hold no more than was returned; of a closed one nothing: its children count."""
-        return {self._partition(shard_id): ms * 1000 for shard_id, ms in self._ahead.empty_since(self._marks).items()}
+        """When each shard was last known to have no more than was returned; closed ones are left out: their children count."""
+        return {self._partition(shard_id): ms * 1000 for shard_id, ms in self._ahead.caught_up_ms(self._marks).items()}
 
     @property
     def away(self) -> str | None:
-        """What does not answer now, or has throttled for long, in one sentence."""
+        """Which shard does not answer now, or has been throttled for long, in one sentence."""
         return self._ahead.away
 
     def close(self) -> None:
@@ -88,13 +88,13 @@ class KinesisFeed:
         self._ahead.stop()
         self._stream.close()
 
-    def _taken(self) -> Fetched:
-        """Take from shard after shard, beginning with another each time, until the limits are reached."""
+    def _fetched(self) -> Fetched:
+        """Take from shard after shard, in turn the first, until the limits are reached."""
         records: list[Record] = []
         reached: dict[Partition, Position] = {}
         size = 0
-        self._turns.rotate(-1)
-        for shard_id in self._turns:
+        self._shards.rotate(-1)
+        for shard_id in self._shards:
             if len(records) >= MAX_RECORDS or size >= MAX_BYTES:
                 break
             before = self._marks[shard_id]

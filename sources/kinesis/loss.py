@@ -1,4 +1,4 @@
-"""Tells that a stream no longer holds what a mark needs."""
+"""Checks that a stream still has the records after a mark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def confirm_same(stream: Stream, identity: Identity) -> None:
 
 
 def refuse_another(stream: Stream, summary: Summary, identity: Identity) -> None:
-    """Raise SourceGoneError when a stream is not the one that the marks belong to."""
+    """Raise SourceGoneError when the marks belong to another stream."""
     if summary.identity.arn != identity.arn:
         raise stream.gone("the checkpoint was made from another stream, whose unread records this job would lose")
     if summary.identity != identity:
@@ -26,9 +26,8 @@ def refuse_another(stream: Stream, summary: Summary, identity: Identity) -> None
 def confirm_kept(stream: Stream, shard_id: str, mark: Mark, retention_ms: int) -> None:
     """Raise SourceGoneError when records after a mark may have expired unread.
 
-    Kinesis answers a position that has expired with the oldest record it still has, without a word. Whatever is unread
-    arrived after `seen_ms` and is kept for the retention; past that, only finding the mark's own record proves that
-    nothing after it is gone.
+    For an expired position Kinesis returns the oldest record that it has, without an error. All unread records arrived after
+    `seen_ms` and are kept for the retention; later, only the mark's own record proves that none after it has expired.
     """
     now_ms = int(time.time() * 1000)
     if now_ms - mark.seen_ms < retention_ms:

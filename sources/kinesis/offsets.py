@@ -1,4 +1,4 @@
-"""How far a Kinesis stream was read: pure, no client.
+"""Offsets of a Kinesis stream, and the marks of its shards. Pure.
 
 An offset names the stream (its ARN and when it was created, since a stream made again under the same name is another)
 and holds a mark for each shard. A batch is what lies between two offsets: for each shard the records after the first
@@ -18,14 +18,14 @@ _AFTER = "AFTER_SEQUENCE_NUMBER:"
 
 
 class Shard(NamedTuple):
-    """A shard as the stream lists it; parents are what it was split or merged from."""
+    """A shard as the stream lists it, and the shards that it was split or merged from."""
 
     shard_id: str
     parents: tuple[str, ...] = ()
 
 
 class Identity(NamedTuple):
-    """Which stream the marks belong to."""
+    """The stream that marks belong to."""
 
     arn: str
     created_ms: int
@@ -33,7 +33,7 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far one shard was read."""
+    """A position in one shard."""
 
     origin: str
     """Where reading begins while no record was read: the trim horizon, a time, or after a sequence number."""
@@ -42,7 +42,7 @@ class Mark:
     count: int = 0
     """Records read since the beginning."""
     seen_ms: int = 0
-    """A time by which nothing unread existed: whatever is unread arrived later, and is kept for the retention from then."""
+    """All unread records arrived after this time, and are kept for the retention from then."""
     closed: bool = False
     """The shard was split or merged and all of it was read."""
 
@@ -67,12 +67,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """How far the whole stream was read."""
+    """A position in the whole stream."""
 
     stream: Identity
     shards: Mapping[str, Mark]
     opened: int = 0
-    """In a checkpoint of before readers: number of the open batch that begins here, 0 where a batch with an end ends."""
+    """In a checkpoint from before readers: the number of the open batch that begins here; 0 elsewhere."""
 
     def to_json(self) -> dict[str, Any]:
         """Write it as Spark keeps it: equal offsets give equal text."""

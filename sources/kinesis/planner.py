@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from pyspark.sql.datasource import InputPartition
 from pyspark.sql.datasource_internal import _SimpleStreamReaderWrapper
 
-from sources.idle import IdleWriter
+from sources.caught_up import FileProbeWriter
 from sources.kinesis.loss import confirm_same
 from sources.kinesis.offsets import Mark, Offset, first_offset, with_children
 from sources.kinesis.range_reader import read_exactly
@@ -35,7 +35,7 @@ SMALL_BATCH_RECORDS = 128
 SMALL_BATCH_BYTES = 1024 * 1024
 """Up to here a batch is one task, and its records reach the JVM with the plan."""
 _LONG_POLL_S = 0.1
-"""How long Spark's question for new records may wait for them, in seconds; it asks again at once."""
+"""How long `latestOffset` waits for new records, in seconds; Spark calls it again at once."""
 
 
 class ShardSlice(NamedTuple):
@@ -54,7 +54,7 @@ class ShardSlice(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPart(InputPartition):
-    """What one task reads: a shard's part of a batch, or a whole small batch."""
+    """The part of one task: a shard's part of a batch, or a whole small batch."""
 
     slices: tuple[ShardSlice, ...]
 
@@ -62,9 +62,9 @@ class BatchPart(InputPartition):
 class KinesisReader(_SimpleStreamReaderWrapper):
     """Plans batches with an end on the driver; on an executor only `read` is called.
 
-    `partitions` is how Spark says where the query stands: with start = end after a restart, then once for each batch.
-    The base class is Spark's own reader that prefetches: what a single task reads can be handed to the JVM with its plan
-    (`getCache`), as Spark's simple readers do, and no Python worker has to read it.
+    Spark calls `partitions` with start = end after a restart, then once for each batch. The base class is that of Spark's
+    simple readers, which prefetch: the records of a single task go to the JVM with its plan (`getCache`), and no Python
+    worker reads them.
     """
 
     def __init__(  # noqa: PLR0913 - the options of the source, named
@@ -75,7 +75,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         fetch_interval_ms: int,
         max_records_per_trigger: int,
         drain: bool,
-        idle_note: str = "",
+        probe_file: str = "",
         starts: Positions | None = None,
     ) -> None:
         """Keep what to read; nothing is opened before Spark asks."""
@@ -87,7 +87,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         self._interval_s = fetch_interval_ms / 1000
         self._limit = max_records_per_trigger
         self._drain = drain
-        self._idle = IdleWriter(idle_note)
+        self._probe = FileProbeWriter(probe_file)
         self._handed_over: tuple[ShardSlice, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
         """Begin at the positions to start with, or where the configuration says.
 
-        Never at what was planned: Spark asks for the start of an uncommitted first batch after telling its end.
+        Never at the planned offset: Spark asks for the start of an uncommitted first batch after naming its end.
         """
         if self._initial is None:
             identity, listed = self._stream.summary().identity, self._stream.shards()
@@ -120,9 +120,9 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         self._planned = until
 
     def latestOffset(self) -> dict[str, Any]:  # noqa: N802 - Spark's name
-        """Go on by what was read ahead; the offset last planned when there is nothing.
+        """The offset after all that was read ahead; the last planned one when there is nothing.
 
-        When draining, waits until there is something or every shard has been read to its end.
+        A drain waits until there is something, or every shard has been read to its end.
         """
         planned, stream = self._standing(), self._stream.access.stream
         for shard_id, mark in planned.shards.items():
@@ -130,9 +130,9 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         patience = time.monotonic() + _LONG_POLL_S
         while True:
             self._ahead.raise_failure()
-            # Spark asks on when the batch before is done: what was planned is processed.
-            empty = self._ahead.empty_since(planned.shards)
-            self._idle.note({f"{stream}/{shard_id}": ms for shard_id, ms in empty.items()})
+            # Spark calls this when the batch before is done: all that was planned is processed.
+            caught_up = self._ahead.caught_up_ms(planned.shards)
+            self._probe.write({f"{stream}/{shard_id}": ms for shard_id, ms in caught_up.items()})
             reached = self._reached(planned)
             done = self._drained(planned) if self._drain else time.monotonic() > patience
             if reached != planned:
@@ -142,7 +142,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
             self._ahead.wait(_LONG_POLL_S)
 
     def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> Sequence[InputPartition]:
-        """Hand each shard's records between two offsets to a task, or only their bounds after a restart."""
+        """A task for each shard, with the records between two offsets, or with the bounds alone after a restart."""
         begin, until = Offset.from_json(start), Offset.from_json(end)
         self._plan(until)
         slices = [
@@ -156,7 +156,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         return [BatchPart((part,)) for part in slices]
 
     def getCache(self, start: dict[str, Any], end: dict[str, Any]) -> Iterator[Any]:  # noqa: N802 - Spark's name
-        """Hand the batch just planned to the JVM; None (which Spark asks for) when it is no small one."""
+        """The records of the small batch just planned, for the JVM; None, as Spark wants it, for any other."""
         return cast("Iterator[Any]", self._handed_over and self.read(BatchPart(self._handed_over)))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
@@ -164,12 +164,12 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         yield from record_batches(self._records(cast("BatchPart", partition)))
 
     def _records(self, part: BatchPart) -> Iterator[Record]:
-        for shard_id, start, end, kept in part.slices:
-            raw = read_exactly(self._stream, shard_id, start, end) if kept is None else kept
+        for shard_id, start, end, buffered in part.slices:
+            raw = read_exactly(self._stream, shard_id, start, end) if buffered is None else buffered
             yield from user_records(self._stream.access.stream, shard_id, raw)
 
     def commit(self, end: dict[str, Any]) -> None:
-        """Drop what the committed batch held."""
+        """Drop the records of the committed batch."""
         for shard_id, mark in Offset.from_json(end).shards.items():
             self._ahead.forget(shard_id, mark)
 
@@ -184,12 +184,12 @@ class KinesisReader(_SimpleStreamReaderWrapper):
         return ReadAhead(self._stream, identity, interval_s=self._interval_s, drain=self._drain)
 
     def _reached(self, planned: Offset) -> Offset:
-        """Take what was read ahead of every shard; when one ended, open its children."""
+        """The offset after what was read ahead of every shard, with the children of those that ended."""
         open_shards = [shard_id for shard_id, mark in planned.shards.items() if not mark.closed]
         share = max(1, self._limit // max(1, len(open_shards)))
-        taken = {shard_id: self._ahead.take(shard_id, planned.shards[shard_id], share) for shard_id in open_shards}
-        reached = Offset(planned.stream, {**planned.shards, **taken})
-        if any(mark.closed for mark in taken.values()):
+        advanced = {shard_id: self._ahead.take(shard_id, planned.shards[shard_id], share) for shard_id in open_shards}
+        reached = Offset(planned.stream, {**planned.shards, **advanced})
+        if any(mark.closed for mark in advanced.values()):
             return with_children(reached, self._stream.shards())
         return reached
 
@@ -198,7 +198,7 @@ class KinesisReader(_SimpleStreamReaderWrapper):
 
 
 def spans(begin: Offset, until: Offset) -> list[tuple[str, Mark, Mark]]:
-    """What lies between two offsets, by shard; nothing before an open batch of before readers: its offset is where it begins."""
+    """The span of each shard between two offsets; none up to an open batch from before readers: its offset is its beginning."""
     return [
         (shard_id, since, mark)
         for shard_id, mark in until.shards.items()
@@ -207,15 +207,15 @@ def spans(begin: Offset, until: Offset) -> list[tuple[str, Mark, Mark]]:
 
 
 def _start_of(mark: Mark | None, end: Mark) -> Mark:
-    """Go on from a mark; before the first record, from where the batch's end says that its shard began.
+    """The mark to go on from; before the first record, the origin that the batch's end names.
 
-    Asked again after a restart, a job without a committed batch would begin elsewhere: `latest` is a later time then.
+    A restarted job without a committed batch would begin elsewhere: `latest` is a later time then.
     """
     return mark if mark is not None and mark.count else Mark(end.origin)
 
 
 def _is_small(slices: Sequence[ShardSlice]) -> bool:
-    """Tell whether one task should do: splitting a few records costs more than it gains."""
+    """Whether one task should read all: splitting a few records costs more than it gains."""
     if any(part.records is None for part in slices) or sum(part.size for part in slices) > SMALL_BATCH_RECORDS:
         return False
     return sum(len(record.data) for part in slices for record in part.records or ()) <= SMALL_BATCH_BYTES

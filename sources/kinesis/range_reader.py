@@ -1,4 +1,4 @@
-"""Fetches exactly the records between two marks of a shard, on an executor: the batch that a restart runs again."""
+"""Fetches the records between two marks of a shard, on an executor, for a batch that a restart runs again."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def read_exactly(stream: Stream, shard_id: str, start: Mark, end: Mark) -> Itera
     Raises SourceGoneError when the shard no longer holds just those: some have expired, or it is another shard.
     """
     wanted = end.count - start.count
-    found = 0
+    count = 0
     for page in _pages(stream, shard_id, start):
         for record in page.records:
-            found += 1
+            count += 1
             yield record
-            if record.sequence == end.sequence and found == wanted:
+            if record.sequence == end.sequence and count == wanted:
                 return
-            if found >= wanted or int(record.sequence) >= int(end.sequence):
-                raise _changed(stream, shard_id, found, wanted)
+            if count >= wanted or int(record.sequence) >= int(end.sequence):
+                raise _changed(stream, shard_id, count, wanted)
         if page.next_iterator is None or (not page.records and page.behind_ms == 0):
-            raise _changed(stream, shard_id, found, wanted)
+            raise _changed(stream, shard_id, count, wanted)
 
 
 def _pages(stream: Stream, shard_id: str, start: Mark) -> Iterator[Page]:
@@ -70,8 +70,8 @@ def _pages(stream: Stream, shard_id: str, start: Mark) -> Iterator[Page]:
         time.sleep(_PAUSE_S)
 
 
-def _changed(stream: Stream, shard_id: str, found: int, wanted: int) -> Exception:
+def _changed(stream: Stream, shard_id: str, count: int, wanted: int) -> Exception:
     return stream.gone(
         f"{shard_id} no longer holds the {wanted} records of the batch that was planned before the restart"
-        f" ({found} found before the end); the missing ones have expired and are lost"
+        f" ({count} found before the end); the missing ones have expired and are lost"
     )

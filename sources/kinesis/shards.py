@@ -1,4 +1,4 @@
-"""What readers have to read of a Kinesis stream: which stream it is, which shards, and where each store begins."""
+"""The shards that readers read of a Kinesis stream, and where each store begins."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from sources.kinesis.offsets import Identity, Mark, Offset, first_offset, with_c
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sources.feeds import Partition, Position, Positions, Reading
+    from sources.feeds import Partition, Position, Positions, SourcePositions
     from sources.kinesis.config import KinesisSourceConfig
 
 
-def refreshed(config: KinesisSourceConfig, checkpoint: str, reading: Reading) -> Reading:
+def refreshed(config: KinesisSourceConfig, checkpoint: str, known: SourcePositions) -> SourcePositions:
     """See `sources.feeds.refreshed`; the identity is the stream's ARN and when it was made, in milliseconds.
 
-    A shard's children are read once it is closed for that store; a closed one is dropped once the stream lists it no more.
+    A store reads a shard's children once it has the shard's end; a closed shard is dropped when the stream lists it no more.
     """
     stream = Stream(config.access(checkpoint))
     try:
         summary = stream.summary()
-        if reading.identity is not None:
-            refuse_another(stream, summary, Identity(*reading.identity))
+        if known.identity is not None:
+            refuse_another(stream, summary, Identity(*known.identity))
         listed, now_ms = stream.shards(), int(time.time() * 1000)
     finally:
         stream.close()
 
-    def going_on(positions: Positions) -> dict[Partition, Position]:
+    def extended(positions: Positions) -> dict[Partition, Position]:
         if not positions:
             return by_partition(config, first_offset(summary.identity, listed, config.origin(now_ms), now_ms).shards)
         offset = Offset(summary.identity, marks(config, positions))
         return by_partition(config, with_children(offset, listed).shards)
 
-    stores = {store: going_on(positions) for store, positions in reading.stores.items()}
-    return reading._replace(identity=list(summary.identity), stores=stores)
+    stores = {store: extended(positions) for store, positions in known.stores.items()}
+    return known._replace(identity=list(summary.identity), stores=stores)
 
 
 def marks(config: KinesisSourceConfig, positions: Positions) -> dict[str, Mark]:

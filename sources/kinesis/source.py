@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schemas.errors import ConfigurationError, PipelineError
+from sources.caught_up import FileProbe
 from sources.data_source import load_stream
-from sources.idle import FileNote
 from sources.kinesis.client import Stream
-from sources.kinesis.config import Access
 from sources.kinesis.fan_out import Consumer
 from sources.kinesis.offsets import TRIM_HORIZON, Mark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.datasource import DataSource
 
     from sources.feeds import Positions
     from sources.kinesis.config import KinesisSourceConfig
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 
 def check(config: KinesisSourceConfig) -> None:
     """Describe stream and consumer and read from one of the shards; raises ConfigurationError when that cannot be done."""
-    import aws_kinesis_agg  # noqa: F401 - only a record that was aggregated would tell that it is missing
+    import aws_kinesis_agg  # noqa: F401 - else its lack shows with the first aggregated record
 
     stream = Stream(config.access())
     try:
@@ -61,34 +58,24 @@ def read_stream(  # noqa: PLR0913 - what a job may ask of its stream, named
     *,
     fetch_interval_ms: int | None = None,
     drain: bool = False,
-    idle: FileNote | None = None,
+    probe: FileProbe | None = None,
     starts: Positions | None = None,
 ) -> DataFrame:
     """Read the stream as a stream of records.
 
-    `fetch_interval_ms` overrides the configured pause for a job that can wait. With `drain` the stream ends at what it
-    held when the query began; see `sources.drain`. `idle` is told up to when the stream has been processed. A query
-    without a checkpoint begins at `starts`; the end of its first batch tells them too, so that it can be run again.
+    A batch run again holds the same records. `fetch_interval_ms` overrides the configured pause for a job that can wait. With
+    `drain` the stream ends at the records that it had when the query began; see `sources.drain`. `probe` gets the times up to
+    which the stream has been processed. A query without a checkpoint begins at `starts`, which its first batch's end names too,
+    so that it can be run again.
     """
-    options = {
+    options = config.access(checkpoint)._asdict() | {
+        "origin": config.origin(int(time.time() * 1000)),
         "starts": starts,
         "fetch_interval_ms": fetch_interval_ms or config.fetch_interval_ms,
         "max_records_per_trigger": config.max_records_per_trigger,
         "drain": drain,
-        "idle_note": idle.path if idle else "",
+        "probe_file": probe.path if probe else "",
     }
     from sources.kinesis.spark_source import KinesisSource
 
-    return _load(spark, KinesisSource, config, checkpoint, options)
-
-
-def _load(
-    spark: SparkSession,
-    source: type[DataSource],
-    config: KinesisSourceConfig,
-    checkpoint: str,
-    options: Mapping[str, Any],
-) -> DataFrame:
-    access = dict(zip(Access._fields, config.access(checkpoint), strict=True))
-    given = {**access, "origin": config.origin(int(time.time() * 1000)), **options}
-    return load_stream(spark, source, {name: json.dumps(value) for name, value in given.items()})
+    return load_stream(spark, KinesisSource, {name: json.dumps(value) for name, value in options.items()})

@@ -28,5 +28,5 @@ class KinesisSource(DataSource):
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802 - Spark's name
         """Open the reader for one query."""
         access = Access(*(json.loads(self.options[name]) for name in Access._fields))
-        names = ("origin", "starts", "fetch_interval_ms", "max_records_per_trigger", "drain", "idle_note")
+        names = ("origin", "starts", "fetch_interval_ms", "max_records_per_trigger", "drain", "probe_file")
         return KinesisReader(Stream(access), **{name: json.loads(self.options[name]) for name in names})

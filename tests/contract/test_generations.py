@@ -12,7 +12,7 @@ import pytest
 
 from embeddings.protocol import Embedding, Vector
 from indexing.indexer import Indexer
-from indexing.optimistic_writer import Held, OptimisticWriter
+from indexing.optimistic_writer import MemoryCache, OptimisticWriter
 from indexing.versions.backfill import Tables, backfill
 from schemas.documents import ActualDocument
 from schemas.errors import ConfigurationError
@@ -97,7 +97,7 @@ def test_a_writer_learns_of_a_generation_as_it_goes_and_misses_nothing(store: St
     indexer.index(map(as_record, table.changes[:half]))
     other = announce(sink)
     indexer.index(map(as_record, table.changes[half:]))
-    rounds = OptimisticWriter(OtherEmbedder(), Held(), 8)
+    rounds = OptimisticWriter(OtherEmbedder(), MemoryCache(), 8)
     tables = Tables(SPECS, {TABLE: ("id",)})
     covered = backfill(sink, other, tables, rounds)
     assert (covered.left_out, covered.documents >= covered.brought) == ([], True)

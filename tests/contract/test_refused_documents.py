@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from indexing.optimistic_writer import ChangedRows, Held, OptimisticWriter
+from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
 from schemas.changes import Change
 from schemas.errors import ConfigurationError
 from sinks.protocol import Sink
@@ -42,7 +42,7 @@ def kinds(store: Store, table: ModelTable) -> list[str]:
 
 
 def marked(sink: Sink) -> int:
-    return sum(number for (_, spec), number in sink.documents_by_spec().items() if is_refused(spec))
+    return sum(number for (_, spec_digest), number in sink.documents_by_spec().items() if is_refused(spec_digest))
 
 
 def test_of_documents_written_together_the_store_refuses_one_and_takes_the_others(store: Store, sink: Sink) -> None:
@@ -120,7 +120,7 @@ def test_a_cached_vector_that_no_store_finds_is_asked_for_anew(store: Store, sin
     table, embedder = rows(1), CountingEmbedder()
     text = "body row 1, a first version"
     for bad in (np.zeros(DIMENSIONS, "f4"), np.full(DIMENSIONS, np.nan, "f4"), np.ones(3, "f4")):
-        writer = OptimisticWriter(embedder, Held({digest(text): bad}), 4)
+        writer = OptimisticWriter(embedder, MemoryCache({digest(text): bad}), 4)
         assert writer.write(sink, ChangedRows({TABLE: table.changes}, SPECS)) == []
     assert embedder.texts == [text]
     ((_, _, vector),) = store.contents()[key_of(1)][1]

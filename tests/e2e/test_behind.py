@@ -95,7 +95,7 @@ def test_a_store_that_was_away_goes_on_from_stream_or_lake(  # noqa: PLR0917 - f
         told.send()
         eventually(lambda: len(told.shown("shaky")) == 20, START_SECONDS)
         goes_on_from_the_stream(behind, told, proxy)
-        assert backfills.look() == {}, "the stream had all of it"
+        assert backfills.read() == {}, "the stream had all of it"
 
         proxy.refuse()
         told.table.update_body(1002, "newer still")
@@ -111,11 +111,11 @@ def test_a_store_that_was_away_goes_on_from_stream_or_lake(  # noqa: PLR0917 - f
         proxy.heal()
         told.seconds_to("steady", range(60, 63))
         pipeline.await_reached("backfill-written")
-        assert status(pipeline.config)["stores"]["shaky"]["backfilling"] == {"since": backfills.look()["shaky"].since}
+        assert status(pipeline.config)["stores"]["shaky"]["backfilling"] == {"since": backfills.read()["shaky"].since}
         driver.kill()
 
         driver = pipeline.start("--jobs", "land,index")
-        eventually(lambda: not backfills.look(), 60)
+        eventually(lambda: not backfills.read(), 60)
         told.await_shown("shaky")
         assert told.shown("shaky") == told.shown("steady")
         assert driver.told("store is backfilled from the lake", texts_sent=0)

@@ -130,7 +130,7 @@ def added_a_store_and_tables(driver: Any, lives: Lives, told: dict[str, Told]) -
     table.insert(2000, "while two was filled")
     told["t"].send()
     eventually(lambda: bool(driver.told("store is backfilled from the lake", store="two", texts_sent=0)), START_SECONDS)
-    assert lives.backfills.look() == {}
+    assert lives.backfills.read() == {}
     told["t"].await_shown("two")
     assert told["t"].shown("two") == told["t"].shown("one")
     assert len(told["v"].shown("one")) == len(told["v"].shown("two")) == 5, "a topic is read from its beginning"

@@ -82,10 +82,10 @@ def test_an_added_store_is_not_backfilled_while_landing_lags_behind_a_part(spark
     lake.read(path=both)
     looked_after = Stores(JobContext(spark, lake.config), model.fingerprint, model.dimensions)
     looked_after.backfill()
-    assert "late" in looked_after.backfills.look(), "three rows of the busy file are in no lake"
+    assert "late" in looked_after.backfills.read(), "three rows of the busy file are in no lake"
     lake.drain(spark)
     looked_after.backfill()
-    assert looked_after.backfills.look() == {}
+    assert looked_after.backfills.read() == {}
     index(spark, lake.config)
     beside = index_documents.plan(JobContext(spark, lake.config, some_tables=True))
     assert not any(each.name.startswith("progress") for each in beside), (

@@ -203,7 +203,7 @@ def test_no_value_left_out_becomes_null_and_no_partition_is_missed(
                 (old,), (new,) = before[table].values(), after[table].values()
                 assert len(old.values()) == 2 + source_columns(source, table)
                 assert new.values() == old.values() | {"note": "b"}
-                assert not new.pending(list(old.values()))
+                assert not new.unresolved(list(old.values()))
                 assert None not in new.values().values()
             assert [row.values() for row in after["public.sums"].values()] == [{"id": 1, "note": "b", "loud": "b!"}]
             visits = [tuple(row.values().values()) for row in after["public.visits"].values() if row.exists]

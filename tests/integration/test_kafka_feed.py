@@ -12,12 +12,12 @@ from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from schemas.errors import SourceGoneError
 from schemas.records import Record
-from sources.feeds import Feed, Position, Reading, open_feed, refreshed
+from sources.feeds import Feed, Position, SourcePositions, open_feed, refreshed
 from sources.kafka import broker
 from sources.kafka.config import KafkaSourceConfig
 from tests.waiting import eventually
 
-NOTHING = Reading(None, {"a": {}})
+NOTHING = SourcePositions(None, {"a": {}})
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from sources.kafka import broker
 from sources.kafka import topic_identity as identity
 from sources.kafka.broker import ends_of, topics_of
 from sources.kafka.config import KafkaSourceConfig
-from sources.kafka.source import BrokerNote
+from sources.kafka.source import BrokerProbe
 
 
 @pytest.fixture(autouse=True)
@@ -71,26 +71,26 @@ def test_brokers_say_whether_a_reader_that_stays_has_reached_all_they_hold(
     kafka: Broker, new_topic: Callable[..., str]
 ) -> None:
     topic = new_topic(2)
-    note = BrokerNote(config_for(kafka, topic))
-    assert note.empty_us(None) is None
-    empty = note.empty_us({"sources": [{"endOffset": "None"}]}) or {}
+    probe = BrokerProbe(config_for(kafka, topic))
+    assert probe.caught_up_us(None) is None
+    empty = probe.caught_up_us({"sources": [{"endOffset": "None"}]}) or {}
     assert (set(empty), all(empty.values())) == ({f"{topic}/0", f"{topic}/1"}, True), (
         "an empty topic holds nothing more"
     )
     produce(kafka, topic, b"1", b"2", b"3")  # of one key, so in one partition
-    ends = {str(number): end for (_, number), end in ends_of_topic(kafka, topic).items()}
+    ends = {place.rpartition("/")[2]: end for place, end in ends_of_topic(kafka, topic).items()}
     began_us = time.time_ns() // 1000
-    assert min((note.empty_us(reached({topic: ends})) or {}).values()) >= began_us
+    assert min((probe.caught_up_us(reached({topic: ends})) or {}).values()) >= began_us
     (busy,) = (f"{topic}/{number}" for number, end in ends.items() if end)
     behind = {number: max(0, end - 1) for number, end in ends.items()}
     for told in (reached({topic: behind}), reached({})):
-        found = note.empty_us(told) or {}
+        found = probe.caught_up_us(told) or {}
         assert {place for place, at_us in found.items() if not at_us} == {busy}, "the other one is empty"
 
 
 def test_brokers_that_do_not_answer_say_nothing(kafka: Broker, new_topic: Callable[..., str]) -> None:
     config = config_for(kafka, new_topic(1)).model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
-    assert BrokerNote(config).empty_us(reached({})) is None
+    assert BrokerProbe(config).caught_up_us(reached({})) is None
 
 
 def reached(offsets: dict[str, dict[str, int]]) -> dict[str, object]:
@@ -98,7 +98,7 @@ def reached(offsets: dict[str, dict[str, int]]) -> dict[str, object]:
     return {"sources": [{"endOffset": str(offsets)}]}
 
 
-def ends_of_topic(broker: Broker, topic: str) -> dict[tuple[str, int], int]:
+def ends_of_topic(broker: Broker, topic: str) -> dict[str, int]:
     servers = broker.endpoint["bootstrap_servers"]
     return ends_of([topics_of(servers, {})[topic]], servers, {})
 
@@ -150,7 +150,7 @@ def test_topics_come_and_go_and_only_what_was_chosen_is_left_out(
     produce(kafka, stays, b"4")
     produce(kafka, comes, *map(str.encode, "5678"))
     expire(kafka, comes)  # as its retention does: Spark alone would call that a loss
-    (at,) = [number for number in range(2) if ends_of_topic(kafka, comes)[comes, number]]
+    (at,) = [number for number in range(2) if ends_of_topic(kafka, comes)[f"{comes}/{number}"]]
     produce(kafka, comes, b"9")
     rows = read(spark, config_for(kafka, stays, comes), tmp_path)
     assert sorted((row.stream, row.partition, bytes(row.value)) for row in rows) == sorted(
@@ -185,10 +185,8 @@ def test_batch_that_was_not_committed_is_run_again_with_topics_of_now(
 
 def expire(broker: Broker, topic: str) -> None:
     """Delete what a topic holds."""
-    servers = broker.endpoint["bootstrap_servers"]
-    ends = ends_of([topics_of(servers, {})[topic]], servers, {})
-    for (name, number), end in ends.items():
-        broker.expire(name, number, end)
+    for place, end in ends_of_topic(broker, topic).items():
+        broker.expire(topic, int(place.rpartition("/")[2]), end)
 
 
 def test_check_says_what_is_wrong(kafka: Broker, new_topic: Callable[..., str]) -> None:

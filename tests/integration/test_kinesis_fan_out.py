@@ -11,7 +11,7 @@ import pytest
 from local_stack.faults.tcp import FaultProxy
 from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError
-from sources.feeds import Reading, refreshed
+from sources.feeds import SourcePositions, refreshed
 from sources.kinesis import fan_out as kinesis_fan_out
 from sources.kinesis import read_ahead as kinesis_read_ahead
 from sources.kinesis import source as kinesis_source
@@ -84,7 +84,7 @@ def test_a_pushed_shard_that_ends_is_closed_and_its_children_follow(pushed: Worl
         pushed.split(parent)
         name = f"{pushed.name}/{parent['ShardId']}"
         eventually(lambda: reader.fetch() >= 0 and reader.positions[name]["closed"])
-        state = refreshed(pushed.config, CHECKPOINT, Reading(None, {"one": reader.positions}))
+        state = refreshed(pushed.config, CHECKPOINT, SourcePositions(None, {"one": reader.positions}))
         assert len(state.stores["one"]) == 3
         reader.feed.follow(state.stores["one"])
         pushed.put(*range(10, 20))

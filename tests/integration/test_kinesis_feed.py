@@ -19,7 +19,7 @@ from local_stack.servers.aws import KinesisLocal
 from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources import positions
-from sources.feeds import MAX_RECORDS, Feed, Fetched, Positions, Reading, open_feed, refreshed
+from sources.feeds import MAX_RECORDS, Feed, Fetched, Positions, SourcePositions, open_feed, refreshed
 from sources.kinesis import feed as kinesis_feed
 from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.feed import KinesisFeed
@@ -28,7 +28,7 @@ from tests.integration.test_kinesis_source import World, drain, new_world, numbe
 from tests.waiting import eventually
 
 CHECKPOINT = "checkpoints/index_kinesis"
-NEW = Reading(None, {"one": {}})
+NEW = SourcePositions(None, {"one": {}})
 
 
 @pytest.fixture
@@ -100,8 +100,8 @@ def test_records_come_while_a_reader_follows_and_from_any_position_again(world: 
         end = dict(reader.positions)
     with reading(world.config, middle) as again:
         assert sorted(again.until(10)) == list(range(20, 30))
-        assert {name: positions.at(mark) for name, mark in again.positions.items()} == {
-            name: positions.at(mark) for name, mark in end.items()
+        assert {name: positions.as_number(mark) for name, mark in again.positions.items()} == {
+            name: positions.as_number(mark) for name, mark in end.items()
         }
     with reading(world.config, end) as again:
         assert again.next(0.3) == Fetched([], {})
@@ -131,7 +131,7 @@ def test_it_knows_when_a_shard_held_no_more_than_it_gave_out(world: World) -> No
 
 def test_shards_that_split_and_merge_lose_nothing_and_key_stays_in_order(world: World) -> None:
     fast, slow = dict[str, Any](), dict[str, Any]()
-    state = refreshed(world.config, CHECKPOINT, Reading(None, {"fast": fast, "slow": slow}))
+    state = refreshed(world.config, CHECKPOINT, SourcePositions(None, {"fast": fast, "slow": slow}))
     slow = state.stores["slow"]
     with reading(world.config, state.stores["fast"]) as reader:
         world.put(*range(20))
@@ -300,7 +300,7 @@ def test_positions_go_to_a_plain_stream_and_back(world: World) -> None:
     ]
     assert sorted(again) == found
     back = positions.positions_in(world.config, batches[-1][1])
-    state = refreshed(world.config, CHECKPOINT, Reading(None, {"one": back}))
+    state = refreshed(world.config, CHECKPOINT, SourcePositions(None, {"one": back}))
     world.put(20)
     with reading(world.config, state.stores["one"]) as reader:
         assert reader.until(1) == [20]

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 import sources
 from local_stack.servers.aws import AwsEndpoint, KinesisLocal
 from schemas.errors import ConfigurationError, SourceGoneError
-from sources.idle import FileNote
+from sources.caught_up import FileProbe
 from sources.kinesis import source as kinesis_source
 from sources.kinesis.client import Page, Stream, ThrottledError
 from sources.kinesis.config import KinesisSourceConfig
@@ -230,21 +230,21 @@ def test_a_batch_whose_records_have_expired_is_not_run_short(world: World) -> No
 
 def test_it_is_noted_up_to_when_everything_was_processed_and_only_then(world: World) -> None:
     world.put(*range(5))
-    note, began_us = FileNote(), time.time_ns() // 1000
+    probe, began_us = FileProbe(), time.time_ns() // 1000
     access = world.config.access("checkpoints/index")
     reader = KinesisReader(
         Stream(access), origin=TRIM_HORIZON, fetch_interval_ms=20, max_records_per_trigger=2, drain=False,
-        idle_note=note.path,
+        probe_file=probe.path,
     )  # fmt: skip
     start, found = reader.initialOffset(), 0
     while found < 5:
-        assert not any((note.empty_us() or {}).values())
+        assert not any((probe.caught_up_us() or {}).values())
         end = reader.latestOffset()
         found += len(rows(reader, start, end))
         start = end
-    eventually(lambda: reader.latestOffset() == start and all((note.empty_us() or {"": 0}).values()))
+    eventually(lambda: reader.latestOffset() == start and all((probe.caught_up_us() or {"": 0}).values()))
     reader.stop()
-    told = (note.empty_us() or {}).values()
+    told = (probe.caught_up_us() or {}).values()
     assert began_us < min(told) <= max(told) <= time.time_ns() // 1000
 
 

@@ -30,7 +30,7 @@ from local_stack.servers.postgres import VectorStore
 from reader import starting
 from reader.channel import ask
 from reader.messages import Harvest, Instruction, ReaderSettings, Stop
-from reader.starting import harvested
+from reader.starting import instruct
 from reader.task import HARVEST_SCHEMA, harvest_task
 from schemas.errors import SourceGoneError
 from sinks import open_sink
@@ -96,10 +96,10 @@ class World:
         """One batch, as the driver runs it."""
         self.batch += 1
         instruction = Instruction(self.epoch, self.batch, 0, self.positions, self.behind, address=self.address)
-        found = harvested(self.settings, instruction, SECRET)
+        found = instruct(self.settings, instruction, SECRET)
         self.address, self.positions, self.behind = found.address, found.positions, found.behind
         self.records += found.result.counts["records"]
-        self.texts += found.asked.texts
+        self.texts += found.model_counts.texts
         return found
 
     def has_all(self, store: str) -> bool:
@@ -184,11 +184,11 @@ def test_a_reader_that_nobody_asks_ends(world: World) -> None:
 def test_two_readers_of_the_same_part_leave_what_one_leaves(world: World) -> None:
     world.ask()
     other = Instruction("other", 1, 0, world.positions)
-    second = harvested(world.settings, other, SECRET)
+    second = instruct(world.settings, other, SECRET)
     assert second.address != world.address
     world.insert(*range(60))
     assert eventually(lambda: world.has_all("steady") and world.has_all("shaky"))
-    assert eventually(lambda: sum(harvested(
+    assert eventually(lambda: sum(instruct(
         world.settings, Instruction("other", 2, 0, world.positions, address=second.address), SECRET
     ).positions["shaky"].values()) == 60)  # fmt: skip
     assert world.shown("steady") == world.shown("shaky") == world.wanted

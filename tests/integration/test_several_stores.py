@@ -91,7 +91,7 @@ def test_an_unavailable_store_is_missed_and_takes_vectors_from_its_peers_later(p
     pair.indexer = pair.indexer_of()  # another process: it remembers no answer
     table.insert(3, "two, newer")
     records = [as_record(change) for change in table.changes]
-    assert pair.indexer.index(records, borrowing={"shaky"}).missed == set()
+    assert pair.indexer.index(records, use_peers={"shaky"}).missed == set()
     assert pair.embedder.texts == ["body one", "body two", "body two, newer"]
     assert pair.shown("steady") == pair.shown("shaky")
     assert len(pair.shown("shaky")) == 3
@@ -165,7 +165,7 @@ def test_a_silent_server_is_missed_and_goes_on_once_it_answers(kinds: dict[str, 
     finally:
         server.resume()
     with closing(indexer):
-        assert indexer.index(records[20:], borrowing={missed}).missed == set()
+        assert indexer.index(records[20:], use_peers={missed}).missed == set()
     for store in kinds.values():
         assert drift(store, table.changes) == []
     assert len(embedder.texts) == len(set(embedder.texts))

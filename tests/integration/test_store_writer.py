@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from indexing.indexer import Indexer
-from indexing.shared_vectors import Answers
+from indexing.shared_vectors import SharedEmbeddings
 from indexing.store_writer import Shared, StoreWriter
 from local_stack.faults.tcp import FaultProxy
 from local_stack.servers.postgres import VectorStore
@@ -67,7 +67,7 @@ class Stores:
             return connection.execute(query.encode()).fetchall()
 
     def sessions(self) -> int:
-        """Connections of writers and lenders."""
+        """Connections of writers and peers."""
         with psycopg.connect(self.dsn) as connection:
             query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ragstream' AND datname = current_database()"
             row = connection.execute(query).fetchone()
@@ -102,13 +102,17 @@ def test_a_store_that_fails_after_embedding_pays_for_no_text_again(
     table = ModelTable()
     table.insert(1, "one")
     unit = stores.indexer.decode(map(as_record, table.changes))
-    shared = Shared(SPECS, 8, lambda step: stores.proxy.refuse() if step == "write" else None, Answers(most_bytes=0))
-    writer = StoreWriter(shared, stores.writers["shaky"].sink, stores.writers["shaky"]._every)
+    shared = Shared(
+        SPECS, 8, lambda step: stores.proxy.refuse() if step == "write" else None, SharedEmbeddings(most_bytes=0)
+    )
+    writer = StoreWriter(shared, stores.writers["shaky"].sink, stores.writers["shaky"]._versions)
     with pytest.raises(UnavailableError, match="shaky"):
         writer.write([unit])
     assert stores.shown("shaky") == []
     stores.proxy.heal()
-    healthy = StoreWriter(Shared(SPECS, 8, lambda _: None, Answers(most_bytes=0)), writer.sink, writer._every)
+    healthy = StoreWriter(
+        Shared(SPECS, 8, lambda _: None, SharedEmbeddings(most_bytes=0)), writer.sink, writer._versions
+    )
     healthy.unreported = writer.unreported
     written = healthy.write([unit])
     assert [len(vectors) for vectors in written.embedded.values()] == [1]
@@ -128,10 +132,10 @@ def test_a_later_store_takes_peer_vectors_and_closes_the_peers(
     table.insert(20, "refused")
     unit = stores.indexer.decode(map(as_record, table.changes))
     stores.writers["one"].write([unit])
-    stores.indexer._shared.answers.__init__()  # type: ignore[misc] # all is forgotten
+    stores.indexer._shared.embeddings.__init__()  # type: ignore[misc] # all is forgotten
     asked = len(stores.embedder.texts)
     before = stores.sessions()
-    written = stores.writers["shaky"].write([unit], borrow=True)
+    written = stores.writers["shaky"].write([unit], use_peers=True)
     assert stores.embedder.texts[asked:] == ["body refused"], "no store holds what has no vector"
     assert sum(map(len, written.embedded.values())) == 0
     assert stores.shown("shaky") == stores.shown("one") != []
@@ -140,7 +144,7 @@ def test_a_later_store_takes_peer_vectors_and_closes_the_peers(
     assert eventually(lambda: stores.sessions() == before + 1)
 
 
-def test_a_store_that_is_silent_lends_nothing_and_is_waited_for_once(
+def test_a_peer_that_is_silent_gives_nothing_and_is_waited_for_once(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexing.peer_vectors.PATIENCE_SECONDS", 0.3)
@@ -148,19 +152,19 @@ def test_a_store_that_is_silent_lends_nothing_and_is_waited_for_once(
     table.insert(1, "one")
     table.insert(2, "two")
     stores.proxy.stall()
-    borrower = stores.writers["one"]
+    writer = stores.writers["one"]
     for change in table.changes:
-        borrower.write([stores.indexer.decode([as_record(change)])], borrow=True)
+        writer.write([stores.indexer.decode([as_record(change)])], use_peers=True)
     assert stores.embedder.texts == ["body one", "body two"]
     assert len(stores.shown("one")) == 2
-    stuck = [thread.name for thread in threading.enumerate() if thread.name == "lender-shaky"]
+    stuck = [thread.name for thread in threading.enumerate() if thread.name == "peer-shaky"]
     assert len(stuck) == 1
     stores.proxy.heal()
 
 
 def test_what_an_indexer_keeps_is_bounded_however_many_texts_it_has_seen(stores: Stores) -> None:
-    answers = stores.indexer._shared.answers
-    answers._most_bytes = 100_000
+    shared = stores.indexer._shared.embeddings
+    shared._most_bytes = 100_000
     table, writer = ModelTable(), stores.writers["one"]
     for number in range(1_000):
         table.insert(number, f"row {number}")
@@ -168,7 +172,7 @@ def test_what_an_indexer_keeps_is_bounded_however_many_texts_it_has_seen(stores:
     for some in batched(table.changes, 50):
         written = writer.write([stores.indexer.decode(map(as_record, some))])
         assert sum(map(len, written.embedded.values())) == 50
-        assert answers.bytes <= 100_000
+        assert shared.bytes <= 100_000
         kept.append(_reachable(writer, stores.indexer))
     assert len(stores.embedder.texts) == 1_000
     stores.embedder.texts.clear()

@@ -31,25 +31,25 @@ SOURCES = [KAFKA, KINESIS]
 
 def test_a_store_is_new_once_and_forgotten_when_it_is_dropped(tmp_path: Path) -> None:
     backfills = Backfills(str(tmp_path))
-    assert backfills.configured(["a", "b"], SOURCES, fresh=True) == []
-    assert backfills.configured(["a", "b", "c"], SOURCES, fresh=False) == ["c"]
-    assert backfills.configured(["a", "b", "c"], SOURCES, fresh=False) == []
-    (record,) = backfills.look().values()
+    assert backfills.register(["a", "b"], SOURCES, fresh=True) == []
+    assert backfills.register(["a", "b", "c"], SOURCES, fresh=False) == ["c"]
+    assert backfills.register(["a", "b", "c"], SOURCES, fresh=False) == []
+    (record,) = backfills.read().values()
     assert (record.store, record.gaps) == ("c", {"kafka": Gap(None, None), "kinesis": Gap(None, None)})
-    assert backfills.configured(["a", "b"], SOURCES, fresh=False) == []
-    assert (backfills.look(), backfills.known()) == ({}, {"a", "b"})
-    assert backfills.configured(["a", "b", "c"], SOURCES, fresh=False) == ["c"]
+    assert backfills.register(["a", "b"], SOURCES, fresh=False) == []
+    assert (backfills.read(), backfills.known()) == ({}, {"a", "b"})
+    assert backfills.register(["a", "b", "c"], SOURCES, fresh=False) == ["c"]
     older = Backfills(str(tmp_path / "older"))
-    assert older.configured(["a"], SOURCES, fresh=False) == [], "no pipeline begins by filling all"
+    assert older.register(["a"], SOURCES, fresh=False) == [], "no pipeline begins by filling all"
 
 
 def test_a_new_store_lacks_all_until_where_its_live_writes_began_first(tmp_path: Path) -> None:
     backfills = Backfills(str(tmp_path))
-    backfills.configured(["a"], SOURCES, fresh=True)
-    backfills.configured(["a", "new"], SOURCES, fresh=False)
+    backfills.register(["a"], SOURCES, fresh=True)
+    backfills.register(["a", "new"], SOURCES, fresh=False)
     backfills.begin("kafka", {"a": {"t/0": 3}, "new": {"t/0": 7}})
     backfills.begin("kafka", {"new": {"t/0": 50}})  # started again after a kill: that it has
-    record = Backfills(str(tmp_path)).look()["new"]
+    record = Backfills(str(tmp_path)).read()["new"]
     assert record.gaps == {"kafka": Gap(None, {"t/0": 7}), "kinesis": Gap(None, None)}
     assert record.spans() is None, "all rows"
 
@@ -57,17 +57,17 @@ def test_a_new_store_lacks_all_until_where_its_live_writes_began_first(tmp_path:
 def test_gaps_add_up_and_end_only_with_all_they_cover(tmp_path: Path) -> None:
     backfills = Backfills(str(tmp_path))
     backfills.add("a/b", "kafka", Gap({"t/0": 98}, {"t/0": 120}))
-    seen = backfills.look()["a/b"]
+    seen = backfills.read()["a/b"]
     backfills.add("a/b", "kafka", Gap({"t/0": 100, "t/1": 4}, {"t/0": 130, "t/1": 9}))
     assert not backfills.done(seen)
     backfills.add("a/b", "kinesis", Gap({"s/x": 5}, {"s/x": 6}))
-    record = Backfills(str(tmp_path)).look()["a/b"]
+    record = Backfills(str(tmp_path)).read()["a/b"]
     assert record.spans() == {"t/0": (98, 130), "t/1": (4, 9), "s/x": (5, 6)}
     assert record.since == seen.since
     backfills.add("a/b", "kinesis", Gap(None, {"s/y": 7}))
-    assert backfills.look()["a/b"].spans() is None
-    assert backfills.done(backfills.look()["a/b"])
-    assert json.dumps(backfills.look()) == "{}"
+    assert backfills.read()["a/b"].spans() is None
+    assert backfills.done(backfills.read()["a/b"])
+    assert json.dumps(backfills.read()) == "{}"
 
 
 def aside(folder: Path, store: str, **changes: Any) -> None:
@@ -81,23 +81,23 @@ def aside(folder: Path, store: str, **changes: Any) -> None:
 
 def test_what_was_quarantined_before_is_backfilled_from_the_first_missed_position(tmp_path: Path) -> None:
     backfills, folder = Backfills(str(tmp_path)), tmp_path / "aside"
-    backfills.configured(["away", "added"], SOURCES, fresh=True)
+    backfills.register(["away", "added"], SOURCES, fresh=True)
     aside(folder, "away")
     aside(folder, "added", added=True, phase="returning", missed=[])
     aside(folder, "dropped")
-    assert backfills.configured(["away", "added"], SOURCES, fresh=False) == []
+    assert backfills.register(["away", "added"], SOURCES, fresh=False) == []
     assert list(folder.iterdir()) == []
-    found = backfills.look()
+    found = backfills.read()
     assert {name: record.since for name, record in found.items()} == {"away": 5.0, "added": 5.0}
     assert found["away"].gaps == {"kafka": Gap({"t/0": 98}, None), "kinesis": Gap({"s/x": 77}, None)}
     assert found["added"].gaps == {"kafka": Gap(None, None), "kinesis": Gap(None, None)}
     backfills.begin("kafka", {"away": {"t/0": 130, "t/1": 8}})
     backfills.begin("kinesis", {"away": {"s/child": 500}})
-    assert backfills.look()["away"].gaps["kafka"] == Gap({"t/0": 98}, {"t/0": 130, "t/1": 8})
-    assert backfills.look()["away"].gaps["kinesis"] == Gap(None, {"s/child": 500}), "its shard is forgotten"
+    assert backfills.read()["away"].gaps["kafka"] == Gap({"t/0": 98}, {"t/0": 130, "t/1": 8})
+    assert backfills.read()["away"].gaps["kinesis"] == Gap(None, {"s/child": 500}), "its shard is forgotten"
     aside(folder, "away")
-    backfills.configured(["away", "added"], [FILES], fresh=False)
-    assert backfills.look()["away"].gaps == {"files": Gap(None, None)}, "a recorded file names no partition"
+    backfills.register(["away", "added"], [FILES], fresh=False)
+    assert backfills.read()["away"].gaps == {"files": Gap(None, None)}, "a recorded file names no partition"
 
 
 def held_from(**first: int) -> Holds:
@@ -155,6 +155,6 @@ def test_a_record_that_is_written_while_another_thread_looks_is_not_forgotten(
         return before
 
     monkeypatch.setattr(files, "names", slow_names)
-    backfills.look()
+    backfills.read()
     adding.join()
     assert backfills.stores == {"late"}, "else it would be said to be fresh"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from indexing.peer_vectors import Lender
+from indexing.peer_vectors import Peer
 from schemas.errors import UnavailableError
 
 
@@ -47,28 +47,28 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store()
 
 
-def test_a_store_lends_what_it_holds_as_often_as_it_is_asked(store: Store) -> None:
-    lender = Lender(cast("Any", store))
-    assert lender.vectors(["a", "b"]).keys() == {"a", "b"}
-    assert lender.vectors(["c"]).keys() == {"c"}
+def test_a_peer_gives_its_vectors_as_often_as_it_is_asked(store: Store) -> None:
+    peer = Peer(cast("Any", store))
+    assert peer.vectors(["a", "b"]).keys() == {"a", "b"}
+    assert peer.vectors(["c"]).keys() == {"c"}
     assert store.asked == [["a", "b"], ["c"]]
-    lender.close()
+    peer.close()
     assert len(store.closed) == 1
 
 
-def test_a_store_that_is_away_or_silent_holds_nothing_and_rests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_is_away_or_silent_has_no_vectors_and_rests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.is_away = True
-    away = Lender(cast("Any", store))
+    away = Peer(cast("Any", store))
     assert [away.vectors(["a"]), away.vectors(["a"])] == [{}, {}]
     assert store.asked == [["a"]]
     store.is_away = False
     store.answering.clear()
-    silent = Lender(cast("Any", store))
+    silent = Peer(cast("Any", store))
     assert [silent.vectors(["b"]), silent.vectors(["b"])] == [{}, {}]
     assert store.asked == [["a"], ["b"]]
     store.answering.set()
     for thread in threading.enumerate():
-        if thread.name == "lender-other":
+        if thread.name == "peer-other":
             thread.join(10)
     assert len(store.closed) == 1, "the connections that it kept busy, once it answers"
     monkeypatch.setattr("indexing.peer_vectors.REST_SECONDS", 0.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from glue_jobs.runtime.failures import without_content, wrap_failures
-from reader.failures import told as told_of
+from reader.failures import reportable
 from schemas.errors import StoppedError, UnavailableError
 
 
@@ -71,7 +71,7 @@ def test_a_package_that_is_not_installed_is_said_with_what_installs_it(
 def test_where_a_reader_failed_is_named_without_what_stands_beside_it() -> None:
     with pytest.raises(ValueError, match="row") as died:
         raise ValueError("a row's text")
-    crossed = RuntimeError(f"Traceback\nreader.messages.ReaderFailedError: {told_of(died.value)}\na row's text")
+    crossed = RuntimeError(f"Traceback\nreader.messages.ReaderFailedError: {reportable(died.value)}\na row's text")
     place = r"ValueError at test_command_failures\.py:\d+ test_where_a_reader_\w+"
     assert re.fullmatch(rf"RuntimeError, in a reader: {place}", without_content(crossed))
     assert without_content(RuntimeError("ReaderFailedError: a row's text")) == "RuntimeError"

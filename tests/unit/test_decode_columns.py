@@ -84,7 +84,7 @@ def test_the_column_keeps_its_older_value_and_is_pending_without_one() -> None:
     newer = landed(event([MICROS], {"at": 2**63 - 1}, "u", lsn=8))
     rows = Rows()
     apply(rows, newer.changes[0])
-    assert rows['{"id":1}'].pending(["id", "at"]) == ("at",)
+    assert rows['{"id":1}'].unresolved(["id", "at"]) == ("at",)
     apply(rows, older.changes[0])
     assert rows['{"id":1}'].values() == {"id": 1, "at": "1970-01-01T00:00:00"}
 

@@ -77,8 +77,8 @@ def test_recorded_histories_fold_to_whole_rows(name: str) -> None:
     assert moved["name"] == "pk+toast"
     assert moved["body"].startswith("lorem0-0 ")
     gone = {"added_col", "renamed_col"}  # dropped while the history was recorded
-    assert {n for s in live["inv.items"].values() for n in s.pending(list(s.columns))} == gone
-    assert not any(s.pending(list(s.columns)) for t, rs in live.items() if t != "inv.items" for s in rs.values())
+    assert {n for s in live["inv.items"].values() for n in s.unresolved(list(s.columns))} == gone
+    assert not any(s.unresolved(list(s.columns)) for t, rs in live.items() if t != "inv.items" for s in rs.values())
 
 
 def test_embedded_schemas_type_every_value() -> None:

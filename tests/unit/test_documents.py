@@ -223,7 +223,7 @@ def test_a_refused_document_waits_for_its_values_and_is_never_half_written() -> 
     assert join(held.state, folded(table.changes)[key_of(1)]).values()["body"] == "body x"
 
 
-def test_a_text_over_the_limit_is_refused_and_fingerprints_ignore_the_limit() -> None:
+def test_a_text_over_the_limit_is_refused_and_digests_ignore_the_limit() -> None:
     table = ModelTable()
     table.insert(1, "x")
     short = META_ONLY.model_copy(update={"max_bytes": 3})
@@ -237,7 +237,7 @@ def test_a_text_over_the_limit_is_refused_and_fingerprints_ignore_the_limit() ->
     assert spec(short).digest == spec().digest == made_by(write.spec_digest)
 
 
-def test_chunks_follow_the_models_limit_and_the_fingerprint_tells() -> None:
+def test_chunks_follow_the_models_limit_and_the_digest_shows_it() -> None:
     long = DocumentConfig(template="{body}", chunk=ChunkConfig(max_tokens=1200, overlap=400))
     cut = spec(long).within(512)
     assert (cut.document.chunk.max_tokens, cut.document.chunk.overlap) == (512, 256)

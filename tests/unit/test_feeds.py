@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.errors import ConfigurationError, PipelineError, SourceGoneError, UnavailableError
 from sources.kafka import topic_identity
-from sources.kafka.admin import Question
+from sources.kafka.admin import AdminRequests
 from sources.kafka.broker import Topic
 from sources.kafka.client import Brokers
 from sources.kafka.config import KafkaSourceConfig
@@ -124,18 +124,18 @@ def test_a_known_user_is_waited_for_and_old_errors_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     brokers = Brokers("127.0.0.1:1", {})
-    complaint = KafkaError(KafkaError._AUTHENTICATION)
-    client = SimpleNamespace(poll=lambda _: brokers._complained(complaint))
+    refusal = KafkaError(KafkaError._AUTHENTICATION)
+    client = SimpleNamespace(poll=lambda _: brokers._note_refusal(refusal))
     monkeypatch.setattr("sources.kafka.admin._client", lru_cache(lambda *_: (brokers, client)))
-    question = Question("127.0.0.1:1", {})
-    question._raise(None, final=False)
-    brokers._complained(complaint)
+    requests = AdminRequests("127.0.0.1:1", {})
+    requests._raise(None, final=False)
+    brokers._note_refusal(refusal)
     with pytest.raises(ConfigurationError):
-        question._raise(None, final=False)
+        requests._raise(None, final=False)
     brokers.is_known = True
-    question._raise(None, final=False)
+    requests._raise(None, final=False)
     with pytest.raises(ConfigurationError):
-        question._raise(None, final=True)
+        requests._raise(None, final=True)
 
 
 def test_of_cluster_with_many_topics_those_of_the_pipeline_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,12 +232,12 @@ def test_the_brokers_are_asked_for_the_end_that_the_reader_can_reach(isolation: 
     feed = KafkaFeed(KafkaSourceConfig.model_validate(config | {"options": options}), "checkpoint")
     feed._ends.admin = Mock(list_offsets=Mock(return_value={}))
     feed._ends.ask(["a/0"])
-    question = Question("127.0.0.1:1", options)
+    requests = AdminRequests("127.0.0.1:1", options)
     answer: Future[Any] = Future()
     answer.set_result(SimpleNamespace(offset=7))
-    question._admin = Mock(list_offsets=Mock(return_value={TopicPartition("a", 0): answer}))
-    assert question.offsets([Topic("a", "id", 1)], ends=True) == {("a", 0): 7}
-    for client in (feed._ends.admin, question._admin):
+    requests._admin = Mock(list_offsets=Mock(return_value={TopicPartition("a", 0): answer}))
+    assert requests.offsets([Topic("a", "id", 1)], ends=True) == {"a/0": 7}
+    for client in (feed._ends.admin, requests._admin):
         asked = client.list_offsets.call_args.kwargs["isolation_level"]
         assert asked.name == (isolation or "read_committed").upper()
     feed.close()
@@ -323,7 +323,7 @@ def test_a_shard_that_has_ended_is_not_said_to_hold_nothing_more() -> None:
     mark = Mark(TRIM_HORIZON, sequence="5", count=1, seen_ms=int(time.time() * 1000))
     ahead.follow("a", mark)
     eventually(lambda: ahead.take("a", mark, 1).closed)
-    assert ahead.empty_since({"a": mark}) == {"a": 0}
+    assert ahead.caught_up_ms({"a": mark}) == {"a": 0}
     ahead.stop()
 
 

@@ -45,7 +45,7 @@ def test_whole_states_do_not_depend_on_the_order(seed: int, order: int) -> None:
     assert {k: (s.exists, s.sequence, s.values() if s.exists else None) for k, s in one.items()} == {
         k: (s.exists, s.sequence, s.values() if s.exists else None) for k, s in other.items()
     }
-    assert [one[k].pending(["sum", "body"]) for k in one] == [other[k].pending(["sum", "body"]) for k in one]
+    assert [one[k].unresolved(["sum", "body"]) for k in one] == [other[k].unresolved(["sum", "body"]) for k in one]
 
 
 @settings(max_examples=100, deadline=None)
@@ -62,7 +62,7 @@ def test_an_older_body_fills_a_newer_update_that_lacks_it() -> None:
     table.update_a(1, "y")
     insert, update = table.changes
     late = folded([update])[key_of(1)]
-    assert late.pending(["body", "a"]) == ("body",)
+    assert late.unresolved(["body", "a"]) == ("body",)
     assert "body" not in late.values()
     assert contents(folded([update, insert])) == rows_of(table)
 
@@ -97,7 +97,7 @@ def test_insert_delete_insert_is_decided_by_the_sequence_alone(seed: int) -> Non
 def test_null_told_by_a_whole_row_is_not_pending() -> None:
     change = Change("public.t", "c", folded_sequence(), key_of(1), {"id": 1}, complete=True)
     (state,) = folded([change]).values()
-    assert state.pending(["body"]) == ()
+    assert state.unresolved(["body"]) == ()
 
 
 def test_a_column_that_stops_coming_keeps_its_value_in_every_order() -> None:
@@ -108,9 +108,9 @@ def test_a_column_that_stops_coming_keeps_its_value_in_every_order() -> None:
     for order in permutations(table.changes):
         state = folded(order)[key_of(1)]
         assert state.values() == {"id": 1, "a": "z", "body": "body y", "sum": "sum x"}
-        assert state.pending(["id", "a", "body", "sum", "never there"]) == ("sum",)
+        assert state.unresolved(["id", "a", "body", "sum", "never there"]) == ("sum",)
     table.update_body(1, "w")
-    assert not folded(table.changes)[key_of(1)].pending(["sum"])
+    assert not folded(table.changes)[key_of(1)].unresolved(["sum"])
 
 
 def test_a_state_that_forgot_what_stopped_coming_still_restores() -> None:
@@ -119,7 +119,7 @@ def test_a_state_that_forgot_what_stopped_coming_still_restores() -> None:
     table.insert(1, "x")
     sequence = table.changes[0].sequence
     old = {"s": sequence, "u": "=", "c": "=", "v": {"id": 1}}
-    assert restore(old).pending(["id", "sum"]) == ()
+    assert restore(old).unresolved(["id", "sum"]) == ()
     assert encode(restore(old)) == old
 
 

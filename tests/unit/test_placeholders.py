@@ -73,7 +73,7 @@ def test_null_that_may_stand_for_an_unchanged_value_keeps_the_older_one(field: d
     snapshot = change("r", {"id": 1, "v": held}, 1, field)
     update = change("u", {"id": 1, "v": None}, 2, field)
     assert row_after(snapshot, update).values()["v"] == snapshot.columns["v"]
-    assert row_after(update).pending(["v"]) == ("v",)
+    assert row_after(update).unresolved(["v"]) == ("v",)
     moved = change("c", {"id": 2, "v": None}, 3, field, moved_from=1)
     assert moved.unavailable == ("v",)
 
@@ -92,7 +92,7 @@ def test_a_null_where_debezium_has_a_placeholder_is_null(field: dict[str, Any]) 
 
 def test_an_array_that_debezium_cannot_send_is_pending_in_every_row() -> None:
     field = column("bytes", "_BIT", name="io.debezium.data.Bits")
-    assert row_after(change("c", {"id": 1, "v": None}, 1, field)).pending(["v"]) == ("v",)
+    assert row_after(change("c", {"id": 1, "v": None}, 1, field)).unresolved(["v"]) == ("v",)
 
 
 def test_an_unchanged_hstore_is_a_map_of_the_placeholder_as_json_text() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sources.kinesis.offsets import TRIM_HORIZON, Mark
-from sources.positions import at, earlier
+from sources.positions import as_number, earlier
 
 
 def test_a_position_is_a_number_that_grows() -> None:
     unread, read = Mark(TRIM_HORIZON), Mark(TRIM_HORIZON, sequence="4951", count=2)
-    assert [at(7), at(asdict(unread)), at(asdict(read))] == [7, 0, 4951]
+    assert [as_number(7), as_number(asdict(unread)), as_number(asdict(read))] == [7, 0, 4951]
 
 
 def test_the_earlier_of_two_positions_leaves_nothing_out() -> None:

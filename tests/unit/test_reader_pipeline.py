@@ -1,4 +1,4 @@
-"""A reader's feed and lanes, over a stream and stores in this process."""
+"""A reader's feed and store workers, over a stream and stores in this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reader import lanes
+from reader import store_worker
 from reader.messages import ReaderFailedError
 from schemas.errors import ConfigurationError, ModelUnavailableError, SourceGoneError
 from tests.reading import Reading, unavailable
@@ -119,7 +119,7 @@ def test_another_epoch_begins_anew_and_keeps_the_connections(one: Reading) -> No
 def test_store_that_is_away_falls_behind_reads_for_itself_and_comes_back(
     two: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "MOST_WORK", 40)
+    monkeypatch.setattr(store_worker, "MOST_UNITS", 40)
     two.follow({"a": {"t/0": 0}, "b": {"t/0": 0}})
     two.store("b").error = unavailable("b")
     for number in range(20):
@@ -140,21 +140,21 @@ def test_store_that_is_away_falls_behind_reads_for_itself_and_comes_back(
     assert eventually(lambda: two.is_at("a", 101) and two.is_at("b", 101))
     assert two.written("a") == list(range(101))
     assert sorted(set(two.written("b"))) == list(range(101))
-    assert any(borrowed for _, borrowed in two.store("b").writes)
-    assert not any(borrowed for _, borrowed in two.store("a").writes)
+    assert any(peers for _, peers in two.store("b").writes)
+    assert not any(peers for _, peers in two.store("a").writes)
     assert len(two.stream.feeds) == 2
     assert two.harvest().result.counts["records"] == 0
 
 
-def test_store_that_lacks_vectors_borrows_for_as_long_as_driver_says_so(one: Reading) -> None:
-    for number, borrowing in enumerate([(), ("a",), ()]):
-        one.follow({"a": {"t/0": 0}}, borrowing=borrowing)
+def test_store_without_vectors_asks_peers_for_as_long_as_driver_says_so(one: Reading) -> None:
+    for number, use_peers in enumerate([(), ("a",), ()]):
+        one.follow({"a": {"t/0": 0}}, use_peers=use_peers)
         one.stream.add(number)
         assert eventually(lambda number=number: one.is_at("a", number + 1))  # type: ignore[misc]
-    assert [borrows for _, borrows in one.store("a").writes] == [False, True, False]
+    assert [peers for _, peers in one.store("a").writes] == [False, True, False]
 
 
-def test_a_store_borrows_what_another_has_written_before_it(two: Reading) -> None:
+def test_a_store_asks_its_peers_for_what_another_has_written_before_it(two: Reading) -> None:
     two.store("b").frozen.clear()
     two.follow({"a": {"t/0": 0}, "b": {"t/0": 0}})
     for number in range(4):
@@ -162,11 +162,11 @@ def test_a_store_borrows_what_another_has_written_before_it(two: Reading) -> Non
         assert eventually(lambda number=number: two.is_at("a", number + 1))  # type: ignore[misc]
     two.store("b").frozen.set()
     assert eventually(lambda: two.is_at("b", 4))
-    assert [borrows for _, borrows in two.store("a").writes] == [False] * 4
+    assert [peers for _, peers in two.store("a").writes] == [False] * 4
     assert two.store("b").writes[-1][1], "the first may have been begun when no store had it"
 
 
-def test_a_store_borrows_what_another_had_written_before_the_reader_started(two: Reading) -> None:
+def test_a_store_asks_peers_for_what_was_written_before_the_reader_started(two: Reading) -> None:
     for number in range(600):
         two.stream.add(number)
     two.store("a").frozen.clear()
@@ -304,7 +304,7 @@ def test_what_is_away_is_named_and_waited_for(one: Reading) -> None:
 
 
 def test_a_write_without_an_end_is_reported(one: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "SLOW_SECONDS", 0.1)
+    monkeypatch.setattr(store_worker, "SLOW_SECONDS", 0.1)
     one.follow({"a": {"t/0": 0}})
     one.store("a").frozen.clear()
     one.stream.add(1)

@@ -107,12 +107,12 @@ def test_another_epoch_begins_at_its_positions_and_counts_requests_once(served: 
     for number in range(3):
         served.stream.add(number)
     served.indexer.counts = EmbeddingCounts(texts=2)
-    assert served.ask(1).asked == served.ask(1).asked == EmbeddingCounts(texts=2)
+    assert served.ask(1).model_counts == served.ask(1).model_counts == EmbeddingCounts(texts=2)
     served.indexer.counts = EmbeddingCounts(texts=5)
-    assert served.ask(1).asked.texts == 5
-    assert served.ask(1, "f", 2).asked.texts == 0
+    assert served.ask(1).model_counts.texts == 5
+    assert served.ask(1, "f", 2).model_counts.texts == 0
     served.indexer.counts = EmbeddingCounts(texts=6)
-    assert served.ask(2, "f", 2).asked.texts == 1
+    assert served.ask(2, "f", 2).model_counts.texts == 1
     assert eventually(lambda: served.ask(3, "f").positions == {"a": {"t/0": 3}})
     assert served.indexer.memory["a"].opened == 1
     assert served.indexer.memory["a"].positions["t/0"][-1] == 2
@@ -149,8 +149,8 @@ def test_reader_that_ends_while_it_starts_is_told_from_one_that_answers(
 
 
 def test_what_stays_leaves_garbage_collection_at_the_start_and_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    collector = Mock()
-    monkeypatch.setattr(process, "gc", collector)
+    freeze = Mock()
+    monkeypatch.setattr(process, "freeze", freeze)
     monkeypatch.setattr(process, "_SETTLED_SECONDS", 0.0)
     monkeypatch.setattr(process, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(process, "indexer_of", lambda *_: MemoryIndexer())
@@ -160,7 +160,7 @@ def test_what_stays_leaves_garbage_collection_at_the_start_and_once_more(monkeyp
     addresses: list[str] = []
     process.run(cast("Any", settings), SECRET, os.getpid(), addresses.append)
     ask(addresses[0], SECRET, Stop())  # ends its server's thread
-    assert [call[0] for call in collector.method_calls] == ["collect", "freeze"] * 2
+    assert freeze.call_count == 2
 
 
 def test_it_ends_with_its_executor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from glue_jobs.continuous.query import ReaderQuery
 from glue_jobs.continuous.readers import Readers
 from glue_jobs.runtime import Batch, Report
 from reader.messages import Instruction
-from sources.feeds import Reading
+from sources.feeds import SourcePositions
 from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.offsets import TRIM_HORIZON, Mark
 
@@ -30,7 +30,7 @@ CLOSED, NEW = asdict(Mark(TRIM_HORIZON, sequence="9", count=3, closed=True)), as
 def test_children_of_shard_are_read_from_tick_after_its_end_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resharded(_: object, __: str, reading: Reading) -> Reading:
+    def resharded(_: object, __: str, reading: SourcePositions) -> SourcePositions:
         ended = reading.stores["a"][PARENT]["closed"]
         return reading._replace(stores={"a": reading.stores["a"] | (dict.fromkeys(CHILDREN, NEW) if ended else {})})
 
@@ -52,9 +52,9 @@ def test_children_of_shard_are_read_from_tick_after_its_end_was_told(
     monkeypatch.setattr(continuous, "decode_context", lambda *_: None)
     reports = Mock(as_of={source.name: SimpleNamespace(stores={})}, take=lambda _: Report())
     query = ReaderQuery(cast("Any", context), source, {}, reports, cast("Any", stores))
-    monkeypatch.setattr(query, "_ask", answer)
-    query._readers = Readers(1, "e", Reading(None, {"a": {PARENT: NEW}}))
-    query._asked_at = time.time()
+    monkeypatch.setattr(query, "_harvest", answer)
+    query._readers = Readers(1, "e", SourcePositions(None, {"a": {PARENT: NEW}}))
+    query._refreshed_at = time.time()
     for number in range(2):
         query.write(cast("Batch", SimpleNamespace(batch_id=number)))
     assert asked == [{PARENT}, set(CHILDREN)]

@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from embeddings.protocol import Embedder
-from indexing.optimistic_writer import Held, OptimisticWriter, Work
-from indexing.shared_vectors import Answers
+from indexing.optimistic_writer import MemoryCache, OptimisticWriter, Work
+from indexing.shared_vectors import SharedEmbeddings
 from sinks.protocol import Sink
 from tests.waiting import eventually
 
@@ -54,11 +54,11 @@ class OneDocument:
 
 
 def test_a_store_that_shares_anothers_request_waits_for_the_model_too() -> None:
-    model, answers, steps = Model(), Answers(), dict[int, list[str]]()
+    model, shared, steps = Model(), SharedEmbeddings(), dict[int, list[str]]()
 
     def write(number: int) -> None:
         on_step = steps.setdefault(number, []).append
-        writer = OptimisticWriter(cast("Embedder", model), Held(), 8, on_step, answers)
+        writer = OptimisticWriter(cast("Embedder", model), MemoryCache(), 8, on_step, shared)
         writer.write(cast("Sink", Store()), cast("Work", OneDocument()))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]

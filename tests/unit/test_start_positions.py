@@ -16,16 +16,16 @@ from glue_jobs.continuous import start_positions, store_positions
 from glue_jobs.continuous.backfills import Backfills, Gap
 from glue_jobs.continuous.start_positions import (
     BatchStart,
-    begun,
     for_micro_batches,
     for_readers,
     has_begun,
-    is_broken_off,
-    missed,
+    is_interrupted,
+    note_begin,
+    note_missed,
 )
 from glue_jobs.continuous.store_positions import StorePositions
 from sources import SourceConfig
-from sources.feeds import Reading
+from sources.feeds import SourcePositions
 from sources.kinesis.offsets import Mark
 
 _SOURCE = TypeAdapter[SourceConfig](SourceConfig)
@@ -65,14 +65,16 @@ class Checkpoint:
 def test_readers_begin_where_micro_batches_of_kafka_had_committed_all(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path)
     assert not has_begun(checkpoint.place)
-    assert for_readers(KAFKA, checkpoint.place, ["x", "y"]) == (Reading(None, {"x": {}, "y": {}}), ())
+    assert for_readers(KAFKA, checkpoint.place, ["x", "y"]) == (SourcePositions(None, {"x": {}, "y": {}}), ())
     checkpoint.kafka()
     first = {"a.b/0": 0, "a.b/1": 0, "c/0": 7}
-    assert for_readers(KAFKA, checkpoint.place, ["x"]) == (Reading(IDENTITY, {"x": first}), ()), "`starting: latest`"
+    assert for_readers(KAFKA, checkpoint.place, ["x"]) == (SourcePositions(IDENTITY, {"x": first}), ()), (
+        "`starting: latest`"
+    )
     checkpoint.spark(0, {"a.b": {"0": 5, "1": 9}, "c": {"0": 8}})
     checkpoint.spark(1, {"a.b": {"0": 50, "1": 9}, "c": {"0": 8}}, committed=False)
     at = {"a.b/0": 5, "a.b/1": 9, "c/0": 8}
-    assert for_readers(KAFKA, checkpoint.place, ["x", "y"]) == (Reading(IDENTITY, {"x": at, "y": at}), ())
+    assert for_readers(KAFKA, checkpoint.place, ["x", "y"]) == (SourcePositions(IDENTITY, {"x": at, "y": at}), ())
     assert has_begun(checkpoint.place)
 
 
@@ -91,7 +93,9 @@ def test_readers_resume_and_a_new_store_begins_at_the_furthest_back(tmp_path: Pa
     kept = StorePositions(readers=True, identity=IDENTITY, stores=stores, behind=("slow", "dropped"))
     store_positions.write(str(tmp_path), kept)
     reading, behind = for_readers(KAFKA, str(tmp_path), ["x", "slow", "new"])
-    assert reading == Reading(IDENTITY, {"x": stores["x"], "slow": stores["slow"], "new": {"a.b/0": 4, "c/0": 3}})
+    assert reading == SourcePositions(
+        IDENTITY, {"x": stores["x"], "slow": stores["slow"], "new": {"a.b/0": 4, "c/0": 3}}
+    )
     assert behind == ("slow",)
     reading, _ = for_readers(KAFKA, str(tmp_path), ["new"])
     assert reading.stores == {"new": {"a.b/0": 1, "c/0": 1}}, "all others were dropped"
@@ -106,13 +110,15 @@ def test_readers_begin_where_batches_of_kinesis_ended_and_where_open_ones_began(
     checkpoint, mark = Checkpoint(tmp_path), Mark("TRIM_HORIZON", "170", 9, 1000)
     checkpoint.spark(0, shards(x=Mark("AT_TIMESTAMP:77", "150", 3)), committed=False)
     begins = asdict(Mark("AT_TIMESTAMP:77"))
-    assert for_readers(KINESIS, checkpoint.place, ["a"]) == (Reading(["arn:s", 5], {"a": {"s/x": begins}}), ())
+    assert for_readers(KINESIS, checkpoint.place, ["a"]) == (SourcePositions(["arn:s", 5], {"a": {"s/x": begins}}), ())
     checkpoint.spark(0, shards(x=mark))
     assert for_readers(KINESIS, checkpoint.place, ["a"])[0].stores == {"a": {"s/x": asdict(mark)}}
     opened = Mark("TRIM_HORIZON", "190", 12, 2000)
     checkpoint.spark(1, shards(4, x=opened))
     checkpoint.spark(2, shards(5, x=Mark("TRIM_HORIZON", "210", 19, 3000)), committed=False)
-    assert for_readers(KINESIS, checkpoint.place, ["a"])[0] == Reading(["arn:s", 5], {"a": {"s/x": asdict(opened)}})
+    assert for_readers(KINESIS, checkpoint.place, ["a"])[0] == SourcePositions(
+        ["arn:s", 5], {"a": {"s/x": asdict(opened)}}
+    )
 
 
 def test_readers_begin_where_the_real_time_mode_and_open_batches_left_off() -> None:
@@ -152,23 +158,23 @@ def test_micro_batches_begin_where_the_store_that_is_furthest_back_stands(tmp_pa
         assert left == {"metadata", "positions.json", "source-identity.json"}
     assert json.loads((checkpoint.folder / "source-identity.json").read_text()) == moved
     checkpoint.spark(0, {"a.b": {"0": 6}, "c": {"0": 3}}, committed=False)
-    begun(checkpoint.place, ())
+    note_begin(checkpoint.place, ())
     assert where(away=()) == BatchStart()
     checkpoint.spark(0, {"a.b": {"0": 6}, "c": {"0": 3}})
     reading, behind = for_readers(KAFKA, checkpoint.place, ["x", "slow"])
-    assert reading == Reading(moved, {name: {"a.b/0": 6, "c/0": 3} for name in ("x", "slow")})
+    assert reading == SourcePositions(moved, {name: {"a.b/0": 6, "c/0": 3} for name in ("x", "slow")})
     assert behind == ()
-    assert backfills.look() == {}
+    assert backfills.read() == {}
 
 
 def test_micro_batches_go_on_without_a_store_and_return_to_its_gap(tmp_path: Path, backfills: Backfills) -> None:
     checkpoint = Checkpoint(tmp_path / "index")
     checkpoint.kafka()
     where = partial(for_micro_batches, KAFKA, checkpoint.place, ["x", "y", "z"], backfills=backfills)
-    assert not missed(KAFKA, checkpoint.place, {"y"}, None), "nothing was committed that it could go on from"
-    assert missed(KAFKA, checkpoint.place, {"y"}, {"a.b/0": 4})
+    assert not note_missed(KAFKA, checkpoint.place, {"y"}, None), "nothing was committed that it could go on from"
+    assert note_missed(KAFKA, checkpoint.place, {"y"}, {"a.b/0": 4})
     checkpoint.spark(0, {"a.b": {"0": 6}})
-    assert missed(KAFKA, checkpoint.place, {"y", "z"}, {"a.b/0": 4})
+    assert note_missed(KAFKA, checkpoint.place, {"y", "z"}, {"a.b/0": 4})
     checkpoint.spark(1, {"a.b": {"0": 9}})
     assert where(away={"y", "z"}) == BatchStart(behind=frozenset({"y", "z"}))
     assert where(away={"z"}) == BatchStart({"a.b/0": 4}, frozenset({"z"}), frozenset({"y"}))
@@ -176,7 +182,7 @@ def test_micro_batches_go_on_without_a_store_and_return_to_its_gap(tmp_path: Pat
         readers=True, identity=IDENTITY, stores={"x": {"a.b/0": 9}, "y": {"a.b/0": 4}, "z": {"a.b/0": 6}}
     )
     checkpoint.spark(0, {"a.b": {"0": 7}}, committed=False)
-    begun(checkpoint.place, {"z"})
+    note_begin(checkpoint.place, {"z"})
     assert store_positions.read(checkpoint.place) == StorePositions(readers=False, stores={"z": {"a.b/0": 6}})
     assert where(away={"z"}) == BatchStart(behind=frozenset({"z"}))
     dropped = for_micro_batches(KAFKA, checkpoint.place, ["x", "y"], (), backfills)
@@ -187,12 +193,12 @@ def test_what_stream_has_lost_to_store_that_was_missed_is_a_backfill(tmp_path: P
     checkpoint = Checkpoint(tmp_path / "index")
     checkpoint.kafka()
     checkpoint.spark(0, {"a.b": {"0": 2, "1": 5}})
-    missed(KAFKA, checkpoint.place, {"y"}, None)
+    note_missed(KAFKA, checkpoint.place, {"y"}, None)
     checkpoint.spark(1, {"a.b": {"0": 9, "1": 7}})
     for _ in range(2):  # killed, and started again
         start = for_micro_batches(KAFKA, checkpoint.place, ["x", "y"], (), backfills)
         assert start == BatchStart({"a.b/0": 9, "a.b/1": 5}, lacking=frozenset({"y"}))
-        assert backfills.look()["y"].gaps == {"kafka": Gap({"a.b/0": 2}, {"a.b/0": 9})}
+        assert backfills.read()["y"].gaps == {"kafka": Gap({"a.b/0": 2}, {"a.b/0": 9})}
 
 
 def test_recorded_files_begin_again_where_a_store_was_missed(tmp_path: Path, backfills: Backfills) -> None:
@@ -201,15 +207,15 @@ def test_recorded_files_begin_again_where_a_store_was_missed(tmp_path: Path, bac
     )
     checkpoint = Checkpoint(tmp_path / "index")
     checkpoint.spark(0, {"/data/events.jsonl": 40})
-    missed(files, checkpoint.place, {"y"}, None)
+    note_missed(files, checkpoint.place, {"y"}, None)
     checkpoint.spark(1, {"/data/events.jsonl": 90})
     start = for_micro_batches(files, checkpoint.place, ["x", "y"], (), backfills)
     assert start == BatchStart({"/data/events.jsonl": 40}, lacking=frozenset({"y"}))
 
 
 def test_a_batch_that_was_planned_and_not_committed_is_run_again(tmp_path: Path) -> None:
-    assert not is_broken_off(str(tmp_path))
+    assert not is_interrupted(str(tmp_path))
     for folder, name, repeats in (("offsets", "9", True), ("commits", "9", False), ("offsets", "10", True)):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / name).touch()
-        assert is_broken_off(f"{tmp_path}/") is repeats
+        assert is_interrupted(f"{tmp_path}/") is repeats

@@ -1,4 +1,4 @@
-"""Cutting text: a kept splitter, and our estimate of a token."""
+"""Texts cut into chunks, and the estimate of their tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BYTES_A_TOKEN = 4
 three bytes a character come out near one token for two characters, which is on the safe side."""
 
 WINDOW = 65_536
-"""Bytes of a text that the splitter is given at once."""
+"""Most bytes of a text that go to the splitter at once."""
 
 _CHUNKS_WITHOUT_BREAK = 4
 """Where a text goes on for longer without the end of a sentence or line, it is cut into windows of so many chunks: over such
@@ -45,14 +45,14 @@ def _splitter(max_tokens: int, overlap: int) -> TextSplitter:
 def split(text: str, chunk: ChunkConfig) -> list[str]:
     """Cut at the largest boundary that fits (paragraph, sentence, word); deterministic; no chunk is blank.
 
-    The time is linear in the text: one of more than `WINDOW` bytes is cut into windows first, over which no chunk reaches.
+    The time is linear in the text: one of more than `WINDOW` bytes is cut into windows first, and no chunk spans two.
     """
     if is_blank(text):
         return []
     if tokens(text) <= chunk.max_tokens:
         return [text]
     splitter = _splitter(chunk.max_tokens, chunk.overlap)
-    return [piece for window in _windows(text, chunk) for piece in splitter.chunks(window) if not is_blank(piece)]
+    return [part for window in _windows(text, chunk) for part in splitter.chunks(window) if not is_blank(part)]
 
 
 def _windows(text: str, chunk: ChunkConfig) -> Iterator[str]:
@@ -75,9 +75,8 @@ def windows_of(text: str, size: int) -> Iterator[str]:
     while len(text) - begin > size:
         end = begin + size
         for kind in _BREAKS:
-            found = [match.end() for match in kind.finditer(text, begin + size // 2, end)]
-            if found:
-                end = found[-1]
+            if breaks := [match.end() for match in kind.finditer(text, begin + size // 2, end)]:
+                end = breaks[-1]
                 break
         yield text[begin:end]
         begin = end

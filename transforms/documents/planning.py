@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.documents import Chunk, DocumentWrite, Refusal, StoredChunk, StoredDocument
 from transforms.documents.chunking import split
-from transforms.fold import EMPTY, HOLE, Cell, RowState, hole_rank
+from transforms.fold import EMPTY, UNRESOLVED, Cell, RowState, unresolved_rank
 from transforms.values import exact_json
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ class DocumentSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Changes when the text, the cut or the metadata of a document would."""
-        told = self.document.model_dump(mode="json", exclude={"max_bytes"})  # it changes no document that is made
-        return digest(exact_json.dumps(told, sort_keys=True))[:16]
+        """Changes when the text, the chunking or the metadata of a document would; stores keep it."""
+        settings = self.document.model_dump(mode="json", exclude={"max_bytes"})  # it changes no document that is made
+        return digest(exact_json.dumps(settings, sort_keys=True))[:16]
 
     @cached_property
     def texts(self) -> frozenset[str]:
@@ -49,11 +49,11 @@ class DocumentSpec:
 
     @cached_property
     def columns(self) -> frozenset[str]:
-        """The columns a store must remember."""
+        """The columns whose values a store keeps."""
         return self.texts | frozenset(self.document.metadata)
 
     def whole_row(self, change: Change) -> WholeRow | None:
-        """What a change of the whole row shows of the table's columns; None where it is no such change."""
+        """Which of the spec's columns a change of the whole row has; None for any other change."""
         if not change.complete:
             return None
         absent = self.columns.difference(change.columns, change.unavailable)
@@ -68,7 +68,7 @@ def _cut(spec: DocumentSpec, max_tokens: int) -> DocumentSpec:
 
 
 class WholeRow(NamedTuple):
-    """A whole row as a record told it; of several the greatest counts, which is the newest."""
+    """The columns that the record of a whole row has; the greatest of several is the newest."""
 
     sequence: str
     absent: tuple[str, ...]
@@ -115,13 +115,13 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 
 def chunks_of(doc_id: str, text: str, document: DocumentConfig) -> tuple[Chunk, ...]:
-    """Cut a text and name its chunks; equal texts in one document are told apart by their occurrence."""
+    """Cut a text and name its chunks; the occurrence distinguishes equal texts in one document."""
     seen: Counter[str] = Counter()
     chunks = []
-    for index, piece in enumerate(split(text, document.chunk)):
-        content = digest(piece)
+    for index, chunk_text in enumerate(split(text, document.chunk)):
+        content = digest(chunk_text)
         occurrence, seen[content] = seen[content], seen[content] + 1
-        chunks.append(Chunk(digest(f"{doc_id}\0{content}\0{occurrence}")[:32], index, content, piece))
+        chunks.append(Chunk(digest(f"{doc_id}\0{content}\0{occurrence}")[:32], index, content, chunk_text))
     return tuple(chunks)
 
 
@@ -134,64 +134,64 @@ class ChunkDiff:
     dropped: tuple[str, ...]
 
 
-def diff(held: Sequence[StoredChunk], wanted: Sequence[Chunk]) -> ChunkDiff:
-    """Compare the chunks a store holds with those a document should have."""
-    places = {c.chunk_id: c.chunk_index for c in held}
+def diff(stored: Sequence[StoredChunk], wanted: Sequence[Chunk]) -> ChunkDiff:
+    """Compare the chunks that a store has with those a document should have."""
+    places = {c.chunk_id: c.chunk_index for c in stored}
     names = {c.chunk_id for c in wanted}
     return ChunkDiff(
         tuple(c for c in wanted if c.chunk_id not in places),
         tuple(c for c in wanted if places.get(c.chunk_id, c.chunk_index) != c.chunk_index),
-        tuple(c.chunk_id for c in held if c.chunk_id not in names),
+        tuple(c.chunk_id for c in stored if c.chunk_id not in names),
     )
 
 
 def plan(stored: StoredDocument | None, state: RowState, key: str, spec: DocumentSpec) -> DocumentWrite | None:
-    """Decide the write that brings a stored document to a state; None when the store holds it already.
+    """Decide the write that brings a stored document to a state; None when the store has it already.
 
-    Pure, and the same for every store. While a column the template needs is pending, the document keeps the chunks it
+    Pure, and the same for every store. While a column of the template is unresolved, the document keeps the chunks it
     has: an older text is better than half of one.
     """
-    held = stored or StoredDocument(document_id(spec.table, key), 0, EMPTY, spec.digest)
+    before = stored or StoredDocument(document_id(spec.table, key), 0, EMPTY, spec.digest)
     state = narrowed(state, spec)
-    if held.state == state and held.spec_digest == spec.digest:
+    if before.state == state and before.spec_digest == spec.digest:
         return None
-    waits = not spec.texts.isdisjoint(unresolved := state.pending(spec.columns))
-    if waits and held.state == state and made_by(held.spec_digest) == spec.digest:
-        return None  # a store refused it, and nothing was told since
-    chunks_held = tuple(c.chunk_id for c in held.chunks)
+    waits = not spec.texts.isdisjoint(unresolved := state.unresolved(spec.columns))
+    if waits and before.state == state and made_by(before.spec_digest) == spec.digest:
+        return None  # a store refused it, and no newer change has come
+    stored_ids = tuple(c.chunk_id for c in before.chunks)
     base = DocumentWrite(
-        held.document_id, spec.table, key, held.revision, state, spec.digest, live=state.exists, stored_chunk_ids=chunks_held,
+        before.document_id, spec.table, key, before.revision, state, spec.digest, live=state.exists, stored_chunk_ids=stored_ids
     )  # fmt: skip
     if not state.exists:
-        return replace(base, dropped=chunks_held)
+        return replace(base, dropped=stored_ids)
     values = state.values()
     base = replace(base, metadata={n: values.get(n) for n in spec.document.metadata}, unresolved=unresolved)
     if waits:
         return base
-    if is_refused(held.spec_digest) and held.state in (state, without_values(state)):
-        base = replace(base, refused_as=held.spec_digest)
+    if is_refused(before.spec_digest) and before.state in (state, without_values(state)):
+        base = replace(base, refused_as=before.spec_digest)
     changed = (
-        held.spec_digest != spec.digest
-        or not held.state.exists
-        or not held.chunks
-        or _texts(held.state, spec) != _texts(state, spec)
+        before.spec_digest != spec.digest
+        or not before.state.exists
+        or not before.chunks
+        or _texts(before.state, spec) != _texts(state, spec)
     )
     if not changed:
         return replace(base, texts_changed=False)
     text = render(spec.document.template, values)
     if (size := len(text.encode())) > spec.document.max_bytes:
-        told = f"the document's text has {size} bytes, document.max_bytes is {spec.document.max_bytes}"
-        return refused(base, Refusal("embed", "DOCUMENT_TOO_LONG", told))
-    chunks = chunks_of(held.document_id, text, spec.document)
-    found = diff(held.chunks, chunks)
-    return replace(base, chunks=chunks, added=found.added, moved=found.moved, dropped=found.dropped)
+        message = f"the document's text has {size} bytes, document.max_bytes is {spec.document.max_bytes}"
+        return refused(base, Refusal("embed", "DOCUMENT_TOO_LONG", message))
+    chunks = chunks_of(before.document_id, text, spec.document)
+    change = diff(before.chunks, chunks)
+    return replace(base, chunks=chunks, added=change.added, moved=change.moved, dropped=change.dropped)
 
 
 def refused(write: DocumentWrite, why: Refusal) -> DocumentWrite:
-    """The write after which nothing of a document is found, neither of this state nor of an older one, and which says so.
+    """The write that leaves a refused document without chunks, of this state and of any older one, and marks it refused.
 
-    The head bears the refusal behind its spec, so any later plan makes the document anew. Where a store refused it the
-    values are left out as well, since one of them is what it cannot take: the lake has them.
+    The document row has the refusal behind the spec's digest, so any later plan makes the document anew. Where
+    a store refused it the values are left out as well, since one of them is what it cannot take: the lake has them.
     """
     whole = why.stage == "embed"
     return replace(
@@ -204,19 +204,19 @@ def refused(write: DocumentWrite, why: Refusal) -> DocumentWrite:
 
 
 def without_values(state: RowState) -> RowState:
-    """A state that waits for every value it had: the same value, told again, fills it, and so does a newer one."""
-    cells = {name: Cell(HOLE, hole_rank(cell.rank)) for name, cell in state.columns.items()}
+    """The state with every column unresolved: a value that comes again resolves its column, and so does a newer one."""
+    cells = {name: Cell(UNRESOLVED, unresolved_rank(cell.rank)) for name, cell in state.columns.items()}
     return replace(state, columns=cells)
 
 
-def is_refused(spec: str) -> bool:
-    """Whether a head's spec says that the document was refused."""
-    return _REFUSED in spec
+def is_refused(spec_digest: str) -> bool:
+    """Whether the digest that is stored with a document says that it was refused."""
+    return _REFUSED in spec_digest
 
 
-def made_by(spec: str) -> str:
-    """The digest of the spec, whether the document was refused or not."""
-    return spec.partition(_REFUSED)[0]
+def made_by(spec_digest: str) -> str:
+    """The digest of the document spec, whether the document was refused or not."""
+    return spec_digest.partition(_REFUSED)[0]
 
 
 _REFUSED = "!"

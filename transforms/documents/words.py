@@ -28,7 +28,7 @@ _SHORTEST = 3
 _WORD = re.compile(r"\w+")
 _BLANK = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Mc", "Me"})
 _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
-"""Fillers and blanks that Unicode counts among letters and symbols."""
+"""Fillers and blanks that Unicode classes as letters and symbols."""
 _STOPPED = frozenset(ENGLISH_STOP_WORDS.split())
 
 

@@ -31,7 +31,7 @@ _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
 @dataclass(frozen=True)
 class RowSchema:
-    """The types one schema block announces, and the converters they need."""
+    """The types that a schema block announces, and their converters."""
 
     schema_id: str
     columns: Mapping[str, str]
@@ -39,14 +39,14 @@ class RowSchema:
     unsure: frozenset[str] = frozenset()
     """Columns whose null in an update may stand for an unchanged value."""
     never_sent: frozenset[str] = frozenset()
-    """Columns whose null says nothing at all."""
+    """Columns that are null whatever the value."""
 
 
 _NO_SCHEMA = RowSchema("", {}, {})
 
 
 class SchemaBlocks:
-    """Schema blocks met by this process, as the prefixes of values; bounded, and any thread may call it.
+    """The schema blocks that this process has parsed, by the prefix of a value; bounded, and any thread may call it.
 
     The converter writes the block first and alike for every record of a table version, so a known prefix saves parsing it
     again (nine tenths of a narrow record).
@@ -103,7 +103,7 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
 
 
 def read_event(payload: Any, stream: str, position: str, context: DecodeContext) -> Event | Decoded:
-    """Read the change of a row from a parsed payload; a payload of anything else is decoded to its end."""
+    """Read the change of a row from a parsed payload; of any other payload, the whole result."""
     if not isinstance(payload, dict) or "op" not in payload:
         return _without_op(payload)
     op, source = payload["op"], payload.get("source")
@@ -134,7 +134,7 @@ def read_event(payload: Any, stream: str, position: str, context: DecodeContext)
 def _truncation(name: str, change: Change) -> Decoded:
     if name == change.table:
         return Changes((change,))
-    message = f"a partition of {change.table} was truncated: nothing tells its rows; take a snapshot of the table anew"
+    message = f"a partition of {change.table} was truncated: its rows are not known; take a new snapshot of the table"
     return Reject("PARTITION_TRUNCATED", message, change.table)
 
 
@@ -299,7 +299,7 @@ def _header_key(record: Record, name: str, table: TableContext, schema: RowSchem
 
 def _commit_time_us(source: Mapping[str, Any]) -> int | None:
     micros = source.get("ts_us")
-    if type(micros) is int:  # true and false are integers to Python, and a time to nobody
+    if type(micros) is int:  # a bool is an int to Python
         return micros
     millis = source.get("ts_ms")
     require_exact(micros, millis)

@@ -37,7 +37,7 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
 
 
 def read_event(document: Any, _stream: str, position: str, context: DecodeContext) -> Event | Decoded:
-    """Read the change of a row from a parsed value; a value of anything else is decoded to its end."""
+    """Read the change of a row from a parsed value; of any other value, the whole result."""
     metadata = document.get("metadata") if isinstance(document, dict) else None
     if not isinstance(metadata, dict) or "record-type" not in metadata:
         return Reject("NOT_AN_ENVELOPE", "the value has no metadata.record-type; is this DMS's JSON?")

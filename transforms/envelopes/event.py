@@ -1,4 +1,4 @@
-"""What every envelope says of a change beside its columns, and the rejects that all envelopes share."""
+"""What a change has beside its columns in every envelope, and the rejects that all envelopes share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 
 class RoundedNumberError(ValueError):
-    """A number that decides something is a float: the parser was not exact, and the record has to be parsed anew."""
+    """A position, time or name was parsed as a float: the parser was not exact, and the record has to be parsed anew."""
 
 
 def require_exact(*values: Any) -> None:

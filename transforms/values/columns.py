@@ -27,7 +27,7 @@ class Columns(NamedTuple):
 
 
 def converted(row: dict[str, Any], *converters: Mapping[str, Convert]) -> Columns:
-    """Apply converters by column, in the order given, to the values that are not NULL; the row itself is changed."""
+    """Apply each mapping of converters in turn to the values that are not NULL; the row itself is changed."""
     values, unfit = row, dict[str, str]()
     for name in deep(row):
         del values[name]

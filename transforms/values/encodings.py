@@ -1,7 +1,7 @@
-"""Values as sources encode them made canonical, a function an encoding.
+"""Encoded values made canonical, one function an encoding.
 
 Encodings are Debezium's and Kafka Connect's (connector documentation, "Data type mappings") and AWS DMS's. Dates and times
-are in `transforms.values.times`. A value that does not have the encoding's JSON type is given back as it is.
+are in `transforms.values.times`. A value that does not have the encoding's JSON type stays as it is.
 """
 
 from __future__ import annotations

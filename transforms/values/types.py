@@ -1,7 +1,7 @@
 """Column types as sources announce them, and the converter that each type's values need.
 
 Canonical type names: smallint int bigint decimal(p,s) numeric real double boolean text bytes date timestamp
-timestamptz time timetz interval uuid json bits array<T> and `any` (no evidence). Canonical values: numbers are int or Decimal
+timestamptz time timetz interval uuid json bits array<T> and `any` (type not known). Canonical values: numbers are int or Decimal
 (`"NaN"`, `"Infinity"`, `"-Infinity"` are text), dates and times ISO 8601 text, bytes base64 text.
 
 A record with its schema has types by `connect_type`: the semantic type of Debezium or Kafka Connect, else the kind of JSON value.
