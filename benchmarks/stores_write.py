@@ -29,7 +29,8 @@ from benchmarks.stores import PARTS, config_of, machine, progress
 from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
 from indexing.bulk import DOCUMENTS_AT_ONCE
-from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
+from indexing.missing_vectors import MemoryCache
+from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
 from sinks import open_sink

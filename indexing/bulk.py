@@ -25,7 +25,7 @@ from transforms.fold import encode, restore, truncated_at
 from transforms.values import exact_json
 
 if TYPE_CHECKING:
-    from indexing.optimistic_writer import VectorCache
+    from indexing.missing_vectors import VectorCache
     from sinks.protocol import Sink, WritableStore
     from transforms.documents.planning import DocumentSpec
     from transforms.fold import RowState

@@ -1,32 +1,25 @@
 """The optimistic writer: read, plan, get the missing vectors, write under the guard; what the guard refused once more.
 
 A live batch, a rebuild and a repair differ in their rows (`Work`) and in where vectors are kept beside the stores
-(`VectorCache`), and in nothing else.
+(`missing_vectors.VectorCache`), and in nothing else.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import batched
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-import numpy as np
-
-from embeddings.protocol import EmbeddingRejected
-from embeddings.vectors import checked
-from indexing.shared_vectors import SharedEmbeddings
+from indexing.missing_vectors import MissingVectors
 from schemas.documents import Refusal
-from schemas.errors import ConfigurationError, DocumentRefusedError, ModelUnavailableError, UnavailableError
+from schemas.errors import ConfigurationError, DocumentRefusedError, UnavailableError
 from transforms.documents.planning import DocumentSpec, document_id, plan, refused
 from transforms.fold import EMPTY, Rows, RowState, apply, join, keys_of, truncated_at
 
 if TYPE_CHECKING:
-    from embeddings.protocol import Embedder, Embedding
     from schemas.changes import Change
     from schemas.documents import DocumentWrite, StoredDocument
-    from sinks.protocol import DocumentStore, StoredVectors, WritableStore
+    from sinks.protocol import DocumentStore, WritableStore
 
 MAX_ROUNDS = 50
 """Rounds of read, plan and write until the store counts as broken: a sound one refuses a document only where another
@@ -34,16 +27,6 @@ writer has written it."""
 
 type RowName = tuple[str, str]
 """Table and key."""
-
-
-class VectorCache(Protocol):
-    """Embedded vectors by content hash, kept beside the stores."""
-
-    def get(self, content_hashes: Collection[str]) -> Mapping[str, np.ndarray]:
-        """The vectors it has of these."""
-
-    def add(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Keep new vectors; they are kept when it returns."""
 
 
 class Work(Protocol):
@@ -116,39 +99,13 @@ class FoldedRows:
         return FoldedRows(self.spec, left) if left else None
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryCache:
-    """A `VectorCache` in this process's memory."""
-
-    vectors: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def get(self, content_hashes: Collection[str]) -> dict[str, np.ndarray]:
-        """The vectors it has of these."""
-        return {name: self.vectors[name] for name in content_hashes if name in self.vectors}
-
-    def add(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Keep new vectors."""
-        self.vectors.update(vectors)
-
-
 @dataclass(slots=True)
-class OptimisticWriter:
+class OptimisticWriter(MissingVectors):
     """Brings work into stores, in as many rounds as it takes.
 
-    Doing the same work again, at the same time or after a kill anywhere, leaves what doing it once leaves. A text is sent
-    to the model only when neither the store nor the cache has its vector, `texts_at_once` at a time, and those vectors are
-    kept before more are asked for (I9). `on_step` is called with the name of each step as it begins.
+    Doing the same work again, at the same time or after a kill anywhere, leaves what doing it once leaves. It counts writes,
+    refused (and planned again) and documents refused (by the model or the store) as well.
     """
-
-    embedder: Embedder
-    cache: VectorCache
-    texts_at_once: int
-    on_step: Callable[[str], None] = lambda _: None
-    embeddings: SharedEmbeddings = field(default_factory=SharedEmbeddings)
-    """Of the latest texts; shared by the writers of a process."""
-    counts: Counter[str] = field(default_factory=Counter)
-    """writes, refused (and planned again), texts (of added chunks), texts cached, texts embedded, documents
-    refused (by the model or the store)."""
 
     def write(self, sink: WritableStore, work: Work | None) -> list[DocumentWrite]:
         """Write each document as a whole; return those that the model or the store refuses, which have no chunks then."""
@@ -169,50 +126,13 @@ class OptimisticWriter:
     def _with_vectors(self, writes: Sequence[DocumentWrite], sink: WritableStore) -> list[DocumentWrite]:
         """Get the missing vectors; a document with a text that the model refuses is written as refused."""
         texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
-        reasons = self._embed(texts, sink) if texts else {}
+        reasons = self.embed(texts, sink) if texts else {}
         ready = []
         for write in writes:
             reason = next((reasons[c.content_hash] for c in write.added if c.content_hash in reasons), None)
             why = Refusal("embed", reason.condition, reason.message) if reason else None
             ready.append(refused(write, why) if why else write)
         return ready
-
-    def _embed(self, texts: Mapping[str, str], sink: StoredVectors) -> dict[str, EmbeddingRejected]:
-        """Give the store its missing vectors, from memory or cache, else from the model; return the refusals by hash."""
-        missing = sink.missing_vectors(sorted(texts))
-        known = self.embeddings.known(self.embedder.fingerprint, missing)
-        lacking = missing - known.keys()
-        cached = self.cache.get(lacking) if lacking else {}
-        # A vector that was cached before vectors were checked may be one that no search finds.
-        known |= {h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)}
-        refused = _keep(sink, known)
-        before = self.counts["texts embedded"]
-        wanted = (h for h in texts if h in missing and h not in known)
-        for group in batched(wanted, self.texts_at_once):
-            self.on_step("embed")  # also while another store's request has the same text
-            embedded = self.embeddings.get(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
-            self.on_step("keep")
-            refused |= _keep(sink, embedded)
-        self.counts["texts"] += len(texts)
-        self.counts["texts cached"] += len(missing) - (self.counts["texts embedded"] - before)
-        return refused
-
-    def _ask(self, wanted: Sequence[str], texts: Mapping[str, str]) -> dict[str, Embedding]:
-        """Ask the model, and keep its vectors in the cache."""
-        try:
-            embedded = dict(zip(wanted, self.embedder.embed_documents([texts[h] for h in wanted]), strict=True))
-        except UnavailableError as error:
-            raise ModelUnavailableError(error.message, condition=error.condition, hint=error.hint) from error
-        self.cache.add({h: e for h, e in embedded.items() if isinstance(e, np.ndarray)})
-        self.counts["texts embedded"] += len(wanted)
-        return embedded
-
-
-def _keep(sink: StoredVectors, embedded: Mapping[str, Embedding]) -> dict[str, EmbeddingRejected]:
-    """Keep vectors in the store; return the refusals among the embeddings."""
-    if vectors := {h: e for h, e in embedded.items() if isinstance(e, np.ndarray)}:
-        sink.keep_vectors(vectors)
-    return {h: e for h, e in embedded.items() if isinstance(e, EmbeddingRejected)}
 
 
 def _stored_state(sink: DocumentStore, stored: dict[str, StoredDocument], read: set[str], name: str) -> RowState | None:

@@ -17,7 +17,7 @@ from sinks import SinkConfig, open_sink
 if TYPE_CHECKING:
     import numpy as np
 
-    from indexing.optimistic_writer import VectorCache
+    from indexing.missing_vectors import VectorCache
     from sinks.protocol import StoredVectors
 
 PATIENCE_SECONDS = 5.0

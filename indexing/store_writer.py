@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
+from indexing.missing_vectors import MemoryCache
+from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from indexing.peer_vectors import Peer, PeerVectors
 from indexing.result import Written
 from indexing.shared_vectors import SharedEmbeddings

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
+from indexing.missing_vectors import MemoryCache
+from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from local_stack.demo.helpdesk import TABLES, rows
 from schemas.changes import Change, Op
 from schemas.tables import ChunkConfig, DocumentConfig

@@ -1,12 +1,8 @@
 """A row as the fold of its changes (I3): per column, the newest value present since the row's last delete.
 
 The fold is a join: commutative, associative and idempotent. So any history, shuffled, repeated or cut into other
-batches, gives the same row, and any number of writers may fold into the state that a store keeps of a row.
-
-Ranks. A value present in a change ranks by the change's sequence. A value that a key change at source position S carries
-over from the old row, where its rank was R, ranks `S!R`: above everything before S, below every value present at S itself.
-A column that a key change left out and no change has had since is unresolved at rank `S!`. The two halves of a key change
-have one source position and two places in the stream, so S is the sequence with its stream position made zero.
+batches, gives the same row, and any number of writers may fold into the state that a store keeps of a row. Which value of a
+column is newer `transforms/ranks.py` says, and what a delete leaves `transforms/tombstones.py`.
 """
 
 from __future__ import annotations
@@ -16,13 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from schemas.changes import Change, Value
-from transforms.positions.sequence import SEQUENCE_DIGITS, STREAM_DIGITS
+from transforms.ranks import CARRIED, latest, rank_key, since, source_point
+from transforms.tombstones import without_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-_CARRIED = "!"
-_PRESENT = "~"
 
 
 class _Unresolved:
@@ -72,7 +66,7 @@ class RowState:
     @property
     def newest(self) -> str:
         """The newest sequence in the state; of a row that is known by a key change alone, that of its newest value."""
-        return max([self.sequence, *(_since(cell.rank) for cell in self.columns.values())])
+        return max([self.sequence, *(since(cell.rank) for cell in self.columns.values())])
 
     @property
     def exists(self) -> bool:
@@ -96,52 +90,25 @@ class RowState:
         cell = self.columns.get(name)
         if cell is None:
             return not self.complete > self.deleted
-        return cell.value is UNRESOLVED or _latest(cell.rank) < self.complete
+        return cell.value is UNRESOLVED or latest(cell.rank) < self.complete
 
 
 EMPTY = RowState()
 
 
-def rank_key(rank: str) -> str:
-    """Make ranks comparable as text: a value present at S sorts above one carried over at S."""
-    return rank + _PRESENT if len(rank) == SEQUENCE_DIGITS else rank
-
-
-def unresolved_rank(rank: str) -> str:
-    """The rank of an unresolved column in place of a value: just below the value's own, above all that is older."""
-    return _since(rank) + _CARRIED
-
-
-def _since(rank: str) -> str:
-    return rank[:SEQUENCE_DIGITS]
-
-
-def _source_point(sequence: str) -> str:
-    """The sequence at which both halves of a key change stand: its stream position made zero."""
-    return sequence[:-STREAM_DIGITS] + "0" * STREAM_DIGITS
-
-
-def _latest(rank: str) -> str:
-    """The newest sequence that a value belongs to: one carried over at S belongs to both halves of the key change at S."""
-    since = _since(rank)
-    return since if len(rank) == SEQUENCE_DIGITS else since[:-STREAM_DIGITS] + "f" * STREAM_DIGITS
-
-
 def join(one: RowState, other: RowState) -> RowState:
     """Join two states of the same row."""
-    deleted, complete = max(one.deleted, other.deleted), max(one.complete, other.complete)
     columns = dict(one.columns)
     for name, cell in other.columns.items():
         known = columns.get(name)
         if known is None or rank_key(cell.rank) > rank_key(known.rank):
             columns[name] = cell
-    kept = {n: c for n, c in columns.items() if _latest(c.rank) > deleted}
-    upserted = max(one.upserted, other.upserted)
     newest = one if one.sequence >= other.sequence else other
-    key_moves = {**one.key_moves, **other.key_moves}
-    upserted = upserted if upserted > deleted else ""
-    complete = complete if complete > deleted else ""
-    return RowState(upserted, deleted, complete, kept, key_moves, newest.commit_time_us)
+    joined = RowState(
+        max(one.upserted, other.upserted), max(one.deleted, other.deleted), max(one.complete, other.complete),
+        columns, {**one.key_moves, **other.key_moves}, newest.commit_time_us,
+    )  # fmt: skip
+    return without_deleted(joined)
 
 
 def state_of(change: Change) -> RowState:
@@ -151,7 +118,7 @@ def state_of(change: Change) -> RowState:
         return RowState("", change.sequence, "", {}, key_moves, change.commit_time_us)
     cells = {name: Cell(value, change.sequence) for name, value in change.columns.items()}
     if change.old_key is not None:
-        cells |= dict.fromkeys(change.unavailable, Cell(UNRESOLVED, _source_point(change.sequence) + _CARRIED))
+        cells |= dict.fromkeys(change.unavailable, Cell(UNRESOLVED, source_point(change.sequence) + CARRIED))
     complete = change.sequence if change.complete else ""
     return RowState(change.sequence, "", complete, cells, {}, change.commit_time_us)
 
@@ -167,11 +134,11 @@ def carried(state: RowState, move: str) -> RowState:
     The new row's existence is not carried: its own change has that. Where the old row was known as a whole, so is
     the new one.
     """
-    point = _source_point(move)
+    point = source_point(move)
     cells = {
-        name: Cell(cell.value, f"{point}{_CARRIED}{cell.rank}")
+        name: Cell(cell.value, f"{point}{CARRIED}{cell.rank}")
         for name, cell in state.columns.items()
-        if cell.value is not UNRESOLVED and _since(cell.rank) < point
+        if cell.value is not UNRESOLVED and since(cell.rank) < point
     }
     return RowState("", "", point if state.complete and state.complete < point else "", cells)
 
@@ -235,7 +202,7 @@ def _join(rows: MutableMapping[str, RowState], key: str, state: RowState) -> Non
     if not key_moves:
         return
     for name, cell in state.columns.items():
-        move = move_after(key_moves, _since(cell.rank))
+        move = move_after(key_moves, since(cell.rank))
         if move:
             by_move.setdefault(move, {})[name] = cell
     if state.complete and (move := move_after(key_moves, state.complete)):

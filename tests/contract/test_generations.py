@@ -12,7 +12,8 @@ import pytest
 
 from embeddings.protocol import Embedding, Vector
 from indexing.indexer import Indexer
-from indexing.optimistic_writer import MemoryCache, OptimisticWriter
+from indexing.missing_vectors import MemoryCache
+from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Tables, backfill
 from schemas.documents import ActualDocument
 from schemas.errors import ConfigurationError

@@ -9,7 +9,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from indexing.optimistic_writer import ChangedRows, MemoryCache, OptimisticWriter
+from indexing.missing_vectors import MemoryCache
+from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from schemas.changes import Change
 from schemas.errors import ConfigurationError
 from sinks.protocol import Sink

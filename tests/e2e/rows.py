@@ -21,7 +21,7 @@ from local_stack.models.instant import instant_vector
 from schemas.tables import TableConfig
 from transforms.context import key_text
 from transforms.documents.chunking import split
-from transforms.documents.planning import render
+from transforms.documents.template import render
 from transforms.values import exact_json
 
 type Rows = dict[str, dict[str, Any]]

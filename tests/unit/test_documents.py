@@ -27,8 +27,8 @@ from transforms.documents.planning import (
     made_by,
     plan,
     refused,
-    render,
 )
+from transforms.documents.template import render
 from transforms.fold import join
 
 DOCUMENT = DocumentConfig(template="{a}\n\n{body}", metadata=("a",), chunk=ChunkConfig(max_tokens=16))

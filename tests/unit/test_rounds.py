@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from embeddings.protocol import Embedder
-from indexing.optimistic_writer import MemoryCache, OptimisticWriter, Work
+from indexing.missing_vectors import MemoryCache
+from indexing.optimistic_writer import OptimisticWriter, Work
 from indexing.shared_vectors import SharedEmbeddings
 from sinks.protocol import Sink
 from tests.waiting import eventually

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.documents import Chunk, DocumentWrite, Refusal, StoredChunk, StoredDocument
 from transforms.documents.chunking import split
-from transforms.fold import EMPTY, UNRESOLVED, Cell, RowState, unresolved_rank
+from transforms.documents.template import render
+from transforms.fold import EMPTY, UNRESOLVED, Cell, RowState
+from transforms.ranks import unresolved_rank
 from transforms.values import exact_json
 
 if TYPE_CHECKING:
@@ -93,25 +94,6 @@ def narrowed(state: RowState, spec: DocumentSpec) -> RowState:
         return state
     columns = {n: c for n, c in state.columns.items() if n in spec.columns}
     return RowState(state.upserted, state.deleted, state.complete, columns, state.key_moves, state.commit_time_us)
-
-
-def value_text(value: Any) -> str:
-    """A column's value as a reader would write it; NULL is empty."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return exact_json.dumps(value, ascii_only=False) if isinstance(value, (bool, list, dict)) else str(value)
-
-
-def render(template: str, values: Mapping[str, Any]) -> str:
-    """The document's text. What no UTF-8 store takes becomes U+FFFD."""
-    parts = []
-    for literal, name, _, _ in Formatter().parse(template):
-        parts.append(literal)
-        if name:
-            parts.append(value_text(values.get(name)))
-    return exact_json.printable("".join(parts)).strip()
 
 
 def chunks_of(doc_id: str, text: str, document: DocumentConfig) -> tuple[Chunk, ...]:
