@@ -1,0 +1,470 @@
+"""A toy of every kind of part, and what each needs in a copy of the tree: its files, a line at each listed place.
+
+`CONTRIBUTING.md` has the lists. A line is put in by what stands around it, so that it survives changes beside it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TOYS = Path(__file__).with_name("toys")
+LISTS = ROOT / "CONTRIBUTING.md"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the tree, changed once: what matches `around` becomes `text`."""
+
+    place: str
+    around: str
+    text: str
+
+    def put(self, tree: Path) -> None:
+        file = tree / self.place
+        changed, times = re.subn(self.around, self.text, file.read_text(), count=1, flags=re.DOTALL | re.MULTILINE)
+        assert times == 1, f"{self.place} has nothing like {self.around!r}"
+        file.write_text(changed)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A part of one kind."""
+
+    folder: str
+    """What stands for it in place of NAME in the list."""
+    files: tuple[str, ...] = ()
+    """Its own, as in `tests/toys/`."""
+    lines: tuple[Line, ...] = ()
+    without: Mapping[str, str] | None = None
+    """Listed places that the toy does not touch, and why."""
+
+    @property
+    def touched(self) -> set[str]:
+        return {*self.files, *(line.place for line in self.lines)}
+
+
+def arm(place: str, function: str, text: str) -> Line:
+    """An arm of the `match` in a function, before the last one."""
+    return Line(place, rf"(^def {function}\(.*?)(^        case _:$)", rf"\1{text}\2")
+
+
+def opened(function: str, like: str, config: str, module: str, name: str) -> Line:
+    """An arm that opens a store as another one is opened."""
+    text = rf"        case {config}():\n            from {module} import {name}\n\n            return {name}\2\n"
+    return Line(
+        "sinks/__init__.py", rf"(^def {function}\(.*?return {like}(\(.*?\)).*?)(^        case _:$)", rf"\1{text}\3"
+    )
+
+
+def imported(place: str, name: str, module: str) -> Line:
+    """An import, behind the first one."""
+    return Line(place, r"^(from __future__ import annotations\n)", rf"\1from {module} import {name}\n")
+
+
+EVERY_PART = Toy(
+    "toy",
+    lines=(
+        Line("pyproject.toml", r"^(all = \[\"ragstream\[)", r'toy = ["toyclient"]\n\1toy,'),
+        Line("glue_jobs/runtime/extras.py", r"^(EXTRAS = \{\n)", r'\1    "toyclient": ("toy",),\n'),
+        Line(
+            "glue_jobs/config/json_schema.py",
+            r"^(_DURATIONS = \(\n)",
+            r'\1    ("ToyStoreConfig", "deadline"), ("ToyViewConfig", "deadline"),\n',
+        ),
+        Line(
+            "docs/configuration.md",
+            r"\Z",
+            "\n### toys\n\n"
+            + "".join(
+                f"| `{key}` | text | required | |\n"
+                for key in ("toy_table", "toy_view", "toy_file", "toy_key", "toy_opinion")
+            ),
+        ),
+        Line(
+            "tests/unit/test_transport.py",
+            r"^(PLAIN: dict\[.*?= \{\n)",
+            r'\1    "toy": lambda h: (SinkConfig, {"type": "toy", "toy_table": "t", "dsn": f"host={h} sslmode=disable"}),\n',
+        ),
+    ),
+    without={
+        "glue_jobs/config/problems.py": "its keys never had other names",
+        "job_configs/schema.json": "it is made by the command",
+        "requirements/base.in": "a package is locked that an index has",
+        "tests/integration/test_install.py": "no index has its package",
+        "README.md": "words",
+        "ARCHITECTURE.md": "words",
+        "docs/aws.md": "words",
+        "CHANGELOG.md": "words",
+    },
+)
+
+STORE = Toy(
+    "toy",
+    files=("sinks/toy/config.py", "sinks/toy/writer.py", "sinks/toy/reader.py"),
+    lines=(
+        imported("sinks/__init__.py", "ToyStoreConfig", "sinks.toy.config"),
+        Line("sinks/__init__.py", r"(SinkConfig = Annotated\[)", r"\1ToyStoreConfig | "),
+        opened("open_sink", "PgvectorSink", "ToyStoreConfig", "sinks.toy.writer", "ToySink"),
+        opened("open_index", "PgvectorIndex", "ToyStoreConfig", "sinks.toy.reader", "ToyIndex"),
+        Line(
+            "tests/stores.py",
+            r"\Z",
+            "\n\ndef toy_store(server: VectorStore, dsn: str) -> Store:\n"
+            "    from dataclasses import replace\n\n"
+            "    from sinks.toy.config import ToyStoreConfig\n\n"
+            "    config = ToyStoreConfig(type='toy', dsn=SecretStr(dsn), toy_table='kb')\n"
+            "    return replace(pgvector_store(server, dsn), config=config)\n",
+        ),
+        Line("tests/contract/conftest.py", r"^(STORES = \[)", r'\1"in_toy", '),
+        Line(
+            "tests/contract/conftest.py",
+            r"\Z",
+            "\n\n@pytest.fixture\ndef in_toy(vectors: VectorStore, vectors_dsn: str) -> Store:\n"
+            "    from tests.stores import toy_store\n\n"
+            "    return toy_store(vectors, vectors_dsn)\n",
+        ),
+        Line("tests/contract/test_index_contract.py", r"^(NAMED_BY = \{)", r'\1"toy": "toy_table", '),
+        Line("tests/contract/test_sink_faults.py", r"^(RECHUNKINGS = \{)", r'\1"in_toy": 60, '),
+    ),
+    without={
+        "sinks/toy/client.py": "the store inside has one",
+        "sinks/toy/schema.py": "the store inside has one",
+        "sinks/toy/rows.py": "the store inside has one",
+        "sinks/toy/meta.py": "the store inside has one",
+        "sinks/toy/audit.py": "the store inside has one",
+        "local_stack/": "its server is pgvector's",
+        "tests/servers.py": "its server is pgvector's",
+        "local_stack/demo/store_readers.py": "the demo shows the real stores",
+        "local_stack/demo/stores.py": "the demo shows the real stores",
+        "tests/integration/test_search.py": "it searches a whole helpdesk",
+        "benchmarks/stores.py": "there is nothing to measure",
+        "benchmarks/bulk_paths.py": "there is nothing to measure",
+    },
+)
+
+READER = Toy(
+    "toyview",
+    files=("sinks/toyview/config.py", "sinks/toyview/reader.py"),
+    lines=(
+        imported("sinks/__init__.py", "ToyViewConfig", "sinks.toyview.config"),
+        Line("sinks/__init__.py", r"(SinkConfig = Annotated\[)", r"\1ToyViewConfig | "),
+        arm(
+            "sinks/__init__.py",
+            "open_sink",
+            "        case ToyViewConfig():\n            raise NotImplementedError('another pipeline fills this store')\n",
+        ),
+        opened("open_index", "PgvectorIndex", "ToyViewConfig", "sinks.toyview.reader", "ToyViewIndex"),
+    ),
+    without={
+        "tests/contract/test_index_contract.py": "its index is the toy store's",
+        "tests/integration/test_search.py": "it searches a whole helpdesk",
+    },
+)
+
+EMBEDDER = Toy(
+    "toy",
+    files=("embeddings/toy/config.py", "embeddings/toy/embedder.py"),
+    lines=(
+        Line("embeddings/bedrock/codecs.py", r"^(CODECS: .*?= \{\n)", r'\1    "toy.embed": TitanTextV2(),\n'),
+        imported("embeddings/__init__.py", "ToyEmbeddingConfig", "embeddings.toy.config"),
+        Line("embeddings/__init__.py", r"(EmbeddingConfig = Annotated\[)", r"\1ToyEmbeddingConfig | "),
+        arm(
+            "embeddings/__init__.py",
+            "open_embedder",
+            "        case ToyEmbeddingConfig():\n"
+            "            from embeddings.toy.embedder import ToyEmbedder\n\n"
+            "            return ToyEmbedder(config)\n",
+        ),
+        Line("embeddings/registry.py", r"^(_SECRETS = \()", r'\1"toy_key", '),
+        Line("glue_jobs/operations/prices.py", r"^(USD_PER_1000_TOKENS = \{\n)", r'\1    "toy-words": 0.5,\n'),
+        Line("retrieval/fusion.py", r"^(RELEVANCE = \{)", r'\1"toy-words": MINILM, '),
+        Line("tests/contract/test_embedder_contract.py", r'(params=\["titan", "cohere", "cohere-v4", )', r'\1"toy", '),
+        Line(
+            "tests/contract/test_embedder_contract.py",
+            r"^(def embedder\(.*?\n)",
+            r'\1    if request.param == "toy":\n'
+            r'        return opened({"type": "toy", "model": "toy-words", "dimensions": 16, "toy_key": "k"})\n',
+        ),
+    ),
+    without={
+        "glue_jobs/operations/migrate/target.py": "a toy is moved to by a file",
+        "local_stack/models/": "it answers inside the process",
+    },
+)
+
+TEXT_MODEL = Toy(
+    "toy",
+    files=("retrieval/toy/config.py", "retrieval/toy/generate.py"),
+    lines=(
+        imported("retrieval/config.py", "ToyGenerationConfig", "retrieval.toy.config"),
+        Line("retrieval/config.py", r"(GenerationConfig = Annotated\[)", r"\1ToyGenerationConfig | "),
+        imported("retrieval/commands.py", "ToyGenerationConfig", "retrieval.toy.config"),
+        imported("retrieval/commands.py", "ToyGenerator", "retrieval.toy.generate"),
+        Line(
+            "retrieval/commands.py",
+            r"^(def _answerer\(.*?)(^    if isinstance)",
+            r"\1    if isinstance(generation, ToyGenerationConfig):\n"
+            r"        return GenerativeAnswerer(ToyGenerator(generation))\n\2",
+        ),
+        imported("glue_jobs/operations/checks.py", "ToyGenerationConfig", "retrieval.toy.config"),
+        imported("glue_jobs/operations/checks.py", "ToyGenerator", "retrieval.toy.generate"),
+        Line(
+            "glue_jobs/operations/checks.py",
+            r'^(    if isinstance\(config\.generation.*?:\n        (\w+)\["generation"\].*?\n)',
+            r"\1    if isinstance(config.generation, ToyGenerationConfig):\n"
+            r'        \2["generation"] = ToyGenerator(config.generation).check\n',
+        ),
+    ),
+    without={
+        "retrieval/ask.py": "an annotation",
+        "retrieval/__init__.py": "its names are imported from its folder",
+        "local_stack/models/": "it answers inside the process",
+    },
+)
+
+_NONE = "        case ToySourceConfig():\n            return None\n"
+_INSIDE = "        case ToySourceConfig():\n            return {function}(config.inside{arguments})\n"
+SOURCE = Toy(
+    "toy",
+    files=("sources/toy/config.py", "sources/toy/source.py"),
+    lines=(
+        *(
+            imported(place, "ToySourceConfig", "sources.toy.config")
+            for place in (
+                "sources/__init__.py",
+                "sources/feeds.py",
+                "sources/positions.py",
+                "sources/retained.py",
+                "glue_jobs/continuous/query.py",
+                "glue_jobs/continuous/start_positions.py",
+                "glue_jobs/continuous/backfills.py",
+            )
+        ),
+        Line("sources/__init__.py", r"^(SourceConfig = Annotated\[)", r"\1ToySourceConfig | "),
+        arm(
+            "sources/__init__.py",
+            "check",
+            "        case ToySourceConfig():\n"
+            "            from sources.toy import source as toy\n\n"
+            "            toy.check(config)\n",
+        ),
+        arm(
+            "sources/__init__.py",
+            "read_stream",
+            "        case ToySourceConfig():\n"
+            "            from sources.toy import source as toy\n\n"
+            "            return toy.read_stream(spark, config, starts=starts)\n",
+        ),
+        arm("sources/__init__.py", "caught_up_probe", _NONE),
+        arm("sources/feeds.py", "open_feed", "        case ToySourceConfig():\n            raise _no_feed(config)\n"),
+        arm("sources/feeds.py", "refreshed", "        case ToySourceConfig():\n            raise _no_feed(config)\n"),
+        arm(
+            "sources/positions.py", "positions_in", "        case ToySourceConfig():\n            return dict(offset)\n"
+        ),
+        arm("sources/positions.py", "ends", _INSIDE.format(function="ends", arguments=", read")),
+        arm("sources/positions.py", "is_read", _INSIDE.format(function="is_read", arguments=", place")),
+        arm("sources/retained.py", "holds", _INSIDE.format(function="holds", arguments="")),
+        Line(
+            "glue_jobs/continuous/query.py",
+            r"(^def has_readers\(.*?isinstance\(source, )FilesSourceConfig\)",
+            r"\1FilesSourceConfig | ToySourceConfig)",
+        ),
+        arm(
+            "glue_jobs/continuous/start_positions.py",
+            "_of_micro_batches",
+            "        case ToySourceConfig():\n            identity = None\n",
+        ),
+        Line(
+            "glue_jobs/continuous/backfills.py",
+            r"isinstance\(source, FilesSourceConfig\)",
+            "isinstance(source, FilesSourceConfig | ToySourceConfig)",
+        ),
+        Line("tests/contract/test_source_contract.py", r"^(KINDS = \()", r'\1"toy", '),
+        Line(
+            "tests/contract/test_source_contract.py",
+            r"^(def _config\()",
+            "class Toys(Files):\n"
+            "    def __init__(self, request: pytest.FixtureRequest) -> None:\n"
+            "        super().__init__(request)\n"
+            '        members = {"type": "toy", "envelope": "toy", "toy_file": str(self.path)}\n'
+            "        self.config = _config(**members)\n"
+            '        self.broken = _config(**members | {"toy_file": "nowhere"})\n\n\n'
+            r"\1",
+        ),
+        Line("tests/contract/test_source_contract.py", r'(\{"files": Files, )', r'\1"toy": Toys, '),
+    ),
+    without={
+        "sources/loss.py": "Spark's source of files loses nothing",
+        "glue_jobs/status/landed.py": "Spark keeps where it began",
+    },
+)
+
+ENVELOPE = Toy(
+    "toy",
+    files=("transforms/envelopes/toy.py",),
+    lines=(
+        Line(
+            "transforms/envelopes/decode.py",
+            r"^(from transforms\.envelopes import )",
+            r"from transforms.envelopes import toy\n\1",
+        ),
+        Line("transforms/envelopes/decode.py", r"^(_DECODE = \{)", r'\1"toy": toy.decode, '),
+        Line("transforms/envelopes/decode.py", r"^(_EVENT = \{)", r'\1"toy": toy.read_event, '),
+        *(
+            Line(place, r'(envelope: Literal\["debezium", "dms")\]', r'\1, "toy"]')
+            for place in (
+                "transforms/context.py",
+                "sources/files/config.py",
+                "sources/kafka/config.py",
+                "sources/kinesis/config.py",
+            )
+        ),
+    ),
+    without={"tests/cases/": "nobody sends toys"},
+)
+
+ENGINE = Toy(
+    "toydb",
+    files=("transforms/positions/toydb.py",),
+    lines=(
+        Line(
+            "transforms/positions/__init__.py",
+            r"^(from transforms\.positions import )",
+            r"from transforms.positions import toydb\n\1",
+        ),
+        Line(
+            "transforms/positions/__init__.py",
+            r"^(_POSITIONS: .*?= \{\n)",
+            r'\1    "toydb": toydb.source_position,\n',
+        ),
+        Line(
+            "transforms/values/types.py",
+            r"^(_BY_NAME: .*?= \{\n)",
+            r'\1    "io.toydb.Date": _is("date", date_from_days),\n',
+        ),
+        *(
+            Line(place, r'database: Literal\["postgresql"\]', 'database: Literal["postgresql", "toydb"]')
+            for place in ("sources/capture/debezium.py", "sources/capture/dms.py")
+        ),
+        Line(
+            "sources/capture/debezium.py",
+            r"^(    settings = _SETTINGS \| \{\n)",
+            r'\1        **({"connector.class": "io.toydb.Connector"} if config.database == "toydb" else {}),\n',
+        ),
+    ),
+    without={
+        "transforms/values/times.py": "its dates are those of others",
+        "transforms/envelopes/placeholders.py": "its log leaves nothing out",
+        "sources/capture/database_tables.py": "it has no server to be asked",
+        "sources/capture/findings.py": "it has no server to be asked",
+        "local_stack/": "it has no server",
+        "tests/unit/test_decode_debezium.py": "its order is looked at here",
+        "tests/unit/test_decode_dms.py": "DMS knows no toys",
+        "docs/limits.md": "words",
+    },
+)
+
+SERVER = Toy(
+    "toy",
+    files=("local_stack/standins/toy/server.py",),
+    lines=(
+        imported("local_stack/stack.py", "Toy", "local_stack.standins.toy.server"),
+        Line("local_stack/stack.py", r"^(_FACTORIES: .*?= \{\n)", r'\1    "toy": lambda _, folder: Toy(folder),\n'),
+        Line("local_stack/cli.py", r'("Also: )', r"\1toy, "),
+        imported("tests/servers.py", "Toy", "local_stack.standins.toy.server"),
+        Line("tests/servers.py", r"^(postgres = _server\()", r"toy = _server(Toy)\n\1"),
+        Line(
+            "tests/integration/test_local_stack.py",
+            r"\Z",
+            "\n\ndef test_a_toy_is_killed_and_comes_back(toy: Service) -> None:\n"
+            "    toy.kill()\n"
+            "    assert not toy.status.up\n"
+            "    toy.start()\n"
+            "    assert toy.status.up\n",
+        ),
+    ),
+    without={
+        "local_stack/servers/": "it is one of ours",
+        "pom/": "Python is there",
+        "requirements/": "Python is there",
+        "Makefile": "Python is there",
+        "local_stack/cache.py": "Python is there",
+    },
+)
+
+TOYS_BY_LIST: Mapping[str, Toy] = {
+    "Every part": EVERY_PART,
+    "A vector store": STORE,
+    "A store's reader": READER,
+    "An embedding model": EMBEDDER,
+    "A text model": TEXT_MODEL,
+    "A source": SOURCE,
+    "An envelope": ENVELOPE,
+    "A database engine": ENGINE,
+    "A local server": SERVER,
+}
+
+NAMES: Mapping[str, Sequence[str]] = {
+    "A vector store": ("PgvectorConfig", "OpenSearchConfig", "DocumentDBConfig"),
+    "A source": ("KafkaSourceConfig", "KinesisSourceConfig", "FilesSourceConfig"),
+    "An embedding model": ("BedrockEmbeddingConfig", "LocalEmbeddingConfig"),
+    "A text model": ("BedrockGenerationConfig", "BedrockGenerator"),
+}
+"""What a module calls that decides by the kind of a part."""
+
+
+def listed() -> dict[str, set[str]]:
+    """The places of each list, for its toy."""
+    places: dict[str, set[str]] = {}
+    for name, text in re.findall(r"^\*\*(.+?)\*\*(.*?)(?=^\*\*|^## )", LISTS.read_text(), re.DOTALL | re.MULTILINE):
+        rows = re.findall(r"^\| (`.+?) \| ", text, re.MULTILINE)
+        if rows:
+            folder = TOYS_BY_LIST[name].folder if name in TOYS_BY_LIST else "NAME"
+            first = re.findall(r"`([^`]+)`", text.splitlines()[0])
+            own = first if first and first[0].endswith("/") else []
+            files = [own[0] + file for file in own[1:]]
+            cells = [place for row in rows for place in re.findall(r"`([^`]+)`", row)]
+            places[name] = {place.replace("NAME", folder) for place in [*files, *cells]}
+    return places
+
+
+def tree(folder: Path, places: Mapping[str, set[str]]) -> Path:
+    """A copy of the product and its tests with all toys in it, by lines at the listed places alone."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("benchmarks/", "tools/", "tests/e2e/")):
+            _copy(ROOT / name, folder / name)
+    for name, toy in TOYS_BY_LIST.items():
+        for file in toy.files:
+            if covers(places[name], file):
+                _copy(TOYS / file, folder / file)
+        for line in toy.lines:
+            if covers(places[name], line.place):
+                line.put(folder)
+    return folder
+
+
+def covers(places: Iterable[str], place: str) -> bool:
+    """Whether a place, or a folder that it is in, is among the listed ones."""
+    return any(place == name or (name.endswith("/") and place.startswith(name)) for name in places)
+
+
+def deciding(name: str) -> Iterator[str]:
+    """Modules of the product, outside the parts' own folders, that name a part of a kind."""
+    words = re.compile(rf"\b(?:{'|'.join(NAMES[name])})\b")
+    listing = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, check=True, capture_output=True).stdout
+    for file in filter(None, listing.decode().split("\0")):
+        elsewhere = re.match(r"tests/|benchmarks/|(?:sinks|embeddings|sources)/\w+/|retrieval/generate\.py", file)
+        if not elsewhere and (ROOT / file).is_file() and words.search((ROOT / file).read_text()):
+            yield file
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

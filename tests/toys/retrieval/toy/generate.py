@@ -1,0 +1,33 @@
+"""A toy text model: it says the same to everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from retrieval.generate import GeneratedAnswer, Message
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .config import ToyGenerationConfig
+
+
+class ToyGenerator:
+    """Has an opinion, and cites the first source for it."""
+
+    model = "toy-text"
+
+    def __init__(self, config: ToyGenerationConfig) -> None:
+        """Keep the configuration."""
+        self._config = config
+
+    def converse(
+        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+    ) -> GeneratedAnswer:
+        """Say it."""
+        return GeneratedAnswer(f"{self._config.toy_opinion} [1].", "end_turn", 1, 1)
+
+    def check(self) -> None:
+        """Refuse to have none."""
+        if not self._config.toy_opinion:
+            raise ConfigurationError("generation: no opinion", condition="NO_OPINION")
