@@ -55,7 +55,7 @@ setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
-	$(BIN)/python -m pytest tests --numprocesses 2 --maxschedchunk 1
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadgroup
 
 test-quick: lint ## lint, type-check, unit tests and the contract of one store: before each commit
 	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses 2

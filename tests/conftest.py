@@ -30,6 +30,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-every", type=float, default=10)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests of what takes longest to start to one worker (`--dist loadgroup`): the rest goes wherever there is room."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "opensearch" in item.name or "opensearch" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("opensearch"))
+        elif "filled" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("helpdesk"))
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of this test run, on two cores; its warehouse is a temporary folder."""

@@ -18,8 +18,12 @@ from tests.history import TABLE, key_of
 
 
 def config_of(server: DocumentDB, database: str, **others: Any) -> DocumentDBConfig:
-    told: dict[str, Any] = {"uri": SecretStr(server.endpoint["uri"]), "database": database, "collection": "kb"} | others
-    return DocumentDBConfig(type="documentdb", **told)
+    values: dict[str, Any] = {
+        "uri": SecretStr(server.endpoint["uri"]),
+        "database": database,
+        "collection": "kb",
+    } | others
+    return DocumentDBConfig(type="documentdb", **values)
 
 
 def through(config: DocumentDBConfig, port: int, seconds: float) -> DocumentDBConfig:

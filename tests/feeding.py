@@ -98,14 +98,14 @@ def expected(table: ModelTable) -> Contents:
     }
 
 
-def same(found: Contents, wanted: Contents) -> bool:
+def same(seen: Contents, wanted: Contents) -> bool:
     def flat(contents: Contents) -> dict[str, Any]:
         return {k: (metadata, [(i, t) for i, t, _ in chunks]) for k, (metadata, chunks) in contents.items()}
 
     vectors = all(
         np.allclose(one[2], other[2], atol=1e-6)
-        for key in found
+        for key in seen
         if key in wanted
-        for one, other in zip(found[key][1], wanted[key][1], strict=False)
+        for one, other in zip(seen[key][1], wanted[key][1], strict=False)
     )
-    return flat(found) == flat(wanted) and vectors
+    return flat(seen) == flat(wanted) and vectors

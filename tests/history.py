@@ -58,8 +58,8 @@ class ModelTable:
     def update_a(self, number: int, text: str) -> None:
         """UPDATE the small column; the body is not told."""
         self.rows[number]["a"] = text
-        told = {n: v for n, v in self.rows[number].items() if n != "body"}
-        self.changes.append(Change(TABLE, "u", self._next(), key_of(number), told, unavailable=("body",)))
+        columns = {n: v for n, v in self.rows[number].items() if n != "body"}
+        self.changes.append(Change(TABLE, "u", self._next(), key_of(number), columns, unavailable=("body",)))
 
     def update_body(self, number: int, text: str) -> None:
         """UPDATE the body; the sum comes again."""
@@ -88,12 +88,12 @@ class ModelTable:
         gone, here = (self._at(self.position, place) for place in (self.position, 10**6 - self.position))
         if self.position % 2:
             gone, here = here, gone
-        told = {n: v for n, v in row.items() if n != "body"}
+        columns = {n: v for n, v in row.items() if n != "body"}
         if number in self.silent:
             row["sum"] = self.silent.pop(number)
         self.changes.append(Change(TABLE, "d", gone, key_of(number), new_key=key_of(to)))
         self.changes.append(
-            Change(TABLE, "c", here, key_of(to), told, complete=True, unavailable=("body",), old_key=key_of(number))
+            Change(TABLE, "c", here, key_of(to), columns, complete=True, unavailable=("body",), old_key=key_of(number))
         )
         self.moved.add(number)
 

@@ -65,7 +65,7 @@ class Lake:
         assert self.config.embedding is not None
         self.embedding = self.config.embedding
         self.context = decode_context(self.config, self.config.sources[0].name)
-        self.told: list[tuple[str, str, int, int]] = []
+        self.progress: list[tuple[str, str, int, int]] = []
 
     def add(self, **sink: str) -> None:
         """Give the pipeline one more store."""
@@ -91,8 +91,8 @@ class Lake:
 
     def _configure(self) -> None:
         self.path.write_text(json.dumps(self._configuration))
-        told = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))
-        self.config: PipelineConfig = told
+        parsed = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))
+        self.config: PipelineConfig = parsed
 
     def land(
         self, spark: SparkSession, changes: Sequence[Change], batch: int = 0, context: DecodeContext | None = None
@@ -107,8 +107,8 @@ class Lake:
         events = self.path.with_name("events.jsonl")
         with events.open("a") as file:
             file.writelines(f"{line}\n" for line in lines)
-        told = {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(events)]}
-        self._configuration["source"] = told | source
+        files = {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(events)]}
+        self._configuration["source"] = files | source
         self._configure()
         self.context = decode_context(self.config, self.config.sources[0].name)
 
@@ -128,13 +128,15 @@ class Lake:
             specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
             indexer = Indexer(self.context, specs, [sink], embedder, texts_at_once=64)
             reports = IndexReports(self.config.lake.path, [sink], [])
-            for some in batched(records, 200):
-                told = report_rows(indexer.index(some), EmbeddingCounts())
-                reports.take(pa.Table.from_batches([told]))
+            for batch in batched(records, 200):
+                rows = report_rows(indexer.index(batch), EmbeddingCounts())
+                reports.take(pa.Table.from_batches([rows]))
             reports.flush()
 
     def rebuild(self, spark: SparkSession, name: str) -> RebuildCounts:
-        return Rebuild(spark, self.config, self.sink(name), self.embedding, lambda *told: self.told.append(told)).run()
+        return Rebuild(
+            spark, self.config, self.sink(name), self.embedding, lambda *progress: self.progress.append(progress)
+        ).run()
 
     def reconcile(
         self,
@@ -146,7 +148,13 @@ class Lake:
         vectors: bool = True,
         pause: Callable[[float], None] = time.sleep,
     ) -> Reconciled:
-        settings = (spark, self.config, self.sink(name), self.embedding, lambda *told: self.told.append(told))
+        settings = (
+            spark,
+            self.config,
+            self.sink(name),
+            self.embedding,
+            lambda *progress: self.progress.append(progress),
+        )
         return Reconcile(*settings, vectors, settle_seconds=0.3, pause=pause).run(repair=repair, force=force)
 
     def sink(self, name: str) -> SinkConfig:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from functools import partial
 from itertools import count
@@ -30,7 +29,7 @@ from transforms.documents.planning import DocumentSpec
 
 STEADY = 40
 """Rows that nobody changes: a reader finds them at any moment."""
-DYING = Path(__file__).with_name("dying_migration.py")
+KILLED = Path(__file__).with_name("killed_migration.py")
 
 
 class Live(threading.Thread):
@@ -53,13 +52,12 @@ class Live(threading.Thread):
                 stores.index(self.table, 0)
                 self.land()
                 for number in count(1000):
-                    if self._stop_asked.is_set():
+                    if self._stop_asked.wait(0.1):
                         break
                     before = len(self.table.changes)
                     self._one(number)
                     stores.index(self.table, before)
                     self.written += 1
-                    time.sleep(0.1)
         except BaseException as error:  # noqa: BLE001 - the test asks for it
             self.error = error
 
@@ -76,7 +74,7 @@ class Live(threading.Thread):
             raise self.error
 
     def _one(self, number: int) -> None:
-        living = [each for each in self.table.rows if each >= STEADY]
+        living = [number for number in self.table.rows if number >= STEADY]
         kind = self._random.choice(["insert", "insert", "a", "body", "delete"]) if len(living) > 5 else "insert"
         if kind == "insert":
             self.table.insert(number, f"row {number}")
@@ -131,7 +129,6 @@ class Reader(threading.Thread):
             if not self.models or self.models[-1] != serving.model:
                 self.models.append(serving.model)
             self.polls += 1
-            time.sleep(0.1)
         for _, serving in servings:
             serving.close()
 
@@ -144,8 +141,8 @@ class Reader(threading.Thread):
         if self._lake.sink(name).type != "pgvector":
             return []
         with psycopg.connect(self._lake.dsn) as connection:
-            found = connection.execute(f"SELECT DISTINCT vector_dims(embedding) FROM {name}".encode()).fetchall()
-        return found if len(found) != 1 else []
+            lengths = connection.execute(f"SELECT DISTINCT vector_dims(embedding) FROM {name}".encode()).fetchall()
+        return lengths if len(lengths) != 1 else []
 
 
 def _first(text: str, searcher: Searcher) -> tuple[str, float] | None:
@@ -155,7 +152,7 @@ def _first(text: str, searcher: Searcher) -> tuple[str, float] | None:
 
 def killed_at(lake: Lake, step: str, *options: str) -> None:
     """Run `ragstream migrate`, and end it as kill -9 does once it has reached a step."""
-    command = [sys.executable, str(DYING), step, "migrate", str(lake.path), *options]
+    command = [sys.executable, str(KILLED), step, "migrate", str(lake.path), *options]
     with lake.path.with_suffix(".log").open("ab") as log:
         done = subprocess.run(
             command, env=lake.environment(), stdout=log, stderr=log, start_new_session=True, timeout=120, check=False

@@ -82,9 +82,9 @@ class MemoryFeed:
             for name, at in self.positions.items():
                 if not self._open(name, at):
                     continue
-                if taken := self.stream.partitions[name][at : at + MAX_RECORDS - len(records)]:
-                    records += taken
-                    reached[name] = self.positions[name] = at + len(taken)
+                if new_records := self.stream.partitions[name][at : at + MAX_RECORDS - len(records)]:
+                    records += new_records
+                    reached[name] = self.positions[name] = at + len(new_records)
             self.fetched += len(records)
             return Fetched(records, reached)
 
@@ -183,7 +183,6 @@ class Reading:
         self.stream, self.indexer, self.steps = MemoryStream(), MemoryIndexer(*names), Steps()
         self.writers = Writers(cast("Indexer", self.indexer), names, self.steps)
         self.batch = 0
-        self.taken = dict[str, dict[Partition, Position]]()
         self.pipeline = self.again()
 
     def store(self, name: str) -> MemoryStore:

@@ -83,13 +83,13 @@ def pgvector_store(server: VectorStore, dsn: str) -> Store:
     database = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
 
     def contents() -> Contents:
-        found: Contents = {}
+        contents_by_key: Contents = {}
         with psycopg.connect(dsn) as connection:
             query = "SELECT key, metadata, chunk_index, chunk_text, embedding::text FROM kb ORDER BY document_id, chunk_index"
             for key, metadata, index, text, vector in connection.execute(query):
-                _, chunks = found.setdefault(exact_json.dumps(key), (metadata, []))
+                _, chunks = contents_by_key.setdefault(exact_json.dumps(key), (metadata, []))
                 chunks.append((index, text, [float(x) for x in vector[1:-1].split(",")]))
-        return found
+        return contents_by_key
 
     def run(*statements: str) -> None:
         with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
@@ -156,15 +156,15 @@ def opensearch_store(server: OpenSearch, index: str, guard: Literal["script", "s
     )
 
     def contents() -> Contents:
-        found: Contents = {}
+        contents_by_key: Contents = {}
         client, names = OpenSearchClient(config), Names(index)
         seen = visible(Meta(client, names).truncations(), {"range": {"chunk_count": {"gt": 0}}})
         for page in client.pages(names.alias, seen, ("document_id",), ("key", "metadata", "chunks")):
             for row in (hit["_source"] for hit in page):
                 chunks = [(c["chunk_index"], c["chunk_text"], c["embedding"]) for c in row["chunks"]]
-                found[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
+                contents_by_key[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
         client.close()
-        return found
+        return contents_by_key
 
     @contextmanager
     def blocked(part: str, block: str) -> Iterator[None]:
@@ -205,7 +205,7 @@ def documentdb_store(server: DocumentDB, database: str) -> Store:
     config = config_of(server, database)
 
     def contents() -> Contents:
-        found: Contents = {}
+        contents_by_key: Contents = {}
         client, names = DocumentDBClient(config), DocumentDBNames("kb")
         seen = visible_in_documentdb(DocumentDBMeta(client, config).facts().truncations, {"chunk_count": {"$gt": 0}})
         for row in client.find(names.documents, seen, ("key", "metadata", "chunks")):
@@ -214,9 +214,9 @@ def documentdb_store(server: DocumentDB, database: str) -> Store:
                 (c["chunk_index"], c["chunk_text"], vectors.get(c["content_hash"], {}).get("embedding", []))
                 for c in row["chunks"]
             ]
-            found[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
+            contents_by_key[row["key"]] = (exact_json.loads(row["metadata"]), chunks)
         client.close()
-        return found
+        return contents_by_key
 
     @contextmanager
     def failing(*commands: str, **fault: Any) -> Iterator[None]:
@@ -305,20 +305,25 @@ def drift(store: Store, changes: list[Change]) -> list[Finding]:
         marks = sink.truncations()
         wanted = {w.document_id: w for k, s in states.items() if (w := expected_of(s, k, spec, marks.get(TABLE, "")))}
         buckets = sink.bucket_checksums(1, vectors=True)
-        held = [document for bucket in buckets for document in sink.documents_in(bucket, 1, vectors=True)]
-        found = [each for d in held for each in classify_drift(wanted.get(d.document_id), [d], landed, marks)]
-        there = {document.document_id for document in held}
+        stored = [document for bucket in buckets for document in sink.documents_in(bucket, 1, vectors=True)]
+        findings = [
+            finding for d in stored for finding in classify_drift(wanted.get(d.document_id), [d], landed, marks)
+        ]
+        there = {document.document_id for document in stored}
         missing = [
-            each for w in wanted.values() if w.document_id not in there for each in classify_drift(w, [], landed, marks)
+            finding
+            for w in wanted.values()
+            if w.document_id not in there
+            for finding in classify_drift(w, [], landed, marks)
         ]
         texts = {c.content_hash: c.chunk_text for k, s in states.items() for c in _chunks(plan(None, s, k, spec))}
     other = [
         Finding("stale", d.table, d.document_id, d.name, d.revision, vector=True)
-        for d in held
+        for d in stored
         for chunk in d.chunks
         if chunk.vector != vector_hash(vector_of(texts[chunk.content_hash]))
     ]
-    return [*found, *missing, *other]
+    return [*findings, *missing, *other]
 
 
 def _chunks(write: DocumentWrite | None) -> tuple[Any, ...]:

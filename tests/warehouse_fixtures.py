@@ -30,13 +30,13 @@ OWNER = Owner("desk", "lake-of-desk")
 
 def warehouse_config(dsn: str, aws: Ministack, **more: Any) -> dict[str, Any]:
     """A `warehouse` section for a database of the stand-in."""
-    told, access = conninfo_to_dict(dsn), aws.endpoint
+    target, access = conninfo_to_dict(dsn), aws.endpoint
     client = aws.client("s3")
     if BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": access["region"]})
     return {
-        "type": "redshift", "host": told["host"], "port": int(str(told["port"])), "database": told["dbname"],
-        "user": told["user"], "password": told["password"], "ssl": False, "schema": "desk",
+        "type": "redshift", "host": target["host"], "port": int(str(target["port"])), "database": target["dbname"],
+        "user": target["user"], "password": target["password"], "ssl": False, "schema": "desk",
         "staging": f"s3://{BUCKET}/staged", "region": access["region"], "endpoint_url": access["endpoint_url"],
         "access_key": access["access_key"], "secret_key": access["secret_key"],
     } | more  # fmt: skip
@@ -88,8 +88,8 @@ class Loaded:
 
     def staged(self) -> list[str]:
         """What stands in the staging bucket."""
-        found = self.aws.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
-        return [each["Key"] for each in found]
+        objects = self.aws.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        return [entry["Key"] for entry in objects]
 
     def rejects(self) -> Iterator[Any]:
         """What the lake has rejected."""

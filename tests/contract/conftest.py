@@ -37,10 +37,10 @@ def in_documentdb(documentdb: DocumentDB, document_database: str) -> Store:
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, Store)
-    yield found
-    found.close()
+    made = request.getfixturevalue(request.param)
+    assert isinstance(made, Store)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -13,12 +13,15 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sinks import SinkConfig, open_index
 from sinks.protocol import Sink
 from sinks.search import Filters, Hit, Index, Question
+from tests.contract.conftest import STORES
 from tests.feeding import Fed, vector_of
 from tests.history import TABLE, ModelTable, key_of
 from tests.stores import Store
 from transforms.documents.planning import document_id
 from transforms.values import exact_json
 
+pytestmark = pytest.mark.parametrize("store", [s for s in STORES if s != "opensearch_by_seq_no"], indirect=True)
+"""A guard is the writer's."""
 WAYS = ("dense", "lexical")
 NAMED_BY = {"pgvector": "table", "opensearch": "index", "documentdb": "collection"}
 

@@ -187,7 +187,7 @@ def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sin
     assert same(store.contents(), expected(table))
 
 
-def test_what_a_filling_wrote_is_searchable_when_it_ends(store: Store, sink: Sink) -> None:
+def test_what_a_bulk_load_wrote_is_searchable_when_it_ends(store: Store, sink: Sink) -> None:
     table = random_history(4, 30)
     with sink.bulk_load():
         for batch in batched(table.changes, 4):
@@ -319,7 +319,7 @@ def test_the_summary_counts_what_a_reader_sees(sink: Sink) -> None:
     assert (summary.documents, summary.chunks, summary.indexed_as_of_us) == (1, 1, 5)
 
 
-def test_live_documents_are_counted_by_the_recipe_they_were_made_with(sink: Sink) -> None:
+def test_live_documents_are_counted_by_their_document_spec(sink: Sink) -> None:
     table, fed = ModelTable(), Fed(sink)
     assert sink.documents_by_spec() == {}
     for number in (1, 2, 3, 4):

@@ -52,13 +52,13 @@ class Breakpoints:
 
     def reached(self, point: str) -> None:
         """Go no further, if the point is set."""
-        mine = Path(self.folder) / f"{point}.{os.getpid()}.{threading.get_ident()}"
+        marker = Path(self.folder) / f"{point}.{os.getpid()}.{threading.get_ident()}"
         try:
-            (Path(self.folder) / point).rename(mine)
+            (Path(self.folder) / point).rename(marker)
         except FileNotFoundError:
             return
-        mine.write_text(str(os.getpid()))
-        mine.rename(Path(self.folder) / f"{point}.reached")
+        marker.write_text(str(os.getpid()))
+        marker.rename(Path(self.folder) / f"{point}.reached")
         threading.Event().wait()
 
     def before[**P, R](self, point: str, function: Callable[P, R]) -> Callable[P, R]:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import pairwise
 from typing import Any, Protocol
 
 import psycopg
@@ -154,10 +153,10 @@ class Load(threading.Thread):
 
     def acknowledged_until(self, us: int) -> list[tuple[str, str]]:
         """Keys and sequences of changes that were acknowledged up to then and not returned before."""
-        found = []
+        acknowledged = []
         while self._acknowledged and self._acknowledged[0][0] <= us:
-            found.append(self._acknowledged.popleft()[1:])
-        return found
+            acknowledged.append(self._acknowledged.popleft()[1:])
+        return acknowledged
 
     def wrong(self, dsn: str) -> list[str]:
         """Where rows, texts, vectors or sequences of the store differ from the table, which may not change meanwhile."""
@@ -234,11 +233,6 @@ class Freshness(threading.Thread):
         if self.error is not None:
             raise self.error
         assert not self.wrong, self.wrong[:5]
-
-    def pauses(self, since: float, until: float) -> list[float]:
-        """How long it stood still, each time, between two moments (monotonic)."""
-        times = [since, *(moment for moment, _ in self.key_moves if since < moment < until), until]
-        return [later - earlier for earlier, later in pairwise(times)]
 
     def _look(self, connection: psycopg.Connection[Any], due: dict[str, str], as_of_us: int) -> None:
         for key, sequence in self._load.acknowledged_until(as_of_us):

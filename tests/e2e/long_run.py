@@ -133,18 +133,16 @@ def sampled(pipeline: Pipeline, folder: Path) -> Iterator[Samples]:
 
 def grown(samples: Samples) -> list[str]:
     """Which processes need more and more."""
-    found = []
-    for (role, pid), taken in samples.lives().items():
-        growth = grown_by(taken)
-        line = f"{role} {pid} grew by {growth:.0f} MiB in {taken[-1].second - taken[0].second:.0f} s"
+    messages = []
+    for (role, pid), life in samples.lives().items():
+        growth = grown_by(life)
+        line = f"{role} {pid} grew by {growth:.0f} MiB in {life[-1].second - life[0].second:.0f} s"
         click.echo(line)
         if growth > GROWTH_MIB.get(role, math.inf):
-            found.append(line)
-        third = len(taken) // 3
+            messages.append(line)
+        third = len(life) // 3
         for name in ("descriptors", "threads"):
-            first, last = (
-                statistics.median(getattr(s, name) for s in part) for part in (taken[:third], taken[-third:])
-            )
+            first, last = (statistics.median(getattr(s, name) for s in part) for part in (life[:third], life[-third:]))
             if last > 1.25 * first + 8:
-                found.append(f"{role} {pid} had {first} {name}, and has {last}")
-    return found
+                messages.append(f"{role} {pid} had {first} {name}, and has {last}")
+    return messages

@@ -66,7 +66,7 @@ class Driver:
 
     def children(self, words: str) -> list[processes.Process]:
         """Its processes that run now and have these words in their command line."""
-        return [each for each in processes.in_session(self.process.pid) if words in each.command]
+        return [process for process in processes.in_session(self.process.pid) if words in process.command]
 
     @property
     def readers(self) -> list[processes.Process]:
@@ -76,8 +76,8 @@ class Driver:
     @property
     def workers(self) -> list[processes.Process]:
         """The Python workers of its executors: children of a daemon whose command line they share."""
-        daemons = {each.pid for each in self.children("pyspark.daemon")}
-        return [each for each in self.children("pyspark.daemon") if each.parent in daemons]
+        daemons = {process.pid for process in self.children("pyspark.daemon")}
+        return [process for process in self.children("pyspark.daemon") if process.parent in daemons]
 
     def stop(self, seconds: float = 90.0) -> int:
         """Ask it to stop, as an operator does; its exit status."""
@@ -91,7 +91,7 @@ class Driver:
         """Its log lines."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith('{"ts"')]
 
-    def told(self, message: str, **context: object) -> list[dict[str, Any]]:
+    def logged(self, message: str, **context: object) -> list[dict[str, Any]]:
         """Its log lines with a message and a context."""
         return [e for e in self.events() if e["msg"] == message and context.items() <= e.items()]
 
@@ -134,8 +134,8 @@ class Pipeline:
         if "_config" not in self.__dict__:
             references = Substitution(self.environment, self.folder / ".ragstream")
             self.__dict__["_config"] = parse_config(self.path.read_text(), str(self.path), references)
-        found: PipelineConfig = self.__dict__["_config"]
-        return found
+        parsed: PipelineConfig = self.__dict__["_config"]
+        return parsed
 
     @property
     def layout(self) -> LakeLayout:
@@ -227,8 +227,8 @@ class Pipeline:
         if not DeltaTable.is_deltatable(path):
             return {}
         rows = QueryBuilder().register("t", DeltaTable(path)).execute("SELECT * FROM t")
-        told = [row for batch in rows for row in _arrow(batch).to_pylist() if row["_op"] != "d"]
-        plain = [{n: v for n, v in row.items() if n not in RESERVED} for row in told]
+        live = [row for batch in rows for row in _arrow(batch).to_pylist() if row["_op"] != "d"]
+        plain = [{n: v for n, v in row.items() if n not in RESERVED} for row in live]
         return in_one_form(plain, self.table_config(table), kinds)
 
     def documents(self, table: str, kinds: Kinds) -> Documents:
@@ -245,8 +245,8 @@ class Pipeline:
         path = self.layout.path(name)
         if not DeltaTable.is_deltatable(path):
             return []
-        found: list[dict[str, Any]] = DeltaTable(path).to_pyarrow_table(columns=list(columns)).to_pylist()
-        return found
+        read: list[dict[str, Any]] = DeltaTable(path).to_pyarrow_table(columns=list(columns)).to_pylist()
+        return read
 
     def landed(self) -> Counter[tuple[str, str, str]]:
         """How often each record stands in `changes` or, undecodable, in `rejects`, by its coordinates."""
@@ -273,18 +273,18 @@ class Pipeline:
 
     def wrong(self, source: Source, *, merged: bool = True) -> list[str]:
         """Where store, lake and tables differ from the source now; the quickest answer first, then no other is asked."""
-        told = [(table, *source(table)) for table in self.config.tables]
-        for table, rows, kinds in told:
+        tables = [(table, *source(table)) for table in self.config.tables]
+        for table, rows, kinds in tables:
             if table.document and self.config.sinks:
                 wanted = documents_of(rows, table)
-                if found := differences(wanted, self.documents(table.table, kinds), f"store {table.table}"):
-                    return found
-        for table, rows, kinds in told:
-            if found := differences(rows, self.rows(table.table, kinds), f"lake {table.table}"):
-                return found
-        for table, rows, kinds in told if merged else ():
-            if found := differences(rows, self.merged_rows(table.table, kinds), f"tables {table.table}"):
-                return found
+                if wrong := differences(wanted, self.documents(table.table, kinds), f"store {table.table}"):
+                    return wrong
+        for table, rows, kinds in tables:
+            if wrong := differences(rows, self.rows(table.table, kinds), f"lake {table.table}"):
+                return wrong
+        for table, rows, kinds in tables if merged else ():
+            if wrong := differences(rows, self.merged_rows(table.table, kinds), f"tables {table.table}"):
+                return wrong
         return []
 
     def await_equal(self, source: Source, seconds: float = START_SECONDS, *, merged: bool = True) -> None:
@@ -303,8 +303,8 @@ def counters(model_url: str) -> dict[str, Any]:
     """What the model endpoint was asked since its start."""
     status, answer = request_json(model_url, "GET", "/counters")
     assert status == 200
-    found: dict[str, Any] = answer
-    return found
+    counted: dict[str, Any] = answer
+    return counted
 
 
 def embedding(model_url: str, **changes: Any) -> dict[str, Any]:

@@ -103,22 +103,22 @@ def source_rows(dsn: str, table: TableConfig) -> tuple[Rows, Kinds]:
             connection.adapters.register_loader(kind, _AsText)
         kinds = kinds_of(connection, table.table)
         cursor = connection.execute(sql.SQL("SELECT * FROM {}").format(_quoted(table.table)))
-        told = [dict(zip(kinds, row, strict=True)) for row in cursor]
-    return in_one_form(told, table, kinds), kinds
+        rows = [dict(zip(kinds, row, strict=True)) for row in cursor]
+    return in_one_form(rows, table, kinds), kinds
 
 
 def in_one_form(
     rows: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]], table: TableConfig, kinds: Kinds
 ) -> Rows:
     """Rows by key; a column that a row does not tell is left out."""
-    found: Rows = {}
+    by_key: Rows = {}
     for row in rows:
         normalised = {name: normal(row[name], kind) for name, kind in kinds.items() if name in row}
         key = key_text(table.keys, normalised)
         assert key is not None, f"{table.table}: a row without its key"
-        assert key not in found, f"{table.table}: the key {key} stands twice"
-        found[key] = normalised
-    return found
+        assert key not in by_key, f"{table.table}: the key {key} stands twice"
+        by_key[key] = normalised
+    return by_key
 
 
 def _quoted(table: str) -> sql.Composable:
@@ -129,12 +129,12 @@ def _quoted(table: str) -> sql.Composable:
 def documents_of(rows: Rows, table: TableConfig) -> Documents:
     """The documents a store should hold of these rows; a row without text has none to show."""
     assert table.document is not None
-    found: Documents = {}
+    documents: Documents = {}
     for key, row in rows.items():
         text = render(table.document.template, row)
         if pieces := _pieces(text, table.document.chunk):
-            found[key] = ({name: row[name] for name in table.document.metadata}, list(pieces))
-    return found
+            documents[key] = ({name: row[name] for name in table.document.metadata}, list(pieces))
+    return documents
 
 
 _pieces = lru_cache(maxsize=4096)(split)
@@ -147,18 +147,18 @@ def stored_documents(dsn: str, view: str, table: TableConfig, kinds: Kinds) -> D
         """SELECT key::text, metadata::text, chunk_index, chunk_text, embedding::text FROM {}
            WHERE table_name = %s ORDER BY document_id, chunk_index"""
     ).format(sql.Identifier(view))
-    found: Documents = {}
+    documents: Documents = {}
     with psycopg.connect(dsn) as connection:
         for key, metadata, index, text, vector in connection.execute(statement, [table.table]):
             known = exact_json.loads(key)
             name = key_text(table.keys, {column: normal(known[column], kinds[column]) for column in table.keys}) or ""
-            told = {column: normal(value, kinds[column]) for column, value in exact_json.loads(metadata).items()}
-            before, pieces = found.setdefault(name, (told, []))
+            stored = {column: normal(value, kinds[column]) for column, value in exact_json.loads(metadata).items()}
+            before, pieces = documents.setdefault(name, (stored, []))
             assert index == len(pieces), f"{table.table} {name}: chunk {index} stands where {len(pieces)} should"
-            assert before == told
+            assert before == stored
             assert vector_fits(text, vector), f"{table.table} {name}: chunk {index} has another text's vector"
             pieces.append(text)
-    return found
+    return documents
 
 
 @lru_cache(maxsize=4096)
@@ -169,19 +169,19 @@ def vector_fits(text: str, vector: str) -> bool:
     return bool(np.allclose(got[: len(wanted)], wanted, atol=1e-6) and not got[len(wanted) :].any())
 
 
-def differences(wanted: Mapping[str, Any], found: Mapping[str, Any], what: str) -> list[str]:
+def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any], what: str) -> list[str]:
     """What is wrong, by key and column, without any value."""
-    told = [f"{what}: {key} is missing" for key in wanted.keys() - found.keys()]
-    told += [f"{what}: {key} should not be there" for key in found.keys() - wanted.keys()]
-    for key in wanted.keys() & found.keys():
-        if wanted[key] != found[key]:
-            told.append(f"{what}: {key} differs in {_where(wanted[key], found[key])}")
-    return told
+    messages = [f"{what}: {key} is missing" for key in wanted.keys() - actual.keys()]
+    messages += [f"{what}: {key} should not be there" for key in actual.keys() - wanted.keys()]
+    for key in wanted.keys() & actual.keys():
+        if wanted[key] != actual[key]:
+            messages.append(f"{what}: {key} differs in {_where(wanted[key], actual[key])}")
+    return messages
 
 
-def _where(wanted: Any, found: Any) -> str:
+def _where(wanted: Any, actual: Any) -> str:
     if isinstance(wanted, tuple):
-        chunks = "" if wanted[1] == found[1] else f"chunks ({len(found[1])} instead of {len(wanted[1])})"
-        return " and ".join(filter(None, [_where(wanted[0], found[0]) if wanted[0] != found[0] else "", chunks]))
-    names = {n for n in wanted.keys() | found.keys() if wanted.get(n, ...) != found.get(n, ...)}
-    return ", ".join(f"{n} (untold)" if n not in found else n for n in sorted(names))
+        chunks = "" if wanted[1] == actual[1] else f"chunks ({len(actual[1])} instead of {len(wanted[1])})"
+        return " and ".join(filter(None, [_where(wanted[0], actual[0]) if wanted[0] != actual[0] else "", chunks]))
+    names = {n for n in wanted.keys() | actual.keys() if wanted.get(n, ...) != actual.get(n, ...)}
+    return ", ".join(f"{n} (untold)" if n not in actual else n for n in sorted(names))

@@ -17,7 +17,7 @@ from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from tests.e2e.pipeline import START_SECONDS, Pipeline, counters, embedding, running
-from tests.e2e.told import Told
+from tests.e2e.topic_table import TopicTable
 from tests.waiting import eventually
 
 TABLES = {"t": 20, "u": 5, "v": 5}
@@ -68,23 +68,23 @@ def test_stores_and_tables_come_and_go(  # noqa: PLR0917 - fixtures
     model_url, topic, later = instant_model.endpoint["endpoint_url"], new_topic(2), new_topic(1)
     request_json(model_url, "POST", "/reset", {})
     lives = Lives(tmp_path, kafka, vectors_dsn, model_url, str(local_stack.directory))
-    told = {
-        name: Told(kafka, later if name == "v" else topic, vectors_dsn, name, 1 if name == "v" else 2)
+    tables = {
+        name: TopicTable(kafka, later if name == "v" else topic, vectors_dsn, name, 1 if name == "v" else 2)
         for name in TABLES
     }
     for name, rows in TABLES.items():
         for number in range(1000, 1000 + rows):
-            told[name].table.insert(number, f"{name} {number}")
-        told[name].send()
+            tables[name].model.insert(number, f"{name} {number}")
+        tables[name].send()
     with running(lives.pipeline) as pipeline:
         lives.configure("t", ["one"], [topic])
         assert pipeline.drain("--jobs", "land,index").process.returncode == 0
-        assert (len(told["t"].shown("one")), told["u"].shown("one")) == (20, [])
+        assert (len(tables["t"].shown("one")), tables["u"].shown("one")) == (20, [])
 
         # a store, a topic with a table of its own, and a table whose records were ignored until now
         lives.configure("tuv", ["one", "two"], [topic, later])
         driver = pipeline.start("--jobs", "land,index")
-        added_a_store_and_tables(driver, lives, told)
+        added_a_store_and_tables(driver, lives, tables)
         assert driver.stop() == 0
         assert repeated_texts(model_url, drivers=3) == 0, "a second store, or a second reading, cost a call"
         for store in ("one", "two"):
@@ -92,24 +92,24 @@ def test_stores_and_tables_come_and_go(  # noqa: PLR0917 - fixtures
 
         # a store, and a table with its topic, are dropped
         lives.configure("tu", ["two"], [topic])
-        told["t"].table.insert(3000, "while one was dropped")
-        told["t"].table.delete(1003)
-        told["t"].send()
+        tables["t"].model.insert(3000, "while one was dropped")
+        tables["t"].model.delete(1003)
+        tables["t"].send()
         dropped = pipeline.drain("--jobs", "land,index")
         assert dropped.process.returncode == 0, dropped.log.read_text()[-2000:]
-        told["t"].await_shown("two")
-        assert (list(status(pipeline.config)["stores"]), len(told["v"].shown("two"))) == (["two"], 5)
+        tables["t"].await_shown("two")
+        assert (list(status(pipeline.config)["stores"]), len(tables["v"].shown("two"))) == (["two"], 5)
         assert lives.compared(spark, "two").drift["orphan"] == 5
         assert lives.compared(spark, "two", repair=True).removed == 0, "five of so few are not removed unasked"
         assert not any(lives.compared(spark, "two", repair=True, force=True).left.values())
-        assert told["v"].shown("two") == []
-        assert len(told["t"].shown("one")) == 20, "a store that was dropped is left alone"
+        assert tables["v"].shown("two") == []
+        assert len(tables["t"].shown("one")) == 20, "a store that was dropped is left alone"
 
         # the store is added again: it lacks what was written meanwhile
         lives.configure("tu", ["two", "one"], [topic])
         driver = pipeline.start("--jobs", "land,index")
-        eventually(lambda: bool(driver.told("store is backfilled from the lake", store="one")), START_SECONDS)
-        assert told["t"].shown("one") == told["t"].shown("two")
+        eventually(lambda: bool(driver.logged("store is backfilled from the lake", store="one")), START_SECONDS)
+        assert tables["t"].shown("one") == tables["t"].shown("two")
         assert driver.stop() == 0
     assert repeated_texts(model_url, drivers=5) == 0
 
@@ -121,21 +121,23 @@ def repeated_texts(model_url: str, *, drivers: int) -> int:
     return repeated
 
 
-def added_a_store_and_tables(driver: Any, lives: Lives, told: dict[str, Told]) -> None:
-    pipeline, table = lives.pipeline, told["t"].table
+def added_a_store_and_tables(driver: Any, lives: Lives, tables: dict[str, TopicTable]) -> None:
+    pipeline, table = lives.pipeline, tables["t"].model
     for number in range(1000, 1010):
         table.update_a(number, f"a{number}")  # tells no body: a store that never saw the row cannot know it
     table.update_body(1000, "newer")
     table.delete(1001)
     table.insert(2000, "while two was filled")
-    told["t"].send()
-    eventually(lambda: bool(driver.told("store is backfilled from the lake", store="two", texts_sent=0)), START_SECONDS)
+    tables["t"].send()
+    eventually(
+        lambda: bool(driver.logged("store is backfilled from the lake", store="two", texts_sent=0)), START_SECONDS
+    )
     assert lives.backfills.read() == {}
-    told["t"].await_shown("two")
-    assert told["t"].shown("two") == told["t"].shown("one")
-    assert len(told["v"].shown("one")) == len(told["v"].shown("two")) == 5, "a topic is read from its beginning"
-    assert told["u"].shown("one") == [], "its records were ignored when they came"
+    tables["t"].await_shown("two")
+    assert tables["t"].shown("two") == tables["t"].shown("one")
+    assert len(tables["v"].shown("one")) == len(tables["v"].shown("two")) == 5, "a topic is read from its beginning"
+    assert tables["u"].shown("one") == [], "its records were ignored when they came"
     read = pipeline.command("run", "--tables", "public.u", "--jobs", "land,index", "--available-now")
     assert read.returncode == 0, read.stderr[-2000:]
-    assert len(told["u"].shown("one")) == len(told["u"].shown("two")) == 5
+    assert len(tables["u"].shown("one")) == len(tables["u"].shown("two")) == 5
     assert len(pipeline.current("public.u")) == 5

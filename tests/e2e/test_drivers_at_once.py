@@ -24,22 +24,21 @@ def test_drivers_on_the_same_stores_at_once_leave_what_one_would(
     events = tmp_path / "events.jsonl"
     events.write_text("".join(f"{line(change, at)}\n" for at, change in enumerate(table.changes)))
     shared = (vectors_dsn, instant_model.endpoint["endpoint_url"], str(tmp_path / "lake"))
-    twice = [tmp_path / "one", tmp_path / "one", tmp_path / "copy"]  # one configuration twice, and a copy of it
-    made = {
-        folder: Pipeline(folder, pipeline(folder, events, batch, *shared), mark=str(local_stack.directory))
-        for folder, batch in zip(twice[1:], (17, 23), strict=True)
-    }
+    folders = [tmp_path / "one", tmp_path / "copy"]  # a configuration, and a copy of it with another checkpoint
+    pipelines = [
+        Pipeline(folder, pipeline(folder, events, batch, *shared), mark=str(local_stack.directory))
+        for folder, batch in zip(folders, (17, 23), strict=True)
+    ]
     try:
-        drivers = [made[folder].start("--available-now") for folder in twice]
+        drivers = [one.start("--available-now") for one in pipelines]
         ended = [driver.wait(400) for driver in drivers]
-        assert ended == [0, 0, 0], _logs(drivers)
-        for each in made.values():
-            assert each.wrong(rows_of(table)) == []
-        # Each checkpoint landed each record once: what one configuration's two drivers did was not doubled.
-        assert set(made[twice[0]].landed().values()) == {2}
+        assert ended == [0, 0], _logs(drivers)
+        for one in pipelines:
+            assert one.wrong(rows_of(table)) == []
+        assert set(pipelines[0].landed().values()) == {2}, "each checkpoint landed each record once"
     finally:
-        for each in made.values():
-            each.stop()
+        for one in pipelines:
+            one.stop()
 
 
 def _logs(drivers: Sequence[Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -18,7 +17,7 @@ from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from tests.e2e.pipeline import START_SECONDS, Pipeline, embedding, running
-from tests.e2e.told import Told
+from tests.e2e.topic_table import TopicTable
 from tests.history import TABLE
 from tests.waiting import eventually
 
@@ -28,20 +27,26 @@ COHERE = "cohere.embed-english-v3"
 class Changing(threading.Thread):
     """Commits to a topic, a row each tenth of a second."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, table: TopicTable) -> None:
         super().__init__(name="changing", daemon=True)
-        self._told, self.ended = told, threading.Event()
+        self._table, self.ended, self.rows = table, threading.Event(), 0
 
     def run(self) -> None:
         for number in count(1000):
             if self.ended.wait(0.1):
                 return
-            self._told.table.insert(number, f"row {number}")
+            self._table.model.insert(number, f"row {number}")
             if number % 3 == 0 and number > 1005:
-                self._told.table.update_body(number - 2, f"newer {number}")
+                self._table.model.update_body(number - 2, f"newer {number}")
             if number % 5 == 0 and number > 1005:
-                self._told.table.delete(number - 4)
-            self._told.send()
+                self._table.model.delete(number - 4)
+            self._table.send()
+            self.rows += 1
+
+    def goes_on(self) -> None:
+        """Wait for twenty more rows."""
+        before = self.rows
+        eventually(lambda: self.rows >= before + 20, 60)
 
 
 @pytest.mark.slow
@@ -65,37 +70,37 @@ def test_a_running_pipeline_is_moved_to_another_model(
         "embedding": embedding(model_url),
         "sinks": [{"type": "pgvector", "name": "kb", "dsn": vectors_dsn, "table": "kb"}],
     }
-    told = Told(kafka, topic, vectors_dsn)
-    changing = Changing(told)
+    table = TopicTable(kafka, topic, vectors_dsn)
+    changing = Changing(table)
     with running(Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))) as pipeline:
         driver = pipeline.start("--jobs", "land,index")
-        told.table.insert(1, "steady")
-        told.send()
-        eventually(lambda: bool(told.shown("kb")), START_SECONDS)
+        table.model.insert(1, "steady")
+        table.send()
+        eventually(lambda: bool(table.shown("kb")), START_SECONDS)
         changing.start()
         moved = pipeline.command("migrate", "--to", COHERE, "--json", seconds=300)
         assert moved.returncode == 0, moved.stderr
         assert json.loads(moved.stdout)["stores"]["kb"]["index_version"] == 2
-        time.sleep(2)
+        changing.goes_on()
         driver.kill()
         driver = pipeline.start(
             "--jobs", "land,index"
         )  # by the old model's name; it learns the other one from the store
-        time.sleep(2)
+        changing.goes_on()
         changing.ended.set()
         changing.join()
-        told.await_shown("kb")
+        table.await_shown("kb")
         assert lengths(vectors_dsn, "kb") == {1024}
         kept = status(pipeline.config)["stores"]["kb"]["model"]
         assert (kept["index_version"], list(kept["others"].values())) == (2, ["ready"])
         assert driver.stop() == 0
         pipeline.write(configuration | {"embedding": embedding(model_url, model=COHERE, dimensions=1024)})
         driver = pipeline.start("--jobs", "land,index")
-        told.seconds_to("kb", range(20_000, 20_003))
+        table.insert_shown("kb", range(20_000, 20_003))
         assert counted(vectors_dsn, 1) == counted(vectors_dsn, 2)
         collected = pipeline.command("migrate", "--collect", "--json")
         assert json.loads(collected.stdout) == {"collected": {"kb": [1]}}, collected.stderr
-        told.seconds_to("kb", range(20_010, 20_013))
+        table.insert_shown("kb", range(20_010, 20_013))
         assert driver.stop() == 0
     assert lengths(vectors_dsn, "kb") == {1024}
 

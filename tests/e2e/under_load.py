@@ -50,8 +50,8 @@ class Scene:
     def positions(self) -> dict[str, Any]:
         """How far the store has come, by partition, as the driver has noted it."""
         (noted,) = Path(self.pipeline.config.checkpoint).glob("index_*/positions.json")
-        found: dict[str, Any] = json.loads(noted.read_text())["stores"]["pgvector"]
-        return found
+        positions: dict[str, Any] = json.loads(noted.read_text())["stores"]["pgvector"]
+        return positions
 
     def still(self, seconds: float, grace: float = 2.5) -> None:
         """What is committed in so many seconds is not shown, and the store does not say so either, after a moment of grace."""
@@ -123,8 +123,8 @@ def split_and_merge(client: Any, stream: str, *, between: Callable[[], object]) 
 
     def open_shards() -> list[dict[str, Any]]:
         shards = client.list_shards(StreamName=stream)["Shards"]
-        left = [each for each in shards if "EndingSequenceNumber" not in each["SequenceNumberRange"]]
-        return sorted(left, key=lambda each: int(each["HashKeyRange"]["StartingHashKey"]))
+        left = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+        return sorted(left, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
 
     def settled() -> None:
         describe = client.describe_stream_summary
@@ -135,7 +135,6 @@ def split_and_merge(client: Any, stream: str, *, between: Callable[[], object]) 
     client.split_shard(StreamName=stream, ShardToSplit=first["ShardId"], NewStartingHashKey=str((low + high) // 2))
     settled()
     between()
-    time.sleep(2)
     one, other = open_shards()[1:3]
     client.merge_shards(StreamName=stream, ShardToMerge=one["ShardId"], AdjacentShardToMerge=other["ShardId"])
     settled()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from schemas.errors import SourceGoneError, UnavailableError
 from sources import read_stream
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sources import SourceConfig
 
 CANARY = "the text of a row"
+HELD_SECONDS = 240
 
 
 def plan(context: JobContext) -> list[Query | Periodic]:
@@ -44,8 +45,7 @@ def _query(context: JobContext, source: SourceConfig, folder: Path) -> Query:
             os.kill(os.getpid(), signal.SIGKILL)
         if _told(folder, "defect", keep=True):
             raise ValueError(CANARY)
-        while (folder / "hold").exists():
-            time.sleep(0.05)
+        eventually(lambda: not (folder / "hold").exists(), HELD_SECONDS)
         (folder / "wrote").touch()
         return Report(counts={"t": {"batches": 1}})
 

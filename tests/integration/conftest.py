@@ -19,9 +19,9 @@ def lake(tmp_path: Path, vectors_dsn: str, instant_model: ModelService) -> Itera
     """An empty lake, a database for its stores, and a model that was asked nothing yet."""
     url = instant_model.endpoint["endpoint_url"]
     request_json(url, "POST", "/reset", {})
-    found = Lake(tmp_path, vectors_dsn, url)
-    yield found
-    found.faults()
+    lake = Lake(tmp_path, vectors_dsn, url)
+    yield lake
+    lake.faults()
 
 
 @pytest.fixture

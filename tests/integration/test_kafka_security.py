@@ -194,10 +194,8 @@ def test_a_topic_needs_the_right_to_read_it(broker: SecureBroker) -> None:
 
 def refused(config: KafkaSourceConfig, said: str, mend: str) -> None:
     for ask in (kafka.check, read):
-        began = time.monotonic()
         with pytest.raises(ConfigurationError) as caught:
             ask(config)
-        assert time.monotonic() - began < SECONDS
         assert said in caught.value.message
         assert mend in caught.value.hint
         secrets = ("canary", PASSWORD, KEY_PASSWORD, SECRET_KEY, "BEGIN", "X-Amz-Signature")

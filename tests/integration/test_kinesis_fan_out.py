@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import cast
+from functools import partial
 
 import pytest
 
@@ -15,7 +15,6 @@ from sources.feeds import SourcePositions, refreshed
 from sources.kinesis import fan_out as kinesis_fan_out
 from sources.kinesis import read_ahead as kinesis_read_ahead
 from sources.kinesis import source as kinesis_source
-from sources.kinesis.feed import KinesisFeed
 from tests.integration.test_kinesis_feed import CHECKPOINT, reading, through
 from tests.integration.test_kinesis_source import World, new_world
 from tests.waiting import eventually
@@ -44,8 +43,7 @@ def test_a_consumer_is_registered_once_and_its_records_are_pushed(pushed: World)
             pushed.put(20)
             assert second.until(1) == [20]
         reader.until(21)
-    arn = pushed.client.describe_stream_summary(StreamName=pushed.name)["StreamDescriptionSummary"]["StreamARN"]
-    (consumer,) = pushed.client.list_stream_consumers(StreamARN=arn)["Consumers"]
+    consumer = registered(pushed)
     assert consumer["ConsumerName"] == "index"
     eventually(lambda: not kinesis_fan_out._subscribed)
     missing = pushed.config.model_copy(update={"consumer": consumer["ConsumerARN"] + "0"})
@@ -66,8 +64,10 @@ def test_a_subscription_that_breaks_off_goes_on_where_it_was(pushed: World, monk
         for first in range(0, 40, 10):
             pushed.put(*range(first, first + 10))
             assert sorted(reader.until(first + 10)) == list(range(first + 10))
+            before = proxy.connections
             proxy.drop()
-        time.sleep(1)  # asyncio never closes a connection that is being accepted while its server closes
+        # asyncio never closes a connection that is being accepted while its server closes: both shards have theirs.
+        eventually(lambda: reader.fetch() == 0 and proxy.connections >= before + 2)
         proxy.refuse()
         eventually(lambda: reader.fetch() == 0 and reader.feed.away)
         pushed.put(*range(40, 50))
@@ -91,17 +91,31 @@ def test_a_pushed_shard_that_ends_is_closed_and_its_children_follow(pushed: Worl
         assert sorted(reader.until(20)) == list(range(20))
 
 
+def registered(pushed: World) -> dict[str, str]:
+    """The stream's only consumer."""
+    summary = pushed.client.describe_stream_summary(StreamName=pushed.name)["StreamDescriptionSummary"]
+    (consumer,) = pushed.client.list_stream_consumers(StreamARN=summary["StreamARN"])["Consumers"]
+    return dict(consumer)
+
+
+def taken_over(pushed: World, arn: str, shard_id: str) -> bool:
+    subscribe = pushed.client.subscribe_to_shard
+    try:
+        subscribe(ConsumerARN=arn, ShardId=shard_id, StartingPosition={"Type": "LATEST"})
+    except pushed.client.exceptions.ResourceInUseException:
+        return False
+    return True
+
+
 def test_a_subscription_that_another_reader_took_over_is_replaced_by_polling(pushed: World) -> None:
     config = pushed.config.model_copy(update={"fetch_interval_ms": 20})
     with reading(config) as reader:
         pushed.put(*range(10))
         reader.until(10)
-        arn = cast("KinesisFeed", reader.feed)._ahead._consumer._arn  # type: ignore[union-attr]
-        time.sleep(5.1)  # by then another subscription is no longer refused
+        arn = registered(pushed)["ConsumerARN"]
         for shard in pushed.shards():
-            pushed.client.subscribe_to_shard(
-                ConsumerARN=arn, ShardId=shard["ShardId"], StartingPosition={"Type": "LATEST"}
-            )
+            # Within five seconds of the last one another subscription is refused.
+            eventually(partial(taken_over, pushed, arn, shard["ShardId"]))
         pushed.put(*range(10, 20))
         assert sorted(reader.until(20)) == list(range(20))
         eventually(lambda: not kinesis_fan_out._subscribed)

@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, cast
 
 import psutil
@@ -92,9 +92,9 @@ def test_records_come_while_a_reader_follows_and_from_any_position_again(world: 
         middle = dict(reader.positions)
         later = threading.Timer(0.2, world.put, [20])
         later.start()
-        began = time.monotonic()
-        assert [record.value for record in reader.next(10).records] == [b"20"]  # it waited for the first, and no longer
-        assert time.monotonic() - began < 5
+        assert [record.value for record in reader.next(3600).records] == [
+            b"20"
+        ]  # it waits for the first, and no longer
         world.put(*range(21, 30))
         reader.until(30)
         end = dict(reader.positions)
@@ -122,11 +122,12 @@ def test_it_knows_when_a_shard_held_no_more_than_it_gave_out(world: World) -> No
         eventually(
             lambda: reader.fetch() >= 0 and all(reader.feed.caught_up_us()[name] > at for name, at in empty.items())
         )
+        before = len(reader.records)
         world.put(*range(7, 14))
-        time.sleep(0.3)  # it is read ahead, and nothing of it was given out
-        unread = {name for name, at in reader.feed.caught_up_us().items() if not at}
-        assert unread
-        assert {f"{world.name}/{record.partition}" for record in reader.next(0.2).records} == unread
+        # Both shards are read ahead, and nothing of it was given out.
+        eventually(lambda: set(reader.feed.caught_up_us().values()) == {0})
+        reader.until(before + 7)
+        assert {f"{world.name}/{record.partition}" for record in reader.records[before:]} == set(empty)
 
 
 def test_shards_that_split_and_merge_lose_nothing_and_key_stays_in_order(world: World) -> None:
@@ -240,22 +241,15 @@ def test_a_stream_that_was_deleted_or_made_again_stops_feed_and_driver(world: Wo
         world.client.delete_stream(StreamName=world.name)
         with pytest.raises(SourceGoneError, match="no longer exists"):
             eventually(lambda: reader.fetch() < 0)
-    eventually(lambda: not exists(world))
+    eventually(lambda: not world.exists())
     with pytest.raises(SourceGoneError, match="no longer exists") as caught:
         refreshed(world.config, CHECKPOINT, state)
     assert f"move {CHECKPOINT} away" in caught.value.hint
     world.client.create_stream(StreamName=world.name, ShardCount=2)
-    eventually(lambda: exists(world))
+    eventually(world.is_active)
     with pytest.raises(SourceGoneError, match="made again") as caught:
         refreshed(world.config, CHECKPOINT, state)
     assert f"move {CHECKPOINT} away" in caught.value.hint
-
-
-def exists(world: World) -> bool:
-    with suppress(world.client.exceptions.ResourceNotFoundException):
-        summary = world.client.describe_stream_summary(StreamName=world.name)["StreamDescriptionSummary"]
-        return bool(summary["StreamStatus"] == "ACTIVE")
-    return False
 
 
 def test_position_that_has_expired_is_said_unless_its_record_is_still_there(world: World) -> None:

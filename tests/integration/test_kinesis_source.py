@@ -55,17 +55,28 @@ class World:
         low, high = (int(shard["HashKeyRange"][f"{end}HashKey"]) for end in ("Starting", "Ending"))
         middle = str((low + high) // 2)
         self.client.split_shard(StreamName=self.name, ShardToSplit=shard["ShardId"], NewStartingHashKey=middle)
-        self._settled()
+        eventually(self.is_active)
 
     def merge(self, first: dict[str, Any], second: dict[str, Any]) -> None:
         self.client.merge_shards(
             StreamName=self.name, ShardToMerge=first["ShardId"], AdjacentShardToMerge=second["ShardId"]
         )
-        self._settled()
+        eventually(self.is_active)
 
-    def _settled(self) -> None:
-        describe = self.client.describe_stream_summary
-        eventually(lambda: describe(StreamName=self.name)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE")
+    def delete(self) -> None:
+        self.client.delete_stream(StreamName=self.name)
+        eventually(lambda: not self.exists())
+
+    def exists(self) -> bool:
+        try:
+            self.client.describe_stream_summary(StreamName=self.name)
+        except self.client.exceptions.ResourceNotFoundException:
+            return False
+        return True
+
+    def is_active(self) -> bool:
+        summary = self.client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]
+        return bool(summary["StreamStatus"] == "ACTIVE")
 
 
 @pytest.fixture
@@ -141,7 +152,8 @@ def test_shards_that_split_merge_and_close_lose_nothing_and_parents_come_first(w
 
 def test_latest_begins_at_the_time_it_was_first_asked(world: World) -> None:
     world.put(1, 2)
-    time.sleep(1.1)  # times travel in whole seconds
+    second = int(time.time())
+    eventually(lambda: int(time.time()) > second)  # times travel in whole seconds
     reader = world.reader(origin=at_timestamp(int(time.time() * 1000)))
     start = reader.initialOffset()
     world.put(3, 4)
@@ -182,12 +194,11 @@ def test_a_throttled_reader_slows_down_and_loses_nothing(world: World) -> None:
 def test_a_stream_that_was_made_again_stops_the_job(world: World) -> None:
     world.put(1)
     end = drain(world.reader())[-1][1]
-    world.client.delete_stream(StreamName=world.name)
-    time.sleep(0.5)
+    world.delete()
     with pytest.raises(SourceGoneError, match="no longer exists"):
         drain(world.reader(), end)
     world.client.create_stream(StreamName=world.name, ShardCount=2)
-    time.sleep(0.5)
+    eventually(world.is_active)
     with pytest.raises(SourceGoneError, match="made again") as caught:
         drain(world.reader(), end)
     assert "move checkpoints/land away" in str(caught.value)
@@ -278,8 +289,7 @@ def test_spark_reads_drains_and_runs_an_uncommitted_batch_again(
     run()
     assert seen[last][0] == seen[last][1]
     assert sorted(chain.from_iterable(runs[0] for runs in seen.values())) == list(range(12))
-    world.client.delete_stream(StreamName=world.name)
-    time.sleep(0.5)
+    world.delete()
     with pytest.raises(Exception, match="SourceGoneError") as caught:
         run()
     gone = sources.source_gone(caught.value, str(tmp_path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -161,11 +160,13 @@ def test_a_node_that_ends_and_comes_back_has_lost_nothing(opensearch: OpenSearch
         fed(table.changes)
     back = threading.Thread(target=opensearch.start)
     back.start()
-    while back.is_alive():  # it answers before its shards are there: whatever it says until then is no refusal
-        with contextlib.suppress(UnavailableError):
+
+    def has_started() -> bool:
+        with contextlib.suppress(UnavailableError):  # before its shards are there: whatever it says then is no refusal
             fed(table.changes)
-        time.sleep(0.01)
-    back.join()
+        return not back.is_alive()
+
+    eventually(has_started, 120)
     fed(table.changes)
     assert sink.summary().documents == 2
     assert len(fed.embedder.texts) == 2
@@ -248,7 +249,7 @@ def refused(act: Callable[[], object], told: str, condition: str) -> None:
     assert raised.value.hint
 
 
-def test_documents_of_store_that_cannot_group_recipes_are_counted_all_the_same(
+def test_documents_are_counted_where_the_store_cannot_group_by_spec(
     opensearch: OpenSearch, config: OpenSearchConfig
 ) -> None:
     names = Names(config.index)

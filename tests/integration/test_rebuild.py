@@ -67,8 +67,8 @@ def test_a_lost_store_is_written_again_from_the_lake_alone(spark: SparkSession, 
     assert len(lake.contents("lost")) >= len(table.rows)
     assert (done.texts_sent, lake.asked()["texts"]) == (0, asked)
     assert done.from_cache == lake.count("lost", "vectors") > 0
-    assert {step for _, step, _, _ in lake.told} == {"fold", "vectors", "write"}
-    assert all(0 <= got <= total for _, _, got, total in lake.told)
+    assert {step for _, step, _, _ in lake.progress} == {"fold", "vectors", "write"}
+    assert all(0 <= got <= total for _, _, got, total in lake.progress)
     again = lake.rebuild(spark, "lost")
     assert (again.rows, again.written, again.from_cache, again.texts_sent) == (done.rows, 0, 0, 0)
     assert tombstones(lake, "lost") == tombstones(lake, "live") != []

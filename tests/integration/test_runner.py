@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from glue_jobs.runtime import JobContext
 from glue_jobs.runtime.runner import run_queries
 from glue_jobs.status.record import QueryRecord, StatusRecords, read_all
 from local_stack.servers.kafka import Broker
+from schemas.errors import StoppedError
 from tests.integration import appending_job
 from tests.waiting import eventually
 
@@ -68,6 +68,9 @@ class Pipeline:
 
     def obeyed(self, order: str) -> bool:
         return not (self.folder / order).exists()
+
+    def stops(self) -> bool:
+        return any(event["msg"] == "stopping after the batches in flight" for event in self.events())
 
     def wrote(self) -> bool:
         return (self.folder / "wrote").exists()
@@ -193,14 +196,14 @@ def test_an_outage_met_by_a_worker_is_waited_out(
     assert told == ["UNAVAILABLE: the store does not answer"]
 
 
-def test_source_that_lost_something_ends_the_driver_with_3_and_says_so(
-    pipeline: Callable[[str], Pipeline], tmp_path: Path
+def test_source_that_lost_something_stops_the_job_and_says_so(
+    spark: SparkSession, pipeline: Callable[[str], Pipeline], tmp_path: Path
 ) -> None:
     appending = pipeline(files(tmp_path, lines=4, batch=5))
     appending.tell("gone")
-    assert appending.run() == 3
-    assert "the shard is gone\nHint: Run `ragstream rebuild`." in appending.log()
-    assert "Traceback" not in appending.log()
+    with pytest.raises(StoppedError, match=r"the shard is gone\nHint: Run `ragstream rebuild`\.") as raised:
+        appending.drain(spark)
+    assert raised.value.exit_status == 3
 
 
 def test_a_defect_is_retried_then_exits_3_and_quotes_no_row(
@@ -222,8 +225,7 @@ def test_asked_to_stop_it_finishes_the_batch_in_flight(pipeline: Callable[[str],
     driver = appending.start()
     eventually(lambda: appending.landed() == once_each(4), START_SECONDS, driver)
     driver.send_signal(signal.SIGTERM)
-    time.sleep(1)
-    assert driver.poll() is None
+    eventually(appending.stops, driver=driver)
     (appending.folder / "hold").unlink()
     assert driver.wait(60) == 0
     assert appending.record().counts == {"t": {"batches": 1}}
@@ -235,9 +237,9 @@ def test_asked_twice_it_ends_at_once(pipeline: Callable[[str], Pipeline], tmp_pa
     driver = appending.start()
     eventually(lambda: appending.landed() == once_each(4), START_SECONDS, driver)
     driver.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    eventually(appending.stops, driver=driver)
     driver.send_signal(signal.SIGINT)
-    assert driver.wait(5) == 130
+    assert driver.wait(60) == 130
 
 
 def test_a_second_driver_waits_and_goes_on_when_the_first_is_killed(

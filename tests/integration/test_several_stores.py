@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 
@@ -21,9 +20,9 @@ from local_stack.standins.documentdb.server import DocumentDB
 from schemas.errors import UnavailableError
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
-from tests.dying_writer import long_history
 from tests.feeding import CONTEXT, DIMENSIONS, SPECS, CountingEmbedder
 from tests.history import ModelTable, as_record, random_history
+from tests.killed_writer import long_history
 from tests.stores import Store, documentdb_store, drift, opensearch_store, pgvector_store
 
 
@@ -84,9 +83,8 @@ def test_an_unavailable_store_is_missed_and_takes_vectors_from_its_peers_later(p
         missed = pair.indexer.index([as_record(table.changes[-1])]).missed
         assert missed == ({"shaky"} if number == 2 else set())
     table.update_body(2, "two, newer")
-    began = time.monotonic()
-    assert pair.indexer.index([as_record(table.changes[2])], without={"shaky"}).missed == set()
-    assert time.monotonic() - began < 0.4, "it is not waited for again"
+    patient = pair.indexer_of(steady=3600, shaky=3600)  # a store that is left out is not waited for
+    assert patient.index([as_record(table.changes[2])], without={"shaky"}).missed == set()
     pair.proxy.heal()
     pair.indexer = pair.indexer_of()  # another process: it remembers no answer
     table.insert(3, "two, newer")
@@ -156,9 +154,7 @@ def test_a_silent_server_is_missed_and_goes_on_once_it_answers(kinds: dict[str, 
     server = kinds[frozen].server
     server.pause()
     try:
-        began = time.monotonic()
         (missed,) = indexer.index(records[20:30]).missed
-        assert 1 <= time.monotonic() - began < 15
         assert missed == kinds[frozen].config.name
         for name in kinds.keys() - {frozen}:
             assert drift(kinds[name], table.changes[:30]) == []

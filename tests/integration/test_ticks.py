@@ -127,7 +127,7 @@ def test_a_record_that_cannot_be_read_yet_is_waited_for(ticking: Ticking, monkey
 
 def hanging(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """A task whose reader does not answer."""
-    time.sleep(40)
+    threading.Event().wait()
     yield from ()
 
 
@@ -139,7 +139,5 @@ def test_a_stop_ends_a_tick_whose_job_does_not_end(ticking: Ticking, monkeypatch
         ticking.context.spark.range(1).mapInArrow(hanging, "id long").toArrow()
         return Report()
 
-    began = time.monotonic()
     ticking.run(write)
-    assert time.monotonic() - began < 20
     assert ticking.ended == 1

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -208,7 +209,7 @@ SEAMS = {
     "tests/integration/documentdb/test_faults.py": "a second writer with less patience; which vectors a writer has just kept",
     "tests/integration/documentdb/test_readers.py": "between two looks of a sweep",
     "tests/integration/test_class_archive.py": "the virtual machine of a session",
-    "tests/integration/test_kinesis_fan_out.py": "the ARN of a consumer that nobody else is told, and its subscriptions",
+    "tests/integration/test_kinesis_fan_out.py": "the subscriptions of this process",
     "tests/integration/test_kinesis_feed.py": "the bytes that are read ahead",
     "tests/integration/test_lake_on_s3.py": "the leases that this process has",
     "tests/integration/test_merge_race.py": "between a merge's reading and its write",
@@ -216,7 +217,7 @@ SEAMS = {
     "tests/integration/test_search.py": "a session of a reader that is in the middle of a query",
     "tests/integration/test_store_writer.py": "in the middle of a write; what is remembered, and for how many bytes",
     "tests/integration/test_ticks.py": "the seconds that a stop waits for a tick",
-    "tests/unit/test_borrowed.py": "a clock",
+    "tests/unit/test_peer_vectors.py": "a clock",
     "tests/unit/test_decode_columns.py": "the tables by type, of which every line is tried",
     "tests/unit/test_feeds.py": "a client's answers that no server gives on demand",
     "tests/unit/test_lake_landed_files.py": "the bytes of a file",
@@ -234,22 +235,23 @@ def test_a_tests_name_has_at_most_a_dozen_words() -> None:
     assert [name for name in names if len(name.split("_")) - 1 > MAX_WORDS] == []
 
 
-def test_tests_wait_by_the_one_eventually() -> None:
-    loops = {
-        named(path)
-        for path in modules("tests")
-        for node in ast.walk(ast.parse(text(path)))
-        if isinstance(node, ast.While) and "monotonic" in ast.unparse(node)
-    }
-    assert loops <= {"tests/waiting.py", *PACED}
-
-
+WAITS = re.compile(r"time\.sleep\(|while .*monotonic\(\)|monotonic\(\)[^\n]* <|< [^\n]*monotonic\(\)")
 PACED = {
-    "tests/e2e/load.py",  # so many changes a second
-    "tests/e2e/long_run.py",  # a duration is its subject
-    "tests/e2e/samples.py",  # a measurement every so often
-    "tests/integration/test_kafka_feed.py",  # that nothing comes for a while
+    "tests/e2e/long_run.py": (6, "a duration is its subject"),
+    "tests/e2e/test_outages.py": (1, "how long a server is away"),
+    "tests/e2e/under_load.py": (1, "how long nothing may come"),
+    "tests/reading.py": (1, "a store that is slow"),
+    "tests/unit/test_feeds.py": (1, "a fetch that takes its time"),
+    "tests/unit/test_reader_pipeline.py": (2, "records that come one by one; how long nothing may come"),
+    "tests/waiting.py": (1, "the one wait"),
 }
+"""Where tests let time pass, how often and why; everywhere else they wait for a condition, and ask for no speed."""
+
+
+def test_tests_wait_by_the_one_eventually() -> None:
+    waits = {named(path): len(found) for path in modules("tests") if (found := WAITS.findall(text(path)))}
+    assert {file: number for file, number in waits.items() if number > PACED.get(file, (0, ""))[0]} == {}
+    assert PACED.keys() <= waits.keys(), "a file that waits no more is taken off the list"
 
 
 def test_privates_of_the_product_are_reached_in_named_seams_alone() -> None:
@@ -286,11 +288,16 @@ def privates(tree: ast.AST) -> set[str]:
 # The wheel
 
 
+@cache
+def owners_of_packages() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 def test_every_package_the_product_imports_is_declared() -> None:
     project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     declared = {canonicalize_name(Requirement(line).name) for lines in lists for line in lines}
-    owners = packages_distributions()
+    owners = owners_of_packages()
     typing_only = {"mypy_boto3_bedrock_runtime", "mypy_boto3_kinesis", "mypy_boto3_secretsmanager"}
     with_it = {"botocore": "boto3", "pydantic_core": "pydantic", "py4j": "pyspark"}
     undeclared = {
@@ -307,7 +314,7 @@ def test_package_that_is_missing_is_said_with_the_extra_that_installs_it() -> No
     extras = {extra: {canonicalize_name(Requirement(line).name) for line in lines}
               for extra, lines in project["optional-dependencies"].items()}  # fmt: skip
     with_it = {"botocore": "boto3", "bson": "pymongo", "delta": "delta-spark", "google": "protobuf", "py4j": "pyspark"}
-    owners = packages_distributions()
+    owners = owners_of_packages()
     found = {package: {canonicalize_name(n) for n in [with_it.get(package, package), *owners.get(package, [])]}
              for package in EXTRAS}  # fmt: skip
     assert {(package, extra) for package, names in EXTRAS.items() for extra in names

@@ -56,7 +56,7 @@ def test_a_number_is_never_used_again() -> None:
     assert [each.number for each in again.every] == [1, 3]
 
 
-def test_the_generation_that_readers_use_is_written_last_and_is_never_dropped() -> None:
+def test_the_index_version_readers_use_is_written_last_and_never_dropped() -> None:
     ready = moved().reached("new", "ready")
     assert [each.number for each in ready.written] == [2, 1]
     switched = ready.switched("new")
@@ -66,7 +66,7 @@ def test_the_generation_that_readers_use_is_written_last_and_is_never_dropped() 
 
 
 @pytest.mark.parametrize("state", ["creating", "filling", "filled"])
-def test_readers_are_not_sent_to_a_generation_that_lacks_something(state: Any) -> None:
+def test_readers_are_not_sent_to_an_index_version_that_lacks_something(state: Any) -> None:
     with pytest.raises(ConfigurationError, match="not ready"):
         moved().reached("new", state).switched("new")
 

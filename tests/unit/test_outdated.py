@@ -18,7 +18,7 @@ TICKETS = DocumentSpec("t", DocumentConfig(template="{body}", chunk=ChunkConfig(
 SPECS = {"a": ARTICLES, "t": TICKETS}
 
 
-def test_documents_of_another_recipe_are_counted_for_the_tables_that_make_documents() -> None:
+def test_documents_of_another_spec_are_counted_for_tables_that_make_documents() -> None:
     counted = {("a", "old"): 150, ("a", ARTICLES.digest): 50, ("t", "old"): 3, ("gone", "old"): 7}
     found = of_counts(SPECS, counted, 1.5, 0.02)
     assert found == Outdated(documents=153, of=203, texts=225 + 5, usd=round((22_500 + 5_000) / 1000 * 0.02, 6))

@@ -42,15 +42,15 @@ def long_history(seed: int, length: int) -> ModelTable:
     return table
 
 
-def _write(sink: Sink, seed: int, length: int, at: int, told: Connection) -> None:
+def _write(sink: Sink, seed: int, length: int, at: int, reports: Connection) -> None:
     changes = long_history(seed, length).changes
     fed, r = Fed(sink), random.Random(at)
-    told.send(at)
+    reports.send(at)
     while at < len(changes):
         batch = changes[at : at + r.randint(1, LARGEST_BATCH)]
         fed(batch)
         at += len(batch)
-        told.send(at)
+        reports.send(at)
 
 
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -62,14 +62,14 @@ _PROCESSES.set_forkserver_preload(
 @contextmanager
 def writing(sink: Sink, seed: int, length: int, at: int) -> Iterator[tuple[ForkServerProcess, Connection]]:
     """A process that writes the history from a place on, and where it tells its place: at first, then after each batch."""
-    told, tells = _PROCESSES.Pipe(duplex=False)
+    reached, tells = _PROCESSES.Pipe(duplex=False)
     process = _PROCESSES.Process(target=_write, args=(sink, seed, length, at, tells), daemon=True)
     process.start()
     tells.close()
     try:
-        yield process, told
+        yield process, reached
     finally:
         process.kill()
         process.join()
         process.close()
-        told.close()
+        reached.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -13,21 +12,41 @@ from indexing.fan_out import write_all
 from schemas.errors import ConfigurationError, ModelUnavailableError, UnavailableError
 
 
-class Write:
-    """Writes into one store, in the test's words: how often it fails, and how long each call takes."""
+class Clock:
+    """Stands still unless it is waited for."""
 
-    def __init__(self, failures: float = 0, seconds: float = 0.0) -> None:
-        self.failures, self.seconds, self.calls = failures, seconds, 0
-        self.done_at = 0.0
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("indexing.fan_out.time", made)
+    return made
+
+
+class Write:
+    """Writes into one store, in the test's words: how often it fails, and what each call does before."""
+
+    def __init__(self, failures: float = 0, before: Callable[[], object] = lambda: None) -> None:
+        self.failures, self.before, self.calls = failures, before, 0
         self.thread = ""
+        self.done = threading.Event()
 
     def __call__(self) -> None:
         self.calls += 1
         self.thread = threading.current_thread().name
-        time.sleep(self.seconds)
+        self.before()
         if self.calls <= self.failures:
             raise UnavailableError("sink slow: PostgreSQL does not answer")
-        self.done_at = time.monotonic()
+        self.done.set()
 
 
 ALWAYS = float("inf")
@@ -42,19 +61,17 @@ def test_one_store_alone_is_written_by_the_caller_and_raises() -> None:
 
 
 def test_a_store_back_within_its_deadline_missed_nothing_and_delays_no_other() -> None:
-    slow, fast = Write(failures=3), Write()
-    began = time.monotonic()
+    fast = Write()
+    slow = Write(failures=3, before=fast.done.wait)  # it answers nothing before the other is done
     assert write_all({"slow": slow, "fast": fast}, {"slow": 30.0, "fast": 30.0}) == set()
     assert (slow.calls, fast.calls) == (4, 1)
-    assert fast.done_at - began < 0.3 < slow.done_at - began
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5], ids=["it refuses", "it is silent"])
-def test_one_that_stays_away_is_missed_once_its_deadline_is_over(seconds: float) -> None:
-    away = Write(failures=ALWAYS, seconds=seconds)
-    began = time.monotonic()
+def test_one_that_stays_away_is_missed_once_its_deadline_is_over(seconds: float, clock: Clock) -> None:
+    away = Write(failures=ALWAYS, before=lambda: clock.sleep(seconds))
     assert write_all({"away": away, "here": Write()}, {"away": 0.4, "here": 0.4}) == {"away"}
-    assert 0.4 <= time.monotonic() - began < 1.5
+    assert clock.now == pytest.approx(1000 + (seconds or 0.4))
     assert away.calls == (1 if seconds else 3), "a call that waits counts from its beginning"
 
 

@@ -1,4 +1,4 @@
-"""`ragstream migrate` that is killed when it reaches a step: dying_migration.py STEP migrate CONFIG."""
+"""`ragstream migrate` that is killed when it reaches a step: killed_migration.py STEP migrate CONFIG."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if __name__ == "__main__":
 
     begun = migration.Migration
 
-    def dying_migration(config: Any, to: Any, **_: Any) -> migration.Migration:
+    def killed_migration(config: Any, to: Any, **_: Any) -> migration.Migration:
         return begun(config, to, on_step=reached)
 
-    dying: Any = migration
-    dying.Migration = dying_migration
-    dying = migration_after
-    dying.collect = partial(migration_after.collect, on_step=reached)
+    patched: Any = migration
+    patched.Migration = killed_migration
+    patched = migration_after
+    patched.collect = partial(migration_after.collect, on_step=reached)
     main(arguments)

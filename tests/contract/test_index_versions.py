@@ -81,7 +81,7 @@ def same_documents(one: Sink, other: Sink) -> bool:
     return one.bucket_checksums(1, vectors=False) == other.bucket_checksums(1, vectors=False) != {}
 
 
-def test_a_store_that_was_never_moved_has_one_generation(store: Store) -> None:
+def test_a_store_that_was_never_moved_has_one_index_version(store: Store) -> None:
     sink = store.open()
     assert sink.index_versions() is None
     sink.prepare()
@@ -90,7 +90,7 @@ def test_a_store_that_was_never_moved_has_one_generation(store: Store) -> None:
     assert (found.active_number, [each.fingerprint for each in found.written]) == (1, ["model=test"])
 
 
-def test_a_writer_learns_of_a_generation_as_it_goes_and_misses_nothing(store: Store) -> None:
+def test_a_writer_learns_of_an_index_version_and_misses_nothing(store: Store) -> None:
     sink, table = store.open(), random_history(5, 60)
     sink.prepare()
     half = len(table.changes) // 2
@@ -127,7 +127,7 @@ def test_an_announcement_during_a_write_is_seen_before_the_write_counts(
     assert writer.other.texts == ["body x"]
 
 
-def test_a_generation_that_is_dropped_under_a_writer_is_forgotten_by_it(store: Store) -> None:
+def test_an_index_version_dropped_under_a_writer_is_forgotten_by_it(store: Store) -> None:
     sink, table = store.open(), ModelTable()
     sink.prepare()
     other, writer = announce(sink), Both(store.open())
@@ -150,7 +150,7 @@ def test_a_generation_that_is_dropped_under_a_writer_is_forgotten_by_it(store: S
     assert (left.active_number, [each.number for each in left.every], left.last) == (2, [2], 2)
 
 
-def test_changes_of_generations_at_once_are_all_made(store: Store) -> None:
+def test_concurrent_changes_of_index_versions_are_all_made(store: Store) -> None:
     store.open().prepare()
 
     def add(number: int) -> None:
@@ -165,7 +165,7 @@ def test_changes_of_generations_at_once_are_all_made(store: Store) -> None:
     assert {each.fingerprint for each in found.every} == {"model=test", *(f"model={n}" for n in range(8))}
 
 
-def test_a_model_that_fills_no_generation_is_refused(store: Store) -> None:
+def test_a_model_that_fills_no_index_version_is_refused(store: Store) -> None:
     sink = store.open()
     sink.prepare()
     Fed(sink)([])
