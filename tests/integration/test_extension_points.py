@@ -123,7 +123,7 @@ def engine_event(position: int, title: str) -> dict[str, Any]:
 
 
 def lines(path: Path, topic: str, values: list[dict[str, Any]]) -> str:
-    heads = [
+    heads: list[dict[str, Any]] = [
         {"topic": topic, "partition": 0, "offset": n, "timestamp": 1, "key": None, "headers": []}
         for n in range(len(values))
     ]

@@ -232,7 +232,7 @@ def test_the_model_is_away_and_nothing_is_lost(world: World) -> None:
     assert eventually(lambda: world.has_all("steady"))
     world.model_proxy.refuse()
     world.insert(2, 3)
-    assert eventually(lambda: world.ask().asked.failures > 0)
+    assert eventually(lambda: world.ask().model_counts.failures > 0)
     assert sum(world.positions["steady"].values()) == 1
     world.model_proxy.heal()
     assert eventually(lambda: world.has_all("steady") and world.has_all("shaky"))
