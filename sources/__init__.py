@@ -14,11 +14,9 @@ from sources.caught_up import CaughtUpProbe, FileProbe
 from sources.files.config import FilesSourceConfig
 from sources.kafka.config import KafkaSourceConfig
 from sources.kinesis.config import KinesisSourceConfig
-from sources.loss import source_gone
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
 
     from sources.feeds import Positions
 
@@ -29,10 +27,7 @@ __all__ = [
     "SourceConfig",
     "caught_up_probe",
     "check",
-    "drain",
-    "has_available_now",
     "read_stream",
-    "source_gone",
 ]
 
 SourceConfig = Annotated[FilesSourceConfig | KafkaSourceConfig | KinesisSourceConfig, Field(discriminator="type")]
@@ -72,7 +67,7 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
 
     A batch run again holds exactly the same records. `checkpoint` is the job's own folder: the identity of the stream is
     kept there, and the hint names it when the stream has lost what the job needs (SourceGoneError; from within a query as
-    text, see `source_gone`). `fetch_interval_ms` is for a job that can wait: Kinesis allows five reads a second and shard to
+    text, see `loss.source_gone`). `fetch_interval_ms` is for a job that can wait: Kinesis allows five reads a second and shard to
     all jobs together. `drain` ends a Kinesis stream at the records that it had when the query began. `probe` is that of
     `caught_up_probe`. `starts` is where a query without a checkpoint begins; a partition that is not in it begins with its
     first record.
@@ -104,15 +99,6 @@ def read_stream(  # noqa: PLR0913 - what each source needs to know of a job, nam
             assert_never(config)
 
 
-def has_available_now(config: SourceConfig) -> bool:
-    """Whether Spark's own AvailableNow trigger drains this source.
-
-    It does for Kafka. Spark 4.1 asks a Python source only once for its end, which is one batch: start such a query
-    without a trigger, from `read_stream(…, drain=True)`, and pass it to `drain`.
-    """
-    return isinstance(config, KafkaSourceConfig)
-
-
 def caught_up_probe(config: SourceConfig) -> CaughtUpProbe | None:
     """The probe of a source with partitions; Spark's status says when one without is idle."""
     match config:
@@ -126,9 +112,3 @@ def caught_up_probe(config: SourceConfig) -> CaughtUpProbe | None:
             return None
         case _:
             assert_never(config)
-
-
-def drain(query: StreamingQuery) -> None:
-    """Run a query of a Python source until everything there is processed, then stop it; raises what the query died of."""
-    query.processAllAvailable()
-    query.stop()

@@ -66,11 +66,6 @@ def selected_topics(config: KafkaSourceConfig, topics: Mapping[str, Topic]) -> d
     return {name: topics[name] for name in config.topics or ()}
 
 
-def partitions(config: KafkaSourceConfig) -> int:
-    """The number of partitions now; raises UnavailableError when no broker answers."""
-    return sum(topic.partitions for topic in selected_topics(config, topics_there(config)).values())
-
-
 @dataclass(frozen=True)
 class BrokerProbe:
     """Asks the brokers which partitions hold more than a query has reached; Spark reports that of all together at best."""

@@ -64,7 +64,7 @@ def read_stream(  # noqa: PLR0913 - what a job may ask of its stream, named
     """Read the stream as a stream of records.
 
     A batch run again holds the same records. `fetch_interval_ms` overrides the configured pause for a job that can wait. With
-    `drain` the stream ends at the records that it had when the query began; see `sources.drain`. `probe` gets the times up to
+    `drain` the stream ends at the records that it had when the query began. `probe` gets the times up to
     which the stream has been processed. A query without a checkpoint begins at `starts`, which its first batch's end names too,
     so that it can be run again.
     """

@@ -19,6 +19,7 @@ from sources.kafka import topic_identity as identity
 from sources.kafka.broker import ends_of, topics_of
 from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.source import BrokerProbe
+from sources.loss import source_gone
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +135,7 @@ def test_offsets_that_the_broker_no_longer_has_are_told_as_lost(
     (tmp_path / identity.FILE_NAME).unlink()
     with pytest.raises(Exception, match="may have been lost") as caught:
         read(spark, config, tmp_path)
-    gone = sources.source_gone(caught.value, str(tmp_path))
+    gone = source_gone(caught.value, str(tmp_path))
     assert gone is not None
     assert "offset was changed from 2 to 0" in gone.message
 

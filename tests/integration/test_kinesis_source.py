@@ -22,6 +22,7 @@ from sources.kinesis.client import Page, Stream, ThrottledError
 from sources.kinesis.config import KinesisSourceConfig
 from sources.kinesis.offsets import TRIM_HORIZON, Offset, at_timestamp
 from sources.kinesis.planner import KinesisReader
+from sources.loss import source_gone
 from tests.servers import create_stream
 from tests.waiting import eventually
 
@@ -278,7 +279,8 @@ def test_spark_reads_drains_and_runs_an_uncommitted_batch_again(
     def run() -> None:
         frame = sources.read_stream(spark, world.config, str(tmp_path), drain=True)
         query = frame.writeStream.option("checkpointLocation", str(tmp_path / "q")).foreachBatch(keep).start()
-        sources.drain(query)
+        query.processAllAvailable()
+        query.stop()
 
     world.put(*range(10))
     run()
@@ -292,7 +294,7 @@ def test_spark_reads_drains_and_runs_an_uncommitted_batch_again(
     world.delete()
     with pytest.raises(Exception, match="SourceGoneError") as caught:
         run()
-    gone = sources.source_gone(caught.value, str(tmp_path))
+    gone = source_gone(caught.value, str(tmp_path))
     assert gone is not None
     assert "no longer exists" in gone.message
 
