@@ -1,4 +1,4 @@
-"""How Spark is to run a merge, by its size: what runs beside a small merge on the same cores feels it as little as can be."""
+"""Spark's settings for a merge, by its size: a small one runs one task at a time, and delays other work on the cores less."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _SMALL = 20_000
 _ALWAYS = {"spark.databricks.delta.merge.materializeSource": "none"}  # the batch is kept
 _ONE_TASK = {"spark.sql.shuffle.partitions": "1", "spark.sql.files.minPartitionNum": "1"}
 _INTERPRETED = {"spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-"""For a session that compiles no stages: compiling a small merge's expressions is a quarter of its processor time."""
+"""For a session that compiles no stages: compiling a small merge's expressions is a third of its processor time
+(docs/figures.md, 0012)."""
 
 
 @contextmanager
@@ -32,8 +33,8 @@ def set_for_merging(spark: SparkSession, changes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, held in before.items():
-            if held is None:
+        for name, previous in before.items():
+            if previous is None:
                 spark.conf.unset(name)
             else:
-                spark.conf.set(name, held)
+                spark.conf.set(name, previous)
