@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 from glue_jobs.config.pipeline import decode_context
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from glue_jobs.status.table_notes import HIDDEN_KEYS
 from glue_jobs.storage import lake_mark
 from lake.landing.batch import Landing
+from lake.landing.decoding import Tally
 from lake.layout import LakeLayout
 from lake.maintenance import Maintenance
 from sources import caught_up_probe, read_stream
-
-if TYPE_CHECKING:
-    from lake.landing.decoding import Tally
 
 FETCH_INTERVAL_MS = 1000
 """Landing takes one of a Kinesis shard's five reads a second and leaves four to `index_documents`."""

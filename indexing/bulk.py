@@ -10,25 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from embeddings import EmbeddingConfig, open_embedder
 from embeddings.vectors import is_usable
+from indexing.missing_vectors import VectorCache
 from indexing.optimistic_writer import FoldedRows, OptimisticWriter
 from sinks import SinkConfig, open_sink
+from sinks.protocol import Sink, WritableStore
 from transforms.documents.chunking import tokens
-from transforms.documents.planning import plan
-from transforms.fold import encode, restore, truncated_at
+from transforms.documents.planning import DocumentSpec, plan
+from transforms.fold import RowState, encode, restore, truncated_at
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from indexing.missing_vectors import VectorCache
-    from sinks.protocol import Sink, WritableStore
-    from transforms.documents.planning import DocumentSpec
-    from transforms.fold import RowState
 
 type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 

@@ -10,22 +10,18 @@ import copy
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
+from embeddings.protocol import Embedder, EmbeddingCounts
 from indexing.fan_out import write_all
 from indexing.peer_vectors import Peer
 from indexing.result import IndexResult, Written
 from indexing.store_writer import Shared, StoreWriter
-from indexing.versions.every_version import EveryIndexVersion, Models, own_model_alone
+from indexing.versions.every_version import Embedders, EveryIndexVersion, Models, own_model_alone
 from indexing.work_unit import WorkUnit, decoded
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Embedder, EmbeddingCounts
-    from indexing.versions.every_version import Embedders
-    from schemas.records import Record
-    from sinks.protocol import Sink
-    from transforms.context import DecodeContext
-    from transforms.documents.planning import DocumentSpec
+from schemas.records import Record
+from sinks.protocol import Sink
+from transforms.context import DecodeContext
+from transforms.documents.planning import DocumentSpec
 
 
 class Indexer:

@@ -6,18 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from embeddings.protocol import EmbeddingRejected
+from embeddings.protocol import Embedder, Embedding, EmbeddingRejected
 from embeddings.vectors import checked
 from indexing.shared_vectors import SharedEmbeddings
 from schemas.errors import ModelUnavailableError, UnavailableError
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Embedder, Embedding
-    from sinks.protocol import StoredVectors
+from sinks.protocol import StoredVectors
 
 
 class VectorCache(Protocol):

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from indexing.missing_vectors import MissingVectors
-from schemas.documents import Refusal
+from schemas.changes import Change
+from schemas.documents import DocumentWrite, Refusal, StoredDocument
 from schemas.errors import ConfigurationError, DocumentRefusedError, UnavailableError
+from sinks.protocol import DocumentStore, WritableStore
 from transforms.documents.planning import DocumentSpec, document_id, plan, refused
 from transforms.fold import EMPTY, Rows, RowState, apply, join, keys_of, truncated_at
-
-if TYPE_CHECKING:
-    from schemas.changes import Change
-    from schemas.documents import DocumentWrite, StoredDocument
-    from sinks.protocol import DocumentStore, WritableStore
 
 MAX_ROUNDS = 50
 """Rounds of read, plan and write until the store counts as broken: a sound one refuses a document only where another

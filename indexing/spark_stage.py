@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from embeddings import EmbeddingConfig, open_embedder, texts_at_once
@@ -23,12 +23,8 @@ from indexing.indexer import Indexer
 from indexing.report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
 from schemas.records import Record
 from sinks import SinkConfig, open_sink
+from transforms.context import DecodeContext
 from transforms.documents.planning import DocumentSpec
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
-
-    from transforms.context import DecodeContext
 
 FEW_RECORDS = 256
 """Records that are indexed by the driver itself."""

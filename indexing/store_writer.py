@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from embeddings.protocol import Embedder
 from indexing.missing_vectors import MemoryCache
 from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from indexing.peer_vectors import Peer, PeerVectors
@@ -15,13 +15,10 @@ from indexing.shared_vectors import SharedEmbeddings
 from indexing.versions.every_version import EveryIndexVersion
 from indexing.work_unit import WorkUnit, changes_of, truncations_of
 from schemas.changes import Reject
+from schemas.documents import DocumentWrite
+from sinks.protocol import Sink
+from transforms.documents.planning import DocumentSpec
 from transforms.fold import in_order
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Embedder
-    from schemas.documents import DocumentWrite
-    from sinks.protocol import Sink
-    from transforms.documents.planning import DocumentSpec
 
 
 @dataclass(frozen=True)

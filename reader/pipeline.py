@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from reader.failures import reportable
 from reader.following import AlignedFeed, FetchedUnit, Followed, has_reached, is_closed
-from reader.messages import Harvest
+from reader.messages import Harvest, Instruction
 from reader.results import Results
 from reader.store_worker import FETCH_SECONDS, LOOK_SECONDS, MOST_BYTES, MOST_UNITS, Epoch, StoreWorker
-from reader.writers import thread_name
+from reader.writers import Writers, thread_name
+from sources.feeds import Feed, Fetched, Partition, Position
 from sources.positions import as_number, earlier
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from reader.messages import Instruction
-    from reader.writers import Writers
-    from sources.feeds import Feed, Fetched, Partition, Position
 
 _PROOF_SECONDS = 0.1
 """Least time between two questions to the feed whether it has caught up."""

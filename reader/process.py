@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from indexing.garbage import freeze
 from reader.channel import address_of, authenticated, listen, own_address
@@ -26,10 +26,7 @@ from reader.messages import Instruction, ReaderSettings, Stop
 from reader.pipeline import Pipeline
 from reader.results import Results
 from reader.writers import Steps, Writers, indexer_of
-from sources.feeds import open_feed
-
-if TYPE_CHECKING:
-    from sources.feeds import Feed
+from sources.feeds import Feed, open_feed
 
 _SWITCH_SECONDS = 0.0005
 """Longest turn of a thread in the interpreter (default 5 ms): stores are written while records are decoded."""

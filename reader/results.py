@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from embeddings.protocol import EmbeddingCounts
-from indexing.result import IndexResult
-
-if TYPE_CHECKING:
-    from indexing.result import Written
-    from indexing.work_unit import WorkUnit
-    from reader.messages import Partition, Position
+from indexing.result import IndexResult, Written
+from indexing.work_unit import WorkUnit
+from reader.messages import Partition, Position
 
 MOST_BYTES = 32 << 20
 """Bytes of vectors and rejects that may wait for the driver; beyond them reading waits."""

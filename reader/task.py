@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -17,11 +16,8 @@ from embeddings.protocol import EmbeddingCounts
 from indexing.garbage import freeze
 from indexing.report import REPORT_COLUMNS, REPORT_SCHEMA, report_rows
 from indexing.result import IndexResult
-from reader.messages import Harvest
+from reader.messages import Harvest, Instruction, ReaderSettings
 from reader.starting import instruct
-
-if TYPE_CHECKING:
-    from reader.messages import Instruction, ReaderSettings
 
 HARVEST_COLUMNS = f"{REPORT_COLUMNS}, harvest string"
 """REPORT_COLUMNS, and one row a reader with its harvest but for the results, as JSON; other columns of that row are NULL.

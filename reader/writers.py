@@ -7,16 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from embeddings import open_embedder, texts_at_once
 from embeddings.registry import embedder_of
 from indexing.indexer import Indexer
+from indexing.store_writer import StoreWriter
+from reader.messages import ReaderSettings
 from sinks import open_sink
-
-if TYPE_CHECKING:
-    from indexing.store_writer import StoreWriter
-    from reader.messages import ReaderSettings
 
 _PATIENCE_SECONDS = 2.0
 """How long a worker waits for the writer that its predecessor still uses, before it takes another."""

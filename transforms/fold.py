@@ -7,16 +7,13 @@ column is newer `transforms/ranks.py` says, and what a delete leaves `transforms
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.changes import Change, Value
 from transforms.ranks import CARRIED, latest, rank_key, since, source_point
 from transforms.tombstones import without_deleted
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 
 class _Unresolved:

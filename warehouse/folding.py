@@ -10,7 +10,7 @@ import itertools
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,14 +18,11 @@ from lake.tables.folding import commit_time, fold_changes, row_changes
 from lake.tables.shape import TableShape
 from lake.tables.typed import UnfitError
 from schemas.changes import Change
+from transforms.context import DecodeContext
 from transforms.fold import EMPTY, UNRESOLVED, RowState, truncated_at
 from warehouse.kinds import fitted, staged_arrow
-from warehouse.staging import ParquetFiles
+from warehouse.staging import ParquetFiles, StagedFile, StagingWriter
 from warehouse.states import REFUSED, STATE_BYTES, StoredValue, oldest, packed, restored
-
-if TYPE_CHECKING:
-    from transforms.context import DecodeContext
-    from warehouse.staging import StagedFile, StagingWriter
 
 type Row = dict[str, Any]
 

@@ -11,16 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glue_jobs.storage import files
 from lake.layout import escape
-from sources import positions
+from sources import SourceConfig, positions
 from sources.files.config import FilesSourceConfig
-
-if TYPE_CHECKING:
-    from sources import SourceConfig
-    from sources.positions import Positions
+from sources.positions import Positions
 
 _KNOWN = "stores.json"
 """Under the checkpoint: the names of the stores that the pipeline had when a driver last started."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from glue_jobs.continuous.backfills import Gap
+from sources.feeds import Partition, Position
 from sources.positions import as_numbers, earlier
-
-if TYPE_CHECKING:
-    from sources.feeds import Partition, Position
-    from sources.retained import Holds
+from sources.retained import Holds
 
 type Stores = Mapping[str, Mapping[Partition, Position]]
 """Where each store goes on."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glue_jobs.continuous.assignment import assigned
 from glue_jobs.continuous.backfills import Gap
 from glue_jobs.continuous.store_positions import StorePositions, advanced, latest
 from reader.messages import Instruction
-from sources.feeds import SourcePositions
+from sources.feeds import Partition, Position, SourcePositions
 from sources.positions import as_numbers
-
-if TYPE_CHECKING:
-    from sources.feeds import Partition, Position
 
 type HarvestRow = Mapping[str, Any]
 """A harvest without its results, as in `reader.task.HARVEST_COLUMNS`."""

@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from glue_jobs.continuous import store_positions
+from glue_jobs.continuous.backfills import Backfills
 from glue_jobs.continuous.gaps import without_gaps
-from glue_jobs.continuous.store_positions import StorePositions, earliest, latest
+from glue_jobs.continuous.store_positions import ByStore, StorePositions, earliest, latest
 from glue_jobs.status.landed import committed_offset, first_offset
 from glue_jobs.storage import files
-from sources import positions
-from sources.feeds import SourcePositions
+from sources import SourceConfig, positions
+from sources.feeds import Partition, Position, Positions, SourcePositions
 from sources.files.config import FilesSourceConfig
 from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.topic_identity import FILE_NAME
 from sources.kinesis.config import KinesisSourceConfig
 from sources.retained import holds
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from glue_jobs.continuous.backfills import Backfills
-    from glue_jobs.continuous.store_positions import ByStore
-    from sources import SourceConfig
-    from sources.feeds import Partition, Position, Positions
 
 _LOG = logging.getLogger(__name__)
 _OF_SPARK = ("commits", "offsets", "sources", "state")

@@ -11,14 +11,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glue_jobs.storage import files
 from schemas.errors import StoppedError
+from sources.feeds import Partition, Position, Positions
 from sources.positions import earlier
-
-if TYPE_CHECKING:
-    from sources.feeds import Partition, Position, Positions
 
 FILE_NAME = "positions.json"
 _FORMAT = 1

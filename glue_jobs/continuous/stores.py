@@ -11,25 +11,20 @@ import threading
 import time
 from collections.abc import Set as AbstractSet
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from embeddings.registry import config_of
-from glue_jobs.continuous.backfills import Backfills
+from glue_jobs.continuous.backfills import Backfill, Backfills
 from glue_jobs.continuous.start_positions import has_begun
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.operations.rebuild import Rebuild, RebuildCounts
+from glue_jobs.runtime import JobContext
 from glue_jobs.status import drift
 from glue_jobs.status.landed import Reading
 from lake.landing.batch import create_tables
 from lake.layout import LakeLayout
 from schemas.errors import UnavailableError
-from sinks import open_sink
-
-if TYPE_CHECKING:
-    from glue_jobs.continuous.backfills import Backfill
-    from glue_jobs.runtime import JobContext
-    from sinks import SinkConfig
-    from sinks.protocol import Sink
+from sinks import SinkConfig, open_sink
+from sinks.protocol import Sink
 
 _LOG = logging.getLogger(__name__)
 EVERY_SECONDS = 2.0

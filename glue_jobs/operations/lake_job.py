@@ -6,28 +6,21 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from embeddings import open_embedder
-from glue_jobs.config.pipeline import decode_context
+from embeddings import Embedder, EmbeddingConfig, open_embedder
+from glue_jobs.config.pipeline import PipelineConfig, decode_context
+from indexing.bulk import Stage
 from indexing.peer_vectors import CachedPeerVectors
 from lake.embedding_cache import EmbeddingCache
 from lake.history.states import History, history_of
 from lake.layout import LakeLayout
-from sinks import open_sink
+from sinks import SinkConfig, open_sink
+from sinks.protocol import Sink
+from transforms.context import DecodeContext
 from transforms.documents.planning import DocumentSpec
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from embeddings import Embedder, EmbeddingConfig
-    from glue_jobs.config.pipeline import PipelineConfig
-    from indexing.bulk import Stage
-    from sinks import SinkConfig
-    from sinks.protocol import Sink
-    from transforms.context import DecodeContext
 
 _ROWS_A_TASK = 4_000
 _FEW_ROWS = 1_000

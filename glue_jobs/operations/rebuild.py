@@ -12,14 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import astuple, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from embeddings import EmbeddingConfig
 from embeddings.udf import embed_chunks
+from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.lake_job import LakeJob, sums, then
 from glue_jobs.operations.ownership import owner_of
-from glue_jobs.runtime.progress import Progress
+from glue_jobs.runtime.progress import OnProgress, Progress
 from indexing.bulk import (
     KEPT,
     PLANNED,
@@ -31,18 +34,10 @@ from indexing.bulk import (
     plan_stage,
     write_stage,
 )
-from lake.history.states import StateSettings, by_group, keys_between, state_stage
+from lake.history.states import History, StateSettings, by_group, keys_between, state_stage
 from lake.storage import kept
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from embeddings import EmbeddingConfig
-    from glue_jobs.config.pipeline import PipelineConfig
-    from glue_jobs.runtime.progress import OnProgress
-    from lake.history.states import History
-    from sinks import SinkConfig
-    from transforms.documents.planning import DocumentSpec
+from sinks import SinkConfig
+from transforms.documents.planning import DocumentSpec
 
 
 @dataclass

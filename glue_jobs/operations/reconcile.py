@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING
 
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from embeddings import EmbeddingConfig
+from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.lake_job import LakeJob, sums, then
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.operations.rebuild import Rebuild
-from glue_jobs.runtime.progress import Progress
+from glue_jobs.runtime.progress import OnProgress, Progress
 from glue_jobs.status import landed
 from indexing.audit.comparison import (
     DIGESTS,
@@ -38,21 +40,13 @@ from indexing.audit.comparison import (
     wanted_stage,
 )
 from indexing.bulk import StoreSettings
-from lake.history.states import STATES, StateSettings, by_group, state_stage
+from lake.history.states import STATES, History, StateSettings, by_group, state_stage
 from schemas.documents import HAS_VECTOR, BucketChecksum
 from schemas.errors import PipelineError
+from sinks import SinkConfig
 from sinks.digests import DIGITS, KINDS, most_removed
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
-
-    from embeddings import EmbeddingConfig
-    from glue_jobs.config.pipeline import PipelineConfig
-    from glue_jobs.runtime.progress import OnProgress
-    from lake.history.states import History
-    from sinks import SinkConfig
-    from sinks.protocol import Sink
-    from transforms.documents.planning import DocumentSpec
+from sinks.protocol import Sink
+from transforms.documents.planning import DocumentSpec
 
 SETTLE_SECONDS = 3.0
 """Pause between two comparisons: usually longer than a record takes to a store."""

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
-from glue_jobs.config.pipeline import is_configured
+from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from glue_jobs.continuous import store_positions
 from glue_jobs.continuous.backfills import Backfill, Backfills
 from glue_jobs.operations.prices import price_of
@@ -26,14 +26,11 @@ from lake.landing.unconfigured import left_out
 from lake.layout import LakeLayout
 from lake.storage import scan
 from schemas.errors import PipelineError
+from schemas.tables import TableConfig
 from sinks import open_sink
+from sinks.protocol import StoreSummary
+from sinks.versions import IndexVersions
 from transforms.documents.planning import DocumentSpec, is_refused
-
-if TYPE_CHECKING:
-    from glue_jobs.config.pipeline import PipelineConfig
-    from schemas.tables import TableConfig
-    from sinks.protocol import StoreSummary
-    from sinks.versions import IndexVersions
 
 _IDLE_SECONDS = 5.0
 """A running query that was idle this recently counts as caught up."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +20,11 @@ from embeddings import open_embedder
 from embeddings.vectors import is_usable
 from indexing.bulk import DOCUMENTS_AT_ONCE, Stage, StoreSettings, column, states_of
 from indexing.optimistic_writer import OptimisticWriter
-from schemas.documents import ActualChunk, ActualDocument
+from schemas.documents import ActualChunk, ActualDocument, DocumentWrite, StoredDocument
 from sinks.digests import ExpectedChunk, ExpectedDocument, Finding, classify_drift, expected_of, vector_hash
-from transforms.documents.planning import document_id, plan
-from transforms.fold import EMPTY, join, truncated_at
-
-if TYPE_CHECKING:
-    from schemas.documents import DocumentWrite, StoredDocument
-    from sinks.protocol import DocumentStore, StoredVectors
-    from transforms.documents.planning import DocumentSpec
-    from transforms.fold import RowState
+from sinks.protocol import DocumentStore, StoredVectors
+from transforms.documents.planning import DocumentSpec, document_id, plan
+from transforms.fold import EMPTY, RowState, join, truncated_at
 
 _TEXT: pa.DataType = pa.string()
 _LONG: pa.DataType = pa.int64()

@@ -10,19 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
-from typing import TYPE_CHECKING
 
 from indexing.bulk import DOCUMENTS_AT_ONCE
-from indexing.optimistic_writer import FoldedRows
+from indexing.optimistic_writer import FoldedRows, OptimisticWriter
+from schemas.documents import ActualDocument
 from sinks.digests import chunk_line, document_line
-from transforms.documents.planning import document_id, is_refused, plan
+from sinks.protocol import DocumentStore, Sink, StoreAudit
+from transforms.documents.planning import DocumentSpec, document_id, is_refused, plan
 from transforms.values import exact_json
-
-if TYPE_CHECKING:
-    from indexing.optimistic_writer import OptimisticWriter
-    from schemas.documents import ActualDocument
-    from sinks.protocol import DocumentStore, Sink, StoreAudit
-    from transforms.documents.planning import DocumentSpec
 
 WIDTH = 2
 """Characters of a document's id that name a bucket: 1 in 256 of the documents is in memory at once."""

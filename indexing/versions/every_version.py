@@ -8,15 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING
 
-from embeddings.protocol import EmbeddingCounts
+from embeddings.protocol import Embedder, EmbeddingCounts
 from schemas.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from embeddings.protocol import Embedder
-    from sinks.protocol import Sink
-    from sinks.versions import IndexVersion, IndexVersions
+from sinks.protocol import Sink
+from sinks.versions import IndexVersion, IndexVersions
 
 type Embedders = Callable[[IndexVersion], Embedder]
 """Opens the model of an index version that is not the writer's own."""

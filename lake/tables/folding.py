@@ -23,9 +23,8 @@ from schemas.changes import Change
 from transforms.fold import EMPTY, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
 from transforms.values import exact_json
 from transforms.values.times import moment
+from transforms.context import DecodeContext
 
-if TYPE_CHECKING:
-    from transforms.context import DecodeContext
 
 type Row = dict[str, Any]
 type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.errors import UnavailableError
 from sources.capture.dms import DmsCaptureConfig, task_identifier
-
-if TYPE_CHECKING:
-    from sources.capture.target import Table
+from sources.capture.target import Table
 
 _RUNNING = {"running", "starting", "modifying"}
 _WILDCARDS = {"%": ".*", "_": "."}

@@ -5,19 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from sources.capture.database_tables import GENERATED_COLUMNS_SINCE
+from schemas.tables import TableConfig
+from sources.capture.database_tables import GENERATED_COLUMNS_SINCE, Publication, Source, SourceColumn, SourceTable
 from sources.capture.debezium import DebeziumCaptureConfig, slot_name
 from sources.capture.dms import DmsCaptureConfig
+from sources.capture.rendering import CaptureConfig
 from sources.capture.target import quoted, tables_named
 from transforms.context import DecodeContext, TableContext
 from transforms.envelopes.placeholders import SMALL_BITS, UNSENT_ARRAYS, has_placeholder
-
-if TYPE_CHECKING:
-    from schemas.tables import TableConfig
-    from sources.capture.database_tables import Publication, Source, SourceColumn, SourceTable
-    from sources.capture.rendering import CaptureConfig
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 _SMALL_BITS = re.compile(r"bit(?: varying)?\((\d+)\)")

@@ -6,18 +6,16 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, wait
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import UnavailableError
+from sources.feeds import Partition
 from sources.kafka.broker import TIMEOUT_MS, Topic
 from sources.kafka.client import Brokers, is_refusal, isolation_of
-
-if TYPE_CHECKING:
-    from sources.feeds import Partition
 
 _PAUSE_S = 0.1
 

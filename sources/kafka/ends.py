@@ -9,18 +9,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import Future
+from typing import NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import ConfigurationError, UnavailableError
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from sources.feeds import Partition
-    from sources.kafka.client import Brokers
+from sources.feeds import Partition
+from sources.kafka.client import Brokers
 
 UNKNOWN = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError._NOENT}

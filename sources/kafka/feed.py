@@ -10,22 +10,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from schemas.errors import SourceGoneError
 from schemas.records import Record
-from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched
+from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched, Partition, Positions
 from sources.kafka import broker
 from sources.kafka.client import Brokers, is_refusal, isolation_of
+from sources.kafka.config import KafkaSourceConfig
 from sources.kafka.ends import UNKNOWN, EndOffsets
 from sources.kafka.options import fetch_options, group_prefix
 from sources.loss import restart_hint
-
-if TYPE_CHECKING:
-    from sources.feeds import Partition, Positions
-    from sources.kafka.config import KafkaSourceConfig
 
 _FETCHING: dict[str, Any] = {
     "enable.auto.commit": False,

@@ -11,14 +11,11 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.errors import ConfigurationError, SourceGoneError, UnavailableError
-from sources.kinesis.client import InUseError, Page, raw_records, starting_position
-
-if TYPE_CHECKING:
-    from sources.kinesis.client import Stream
-    from sources.kinesis.offsets import Mark
+from sources.kinesis.client import InUseError, Page, Stream, raw_records, starting_position
+from sources.kinesis.offsets import Mark
 
 IN_USE_S = 6.0
 """After a refused subscription: of two within five seconds the second is refused, a later one takes the first one over."""

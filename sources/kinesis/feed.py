@@ -6,19 +6,15 @@ import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched
+from schemas.records import Record
+from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched, Partition, Position, Positions
 from sources.kinesis.client import Stream
+from sources.kinesis.config import Access
 from sources.kinesis.fan_out import Consumer
 from sources.kinesis.offsets import Mark
 from sources.kinesis.read_ahead import ReadAhead
 from sources.kinesis.records import user_records
-
-if TYPE_CHECKING:
-    from schemas.records import Record
-    from sources.feeds import Partition, Position, Positions
-    from sources.kinesis.config import Access
 
 FEED_BYTES = 32 * 1024 * 1024
 """Bytes that one feed reads ahead: the pages of three shards that are far behind."""

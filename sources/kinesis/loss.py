@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sources.kinesis.client import Stream, Summary
-    from sources.kinesis.offsets import Identity, Mark
+from sources.kinesis.client import Stream, Summary
+from sources.kinesis.offsets import Identity, Mark
 
 
 def confirm_same(stream: Stream, identity: Identity) -> None:

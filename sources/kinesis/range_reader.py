@@ -6,15 +6,11 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from schemas.errors import UnavailableError
-from sources.kinesis.client import IteratorError, Page
-
-if TYPE_CHECKING:
-    from sources.kinesis.client import Stream
-    from sources.kinesis.offsets import Mark
-    from sources.kinesis.records import RawRecord
+from sources.kinesis.client import IteratorError, Page, Stream
+from sources.kinesis.offsets import Mark
+from sources.kinesis.records import RawRecord
 
 PATIENCE_S = 120.0
 """How long Kinesis may throttle or not answer before the task fails (Spark and the runner try it again), in seconds."""

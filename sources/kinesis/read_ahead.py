@@ -15,18 +15,13 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from schemas.errors import PipelineError, UnavailableError
-from sources.kinesis.client import InUseError, IteratorError, ThrottledError
-from sources.kinesis.fan_out import IN_USE_S, TAKEN_OVER_S
+from sources.kinesis.client import InUseError, IteratorError, Page, Stream, ThrottledError
+from sources.kinesis.fan_out import IN_USE_S, TAKEN_OVER_S, Consumer
 from sources.kinesis.loss import confirm_kept, refuse_another
-
-if TYPE_CHECKING:
-    from sources.kinesis.client import Page, Stream
-    from sources.kinesis.fan_out import Consumer
-    from sources.kinesis.offsets import Identity, Mark
-    from sources.kinesis.records import RawRecord
+from sources.kinesis.offsets import Identity, Mark
+from sources.kinesis.records import RawRecord
 
 BUFFER_BYTES = 64 * 1024 * 1024
 """Bytes read ahead over all shards before the threads pause."""

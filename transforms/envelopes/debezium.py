@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Reject, SeenSchema
-from transforms.context import key_text
+from schemas.records import Record
+from transforms.context import DecodeContext, TableContext, key_text
 from transforms.envelopes.event import Event, bad_commit_time, no_key, other_table, require_exact, schema_id
 from transforms.envelopes.placeholders import is_never_sent, is_null_unsure, is_placeholder
 from transforms.envelopes.registry import FramedError, unframed
@@ -18,10 +19,6 @@ from transforms.values import exact_json
 from transforms.values.columns import Columns, column_rejects, converted, key_reject
 from transforms.values.encodings import Convert
 from transforms.values.types import connect_type
-
-if TYPE_CHECKING:
-    from schemas.records import Record
-    from transforms.context import DecodeContext, TableContext
 
 _OPS = ("c", "u", "d", "r", "t")
 SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Op, Reject, SeenSchema
-from transforms.context import key_text
+from schemas.records import Record
+from transforms.context import DecodeContext, key_text
 from transforms.envelopes.event import Event, bad_commit_time, no_key, other_table, require_exact, schema_id
 from transforms.positions.dms import source_position
 from transforms.positions.sequence import epoch_at, is_a_commit_time, sequence, stream_position
 from transforms.values import exact_json
 from transforms.values.columns import column_rejects, converted, key_reject
 from transforms.values.types import dms_type
-
-if TYPE_CHECKING:
-    from schemas.records import Record
-    from transforms.context import DecodeContext
 
 _OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
 """From the operations of data records."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from schemas.changes import Reject
+from schemas.changes import Change, Reject
+from transforms.values.encodings import Convert
 from transforms.values.times import OutOfRangeError
-
-if TYPE_CHECKING:
-    from schemas.changes import Change
-    from transforms.values.encodings import Convert
 
 MAX_DEPTH = 100
 """Levels of nesting in one value, as many as MongoDB takes in a document; a deeper value is a reject."""
