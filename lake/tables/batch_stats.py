@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from lake.layout import LakeLayout
 from lake.tables.observed_types import ObservedTypes, announced
 from schemas.errors import UnavailableError
-from pyspark.sql import DataFrame, Row
-from lake.layout import LakeLayout
-
 
 
 @dataclass(frozen=True)

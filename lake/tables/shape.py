@@ -84,7 +84,9 @@ def evolved(current: TableShape, table: TableConfig, observed: ObservedTypes, se
     where they have nothing in common. A column that was only `seen`, or that nobody typed, is text.
     """
     names = column_names(current, (*table.columns, *observed.kinds, *seen), RESERVED)
-    return TableShape(tuple(ColumnShape(source, name, _kind(source, table, observed)) for source, name in names.items()))
+    return TableShape(
+        tuple(ColumnShape(source, name, _kind(source, table, observed)) for source, name in names.items())
+    )
 
 
 def column_names(
