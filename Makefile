@@ -105,7 +105,8 @@ logstore: $(SPARK_INSTALLED) $(S3_JARS) ## build dist/ragstream-logstore.jar, wh
 CONFIG := job_configs/glue.yaml
 OUT := dist/glue
 glue-package: setup ## build what a Glue 6.0 job is made of into dist/glue (CONFIG= a pipeline, LOCATION= of the package on S3, ROLE=): docs/glue.md
-	@rm -rf $(OUT) && $(call build_log_store,$(OUT)/jars) && cp $(S3_JARS)/spark-hadoop-cloud_*.jar $(GLUE_JARS)/*.jar $(OUT)/jars
+	@rm -rf $(OUT) && $(call build_wheel,$(OUT)/wheels)
+	@$(call build_log_store,$(OUT)/jars) && cp $(S3_JARS)/spark-hadoop-cloud_*.jar $(GLUE_JARS)/*.jar $(OUT)/jars
 	@$(BIN)/python -m tools.glue_package $(OUT) --cache $(CACHE) --config $(CONFIG) \
 		$(if $(LOCATION),--location $(LOCATION)) $(if $(ROLE),--role $(ROLE))
 	@echo "package   $(OUT)"

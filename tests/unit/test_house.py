@@ -95,7 +95,7 @@ def test_a_download_that_is_not_what_is_listed_is_refused(tmp_path: Path, change
 
 
 def test_pinned_files_name_packages_and_never_an_address() -> None:
-    pinned = [path for path in tracked() if re.match(r"(requirements/|pom/|Makefile|\.ci/|setup\.py)", named(path))]
+    pinned = [path for path in tracked() if re.match(r"(requirements/|pom/|Makefile|\.ci/)", named(path))]
     assert len(pinned) > len(LOCKS)
     assert [named(path) for path in pinned if "://" in text(path).replace(XML_NAMESPACE, "")] == []
 
@@ -118,6 +118,13 @@ def test_one_environment_has_one_version_of_a_package() -> None:
         for package, version in pins(name).items():
             versions.setdefault(package, set()).add(version)
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
+
+
+def test_what_glue_has_is_tested_in_its_version() -> None:
+    glue = pins("glue")
+    ours = [pins(name).items() for name in ("build", "base", "local", "models", "dev", "pure")]
+    differing = {name for versions in ours for name, version in versions if name in glue and version != glue[name]}
+    assert differing == set()
 
 
 def test_make_says_what_there_is_to_make() -> None:

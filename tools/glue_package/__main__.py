@@ -7,12 +7,15 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from glue_jobs.runtime.jobs import JOBS
+from glue_jobs.runtime.spark.script import ARGUMENTS
 from tools.glue_package import jobs, rights, wheels
 
 _LOCATION = "s3://amzn-s3-demo-bucket/desk/package"
@@ -32,48 +35,47 @@ def main() -> None:
     for key, location in (("lake.path", pipeline["lake"]["path"]), ("checkpoint", pipeline["checkpoint"])):
         if not re.match(r"s3a?://[a-z0-9]", location):
             parser.error(f"{options.config}: {key} is {location}; on Glue it is s3a://BUCKET/PREFIX, written out.")
-    folder: Path = options.folder
-    location = options.location.rstrip("/")
+    folder, package = options.folder, options.location.rstrip("/")
     wheels.collect(options.cache, folder / "wheels")
     modules = wheels.archive(folder / "wheels", folder)
     (folder / "scripts").mkdir()
     for job in JOBS:
         shutil.copy(wheels.ROOT / "glue_jobs" / jobs.script_of(job), folder / "scripts")
     (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
-    jars = [path.name for path in sorted((folder / "jars").glob("*.jar")) if _is_wanted(path.name, pipeline)]
+    signs_in = any(map(rights.uses_iam, rights.listed(pipeline["source"])))
+    jars = [path.name for path in sorted((folder / "jars").glob("*.jar")) if signs_in or "msk-iam" not in path.name]
     place = {
-        "package": location, "role": options.role, "modules": f"{location}/{modules.name}",
-        "jars": ",".join(f"{location}/jars/{jar}" for jar in jars),
+        "package": package, "role": options.role, "modules": f"{package}/{modules.name}",
+        "jars": ",".join(f"{package}/jars/{jar}" for jar in jars),
     }  # fmt: skip
-    _describe(folder, pipeline, text, place)
+    secrets = sorted(set(re.findall(r"\$\{secret:([^}]+?)(?::-[^}]*)?\}", text)))
+    described = _requests(pipeline, place) | {
+        "job-arguments.json": [asdict(argument) | {"name": f"--{argument.name}"} for argument in ARGUMENTS],
+        "policy.json": rights.policy(pipeline, package, secrets),
+        "trust.json": rights.TRUST,
+    }
+    for name, value in described.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(value, indent=2) + "\n")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listed = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]
     (folder / "SHA256SUMS").write_text("".join(listed))
 
 
-def _is_wanted(jar: str, pipeline: rights.Part) -> bool:
-    """Whether a job names the jar: the one of MSK's IAM where a source signs in by it."""
-    return not jar.startswith("aws-msk-iam-auth") or any(map(rights.uses_iam, rights.listed(pipeline["source"])))
-
-
-def _describe(folder: Path, pipeline: rights.Part, text: str, place: dict[str, Any]) -> None:
-    """Write what Glue and IAM are told."""
-    configured = jobs.configured(pipeline)
-    _write(folder / "job-arguments.json", {job: jobs.arguments() for job in JOBS})
-    for job in configured:
-        for always_on, kind in ((True, "always-on"), (False, "scheduled")):
-            name = f"{pipeline['name']}-{job}" + ("" if always_on else "-scheduled")
-            _write(folder / kind / f"{job}.json", jobs.create_job(job, name, place, always_on=always_on))
-    for trigger in jobs.create_triggers(pipeline["name"], configured):
-        _write(folder / "scheduled" / f"trigger-{trigger['Type'].lower()}.json", trigger)
-    secrets = sorted(set(re.findall(r"\$\{secret:([^}]+?)(?::-[^}]*)?\}", text)))
-    _write(folder / "policy.json", rights.policy(pipeline, place["package"], secrets))
-    _write(folder / "trust.json", rights.TRUST)
-
-
-def _write(path: Path, value: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n")
+def _requests(pipeline: rights.Part, place: Mapping[str, str]) -> dict[str, Any]:
+    """Requests for Glue, by file."""
+    name, configured = pipeline["name"], jobs.configured(pipeline)
+    always_on = {
+        f"always-on/{job}.json": jobs.create_job(job, f"{name}-{job}", place, always_on=True) for job in configured
+    }
+    scheduled = {
+        f"scheduled/{job}.json": jobs.create_job(job, f"{name}-{job}-scheduled", place, always_on=False)
+        for job in configured
+    }
+    triggers = jobs.create_triggers(name, configured)
+    return (
+        always_on | scheduled | {f"scheduled/trigger-{trigger['Type'].lower()}.json": trigger for trigger in triggers}
+    )
 
 
 if __name__ == "__main__":
