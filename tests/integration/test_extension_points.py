@@ -62,13 +62,13 @@ results = {
     "ask": command("ask", config, "red kite", "--json"),
 }
 from embeddings.bedrock.codecs import codec_for
-from embeddings.registry import remembered
+from embeddings.registry import registry_entry
 from glue_jobs.config.pipeline import load_config
 from glue_jobs.continuous.start_positions import for_readers
 from glue_jobs.operations.prices import price_of
 from glue_jobs.status.landed import readings, unlanded
 from sources import feeds, caught_up_probe, positions, retained
-from sources.feeds import Reading
+from sources.feeds import SourcePositions
 loaded = load_config(config)
 source = loaded.source("toys")
 def refused(function, *arguments):
@@ -78,9 +78,9 @@ def refused(function, *arguments):
         return True
 ends = positions.ends(source, {})
 results["places"] = {
-    "not remembered": "toy_key" not in remembered(loaded.embedding), "price": price_of(loaded.embedding.model),
+    "not remembered": "toy_key" not in registry_entry(loaded.embedding), "price": price_of(loaded.embedding.model),
     "family": sorted(codec_for("toy.embed-v1").dimensions), "not landed": unlanded(readings(loaded)),
-    "without a feed": refused(feeds.open_feed, source, "c") and refused(feeds.refreshed, source, "c", Reading(None, {})),
+    "without a feed": refused(feeds.open_feed, source, "c") and refused(feeds.refreshed, source, "c", SourcePositions(None, {})),
     "read": [positions.is_read(source, place) for place in ends], "kept": [retained.holds(source)(p, 0) for p in ends],
     "goes on": list(for_readers(source, f"{loaded.checkpoint}/index_toys", ["toy"])[0].stores["toy"]) == list(ends),
     "idle": caught_up_probe(source),
