@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,11 +20,10 @@ from lake.tables.observed_types import canonical
 from lake.tables.shape import RESERVED_TYPES, TableShape
 from lake.tables.typed import UnfitError, back, into, same
 from schemas.changes import Change
+from transforms.context import DecodeContext
 from transforms.fold import EMPTY, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
 from transforms.values import exact_json
 from transforms.values.times import moment
-from transforms.context import DecodeContext
-
 
 type Row = dict[str, Any]
 type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
