@@ -24,21 +24,20 @@ def test_drivers_on_the_same_stores_at_once_leave_what_one_would(
     events = tmp_path / "events.jsonl"
     events.write_text("".join(f"{line(change, at)}\n" for at, change in enumerate(table.changes)))
     shared = (vectors_dsn, instant_model.endpoint["endpoint_url"], str(tmp_path / "lake"))
-    folders = [tmp_path / "one", tmp_path / "copy"]  # a configuration, and a copy of it with another checkpoint
-    pipelines = [
+    one, copy = (
         Pipeline(folder, pipeline(folder, events, batch, *shared), mark=str(local_stack.directory))
-        for folder, batch in zip(folders, (17, 23), strict=True)
-    ]
+        for folder, batch in ((tmp_path / "one", 17), (tmp_path / "copy", 23))
+    )
     try:
-        drivers = [one.start("--available-now") for one in pipelines]
+        drivers = [pipe.start("--available-now") for pipe in (one, one, copy)]  # one configuration twice, and a copy
         ended = [driver.wait(400) for driver in drivers]
-        assert ended == [0, 0], _logs(drivers)
-        for one in pipelines:
-            assert one.wrong(rows_of(table)) == []
-        assert set(pipelines[0].landed().values()) == {2}, "each checkpoint landed each record once"
+        assert ended == [0, 0, 0], _logs(drivers)
+        for pipe in (one, copy):
+            assert pipe.wrong(rows_of(table)) == []
+        assert set(one.landed().values()) == {2}, "each checkpoint landed each record once"
     finally:
-        for one in pipelines:
-            one.stop()
+        for pipe in (one, copy):
+            pipe.stop()
 
 
 def _logs(drivers: Sequence[Any]) -> str:

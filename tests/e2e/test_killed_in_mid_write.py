@@ -15,16 +15,11 @@ from local_stack.stack import Stack
 from tests.e2e.database import Database, document
 from tests.e2e.pipeline import Pipeline, counters, running
 
-LIVES = {
-    "kafka": (
-        *((f"merge-{point}", f"land-{point}", f"index-{point}") for point in ("read", "half", "written")),
-        ("index-embedded",),
-    ),
-    "kinesis": tuple((f"land-{point}", f"index-{point}") for point in ("read", "half", "written")),
-}
-"""Where the jobs of one driver stand when it is killed. A merge is stopped first: it wants what lands meanwhile.
-
-What a merge does is the same whichever way its changes came."""
+LIVES = (
+    *((f"merge-{point}", f"land-{point}", f"index-{point}") for point in ("read", "half", "written")),
+    ("index-embedded",),
+)
+"""Where the jobs of one driver stand when it is killed. A merge is stopped first: it wants what lands meanwhile."""
 READER_POINTS = ("index-read", "index-embedded", "index-half")
 """Where a reader alone is killed, and its driver lives on."""
 REQUEST_TEXTS = 96
@@ -54,7 +49,7 @@ def test_stores_equal_the_source_whoever_dies_when(  # noqa: PLR0917 - fixtures
         driver = pipeline.start(breakpoints=True)
         database.edges()
         pipeline.await_equal(database.source)
-        for points in LIVES[way]:
+        for points in LIVES:
             for point in points:
                 pipeline.breakpoints.set(point)
                 database.some_changes()
