@@ -51,8 +51,10 @@ def harvest_task(
     return run
 
 
-_freeze_once = cache(freeze)
-"""PySpark's worker collects after each task, which would take 64 ms of processor time for the imported modules."""
+@cache
+def _freeze_once() -> None:
+    """PySpark's worker collects after each task, which would take 64 ms of processor time for the imported modules."""
+    freeze()
 
 
 def _rows(harvest: Harvest, instruction: Instruction) -> Iterator[pa.RecordBatch]:

@@ -14,12 +14,14 @@ from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
+from pyspark import cloudpickle
 
 from embeddings.protocol import EmbeddingCounts
 from reader import channel, process, starting
 from reader.channel import address_of, ask, listen
 from reader.messages import Harvest, Instruction, Stop
 from reader.process import Reader, serve
+from reader.task import harvest_task
 from reader.writers import Steps, Writers
 from schemas.errors import ConfigurationError, UnavailableError
 from tests.reading import MemoryIndexer, MemoryStream
@@ -162,6 +164,10 @@ def test_what_stays_leaves_garbage_collection_at_the_start_and_once_more(monkeyp
     process.run(cast("Any", settings), SECRET, os.getpid(), addresses.append)
     ask(addresses[0], SECRET, Stop())  # ends its server's thread
     assert freeze.call_count == 2
+
+
+def test_a_task_travels_as_spark_sends_it() -> None:
+    assert cloudpickle.dumps(harvest_task(cast("Any", None), {}, SECRET))
 
 
 def test_it_ends_with_its_executor(monkeypatch: pytest.MonkeyPatch) -> None:
