@@ -14,7 +14,7 @@ from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
-from pyspark import cloudpickle
+from pyspark.serializers import CPickleSerializer
 
 from embeddings.protocol import EmbeddingCounts
 from reader import channel, process, starting
@@ -167,7 +167,7 @@ def test_what_stays_leaves_garbage_collection_at_the_start_and_once_more(monkeyp
 
 
 def test_a_task_travels_as_spark_sends_it() -> None:
-    assert cloudpickle.dumps(harvest_task(cast("Any", None), {}, SECRET))
+    assert cast("Any", CPickleSerializer()).dumps(harvest_task(cast("Any", None), {}, SECRET))
 
 
 def test_it_ends_with_its_executor(monkeypatch: pytest.MonkeyPatch) -> None:
