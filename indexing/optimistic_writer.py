@@ -152,38 +152,41 @@ def _write(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
     """
     emptied = [write for write in writes if write.state.key_moves and not write.state.exists]
     if not emptied:
-        return _write_accepted(sink, writes)
+        return _write_or_refuse(sink, writes)
     names = {write.document_id for write in emptied}
-    written, again = _write_accepted(sink, [write for write in writes if write.document_id not in names])
+    written, again = _write_or_refuse(sink, [write for write in writes if write.document_id not in names])
     tables = {write.table for write in writes if write.document_id in again}
     waiting = {write.document_id for write in emptied if write.table in tables}
-    last, more = _write_accepted(sink, [write for write in emptied if write.document_id not in waiting])
+    last, more = _write_or_refuse(sink, [write for write in emptied if write.document_id not in waiting])
     return [*written, *last], again | waiting | more
 
 
-def _write_accepted(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
+def _write_or_refuse(sink: DocumentStore, writes: Sequence[DocumentWrite]) -> _Written:
     """Write documents; one that the store refuses for good is isolated by bisection, and written as refused.
 
     Raises:
         ConfigurationError: the store refuses a document row without values too, so no document is to blame.
     """
-    stands = [write for write in writes if write.refused and write.spec_digest == write.refused_as]
+    unchanged = [write for write in writes if write.refused and write.spec_digest == write.refused_as]
     writes = [write for write in writes if not (write.refused and write.spec_digest == write.refused_as)]
     try:
         again = sink.write(writes) if writes else set()
     except DocumentRefusedError as error:
-        return _bisect(sink, writes, error, stands)
-    return [*stands, *(write for write in writes if write.document_id not in again)], again
+        return _bisect(sink, writes, error, unchanged)
+    return [*unchanged, *(write for write in writes if write.document_id not in again)], again
 
 
 def _bisect(
-    sink: DocumentStore, writes: Sequence[DocumentWrite], error: DocumentRefusedError, stands: Sequence[DocumentWrite]
+    sink: DocumentStore,
+    writes: Sequence[DocumentWrite],
+    error: DocumentRefusedError,
+    unchanged: Sequence[DocumentWrite],
 ) -> _Written:
     if len(writes) > 1:
         middle = len(writes) // 2
-        (written, again), (others, more) = (_write_accepted(sink, half) for half in (writes[:middle], writes[middle:]))
-        return [*stands, *written, *others], again | more
+        (written, again), (others, more) = (_write_or_refuse(sink, half) for half in (writes[:middle], writes[middle:]))
+        return [*unchanged, *written, *others], again | more
     (write,) = writes
     if write.refused is not None and write.refused.stage == "store":
         raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from error
-    return _write_accepted(sink, [refused(write, Refusal("store", error.condition, error.message))])
+    return _write_or_refuse(sink, [refused(write, Refusal("store", error.condition, error.message))])

@@ -130,9 +130,9 @@ def run(settings: ReaderSettings, secret: bytes, executor: int, announce: Callab
     announce(address)
     settled_at = time.monotonic() + _SETTLED_SECONDS
     ended = _end_of(executor)
-    while time.monotonic() - reader.asked_at < settings.orphan_seconds and not ended():
-        if reader.stopped.wait(_LOOK_SECONDS):
-            break
+    while not (
+        ended() or reader.stopped.wait(_LOOK_SECONDS) or time.monotonic() - reader.asked_at >= settings.orphan_seconds
+    ):
         if time.monotonic() >= settled_at:
             freeze()
             settled_at = math.inf
@@ -140,7 +140,7 @@ def run(settings: ReaderSettings, secret: bytes, executor: int, announce: Callab
 
 
 def _end_of(process: int) -> Callable[[], bool]:
-    """A function whether a process has ended; always False where the system has no pidfd."""
+    """Return a check for the end of a process; where the system has no pidfd it is always False."""
     try:
         descriptor = os.pidfd_open(process)
     except ProcessLookupError:

@@ -67,6 +67,11 @@ def imported(place: str, name: str, module: str) -> Line:
     return Line(place, r"^(from __future__ import annotations\n)", rf"\1from {module} import {name}\n")
 
 
+def member(place: str, union: str, name: str, module: str) -> tuple[Line, Line]:
+    """A configuration's class, imported into the union that its section is read by."""
+    return imported(place, name, module), Line(place, rf"({union} = Annotated\[)", rf"\1{name} | ")
+
+
 EVERY_PART = Toy(
     "toy",
     lines=(
@@ -108,8 +113,7 @@ STORE = Toy(
     "toy",
     files=("sinks/toy/config.py", "sinks/toy/writer.py", "sinks/toy/reader.py"),
     lines=(
-        imported("sinks/__init__.py", "ToyStoreConfig", "sinks.toy.config"),
-        Line("sinks/__init__.py", r"(SinkConfig = Annotated\[)", r"\1ToyStoreConfig | "),
+        *member("sinks/__init__.py", "SinkConfig", "ToyStoreConfig", "sinks.toy.config"),
         opened("open_sink", "PgvectorSink", "ToyStoreConfig", "sinks.toy.writer", "ToySink"),
         opened("open_index", "PgvectorIndex", "ToyStoreConfig", "sinks.toy.reader", "ToyIndex"),
         Line(
@@ -152,8 +156,7 @@ READER = Toy(
     "toyview",
     files=("sinks/toyview/config.py", "sinks/toyview/reader.py"),
     lines=(
-        imported("sinks/__init__.py", "ToyViewConfig", "sinks.toyview.config"),
-        Line("sinks/__init__.py", r"(SinkConfig = Annotated\[)", r"\1ToyViewConfig | "),
+        *member("sinks/__init__.py", "SinkConfig", "ToyViewConfig", "sinks.toyview.config"),
         arm(
             "sinks/__init__.py",
             "open_sink",
@@ -172,8 +175,7 @@ EMBEDDER = Toy(
     files=("embeddings/toy/config.py", "embeddings/toy/embedder.py"),
     lines=(
         Line("embeddings/bedrock/codecs.py", r"^(CODECS: .*?= \{\n)", r'\1    "toy.embed": TitanTextV2(),\n'),
-        imported("embeddings/__init__.py", "ToyEmbeddingConfig", "embeddings.toy.config"),
-        Line("embeddings/__init__.py", r"(EmbeddingConfig = Annotated\[)", r"\1ToyEmbeddingConfig | "),
+        *member("embeddings/__init__.py", "EmbeddingConfig", "ToyEmbeddingConfig", "embeddings.toy.config"),
         arm(
             "embeddings/__init__.py",
             "open_embedder",
@@ -202,8 +204,7 @@ TEXT_MODEL = Toy(
     "toy",
     files=("retrieval/toy/config.py", "retrieval/toy/generate.py"),
     lines=(
-        imported("retrieval/config.py", "ToyGenerationConfig", "retrieval.toy.config"),
-        Line("retrieval/config.py", r"(GenerationConfig = Annotated\[)", r"\1ToyGenerationConfig | "),
+        *member("retrieval/config.py", "GenerationConfig", "ToyGenerationConfig", "retrieval.toy.config"),
         imported("retrieval/commands.py", "ToyGenerationConfig", "retrieval.toy.config"),
         imported("retrieval/commands.py", "ToyGenerator", "retrieval.toy.generate"),
         Line(

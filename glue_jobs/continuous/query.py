@@ -74,6 +74,8 @@ class IndexQuery:
 
     def __post_init__(self) -> None:
         """Name the query and its checkpoint."""
+        assert self.context.config.embedding is not None  # noqa: S101 - stores are filled with vectors
+        self.embedding = self.context.config.embedding
         self.name = f"index_{self.source.name}"
         self.checkpoint = self.context.checkpoint(self.name)
         self.as_of = self.reports.as_of[self.source.name]
@@ -87,10 +89,9 @@ class ReaderQuery(IndexQuery):
         """Begin without readers."""
         super().__post_init__()
         config = self.context.config
-        assert config.embedding is not None  # noqa: S101 - stores are filled with vectors
         is_local = str(self.context.spark.sparkContext.master).startswith("local[")
         self._settings = ReaderSettings(
-            self.source, self.decoding, self.specs, config.sinks, config.embedding, self.checkpoint,
+            self.source, self.decoding, self.specs, config.sinks, self.embedding, self.checkpoint,
             bind="127.0.0.1" if is_local else "",
         )  # fmt: skip
         self._announces_partitions = not isinstance(self.source, KafkaSourceConfig)

@@ -28,10 +28,9 @@ class BatchQuery(IndexQuery):
     def __post_init__(self) -> None:
         """Begin before the first batch."""
         super().__post_init__()
-        config = self.context.config
-        assert config.embedding is not None  # noqa: S101 - stores are filled with vectors
         self._probe = caught_up_probe(self.source)
-        settings = IndexSettings(uuid.uuid4().hex, self.decoding, self.specs, config.sinks, config.embedding)
+        sinks = self.context.config.sinks
+        settings = IndexSettings(uuid.uuid4().hex, self.decoding, self.specs, sinks, self.embedding)
         self._index = IndexStage(settings)
         self._starts: Positions | None = None
         self._has_begun = self._is_repeat = False

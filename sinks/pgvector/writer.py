@@ -14,7 +14,7 @@ from psycopg import errors, sql
 
 from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredChunk, StoredDocument
 from schemas.errors import ConfigurationError, UnavailableError
-from sinks.one_version import OneIndexVersion
+from sinks.one_version import UNUSED_MS, OneIndexVersion
 from sinks.pgvector import audit, schema, versions
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import begin, connect, connection_error
@@ -220,11 +220,11 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     def sweep(self) -> None:
         """Remove truncated rows and vectors that no chunk has named for ten minutes."""
         self._sweep_truncated()
-        statement = """DELETE FROM {vectors} v WHERE created_at < clock_timestamp() - interval '10 minutes'
+        statement = """DELETE FROM {vectors} v WHERE created_at < clock_timestamp() - %s * interval '1 ms'
                        AND NOT EXISTS (SELECT FROM {chunks} c WHERE c.content_hash = v.content_hash)"""
         unused = self._names.compose(statement)
         try:
-            self._retrying(lambda connection: connection.execute(unused))
+            self._retrying(lambda connection: connection.execute(unused, (UNUSED_MS,)))
         except errors.ForeignKeyViolation:
             return  # a writer took one of them up meanwhile; the next sweep sees it
 
