@@ -107,8 +107,8 @@ def pgvector_store(server: VectorStore, dsn: str) -> Store:
             run(f"ALTER DATABASE {{database}} RESET {name}", ended)
 
     @contextmanager
-    def raising(code: str) -> Iterator[None]:
-        function = f"CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE '' USING ERRCODE = '{code}'; END$$"
+    def failing(statement: str) -> Iterator[None]:
+        function = f"CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {statement}; RETURN NEW; END$$"
         trigger = (
             "CREATE TRIGGER fails BEFORE INSERT OR UPDATE ON kb_g1_documents FOR EACH ROW EXECUTE FUNCTION fails()"
         )
@@ -121,15 +121,20 @@ def pgvector_store(server: VectorStore, dsn: str) -> Store:
                 admin.execute("DROP FUNCTION fails CASCADE")
 
     @contextmanager
+    def out_of_time() -> Iterator[None]:
+        with failing("PERFORM pg_sleep(10)"), set_to("statement_timeout", "20ms"):
+            yield
+
+    @contextmanager
     def ending_sessions() -> Iterator[None]:
         with repeating(0.02, lambda: run(ended)):
             yield
 
     faults: dict[str, Fault] = {
         "read-only": partial(set_to, "default_transaction_read_only", "on"),
-        "out of time": partial(set_to, "statement_timeout", "1ms"),
-        "full disk": partial(raising, "53100"),
-        "out of memory": partial(raising, "53200"),
+        "out of time": out_of_time,
+        "full disk": partial(failing, "RAISE '' USING ERRCODE = '53100'"),
+        "out of memory": partial(failing, "RAISE '' USING ERRCODE = '53200'"),
         "sessions ended": ending_sessions,
     }
 
