@@ -78,18 +78,21 @@ class Store:
             sink.close()
 
 
+def _contents_of_pgvector(dsn: str) -> Contents:
+    contents_by_key: Contents = {}
+    with psycopg.connect(dsn) as connection:
+        query = (
+            "SELECT key, metadata, chunk_index, chunk_text, embedding::text FROM kb ORDER BY document_id, chunk_index"
+        )
+        for key, metadata, index, text, vector in connection.execute(query):
+            _, chunks = contents_by_key.setdefault(exact_json.dumps(key), (metadata, []))
+            chunks.append((index, text, [float(x) for x in vector[1:-1].split(",")]))
+    return contents_by_key
+
+
 def pgvector_store(server: VectorStore, dsn: str) -> Store:
     config = PgvectorConfig(type="pgvector", dsn=SecretStr(dsn), table="kb")
     database = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
-
-    def contents() -> Contents:
-        contents_by_key: Contents = {}
-        with psycopg.connect(dsn) as connection:
-            query = "SELECT key, metadata, chunk_index, chunk_text, embedding::text FROM kb ORDER BY document_id, chunk_index"
-            for key, metadata, index, text, vector in connection.execute(query):
-                _, chunks = contents_by_key.setdefault(exact_json.dumps(key), (metadata, []))
-                chunks.append((index, text, [float(x) for x in vector[1:-1].split(",")]))
-        return contents_by_key
 
     def run(*statements: str) -> None:
         with psycopg.connect(server.dsn("postgres"), autocommit=True) as admin:
@@ -152,7 +155,7 @@ def pgvector_store(server: VectorStore, dsn: str) -> Store:
             finally:
                 admin.execute("ALTER TABLE kb_g1_documents DROP CONSTRAINT odd")
 
-    return Store(server, config, at, contents, faults, refusing)
+    return Store(server, config, at, partial(_contents_of_pgvector, dsn), faults, refusing)
 
 
 def opensearch_store(server: OpenSearch, index: str, guard: Literal["script", "seq_no"]) -> Store:
