@@ -21,15 +21,14 @@ from pydantic import SecretStr
 
 from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
+from generation import BedrockGenerationConfig, open_generator
 from local_stack.demo.helpdesk import Question as Labelled
 from local_stack.demo.helpdesk import questions
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.models.service import ModelService
 from local_stack.servers.postgres import VectorStore
 from retrieval.ask import Assistant, ExtractiveAnswerer, GenerativeAnswerer
-from retrieval.config import BedrockGenerationConfig
 from retrieval.fusion import MINILM, Ranked, fuse
-from retrieval.generate import BedrockGenerator
 from retrieval.search import CANDIDATES, Searcher
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
@@ -125,7 +124,7 @@ def answering(searcher: Searcher, endpoint_url: str) -> dict[str, Any]:
         read_timeout_seconds=300, timeout_seconds=300,
     )  # fmt: skip
     extractive = ExtractiveAnswerer(searcher.index, searcher.embedder, MODEL, 2)
-    generative = GenerativeAnswerer(BedrockGenerator(generation))
+    generative = GenerativeAnswerer(open_generator(generation))
     everything, sample = questions(), questions()[::SAMPLE]
     figures = {
         "extractive": _answers(Assistant(searcher, extractive), everything),

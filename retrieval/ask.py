@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from embeddings.protocol import Embedder, EmbeddingRejected
+from generation import Generator, Message, StopReason
+from generation.errors import GenerationRejectedError
 from retrieval import prompt
 from retrieval.fusion import COVERAGE_WEIGHT, Ranked
-from retrieval.generate import BedrockGenerator, GenerationRejectedError, Message
 from retrieval.search import Searcher, freshness_answer
 from retrieval.sentences import sentences_of
 from schemas.errors import UnavailableError
@@ -32,6 +33,8 @@ answer that the first one lacks, 12 stay; of 75 others, 23 do (`make bench-searc
 NO_VECTOR = -1.0
 """The score of a sentence that the model rejects: less than any other."""
 
+REFUSED = "No answer is given: the text model's guardrail refuses it ({})."
+
 NOTHING_FOUND = "Nothing relevant was found in the indexed documents."
 
 
@@ -41,6 +44,8 @@ class Draft:
 
     text: str
     cites: tuple[Hit, ...]
+    refusal: str = ""
+    """What is said instead, where a guardrail or a filter refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ class ExtractiveAnswerer:
 class GenerativeAnswerer:
     """Asks a text model. Citations are numbers of the prompt's sources; other numbers are dropped."""
 
-    def __init__(self, generator: BedrockGenerator) -> None:
+    def __init__(self, generator: Generator) -> None:
         self._generator = generator
 
     @property
@@ -152,7 +157,9 @@ class GenerativeAnswerer:
                 if most == 1:
                     raise
                 continue
-            text = prompt.ended(answer.text) if answer.stop_reason == "max_tokens" else answer.text
+            if answer.is_refusal:
+                return Draft("", (), REFUSED.format(answer.refusal))
+            text = prompt.ended(answer.text) if answer.stop_reason is StopReason.MAX_TOKENS else answer.text
             numbers = prompt.cited(text, len(hits))
             if prompt.abstains(text) or not numbers:
                 return Draft("", ())
@@ -182,7 +189,7 @@ class Assistant:
                 return self._abstain(result.freshness)
             draft = self._answerer.draft(result.question, result.relevant)
             if not draft.cites:
-                return self._abstain(result.freshness)
+                return self._abstain(result.freshness, draft.refusal)
             cited = {hit.chunk_id for hit in draft.cites}
             if self._searcher.index.live(sorted(cited)) == cited:
                 return Answer(draft.text, self._answerer.name, draft.cites, result.freshness)
@@ -190,5 +197,5 @@ class Assistant:
             f"the rows that answer changed {ATTEMPTS} times while the answer was being written", hint="ask again"
         )
 
-    def _abstain(self, freshness: Freshness) -> Answer:
-        return Answer(NOTHING_FOUND, self._answerer.name, (), freshness)
+    def _abstain(self, freshness: Freshness, refusal: str = "") -> Answer:
+        return Answer(refusal or NOTHING_FOUND, self._answerer.name, (), freshness)

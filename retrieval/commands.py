@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from retrieval import EXTRACTIVE, BedrockGenerationConfig
+from generation import open_generator
+from retrieval import EXTRACTIVE, ExtractiveConfig
 from retrieval.ask import Answerer, Assistant, ExtractiveAnswerer, GenerativeAnswerer
 from retrieval.fusion import RELEVANCE
-from retrieval.generate import BedrockGenerator
 from retrieval.questions import lines_of
 from retrieval.search import search_answer
 from retrieval.serving import ActiveIndex
@@ -143,6 +143,6 @@ def _search(text: str, k: int, searcher: Searcher) -> SearchResult:
 
 def _answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:
     generation = config.generation or EXTRACTIVE
-    if isinstance(generation, BedrockGenerationConfig):
-        return GenerativeAnswerer(BedrockGenerator(generation))
-    return ExtractiveAnswerer(searcher.index, searcher.embedder, model, generation.sentences)
+    if isinstance(generation, ExtractiveConfig):
+        return ExtractiveAnswerer(searcher.index, searcher.embedder, model, generation.sentences)
+    return GenerativeAnswerer(open_generator(generation))

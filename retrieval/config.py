@@ -6,20 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from embeddings.bedrock.config import BedrockConnection
+from generation import TextModelConfig
 from schemas.model import StrictModel
-
-
-class BedrockGenerationConfig(BedrockConnection):
-    """A text model on Amazon Bedrock."""
-
-    type: Literal["bedrock"]
-    max_tokens: int = Field(default=512, gt=0)
-    """Tokens of an answer at most."""
-    temperature: float = Field(default=0.0, ge=0, le=1)
-    """0 gives the likeliest answer, the same for the same prompt."""
-    timeout_seconds: float = Field(default=60, gt=0)
-    """How long to try before giving up on an answer that has not begun."""
 
 
 class ExtractiveConfig(StrictModel):
@@ -30,7 +18,7 @@ class ExtractiveConfig(StrictModel):
     """Sentences of an answer at most, all of one document."""
 
 
-type GenerationConfig = Annotated[BedrockGenerationConfig | ExtractiveConfig, Field(discriminator="type")]
+type GenerationConfig = Annotated[TextModelConfig | ExtractiveConfig, Field(discriminator="type")]
 """The `generation` section of a pipeline's configuration."""
 
 

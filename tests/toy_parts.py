@@ -202,31 +202,27 @@ EMBEDDER = Toy(
 
 TEXT_MODEL = Toy(
     "toy",
-    files=("retrieval/toy/config.py", "retrieval/toy/generate.py"),
+    files=("generation/toy/config.py", "generation/toy/generator.py"),
     lines=(
-        *member("retrieval/config.py", "GenerationConfig", "ToyGenerationConfig", "retrieval.toy.config"),
-        imported("retrieval/commands.py", "ToyGenerationConfig", "retrieval.toy.config"),
-        imported("retrieval/commands.py", "ToyGenerator", "retrieval.toy.generate"),
-        Line(
-            "retrieval/commands.py",
-            r"^(def _answerer\(.*?)(^    if isinstance)",
-            r"\1    if isinstance(generation, ToyGenerationConfig):\n"
-            r"        return GenerativeAnswerer(ToyGenerator(generation))\n\2",
+        imported("generation/__init__.py", "ToyGenerationConfig", "generation.toy.config"),
+        Line("generation/__init__.py", r"^(type TextModelConfig = (?:Annotated\[)?)", r"\1ToyGenerationConfig | "),
+        arm(
+            "generation/__init__.py",
+            "open_generator",
+            "        case ToyGenerationConfig():\n"
+            "            from generation.toy.generator import ToyGenerator\n\n"
+            "            return ToyGenerator(config)\n",
         ),
-        imported("glue_jobs/operations/checks.py", "ToyGenerationConfig", "retrieval.toy.config"),
-        imported("glue_jobs/operations/checks.py", "ToyGenerator", "retrieval.toy.generate"),
+        Line("tests/contract/test_generator_contract.py", r"(params=\[)(\*KINDS\])", r'\1"toy", \2'),
         Line(
-            "glue_jobs/operations/checks.py",
-            r'^(    if isinstance\(config\.generation.*?:\n        (\w+)\["generation"\].*?\n)',
-            r"\1    if isinstance(config.generation, ToyGenerationConfig):\n"
-            r'        \2["generation"] = ToyGenerator(config.generation).check\n',
+            "tests/contract/test_generator_contract.py",
+            r"^(def generator\(.*?\n)",
+            r'\1    if request.param == "toy":\n'
+            r'        toy = {"type": "toy", "toy_opinion": "A kite is red"}\n'
+            r"        return open_generator(TypeAdapter(TextModelConfig).validate_python(toy))\n",
         ),
     ),
-    without={
-        "retrieval/ask.py": "an annotation",
-        "retrieval/__init__.py": "its names are imported from its folder",
-        "local_stack/models/": "it answers inside the process",
-    },
+    without={"local_stack/models/": "it answers inside the process"},
 )
 
 _NONE = "        case ToySourceConfig():\n            return None\n"
@@ -461,7 +457,7 @@ def deciding(name: str) -> Iterator[str]:
     words = re.compile(rf"\b(?:{'|'.join(NAMES[name])})\b")
     listing = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, check=True, capture_output=True).stdout
     for file in filter(None, listing.decode().split("\0")):
-        elsewhere = re.match(r"tests/|benchmarks/|(?:sinks|embeddings|sources)/\w+/|retrieval/generate\.py", file)
+        elsewhere = re.match(r"tests/|benchmarks/|(?:sinks|embeddings|generation|sources)/\w+/", file)
         if not elsewhere and (ROOT / file).is_file() and words.search((ROOT / file).read_text()):
             yield file
 

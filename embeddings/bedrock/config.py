@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from embeddings.bedrock.codecs import codec_for
+from embeddings.connection import AwsConnection
 from embeddings.protocol import Truncation
 from schemas.errors import ConfigurationError
-from schemas.transport import EncryptedPart, weak_url
 
 
-class BedrockConnection(EncryptedPart):
-    """Where a Bedrock runtime answers, and how long to wait for it."""
+class BedrockConnection(AwsConnection):
+    """Where a Bedrock runtime answers, and the model that is asked."""
 
     model: str = Field(min_length=1)
     """Model id, inference profile id, or the ARN of either."""
-    region: str = "us-east-1"
-    endpoint_url: str | None = None
-    """Another address than AWS's own: an interface endpoint, or a local endpoint of the same wire format."""
-    access_key: str | None = None
-    """Only where the usual AWS credential chain does not apply."""
-    secret_key: SecretStr | None = None
-    connect_timeout_seconds: float = Field(default=5, gt=0)
-    read_timeout_seconds: float = Field(default=60, gt=0)
-
-    def weaknesses(self) -> Iterator[str]:
-        """Tell an http:// endpoint of another machine."""
-        return weak_url("endpoint_url", self.endpoint_url)
 
     @property
     def where(self) -> str:

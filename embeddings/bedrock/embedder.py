@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from embeddings.aws import open_client
 from embeddings.batching import pack
 from embeddings.bedrock.codecs import Codec, base_model_id, codec_for
-from embeddings.bedrock.runtime import bedrock_outcomes, open_client
+from embeddings.bedrock.runtime import bedrock_outcomes
 from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
 from embeddings.governor import Governor, Reply
 from embeddings.parts import in_parts
@@ -169,4 +170,6 @@ class _Channel:
 
 @functools.cache
 def _channel(config: BedrockEmbeddingConfig) -> _Channel:
-    return _Channel(config, open_client(config, config.requests_in_flight), Governor(config.requests_in_flight))
+    return _Channel(
+        config, open_client(config, "bedrock-runtime", config.requests_in_flight), Governor(config.requests_in_flight)
+    )

@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from embeddings import Embedder, open_embedder
+from generation import open_generator
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.continuous.backfills import Backfills
 from glue_jobs.operations import capture_checks
@@ -16,8 +17,7 @@ from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime.extras import not_installed
 from glue_jobs.storage import lake_mark, s3_check
 from lake.identity import lake_id
-from retrieval import BedrockGenerationConfig
-from retrieval.generate import BedrockGenerator
+from retrieval import ExtractiveConfig
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from schemas.ownership import Owner
 from sinks import SinkConfig, open_sink
@@ -56,8 +56,8 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         )
     if config.warehouse is not None:
         part_checks["warehouse"] = partial(_warehouse, config, owner)
-    if isinstance(config.generation, BedrockGenerationConfig):
-        part_checks["generation"] = BedrockGenerator(config.generation).check
+    if config.generation is not None and not isinstance(config.generation, ExtractiveConfig):
+        part_checks["generation"] = open_generator(config.generation).check
     return {
         name: check for name, check in part_checks.items() if kinds is None or name.split()[0] in {*kinds, "checkpoint"}
     }

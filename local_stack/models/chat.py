@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from local_stack.models.faults import Counters, Faults
+from local_stack.models.guardrails import BLOCKED, Guardrail
 from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, PromptTooLongError, TextGenerator
 from local_stack.models.wire import WireError, event, exception, malformed
 
@@ -70,6 +71,11 @@ class Answer:
             # Also when the caller hung up: the next question needs the thread.
             self._stopped = True
 
+    @property
+    def texts(self) -> list[str]:
+        """What was said, and the system's instruction."""
+        return [message.text for message in self._request.messages]
+
     def ending(self) -> dict[str, Any]:
         """Return `stopReason`, `usage` and `metrics` as Converse names them."""
         done = self.generated
@@ -94,18 +100,24 @@ class ChatRoutes:
     async def converse(self, request: web.Request) -> web.Response:
         """Answer the whole message at once."""
         await self._state.strike(request)
-        answer = Answer(self._generator, parse_conversation(await request.read()))
-        pieces = [piece async for piece in answer.pieces(self._thread)]
-        content = [{"text": "".join(pieces).strip()}]
-        self._count(answer)
-        return web.json_response({"output": {"message": {"role": "assistant", "content": content}}, **answer.ending()})
+        answer, guardrail = self._opened(await request.read())
+        text = ""
+        if (trace := guardrail.on_input(answer.texts)) is None:
+            text = "".join([piece async for piece in answer.pieces(self._thread)]).strip()
+            self._count(answer)
+            trace = guardrail.on_output(text)
+        content: list[dict[str, Any]] = [{"text": text if trace is None else BLOCKED}]
+        if self._state.faults.reasoning:
+            content = [{"reasoningContent": {"reasoningText": {"text": "Let me think aloud."}}}, *content]
+        message = {"role": "assistant", "content": content}
+        return web.json_response({"output": {"message": message}, **_ended(answer, trace)})
 
     async def converse_stream(self, request: web.Request) -> web.StreamResponse:
         """Answer in events, as the text comes."""
         await self._state.strike(request)
-        answer = Answer(self._generator, parse_conversation(await request.read()))
+        answer, guardrail = self._opened(await request.read())
         response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
-        async with aclosing(self._frames(answer)) as frames:
+        async with aclosing(self._frames(answer, guardrail)) as frames:
             # The first frame follows the first piece, so that a prompt which is too long is answered with a status.
             first = await anext(frames)
             # A reader who hangs up ends the answer, and that is no error.
@@ -118,29 +130,40 @@ class ChatRoutes:
         self._count(answer)
         return response
 
-    async def _frames(self, answer: Answer) -> AsyncGenerator[bytes]:
+    async def _frames(self, answer: Answer, guardrail: Guardrail) -> AsyncGenerator[bytes]:
         faults = self._state.faults
         breaks_after = faults.stream_error_after if faults.strikes("stream_error") else math.inf
-        sent = 0
-        async with aclosing(answer.pieces(self._thread)) as pieces:
-            async for piece in pieces:
-                if sent == 0:
-                    yield event("messageStart", {"role": "assistant"})
-                if sent >= breaks_after:
-                    broken = {"message": "The model stream broke off.", "originalStatusCode": 500}
-                    yield exception("modelStreamErrorException", broken)
-                    return
-                yield event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": piece}})
-                sent += 1
-        if sent == 0:
-            yield event("messageStart", {"role": "assistant"})
-        ending = answer.ending()
+        sent: list[str] = []
+        if (trace := guardrail.on_input(answer.texts)) is None:
+            async with aclosing(answer.pieces(self._thread)) as pieces:
+                async for piece in pieces:
+                    for frame in _beginning(faults) if not sent else ():
+                        yield frame
+                    if len(sent) >= breaks_after:
+                        broken = {"message": "The model stream broke off.", "originalStatusCode": 500}
+                        yield exception("modelStreamErrorException", broken)
+                        return
+                    yield _delta({"text": piece})
+                    sent.append(piece)
+            trace = guardrail.on_output("".join(sent))
+        for frame in _beginning(faults) if not sent else ():
+            yield frame
+        if trace is not None:
+            yield _delta({"text": BLOCKED})
+        ending = _ended(answer, trace)
         yield event("contentBlockStop", {"contentBlockIndex": 0})
         yield event("messageStop", {"stopReason": ending.pop("stopReason")})
         yield event("metadata", ending)
 
+    def _opened(self, body: bytes) -> tuple[Answer, Guardrail]:
+        """The answer to a request that is not refused for its text."""
+        asked = parse_conversation(body)
+        if (error := self._state.faults.against([message.text for message in asked.messages])) is not None:
+            raise error
+        return Answer(self._generator, asked), Guardrail(guardrail_id(body), self._state.faults)
+
     def _count(self, answer: Answer) -> None:
-        self._state.counters.generations += 1
+        self._state.counters.generations += answer.generated.input_tokens > 0  # a blocked one never ran
         self._state.counters.generated_tokens += answer.generated.output_tokens
 
 
@@ -160,6 +183,34 @@ def parse_conversation(body: bytes) -> ChatRequest:
         temperature=inference.get("temperature", 0.0),
         stop=inference.get("stopSequences") or [],
     )
+
+
+def guardrail_id(body: bytes) -> str | None:
+    """The guardrail that a request names; raises WireError for half a name."""
+    named = orjson.loads(body).get("guardrailConfig")
+    if named is None:
+        return None
+    if not named.get("guardrailIdentifier") or not named.get("guardrailVersion"):
+        raise malformed("guardrailConfig needs guardrailIdentifier and guardrailVersion")
+    return f"{named['guardrailIdentifier']}:{named['guardrailVersion']}"
+
+
+def _beginning(faults: Faults) -> Iterator[bytes]:
+    """The frames ahead of an answer's text."""
+    yield event("messageStart", {"role": "assistant"})
+    if faults.reasoning:
+        yield _delta({"reasoningContent": {"text": "Let me think aloud."}})
+        yield _delta({"citation": {"title": "a document", "sourceContent": [{"text": "quoted"}]}})
+
+
+def _delta(delta: dict[str, Any]) -> bytes:
+    return event("contentBlockDelta", {"contentBlockIndex": 0, "delta": delta})
+
+
+def _ended(answer: Answer, trace: dict[str, Any] | None) -> dict[str, Any]:
+    """The end of an answer, or of a blocked one."""
+    ending = answer.ending()
+    return ending if trace is None else ending | {"stopReason": "guardrail_intervened", "trace": trace}
 
 
 def _text(content: Sequence[dict[str, str]]) -> str:

@@ -42,6 +42,12 @@ class Faults(BaseModel):
     """Conversation streams that break off with modelStreamErrorException."""
     stream_error_after: int = 1
     """Text pieces sent before a stream breaks off; 0 breaks it before any text."""
+    guard_question: str | None = None
+    """A conversation that contains this mark is blocked, if its request names a guardrail."""
+    guard_answer: str | None = None
+    """An answer that contains this mark is blocked, if its request names a guardrail; a stream has sent it by then."""
+    reasoning: bool = False
+    """Answers begin with a block of reasoning and one of citations, which are no part of the text."""
     refuse_text: str | None = None
     """A request with a text that contains this mark is answered 400 ValidationException."""
     fail_text: str | None = None

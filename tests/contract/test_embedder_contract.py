@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,6 +20,7 @@ from local_stack.models.instant import instant_vector
 from local_stack.models.minilm import minilm_folder
 from local_stack.models.service import ModelService
 from schemas.errors import ConfigurationError
+from tests.endpoint import Endpoint
 from tests.waiting import eventually
 
 FAMILIES = {
@@ -31,30 +30,6 @@ FAMILIES = {
 }
 LOCAL = {"type": "local", "model": "all-MiniLM-L6-v2", "dimensions": 384}
 AWKWARD = ["naïve café", "日本語のテキスト", "emoji 🦆", 'quotes " and \\', "a\u0000b", "line\nbreak", "x" * 1500]
-
-
-class Endpoint:
-    """The model endpoint as a test sees it: its address, its counters, its faults."""
-
-    def __init__(self, service: ModelService) -> None:
-        self.service = service
-        self.url = service.endpoint["endpoint_url"]
-
-    def counters(self) -> dict[str, Any]:
-        return self._call("/counters", None)
-
-    def faults(self, **faults: Any) -> None:
-        self._call("/faults", faults)
-
-    def reset(self) -> None:
-        self.faults()
-        self._call("/reset", {})
-
-    def _call(self, path: str, body: object) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(f"{self.url}{path}", data=data, timeout=10) as answer:  # noqa: S310 - loopback
-            result: dict[str, Any] = json.load(answer)
-            return result
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ CONTRACTS = (
     "tests/contract/test_sink_contract.py::test_a_shrunk_document_leaves_no_orphan_chunks[in_toy]",
     "tests/contract/test_index_contract.py::test_a_store_that_does_not_exist_is_a_wrong_configuration[in_toy]",
     "tests/contract/test_embedder_contract.py::test_vectors_are_float32_of_the_size_promised_and_in_order[toy]",
+    "tests/contract/test_generator_contract.py::test_check_passes_and_a_copy_answers_too[toy]",
     "tests/contract/test_source_contract.py::test_check_refuses_what_is_not_there[toy]",
     "tests/integration/test_local_stack.py::test_a_toy_is_killed_and_comes_back",
     "tests/unit/test_config.py::test_the_schema_file_is_what_the_models_say",

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embeddings import BedrockEmbeddingConfig, LocalEmbeddingConfig, open_embedder
+from generation import BedrockGenerationConfig, Message
+from generation.bedrock.generator import BedrockGenerator
+from generation.errors import GenerationRejectedError, GenerationUnavailableError
 from local_stack.models.embeddings import resized
 from local_stack.models.minilm import minilm_folder, open_minilm, package_files
 from local_stack.models.minilm_graph import HEADS, LAYERS, Weights, read_safetensors
 from local_stack.models.service import ModelService
-from retrieval.config import BedrockGenerationConfig
-from retrieval.generate import BedrockGenerator, GenerationRejectedError, GenerationUnavailableError, Message
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:

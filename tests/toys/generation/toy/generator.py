@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from retrieval.generate import GeneratedAnswer, Message
+from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,7 +26,17 @@ class ToyGenerator:
         self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
     ) -> GeneratedAnswer:
         """Say it."""
-        return GeneratedAnswer(f"{self._config.toy_opinion} [1].", "end_turn", 1, 1)
+        return GeneratedAnswer(f"{self._config.toy_opinion} [1].", StopReason.END_TURN, 1, 1)
+
+    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+        """Say it in one piece."""
+
+        def pieces() -> abc.Generator[str, None, GeneratedAnswer]:
+            answer = self.converse(messages)
+            yield answer.text
+            return answer
+
+        return AnswerStream(pieces())
 
     def check(self) -> None:
         """Refuse to have none."""

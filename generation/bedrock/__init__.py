@@ -1,0 +1,1 @@
+"""Text models on Amazon Bedrock, by Converse and ConverseStream."""

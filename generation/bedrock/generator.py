@@ -1,0 +1,107 @@
+"""Text generation on Amazon Bedrock, by Converse and ConverseStream, with one retry layer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from embeddings.aws import open_client
+from embeddings.bedrock.runtime import bedrock_outcomes
+from embeddings.outcomes import Unanswered
+from generation.attempts import Pieces, answered, check_answers, streamed
+from generation.bedrock import guardrails
+from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason
+
+if TYPE_CHECKING:
+    from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
+
+    from generation.bedrock.config import BedrockGenerationConfig
+
+
+class BedrockGenerator:
+    """A `Generator` over Converse. Pickles as its configuration; a process opens one client."""
+
+    def __init__(self, config: BedrockGenerationConfig) -> None:
+        self._config = config
+
+    @property
+    def model(self) -> str:
+        """The model's id."""
+        return self._config.model
+
+    def converse(
+        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+    ) -> GeneratedAnswer:
+        """Return the answer to a conversation; see `Generator`."""
+        request = self._request(messages, system, max_tokens)
+        return answered(functools.partial(self._attempt, request), self._config.timeout_seconds)
+
+    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+        """Return the answer as it comes; see `Generator`."""
+        request = self._request(messages, system, max_tokens)
+        return AnswerStream(streamed(functools.partial(self._pieces, request), self._config.timeout_seconds))
+
+    def check(self) -> None:
+        """Ask for one word; see `Generator`."""
+        check_answers(
+            self, self._config.where, "generation.model, generation.region, generation.endpoint_url and the guardrail"
+        )
+
+    def _request(self, messages: Sequence[Message], system: str, max_tokens: int | None) -> dict[str, Any]:
+        config = self._config
+        request: dict[str, Any] = {
+            "modelId": config.model,
+            "messages": [{"role": turn.role, "content": [{"text": turn.text}]} for turn in messages],
+            "system": [{"text": system}] if system else [],
+            "inferenceConfig": {"maxTokens": max_tokens or config.max_tokens, "temperature": config.temperature},
+        }
+        if config.guardrail is not None:
+            request["guardrailConfig"] = {
+                "guardrailIdentifier": config.guardrail.id,
+                "guardrailVersion": config.guardrail.version,
+                "trace": "enabled",
+            }
+        return request
+
+    def _attempt(self, request: Mapping[str, Any]) -> GeneratedAnswer:
+        with bedrock_outcomes(self._config, "generation"):
+            answer: Any = _client(self._config).converse(**request)
+        text = "".join(block.get("text", "") for block in answer["output"]["message"]["content"])
+        return _answer(text, answer["stopReason"], answer)
+
+    def _pieces(self, request: Mapping[str, Any]) -> Pieces:
+        text: list[str] = []
+        stop_reason = ""
+        metadata: Mapping[str, Any] = {}
+        with bedrock_outcomes(self._config, "generation"):
+            events: Any = _client(self._config).converse_stream(**request)["stream"]
+            with closing(events):
+                for event in events:
+                    if piece := event.get("contentBlockDelta", {}).get("delta", {}).get("text", ""):
+                        text.append(piece)
+                        yield piece
+                    stop_reason = event.get("messageStop", {}).get("stopReason", stop_reason)
+                    metadata = event.get("metadata", metadata)
+        if not stop_reason:
+            raise Unanswered("IncompleteStream")
+        return _answer("".join(text), stop_reason, metadata)
+
+
+def _answer(text: str, stop_reason: str, told: Mapping[str, Any]) -> GeneratedAnswer:
+    """The answer of a text, from Converse's response or the stream's metadata."""
+    reason = StopReason(stop_reason) if stop_reason in StopReason else StopReason.OTHER
+    refusal = ""
+    if reason is StopReason.GUARDRAIL:
+        refusal = guardrails.reason(told.get("trace") or {})
+    elif reason is StopReason.FILTERED:
+        refusal = "the model's content filter"
+    usage = told.get("usage") or {}
+    return GeneratedAnswer(text, reason, usage.get("inputTokens", 0), usage.get("outputTokens", 0), refusal)
+
+
+@functools.cache
+def _client(config: BedrockGenerationConfig) -> BedrockRuntimeClient:
+    client: BedrockRuntimeClient = open_client(config, "bedrock-runtime", connections=8)
+    return client

@@ -1,0 +1,107 @@
+"""The interface of a text model: `Generator`, its conversations, and the answer whole or in pieces."""
+
+from __future__ import annotations
+
+from collections import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple, Protocol, Self
+
+
+class Message(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class StopReason(StrEnum):
+    """Why an answer ended; Converse's values, to which the other providers' are mapped."""
+
+    END_TURN = "end_turn"
+    MAX_TOKENS = "max_tokens"
+    STOP_SEQUENCE = "stop_sequence"
+    GUARDRAIL = "guardrail_intervened"
+    """A guardrail replaced the answer by its own message."""
+    FILTERED = "content_filtered"
+    """The provider's filter ended the answer."""
+    OTHER = "other"
+    """Whatever else the provider says."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedAnswer:
+    """An answer, the reason of its end, and its cost in tokens."""
+
+    text: str
+    """The text alone; what a model thinks aloud is left out. Of a refusal, what the provider said instead: not an answer."""
+    stop_reason: StopReason
+    input_tokens: int
+    """As the provider counts them; 0 where it does not say."""
+    output_tokens: int
+    refusal: str = ""
+    """Which rule of a guardrail or filter refused, such as `topic Investments (input)`; it holds nothing of the conversation."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether a guardrail or a filter took the place of the model."""
+        return self.stop_reason in {StopReason.GUARDRAIL, StopReason.FILTERED}
+
+
+class AnswerStream:
+    """An answer as it comes: iterate over its pieces of text, then read `answer`. Not thread-safe; it is iterated once."""
+
+    def __init__(self, pieces: abc.Generator[str, None, GeneratedAnswer]) -> None:
+        """`pieces` yields the text and returns the answer."""
+        self._pieces = pieces
+        self._answer: GeneratedAnswer | None = None
+
+    def __iter__(self) -> abc.Iterator[str]:
+        self._answer = yield from self._pieces
+
+    @property
+    def answer(self) -> GeneratedAnswer:
+        """The whole answer. Where it is a refusal, its pieces are to be taken back: a guardrail may intervene behind them."""
+        for _ in self if self._answer is None else ():
+            pass
+        if self._answer is None:
+            raise RuntimeError("the stream was closed before its end")
+        return self._answer
+
+    def close(self) -> None:
+        """End the answer early; the provider is not read any further."""
+        self._pieces.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Generator(Protocol):
+    """Continues a conversation that starts and ends with the user.
+
+    Every call costs a model call, also a repeated one. Instances pickle as their configuration; a process opens one client, on
+    first use. Thread-safe.
+
+    Errors: `GenerationUnavailableError` where the model gives no answer, or throttles, for the configured time, and where a
+    stream breaks off; `GenerationRejectedError` where the model refuses the conversation; `ConfigurationError` where no retry
+    can help. A guardrail's intervention is no error but an answer: see `GeneratedAnswer.is_refusal`.
+    """
+
+    @property
+    def model(self) -> str:
+        """The model's name, for users."""
+
+    def converse(
+        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+    ) -> GeneratedAnswer:
+        """Return the answer; `max_tokens` replaces the configured limit of its length."""
+
+    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+        """Return the answer as it comes. Nothing is sent before the first piece is asked for, and nothing is retried after it."""
+
+    def check(self) -> None:
+        """Ask for one word; raise `ConfigurationError` with a hint when the model cannot be used as configured."""
