@@ -12,13 +12,16 @@ from reader.failures import reportable
 from reader.following import AlignedFeed, FetchedUnit, Followed, has_reached, is_closed
 from reader.messages import Harvest, Instruction
 from reader.results import Results
-from reader.store_worker import FETCH_SECONDS, LOOK_SECONDS, MOST_BYTES, MOST_UNITS, Epoch, StoreWorker
+from reader.store_worker import FETCH_SECONDS, LOOK_SECONDS, MOST_BYTES, MOST_UNITS, SLOW_SECONDS, Epoch, StoreWorker
 from reader.writers import Writers, thread_name
+from schemas.errors import UnavailableError
 from sources.feeds import Feed, Fetched, Partition, Position
 from sources.positions import as_number, earlier
 
 _PROOF_SECONDS = 0.1
 """Least time between two questions to the feed whether it has caught up."""
+_STUCK_SECONDS = 120.0
+"""A fetch that has not returned for so long never will: a client hangs, and the query begins again with another one."""
 
 
 class Pipeline:
@@ -32,6 +35,7 @@ class Pipeline:
         self._caught_up_us: dict[Partition, int] = {}
         """By partition: when the shared feed last had nothing that the workers had not got."""
         self._source_away: str | None = None
+        self._fetching_since: float | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True, name="feed")
 
@@ -71,8 +75,8 @@ class Pipeline:
                 result=result,
                 model_counts=new_counts,
             )
-            if self._source_away is not None:
-                harvest.away[f"source {self._source}"] = self._source_away
+            if (away := self._why_source_is_away()) is not None:
+                harvest.away[f"source {self._source}"] = away
             self._wake_all()
         return harvest
 
@@ -88,6 +92,15 @@ class Pipeline:
             for worker in self._workers.values():
                 worker.end()
             self._epoch.room.notify_all()
+
+    def _why_source_is_away(self) -> str | None:
+        seconds = 0.0 if (since := self._fetching_since) is None else time.monotonic() - since
+        if seconds < SLOW_SECONDS:
+            return self._source_away
+        sentence = f"source {self._source}: a fetch has not returned for {seconds:.0f} s"
+        if seconds >= _STUCK_SECONDS:
+            raise UnavailableError(sentence)
+        return sentence
 
     def _wake_all(self) -> None:
         self._epoch.room.notify_all()
@@ -177,9 +190,10 @@ class Pipeline:
         proven_at = 0.0
         try:
             while (wanted := self._may_read()) is not None:
+                self._fetching_since = time.monotonic()
                 shared.align(wanted)
                 fetched = shared.feed.fetch(FETCH_SECONDS)
-                self._source_away = shared.feed.away
+                self._source_away, self._fetching_since = shared.feed.away, None
                 if fetched.records or fetched.reached:
                     self._distribute(shared, fetched)
                 if time.monotonic() - proven_at >= _PROOF_SECONDS:

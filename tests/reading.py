@@ -35,6 +35,8 @@ class MemoryStream:
 
     partitions: dict[Partition, list[Record]] = field(default_factory=lambda: defaultdict(list))
     away: str | None = None
+    hung: threading.Event | None = None
+    """The next fetch waits for it, whatever its deadline."""
     first: dict[Partition, int] = field(default_factory=dict)
     """Older records have expired."""
     feeds: list[MemoryFeed] = field(default_factory=list)
@@ -72,6 +74,9 @@ class MemoryFeed:
             del self.positions[name]
 
     def fetch(self, seconds: float) -> Fetched:
+        if (hung := self.stream.hung) is not None:
+            self.stream.hung = None
+            hung.wait()
         with self.stream.changed:
             self.stream.changed.wait_for(lambda: self.stream.away is None and self._new(), seconds)
             if self.stream.away is not None:

@@ -77,6 +77,10 @@ class EndOffsets:
         asked_us, end = self._ends.get(partition, (0, 0))
         return asked_us if at >= end else 0
 
+    def holds_more(self, partition: Partition, at: int) -> bool:
+        """Whether a partition was last known to end after an offset, by brokers that all answer."""
+        return self.away is None and self._ends.get(partition, (0, 0))[1] > at
+
     def raise_refused(self) -> None:
         """Raise ConfigurationError when the brokers refuse this user, from the start or for a while."""
         refusal = self._brokers.refusal

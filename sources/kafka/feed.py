@@ -6,15 +6,17 @@ there only the brokers prove: their last stable offsets are requested twice a se
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
-from schemas.errors import SourceGoneError
+from schemas.errors import SourceGoneError, UnavailableError
 from schemas.records import Record
 from sources.feeds import MAX_BYTES, MAX_RECORDS, Fetched, Partition, Positions
 from sources.kafka import broker
@@ -50,6 +52,11 @@ _DESCRIBE_S = 1.0
 """Deadline for the description of a topic by a broker that answered just now."""
 _AGAIN_S = 1.0
 """Pause before a partition whose records could not be read is tried again."""
+_STILL_S, _LONGEST_STILL_S = 10.0, 320.0
+"""After so long without a record of a partition that holds more, another client reads on; doubled while that does not help.
+
+After a broker's restart librdkafka can stop fetching a partition for good, without an error (its issues 4492 and 5153).
+"""
 
 
 class KafkaFeed:
@@ -60,13 +67,17 @@ class KafkaFeed:
         self._name, self._checkpoint = config.name, checkpoint
         self._brokers = Brokers(config.bootstrap_servers, config.options)
         group = {"group.id": f"{group_prefix(config.options)}-ragstream-{config.name}"}
-        self._consumer = self._brokers.consumer(_FETCHING | group | fetch_options(config.options))
+        self._open = partial(self._brokers.consumer, _FETCHING | group | fetch_options(config.options))
+        self._consumer = self._open()
         self._ends = EndOffsets(self._brokers, isolation_of(config.options))
         self._reached: dict[Partition, int] = {}
         self._messages: deque[Message] = deque()
         self._retry_at: dict[Partition, float] = {}
         self._unread: dict[Partition, str] = {}
         """By partition: the last error, if no record has come since."""
+        self._still: dict[Partition, tuple[int, float]] = {}
+        """By partition that holds more than has come: its position, and since when (monotonic) that is so."""
+        self._patience_s = _STILL_S
         self._using = threading.Lock()
         self._closed = False
 
@@ -129,7 +140,9 @@ class KafkaFeed:
             if first is not None:
                 self._messages.append(first)
                 self._messages.extend(self._consumer.consume(MAX_RECORDS - 1, 0))
-            elif left <= 0:
+                continue
+            self._replace_still_client()
+            if left <= 0:
                 return
 
     def _fetched(self) -> Fetched:
@@ -141,8 +154,8 @@ class KafkaFeed:
             partition = _name(message)
             error = message.error()
             if partition in self._reached and partition not in self._retry_at:
-                if error is None or error.code() == KafkaError._PARTITION_EOF:
-                    self._unread.pop(partition, None)
+                if (error is None or error.code() == KafkaError._PARTITION_EOF) and self._unread.pop(partition, None):
+                    self._patience_s = _STILL_S
                 if error is None:
                     records.append(_record(message))
                     size += len(message)
@@ -180,6 +193,27 @@ class KafkaFeed:
         if partitions:
             self._consumer.incremental_unassign([_at(partition) for partition in partitions])
             self._messages = deque(message for message in self._messages if _name(message) not in partitions)
+
+    def _replace_still_client(self) -> None:
+        """Have another client read on, from the position of `fetch`, when a partition has stood still for too long."""
+        now = self._ends.clock()
+        still: dict[Partition, tuple[int, float]] = {}
+        for partition, at in self._reached.items():
+            if partition not in self._retry_at and self._ends.holds_more(partition, at):
+                place, since = self._still.get(partition, (at, now))
+                still[partition] = (at, since if place == at else now)
+        self._still = still
+        stuck = [partition for partition, (_, since) in still.items() if now - since >= self._patience_s]
+        if not stuck:
+            return
+        self._still = {}
+        self._unread |= dict.fromkeys(stuck, f"nothing came for {self._patience_s:.0f} s")
+        self._patience_s = min(2 * self._patience_s, _LONGEST_STILL_S)
+        with contextlib.suppress(UnavailableError):  # without a token now, this client stays
+            self._consumer, old = self._open(), self._consumer
+            self._consumer.incremental_assign([_at(partition, at) for partition, at in self._reached.items()])
+            self._retry_at.clear()
+            threading.Thread(target=old.close, daemon=True, name="close").start()  # it may wait for brokers
 
     def _raise_gone(self) -> None:
         """Raise SourceGoneError for a partition that no broker has known for GONE_S."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
@@ -14,6 +16,7 @@ from schemas.errors import SourceGoneError
 from schemas.records import Record
 from sources.feeds import Feed, Position, SourcePositions, open_feed, refreshed
 from sources.kafka import broker
+from sources.kafka import feed as feed_module
 from sources.kafka.config import KafkaSourceConfig
 from tests.waiting import eventually
 
@@ -124,6 +127,32 @@ def test_an_aborted_record_never_comes_and_the_position_moves_past_it(
     wait_for(feed, lambda: feed.caught_up_us()[place] > asked_us)
     producer.commit_transaction()
     assert take(feed, 1)[0][0].value == b"open"
+
+
+def test_a_partition_that_its_client_stopped_fetching_is_read_by_another_client(
+    kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paused partition stands for one that librdkafka has stopped fetching: no record, no error."""
+    monkeypatch.setattr(feed_module, "_STILL_S", 1.0)
+    topic = new_topic(2)
+    still, other = f"{topic}/0", f"{topic}/1"
+    feed = cast("feed_module.KafkaFeed", opened(config_for(kafka, topic), {still: 0, other: 0}))
+    for number in range(2):
+        write(kafka, topic, b"1", partition=0)
+        assert take(feed, 1)[1][still] == 3 * number + 1
+        first = feed._consumer
+        first.pause([TopicPartition(topic, 0)])
+        write(kafka, topic, b"2", b"3", partition=0)
+        write(kafka, topic, b"1", partition=1)
+        assert take(feed, 1)[1] == {other: number + 1}
+        wait_for(feed, lambda client=first: feed._consumer is not client)  # type: ignore[misc]
+        assert (
+            feed.away
+            == f"Kafka at {kafka.endpoint['bootstrap_servers']} does not give the next records of {still} (nothing came for 1 s)."
+        )
+        records, reached = take(feed, 2)
+        assert ([record.value for record in records], reached[still]) == ([b"2", b"3"], 3 * number + 3)
+        assert str(feed.away) == "None"
 
 
 def test_records_larger_than_any_limit_come_one_by_one(

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from reader import store_worker
+from reader import pipeline, store_worker
 from reader.messages import ReaderFailedError
-from schemas.errors import ConfigurationError, ModelUnavailableError, SourceGoneError
+from schemas.errors import ConfigurationError, ModelUnavailableError, SourceGoneError, UnavailableError
 from tests.reading import Reading, unavailable
 from tests.waiting import eventually
 
@@ -314,6 +314,22 @@ def test_a_write_without_an_end_is_reported(one: Reading, monkeypatch: pytest.Mo
     assert one.harvest().away == {}, "it has answered, and was asked again just now"
     one.store("a").frozen.set()
     assert eventually(lambda: one.is_at("a", 1) and one.harvest().away == {})
+
+
+def test_a_fetch_without_an_end_is_reported_and_ends_the_reading(one: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "SLOW_SECONDS", 0.1)
+    one.stream.hung = hung = threading.Event()
+    one.follow({"a": {"t/0": 0}})
+    one.stream.add(1)
+    assert eventually(lambda: one.harvest().away == {"source kafka": "source kafka: a fetch has not returned for 0 s"})
+    monkeypatch.setattr(pipeline, "_STUCK_SECONDS", 0.2)
+    with pytest.raises(UnavailableError, match="a fetch has not returned"):
+        eventually(lambda: one.harvest() is None)
+    one.pipeline.end()
+    one.again()
+    one.follow({"a": {"t/0": 0}})
+    assert eventually(lambda: one.is_at("a", 1))
+    hung.set()
 
 
 def test_reading_waits_when_the_driver_takes_no_results(one: Reading) -> None:
