@@ -27,8 +27,10 @@ from local_stack.demo.helpdesk import questions
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.models.service import ModelService
 from local_stack.servers.postgres import VectorStore
-from retrieval.ask import Assistant, ExtractiveAnswerer, GenerativeAnswerer
+from retrieval.ask import Assistant
+from retrieval.extractive import ExtractiveAnswerer
 from retrieval.fusion import MINILM, Ranked, fuse
+from retrieval.generative import GenerativeAnswerer
 from retrieval.search import CANDIDATES, Searcher
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex

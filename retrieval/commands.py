@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from generation import open_generator
 from retrieval import EXTRACTIVE, ExtractiveConfig
-from retrieval.ask import Answerer, Assistant, ExtractiveAnswerer, GenerativeAnswerer
+from retrieval.ask import Assistant
+from retrieval.drafts import Answerer
+from retrieval.extractive import ExtractiveAnswerer
 from retrieval.fusion import RELEVANCE
+from retrieval.generative import GenerativeAnswerer
 from retrieval.questions import lines_of
 from retrieval.search import search_answer
 from retrieval.serving import ActiveIndex
@@ -145,4 +148,4 @@ def _answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:
     generation = config.generation or EXTRACTIVE
     if isinstance(generation, ExtractiveConfig):
         return ExtractiveAnswerer(searcher.index, searcher.embedder, model, generation.sentences)
-    return GenerativeAnswerer(open_generator(generation))
+    return GenerativeAnswerer(open_generator(generation), generation.unsupported)

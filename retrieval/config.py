@@ -14,8 +14,8 @@ class ExtractiveConfig(StrictModel):
     """Answers quoted from the rows themselves: the sentences that resemble the question most."""
 
     type: Literal["extractive"]
-    sentences: int = Field(default=2, ge=1, le=10)
-    """Sentences of an answer at most, all of one document."""
+    sentences: int = Field(default=3, ge=1, le=10)
+    """Sentences of an answer at most, of one row or of several."""
 
 
 type GenerationConfig = Annotated[TextModelConfig | ExtractiveConfig, Field(discriminator="type")]

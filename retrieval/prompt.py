@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from retrieval.sentences import split
+
 NOTHING = "NOTHING RELEVANT"
 
 SYSTEM = (
@@ -19,6 +21,11 @@ SYSTEM = (
 )
 
 _CITATION = re.compile(r"\[(?:source\s*)?(\d{1,3}(?:\s*,\s*\d{1,3})*)\]", re.IGNORECASE)
+
+_CITED_BEHIND = re.compile(
+    r"([.!?…。][\"'”’)]*)((?:[ \t]*\[(?:source\s*)?\d{1,3}(?:\s*,\s*\d{1,3})*\])+)(?=\s|$)", re.IGNORECASE
+)
+"""Citations behind a full stop, which belong to the sentence before it."""
 
 _SENTENCES = re.compile(r".*[.!?…。](?:[\"'”’)]|\s*\[[\d,\s]+\])*(?=\s|$)", re.DOTALL)
 """A text up to the end of its last complete sentence, with quotation marks and citations."""
@@ -47,14 +54,18 @@ def abstains(answer: str) -> bool:
     return not answer.strip() or NOTHING in answer.upper()
 
 
-def without_unknown(answer: str, sources: int) -> str:
-    """Remove citations of numbers that were not in the prompt."""
+def statements(answer: str, sources: int) -> list[tuple[str, list[int]]]:
+    """The sentences of an answer without their citations, and the numbers that each cites of those in the prompt."""
+    return [
+        (plain, cited(sentence, sources))
+        for sentence in split(_CITED_BEHIND.sub(r"\2\1", answer))
+        if (plain := _plain(sentence))
+    ]
 
-    def known(match: re.Match[str]) -> str:
-        numbers = [n for n in map(int, re.split(r"\s*,\s*", match[1])) if 1 <= n <= sources]
-        return f"[{', '.join(map(str, numbers))}]" if numbers else ""
 
-    return re.sub(r" +([.,;:!?])", r"\1", re.sub(r"  +", " ", _CITATION.sub(known, answer))).strip()
+def _plain(sentence: str) -> str:
+    """A sentence without its citations, and without the space that they leave."""
+    return re.sub(r" +([.,;:!?])", r"\1", re.sub(r"  +", " ", _CITATION.sub("", sentence))).strip()
 
 
 def _inert(text: str) -> str:

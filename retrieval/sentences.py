@@ -84,6 +84,11 @@ def sentences_of(chunk_text: str) -> list[Sentence]:
     return [Sentence(place, text, heading) for place, text in enumerate(texts)]
 
 
+def split(text: str) -> list[str]:
+    """The sentences of a text that has no heading."""
+    return [each for lines in _paragraphs(text) for passage in _passages(lines) for each in _split(passage)]
+
+
 def _is_heading(first: str, *others: str) -> bool:
     short = len(first.split()) <= LONGEST_HEADING and len(first) <= _WIDEST_HEADING
     return short and not others and not first.endswith((".", "。"))

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from embeddings.bedrock.config import BedrockConnection
+from generation.rules import AnswerRules
 from schemas.model import StrictModel
 
 
@@ -19,7 +20,7 @@ class GuardrailConfig(StrictModel):
     """A published version's number, or `DRAFT`."""
 
 
-class BedrockGenerationConfig(BedrockConnection):
+class BedrockGenerationConfig(BedrockConnection, AnswerRules):
     """A text model on Amazon Bedrock."""
 
     type: Literal["bedrock"]

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from local_stack.models.faults import Counters, Faults
 from local_stack.models.guardrails import BLOCKED, Guardrail
+from local_stack.models.instant import CannedGenerator
 from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, PromptTooLongError, TextGenerator
 from local_stack.models.wire import WireError, event, exception, malformed
 
@@ -160,7 +161,9 @@ class ChatRoutes:
         asked = parse_conversation(body)
         if (error := self._state.faults.against([message.text for message in asked.messages])) is not None:
             raise error
-        return Answer(self._generator, asked), Guardrail(guardrail_id(body), self._state.faults)
+        canned = self._state.faults.answer
+        generator = self._generator if canned is None else CannedGenerator(canned)
+        return Answer(generator, asked), Guardrail(guardrail_id(body), self._state.faults)
 
     def _count(self, answer: Answer) -> None:
         self._state.counters.generations += answer.generated.input_tokens > 0  # a blocked one never ran

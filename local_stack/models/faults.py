@@ -48,6 +48,8 @@ class Faults(BaseModel):
     """An answer that contains this mark is blocked, if its request names a guardrail; a stream has sent it by then."""
     reasoning: bool = False
     """Answers begin with a block of reasoning and one of citations, which are no part of the text."""
+    answer: str | None = None
+    """What the text model answers to everything, as one that an injected instruction took over would."""
     refuse_text: str | None = None
     """A request with a text that contains this mark is answered 400 ValidationException."""
     fail_text: str | None = None

@@ -53,3 +53,16 @@ class InstantGenerator:
                 break
         heard = sum(len(message.text.split()) for message in request.messages)
         return Generated(heard, said, "max_tokens" if len(words) > request.max_tokens else "end_turn")
+
+
+class CannedGenerator:
+    """Answers the same to everything, in pieces."""
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+
+    def generate(self, request: ChatRequest, emit: Callable[[str], bool]) -> Generated:
+        """Emit the answer by its spaces; a piece counts as a token."""
+        pieces = [f"{piece} " for piece in self._answer.split(" ")]
+        said = sum(1 for piece in pieces if emit(piece))
+        return Generated(sum(len(message.text.split()) for message in request.messages), said, "end_turn")

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from generation import GeneratedAnswer, Generator, Message, StopReason, TextModelConfig, open_generator
 from generation.errors import GenerationRejectedError, GenerationUnavailableError
 from local_stack.models.service import ModelService
-from retrieval.ask import GenerativeAnswerer
 from retrieval.fusion import Ranked
+from retrieval.generative import GenerativeAnswerer
 from schemas.errors import ConfigurationError, PipelineError
 from sinks.search import Hit, Question
 from tests.endpoint import Endpoint

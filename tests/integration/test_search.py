@@ -25,8 +25,10 @@ from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
 from retrieval import EXTRACTIVE, GenerationConfig, RetrievalConfig, commands
-from retrieval.ask import Assistant, Draft, ExtractiveAnswerer
+from retrieval.ask import Assistant
 from retrieval.commands import Query
+from retrieval.drafts import Draft, Statement
+from retrieval.extractive import ExtractiveAnswerer
 from retrieval.fusion import MINILM, Ranked, fuse
 from retrieval.search import CANDIDATES, Searcher
 from retrieval.sentences import sentences_of
@@ -321,7 +323,7 @@ class Meanwhile:
             )
             change = delete if self.delete_it else put
             change(self.helpdesk.sink, self.helpdesk.embedder, hit.table, [row], at=at)
-        return Draft(hit.chunk_text, (hit,))
+        return Draft((Statement(hit.chunk_text, (hit,)),))
 
 
 def test_a_row_deleted_while_it_is_being_answered_from_is_not_cited(helpdesk: Helpdesk) -> None:

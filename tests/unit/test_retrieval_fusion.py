@@ -17,6 +17,11 @@ def test_a_rare_word_outweighs_a_resemblance() -> None:
     assert order == ["code", "near"]
 
 
+def test_words_that_are_in_any_text_change_no_order() -> None:
+    order = [ranked.hit.document_id for ranked in fuse([hit("answer", 0.4, 0.0), hit("other", 0.39, 0.45)])]
+    assert order == ["answer", "other"]
+
+
 def test_without_common_words_meaning_alone_decides() -> None:
     order = [ranked.hit.document_id for ranked in fuse([hit("a", 0.31, 0.0), hit("b", 0.6, 0.0), hit("c", 0.5, 0.0)])]
     assert order == ["b", "c", "a"]
@@ -43,12 +48,12 @@ def test_the_order_does_not_depend_on_which_half_found_a_hit(one: list[Hit], oth
     assert all(ranked.score <= 1 for ranked in fuse(one, other))
 
 
-@pytest.mark.parametrize(("similarity", "coverage"), [(0.49, 0.0), (0.30, 0.7), (0.16, 1.0)])
+@pytest.mark.parametrize(("similarity", "coverage"), [(0.49, 0.0), (0.30, 0.7), (0.16, 0.98), (-0.1, 1.0)])
 def test_the_needed_similarity_falls_with_the_words_in_common(similarity: float, coverage: float) -> None:
     assert MINILM.accepts(hit("d", similarity, coverage))
 
 
-@pytest.mark.parametrize(("similarity", "coverage"), [(0.47, 0.0), (0.30, 0.2), (0.14, 1.0)])
+@pytest.mark.parametrize(("similarity", "coverage"), [(0.47, 0.0), (0.30, 0.2), (0.14, 0.98)])
 def test_what_resembles_too_little_is_not_relevant(similarity: float, coverage: float) -> None:
     assert not MINILM.accepts(hit("d", similarity, coverage))
 

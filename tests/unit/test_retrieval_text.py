@@ -137,7 +137,7 @@ def test_a_row_can_neither_close_its_source_nor_open_another() -> None:
 def test_only_numbers_of_the_prompt_are_citations() -> None:
     said = "Three years [2]. Five [7], as told [1, 9] and [source 2]."
     assert prompt.cited(said, 3) == [2, 1]
-    assert prompt.without_unknown(said, 3) == "Three years [2]. Five, as told [1] and [2]."
+    assert prompt.statements(said, 3) == [("Three years.", [2]), ("Five, as told and.", [1, 2])]
 
 
 @pytest.mark.parametrize(

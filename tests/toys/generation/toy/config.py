@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from schemas.model import StrictModel
+from generation.rules import AnswerRules
 
 
-class ToyGenerationConfig(StrictModel):
+class ToyGenerationConfig(AnswerRules):
     """A toy text model."""
 
     type: Literal["toy"]
