@@ -75,7 +75,7 @@ def hit(number: int, text: str) -> Hit:
 ONE, TWO = hit(1, "The hub keeps 21 days."), hit(2, "Anna Berg leads support.")
 
 
-def test_a_sentence_must_be_held_by_the_row_that_it_cites_not_by_another() -> None:
+def test_the_row_that_a_sentence_cites_must_hold_it_not_another() -> None:
     right, wrong = Statement("It keeps 21 days.", (ONE,)), Statement("It keeps 21 days.", (TWO,))
     assert supported([right, wrong, Statement("No source.", ())], "drop") == Draft((right,))
     assert supported([wrong], "drop") == Draft((), NOT_SUPPORTED)
