@@ -196,7 +196,7 @@ $(OPENSEARCH):
 
 $(NODE_MODULES):
 	@echo "npm       requirements/npm -> $@"
-	@command -v npm >/dev/null || { echo "npm is needed for the local Kinesis endpoint: install Node.js 18 or newer." >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is needed for the local Kinesis endpoint: install Node.js 18 or later." >&2; exit 1; }
 	@rm -rf $@.$$PPID && mkdir -p $@.$$PPID && cp requirements/npm/package*.json $@.$$PPID/
 	@npm ci --prefix $@.$$PPID --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null && mv $@.$$PPID $@
 

@@ -62,9 +62,9 @@ def without_vector_index(config: SinkConfig, dimensions: int) -> None:
             body = mappings(config, names, dimensions)[name]
             body["settings"]["index"]["knn"] = False
             del body["mappings"]["properties"]["chunks"]["properties"]["embedding"]["method"]
-            for method, path, told in (("DELETE", f"/_index_template/{name}", None), ("DELETE", f"/{name}", None),
+            for method, path, payload in (("DELETE", f"/_index_template/{name}", None), ("DELETE", f"/{name}", None),
                                        ("PUT", f"/{name}", body)):  # fmt: skip
-                client.call(method, path, told)
+                client.call(method, path, payload)
             client.close()
         case DocumentDBConfig():
             client_of = DocumentDBClient(config)
@@ -92,11 +92,11 @@ def _copy(config: PgvectorConfig, writes: Sequence[DocumentWrite], vectors: Vect
         with psycopg.connect(config.dsn.get_secret_value()) as connection:
             register_vector(connection)
             began = time.perf_counter()
-            for part, (named, kinds, told) in rows.items():
+            for part, (named, kinds, values) in rows.items():
                 statement = names.compose(f"COPY {{{part}}} ({named}) FROM STDIN (FORMAT binary)")
                 with connection.cursor().copy(statement) as copy:
                     copy.set_types(kinds)
-                    for row in told:
+                    for row in values:
                         copy.write_row(row)
             connection.commit()
             return time.perf_counter() - began
@@ -112,8 +112,8 @@ def _jsonb(text: str) -> Any:
 
 def _bulk(config: OpenSearchConfig, writes: Sequence[DocumentWrite], vectors: Vectors) -> Callable[[], float]:
     index, now = OpenSearchNames(config.index).documents, time.time_ns() // 1_000_000
-    told = {write.document_id: replaced(None, change(write, vectors), now) for write in writes}
-    actions = [Action("index", {"_index": index, "_id": name}, document) for name, document in told.items()]
+    documents = {write.document_id: replaced(None, change(write, vectors), now) for write in writes}
+    actions = [Action("index", {"_index": index, "_id": name}, document) for name, document in documents.items()]
 
     def run() -> float:
         client = OpenSearchClient(config)

@@ -66,20 +66,20 @@ def searched(stack: Stack, peer: Peer, chosen: argparse.Namespace) -> dict[str, 
     with freshness.running(stack, peer, "kafka", chosen.model) as (source, target):
         loaded = workload.wait_loaded(target, peer.target, freshness.ROWS, LOAD_SECONDS)
         search = Search(peer, source, target, time.monotonic() + chosen.minutes * 60)
-        rate, found = chosen.first, None
+        rate, capacity = chosen.first, None
         while search.holds(rate, SCREEN_SECONDS) or search.holds(rate, SCREEN_SECONDS):
             rate *= RISE
         rate /= RISE
-        while rate >= 1 and search.time_for(chosen.seconds) and found is None:
-            found = rate if search.holds(rate, chosen.seconds) else None
+        while rate >= 1 and search.time_for(chosen.seconds) and capacity is None:
+            capacity = rate if search.holds(rate, chosen.seconds) else None
             rate /= FALL
-        if found:
-            search.holds(found / 2, SCREEN_SECONDS * 2)
+        if capacity:
+            search.holds(capacity / 2, SCREEN_SECONDS * 2)
         wrong = workload.wrong_rows(source, target, peer.target)
     if chosen.model == "model":
         del wrong["wrong_vector"]  # told for the instant model alone
     return {
-        "capacity_per_s": found and round(found, 1), "at_half": search.tried[-1] if found else None,
+        "capacity_per_s": capacity and round(capacity, 1), "at_half": search.tried[-1] if capacity else None,
         "tried": search.tried, "initial_load_s": round(loaded, 1), "wrong": wrong,
     }  # fmt: skip
 
@@ -120,14 +120,16 @@ class Search:
         third = len(lags) // 3
         first, last = float(np.median(lags[:third])), float(np.median(lags[-third:]))
         slope = (last - first) / (seconds * 2 / 3)
-        held = slope * seconds < MOST_GROWTH_S and committer.late < LATE_SHARE * rate * seconds and not poller.awaited
+        sustained = (
+            slope * seconds < MOST_GROWTH_S and committer.late < LATE_SHARE * rate * seconds and not poller.awaited
+        )
         self.tried.append({
-            "rate": round(rate, 1), "seconds": seconds, "held": held, "lag_s_thirds": [round(first, 2), round(last, 2)],
+            "rate": round(rate, 1), "seconds": seconds, "held": sustained, "lag_s_thirds": [round(first, 2), round(last, 2)],
             "slope_ms_per_s": round(slope * 1000, 2), "late": committer.late, **workload.percentiles(poller, began),
             "load_average": round(os.getloadavg()[0], 2),
         })  # fmt: skip
         console.print_json(json.dumps(self.tried[-1]))
-        return held
+        return sustained
 
 
 if __name__ == "__main__":

@@ -92,20 +92,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    found: dict[str, list[tuple[float, float, float]]] = {model: [] for model in FAMILIES}
+    by_model: dict[str, list[tuple[float, float, float]]] = {model: [] for model in FAMILIES}
     with tempfile.TemporaryDirectory() as folder, ModelService(Path(folder) / "model") as service:
         url = service.endpoint["endpoint_url"]
         for model, through, alone, filled in rounds(url, Path(folder), options.texts, options.rounds):
-            found[model].append((through, alone, filled))
+            by_model[model].append((through, alone, filled))
             print(f"{model}: {through:.1f} texts/s, bare loop {alone:.1f}, ratio {through / alone:.3f}")
     figures = {
         model: {
-            "texts_per_second": round(statistics.median(through for through, _, _ in told), 1),
-            "bare_loop_texts_per_second": round(statistics.median(alone for _, alone, _ in told), 1),
-            "ratio": round(statistics.median(through / alone for through, alone, _ in told), 3),
-            "texts_per_request": round(statistics.median(filled for _, _, filled in told), 1),
+            "texts_per_second": round(statistics.median(through for through, _, _ in runs), 1),
+            "bare_loop_texts_per_second": round(statistics.median(alone for _, alone, _ in runs), 1),
+            "ratio": round(statistics.median(through / alone for through, alone, _ in runs), 3),
+            "texts_per_request": round(statistics.median(filled for _, _, filled in runs), 1),
         }
-        for model, told in found.items()
+        for model, runs in by_model.items()
     }
     versions = {name: importlib.metadata.version(name) for name in ("onnxruntime", "boto3", "pyspark")}
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": round(load, 2)}

@@ -138,14 +138,14 @@ def captured(stack: Stack, peer: Peer, source: str, name: str, way: str) -> Iter
 
 
 @contextmanager
-def started(stack: Stack, peer: Peer, target: str, name: str, given: dict[str, str]) -> Iterator[None]:
+def started(stack: Stack, peer: Peer, target: str, name: str, variables: dict[str, str]) -> Iterator[None]:
     """Run the peer for the length of the block."""
     folder = stack.directory / "run" / name
     folder.mkdir(parents=True)
     jars = sorted(Path(os.environ.get("RAGSTREAM_CACHE", Path.home() / ".cache/ragstream")).glob("jars/flink-*/"))
     environment = {
         "BOOTSTRAP": stack.broker.endpoint["bootstrap_servers"], "TARGET_DSN": target, "WORK_DIR": str(folder), "NAME": name,
-        "FLINK_JARS_DIR": str(jars[0]) if jars else "", "TOPIC": "", **given,
+        "FLINK_JARS_DIR": str(jars[0]) if jars else "", "TOPIC": "", **variables,
     }  # fmt: skip
     with child(stack, peer.command(environment), environment, name):
         yield

@@ -45,15 +45,15 @@ def passages(number: int) -> list[str]:
     """Distinct passages in the order of their hashes; the same for the same versions of Python and packages."""
     kept = cache_dir() / "passages" / f"{_packages()}.txt"
     if not kept.exists():
-        found = sorted(set(_all()), key=digest)
+        passages = sorted(set(_all()), key=digest)
         kept.parent.mkdir(parents=True, exist_ok=True)
         scratch = kept.with_suffix(f".{os.getpid()}")
-        scratch.write_text("\n".join(found))
+        scratch.write_text("\n".join(passages))
         scratch.rename(kept)
-    found = kept.read_text().splitlines()
-    if len(found) < number:
-        raise AssertionError(f"only {len(found)} passages on this machine, not {number}")
-    return found[:number]
+    passages = kept.read_text().splitlines()
+    if len(passages) < number:
+        raise AssertionError(f"only {len(passages)} passages on this machine, not {number}")
+    return passages[:number]
 
 
 def embedded(texts: Sequence[str], on_done: Callable[[int], None]) -> np.ndarray:

@@ -131,7 +131,7 @@ def sample(stack: Stack, seconds: float, folder: Path, work: Any) -> dict[str, A
     after = {pid: threads(pid) for pid in ours}
     for spy in spies.values():
         spy.wait(30)
-    told: dict[str, Any] = {}
+    profile: dict[str, Any] = {}
     for pid, name in ours.items():
         ticks = Counter[str]()
         for thread, (label, until) in after[pid].items():
@@ -139,12 +139,12 @@ def sample(stack: Stack, seconds: float, folder: Path, work: Any) -> dict[str, A
         cpu = {label: round(count / _TICKS / took * 100, 1) for label, count in ticks.most_common()}
         if sum(cpu.values()) >= _LEAST_CPU:
             path = folder / f"{pid}.raw"
-            told[f"{pid} {name}"] = {
+            profile[f"{pid} {name}"] = {
                 "cpu_s_per_100s": round(sum(cpu.values()), 1),
                 "threads": {label: seconds for label, seconds in cpu.items() if seconds >= _LEAST_CPU},
                 "python": hot(path.read_text().splitlines()) if path.exists() else {},
             }  # fmt: skip
-    return told
+    return profile
 
 
 def described(pid: int) -> str:
@@ -165,15 +165,15 @@ def described(pid: int) -> str:
 
 def threads(pid: int) -> dict[str, tuple[str, int]]:
     """Name and CPU ticks of each thread of a process; numbers at the end of a name are left out."""
-    found: dict[str, tuple[str, int]] = {}
+    processes: dict[str, tuple[str, int]] = {}
     for task in Path(f"/proc/{pid}/task").glob("*"):
         try:
             name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
         except OSError:
             continue
         fields = rest.split()
-        found[task.name] = name.rstrip("0123456789#- "), int(fields[11]) + int(fields[12])
-    return found
+        processes[task.name] = name.rstrip("0123456789#- "), int(fields[11]) + int(fields[12])
+    return processes
 
 
 def hot(stacks: list[str]) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def show(rate: float, stepped: dict[str, dict[str, float]], sampled: dict[str, A
     for name, values in stepped.items():
         table.add_row(name, *map(str, values.values()))
     console.print(table)
-    for process, told in sampled.items():
-        console.print(process, told["cpu_s_per_100s"], told["threads"], markup=False)
+    for process, profile in sampled.items():
+        console.print(process, profile["cpu_s_per_100s"], profile["threads"], markup=False)
 
 
 if __name__ == "__main__":

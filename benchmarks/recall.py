@@ -54,10 +54,10 @@ def inserts(texts: Sequence[str]) -> list[Change]:
     return [Change(TABLE, "c", at, key_text(["id"], row) or "", row, complete=True) for row in rows]
 
 
-def recall(found: Sequence[int], cosines: np.ndarray, allowed: np.ndarray) -> float:
+def recall(ids: Sequence[int], cosines: np.ndarray, allowed: np.ndarray) -> float:
     """The share of the k nearest that was found; equally near documents are interchangeable."""
     least = np.sort(cosines[allowed])[-K] - _CLOSE
-    return sum(bool(allowed[n] and cosines[n] >= least) for n in set(found)) / K
+    return sum(bool(allowed[n] and cosines[n] >= least) for n in set(ids)) / K
 
 
 def ask(
@@ -65,7 +65,7 @@ def ask(
 ) -> dict[str, Any]:
     """Ask every question with and without a filter."""
     shelf = np.arange(len(vectors)) % SHELVES
-    told: dict[str, tuple[list[float], list[float]]] = {"all": ([], []), "filter": ([], [])}
+    samples: dict[str, tuple[list[float], list[float]]] = {"all": ([], []), "filter": ([], [])}
     with closing(open_index(config, embedder().fingerprint)) as index:
         index.check()
         for number, question in enumerate(questions):
@@ -77,15 +77,15 @@ def ask(
                 index.coverage(question.text, ())
                 began = time.perf_counter()
                 hits = index.dense(question, K, filters)
-                told[name][1].append((time.perf_counter() - began) * 1000)
-                told[name][0].append(recall([int(hit.key["id"]) for hit in hits], cosines, allowed))
+                samples[name][1].append((time.perf_counter() - began) * 1000)
+                samples[name][0].append(recall([int(hit.key["id"]) for hit in hits], cosines, allowed))
             on_done()
     return {
         name: {
-            "recall": round(statistics.fmean(found), 4), "worst": min(found),
+            "recall": round(statistics.fmean(recalls), 4), "worst": min(recalls),
             "ms_p50": round(statistics.median(took), 1), "ms_p95": round(statistics.quantiles(took, n=20)[-1], 1),
         }
-        for name, (found, took) in told.items()
+        for name, (recalls, took) in samples.items()
     }  # fmt: skip
 
 
@@ -96,15 +96,15 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--stores", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
-    told = machine()
+    environment = machine()
     texts = passages(options.texts + options.questions)
     figures: dict[str, Any] = {}
     with progress() as bars:
         bar = bars.add_task("embedded", total=len(texts))
         vectors = embedded(texts, lambda done: bars.advance(bar, done))
-        held, asked = vectors[: options.texts], vectors[options.texts :]
+        indexed, asked = vectors[: options.texts], vectors[options.texts :]
         questions = [Question(text, v) for text, v in zip(texts[options.texts :], asked, strict=True)]
-        by_hash = {digest(text): vector for text, vector in zip(texts, held, strict=False)}
+        by_hash = {digest(text): vector for text, vector in zip(texts, indexed, strict=False)}
         with servers([PARTS[store] for store in options.stores]) as stack:
             for store in options.stores:
                 mine = questions[: OF_A_STAND_IN.get(store)]
@@ -113,10 +113,10 @@ def main() -> None:
                 with closing(open_sink(config, embedder().fingerprint, DIMENSIONS)) as sink:
                     sink.prepare()
                     upsert(sink, RECIPE, inserts(texts[: options.texts]), by_hash)
-                figures[store] = ask(config, mine, held, lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
+                figures[store] = ask(config, mine, indexed, lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
                 figures[store]["questions"] = len(mine)
     shape = {"texts": options.texts, "k": K, "dimensions": DIMENSIONS}
-    print(json.dumps({"benchmark": "recall", **shape, "figures": figures, **told}))
+    print(json.dumps({"benchmark": "recall", **shape, "figures": figures, **environment}))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def configuration(folder: Path, dsn: str, model_url: str) -> PipelineConfig:
         "type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": DIMENSIONS, "region": "eu-central-1",
         "endpoint_url": model_url, "access_key": "local", "secret_key": "local",
     }  # fmt: skip
-    told = {
+    configuration = {
         "name": "bench",
         "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:9", "topics": ["away"]},
         "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
@@ -67,7 +67,7 @@ def configuration(folder: Path, dsn: str, model_url: str) -> PipelineConfig:
             {"type": "pgvector", "name": name, "dsn": dsn, "table": name} for name in ("rebuilt", "copied", "loaded")
         ],
     }
-    return parse_config(json.dumps(told), "bench", Substitution({}, folder))
+    return parse_config(json.dumps(configuration), "bench", Substitution({}, folder))
 
 
 def body(number: int) -> str:
@@ -164,11 +164,11 @@ def measure(stack: Stack, folder: Path, rows: int) -> dict[str, Any]:
         raise AssertionError(f"{rebuilt} of {rows}")
     figures: dict[str, Any] = {}
     for vectors in (True, False):
-        found = Reconcile(spark, config, config.sinks[0], config.embedding, lambda *_: None, vectors).run(repair=False)
-        if any(found.drift.values()) or found.rows != 2 * rows:
-            raise AssertionError(f"{found} of {rows}")
+        report = Reconcile(spark, config, config.sinks[0], config.embedding, lambda *_: None, vectors).run(repair=False)
+        if any(report.drift.values()) or report.rows != 2 * rows:
+            raise AssertionError(f"{report} of {rows}")
         name = "reconcile" if vectors else "reconcile_no_vectors"
-        figures |= {f"{name}_seconds": found.seconds, f"{name}_rows_read_ratio": found.rows_read / found.rows}
+        figures |= {f"{name}_seconds": report.seconds, f"{name}_rows_read_ratio": report.rows_read / report.rows}
     spark.stop()
     indexed = bulk_copy(dsn, "copied", index_after=False)
     loaded = bulk_copy(dsn, "loaded", index_after=True)
@@ -193,8 +193,8 @@ def main() -> None:
         figures = measure(stack, Path(folder), options.chunks)
     versions = {name: importlib.metadata.version(name) for name in ("pyspark", "psycopg", "pgvector", "pyarrow")}
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": round(load, 2)}
-    told = {"benchmark": "reconcile", "chunks": options.chunks, "dimensions": DIMENSIONS, "figures": figures}
-    print(json.dumps(told | machine | {"versions": versions}))
+    line = {"benchmark": "reconcile", "chunks": options.chunks, "dimensions": DIMENSIONS, "figures": figures}
+    print(json.dumps(line | machine | {"versions": versions}))
 
 
 if __name__ == "__main__":

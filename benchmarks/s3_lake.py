@@ -85,8 +85,8 @@ class Bench:
         create_tables(self._layout)
         self._spark = open_session("bench-s3-lake", checkpoint=f"s3a://{BUCKET}/checkpoint", cores=2)
         kept = f"'interval {options.retention_seconds} seconds'"
-        told = f"'delta.deletedFileRetentionDuration' = {kept}, 'delta.logRetentionDuration' = {kept}"
-        self._spark.sql(f"ALTER TABLE delta.`{self._path}` SET TBLPROPERTIES ({told})")
+        properties = f"'delta.deletedFileRetentionDuration' = {kept}, 'delta.logRetentionDuration' = {kept}"
+        self._spark.sql(f"ALTER TABLE delta.`{self._path}` SET TBLPROPERTIES ({properties})")
 
     def measured(self, numbers: range) -> dict[str, Any]:
         """Land with the delay; returns the durations."""

@@ -68,12 +68,12 @@ def main() -> None:
     with servers([*PARTS, "instant-model", "opensearch", "documentdb", "redshift"]) as stack:
         stack.aws.client("s3").create_bucket(Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         for run in range(chosen.runs):
-            for name, found in runs.items():
+            for name, measured in runs.items():
                 console.print(
                     f"run {run + 1} of {chosen.runs}: {name}, {chosen.rate:g} changes/s for {chosen.seconds:g} s"
                 )
-                found.append(measure(stack, alone=name == "alone", rate=chosen.rate, seconds=chosen.seconds))
-                console.print_json(json.dumps(found[-1]))
+                measured.append(measure(stack, alone=name == "alone", rate=chosen.rate, seconds=chosen.seconds))
+                console.print_json(json.dumps(measured[-1]))
     print(json.dumps(summary(runs, chosen)))
 
 
@@ -99,24 +99,24 @@ def configured(stack: Stack, name: str, vectors: str, warehouse: str, captured_i
     folder = stack.directory / "run" / name
     folder.mkdir(parents=True)
     model = stack.service("instant-model").endpoint["endpoint_url"]
-    told = pipeline({
+    configuration = pipeline({
         "WORK_DIR": str(folder), "BOOTSTRAP": stack.broker.endpoint["bootstrap_servers"], "MODEL_URL": model,
         "TARGET_DSN": vectors, **captured_in,
     })  # fmt: skip
     if warehouse:
         access, place = stack.aws.endpoint, psycopg.conninfo.conninfo_to_dict(warehouse)
-        told["sinks"] += [
+        configuration["sinks"] += [
             {"type": "opensearch", "url": stack.service("opensearch").endpoint["url"], "index": name, "replicas": 0},
             {"type": "documentdb", "uri": stack.service("documentdb").endpoint["uri"], "database": name, "collection": "b"},
         ]  # fmt: skip
-        told["warehouse"] = {
+        configuration["warehouse"] = {
             "type": "redshift", "host": place["host"], "port": int(str(place["port"])), "database": place["dbname"],
             "user": place["user"], "password": place["password"], "ssl": False, "schema": "bench",
             "staging": f"s3://{_BUCKET}/{name}", "region": access["region"], "endpoint_url": access["endpoint_url"],
             "access_key": access["access_key"], "secret_key": access["secret_key"],
         }  # fmt: skip
     config = folder / "pipeline.yaml"
-    config.write_text(yaml.safe_dump(told))
+    config.write_text(yaml.safe_dump(configuration))
     return config
 
 
@@ -163,8 +163,8 @@ def summary(runs: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -
     """The medians of the runs, and each vector store's over pgvector's alone."""
 
     def medians(name: str, store: str) -> dict[str, float]:
-        told = [run["stores"][store]["ms_p50_p90_p99"] for run in runs[name]]
-        return {q: statistics.median(run[at] for run in told) for at, q in enumerate(("p50", "p90", "p99"))}
+        freshness = [run["stores"][store]["ms_p50_p90_p99"] for run in runs[name]]
+        return {q: statistics.median(run[at] for run in freshness) for at, q in enumerate(("p50", "p90", "p99"))}
 
     alone = medians("alone", "pgvector")
     figures = {store: medians("all", store) for store in runs["all"][0]["stores"]}
@@ -229,10 +229,10 @@ def _wrong(sink: SinkConfig, source: str) -> int:
         query = "SELECT id, nonce, status, title || E'\\n\\n' || body FROM articles"
         wanted = {row_id(TABLE, row[0]): row[1:] for row in connection.execute(query)}
     reader = open_reader(sink)
-    seen, held = reader.seen(list(wanted)), reader.count()
+    seen, stored = reader.seen(list(wanted)), reader.count()
     reader.close()
-    found = {name: (each.metadata["nonce"], each.metadata["status"], each.text) for name, each in seen.items()}
-    return sum(found.get(name) != row for name, row in wanted.items()) + max(0, held - len(seen))
+    rows = {name: (each.metadata["nonce"], each.metadata["status"], each.text) for name, each in seen.items()}
+    return sum(rows.get(name) != row for name, row in wanted.items()) + max(0, stored - len(seen))
 
 
 if __name__ == "__main__":

@@ -82,9 +82,9 @@ class Workload:
 
     @staticmethod
     def _change(row: dict[str, Any], op: Any, at: int, unavailable: tuple[str, ...] = ()) -> Change:
-        told = {name: value for name, value in row.items() if name not in unavailable}
+        values = {name: value for name, value in row.items() if name not in unavailable}
         key = key_text(["id"], row) or ""
-        return Change(TABLE, op, f"{at:0{SEQUENCE_DIGITS}x}", key, told, not unavailable, unavailable)
+        return Change(TABLE, op, f"{at:0{SEQUENCE_DIGITS}x}", key, values, not unavailable, unavailable)
 
 
 def _planned(change: Change) -> DocumentWrite | None:
@@ -103,15 +103,15 @@ class Timed:
 
     def __getattr__(self, name: str) -> Any:
         """The sink's own."""
-        found = getattr(self._sink, name)
+        attribute = getattr(self._sink, name)
 
         def timed(*args: Any, **options: Any) -> Any:
             began = time.perf_counter()
-            answer = found(*args, **options)
+            answer = attribute(*args, **options)
             self.seconds[name] += time.perf_counter() - began  # type: ignore[assignment]
             return answer
 
-        return timed if callable(found) else found
+        return timed if callable(attribute) else attribute
 
 
 def upsert(
@@ -142,7 +142,7 @@ def compare(
     new: Callable[[], SinkConfig], workload: Workload, rounds: int, *, indexed: bool, on_round: Callable[[], None]
 ) -> dict[str, Any]:
     """Chunks a second both ways, into new stores in turns, the median of the rounds' ratios, and where the store's time went."""
-    told, profile = [], dict[str, float]()
+    durations, profile = [], dict[str, float]()
     for number in range(rounds):
         took: dict[str, float] = {}
         for way in ("upsert", "bulk")[:: 1 if number % 2 else -1]:
@@ -157,22 +157,24 @@ def compare(
                     profile = {name: round(seconds, 2) for name, seconds in spent.items()}
                 else:
                     took[way] = bulk_path(config, workload.writes, workload.vectors)()
-                held = sink.summary().chunks
-            if held != len(workload.vectors):
-                raise AssertionError(f"{held} chunks in the store, not {len(workload.vectors)}")
-        told.append(took)
+                chunks = sink.summary().chunks
+            if chunks != len(workload.vectors):
+                raise AssertionError(f"{chunks} chunks in the store, not {len(workload.vectors)}")
+        durations.append(took)
         on_round()
-    return _figures(told, len(workload.vectors), "bulk") | {"store_seconds": profile}
+    return _figures(durations, len(workload.vectors), "bulk") | {"store_seconds": profile}
 
 
-def _figures(told: Sequence[Mapping[str, float]], rows: int, other: str) -> dict[str, Any]:
+def _figures(durations: Sequence[Mapping[str, float]], rows: int, other: str) -> dict[str, Any]:
     """Rows a second of each way, and the other's seconds over those of the upserts and of the store's part in them."""
-    speeds = {f"{way}_per_second": round(rows / statistics.median(took[way] for took in told)) for way in told[0]}
+    speeds = {
+        f"{way}_per_second": round(rows / statistics.median(took[way] for took in durations)) for way in durations[0]
+    }
     ratios = {
-        f"{way}_ratio": round(statistics.median(took[other] / took[way] for took in told), 3)
-        for way in told[0] if way != other
+        f"{way}_ratio": round(statistics.median(took[other] / took[way] for took in durations), 3)
+        for way in durations[0] if way != other
     }  # fmt: skip
-    return speeds | ratios | {"ratios": [round(took[other] / took["upsert"], 3) for took in told]}
+    return speeds | ratios | {"ratios": [round(took[other] / took["upsert"], 3) for took in durations]}
 
 
 def plain_updates(dsn: str, workload: Workload, rounds: int) -> Iterator[float]:
@@ -198,17 +200,17 @@ def plain_updates(dsn: str, workload: Workload, rounds: int) -> Iterator[float]:
 
 def compare_metadata(config: PgvectorConfig, workload: Workload, rounds: int) -> dict[str, Any]:
     """Metadata-only updates a second in a filled store with its index, and in a table without vectors, in turns."""
-    told = []
+    durations = []
     with closing(open_sink(config, "model=bench", DIMENSIONS)) as sink:
         sink.prepare()
         upsert(sink, RECIPE, workload.inserts, workload.vectors)
         plain = plain_updates(config.dsn.get_secret_value(), workload, rounds)
         for number in range(rounds):
             spent = upsert(sink, RECIPE, workload.status_changes(f"s{number}", number + 2), workload.vectors)
-            told.append({"upsert": spent["all"], "write": spent["write"], "plain": next(plain)})
-        if (held := sink.summary().chunks) != len(workload.vectors):
-            raise AssertionError(f"{held} chunks after changes of metadata, not {len(workload.vectors)}")
-    return _figures(told, len(workload.rows), "plain")
+            durations.append({"upsert": spent["all"], "write": spent["write"], "plain": next(plain)})
+        if (chunks := sink.summary().chunks) != len(workload.vectors):
+            raise AssertionError(f"{chunks} chunks after changes of metadata, not {len(workload.vectors)}")
+    return _figures(durations, len(workload.rows), "plain")
 
 
 def measure(stack: Stack, options: argparse.Namespace, bars: Progress) -> dict[str, Any]:
@@ -222,8 +224,10 @@ def measure(stack: Stack, options: argparse.Namespace, bars: Progress) -> dict[s
         compare(new, warm, 1, indexed=True, on_round=lambda: None)
         for indexed, name in ((False, "empty"), (True, "indexed")):
             bar = bars.add_task(f"{store}: {name}", total=options.rounds)
-            told = compare(new, workload, options.rounds, indexed=indexed, on_round=lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
-            figures.setdefault(store, {})[name] = told
+            measured = compare(
+                new, workload, options.rounds, indexed=indexed, on_round=lambda bar=bar: bars.advance(bar)
+            )  # type: ignore[misc]
+            figures.setdefault(store, {})[name] = measured
     if "pgvector" in options.stores:
         config = config_of(stack, "pgvector", "metadata")
         assert isinstance(config, PgvectorConfig)  # noqa: S101 - for the type checker
@@ -242,11 +246,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stores", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
-    told = machine()
+    environment = machine()
     with servers([PARTS[store] for store in options.stores]) as stack, progress() as bars:
         figures = measure(stack, options, bars)
     shape = {"chunks": options.chunks, "chunks_a_document": options.chunks_a_document, "dimensions": DIMENSIONS}
-    print(json.dumps({"benchmark": "stores_write", **shape, "rounds": options.rounds, "figures": figures, **told}))
+    print(
+        json.dumps({"benchmark": "stores_write", **shape, "rounds": options.rounds, "figures": figures, **environment})
+    )
 
 
 if __name__ == "__main__":

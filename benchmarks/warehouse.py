@@ -55,9 +55,9 @@ value:binary>>, timestamp timestamp"
 
 def configuration(stack: Stack, schema: str) -> RedshiftConfig:
     """One schema of the stand-in."""
-    access, told = stack.aws.endpoint, stack.service("redshift").endpoint
+    access, endpoint = stack.aws.endpoint, stack.service("redshift").endpoint
     return RedshiftConfig.model_validate(
-        {name: told[name] for name in ("host", "port", "database", "user", "password")}
+        {name: endpoint[name] for name in ("host", "port", "database", "user", "password")}
         | {name: access[name] for name in ("endpoint_url", "region", "access_key", "secret_key")}
         | {"type": "redshift", "ssl": False, "schema": schema, "staging": f"s3://{BUCKET}/staged"}
     )
@@ -72,11 +72,11 @@ def records(spark: SparkSession, changes: int, *, updates: bool) -> DataFrame:
 
 
 def _record(number: int, first: int) -> bytes:
-    told = json.loads(event(number))
+    change = json.loads(event(number))
     place = first + number
-    told["source"] |= {"sequence": f'["{place}","{place}"]', "lsn": place}
-    told["op"], told["after"]["status"] = ("u", "closed") if first else ("c", "open")
-    return json.dumps(told).encode()
+    change["source"] |= {"sequence": f'["{place}","{place}"]', "lsn": place}
+    change["op"], change["after"]["status"] = ("u", "closed") if first else ("c", "open")
+    return json.dumps(change).encode()
 
 
 def bare_copy(config: RedshiftConfig, changes: int) -> float:
@@ -146,8 +146,8 @@ def main() -> None:
     }
     versions = {name: importlib.metadata.version(name) for name in ("pyspark", "redshift_connector", "pyarrow")}
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": round(load, 2)}
-    told = {"benchmark": "warehouse", "store": "stand-in", "changes": options.changes, "figures": figures}
-    print(json.dumps(told | machine | {"versions": versions}))
+    line = {"benchmark": "warehouse", "store": "stand-in", "changes": options.changes, "figures": figures}
+    print(json.dumps(line | machine | {"versions": versions}))
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ class Poller(threading.Thread):
         """Poll rows; returns whether one of them showed its change."""
         if not keys:
             return False
-        found = {key: (nonce, _revision(text)) for key, (nonce, text) in look(keys).items()}
+        rows = {key: (nonce, _revision(text)) for key, (nonce, text) in look(keys).items()}
         shown, before = time.time(), len(self.done)
         with self._lock:
             for key in keys:
@@ -167,7 +167,7 @@ class Poller(threading.Thread):
                 for index, (nonce, kind, committed) in enumerate(left):
                     if committed > began:
                         break
-                    if _shows(found.get(key), nonce, kind):
+                    if _shows(rows.get(key), nonce, kind):
                         seen = index + 1  # a later change that shows proves the earlier ones of its row
                 self.done += [(kind, committed, shown) for _, kind, committed in left[:seen]]
                 del left[:seen]
@@ -183,8 +183,8 @@ def _shows(row: tuple[int | None, int] | None, nonce: int, kind: str) -> bool:
 
 
 def _revision(text: str | None) -> int:
-    _, found, rest = (text or "").partition("rev ")
-    return int(rest.split(" ", 1)[0]) if found else -1
+    _, marker, rest = (text or "").partition("rev ")
+    return int(rest.split(" ", 1)[0]) if marker else -1
 
 
 @dataclass
@@ -296,17 +296,17 @@ def percentiles(poller: Poller, since: float) -> dict[str, Any]:
 def wrong_rows(source_dsn: str, target_dsn: str, query: str) -> dict[str, int]:
     """Compare every row of the target (id, nonce, status, txt, vec) with the source; counts of what is wrong."""
     with psycopg.connect(source_dsn) as source, psycopg.connect(target_dsn) as target:
-        rows = source.execute("SELECT id, nonce, status, title || E'\\n\\n' || body FROM articles")
-        wanted = {row[0]: row[1:] for row in rows}
-        found = target.execute(_over("id, nonce, status, txt, vec::text", query)).fetchall()
-    held = {row[0]: row[1:] for row in found}
-    both = wanted.keys() & held.keys()
+        source_rows = source.execute("SELECT id, nonce, status, title || E'\\n\\n' || body FROM articles")
+        wanted = {row[0]: row[1:] for row in source_rows}
+        rows = target.execute(_over("id, nonce, status, txt, vec::text", query)).fetchall()
+    stored = {row[0]: row[1:] for row in rows}
+    both = wanted.keys() & stored.keys()
     return {
-        "missing": len(wanted.keys() - held.keys()),
-        "orphan": len(held.keys() - wanted.keys()),
-        "duplicate": len(found) - len(held),
-        "stale": sum(held[key][:3] != wanted[key] for key in both),
-        "wrong_vector": sum(not _vector_of(held[key][3], wanted[key][2]) for key in both),
+        "missing": len(wanted.keys() - stored.keys()),
+        "orphan": len(stored.keys() - wanted.keys()),
+        "duplicate": len(rows) - len(stored),
+        "stale": sum(stored[key][:3] != wanted[key] for key in both),
+        "wrong_vector": sum(not _vector_of(stored[key][3], wanted[key][2]) for key in both),
     }
 
 

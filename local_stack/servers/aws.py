@@ -99,7 +99,7 @@ class KinesisLocal(AwsEndpoint):
 
     def command(self) -> list[str]:
         """Run it in the foreground."""
-        return [program("node", "Install Node.js 20 or later."), str(cache.kinesis_local())]
+        return [program("node", "Install Node.js 18 or later."), str(cache.kinesis_local())]
 
     def environment(self) -> dict[str, str]:
         """Its whole configuration; the short durations only spare the tests from waiting."""
