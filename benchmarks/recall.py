@@ -28,6 +28,7 @@ from sinks import open_index, open_sink
 from sinks.search import ANYTHING, Filters, Question
 from transforms.context import key_text
 from transforms.documents.planning import DocumentSpec, digest
+from transforms.filters.parsing import Filterable, parse
 from transforms.positions.sequence import SEQUENCE_DIGITS
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ TABLE = "public.passages"
 RECIPE = DocumentSpec(
     TABLE, DocumentConfig(template="{body}", metadata=("shelf",), chunk=ChunkConfig(max_tokens=240, overlap=0))
 )
+COLUMNS = Filterable({TABLE: {"shelf": "int"}})
 OF_A_STAND_IN = {"documentdb": 20}
 """Most questions: the stand-in for DocumentDB has no index and scans every document for each, for seconds."""
 _CLOSE = 1e-5
@@ -70,7 +72,7 @@ def ask(
         index.check()
         for number, question in enumerate(questions):
             cosines = vectors @ question.vector
-            mine = Filters(metadata={"shelf": number % SHELVES})
+            mine = Filters((), (parse(f"shelf = {number % SHELVES}", COLUMNS),))
             for name, filters, allowed in (
                 ("all", ANYTHING, np.ones(len(vectors), bool)), ("filter", mine, shelf == number % SHELVES),
             ):  # fmt: skip

@@ -1,5 +1,5 @@
 """Search, augmentation and generation: what turns indexed documents into cited answers."""
 
-from retrieval.config import EXTRACTIVE, ExtractiveConfig, GenerationConfig, RetrievalConfig
+from retrieval.config import EXTRACTIVE, AccessConfig, ExtractiveConfig, GenerationConfig, RetrievalConfig
 
-__all__ = ["EXTRACTIVE", "ExtractiveConfig", "GenerationConfig", "RetrievalConfig"]
+__all__ = ["EXTRACTIVE", "AccessConfig", "ExtractiveConfig", "GenerationConfig", "RetrievalConfig"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from retrieval.access import Access
 from retrieval.drafts import Answerer, Draft
 from retrieval.generative import SOURCES
 from retrieval.search import Searcher, freshness_answer
+from schemas.caller import ANYONE, Caller
 from schemas.errors import UnavailableError
-from sinks.search import Freshness, Hit
+from sinks.search import ANYTHING, Filters, Freshness, Hit
 
 ATTEMPTS = 3
 """Tries of an answer whose cited rows change while it is written."""
@@ -61,28 +63,33 @@ class Answer:
 class Assistant:
     """Answers questions from an index."""
 
-    def __init__(self, searcher: Searcher, answerer: Answerer) -> None:
+    def __init__(self, searcher: Searcher, answerer: Answerer, access: Access | None = None) -> None:
+        """`access` are the pipeline's rules; without them everybody finds everything."""
         self._searcher = searcher
         self._answerer = answerer
+        self._access = access or Access()
 
-    def ask(self, question: str) -> Answer:
-        """Answer, or say that nothing relevant was found.
+    def ask(self, question: str, filters: Filters = ANYTHING, caller: Caller = ANYONE) -> Answer:
+        """Answer from what the filters let through and the caller may see, or say that nothing relevant was found.
 
         Every cited chunk is live when the answer is returned: citations are looked up again last, and an answer is rewritten
-        if a cited row was deleted or changed meanwhile.
+        if a cited row was deleted or changed meanwhile, or passes the filters no more. With rules of access all rows that the
+        answer was written from are looked up.
 
         Raises:
             UnavailableError: that happened `ATTEMPTS` times.
         """
+        allowed = self._access.applied(filters, caller)
         for _ in range(ATTEMPTS):
-            result = self._searcher.search(question, SOURCES)
+            result = self._searcher.search(question, SOURCES, allowed)
             if result.question is None or result.abstained:
                 return Answer(Draft(), self._answerer.name, result.freshness)
             draft = self._answerer.draft(result.question, result.relevant)
             if not draft.cites:
                 return Answer(Draft(refusal=draft.refusal), self._answerer.name, result.freshness)
-            cited = {hit.chunk_id for hit in draft.cites}
-            if self._searcher.index.live(sorted(cited)) == cited:
+            shown = draft.cites if allowed.access is None else [source.hit for source in result.relevant]
+            used = {hit.chunk_id for hit in (*shown, *draft.cites)}
+            if self._searcher.index.live(sorted(used), allowed) == used:
                 return Answer(draft, self._answerer.name, result.freshness)
         raise UnavailableError(
             f"the rows that answer changed {ATTEMPTS} times while the answer was being written", hint="ask again"

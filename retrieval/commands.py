@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from generation import open_generator
 from retrieval import EXTRACTIVE, ExtractiveConfig
+from retrieval.access import EVERYTHING, Access, Scope
 from retrieval.ask import Assistant
 from retrieval.drafts import Answerer
 from retrieval.extractive import ExtractiveAnswerer
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embeddings import EmbeddingConfig
-    from retrieval import GenerationConfig, RetrievalConfig
+    from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
     from retrieval.search import Searcher, SearchResult
+    from schemas.tables import TableConfig
     from sinks import SinkConfig
+    from sinks.search import Filters
 
 
 class Pipeline(Protocol):
@@ -39,6 +42,14 @@ class Pipeline(Protocol):
     @property
     def sinks(self) -> Sequence[SinkConfig]:
         """The stores; the first one is searched unless another is named."""
+
+    @property
+    def tables(self) -> Sequence[TableConfig]:
+        """The tables, whose metadata can be filtered."""
+
+    @property
+    def access(self) -> AccessConfig | None:
+        """The rules of access."""
 
     @property
     def retrieval(self) -> RetrievalConfig:
@@ -56,23 +67,35 @@ class Query(NamedTuple):
     text: str
 
 
-def search(config: Pipeline, queries: Sequence[Query], k: int, store: str | None = None) -> Iterator[dict[str, Any]]:
-    """Search for each query in turn; yields one JSON object each."""
+def search(
+    config: Pipeline, queries: Sequence[Query], k: int, store: str | None = None, scope: Scope = EVERYTHING
+) -> Iterator[dict[str, Any]]:
+    """Search for each query in turn, in what the scope's caller may see; yields one JSON object each."""
+    access = Access(config.access, config.tables)
+    allowed = access.applied(access.filters(scope), scope.caller)
     with opened(config, store) as index:
         for query in queries:
-            yield search_answer(query.query_id, index.run(partial(_search, query.text, k)))
+            yield search_answer(query.query_id, index.run(partial(_search, query.text, k, allowed)))
 
 
-def ask(config: Pipeline, question: str, session: str | None = None, store: str | None = None) -> dict[str, Any]:
-    """Answer a question; returns one JSON object."""
+def ask(
+    config: Pipeline, question: str, session: str | None = None, store: str | None = None, scope: Scope = EVERYTHING
+) -> dict[str, Any]:
+    """Answer a question from what the scope's caller may see; returns one JSON object."""
     if session is not None:
         raise ConfigurationError(
             "--session: this pipeline keeps no memory of conversations",
             condition="NO_MEMORY",
             hint="ask without --session; each question is answered on its own",
         )
+    access = Access(config.access, config.tables)
+    filters = access.filters(scope)
     with opened(config, store) as index:
-        answer = index.run(lambda searcher: Assistant(searcher, _answerer(config, searcher, index.model)).ask(question))
+        answer = index.run(
+            lambda searcher: Assistant(searcher, _answerer(config, searcher, index.model), access).ask(
+                question, filters, scope.caller
+            )
+        )
         return answer.as_json()
 
 
@@ -140,8 +163,8 @@ def _store(config: Pipeline, name: str | None) -> SinkConfig:
     return config.sinks[names.index(name)]
 
 
-def _search(text: str, k: int, searcher: Searcher) -> SearchResult:
-    return searcher.search(text, k)
+def _search(text: str, k: int, allowed: Filters, searcher: Searcher) -> SearchResult:
+    return searcher.search(text, k, allowed)
 
 
 def _answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:

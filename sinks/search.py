@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from embeddings.protocol import Vector
 from sinks.versions import IndexVersions
+from transforms.filters.conditions import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,21 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """Documents that a caller may see: those of these tables for which all conditions hold."""
+
+    tables: tuple[str, ...]
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Filters:
-    """The documents to search: of these tables, with these metadata values; empty means any."""
+    """The documents to search: of these tables (empty: any), for which all conditions hold, and that a grant lets through."""
 
     tables: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    access: tuple[Grant, ...] | None = None
+    """None where the pipeline has no rule of access; without any grant nothing is found."""
 
 
 ANYTHING = Filters()
@@ -59,6 +70,8 @@ class Index(Protocol):
     """Reads one index version of a store.
 
     A hit is a chunk of a live document's newest version, never of a deleted or truncated row. Replayed writes change no hit.
+    Filters are part of each query, not applied to its results: the k best of what they let through are found. Their values are
+    bound, never part of a query's text.
 
     Every method raises `UnavailableError` if the store does not answer, `ConfigurationError` if it has another model, is
     missing, or refuses a right.
@@ -79,8 +92,8 @@ class Index(Protocol):
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
         """Return the coverage of texts that need not be in the store, in order."""
 
-    def live(self, chunk_ids: Sequence[str]) -> set[str]:
-        """Return those chunks that are part of a live document now."""
+    def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
+        """Return those chunks that are part of a live document now, and of one that the filters let through now."""
 
     def freshness(self) -> Freshness:
         """Return the index's progress."""

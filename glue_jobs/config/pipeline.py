@@ -15,7 +15,7 @@ from glue_jobs.config import problems as config_problems
 from glue_jobs.config.values import Substitution, redaction, refuse_plain_endpoints, s3_environment, substitution
 from glue_jobs.config.yaml_text import Document, parse
 from lake.layout import escape
-from retrieval import GenerationConfig, RetrievalConfig
+from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
 from schemas.durations import Duration
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
@@ -84,6 +84,8 @@ class PipelineConfig(StrictModel):
     """The warehouse that tables are loaded into."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """When a question is answered."""
+    access: AccessConfig | None = None
+    """Who finds which rows, by columns that must equal the caller's claims; left out, everybody finds all."""
     generation: GenerationConfig | None = None
     """The text model that words answers; without it, answers are sentences quoted from the documents."""
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_as_list)] = ()

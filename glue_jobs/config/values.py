@@ -4,6 +4,7 @@
 `KAFKA_BOOTSTRAP_SERVERS` is `kafka.bootstrap_servers` and so on (`STACK_NAMES` has the other spellings).
 `${secret:NAME}` is looked up in the environment (NAME, then in upper case), then in `.ragstream/secrets.json`, then, where
 an AWS region is set, in AWS Secrets Manager. `${env:NAME:-DEFAULT}` gives a default; an empty value counts as absent.
+`${claim:NAME}` stays as it is in `access`: it is the caller's.
 Substituted text is not searched for references again.
 """
 
@@ -57,6 +58,8 @@ class Substitution:
         return value
 
     def _replace(self, reference: str, path: Path) -> str:
+        if reference.startswith("claim:") and path[:1] == ("access",):
+            return f"${{{reference}}}"  # of each caller
         form = _FORM.fullmatch(reference)
         if form is None:
             hint = "Write ${env:NAME}, ${env:NAME:-DEFAULT} or ${secret:NAME}."

@@ -18,6 +18,7 @@ from glue_jobs.runtime.extras import not_installed
 from glue_jobs.storage import lake_mark, s3_check
 from lake.identity import lake_id
 from retrieval import ExtractiveConfig
+from retrieval.access import Access
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from schemas.ownership import Owner
 from sinks import SinkConfig, open_sink
@@ -54,6 +55,8 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         part_checks[f"capture {capture.source or config.sources[0].name}"] = partial(
             capture_checks.check, config, capture
         )
+    if config.access is not None:
+        part_checks["access"] = partial(_access, config)
     if config.warehouse is not None:
         part_checks["warehouse"] = partial(_warehouse, config, owner)
     if config.generation is not None and not isinstance(config.generation, ExtractiveConfig):
@@ -109,6 +112,16 @@ def _owner(config: PipelineConfig) -> Owner | None:
 def _sink(config: SinkConfig, embedder: Embedder, owner: Callable[[], Owner | None]) -> None:
     """Check a store and that this pipeline owns it."""
     open_sink(config, embedder.fingerprint, embedder.dimensions).check(owner())
+
+
+def _access(config: PipelineConfig) -> None:
+    """Check that every rule of access can let somebody find rows."""
+    if problems := Access(config.access, config.tables).problems():
+        raise ConfigurationError(
+            f"access: {'; '.join(problems)}",
+            condition="ACCESS_FINDS_NOTHING",
+            hint="add the column to `document.metadata` and run `ragstream rebuild`, or give the table a rule or `public`",
+        )
 
 
 def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> None:

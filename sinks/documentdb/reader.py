@@ -17,11 +17,11 @@ from embeddings.protocol import Vector
 from sinks.documentdb import schema
 from sinks.documentdb.client import DocumentDBClient
 from sinks.documentdb.config import DocumentDBConfig
+from sinks.documentdb.filtering import conditions
 from sinks.documentdb.meta import Meta
 from sinks.documentdb.rows import HASHES, VECTOR, vector_of
 from sinks.documentdb.schema import Names
 from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
-from sinks.metadata_terms import metadata_terms
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
 from sinks.versions import FIRST, IndexVersions
 from transforms.documents.words import words_of
@@ -35,6 +35,9 @@ GROWTH = 4
 
 MOST_NEAR = 1000
 """Vectors that one search can return: the limit of `efSearch` (AWS, "Vector search for Amazon DocumentDB")."""
+
+FEW = 500
+"""Documents that pass a filter which are compared exactly at once: the index would be asked in vain, up to `MOST_NEAR`."""
 
 MOST_COMPARED = 10_000
 """Chunks compared exactly with the question if `MOST_NEAR` vectors are of too few documents that pass the filter."""
@@ -77,6 +80,8 @@ class DocumentDBIndex:
         Beyond the limit of the index, the chunks of the documents that pass the filter are compared exactly.
         """
         words, visible, size = self.weigh(question.text), self._visible(filters), k * SPARE
+        if filters != ANYTHING and self._client.count(self._names.documents, visible, FEW + 1) <= FEW:
+            return self._exact(question.vector, visible, words, k)
         while True:
             near, documents = self._consistent(question.vector, min(size, MOST_NEAR), visible)
             hits = _best(documents, near, words)
@@ -107,9 +112,9 @@ class DocumentDBIndex:
         weighed = self.weigh(question)
         return [weighed.coverage(words_of(exact_json.printable(text), self._config.language)) for text in texts]
 
-    def live(self, chunk_ids: Sequence[str]) -> set[str]:
+    def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
-        query = self._visible(ANYTHING) | {"chunks.chunk_id": {"$in": list(chunk_ids)}}
+        query = self._visible(filters) | {"chunks.chunk_id": {"$in": list(chunk_ids)}}
         documents = self._client.find(self._names.documents, query, ["chunks.chunk_id"])
         return set(chunk_ids) & {chunk["chunk_id"] for document in documents for chunk in document[CHUNKS]}
 
@@ -132,12 +137,7 @@ class DocumentDBIndex:
         return WeighedWords.of(counts, self._client.size(documents))
 
     def _visible(self, filters: Filters) -> dict[str, Any]:
-        conditions: dict[str, Any] = {}
-        if filters.tables:
-            conditions["table"] = {"$in": list(filters.tables)}
-        if terms := metadata_terms(filters.metadata):
-            conditions["metadata_terms"] = {"$all": terms}
-        return schema.visible(self._meta.facts().truncations, conditions)
+        return schema.visible(self._meta.facts().truncations, conditions(filters))
 
     def _consistent(
         self, vector: Vector, most: int, visible: Mapping[str, Any]

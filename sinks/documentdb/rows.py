@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
-from sinks.metadata_terms import metadata_terms
 from sinks.pgvector.rows import document_row, stored_state
 from transforms.documents.words import words_of
 
@@ -27,11 +26,11 @@ def fields_of(write: DocumentWrite, language: str, write_id: str, now_ms: int) -
     PostgreSQL, so that U+0000 and lone surrogates survive.
     """
     row = document_row(write)
-    names = ("table", "key", "sequence", "live", "metadata", "state", "recipe", "pending")
+    names = ("table", "key", "sequence", "live", "metadata", "metadata_terms", "state", "recipe", "pending")
     fields = {name: row[name] for name in names if name in row}
     fields |= {
-        "revision": write.base_revision + 1, "metadata_terms": metadata_terms(write.metadata),
-        "commit_time_us": write.state.commit_time_us, "written_at": now_ms, "written_by": write_id,
+        "revision": write.base_revision + 1, "commit_time_us": write.state.commit_time_us, "written_at": now_ms,
+        "written_by": write_id,
     }  # fmt: skip
     if row["texts_changed"]:
         fields["texts"] = row["texts"]

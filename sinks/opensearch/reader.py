@@ -12,9 +12,9 @@ import numpy as np
 from embeddings.protocol import Vector
 from schemas.errors import ConfigurationError
 from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
-from sinks.metadata_terms import metadata_terms
 from sinks.opensearch.client import OpenSearchClient
 from sinks.opensearch.config import OpenSearchConfig
+from sinks.opensearch.filtering import clauses
 from sinks.opensearch.meta import Meta
 from sinks.opensearch.schema import Names, visible
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
@@ -95,11 +95,11 @@ class OpenSearchIndex:
         weighed = self.weigh(question)
         return [weighed.coverage(words) for words in self._analysed(texts)]
 
-    def live(self, chunk_ids: Sequence[str]) -> set[str]:
+    def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
         asked = set(chunk_ids)
         query = {"bool": {"must": [_nested({"terms": {"chunks.chunk_id": sorted(asked)}})],
-                          "filter": [self._visible(ANYTHING)]}}  # fmt: skip
+                          "filter": [self._visible(filters)]}}  # fmt: skip
         body = {"size": len(asked), "query": query, "_source": ["chunks.chunk_id"]}
         hits = self._search(body)["hits"]["hits"] if asked else []
         return asked & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
@@ -150,10 +150,7 @@ class OpenSearchIndex:
         return by_text
 
     def _visible(self, filters: Filters) -> dict[str, Any]:
-        conditions: list[dict[str, Any]] = [{"term": {"metadata_terms": t}} for t in metadata_terms(filters.metadata)]
-        if filters.tables:
-            conditions.append({"terms": {"table_name": list(filters.tables)}})
-        return visible(self._meta.truncations(), *conditions)
+        return visible(self._meta.truncations(), *clauses(filters))
 
     def _hits(self, query: Mapping[str, Any], vector: Vector, words: WeighedWords, k: int) -> list[Hit]:
         response = self._search({"size": k, "query": query, "_source": list(ROW)})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
-from sinks.metadata_terms import metadata_terms
+from transforms.filters.terms import terms_of
 from transforms.fold import encode, restore
 from transforms.values import exact_json
 
@@ -28,7 +28,7 @@ def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str,
         "row": {
             "document_id": write.document_id, "table_name": write.table, "key": exact_json.storable(exact_json.loads(write.key)),
             "sequence": write.state.newest, "live": write.live, "metadata": exact_json.storable(dict(write.metadata)),
-            "metadata_terms": metadata_terms(write.metadata), "state": exact_json.dumps(encode(write.state)),
+            "metadata_terms": terms_of(write.metadata, write.unresolved), "state": exact_json.dumps(encode(write.state)),
             "recipe": write.spec_digest, "pending": list(write.unresolved), "commit_time_us": write.state.commit_time_us,
         },
         "added": [

@@ -18,6 +18,7 @@ from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
 from sinks.pgvector import versions
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import connection_error
+from sinks.pgvector.filtering import Filtering
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
 from sinks.versions import FIRST, IndexVersions
@@ -29,9 +30,21 @@ SPARE = 4
 SETTINGS = """
 SET default_transaction_read_only = on; SET statement_timeout = '30s';
 SET hnsw.iterative_scan = strict_order; SET hnsw.ef_search = 200"""
-"""Iterative: the scan of the graph goes on until enough chunks match, however many a filter or a delete hides."""
+"""Iterative: the scan of the graph goes on until enough chunks match, or it has seen 20,000 (`hnsw.max_scan_tuples`)."""
+
+LEAST_COMPARED = 1_000
+"""Documents that a filter lets through which are always compared exactly with the question."""
 
 WORDS = "SELECT lexeme FROM unnest(to_tsvector(%s::regconfig, %s)) ORDER BY positions[1], lexeme LIMIT %s"
+
+IS_SELECTIVE = """
+SELECT count(*) <= {most} FROM (SELECT FROM {documents} AS d WHERE d.live AND {filters} LIMIT {most} + 1) AS counted"""
+"""Whether a filter lets so few documents through that comparing them all is cheaper than the graph."""
+
+MOST = """(SELECT greatest(%(least)s, sqrt(%(chunks)s * greatest(reltuples, 0)))::bigint FROM pg_class
+           WHERE oid = {vectors_name}::regclass)"""
+"""Of n vectors the graph is scanned for about chunks * n / m before it has given `chunks` of the m that pass: more than m where m
+is below the root of chunks * n."""
 
 COUNTS = """
 SELECT word, (SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ word::tsquery LIMIT %(most)s) AS counted)
@@ -49,25 +62,37 @@ SHARE = """(SELECT coalesce(sum(w.weight), 0)
 DENSE = """
 SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage
 FROM (SELECT DISTINCT ON (document_id) near.*, {coverage} AS coverage
-      FROM (SELECT v.*, 1 - (embedding <=> %(vector)s) AS similarity FROM ({visible}) AS v WHERE {filters}
+      FROM (SELECT v.*, 1 - (embedding <=> %(vector)s) AS similarity FROM ({visible}) AS v
             ORDER BY embedding <=> %(vector)s LIMIT %(chunks)s) AS near
       JOIN {chunks} AS c USING (chunk_id)
       ORDER BY document_id, similarity DESC, chunk_index) AS best
 ORDER BY similarity DESC, document_id LIMIT %(k)s"""
+
+EXACT = """
+WITH allowed AS MATERIALIZED (
+    SELECT document_id, chunk_id, chunk_index, 1 - (embedding <=> %(vector)s) AS similarity FROM ({visible}) AS v),
+best AS MATERIALIZED (
+    SELECT DISTINCT ON (document_id) * FROM allowed ORDER BY document_id, similarity DESC, chunk_index)
+SELECT document_id, d.table_name AS "table", d.key, chunk_id, c.chunk_index, c.chunk_text, d.metadata, similarity,
+       {coverage} AS coverage
+FROM (SELECT * FROM best ORDER BY similarity DESC, document_id LIMIT %(k)s) AS nearest
+JOIN {chunks} AS c USING (document_id, chunk_id) JOIN {documents} AS d USING (document_id)
+ORDER BY similarity DESC, document_id"""
+"""Materialized, or the planner would scan the graph for the order."""
 
 LEXICAL = """
 SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage
 FROM (SELECT DISTINCT ON (document_id) v.*, 1 - (embedding <=> %(vector)s) AS similarity, coverage
       FROM (SELECT chunk_id, {coverage} AS coverage FROM {chunks} AS c
             WHERE c.chunk_words @@ %(query)s::tsquery) AS matching
-      JOIN ({visible}) AS v USING (chunk_id) WHERE {filters}
+      JOIN ({visible}) AS v USING (chunk_id)
       ORDER BY document_id, coverage DESC, similarity DESC, chunk_index) AS best
 ORDER BY coverage DESC, similarity DESC, document_id LIMIT %(k)s"""
 
 COVERAGE = """
 SELECT {coverage} FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS texts(t, place) ORDER BY place"""
 
-LIVE = "SELECT chunk_id FROM ({visible}) AS v WHERE chunk_id = ANY(%s)"
+LIVE = "SELECT chunk_id FROM ({visible}) AS v WHERE chunk_id = ANY(%(chunk_ids)s)"
 
 FRESHNESS = """
 SELECT (SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'),
@@ -96,10 +121,16 @@ class PgvectorIndex:
             return versions.stored(connection, self._names)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Scan the HNSW index until enough chunks of live documents match."""
-        words = self.weigh(question.text)
+        """Scan the HNSW index until enough chunks match; compare all that a selective filter lets through.
+
+        So it is where the scan ends early: it sees no more than `hnsw.max_scan_tuples`, wherever the matching ones are.
+        """
+        words, filtering = self.weigh(question.text), Filtering(filters)
         values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
-        return self._hits(DENSE, words, values, filters)
+        hits: list[Hit] = []
+        if filtering.is_empty or not self._is_selective(filtering, k * SPARE):
+            hits = self._hits(DENSE, words, values, filtering)
+        return hits if filtering.is_empty or len(hits) >= k else self._hits(EXACT, words, values, filtering)
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
@@ -107,7 +138,7 @@ class PgvectorIndex:
         if not words.searched:
             return []
         query = " | ".join(map(_quoted, words.searched))
-        return self._hits(LEXICAL, words, {"vector": question.vector, "query": query, "k": k}, filters)
+        return self._hits(LEXICAL, words, {"vector": question.vector, "query": query, "k": k}, Filtering(filters))
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
         """Parse texts as the store does, and weigh the words they share with the question."""
@@ -122,11 +153,13 @@ class PgvectorIndex:
             share = sql.SQL(SHARE).format(vector=sql.SQL("to_tsvector(%(language)s::regconfig, t)"))
             return [covered for (covered,) in connection.execute(sql.SQL(COVERAGE).format(coverage=share), values)]
 
-    def live(self, chunk_ids: Sequence[str]) -> set[str]:
+    def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
-        live = self._names.compose(LIVE, visible=self._visible)
+        filtering = Filtering(filters)
+        live = self._names.compose(LIVE, visible=self._seen_by(filtering))
         with self._reading() as connection:
-            return {chunk for (chunk,) in connection.execute(live, (list(chunk_ids),))}
+            found = connection.execute(live, {"chunk_ids": list(chunk_ids), **filtering.values})
+            return {chunk for (chunk,) in found}
 
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
@@ -153,26 +186,28 @@ class PgvectorIndex:
             row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (COMMON_AT * 10,)).fetchone()
         return WeighedWords.of({words[quoted]: count for quoted, count in counts}, row[0] if row else 0)
 
-    def _hits(self, statement: str, words: WeighedWords, values: dict[str, Any], filters: Filters) -> list[Hit]:
-        conditions = [sql.SQL("TRUE")]
-        if filters.tables:
-            conditions.append(sql.SQL("table_name = ANY(%(tables)s)"))
-        if filters.metadata:
-            conditions.append(sql.SQL("metadata @> %(metadata)s::jsonb"))
-        values |= {
-            "words": list(words.shares),
-            "weights": list(words.shares.values()),
-            "tables": list(filters.tables),
-            "metadata": exact_json.dumps(dict(filters.metadata)),
-        }
+    def _seen_by(self, filtering: Filtering) -> sql.Composed:
+        """The chunks of documents that are visible and pass a filter."""
+        return self._visible if filtering.is_empty else sql.SQL("{} AND {}").format(self._visible, filtering.condition)
+
+    def _is_selective(self, filtering: Filtering, chunks: int) -> bool:
+        with self._reading() as connection:
+            name = sql.Literal(self._names["vectors"].as_string(connection))
+            most = sql.SQL(MOST).format(vectors_name=name)
+            statement = self._names.compose(IS_SELECTIVE, filters=filtering.condition, most=most)
+            values = {"least": LEAST_COMPARED, "chunks": chunks, **filtering.values}
+            row = connection.execute(statement, values).fetchone()
+        return bool(row and row[0])
+
+    def _hits(self, statement: str, words: WeighedWords, values: dict[str, Any], filtering: Filtering) -> list[Hit]:
+        weights = {"words": list(words.shares), "weights": list(words.shares.values())}
         composed = self._names.compose(
             statement,
-            visible=self._visible,
+            visible=self._seen_by(filtering),
             coverage=sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words")),
-            filters=sql.SQL(" AND ").join(conditions),
         )
         with self._reading() as connection, connection.cursor(row_factory=class_row(Hit)) as cursor:
-            return cursor.execute(composed, values).fetchall()
+            return cursor.execute(composed, {**values, **weights, **filtering.values}).fetchall()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection[Any]]:

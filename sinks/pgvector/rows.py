@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.documents import DocumentWrite
+from transforms.filters.terms import terms_of
 from transforms.fold import RowState, encode, restore
 from transforms.values import exact_json
 from transforms.values.times import moment
@@ -30,6 +31,7 @@ def document_row(write: DocumentWrite) -> dict[str, Any]:
         "revision": write.base_revision,
         "live": write.live,
         "metadata": exact_json.storable(write.metadata),
+        "metadata_terms": terms_of(write.metadata, write.unresolved),
         "state": exact_json.dumps(state),
         "texts": exact_json.dumps(texts) if texts and changed else None,
         "texts_changed": changed,

@@ -1,7 +1,7 @@
 """The tables of a pgvector store, their names, and the statements that read and write document rows.
 
 A document is a row of `documents`, its `chunks` and, by content hash, their `vectors`. So a metadata change rewrites one narrow
-row (HOT, by fillfactor) and no vector; a moved chunk, a renamed key or a repeated text needs no second vector and no model
+row and no vector; a moved chunk, a renamed key or a repeated text needs no second vector and no model
 call. Names carry the index version's number: another model is filled beside the active one, which readers use by the view.
 """
 
@@ -64,10 +64,11 @@ CREATE_INDEX_VERSION = """
 CREATE TABLE IF NOT EXISTS {documents} (
     document_id text COLLATE "C" PRIMARY KEY, table_name text NOT NULL, key jsonb NOT NULL,
     sequence text COLLATE "C" NOT NULL, revision bigint NOT NULL, live boolean NOT NULL,
-    metadata jsonb NOT NULL, state text NOT NULL, texts text, recipe text NOT NULL,
+    metadata jsonb NOT NULL, metadata_terms text[] COLLATE "C", state text NOT NULL, texts text, recipe text NOT NULL,
     pending text[] NOT NULL, commit_time timestamptz, written_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 70);
 CREATE INDEX IF NOT EXISTS {documents_by_table} ON {documents} (table_name);
+CREATE INDEX IF NOT EXISTS {documents_by_terms} ON {documents} USING gin (metadata_terms);
 CREATE TABLE IF NOT EXISTS {vectors} (
     content_hash text COLLATE "C" PRIMARY KEY, embedding vector({dimensions}) NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp());
@@ -84,6 +85,11 @@ CREATE INDEX IF NOT EXISTS {chunks_by_document} ON {chunks} (document_id);
 CREATE INDEX IF NOT EXISTS {chunks_by_content} ON {chunks} (content_hash);
 CREATE INDEX IF NOT EXISTS {chunks_by_words} ON {chunks} USING gin (chunk_words);
 """
+
+ADD_TERMS = """
+ALTER TABLE {documents} ADD COLUMN IF NOT EXISTS metadata_terms text[] COLLATE "C";
+CREATE INDEX IF NOT EXISTS {documents_by_terms} ON {documents} USING gin (metadata_terms);"""
+"""What a store of an earlier release lacks for filters; no document has terms until it is written again."""
 
 VISIBLE = """
 SELECT d.document_id, d.table_name, d.key, c.chunk_id, c.chunk_index, c.chunk_text, c.content_hash,
@@ -105,15 +111,15 @@ WHERE document_id = ANY(%s) ORDER BY document_id, chunk_index"""
 READ_TRUNCATIONS = "SELECT table_name, truncated_sequence FROM {tables}"
 
 INSERT_DOCUMENT = """
-INSERT INTO {documents} (document_id, table_name, key, sequence, revision, live, metadata, state, texts, recipe,
-                         pending, commit_time)
-VALUES (%(document_id)s, %(table)s, %(key)s::jsonb, %(sequence)s, 1, %(live)s, %(metadata)s::jsonb, %(state)s,
-        %(texts)s, %(recipe)s, %(pending)s, %(commit_time)s)
+INSERT INTO {documents} (document_id, table_name, key, sequence, revision, live, metadata, metadata_terms, state,
+                         texts, recipe, pending, commit_time)
+VALUES (%(document_id)s, %(table)s, %(key)s::jsonb, %(sequence)s, 1, %(live)s, %(metadata)s::jsonb,
+        %(metadata_terms)s::text[], %(state)s, %(texts)s, %(recipe)s, %(pending)s, %(commit_time)s)
 ON CONFLICT (document_id) DO NOTHING RETURNING document_id"""
 
 UPDATE_DOCUMENT = """
 UPDATE {documents} SET sequence = %(sequence)s, revision = revision + 1, live = %(live)s,
-       metadata = %(metadata)s::jsonb, state = %(state)s, recipe = %(recipe)s,
+       metadata = %(metadata)s::jsonb, metadata_terms = %(metadata_terms)s::text[], state = %(state)s, recipe = %(recipe)s,
        texts = CASE WHEN %(texts_changed)s THEN %(texts)s ELSE texts END, pending = %(pending)s,
        commit_time = %(commit_time)s, written_at = clock_timestamp()
 WHERE document_id = %(document_id)s AND revision = %(revision)s AND sequence <= %(sequence)s

@@ -11,11 +11,12 @@ from psycopg.errors import UndefinedTable
 
 from schemas import ownership
 from schemas.ownership import Owner
-from sinks.pgvector.schema import CREATE, CREATE_INDEX_VERSION, LAYOUT, VISIBLE, Names
+from sinks.pgvector.schema import ADD_TERMS, CREATE, CREATE_INDEX_VERSION, LAYOUT, VISIBLE, Names
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
 
 _INDEXES = (
-    ("documents", "table"), ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),
+    ("documents", "table"), ("documents", "terms"),
+    ("vectors", "distance"), ("chunks", "document"), ("chunks", "content"), ("chunks", "words"),
 )  # fmt: skip
 _GRANTS = """
 SELECT grantee, privilege_type FROM information_schema.role_table_grants
@@ -85,6 +86,14 @@ def create(connection: Connection[Any], names: Names, dimensions: int, language:
     indexes = {f"{t}_by_{c}": names[f"{t}_by_{c}"] for t, c in _INDEXES}
     settings = {"dimensions": sql.Literal(dimensions), "language": sql.SQL(language)}
     connection.execute(names.compose(CREATE_INDEX_VERSION, **settings, **indexes))
+
+
+def add_missing(connection: Connection[Any], names: Names) -> None:
+    """Add what the tables of an earlier release lack. Looked up first: an ALTER TABLE would wait for every writer."""
+    statement = "SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'metadata_terms'"
+    has_terms = connection.execute(statement, (names["documents"].as_string(connection),)).fetchone() is not None
+    if not has_terms and exists(connection, names["documents"]):
+        connection.execute(names.compose(ADD_TERMS, documents_by_terms=names["documents_by_terms"]))
 
 
 def drop(connection: Connection[Any], names: Names) -> None:

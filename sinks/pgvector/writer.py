@@ -78,6 +78,8 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             elif (own := self._own(index_versions)).state == "creating":
                 names = Names(self._config.table, own.number)
                 versions.create(connection, names, self._dimensions, self._config.language)
+            for version in index_versions.every if index_versions else ():
+                versions.add_missing(connection, Names(self._config.table, version.number))
 
     def owner(self) -> Owner | None:
         """Read the owner from the meta."""

@@ -18,6 +18,8 @@ from tests.feeding import Fed, vector_of
 from tests.history import TABLE, ModelTable, key_of
 from tests.stores import Store
 from transforms.documents.planning import document_id
+from transforms.filters.conditions import Condition
+from transforms.filters.parsing import Filterable, parse
 from transforms.values import exact_json
 
 pytestmark = pytest.mark.parametrize("store", [s for s in STORES if s != "opensearch_by_seq_no"], indirect=True)
@@ -54,6 +56,10 @@ def find(index: Index, way: str, text: str, k: int = 50, filters: Filters | None
 
 def numbers(hits: list[Hit]) -> list[Any]:
     return [hit.key["id"] for hit in hits]
+
+
+def a_is(text: str) -> tuple[Condition, ...]:
+    return (parse(f"a = {text}", Filterable({TABLE: {"a": "text"}})),)
 
 
 def named(config: SinkConfig, name: str) -> SinkConfig:
@@ -124,12 +130,12 @@ def test_filters_let_only_their_tables_and_metadata_through(
     table.update_a(2, "closed")
     table.update_a(4, "closed")
     Fed(sink)(table.changes)
-    closed = {"a": "closed"}
+    closed, nowhere = a_is("closed"), a_is("nowhere")
     assert sorted(numbers(find(index, way, "shared row3", filters=Filters((TABLE,), closed)))) == [2, 4]
     assert sorted(numbers(find(index, way, "shared row3", filters=Filters((), closed)))) == [2, 4]
     assert len(find(index, way, "shared row3", filters=Filters((TABLE,)))) == 5
     assert find(index, way, "shared row3", filters=Filters(("public.elsewhere",), closed)) == []
-    assert find(index, way, "shared row3", filters=Filters((), {"a": "nowhere"})) == []
+    assert find(index, way, "shared row3", filters=Filters((), nowhere)) == []
 
 
 def test_coverage_weighs_a_rare_word_more_than_a_common_one(sink: Sink, index: Index, table: ModelTable) -> None:

@@ -1,4 +1,4 @@
-"""What a switch of index versions is to others than the pipeline: the view, and the rights on it."""
+"""What a switch of index versions is to others than the pipeline: the view, and its rights; and a store of an older release."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from sinks import open_index
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
 from tests.feeding import DIMENSIONS, Fed, one_row
+from tests.filtering import Rows, found, where
 from tests.servers import unique
 
 
@@ -44,3 +46,21 @@ def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: 
             admin.execute(sql.SQL("DROP OWNED BY {}").format(role))
             admin.execute(sql.SQL("DROP ROLE {}").format(role))
             admin.commit()
+
+
+def test_a_store_of_an_older_release_hides_rows_until_written_again(vectors_dsn: str) -> None:
+    config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="kb")
+    with closing(PgvectorSink(config, "model=test", DIMENSIONS)) as sink:
+        sink.prepare()
+        rows = Rows(sink)
+        rows.put_all({1: {"name": "acme", "body": "row one"}, 2: {"name": "acme", "body": "row two"}})
+        with psycopg.connect(vectors_dsn) as admin:
+            admin.execute("ALTER TABLE kb_g1_documents DROP COLUMN metadata_terms")
+        sink.prepare()
+        sink.prepare()
+        with closing(open_index(config, "model=test")) as index:
+            for condition in ("name = acme", "name != globex", "name is null", "name is not null", "name < z"):
+                assert found(index, "dense", where(condition)) == set()
+            assert found(index, "lexical", where()) == {1, 2}
+            rows.put(1, {"name": "acme", "body": "row one"})
+            assert found(index, "dense", where("name = acme")) == {1}

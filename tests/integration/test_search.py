@@ -24,7 +24,7 @@ from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
-from retrieval import EXTRACTIVE, GenerationConfig, RetrievalConfig, commands
+from retrieval import EXTRACTIVE, AccessConfig, GenerationConfig, RetrievalConfig, commands
 from retrieval.ask import Assistant
 from retrieval.commands import Query
 from retrieval.drafts import Draft, Statement
@@ -33,6 +33,7 @@ from retrieval.fusion import MINILM, Ranked, fuse
 from retrieval.search import CANDIDATES, Searcher
 from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
+from schemas.tables import TableConfig
 from sinks import open_index, open_sink
 from sinks.documentdb.config import DocumentDBConfig
 from sinks.opensearch.config import OpenSearchConfig
@@ -42,6 +43,7 @@ from sinks.protocol import Sink
 from sinks.search import Filters, Hit, Index, Question
 from tests.helpdesk import delete, fill, put
 from tests.servers import new_database, new_document_database, new_index
+from transforms.filters.parsing import Filterable, parse
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
 type StoreConfig = DocumentDBConfig | OpenSearchConfig | PgvectorConfig
@@ -286,7 +288,8 @@ def test_a_code_is_found_by_its_letters(filled: Helpdesk) -> None:
 
 
 def test_filters_hold_for_both_halves(filled: Helpdesk) -> None:
-    found = filled.searcher.search("warranty of a probe", 5, Filters((ARTICLES,), {"area": "probes"}))
+    in_probes = parse("area = probes", Filterable({ARTICLES: {"area": "text"}}))
+    found = filled.searcher.search("warranty of a probe", 5, Filters((ARTICLES,), (in_probes,)))
     assert found.results
     assert all(r.hit.table == ARTICLES and r.hit.metadata["area"] == "probes" for r in found.results)
 
@@ -472,6 +475,8 @@ class Pipeline:
     sinks: tuple[StoreConfig, ...]
     generation: GenerationConfig | None
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    tables: tuple[TableConfig, ...] = ()
+    access: AccessConfig | None = None
 
 
 def pipeline(helpdesk: Helpdesk) -> Pipeline:

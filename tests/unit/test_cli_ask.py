@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 import pytest
 
@@ -22,7 +24,15 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_that_begins_with_a_hyphen_is_asked_among_real_options(text: str) -> None:
     found = search.make_context("search", ["c.yaml", text, "-k", "3", "--store=my store", "--json"])  # click#1817
-    told = {"config": "c.yaml", "query": text, "queries": None, "count": 3, "store": "my store", "as_json": True}
+    told: dict[str, Any] = {
+        "config": "c.yaml",
+        "query": text,
+        "queries": None,
+        "count": 3,
+        "store": "my store",
+        "as_json": True,
+    }
+    told |= {"tables": (), "conditions": (), "user": None, "claims": ()}
     assert found.params == told
     found = ask.make_context("ask", ["--store", "- s", "c.yaml", text])
     assert (found.params["question"], found.params["store"], found.params["as_json"]) == (text, "- s", False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from schemas.documents import Chunk, DocumentWrite, Refusal, StoredChunk, StoredDocument
 from transforms.documents.chunking import split
 from transforms.documents.template import render
+from transforms.filters.terms import FORM
 from transforms.fold import EMPTY, UNRESOLVED, Cell, RowState
 from transforms.ranks import unresolved_rank
 from transforms.values import exact_json
@@ -39,8 +40,10 @@ class DocumentSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Changes when the text, the chunking or the metadata of a document would; stores keep it."""
+        """Changes when the text, the chunking, the metadata or its terms would; stores keep it."""
         settings = self.document.model_dump(mode="json", exclude={"max_bytes"})  # it changes no document that is made
+        if self.document.metadata:
+            settings["terms"] = FORM
         return digest(exact_json.dumps(settings, sort_keys=True))[:16]
 
     @cached_property

@@ -16,7 +16,8 @@ from sinks.documentdb.writer import DocumentDBSink
 from sinks.search import Filters, Question
 from tests.documentdb_store import opened
 from tests.feeding import Fed, one_row, vector_of
-from tests.history import ModelTable
+from tests.history import TABLE, ModelTable
+from transforms.filters.parsing import Filterable, parse
 
 
 def test_a_filter_that_lets_few_documents_through_finds_them_all(
@@ -30,7 +31,7 @@ def test_a_filter_that_lets_few_documents_through_finds_them_all(
         fed(part)
     with closing(DocumentDBIndex(config, "model=test")) as index:
         question = Question("row 7", vector_of("body row 7"))
-        rare = index.dense(question, 10, Filters((), {"a": "rare"}))
+        rare = index.dense(question, 10, Filters((), (parse("a = rare", Filterable({TABLE: {"a": "text"}})),)))
         assert [hit.metadata["a"] for hit in rare] == ["rare"] * 10
         best = sorted(((vector_of(f"body row {n}") @ question.vector, n) for n in range(7, 1500, 100)), reverse=True)
         assert {hit.key["id"] for hit in rare} == {number for _, number in best[:10]}
