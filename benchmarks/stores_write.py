@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -224,9 +225,7 @@ def measure(stack: Stack, options: argparse.Namespace, bars: Progress) -> dict[s
         compare(new, warm, 1, indexed=True, on_round=lambda: None)
         for indexed, name in ((False, "empty"), (True, "indexed")):
             bar = bars.add_task(f"{store}: {name}", total=options.rounds)
-            measured = compare(
-                new, workload, options.rounds, indexed=indexed, on_round=lambda bar=bar: bars.advance(bar)
-            )  # type: ignore[misc]
+            measured = compare(new, workload, options.rounds, indexed=indexed, on_round=partial(bars.advance, bar))
             figures.setdefault(store, {})[name] = measured
     if "pgvector" in options.stores:
         config = config_of(stack, "pgvector", "metadata")
