@@ -13,8 +13,11 @@ from pydantic import Field
 from embeddings.bedrock.config import BedrockEmbeddingConfig
 from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.protocol import Embedder, Embedding, EmbeddingCounts, EmbeddingRejected, Purpose, Truncation, Vector
+from embeddings.sagemaker.config import SageMakerEmbeddingConfig
 
-type EmbeddingConfig = Annotated[BedrockEmbeddingConfig | LocalEmbeddingConfig, Field(discriminator="type")]
+type EmbeddingConfig = Annotated[
+    BedrockEmbeddingConfig | SageMakerEmbeddingConfig | LocalEmbeddingConfig, Field(discriminator="type")
+]
 """The `embedding` section of a pipeline's configuration."""
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "EmbeddingRejected",
     "LocalEmbeddingConfig",
     "Purpose",
+    "SageMakerEmbeddingConfig",
     "Truncation",
     "Vector",
     "open_embedder",
@@ -40,6 +44,10 @@ def open_embedder(config: EmbeddingConfig) -> Embedder:
             from embeddings.bedrock.embedder import BedrockEmbedder
 
             return BedrockEmbedder(config)
+        case SageMakerEmbeddingConfig():
+            from embeddings.sagemaker.embedder import SageMakerEmbedder
+
+            return SageMakerEmbedder(config)
         case LocalEmbeddingConfig():
             from embeddings.onnx.embedder import LocalEmbedder
 

@@ -34,6 +34,19 @@ def checked(numbers: object, dimensions: int) -> Embedding:
     return vector
 
 
+def unit(value: object) -> object:
+    """A vector scaled to length 1; what cannot be one is returned unchanged, for `checked` to reject."""
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.asarray(value, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        return value
+    if vector.ndim != 1 or not vector.size or not is_usable(vector):
+        return value
+    exact = vector.astype(np.float64)
+    return (exact / np.linalg.norm(exact)).astype(np.float32)
+
+
 def mean(vectors: Sequence[Vector], weights: Sequence[int]) -> Vector:
     """The weighted mean direction of vectors, of unit length; zero if they cancel out."""
     exact = [np.asarray(vector, np.float64) for vector in vectors]

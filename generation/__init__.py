@@ -6,12 +6,15 @@ Reading a configuration imports no client: `open_generator` does.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Annotated, assert_never
+
+from pydantic import Field
 
 from generation.bedrock.config import BedrockGenerationConfig
 from generation.protocol import AnswerStream, GeneratedAnswer, Generator, Message, StopReason
+from generation.sagemaker.config import SageMakerGenerationConfig
 
-type TextModelConfig = BedrockGenerationConfig
+type TextModelConfig = Annotated[BedrockGenerationConfig | SageMakerGenerationConfig, Field(discriminator="type")]
 """The `generation` section of a pipeline's configuration, where a text model words the answers."""
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     "GeneratedAnswer",
     "Generator",
     "Message",
+    "SageMakerGenerationConfig",
     "StopReason",
     "TextModelConfig",
     "open_generator",
@@ -33,5 +37,9 @@ def open_generator(config: TextModelConfig) -> Generator:
             from generation.bedrock.generator import BedrockGenerator
 
             return BedrockGenerator(config)
+        case SageMakerGenerationConfig():
+            from generation.sagemaker.generator import SageMakerGenerator
+
+            return SageMakerGenerator(config)
         case _:
             assert_never(config)

@@ -6,9 +6,8 @@ from collections import abc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-import tenacity
-
 from embeddings.outcomes import Refused, Throttled, Unanswered
+from embeddings.retrying import retrying
 from generation.errors import GenerationRejectedError, GenerationUnavailableError
 from generation.protocol import GeneratedAnswer, Generator, Message
 from schemas.errors import ConfigurationError
@@ -20,13 +19,13 @@ type Pieces = abc.Generator[str, None, GeneratedAnswer]
 def answered(attempt: Callable[[], GeneratedAnswer], seconds: float) -> GeneratedAnswer:
     """Try until an answer comes; raises as `Generator` says."""
     with _errors():
-        return _retrying(seconds)(attempt)
+        return retrying(seconds)(attempt)
 
 
 def streamed(attempt: Callable[[], Pieces], seconds: float) -> Pieces:
     """Try until the first piece comes, then go on with that attempt: a second one would repeat or contradict its text."""
     with _errors():
-        pieces, first = _retrying(seconds)(_begun, attempt)
+        pieces, first = retrying(seconds)(_begun, attempt)
         if isinstance(first, GeneratedAnswer):
             return first
         with closing(pieces):
@@ -53,22 +52,6 @@ def _begun(attempt: Callable[[], Pieces]) -> tuple[Pieces, str | GeneratedAnswer
     except StopIteration as end:
         answer: GeneratedAnswer = end.value
         return pieces, answer
-
-
-def _retrying(seconds: float) -> tenacity.Retrying:
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((Throttled, Unanswered)),
-        wait=_backoff,
-        stop=tenacity.stop_after_delay(seconds),
-        reraise=True,
-    )
-
-
-def _backoff(state: tenacity.RetryCallState) -> float:
-    """The delay that the provider names, else an exponential one with jitter, in seconds."""
-    failure = state.outcome.exception() if state.outcome else None
-    named = failure.retry_after if isinstance(failure, Throttled) else None
-    return named or tenacity.wait_exponential_jitter(initial=0.2, max=10, jitter=0.2)(state)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embeddings import EmbeddingConfig
+    from reranking import RerankingConfig
     from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
     from retrieval.search import Searcher, SearchResult
     from schemas.tables import TableConfig
@@ -54,6 +55,10 @@ class Pipeline(Protocol):
     @property
     def retrieval(self) -> RetrievalConfig:
         """The thresholds of answers."""
+
+    @property
+    def reranking(self) -> RerankingConfig | None:
+        """The reranker of the hits."""
 
     @property
     def generation(self) -> GenerationConfig | None:
@@ -138,7 +143,7 @@ def opened(config: Pipeline, store: str | None) -> Iterator[ActiveIndex]:
             condition="NO_STORE",
             hint="give the configuration an `embedding` and a sink",
         )
-    index = ActiveIndex(_store(config, store), config.embedding, config.retrieval.min_similarity)
+    index = ActiveIndex(_store(config, store), config.embedding, config.retrieval.min_similarity, config.reranking)
     try:
         try:
             index.searcher().index.check()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from embeddings.protocol import Embedder
+from reranking import Reranker
 from retrieval.fusion import FUSION, Fusion, Ranked, Relevance, fuse
+from retrieval.rerank import reranked
 from schemas.errors import ConfigurationError
 from sinks.search import ANYTHING, Filters, Freshness, Index, Question
 from transforms.documents.words import is_blank
@@ -43,11 +45,19 @@ class SearchResult:
 class Searcher:
     """Searches one index with one embedding model. Stateless between questions."""
 
-    def __init__(self, index: Index, embedder: Embedder, relevance: Relevance, fusion: Fusion = FUSION) -> None:
+    def __init__(
+        self,
+        index: Index,
+        embedder: Embedder,
+        relevance: Relevance,
+        fusion: Fusion = FUSION,
+        reranker: Reranker | None = None,
+    ) -> None:
         self.index = index
         self.embedder = embedder
         self.relevance = relevance
         self.fusion = fusion
+        self.reranker = reranker
 
     def search(self, text: str, k: int, filters: Filters = ANYTHING) -> SearchResult:
         """Find at most k documents; none for a blank text.
@@ -72,7 +82,8 @@ class Searcher:
         candidates = max(k, CANDIDATES)
         dense = self.index.dense(question, candidates, filters)
         lexical = self.index.lexical(question, candidates, filters)
-        results = tuple(fuse(dense, lexical, fusion=self.fusion)[:k])
+        fused = fuse(dense, lexical, fusion=self.fusion)
+        results = tuple(reranked(self.reranker, text, fused, k))
         relevant = tuple(ranked for ranked in results if self.relevance.accepts(ranked.hit))
         return SearchResult(question, results, relevant, freshness)
 

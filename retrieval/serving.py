@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from embeddings import EmbeddingConfig, open_embedder
 from embeddings.registry import config_of
+from reranking import RerankingConfig, open_reranker
 from retrieval.fusion import relevance_of
 from retrieval.search import Searcher
 from schemas.errors import ConfigurationError
@@ -20,9 +21,16 @@ from sinks.versions import IndexVersion
 class ActiveIndex:
     """Searches the active index version of a store, over one connection to it. Not thread-safe."""
 
-    def __init__(self, sink: SinkConfig, embedding: EmbeddingConfig, relevance: float | None = None) -> None:
+    def __init__(
+        self,
+        sink: SinkConfig,
+        embedding: EmbeddingConfig,
+        relevance: float | None = None,
+        reranking: RerankingConfig | None = None,
+    ) -> None:
         """Connects on first use. `relevance` is the least similarity of an answer (None: the model's thresholds)."""
         self._relevance = relevance
+        self._reranker = None if reranking is None else open_reranker(reranking)
         self._sink = sink
         self._embedding = embedding
         self._any_version = open_index(sink, open_embedder(embedding).fingerprint)
@@ -44,7 +52,9 @@ class ActiveIndex:
         """A searcher of one index version; the caller closes its index."""
         config = config_of(index_version, self._embedding)
         index = open_index(self._sink, index_version.fingerprint, index_version.number)
-        return Searcher(index, open_embedder(config), relevance_of(config.model, self._relevance))
+        return Searcher(
+            index, open_embedder(config), relevance_of(config.model, self._relevance), reranker=self._reranker
+        )
 
     def run[T](self, work: Callable[[Searcher], T]) -> T:
         """Run work on the active index version, again if another one became active and this one was dropped."""

@@ -88,7 +88,7 @@ EVERY_PART = Toy(
             "\n### toys\n\n"
             + "".join(
                 f"| `{key}` | text | required | |\n"
-                for key in ("toy_table", "toy_view", "toy_file", "toy_key", "toy_opinion")
+                for key in ("toy_table", "toy_view", "toy_file", "toy_key", "toy_opinion", "toy_taste")
             ),
         ),
         Line(
@@ -186,7 +186,7 @@ EMBEDDER = Toy(
         Line("embeddings/registry.py", r"^(_SECRETS = \()", r'\1"toy_key", '),
         Line("glue_jobs/operations/prices.py", r"^(USD_PER_1000_TOKENS = \{\n)", r'\1    "toy-words": 0.5,\n'),
         Line("retrieval/fusion.py", r"^(RELEVANCE = \{)", r'\1"toy-words": MINILM, '),
-        Line("tests/contract/test_embedder_contract.py", r'(params=\["titan", "cohere", "cohere-v4", )', r'\1"toy", '),
+        Line("tests/contract/test_embedder_contract.py", r"(params=\[\*FAMILIES, )", r'\1"toy", '),
         Line(
             "tests/contract/test_embedder_contract.py",
             r"^(def embedder\(.*?\n)",
@@ -195,6 +195,8 @@ EMBEDDER = Toy(
         ),
     ),
     without={
+        "embeddings/sagemaker/codecs.py": "it is in no container",
+        "embeddings/sagemaker/config.py": "it is in no container",
         "glue_jobs/operations/migrate/target.py": "a toy is moved to by a file",
         "local_stack/models/": "it answers inside the process",
     },
@@ -220,6 +222,30 @@ TEXT_MODEL = Toy(
             r'\1    if request.param == "toy":\n'
             r'        toy = {"type": "toy", "toy_opinion": "A kite is red"}\n'
             r"        return open_generator(TypeAdapter(TextModelConfig).validate_python(toy))\n",
+        ),
+    ),
+    without={"local_stack/models/": "it answers inside the process"},
+)
+
+RERANKER = Toy(
+    "toy",
+    files=("reranking/toy/config.py", "reranking/toy/reranker.py"),
+    lines=(
+        *member("reranking/__init__.py", "RerankingConfig", "ToyRerankingConfig", "reranking.toy.config"),
+        arm(
+            "reranking/__init__.py",
+            "open_reranker",
+            "        case ToyRerankingConfig():\n"
+            "            from reranking.toy.reranker import ToyReranker\n\n"
+            "            return ToyReranker(config)\n",
+        ),
+        Line("tests/contract/test_reranker_contract.py", r"(params=\[)(\*KINDS\])", r'\1"toy", \2'),
+        Line(
+            "tests/contract/test_reranker_contract.py",
+            r"^(def reranker\(.*?\n)",
+            r'\1    if request.param == "toy":\n'
+            r'        toy = {"type": "toy", "toy_taste": "kite"}\n'
+            r"        return open_reranker(TypeAdapter(RerankingConfig).validate_python(toy))\n",
         ),
     ),
     without={"local_stack/models/": "it answers inside the process"},
@@ -401,6 +427,7 @@ TOYS_BY_LIST: Mapping[str, Toy] = {
     "A store's reader": READER,
     "An embedding model": EMBEDDER,
     "A text model": TEXT_MODEL,
+    "A reranking model": RERANKER,
     "A source": SOURCE,
     "An envelope": ENVELOPE,
     "A database engine": ENGINE,
@@ -412,6 +439,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     "A source": ("KafkaSourceConfig", "KinesisSourceConfig", "FilesSourceConfig"),
     "An embedding model": ("BedrockEmbeddingConfig", "LocalEmbeddingConfig"),
     "A text model": ("BedrockGenerationConfig", "BedrockGenerator"),
+    "A reranking model": ("BedrockRerankingConfig", "BedrockReranker"),
 }
 """What a module calls that decides by the kind of a part."""
 
@@ -457,7 +485,7 @@ def deciding(name: str) -> Iterator[str]:
     words = re.compile(rf"\b(?:{'|'.join(NAMES[name])})\b")
     listing = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, check=True, capture_output=True).stdout
     for file in filter(None, listing.decode().split("\0")):
-        elsewhere = re.match(r"tests/|benchmarks/|(?:sinks|embeddings|generation|sources)/\w+/", file)
+        elsewhere = re.match(r"tests/|benchmarks/|(?:sinks|embeddings|generation|reranking|sources)/\w+/", file)
         if not elsewhere and (ROOT / file).is_file() and words.search((ROOT / file).read_text()):
             yield file
 

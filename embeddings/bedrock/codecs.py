@@ -13,6 +13,7 @@ import orjson
 
 from embeddings.errors import ModelAnswerError
 from embeddings.protocol import Purpose, Truncation
+from embeddings.vectors import unit
 from schemas.errors import ConfigurationError
 
 
@@ -69,6 +70,55 @@ class TitanTextV2:
         return [typed or answer.get("embedding")]
 
 
+class TitanTextV1:
+    """Amazon Titan Embeddings G1 Text: one text a request, one size; its vectors are scaled to unit length here."""
+
+    max_items = 1
+    max_chars = 50_000
+    max_tokens = 8_192
+    dimensions = frozenset({1536})
+    normalisation = "unit"
+
+    def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
+        """Write the request body; the model has no settings."""
+        del purpose, dimensions, truncation
+        (text,) = texts
+        return json.dumps({"inputText": text}).encode()
+
+    def vectors(self, body: bytes) -> list[object]:
+        """Read the one vector."""
+        return [unit(_object(body).get("embedding"))]
+
+
+class NovaMultimodal:
+    """Amazon Nova Multimodal Embeddings, for text: one text a request, unit vectors in four sizes, a purpose for each use."""
+
+    max_items = 1
+    max_chars = 8_192
+    max_tokens = 8_192
+    dimensions = frozenset({256, 384, 1024, 3072})
+    normalisation = "model"
+
+    def request(self, texts: Sequence[str], purpose: Purpose, dimensions: int, truncation: Truncation) -> bytes:
+        """Write the request body; questions look for text alone."""
+        (text,) = texts
+        mode = "END" if truncation is Truncation.END else "NONE"
+        params = {
+            "embeddingPurpose": "GENERIC_INDEX" if purpose is Purpose.DOCUMENT else "TEXT_RETRIEVAL",
+            "embeddingDimension": dimensions,
+            "text": {"truncationMode": mode, "value": text},
+        }
+        body = {"schemaVersion": "nova-multimodal-embed-v1", "taskType": "SINGLE_EMBEDDING"}
+        return json.dumps(body | {"singleEmbeddingParams": params}).encode()
+
+    def vectors(self, body: bytes) -> list[object]:
+        """Read the one vector."""
+        rows = _object(body).get("embeddings")
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+            raise _unexpected("no list of embeddings under `embeddings`")
+        return [row.get("embedding") for row in rows]
+
+
 class CohereEmbedV3:
     """Cohere Embed v3: up to 96 texts a request, a different encoding for documents and for queries."""
 
@@ -119,6 +169,9 @@ class CohereEmbedV4(CohereEmbedV3):
 
 CODECS: Mapping[str, Codec] = {
     "amazon.titan-embed-text-v2": TitanTextV2(),
+    "amazon.titan-embed-text-v1": TitanTextV1(),
+    "amazon.titan-embed-g1-text-02": TitanTextV1(),
+    "amazon.nova-2-multimodal-embeddings": NovaMultimodal(),
     "cohere.embed-english-v3": CohereEmbedV3(),
     "cohere.embed-multilingual-v3": CohereEmbedV3(),
     "cohere.embed-v4": CohereEmbedV4(),

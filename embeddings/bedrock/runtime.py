@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from embeddings.aws import TOO_LONG, outcomes, retry_after, status_of
 from embeddings.bedrock.config import BedrockConnection
+from embeddings.clients import TOO_LONG, outcomes, retry_after, status_of
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from schemas.errors import ConfigurationError
 

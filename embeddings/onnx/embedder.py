@@ -66,15 +66,24 @@ class OnnxEncoder:
         """Return each text's vector, in order."""
         return [self._encode(text) for text in texts]
 
+    def token_vectors(self, text: str) -> Vector:
+        """Return the vectors of a text's tokens, those of every part; the export has them as `token_embeddings`."""
+        encoding = self._tokenizer.encode(text)
+        parts = [self._run(part.ids, "token_embeddings") for part in (encoding, *encoding.overflowing)]
+        tokens: Vector = np.concatenate(parts)
+        return tokens
+
     def _encode(self, text: str) -> Encoded:
         encoding = self._tokenizer.encode(text)
         parts = [part.ids for part in (encoding, *encoding.overflowing)]
         sizes, vectors = [len(ids) for ids in parts], [self._run(ids) for ids in parts]
         return Encoded(vectors[0] if len(vectors) == 1 else mean(vectors, sizes), sum(sizes))
 
-    def _run(self, numbers: Sequence[int]) -> Vector:
+    def _run(self, numbers: Sequence[int], output: str | None = None) -> Vector:
+        """One output of the model, by default its first one."""
         ids = np.array([numbers], np.int64)
-        (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        name = output or self._session.get_outputs()[0].name
+        (vectors,) = self._session.run([name], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
         vector: Vector = vectors[0]
         return vector
 

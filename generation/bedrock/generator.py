@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from embeddings.aws import open_client
 from embeddings.bedrock.runtime import bedrock_outcomes
+from embeddings.clients import open_client
 from embeddings.outcomes import Unanswered
 from generation.attempts import Pieces, answered, check_answers, streamed
 from generation.bedrock import guardrails

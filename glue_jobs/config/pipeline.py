@@ -15,6 +15,7 @@ from glue_jobs.config import problems as config_problems
 from glue_jobs.config.values import Substitution, redaction, refuse_plain_endpoints, s3_environment, substitution
 from glue_jobs.config.yaml_text import Document, parse
 from lake.layout import escape
+from reranking import RerankingConfig
 from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
 from schemas.durations import Duration
 from schemas.errors import ConfigurationError
@@ -86,6 +87,8 @@ class PipelineConfig(StrictModel):
     """When a question is answered."""
     access: AccessConfig | None = None
     """Who finds which rows, by columns that must equal the caller's claims; left out, everybody finds all."""
+    reranking: RerankingConfig | None = None
+    """The model that puts what a search found in a better order; without it, the order is that of similarity and words."""
     generation: GenerationConfig | None = None
     """The text model that words answers; without it, answers are sentences quoted from the documents."""
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_as_list)] = ()

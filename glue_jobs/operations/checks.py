@@ -17,6 +17,7 @@ from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime.extras import not_installed
 from glue_jobs.storage import lake_mark, s3_check
 from lake.identity import lake_id
+from reranking import open_reranker
 from retrieval import ExtractiveConfig
 from retrieval.access import Access
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
@@ -59,6 +60,8 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         part_checks["access"] = partial(_access, config)
     if config.warehouse is not None:
         part_checks["warehouse"] = partial(_warehouse, config, owner)
+    if config.reranking is not None:
+        part_checks["reranking"] = open_reranker(config.reranking).check
     if config.generation is not None and not isinstance(config.generation, ExtractiveConfig):
         part_checks["generation"] = open_generator(config.generation).check
     return {

@@ -6,7 +6,7 @@ import traceback
 
 from schemas.errors import ConfigurationError
 
-_BOTO = ("aws", "bedrock", "capture", "kinesis", "redshift")
+_BOTO = ("aws", "bedrock", "capture", "kinesis", "redshift", "sagemaker")
 EXTRAS = {
     "pyspark": ("spark",), "py4j": ("spark",), "pandas": ("spark",), "delta": ("spark",),
     "pyarrow": ("lake", "spark", "redshift"), "deltalake": ("lake",),

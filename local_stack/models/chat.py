@@ -8,31 +8,20 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from aiohttp import web
 
-from local_stack.models.faults import Counters, Faults
+from local_stack.models.faults import Faults
 from local_stack.models.guardrails import BLOCKED, Guardrail
 from local_stack.models.instant import CannedGenerator
 from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, PromptTooLongError, TextGenerator
+from local_stack.models.state import EndpointState
 from local_stack.models.wire import WireError, event, exception, malformed
 
 DEFAULT_MAX_TOKENS = 256
 """Answer length when the caller names none; the small model's long answers are incoherent."""
-
-
-class EndpointState(Protocol):
-    """The endpoint's state that the conversation routes use."""
-
-    faults: Faults
-    """Set now."""
-    counters: Counters
-    """Since the last reset."""
-
-    async def strike(self, request: web.Request) -> None:
-        """Inject the faults that are set."""
 
 
 class Answer:
@@ -96,7 +85,7 @@ class ChatRoutes:
         """Serve this generator with the faults and counters of `state`."""
         self._state = state
         self._generator = generator
-        self._thread = ThreadPoolExecutor(1, "generate")
+        self.thread = ThreadPoolExecutor(1, "generate")
 
     async def converse(self, request: web.Request) -> web.Response:
         """Answer the whole message at once."""
@@ -104,8 +93,8 @@ class ChatRoutes:
         answer, guardrail = self._opened(await request.read())
         text = ""
         if (trace := guardrail.on_input(answer.texts)) is None:
-            text = "".join([piece async for piece in answer.pieces(self._thread)]).strip()
-            self._count(answer)
+            text = "".join([piece async for piece in answer.pieces(self.thread)]).strip()
+            self.count(answer)
             trace = guardrail.on_output(text)
         content: list[dict[str, Any]] = [{"text": text if trace is None else BLOCKED}]
         if self._state.faults.reasoning:
@@ -128,7 +117,7 @@ class ChatRoutes:
                 async for frame in frames:
                     await response.write(frame)
                 await response.write_eof()
-        self._count(answer)
+        self.count(answer)
         return response
 
     async def _frames(self, answer: Answer, guardrail: Guardrail) -> AsyncGenerator[bytes]:
@@ -136,7 +125,7 @@ class ChatRoutes:
         breaks_after = faults.stream_error_after if faults.strikes("stream_error") else math.inf
         sent: list[str] = []
         if (trace := guardrail.on_input(answer.texts)) is None:
-            async with aclosing(answer.pieces(self._thread)) as pieces:
+            async with aclosing(answer.pieces(self.thread)) as pieces:
                 async for piece in pieces:
                     for frame in _beginning(faults) if not sent else ():
                         yield frame
@@ -165,7 +154,12 @@ class ChatRoutes:
         generator = self._generator if canned is None else CannedGenerator(canned)
         return Answer(generator, asked), Guardrail(guardrail_id(body), self._state.faults)
 
-    def _count(self, answer: Answer) -> None:
+    def opened(self, request: ChatRequest) -> Answer:
+        """An answer that is about to be generated."""
+        return Answer(self._generator, request)
+
+    def count(self, answer: Answer) -> None:
+        """Count an answer that was given."""
         self._state.counters.generations += answer.generated.input_tokens > 0  # a blocked one never ran
         self._state.counters.generated_tokens += answer.generated.output_tokens
 

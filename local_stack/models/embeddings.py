@@ -1,7 +1,7 @@
 """The request and response bodies of Bedrock's embedding models, with the models' own errors.
 
-Limits and messages follow the model pages of Titan Text Embeddings V2, Cohere Embed v3 and v4; tokens are those of the local
-model's own tokenizer.
+Limits and messages follow the model pages of Titan Text Embeddings G1 and V2, Nova Multimodal Embeddings, Cohere Embed v3 and v4;
+tokens are those of the local model's own tokenizer.
 The 384 dimensions of the model behind are zero-padded to those asked for, which keeps every cosine; Titan's 256 are an
 orthonormal projection, which moves a cosine by about 0.03 (one standard deviation).
 """
@@ -20,6 +20,9 @@ from embeddings.protocol import Vector
 from local_stack.models.wire import WireError, malformed
 
 TITAN_MAX_CHARS = 50_000
+TITAN_V1_DIMENSIONS = 1_536
+TITAN_V1_LENGTH = np.float32(7)
+"""About as long as the model's vectors are, which are not of unit length."""
 COHERE_MAX_CHARS = 2_048
 COHERE_V4_MAX_CHARS = 400_000
 COHERE_MAX_TEXTS = 96
@@ -52,6 +55,27 @@ class _TitanBody(_Body):
     embeddingTypes: list[Literal["float"]] = ["float"]  # noqa: N815 - the provider's name
 
 
+class _TitanV1Body(_Body):
+    inputText: str  # noqa: N815 - the provider's name
+
+
+class _NovaText(_Body):
+    truncationMode: Literal["START", "END", "NONE"]  # noqa: N815 - the provider's name
+    value: str
+
+
+class _NovaParams(_Body):
+    embeddingPurpose: Literal["GENERIC_INDEX", "GENERIC_RETRIEVAL", "TEXT_RETRIEVAL"]  # noqa: N815 - the provider's name
+    embeddingDimension: Literal[256, 384, 1024, 3072] = 3072  # noqa: N815 - the provider's name
+    text: _NovaText
+
+
+class _NovaBody(_Body):
+    schemaVersion: Literal["nova-multimodal-embed-v1"]  # noqa: N815 - the provider's name
+    taskType: Literal["SINGLE_EMBEDDING"]  # noqa: N815 - the provider's name
+    singleEmbeddingParams: _NovaParams  # noqa: N815 - the provider's name
+
+
 class _CohereBody(_Body):
     texts: list[str]
     input_type: Literal["search_document", "search_query", "classification", "clustering"]
@@ -75,6 +99,10 @@ def parse_embedding_request(model_id: str, body: bytes) -> EmbeddingRequest | No
     name = base_model_id(model_id)
     if name == "amazon.titan-embed-text-v2:0":
         return _titan(_parsed(_TitanBody, body))
+    if name == "amazon.titan-embed-text-v1":
+        return _titan_v1(_parsed(_TitanV1Body, body))
+    if name == "amazon.nova-2-multimodal-embeddings-v1:0":
+        return _nova(_parsed(_NovaBody, body).singleEmbeddingParams)
     if name in {"cohere.embed-english-v3", "cohere.embed-multilingual-v3"}:
         return _cohere(_parsed(_CohereBody, body), COHERE_DIMENSIONS, COHERE_MAX_CHARS, COHERE_MAX_TOKENS)
     if name == "cohere.embed-v4:0":
@@ -91,17 +119,43 @@ def base_model_id(model_id: str) -> str:
 
 
 def _titan(body: _TitanBody) -> EmbeddingRequest:
-    text = body.inputText
-    if not text:
-        raise malformed("expected minLength: 1, actual: 0")
-    if len(text) > TITAN_MAX_CHARS:
-        raise malformed(f"expected maxLength: {TITAN_MAX_CHARS}, actual: {len(text)}")
+    text = _titan_text(body.inputText)
 
     def answer(vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
         fields = {"embedding": vectors[0], "embeddingsByType": {"float": vectors[0]}} if vectors else {}
         return fields | {"inputTextTokenCount": tokens}
 
     return EmbeddingRequest([text], body.dimensions, TITAN_MAX_TOKENS, answer)
+
+
+def _titan_text(text: str) -> str:
+    if not text:
+        raise malformed("expected minLength: 1, actual: 0")
+    if len(text) > TITAN_MAX_CHARS:
+        raise malformed(f"expected maxLength: {TITAN_MAX_CHARS}, actual: {len(text)}")
+    return text
+
+
+def _titan_v1(body: _TitanV1Body) -> EmbeddingRequest:
+    text = _titan_text(body.inputText)
+
+    def answer(vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
+        longer = [vector * TITAN_V1_LENGTH if isinstance(vector, np.ndarray) else vector for vector in vectors]
+        return {"embedding": longer[0] if longer else None, "inputTextTokenCount": tokens}
+
+    return EmbeddingRequest([text], TITAN_V1_DIMENSIONS, TITAN_MAX_TOKENS, answer)
+
+
+def _nova(params: _NovaParams) -> EmbeddingRequest:
+    text = params.text.value
+    if not text or len(text) > TITAN_MAX_CHARS:
+        raise malformed(f"expected length: 1 to {TITAN_MAX_CHARS}, actual: {len(text)}")
+
+    def answer(vectors: Sequence[Any], _: int) -> dict[str, Any]:
+        return {"embeddings": [{"embeddingType": "TEXT", "embedding": vector} for vector in vectors]}
+
+    limit = TITAN_MAX_TOKENS if params.text.truncationMode == "NONE" else None
+    return EmbeddingRequest([text], params.embeddingDimension, limit, answer)
 
 
 def too_many_tokens(limit: int, tokens: int) -> WireError:

@@ -4,8 +4,10 @@
 
 | route | answers |
 |---|---|
-| POST /model/{id}/invoke | Titan Text Embeddings V2 and Cohere Embed v3 |
+| POST /model/{id}/invoke | the embedding models of `embeddings.py` |
 | POST /model/{id}/converse, /model/{id}/converse-stream | any other id: the local text model |
+| POST /endpoints/{name}/invocations, …/invocations-response-stream | SageMaker's runtime: `sagemaker.py` |
+| POST /rerank | bedrock-agent-runtime's Rerank, by late interaction over the local encoder (`rerank.py`) |
 | POST /v1/embeddings | OpenAI's form of the same vectors, in 384 dimensions |
 | GET /health, GET /counters, POST /reset | readiness; counters since the start or the last reset |
 | GET /faults, POST /faults | read, replace the faults (`local_stack.models.faults.Faults`) |
@@ -34,6 +36,8 @@ from local_stack.models.embeddings import parse_embedding_request, resized, too_
 from local_stack.models.faults import Counters, Faults
 from local_stack.models.instant import InstantEncoder, InstantGenerator
 from local_stack.models.protocol import TextEncoder, TextGenerator
+from local_stack.models.rerank import Reranking
+from local_stack.models.sagemaker import SageMakerRoutes
 from local_stack.models.wire import WireError
 
 type Mode = Literal["real", "instant"]
@@ -41,6 +45,9 @@ type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_BODY_BYTES = 25_000_000
 """InvokeModel's own limit (botocore service model)."""
+
+_NEVER_LONG = 512
+"""Bytes that no tokenizer makes more tokens of than any model here takes."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +62,8 @@ class ModelEndpoint:
         self.faults = Faults()
         self.counters = Counters()
         self._chat = ChatRoutes(self, generator)
+        self._reranking = Reranking(self, self._encoding)
+        self._sagemaker = SageMakerRoutes(self, self._chat, self._reranking)
 
     def application(self) -> web.Application:
         """Return the aiohttp application with every route."""
@@ -64,6 +73,9 @@ class ModelEndpoint:
                 web.post("/model/{model_id}/invoke", self._invoke),
                 web.post("/model/{model_id}/converse", self._chat.converse),
                 web.post("/model/{model_id}/converse-stream", self._chat.converse_stream),
+                web.post("/endpoints/{endpoint}/invocations", self._sagemaker.invoke),
+                web.post("/endpoints/{endpoint}/invocations-response-stream", self._sagemaker.invoke_stream),
+                web.post("/rerank", self._reranking.rerank),
                 web.post("/v1/embeddings", self._openai_embeddings),
                 web.get("/health", self._health),
                 web.get("/counters", self._read_counters),
@@ -105,7 +117,7 @@ class ModelEndpoint:
             long = (text for text in asked.texts if len(text.encode()) > most)  # no tokenizer makes more of it
             if (tokens := max(map(self._encoder.tokens, long), default=0)) > most:
                 raise too_many_tokens(most, tokens)
-        encoded = await self._encode(asked.texts)
+        encoded = await self.encode(asked.texts)
         spent = sum(tokens for _, tokens in encoded)
         vectors = [resized(native, asked.dimensions) for native, _ in encoded]
         headers = {"X-Amzn-Bedrock-Input-Token-Count": str(spent)}
@@ -117,7 +129,7 @@ class ModelEndpoint:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise WireError("ValidationException", "input must be a string or a list of strings")
-        encoded = await self._encode(texts)
+        encoded = await self.encode(texts)
         as_base64 = body.get("encoding_format") == "base64"
         data = [
             {"object": "embedding", "index": index, "embedding": _base64(vector) if as_base64 else vector}
@@ -127,7 +139,16 @@ class ModelEndpoint:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return _json({"object": "list", "model": body.get("model", ""), "data": data, "usage": usage})
 
-    async def _encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def tokens(self, text: str) -> int:
+        """Count a text's tokens."""
+        return self._encoder.tokens(text) if len(text.encode()) > _NEVER_LONG else 0
+
+    def token_vectors(self, text: str) -> Vector:
+        """The vectors of a text's tokens: tokens × dimensions."""
+        return self._encoder.token_vectors(text)
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The vectors of texts, counted; raises what one of them provokes."""
         if (error := self.faults.against(texts)) is not None:
             raise error
         loop = asyncio.get_running_loop()

@@ -50,6 +50,8 @@ class Faults(BaseModel):
     """Answers begin with a block of reasoning and one of citations, which are no part of the text."""
     answer: str | None = None
     """What the text model answers to everything, as one that an injected instruction took over would."""
+    rerank_page: int = 0
+    """Results of a page of Rerank; all of them when 0."""
     refuse_text: str | None = None
     """A request with a text that contains this mark is answered 400 ValidationException."""
     fail_text: str | None = None
@@ -116,6 +118,8 @@ class Counters:
     busy_seconds: float = 0.0
     """Time inside the embedding model."""
     generations: int = 0
+    reranked: int = 0
+    """Texts that were scored."""
     generated_tokens: int = 0
     _distinct: set[bytes] = field(default_factory=set)
 

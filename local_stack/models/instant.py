@@ -35,6 +35,11 @@ class InstantEncoder:
         ascii_only = len(text.encode("ascii", "ignore"))
         return max(1, ascii_only // 4 + len(text) - ascii_only)
 
+    def token_vectors(self, text: str) -> Vector:
+        """Return a vector a word, so that texts with a question's own words score best."""
+        words: Vector = np.array([instant_vector(word) for word in text.lower().split() or [""]])
+        return words
+
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return one float32 unit vector a text, and the tokens that it would cost."""
         return [Encoded(instant_vector(text), self.tokens(text)) for text in texts]

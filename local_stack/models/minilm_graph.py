@@ -49,20 +49,25 @@ def read_safetensors(path: Path) -> Weights:
 
 
 def build_minilm(weights: Weights) -> onnx.ModelProto:
-    """Return the graph `input_ids`, `attention_mask` (int64, batch × tokens) → `embedding` (float32, batch × 384)."""
+    """Return the graph `input_ids`, `attention_mask` (int64, batch × tokens) → `embedding` (float32, batch × 384).
+
+    A second output are the tokens' own vectors: `token_embeddings` (batch × tokens × 384).
+    """
     graph = _Graph([], [])
     mask = graph.add("Cast", ["attention_mask"], to=TensorProto.INT32)
     hidden = _embed_tokens(graph, weights)
     for layer in range(LAYERS):
         hidden = _encode(graph, weights, f"encoder.layer.{layer}", hidden, mask)
+    graph.add("Identity", [hidden], "token_embeddings")
     _pool(graph, hidden)
     ids, attention = (
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
         for name in ("input_ids", "attention_mask")
     )
     vectors = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", HIDDEN])
+    tokens = helper.make_tensor_value_info("token_embeddings", TensorProto.FLOAT, ["batch", "tokens", HIDDEN])
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "all-MiniLM-L6-v2", [ids, attention], [vectors], graph.constants),
+        helper.make_graph(graph.nodes, "all-MiniLM-L6-v2", [ids, attention], [vectors, tokens], graph.constants),
         opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_FUSED, 1)],
         producer_name="ragstream",
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from embeddings.onnx.embedder import Encoded
+from embeddings.protocol import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class TextEncoder(Protocol):
 
     def tokens(self, text: str) -> int:
         """Count a text's tokens, also those beyond what the model takes."""
+
+    def token_vectors(self, text: str) -> Vector:
+        """Return the vectors of a text's tokens: tokens × dimensions, not of unit length."""
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return each text's float32 unit vector and the tokens it was made from, in order."""

@@ -9,7 +9,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 STATUS_OF = {
     "ValidationException": 400,
@@ -20,8 +20,12 @@ STATUS_OF = {
     "ThrottlingException": 429,
     "InternalServerException": 500,
     "ServiceUnavailableException": 503,
+    "ValidationError": 400,
+    "ModelError": 424,
+    "InternalFailure": 500,
+    "ServiceUnavailable": 503,
 }
-"""HTTP status of each error the runtime names."""
+"""HTTP status of each error that bedrock-runtime, bedrock-agent-runtime and sagemaker-runtime name."""
 
 _STRING_HEADER = 7
 """Type tag of a string value in an event-stream header."""
@@ -34,6 +38,8 @@ class WireError(Exception):
     name: str
     message: str
     retry_after: float | None = None
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Further members of the error."""
 
     @property
     def status(self) -> int:
@@ -47,9 +53,25 @@ class WireError(Exception):
             headers["Retry-After"] = f"{self.retry_after:g}"
         return headers
 
-    def body(self) -> dict[str, str]:
-        """Return the JSON body of the answer."""
-        return {"message": self.message}
+    def body(self) -> dict[str, object]:
+        """Return the JSON body of the answer; SageMaker's model writes `Message`."""
+        return {"message": self.message, "Message": self.message, **self.more}
+
+
+@dataclass
+class ContainerError(Exception):
+    """The error of a container behind a SageMaker endpoint."""
+
+    status: int
+    reason: str
+    kind: str
+
+    def to_wire(self) -> WireError:
+        """The ModelError by which SageMaker hands it on."""
+        original = json.dumps({"error": self.reason, "error_type": self.kind})
+        message = f"Received client error ({self.status}) from primary with message {original!r}."
+        told = {"OriginalStatusCode": self.status, "OriginalMessage": original, "LogStreamArn": "arn:aws:logs:local"}
+        return WireError("ModelError", message, more=told)
 
 
 def malformed(reason: str) -> WireError:
@@ -70,8 +92,19 @@ def exception(name: str, payload: Mapping[str, object]) -> bytes:
     return _frame({":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}, payload)
 
 
-def _frame(headers: Mapping[str, str], payload: Mapping[str, object]) -> bytes:
-    body = json.dumps(payload).encode()
+def payload_part(raw: bytes) -> bytes:
+    """Frame a part of SageMaker's response stream."""
+    headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
+    return _frame(headers, raw)
+
+
+def stream_error(name: str, message: str) -> bytes:
+    """Frame an error that ends SageMaker's response stream."""
+    return exception(name, {"Message": message, "ErrorCode": "ModelInvocationTimeExceeded"})
+
+
+def _frame(headers: Mapping[str, str], payload: Mapping[str, object] | bytes) -> bytes:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     head = b"".join(_header(name, value) for name, value in headers.items())
     # 16 = two lengths and the prelude's checksum before the headers, the message's checksum after the body.
     prelude = struct.pack(">II", 16 + len(head) + len(body), len(head))

@@ -27,7 +27,17 @@ FAMILIES = {
     "titan": {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512},
     "cohere": {"type": "bedrock", "model": "cohere.embed-multilingual-v3", "dimensions": 1024},
     "cohere-v4": {"type": "bedrock", "model": "cohere.embed-v4:0", "dimensions": 512},
-}
+    "titan-v1": {"type": "bedrock", "model": "amazon.titan-embed-text-v1", "dimensions": 1536},
+    "nova": {"type": "bedrock", "model": "us.amazon.nova-2-multimodal-embeddings-v1:0", "dimensions": 1024},
+    "tei": {"type": "sagemaker", "container": "tei", "endpoint": "tei-1", "model": "minilm", "dimensions": 384},
+    "huggingface": {
+        "type": "sagemaker", "container": "huggingface", "endpoint": "hf-1", "model": "minilm", "dimensions": 384,
+        "pooling": "mean",
+    },
+    "jumpstart": {
+        "type": "sagemaker", "container": "jumpstart", "endpoint": "jumpstart-1", "model": "minilm", "dimensions": 384,
+    },
+}  # fmt: skip
 LOCAL = {"type": "local", "model": "all-MiniLM-L6-v2", "dimensions": 384}
 AWKWARD = ["naïve café", "日本語のテキスト", "emoji 🦆", 'quotes " and \\', "a\u0000b", "line\nbreak", "x" * 1500]
 
@@ -45,14 +55,14 @@ def opened(config: dict[str, Any], **changes: Any) -> Embedder:
     return open_embedder(adapter.validate_python(config | changes))
 
 
-@pytest.fixture(params=["titan", "cohere", "cohere-v4", "local"])
+@pytest.fixture(params=[*FAMILIES, "local"])
 def embedder(request: pytest.FixtureRequest, endpoint: Endpoint) -> Embedder:
     if request.param == "local":
         return opened(LOCAL, path=minilm_folder())
     return opened(FAMILIES[request.param], endpoint_url=endpoint.url)
 
 
-@pytest.fixture(params=["titan", "cohere", "cohere-v4"])
+@pytest.fixture(params=["titan", "cohere", "nova", "tei", "huggingface"])
 def remote(request: pytest.FixtureRequest, endpoint: Endpoint) -> Embedder:
     return opened(FAMILIES[request.param], endpoint_url=endpoint.url)
 
@@ -142,7 +152,7 @@ def test_equal_texts_are_sent_once_in_full_requests(remote: Embedder, endpoint: 
     spent, counted = remote.counts() - before, endpoint.counters()
     assert (spent.texts, counted["texts"], counted["distinct_texts"]) == (200, 200, 200)
     assert spent.requests == counted["requests"] == -(-200 // remote.max_items)
-    assert spent.tokens == counted["tokens"]
+    assert spent.tokens in {0, counted["tokens"]}  # 0 where the provider does not say
     assert np.allclose(vector(vectors[205])[:384], instant_vector("text 5"), atol=1e-7)
 
 
@@ -261,9 +271,9 @@ def test_a_model_without_usable_vectors_is_told_by_check(remote: Embedder, endpo
                 ask()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "nova"])  # its characters are fewer
 def test_text_of_more_tokens_than_the_model_takes_is_embedded_in_parts(family: str, endpoint: Endpoint) -> None:
-    dense = "好" * {"titan": 8_300, "cohere": 650, "cohere-v4": 128_050}[family]
+    dense = "好" * {"titan": 8_300, "titan-v1": 8_300, "cohere-v4": 128_050}.get(family, 650)
     embedder = opened(FAMILIES[family], endpoint_url=endpoint.url)
     told, short = embedder.embed_documents([dense, "short"])
     half = len(dense) // 2

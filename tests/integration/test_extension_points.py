@@ -29,6 +29,7 @@ CONTRACTS = (
     "tests/contract/test_index_contract.py::test_a_store_that_does_not_exist_is_a_wrong_configuration[in_toy]",
     "tests/contract/test_embedder_contract.py::test_vectors_are_float32_of_the_size_promised_and_in_order[toy]",
     "tests/contract/test_generator_contract.py::test_check_passes_and_a_copy_answers_too[toy]",
+    "tests/contract/test_reranker_contract.py::test_each_text_has_a_score_in_order[toy]",
     "tests/contract/test_source_contract.py::test_check_refuses_what_is_not_there[toy]",
     "tests/integration/test_local_stack.py::test_a_toy_is_killed_and_comes_back",
     "tests/unit/test_config.py::test_the_schema_file_is_what_the_models_say",
@@ -152,6 +153,7 @@ def configuration(folder: Path, dsn: str) -> dict[str, Any]:
         "checkpoint": str(folder / "checkpoint"),
         "embedding": {"type": "toy", "model": "toy-words", "dimensions": 16, "toy_key": "${env:TOY_URL}"},
         "generation": {"type": "toy", "toy_opinion": "A kite is red"},
+        "reranking": {"type": "toy", "toy_taste": "red"},
         "sinks": [{"type": "toy", "dsn": dsn, "toy_table": "toys", "deadline": "5s"}],
     }  # fmt: skip
 
@@ -202,8 +204,9 @@ def test_toys_of_every_kind_work_by_the_listed_places_alone(tmp_path: Path, vect
     assert (before["up"][0], before["lacking"][0], before["check"][0]) == (0, 2, 0), before
     assert 'sink toy: the package toyclient is not installed: pip install "ragstream[toy]"' in before["lacking"][2]
     assert [
-        f"ok     {part}" in before["check"][1] for part in ("source toys", "embedding", "sink toy", "generation")
-    ] == [True] * 4
+        f"ok     {part}" in before["check"][1]
+        for part in ("source toys", "embedding", "sink toy", "generation", "reranking")
+    ] == [True] * 5
     assert "relevance" not in before["check"][1]
     assert json.loads(before["capture"][1])["connector"]["config"]["connector.class"] == "io.toydb.Connector"
     red, steam, answer = (json.loads(after[name][1]) for name in ("search", "view", "ask"))

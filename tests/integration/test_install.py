@@ -51,6 +51,7 @@ PACKAGES = SETTINGS["tool"]["setuptools"]["packages"]["find"]["include"]
 EXTRAS = PROJECT["optional-dependencies"]
 SERVES: dict[str, set[str]] = {
     "lake": {"lake"}, "kafka": {"source kafka"}, "kinesis": {"source kinesis"}, "bedrock": {"embedding", "generation"},
+    "sagemaker": {"reranking"},
     "documentdb": {"sink documentdb"}, "opensearch": {"sink opensearch"}, "pgvector": {"sink pgvector"},
     "redshift": {"warehouse"}, "capture": {"capture kafka"}, "aws": set(), "spark": set(), "onnx": set(),
 }  # fmt: skip
@@ -190,6 +191,7 @@ def everything(  # noqa: PLR0917 - a server each
             "checkpoint": str(folder / "checkpoint"),
             "embedding": {"type": "bedrock", "model": "cohere.embed-v4:0", "dimensions": 512, **instant_model.endpoint},
             "generation": {"type": "bedrock", "model": "amazon.nova-lite-v1:0", **instant_model.endpoint},
+            "reranking": {"type": "sagemaker", "endpoint": "rerank-1", "model": "a-reranker", **instant_model.endpoint},
             "sinks": [
                 {"type": "pgvector", "dsn": databases[1], "table": "helpdesk"},
                 {"type": "opensearch", "url": opensearch.endpoint["url"], "index": index, "replicas": 0},

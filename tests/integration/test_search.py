@@ -24,6 +24,7 @@ from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
+from reranking import RerankingConfig
 from retrieval import EXTRACTIVE, AccessConfig, GenerationConfig, RetrievalConfig, commands
 from retrieval.ask import Assistant
 from retrieval.commands import Query
@@ -477,6 +478,7 @@ class Pipeline:
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     tables: tuple[TableConfig, ...] = ()
     access: AccessConfig | None = None
+    reranking: RerankingConfig | None = None
 
 
 def pipeline(helpdesk: Helpdesk) -> Pipeline:

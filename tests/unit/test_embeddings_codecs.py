@@ -158,7 +158,7 @@ def test_the_type_chooses_the_provider() -> None:
     adapter: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
     local = {"type": "local", "path": "/models/x", "model": "x", "dimensions": 384}
     assert open_embedder(adapter.validate_python(local)).dimensions == 384
-    with pytest.raises(ValidationError, match="'bedrock', 'local'"):
+    with pytest.raises(ValidationError, match="'bedrock', 'sagemaker', 'local'"):
         adapter.validate_python({"type": "openai"})
 
 

@@ -21,8 +21,8 @@ from glue_jobs.runtime.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = (
-    "schemas", "transforms", "embeddings", "generation", "sources", "lake", "sinks", "indexing", "retrieval", "warehouse",
-    "reader", "glue_jobs",
+    "schemas", "transforms", "embeddings", "generation", "reranking", "sources", "lake", "sinks", "indexing", "retrieval",
+    "warehouse", "reader", "glue_jobs",
 )  # fmt: skip
 JOBS = ("land_changes", "merge_tables", "index_documents", "load_warehouse")
 MAX_MODULE_LINES = 400

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from embeddings import EmbeddingConfig
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.config.values import refuse_plain_endpoints
+from reranking import RerankingConfig
 from retrieval import GenerationConfig
 from schemas.errors import ConfigurationError
 from schemas.transport import is_this_machine
@@ -58,6 +59,19 @@ PLAIN: dict[str, Callable[[str], Part]] = {
     "embedding": lambda h: (EmbeddingConfig, TITAN | {"endpoint_url": f"http://{h}:1/v1"}),
     "generation": lambda h: (
         GenerationConfig, {"type": "bedrock", "model": "amazon.nova-lite-v1:0", "endpoint_url": f"http://{h}"}
+    ),
+    "embedding, SageMaker": lambda h: (
+        EmbeddingConfig,
+        {"type": "sagemaker", "container": "tei", "endpoint": "e", "model": "m", "dimensions": 384, "endpoint_url": f"http://{h}"},
+    ),
+    "generation, SageMaker": lambda h: (
+        GenerationConfig, {"type": "sagemaker", "endpoint": "e", "model": "m", "endpoint_url": f"http://{h}"}
+    ),
+    "reranking": lambda h: (
+        RerankingConfig, {"type": "bedrock", "model": "cohere.rerank-v3-5:0", "endpoint_url": f"http://{h}"}
+    ),
+    "reranking, SageMaker": lambda h: (
+        RerankingConfig, {"type": "sagemaker", "endpoint": "e", "model": "m", "endpoint_url": f"http://{h}"}
     ),
     "warehouse": lambda h: (RedshiftConfig, REDSHIFT | {"host": h.strip("[]"), "ssl": False}),
     "warehouse's staging": lambda h: (RedshiftConfig, REDSHIFT | {"endpoint_url": f"http://{h}"}),

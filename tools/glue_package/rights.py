@@ -81,6 +81,10 @@ def _of_part(part: Part) -> Iterator[dict[str, Any]]:
             model = base_model_id(part["model"])  # an inference profile leads to it, and is named after it
             names = (f"foundation-model/{model}", f"inference-profile/*{model}")
             yield _allow(["bedrock:InvokeModel"], [f"arn:aws:bedrock:*:*:{name}" for name in names])
+        case "sagemaker":
+            served = [f"endpoint/{part['endpoint'].lower()}"]
+            served += [f"inference-component/{part['inference_component']}"] if part.get("inference_component") else []
+            yield _allow(["sagemaker:InvokeEndpoint"], [f"arn:aws:sagemaker:*:*:{name}" for name in served])
         case "opensearch" if (part.get("signing") or {}).get("service") == "aoss":
             yield _allow(["aoss:APIAccessAll"], ["arn:aws:aoss:*:*:collection/*"])
         case "opensearch" if part.get("signing"):

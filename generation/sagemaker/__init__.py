@@ -1,0 +1,1 @@
+"""Text models behind Amazon SageMaker endpoints: LMI and TGI containers."""

@@ -1,0 +1,153 @@
+"""The two forms in which LMI and TGI containers take conversations, whole and streamed. Pure.
+
+Sources: OpenAI's chat completions, which both serve; TGI's `generate` and `generate_stream`; LMI's output formats `json` and
+`jsonlines`. A stream is lines of JSON, with `data:` before each where the container sends events.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from embeddings.outcomes import Refused, Unanswered
+from generation.protocol import GeneratedAnswer, Message, StopReason
+from generation.sagemaker.templates import TEMPLATES, prompt
+
+STOP_REASONS: Mapping[str, StopReason] = {
+    "stop": StopReason.END_TURN,
+    "eos_token": StopReason.END_TURN,
+    "stop_sequence": StopReason.STOP_SEQUENCE,
+    "length": StopReason.MAX_TOKENS,
+    "content_filter": StopReason.FILTERED,
+}
+"""OpenAI's and TGI's reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A conversation and the settings of its answer."""
+
+    messages: Sequence[Message]
+    system: str
+    max_tokens: int
+    temperature: float
+    template: str
+
+
+@dataclass(slots=True)
+class Collected:
+    """An answer while its parts come."""
+
+    text: str = ""
+    stop_reason: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def answer(self) -> GeneratedAnswer:
+        """The whole answer; raises `Unanswered` where its end is missing."""
+        if not self.stop_reason:
+            raise Unanswered("IncompleteAnswer")
+        reason = STOP_REASONS.get(self.stop_reason, StopReason.OTHER)
+        refusal = "the endpoint's content filter" if reason is StopReason.FILTERED else ""
+        return GeneratedAnswer(self.text, reason, self.input_tokens, self.output_tokens, refusal)
+
+
+def messages_request(asked: Asked, *, stream: bool) -> bytes:
+    """OpenAI's chat form."""
+    turns = [{"role": "system", "content": asked.system}] if asked.system else []
+    turns += [{"role": turn.role, "content": turn.text} for turn in asked.messages]
+    body: dict[str, Any] = {
+        "messages": turns, "max_tokens": asked.max_tokens, "temperature": asked.temperature, "stream": stream,
+    }  # fmt: skip
+    return json.dumps(body | ({"stream_options": {"include_usage": True}} if stream else {})).encode()
+
+
+def inputs_request(asked: Asked, *, stream: bool) -> bytes:
+    """One prompt and its parameters; TGI refuses a temperature of 0, which is no sampling."""
+    parameters: dict[str, Any] = {
+        "max_new_tokens": asked.max_tokens, "return_full_text": False, "details": True,
+        "do_sample": asked.temperature > 0, "stop": list(TEMPLATES[asked.template].stop),
+    }  # fmt: skip
+    if asked.temperature > 0:
+        parameters["temperature"] = asked.temperature
+    told = {"inputs": prompt(asked.template, asked.messages, asked.system), "parameters": parameters, "stream": stream}
+    return json.dumps(told).encode()
+
+
+def whole(body: bytes) -> GeneratedAnswer:
+    """Read an answer of either form; raises as `Generator`'s outcomes."""
+    told = _object(body)
+    if isinstance(told, list):
+        told = told[0] if told else {}
+    collected = Collected()
+    for _ in _pieces(told, collected):
+        pass
+    return collected.answer()
+
+
+def lines_of(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of JSON in the parts of a stream, which are cut anywhere, within a character too."""
+    rest = b""
+    for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        yield from filter(None, map(_json_of, lines))
+    if line := _json_of(rest):
+        yield line
+
+
+def streamed(line: bytes, collected: Collected) -> Iterator[str]:
+    """The text of one line of a stream, added to what was collected."""
+    return _pieces(_object(line), collected)
+
+
+def _json_of(line: bytes) -> bytes:
+    line = line.strip().removeprefix(b"data:").strip()
+    return line if line.startswith((b"{", b"[{")) else b""
+
+
+def _object(body: bytes) -> Any:
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Unanswered("UnreadableAnswer") from None
+    if isinstance(told, Mapping) and ("error" in told or "error_type" in told):
+        _raise(told)
+    return told
+
+
+def _raise(told: Mapping[str, Any]) -> None:
+    kind = str(told.get("error_type", ""))
+    if kind == "validation":
+        raise Refused("ValidationError", too_long=True)
+    raise Unanswered("ModelStreamError")
+
+
+def _pieces(told: Mapping[str, Any], collected: Collected) -> Iterator[str]:
+    """The text in one object of any of the forms."""
+    if usage := told.get("usage"):
+        collected.input_tokens = usage.get("prompt_tokens", 0)
+        collected.output_tokens = usage.get("completion_tokens", 0)
+    text = ""
+    for choice in (told.get("choices") or ())[:1]:
+        text = (choice.get("message") or choice.get("delta") or {}).get("content") or ""
+        collected.stop_reason = choice.get("finish_reason") or collected.stop_reason
+    token = told.get("token") or {}
+    if token and not token.get("special"):
+        text = token.get("text") or ""
+    details = told.get("details") or {}
+    if details:
+        collected.stop_reason = details.get("finish_reason") or collected.stop_reason
+        collected.output_tokens = details.get("generated_tokens", collected.output_tokens)
+        collected.input_tokens = details.get("input_length", len(details.get("prefill") or ()))
+    if not token and isinstance(told.get("generated_text"), str):
+        text = told["generated_text"]
+        collected.stop_reason = collected.stop_reason or "stop"
+    elif token and isinstance(told.get("generated_text"), str):
+        collected.stop_reason = collected.stop_reason or "stop"
+    if text:
+        collected.text += text
+        yield text

@@ -1,0 +1,25 @@
+"""The configuration of a text model behind a SageMaker endpoint; it needs no client."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from embeddings.sagemaker.config import SageMakerConnection
+
+
+class SageMakerGenerationConfig(SageMakerConnection):
+    """A text model behind a SageMaker endpoint, in a container of LMI (DJL Serving) or TGI."""
+
+    type: Literal["sagemaker"]
+    format: Literal["messages", "inputs"] = "messages"
+    """`messages`: OpenAI's chat form, for which the container knows the model's chat template. `inputs`: one prompt of text."""
+    chat_template: Literal["plain", "chatml", "llama3"] = "plain"
+    """How turns are written as one prompt, for `format: inputs`; the model was trained with one of them."""
+    max_tokens: int = Field(default=512, gt=0)
+    """Tokens of an answer at most."""
+    temperature: float = Field(default=0.0, ge=0, le=1)
+    """0 gives the likeliest answer, the same for the same prompt."""
+    timeout_seconds: float = Field(default=60, gt=0)
+    """How long to try before giving up on an answer that has not begun."""

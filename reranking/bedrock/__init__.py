@@ -1,0 +1,1 @@
+"""Reranking models on Amazon Bedrock, by Rerank of its agent runtime."""

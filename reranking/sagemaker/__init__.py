@@ -1,0 +1,1 @@
+"""Reranking models behind Amazon SageMaker endpoints: Text Embeddings Inference with a reranker."""
