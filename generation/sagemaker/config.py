@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from embeddings.sagemaker.config import SageMakerConnection
+from generation.rules import AnswerRules
 
 
-class SageMakerGenerationConfig(SageMakerConnection):
+class SageMakerGenerationConfig(SageMakerConnection, AnswerRules):
     """A text model behind a SageMaker endpoint, in a container of LMI (DJL Serving) or TGI."""
 
     type: Literal["sagemaker"]
