@@ -29,7 +29,7 @@ from local_stack.models.service import ModelService
 from local_stack.servers.postgres import VectorStore
 from retrieval.ask import Assistant
 from retrieval.extractive import ExtractiveAnswerer
-from retrieval.fusion import MINILM, Ranked, fuse
+from retrieval.fusion import MINILM, Ranked, Tuning, fuse
 from retrieval.generative import GenerativeAnswerer
 from retrieval.search import CANDIDATES, Searcher
 from sinks.pgvector.config import PgvectorConfig
@@ -60,7 +60,7 @@ def main() -> None:
             fill(sink, embedder)
             sink.close()
             index = PgvectorIndex(config, embedder.fingerprint)
-            searcher = Searcher(index, embedder, MINILM)
+            searcher = Searcher(index, embedder, Tuning(MINILM))
             figures: dict[str, Any] = {"search": ways_to_search(index, embedder), "abstention": abstention(searcher)}
             figures |= answering(searcher, model.endpoint["endpoint_url"])
             index.close()

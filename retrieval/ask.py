@@ -17,6 +17,10 @@ ATTEMPTS = 3
 """Tries of an answer whose cited rows change while it is written."""
 
 NOTHING_FOUND = "Nothing relevant was found in the indexed documents."
+UNMEASURED = (
+    "No answer is given: nobody measured from which similarity on this model's neighbours are answers. "
+    "`ragstream evaluate CONFIG GOLDEN.jsonl --calibrate` measures it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class Assistant:
         for _ in range(ATTEMPTS):
             result = self._searcher.search(question, SOURCES, allowed)
             if result.question is None or result.abstained:
-                return Answer(Draft(), self._answerer.name, result.freshness)
+                refusal = "" if self._searcher.tuning.is_measured else UNMEASURED
+                return Answer(Draft(refusal=refusal), self._answerer.name, result.freshness)
             draft = self._answerer.draft(result.question, result.relevant)
             if not draft.cites:
                 return Answer(Draft(refusal=draft.refusal), self._answerer.name, result.freshness)

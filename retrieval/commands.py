@@ -14,7 +14,6 @@ from retrieval.access import EVERYTHING, Access, Scope
 from retrieval.ask import Assistant
 from retrieval.drafts import Answerer
 from retrieval.extractive import ExtractiveAnswerer
-from retrieval.fusion import RELEVANCE
 from retrieval.generative import GenerativeAnswerer
 from retrieval.questions import lines_of
 from retrieval.search import search_answer
@@ -97,23 +96,30 @@ def ask(
     filters = access.filters(scope)
     with opened(config, store) as index:
         answer = index.run(
-            lambda searcher: Assistant(searcher, _answerer(config, searcher, index.model), access).ask(
+            lambda searcher: Assistant(searcher, answerer(config, searcher, index.model), access).ask(
                 question, filters, scope.caller
             )
         )
         return answer.as_json()
 
 
-def unmeasured(config: Pipeline) -> str | None:
-    """What to know where nobody measured from which similarity on the model's neighbours are answers."""
-    if config.embedding is None or not config.sinks or config.retrieval.min_similarity is not None:
-        return None
-    if config.embedding.model.lower() in RELEVANCE:
-        return None
-    return (
-        f"no threshold of relevance was ever measured with {config.embedding.model}; those of {', '.join(RELEVANCE)} are used."
-        " Ask what your rows can answer and what they cannot, and set `retrieval.min_similarity` to a similarity between the two"
-    )
+def unmeasured(config: Pipeline) -> Iterator[str]:
+    """Notes on stores whose model nobody measured, so that no question is answered from them."""
+    if config.embedding is None or config.retrieval.min_similarity is not None:
+        return
+    for sink in config.sinks:
+        index = ActiveIndex(sink, config.embedding)
+        try:
+            measured = index.searcher().tuning.is_measured
+        except (ConfigurationError, UnavailableError):  # reported as a part that is wrong
+            continue
+        finally:
+            index.close()
+        if not measured:
+            yield (
+                f"sink {sink.name}: nobody measured from which similarity on rows answer with {index.model}, so `ask` abstains."
+                " Label questions and run `ragstream evaluate CONFIG GOLDEN.jsonl --calibrate`, or set `retrieval.min_similarity`"
+            )
 
 
 def read_queries(path: str) -> list[Query]:
@@ -172,7 +178,8 @@ def _search(text: str, k: int, allowed: Filters, searcher: Searcher) -> SearchRe
     return searcher.search(text, k, allowed)
 
 
-def _answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:
+def answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:
+    """Who answers, by the configuration."""
     generation = config.generation or EXTRACTIVE
     if isinstance(generation, ExtractiveConfig):
         return ExtractiveAnswerer(searcher.index, searcher.embedder, model, generation.sentences)

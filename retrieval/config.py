@@ -29,7 +29,8 @@ class RetrievalConfig(StrictModel):
 
     min_similarity: float | None = Field(default=None, ge=-1, le=1)
     """Least cosine similarity at which a chunk is answered from, measured with your model and rows. Left out, thresholds for the
-    model decide, which ask for less of a chunk that has the question's own words; `check` says where none were measured."""
+    model decide (`ragstream evaluate --calibrate`), which ask for less of a chunk that has the question's own words; without any,
+    `ask` abstains."""
 
 
 PUBLIC = "public"

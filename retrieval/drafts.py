@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from retrieval.fusion import Ranked
 from sinks.search import Hit, Question
+
+_STOP = re.compile(r"(.*?)([.!?…。]*)", re.DOTALL)
+"""A text, and the full stop that the numbers stand before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Draft:
     statements: tuple[Statement, ...] = ()
     refusal: str = ""
     """What is said instead, where there is no answer for a reason of its own."""
+    is_worded: bool = False
+    """Whether a text model worded it: then each sentence shows the numbers of its rows, also where there is one row."""
 
     @property
     def cites(self) -> tuple[Hit, ...]:
@@ -40,13 +46,14 @@ class Draft:
 
     @property
     def text(self) -> str:
-        """The sentences, each followed by the numbers of its rows where there are several rows."""
-        several = len(self.cites) > 1
-        return " ".join(self._marked(statement, several=several) for statement in self.statements)
+        """The sentences with the numbers of their rows; a quotation of one row alone has none."""
+        numbered = self.is_worded or len(self.cites) > 1
+        return " ".join(self._marked(statement) if numbered else statement.text for statement in self.statements)
 
-    def _marked(self, statement: Statement, *, several: bool) -> str:
-        marks = [f"[{', '.join(map(str, self.numbers(statement)))}]"] if several and statement.cites else []
-        return " ".join([statement.text, *marks, *(["[unsupported]"] if statement.unsupported else [])])
+    def _marked(self, statement: Statement) -> str:
+        text, stop = _STOP.fullmatch(statement.text).groups()  # type: ignore[union-attr] # it matches any text
+        flag = " [unsupported]" if statement.unsupported else ""
+        return f"{text} [{', '.join(map(str, self.numbers(statement)))}]{flag}{stop}"
 
 
 class Answerer(Protocol):

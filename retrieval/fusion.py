@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from schemas.errors import ConfigurationError
 from sinks.search import Hit
 
 
@@ -73,16 +75,51 @@ MINILM = Relevance(alone=0.48, base=0.60, per_coverage=0.5, least=0.15, certain=
 """Measured on the helpdesk's labelled questions with all-MiniLM-L6-v2: `make bench-search_quality` prints how many
 answerable questions it refuses and how many others it lets through."""
 
+UNMEASURED = Relevance(alone=2.0, base=2.0, per_coverage=0.0, least=2.0)
+"""Of a model whose similarities nobody measured: no chunk is relevant, as any threshold would be a guess."""
+
 RELEVANCE = {"all-minilm-l6-v2": MINILM}
-"""By model name in lower case: those that were measured. Others start from MiniLM's figures, which their cosines resemble
-but which were not measured with them; `retrieval.min_similarity` replaces them."""
+"""By model name in lower case: those that were measured. With others nothing is relevant until `ragstream evaluate
+--calibrate` has measured them."""
 
 
-def relevance_of(model: str, least: float | None = None) -> Relevance:
-    """Return the thresholds of a model; `least` replaces them by one similarity for every coverage."""
-    if least is not None:
-        return Relevance(alone=least, base=least, per_coverage=0.0, least=least)
-    return RELEVANCE.get(model.lower(), MINILM)
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a model's similarities mean: when a chunk is relevant, and what words add to them."""
+
+    relevance: Relevance
+    fusion: Fusion = FUSION
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether questions are answered at all."""
+        return self.relevance is not UNMEASURED
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON value that a store keeps."""
+        return {"relevance": asdict(self.relevance), "fusion": asdict(self.fusion)}
+
+
+def tuning_of(model: str, calibration: Mapping[str, Any] | None = None, least: float | None = None) -> Tuning:
+    """What is used for a model: the calibration that its store keeps, else what was measured for its name.
+
+    `least` replaces the thresholds by one similarity for every coverage.
+
+    Raises:
+        ConfigurationError: this release cannot read the calibration.
+    """
+    tuning = Tuning(RELEVANCE.get(model.lower(), UNMEASURED))
+    if calibration is not None:
+        try:
+            tuning = Tuning(Relevance(**calibration["relevance"]), Fusion(**calibration["fusion"]))
+        except (KeyError, TypeError):
+            raise ConfigurationError(
+                f"the calibration of {model} in the store is of another release", condition="CALIBRATION_UNKNOWN",
+                hint="run `ragstream evaluate CONFIG GOLDEN.jsonl --calibrate` again",
+            ) from None  # fmt: skip
+    if least is None:
+        return tuning
+    return Tuning(Relevance(alone=least, base=least, per_coverage=0.0, least=least), tuning.fusion)
 
 
 def fuse(*lists: Iterable[Hit], fusion: Fusion = FUSION) -> list[Ranked]:

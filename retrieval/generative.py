@@ -77,4 +77,4 @@ def supported(said: Sequence[Statement], rule: Unsupported) -> Draft:
                 kept.append(statement)
             case _:
                 assert_never(rule)
-    return Draft(tuple(kept), "" if kept or not cited else NOT_SUPPORTED)
+    return Draft(tuple(kept), "" if kept or not cited else NOT_SUPPORTED, is_worded=True)

@@ -26,6 +26,13 @@ class GoldenQuestion:
 
     query: str
     expected: frozenset[tuple[str, str]]
+    """None: no row answers it, and an assistant must abstain."""
+    kind: str = ""
+    """What its figures are grouped by; of a question that no row answers, `near` or `far` says how much the rows resemble it."""
+    answer_contains: tuple[str, ...] = ()
+    """Phrases, any of which proves an answer right."""
+    is_draft: bool = False
+    """Whether nobody looked at it since it was proposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Golden:
 
 def read_golden(path: str) -> list[GoldenQuestion]:
     """Read a JSONL file of `{"query": …, "expected": [{"table": …, "key": {…}}, …]}`; `expected` may be left out.
+
+    `kind`, `answer_contains` and `draft` may be added; `"id": 1` is short for `"key": {"id": 1}`. Other fields are ignored.
 
     Raises:
         ConfigurationError: it cannot be read, or a line is no question.
@@ -76,23 +85,31 @@ def probe(new: Searcher, texts: Sequence[str]) -> float:
     return hits / len(texts) if texts else 1.0
 
 
-_FORM = 'each line is {"query": "…", "expected": [{"table": "…", "key": {…}}]}'
+_FORM = (
+    'each line is {"query": "…", "expected": [{"table": "…", "key": {…}}]}, beside "kind", "answer_contains", "draft"'
+)
 
 
 def _question(line: str, where: str) -> GoldenQuestion:
     try:
         parsed = json.loads(line)
-        expected = frozenset((row["table"], _key(row["key"])) for row in parsed.get("expected", ()))
+        expected = frozenset(
+            (row["table"], key_of(row["key"] if "key" in row else {"id": row["id"]}))
+            for row in parsed.get("expected", ())
+        )
+        phrases = tuple(map(str, parsed.get("answer_contains", ())))
         if isinstance(parsed["query"], str):
-            return GoldenQuestion(parsed["query"], expected)
+            kind, is_draft = str(parsed.get("kind", "")), bool(parsed.get("draft", False))
+            return GoldenQuestion(parsed["query"], expected, kind, phrases, is_draft)
     except (ValueError, AttributeError, KeyError, TypeError):
         pass
     raise ConfigurationError(f"{where}: no question", condition="GOLDEN_INVALID", hint=_FORM)
 
 
 def _rows(searcher: Searcher, query: str) -> set[tuple[str, str]]:
-    return {(ranked.hit.table, _key(ranked.hit.key)) for ranked in searcher.search(query, FIRST).results}
+    return {(ranked.hit.table, key_of(ranked.hit.key)) for ranked in searcher.search(query, FIRST).results}
 
 
-def _key(key: Mapping[str, Any]) -> str:
+def key_of(key: Mapping[str, Any]) -> str:
+    """A row's key as text, whatever the order of its columns."""
     return exact_json.dumps(dict(key), sort_keys=True)

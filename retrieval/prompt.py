@@ -31,10 +31,14 @@ _SENTENCES = re.compile(r".*[.!?…。](?:[\"'”’)]|\s*\[[\d,\s]+\])*(?=\s|$)
 """A text up to the end of its last complete sentence, with quotation marks and citations."""
 
 
+def sources(texts: Sequence[str]) -> str:
+    """Render sources, numbered from 1, which no text of theirs can leave."""
+    return "\n".join(f'<source number="{n}">\n{_inert(text)}\n</source>' for n, text in enumerate(texts, 1))
+
+
 def user_turn(question: str, texts: Sequence[str]) -> str:
     """Render sources numbered from 1, then the question."""
-    sources = "\n".join(f'<source number="{n}">\n{_inert(text)}\n</source>' for n, text in enumerate(texts, 1))
-    return f"{sources}\n\n<question>{_inert(question)}</question>\nAnswer from the sources, with their numbers."
+    return f"{sources(texts)}\n\n<question>{_inert(question)}</question>\nAnswer from the sources, with their numbers."
 
 
 def ended(answer: str) -> str:

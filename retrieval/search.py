@@ -8,7 +8,7 @@ from typing import Any
 
 from embeddings.protocol import Embedder
 from reranking import Reranker
-from retrieval.fusion import FUSION, Fusion, Ranked, Relevance, fuse
+from retrieval.fusion import Ranked, Tuning, fuse
 from retrieval.rerank import reranked
 from schemas.errors import ConfigurationError
 from sinks.search import ANYTHING, Filters, Freshness, Index, Question
@@ -45,18 +45,10 @@ class SearchResult:
 class Searcher:
     """Searches one index with one embedding model. Stateless between questions."""
 
-    def __init__(
-        self,
-        index: Index,
-        embedder: Embedder,
-        relevance: Relevance,
-        fusion: Fusion = FUSION,
-        reranker: Reranker | None = None,
-    ) -> None:
+    def __init__(self, index: Index, embedder: Embedder, tuning: Tuning, reranker: Reranker | None = None) -> None:
         self.index = index
         self.embedder = embedder
-        self.relevance = relevance
-        self.fusion = fusion
+        self.tuning = tuning
         self.reranker = reranker
 
     def search(self, text: str, k: int, filters: Filters = ANYTHING) -> SearchResult:
@@ -82,9 +74,9 @@ class Searcher:
         candidates = max(k, CANDIDATES)
         dense = self.index.dense(question, candidates, filters)
         lexical = self.index.lexical(question, candidates, filters)
-        fused = fuse(dense, lexical, fusion=self.fusion)
+        fused = fuse(dense, lexical, fusion=self.tuning.fusion)
         results = tuple(reranked(self.reranker, text, fused, k))
-        relevant = tuple(ranked for ranked in results if self.relevance.accepts(ranked.hit))
+        relevant = tuple(ranked for ranked in results if self.tuning.relevance.accepts(ranked.hit))
         return SearchResult(question, results, relevant, freshness)
 
 

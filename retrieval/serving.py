@@ -11,7 +11,7 @@ from collections.abc import Callable
 from embeddings import EmbeddingConfig, open_embedder
 from embeddings.registry import config_of
 from reranking import RerankingConfig, open_reranker
-from retrieval.fusion import relevance_of
+from retrieval.fusion import tuning_of
 from retrieval.search import Searcher
 from schemas.errors import ConfigurationError
 from sinks import SinkConfig, open_index
@@ -28,13 +28,14 @@ class ActiveIndex:
         relevance: float | None = None,
         reranking: RerankingConfig | None = None,
     ) -> None:
-        """Connects on first use. `relevance` is the least similarity of an answer (None: the model's thresholds)."""
+        """Connects on first use. `relevance` is the least similarity of an answer (None: as measured)."""
         self._relevance = relevance
         self._reranker = None if reranking is None else open_reranker(reranking)
-        self._sink = sink
+        self.store = sink
+        """The store's configuration."""
         self._embedding = embedding
         self._any_version = open_index(sink, open_embedder(embedding).fingerprint)
-        self._number: int | None = None
+        self._version: IndexVersion | None = None
         self.model = embedding.model
         """The name of the model of the last question."""
         self._searcher: Searcher | None = None
@@ -42,19 +43,18 @@ class ActiveIndex:
     def searcher(self) -> Searcher:
         """The searcher of the index version that is active now."""
         active = self._any_version.index_versions().active
-        if self._searcher is None or self._number != active.number:
+        if self._searcher is None or self._version != active:
             self._close_searcher()
-            self._searcher, self._number = self.searcher_of(active), active.number
+            self._searcher, self._version = self.searcher_of(active), active
             self.model = config_of(active, self._embedding).model
         return self._searcher
 
     def searcher_of(self, index_version: IndexVersion) -> Searcher:
         """A searcher of one index version; the caller closes its index."""
         config = config_of(index_version, self._embedding)
-        index = open_index(self._sink, index_version.fingerprint, index_version.number)
-        return Searcher(
-            index, open_embedder(config), relevance_of(config.model, self._relevance), reranker=self._reranker
-        )
+        index = open_index(self.store, index_version.fingerprint, index_version.number)
+        tuning = tuning_of(config.model, index_version.calibration, self._relevance)
+        return Searcher(index, open_embedder(config), tuning, self._reranker)
 
     def run[T](self, work: Callable[[Searcher], T]) -> T:
         """Run work on the active index version, again if another one became active and this one was dropped."""

@@ -50,6 +50,11 @@ def unsupported(sentence: str, sources: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(missing))
 
 
+def values_of(sentence: str) -> list[str]:
+    """The numbers, codes, addresses and names of a sentence, as `unsupported` looks at them."""
+    return list(dict.fromkeys([*(shown for _, shown in _shown_values(sentence)), *_names(sentence, set())]))
+
+
 def _values(text: str) -> Iterator[str]:
     return (value for value, _ in _shown_values(text))
 
@@ -62,7 +67,7 @@ def _shown_values(text: str) -> Iterator[tuple[str, str]]:
     for token in _TOKEN.findall(rest):
         for value in _of_token(token):
             yield value, token
-    yield from ((value, value) for value in _spelt_out(rest))
+    yield from ((value, value.removeprefix("=")) for value in _spelt_out(rest))
 
 
 def _of_token(token: str) -> list[str]:

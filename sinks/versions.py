@@ -35,6 +35,8 @@ class IndexVersion:
     state: State = "ready"
     embedding: Mapping[str, Any] | None = None
     """The model's configuration without secrets; None before a first migration."""
+    calibration: Mapping[str, Any] | None = None
+    """Thresholds and weights that were measured with this model on labelled questions; None before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class IndexVersions:
     def with_embedding(self, fingerprint: str, embedding: Mapping[str, Any]) -> IndexVersions:
         """A copy with the model's configuration, so that pipelines of another model can open it."""
         return self._with(fingerprint, embedding=dict(embedding))
+
+    def calibrated(self, fingerprint: str, calibration: Mapping[str, Any] | None) -> IndexVersions:
+        """A copy with what was measured with that model; None takes it away. Unchanged if the store has no such model."""
+        return self if self.of(fingerprint) is None else self._with(fingerprint, calibration=calibration)
 
     def reached(self, fingerprint: str, state: State) -> IndexVersions:
         """A copy with that model's index version in a state; the active one stays `ready`."""
@@ -123,8 +129,14 @@ def to_json(index_versions: IndexVersions) -> dict[str, Any]:
     return {
         "serving": index_versions.active_number,
         "last": index_versions.last,
-        "every": [asdict(version) for version in index_versions.every],
+        "every": [_stored(version) for version in index_versions.every],
     }
+
+
+def _stored(version: IndexVersion) -> dict[str, Any]:
+    """Its JSON value; a release from before calibrations reads one without."""
+    fields = asdict(version)
+    return fields if version.calibration is not None else {k: v for k, v in fields.items() if k != "calibration"}
 
 
 def from_json(stored: Mapping[str, Any]) -> IndexVersions:

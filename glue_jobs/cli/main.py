@@ -22,6 +22,10 @@ _COMMANDS = {
         "Render the capture's configuration; --apply sends it to Kafka Connect.",
     ),
     "check": ("glue_jobs.cli.run:check", "Validate a configuration and connect to every part it names."),
+    "evaluate": (
+        "glue_jobs.cli.evaluate:evaluate",
+        "Measure search and answers on labelled questions; --calibrate keeps what follows.",
+    ),
     "migrate": ("glue_jobs.cli.migrate:migrate", "Move the stores to another embedding model without downtime."),
     "rebuild": ("glue_jobs.cli.lake:rebuild", "Write a store from the lake alone."),
     "reconcile": ("glue_jobs.cli.reconcile:reconcile", "Compare the stores with the lake; --repair repairs them."),

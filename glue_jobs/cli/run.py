@@ -34,8 +34,8 @@ def check(config: str) -> None:
     for sink in loaded.sinks if loaded.embedding is not None else ():
         for note in filter(None, (migration_note(loaded, sink), outdated_note(loaded, sink, config))):
             click.echo(f"note   sink {sink.name}: {note}")
-    if warning := unmeasured(loaded):
-        click.echo(f"note   retrieval: {warning}")
+    for warning in unmeasured(loaded):
+        click.echo(f"note   {warning}")
 
 
 def _is_unreachable_capture(name: str, error: PipelineError | None) -> bool:

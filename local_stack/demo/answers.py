@@ -17,6 +17,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.evaluate import evaluate
 from glue_jobs.config.pipeline import PipelineConfig, load_config
 from local_stack.demo import helpdesk
 from local_stack.demo.pipeline import CONFIG, DemoPipeline
@@ -25,12 +26,14 @@ from local_stack.servers.connect import request_json
 from local_stack.service import ServiceStatus
 from local_stack.stack import DEFAULT_PARTS, Stack
 from retrieval import commands
+from retrieval.golden import read_golden
 
 QUESTIONS = (
     "How many days of readings does an H2 hub store while it is offline?",
     "How far does the radio reach inside a glasshouse with crops?",
     "How loud is the siren S-90?",
 )
+GOLDEN = Path(helpdesk.__file__).parent / "questions.jsonl"
 EDITED, DELETED, TICKET = 3, 21, 1001
 """The article that is edited, the one that is deleted (it answers the third question), the ticket whose status changes."""
 _EDIT = """UPDATE public.articles SET body = replace(body, 'stores 21 days', 'stores 34 days'), updated_at = now()
@@ -70,6 +73,7 @@ class Demo:
         rows = self.seed()
         self.capture(rows)
         self.wait_loaded(sum(rows.values()))
+        self.calibrate()
         self.ask_all("Three questions")
         self.change()
         self.ask_all("The same questions again")
@@ -128,6 +132,18 @@ class Demo:
         while commands.ask(self.config, QUESTIONS[0])["freshness"]["lag_seconds"] is None and time.monotonic() < until:
             self.pipeline.raise_if_ended()
             time.sleep(0.5)
+
+    def calibrate(self) -> None:
+        """Measure on labelled questions from which similarity on rows answer: before, no question is answered."""
+        self.step("Measuring the model: when is a row an answer?")
+        report = evaluate(self.config, read_golden(str(GOLDEN)), None, lambda _: None, keep=True, with_answers=False)
+        ways, held_out = report["search"]["all"]["ways"], report["calibration"]["held_out"]
+        recall = ", ".join(f"{way} {ways[way]['R@5']['mean']:.2f}" for way in ("dense", "lexical", "hybrid"))
+        kept, refused = held_out["answerable_kept"], held_out["misses_refused"]
+        console.print(
+            f"  {report['questions']} labelled questions: recall@5 {recall}; of questions held out, {kept:.0%} of those with an "
+            f"answer are kept, and {refused:.0%} of the others refused"
+        )
 
     def ask_all(self, title: str) -> None:
         """Ask the three questions, and show the answers with their citations."""

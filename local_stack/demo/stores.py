@@ -82,6 +82,7 @@ class StoresDemo(Demo):
         rows = self.seed()
         self.capture(rows)
         self.wait_loaded(sum(rows.values()))
+        self.calibrate()
         commit = self.one_commit()
         try:
             self.ask_each_store(_DAYS[1])

@@ -11,7 +11,7 @@ import pytest
 from retrieval.access import Access
 from retrieval.ask import Assistant
 from retrieval.drafts import Draft, Statement
-from retrieval.fusion import Ranked, Relevance
+from retrieval.fusion import Ranked, Relevance, Tuning
 from retrieval.search import Searcher
 from schemas.caller import Caller
 from schemas.errors import UnavailableError
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.parametrize("store", [s for s in STORES if s != "opense
 
 NOTES = TableConfig(table=TABLE, keys=("id",), document=DocumentConfig(template="{body}", metadata=("tenant", "kind")))
 ACCESS = Access({"tenant": "${claim:tenant}"}, (NOTES,))
-ALL = Relevance(alone=-1, base=-1, per_coverage=0, least=-1)
+ALL = Tuning(Relevance(alone=-1, base=-1, per_coverage=0, least=-1))
 ACME, GLOBEX = Caller({"tenant": "acme"}), Caller({"tenant": "globex"})
 LEAST_ASKED, MOST_MOVES = 60, 1_000
 

@@ -17,6 +17,7 @@ from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Tables, backfill
 from schemas.documents import ActualDocument
 from schemas.errors import ConfigurationError
+from sinks import open_index
 from sinks.protocol import Sink
 from sinks.versions import IndexVersions
 from tests.feeding import CONTEXT, SPECS, CountingEmbedder, Fed, vector_of
@@ -181,3 +182,17 @@ def _all(sink: Sink) -> list[ActualDocument]:
         for bucket in sink.bucket_checksums(1, vectors=False)
         for each in sink.documents_in(bucket, 1, vectors=True)
     ]
+
+
+def test_a_calibration_is_kept_beside_its_model_for_every_reader(store: Store) -> None:
+    sink = store.open()
+    sink.prepare()
+    measured = {"relevance": {"alone": 0.4}, "fusion": {"weight": 0.5}}
+    sink.change_index_versions(lambda held: held.calibrated("model=test", measured))
+    sink.change_index_versions(lambda held: held.calibrated("model=stranger", measured))
+    announce(sink)
+    with closing(open_index(store.config, "model=test")) as index:
+        found = {each.fingerprint: each.calibration for each in index.index_versions().every}
+    assert found == {"model=test": measured, "model=other": None}
+    sink.change_index_versions(lambda held: held.calibrated("model=test", None))
+    assert known(store.open()).active.calibration is None

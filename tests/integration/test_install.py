@@ -53,7 +53,7 @@ SERVES: dict[str, set[str]] = {
     "lake": {"lake"}, "kafka": {"source kafka"}, "kinesis": {"source kinesis"}, "bedrock": {"embedding", "generation"},
     "sagemaker": {"reranking"},
     "documentdb": {"sink documentdb"}, "opensearch": {"sink opensearch"}, "pgvector": {"sink pgvector"},
-    "redshift": {"warehouse"}, "capture": {"capture kafka"}, "aws": set(), "spark": set(), "onnx": set(),
+    "redshift": {"warehouse"}, "capture": {"capture kafka"}, "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
 }  # fmt: skip
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {

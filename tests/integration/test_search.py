@@ -30,7 +30,7 @@ from retrieval.ask import Assistant
 from retrieval.commands import Query
 from retrieval.drafts import Draft, Statement
 from retrieval.extractive import ExtractiveAnswerer
-from retrieval.fusion import MINILM, Ranked, fuse
+from retrieval.fusion import MINILM, Ranked, Tuning, fuse
 from retrieval.search import CANDIDATES, Searcher
 from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
@@ -108,7 +108,7 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Helpdesk]:
     ):
         sink.prepare()
         fill(sink, embedder)
-        yield Helpdesk(config, sink, embedder, index, Searcher(index, embedder, MINILM))
+        yield Helpdesk(config, sink, embedder, index, Searcher(index, embedder, Tuning(MINILM)))
 
 
 @pytest.fixture
@@ -435,7 +435,7 @@ class RefusingEmbedder(InstantEmbedder):
 
 def test_question_without_vector_is_an_error_and_a_blank_one_finds_nothing(filled: Helpdesk) -> None:
     answerer = ExtractiveAnswerer(filled.index, RefusingEmbedder(), "refusing", 2)
-    assistant = Assistant(Searcher(filled.index, RefusingEmbedder(), MINILM), answerer)
+    assistant = Assistant(Searcher(filled.index, RefusingEmbedder(), Tuning(MINILM)), answerer)
     with pytest.raises(EmbeddingRejectedError, match="no vector"):
         assistant.ask("How long is the warranty of a Moss probe?")
     assert assistant.ask(" \u200b ").abstained

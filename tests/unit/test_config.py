@@ -12,7 +12,6 @@ import pytest
 from glue_jobs.config import json_schema as config_schema
 from glue_jobs.config.pipeline import PipelineConfig, decode_context, load_config, of_tables, parse_config
 from glue_jobs.config.values import Substitution, redaction, stack_value
-from retrieval.commands import unmeasured
 from schemas.errors import ConfigurationError
 from sources import KafkaSourceConfig
 
@@ -57,12 +56,7 @@ def test_a_good_configuration_is_read_with_its_durations_and_defaults() -> None:
     assert config.lake.path == str(Path("lake").resolve())
 
 
-def test_a_model_whose_thresholds_nobody_measured_is_said_until_they_are_configured() -> None:
-    told = unmeasured(good())
-    assert told is not None
-    assert "amazon.titan-embed-text-v2:0" in told
-    assert "`retrieval.min_similarity`" in told
-    assert unmeasured(good(GOOD + "retrieval: {min_similarity: 0.35}\n")) is None
+def test_a_least_similarity_is_a_cosine() -> None:
     assert "retrieval.min_similarity: input should be less than or equal to 1" in refusal(
         GOOD + "retrieval: {min_similarity: 2}\n"
     )

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.fusion import MINILM, fuse, relevance_of
+from retrieval.fusion import FUSION, MINILM, UNMEASURED, Fusion, Relevance, Tuning, fuse, tuning_of
+from schemas.errors import ConfigurationError
 from sinks.idf import MOST_WEIGHED, shares, weighed, worth_searching
 from sinks.search import Hit
 
@@ -58,15 +59,28 @@ def test_what_resembles_too_little_is_not_relevant(similarity: float, coverage: 
     assert not MINILM.accepts(hit("d", similarity, coverage))
 
 
-def test_an_unknown_model_starts_from_measured_figures() -> None:
-    assert relevance_of("all-MiniLM-L6-v2") == relevance_of("amazon.titan-embed-text-v2:0") == MINILM
+def test_a_model_that_nobody_measured_answers_nothing() -> None:
+    assert tuning_of("all-MiniLM-L6-v2") == Tuning(MINILM)
+    unmeasured = tuning_of("amazon.titan-embed-text-v2:0")
+    assert unmeasured == Tuning(UNMEASURED)
+    assert not unmeasured.is_measured
+    assert not unmeasured.relevance.accepts(hit("d", 1.0, 1.0))
+
+
+def test_a_kept_calibration_comes_before_the_models_name() -> None:
+    tuning = Tuning(Relevance(0.5, 0.7, 0.4, 0.1), Fusion(0.3, 0.2, 0.9))
+    assert tuning_of("all-MiniLM-L6-v2", tuning.as_json()) == tuning
+    assert tuning_of("any", tuning.as_json(), 0.2).fusion == tuning.fusion
+    with pytest.raises(ConfigurationError, match="another release"):
+        tuning_of("any", {"relevance": {"new": 1}})
 
 
 def test_a_least_similarity_of_ones_own_is_needed_whatever_the_words() -> None:
-    own = relevance_of("all-MiniLM-L6-v2", 0.9)
-    assert [own.accepts(hit("d", 0.9, coverage)) for coverage in (0.0, 1.0)] == [True, True]
-    assert [own.accepts(hit("d", 0.89, coverage)) for coverage in (0.0, 1.0)] == [False, False]
-    assert relevance_of("any", -1).accepts(hit("d", -1.0, 0.0))
+    own = tuning_of("all-MiniLM-L6-v2", least=0.9)
+    assert [own.relevance.accepts(hit("d", 0.9, coverage)) for coverage in (0.0, 1.0)] == [True, True]
+    assert [own.relevance.accepts(hit("d", 0.89, coverage)) for coverage in (0.0, 1.0)] == [False, False]
+    assert own.fusion == FUSION
+    assert tuning_of("any", least=-1).relevance.accepts(hit("d", -1.0, 0.0))
 
 
 def test_every_word_of_short_question_counts_whether_row_holds_it_or_not() -> None:

@@ -77,16 +77,16 @@ ONE, TWO = hit(1, "The hub keeps 21 days."), hit(2, "Anna Berg leads support.")
 
 def test_the_row_that_a_sentence_cites_must_hold_it_not_another() -> None:
     right, wrong = Statement("It keeps 21 days.", (ONE,)), Statement("It keeps 21 days.", (TWO,))
-    assert supported([right, wrong, Statement("No source.", ())], "drop") == Draft((right,))
-    assert supported([wrong], "drop") == Draft((), NOT_SUPPORTED)
-    assert supported([wrong], "keep") == Draft((wrong,))
-    assert supported([wrong], "mark").text == "It keeps 21 days. [unsupported]"
-    assert supported([Statement("No source.", ())], "keep") == Draft()
+    assert supported([right, wrong, Statement("No source.", ())], "drop") == Draft((right,), is_worded=True)
+    assert supported([wrong], "drop") == Draft((), NOT_SUPPORTED, is_worded=True)
+    assert supported([wrong], "keep") == Draft((wrong,), is_worded=True)
+    assert supported([wrong], "mark").text == "It keeps 21 days [1] [unsupported]."
+    assert supported([Statement("No source.", ())], "keep").text == ""
 
 
 def test_numbers_in_an_answer_count_the_rows_that_it_cites() -> None:
     draft = Draft((Statement("B.", (TWO,)), Statement("A.", (ONE,)), Statement("Both.", (ONE, TWO))))
-    assert draft.text == "B. [1] A. [2] Both. [1, 2]"
+    assert draft.text == "B [1]. A [2]. Both [1, 2]."
     assert draft.cites == (TWO, ONE)
 
 

@@ -1,0 +1,101 @@
+"""Recall, nDCG and reciprocal rank of rankings by ir-measures, and whether two differ by more than chance. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrieval.golden import key_of
+
+if TYPE_CHECKING:
+    from evaluation.runs import Asked, Order
+
+MEASURES = ("R@1", "R@5", "R@10", "nDCG@10", "RR")
+"""Names of ir-measures. Any of several labelled rows answers a question, so recall counts questions: `Success@k`."""
+ROUNDS = 10_000
+"""Random assignments of a test; p is known to 0.005."""
+SEED = 20_261_129
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The mean of a measure for two ways, and the probability of so large a difference where there is none."""
+
+    difference: float
+    p: float
+
+
+def measured(asked: Sequence[Asked], orders: Sequence[Order]) -> dict[str, list[float]]:
+    """Each measure for each question that a row answers, in their order."""
+    import ir_measures
+    from ir_measures import RR, Success, nDCG
+
+    named = {"R@1": Success @ 1, "R@5": Success @ 5, "R@10": Success @ 10, "nDCG@10": nDCG @ 10, "RR": RR}
+    answerable = [
+        (str(n), each, hits) for n, (each, hits) in enumerate(zip(asked, orders, strict=True)) if each.golden.expected
+    ]
+    labels = [
+        ir_measures.Qrel(number, _name(*row), 1)
+        for number, each, _ in answerable
+        for row in sorted(each.golden.expected)
+    ]
+    run = [
+        ir_measures.ScoredDoc(number, _name(hit.table, key_of(hit.key)), float(-place))
+        for number, _, hits in answerable
+        for place, hit in enumerate(hits)
+    ]
+    found: dict[tuple[str, str], float] = {
+        (str(value.measure), value.query_id): value.value
+        for value in ir_measures.iter_calc([*named.values()], labels, run)
+    }
+    return {
+        name: [found.get((str(measure), number), 0.0) for number, *_ in answerable] for name, measure in named.items()
+    }
+
+
+def compared(one: Sequence[float], other: Sequence[float]) -> Compared:
+    """A paired randomisation test (two-sided, seeded): which of a question's two values is whose is drawn by lot."""
+    differences = np.asarray(one, float) - np.asarray(other, float)
+    if not differences.any():
+        return Compared(0.0, 1.0)
+    observed = abs(differences.mean())
+    signs = np.random.default_rng(SEED).choice((-1.0, 1.0), (ROUNDS, len(differences)))
+    extreme = int(np.count_nonzero(abs((signs * differences).mean(axis=1)) >= observed - 1e-12))
+    return Compared(float(differences.mean()), (extreme + 1) / (ROUNDS + 1))
+
+
+def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]]) -> dict[str, Any]:
+    """The means of every way, for all questions and by kind, each with its comparison to `dense`."""
+    values = {way: measured(asked, orders) for way, orders in rankings.items()}
+    kinds = [each.golden.kind for each in asked if each.golden.expected]
+    groups = {"all": range(len(kinds))} | {
+        kind: [n for n, other in enumerate(kinds) if other == kind] for kind in sorted(set(kinds)) if kind
+    }
+    return {
+        group: {
+            "questions": len(members),
+            "ways": {
+                way: {
+                    name: _figure([by_question[n] for n in members], [values["dense"][name][n] for n in members])
+                    for name, by_question in values[way].items()
+                }
+                for way in rankings
+            },
+        }
+        for group, members in groups.items()
+        if members
+    }
+
+
+def _figure(own: Sequence[float], dense: Sequence[float]) -> dict[str, float]:
+    difference = compared(own, dense)
+    return {
+        "mean": round(float(np.mean(own)), 4), "to_dense": round(difference.difference, 4), "p": round(difference.p, 4)
+    }  # fmt: skip
+
+
+def _name(table: str, key: str) -> str:
+    return f"{table} {key}"
