@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from embeddings.budget.budget import Budget
 from embeddings.errors import DimensionMismatchError, EmbeddingUnavailableError, ModelAnswerError
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.pacing import Pace
 from embeddings.protocol import TEXT_TOO_LONG, Embedding, EmbeddingCounts, EmbeddingRejected
 from embeddings.vectors import BAD_VECTOR, WRONG_LENGTH
 from schemas.errors import ConfigurationError
+from transforms.documents.chunking import tokens
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +105,9 @@ class Governor:
     the text to blame is alone. A replayed text is sent again: callers look vectors up first.
     """
 
-    def __init__(self, requests_in_flight: int, timing: Timing | None = None) -> None:
+    def __init__(self, requests_in_flight: int, timing: Timing | None = None, budget: Budget | None = None) -> None:
         self._timing = timing or Timing()
+        self.budget = budget
         self._pace = Pace.starting_at(
             requests_in_flight, first_wait=self._timing.first_wait, longest_wait=self._timing.longest_wait
         )
@@ -214,15 +217,21 @@ class Governor:
         return True
 
     def _send(self, job: _Job, texts: Sequence[str]) -> Reply:
+        estimate = sum(map(tokens, texts)) if self.budget else 0
+        if self.budget is not None:
+            # A caller with a time limit is a question or a check: it is counted, and does not wait.
+            self.budget.take(estimate, waits=job.deadline is None)
         with self._slot(job):
             sent_at = self._timing.clock()
             try:
                 reply = job.send(texts)
             except Throttled as throttle:
+                self._settle(-estimate)
                 self._slow_down(sent_at, throttle.condition, throttle.retry_after)
                 self._count(EmbeddingCounts(throttles=1))
                 raise
             except Unanswered as silence:
+                self._settle(-estimate)
                 self._slow_down(sent_at, silence.condition, None)
                 self._count(EmbeddingCounts(failures=1))
                 raise
@@ -232,7 +241,14 @@ class Governor:
             with self._turn:
                 self._pace.answered()
             self._count(EmbeddingCounts(1, len(texts), reply.tokens))
-            return reply
+        if reply.tokens:
+            self._settle(reply.tokens - estimate)
+        return reply
+
+    def _settle(self, more: int) -> None:
+        """Correct the tokens that the budget counted before the request."""
+        if self.budget is not None:
+            self.budget.settle(more)
 
     @contextmanager
     def _slot(self, job: _Job) -> Iterator[None]:

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from embeddings import Embedder, EmbeddingConfig, open_embedder
 from schemas.errors import ConfigurationError
 
-_SECRETS = ("access_key", "secret_key")
-"""Never stored: each user of a model has its own credentials."""
+_SECRETS = ("access_key", "secret_key", "budget")
+"""Never stored: each user of a model has its own credentials, and its own budget."""
 _ADAPTER: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from embeddings.batching import pack
+from embeddings.budget.budget import Budget
 from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
 from embeddings.governor import Governor, Reply
 from embeddings.parts import in_parts
@@ -89,6 +90,11 @@ class RemoteEmbedder(ABC):
     def dimensions(self) -> int:
         """The length of every vector."""
         return self._settings.dimensions
+
+    @property
+    def budget(self) -> Budget | None:
+        """What all processes together may ask of the model."""
+        return self._governor.budget
 
     def embed_documents(self, texts: Sequence[str]) -> list[Embedding]:
         """Return one embedding a text, in order; see `Embedder`."""

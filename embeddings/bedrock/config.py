@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from embeddings.bedrock.codecs import codec_for
+from embeddings.budget.config import BudgetConfig
 from embeddings.connection import AwsConnection
 from embeddings.protocol import Truncation
 from schemas.errors import ConfigurationError
@@ -38,6 +39,8 @@ class BedrockEmbeddingConfig(BedrockConnection):
     """Requests at once from one process; throttles lower it for a while."""
     query_timeout_seconds: float = Field(default=30, gt=0)
     """How long a question may wait for its vector. Documents wait as long as it takes."""
+    budget: BudgetConfig | None = None
+    """What all processes of the pipelines that share its ledger may ask of the model."""
 
     @model_validator(mode="after")
     def _model_offers_dimensions(self) -> BedrockEmbeddingConfig:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from embeddings.bedrock.codecs import Codec, base_model_id, codec_for
 from embeddings.bedrock.runtime import bedrock_outcomes
+from embeddings.budget.budget import budget_of
 from embeddings.clients import open_client
 from embeddings.governor import Governor, Reply
 from embeddings.protocol import Purpose, Truncation
@@ -95,4 +96,4 @@ class _Channel:
 @functools.cache
 def _channel(config: BedrockEmbeddingConfig) -> _Channel:
     client = open_client(config, "bedrock-runtime", config.requests_in_flight)
-    return _Channel(config, client, Governor(config.requests_in_flight))
+    return _Channel(config, client, Governor(config.requests_in_flight, budget=budget_of(config.budget, config.model)))

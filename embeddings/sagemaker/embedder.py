@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embeddings.budget.budget import budget_of
 from embeddings.clients import open_client
 from embeddings.governor import Governor, Reply
 from embeddings.protocol import EmbeddingRejected, Purpose, Truncation
@@ -114,4 +115,4 @@ class _Channel:
 @functools.cache
 def _channel(config: SageMakerEmbeddingConfig) -> _Channel:
     client = open_client(config, "sagemaker-runtime", config.requests_in_flight)
-    return _Channel(config, client, Governor(config.requests_in_flight))
+    return _Channel(config, client, Governor(config.requests_in_flight, budget=budget_of(config.budget, config.model)))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
-from glue_jobs.operations.prices import price_of
+from embeddings.prices import price_of
 from schemas.errors import UnavailableError
 from transforms.documents.planning import DocumentSpec, made_by
 

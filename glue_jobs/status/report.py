@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
+from embeddings.budget.budget import open_budget
+from embeddings.prices import price_of
 from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from glue_jobs.continuous import store_positions
 from glue_jobs.continuous.backfills import Backfill, Backfills
-from glue_jobs.operations.prices import price_of
 from glue_jobs.status import drift
 from glue_jobs.status.freshness import Freshness
 from glue_jobs.status.outdated import Outdated, outdated_of
@@ -163,7 +164,25 @@ def _embedding(config: PipelineConfig, records: Iterable[QueryRecord]) -> dict[s
     model = getattr(config.embedding, "model", "")
     price = price_of(model) or 0.0
     names = ("requests", "texts", "tokens", "cache_hits", "cache_misses", "throttles")
-    return {name: total[name] for name in names} | {"spend_usd": round(total["tokens"] / 1000 * price, 6)}
+    counted = {name: total[name] for name in names} | {"spend_usd": round(total["tokens"] / 1000 * price, 6)}
+    return counted | ({"budget": used} if (used := _budget(config)) else {})
+
+
+def _budget(config: PipelineConfig) -> dict[str, Any] | None:
+    """What new texts wait for now, and what was spent today; None without a budget."""
+    configured = getattr(config.embedding, "budget", None)
+    if configured is None or config.embedding is None:
+        return None
+    try:
+        budget = open_budget(configured, config.embedding.model)
+        now = budget.state()
+        return {
+            "waiting_for": now.limit if now.seconds else None,
+            "seconds": round(now.seconds, 1),
+            "dollars_today": round(budget.spent_today(), 6),
+        }
+    except PipelineError as error:
+        return {"waiting_for": "ledger", "error": error.message}
 
 
 def _query(record: QueryRecord) -> dict[str, Any]:

@@ -67,7 +67,7 @@ from embeddings.bedrock.codecs import codec_for
 from embeddings.registry import registry_entry
 from glue_jobs.config.pipeline import load_config
 from glue_jobs.continuous.start_positions import for_readers
-from glue_jobs.operations.prices import price_of
+from embeddings.prices import price_of
 from glue_jobs.status.landed import readings, unlanded
 from sources import feeds, caught_up_probe, positions, retained
 from sources.feeds import SourcePositions

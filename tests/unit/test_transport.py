@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from embeddings import EmbeddingConfig
+from embeddings.budget.config import LedgerConfig
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.config.values import refuse_plain_endpoints
 from reranking import RerankingConfig
@@ -57,6 +58,9 @@ PLAIN: dict[str, Callable[[str], Part]] = {
         SourceConfig, {"type": "kinesis", "envelope": "dms", "stream": "s", "endpoint_url": f"http://{h}:4567"}
     ),
     "embedding": lambda h: (EmbeddingConfig, TITAN | {"endpoint_url": f"http://{h}:1/v1"}),
+    "a budget's ledger": lambda h: (
+        LedgerConfig, {"type": "dynamodb", "table": "budgets", "name": "titan", "endpoint_url": f"http://{h}"}
+    ),
     "generation": lambda h: (
         GenerationConfig, {"type": "bedrock", "model": "amazon.nova-lite-v1:0", "endpoint_url": f"http://{h}"}
     ),

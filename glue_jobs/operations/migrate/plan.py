@@ -11,9 +11,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from embeddings import EmbeddingConfig, texts_at_once
+from embeddings.prices import price_of
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.lake_job import LakeJob, then
-from glue_jobs.operations.prices import price_of
 from glue_jobs.runtime.progress import OnProgress, Progress
 from indexing.bulk import TEXTS, text_stage
 from lake.history.states import StateSettings, by_group, state_stage

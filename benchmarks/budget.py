@@ -1,0 +1,91 @@
+"""A budget in a storm of throttles: what four processes asked of a model, against what they were allowed: `make bench-budget`.
+
+Each process embeds texts of its own as fast as it can, and the endpoint throttles a fifth of all requests. The endpoint counts
+what reaches it. `kept` is that rate as a share of the allowed one, over a time that begins when all processes are at work. A
+second run limits tokens. Every text has to have its vector in the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings import BedrockEmbeddingConfig, open_embedder
+from local_stack.models.service import ModelService
+from local_stack.servers.connect import request_json
+
+PROCESSES = 4
+MODEL = "amazon.titan-embed-text-v2:0"
+THROTTLES = 0.2
+WARM_UP_SECONDS = 2.0
+
+
+def embed(settings: dict[str, Any], number: int, until: float) -> tuple[int, int]:
+    """Embed texts until a time; returns how many, and how many of them have no vector."""
+    embedder = open_embedder(BedrockEmbeddingConfig.model_validate(settings))
+    texts = lost = 0
+    while time.time() < until:
+        batch = [f"process {number} text {texts + place}" for place in range(4)]
+        lost += sum(not isinstance(vector, np.ndarray) for vector in embedder.embed_documents(batch))
+        texts += len(batch)
+    return texts, lost
+
+
+def storm(url: str, ledger: Path, seconds: float, **limits: float) -> dict[str, float]:
+    """Run the processes under these limits, and compare what reached the endpoint with them."""
+    request_json(url, "POST", "/faults", {"throttle": THROTTLES})
+    settings = {
+        "type": "bedrock", "model": MODEL, "dimensions": 256, "endpoint_url": url, "requests_in_flight": 4,
+        "budget": {**limits, "ledger": {"type": "file", "path": str(ledger)}},
+    }  # fmt: skip
+    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(embed, [settings] * PROCESSES, range(PROCESSES), [0.0] * PROCESSES))  # imports
+        until = time.time() + WARM_UP_SECONDS + seconds + 1
+        running = [pool.submit(embed, settings, number, until) for number in range(PROCESSES)]
+        time.sleep(WARM_UP_SECONDS)
+        before, began = _counters(url), time.monotonic()
+        time.sleep(seconds)
+        after, took = _counters(url), time.monotonic() - began
+        done = [each.result() for each in running]
+    request_json(url, "POST", "/faults", {})
+    sent = {name: after[name] - before[name] for name in after}
+    asked = sum(sent[name] for name in ("requests", "throttled", "failed"))
+    kept = {"requests_per_minute": asked, "tokens_per_minute": sent["tokens"]}
+    (limit, allowed), *_ = limits.items()
+    return {
+        "kept": round(kept[limit] / took * 60 / allowed, 3),
+        "texts": sum(texts for texts, _ in done),
+        "lost": sum(lost for _, lost in done),
+        "throttled": sent["throttled"],
+    }
+
+
+def _counters(url: str) -> dict[str, float]:
+    _, body = request_json(url, "GET", "/counters")
+    return dict(body)
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ModelService(Path(folder) / "model", mode="instant") as model:
+        url = model.endpoint["endpoint_url"]
+        figures = {
+            name: storm(url, Path(folder) / name, options.seconds, **{name: limit})
+            for name, limit in (("requests_per_minute", 1200.0), ("tokens_per_minute", 6000.0))
+        }
+    print(json.dumps({"benchmark": "budget", "processes": PROCESSES, "seconds": options.seconds, **figures}))
+
+
+if __name__ == "__main__":
+    main()
