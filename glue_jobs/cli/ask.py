@@ -116,16 +116,21 @@ def search(
 @click.command(cls=Asking)
 @CONFIG
 @click.argument("question")
-@click.option("--session", help="The conversation to continue.")
+@click.option("--session", help="The conversation to continue, or to begin.")
+@click.option("--turn-id", help="Your own name of the turn in its session: repeated, it gives the same answer.")
 @_scoped
 @_STORE
 @_JSON
-def ask(config: str, question: str, session: str | None, store: str | None, *, as_json: bool, **scope: Any) -> None:
+def ask(config: str, question: str, store: str | None, *, as_json: bool, **asked: Any) -> None:
     """Answer QUESTION from the documents, with citations and how fresh the index is."""
     from glue_jobs.config.pipeline import load_config
     from retrieval import commands
 
-    answer = commands.ask(load_config(config), question, session, store, _scope(**scope))
+    session, turn_id = asked.pop("session"), asked.pop("turn_id")
+    if session is None and turn_id is not None:
+        raise click.UsageError("--turn-id names a turn of a --session")
+    turn = commands.Session(session, turn_id) if session is not None else None
+    answer = commands.ask(load_config(config), question, turn, store, _scope(**asked))
     click.echo(json.dumps(answer, ensure_ascii=False) if as_json else _answer(answer))
 
 

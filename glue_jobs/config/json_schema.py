@@ -12,6 +12,8 @@ from schemas.durations import DURATION
 _DURATIONS = (
     ("LakeConfig", "land_every"), ("LakeConfig", "merge_every"), ("RedshiftConfig", "load_every"),
     ("PgvectorConfig", "deadline"), ("OpenSearchConfig", "deadline"), ("DocumentDBConfig", "deadline"),
+    *((memory, name) for memory in ("DocumentDBMemoryConfig", "DynamoDBMemoryConfig", "MemoryDBConfig")
+      for name in ("ttl", "turn_timeout", "busy_timeout")),
 )  # fmt: skip
 """Keys whose value is a number of seconds or a duration text."""
 _REFERENCE = {"type": "string", "pattern": r"^.*\$\{(env|secret):.+\}.*$"}

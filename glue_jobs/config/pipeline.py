@@ -15,6 +15,7 @@ from glue_jobs.config import problems as config_problems
 from glue_jobs.config.values import Substitution, redaction, refuse_plain_endpoints, s3_environment, substitution
 from glue_jobs.config.yaml_text import Document, parse
 from lake.layout import escape
+from memory import MemoryConfig
 from reranking import RerankingConfig
 from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
 from schemas.durations import Duration
@@ -91,6 +92,8 @@ class PipelineConfig(StrictModel):
     """The model that puts what a search found in a better order; without it, the order is that of similarity and words."""
     generation: GenerationConfig | None = None
     """The text model that words answers; without it, answers are sentences quoted from the documents."""
+    memory: MemoryConfig | None = None
+    """The memory of conversations and profiles; without it, each question is answered on its own."""
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_as_list)] = ()
     """The change data capture of the tables, for `ragstream capture` and `ragstream check`; no job reads it."""
     epochs: tuple[EpochConfig, ...] = ()

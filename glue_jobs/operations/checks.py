@@ -17,6 +17,7 @@ from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime.extras import not_installed
 from glue_jobs.storage import lake_mark, s3_check
 from lake.identity import lake_id
+from memory import MemoryConfig, open_store
 from reranking import open_reranker
 from retrieval import ExtractiveConfig
 from retrieval.access import Access
@@ -64,6 +65,8 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         part_checks["reranking"] = open_reranker(config.reranking).check
     if config.generation is not None and not isinstance(config.generation, ExtractiveConfig):
         part_checks["generation"] = open_generator(config.generation).check
+    if config.memory is not None:
+        part_checks["memory"] = partial(_memory, config.memory)
     return {
         name: check for name, check in part_checks.items() if kinds is None or name.split()[0] in {*kinds, "checkpoint"}
     }
@@ -125,6 +128,12 @@ def _access(config: PipelineConfig) -> None:
             condition="ACCESS_FINDS_NOTHING",
             hint="add the column to `document.metadata` and run `ragstream rebuild`, or give the table a rule or `public`",
         )
+
+
+def _memory(config: MemoryConfig) -> None:
+    """Check a memory, and create what it needs."""
+    with contextlib.closing(open_store(config)) as store:
+        store.check()
 
 
 def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> None:

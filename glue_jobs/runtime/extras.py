@@ -6,7 +6,7 @@ import traceback
 
 from schemas.errors import ConfigurationError
 
-_BOTO = ("aws", "bedrock", "capture", "kinesis", "redshift", "sagemaker")
+_BOTO = ("aws", "bedrock", "capture", "dynamodb", "kinesis", "redshift", "sagemaker")
 EXTRAS = {
     "pyspark": ("spark",), "py4j": ("spark",), "pandas": ("spark",), "delta": ("spark",),
     "pyarrow": ("lake", "spark", "redshift"), "deltalake": ("lake",),
@@ -14,7 +14,7 @@ EXTRAS = {
     "aws_kinesis_agg": ("kinesis",), "google": ("kinesis",), "urllib3": ("kinesis",),
     "boto3": _BOTO, "botocore": _BOTO, "onnxruntime": ("onnx",), "pymongo": ("documentdb",), "bson": ("documentdb",),
     "opensearchpy": ("opensearch",), "psycopg": ("pgvector", "capture"), "pgvector": ("pgvector",),
-    "redshift_connector": ("redshift",), "ir_measures": ("evaluate",),
+    "redshift_connector": ("redshift",), "valkey": ("memorydb",), "ir_measures": ("evaluate",),
 }  # fmt: skip
 """By import name: the extras of pyproject.toml that install the package, the most general first."""
 _MODULE_EXTRAS = {"warehouse": "redshift", "capture_checks": "capture"}

@@ -21,6 +21,7 @@ from glue_jobs.cli.evaluate import evaluate as command
 from local_stack.demo.helpdesk import rows
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.postgres import VectorStore
+from memory import MemoryConfig
 from reranking import RerankingConfig
 from retrieval import EXTRACTIVE, AccessConfig, GenerationConfig, RetrievalConfig, commands
 from retrieval.ask import UNMEASURED
@@ -49,6 +50,7 @@ class Pipeline:
     tables: tuple[TableConfig, ...] = ()
     access: AccessConfig | None = None
     reranking: RerankingConfig | None = None
+    memory: MemoryConfig | None = None
 
 
 @pytest.fixture(scope="module")

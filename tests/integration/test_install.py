@@ -35,6 +35,7 @@ from local_stack.demo.helpdesk import rows
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import Ministack
 from local_stack.servers.kafka import Broker
+from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
@@ -54,11 +55,13 @@ SERVES: dict[str, set[str]] = {
     "sagemaker": {"reranking"},
     "documentdb": {"sink documentdb"}, "opensearch": {"sink opensearch"}, "pgvector": {"sink pgvector"},
     "redshift": {"warehouse"}, "capture": {"capture kafka"}, "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
+    "dynamodb": set(), "memorydb": {"memory"},
 }  # fmt: skip
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {
     "adopt": ["pgvector"], "ask": ["why?"], "migrate": ["--collect"], "rebuild": ["pgvector"], "reconcile": [], "replay": [],
-    "run": [], "search": ["why?"], "status": [], "table": ["public.articles"],
+    "run": [], "search": ["why?"], "status": [], "table": ["public.articles"], "sessions": [], "profile": ["--user", "ada"],
+    "forget": ["--user", "ada"],
 }  # fmt: skip
 """Commands that more is needed for than the wheel, with arguments behind the configuration."""
 
@@ -165,6 +168,7 @@ def everything(  # noqa: PLR0917 - a server each
     opensearch: OpenSearch,
     documentdb: DocumentDB,
     redshift: Redshift,
+    memorydb: MemoryDB,
     instant_model: ModelService,
 ) -> Iterator[dict[str, Any]]:
     """A configuration with a part of every type, on live servers."""
@@ -198,6 +202,7 @@ def everything(  # noqa: PLR0917 - a server each
                 {"type": "documentdb", "uri": documentdb.endpoint["uri"], "database": documents, "collection": "kb"},
             ],
             "warehouse": warehouse_config(databases[2], aws),
+            "memory": {"type": "memorydb", "prefix": topic, **memorydb.endpoint},
         }  # fmt: skip
     kafka.delete_topic(topic)
 

@@ -24,6 +24,7 @@ from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
+from memory import MemoryConfig
 from reranking import RerankingConfig
 from retrieval import EXTRACTIVE, AccessConfig, GenerationConfig, RetrievalConfig, commands
 from retrieval.ask import Assistant
@@ -479,6 +480,7 @@ class Pipeline:
     tables: tuple[TableConfig, ...] = ()
     access: AccessConfig | None = None
     reranking: RerankingConfig | None = None
+    memory: MemoryConfig | None = None
 
 
 def pipeline(helpdesk: Helpdesk) -> Pipeline:

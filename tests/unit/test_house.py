@@ -21,9 +21,8 @@ from glue_jobs.runtime.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = (
-    "schemas", "transforms", "embeddings", "generation", "reranking", "sources", "lake", "sinks", "indexing", "retrieval",
-    "evaluation",
-    "warehouse", "reader", "glue_jobs",
+    "schemas", "transforms", "embeddings", "generation", "reranking", "sources", "lake", "sinks", "memory", "indexing",
+    "retrieval", "evaluation", "warehouse", "reader", "glue_jobs",
 )  # fmt: skip
 JOBS = ("land_changes", "merge_tables", "index_documents", "load_warehouse")
 MAX_MODULE_LINES = 400
@@ -308,7 +307,12 @@ def test_every_package_the_product_imports_is_declared() -> None:
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     declared = {canonicalize_name(Requirement(line).name) for lines in lists for line in lines}
     owners = owners_of_packages()
-    typing_only = {"mypy_boto3_bedrock_runtime", "mypy_boto3_kinesis", "mypy_boto3_secretsmanager"}
+    typing_only = {
+        "mypy_boto3_bedrock_runtime",
+        "mypy_boto3_dynamodb",
+        "mypy_boto3_kinesis",
+        "mypy_boto3_secretsmanager",
+    }
     with_it = {"botocore": "boto3", "pydantic_core": "pydantic", "py4j": "pyspark"}
     undeclared = {
         (named(path), name)

@@ -1,6 +1,7 @@
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from local_stack.demo.helpdesk import rows
 from retrieval import prompt
-from retrieval.commands import Query, ask, read_queries
+from retrieval.commands import Query, Session, ask, read_queries
 from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
 
@@ -178,4 +179,4 @@ def test_a_line_without_a_query_is_named(tmp_path: Path, line: str) -> None:
 
 def test_a_session_is_refused_while_there_is_no_memory() -> None:
     with pytest.raises(ConfigurationError, match="no memory"):
-        ask(None, "question", session="s")  # type: ignore[arg-type]
+        ask(SimpleNamespace(memory=None), "question", Session("s"))

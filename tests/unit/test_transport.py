@@ -15,6 +15,7 @@ from embeddings import EmbeddingConfig
 from embeddings.budget.config import LedgerConfig
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.config.values import refuse_plain_endpoints
+from memory import MemoryConfig
 from reranking import RerankingConfig
 from retrieval import GenerationConfig
 from schemas.errors import ConfigurationError
@@ -77,6 +78,13 @@ PLAIN: dict[str, Callable[[str], Part]] = {
     "reranking, SageMaker": lambda h: (
         RerankingConfig, {"type": "sagemaker", "endpoint": "e", "model": "m", "endpoint_url": f"http://{h}"}
     ),
+    "memory in dynamodb": lambda h: (
+        MemoryConfig, {"type": "dynamodb", "table": "memory", "endpoint_url": f"http://{h}:8000"}
+    ),
+    "memory in documentdb": lambda h: (
+        MemoryConfig, {"type": "documentdb", "database": "m", "uri": f"mongodb://u:p@{h}:27017/?replicaSet=rs0"}
+    ),
+    "memory in memorydb": lambda h: (MemoryConfig, {"type": "memorydb", "url": f"redis://u:p@{h}:6379"}),
     "warehouse": lambda h: (RedshiftConfig, REDSHIFT | {"host": h.strip("[]"), "ssl": False}),
     "warehouse's staging": lambda h: (RedshiftConfig, REDSHIFT | {"endpoint_url": f"http://{h}"}),
     "capture": lambda h: (CaptureConfig, {"type": "dms", "dsn": f"postgresql://u:p@{h}:5432/d?sslmode=require"}),

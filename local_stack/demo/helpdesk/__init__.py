@@ -1,6 +1,7 @@
 """The demo's content: the helpdesk of a made-up company, and questions with the rows that answer them.
 
-`articles.jsonl` and `tickets.jsonl` hold one row a line, `questions.jsonl` one labelled question a line.
+`articles.jsonl` and `tickets.jsonl` hold one row a line, `questions.jsonl` one labelled question a line,
+`follow_ups.jsonl` one labelled follow-up behind a question.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -30,6 +31,25 @@ class Question:
     kind: Literal["plain", "rare", "none"]
     expected: tuple[tuple[str, int], ...]
     answer_contains: tuple[str, ...]
+
+
+class FollowUp(NamedTuple):
+    """A labelled follow-up: a question behind another one, the articles that answer it, and phrases that prove it."""
+
+    first: str
+    then: str
+    kind: Literal["ellipsis", "pronoun", "bare", "independent"]
+    """`independent`: it needs nothing of the first."""
+    expected: tuple[int, ...]
+    answer_contains: tuple[str, ...]
+
+
+def follow_ups() -> list[FollowUp]:
+    """Return the labelled follow-ups."""
+    return [
+        FollowUp(each["first"], each["then"], each["kind"], tuple(each["expected"]), tuple(each["answer_contains"]))
+        for each in map(json.loads, _lines("follow_ups"))
+    ]
 
 
 def rows(table: str) -> list[dict[str, Any]]:

@@ -1,0 +1,122 @@
+"""`ragstream sessions`, `ragstream profile` and `ragstream forget`: what a pipeline's memory keeps of a user."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_jobs.cli.main import CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memory.conversations import Exchange
+    from memory.profiles import Value
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+_OF = click.option("--user", required=True, help="The user.")
+
+
+@click.command()
+@CONFIG
+@click.argument("session", required=False)
+@click.option("--delete", is_flag=True, help="Delete the session now.")
+@click.option("--user", help="The user; without one, the conversations of callers without a user.")
+@_JSON
+def sessions(config: str, session: str | None, user: str | None, *, delete: bool, as_json: bool) -> None:
+    """List a user's conversations, the last asked first; or show SESSION, or delete it."""
+    from glue_jobs.config.pipeline import load_config
+    from retrieval import commands
+
+    if delete and session is None:
+        raise click.UsageError("--delete needs the name of a SESSION")
+    with commands.remembering(load_config(config)) as memory:
+        kept = memory.conversations
+        if session is None:
+            lines = [(_listed(each.name, each.turns, each.last_asked_at)) for each in kept.sessions(user)]
+        elif delete:
+            lines = [
+                (
+                    {"session": session, "deleted_messages": (count := kept.delete(user, session))},
+                    f"{count} messages deleted",
+                )
+            ]
+        else:
+            lines = list(map(_shown, kept.exchanges(user, session)))
+    for found, text in lines:
+        click.echo(json.dumps(found, ensure_ascii=False) if as_json else text)
+    if not lines and not as_json:
+        click.echo("no conversation is kept")
+
+
+@click.command()
+@CONFIG
+@click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option(
+    "--version",
+    type=click.IntRange(min=0),
+    help="Write only if the profile has this version; default: the one read now.",
+)
+@_OF
+@_JSON
+def profile(config: str, changes: Sequence[str], version: int | None, user: str, *, as_json: bool) -> None:
+    """Show a user's profile, or change fields of it; FIELD= removes one."""
+    from glue_jobs.config.pipeline import load_config
+    from retrieval import commands
+
+    if any("=" not in change for change in changes):
+        raise click.UsageError("a change is FIELD=VALUE, or FIELD= to remove the field")
+    with commands.remembering(load_config(config)) as memory:
+        profiles = memory.profiles
+        found = profiles.of(user)
+        if changes:
+            values: dict[str, Value] = dict(found.values)
+            for name, text in (change.split("=", 1) for change in changes):
+                values.pop(name, None)
+                if text:
+                    values[name] = profiles.parsed(name, text)
+            found = profiles.put(user, values, found.version if version is None else version)
+    if as_json:
+        click.echo(json.dumps({"version": found.version, "profile": dict(found.values)}, ensure_ascii=False))
+    else:
+        click.echo(
+            "\n".join([f"version {found.version}", *(f"{name}: {value}" for name, value in found.values.items())])
+        )
+
+
+@click.command()
+@CONFIG
+@_OF
+def forget(config: str, user: str) -> None:
+    """Delete a user's profile and conversations now, and print a receipt; run again, it confirms that nothing is left."""
+    from glue_jobs.config.pipeline import load_config
+    from retrieval import commands
+
+    loaded = load_config(config)
+    with commands.remembering(loaded) as memory:
+        counts = memory.conversations.forget(user)
+    receipt = {"user": user, "pipeline": loaded.name, "at": _time(dt.datetime.now(dt.UTC).timestamp()), **counts}
+    click.echo(json.dumps(receipt, ensure_ascii=False))
+
+
+def _listed(name: str, turns: int, last: float) -> tuple[dict[str, Any], str]:
+    at = _time(last)
+    return {"session": name, "turns": turns, "last_asked_at": at}, f"{at}  {turns:>4} turns  {name}"
+
+
+def _shown(exchange: Exchange) -> tuple[dict[str, Any], str]:
+    answer = exchange.reply["answer"] if exchange.reply else None
+    state = "answered" if answer is not None else "in progress" if exchange.in_progress else "unanswered"
+    at = _time(exchange.asked_at)
+    found = {"turn": exchange.number, "asked_at": at, "question": exchange.question, "state": state, "answer": answer}
+    return (
+        found,
+        f"{exchange.number}  {at}\n   Q: {exchange.question}\n   A: {answer if answer is not None else f'({state})'}",
+    )
+
+
+def _time(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,108 @@
+"""The MemoryDB client: a cluster of Valkey, its errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from schemas.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from valkey.cluster import ValkeyCluster
+
+    from memory.memorydb.config import MemoryDBConfig
+
+_PORT = 6379
+_RIGHTS = ("NOPERM", "WRONGPASS", "NOAUTH")
+_BUSY = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MASTERDOWN", "READONLY", "NOREPLICAS", "OOM")
+"""The first word of an error of a server that starts, fails over, runs a script too long, or is out of memory (Valkey,
+"Errors")."""
+_BUSY_ERRORS = frozenset({"BusyLoadingError", "ReadOnlyError", "OutOfMemoryError", "MasterDownError", "TryAgainError"})
+COMMANDS = (
+    "~{}:* +ping +info +get +set +mget +hget +hset +hgetall +hdel +del +unlink +exists +expireat +persist +pttl +eval "
+    "+cluster|slots +cluster|shards"
+)
+
+
+class Cluster:
+    """One cluster, opened on first use. Commands go to primaries: a reader sees every write that returned."""
+
+    def __init__(self, config: MemoryDBConfig) -> None:
+        self._config = config
+        self._opened: ValkeyCluster | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """The client; what fails inside is raised as an error of ours without a value (I14)."""
+        from valkey import exceptions
+
+        try:
+            if self._opened is None:
+                self._opened = _client(self._config)
+            yield self._opened
+        except (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError) as error:
+            raise self._missing_rights(type(error).__name__) from None
+        except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterError, OSError) as error:
+            raise _unavailable(error) from None
+        except exceptions.ResponseError as error:
+            raise self._of(str(error).partition(" ")[0], type(error).__name__) from None
+        except exceptions.ValkeyClusterException as error:
+            raise _unavailable(error) from None
+        except exceptions.ValkeyError as error:
+            raise self._of("", type(error).__name__) from None
+
+    def close(self) -> None:
+        """Close connections; the next call opens others."""
+        if self._opened is not None:
+            self._opened.close()  # type: ignore[no-untyped-call]
+            self._opened = None
+
+    def _of(self, code: str, name: str) -> ConfigurationError | UnavailableError:
+        said = code if code.isalpha() and code.isupper() else name
+        if code in _BUSY or name in _BUSY_ERRORS:
+            return UnavailableError(
+                f"memory: MemoryDB takes no requests now ({said})", condition="MEMORY_BUSY",
+                hint="it starts, fails over, or is out of memory; ask again, or give the cluster more memory",
+            )  # fmt: skip
+        if code in _RIGHTS:
+            return self._missing_rights(said)
+        return ConfigurationError(
+            f"memory: MemoryDB refuses a request ({said})", condition="MEMORY_REFUSES",
+            hint="keys of this prefix may have been changed by hand; memory.prefix names others",
+        )  # fmt: skip
+
+    def _missing_rights(self, said: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"memory: MemoryDB refuses the user or a right ({said})", condition="MISSING_RIGHTS",
+            hint=f"check user and password in memory.url; the user's access string needs {COMMANDS.format(self._config.prefix)}",
+        )  # fmt: skip
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"memory: MemoryDB does not answer ({type(error).__name__})", condition="MEMORY_UNAVAILABLE",
+        hint="check memory.url, the cluster, its TLS and the network route; a server without cluster mode is no MemoryDB",
+    )  # fmt: skip
+
+
+def _client(config: MemoryDBConfig) -> ValkeyCluster:
+    from valkey.backoff import ExponentialBackoff
+    from valkey.cluster import ValkeyCluster
+    from valkey.retry import Retry
+
+    parts = urlsplit(config.url.get_secret_value())
+    tls: dict[str, Any] = (
+        {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True} if config.encrypted else {}
+    )
+    if config.encrypted and config.tls_ca_file:
+        tls["ssl_ca_certs"] = config.tls_ca_file
+    return ValkeyCluster(
+        host=parts.hostname, port=parts.port or _PORT,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        socket_timeout=config.timeout_seconds, socket_connect_timeout=config.timeout_seconds, decode_responses=True,
+        read_from_replicas=False, require_full_coverage=False, cluster_error_retry_attempts=1,
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 1), **tls,
+    )  # fmt: skip
