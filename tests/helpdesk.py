@@ -41,9 +41,22 @@ def fill(sink: Sink, embedder: Embedder) -> None:
         put(sink, embedder, f"public.{table}", rows(table))
 
 
-def put(sink: Sink, embedder: Embedder, table: str, source_rows: Iterable[Mapping[str, Any]], *, at: int = 1) -> None:
+def document_spec(table: str) -> DocumentSpec:
+    """The documents of a table with `title` and `body`, cut as the helpdesk's."""
+    return DocumentSpec(table, DocumentConfig(template="{title}\n\n{body}", chunk=_CHUNK))
+
+
+def put(
+    sink: Sink,
+    embedder: Embedder,
+    table: str,
+    source_rows: Iterable[Mapping[str, Any]],
+    *,
+    at: int = 1,
+    specs: Mapping[str, DocumentSpec] = SPECS,
+) -> None:
     """Write rows as of a position in the source's log."""
-    _apply(sink, embedder, table, [_change(table, row, "u", at) for row in source_rows])
+    _apply(sink, embedder, table, [_change(table, row, "u", at) for row in source_rows], specs)
 
 
 def delete(sink: Sink, embedder: Embedder, table: str, source_rows: Iterable[Mapping[str, Any]], *, at: int) -> None:
@@ -58,8 +71,10 @@ def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
     return Change(table, op, f"{at:0{SEQUENCE_DIGITS}x}", key, columns, complete=op != "d")
 
 
-def _apply(sink: Sink, embedder: Embedder, table: str, changes: list[Change]) -> None:
+def _apply(
+    sink: Sink, embedder: Embedder, table: str, changes: list[Change], specs: Mapping[str, DocumentSpec] = SPECS
+) -> None:
     writer = OptimisticWriter(embedder, MemoryCache(), _REQUESTS_AT_ONCE * embedder.max_items)
-    left_out = writer.write(sink, ChangedRows({table: changes}, SPECS) if changes else None)
+    left_out = writer.write(sink, ChangedRows({table: changes}, specs) if changes else None)
     if left_out:
         raise RuntimeError(f"{len(left_out)} documents are refused")

@@ -11,7 +11,7 @@ from schemas.model import StrictModel
 
 
 class LocalEmbeddingConfig(StrictModel):
-    """A sentence encoder in a folder: `model.onnx` (ids and mask in, unit vectors out) and `tokenizer.json`."""
+    """A sentence encoder in a folder: `model.onnx` (ids and mask in, vectors out) and `tokenizer.json`."""
 
     type: Literal["local"]
     path: Path
@@ -21,5 +21,10 @@ class LocalEmbeddingConfig(StrictModel):
     dimensions: int = Field(gt=0)
     max_tokens: int = Field(default=256, gt=0)
     """Tokens of a text that the model takes at once; a longer one is embedded in parts, and has the mean of their vectors."""
+    pooling: Literal["none", "cls", "mean"] = "none"
+    """What makes a text's vector of its tokens', where the graph gives those: the first one's, or their mean, at length 1. With
+    `none` the graph gives the text's own unit vector."""
+    query_prefix: str = ""
+    """Put before a question, for models that want one (bge: `Represent this sentence for searching relevant passages: `)."""
     threads: int = Field(default=1, ge=1)
     """Threads of one process; one a Spark task slot keeps the cores full without fighting over them."""

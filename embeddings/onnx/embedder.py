@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from embeddings.protocol import Embedding, EmbeddingCounts, EmbeddingRejected, P
 from embeddings.vectors import checked, mean
 from schemas.errors import ConfigurationError
 from transforms.documents.words import is_blank
+
+type Pooling = Literal["none", "cls", "mean"]
 
 
 class Encoded(NamedTuple):
@@ -33,7 +35,7 @@ class OnnxEncoder:
     text's vector is the same to the last bit, whichever other texts are encoded with it.
     """
 
-    def __init__(self, folder: Path, *, max_tokens: int, threads: int) -> None:
+    def __init__(self, folder: Path, *, max_tokens: int, threads: int, pooling: Pooling = "none") -> None:
         """Load both files; raise `ConfigurationError` if one is missing or unreadable."""
         import onnxruntime
         from tokenizers import Tokenizer
@@ -56,6 +58,8 @@ class OnnxEncoder:
             ) from error
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.no_padding()
+        self._pooling = pooling
+        self._inputs = {each.name for each in self._session.get_inputs()}
 
     def tokens(self, text: str) -> int:
         """Count a text's tokens, those of every part."""
@@ -76,14 +80,23 @@ class OnnxEncoder:
     def _encode(self, text: str) -> Encoded:
         encoding = self._tokenizer.encode(text)
         parts = [part.ids for part in (encoding, *encoding.overflowing)]
-        sizes, vectors = [len(ids) for ids in parts], [self._run(ids) for ids in parts]
+        sizes, vectors = [len(ids) for ids in parts], [self._pooled(self._run(ids)) for ids in parts]
         return Encoded(vectors[0] if len(vectors) == 1 else mean(vectors, sizes), sum(sizes))
+
+    def _pooled(self, output: Vector) -> Vector:
+        """A text's unit vector, of what the graph gives for it."""
+        if self._pooling == "none":
+            return output
+        vector = output[0] if self._pooling == "cls" else output.mean(axis=0)
+        unit: Vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return unit
 
     def _run(self, numbers: Sequence[int], output: str | None = None) -> Vector:
         """One output of the model, by default its first one."""
         ids = np.array([numbers], np.int64)
         name = output or self._session.get_outputs()[0].name
-        (vectors,) = self._session.run([name], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        (vectors,) = self._session.run([name], {each: given[each] for each in self._inputs})
         vector: Vector = vectors[0]
         return vector
 
@@ -105,6 +118,7 @@ class LocalEmbedder:
         return (
             f"model={config.model};dimensions={config.dimensions};purpose={Purpose.DOCUMENT};"
             f"truncation={Truncation.END}/{config.max_tokens} tokens;normalisation=unit"
+            f"{'' if config.pooling == 'none' else f';pooling={config.pooling}'}"
         )
 
     @property
@@ -128,8 +142,8 @@ class LocalEmbedder:
         return [vectors.get(text, blank) for text in texts]
 
     def embed_query(self, text: str) -> Vector:
-        """Return the vector of a question; these models encode it as they do a document."""
-        (embedding,) = self.embed_documents([text])
+        """Return the vector of a question: as of a document, behind the prefix."""
+        (embedding,) = self.embed_documents([text if is_blank(text) else self._config.query_prefix + text])
         if isinstance(embedding, EmbeddingRejected):
             raise EmbeddingRejectedError(
                 f"the question has no vector: {embedding.message}", condition=embedding.condition
@@ -167,4 +181,5 @@ class _Loaded:
 
 @functools.cache
 def _loaded(config: LocalEmbeddingConfig) -> _Loaded:
-    return _Loaded(OnnxEncoder(config.path, max_tokens=config.max_tokens, threads=config.threads))
+    encoder = OnnxEncoder(config.path, max_tokens=config.max_tokens, threads=config.threads, pooling=config.pooling)
+    return _Loaded(encoder)
