@@ -168,7 +168,13 @@ def _moved_sentence(name: str, moved: dict[str, Any], model: str) -> str:
     filled, backfilled, checked = moved["filled"] or {}, moved["backfilled"], moved["checked"]
     golden = checked["golden"]
     golden_text = "no golden questions" if golden is None else f"{golden['overlap']:.0%} overlap with the old answers"
+    unmeasured = (
+        ""
+        if checked["is_measured"]
+        else ("; `ask` abstains until `ragstream evaluate CONFIG GOLDEN.jsonl --calibrate` has measured the model")
+    )
     return (
         f"{name}: readers use {model} (index version {moved['index_version']}); {filled.get('written', 0)} documents filled, "
-        f"{backfilled['brought']} backfilled, {checked['recall']:.0%} of {checked['probes']} own texts found, {golden_text}"
+        f"{backfilled['brought']} backfilled, {checked['recall']:.0%} of {checked['probes']} own texts found, "
+        f"{golden_text}{unmeasured}"
     )

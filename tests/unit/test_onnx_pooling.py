@@ -60,7 +60,7 @@ def test_a_text_has_its_first_tokens_vector_or_the_mean_of_all(folder: Path) -> 
     assert np.allclose(np.asarray(mean), unit(TABLE[ids].mean(axis=0)), atol=1e-6)
 
 
-def test_a_question_stands_behind_its_prefix_and_a_blank_one_has_no_vector(folder: Path) -> None:
+def test_a_question_stands_behind_its_prefix_and_a_blank_one_nowhere(folder: Path) -> None:
     asking = embedder(folder, pooling="mean", query_prefix="red ")
     assert np.array_equal(asking.embed_query("kite"), np.asarray(asking.embed_documents(["red kite"])[0]))
     with pytest.raises(EmbeddingRejectedError):

@@ -15,6 +15,8 @@ from pyspark.sql import SparkSession
 
 from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.registry import config_of, registry_entry
+from evaluation.calibration import LEAST_ANSWERABLE, calibrate
+from evaluation.runs import ask_all
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.migrate.stores import configured_model, index_versions_of, open_store
 from glue_jobs.operations.rebuild import Rebuild, RebuildCounts
@@ -23,6 +25,7 @@ from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Backfilled, Tables, backfill
 from lake.embedding_cache import EmbeddingCache
 from retrieval.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
+from retrieval.search import Searcher
 from retrieval.serving import ActiveIndex
 from schemas.errors import ConfigurationError, StoppedError
 from sinks import SinkConfig
@@ -46,6 +49,8 @@ class Checked:
     """The share of them that it found, from 0 to 1."""
     golden: Golden | None
     """None without golden questions."""
+    is_measured: bool = False
+    """Whether it is known from which similarity on rows answer; else `ask` abstains after the switch."""
 
     @property
     def good(self) -> bool:
@@ -184,7 +189,9 @@ class Migration:
             assert new_version is not None  # noqa: S101 - it was filled
             new = serving.searcher_of(new_version)
             try:
-                checked = Checked(len(texts), probe(new, texts), compare(old, new, golden) if golden else None)
+                compared = compare(old, new, golden) if golden else None
+                measured = self._measure(store, new, golden)
+                checked = Checked(len(texts), probe(new, texts), compared, measured)
             finally:
                 new.index.close()
         if not checked.good:
@@ -195,6 +202,14 @@ class Migration:
             )
         self.on_step(sink.name, "checked")
         return checked
+
+    def _measure(self, store: VersionedStore, new: Searcher, golden: Sequence[GoldenQuestion]) -> bool:
+        """Calibrate the new model before readers use it, where the golden questions suffice; whether its answers are measured."""
+        if sum(bool(question.expected) for question in golden) < LEAST_ANSWERABLE:
+            return new.tuning.is_measured
+        calibrated = calibrate(ask_all(new, golden, lambda: None)).as_json()
+        store.change_index_versions(lambda versions: versions.calibrated(self._model.fingerprint, calibrated))
+        return True
 
     def ready(self, sink: SinkConfig) -> None:
         """Mark it as ready for readers."""
