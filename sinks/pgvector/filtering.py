@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any
 
 from psycopg import sql
@@ -28,6 +29,14 @@ class Filtering:
             ]
             parts.append(_any(grants))
         self.condition = _all(parts)
+
+    def among(self, document_ids: list[str]) -> Filtering:
+        """The same filter, on these documents alone."""
+        narrowed = copy(self)
+        narrowed.values = {**self.values, "among": document_ids}
+        named = sql.SQL("d.document_id = ANY({})").format(sql.Placeholder("among"))
+        narrowed.condition = _all([named, self.condition])
+        return narrowed
 
     def _of_table(self, tables: Sequence[str]) -> sql.Composed:
         return sql.SQL("d.table_name = ANY({})").format(self._bound([exact_json.printable(table) for table in tables]))

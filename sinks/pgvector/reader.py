@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -37,14 +38,10 @@ LEAST_COMPARED = 1_000
 
 WORDS = "SELECT lexeme FROM unnest(to_tsvector(%s::regconfig, %s)) ORDER BY positions[1], lexeme LIMIT %s"
 
-IS_SELECTIVE = """
-SELECT count(*) <= {most} FROM (SELECT FROM {documents} AS d WHERE d.live AND {filters} LIMIT {most} + 1) AS counted"""
-"""Whether a filter lets so few documents through that comparing them all is cheaper than the graph."""
+VECTORS = "SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = %s::regclass"
+"""How many vectors there are, by PostgreSQL's own estimate."""
 
-MOST = """(SELECT greatest(%(least)s, sqrt(%(chunks)s * greatest(reltuples, 0)))::bigint FROM pg_class
-           WHERE oid = {vectors_name}::regclass)"""
-"""Of n vectors the graph is scanned for about chunks * n / m before it has given `chunks` of the m that pass: more than m where m
-is below the root of chunks * n."""
+FEW = "SELECT document_id FROM {documents} AS d WHERE d.live AND {filters} LIMIT %(most)s"
 
 COUNTS = """
 SELECT word, (SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ word::tsquery LIMIT %(most)s) AS counted)
@@ -127,10 +124,13 @@ class PgvectorIndex:
         """
         words, filtering = self.weigh(question.text), Filtering(filters)
         values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
-        hits: list[Hit] = []
-        if filtering.is_empty or not self._is_selective(filtering, k * SPARE):
-            hits = self._hits(DENSE, words, values, filtering)
-        return hits if filtering.is_empty or len(hits) >= k else self._hits(EXACT, words, values, filtering)
+        if filtering.is_empty:
+            return self._hits(DENSE, words, values, filtering)
+        few = self._few(filtering, k * SPARE)
+        if few is not None:
+            return self._hits(EXACT, words, values, filtering.among(few))
+        hits = self._hits(DENSE, words, values, filtering)
+        return hits if len(hits) >= k else self._hits(EXACT, words, values, filtering)
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
@@ -190,14 +190,19 @@ class PgvectorIndex:
         """The chunks of documents that are visible and pass a filter."""
         return self._visible if filtering.is_empty else sql.SQL("{} AND {}").format(self._visible, filtering.condition)
 
-    def _is_selective(self, filtering: Filtering, chunks: int) -> bool:
+    def _few(self, filtering: Filtering, chunks: int) -> list[str] | None:
+        """The documents that pass, if comparing them all is cheaper than the graph; None if they are more.
+
+        Of n vectors the graph is scanned for about chunks * n / m before it has given `chunks` of the m that pass: for more
+        than m where m is below the root of chunks * n.
+        """
         with self._reading() as connection:
-            name = sql.Literal(self._names["vectors"].as_string(connection))
-            most = sql.SQL(MOST).format(vectors_name=name)
-            statement = self._names.compose(IS_SELECTIVE, filters=filtering.condition, most=most)
-            values = {"least": LEAST_COMPARED, "chunks": chunks, **filtering.values}
-            row = connection.execute(statement, values).fetchone()
-        return bool(row and row[0])
+            name = self._names["vectors"].as_string(connection)
+            row = connection.execute(VECTORS, (name,)).fetchone()
+            most = max(LEAST_COMPARED, math.isqrt(chunks * int(row[0] if row else 0)))
+            statement = self._names.compose(FEW, filters=filtering.condition)
+            found = connection.execute(statement, {"most": most + 1, **filtering.values}).fetchall()
+        return None if len(found) > most else [document for (document,) in found]
 
     def _hits(self, statement: str, words: WeighedWords, values: dict[str, Any], filtering: Filtering) -> list[Hit]:
         weights = {"words": list(words.shares), "weights": list(words.shares.values())}

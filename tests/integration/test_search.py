@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -27,6 +28,7 @@ from local_stack.standins.documentdb.server import DocumentDB
 from memory import MemoryConfig
 from reranking import RerankingConfig
 from retrieval import EXTRACTIVE, AccessConfig, GenerationConfig, RetrievalConfig, commands
+from retrieval.access import Scope
 from retrieval.ask import Assistant
 from retrieval.commands import Query
 from retrieval.drafts import Draft, Statement
@@ -34,6 +36,7 @@ from retrieval.extractive import ExtractiveAnswerer
 from retrieval.fusion import MINILM, Ranked, Tuning, fuse
 from retrieval.search import CANDIDATES, Searcher
 from retrieval.sentences import sentences_of
+from schemas.caller import Caller
 from schemas.errors import ConfigurationError
 from schemas.tables import TableConfig
 from sinks import open_index, open_sink
@@ -43,7 +46,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.protocol import Sink
 from sinks.search import Filters, Hit, Index, Question
-from tests.helpdesk import delete, fill, put
+from tests.helpdesk import SPECS, delete, fill, put
 from tests.servers import new_database, new_document_database, new_index
 from transforms.filters.parsing import Filterable, parse
 
@@ -294,6 +297,31 @@ def test_filters_hold_for_both_halves(filled: Helpdesk) -> None:
     found = filled.searcher.search("warranty of a probe", 5, Filters((ARTICLES,), (in_probes,)))
     assert found.results
     assert all(r.hit.table == ARTICLES and r.hit.metadata["area"] == "probes" for r in found.results)
+
+
+def test_commands_search_what_the_scope_says_and_its_caller_may_see(filled: Helpdesk) -> None:
+    tables = tuple(TableConfig(table=name, keys=("id",), document=spec.document) for name, spec in SPECS.items())
+    access: AccessConfig = {ARTICLES: "public", TICKETS: {"customer_id": "${claim:customer}"}}
+    config = replace(pipeline(filled), tables=tables, access=access)
+    question, owner = "My probe shows nonsense", rows("tickets")[0]["customer_id"]
+
+    def searched(*conditions: str, only: str, **claims: int) -> list[tuple[str, int]]:
+        scope = Scope((only,), conditions, Caller(claims))
+        (answer,) = commands.search(config, [Query("q", question)], 50, scope=scope)
+        return [(result["table"], result["key"]["id"]) for result in answer["results"]]
+
+    own = {(TICKETS, row["id"]) for row in rows("tickets") if row["customer_id"] == owner}
+    assert set(searched(only=TICKETS, customer=owner)) == own
+    assert searched(only=TICKETS) == searched("status is null", only=TICKETS, customer=owner) == []
+    probes = {(ARTICLES, row["id"]) for row in rows("articles") if row["area"] == "probes"}
+    assert set(searched("area = probes", only=ARTICLES)) == probes
+    asked = partial(commands.ask, config, "How long is the warranty of a Moss probe?")
+    assert [c["key"]["id"] for c in asked()["citations"]][:1] == [49]
+    elsewhere = asked(scope=Scope(conditions=(f"area != '{article(49)['area']}'",)))
+    assert all(c["key"]["id"] != 49 for c in elsewhere["citations"])
+    assert asked(scope=Scope((TICKETS,)))["abstained"]
+    with pytest.raises(ConfigurationError, match=r"keeps 'owner' as metadata.*area"):
+        asked(scope=Scope(conditions=("owner = me",)))
 
 
 def test_edited_row_answers_anew_and_a_deleted_one_is_cited_no_more(helpdesk: Helpdesk) -> None:
