@@ -141,6 +141,7 @@ STORE = Toy(
         "sinks/toy/schema.py": "the store inside has one",
         "sinks/toy/rows.py": "the store inside has one",
         "sinks/toy/meta.py": "the store inside has one",
+        "sinks/toy/filtering.py": "the store inside has one",
         "sinks/toy/audit.py": "the store inside has one",
         "local_stack/": "its server is pgvector's",
         "tests/servers.py": "its server is pgvector's",
