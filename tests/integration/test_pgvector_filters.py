@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from local_stack.servers.postgres import VectorStore
 from sinks.pgvector import reader
 from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.filtering import Filtering
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.pgvector.writer import PgvectorSink
 from sinks.search import Question
@@ -72,7 +73,7 @@ def python(condition: str) -> str:
 
 def test_an_equality_is_looked_up_in_the_index(filled: tuple[PgvectorConfig, dict[int, dict[str, Any]]]) -> None:
     config, _ = filled
-    filtering = reader.Filtering(where("big = 7"))
+    filtering = Filtering(where("big = 7"))
     with psycopg.connect(config.dsn.get_secret_value()) as connection:
         statement = sql.SQL("EXPLAIN SELECT document_id FROM kb_g1_documents AS d WHERE d.live AND {} LIMIT 1001")
         plan = connection.execute(statement.format(filtering.condition), filtering.values).fetchall()
