@@ -41,10 +41,17 @@ class Rule:
 
     def condition(self, caller: Caller) -> Condition | None:
         """The condition for a caller; None where the caller lacks the claim, or it is none of the column's type."""
-        held = self.constant if self.claim is None else caller.claims.get(self.claim)
-        claims = held if isinstance(held, tuple) else () if held is None else (held,)
-        values = [value for claim in claims if claim != "" for value in self._values(claim)]
+        values = [value for claim in self._claims(caller) for value in self._values(claim)]
         return Condition(self.path, "in", tuple(dict.fromkeys(values))) if values else None
+
+    def texts(self, caller: Caller) -> tuple[str, ...]:
+        """The values that the column may equal for a caller, as text."""
+        return tuple(str(claim).lower() if isinstance(claim, bool) else str(claim) for claim in self._claims(caller))
+
+    def _claims(self, caller: Caller) -> list[Scalar]:
+        stated = self.constant if self.claim is None else caller.claims.get(self.claim)
+        claims = stated if isinstance(stated, tuple) else () if stated is None else (stated,)
+        return [claim for claim in claims if claim != ""]
 
     def _values(self, claim: Scalar) -> tuple[Value, ...]:
         if len(self.path) > 1:
@@ -89,6 +96,20 @@ class Access:
             return filters
         grants = (self._grant(table, caller) for table in self._rules)
         return replace(filters, access=tuple(grant for grant in grants if grant is not None))
+
+    def rows_of(self, caller: Caller) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]] | None:
+        """By table: its columns with the values, as text, that each has in the rows a caller may see; None without rules.
+
+        A table is missing where the caller sees none of its rows, or where a rule is on a member of a JSON column.
+        """
+        if self._rules is None:
+            return None
+        rows: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = dict.fromkeys(self._public, ())
+        for table, rules in self._rules.items():
+            columns = tuple((rule.path[0], rule.texts(caller)) for rule in rules)
+            if table not in rows and columns and all(len(r.path) == 1 for r in rules) and all(v for _, v in columns):
+                rows[table] = columns
+        return rows
 
     def problems(self) -> list[str]:
         """Rules that let nobody find anything, one sentence each."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from retrieval import facts
 from retrieval.access import Access
 from retrieval.drafts import Answerer, Draft
 from retrieval.generative import SOURCES
 from retrieval.search import Searcher, freshness_answer
 from schemas.caller import ANYONE, Caller
 from schemas.errors import UnavailableError
-from sinks.search import ANYTHING, Filters, Freshness, Hit
+from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
+
+if TYPE_CHECKING:
+    from warehouse.facts.reader import Fact
 
 ATTEMPTS = 3
 """Tries of an answer whose cited rows change while it is written."""
@@ -30,11 +35,14 @@ class Answer:
     draft: Draft
     answerer: str
     freshness: Freshness
+    facts: tuple[Fact, ...] = ()
+    """Facts of the warehouse, each a sentence behind the draft's."""
 
     @property
     def text(self) -> str:
         """The answer's sentences, or what is said instead."""
-        return self.draft.text or self.draft.refusal or NOTHING_FOUND
+        sentences = " ".join(filter(None, [self.draft.text, *map(facts.sentence, self.facts)]))
+        return sentences or self.draft.refusal or NOTHING_FOUND
 
     @property
     def cites(self) -> tuple[Hit, ...]:
@@ -44,7 +52,7 @@ class Answer:
     @property
     def abstained(self) -> bool:
         """Whether it says that nothing relevant was found; every other answer cites something."""
-        return not self.cites
+        return not self.cites and not self.facts
 
     def as_json(self) -> dict[str, Any]:
         """The JSON object of the public contract."""
@@ -60,6 +68,7 @@ class Answer:
                 {"table": c.table, "key": c.key, "document_id": c.document_id, "chunk_index": c.chunk_index}
                 for c in self.cites
             ],
+            "facts": [facts.as_json(fact) for fact in self.facts],
             "freshness": freshness_answer(self.freshness),
         }
 
@@ -67,11 +76,18 @@ class Answer:
 class Assistant:
     """Answers questions from an index."""
 
-    def __init__(self, searcher: Searcher, answerer: Answerer, access: Access | None = None) -> None:
-        """`access` are the pipeline's rules; without them everybody finds everything."""
+    def __init__(
+        self,
+        searcher: Searcher,
+        answerer: Answerer,
+        access: Access | None = None,
+        facts: facts.Facts | None = None,
+    ) -> None:
+        """`access` are the pipeline's rules; without them everybody finds everything. `facts` are its facts, if it has any."""
         self._searcher = searcher
         self._answerer = answerer
         self._access = access or Access()
+        self._facts = facts
 
     def ask(self, question: str, filters: Filters = ANYTHING, caller: Caller = ANYONE) -> Answer:
         """Answer from what the filters let through and the caller may see, or say that nothing relevant was found.
@@ -86,16 +102,22 @@ class Assistant:
         allowed = self._access.applied(filters, caller)
         for _ in range(ATTEMPTS):
             result = self._searcher.search(question, SOURCES, allowed)
-            if result.question is None or result.abstained:
-                refusal = "" if self._searcher.tuning.is_measured else UNMEASURED
-                return Answer(Draft(refusal=refusal), self._answerer.name, result.freshness)
-            draft = self._answerer.draft(result.question, result.relevant)
+            if result.question is None:
+                return Answer(Draft(), self._answerer.name, result.freshness)
+            if result.abstained:
+                draft = Draft(refusal="" if self._searcher.tuning.is_measured else UNMEASURED)
+            else:
+                draft = self._answerer.draft(result.question, result.relevant)
+            read = () if draft.refusal else self._facts_of(result.question, draft.cites, caller)
             if not draft.cites:
-                return Answer(Draft(refusal=draft.refusal), self._answerer.name, result.freshness)
+                return Answer(Draft(refusal=draft.refusal), self._answerer.name, result.freshness, read)
             shown = draft.cites if allowed.access is None else [source.hit for source in result.relevant]
             used = {hit.chunk_id for hit in (*shown, *draft.cites)}
             if self._searcher.index.live(sorted(used), allowed) == used:
-                return Answer(draft, self._answerer.name, result.freshness)
+                return Answer(draft, self._answerer.name, result.freshness, read)
         raise UnavailableError(
             f"the rows that answer changed {ATTEMPTS} times while the answer was being written", hint="ask again"
         )
+
+    def _facts_of(self, question: Question, cited: Sequence[Hit], caller: Caller) -> tuple[Fact, ...]:
+        return () if self._facts is None else self._facts.of(question, cited, caller, self._access.rows_of(caller))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ from retrieval.ask import Answer, Assistant
 from retrieval.conversation import Conversation, ExtractiveRewriter, Rewriter
 from retrieval.drafts import Answerer
 from retrieval.extractive import ExtractiveAnswerer
+from retrieval.facts import Facts
 from retrieval.generative import GenerativeAnswerer
 from retrieval.questions import lines_of
 from retrieval.rewriting import GenerativeRewriter
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from schemas.tables import TableConfig
     from sinks import SinkConfig
     from sinks.search import Filters
+    from warehouse.config import RedshiftConfig
+    from warehouse.facts.config import FactsConfig
+    from warehouse.facts.reader import FactReader
 
 
 class Pipeline(Protocol):
@@ -63,6 +67,14 @@ class Pipeline(Protocol):
     @property
     def reranking(self) -> RerankingConfig | None:
         """The reranker of the hits."""
+
+    @property
+    def warehouse(self) -> RedshiftConfig | None:
+        """The warehouse that facts are read from."""
+
+    @property
+    def facts(self) -> FactsConfig | None:
+        """The facts of answers."""
 
     @property
     def generation(self) -> GenerationConfig | None:
@@ -107,10 +119,12 @@ def ask(
         _memory_of(config)
     access = Access(config.access, config.tables)
     filters = access.filters(scope)
-    with opened(config, store) as index:
+    with opened(config, store) as index, _fact_reader(config) as reader:
 
         def asked(text: str, searcher: Searcher) -> Answer:
-            return Assistant(searcher, answerer(config, searcher, index.model), access).ask(text, filters, scope.caller)
+            facts = None if reader is None else Facts(reader, searcher.index, searcher.embedder, searcher.tuning)
+            assistant = Assistant(searcher, answerer(config, searcher, index.model), access, facts)
+            return assistant.ask(text, filters, scope.caller)
 
         def answer(text: str) -> Answer:
             return index.run(partial(asked, text))
@@ -179,6 +193,18 @@ def _query(line: str, where: str) -> Query:
     raise ConfigurationError(
         f"{where}: no query", condition="QUERIES_INVALID", hint='each line is {"query_id": "…", "query": "…"}'
     )
+
+
+@contextmanager
+def _fact_reader(config: Pipeline) -> Iterator[FactReader | None]:
+    """The reader of the pipeline's facts, which connects when one is read; None without any."""
+    if config.facts is None or config.warehouse is None:
+        yield None
+        return
+    from warehouse.facts.reader import FactReader
+
+    with closing(FactReader(config.facts, config.warehouse, config.tables)) as reader:
+        yield reader
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import contextlib
 import ssl
 import struct
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from warehouse.errors import refusal
@@ -23,11 +23,21 @@ _POLL_SECONDS = 0.2
 _LONGEST_POLL_SECONDS = 2.0
 
 
+class Result(NamedTuple):
+    """The columns and the rows of a query."""
+
+    columns: tuple[str, ...]
+    rows: Rows
+
+
 class Client(Protocol):
     """Runs transactions; what the warehouse refuses is raised as the error that `warehouse.errors.refusal` makes of it."""
 
     def run(self, statements: Sequence[str]) -> Rows:
         """Run statements in one transaction, all or none, and return the rows of the last one that gives any."""
+
+    def query(self, statement: str, values: Mapping[str, str], seconds: float) -> Result:
+        """Run one SELECT with `:name` parameters bound as text; raises UnavailableError when it takes longer than that."""
 
     def close(self) -> None:
         """Let go of the connection; the next transaction opens another."""
@@ -61,6 +71,21 @@ class WireClient:
                     rows = [tuple(row) for row in cursor.fetchall()]
             self._connection.commit()
             return rows
+
+    def query(self, statement: str, values: Mapping[str, str], seconds: float) -> Result:
+        """Run a SELECT in a transaction that is undone; the server cancels it at its deadline."""
+        with self._translated():
+            if self._connection is None:
+                self._connection = self._connected()
+            self._connection._usock.settimeout(seconds + _CONNECT_SECONDS)  # noqa: SLF001 - a server that hangs
+            cursor = self._connection.cursor()
+            self._execute(cursor, f"SET statement_timeout TO {round(seconds * 1000)}")
+            cursor.paramstyle = "named"
+            cursor.execute(statement, dict(values))
+            columns = tuple(str(column[0]) for column in cursor.description)
+            rows = [tuple(row) for row in cursor.fetchall()]
+            self._connection.rollback()
+            return Result(columns, rows)
 
     def close(self) -> None:
         """Close the connection, whatever state it is in; it keeps every statement's text until then."""
@@ -131,15 +156,25 @@ class DataApiClient:
             submitted = self._client.batch_execute_statement(
                 Sqls=list(statements), StatementName="ragstream", **self._place
             )
-            ended = self._awaited(submitted["Id"])
+            ended = self._awaited(submitted["Id"], self._timeout)
             with_rows = [sub["Id"] for sub in ended["SubStatements"] if sub.get("HasResultSet")]
-            return self._rows(with_rows[-1]) if with_rows else []
+            return self._result(with_rows[-1]).rows if with_rows else []
+
+    def query(self, statement: str, values: Mapping[str, str], seconds: float) -> Result:
+        """Submit a SELECT and read its rows; it is cancelled at its deadline."""
+        bound = [{"name": name, "value": value} for name, value in values.items()]
+        with self._translated():
+            submitted = self._client.execute_statement(
+                Sql=statement, StatementName="ragstream", **({"Parameters": bound} if bound else {}), **self._place
+            )
+            self._awaited(submitted["Id"], seconds)
+            return self._result(submitted["Id"])
 
     def close(self) -> None:
         """There is nothing to close."""
 
-    def _awaited(self, identity: str) -> dict[str, Any]:
-        until, pause = time.monotonic() + self._timeout, _POLL_SECONDS
+    def _awaited(self, identity: str, seconds: float) -> dict[str, Any]:
+        until, pause = time.monotonic() + seconds, _POLL_SECONDS
         while True:
             described: dict[str, Any] = self._client.describe_statement(Id=identity)
             if described["Status"] == "FINISHED":
@@ -148,18 +183,18 @@ class DataApiClient:
                 raise refusal(self._where, _errors(described))
             if time.monotonic() > until:
                 self._client.cancel_statement(Id=identity)
-                raise UnavailableError(f"warehouse: a transaction took longer than {self._timeout:.0f} s")
+                raise UnavailableError(f"warehouse: a transaction took longer than {seconds:.0f} s")
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
 
-    def _rows(self, identity: str) -> Rows:
+    def _result(self, identity: str) -> Result:
         rows: Rows = []
         more: dict[str, str] = {}
         while True:
             page = self._client.get_statement_result(Id=identity, **more)
             rows += [tuple(map(_value, record)) for record in page["Records"]]
             if not page.get("NextToken"):
-                return rows
+                return Result(tuple(column["name"] for column in page.get("ColumnMetadata", ())), rows)
             more = {"NextToken": page["NextToken"]}
 
     @contextlib.contextmanager
@@ -174,10 +209,10 @@ class DataApiClient:
                 raise ConfigurationError(
                     f"warehouse: {self._where} refuses the request ({code})",
                     condition="DATA_API_REFUSED",
-                    hint="check warehouse.data_api, and grant the job's role redshift-data:BatchExecuteStatement on it, "
-                    "redshift-data:DescribeStatement, GetStatementResult and CancelStatement on its own statements, and "
-                    "secretsmanager:GetSecretValue on the secret, or without one redshift:GetClusterCredentialsWithIAM "
-                    "(serverless: redshift-serverless:GetCredentials)",
+                    hint="check warehouse.data_api, and grant the role redshift-data:BatchExecuteStatement (for facts "
+                    "ExecuteStatement) on it, redshift-data:DescribeStatement, GetStatementResult and CancelStatement on its own "
+                    "statements, and secretsmanager:GetSecretValue on the secret, or without one "
+                    "redshift:GetClusterCredentialsWithIAM (serverless: redshift-serverless:GetCredentials)",
                 ) from None
             raise UnavailableError(f"warehouse: {self._where} does not answer ({code})") from None
         except BotoCoreError as error:

@@ -65,6 +65,7 @@ _RULES = (
         (), r"COPY from stdin failed|NoSuchKey|status 404|\bmanifest\b", UnavailableError, "staged files have gone",
         hint="they are staged again",
     ),
+    _Rule(("57014",), r"statement timeout|cancell?ed on user", UnavailableError, "a statement took longer than its time"),
     _Rule(("08", "57P", "53"), "", UnavailableError, "{where} does not answer"),
 )  # fmt: skip
 """The first that fits counts."""

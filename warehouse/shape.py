@@ -33,7 +33,7 @@ def evolved(
 ) -> TableShape:
     """The shape that the announced types ask for: new columns at the end, and no type narrower than it is."""
     kinds, sources = current.kinds, (*table.keys, *table.columns, *observed.kinds, *observed_columns)
-    names = column_names(current, sources, (*RESERVED, *_SYSTEM), _folded)
+    names = column_names(current, sources, (*RESERVED, *_SYSTEM), folded)
     if len(names) > MOST_COLUMNS:
         raise ConfigurationError(
             f"{table.table} has {len(names)} columns, the warehouse takes {MOST_COLUMNS}",
@@ -43,7 +43,7 @@ def evolved(
     return TableShape(tuple(ColumnShape(source, name, wanted[source]) for source, name in names.items()))
 
 
-def _folded(source: str) -> str:
+def folded(source: str) -> str:
     """A name as Redshift folds it, to lower case, and cut to the bytes that it takes."""
     return source.lower().replace("\0", "").encode()[:NAME_BYTES].decode(errors="ignore") or "column"
 
@@ -81,7 +81,7 @@ def names_of(tables: Iterable[TableConfig], config: RedshiftConfig) -> dict[str,
     """The warehouse's name for each table; raises ConfigurationError where two would share one."""
     names: dict[str, str] = {}
     for table in tables:
-        plain_name = config.names.get(table.table) or _folded(table.table.partition(".")[2])
+        plain_name = config.names.get(table.table) or folded(table.table.partition(".")[2])
         other = next((table_name for table_name, name in names.items() if name == plain_name), None)
         if other is not None or plain_name.startswith("ragstream_") or plain_name.endswith(ROWS):
             problem = f"{table.table} and {other} are both" if other else f"{table.table} cannot be"

@@ -28,6 +28,7 @@ from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import CaptureConfig
 from transforms.context import DecodeContext, TableContext
 from warehouse.config import RedshiftConfig
+from warehouse.facts.config import FactsConfig
 
 
 def _as_list(value: object) -> object:
@@ -84,6 +85,8 @@ class PipelineConfig(StrictModel):
     """The vector stores."""
     warehouse: RedshiftConfig | None = None
     """The warehouse that tables are loaded into."""
+    facts: FactsConfig | None = None
+    """SELECTs over the warehouse that answers cite beside documents."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """When a question is answered."""
     access: AccessConfig | None = None

@@ -158,6 +158,8 @@ def across_parts(raw: Any) -> Iterator[Problem]:
         yield Problem(("sinks",), "a store needs vectors, and there is no `embedding`", "Add an `embedding` section.")
     if raw.get("sinks") and tables and not any(table.get("document") for _, table in tables):
         yield Problem(("sinks",), "no table becomes documents", "Give a table a `document` section, or remove `sinks`.")
+    if raw.get("facts") and not raw.get("warehouse"):
+        yield Problem(("facts",), "facts are read from a warehouse, and there is none", "Add a `warehouse` section.")
 
 
 def _entries(raw: dict[str, Any], key: str) -> list[tuple[Path, dict[str, Any]]]:

@@ -57,19 +57,28 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
         part_checks[f"capture {capture.source or config.sources[0].name}"] = partial(
             capture_checks.check, config, capture
         )
-    if config.access is not None:
-        part_checks["access"] = partial(_access, config)
     if config.warehouse is not None:
         part_checks["warehouse"] = partial(_warehouse, config, owner)
+    part_checks |= _assistant_parts(config)
+    return {
+        name: check for name, check in part_checks.items() if kinds is None or name.split()[0] in {*kinds, "checkpoint"}
+    }
+
+
+def _assistant_parts(config: PipelineConfig) -> dict[str, Check]:
+    """The checks of the parts that searches and answers need, which no job does."""
+    part_checks: dict[str, Check] = {}
+    if config.access is not None:
+        part_checks["access"] = partial(_access, config)
     if config.reranking is not None:
         part_checks["reranking"] = open_reranker(config.reranking).check
+    if config.facts is not None:
+        part_checks["facts"] = partial(_facts, config)
     if config.generation is not None and not isinstance(config.generation, ExtractiveConfig):
         part_checks["generation"] = open_generator(config.generation).check
     if config.memory is not None:
         part_checks["memory"] = partial(_memory, config.memory)
-    return {
-        name: check for name, check in part_checks.items() if kinds is None or name.split()[0] in {*kinds, "checkpoint"}
-    }
+    return part_checks
 
 
 def run(checks: dict[str, Check]) -> dict[str, PipelineError | None]:
@@ -142,6 +151,15 @@ def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> Non
 
     assert config.warehouse is not None  # noqa: S101 - the caller looked
     check(config.warehouse, config.tables, owner())
+
+
+def _facts(config: PipelineConfig) -> None:
+    """Check each fact, and that its login can only read."""
+    from warehouse.facts.reader import FactReader
+
+    assert config.warehouse is not None and config.facts is not None  # noqa: S101, PT018 - the caller looked
+    with contextlib.closing(FactReader(config.facts, config.warehouse, config.tables)) as reader:
+        reader.check()
 
 
 def _tolerating_outage(check: Check) -> None:

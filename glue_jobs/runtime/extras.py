@@ -6,15 +6,15 @@ import traceback
 
 from schemas.errors import ConfigurationError
 
-_BOTO = ("aws", "bedrock", "capture", "dynamodb", "kinesis", "redshift", "sagemaker")
+_BOTO = ("aws", "bedrock", "capture", "dynamodb", "facts", "kinesis", "redshift", "sagemaker")
 EXTRAS = {
     "pyspark": ("spark",), "py4j": ("spark",), "pandas": ("spark",), "delta": ("spark",),
-    "pyarrow": ("lake", "spark", "redshift"), "deltalake": ("lake",),
+    "pyarrow": ("lake", "spark", "facts", "redshift"), "deltalake": ("lake",),
     "aws_msk_iam_sasl_signer": ("kafka",), "confluent_kafka": ("kafka",),
     "aws_kinesis_agg": ("kinesis",), "google": ("kinesis",), "urllib3": ("kinesis",),
     "boto3": _BOTO, "botocore": _BOTO, "onnxruntime": ("onnx",), "pymongo": ("documentdb",), "bson": ("documentdb",),
     "opensearchpy": ("opensearch",), "psycopg": ("pgvector", "capture"), "pgvector": ("pgvector",),
-    "redshift_connector": ("redshift",), "valkey": ("memorydb",), "ir_measures": ("evaluate",),
+    "redshift_connector": ("facts", "redshift"), "sqlglot": ("facts",), "valkey": ("memorydb",), "ir_measures": ("evaluate",),
 }  # fmt: skip
 """By import name: the extras of pyproject.toml that install the package, the most general first."""
 _MODULE_EXTRAS = {"warehouse": "redshift", "capture_checks": "capture"}

@@ -35,6 +35,8 @@ CONFIG = Path(".ragstream/helpdesk-stores.yaml")
 KILLED = "opensearch"
 _ARTICLES = "public.articles"
 _BUCKET = "helpdesk-staging"
+_FACTS_LOGIN = "facts_reader"
+"""The user who reads facts, and its password on this machine."""
 _STORES: dict[str, Any] = {
     "sinks": [
         {"type": "pgvector", "dsn": "${secret:vectors}", "table": "helpdesk"},
@@ -50,6 +52,13 @@ _STORES: dict[str, Any] = {
         "schema": "desk", "staging": f"s3://{_BUCKET}/loads", "load_every": "60s", "region": "${env:AWS_REGION}",
         "endpoint_url": "${env:AWS_ENDPOINT_URL}", "access_key": "${env:AWS_ACCESS_KEY_ID}",
         "secret_key": "${env:AWS_SECRET_ACCESS_KEY}",
+    },
+    "facts": {
+        "user": _FACTS_LOGIN, "password": _FACTS_LOGIN,
+        "queries": [{
+            "name": "open_tickets", "description": "how many tickets are open",
+            "sql": "SELECT priority, COUNT(*) AS tickets FROM tickets WHERE status = 'open' GROUP BY priority ORDER BY priority",
+        }],
     },
 }  # fmt: skip
 _TITLES = {
@@ -93,6 +102,7 @@ class StoresDemo(Demo):
         finally:
             commit.stop()
         self.reconcile()
+        self.cite_a_fact()
         console.print(
             f"\nDone in {self.elapsed():.0f} s: one commit, five stores, and none of them differs from the lake."
         )
@@ -217,6 +227,22 @@ class StoresDemo(Demo):
             if rows[0] != rows[1]:
                 raise DemoError(f"the rows of {table} in Redshift are not the source's")
             console.print(f"  {_TITLES['redshift']:<22} {len(rows[1])} {table}, as PostgreSQL has them")
+
+    def cite_a_fact(self) -> None:
+        """Give a login the right to read the warehouse and nothing else, and ask for what is counted there."""
+        self.step("A fact of the warehouse in an answer")
+        endpoints = self.stack.endpoints()
+        with psycopg.connect(endpoints["redshift"]["dsn"], autocommit=True) as warehouse:
+            warehouse.execute(f"CREATE USER {_FACTS_LOGIN} PASSWORD '{_FACTS_LOGIN}'")
+            warehouse.execute(f"GRANT USAGE ON SCHEMA desk TO {_FACTS_LOGIN}")
+            warehouse.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA desk TO {_FACTS_LOGIN}")
+        with psycopg.connect(endpoints["postgres"]["dsn"]) as source:
+            query = "SELECT priority, COUNT(*) FROM public.tickets WHERE status = 'open' GROUP BY priority ORDER BY priority"
+            counts = [list(row) for row in source.execute(query)]
+        answer = commands.ask(self.config, "How many tickets are open?")
+        console.print(f"  {answer['answer']}", markup=False)
+        if [fact["rows"] for fact in answer["facts"]] != [counts]:
+            raise DemoError("the fact in the answer is not what PostgreSQL counts")
 
     def _ask(self, store: str, wanted: str) -> None:
         answer = commands.ask(self.config, QUESTIONS[0], store=store)

@@ -20,9 +20,10 @@ import pytest
 from botocore.model import OperationModel
 from botocore.validate import ParamValidator
 from psycopg.conninfo import make_conninfo
+from redshift_connector.core import convert_paramstyle
 
 from local_stack.servers.aws import Ministack
-from schemas.errors import ConfigurationError, PipelineError
+from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from schemas.ownership import Owner
 from tests.warehouse_fixtures import OWNER, warehouse_config
 from warehouse.clients import Client, DataApiClient, WireClient
@@ -43,6 +44,7 @@ class DataApi:
         self._dsn = dsn
         self._described: dict[str, dict[str, Any]] = {}
         self._rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._columns: dict[str, list[str]] = {}
 
     def client(self) -> Any:
         connect: Any = boto3.client
@@ -53,8 +55,13 @@ class DataApi:
     def _answer(self, model: OperationModel, params: dict[str, Any], **_: object) -> tuple[Any, dict[str, Any]]:
         answers: dict[str, Callable[[Any], dict[str, Any]]] = {
             "BatchExecuteStatement": self._execute,
+            "ExecuteStatement": self._query,
+            "CancelStatement": lambda _: {"Status": True},
             "DescribeStatement": lambda body: self._described[body["Id"]],
-            "GetStatementResult": lambda body: {"Records": [list(map(field, row)) for row in self._rows[body["Id"]]]},
+            "GetStatementResult": lambda body: {
+                "Records": [list(map(field, row)) for row in self._rows[body["Id"]]],
+                "ColumnMetadata": [{"name": name} for name in self._columns.get(body["Id"], ())],
+            },
         }
         answer = answers[model.name](json.loads(params["body"]))
         assert model.output_shape is not None
@@ -76,6 +83,24 @@ class DataApi:
         except psycopg.Error as error:
             described |= {"Status": "FAILED", "Error": f"ERROR: {error}"}
         self._described[name] = described
+        return {"Id": name}
+
+    def _query(self, body: dict[str, Any]) -> dict[str, str]:
+        """Run one statement; its parameters are text, and one that takes long is still under way when it is asked for."""
+        name = str(uuid.uuid4())
+        values = {bound["name"]: bound["value"] for bound in body.get("Parameters", ())}
+        statement, ordered = convert_paramstyle("named", body["Sql"])
+        self._described[name] = {"Id": name, "Status": "FINISHED", "HasResultSet": True}
+        if "pg_sleep" in statement:
+            self._described[name] |= {"Status": "STARTED"}
+            return {"Id": name}
+        try:
+            with psycopg.connect(self._dsn, cursor_factory=psycopg.RawCursor) as connection:
+                cursor = connection.execute(statement.encode(), ordered(values))
+                self._columns[name] = [column.name for column in cursor.description or ()]
+                self._rows[name] = cursor.fetchall()
+        except psycopg.Error as error:
+            self._described[name] |= {"Status": "FAILED", "Error": f"ERROR: {error} SQLSTATE: {error.sqlstate}"}
         return {"Id": name}
 
 
@@ -116,6 +141,27 @@ def test_a_transaction_returns_the_rows_of_its_last_query(connect: Connect) -> N
     client.close()
     assert client.run(["SELECT a FROM t"]) == [(3,)]
     assert client.run(["SELECT a FROM t WHERE a > 3"]) == []
+
+
+HOSTILE = ["o'brien", "a\\", "100%", ":a", "$1", "'; DROP TABLE t; --", "日本"]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_query_binds_its_values_as_text(connect: Connect, value: str) -> None:
+    columns = "CAST(:a AS VARCHAR(99)) AS name, CAST(:b AS BIGINT) + 1 AS n, ':a' AS literal"
+    statement = f"SELECT {columns} WHERE 'x' <> '%' AND :a = :a"
+    result = connect().query(statement, {"a": value, "b": "9007199254740993"}, 5.0)
+    assert result == (("name", "n", "literal"), [(value, 9007199254740994, ":a")])
+
+
+def test_a_query_that_takes_too_long_is_given_up(connect: Connect) -> None:
+    client = connect()
+    with pytest.raises(UnavailableError, match="longer than"):
+        client.query("SELECT pg_sleep(30) AS a", {}, 0.3)
+    assert client.query("SELECT 1 AS a", {}, 5.0) == (("a",), [(1,)])
+    with pytest.raises(ConfigurationError):
+        client.query("SELECT a FROM nowhere", {}, 5.0)
+    assert client.run(["SELECT 2"]) == [(2,)]
 
 
 def test_a_refused_transaction_leaves_nothing(connect: Connect) -> None:

@@ -54,7 +54,8 @@ SERVES: dict[str, set[str]] = {
     "lake": {"lake"}, "kafka": {"source kafka"}, "kinesis": {"source kinesis"}, "bedrock": {"embedding", "generation"},
     "sagemaker": {"reranking"},
     "documentdb": {"sink documentdb"}, "opensearch": {"sink opensearch"}, "pgvector": {"sink pgvector"},
-    "redshift": {"warehouse"}, "capture": {"capture kafka"}, "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
+    "facts": {"facts", "warehouse"}, "redshift": {"warehouse"}, "capture": {"capture kafka"},
+    "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
     "dynamodb": set(), "memorydb": {"memory"},
 }  # fmt: skip
 """The parts of `everything` that an extra alone is enough for."""
@@ -201,7 +202,11 @@ def everything(  # noqa: PLR0917 - a server each
                 {"type": "opensearch", "url": opensearch.endpoint["url"], "index": index, "replicas": 0},
                 {"type": "documentdb", "uri": documentdb.endpoint["uri"], "database": documents, "collection": "kb"},
             ],
-            "warehouse": warehouse_config(databases[2], aws),
+            "warehouse": (warehouse := warehouse_config(databases[2], aws)),
+            "facts": {
+                "user": warehouse["user"], "password": warehouse["password"],
+                "queries": [{"name": "n", "description": "how many", "sql": "SELECT COUNT(*) AS n FROM articles"}],
+            },
             "memory": {"type": "memorydb", "prefix": topic, **memorydb.endpoint},
         }  # fmt: skip
     kafka.delete_topic(topic)
@@ -270,6 +275,7 @@ def test_search_and_answers_need_neither_spark_nor_arrow_nor_java(
         "sinks": everything["sinks"][:1],
         "retrieval": {"min_similarity": -1.0},
         "generation": {"type": "extractive"},
+        "facts": None,
     }
     config = parse_config(json.dumps(everything | told), "searched", substitution())
     assert config.embedding is not None

@@ -49,6 +49,8 @@ from sinks.search import Filters, Hit, Index, Question
 from tests.helpdesk import SPECS, delete, fill, put
 from tests.servers import new_database, new_document_database, new_index
 from transforms.filters.parsing import Filterable, parse
+from warehouse.config import RedshiftConfig
+from warehouse.facts.config import FactsConfig
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
 type StoreConfig = DocumentDBConfig | OpenSearchConfig | PgvectorConfig
@@ -509,6 +511,8 @@ class Pipeline:
     access: AccessConfig | None = None
     reranking: RerankingConfig | None = None
     memory: MemoryConfig | None = None
+    warehouse: RedshiftConfig | None = None
+    facts: FactsConfig | None = None
 
 
 def pipeline(helpdesk: Helpdesk) -> Pipeline:

@@ -1,0 +1,84 @@
+"""The SELECT of a fact: what is refused, and what it becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlglot
+
+from schemas.errors import ConfigurationError
+from warehouse.facts.config import FactConfig
+from warehouse.facts.statement import statement_of
+
+VIEWS = ("tickets", "customers", "Odd")
+
+
+def fact(sql: str, **parameters: dict[str, Any]) -> FactConfig:
+    return FactConfig.model_validate({"name": "open", "description": "d", "sql": sql, "parameters": parameters})
+
+
+def test_a_fact_reads_the_pipelines_views_in_its_order() -> None:
+    sql = """WITH t AS (SELECT * FROM Tickets) -- it's :c
+        SELECT priority, COUNT(*) AS n FROM t JOIN "Odd" o ON o.id = t.id WHERE c = :c GROUP BY priority ORDER BY n DESC"""
+    statement = statement_of(fact(sql, c={"claim": "customer", "type": "integer"}), "desk", VIEWS)
+    assert sorted(statement.views) == ["Odd", "tickets"]
+    assert "--" not in statement.sql
+    assert statement.sql.count("CAST(:c AS BIGINT)") == 1
+    assert statement.sql.endswith("ORDER BY n DESC LIMIT 11")
+    assert '"desk"."tickets"' in statement.sql
+    assert '"desk"."Odd"' in statement.sql
+    (parsed,) = sqlglot.parse(statement.sql, dialect="redshift")
+    assert isinstance(parsed, sqlglot.exp.Select)
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("SELEC", "is not one SELECT"),
+        ("SELECT a FROM (", "is not SQL"),
+        ("DELETE FROM tickets", "is not one SELECT"),
+        ("UNLOAD ('SELECT 1') TO 's3://b' IAM_ROLE default", "is not one SELECT"),
+        ("SELECT a FROM tickets; SELECT a FROM tickets", "is not one SELECT"),
+        ("SELECT a INTO x FROM tickets", "does more than read"),
+        ("SELECT a FROM tickets FOR UPDATE", "does more than read"),
+        ("WITH x AS (DELETE FROM tickets RETURNING a) SELECT a FROM x", "does more than read"),
+        ("SELECT pg_terminate_backend(1) AS a FROM tickets", "calls pg_terminate_backend"),
+        ("SELECT set_config('a', 'b', false) AS a FROM tickets", "calls set_config"),
+        ("SELECT 1 AS a", "reads no table"),
+        ("SELECT a FROM pg_user", "reads pg_user"),
+        ("SELECT a FROM other.tickets", "reads tickets"),
+        ("SELECT a FROM tickets__rows", "reads tickets__rows"),
+        ('SELECT a FROM "Tickets"', "reads Tickets"),
+        ("SELECT (SELECT MAX(b) FROM secret) AS a FROM tickets", "reads secret"),
+        ("WITH a AS (SELECT x FROM b), b AS (SELECT x FROM tickets) SELECT x FROM a", "reads b"),
+        ("SELECT (WITH s AS (SELECT x FROM tickets) SELECT x FROM s) AS a, (SELECT y FROM s) AS b FROM tickets", "a WITH"),
+        ("WITH tickets AS (SELECT x FROM customers) SELECT x FROM tickets", "a WITH"),
+        ("SELECT * FROM tickets", "without a name"),
+        ("SELECT a, a FROM tickets", "without a name"),
+        ("SELECT COUNT(*) FROM tickets", "without a name"),
+        ("SELECT a FROM tickets ORDER BY lower(a)", "no column of its result"),
+        ("SELECT a FROM tickets ORDER BY b", "no column of its result"),
+        ("SELECT a FROM tickets WHERE b = :c", "differ in :c"),
+        ("SELECT a FROM tickets WHERE b = $1", "another kind of parameter"),
+        ("SELECT a FROM tickets WHERE b = ?", "differ in"),
+    ],
+)  # fmt: skip
+def test_what_is_no_read_of_the_pipelines_views_is_refused(sql: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as raised:
+        statement_of(fact(sql), "desk", VIEWS)
+    assert raised.value.condition == "FACT_INVALID"
+    assert raised.value.hint
+
+
+def test_a_parameter_that_the_select_does_not_use_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="differ in :c"):
+        statement_of(fact("SELECT a FROM tickets", c={"claim": "x"}), "desk", VIEWS)
+
+
+@pytest.mark.parametrize(
+    "origin", [{}, {"table": "a.b"}, {"column": "c"}, {"table": "a.b", "column": "c", "claim": "d"}]
+)
+def test_a_parameter_has_one_origin(origin: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="of a cited row, or"):
+        fact("SELECT a FROM tickets WHERE a = :c", c=origin)

@@ -1,0 +1,1 @@
+"""Facts: SELECTs over the warehouse's views that answers cite beside documents."""
