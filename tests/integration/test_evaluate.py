@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,11 @@ from glue_jobs.cli.evaluate import evaluate as command
 from local_stack.demo.helpdesk import rows
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.postgres import VectorStore
-from memory import MemoryConfig
-from reranking import RerankingConfig
-from retrieval import EXTRACTIVE, AccessConfig, GenerationConfig, RetrievalConfig, commands
+from retrieval import EXTRACTIVE, RetrievalConfig, commands
 from retrieval.ask import UNMEASURED
-from schemas.tables import TableConfig
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
+from tests.asking import Pipeline
 from tests.helpdesk import fill
 from tests.servers import new_database
 
@@ -39,20 +36,6 @@ MODEL = LocalEmbeddingConfig(
 PURPLE = "What does a purple ring on the hub mean?"
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """The parts of a pipeline that evaluating reads."""
-
-    sinks: tuple[PgvectorConfig, ...]
-    embedding: LocalEmbeddingConfig = MODEL
-    generation: GenerationConfig | None = EXTRACTIVE
-    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
-    tables: tuple[TableConfig, ...] = ()
-    access: AccessConfig | None = None
-    reranking: RerankingConfig | None = None
-    memory: MemoryConfig | None = None
-
-
 @pytest.fixture(scope="module")
 def pipeline(vectors: VectorStore) -> Iterator[Pipeline]:
     for dsn in new_database(vectors):
@@ -61,7 +44,7 @@ def pipeline(vectors: VectorStore) -> Iterator[Pipeline]:
         with closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink:
             sink.prepare()
             fill(sink, embedder)
-        yield Pipeline((config,))
+        yield Pipeline(MODEL, (config,), EXTRACTIVE)
 
 
 def test_a_model_that_nobody_measured_abstains_until_it_is_calibrated(pipeline: Pipeline) -> None:
@@ -70,7 +53,7 @@ def test_a_model_that_nobody_measured_abstains_until_it_is_calibrated(pipeline: 
     assert "a-new-model" in note
     before = commands.ask(pipeline, PURPLE)
     assert (before["abstained"], before["answer"]) == (True, UNMEASURED)
-    own = Pipeline(pipeline.sinks, retrieval=RetrievalConfig(min_similarity=0.3))
+    own = Pipeline(MODEL, pipeline.sinks, EXTRACTIVE, retrieval=RetrievalConfig(min_similarity=0.3))
     assert not commands.ask(own, PURPLE)["abstained"]
     assert list(commands.unmeasured(own)) == []
 
@@ -89,7 +72,9 @@ def test_a_model_that_nobody_measured_abstains_until_it_is_calibrated(pipeline: 
     after = commands.ask(pipeline, PURPLE)
     assert "backup battery" in after["answer"]
     assert list(commands.unmeasured(pipeline)) == []
-    assert commands.ask(Pipeline(pipeline.sinks, retrieval=RetrievalConfig(min_similarity=0.99)), PURPLE)["abstained"]
+    assert commands.ask(
+        Pipeline(MODEL, pipeline.sinks, EXTRACTIVE, retrieval=RetrievalConfig(min_similarity=0.99)), PURPLE
+    )["abstained"]
 
 
 def test_the_command_writes_a_table_a_picture_and_json(

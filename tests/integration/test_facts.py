@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import closing
-from types import SimpleNamespace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,13 +18,14 @@ from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import TableShape
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.aws import Ministack
-from retrieval import RetrievalConfig, commands
+from retrieval import EXTRACTIVE, commands
 from retrieval.access import Scope
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import TableConfig
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
+from tests.asking import Pipeline
 from tests.helpdesk import SPECS, put
 from tests.warehouse_fixtures import warehouse_config
 from warehouse.clients import open_client
@@ -207,12 +208,8 @@ def test_answers_cite_facts_of_the_callers_rows(
             for number, (customer, text) in enumerate(texts.items())
         ]
         put(sink, embedder, TICKETS.table, tickets)
-    parts = {
-        "embedding": LOCAL, "sinks": (store,), "tables": (TICKETS,), "access": None, "retrieval": RetrievalConfig(),
-        "reranking": None, "generation": None, "warehouse": warehouse,
-        "facts": FactsConfig.model_validate({**login, "queries": [HOURS, ALL]}),
-    }  # fmt: skip
-    everybody = cast("commands.Pipeline", SimpleNamespace(**parts))
+    facts = FactsConfig.model_validate({**login, "queries": [HOURS, ALL]})
+    everybody = Pipeline(LOCAL, (store,), EXTRACTIVE, tables=(TICKETS,), warehouse=warehouse, facts=facts)
     printer = "How many hours were spent for the customer whose printer in the lobby jams?"
     answer = commands.ask(everybody, printer)
     assert [citation["key"] for citation in answer["citations"]] == [{"id": 0}]
@@ -229,7 +226,7 @@ def test_answers_cite_facts_of_the_callers_rows(
     alone = commands.ask(everybody, "How many tickets are there?")
     assert [fact["rows"] for fact in alone["facts"]] == [[[6]]]
     assert not alone["abstained"]
-    ruled = cast("commands.Pipeline", SimpleNamespace(**parts | {"access": {"customer_id": "${claim:customer}"}}))
+    ruled = replace(everybody, access={"customer_id": "${claim:customer}"})
     for customer, count in {"acme": 3, "o'brien": 3, "nobody": 0}.items():
         scope = Scope(caller=Caller({"customer": customer}))
         of_all = commands.ask(ruled, "How many tickets are there?", scope=scope)

@@ -60,9 +60,10 @@ SERVES: dict[str, set[str]] = {
 }  # fmt: skip
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {
-    "adopt": ["pgvector"], "ask": ["why?"], "migrate": ["--collect"], "rebuild": ["pgvector"], "reconcile": [], "replay": [],
-    "run": [], "search": ["why?"], "status": [], "table": ["public.articles"], "sessions": [], "profile": ["--user", "ada"],
-    "forget": ["--user", "ada"],
+    "adopt": ["pgvector"], "ask": ["why?"], "evaluate": [str(ROOT / "local_stack/demo/helpdesk/questions.jsonl")],
+    "migrate": ["--collect"], "rebuild": ["pgvector"], "reconcile": [], "replay": [],
+    "run": [], "search": ["why?"], "status": [], "table": ["public.articles"], "sessions": [],
+    "profile": ["--user", "ada"], "forget": ["--user", "ada"],
 }  # fmt: skip
 """Commands that more is needed for than the wheel, with arguments behind the configuration."""
 

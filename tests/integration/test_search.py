@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,7 @@ from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
-from memory import MemoryConfig
-from reranking import RerankingConfig
-from retrieval import EXTRACTIVE, AccessConfig, GenerationConfig, RetrievalConfig, commands
+from retrieval import EXTRACTIVE, AccessConfig, RetrievalConfig, commands
 from retrieval.access import Scope
 from retrieval.ask import Assistant
 from retrieval.commands import Query
@@ -46,11 +44,10 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.protocol import Sink
 from sinks.search import Filters, Hit, Index, Question
+from tests.asking import Pipeline
 from tests.helpdesk import SPECS, delete, fill, put
 from tests.servers import new_database, new_document_database, new_index
 from transforms.filters.parsing import Filterable, parse
-from warehouse.config import RedshiftConfig
-from warehouse.facts.config import FactsConfig
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
 type StoreConfig = DocumentDBConfig | OpenSearchConfig | PgvectorConfig
@@ -497,22 +494,6 @@ def test_the_walk_goes_on_past_rows_that_are_gone(filled: Helpdesk) -> None:
             assert len(hits) == 50
             assert all(hit.key["id"] < 60 for hit in hits)
             assert number >= 60 or hits[0].key["id"] == number
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """The parts of a pipeline that answering reads."""
-
-    embedding: LocalEmbeddingConfig
-    sinks: tuple[StoreConfig, ...]
-    generation: GenerationConfig | None
-    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
-    tables: tuple[TableConfig, ...] = ()
-    access: AccessConfig | None = None
-    reranking: RerankingConfig | None = None
-    memory: MemoryConfig | None = None
-    warehouse: RedshiftConfig | None = None
-    facts: FactsConfig | None = None
 
 
 def pipeline(helpdesk: Helpdesk) -> Pipeline:
