@@ -212,7 +212,7 @@ def test_toys_of_every_kind_work_by_the_listed_places_alone(tmp_path: Path, vect
     red, steam, answer = (json.loads(after[name][1]) for name in ("search", "view", "ask"))
     assert [hit["chunk_text"] for hit in red["results"]][:1] == ["a red kite"]
     assert [hit["chunk_text"] for hit in steam["results"]][:1] == ["steam made 2024-10-04"]
-    assert (answer["answer"], answer["answerer"]) == ("A kite is red.", "generative (toy-text)")
+    assert (answer["answer"], answer["answerer"]) == ("A kite is red [1].", "generative (toy-text)")
     assert after["places"] == {
         "not remembered": True, "price": 0.5, "family": [256, 512, 1024], "not landed": [], "without a feed": True,
         "read": [True], "kept": [True], "goes on": True, "idle": None,

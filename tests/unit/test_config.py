@@ -12,6 +12,7 @@ import pytest
 from glue_jobs.config import json_schema as config_schema
 from glue_jobs.config.pipeline import PipelineConfig, decode_context, load_config, of_tables, parse_config
 from glue_jobs.config.values import Substitution, redaction, stack_value
+from glue_jobs.operations import checks
 from schemas.errors import ConfigurationError
 from sources import KafkaSourceConfig
 
@@ -59,6 +60,19 @@ def test_a_good_configuration_is_read_with_its_durations_and_defaults() -> None:
 def test_a_least_similarity_is_a_cosine() -> None:
     assert "retrieval.min_similarity: input should be less than or equal to 1" in refusal(
         GOOD + "retrieval: {min_similarity: 2}\n"
+    )
+
+
+def test_rules_of_access_are_read_and_checked_against_the_metadata() -> None:
+    text = GOOD + "access:\n  tenant_id: ${claim:tenant}\n"
+    assert good(text).access == {"tenant_id": "${claim:tenant}"}
+    with pytest.raises(ConfigurationError, match="does not keep 'tenant_id' as metadata") as raised:
+        checks.parts(good(text))["access"]()
+    assert "document.metadata" in raised.value.hint
+    checks.parts(good(text.replace("[status]", "[status, tenant_id]")))["access"]()
+    assert "access" not in checks.parts(good())
+    assert "pipeline.yaml:12: access: the value of 'tenant_id' is a claim as a whole" in refusal(
+        GOOD + 'access: {tenant_id: "acme-${claim:tenant}"}\n'
     )
 
 
