@@ -24,19 +24,20 @@ if TYPE_CHECKING:
 type OnProgress = Callable[[str], object]
 
 
-def questions_of(path: str) -> list[GoldenQuestion]:
-    """The labelled questions of a file, without drafts.
+def questions_of(path: str) -> tuple[list[GoldenQuestion], int]:
+    """The labelled questions of a file without drafts, and how many drafts there are.
 
     Raises:
         ConfigurationError: nobody looked at any of them.
     """
-    golden = [each for each in read_golden(path) if not each.is_draft]
+    every = read_golden(path)
+    golden = [each for each in every if not each.is_draft]
     if not golden:
         raise ConfigurationError(
             f"{path}: every question is a draft", condition="GOLDEN_DRAFT",
             hint='correct each question and its rows, then take its "draft" away',
         )  # fmt: skip
-    return golden
+    return golden, len(every) - len(golden)
 
 
 def evaluate(

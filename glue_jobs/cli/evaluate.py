@@ -48,7 +48,9 @@ def evaluate(
         return
     if golden is None:
         raise click.UsageError("name a file of labelled questions; `--draft 50` proposes some")
-    questions = questions_of(golden)
+    questions, left_out = questions_of(golden)
+    if left_out:
+        click.echo(f"{left_out} drafts are left out: nobody looked at them", err=True)
     with _progress(2 * len(questions) if flags["answers"] else len(questions)) as on_progress:
         found = evaluated(loaded, questions, store, on_progress, keep=flags["calibrate"], with_answers=flags["answers"])
     if report is not None:

@@ -57,7 +57,7 @@ def test_a_model_that_nobody_measured_abstains_until_it_is_calibrated(pipeline: 
     assert not commands.ask(own, PURPLE)["abstained"]
     assert list(commands.unmeasured(own)) == []
 
-    golden, steps = questions_of(str(GOLDEN)), list[str]()
+    (golden, _), steps = questions_of(str(GOLDEN)), list[str]()
     report = evaluate(pipeline, golden, None, steps.append, keep=True, with_answers=False)
     assert (len(steps), set(steps)) == (129, {"search"})
     hybrid, dense = (report["search"]["all"]["ways"][way]["R@5"] for way in ("hybrid", "dense"))

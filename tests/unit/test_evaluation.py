@@ -134,7 +134,8 @@ def test_drafts_are_left_out_until_somebody_looked_at_them(tmp_path: Path) -> No
     file = tmp_path / "golden.jsonl"
     line = {"query": "a", "expected": [{"table": T, "id": 1}], "kind": "own", "answer_contains": ["x"]}
     file.write_text(json.dumps(line | {"draft": True}) + "\n" + json.dumps(line))
-    (question,) = questions_of(str(file))
+    (question,), left_out = questions_of(str(file))
+    assert left_out == 1
     assert question == GoldenQuestion("a", frozenset({(T, key_of({"id": 1}))}), "own", ("x",))
     file.write_text(json.dumps(line | {"draft": True}))
     with pytest.raises(ConfigurationError, match="every question is a draft"):
