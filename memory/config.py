@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from schemas.durations import Duration
 from schemas.model import StrictModel
-from schemas.transport import EncryptedPart
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _BOUNDS = {
@@ -48,7 +47,7 @@ class ProfileField(StrictModel):
         return self
 
 
-class MemorySettings(EncryptedPart):
+class MemorySettings(StrictModel):
     """What is kept of conversations and users, whichever store keeps it."""
 
     ttl: Duration = 30 * 24 * 3600.0

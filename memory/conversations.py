@@ -226,8 +226,10 @@ class Conversations:
 
     def _named(self, place: Place, items: Sequence[Item], asked: Mapping[str, Any], turn_id: str | None) -> list[Item]:
         """The items of the turn with the same turn id that have not expired; none if it is a new one."""
-        recent = (item.turn for item in items if not item.is_answer and json.loads(item.body)["id"] == asked["id"])
-        number = next(recent, None) or (self._store.turn_named(place, turn_id) if turn_id is not None else None)
+        recent = [item.turn for item in items if not item.is_answer and json.loads(item.body)["id"] == asked["id"]]
+        number = max(recent, default=None)  # an id may be used again once its turn has expired
+        if number is None and turn_id is not None:
+            number = self._store.turn_named(place, turn_id)
         if number is None:
             return []
         now = self._clock()

@@ -77,7 +77,7 @@ class MemoryStore(Protocol):
         """The items of one turn: none, the question, or both in order."""
 
     def turn_named(self, place: Place, turn_id: str) -> int | None:
-        """The number of the turn that was claimed under this digest of a turn id."""
+        """The number of the last turn that was claimed under this digest of a turn id."""
 
     def claim(self, place: Place, question: Item, entry: Entry, turn_id: str | None) -> bool:
         """Insert a question, its session's entry and its turn id (a digest); False, without a change, if the turn is taken."""

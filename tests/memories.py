@@ -72,6 +72,10 @@ class Memory:
         self._opened.append(open_store(self.config(**changes)))
         return self._opened[-1]
 
+    def shared(self) -> MemoryStore:
+        """The store that was opened first."""
+        return self._opened[0] if self._opened else self.store()
+
     def conversations(self, **changes: Any) -> Conversations:
         return Conversations(self.store(**changes), self.config(**changes), self.clock)
 

@@ -88,7 +88,7 @@ EVERY_PART = Toy(
             "\n### toys\n\n"
             + "".join(
                 f"| `{key}` | text | required | |\n"
-                for key in ("toy_table", "toy_view", "toy_file", "toy_key", "toy_opinion", "toy_taste")
+                for key in ("toy_memory", "toy_table", "toy_view", "toy_file", "toy_key", "toy_opinion", "toy_taste")
             ),
         ),
         Line(
@@ -422,6 +422,43 @@ SERVER = Toy(
     },
 )
 
+MEMORY = Toy(
+    "toy",
+    files=("memory/toy/config.py", "memory/toy/store.py"),
+    lines=(
+        *member("memory/__init__.py", "MemoryConfig", "ToyMemoryConfig", "memory.toy.config"),
+        arm(
+            "memory/__init__.py",
+            "open_store",
+            "        case ToyMemoryConfig():\n"
+            "            from memory.toy.store import ToyMemoryStore\n\n"
+            "            return ToyMemoryStore(config)\n",
+        ),
+        Line(
+            "tests/memories.py",
+            r"\Z",
+            "\n\ndef toy_memory(server: Service, file: str) -> Memory:\n"
+            "    from contextlib import nullcontext\n"
+            "    from pathlib import Path\n\n"
+            "    return Memory(server, {'type': 'toy', 'toy_memory': file}, Path(file).read_text, nullcontext)\n",
+        ),
+        Line("tests/contract/conftest.py", r"^(MEMORIES = \[)", r'\1"toy_as_memory", '),
+        Line(
+            "tests/contract/conftest.py",
+            r"\Z",
+            "\n\n@pytest.fixture\ndef toy_as_memory(vectors: VectorStore, tmp_path_factory: pytest.TempPathFactory) -> Memory:\n"
+            "    from tests.memories import toy_memory\n\n"
+            "    return toy_memory(vectors, str(tmp_path_factory.mktemp('memory') / 'toy'))\n",
+        ),
+    ),
+    without={
+        "memory/toy/client.py": "SQLite needs none",
+        "local_stack/": "it has no server",
+        "tests/servers.py": "it has no server",
+        "benchmarks/memory.py": "nobody measures toys",
+    },
+)
+
 TOYS_BY_LIST: Mapping[str, Toy] = {
     "Every part": EVERY_PART,
     "A vector store": STORE,
@@ -429,6 +466,7 @@ TOYS_BY_LIST: Mapping[str, Toy] = {
     "An embedding model": EMBEDDER,
     "A text model": TEXT_MODEL,
     "A reranking model": RERANKER,
+    "A memory of conversations": MEMORY,
     "A source": SOURCE,
     "An envelope": ENVELOPE,
     "A database engine": ENGINE,
@@ -439,6 +477,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     "A vector store": ("PgvectorConfig", "OpenSearchConfig", "DocumentDBConfig"),
     "A source": ("KafkaSourceConfig", "KinesisSourceConfig", "FilesSourceConfig"),
     "An embedding model": ("BedrockEmbeddingConfig", "LocalEmbeddingConfig"),
+    "A memory of conversations": ("DynamoDBMemoryConfig", "DocumentDBMemoryConfig", "MemoryDBConfig"),
     "A text model": ("BedrockGenerationConfig", "BedrockGenerator"),
     "A reranking model": ("BedrockRerankingConfig", "BedrockReranker"),
 }
@@ -486,7 +525,7 @@ def deciding(name: str) -> Iterator[str]:
     words = re.compile(rf"\b(?:{'|'.join(NAMES[name])})\b")
     listing = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, check=True, capture_output=True).stdout
     for file in filter(None, listing.decode().split("\0")):
-        elsewhere = re.match(r"tests/|benchmarks/|(?:sinks|embeddings|generation|reranking|sources)/\w+/", file)
+        elsewhere = re.match(r"tests/|benchmarks/|(?:sinks|embeddings|generation|memory|reranking|sources)/\w+/", file)
         if not elsewhere and (ROOT / file).is_file() and words.search((ROOT / file).read_text()):
             yield file
 

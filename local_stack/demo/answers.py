@@ -25,8 +25,11 @@ from local_stack.demo.store_readers import open_reader
 from local_stack.servers.connect import request_json
 from local_stack.service import ServiceStatus
 from local_stack.stack import DEFAULT_PARTS, Stack
+from memory import open_store
 from retrieval import commands
+from retrieval.access import Scope
 from retrieval.golden import read_golden
+from schemas.caller import Caller
 
 QUESTIONS = (
     "How many days of readings does an H2 hub store while it is offline?",
@@ -34,6 +37,7 @@ QUESTIONS = (
     "How loud is the siren S-90?",
 )
 GOLDEN = Path(helpdesk.__file__).parent / "questions.jsonl"
+CONVERSATION = ("How long is the warranty of a Moss probe?", "And of the Skua mast?")
 EDITED, DELETED, TICKET = 3, 21, 1001
 """The article that is edited, the one that is deleted (it answers the third question), the ticket whose status changes."""
 _EDIT = """UPDATE public.articles SET body = replace(body, 'stores 21 days', 'stores 34 days'), updated_at = now()
@@ -75,6 +79,7 @@ class Demo:
         self.wait_loaded(sum(rows.values()))
         self.calibrate()
         self.ask_all("Three questions")
+        self.converse()
         self.change()
         self.ask_all("The same questions again")
         self.check_answers()
@@ -162,6 +167,24 @@ class Demo:
         behind = "has not heard from every source yet" if lag is None else f"is {lag:.1f} s behind its sources"
         console.print(f"  answered by: {self.responses[-1]['answerer']}; the index {behind}")
 
+    def converse(self) -> None:
+        """Ask a second question that makes sense only after the first one of its session."""
+        self.step("A conversation, kept in DynamoDB: the second question makes sense only after the first")
+        if self.config.memory is None:
+            raise DemoError("the demo's configuration has no `memory`")
+        with closing(open_store(self.config.memory)) as store:
+            store.check()  # creates the table, as `ragstream check` does
+        asking = Scope(caller=Caller({"sub": "ada"}))
+        for question in CONVERSATION:
+            answer = commands.ask(self.config, question, commands.Session("demo"), scope=asking)
+            searched = answer["standalone_question"]
+            console.print(
+                f"  Q: {question}" + (f"\n     searched as: {searched}" if searched != question else ""), markup=False
+            )
+            console.print(f"  A: {answer['answer']}", markup=False)
+        if "Skua mast for four" not in answer["answer"]:
+            raise DemoError("the second question was not understood from the first")
+
     def change(self) -> None:
         """Commit an edit, a delete and a status change; measure each from its commit to the store."""
         self.step("Three commits, timed until a reader of the store sees them")
@@ -229,6 +252,8 @@ class Demo:
         console.print(
             "\nEverything keeps running. Try:\n"
             f"  .venv/bin/ragstream ask {self.pipeline.config} 'Which port must be open in the firewall for a hub?'\n"
+            f"  .venv/bin/ragstream ask {self.pipeline.config} 'And of a Sluice valve?' --session demo --user ada\n"
+            f"  .venv/bin/ragstream sessions {self.pipeline.config} demo --user ada\n"
             f"  .venv/bin/ragstream search {self.pipeline.config} 'purple ring'\n"
             f"  .venv/bin/ragstream status {self.pipeline.config}\n"
             f"  .venv/bin/ragstream table {self.pipeline.config} public.tickets\n"

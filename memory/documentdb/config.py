@@ -8,10 +8,10 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from memory.config import MemorySettings
-from schemas.transport import weak_mongo
+from schemas.transport import EncryptedPart, weak_mongo
 
 
-class DocumentDBMemoryConfig(MemorySettings):
+class DocumentDBMemoryConfig(MemorySettings, EncryptedPart):
     """Conversations and profiles in one collection of Amazon DocumentDB."""
 
     type: Literal["documentdb"]

@@ -58,7 +58,8 @@ class DocumentDBStore:
     def turn_named(self, place: Place, turn_id: str) -> int | None:
         """The turn of a turn id, which its question has."""
         with self._collection.opened() as collection:
-            found = collection.find_one({**_under(_of(place)), "turn_id": turn_id}, {"turn": 1})
+            query = {**_under(_of(place)), "turn_id": turn_id}
+            found = collection.find_one(query, {"turn": 1}, sort=[("_id", -1)])
         return int(found["turn"]) if found else None
 
     def claim(self, place: Place, question: Item, entry: Entry, turn_id: str | None) -> bool:

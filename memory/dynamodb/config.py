@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from memory.config import MemorySettings
-from schemas.transport import weak_url
+from schemas.transport import EncryptedPart, weak_url
 
 
-class DynamoDBMemoryConfig(MemorySettings):
+class DynamoDBMemoryConfig(MemorySettings, EncryptedPart):
     """Conversations and profiles in one table of Amazon DynamoDB."""
 
     type: Literal["dynamodb"]

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from memory.config import MemorySettings
-from schemas.transport import is_this_machine, weakness
+from schemas.transport import EncryptedPart, is_this_machine, weakness
 
 _SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
 """Of an address, and whether it is encrypted."""
 
 
-class MemoryDBConfig(MemorySettings):
+class MemoryDBConfig(MemorySettings, EncryptedPart):
     """Conversations and profiles in a cluster of Amazon MemoryDB (Valkey)."""
 
     type: Literal["memorydb"]

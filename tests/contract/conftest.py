@@ -1,4 +1,4 @@
-"""Every store, for the suites that hold all of them to one contract. A new store is one line in `STORES`."""
+"""Every store and every memory, for the suites that hold all of them to one contract: lines of `STORES` and `MEMORIES`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from local_stack.faults.aws import AwsFaultProxy
+from local_stack.servers.aws import Ministack
+from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
 from sinks.protocol import Sink
+from tests.memories import Memory, documentdb_memory, dynamodb_memory, memorydb_memory
+from tests.servers import unique
 from tests.stores import Store, documentdb_store, opensearch_store, pgvector_store
 
+MEMORIES = ["dynamodb_as_memory", "documentdb_as_memory", "memorydb_as_memory"]
 STORES = ["pgvector", "opensearch_by_script", "opensearch_by_seq_no", "in_documentdb"]
 
 
@@ -48,3 +54,29 @@ def sink(store: Store) -> Sink:
     opened = store.open()
     opened.prepare()
     return opened
+
+
+@pytest.fixture
+def dynamodb_as_memory(aws: Ministack) -> Iterator[Memory]:
+    proxy = AwsFaultProxy(aws.url).start()
+    yield dynamodb_memory(aws, proxy, unique("memory"))
+    proxy.stop()
+
+
+@pytest.fixture
+def documentdb_as_memory(documentdb: DocumentDB, document_database: str) -> Memory:
+    return documentdb_memory(documentdb, document_database)
+
+
+@pytest.fixture
+def memorydb_as_memory(memorydb: MemoryDB) -> Memory:
+    return memorydb_memory(memorydb, unique("memory"))
+
+
+@pytest.fixture(params=MEMORIES)
+def memory(request: pytest.FixtureRequest) -> Iterator[Memory]:
+    made = request.getfixturevalue(request.param)
+    assert isinstance(made, Memory)
+    made.store().check()
+    yield made
+    made.close()

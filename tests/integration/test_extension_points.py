@@ -31,6 +31,8 @@ CONTRACTS = (
     "tests/contract/test_generator_contract.py::test_check_passes_and_a_copy_answers_too[toy]",
     "tests/contract/test_reranker_contract.py::test_each_text_has_a_score_in_order[toy]",
     "tests/contract/test_source_contract.py::test_check_refuses_what_is_not_there[toy]",
+    "tests/contract/test_memory_contract.py::test_eight_requests_on_one_session_never_interleave[toy_as_memory]",
+    "tests/contract/test_memory_model.py::test_any_sequence_of_requests_leaves_what_the_model_says[toy_as_memory]",
     "tests/integration/test_local_stack.py::test_a_toy_is_killed_and_comes_back",
     "tests/unit/test_config.py::test_the_schema_file_is_what_the_models_say",
     "tests/unit/test_docs.py::test_every_key_of_the_configuration_is_explained",
@@ -62,6 +64,8 @@ results = {
     "search": command("search", config, "red kite", "--json"),
     "view": command("search", view, "steam made 2024-10-04", "--json"),
     "ask": command("ask", config, "red kite", "--json"),
+    "turn": command("ask", config, "red kite", "--session", "s", "--user", "u", "--json"),
+    "forget": command("forget", config, "--user", "u"),
 }
 from embeddings.bedrock.codecs import codec_for
 from embeddings.registry import registry_entry
@@ -155,6 +159,7 @@ def configuration(folder: Path, dsn: str) -> dict[str, Any]:
         "generation": {"type": "toy", "toy_opinion": "A kite is red"},
         "reranking": {"type": "toy", "toy_taste": "red"},
         "sinks": [{"type": "toy", "dsn": dsn, "toy_table": "toys", "deadline": "5s"}],
+        "memory": {"type": "toy", "toy_memory": str(folder / "memory"), "ttl": "1d"},
     }  # fmt: skip
 
 
@@ -213,6 +218,8 @@ def test_toys_of_every_kind_work_by_the_listed_places_alone(tmp_path: Path, vect
     assert [hit["chunk_text"] for hit in red["results"]][:1] == ["a red kite"]
     assert [hit["chunk_text"] for hit in steam["results"]][:1] == ["steam made 2024-10-04"]
     assert (answer["answer"], answer["answerer"]) == ("A kite is red [1].", "generative (toy-text)")
+    turn, receipt = (json.loads(after[name][1]) for name in ("turn", "forget"))
+    assert (turn["turn"], turn["answer"], receipt["removed"]["messages"]) == (1, "A kite is red [1].", 2)
     assert after["places"] == {
         "not remembered": True, "price": 0.5, "family": [256, 512, 1024], "not landed": [], "without a feed": True,
         "read": [True], "kept": [True], "goes on": True, "idle": None,
