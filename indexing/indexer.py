@@ -42,18 +42,20 @@ class Indexer:
         embedders: Embedders = own_model_alone,
         on_step: Callable[[str], None] | None = None,
         deadlines: Mapping[str, float] | None = None,
+        patience: float | None = None,
     ) -> None:
         """Take the parts; `texts_at_once` texts at most are unsaved between the model and a store.
 
         `embedders` opens the models of the stores' other index versions. `on_step` is called with the name of each step as it
         begins; tests stop the process there. A store with a deadline, in seconds, may be missed by `index`: then the caller
-        must remember it; without one it is waited for.
+        must remember it; without one it is waited for. With `patience`, for callers that write by `writer` alone, texts that the
+        model's budget does not let through are left after so many seconds (`Written.waiting`).
         """
         self._context, self._embedder = context, embedder
         self._sinks = {sink.name: sink for sink in sinks}
         self._deadlines = deadlines or {}
         self._models = Models(embedder, embedders)
-        self._shared = Shared(specs, texts_at_once, on_step or (lambda _: None))
+        self._shared = Shared(specs, texts_at_once, on_step or (lambda _: None), patience=patience)
         self._writers = {name: self._writer(sink) for name, sink in self._sinks.items()}
 
     def decode(self, records: Iterable[Record]) -> WorkUnit:

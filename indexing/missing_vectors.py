@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import batched
 from typing import Protocol
 
 import numpy as np
 
+from embeddings.budget.budget import Budget, BudgetUsedUpError
+from embeddings.budget.reservations import LONG_SECONDS
 from embeddings.protocol import Embedder, Embedding, EmbeddingRejected
 from embeddings.vectors import checked
 from indexing.shared_vectors import SharedEmbeddings
 from schemas.errors import ModelUnavailableError, UnavailableError
 from sinks.protocol import StoredVectors
+from transforms.documents.chunking import tokens
 
 
 class VectorCache(Protocol):
@@ -56,6 +60,10 @@ class MissingVectors:
     on_step: Callable[[str], None] = lambda _: None
     embeddings: SharedEmbeddings = field(default_factory=SharedEmbeddings)
     """Of the latest texts; shared by the writers of a process."""
+    patience: float | None = None
+    """Seconds after which texts that the model's budget does not let through are left for later; None: they are waited for."""
+    left: set[str] = field(default_factory=set)
+    """Hashes of the texts that the last call of `embed` left."""
     counts: Counter[str] = field(default_factory=Counter)
     """texts (of added chunks), texts cached, texts embedded."""
 
@@ -69,20 +77,47 @@ class MissingVectors:
         known |= {h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)}
         refused = _keep(sink, known)
         before = self.counts["texts embedded"]
-        wanted = (h for h in texts if h in missing and h not in known)
-        for group in batched(wanted, self.texts_at_once):
+        wanted, began = [h for h in texts if h in missing and h not in known], time.monotonic()
+        self.left = set()
+        while wanted:
+            size = self.texts_at_once
+            if seconds := self._budget_seconds(texts, wanted[:size]):
+                size = self.embedder.max_items
+                seconds = self._budget_seconds(texts, wanted[:size])
+            if seconds > LONG_SECONDS or (seconds and time.monotonic() - began >= (self.patience or 0)):
+                self.left = set(wanted)
+                break
             self.on_step("embed")  # also while another store's request has the same text
-            embedded = self.embeddings.get(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
+            group = wanted[:size]
+            try:
+                embedded = self.embeddings.get(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
+            except BudgetUsedUpError:
+                self.left = set(wanted)
+                break
             self.on_step("keep")
+            wanted = wanted[size:]
             refused |= _keep(sink, embedded)
-        self.counts["texts"] += len(texts)
-        self.counts["texts cached"] += len(missing) - (self.counts["texts embedded"] - before)
+        asked = self.counts["texts embedded"] - before
+        self.counts["texts"] += asked if self.left else len(texts)
+        self.counts["texts cached"] += 0 if self.left else len(missing) - asked
         return refused
+
+    def _budget_seconds(self, texts: Mapping[str, str], group: Sequence[str]) -> float:
+        """How long these texts would wait for the model's budget; 0 where all are waited for, however long it takes."""
+        budget: Budget | None = getattr(self.embedder, "budget", None)
+        if budget is None or self.patience is None:
+            return 0.0
+        try:
+            return budget.state(sum(tokens(texts[h]) for h in group)).seconds
+        except UnavailableError:
+            return math.inf
 
     def _ask(self, wanted: Sequence[str], texts: Mapping[str, str]) -> dict[str, Embedding]:
         """Ask the model, and keep its vectors in the cache."""
         try:
             embedded = dict(zip(wanted, self.embedder.embed_documents([texts[h] for h in wanted]), strict=True))
+        except BudgetUsedUpError:
+            raise
         except UnavailableError as error:
             raise ModelUnavailableError(error.message, condition=error.condition, hint=error.hint) from error
         self.cache.add({h: e for h, e in embedded.items() if isinstance(e, np.ndarray)})

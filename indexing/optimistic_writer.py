@@ -7,7 +7,7 @@ A live batch, a rebuild and a repair differ in their rows (`Work`) and in where 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from indexing.missing_vectors import MissingVectors
@@ -104,9 +104,13 @@ class OptimisticWriter(MissingVectors):
     refused (and planned again) and documents refused (by the model or the store) as well.
     """
 
+    waiting: set[RowName] = field(default_factory=set)
+    """Rows that the last call of `write` left unwritten: their texts wait for the model's budget."""
+
     def write(self, sink: WritableStore, work: Work | None) -> list[DocumentWrite]:
         """Write each document as a whole; return those that the model or the store refuses, which have no chunks then."""
         refusals: list[DocumentWrite] = []
+        self.waiting = set()
         for _ in range(MAX_ROUNDS):
             if work is None:
                 return refusals
@@ -125,11 +129,19 @@ class OptimisticWriter(MissingVectors):
         texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
         reasons = self.embed(texts, sink) if texts else {}
         ready = []
-        for write in writes:
+        for write in self._not_waiting(writes) if texts and self.left else writes:
             reason = next((reasons[c.content_hash] for c in write.added if c.content_hash in reasons), None)
             why = Refusal("embed", reason.condition, reason.message) if reason else None
             ready.append(refused(write, why) if why else write)
         return ready
+
+    def _not_waiting(self, writes: Sequence[DocumentWrite]) -> list[DocumentWrite]:
+        """Writes whose texts have vectors. Beside one that has not, a row that a key change emptied waits too: see `_write`."""
+        late = {write.document_id for write in writes if any(chunk.content_hash in self.left for chunk in write.added)}
+        tables = {write.table for write in writes if write.document_id in late}
+        late |= {w.document_id for w in writes if w.table in tables and w.state.key_moves and not w.state.exists}
+        self.waiting |= {(write.table, write.key) for write in writes if write.document_id in late}
+        return [write for write in writes if write.document_id not in late]
 
 
 def _stored_state(sink: DocumentStore, stored: dict[str, StoredDocument], read: set[str], name: str) -> RowState | None:

@@ -12,6 +12,7 @@ from indexing.work_unit import FRESHNESS_SAMPLE, WorkUnit, freshness, keep_newes
 if TYPE_CHECKING:
     import numpy as np
 
+    from indexing.optimistic_writer import RowName
     from schemas.changes import Reject
     from schemas.records import Record
     from transforms.documents.planning import WholeRow
@@ -30,6 +31,8 @@ class Written:
     """New vectors from the model."""
     rejected: list[tuple[Record, Reject]] = field(default_factory=list)
     """The newest record of each document that the model or the store will never take, and the reason."""
+    waiting: set[RowName] = field(default_factory=set)
+    """Rows that were not written: their texts wait for the model's budget."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from embeddings.protocol import Embedder
 from indexing.missing_vectors import MemoryCache
-from indexing.optimistic_writer import ChangedRows, OptimisticWriter
+from indexing.optimistic_writer import ChangedRows, OptimisticWriter, RowName
 from indexing.peer_vectors import Peer, PeerVectors
 from indexing.result import Written
 from indexing.shared_vectors import SharedEmbeddings
@@ -31,6 +31,8 @@ class Shared:
     embeddings: SharedEmbeddings = field(default_factory=SharedEmbeddings)
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Guards `WorkUnit.reported`."""
+    patience: float | None = None
+    """As `MissingVectors.patience`."""
 
 
 class StoreWriter:
@@ -52,6 +54,9 @@ class StoreWriter:
     def write(self, units: Sequence[WorkUnit], *, use_peers: bool = False) -> Written:
         """Bring units into every index version of the store; the result includes that of failed calls before.
 
+        Where the process has patience, rows whose texts wait for the model's budget are left out, and named in the result: the
+        same units, and others with them, are to be written again.
+
         With `use_peers`, missing vectors that this process does not know are asked of the peers before the model is asked.
 
         Raises:
@@ -62,7 +67,7 @@ class StoreWriter:
         if not use_peers:
             self._close_peers()
         changes = {table: in_order(several) for table, several in changes_of(units).items()}
-        truncations = truncations_of(units)
+        truncations, waiting = truncations_of(units), set[RowName]()
 
         def bring(sink: Sink, embedder: Embedder) -> None:
             for table, sequence in truncations.items():
@@ -71,9 +76,11 @@ class StoreWriter:
             writer = self._writer(embedder, self._peers if use_peers else ())
             for write in writer.write(sink, ChangedRows(changes, specs) if changes else None):
                 self._reject(write, units)
+            waiting.update(writer.waiting)
 
         self._versions.write(self.sink, bring)
         written, self.unreported = self.unreported, Written()
+        written.waiting = waiting
         return written
 
     def close(self) -> None:
@@ -95,7 +102,8 @@ class StoreWriter:
             max(shared.texts_at_once, embedder.max_items),
             shared.on_step,
             shared.embeddings,
-            self.unreported.counts,
+            shared.patience,
+            counts=self.unreported.counts,
         )
 
     def _reject(self, write: DocumentWrite, units: Sequence[WorkUnit]) -> None:

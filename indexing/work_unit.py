@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from schemas.changes import Change, Changes, Decoded, Ignored, Reject
 from transforms.envelopes.decode import decode
+from transforms.fold import keys_of
 
 if TYPE_CHECKING:
     from indexing.optimistic_writer import RowName
@@ -74,6 +75,11 @@ def changes_of(units: Sequence[WorkUnit]) -> dict[str, list[Change]]:
         for table, changes in unit.rows.items():
             rows[table] += changes
     return dict(rows)
+
+
+def rows_of(unit: WorkUnit) -> set[RowName]:
+    """The rows that a unit's changes write or read."""
+    return {(table, key) for table, changes in unit.rows.items() for key in keys_of(changes)}
 
 
 def truncations_of(units: Sequence[WorkUnit]) -> dict[str, str]:

@@ -11,9 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from indexing.work_unit import WorkUnit
+from indexing.work_unit import WorkUnit, rows_of
 from reader.following import AlignedFeed, FetchedUnit, Followed, has_reached, is_closed
 from schemas.errors import ModelUnavailableError, SourceGoneError, UnavailableError
 from sources.positions import as_number
@@ -31,6 +32,8 @@ MOST_UNITS, MOST_BYTES = 512, 8 << 20
 """Fetched units, and bytes of values, that may wait for a store."""
 MOST_RECORDS = 512
 """Most records of one write of several fetched units: it bounds how long the next one waits."""
+MOST_WAITING_RECORDS = 4 * MOST_RECORDS
+"""Records that are looked at behind texts that wait for the model's budget: each attempt reads all their rows."""
 FETCH_SECONDS = 0.1
 """How long a fetch waits for a first record, and so the delay until partitions are followed or left."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
@@ -218,10 +221,10 @@ class StoreWorker:
 
     def _write(self, writer: StoreWriter, fetched_units: Sequence[FetchedUnit], *, use_peers: bool) -> None:
         """Write units until it succeeds, then advance; a worker that is ended before advances nothing."""
-        units = [fetched.unit for fetched in fetched_units if not fetched.unit.is_empty]
         pause = FIRST_PAUSE_SECONDS
-        self._writing_since = time.monotonic() if units else None
-        while True:
+        self._writing_since = time.monotonic() if any(not fetched.unit.is_empty for fetched in fetched_units) else None
+        while fetched_units:
+            units = [fetched.unit for fetched in fetched_units if not fetched.unit.is_empty]
             try:
                 written = writer.write(units, use_peers=use_peers) if units else None
             except UnavailableError as error:
@@ -232,10 +235,31 @@ class StoreWorker:
                         return
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
-                break
+                with self._epoch.lock:
+                    self._failed = None
+                    fetched_units = self._advance_or_wait(fetched_units, written)
         with self._epoch.lock:
-            self._failed = self._writing_since = None
-            self._advance(fetched_units, written)
+            self._writing_since = None
+
+    def _advance_or_wait(self, fetched_units: Sequence[FetchedUnit], written: Written | None) -> Sequence[FetchedUnit]:
+        """Advance past what is written; return what is to be written next with the rest, nothing if there is none.
+
+        Rows whose texts wait for the model's budget hold up no other: the units behind theirs are written with them, each row by
+        its newest change, and positions follow once their texts have had their turn.
+        """
+        rows = written.waiting if written is not None else set()
+        done = list(takewhile(lambda fetched: rows.isdisjoint(rows_of(fetched.unit)), fetched_units))
+        self._advance(done, written)
+        rest = list(fetched_units[len(done) :])
+        if rest:
+            self._failed = ("embedding", f"the embedding model's budget is used up: the texts of {len(rows)} rows wait")
+            self._woken.wait_for(lambda: self._is_over or self._may_write, LOOK_SECONDS)
+            if self._is_over:
+                return ()
+            if sum(fetched.records for fetched in rest) < MOST_WAITING_RECORDS:
+                rest += self._next_write()
+            self._writing = rest
+        return rest
 
     def _advance(self, fetched_units: Sequence[FetchedUnit], written: Written | None) -> None:
         if written is not None:

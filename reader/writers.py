@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from embeddings import open_embedder, texts_at_once
+from embeddings.budget.budget import Budget
 from embeddings.registry import embedder_of
 from indexing.indexer import Indexer
 from indexing.store_writer import StoreWriter
@@ -17,6 +18,8 @@ from sinks import open_sink
 
 _PATIENCE_SECONDS = 2.0
 """How long a worker waits for the writer that its predecessor still uses, before it takes another."""
+_BUDGET_PATIENCE_SECONDS = 0.5
+"""How long a write waits for the model's budget before all that needs no new vector is written."""
 
 
 def thread_name(store: str) -> str:
@@ -27,6 +30,9 @@ def thread_name(store: str) -> str:
 def indexer_of(settings: ReaderSettings, on_step: Callable[[str], None]) -> Indexer:
     """The indexer of a reader, not connected yet; each thread calls `on_step` with the name of its step as it begins."""
     embedder = open_embedder(settings.embedding)
+    budget: Budget | None = getattr(embedder, "budget", None)
+    if budget is not None:
+        budget.gives_up = True
     return Indexer(
         settings.context,
         settings.specs,
@@ -35,6 +41,7 @@ def indexer_of(settings: ReaderSettings, on_step: Callable[[str], None]) -> Inde
         texts_at_once=texts_at_once(settings.embedding, embedder),
         embedders=partial(embedder_of, own=settings.embedding),
         on_step=on_step,
+        patience=_BUDGET_PATIENCE_SECONDS,
     )
 
 

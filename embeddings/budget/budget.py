@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from embeddings.budget.config import BudgetConfig
 from embeddings.budget.ledger import Ledger, open_ledger
-from embeddings.budget.reservations import Grant, Limits, reserve, settle, waiting
+from embeddings.budget.reservations import LONG_SECONDS, Grant, Limits, reserve, settle, waiting
 from embeddings.prices import price_of
 from schemas.errors import ConfigurationError, UnavailableError
 
@@ -16,6 +16,10 @@ LONGEST_LOOK = 5.0
 """Seconds after which a waiting process asks again: a limit may have been raised."""
 AWAY = "ledger"
 """What a request waits for where the ledger does not answer."""
+
+
+class BudgetUsedUpError(UnavailableError):
+    """A text would wait for long; nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,22 @@ class Budget:
         self._clock = clock
         self._sleep = sleep
         self.wait = Wait()
+        self.gives_up = False
+        """Whether a text that would wait for long is an error instead: for a process that has other work."""
 
     def take(self, tokens: int, *, waits: bool) -> None:
-        """Count a request of about so many tokens, and return when it may be sent; a question does not wait."""
+        """Count a request of about so many tokens, and return when it may be sent; a question does not wait.
+
+        Raises:
+            BudgetUsedUpError: the wait is long, and this process gives up.
+        """
         while True:
             grant = self._asked(tokens, waits=waits)
+            if self.gives_up and not grant.granted and (grant.seconds > LONG_SECONDS or grant.limit == AWAY):
+                raise BudgetUsedUpError(
+                    f"the budget of the embedding model is used up: {grant.limit}",
+                    hint="texts go on once there is some again, or raise embedding.budget",
+                )
             if grant.seconds:
                 self.wait = Wait(grant.limit, self.wait.since or self._clock())
                 self._sleep(grant.seconds if grant.granted else min(grant.seconds, LONGEST_LOOK))
@@ -63,9 +78,9 @@ class Budget:
         except UnavailableError:
             return  # the estimate stays
 
-    def state(self) -> Grant:
-        """What a text would wait for now; raises as `Ledger.read`."""
-        return waiting(self._ledger.read(), self.limits, self._clock())
+    def state(self, tokens: int = 1) -> Grant:
+        """What a request of so many tokens would wait for now; raises as `Ledger.read`."""
+        return waiting(self._ledger.read(), self.limits, self._clock(), tokens)
 
     def spent_today(self) -> float:
         """Dollars granted today; raises as `Ledger.read`."""

@@ -13,6 +13,8 @@ BURST_SECONDS = 1.0
 """How much that was not used may be made up for."""
 HORIZON_SECONDS = 2.0
 """How far ahead a request may reserve its time: what a killed process has reserved is lost."""
+LONG_SECONDS = HORIZON_SECONDS + 1.0
+"""A longer wait is no turn in a queue: it is one for a day's dollars, or for many tokens."""
 DAY_SECONDS = 86_400
 
 
@@ -88,9 +90,9 @@ def today(state: State, now: float) -> State:
     return replace(state, day=day, dollars=0.0) if day > state.day else state
 
 
-def waiting(state: State, limits: Limits, now: float) -> Grant:
-    """What a request without tokens would be answered now; nothing is reserved."""
-    return reserve(state, limits, now, 0, waits=True)[1]
+def waiting(state: State, limits: Limits, now: float, tokens: int = 1) -> Grant:
+    """What a request of so many tokens would be answered now; nothing is reserved."""
+    return reserve(state, limits, now, tokens, waits=True)[1]
 
 
 def _due(due: float, now: float, per_minute: float | None) -> float:

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,6 +23,8 @@ from pydantic import SecretStr
 
 from embeddings import open_embedder
 from embeddings.bedrock.config import BedrockEmbeddingConfig
+from embeddings.budget.config import BudgetConfig
+from embeddings.budget.ledger import FileLedger
 from glue_jobs.runtime.failures import error_in
 from local_stack.faults.tcp import FaultProxy
 from local_stack.models.service import ModelService
@@ -91,6 +95,27 @@ class World:
             record = as_record(self.table.changes[-1])
             self.producer.produce(self.topic, record.value, partition=number % 2, headers=list(record.headers))
         self.producer.flush()
+
+    def commit(self, count: int) -> None:
+        """Publish the table's last changes, to the partition of each row's number."""
+        for change in self.table.changes[-count:]:
+            record = as_record(change)
+            self.producer.produce(self.topic, record.value, partition=0, headers=list(record.headers))
+        self.producer.flush()
+
+    def give_budget(self, ledger: Path) -> None:
+        """Limit dollars a day, before a reader is started."""
+        budget = BudgetConfig.model_validate(
+            {"dollars_per_day": 1, "dollars_per_1000_tokens": 0.01, "ledger": {"type": "file", "path": ledger}}
+        )
+        embedding = self.settings.embedding.model_copy(update={"budget": budget})
+        self.settings = self.settings.__class__(**{**self.settings.__dict__, "embedding": embedding})
+
+    def metadata(self, store: str) -> dict[str, str]:
+        """The metadata column of each row, by its number."""
+        with psycopg.connect(self.dsn) as connection:
+            rows = connection.execute(f"SELECT key, metadata FROM {store}".encode()).fetchall()
+        return {str(key["id"]): str(metadata.get("a")) for key, metadata in rows}
 
     def ask(self) -> Harvest:
         """One batch, as the driver runs it."""
@@ -236,6 +261,44 @@ def test_the_model_is_away_and_nothing_is_lost(world: World) -> None:
     assert sum(world.positions["steady"].values()) == 1
     world.model_proxy.heal()
     assert eventually(lambda: world.has_all("steady") and world.has_all("shaky"))
+
+
+def test_texts_wait_for_the_budget_while_deletes_and_metadata_go_on(world: World, tmp_path: Path) -> None:
+    ledger = FileLedger(tmp_path / "budget")
+    world.give_budget(tmp_path / "budget")
+    world.insert(*range(6))
+    assert eventually(lambda: world.has_all("steady") and world.has_all("shaky"))
+    paid, reached = world.texts, sum(world.positions["steady"].values())
+
+    def spend(dollars: float) -> None:
+        ledger.change(lambda state: (replace(state, dollars=dollars), None))
+
+    spend(1.0)
+    world.insert(6, 7, 8)
+    world.table.update_body(5, "row 5 in other words")
+    world.table.delete(0)
+    world.table.update_a(1, "changed")
+    world.commit(3)
+    unwritten = {"body row 6", "body row 7", "body row 8", "body row 5 in other words"}
+
+    def goes_on() -> bool:
+        world.ask()
+        return all(
+            world.shown(store) == sorted({*world.wanted, "body row 5"} - unwritten)
+            and world.metadata(store)["1"] == "changed"
+            for store in ("steady", "shaky")
+        )
+
+    assert eventually(goes_on), "what needs no new vector is written, also behind what does"
+    assert eventually(lambda: "budget" in world.ask().away.get("embedding", ""))
+    assert world.texts == paid
+    assert sum(world.positions["steady"].values()) < reached + 6, (
+        "a reader that is killed now reads the waiting rows again"
+    )
+    spend(0.0)
+    assert eventually(lambda: world.has_all("steady") and world.has_all("shaky"))
+    assert world.texts == paid + 4, "each text is paid for once, whichever store comes first"
+    assert "embedding" not in world.ask().away
 
 
 def test_a_fatal_error_arrives_in_the_task_with_its_type_and_hint(world: World) -> None:
