@@ -26,6 +26,7 @@ from local_stack.models.embeddings import resized
 from local_stack.models.minilm import minilm_folder, open_minilm, package_files
 from local_stack.models.minilm_graph import HEADS, LAYERS, Weights, read_safetensors
 from local_stack.models.service import ModelService
+from reranking import BedrockRerankingConfig, open_reranker
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -231,6 +232,20 @@ def test_openais_form_gives_the_same_vectors(bedrock: BedrockRuntimeClient, url:
     assert [entry["index"] for entry in numbers] == [0, 1, 2]
     assert numbers[0]["embedding"] == titan[:384]
     assert np.array_equal(np.frombuffer(base64.b64decode(packed[0]["embedding"]), np.float32), np.float32(titan[:384]))
+
+
+def test_late_interaction_puts_the_answer_before_other_texts(url: str) -> None:
+    reranker = open_reranker(
+        BedrockRerankingConfig(type="bedrock", model="amazon.rerank-v1:0", endpoint_url=url, timeout_seconds=30)
+    )
+    texts = [
+        "The printer is out of paper.",
+        "To choose a new password, follow the link in the mail.",
+        "Invoices are sent on the first of the month.",
+    ]
+    asked = ["How do I reset my password?", "when is my bill due"]
+    best = [max(zip(reranker.rerank(question, texts), texts, strict=True))[1] for question in asked]
+    assert best == texts[1:]
 
 
 # SmolLM2
