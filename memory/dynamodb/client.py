@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 type Attributes = dict[str, Any]
 """An item in DynamoDB's JSON: `{"pk": {"S": "…"}}`."""
 
-_ATTEMPTS = 4
+_ATTEMPTS = 3
 """Of a request, with botocore's exponential backoff."""
 _THROTTLES = frozenset({
     "ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException", "ThrottlingError",

@@ -136,7 +136,7 @@ def test_eight_requests_on_one_session_never_interleave(memory: Memory) -> None:
 
 
 def test_a_killed_turn_leaves_a_question_without_an_answer(memory: Memory) -> None:
-    with child(memory, "s", "stay", turn_timeout=2) as process:
+    with child(memory, "s", "stay", turn_timeout=1) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "claimed\n"
         process.send_signal(signal.SIGKILL)
