@@ -146,7 +146,8 @@ def test_every_kind_of_drift_is_found_and_mended_without_the_model(spark: SparkS
     put_back = "UPDATE live_g1_documents d SET (sequence, state, texts) = (o.sequence, o.state, o.texts) FROM old o"
     run(lake, f"{put_back} WHERE o.document_id = d.document_id AND d.{document.format(6)}")
     run(lake, f"INSERT INTO live_g1_documents SELECT 'of nobody', table_name, '{{\"id\": 77}}', sequence, 9, live, metadata,"
-        f" state, texts, recipe, pending, commit_time FROM live_g1_documents WHERE {document.format(back)}")  # fmt: skip
+        " metadata_terms, state, texts, recipe, pending, commit_time FROM live_g1_documents"
+        f" WHERE {document.format(back)}")  # fmt: skip
     run(lake, "INSERT INTO live_g1_chunks (chunk_id, document_id, chunk_index, content_hash, chunk_text) SELECT 'x' || chunk_id,"
         f" 'of nobody', chunk_index, content_hash, chunk_text FROM live_g1_chunks WHERE {document.format(back)}")  # fmt: skip
     mended = lake.reconcile(spark, "live", repair=True)
@@ -294,7 +295,8 @@ def test_a_row_is_not_removed_before_landing_has_passed_its_record(spark: SparkS
     lake.index_records("live", [*landed, late])
     lake.read(recorded(late), **source)
     run(lake, "INSERT INTO live_g1_documents SELECT 'of nobody', table_name, '{\"id\": 77}', sequence, 9, live, metadata,"
-        " state, texts, recipe, pending, commit_time FROM live_g1_documents ORDER BY sequence LIMIT 1")  # fmt: skip
+        " metadata_terms, state, texts, recipe, pending, commit_time FROM live_g1_documents"
+        " ORDER BY sequence LIMIT 1")  # fmt: skip
     waited = list[float]()
     unlanded = lake.reconcile(spark, "live", repair=True, pause=waited.append)
     assert (unlanded.drift["orphan"], unlanded.unproven, unlanded.removed, unlanded.left["orphan"]) == (2, 2, 0, 2)
