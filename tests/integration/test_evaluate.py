@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def test_a_model_that_nobody_measured_abstains_until_it_is_calibrated(pipeline: 
 def test_the_command_writes_a_table_a_picture_and_json(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glue_jobs.config.pipeline.load_config", lambda _: pipeline)
+    answering = replace(pipeline, retrieval=RetrievalConfig(min_similarity=0.3))
+    monkeypatch.setattr("glue_jobs.config.pipeline.load_config", lambda _: answering)
     few = tmp_path / "golden.jsonl"
     few.write_text("\n".join(GOLDEN.read_text().splitlines()[::8]))
 
