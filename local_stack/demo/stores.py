@@ -103,6 +103,7 @@ class StoresDemo(Demo):
             commit.stop()
         self.reconcile()
         self.cite_a_fact()
+        self.converse()
         console.print(
             f"\nDone in {self.elapsed():.0f} s: one commit, five stores, and none of them differs from the lake."
         )
