@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from transforms.fold import RowState
+
+_REVISION_BITS = 52
+"""Of the first revision of a row: two rows under one id hardly ever begin alike, and JSON's numbers hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class StoredChunk:
 class StoredDocument:
     """A document as the write path reads it from a store: its row and the places of its chunks.
 
-    `revision` counts the writes of the row; a write is refused unless it was planned on the stored revision.
+    `revision` grows with each write of the row; a write is refused unless it was planned on the stored revision.
     `spec_digest` is the digest of the `DocumentSpec` that made the document, followed by `!` and a condition if it was refused.
     """
 
@@ -128,3 +132,11 @@ class DocumentWrite:
     stored_chunk_ids: tuple[str, ...] = ()
     refused: Refusal | None = None
     refused_as: str = ""
+
+    @property
+    def next_revision(self) -> int:
+        """The revision that this write leaves; a new row begins at a random one.
+
+        A row that a TRUNCATE or an audit removed may be written anew: a write planned on the removed one must not fit it.
+        """
+        return self.base_revision + 1 if self.base_revision else 1 + secrets.randbits(_REVISION_BITS)

@@ -24,6 +24,7 @@ def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str,
     """
     return {
         "base": write.base_revision,
+        "revision": write.next_revision,
         "sequence": write.state.newest,
         "row": {
             "document_id": write.document_id, "table_name": write.table, "key": exact_json.storable(exact_json.loads(write.key)),
@@ -53,7 +54,7 @@ def replaced(document: Mapping[str, Any] | None, params: Mapping[str, Any], now_
         if chunk["chunk_id"] not in dropped
     ]
     chunks = sorted([*left, *params["added"]], key=lambda chunk: chunk["chunk_index"])
-    counted = {"revision": revision + 1, "chunks": chunks, "chunk_count": len(chunks), "written_at": now_ms}
+    counted = {"revision": params["revision"], "chunks": chunks, "chunk_count": len(chunks), "written_at": now_ms}
     return {**params["row"], **counted}
 
 

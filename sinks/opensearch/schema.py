@@ -118,7 +118,7 @@ for (chunk in ctx._source.chunks) {
 chunks.addAll(params.added);
 chunks.sort((one, other) -> one.chunk_index - other.chunk_index);
 ctx._source = params.row;
-ctx._source.revision = params.base + 1;
+ctx._source.revision = params.revision;
 ctx._source.chunks = chunks;
 ctx._source.chunk_count = chunks.size();
 ctx._source.written_at = ctx._now;

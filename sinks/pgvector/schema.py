@@ -116,7 +116,7 @@ READ_TRUNCATIONS = "SELECT table_name, truncated_sequence FROM {tables}"
 INSERT_DOCUMENT = """
 INSERT INTO {documents} (document_id, table_name, key, sequence, revision, live, metadata, metadata_terms, state,
                          texts, recipe, pending, commit_time)
-VALUES (%(document_id)s, %(table)s, %(key)s::jsonb, %(sequence)s, 1, %(live)s, %(metadata)s::jsonb,
+VALUES (%(document_id)s, %(table)s, %(key)s::jsonb, %(sequence)s, %(revision)s, %(live)s, %(metadata)s::jsonb,
         %(metadata_terms)s::text[], %(state)s, %(texts)s, %(recipe)s, %(pending)s, %(commit_time)s)
 ON CONFLICT (document_id) DO NOTHING RETURNING document_id"""
 

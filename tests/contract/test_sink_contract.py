@@ -176,6 +176,20 @@ def test_a_late_older_change_does_not_raise_the_dead(store: Store, sink: Sink) -
     assert store.contents() == {}
 
 
+def test_a_write_planned_on_a_row_that_was_removed_is_refused(store: Store, sink: Sink) -> None:
+    """The row was written anew meanwhile, as many times as the one that the write was planned on."""
+    table, fed = ModelTable(), Fed(sink)
+    table.insert(1, "x")
+    fed(table.changes)
+    name = document_id(TABLE, key_of(1))
+    removed = sink.read([name])[name]
+    sink.remove({name: removed.revision})
+    fed(table.changes)
+    stale = DocumentWrite(name, TABLE, key_of(1), removed.revision, removed.state, removed.spec_digest, live=False)
+    assert sink.write([stale]) == {name}
+    assert [text for _, text, _ in store.contents()[key_of(1)][1]] == ["body x"]
+
+
 def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sink) -> None:
     table, fed = ModelTable(), Fed(sink)
     table.insert(1, "x")
@@ -376,7 +390,8 @@ def test_rows_are_removed_unless_written_since_and_vectors_are_put_back(store: S
         table.insert(number, f"row {number}")
     Fed(sink)(table.changes)
     one, two, three = (document_id(TABLE, key_of(number)) for number in range(3))
-    sink.remove({one: 1, two: 7})
+    before = {name: stored.revision for name, stored in sink.read([one, two, three]).items()}
+    sink.remove({one: before[one], two: before[two] + 6})
     assert sorted(store.contents()) == sorted([key_of(1), key_of(2)])
     content = digest("body row 2")
     assert np.allclose(sink.vectors([content, "none"])[content], vector_of("body row 2"), atol=1e-6)
@@ -384,4 +399,4 @@ def test_rows_are_removed_unless_written_since_and_vectors_are_put_back(store: S
     for replace, kept in ((False, vector_of("body row 2")), (True, other)):
         sink.keep_vectors({content: other}, replace=replace)
         assert np.allclose(sink.vectors([content])[content], kept, atol=1e-6)
-    assert sink.read([three])[three].revision == 1
+    assert sink.read([three])[three].revision == before[three]
