@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from embeddings.connection import AwsConnection
+from embeddings.connection import AwsAccess, AwsConnection
 from embeddings.outcomes import Unanswered
 from schemas.transport import is_this_machine
 
@@ -21,9 +21,7 @@ TOO_LONG = re.compile(
 
 def open_client(config: AwsConnection, service: str, connections: int) -> Any:
     """Open a client with `connections` pooled connections, without botocore's retries: the caller has the one retry layer."""
-    import boto3
     from botocore import UNSIGNED
-    from botocore.config import Config
 
     settings: dict[str, Any] = {
         "connect_timeout": config.connect_timeout_seconds,
@@ -35,6 +33,14 @@ def open_client(config: AwsConnection, service: str, connections: int) -> Any:
     if parts.scheme == "http" and is_this_machine(parts.hostname or ""):
         # A local endpoint checks no signature, and botocore's search for credentials takes seconds where there are none.
         settings["signature_version"] = UNSIGNED
+    return client_of(config, service, settings)
+
+
+def client_of(config: AwsAccess, service: str, settings: Mapping[str, Any]) -> Any:
+    """Open a client where a configuration says, with settings of botocore's `Config`."""
+    import boto3
+    from botocore.config import Config
+
     session: Any = boto3.Session()  # its overloads want the service's name as a literal
     return session.client(
         service,

@@ -11,6 +11,10 @@ from embeddings.retrying import retrying
 from reranking.errors import RerankingRejectedError, RerankingUnavailableError
 from reranking.protocol import Reranker
 from schemas.errors import ConfigurationError
+from transforms.documents.words import is_blank
+
+BLANK = "-"
+"""Stands for a text without a character, which the services refuse."""
 
 type Attempt = Callable[[Sequence[str]], Iterable[tuple[int, float]]]
 """Score at most a request's texts; yields places and scores, in any order."""
@@ -32,6 +36,11 @@ def scored(texts: Sequence[str], most: int, attempt: Attempt, seconds: float) ->
         ) from None
 
 
+def sendable(text: str, most: int) -> str:
+    """A text as a service takes it: at most so many characters, and not blank."""
+    return BLANK if is_blank(text) else text[:most]
+
+
 def check_scores(reranker: Reranker, where: str, keys: str) -> None:
     """Score one word; raises `ConfigurationError` that names the configuration's `keys`."""
     try:
@@ -46,7 +55,7 @@ def check_scores(reranker: Reranker, where: str, keys: str) -> None:
 
 def _complete(attempt: Attempt, texts: Sequence[str]) -> list[float]:
     """One finite score a text; an answer with fewer, or others, counts as none."""
-    found = dict(attempt(texts))
-    if found.keys() != set(range(len(texts))) or not all(map(math.isfinite, found.values())):
+    scores = dict(attempt(texts))
+    if scores.keys() != set(range(len(texts))) or not all(map(math.isfinite, scores.values())):
         raise Unanswered("IncompleteScores")
-    return [found[place] for place in range(len(texts))]
+    return [scores[place] for place in range(len(texts))]

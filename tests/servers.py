@@ -29,6 +29,7 @@ from local_stack.service import Service
 from local_stack.stack import Stack
 from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
+from tests.endpoint import Endpoint
 from tests.waiting import eventually
 
 
@@ -74,6 +75,15 @@ model = _server(ModelService)
 """Bedrock's runtime over the real models."""
 instant_model = _server(ModelService, "instant-model")
 """Bedrock's runtime over vectors of hashes: equal texts have equal vectors, without a meaning."""
+
+
+@pytest.fixture
+def endpoint(instant_model: ModelService) -> Iterator[Endpoint]:
+    """The instant model's endpoint, without faults and with counters at zero."""
+    endpoint = Endpoint(instant_model)
+    endpoint.reset()
+    yield endpoint
+    endpoint.reset()
 
 
 @pytest.fixture

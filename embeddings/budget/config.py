@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from embeddings.connection import AwsAccess
 from schemas.model import StrictModel
-from schemas.transport import EncryptedPart, weak_url
 
 
 class FileLedgerConfig(StrictModel):
@@ -20,7 +19,7 @@ class FileLedgerConfig(StrictModel):
     """The file; whatever names it shares the budget."""
 
 
-class DynamoDBLedgerConfig(EncryptedPart):
+class DynamoDBLedgerConfig(AwsAccess):
     """The budget's state in an item of a DynamoDB table, for processes on several machines."""
 
     type: Literal["dynamodb"]
@@ -28,14 +27,6 @@ class DynamoDBLedgerConfig(EncryptedPart):
     """A table with the partition key `name`, a string."""
     name: str = Field(min_length=1)
     """The item's key; whatever names it shares the budget."""
-    region: str = "us-east-1"
-    endpoint_url: str | None = None
-    access_key: str | None = None
-    secret_key: SecretStr | None = None
-
-    def weaknesses(self) -> Iterator[str]:
-        """Tell an http:// endpoint of another machine."""
-        return weak_url("endpoint_url", self.endpoint_url)
 
 
 type LedgerConfig = Annotated[FileLedgerConfig | DynamoDBLedgerConfig, Field(discriminator="type")]

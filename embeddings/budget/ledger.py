@@ -15,9 +15,11 @@ from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, assert_never
+from urllib.parse import urlsplit
 
 from embeddings.budget.config import DynamoDBLedgerConfig, FileLedgerConfig, LedgerConfig
 from embeddings.budget.reservations import State
+from embeddings.clients import client_of
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.transport import is_this_machine
 
@@ -92,8 +94,8 @@ class DynamoDBLedger:
     def change[T](self, decide: Callable[[State], tuple[State, T]]) -> T:
         """Apply a decision; see `Ledger`."""
         for attempt in range(MOST_ATTEMPTS):
-            version, held = self._item()
-            state, answer = decide(held)
+            version, stored = self._item()
+            state, answer = decide(stored)
             if self._put(version, state):
                 return answer
             time.sleep(random.random() * min(0.2, 0.005 * 2**attempt))  # noqa: S311 - spreads processes
@@ -105,24 +107,13 @@ class DynamoDBLedger:
 
     @cached_property
     def _client(self) -> Any:
-        import boto3
         from botocore import UNSIGNED
-        from botocore.config import Config
 
-        config = self._config
-        local = bool(config.endpoint_url) and is_this_machine(
-            (config.endpoint_url or "").split("/")[2].partition(":")[0]
-        )
-        unsigned = {"signature_version": UNSIGNED} if local and not config.access_key else {}
-        session: Any = boto3.Session()
-        return session.client(
-            "dynamodb",
-            region_name=config.region,
-            endpoint_url=config.endpoint_url,
-            aws_access_key_id=config.access_key,
-            aws_secret_access_key=config.secret_key.get_secret_value() if config.secret_key else None,
-            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}, **unsigned),
-        )
+        host = urlsplit(self._config.endpoint_url or "").hostname
+        settings: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
+        if host and is_this_machine(host) and not self._config.access_key:
+            settings["signature_version"] = UNSIGNED
+        return client_of(self._config, "dynamodb", settings)
 
     def _item(self) -> tuple[int, State]:
         """The item's version, 0 where there is none, and its state."""

@@ -106,8 +106,14 @@ class ChatRoutes:
         """Answer in events, as the text comes."""
         await self._state.strike(request)
         answer, guardrail = self._opened(await request.read())
+        return await self.streamed(request, answer, self._frames(answer, guardrail))
+
+    async def streamed(
+        self, request: web.Request, answer: Answer, event_frames: AsyncGenerator[bytes]
+    ) -> web.StreamResponse:
+        """Send the frames of an answer as they come, and count it."""
         response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
-        async with aclosing(self._frames(answer, guardrail)) as frames:
+        async with aclosing(event_frames) as frames:
             # The first frame follows the first piece, so that a prompt which is too long is answered with a status.
             first = await anext(frames)
             # A reader who hangs up ends the answer, and that is no error.

@@ -12,7 +12,7 @@ Statuses and members of errors are those of botocore's service model of sagemake
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -95,17 +95,7 @@ class SageMakerRoutes:
         if chat is None:
             raise ContainerError(400, "this container does not stream", "Validation")
         answer = self._opened(chat)
-        response = web.StreamResponse(headers={"Content-Type": "application/vnd.amazon.eventstream"})
-        async with aclosing(self._frames(chat, answer)) as frames:
-            first = await anext(frames)
-            with suppress(ConnectionResetError):
-                await response.prepare(request)
-                await response.write(first)
-                async for frame in frames:
-                    await response.write(frame)
-                await response.write_eof()
-        self._chat.count(answer)
-        return response
+        return await self._chat.streamed(request, answer, self._frames(chat, answer))
 
     async def _frames(self, chat: ContainerChat, answer: Answer) -> AsyncGenerator[bytes]:
         faults = self._state.faults

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings.bedrock.runtime import bedrock_outcomes
 from embeddings.clients import open_client
-from reranking.attempts import check_scores, scored
-from transforms.documents.words import is_blank
+from reranking.attempts import check_scores, scored, sendable
 
 if TYPE_CHECKING:
     from reranking.bedrock.config import BedrockRerankingConfig
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 MAX_CHARS = 32_000
 """Of the question, and of each text."""
 MAX_TEXTS = 1_000
-BLANK = "-"
-"""Stands for a text without a character, which Rerank refuses."""
 
 
 class BedrockReranker:
@@ -48,7 +45,7 @@ class BedrockReranker:
     def _attempt(self, query: str, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
         model = {"modelConfiguration": {"modelArn": self._config.model_arn}, "numberOfResults": len(texts)}
         request: dict[str, Any] = {
-            "queries": [{"type": "TEXT", "textQuery": {"text": _within(query)}}],
+            "queries": [{"type": "TEXT", "textQuery": {"text": sendable(query, MAX_CHARS)}}],
             "sources": [_source(text) for text in texts],
             "rerankingConfiguration": {"type": "BEDROCK_RERANKING_MODEL", "bedrockRerankingConfiguration": model},
         }
@@ -62,11 +59,10 @@ class BedrockReranker:
 
 
 def _source(text: str) -> dict[str, Any]:
-    return {"type": "INLINE", "inlineDocumentSource": {"type": "TEXT", "textDocument": {"text": _within(text)}}}
-
-
-def _within(text: str) -> str:
-    return BLANK if is_blank(text) else text[:MAX_CHARS]
+    return {
+        "type": "INLINE",
+        "inlineDocumentSource": {"type": "TEXT", "textDocument": {"text": sendable(text, MAX_CHARS)}},
+    }
 
 
 @functools.cache

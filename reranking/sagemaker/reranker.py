@@ -12,16 +12,13 @@ import orjson
 from embeddings.clients import open_client
 from embeddings.outcomes import Unanswered
 from embeddings.sagemaker.runtime import request_to, sagemaker_outcomes
-from reranking.attempts import check_scores, scored
-from transforms.documents.words import is_blank
+from reranking.attempts import check_scores, scored, sendable
 
 if TYPE_CHECKING:
     from reranking.sagemaker.config import SageMakerRerankingConfig
 
 MAX_CHARS = 20_000
 """Of a text: 32 of them in JSON, at six bytes a character, are within a request's 6 MB. A reranker reads 512 tokens."""
-BLANK = "-"
-"""Stands for an empty text, which the container refuses."""
 
 
 class SageMakerReranker:
@@ -50,18 +47,20 @@ class SageMakerReranker:
         check_scores(self, self._config.where, "reranking.endpoint, reranking.region and reranking.endpoint_url")
 
     def _attempt(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        told = {"query": _within(query), "texts": [_within(text) for text in texts], "truncate": True}
+        payload = {
+            "query": sendable(query, MAX_CHARS),
+            "texts": [sendable(text, MAX_CHARS) for text in texts],
+            "truncate": True,
+        }
         with sagemaker_outcomes(self._config, "reranking"):
-            answer: Any = _client(self._config).invoke_endpoint(**request_to(self._config, json.dumps(told).encode()))
+            answer: Any = _client(self._config).invoke_endpoint(
+                **request_to(self._config, json.dumps(payload).encode())
+            )
             raw: bytes = answer["Body"].read()
         try:
             return [(int(result["index"]), float(result["score"])) for result in orjson.loads(raw)]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             raise Unanswered("UnreadableScores") from None
-
-
-def _within(text: str) -> str:
-    return BLANK if is_blank(text) else text[:MAX_CHARS]
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,6 @@ from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
 from embeddings.udf import embed_chunks
 from local_stack.models.instant import instant_vector
 from local_stack.models.minilm import minilm_folder
-from local_stack.models.service import ModelService
 from schemas.errors import ConfigurationError
 from tests.endpoint import Endpoint
 from tests.waiting import eventually
@@ -40,14 +39,6 @@ FAMILIES = {
 }  # fmt: skip
 LOCAL = {"type": "local", "model": "all-MiniLM-L6-v2", "dimensions": 384}
 AWKWARD = ["naïve café", "日本語のテキスト", "emoji 🦆", 'quotes " and \\', "a\u0000b", "line\nbreak", "x" * 1500]
-
-
-@pytest.fixture
-def endpoint(instant_model: ModelService) -> Iterator[Endpoint]:
-    endpoint = Endpoint(instant_model)
-    endpoint.reset()
-    yield endpoint
-    endpoint.reset()
 
 
 def opened(config: dict[str, Any], **changes: Any) -> Embedder:

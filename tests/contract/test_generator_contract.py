@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,6 @@ from pydantic import TypeAdapter
 
 from generation import GeneratedAnswer, Generator, Message, StopReason, TextModelConfig, open_generator
 from generation.errors import GenerationRejectedError, GenerationUnavailableError
-from local_stack.models.service import ModelService
 from retrieval.fusion import Ranked
 from retrieval.generative import GenerativeAnswerer
 from schemas.errors import ConfigurationError, PipelineError
@@ -30,14 +29,6 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 QUESTION = [Message("user", "one two three four five")]
 LONG = [Message("user", "word " * 200)]
-
-
-@pytest.fixture
-def endpoint(instant_model: ModelService) -> Iterator[Endpoint]:
-    endpoint = Endpoint(instant_model)
-    endpoint.reset()
-    yield endpoint
-    endpoint.reset()
 
 
 def opened(config: dict[str, Any], endpoint: Endpoint, **changes: Any) -> Generator:

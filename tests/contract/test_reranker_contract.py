@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from local_stack.models.rerank import maxsim
-from local_stack.models.service import ModelService
 from reranking import Reranker, RerankingConfig, open_reranker
 from reranking.errors import RerankingRejectedError, RerankingUnavailableError
 from retrieval.fusion import Ranked
@@ -25,14 +23,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "sagemaker": {"type": "sagemaker", "endpoint": "rerank-1", "model": "bge-reranker-base"},
 }
 TEXTS = ["an apple pie", "the red kite flies", "a kite", "nothing at all"]
-
-
-@pytest.fixture
-def endpoint(instant_model: ModelService) -> Iterator[Endpoint]:
-    endpoint = Endpoint(instant_model)
-    endpoint.reset()
-    yield endpoint
-    endpoint.reset()
 
 
 def opened(config: dict[str, Any], endpoint: Endpoint, **changes: Any) -> Reranker:
