@@ -32,11 +32,11 @@ class Verdict:
 
 def verdicts(asked: Sequence[Asked], tuning: Tuning) -> list[Verdict]:
     """The verdict on each question."""
-    found = []
+    labelled = []
     for each in asked:
         ranked = each.fused(tuning.fusion)[:DEPTH]
         margins = [r.hit.similarity - tuning.relevance.needed(r.hit.coverage) for r in ranked]
-        found.append(
+        labelled.append(
             Verdict(
                 max(margins, default=-2.0),
                 bool(each.golden.expected),
@@ -44,7 +44,7 @@ def verdicts(asked: Sequence[Asked], tuning: Tuning) -> list[Verdict]:
                 each.golden.kind,
             )
         )
-    return found
+    return labelled
 
 
 def figures(judged: Sequence[Verdict]) -> dict[str, Any]:

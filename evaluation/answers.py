@@ -36,20 +36,20 @@ def figures(answers: Sequence[tuple[GoldenQuestion, Answer | None]]) -> dict[str
 
 
 def _figures(answers: Sequence[tuple[GoldenQuestion, Answer | None]]) -> dict[str, Any]:
-    given = [(golden, answer) for golden, answer in answers if answer is not None and not answer.abstained]
+    answered = [(golden, answer) for golden, answer in answers if answer is not None and not answer.abstained]
     labelled = [golden for golden, _ in answers if golden.expected and golden.answer_contains]
     citations = [
-        (hit.table, key_of(hit.key)) in golden.expected for golden, a in given if golden.expected for hit in a.cites
+        (hit.table, key_of(hit.key)) in golden.expected for golden, a in answered if golden.expected for hit in a.cites
     ]
-    statements = [statement for _, answer in given for statement in answer.draft.statements]
+    statements = [statement for _, answer in answered for statement in answer.draft.statements]
     values = sum(len(values_of(statement.text)) for statement in statements)
     missing = sum(len(unsupported(s.text, [hit.chunk_text for hit in s.cites])) for s in statements)
     unanswerable = [answer for golden, answer in answers if not golden.expected]
     return {
         "questions": len(answers),
         "errors": sum(answer is None for _, answer in answers),
-        "answered": len(given),
-        "right": _share(sum(_is_right(golden, answer) for golden, answer in given), len(labelled)),
+        "answered": len(answered),
+        "right": _share(sum(_is_right(golden, answer) for golden, answer in answered), len(labelled)),
         "abstains_rightly": _share(sum(a is not None and a.abstained for a in unanswerable), len(unanswerable)),
         "citation_precision": _share(sum(citations), len(citations)),
         "sentences": len(statements),

@@ -98,24 +98,24 @@ class _Fitting:
         missed = [each for each in asked if not each.golden.expected]
         self.labelled_misses = len(missed) >= LEAST_MISSES
         self.kinds = [each.golden.kind for each in answerable]
-        found = [_table(each) for each in answerable]
-        self._ranks = np.array([[_rank(table, fusion) for table in found] for fusion in _FUSIONS])
+        tables = [_table(each) for each in answerable]
+        self._ranks = np.array([[_rank(table, fusion) for table in tables] for fusion in _FUSIONS])
         without = [_table(each, without_expected=True) for each in answerable]
-        self._tables = found, [_table(each) for each in missed] if self.labelled_misses else without
+        self._tables = tables, [_table(each) for each in missed] if self.labelled_misses else without
         self.misses = len(self._tables[1])
-        similarities = np.concatenate([table[0] for table in found + self._tables[1] if len(table[0])])
-        tops = np.array([table[0].max(initial=-1.0) for table in found + self._tables[1]])
+        similarities = np.concatenate([table[0] for table in tables + self._tables[1] if len(table[0])])
+        tops = np.array([table[0].max(initial=-1.0) for table in tables + self._tables[1]])
         self._grid = _grid(tops, similarities)
         self._accepting: dict[int, tuple[Flags, Flags]] = {}
 
     def best_fusion(self, members: Places) -> int:
         """The fusion with the best ranks, kind by kind; one that loses to similarity alone in any kind pays for it."""
         ranks, kinds = self._ranks[:, members], np.array([self.kinds[n] for n in members])
-        found, reciprocal = (ranks > 0) & (ranks <= DEPTH), np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0)
+        recalled, reciprocal = (ranks > 0) & (ranks <= DEPTH), np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0)
         gains, losses = [], []
         for kind in sorted(set(kinds)):
             of_kind = kinds == kind
-            recall = found[:, of_kind].mean(axis=1)
+            recall = recalled[:, of_kind].mean(axis=1)
             gains.append((recall + reciprocal[:, of_kind].mean(axis=1)) / 2)
             losses.append(np.maximum(0.0, recall[1] - recall))  # the second fusion is similarity alone
         objective = np.mean(gains, axis=0) - 2 * np.max(losses, axis=0)

@@ -47,12 +47,12 @@ def measured(asked: Sequence[Asked], orders: Sequence[Order]) -> dict[str, list[
         for number, _, hits in answerable
         for place, hit in enumerate(hits)
     ]
-    found: dict[tuple[str, str], float] = {
+    values: dict[tuple[str, str], float] = {
         (str(value.measure), value.query_id): value.value
         for value in ir_measures.iter_calc([*named.values()], labels, run)
     }
     return {
-        name: [found.get((str(measure), number), 0.0) for number, *_ in answerable] for name, measure in named.items()
+        name: [values.get((str(measure), number), 0.0) for number, *_ in answerable] for name, measure in named.items()
     }
 
 

@@ -55,12 +55,12 @@ def ask_all(searcher: Searcher, golden: Iterable[GoldenQuestion], on_done: Calla
 def ways(asked: Sequence[Asked], fusion: Fusion, reranker: Reranker | None = None) -> dict[str, list[Order]]:
     """The rankings of every way to search, in the order of the questions; `reranked` where there is a reranker."""
     fused = [each.fused(fusion) for each in asked]
-    found: dict[str, list[Order]] = {
+    orders: dict[str, list[Order]] = {
         "dense": [each.dense for each in asked],
         "lexical": [each.lexical for each in asked],
         "hybrid": [[ranked.hit for ranked in order] for order in fused],
     }
     if reranker is not None:
         anew = [reranked(reranker, each.golden.query, order, FIRST) for each, order in zip(asked, fused, strict=True)]
-        found["reranked"] = [[ranked.hit for ranked in order] for order in anew]
-    return found
+        orders["reranked"] = [[ranked.hit for ranked in order] for order in anew]
+    return orders

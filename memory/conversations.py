@@ -153,10 +153,10 @@ class Conversations:
             ConfigurationError: there is no such session, or it is another user's.
         """
         place = keys.place_of(user, session)
-        found = list(self._exchanges(self._store.recent(place, most)))
-        if not found:
+        exchanges = list(self._exchanges(self._store.recent(place, most)))
+        if not exchanges:
             self._refuse_unknown(place)
-        return found
+        return exchanges
 
     def sessions(self, user: str | None) -> list[Session]:
         """The sessions of a user, the last asked first."""
@@ -233,8 +233,8 @@ class Conversations:
         if number is None:
             return []
         now = self._clock()
-        found = [item for item in items if item.turn == number] or self._store.turn(place, number)
-        return found if found and not found[0].is_answer and found[0].expires_at > now else []
+        named = [item for item in items if item.turn == number] or self._store.turn(place, number)
+        return named if named and not named[0].is_answer and named[0].expires_at > now else []
 
     def _again(
         self, place: Place, items: Sequence[Item], turn: Sequence[Item], asked: Mapping[str, Any], token: str
@@ -294,8 +294,8 @@ class Conversations:
         number = last.turn + 1 if last is not None else 1
         listed_until = max(expires_at, *(item.expires_at for item in items)) if items else expires_at
         entry = Entry(place.session, number, json.dumps({"name": session, "at": now}, ensure_ascii=False), listed_until)
-        held = Item(number, question.token, question.body, expires_at, held_until=now + self._settings.turn_timeout)
-        if not self._store.claim(place, held, entry, turn_id):
+        claim = Item(number, question.token, question.body, expires_at, held_until=now + self._settings.turn_timeout)
+        if not self._store.claim(place, claim, entry, turn_id):
             return None
         return Turn(place, number, asked["id"], question.token, expires_at, self._history(items, asked["audience"]))
 

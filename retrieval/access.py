@@ -97,7 +97,7 @@ class Access:
         grants = (self._grant(table, caller) for table in self._rules)
         return replace(filters, access=tuple(grant for grant in grants if grant is not None))
 
-    def rows_of(self, caller: Caller) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]] | None:
+    def column_values(self, caller: Caller) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]] | None:
         """By table: its columns with the values, as text, that each has in the rows a caller may see; None without rules.
 
         A table is missing where the caller sees none of its rows, or where a rule is on a member of a JSON column.
@@ -113,16 +113,16 @@ class Access:
 
     def problems(self) -> list[str]:
         """Rules that let nobody find anything, one sentence each."""
-        found = []
+        problems = []
         for table, rules in (self._rules or {}).items():
             if not rules and table not in self._public:
-                found.append(f"{table} has no rule of `access` and is not `public`, so nobody finds its rows")
-            found += [
+                problems.append(f"{table} has no rule of `access` and is not `public`, so nobody finds its rows")
+            problems += [
                 f"{table} does not keep {rule.path[0]!r} as metadata, so nobody finds its rows"
                 for rule in rules
                 if table not in self._public and rule.path[0] not in self.filterable.tables[table]
             ]
-        return found
+        return problems
 
     def _grant(self, table: str, caller: Caller) -> Grant | None:
         if table in self._public:

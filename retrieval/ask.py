@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retrieval import facts
 from retrieval.access import Access
 from retrieval.drafts import Answerer, Draft
+from retrieval.facts import Facts, fact_json, fact_sentence
 from retrieval.generative import SOURCES
 from retrieval.search import Searcher, freshness_answer
 from schemas.caller import ANYONE, Caller
@@ -41,7 +41,7 @@ class Answer:
     @property
     def text(self) -> str:
         """The answer's sentences, or what is said instead."""
-        sentences = " ".join(filter(None, [self.draft.text, *map(facts.sentence, self.facts)]))
+        sentences = " ".join(filter(None, [self.draft.text, *map(fact_sentence, self.facts)]))
         return sentences or self.draft.refusal or NOTHING_FOUND
 
     @property
@@ -68,7 +68,7 @@ class Answer:
                 {"table": c.table, "key": c.key, "document_id": c.document_id, "chunk_index": c.chunk_index}
                 for c in self.cites
             ],
-            "facts": [facts.as_json(fact) for fact in self.facts],
+            "facts": [fact_json(fact) for fact in self.facts],
             "freshness": freshness_answer(self.freshness),
         }
 
@@ -81,7 +81,7 @@ class Assistant:
         searcher: Searcher,
         answerer: Answerer,
         access: Access | None = None,
-        facts: facts.Facts | None = None,
+        facts: Facts | None = None,
     ) -> None:
         """`access` are the pipeline's rules; without them everybody finds everything. `facts` are its facts, if it has any."""
         self._searcher = searcher
@@ -120,4 +120,6 @@ class Assistant:
         )
 
     def _facts_of(self, question: Question, cited: Sequence[Hit], caller: Caller) -> tuple[Fact, ...]:
-        return () if self._facts is None else self._facts.of(question, cited, caller, self._access.rows_of(caller))
+        if self._facts is None:
+            return ()
+        return self._facts.read(question, cited, caller, self._access.column_values(caller))

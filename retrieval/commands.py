@@ -140,8 +140,8 @@ def ask(
 def remembering(config: Pipeline) -> Iterator[Memory]:
     """The pipeline's memory; that it is away is an error of a part, as nothing was written."""
     try:
-        with memory.opened(_memory_of(config)) as found:
-            yield found
+        with memory.opened(_memory_of(config)) as opened_memory:
+            yield opened_memory
     except UnavailableError as error:
         if not error.condition.startswith("MEMORY_"):
             raise

@@ -72,12 +72,14 @@ class ExtractiveAnswerer:
         return Draft(tuple(Statement(c.sentence.text, (sources[c.source].hit,)) for c in chosen))
 
     def _candidates(self, question: Question, sources: Sequence[Ranked]) -> list[_Candidate]:
-        found = [(at, s) for at, source in enumerate(sources[:READ]) for s in sentences_of(source.hit.chunk_text)]
-        texts = [sentence.in_context for _, sentence in found] + [sentence.text for _, sentence in found]
+        sentences = [(at, s) for at, source in enumerate(sources[:READ]) for s in sentences_of(source.hit.chunk_text)]
+        texts = [sentence.in_context for _, sentence in sentences] + [sentence.text for _, sentence in sentences]
         scores = self._scores(question, texts)
         asked = expected_type(question.text)
         candidates = []
-        for (at, sentence), score, own in zip(found, scores[: len(found)], scores[len(found) :], strict=True):
+        for (at, sentence), score, own in zip(
+            sentences, scores[: len(sentences)], scores[len(sentences) :], strict=True
+        ):
             gain = TYPE_WEIGHT * holds(asked, sentence.text)
             if score > NO_VECTOR:
                 total = score + gain + ROW_WEIGHT * sources[at].score

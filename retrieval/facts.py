@@ -36,7 +36,7 @@ class Facts:
         self._reader, self._index, self._embedder, self._tuning = reader, index, embedder, tuning
         self._vectors: dict[str, Vector] | None = None
 
-    def of(
+    def read(
         self, question: Question, cited: Sequence[Hit], caller: Caller, allowed: Allowed | None = None
     ) -> tuple[Fact, ...]:
         """Read the relevant facts whose parameters have a value, best first, from the rows that the caller may see (None: all).
@@ -103,12 +103,12 @@ def _as_text(value: Any, kind: ParameterType) -> str | None:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     try:
         text = format(decimal.Decimal(text), "f") if kind == "decimal" else text
-        return text if text and "\0" not in text and _IS[kind](text) else None
+        return text if text and "\0" not in text and _IS_VALID[kind](text) else None
     except (ValueError, decimal.InvalidOperation):
         return None
 
 
-_IS: Mapping[ParameterType, Callable[[str], Any]] = {
+_IS_VALID: Mapping[ParameterType, Callable[[str], Any]] = {
     "text": bool,
     "integer": lambda text: _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63,
     "decimal": lambda text: decimal.Decimal(text).is_finite(),
@@ -118,7 +118,7 @@ _IS: Mapping[ParameterType, Callable[[str], Any]] = {
 }
 
 
-def sentence(fact: Fact) -> str:
+def fact_sentence(fact: Fact) -> str:
     """A fact as one line of an answer: its description, its rows, and as of when."""
     rows = "; ".join(
         ", ".join(f"{column} {_shown(value)}" for column, value in zip(fact.columns, row, strict=True))
@@ -129,7 +129,7 @@ def sentence(fact: Fact) -> str:
     return f"{fact.description}: {rows}{more}{as_of}."
 
 
-def as_json(fact: Fact) -> dict[str, Any]:
+def fact_json(fact: Fact) -> dict[str, Any]:
     """The JSON object of a cited fact."""
     return {
         "fact": fact.name,

@@ -51,8 +51,8 @@ def follow_up(
 ) -> str:
     """Render as data a summary, turns of (question, answer), fields of (name, description, value), and the question."""
     fields = "".join(
-        f"<field><name>{_inert(name)}</name><means>{_inert(told)}</means><value>{_inert(str(value))}</value></field>"
-        for name, told, value in profile
+        f"<field><name>{_inert(name)}</name><means>{_inert(description)}</means><value>{_inert(str(value))}</value></field>"
+        for name, description, value in profile
     )
     user = f"<user>{fields}</user>\n" if fields else ""
     asked = _inert(shortened(question))

@@ -43,9 +43,9 @@ _COPULAS = frozenset(
 def unsupported(sentence: str, sources: Sequence[str]) -> list[str]:
     """The numbers, codes, addresses and names of a sentence that no source holds, in the sentence's order."""
     text = "\n".join(sources)
-    held = set(_values(text))
+    values = set(_values(text))
     words = {_plain(word) for token in _TOKEN.findall(text) for word in (token, *_SEPARATORS.split(token))}
-    missing = [shown for value, shown in _shown_values(sentence) if value not in held]
+    missing = [shown for value, shown in _shown_values(sentence) if value not in values]
     missing += [name for name in _names(sentence, words) if _plain(name) not in words]
     return list(dict.fromkeys(missing))
 
@@ -120,7 +120,7 @@ def _sum(run: Sequence[str]) -> int:
     return total + part
 
 
-def _names(sentence: str, held: set[str]) -> Iterator[str]:
+def _names(sentence: str, words: set[str]) -> Iterator[str]:
     """Words with a capital letter; of the first word of a sentence only what looks like a subject and is no common word."""
     tokens = [token for token in _TOKEN.findall(_ADDRESS.sub(" ", sentence)) if not any(map(str.isdigit, token))]
     for place, token in enumerate(tokens):
@@ -129,7 +129,7 @@ def _names(sentence: str, held: set[str]) -> Iterator[str]:
         if place == 0 and not token[1:2].isupper():
             following = tokens[1] if len(tokens) > 1 else ""
             subject = following.casefold() in _COPULAS or token.endswith(("'s", "\u2019s"))
-            if not subject or _plain(token) in _INITIAL or _plain(token) in held:
+            if not subject or _plain(token) in _INITIAL or _plain(token) in words:
                 continue
         yield token
 

@@ -133,9 +133,8 @@ class DocumentWrite:
     refused: Refusal | None = None
     refused_as: str = ""
 
-    @property
     def next_revision(self) -> int:
-        """The revision that this write leaves; a new row begins at a random one.
+        """Return the revision that this write leaves; that of a new row is random, and another one with each call.
 
         A row that a TRUNCATE or an audit removed may be written anew: a write planned on the removed one must not fit it.
         """

@@ -95,8 +95,8 @@ class OnnxEncoder:
         """One output of the model, by default its first one."""
         ids = np.array([numbers], np.int64)
         name = output or self._session.get_outputs()[0].name
-        given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        (vectors,) = self._session.run([name], {each: given[each] for each in self._inputs})
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        (vectors,) = self._session.run([name], {each: inputs[each] for each in self._inputs})
         vector: Vector = vectors[0]
         return vector
 

@@ -89,15 +89,15 @@ class BedrockGenerator:
         return _answer("".join(text), stop_reason, metadata)
 
 
-def _answer(text: str, stop_reason: str, told: Mapping[str, Any]) -> GeneratedAnswer:
+def _answer(text: str, stop_reason: str, response: Mapping[str, Any]) -> GeneratedAnswer:
     """The answer of a text, from Converse's response or the stream's metadata."""
     reason = StopReason(stop_reason) if stop_reason in StopReason else StopReason.OTHER
     refusal = ""
     if reason is StopReason.GUARDRAIL:
-        refusal = guardrails.reason(told.get("trace") or {})
+        refusal = guardrails.reason(response.get("trace") or {})
     elif reason is StopReason.FILTERED:
         refusal = "the model's content filter"
-    usage = told.get("usage") or {}
+    usage = response.get("usage") or {}
     return GeneratedAnswer(text, reason, usage.get("inputTokens", 0), usage.get("outputTokens", 0), refusal)
 
 

@@ -74,17 +74,21 @@ def inputs_request(asked: Asked, *, stream: bool) -> bytes:
     }  # fmt: skip
     if asked.temperature > 0:
         parameters["temperature"] = asked.temperature
-    told = {"inputs": prompt(asked.template, asked.messages, asked.system), "parameters": parameters, "stream": stream}
-    return json.dumps(told).encode()
+    payload = {
+        "inputs": prompt(asked.template, asked.messages, asked.system),
+        "parameters": parameters,
+        "stream": stream,
+    }
+    return json.dumps(payload).encode()
 
 
 def whole(body: bytes) -> GeneratedAnswer:
     """Read an answer of either form; raises as `Generator`'s outcomes."""
-    told = _object(body)
-    if isinstance(told, list):
-        told = told[0] if told else {}
+    payload = _object(body)
+    if isinstance(payload, list):
+        payload = payload[0] if payload else {}
     collected = Collected()
-    for _ in _pieces(told, collected):
+    for _ in _pieces(payload, collected):
         pass
     return collected.answer()
 
@@ -111,42 +115,42 @@ def _json_of(line: bytes) -> bytes:
 
 def _object(body: bytes) -> Any:
     try:
-        told = orjson.loads(body)
+        payload = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise Unanswered("UnreadableAnswer") from None
-    if isinstance(told, Mapping) and ("error" in told or "error_type" in told):
-        _raise(told)
-    return told
+    if isinstance(payload, Mapping) and ("error" in payload or "error_type" in payload):
+        _raise(payload)
+    return payload
 
 
-def _raise(told: Mapping[str, Any]) -> None:
-    kind = str(told.get("error_type", ""))
+def _raise(payload: Mapping[str, Any]) -> None:
+    kind = str(payload.get("error_type", ""))
     if kind == "validation":
         raise Refused("ValidationError", too_long=True)
     raise Unanswered("ModelStreamError")
 
 
-def _pieces(told: Mapping[str, Any], collected: Collected) -> Iterator[str]:
+def _pieces(payload: Mapping[str, Any], collected: Collected) -> Iterator[str]:
     """The text in one object of any of the forms."""
-    if usage := told.get("usage"):
+    if usage := payload.get("usage"):
         collected.input_tokens = usage.get("prompt_tokens", 0)
         collected.output_tokens = usage.get("completion_tokens", 0)
     text = ""
-    for choice in (told.get("choices") or ())[:1]:
+    for choice in (payload.get("choices") or ())[:1]:
         text = (choice.get("message") or choice.get("delta") or {}).get("content") or ""
         collected.stop_reason = choice.get("finish_reason") or collected.stop_reason
-    token = told.get("token") or {}
+    token = payload.get("token") or {}
     if token and not token.get("special"):
         text = token.get("text") or ""
-    details = told.get("details") or {}
+    details = payload.get("details") or {}
     if details:
         collected.stop_reason = details.get("finish_reason") or collected.stop_reason
         collected.output_tokens = details.get("generated_tokens", collected.output_tokens)
         collected.input_tokens = details.get("input_length", len(details.get("prefill") or ()))
-    if not token and isinstance(told.get("generated_text"), str):
-        text = told["generated_text"]
+    if not token and isinstance(payload.get("generated_text"), str):
+        text = payload["generated_text"]
         collected.stop_reason = collected.stop_reason or "stop"
-    elif token and isinstance(told.get("generated_text"), str):
+    elif token and isinstance(payload.get("generated_text"), str):
         collected.stop_reason = collected.stop_reason or "stop"
     if text:
         collected.text += text

@@ -52,13 +52,15 @@ def evaluate(
     if left_out:
         click.echo(f"{left_out} drafts are left out: nobody looked at them", err=True)
     with _progress(2 * len(questions) if flags["answers"] else len(questions)) as on_progress:
-        found = evaluated(loaded, questions, store, on_progress, keep=flags["calibrate"], with_answers=flags["answers"])
+        evaluation = evaluated(
+            loaded, questions, store, on_progress, keep=flags["calibrate"], with_answers=flags["answers"]
+        )
     if report is not None:
-        _write(report, html.page(found))
+        _write(report, html.page(evaluation))
     if flags["as_json"]:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(evaluation, ensure_ascii=False))
     else:
-        table.show(found)
+        table.show(evaluation)
 
 
 def _propose(config: PipelineConfig, count: int, store: str | None) -> None:

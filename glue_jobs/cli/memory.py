@@ -46,8 +46,8 @@ def sessions(config: str, session: str | None, user: str | None, *, delete: bool
             ]
         else:
             lines = list(map(_shown, kept.exchanges(user, session)))
-    for found, text in lines:
-        click.echo(json.dumps(found, ensure_ascii=False) if as_json else text)
+    for as_object, text in lines:
+        click.echo(json.dumps(as_object, ensure_ascii=False) if as_json else text)
     if not lines and not as_json:
         click.echo("no conversation is kept")
 
@@ -71,19 +71,19 @@ def profile(config: str, changes: Sequence[str], version: int | None, user: str,
         raise click.UsageError("a change is FIELD=VALUE, or FIELD= to remove the field")
     with commands.remembering(load_config(config)) as memory:
         profiles = memory.profiles
-        found = profiles.of(user)
+        stored = profiles.of(user)
         if changes:
-            values: dict[str, Value] = dict(found.values)
+            values: dict[str, Value] = dict(stored.values)
             for name, text in (change.split("=", 1) for change in changes):
                 values.pop(name, None)
                 if text:
                     values[name] = profiles.parsed(name, text)
-            found = profiles.put(user, values, found.version if version is None else version)
+            stored = profiles.put(user, values, stored.version if version is None else version)
     if as_json:
-        click.echo(json.dumps({"version": found.version, "profile": dict(found.values)}, ensure_ascii=False))
+        click.echo(json.dumps({"version": stored.version, "profile": dict(stored.values)}, ensure_ascii=False))
     else:
         click.echo(
-            "\n".join([f"version {found.version}", *(f"{name}: {value}" for name, value in found.values.items())])
+            "\n".join([f"version {stored.version}", *(f"{name}: {value}" for name, value in stored.values.items())])
         )
 
 
@@ -111,9 +111,15 @@ def _shown(exchange: Exchange) -> tuple[dict[str, Any], str]:
     answer = exchange.reply["answer"] if exchange.reply else None
     state = "answered" if answer is not None else "in progress" if exchange.in_progress else "unanswered"
     at = _time(exchange.asked_at)
-    found = {"turn": exchange.number, "asked_at": at, "question": exchange.question, "state": state, "answer": answer}
+    as_object = {
+        "turn": exchange.number,
+        "asked_at": at,
+        "question": exchange.question,
+        "state": state,
+        "answer": answer,
+    }
     return (
-        found,
+        as_object,
         f"{exchange.number}  {at}\n   Q: {exchange.question}\n   A: {answer if answer is not None else f'({state})'}",
     )
 

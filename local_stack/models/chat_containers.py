@@ -69,8 +69,8 @@ class ContainerChat:
             message = {"role": "assistant", "content": text}
             choice = {"index": 0, "message": message, "finish_reason": self._reason(done)}
             return {"object": "chat.completion", "choices": [choice], "usage": _usage(done)}
-        told = {"generated_text": text, "details": self._details(done)}
-        return [told] if self.form == "tgi" else told
+        payload = {"generated_text": text, "details": self._details(done)}
+        return [payload] if self.form == "tgi" else payload
 
     def piece(self, text: str) -> bytes:
         """A piece of an answer in a stream."""
@@ -90,8 +90,8 @@ class ContainerChat:
         details = self._details(done) | {"input_length": done.input_tokens}
         return self._line({"token": token, "generated_text": text, "details": details})
 
-    def _line(self, told: dict[str, Any]) -> bytes:
-        raw = orjson.dumps(told)
+    def _line(self, payload: dict[str, Any]) -> bytes:
+        raw = orjson.dumps(payload)
         return raw + b"\n" if self.form == "lmi" else b"data:" + raw + b"\n\n"
 
     def _reason(self, done: Generated) -> str:
@@ -119,15 +119,15 @@ def open_chat(endpoint: str, body: bytes) -> ContainerChat | None:
             messages = _turns(asked.inputs)
             settings = (parameters.max_new_tokens, parameters.temperature or 0.0, parameters.stop)
             return ContainerChat(ChatRequest(messages, *settings), "tgi" if container == "tgi" else "lmi")
-        told = _Messages.model_validate_json(body)
+        conversation = _Messages.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = "/".join(str(part) for part in first["loc"])
         raise ContainerError(422, f"Input validation error: {place}: {first['msg']}", "validation") from None
-    messages = [ChatMessage(turn.role, turn.content) for turn in told.messages]
+    messages = [ChatMessage(turn.role, turn.content) for turn in conversation.messages]
     if not messages:
         raise ContainerError(422, "Input validation error: `messages` cannot be empty", "validation")
-    return ContainerChat(ChatRequest(messages, told.max_tokens, told.temperature), "openai")
+    return ContainerChat(ChatRequest(messages, conversation.max_tokens, conversation.temperature), "openai")
 
 
 def _keys(body: bytes) -> set[str]:
@@ -144,5 +144,5 @@ def _usage(done: Generated) -> dict[str, int]:
 
 def _turns(prompt: str) -> list[ChatMessage]:
     """The turns that a template wrote, as the model reads them; a text without a template's markers is one turn."""
-    found = _CHATML.findall(prompt) or _PLAIN.findall(prompt)
-    return [ChatMessage(role.lower(), text.strip()) for role, text in found] or [ChatMessage("user", prompt)]
+    turns = _CHATML.findall(prompt) or _PLAIN.findall(prompt)
+    return [ChatMessage(role.lower(), text.strip()) for role, text in turns] or [ChatMessage("user", prompt)]

@@ -64,14 +64,14 @@ def parse_container_request(endpoint: str, body: bytes) -> ContainerRequest | No
     """Validate a request for an embedding container; None where the name tells of none."""
     match endpoint.partition("-")[0]:
         case "tei":
-            told = _parsed(_TeiBody, body, 422)
-            texts = _listed(told.inputs)
+            parsed = _parsed(_TeiBody, body, 422)
+            texts = _listed(parsed.inputs)
             if len(texts) > TEI_MAX_TEXTS:
                 reason = f"batch size {len(texts)} > maximum allowed batch size {TEI_MAX_TEXTS}"
                 raise ContainerError(422, reason, "Validation")
             if not all(texts):
                 raise ContainerError(400, "`inputs` cannot be empty", "Empty")
-            return ContainerRequest(texts, _tei_too_long, list, truncate=told.truncate)
+            return ContainerRequest(texts, _tei_too_long, list, truncate=parsed.truncate)
         case "hf":
             asked = _parsed(_HuggingFaceBody, body, 400)
             return ContainerRequest(

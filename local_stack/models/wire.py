@@ -70,8 +70,8 @@ class ContainerError(Exception):
         """The ModelError by which SageMaker hands it on."""
         original = json.dumps({"error": self.reason, "error_type": self.kind})
         message = f"Received client error ({self.status}) from primary with message {original!r}."
-        told = {"OriginalStatusCode": self.status, "OriginalMessage": original, "LogStreamArn": "arn:aws:logs:local"}
-        return WireError("ModelError", message, more=told)
+        details = {"OriginalStatusCode": self.status, "OriginalMessage": original, "LogStreamArn": "arn:aws:logs:local"}
+        return WireError("ModelError", message, more=details)
 
 
 def malformed(reason: str) -> WireError:

@@ -44,23 +44,23 @@ class DocumentDBStore:
     def recent(self, place: Place, most: int) -> list[Item]:
         """The last items, by one query over `_id`."""
         with self._collection.opened() as collection:
-            found = list(collection.find(_under(_of(place))).sort("_id", -1).limit(most))
-        return in_order([_item(document) for document in found])
+            documents = list(collection.find(_under(_of(place))).sort("_id", -1).limit(most))
+        return in_order([_item(document) for document in documents])
 
     def turn(self, place: Place, number: int) -> list[Item]:
         """The items of one turn."""
         with self._collection.opened() as collection:
-            found = list(
+            documents = list(
                 collection.find({"_id": {"$in": [_id(place, number, is_answer=part) for part in (False, True)]}})
             )
-        return in_order([_item(document) for document in found])
+        return in_order([_item(document) for document in documents])
 
     def turn_named(self, place: Place, turn_id: str) -> int | None:
         """The turn of a turn id, which its question has."""
         with self._collection.opened() as collection:
             query = {**_under(_of(place)), "turn_id": turn_id}
-            found = collection.find_one(query, {"turn": 1}, sort=[("_id", -1)])
-        return int(found["turn"]) if found else None
+            document = collection.find_one(query, {"turn": 1}, sort=[("_id", -1)])
+        return int(document["turn"]) if document else None
 
     def claim(self, place: Place, question: Item, entry: Entry, turn_id: str | None) -> bool:
         """Insert the question, which has the entry and the turn id in it."""
@@ -94,9 +94,9 @@ class DocumentDBStore:
         fields = dict.fromkeys(("session", "turn", "entry", "expires_at"), 1)
         last: dict[str, Document] = {}
         with self._collection.opened() as collection:
-            for found in collection.find({**_under(f"{owner}/m/"), "entry": {"$exists": True}}, fields):
-                if found["turn"] >= last.get(found["session"], found)["turn"]:
-                    last[found["session"]] = found
+            for document in collection.find({**_under(f"{owner}/m/"), "entry": {"$exists": True}}, fields):
+                if document["turn"] >= last.get(document["session"], document)["turn"]:
+                    last[document["session"]] = document
         return [
             Entry(name, int(each["turn"]), each["entry"], _seconds(each["expires_at"])) for name, each in last.items()
         ]
@@ -126,8 +126,8 @@ class DocumentDBStore:
     def registered(self, session: str) -> str | None:
         """The note."""
         with self._collection.opened() as collection:
-            found = collection.find_one({"_id": f"session/{session}"})
-        return str(found["owner"]) if found else None
+            document = collection.find_one({"_id": f"session/{session}"})
+        return str(document["owner"]) if document else None
 
     def unregister(self, session: str, owner: str) -> None:
         """Delete the note where it is on this owner."""
@@ -137,8 +137,8 @@ class DocumentDBStore:
     def profile(self, owner: str) -> StoredProfile | None:
         """The profile."""
         with self._collection.opened() as collection:
-            found = collection.find_one({"_id": f"{owner}/profile"})
-        return StoredProfile(int(found["version"]), found["body"]) if found else None
+            document = collection.find_one({"_id": f"{owner}/profile"})
+        return StoredProfile(int(document["version"]), document["body"]) if document else None
 
     def put_profile(self, owner: str, body: str, seen: int) -> bool:
         """Insert the first version, or update where the stored one was seen."""
@@ -188,10 +188,10 @@ def _document(place: Place, item: Item) -> Document:
     }  # fmt: skip
 
 
-def _item(found: Mapping[str, Any]) -> Item:
+def _item(document: Mapping[str, Any]) -> Item:
     return Item(
-        int(found["turn"]), found["token"], found["body"], _seconds(found["expires_at"]),
-        is_answer=found["_id"].endswith(".2"), held_until=float(found["held_until"]),
+        int(document["turn"]), document["token"], document["body"], _seconds(document["expires_at"]),
+        is_answer=document["_id"].endswith(".2"), held_until=float(document["held_until"]),
     )  # fmt: skip
 
 

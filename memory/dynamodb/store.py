@@ -32,14 +32,14 @@ class DynamoDBStore:
         table = self._config.table
         try:
             with self._table.translated():
-                found = self._table.client.describe_table(TableName=table)["Table"]
+                described = self._table.client.describe_table(TableName=table)["Table"]
         except ConfigurationError as error:
             if error.condition != "MEMORY_MISSING":
                 raise
             self._create()
         else:
-            keys = {key["AttributeName"]: key["KeyType"] for key in found.get("KeySchema", ())}
-            types = {each["AttributeName"]: each["AttributeType"] for each in found.get("AttributeDefinitions", ())}
+            keys = {key["AttributeName"]: key["KeyType"] for key in described.get("KeySchema", ())}
+            types = {each["AttributeName"]: each["AttributeType"] for each in described.get("AttributeDefinitions", ())}
             if keys != {"pk": "HASH", "sk": "RANGE"} or {types.get("pk"), types.get("sk")} != {"S"}:
                 raise ConfigurationError(
                     f"memory: the table {table} has other keys", condition="MEMORY_INVALID",
@@ -49,16 +49,16 @@ class DynamoDBStore:
 
     def recent(self, place: Place, most: int) -> list[Item]:
         """The last items, by one query."""
-        return in_order([_item(found) for found in self._table.query(_of(place), "t", most=most, newest=True)])
+        return in_order([_item(item) for item in self._table.query(_of(place), "t", most=most, newest=True)])
 
     def turn(self, place: Place, number: int) -> list[Item]:
         """The items of one turn, by one query."""
-        return in_order([_item(found) for found in self._table.query(_of(place), f"t{number:0{_DIGITS}}.")])
+        return in_order([_item(item) for item in self._table.query(_of(place), f"t{number:0{_DIGITS}}.")])
 
     def turn_named(self, place: Place, turn_id: str) -> int | None:
         """The turn of a turn id, by its own item."""
-        found = self._table.get(_key(_of(place), f"i{turn_id}"))
-        return int(found["turn"]["N"]) if found else None
+        item = self._table.get(_key(_of(place), f"i{turn_id}"))
+        return int(item["turn"]["N"]) if item else None
 
     def claim(self, place: Place, question: Item, entry: Entry, turn_id: str | None) -> bool:
         """One transaction: the question where none stands, the entry, the turn id."""
@@ -97,7 +97,7 @@ class DynamoDBStore:
 
     def entries(self, owner: str) -> list[Entry]:
         """The entries of an owner, by one query."""
-        return [_entry(found) for found in self._table.query(owner, "s")]
+        return [_entry(item) for item in self._table.query(owner, "s")]
 
     def delete(self, place: Place) -> int:
         """Delete messages and turn ids, then the entry if no turn was claimed meanwhile; else again."""
@@ -105,7 +105,7 @@ class DynamoDBStore:
         entry_key = _key(place.owner, f"s{place.session}")
         for _ in range(100):
             entry = self._table.get(entry_key)
-            keys = [dict(found) for part in "ti" for found in self._table.query(_of(place), part, names=("pk", "sk"))]
+            keys = [dict(item) for part in "ti" for item in self._table.query(_of(place), part, names=("pk", "sk"))]
             self._table.delete(keys)
             deleted += sum(1 for key in keys if key["sk"]["S"].startswith("t"))
             if entry is None or self._delete_where(entry_key, "turn", entry["turn"]):
@@ -127,8 +127,8 @@ class DynamoDBStore:
 
     def registered(self, session: str) -> str | None:
         """The note."""
-        found = self._table.get(_key(f"session#{session}", "owner"))
-        return found["owner"]["S"] if found else None
+        item = self._table.get(_key(f"session#{session}", "owner"))
+        return item["owner"]["S"] if item else None
 
     def unregister(self, session: str, owner: str) -> None:
         """A conditional delete of the note."""
@@ -136,8 +136,8 @@ class DynamoDBStore:
 
     def profile(self, owner: str) -> StoredProfile | None:
         """The profile."""
-        found = self._table.get(_key(owner, "profile"))
-        return StoredProfile(int(found["version"]["N"]), found["body"]["S"]) if found else None
+        item = self._table.get(_key(owner, "profile"))
+        return StoredProfile(int(item["version"]["N"]), item["body"]["S"]) if item else None
 
     def put_profile(self, owner: str, body: str, seen: int) -> bool:
         """A conditional put."""
@@ -223,14 +223,16 @@ def _written(place: Place, item: Item) -> Attributes:
     }  # fmt: skip
 
 
-def _item(found: Attributes) -> Item:
-    sort = found["sk"]["S"]
+def _item(attributes: Attributes) -> Item:
+    sort = attributes["sk"]["S"]
     number, part = int(sort[1 : 1 + _DIGITS]), sort[-1]
     return Item(
-        number, found["token"]["S"], found["body"]["S"], int(found[TTL]["N"]), is_answer=part == "2",
-        held_until=float(found["held_until"]["N"]),
+        number, attributes["token"]["S"], attributes["body"]["S"], int(attributes[TTL]["N"]), is_answer=part == "2",
+        held_until=float(attributes["held_until"]["N"]),
     )  # fmt: skip
 
 
-def _entry(found: Attributes) -> Entry:
-    return Entry(found["sk"]["S"][1:], int(found["turn"]["N"]), found["body"]["S"], int(found[TTL]["N"]))
+def _entry(attributes: Attributes) -> Entry:
+    return Entry(
+        attributes["sk"]["S"][1:], int(attributes["turn"]["N"]), attributes["body"]["S"], int(attributes[TTL]["N"])
+    )

@@ -70,8 +70,8 @@ class MemoryDBStore:
         self.register(place.session, place.owner, int(now) + 60, now)
         self.unregister(place.session, place.owner)
         with self._cluster.opened() as client:
-            told = client.info("memory", target_nodes="primaries")
-        nodes = told.values() if isinstance(next(iter(told.values()), None), dict) else [told]
+            info = client.info("memory", target_nodes="primaries")
+        nodes = info.values() if isinstance(next(iter(info.values()), None), dict) else [info]
         policies = {str(node.get("maxmemory_policy", "")) for node in nodes}
         if any(policy.startswith(_EVICTING) for policy in policies):
             raise ConfigurationError(
@@ -87,10 +87,10 @@ class MemoryDBStore:
             turns = range(max(1, last - most // 2), last + 1)  # the last turn may be a question alone
             names = [(number, part) for number in turns for part in (1, 2)]
             values = client.mget([self._message(place, *name) for name in names]) if names else []
-        found = [
+        items = [
             _item(number, part, value) for (number, part), value in zip(names, values, strict=True) if value is not None
         ]
-        return in_order(found)[-most:]
+        return in_order(items)[-most:]
 
     def turn(self, place: Place, number: int) -> list[Item]:
         """The items of one turn, by one command."""
@@ -101,8 +101,8 @@ class MemoryDBStore:
     def turn_named(self, place: Place, turn_id: str) -> int | None:
         """The turn of a turn id."""
         with self._cluster.opened() as client:
-            found = client.hget(f"{self._session(place)}:ids", turn_id)
-        return int(found) if found is not None else None
+            number = client.hget(f"{self._session(place)}:ids", turn_id)
+        return int(number) if number is not None else None
 
     def claim(self, place: Place, question: Item, entry: Entry, turn_id: str | None) -> bool:
         """One script: the question where none stands, the number, the entry, the turn id."""
@@ -119,8 +119,8 @@ class MemoryDBStore:
         raw, question = self._read(place, number)
         if question is None or question.token != seen:
             return False
-        held = Item(number, token, question.body, question.expires_at, held_until=until)
-        return self._write_beside(place, number, raw, 1, held)
+        renewed = Item(number, token, question.body, question.expires_at, held_until=until)
+        return self._write_beside(place, number, raw, 1, renewed)
 
     def settle(self, place: Place, answer: Item) -> bool:
         """One script: the answer where none stands, while the question is what was read."""
@@ -169,8 +169,8 @@ class MemoryDBStore:
     def registered(self, session: str) -> str | None:
         """The note."""
         with self._cluster.opened() as client:
-            found = client.hget(self._note(session), "owner")
-        return None if found is None else str(found)
+            owner = client.hget(self._note(session), "owner")
+        return None if owner is None else str(owner)
 
     def unregister(self, session: str, owner: str) -> None:
         """One script."""
@@ -179,8 +179,8 @@ class MemoryDBStore:
     def profile(self, owner: str) -> StoredProfile | None:
         """The profile."""
         with self._cluster.opened() as client:
-            found = client.get(self._profile(owner))
-        return StoredProfile(*json.loads(found)) if found is not None else None
+            stored = client.get(self._profile(owner))
+        return StoredProfile(*json.loads(stored)) if stored is not None else None
 
     def put_profile(self, owner: str, body: str, seen: int) -> bool:
         """One script: the profile again, while it is what was read."""

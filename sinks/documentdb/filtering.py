@@ -33,8 +33,8 @@ def _of_table(tables: Sequence[str]) -> dict[str, Any]:
 def _holds(condition: Condition) -> list[dict[str, Any]]:
     needed = requirement(condition)
     alternatives = _spans(needed.any_of)
-    held = [alternatives[0] if len(alternatives) == 1 else {"$or": alternatives}]
-    return [*held, {"$nor": _spans(needed.none_of)}] if needed.none_of else held
+    conditions = [alternatives[0] if len(alternatives) == 1 else {"$or": alternatives}]
+    return [*conditions, {"$nor": _spans(needed.none_of)}] if needed.none_of else conditions
 
 
 def _spans(spans: Sequence[Span]) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ def fields_of(write: DocumentWrite, language: str, write_id: str, now_ms: int) -
     names = ("table", "key", "sequence", "live", "metadata", "metadata_terms", "state", "recipe", "pending")
     fields = {name: row[name] for name in names if name in row}
     fields |= {
-        "revision": write.next_revision, "commit_time_us": write.state.commit_time_us, "written_at": now_ms,
+        "revision": write.next_revision(), "commit_time_us": write.state.commit_time_us, "written_at": now_ms,
         "written_by": write_id,
     }  # fmt: skip
     if row["texts_changed"]:

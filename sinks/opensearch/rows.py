@@ -24,7 +24,7 @@ def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str,
     """
     return {
         "base": write.base_revision,
-        "revision": write.next_revision,
+        "revision": write.next_revision(),
         "sequence": write.state.newest,
         "row": {
             "document_id": write.document_id, "table_name": write.table, "key": exact_json.storable(exact_json.loads(write.key)),

@@ -158,8 +158,8 @@ class PgvectorIndex:
         filtering = Filtering(filters)
         live = self._names.compose(LIVE, visible=self._seen_by(filtering))
         with self._reading() as connection:
-            found = connection.execute(live, {"chunk_ids": list(chunk_ids), **filtering.values})
-            return {chunk for (chunk,) in found}
+            rows = connection.execute(live, {"chunk_ids": list(chunk_ids), **filtering.values})
+            return {chunk for (chunk,) in rows}
 
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
@@ -201,8 +201,8 @@ class PgvectorIndex:
             row = connection.execute(VECTORS, (name,)).fetchone()
             most = max(LEAST_COMPARED, math.isqrt(chunks * int(row[0] if row else 0)))
             statement = self._names.compose(FEW, filters=filtering.condition)
-            found = connection.execute(statement, {"most": most + 1, **filtering.values}).fetchall()
-        return None if len(found) > most else [document for (document,) in found]
+            rows = connection.execute(statement, {"most": most + 1, **filtering.values}).fetchall()
+        return None if len(rows) > most else [document for (document,) in rows]
 
     def _hits(self, statement: str, words: WeighedWords, values: dict[str, Any], filtering: Filtering) -> list[Hit]:
         weights = {"words": list(words.shares), "weights": list(words.shares.values())}

@@ -28,7 +28,7 @@ def document_row(write: DocumentWrite) -> dict[str, Any]:
         "document_id": write.document_id,
         "table": write.table,
         "sequence": write.state.newest,
-        "revision": write.base_revision or write.next_revision,
+        "revision": write.base_revision or write.next_revision(),
         "live": write.live,
         "metadata": exact_json.storable(write.metadata),
         "metadata_terms": terms_of(write.metadata, write.unresolved),

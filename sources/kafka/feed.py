@@ -52,7 +52,7 @@ _DESCRIBE_S = 1.0
 """Deadline for the description of a topic by a broker that answered just now."""
 _AGAIN_S = 1.0
 """Pause before a partition whose records could not be read is tried again."""
-_STILL_S, _LONGEST_STILL_S = 10.0, 320.0
+_STALL_S, _LONGEST_STALL_S = 10.0, 320.0
 """After so long without a record of a partition that holds more, another client reads on; doubled while that does not help.
 
 After a broker's restart librdkafka can stop fetching a partition for good, without an error (its issues 4492 and 5153).
@@ -75,9 +75,9 @@ class KafkaFeed:
         self._retry_at: dict[Partition, float] = {}
         self._unread: dict[Partition, str] = {}
         """By partition: the last error, if no record has come since."""
-        self._still: dict[Partition, tuple[int, float]] = {}
+        self._stalled: dict[Partition, tuple[int, float]] = {}
         """By partition that holds more than has come: its position, and since when (monotonic) that is so."""
-        self._patience_s = _STILL_S
+        self._stall_limit_s = _STALL_S
         self._using = threading.Lock()
         self._closed = False
 
@@ -141,7 +141,7 @@ class KafkaFeed:
                 self._messages.append(first)
                 self._messages.extend(self._consumer.consume(MAX_RECORDS - 1, 0))
                 continue
-            self._replace_still_client()
+            self._replace_stalled_client()
             if left <= 0:
                 return
 
@@ -155,7 +155,7 @@ class KafkaFeed:
             error = message.error()
             if partition in self._reached and partition not in self._retry_at:
                 if (error is None or error.code() == KafkaError._PARTITION_EOF) and self._unread.pop(partition, None):
-                    self._patience_s = _STILL_S
+                    self._stall_limit_s = _STALL_S
                 if error is None:
                     records.append(_record(message))
                     size += len(message)
@@ -194,21 +194,21 @@ class KafkaFeed:
             self._consumer.incremental_unassign([_at(partition) for partition in partitions])
             self._messages = deque(message for message in self._messages if _name(message) not in partitions)
 
-    def _replace_still_client(self) -> None:
-        """Have another client read on, from the position of `fetch`, when a partition has stood still for too long."""
+    def _replace_stalled_client(self) -> None:
+        """Read on with another client when a partition holds more and has given nothing for too long."""
         now = self._ends.clock()
-        still: dict[Partition, tuple[int, float]] = {}
+        stalled: dict[Partition, tuple[int, float]] = {}
         for partition, at in self._reached.items():
             if partition not in self._retry_at and self._ends.holds_more(partition, at):
-                place, since = self._still.get(partition, (at, now))
-                still[partition] = (at, since if place == at else now)
-        self._still = still
-        stuck = [partition for partition, (_, since) in still.items() if now - since >= self._patience_s]
-        if not stuck:
+                place, since = self._stalled.get(partition, (at, now))
+                stalled[partition] = (at, since if place == at else now)
+        self._stalled = stalled
+        too_long = [partition for partition, (_, since) in stalled.items() if now - since >= self._stall_limit_s]
+        if not too_long:
             return
-        self._still = {}
-        self._unread |= dict.fromkeys(stuck, f"nothing came for {self._patience_s:.0f} s")
-        self._patience_s = min(2 * self._patience_s, _LONGEST_STILL_S)
+        self._stalled = {}
+        self._unread |= dict.fromkeys(too_long, f"nothing came for {self._stall_limit_s:.0f} s")
+        self._stall_limit_s = min(2 * self._stall_limit_s, _LONGEST_STALL_S)
         with contextlib.suppress(UnavailableError):  # without a token now, this client stays
             self._consumer, old = self._open(), self._consumer
             self._consumer.incremental_assign([_at(partition, at) for partition, at in self._reached.items()])

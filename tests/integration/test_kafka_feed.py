@@ -133,25 +133,23 @@ def test_a_partition_that_its_client_stopped_fetching_is_read_by_another_client(
     kafka: Broker, new_topic: Callable[..., str], opened: Callable[..., Feed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A paused partition stands for one that librdkafka has stopped fetching: no record, no error."""
-    monkeypatch.setattr(feed_module, "_STILL_S", 1.0)
+    monkeypatch.setattr(feed_module, "_STALL_S", 1.0)
     topic = new_topic(2)
-    still, other = f"{topic}/0", f"{topic}/1"
-    feed = cast("feed_module.KafkaFeed", opened(config_for(kafka, topic), {still: 0, other: 0}))
+    stalled, other = f"{topic}/0", f"{topic}/1"
+    feed = cast("feed_module.KafkaFeed", opened(config_for(kafka, topic), {stalled: 0, other: 0}))
     for number in range(2):
         write(kafka, topic, b"1", partition=0)
-        assert take(feed, 1)[1][still] == 3 * number + 1
+        assert take(feed, 1)[1][stalled] == 3 * number + 1
         first = feed._consumer
         first.pause([TopicPartition(topic, 0)])
         write(kafka, topic, b"2", b"3", partition=0)
         write(kafka, topic, b"1", partition=1)
         assert take(feed, 1)[1] == {other: number + 1}
         wait_for(feed, lambda client=first: feed._consumer is not client)  # type: ignore[misc]
-        assert (
-            feed.away
-            == f"Kafka at {kafka.endpoint['bootstrap_servers']} does not give the next records of {still} (nothing came for 1 s)."
-        )
+        servers = kafka.endpoint["bootstrap_servers"]
+        assert feed.away == f"Kafka at {servers} does not give the next records of {stalled} (nothing came for 1 s)."
         records, reached = take(feed, 2)
-        assert ([record.value for record in records], reached[still]) == ([b"2", b"3"], 3 * number + 3)
+        assert ([record.value for record in records], reached[stalled]) == ([b"2", b"3"], 3 * number + 3)
         assert str(feed.away) == "None"
 
 

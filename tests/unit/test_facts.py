@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retrieval.facts import sentence, values_of
+from retrieval.facts import fact_sentence, values_of
 from schemas.caller import ANYONE, Caller
 from sinks.search import Hit
 from warehouse.facts.config import FactConfig
@@ -72,6 +72,6 @@ def test_a_fact_is_said_with_its_columns_and_when_it_was_loaded() -> None:
         "f", "open tickets", ("priority", "n"), (("high", 3), (None, 0)), "2026-11-29T12:00:00+00:00", truncated=True
     )
     assert (
-        sentence(read)
+        fact_sentence(read)
         == "open tickets: priority high, n 3; priority none, n 0 and more (loaded 2026-11-29T12:00:00+00:00)."
     )

@@ -55,21 +55,21 @@ def of_special(text: str) -> str | None:
 
 def of_moment(text: str) -> str | None:
     """A date, or a time stamp with or without its zone (ISO 8601, as `transforms.values.times` has them); None if it is none."""
-    found = _MOMENT.fullmatch(text)
-    if found is None:
+    match = _MOMENT.fullmatch(text)
+    if match is None:
         return None
-    days = _days(int(found["year"]), int(found["month"]), int(found["day"]))
-    nanos = _of_day(found) if found["hour"] else 0
+    days = _days(int(match["year"]), int(match["month"]), int(match["day"]))
+    nanos = _of_day(match) if match["hour"] else 0
     return of_number(days * 86_400 * _NANOS + nanos)
 
 
 def of_time(text: str) -> str | None:
     """A time of day with or without its zone, or MySQL's signed duration; None if it is none."""
-    found = _TIME.fullmatch(text)
-    if found is None:
+    match = _TIME.fullmatch(text)
+    if match is None:
         return None
-    nanos = _of_day(found)
-    return of_number(-nanos if found["sign"] else nanos)
+    nanos = _of_day(match)
+    return of_number(-nanos if match["sign"] else nanos)
 
 
 def fits(text: str) -> bool:
@@ -82,10 +82,10 @@ def number_fits(number: Decimal) -> bool:
     return not number.is_finite() or len(number.as_tuple().digits) < MOST_KEPT
 
 
-def _of_day(found: re.Match[str]) -> int:
+def _of_day(match: re.Match[str]) -> int:
     """Nanoseconds since midnight in UTC."""
-    seconds = int(found["hour"]) * 3600 + int(found["minute"]) * 60 + int(found["second"] or 0)
-    return (seconds - _offset(found["zone"] or "")) * _NANOS + int((found["fraction"] or "0").ljust(9, "0"))
+    seconds = int(match["hour"]) * 3600 + int(match["minute"]) * 60 + int(match["second"] or 0)
+    return (seconds - _offset(match["zone"] or "")) * _NANOS + int((match["fraction"] or "0").ljust(9, "0"))
 
 
 def _offset(zone: str) -> int:

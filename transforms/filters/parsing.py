@@ -93,13 +93,13 @@ def _typed(path: tuple[str, ...], operator: Operator, written: list[Written], ca
         return ()
     if len(path) == 1 and (canonical == "json" or (ordering and canonical in EQUALITY_ALONE)):
         return ()
-    found = [
+    alternatives = [
         member_values(value, ordering=ordering) if len(path) > 1 else values_of(value, canonical, ordering=ordering)
         for value in written
     ]
-    if not all(found) or (ordering and any(value.kind == "h" for values in found for value in values)):
+    if not all(alternatives) or (ordering and any(value.kind == "h" for values in alternatives for value in values)):
         return ()
-    return tuple(value for values in found for value in values)
+    return tuple(value for values in alternatives for value in values)
 
 
 def _read(text: str) -> tuple[tuple[str, ...], Operator, list[Written]]:
@@ -146,14 +146,14 @@ def _written(token: _Token) -> Written:
 
 
 def _tokens(text: str) -> list[_Token]:
-    found, at = [], 0
+    tokens, at = [], 0
     while at < len(text.rstrip()):
         token = _TOKEN.match(text, at)
         if token is None:
             raise _refused("a condition has a quote that does not end, or a character that belongs in quotes", FORM)
-        found.append(_Token(token.lastgroup or "", token[token.lastgroup or 0]))
+        tokens.append(_Token(token.lastgroup or "", token[token.lastgroup or 0]))
         at = token.end()
-    return found
+    return tokens
 
 
 def _ill_typed(path: tuple[str, ...], operator: Operator, by_table: Mapping[str, str]) -> ConfigurationError:
