@@ -57,6 +57,7 @@ SERVES: dict[str, set[str]] = {
     "facts": {"facts", "warehouse"}, "redshift": {"warehouse"}, "capture": {"capture kafka"},
     "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
     "dynamodb": set(), "memorydb": {"memory"},
+    "langchain": set(), "mcp": set(), "serve": set(),
 }  # fmt: skip
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {
