@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 CACHE := $(abspath $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream))
 export RAGSTREAM_CACHE := $(CACHE)
 
-CODE := schemas transforms embeddings generation reranking sources lake sinks memory indexing retrieval evaluation warehouse reader glue_jobs local_stack benchmarks tools tests
+CODE := schemas transforms embeddings generation reranking sources lake sinks memory indexing retrieval evaluation warehouse reader service glue_jobs local_stack benchmarks tools tests
 PRESENT := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,$(CODE))))
 
 # Each step is done once for each content of its inputs: the stamp's name carries their hash.
@@ -46,12 +46,12 @@ copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of
 verified_jars = $(copy_jars); pom/verify.sh $(1:.xml=.sha256) $(2)
 
 ##@ Every day
-.PHONY: help setup test test-quick test-long demo
+.PHONY: help setup browser test test-quick test-long demo
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) browser ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 test: setup lint ## lint, type-check and run every test, servers included
@@ -71,7 +71,7 @@ demo: setup ## a committed row becomes a cited answer, on real servers (STORES=a
 	$(BIN)/python -m local_stack.demo
 
 ##@ While working
-.PHONY: format lint stack-up stack-down peers
+.PHONY: format lint stack-up stack-down peers vendored
 format: $(PACKAGES) ## format the code and mend what can be mended
 	$(BIN)/ruff format $(PRESENT)
 	$(BIN)/ruff check --fix $(PRESENT)
@@ -89,6 +89,9 @@ stack-down: ## stop the local servers
 	$(BIN)/ragstream stack down
 
 peers: setup $(PEERS) $(FLINK_JARS) ## install the rivals that the benchmarks are compared with (Flink: Python 3.11)
+
+vendored: $(PROJECT) $(NODE_MODULES) ## copy the page's modules from the npm packages that are pinned
+	$(BIN)/python -m tools.vendored_modules
 
 bench-%: setup ## one benchmark of the README's table
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
@@ -123,8 +126,14 @@ lock: $(PACKAGES) ## pin every requirement again, with hashes and without an add
 	$(call lock,flink,--python-version 3.11)
 	$(call lock,cocoindex)
 	$(call lock,pathway)
-	cd requirements/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
+	cd requirements/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error \
+		&& node -e '$(without_addresses)'
 	$(MAKE) lock-jars
+
+# A lock file repeats where a package asks for donations.
+without_addresses = const lock = require("./package-lock.json"); \
+	for (const name in lock.packages) delete lock.packages[name].funding; \
+	require("fs").writeFileSync("package-lock.json", JSON.stringify(lock, null, 2) + "\n")
 
 lock-jars: ## write the SHA-256 of every jar and archive that the poms name into pom/*.sha256
 	@for pom in pom/*.xml; do folder=$$(mktemp -d) && $(call copy_jars,$$pom,$$folder); \
@@ -196,9 +205,13 @@ $(OPENSEARCH):
 
 $(NODE_MODULES):
 	@echo "npm       requirements/npm -> $@"
-	@command -v npm >/dev/null || { echo "npm is needed for the local Kinesis endpoint: install Node.js 18 or later." >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is needed for the local Kinesis endpoint and tests of the page: install Node.js 18 or later." >&2; exit 1; }
 	@rm -rf $@.$$PPID && mkdir -p $@.$$PPID && cp requirements/npm/package*.json $@.$$PPID/
 	@npm ci --prefix $@.$$PPID --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null && mv $@.$$PPID $@
+
+# For tests of the page and its pictures; without one everything else works, and they fail.
+browser:
+	@requirements/find-chromium.sh >/dev/null || true
 
 # As on Glue, Delta and the Kafka source are on Spark's class path for every session of this environment.
 # The stamp names what was put there, so that the next version can take it away.

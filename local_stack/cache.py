@@ -51,7 +51,12 @@ def documentdb_jars() -> list[Path]:
 
 def kinesis_local() -> Path:
     """Return the script of the Kinesis endpoint that reshards as Kinesis does, to be run by `node`."""
-    return _pinned("npm", "requirements/npm/package-lock.json") / "node_modules" / "kinesis-local" / "main.js"
+    return node_modules() / "kinesis-local" / "main.js"
+
+
+def node_modules() -> Path:
+    """Return the folder of the npm packages: the Kinesis endpoint, the page's modules, axe-core."""
+    return _pinned("npm", "requirements/npm/package-lock.json") / "node_modules"
 
 
 def ministack_bin() -> Path:

@@ -115,8 +115,8 @@ PACKAGES = {
     "openssl": "openssl",
 }  # fmt: skip
 """Debian's package of each program that is called and that not every Debian has."""
-LIBRARIES = {"libgomp1", "locales"}
-"""What llama.cpp is linked with, and what English order is compiled from."""
+LIBRARIES = {"chromium", "libgomp1", "locales"}
+"""The browser that shows the page, what llama.cpp is linked with, and what English order is compiled from."""
 ESSENTIAL = {"sha256sum", "shasum", "sleep", "sh"}
 
 

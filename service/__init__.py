@@ -1,0 +1,1 @@
+"""The assistant as programs use it: what the HTTP service, MCP and LangChain share."""

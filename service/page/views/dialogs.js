@@ -1,0 +1,60 @@
+// Dialogs are the browser's own: it keeps the focus inside, closes them by Esc, and gives the focus back.
+
+import { Component, createRef, html } from "../html.js";
+import { ProfileForm } from "./profile.js";
+import { Row } from "./row.js";
+import { Sessions } from "./sessions.js";
+import { rowName } from "../words.js";
+
+export function Dialogs({ store, state }) {
+  const { dialog } = state;
+  const close = () => store.closeDialog();
+  switch (dialog?.kind) {
+    case "row":
+      return html`<${Dialog} key=${`row ${dialog.citation.number} ${dialog.citation.document_id}`} side title=${rowName(dialog.citation)} onClose=${close}>
+        ${() => html`<${Row} ...${dialog} turns=${state.turns} />`}
+      <//>`;
+    case "profile":
+      return html`<${Dialog} key="profile" title="Your profile" onClose=${close}>
+        ${(done) => html`<${ProfileForm} store=${store} ...${dialog} done=${done} />`}
+      <//>`;
+    case "sessions":
+      return html`<${Dialog} key="sessions" title="Conversations" onClose=${close}>
+        ${(done) => html`<${Sessions} store=${store} state=${state} done=${done} />`}
+      <//>`;
+    default:
+      return null;
+  }
+}
+
+class Dialog extends Component {
+  dialog = createRef();
+
+  componentDidMount() {
+    this.dialog.current.showModal();
+  }
+
+  componentWillUnmount() {
+    this.dialog.current?.close();
+  }
+
+  close = () => this.dialog.current.close();
+
+  onBackdrop = (event) => {
+    if (event.target === this.dialog.current) this.close();
+  };
+
+  render({ title, side, children, onClose }) {
+    return html`
+      <dialog ref=${this.dialog} class=${side ? "side" : ""} aria-labelledby="dialog-title" onClose=${onClose} onClick=${this.onBackdrop}>
+        <div class="inside">
+          <div class="head">
+            <h2 id="dialog-title" tabindex="-1" autofocus>${title}</h2>
+            <button class="plain close" type="button" onClick=${this.close}>Close</button>
+          </div>
+          ${children(this.close)}
+        </div>
+      </dialog>
+    `;
+  }
+}

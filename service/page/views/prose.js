@@ -1,0 +1,86 @@
+// An answer's sentences as nodes, each mark of citation a button. The nodes are made anew only when the text has changed: a mark
+// that turns stale keeps its button, and the reader's focus.
+
+import { markdownOf, MARK } from "../conversation.js";
+import { Component, createRef, html } from "../html.js";
+import { nodesOf } from "../markdown.js";
+import { rowName } from "../words.js";
+
+export class Prose extends Component {
+  root = createRef();
+
+  componentDidMount() {
+    this.fill();
+  }
+
+  componentDidUpdate(before) {
+    if (before.sentences !== this.props.sentences && markdownOf(before.sentences) !== markdownOf(this.props.sentences)) this.fill();
+    else this.label();
+  }
+
+  fill() {
+    const root = this.root.current;
+    const focused = root.contains(document.activeElement) ? document.activeElement.dataset.number : null;
+    root.replaceChildren(nodesOf(markdownOf(this.props.sentences)));
+    for (const text of textsOf(root)) this.mark(text);
+    this.label();
+    if (focused) root.querySelector(`button[data-number="${focused}"]`)?.focus();
+  }
+
+  /** Replace the marks in a text by buttons, and by flags of what no row supports. */
+  mark(text) {
+    for (let rest = text, found; (found = MARK.exec(rest.data)); ) {
+      const tail = rest.splitText(found.index);
+      tail.deleteData(0, found[0].length);
+      const numbers = found[2].split(",").map(Number);
+      const nodes = found[1] === "c" ? numbers.map(buttonOf) : numbers.map((number) => flagOf(this.props.sentences[number]));
+      tail.before(...nodes);
+      rest = tail;
+    }
+  }
+
+  label() {
+    for (const button of this.root.current.querySelectorAll("button[data-number]")) {
+      const citation = this.citation(button);
+      button.hidden = !citation;
+      if (!citation) continue;
+      button.className = `cite ${citation.state}`;
+      button.setAttribute("aria-label", `Source ${citation.number}: ${rowName(citation)}${citation.state === "live" ? "" : `, ${citation.state}`}`);
+    }
+  }
+
+  citation(button) {
+    return this.props.citations.find((each) => String(each.number) === button.dataset.number);
+  }
+
+  clicked = (event) => {
+    const button = event.target.closest("button[data-number]");
+    if (button) this.props.onCitation(this.citation(button));
+  };
+
+  render() {
+    return html`<div class="prose" ref=${this.root} onClick=${this.clicked}></div>`;
+  }
+}
+
+function textsOf(root) {
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) texts.push(walker.currentNode);
+  return texts;
+}
+
+function buttonOf(number) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.dataset.number = String(number);
+  button.textContent = String(number);
+  return button;
+}
+
+function flagOf(sentence) {
+  const flag = document.createElement("span");
+  flag.className = "unsupported";
+  flag.textContent = `not in the rows: ${sentence.unsupported.join(", ")}`;
+  return flag;
+}

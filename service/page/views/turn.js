@@ -1,0 +1,121 @@
+// One question with its answer: sentences with marks of citation, sources, facts, what has changed since, and a rating.
+
+import { isStale } from "../conversation.js";
+import { html } from "../html.js";
+import { moment, rowName, staleWords } from "../words.js";
+import { Feedback } from "./feedback.js";
+import { Prose } from "./prose.js";
+
+export function Turn({ store, state, turn }) {
+  const stale = isStale(turn);
+  return html`
+    <article class=${stale ? "turn stale" : "turn"} aria-labelledby=${`${turn.id}-question`}>
+      <h3 class="question" id=${`${turn.id}-question`}><span class="unseen">Question: </span>${turn.question}</h3>
+      <div class="answer" aria-busy=${turn.phase === "asking" ? "true" : "false"}>
+        ${stale && html`<${Stale} store=${store} turn=${turn} />`}
+        ${turn.standalone && turn.standalone !== turn.question && html`<p class="soft searched">Searched as: ${turn.standalone}</p>`}
+        <${Said} store=${store} turn=${turn} />
+        ${turn.citations.length > 0 && html`<${Sources} store=${store} turn=${turn} />`}
+        ${turn.facts.map((fact) => html`<${Fact} fact=${fact} />`)}
+        <${Outcome} store=${store} turn=${turn} />
+        ${turn.phase === "answered" && state.me.memory && turn.number !== null && html`<${Feedback} store=${store} turn=${turn} />`}
+      </div>
+    </article>
+  `;
+}
+
+function Said({ store, turn }) {
+  if (turn.sentences.length > 0) {
+    return html`<${Prose} sentences=${turn.sentences} citations=${turn.citations} onCitation=${(citation) => store.openRow(citation)} />`;
+  }
+  if (turn.phase === "asking") {
+    const text = turn.restarted ? "A row changed meanwhile: the answer is written anew" : "Searching";
+    return html`<p class="soft searching">${text}<span class="dots" aria-hidden="true"><i></i><i></i><i></i></span></p>`;
+  }
+  if (turn.phase === "answered" && (turn.answer.abstained || turn.facts.length === 0)) return html`<p class="refusal">${turn.answer.answer}</p>`;
+  return null;
+}
+
+function Sources({ store, turn }) {
+  return html`
+    <div class="sources">
+      <h4>Sources</h4>
+      <ul>
+        ${turn.citations.map(
+          (citation) => html`
+            <li key=${citation.number}>
+              <button class="source ${citation.state}" type="button" onClick=${() => store.openRow(citation)}>
+                <span class="number">${citation.number}</span><span class="unseen">: </span>${rowName(citation)}
+                ${citation.state !== "live" && html`<span class="state">${citation.state}</span>`}
+              </button>
+            </li>
+          `,
+        )}
+      </ul>
+    </div>
+  `;
+}
+
+function Fact({ fact }) {
+  const asOf = moment(fact.loaded_at);
+  return html`
+    <figure class="fact">
+      <figcaption>${fact.description ?? fact.fact} <span class="soft">from the warehouse${asOf ? `, as of ${asOf}` : ""}</span></figcaption>
+      <div class="scrolling" tabindex="0" role="group" aria-label=${`Table: ${fact.fact}`}>
+        <table>
+          <thead><tr>${fact.columns.map((column) => html`<th scope="col">${column}</th>`)}</tr></thead>
+          <tbody>${fact.rows.map((row) => html`<tr>${row.map((value) => html`<td>${value === null ? "–" : String(value)}</td>`)}</tr>`)}</tbody>
+        </table>
+      </div>
+      ${fact.truncated && html`<p class="soft">There are more rows.</p>`}
+    </figure>
+  `;
+}
+
+function Stale({ store, turn }) {
+  return html`
+    <div class="note warn">
+      <p><strong>This answer is stale.</strong></p>
+      <ul>${staleWords(turn.citations).map((words) => html`<li>${words}</li>`)}</ul>
+      <${Again} store=${store} turn=${turn} />
+    </div>
+  `;
+}
+
+function Outcome({ store, turn }) {
+  const again = html`<${Again} store=${store} turn=${turn} />`;
+  switch (turn.phase) {
+    case "failed":
+      return html`<div class="note bad"><p>${turn.error.message}</p>${turn.error.hint && html`<p class="soft">${turn.error.hint}</p>`}${again}</div>`;
+    case "broken":
+      return html`
+        <div class="note bad">
+          <p>The connection broke before the answer was complete.</p>
+          <button class="secondary" type="button" disabled=${store.busy} onClick=${() => resend(store, turn)}>Try again</button>
+        </div>
+      `;
+    case "stopped":
+      return html`<div class="note"><p>You stopped this answer.</p>${again}</div>`;
+    case "elsewhere":
+      return html`<div class="note"><p>This question is being answered elsewhere.</p></div>`;
+    case "unanswered":
+      return html`<div class="note"><p>This question was not answered.</p>${again}</div>`;
+    default:
+      return null;
+  }
+}
+
+function Again({ store, turn }) {
+  return html`<button class="secondary" type="button" disabled=${store.busy} onClick=${() => askAgain(store, turn)}>Ask again</button>`;
+}
+
+// The button may go with the answer: the focus waits where the next question is written.
+function askAgain(store, turn) {
+  store.askAgain(turn);
+  document.getElementById("question").focus({ preventScroll: true });
+}
+
+function resend(store, turn) {
+  store.resend(turn);
+  document.getElementById("question").focus({ preventScroll: true });
+}
