@@ -1,4 +1,4 @@
-"""Conversations and profiles: a folder a store, one protocol, one contract suite.
+"""Conversations, profiles and feedback: a folder a store, one protocol, one contract suite.
 
 Reading a configuration imports no client: `open_store` does.
 """
@@ -16,6 +16,7 @@ from pydantic import Field
 from memory.conversations import Conversations
 from memory.documentdb.config import DocumentDBMemoryConfig
 from memory.dynamodb.config import DynamoDBMemoryConfig
+from memory.feedback import Feedback
 from memory.memorydb.config import MemoryDBConfig
 from memory.profiles import Profiles
 from memory.protocol import MemoryStore
@@ -47,14 +48,15 @@ def open_store(config: MemoryConfig) -> MemoryStore:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The conversations and the profiles of one store."""
+    """The conversations, the profiles and the feedback of one store."""
 
     conversations: Conversations
     profiles: Profiles
+    feedback: Feedback
 
 
 @contextmanager
 def opened(config: MemoryConfig, clock: Callable[[], float] = time.time) -> Iterator[Memory]:
     """Open a memory for a time; it connects on first use."""
     with closing(open_store(config)) as store:
-        yield Memory(Conversations(store, config, clock), Profiles(store, config))
+        yield Memory(Conversations(store, config, clock), Profiles(store, config), Feedback(store, clock))

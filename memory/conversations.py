@@ -19,7 +19,7 @@ from typing import Any
 
 from memory import keys
 from memory.config import MemorySettings
-from memory.protocol import Entry, Item, MemoryStore, Place
+from memory.protocol import Deleted, Entry, Item, MemoryStore, Place
 from schemas.errors import ConfigurationError, PipelineError, RejectedError, UnavailableError
 
 MOST_BYTES = 350_000
@@ -155,7 +155,7 @@ class Conversations:
         place = keys.place_of(user, session)
         exchanges = list(self._exchanges(self._store.recent(place, most)))
         if not exchanges:
-            self._refuse_unknown(place)
+            raise unknown_session(self._store, place)
         return exchanges
 
     def sessions(self, user: str | None) -> list[Session]:
@@ -175,8 +175,8 @@ class Conversations:
         """
         place = keys.place_of(user, session)
         if not self._store.recent(place, 1):
-            self._refuse_unknown(place)
-        return self._deleted(place)
+            raise unknown_session(self._store, place)
+        return self._deleted(place).messages
 
     def forget(self, user: str) -> dict[str, dict[str, int]]:
         """Delete all that is kept of a user; returns what was removed and what is left, by kind.
@@ -184,20 +184,23 @@ class Conversations:
         A turn in progress meanwhile is refused its answer. `left` was read after the deletion.
         """
         owner = keys.owner_of(user)
-        removed = {"profile": 0, "sessions": 0, "messages": 0}
+        removed = {"profile": 0, "sessions": 0, "messages": 0, "feedback": 0}
         for entry in self._store.entries(owner):
-            removed["messages"] += self._deleted(Place(owner, entry.session))
+            deleted = self._deleted(Place(owner, entry.session))
+            removed["messages"] += deleted.messages
+            removed["feedback"] += deleted.ratings
             removed["sessions"] += 1
         removed["profile"] = int(self._store.delete_profile(owner))
-        entries = self._store.entries(owner)
-        messages = sum(len(self._store.recent(Place(owner, entry.session), RECENT)) for entry in entries)
-        profile = self._store.profile(owner)
-        return {
-            "removed": removed,
-            "left": {"profile": int(profile is not None), "sessions": len(entries), "messages": messages},
+        places = [Place(owner, entry.session) for entry in self._store.entries(owner)]
+        left = {
+            "profile": int(self._store.profile(owner) is not None),
+            "sessions": len(places),
+            "messages": sum(len(self._store.recent(place, RECENT)) for place in places),
+            "feedback": sum(len(self._store.ratings(place)) for place in places),
         }
+        return {"removed": removed, "left": left}
 
-    def _deleted(self, place: Place) -> int:
+    def _deleted(self, place: Place) -> Deleted:
         self._store.unregister(place.session, place.owner)
         return self._store.delete(place)
 
@@ -328,15 +331,16 @@ class Conversations:
         if self._store.register(place.session, place.owner, expires_at, self._clock()) != place.owner:
             raise _of_another()
 
-    def _refuse_unknown(self, place: Place) -> None:
-        owner = self._store.registered(place.session)
-        if owner not in {None, place.owner}:
-            raise _of_another()
-        raise ConfigurationError(
-            "session: there is no session of that name, or all of it has expired",
-            condition="SESSION_UNKNOWN",
-            hint="`ragstream sessions CONFIG --user U` lists a user's sessions; a first question with --session begins one",
-        )
+
+def unknown_session(store: MemoryStore, place: Place) -> ConfigurationError:
+    """The error of a session of which an owner has nothing."""
+    if store.registered(place.session) not in {None, place.owner}:
+        return _of_another()
+    return ConfigurationError(
+        "session: there is no session of that name, or all of it has expired",
+        condition="SESSION_UNKNOWN",
+        hint="`ragstream sessions CONFIG --user U` lists a user's sessions; a first question with --session begins one",
+    )
 
 
 def _of_another() -> ConfigurationError:

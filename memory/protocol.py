@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,23 @@ class Entry:
     body: str
     expires_at: int
     """Not before the last message's."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRating:
+    """What a user said of one answer, as a store keeps it."""
+
+    turn: int
+    body: str
+    expires_at: int
+    """The answer's."""
+
+
+class Deleted(NamedTuple):
+    """What a deletion of a conversation removed."""
+
+    messages: int
+    ratings: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +108,14 @@ class MemoryStore(Protocol):
     def entries(self, owner: str) -> list[Entry]:
         """The sessions of an owner, in no order, with those that expired and were not deleted yet."""
 
-    def delete(self, place: Place) -> int:
-        """Delete a conversation, its entry and its turn ids; returns the number of its messages."""
+    def rate(self, place: Place, rating: StoredRating) -> bool:
+        """Keep a rating of an answer in place of an earlier one; False if the turn has no answer, or is changed just now."""
+
+    def ratings(self, place: Place) -> list[StoredRating]:
+        """The ratings of a conversation's answers in order, with those that expired and were not deleted yet."""
+
+    def delete(self, place: Place) -> Deleted:
+        """Delete a conversation, its ratings, its entry and its turn ids."""
 
     def register(self, session: str, owner: str, expires_at: int, now: float) -> str:
         """Note the owner of a session unless another one is noted until after `now`; returns the noted one."""

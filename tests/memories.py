@@ -19,6 +19,7 @@ from local_stack.service import Service
 from local_stack.standins.documentdb.server import DocumentDB
 from memory import MemoryConfig, open_store
 from memory.conversations import Conversations
+from memory.feedback import Feedback
 from memory.profiles import Profiles
 from memory.protocol import MemoryStore
 
@@ -78,6 +79,9 @@ class Memory:
 
     def conversations(self, **changes: Any) -> Conversations:
         return Conversations(self.store(**changes), self.config(**changes), self.clock)
+
+    def feedback(self, **changes: Any) -> Feedback:
+        return Feedback(self.store(**changes), self.clock)
 
     def profiles(self, **changes: Any) -> Profiles:
         return Profiles(self.store(**changes), self.config(**changes))

@@ -68,8 +68,8 @@ class _Lazy(click.Group):
 def cli() -> None:
     """Committed rows become cited answers: change data capture to a lake and vector stores, on AWS Glue and Spark.
 
-    Exit status: 0 done · 1 drift remains · 2 the configuration or a part is wrong, nothing was written · 3 the job
-    stopped and says what was lost or refused.
+    Exit status: 0 done · 1 drift, or something of a user, remains · 2 the configuration or a part is wrong, nothing was
+    written · 3 the job stopped and says what was lost or refused.
     """
 
 

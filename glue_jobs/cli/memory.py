@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from memory.conversations import Exchange
+    from memory.feedback import Rating
     from memory.profiles import Value
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
@@ -45,7 +46,8 @@ def sessions(config: str, session: str | None, user: str | None, *, delete: bool
                 )
             ]
         else:
-            lines = list(map(_shown, kept.exchanges(user, session)))
+            ratings = memory.feedback.of(user, session)
+            lines = [_shown(each, ratings.get(each.number)) for each in kept.exchanges(user, session)]
     for as_object, text in lines:
         click.echo(json.dumps(as_object, ensure_ascii=False) if as_json else text)
     if not lines and not as_json:
@@ -90,8 +92,11 @@ def profile(config: str, changes: Sequence[str], version: int | None, user: str,
 @click.command()
 @CONFIG
 @_OF
-def forget(config: str, user: str) -> None:
-    """Delete a user's profile and conversations now, and print a receipt; run again, it confirms that nothing is left."""
+def forget(config: str, user: str) -> int:
+    """Delete a user's profile, conversations and feedback now, and print a receipt; run again, it confirms it.
+
+    Exit status 1: something is left, since the user asked meanwhile.
+    """
     from glue_jobs.config.pipeline import load_config
     from retrieval import commands
 
@@ -100,6 +105,7 @@ def forget(config: str, user: str) -> None:
         counts = memory.conversations.forget(user)
     receipt = {"user": user, "pipeline": loaded.name, "at": _time(dt.datetime.now(dt.UTC).timestamp()), **counts}
     click.echo(json.dumps(receipt, ensure_ascii=False))
+    return 1 if any(counts["left"].values()) else 0
 
 
 def _listed(name: str, turns: int, last: float) -> tuple[dict[str, Any], str]:
@@ -107,7 +113,7 @@ def _listed(name: str, turns: int, last: float) -> tuple[dict[str, Any], str]:
     return {"session": name, "turns": turns, "last_asked_at": at}, f"{at}  {turns:>4} turns  {name}"
 
 
-def _shown(exchange: Exchange) -> tuple[dict[str, Any], str]:
+def _shown(exchange: Exchange, rating: Rating | None) -> tuple[dict[str, Any], str]:
     answer = exchange.reply["answer"] if exchange.reply else None
     state = "answered" if answer is not None else "in progress" if exchange.in_progress else "unanswered"
     at = _time(exchange.asked_at)
@@ -117,11 +123,16 @@ def _shown(exchange: Exchange) -> tuple[dict[str, Any], str]:
         "question": exchange.question,
         "state": state,
         "answer": answer,
+        "feedback": None if rating is None else {"rating": rating.rating, "comment": rating.comment},
     }
-    return (
-        as_object,
-        f"{exchange.number}  {at}\n   Q: {exchange.question}\n   A: {answer if answer is not None else f'({state})'}",
-    )
+    lines = [
+        f"{exchange.number}  {at}",
+        f"   Q: {exchange.question}",
+        f"   A: {answer if answer is not None else f'({state})'}",
+    ]
+    if rating is not None:
+        lines.append(f"   {rating.rating}: {rating.comment}" if rating.comment else f"   {rating.rating}")
+    return as_object, "\n".join(lines)
 
 
 def _time(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """A memory in one DocumentDB collection: a document a message, each claim and each end one insert of a unique `_id`.
 
 `_id`s: `OWNER/m/SESSION/NNNNNNNNNN.1` (question) and `.2` (answer), `OWNER/profile`, `session/SESSION`. OWNER and SESSION are
-digests. A user's sessions are read from the questions, which have the owner in their `_id`: none can be missed. `expires_at`
-has a TTL index.
+digests. A user's sessions are read from the questions, which have the owner in their `_id`: none can be missed. A rating is a
+field of its answer. `expires_at` has a TTL index.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from memory.documentdb.client import Document, MemoryCollection
 from memory.documentdb.config import DocumentDBMemoryConfig
-from memory.protocol import Entry, Item, Place, StoredProfile, in_order
+from memory.protocol import Deleted, Entry, Item, Place, StoredProfile, StoredRating, in_order
 from schemas.errors import ConfigurationError
 
 _DIGITS = 10
@@ -101,10 +101,25 @@ class DocumentDBStore:
             Entry(name, int(each["turn"]), each["entry"], _seconds(each["expires_at"])) for name, each in last.items()
         ]
 
-    def delete(self, place: Place) -> int:
-        """Delete the session's documents."""
+    def rate(self, place: Place, rating: StoredRating) -> bool:
+        """Update the answer, whose document has the rating in it."""
         with self._collection.opened() as collection:
-            return collection.delete_many(_under(_of(place))).deleted_count
+            answer = {"_id": _id(place, rating.turn, is_answer=True)}
+            return collection.update_one(answer, {"$set": {"rating": rating.body}}).matched_count > 0
+
+    def ratings(self, place: Place) -> list[StoredRating]:
+        """The ratings, by one query without the messages."""
+        fields = dict.fromkeys(("turn", "rating", "expires_at"), 1)
+        with self._collection.opened() as collection:
+            rated = list(collection.find({**_under(_of(place)), "rating": {"$exists": True}}, fields).sort("_id", 1))
+        return [StoredRating(int(each["turn"]), each["rating"], _seconds(each["expires_at"])) for each in rated]
+
+    def delete(self, place: Place) -> Deleted:
+        """Delete the session's documents, first those that are rated."""
+        documents = _under(_of(place))
+        with self._collection.opened() as collection:
+            rated = collection.delete_many({**documents, "rating": {"$exists": True}}).deleted_count
+            return Deleted(rated + collection.delete_many(documents).deleted_count, rated)
 
     def register(self, session: str, owner: str, expires_at: int, now: float) -> str:
         """Insert the note, or replace one that expired or is on the same owner."""

@@ -1,7 +1,8 @@
 """A memory in one DynamoDB table: an item a message, each turn's claim and end a transaction of conditional writes.
 
-Keys: `OWNER#SESSION` / `tNNNNNNNNNN.1` (question) and `.2` (answer), `iTURNID`; `OWNER` / `sSESSION` (entry) and `profile`;
-`session#SESSION` / `owner`. OWNER, SESSION and TURNID are digests. `expires_at` is the table's TTL attribute.
+Keys: `OWNER#SESSION` / `tNNNNNNNNNN.1` (question) and `.2` (answer), `fNNNNNNNNNN` (rating), `iTURNID`; `OWNER` / `sSESSION`
+(entry) and `profile`; `session#SESSION` / `owner`. OWNER, SESSION and TURNID are digests. `expires_at` is the table's TTL
+attribute.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from memory.dynamodb.client import RIGHTS, Attributes, Refused, Table
 from memory.dynamodb.config import DynamoDBMemoryConfig
-from memory.protocol import Entry, Item, Place, StoredProfile, in_order
+from memory.protocol import Deleted, Entry, Item, Place, StoredProfile, StoredRating, in_order
 from schemas.errors import ConfigurationError, UnavailableError
 
 TTL = "expires_at"
@@ -99,17 +100,35 @@ class DynamoDBStore:
         """The entries of an owner, by one query."""
         return [_entry(item) for item in self._table.query(owner, "s")]
 
-    def delete(self, place: Place) -> int:
-        """Delete messages and turn ids, then the entry if no turn was claimed meanwhile; else again."""
-        deleted = 0
+    def rate(self, place: Place, rating: StoredRating) -> bool:
+        """One transaction: the rating, beside its answer."""
+        item = _key(_of(place), f"f{rating.turn:0{_DIGITS}}") | {
+            "body": {"S": rating.body}, TTL: _number(rating.expires_at),
+        }  # fmt: skip
+        answer = {
+            "Key": _key(_of(place), _sort(rating.turn, is_answer=True)), "ConditionExpression": "attribute_exists(pk)",
+        }  # fmt: skip
+        return self._succeeds(("ConditionCheck", answer), ("Put", {"Item": item}))
+
+    def ratings(self, place: Place) -> list[StoredRating]:
+        """The ratings, by one query."""
+        return [
+            StoredRating(int(item["sk"]["S"][1:]), item["body"]["S"], int(item[TTL]["N"]))
+            for item in self._table.query(_of(place), "f")
+        ]
+
+    def delete(self, place: Place) -> Deleted:
+        """Delete messages, then ratings and turn ids, then the entry if no turn was claimed meanwhile; else again."""
+        deleted = dict.fromkeys("tfi", 0)
         entry_key = _key(place.owner, f"s{place.session}")
         for _ in range(100):
             entry = self._table.get(entry_key)
-            keys = [dict(item) for part in "ti" for item in self._table.query(_of(place), part, names=("pk", "sk"))]
-            self._table.delete(keys)
-            deleted += sum(1 for key in keys if key["sk"]["S"].startswith("t"))
+            for part in deleted:  # a rating needs its answer, so none comes once that is gone
+                keys = [dict(item) for item in self._table.query(_of(place), part, names=("pk", "sk"))]
+                self._table.delete(keys)
+                deleted[part] += len(keys)
             if entry is None or self._delete_where(entry_key, "turn", entry["turn"]):
-                return deleted
+                return Deleted(deleted["t"], deleted["f"])
         raise UnavailableError(
             "memory: turns of the session were claimed while it was deleted",
             condition="SESSION_BUSY",

@@ -1,19 +1,21 @@
 """A memory in MemoryDB: a key a message with its own expiry, each claim and each end one script.
 
-Keys, all of an owner in one slot: `PREFIX:{OWNER}:SESSION:N.1` (question) and `.2` (answer), `PREFIX:{OWNER}:SESSION` (the last
-turn's number), `PREFIX:{OWNER}:SESSION:ids` (turn ids), `PREFIX:{OWNER}:sessions` (entries), `PREFIX:{OWNER}:profile`; and
-`PREFIX:owner:SESSION`. OWNER and SESSION are digests. A script compares a value with the one that was read, and writes.
+Keys, all of an owner in one slot: `PREFIX:{OWNER}:SESSION:N.1` (question), `.2` (answer) and `.3` (rating),
+`PREFIX:{OWNER}:SESSION` (the last turn's number), `PREFIX:{OWNER}:SESSION:ids` (turn ids), `PREFIX:{OWNER}:sessions` (entries),
+`PREFIX:{OWNER}:profile`; and `PREFIX:owner:SESSION`. OWNER and SESSION are digests. A script compares a value with the one that
+was read, and writes.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from itertools import batched
 from typing import Any
 
 from memory.memorydb.client import Cluster
 from memory.memorydb.config import MemoryDBConfig
-from memory.protocol import Entry, Item, Place, StoredProfile, in_order
+from memory.protocol import Deleted, Entry, Item, Place, StoredProfile, StoredRating, in_order
 from schemas.errors import ConfigurationError, UnavailableError
 
 _CLAIM = """
@@ -32,6 +34,10 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 t
 redis.call('SET', KEYS[tonumber(ARGV[2])], ARGV[3], 'EXAT', ARGV[4])
 return 1"""
 """Writes a question again, or its answer, while the question is what was read and no answer stands."""
+_RATE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'EXAT', ARGV[2])
+return 1"""
 _DELETE_ENTRY = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
@@ -142,19 +148,36 @@ class MemoryDBStore:
                 self._ran(_DROP_ENTRY, (name,), (session, line))
         return kept
 
-    def delete(self, place: Place) -> int:
-        """Delete messages by their keys, then number, turn ids and entry if no turn was claimed meanwhile; else again."""
-        session, deleted, first = self._session(place), 0, 1
+    def rate(self, place: Place, rating: StoredRating) -> bool:
+        """One script: the rating, beside its answer."""
+        keys = (self._message(place, rating.turn, 2), self._message(place, rating.turn, 3))
+        return self._ran(_RATE, keys, (json.dumps([rating.expires_at, rating.body]), rating.expires_at))
+
+    def ratings(self, place: Place) -> list[StoredRating]:
+        """The ratings, by their keys."""
+        with self._cluster.opened() as client:
+            turns = range(1, int(client.get(self._session(place)) or 0) + 1)
+            values = [
+                value
+                for some in batched(turns, _AT_ONCE)
+                for value in client.mget([self._message(place, number, 3) for number in some])
+            ]
+        stored = ((turn, json.loads(value)) for turn, value in zip(turns, values, strict=True) if value is not None)
+        return [StoredRating(turn, body, expires_at) for turn, (expires_at, body) in stored]
+
+    def delete(self, place: Place) -> Deleted:
+        """Delete messages by their keys, then ratings, then number, turn ids and entry if no turn was claimed meanwhile."""
+        session, messages, ratings = self._session(place), 0, 0
         for _ in range(100):
             with self._cluster.opened() as client:
                 last = client.get(session)
-                names = [self._message(place, n, part) for n in range(first, int(last or 0) + 1) for part in (1, 2)]
-                for at in range(0, len(names), _AT_ONCE):
-                    deleted += client.unlink(*names[at : at + _AT_ONCE])
+                turns = range(1, int(last or 0) + 1)
+                messages += self._unlinked(client, [self._message(place, n, part) for n in turns for part in (1, 2)])
+                ratings += self._unlinked(client, [self._message(place, n, 3) for n in turns])
             if self._ran(
                 _DELETE_ENTRY, (session, f"{session}:ids", self._entries(place.owner)), (last or "", place.session)
             ):
-                return deleted
+                return Deleted(messages, ratings)
         raise UnavailableError(
             "memory: turns of the session were claimed while it was deleted",
             condition="SESSION_BUSY",
@@ -198,6 +221,10 @@ class MemoryDBStore:
     def close(self) -> None:
         """Close connections."""
         self._cluster.close()
+
+    @staticmethod
+    def _unlinked(client: Any, names: list[str]) -> int:
+        return sum(client.unlink(*some) for some in batched(names, _AT_ONCE))
 
     def _ran(self, script: str, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> bool:
         with self._cluster.opened() as client:

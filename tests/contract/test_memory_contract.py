@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from memory.conversations import Conversations, MessageTooLargeError, SessionBusyError
+from memory.feedback import MOST_COMMENT
 from memory.protocol import Item
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from tests import remembering
@@ -249,22 +250,97 @@ def test_a_deleted_session_is_gone_at_once(memory: Memory) -> None:
 
 
 def test_forgetting_a_user_leaves_nothing_and_says_so_twice(memory: Memory) -> None:
-    conversations, profiles = memory.conversations(), memory.profiles()
+    conversations, profiles, feedback = memory.conversations(), memory.profiles(), memory.feedback()
     untouched = memory.everything()
     for session in ("one", "two"):
         for n in range(3):
             told(conversations, f"secret {n}", session=session, turn_id=f"{n}")
     told(conversations, "kept", session="of another", user=OTHER)
+    for turn in (1, 3):
+        feedback.put(USER, "two", turn, "up", "secret comment")
     profiles.put(USER, {"company": "secret"}, 0)
     profiles.put(OTHER, {"company": "kept"}, 0)
     receipt = conversations.forget(USER)
-    nothing = {"profile": 0, "sessions": 0, "messages": 0}
-    assert receipt == {"removed": {"profile": 1, "sessions": 2, "messages": 12}, "left": nothing}
+    nothing = {"profile": 0, "sessions": 0, "messages": 0, "feedback": 0}
+    removed = {"profile": 1, "sessions": 2, "messages": 12, "feedback": 2}
+    assert receipt == {"removed": removed, "left": nothing}
     assert conversations.forget(USER) == {"removed": nothing, "left": nothing}
     assert "secret" not in memory.everything()
     assert profiles.of(OTHER).values == {"company": "kept"}
     conversations.forget(OTHER)
     assert memory.everything() == untouched
+
+
+def test_feedback_is_kept_once_a_turn_and_goes_with_its_session(memory: Memory) -> None:
+    conversations, feedback = memory.conversations(), memory.feedback()
+    for n in range(12):
+        told(conversations, f"question {n}")
+    assert feedback.of(USER, "s") == {}
+    feedback.put(USER, "s", 2, "down", "stale \x00\udc80 <b>")
+    feedback.put(USER, "s", 11, "up")
+    feedback.put(USER, "s", 2, "up", "x" * MOST_COMMENT)
+    kept = memory.feedback().of(USER, "s")
+    assert [(turn, each.rating, each.comment) for turn, each in kept.items()] == [
+        (2, "up", "x" * MOST_COMMENT), (11, "up", ""),
+    ]  # fmt: skip
+    turns = told(conversations, "after feedback")
+    assert (turns.number, [each.number for each in turns.history]) == (13, list(range(3, 13)))
+    assert conversations.exchanges(USER, "s")[-1].reply == {"answer": "answer to after feedback"}
+    assert conversations.delete(USER, "s") == 26
+    assert "xxxx" not in memory.everything()
+    assert refusal(lambda: feedback.of(USER, "s")) == "SESSION_UNKNOWN"
+    told(conversations, "anew")
+    assert feedback.of(USER, "s") == {}
+
+
+def test_feedback_on_what_is_anothers_unknown_or_unanswered_is_refused(memory: Memory) -> None:
+    conversations, feedback = memory.conversations(), memory.feedback()
+    told(conversations, "mine")
+    told(conversations, "anybody's", session="open", user=None)
+    with pytest.raises(ZeroDivisionError), conversations.turn(USER, "s", "unanswered"):
+        raise ZeroDivisionError
+    for (user, session), turn, condition in (
+        ((USER, "s"), 0, "TURN_UNKNOWN"), ((USER, "s"), 3, "TURN_UNKNOWN"), ((USER, "s"), -1, "TURN_UNKNOWN"),
+        ((USER, "s"), 2, "TURN_UNANSWERED"), ((USER, "none"), 1, "SESSION_UNKNOWN"), ((OTHER, "none"), 1, "SESSION_UNKNOWN"),
+        ((OTHER, "s"), 1, "SESSION_OF_ANOTHER"), ((None, "s"), 1, "SESSION_OF_ANOTHER"),
+        ((USER, "open"), 1, "SESSION_OF_ANOTHER"),
+    ):  # fmt: skip
+        assert refusal(partial(feedback.put, user, session, turn, "up", "secret")) == condition, (user, session, turn)
+    assert refusal(partial(feedback.of, OTHER, "s")) == "SESSION_OF_ANOTHER"
+    sideways: Any = "sideways"
+    assert refusal(partial(feedback.put, USER, "s", 1, sideways)) == "FEEDBACK_INVALID"
+    with pytest.raises(MessageTooLargeError) as refused:
+        feedback.put(USER, "s", 1, "up", "secret" * MOST_COMMENT)
+    assert "secret" not in str(refused.value) + memory.everything()
+    feedback.put(None, "open", 1, "down", "kept")
+    assert [each.rating for each in feedback.of(None, "open").values()] == ["down"]
+    with memory.full():
+        assert refusal(partial(feedback.put, USER, "s", 1, "up", "secret")) in {"MEMORY_THROTTLED", "MEMORY_BUSY"}
+    memory.clock.ahead = 3700
+    assert refusal(partial(feedback.put, USER, "s", 1, "up")) == "SESSION_UNKNOWN"
+    assert feedback.of(None, "open") == {}
+
+
+def test_eight_ratings_of_one_turn_leave_one_of_them_and_a_deletion_leaves_none(memory: Memory) -> None:
+    conversations = memory.conversations()
+    told(conversations, "question")
+
+    def rating(number: int) -> str:
+        try:
+            memory.feedback(timeout_seconds=10).put(USER, "s", 1, "up", f"comment {number}")
+        except PipelineError as error:
+            return error.condition
+        return "kept"
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(rating, range(8)))
+        assert "kept" in outcomes
+        assert set(outcomes) <= {"kept", "FEEDBACK_BUSY"}
+        assert memory.feedback().of(USER, "s")[1].comment in {f"comment {n}" for n in range(8)}
+        rated = [pool.submit(rating, n) for n in range(8)]
+        conversations.delete(USER, "s")
+        assert {each.result() for each in rated} <= {"kept", "FEEDBACK_BUSY", "SESSION_UNKNOWN"}
+    assert "comment" not in memory.everything()
 
 
 def test_a_message_of_a_megabyte_is_refused_before_it_is_kept(memory: Memory) -> None:
@@ -290,7 +366,10 @@ def test_hostile_names_and_texts_are_names_and_texts(memory: Memory, name: str) 
         assert (turn.number, turn.reply) == (n + 1, None)
     assert [each.question for each in conversations.exchanges(f"{name}!", name)] == [name, name * 2]
     assert [(each.name, each.turns) for each in conversations.sessions(f"{name}!")] == [(name, 2)]
-    assert conversations.forget(f"{name}!")["removed"] == {"profile": 0, "sessions": 1, "messages": 4}
+    feedback = memory.feedback()
+    feedback.put(f"{name}!", name, 2, "down", name)
+    assert [(turn, each.comment) for turn, each in feedback.of(f"{name}!", name).items()] == [(2, name)]
+    assert conversations.forget(f"{name}!")["removed"] == {"profile": 0, "sessions": 1, "messages": 4, "feedback": 1}
     assert [each.question for each in conversations.exchanges(USER, "s")] == ["mine"]
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memory.conversations import Conversations
+from memory.feedback import Feedback
 from memory.profiles import Profiles
 from schemas.errors import PipelineError
 from tests.memories import SETTINGS, Memory
@@ -27,6 +28,7 @@ class Turn:
     turn_id: str | None
     expires: float
     answer: str | None = None
+    rating: str | None = None
     ended: bool = False
 
 
@@ -74,6 +76,20 @@ class Model:
         before = self.turns[place][:number]
         return [turn.question for turn in before if turn.expires > self.now and turn.answer is not None]
 
+    def rate(self, place: Place, number: int, comment: str) -> str:
+        """What a rating is refused with."""
+        turns = self.turns.get(place, [])
+        turn = turns[number - 1] if number <= len(turns) else None
+        if turn is None or turn.expires <= self.now:
+            if turns and turns[-1].expires > self.now:
+                return "TURN_UNKNOWN"
+            owner = self.noted.get(place[1], (place[0], 0.0))[0]
+            return "SESSION_UNKNOWN" if owner == place[0] else "SESSION_OF_ANOTHER"
+        if turn.answer is None:
+            return "TURN_UNANSWERED"
+        turn.rating = comment
+        return ""
+
     def delete(self, place: Place) -> None:
         self.turns.pop(place, None)
         if self.noted.get(place[1], ("", 0.0))[0] == place[0]:
@@ -85,6 +101,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), USERS, SESSIONS, st.sampled_from("pqqq"), IDS, st.booleans()),
         st.tuples(st.just("later"), st.sampled_from([1.0, TTL * 0.6, TTL * 1.1])),
+        st.tuples(st.just("rate"), USERS, SESSIONS, st.integers(1, 3)),
         st.tuples(st.just("delete"), USERS, SESSIONS),
         st.tuples(st.just("forget"), USERS),
         st.tuples(st.just("profile"), USERS, st.integers(0, 3), st.integers(0, 600)),
@@ -108,6 +125,7 @@ class Pair:
 
     def __init__(self, memory: Memory, conversations: Conversations, profiles: Profiles) -> None:
         self.memory, self.conversations, self.profiles = memory, conversations, profiles
+        self.feedback = Feedback(memory.shared(), memory.clock)
         self.model, self.prefix, self.asked = Model(memory.clock()), unique("p"), 0
 
     def ask(self, user: str, session: str, question: str, turn_id: str | None, fails: bool) -> None:  # noqa: FBT001
@@ -138,6 +156,13 @@ class Pair:
     def later(self, seconds: float) -> None:
         self.memory.clock.ahead += seconds
 
+    def rate(self, user: str, session: str, number: int) -> None:
+        self.asked += 1
+        comment = f"comment {self.asked}"
+        self.model.now = self.memory.clock()
+        refused = condition(lambda: self.feedback.put(self._named(user), self._named(session), number, "up", comment))
+        assert refused == self.model.rate((user, session), number, comment)
+
     def delete(self, user: str, session: str) -> None:
         owner = self.model.noted.get(session, (user, 0.0))[0]
         unknown = "SESSION_UNKNOWN" if owner == user else "SESSION_OF_ANOTHER"
@@ -149,6 +174,9 @@ class Pair:
         sessions = [place for place, turns in self.model.turns.items() if place[0] == user and turns]
         removed = self.conversations.forget(self._named(user))["removed"]
         assert (removed["sessions"], removed["profile"]) == (len(sessions), int(user in self.model.profiles))
+        assert removed["feedback"] == sum(
+            turn.rating is not None for each in sessions for turn in self.model.turns[each]
+        )
         for place in sessions:
             self.model.delete(place)
         self.model.profiles.pop(user, None)
@@ -173,7 +201,12 @@ class Pair:
             for session in [session for session in places if self._named(session) in live]:
                 kept = self.conversations.exchanges(self._named(user), self._named(session), 1000)
                 told = [(each.question, None if each.reply is None else each.reply["answer"]) for each in kept]
-                assert told == [(turn.question, turn.answer) for turn in self.model.live((user, session))]
+                live_turns = self.model.live((user, session))
+                assert told == [(turn.question, turn.answer) for turn in live_turns]
+                rated = self.feedback.of(self._named(user), self._named(session)).values()
+                assert [each.comment for each in rated] == [
+                    each.rating for each in live_turns if each.rating is not None
+                ]
 
     def _named(self, name: str) -> str:
         return f"{self.prefix} {name}"

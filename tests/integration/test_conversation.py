@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ from retrieval.commands import Session
 from retrieval.conversation import Conversation, ExtractiveRewriter
 from retrieval.extractive import ExtractiveAnswerer
 from schemas.caller import Caller
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, UnavailableError
 from sinks import open_sink
 from tests.endpoint import Endpoint
 from tests.helpdesk import put
@@ -179,7 +181,7 @@ def test_a_question_whose_command_was_killed_can_be_repeated(
     assert [each.reply["answer"] for each in exchanges()] == [repeated["answer"]]
 
 
-def test_forget_gives_a_receipt_and_confirms_it(ragstream: Callable[..., Any]) -> None:
+def test_forget_gives_a_receipt_and_confirms_it(ragstream: Callable[..., Any], document: dict[str, Any]) -> None:
     for session in ("one", "two"):
         ragstream("ask", FIRST, "--session", session, "--user", "carol")
     assert ragstream("profile", "--user", "carol", "plan=Grower", "hubs=3")[1] == "version 1\nplan: Grower\nhubs: 3\n"
@@ -188,13 +190,40 @@ def test_forget_gives_a_receipt_and_confirms_it(ragstream: Callable[..., Any]) -
         "profile": {"hubs": 3},
     }
     assert "profile: it is not of version 1" in ragstream("profile", "--user", "carol", "hubs=4", "--version", "1")[1]
-    nothing = {"profile": 0, "sessions": 0, "messages": 0}
+    nothing = {"profile": 0, "sessions": 0, "messages": 0, "feedback": 0}
+    with commands.remembering(loaded(document)) as memory:
+        memory.feedback.put("carol", "one", 1, "down", "too long")
+    assert "   down: too long" in ragstream("sessions", "one", "--user", "carol")[1]
     first, second = (json.loads(ragstream("forget", "--user", "carol")[1]) for _ in range(2))
     assert (first["user"], first["removed"], first["left"]) == (
-        "carol", {"profile": 1, "sessions": 2, "messages": 4}, nothing,
+        "carol", {"profile": 1, "sessions": 2, "messages": 4, "feedback": 1}, nothing,
     )  # fmt: skip
     assert (second["removed"], second["left"]) == (nothing, nothing)
     assert "no conversation is kept" in ragstream("sessions", "--user", "carol")[1]
+
+
+def test_forget_says_by_its_status_that_a_user_who_goes_on_left_something(
+    ragstream: Callable[..., Any], document: dict[str, Any]
+) -> None:
+    ended = Event()
+
+    def asking() -> None:
+        with commands.remembering(loaded(document)) as memory:
+            for number in range(100_000):
+                with suppress(UnavailableError), memory.conversations.turn("dora", f"s{number % 20}", "question"):
+                    if ended.is_set():
+                        return
+
+    with ThreadPoolExecutor(1) as pool:
+        going_on = pool.submit(asking)
+        eventually(lambda: json.loads(ragstream("forget", "--user", "dora")[1])["removed"]["messages"])
+        outcomes = [ragstream("forget", "--user", "dora") for _ in range(20)]
+        ended.set()
+        going_on.result()
+    left = [(status, sum(json.loads(out)["left"].values()) > 0) for status, out in outcomes]
+    assert (1, True) in left
+    assert set(left) <= {(1, True), (0, False)}
+    assert ragstream("forget", "--user", "dora")[0] == 0
 
 
 def test_check_names_the_memory(document: dict[str, Any]) -> None:

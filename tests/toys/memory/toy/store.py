@@ -6,14 +6,14 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from memory.protocol import Entry, Item, Place, StoredProfile, in_order
+from memory.protocol import Deleted, Entry, Item, Place, StoredProfile, StoredRating, in_order
 from schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     from .config import ToyMemoryConfig
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS items (owner, session, turn, answer, token, body, expires_at, held_until, turn_id, entry,
+CREATE TABLE IF NOT EXISTS items (owner, session, turn, answer, token, body, expires_at, held_until, turn_id, entry, rating,
                                   PRIMARY KEY (owner, session, turn, answer));
 CREATE TABLE IF NOT EXISTS notes (session PRIMARY KEY, owner, expires_at);
 CREATE TABLE IF NOT EXISTS profiles (owner PRIMARY KEY, version, body);
@@ -70,10 +70,22 @@ class ToyMemoryStore:
         )
         return [Entry(*row) for row in found]
 
-    def delete(self, place: Place) -> int:
+    def rate(self, place: Place, rating: StoredRating) -> bool:
+        """Write a rating into its answer."""
+        statement = f"UPDATE items SET rating = ? WHERE {_OF} AND turn = ? AND answer = 1"
+        return self._changed(statement, rating.body, place.owner, place.session, rating.turn)
+
+    def ratings(self, place: Place) -> list[StoredRating]:
+        """The ratings of a session."""
+        statement = f"SELECT turn, rating, expires_at FROM items WHERE {_OF} AND rating IS NOT NULL ORDER BY turn"
+        return [StoredRating(*row) for row in self._run(statement, place.owner, place.session)]
+
+    def delete(self, place: Place) -> Deleted:
         """Delete a session."""
+        rated = len(self.ratings(place))
         with closing(self._opened()) as database, database:
-            return database.execute(f"DELETE FROM items WHERE {_OF}", (place.owner, place.session)).rowcount
+            deleted = database.execute(f"DELETE FROM items WHERE {_OF}", (place.owner, place.session)).rowcount
+        return Deleted(deleted, rated)
 
     def register(self, session: str, owner: str, expires_at: int, now: float) -> str:
         """Note an owner."""
@@ -113,7 +125,7 @@ class ToyMemoryStore:
     def _insert(self, place: Place, item: Item, turn_id: str | None, entry: str | None) -> bool:
         values = (
             place.owner, place.session, item.turn, int(item.is_answer), item.token, item.body, item.expires_at, item.held_until,
-            turn_id, entry,
+            turn_id, entry, None,
         )  # fmt: skip
         return self._changed(f"INSERT OR IGNORE INTO items VALUES ({', '.join('?' * len(values))})", *values)
 
