@@ -321,7 +321,7 @@ def test_feedback_on_what_is_anothers_unknown_or_unanswered_is_refused(memory: M
     assert feedback.of(None, "open") == {}
 
 
-def test_eight_ratings_of_one_turn_leave_one_of_them_and_a_deletion_leaves_none(memory: Memory) -> None:
+def test_eight_ratings_leave_one_and_a_deletion_leaves_none(memory: Memory) -> None:
     conversations = memory.conversations()
     told(conversations, "question")
 

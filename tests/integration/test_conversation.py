@@ -202,7 +202,7 @@ def test_forget_gives_a_receipt_and_confirms_it(ragstream: Callable[..., Any], d
     assert "no conversation is kept" in ragstream("sessions", "--user", "carol")[1]
 
 
-def test_forget_says_by_its_status_that_a_user_who_goes_on_left_something(
+def test_forget_says_by_its_status_that_something_is_left(
     ragstream: Callable[..., Any], document: dict[str, Any]
 ) -> None:
     ended = Event()
