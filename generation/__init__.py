@@ -11,7 +11,16 @@ from typing import Annotated, assert_never
 from pydantic import Field
 
 from generation.bedrock.config import BedrockGenerationConfig
-from generation.protocol import AnswerStream, GeneratedAnswer, Generator, Message, StopReason
+from generation.protocol import (
+    AnswerStream,
+    GeneratedAnswer,
+    Generator,
+    Message,
+    StopReason,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 from generation.sagemaker.config import SageMakerGenerationConfig
 
 type TextModelConfig = Annotated[BedrockGenerationConfig | SageMakerGenerationConfig, Field(discriminator="type")]
@@ -26,6 +35,9 @@ __all__ = [
     "SageMakerGenerationConfig",
     "StopReason",
     "TextModelConfig",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
     "open_generator",
 ]
 

@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Something that a model may ask to be run. Running it is the caller's: a generator only passes the request on."""
+
+    name: str
+    """1 to 64 letters, digits, `_` and `-` (Converse's `ToolName`)."""
+    description: str
+    schema: Mapping[str, Any]
+    """JSON Schema of the input, an object. No provider promises that an input follows it."""
+
+
+class ToolCall(NamedTuple):
+    """A model's request to run a tool. Name and input are what the model wrote: neither is checked."""
+
+    id: str
+    """Names the call within its conversation; made up where the model gives none."""
+    name: str
+    input: Mapping[str, Any] | None
+    """None where it is no JSON object."""
+
+
+class ToolResult(NamedTuple):
+    """What a tool call gave."""
+
+    id: str
+    """Of the call."""
+    text: str
+    is_error: bool = False
 
 
 class Message(NamedTuple):
@@ -14,12 +44,19 @@ class Message(NamedTuple):
 
     role: Literal["user", "assistant"]
     text: str
+    """Empty only beside calls or results."""
+    calls: tuple[ToolCall, ...] = ()
+    """Of an assistant's turn; the next turn has a result for each."""
+    results: tuple[ToolResult, ...] = ()
+    """Of a user's turn."""
 
 
 class StopReason(StrEnum):
     """Why an answer ended; Converse's values, to which the other providers' are mapped."""
 
     END_TURN = "end_turn"
+    TOOL_USE = "tool_use"
+    """The model waits for the results of its calls."""
     MAX_TOKENS = "max_tokens"
     STOP_SEQUENCE = "stop_sequence"
     GUARDRAIL = "guardrail_intervened"
@@ -42,6 +79,8 @@ class GeneratedAnswer:
     output_tokens: int
     refusal: str = ""
     """Which rule of a guardrail or filter refused, such as `topic Investments (input)`; it holds nothing of the conversation."""
+    calls: tuple[ToolCall, ...] = ()
+    """What the model wants to be run before it goes on, where it was offered tools; the text is then no answer yet."""
 
     @property
     def is_refusal(self) -> bool:
@@ -50,7 +89,10 @@ class GeneratedAnswer:
 
 
 class AnswerStream:
-    """An answer as it comes: iterate over its pieces of text, then read `answer`. Not thread-safe; it is iterated once."""
+    """An answer as it comes: iterate over its pieces of text, then read `answer`. Not thread-safe; it is iterated once.
+
+    A model may write text before it calls a tool: that is known at the end alone, by `answer.calls`.
+    """
 
     def __init__(self, pieces: abc.Generator[str, None, GeneratedAnswer]) -> None:
         """`pieces` yields the text and returns the answer."""
@@ -95,12 +137,31 @@ class Generator(Protocol):
     def model(self) -> str:
         """The model's name, for users."""
 
-    def converse(
-        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
-    ) -> GeneratedAnswer:
-        """Return the answer; `max_tokens` replaces the configured limit of its length."""
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the configured form has a place for tools; without one they are left out."""
 
-    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+    def converse(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> GeneratedAnswer:
+        """Return the answer, or the calls of `tools` it needs first; `max_tokens` replaces the configured limit of its length.
+
+        A conversation with calls and results is continued with the same tools.
+        """
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> AnswerStream:
         """Return the answer as it comes. Nothing is sent before the first piece is asked for, and nothing is retried after it."""
 
     def check(self) -> None:

@@ -11,8 +11,8 @@ from embeddings.bedrock.runtime import bedrock_outcomes
 from embeddings.clients import open_client
 from embeddings.outcomes import Unanswered
 from generation.attempts import Pieces, answered, check_answers, streamed
-from generation.bedrock import guardrails
-from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason
+from generation.bedrock import content, guardrails
+from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason, Tool, ToolCall
 
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime.client import BedrockRuntimeClient
@@ -31,16 +31,33 @@ class BedrockGenerator:
         """The model's id."""
         return self._config.model
 
+    @property
+    def takes_tools(self) -> bool:
+        """Converse has a place for them; `check` does not try whether the model can use them."""
+        return True
+
     def converse(
-        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
     ) -> GeneratedAnswer:
         """Return the answer to a conversation; see `Generator`."""
-        request = self._request(messages, system, max_tokens)
+        request = self._request(messages, system, max_tokens, tools)
         return answered(functools.partial(self._attempt, request), self._config.timeout_seconds)
 
-    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> AnswerStream:
         """Return the answer as it comes; see `Generator`."""
-        request = self._request(messages, system, max_tokens)
+        request = self._request(messages, system, max_tokens, tools)
         return AnswerStream(streamed(functools.partial(self._pieces, request), self._config.timeout_seconds))
 
     def check(self) -> None:
@@ -49,14 +66,18 @@ class BedrockGenerator:
             self, self._config.where, "generation.model, generation.region, generation.endpoint_url and the guardrail"
         )
 
-    def _request(self, messages: Sequence[Message], system: str, max_tokens: int | None) -> dict[str, Any]:
+    def _request(
+        self, messages: Sequence[Message], system: str, max_tokens: int | None, tools: Sequence[Tool]
+    ) -> dict[str, Any]:
         config = self._config
         request: dict[str, Any] = {
             "modelId": config.model,
-            "messages": [{"role": turn.role, "content": [{"text": turn.text}]} for turn in messages],
+            "messages": [content.turn_of(message) for message in messages],
             "system": [{"text": system}] if system else [],
             "inferenceConfig": {"maxTokens": max_tokens or config.max_tokens, "temperature": config.temperature},
         }
+        if tools:
+            request["toolConfig"] = content.tool_config(tools)
         if config.guardrail is not None:
             request["guardrailConfig"] = {
                 "guardrailIdentifier": config.guardrail.id,
@@ -68,29 +89,31 @@ class BedrockGenerator:
     def _attempt(self, request: Mapping[str, Any]) -> GeneratedAnswer:
         with bedrock_outcomes(self._config, "generation"):
             answer: Any = _client(self._config).converse(**request)
-        text = "".join(block.get("text", "") for block in answer["output"]["message"]["content"])
-        return _answer(text, answer["stopReason"], answer)
+        text, calls = content.text_and_calls(answer["output"]["message"]["content"])
+        return _answer(text, calls, answer["stopReason"], answer)
 
     def _pieces(self, request: Mapping[str, Any]) -> Pieces:
-        text: list[str] = []
+        collected = content.Collected()
         stop_reason = ""
         metadata: Mapping[str, Any] = {}
         with bedrock_outcomes(self._config, "generation"):
             events: Any = _client(self._config).converse_stream(**request)["stream"]
             with closing(events):
                 for event in events:
-                    if piece := event.get("contentBlockDelta", {}).get("delta", {}).get("text", ""):
-                        text.append(piece)
+                    if piece := collected.add(event):
                         yield piece
                     stop_reason = event.get("messageStop", {}).get("stopReason", stop_reason)
                     metadata = event.get("metadata", metadata)
         if not stop_reason:
             raise Unanswered("IncompleteStream")
-        return _answer("".join(text), stop_reason, metadata)
+        return _answer("".join(collected.text), collected.calls, stop_reason, metadata)
 
 
-def _answer(text: str, stop_reason: str, response: Mapping[str, Any]) -> GeneratedAnswer:
-    """The answer of a text, from Converse's response or the stream's metadata."""
+def _answer(text: str, calls: tuple[ToolCall, ...], stop_reason: str, response: Mapping[str, Any]) -> GeneratedAnswer:
+    """The answer of a text and calls, from Converse's response or the stream's metadata.
+
+    Calls count with the reason of their own alone: at any other end the last one may be incomplete, or a guardrail blocked it.
+    """
     reason = StopReason(stop_reason) if stop_reason in StopReason else StopReason.OTHER
     refusal = ""
     if reason is StopReason.GUARDRAIL:
@@ -98,7 +121,9 @@ def _answer(text: str, stop_reason: str, response: Mapping[str, Any]) -> Generat
     elif reason is StopReason.FILTERED:
         refusal = "the model's content filter"
     usage = response.get("usage") or {}
-    return GeneratedAnswer(text, reason, usage.get("inputTokens", 0), usage.get("outputTokens", 0), refusal)
+    calls = calls if reason is StopReason.TOOL_USE else ()
+    reason = StopReason.OTHER if reason is StopReason.TOOL_USE and not calls else reason
+    return GeneratedAnswer(text, reason, usage.get("inputTokens", 0), usage.get("outputTokens", 0), refusal, calls)
 
 
 @functools.cache

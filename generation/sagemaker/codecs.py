@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from embeddings.outcomes import Refused, Unanswered
-from generation.protocol import GeneratedAnswer, Message, StopReason
+from generation.protocol import GeneratedAnswer, Message, StopReason, Tool
 from generation.sagemaker.templates import TEMPLATES, prompt
+from generation.sagemaker.tool_calls import CollectedCalls, tools_of, turns_of
 
 STOP_REASONS: Mapping[str, StopReason] = {
     "stop": StopReason.END_TURN,
     "eos_token": StopReason.END_TURN,
     "stop_sequence": StopReason.STOP_SEQUENCE,
+    "tool_calls": StopReason.TOOL_USE,
     "length": StopReason.MAX_TOKENS,
     "content_filter": StopReason.FILTERED,
 }
@@ -36,6 +38,7 @@ class Asked:
     max_tokens: int
     temperature: float
     template: str
+    tools: Sequence[Tool] = ()
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Collected:
     stop_reason: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    calls: CollectedCalls = field(default_factory=CollectedCalls)
 
     def answer(self) -> GeneratedAnswer:
         """The whole answer; raises `Unanswered` where its end is missing."""
@@ -53,16 +57,22 @@ class Collected:
             raise Unanswered("IncompleteAnswer")
         reason = STOP_REASONS.get(self.stop_reason, StopReason.OTHER)
         refusal = "the endpoint's content filter" if reason is StopReason.FILTERED else ""
-        return GeneratedAnswer(self.text, reason, self.input_tokens, self.output_tokens, refusal)
+        # TGI says `stop` at the end of a call too; at any other end the last call may be incomplete.
+        calls = self.calls.calls if reason in {StopReason.TOOL_USE, StopReason.END_TURN} else ()
+        if calls or reason is StopReason.TOOL_USE:
+            reason = StopReason.TOOL_USE if calls else StopReason.OTHER
+        return GeneratedAnswer(self.text, reason, self.input_tokens, self.output_tokens, refusal, calls)
 
 
 def messages_request(asked: Asked, *, stream: bool) -> bytes:
     """OpenAI's chat form."""
-    turns = [{"role": "system", "content": asked.system}] if asked.system else []
-    turns += [{"role": turn.role, "content": turn.text} for turn in asked.messages]
+    turns: list[dict[str, Any]] = [{"role": "system", "content": asked.system}] if asked.system else []
+    turns += [turn for message in asked.messages for turn in turns_of(message)]
     body: dict[str, Any] = {
         "messages": turns, "max_tokens": asked.max_tokens, "temperature": asked.temperature, "stream": stream,
     }  # fmt: skip
+    if asked.tools:
+        body |= tools_of(asked.tools)
     return json.dumps(body | ({"stream_options": {"include_usage": True}} if stream else {})).encode()
 
 
@@ -137,7 +147,9 @@ def _pieces(payload: Mapping[str, Any], collected: Collected) -> Iterator[str]:
         collected.output_tokens = usage.get("completion_tokens", 0)
     text = ""
     for choice in (payload.get("choices") or ())[:1]:
-        text = (choice.get("message") or choice.get("delta") or {}).get("content") or ""
+        said = choice.get("message") or choice.get("delta") or {}
+        text = said.get("content") or ""
+        collected.calls.add(said.get("tool_calls") or ())
         collected.stop_reason = choice.get("finish_reason") or collected.stop_reason
     token = payload.get("token") or {}
     if token and not token.get("special"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from embeddings.clients import open_client
 from embeddings.sagemaker.runtime import request_to, sagemaker_outcomes
 from generation.attempts import Pieces, answered, check_answers, streamed
-from generation.protocol import AnswerStream, GeneratedAnswer, Message
+from generation.protocol import AnswerStream, GeneratedAnswer, Message, Tool
 from generation.sagemaker import codecs
 
 if TYPE_CHECKING:
@@ -28,16 +28,33 @@ class SageMakerGenerator:
         """The configured name of the model: the endpoint does not tell it."""
         return self._config.model
 
+    @property
+    def takes_tools(self) -> bool:
+        """A prompt of text has no place for them."""
+        return self._config.format == "messages"
+
     def converse(
-        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
     ) -> GeneratedAnswer:
         """Return the answer to a conversation; see `Generator`."""
-        body = self._body(messages, system, max_tokens, stream=False)
+        body = self._body(self._asked(messages, system, max_tokens, tools), stream=False)
         return answered(functools.partial(self._attempt, body), self._config.timeout_seconds)
 
-    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> AnswerStream:
         """Return the answer as it comes; see `Generator`."""
-        body = self._body(messages, system, max_tokens, stream=True)
+        body = self._body(self._asked(messages, system, max_tokens, tools), stream=True)
         return AnswerStream(streamed(functools.partial(self._pieces, body), self._config.timeout_seconds))
 
     def check(self) -> None:
@@ -48,12 +65,15 @@ class SageMakerGenerator:
             "generation.endpoint, generation.format, generation.region and generation.endpoint_url",
         )
 
-    def _body(self, messages: Sequence[Message], system: str, max_tokens: int | None, *, stream: bool) -> bytes:
+    def _asked(
+        self, messages: Sequence[Message], system: str, max_tokens: int | None, tools: Sequence[Tool]
+    ) -> codecs.Asked:
         config = self._config
-        asked = codecs.Asked(
-            messages, system, max_tokens or config.max_tokens, config.temperature, config.chat_template
-        )
-        if config.format == "inputs":
+        most = max_tokens or config.max_tokens
+        return codecs.Asked(messages, system, most, config.temperature, config.chat_template, tools)
+
+    def _body(self, asked: codecs.Asked, *, stream: bool) -> bytes:
+        if self._config.format == "inputs":
             return codecs.inputs_request(asked, stream=stream)
         return codecs.messages_request(asked, stream=stream)
 

@@ -18,6 +18,7 @@ from local_stack.models.guardrails import BLOCKED, Guardrail
 from local_stack.models.instant import CannedGenerator
 from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, PromptTooLongError, TextGenerator
 from local_stack.models.state import EndpointState
+from local_stack.models.tool_calls import BEFORE, CalledTool, called, offered, require_results, turn_of
 from local_stack.models.wire import WireError, event, exception, malformed
 
 DEFAULT_MAX_TOKENS = 256
@@ -34,6 +35,7 @@ class Answer:
         self._started = time.monotonic()
         self._stopped = False
         self.generated = Generated(0, 0, "end_turn")
+        self.call: CalledTool | None = None
 
     async def pieces(self, thread: ThreadPoolExecutor) -> AsyncGenerator[str]:
         """Generate in `thread` and yield each piece of text; raises WireError for a prompt that does not fit."""
@@ -60,6 +62,14 @@ class Answer:
         finally:
             # Also when the caller hung up: the next question needs the thread.
             self._stopped = True
+
+    def calls_tool(self, faults: Faults) -> CalledTool | None:
+        """The tool call that takes the place of an answer, if the conversation provokes one."""
+        self.call = called(self._request, faults)
+        if self.call is not None:
+            words = sum(len(text.split()) for text in self.texts)
+            self.generated = Generated(max(1, words), len(self.call.pieces), "tool_use")
+        return self.call
 
     @property
     def texts(self) -> list[str]:
@@ -93,10 +103,14 @@ class ChatRoutes:
         answer, guardrail = self._opened(await request.read())
         text = ""
         if (trace := guardrail.on_input(answer.texts)) is None:
-            text = "".join([piece async for piece in answer.pieces(self.thread)]).strip()
+            if answer.calls_tool(self._state.faults) is None:
+                text = "".join([piece async for piece in answer.pieces(self.thread)]).strip()
             self.count(answer)
             trace = guardrail.on_output(text)
         content: list[dict[str, Any]] = [{"text": text if trace is None else BLOCKED}]
+        if trace is None and (call := answer.call) is not None:
+            use = {"toolUseId": call.id, "name": call.name, "input": call.parsed}
+            content = [{"text": BEFORE}, {"toolUse": use}]
         if self._state.faults.reasoning:
             content = [{"reasoningContent": {"reasoningText": {"text": "Let me think aloud."}}}, *content]
         message = {"role": "assistant", "content": content}
@@ -131,13 +145,16 @@ class ChatRoutes:
         breaks_after = faults.stream_error_after if faults.strikes("stream_error") else math.inf
         sent: list[str] = []
         if (trace := guardrail.on_input(answer.texts)) is None:
+            if (call := answer.calls_tool(faults)) is not None:
+                for frame in _calling(call, answer, breaks_after, faults):
+                    yield frame
+                return
             async with aclosing(answer.pieces(self.thread)) as pieces:
                 async for piece in pieces:
                     for frame in _beginning(faults) if not sent else ():
                         yield frame
                     if len(sent) >= breaks_after:
-                        broken = {"message": "The model stream broke off.", "originalStatusCode": 500}
-                        yield exception("modelStreamErrorException", broken)
+                        yield _broken()
                         return
                     yield _delta({"text": piece})
                     sent.append(piece)
@@ -175,16 +192,19 @@ def parse_conversation(body: bytes) -> ChatRequest:
     try:
         asked = orjson.loads(body)
         system = [ChatMessage("system", block["text"]) for block in asked.get("system") or []]
-        turns = [ChatMessage(turn["role"], _text(turn["content"])) for turn in asked["messages"]]
+        turns = [turn_of(turn) for turn in asked["messages"]]
+        tools = offered(asked.get("toolConfig"))
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise malformed(f"{type(error).__name__} in messages or system") from None
     _require_turns(turns)
+    require_results(turns, tools)
     inference = asked.get("inferenceConfig") or {}
     return ChatRequest(
         messages=[*system, *turns],
         max_tokens=inference.get("maxTokens", DEFAULT_MAX_TOKENS),
         temperature=inference.get("temperature", 0.0),
         stop=inference.get("stopSequences") or [],
+        tools=tools,
     )
 
 
@@ -210,14 +230,33 @@ def _delta(delta: dict[str, Any]) -> bytes:
     return event("contentBlockDelta", {"contentBlockIndex": 0, "delta": delta})
 
 
+def _calling(call: CalledTool, answer: Answer, breaks_after: float, faults: Faults) -> Iterator[bytes]:
+    """A stream of text, then a tool call whose input comes in pieces."""
+    yield from _beginning(faults)
+    yield _delta({"text": BEFORE})
+    yield event("contentBlockStop", {"contentBlockIndex": 0})
+    start = {"toolUse": {"toolUseId": call.id, "name": call.name}}
+    yield event("contentBlockStart", {"contentBlockIndex": 1, "start": start})
+    for number, piece in enumerate(call.pieces, 1):
+        if number >= breaks_after:
+            yield _broken()
+            return
+        yield event("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": piece}}})
+    yield event("contentBlockStop", {"contentBlockIndex": 1})
+    ending = answer.ending()
+    yield event("messageStop", {"stopReason": ending.pop("stopReason")})
+    yield event("metadata", ending)
+
+
+def _broken() -> bytes:
+    broken = {"message": "The model stream broke off.", "originalStatusCode": 500}
+    return exception("modelStreamErrorException", broken)
+
+
 def _ended(answer: Answer, trace: dict[str, Any] | None) -> dict[str, Any]:
     """The end of an answer, or of a blocked one."""
     ending = answer.ending()
     return ending if trace is None else ending | {"stopReason": "guardrail_intervened", "trace": trace}
-
-
-def _text(content: Sequence[dict[str, str]]) -> str:
-    return "\n".join(block["text"] for block in content)
 
 
 def _require_turns(turns: Sequence[ChatMessage]) -> None:
@@ -226,6 +265,6 @@ def _require_turns(turns: Sequence[ChatMessage]) -> None:
     for index, turn in enumerate(turns):
         if turn.role != ("user", "assistant")[index % 2]:
             raise WireError("ValidationException", "A conversation must alternate between user and assistant roles.")
-        if not turn.text.strip():
+        if not turn.text.strip() and not turn.calls:
             place = f"messages.{index}.content.0"
             raise WireError("ValidationException", f"The text field in the ContentBlock object at {place} is blank.")

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from local_stack.models.protocol import ChatMessage, ChatRequest, Generated
+from local_stack.models.protocol import ChatMessage, ChatRequest, Generated, OfferedTool
+from local_stack.models.tool_calls import BEFORE, CalledTool
 from local_stack.models.wire import ContainerError
 
 _CHATML = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
@@ -23,9 +24,33 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class _WrittenFunction(_Body):
+    name: str
+    arguments: str
+
+
+class _WrittenCall(_Body):
+    id: str
+    type: Literal["function"]
+    function: _WrittenFunction
+
+
 class _Turn(_Body):
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: list[_WrittenCall] = []
+    tool_call_id: str | None = None
+
+
+class _Function(_Body):
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class _Tool(_Body):
+    type: Literal["function"]
+    function: _Function
 
 
 class _StreamOptions(_Body):
@@ -39,6 +64,8 @@ class _Messages(_Body):
     temperature: float = 1.0
     stream: bool = False
     stream_options: _StreamOptions | None = None
+    tools: list[_Tool] = []
+    tool_choice: Literal["auto", "none"] = "auto"
 
 
 class _Parameters(_Body):
@@ -62,6 +89,27 @@ class ContainerChat:
 
     request: ChatRequest
     form: Literal["openai", "tgi", "lmi"]
+    is_tgi: bool = False
+
+    def calling(self, call: CalledTool, done: Generated) -> Any:
+        """The body of an answer that calls a tool: TGI's has the input as an object and the id `0`, and ends with `stop`."""
+        function = {"name": call.name, "arguments": call.parsed if self.is_tgi else call.input}
+        written = {"id": "0" if self.is_tgi else call.id, "type": "function", "function": function}
+        message = {"role": "assistant", "tool_calls": [written]} | ({} if self.is_tgi else {"content": BEFORE})
+        choice = {"index": 0, "message": message, "finish_reason": "stop" if self.is_tgi else "tool_calls"}
+        return {"object": "chat.completion", "choices": [choice], "usage": _usage(done)}
+
+    def call_parts(self, call: CalledTool) -> list[bytes]:
+        """The pieces of a tool call in a stream, without its end."""
+        parts = [] if self.is_tgi else [self.piece(BEFORE)]
+        for number, piece in enumerate(call.pieces):
+            begins = number == 0
+            function = {"name": call.name if begins else None, "arguments": piece}
+            part = {"index": 0, "id": "0" if self.is_tgi else call.id if begins else None, "type": "function"}
+            delta = {"role": "assistant", "tool_calls": [part | {"function": function}]}
+            choice = {"index": 0, "delta": delta, "finish_reason": None}
+            parts.append(self._line({"object": "chat.completion.chunk", "choices": [choice]}))
+        return parts
 
     def whole(self, text: str, done: Generated) -> Any:
         """The body of an answer."""
@@ -97,6 +145,8 @@ class ContainerChat:
     def _reason(self, done: Generated) -> str:
         if done.stop_reason == "max_tokens":
             return "length"
+        if done.stop_reason == "tool_use":
+            return "stop" if self.is_tgi else "tool_calls"
         return "eos_token" if self.form == "tgi" else "stop"
 
     def _details(self, done: Generated) -> dict[str, Any]:
@@ -124,10 +174,20 @@ def open_chat(endpoint: str, body: bytes) -> ContainerChat | None:
         first = error.errors(include_input=False, include_url=False)[0]
         place = "/".join(str(part) for part in first["loc"])
         raise ContainerError(422, f"Input validation error: {place}: {first['msg']}", "validation") from None
-    messages = [ChatMessage(turn.role, turn.content) for turn in conversation.messages]
+    messages = [_message(turn) for turn in conversation.messages]
     if not messages:
         raise ContainerError(422, "Input validation error: `messages` cannot be empty", "validation")
-    return ContainerChat(ChatRequest(messages, conversation.max_tokens, conversation.temperature), "openai")
+    offered = [tool.function for tool in conversation.tools if conversation.tool_choice != "none"]
+    tools = [OfferedTool(each.name, each.description, each.parameters) for each in offered]
+    request = ChatRequest(messages, conversation.max_tokens, conversation.temperature, tools=tools)
+    return ContainerChat(request, "openai", is_tgi=container == "tgi")
+
+
+def _message(turn: _Turn) -> ChatMessage:
+    """A turn; a tool's result is told to the text model as the user's."""
+    if turn.role == "tool":
+        return ChatMessage("user", turn.content, results=(str(turn.tool_call_id),))
+    return ChatMessage(turn.role, turn.content, tuple(call.id for call in turn.tool_calls))
 
 
 def _keys(body: bytes) -> set[str]:

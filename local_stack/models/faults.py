@@ -50,6 +50,10 @@ class Faults(BaseModel):
     """Answers begin with a block of reasoning and one of citations, which are no part of the text."""
     answer: str | None = None
     """What the text model answers to everything, as one that an injected instruction took over would."""
+    tool_inputs: list[str] = []
+    """Inputs of tool calls, as the model writes them: each request that offers tools uses up one, and gets no other answer."""
+    tool_name: str | None = None
+    """The tool that such a call names; the first one offered when absent."""
     rerank_page: int = 0
     """Results of a page of Rerank; all of them when 0."""
     refuse_text: str | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from embeddings.onnx.embedder import Encoded
 from embeddings.protocol import Vector
@@ -16,6 +16,26 @@ class ChatMessage:
 
     role: str
     text: str
+    """With the text of tool results."""
+    calls: tuple[str, ...] = ()
+    """Ids of the tool calls in it."""
+    results: tuple[str, ...] = ()
+    """Ids of the calls whose results are in it."""
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it answers tool calls."""
+        return bool(self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedTool:
+    """A tool that a model may call."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    """JSON Schema of its input."""
 
 
 class TextEncoder(Protocol):
@@ -39,6 +59,7 @@ class ChatRequest:
     max_tokens: int
     temperature: float = 0.0
     stop: Sequence[str] = ()
+    tools: Sequence[OfferedTool] = ()
 
 
 @dataclass(frozen=True, slots=True)

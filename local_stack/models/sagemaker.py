@@ -73,6 +73,9 @@ class SageMakerRoutes:
     async def _invoked(self, request: web.Request, endpoint: str, body: bytes) -> web.StreamResponse:
         if (chat := open_chat(endpoint, body)) is not None:
             answer = self._opened(chat)
+            if (call := answer.calls_tool(self._state.faults)) is not None:
+                self._chat.count(answer)
+                return _json(chat.calling(call, answer.generated))
             text = "".join([piece async for piece in answer.pieces(self._chat.thread)])
             self._chat.count(answer)
             return _json(chat.whole(text, answer.generated))
@@ -102,6 +105,16 @@ class SageMakerRoutes:
         breaks_after = faults.stream_error_after if faults.strikes("stream_error") else None
         sent = ""
         number = 0
+        if (call := answer.calls_tool(faults)) is not None:
+            for number, line in enumerate(chat.call_parts(call)):
+                if number == breaks_after:
+                    yield stream_error("ModelStreamError", "The model stream broke off.")
+                    return
+                for part in _cut(line):
+                    yield part
+            for part in _cut(chat.end(sent, answer.generated)):
+                yield part
+            return
         async with aclosing(answer.pieces(self._chat.thread)) as pieces:
             async for piece in pieces:
                 if number == breaks_after:

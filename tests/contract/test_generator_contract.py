@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from generation import GeneratedAnswer, Generator, Message, StopReason, TextModelConfig, open_generator
+from generation import (
+    GeneratedAnswer,
+    Generator,
+    Message,
+    StopReason,
+    TextModelConfig,
+    Tool,
+    ToolCall,
+    ToolResult,
+    open_generator,
+)
 from generation.errors import GenerationRejectedError, GenerationUnavailableError
 from retrieval.fusion import Ranked
 from retrieval.generative import GenerativeAnswerer
@@ -185,6 +195,106 @@ def test_several_threads_may_ask_at_once(generator: Generator) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(generator.converse, asked))
     assert [answer.text.strip() for answer in answers] == [f"number {number}" for number in range(8)]
+
+
+# Tools: the local endpoint calls one by rules, and writes the inputs that a test asks for
+
+OPENED = Tool(
+    "opened_since",
+    "tickets opened since a day",
+    {
+        "type": "object",
+        "properties": {
+            "since": {"type": "string", "format": "date", "description": "the first day"},
+            "most": {"type": "integer", "description": "how many"},
+        },
+        "required": ["since", "most"],
+        "additionalProperties": False,
+    },
+)
+ASKED = [Message("user", "the first 20 since 2026-11-01")]
+WITHOUT_PLACE = {name for name, config in KINDS.items() if config.get("format") == "inputs"}
+TAKING_TOOLS = {name: config for name, config in KINDS.items() if name not in WITHOUT_PLACE}
+TAKING_TOOLS["lmi"] = {"type": "sagemaker", "endpoint": "lmi-1", "model": "a-model"}
+
+
+@pytest.fixture(params=[*TAKING_TOOLS])
+def caller(request: pytest.FixtureRequest, endpoint: Endpoint) -> Generator:
+    return opened(TAKING_TOOLS[request.param], endpoint)
+
+
+@BOTH
+def test_a_tool_call_is_answered_with_its_result(caller: Generator, ask: Ask) -> None:
+    assert caller.takes_tools
+    answer = ask(caller, ASKED, tools=[OPENED])
+    (call,) = answer.calls
+    assert (call.name, call.input) == ("opened_since", {"since": "2026-11-01", "most": 20})
+    assert (answer.stop_reason, answer.is_refusal) == (StopReason.TOOL_USE, False)
+    result = ToolResult(call.id, "there were five")
+    done = ask(caller, [*ASKED, Message("assistant", "", (call,)), Message("user", "", (), (result,))], tools=[OPENED])
+    assert (done.text.strip(), done.calls, done.stop_reason) == ("there were five", (), StopReason.END_TURN)
+
+
+@BOTH
+def test_a_question_for_no_tool_is_answered(caller: Generator, ask: Ask) -> None:
+    answer = ask(caller, QUESTION, tools=[OPENED])
+    assert (answer.text.strip(), answer.calls) == ("one two three four five", ())
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("{}", {}),
+        ('{"since": "2026-11-01\\u0000\\u2028", "x": {"y": [1, 2.5, null, true]}}',
+         {"since": "2026-11-01\0\u2028", "x": {"y": [1, 2.5, None, True]}}),
+        ('{"since": "naïve 日本語 🦆", "most": -9007199254740993}', {"since": "naïve 日本語 🦆", "most": -9007199254740993}),
+        ('{"since": ', None),
+        ("DROP TABLE tickets", None),
+        ('["2026-11-01", 20]', None),
+        ("7", None),
+    ],
+)  # fmt: skip
+def test_an_input_is_the_object_that_the_model_wrote_or_none(
+    caller: Generator, endpoint: Endpoint, ask: Ask, written: str, read: object
+) -> None:
+    endpoint.faults(tool_inputs=[written])
+    (call,) = ask(caller, ASKED, tools=[OPENED]).calls
+    assert (call.name, call.input) == ("opened_since", read)
+
+
+@BOTH
+def test_a_name_that_was_not_offered_is_passed_on_unchecked(caller: Generator, endpoint: Endpoint, ask: Ask) -> None:
+    endpoint.faults(tool_inputs=["{}"], tool_name="run_sql")
+    assert [call.name for call in ask(caller, ASKED, tools=[OPENED]).calls] == ["run_sql"]
+
+
+@pytest.mark.parametrize("kind", TAKING_TOOLS)
+def test_a_stream_that_breaks_off_within_a_call_gives_no_call(kind: str, endpoint: Endpoint) -> None:
+    endpoint.faults(stream_error=1.0, stream_error_after=3)
+    stream = opened(TAKING_TOOLS[kind], endpoint, timeout_seconds=0.5).stream(ASKED, tools=[OPENED])
+    with pytest.raises(GenerationUnavailableError):
+        _ = stream.answer
+
+
+@BOTH
+@pytest.mark.parametrize("kind", sorted(WITHOUT_PLACE))
+def test_a_form_without_tools_says_so_and_leaves_them_out(kind: str, endpoint: Endpoint, ask: Ask) -> None:
+    generator = opened(KINDS[kind], endpoint)
+    assert not generator.takes_tools
+    assert ask(generator, ASKED, tools=[OPENED]).calls == ()
+
+
+def test_a_guardrail_looks_at_what_a_tool_gave(endpoint: Endpoint) -> None:
+    endpoint.faults(guard_question="secret plan")
+    guarded = opened(GUARDED, endpoint)
+    call = ToolCall("tooluse_1", "opened_since", {})
+    messages = [
+        *ASKED,
+        Message("assistant", "", (call,)),
+        Message("user", "", (), (ToolResult(call.id, "secret plan"),)),
+    ]
+    assert guarded.converse(messages, tools=[OPENED]).is_refusal
 
 
 # Guardrails of Bedrock

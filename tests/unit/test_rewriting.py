@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from generation import AnswerStream, GeneratedAnswer, Message, StopReason
+from generation import AnswerStream, GeneratedAnswer, Message, StopReason, Tool
 from generation.errors import GenerationRejectedError, GenerationUnavailableError
 from memory.config import ProfileField
 from memory.conversations import Exchange
@@ -25,9 +25,15 @@ class Scripted:
     answers: list[str | Exception | StopReason]
     sent: list[tuple[str, str]] = field(default_factory=list)
     model: str = "scripted"
+    takes_tools: bool = False
 
     def converse(
-        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
     ) -> GeneratedAnswer:
         self.sent.append((system, messages[-1].text))
         answer = self.answers.pop(0)
@@ -37,7 +43,14 @@ class Scripted:
             return GeneratedAnswer("blocked", answer, 1, 1, "topic x (input)")
         return GeneratedAnswer(answer, StopReason.END_TURN, 1, 1)
 
-    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> AnswerStream:
         raise NotImplementedError
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ from collections import abc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason
+from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason, Tool
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,18 +17,31 @@ class ToyGenerator:
     """Has an opinion, and cites the first source for it."""
 
     model = "toy-text"
+    takes_tools = False
 
     def __init__(self, config: ToyGenerationConfig) -> None:
         """Keep the configuration."""
         self._config = config
 
     def converse(
-        self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
     ) -> GeneratedAnswer:
         """Say it."""
         return GeneratedAnswer(f"{self._config.toy_opinion} [1].", StopReason.END_TURN, 1, 1)
 
-    def stream(self, messages: Sequence[Message], *, system: str = "", max_tokens: int | None = None) -> AnswerStream:
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> AnswerStream:
         """Say it in one piece."""
 
         def pieces() -> abc.Generator[str, None, GeneratedAnswer]:
