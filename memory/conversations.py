@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from memory import keys
@@ -83,6 +83,8 @@ class Turn:
     """The exchanges before it that were answered under the same claims, in order."""
     reply: Mapping[str, Any] | None = None
     """What was answered before to the same turn id; None where an answer is to be made."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What the answerer kept with that."""
 
 
 class Conversations:
@@ -146,14 +148,19 @@ class Conversations:
             hint="ask again; if answers take that long, raise memory.turn_timeout",
         )
 
-    def exchanges(self, user: str | None, session: str, most: int = RECENT) -> list[Exchange]:
-        """The last exchanges of a session, in order, from at most `most` messages.
+    def exchanges(
+        self, user: str | None, session: str, most: int = RECENT, *, audience: str | None = None
+    ) -> list[Exchange]:
+        """The last exchanges of a session, in order, from at most `most` messages; of one audience alone, where it is given.
 
         Raises:
             ConfigurationError: there is no such session, or it is another user's.
         """
         place = keys.place_of(user, session)
-        exchanges = list(self._exchanges(self._store.recent(place, most)))
+        items = self._store.recent(place, most)
+        exchanges = list(self._exchanges(items))
+        if audience is not None:
+            exchanges = [each for each in exchanges if each.number in _turns_of(items, audience)]
         if not exchanges:
             raise unknown_session(self._store, place)
         return exchanges
@@ -253,7 +260,8 @@ class Conversations:
         history = self._history([item for item in items if item.turn < question.turn], asked["audience"])
         claimed = Turn(place, question.turn, asked["id"], token, question.expires_at, history)
         if len(turn) > 1:
-            claimed.reply = json.loads(turn[1].body)["reply"]
+            kept = json.loads(turn[1].body)
+            claimed.reply, claimed.notes = kept["reply"], kept["notes"]
             if claimed.reply is not None:
                 return claimed
             raise ConfigurationError(
@@ -310,7 +318,7 @@ class Conversations:
 
     def _history(self, items: Sequence[Item], audience: str) -> list[Exchange]:
         """What was answered to callers with the same claims."""
-        same = {item.turn for item in items if not item.is_answer and json.loads(item.body)["audience"] == audience}
+        same = _turns_of(items, audience)
         return [each for each in self._exchanges(items) if each.reply is not None and each.number in same]
 
     def _exchanges(self, items: Sequence[Item]) -> Iterator[Exchange]:
@@ -341,6 +349,11 @@ def unknown_session(store: MemoryStore, place: Place) -> ConfigurationError:
         condition="SESSION_UNKNOWN",
         hint="`ragstream sessions CONFIG --user U` lists a user's sessions; a first question with --session begins one",
     )
+
+
+def _turns_of(items: Sequence[Item], audience: str) -> set[int]:
+    """The turns whose question was asked under these claims."""
+    return {item.turn for item in items if not item.is_answer and json.loads(item.body)["audience"] == audience}
 
 
 def _of_another() -> ConfigurationError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.access import Access
 from retrieval.drafts import Answerer, Draft
+from retrieval.events import Telling, citation_json, sentence_json
 from retrieval.facts import Facts, fact_json, fact_sentence
 from retrieval.generative import SOURCES
 from retrieval.search import Searcher, freshness_answer
@@ -37,6 +38,8 @@ class Answer:
     freshness: Freshness
     facts: tuple[Fact, ...] = ()
     """Facts of the warehouse, each a sentence behind the draft's."""
+    rows: frozenset[str] = frozenset()
+    """The ids of the chunks that it was written from and that were looked up for it."""
 
     @property
     def text(self) -> str:
@@ -60,14 +63,8 @@ class Answer:
             "answer": self.text,
             "abstained": self.abstained,
             "answerer": self.answerer,
-            "sentences": [
-                {"text": s.text, "citations": self.draft.numbers(s), "unsupported": list(s.unsupported)}
-                for s in self.draft.statements
-            ],
-            "citations": [
-                {"table": c.table, "key": c.key, "document_id": c.document_id, "chunk_index": c.chunk_index}
-                for c in self.cites
-            ],
+            "sentences": [sentence_json(s, self.draft.numbers(s)) for s in self.draft.statements],
+            "citations": [citation_json(hit) for hit in self.cites],
             "facts": [fact_json(fact) for fact in self.facts],
             "freshness": freshness_answer(self.freshness),
         }
@@ -89,35 +86,58 @@ class Assistant:
         self._access = access or Access()
         self._facts = facts
 
-    def ask(self, question: str, filters: Filters = ANYTHING, caller: Caller = ANYONE) -> Answer:
+    def ask(
+        self, question: str, filters: Filters = ANYTHING, caller: Caller = ANYONE, telling: Telling | None = None
+    ) -> Answer:
         """Answer from what the filters let through and the caller may see, or say that nothing relevant was found.
 
         Every cited chunk is live when the answer is returned: citations are looked up again last, and an answer is rewritten
         if a cited row was deleted or changed meanwhile, or passes the filters no more. With rules of access all rows that the
-        answer was written from are looked up.
+        answer was written from are looked up. `telling` hears each sentence after such a look, and takes all of them back
+        where a later one fails.
 
         Raises:
             UnavailableError: that happened `ATTEMPTS` times.
+            CancelledError: the listener cancelled.
         """
+        telling = telling or Telling()
         allowed = self._access.applied(filters, caller)
         for _ in range(ATTEMPTS):
-            result = self._searcher.search(question, SOURCES, allowed)
-            if result.question is None:
-                return Answer(Draft(), self._answerer.name, result.freshness)
-            if result.abstained:
-                draft = Draft(refusal="" if self._searcher.tuning.is_measured else UNMEASURED)
-            else:
-                draft = self._answerer.draft(result.question, result.relevant)
-            read = () if draft.refusal else self._facts_of(result.question, draft.cites, caller)
-            if not draft.cites:
-                return Answer(Draft(refusal=draft.refusal), self._answerer.name, result.freshness, read)
-            shown = draft.cites if allowed.access is None else [source.hit for source in result.relevant]
-            used = {hit.chunk_id for hit in (*shown, *draft.cites)}
-            if self._searcher.index.live(sorted(used), allowed) == used:
-                return Answer(draft, self._answerer.name, result.freshness, read)
+            telling.take_back()
+            answer = self._attempt(question, allowed, caller, telling)
+            if answer is not None:
+                return answer
+        telling.take_back()
         raise UnavailableError(
             f"the rows that answer changed {ATTEMPTS} times while the answer was being written", hint="ask again"
         )
+
+    def _attempt(self, text: str, allowed: Filters, caller: Caller, telling: Telling) -> Answer | None:
+        """An answer; None where a row that it is written from changed meanwhile."""
+        telling.raise_if_cancelled()
+        result = self._searcher.search(text, SOURCES, allowed)
+        if result.question is None:
+            return Answer(Draft(), self._answerer.name, result.freshness)
+        if result.abstained:
+            draft = Draft(refusal="" if self._searcher.tuning.is_measured else UNMEASURED)
+        else:
+            draft = self._answerer.draft(result.question, result.relevant)
+        shown = () if allowed.access is None else [source.hit for source in result.relevant]
+        used = frozenset(hit.chunk_id for hit in (*shown, *draft.cites)) if draft.cites else frozenset()
+        for statement in draft.statements if telling.is_heard else ():
+            if not self._are_live(used, allowed):
+                return None
+            telling.say(statement)
+        read = () if draft.refusal else self._facts_of(result.question, draft.cites, caller)
+        if not self._are_live(used, allowed):
+            return None
+        for fact in read:
+            telling.say_fact(fact)
+        draft = draft if draft.cites else Draft(refusal=draft.refusal)
+        return Answer(draft, self._answerer.name, result.freshness, read, used)
+
+    def _are_live(self, chunk_ids: frozenset[str], allowed: Filters) -> bool:
+        return not chunk_ids or self._searcher.index.live(sorted(chunk_ids), allowed) == chunk_ids
 
     def _facts_of(self, question: Question, cited: Sequence[Hit], caller: Caller) -> tuple[Fact, ...]:
         if self._facts is None:

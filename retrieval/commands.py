@@ -3,86 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import memory
-from generation import open_generator
-from memory import Memory
-from retrieval import EXTRACTIVE, ExtractiveConfig
-from retrieval.access import EVERYTHING, Access, Scope
-from retrieval.ask import Answer, Assistant
-from retrieval.conversation import Conversation, ExtractiveRewriter, Rewriter
-from retrieval.drafts import Answerer
-from retrieval.extractive import ExtractiveAnswerer
-from retrieval.facts import Facts
-from retrieval.generative import GenerativeAnswerer
+from retrieval.access import EVERYTHING, Scope
+from retrieval.conversation import Session
+from retrieval.parts import Parts, Pipeline, answerer, memory_of
 from retrieval.questions import lines_of
-from retrieval.rewriting import GenerativeRewriter
-from retrieval.search import search_answer
 from retrieval.serving import ActiveIndex
 from schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from memory import Memory
 
-    from embeddings import EmbeddingConfig
-    from memory import MemoryConfig
-    from reranking import RerankingConfig
-    from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
-    from retrieval.search import Searcher, SearchResult
-    from schemas.tables import TableConfig
-    from sinks import SinkConfig
-    from sinks.search import Filters
-    from warehouse.config import RedshiftConfig
-    from warehouse.facts.config import FactsConfig
-    from warehouse.facts.reader import FactReader
-
-
-class Pipeline(Protocol):
-    """The parts of a pipeline's configuration that search and answers need."""
-
-    @property
-    def embedding(self) -> EmbeddingConfig | None:
-        """The model that filled the stores."""
-
-    @property
-    def sinks(self) -> Sequence[SinkConfig]:
-        """The stores; the first one is searched unless another is named."""
-
-    @property
-    def tables(self) -> Sequence[TableConfig]:
-        """The tables, whose metadata can be filtered."""
-
-    @property
-    def access(self) -> AccessConfig | None:
-        """The rules of access."""
-
-    @property
-    def retrieval(self) -> RetrievalConfig:
-        """The thresholds of answers."""
-
-    @property
-    def reranking(self) -> RerankingConfig | None:
-        """The reranker of the hits."""
-
-    @property
-    def warehouse(self) -> RedshiftConfig | None:
-        """The warehouse that facts are read from."""
-
-    @property
-    def facts(self) -> FactsConfig | None:
-        """The facts of answers."""
-
-    @property
-    def generation(self) -> GenerationConfig | None:
-        """The answerer."""
-
-    @property
-    def memory(self) -> MemoryConfig | None:
-        """The memory of conversations."""
+__all__ = ["Pipeline", "Query", "Session", "answerer", "ask", "opened", "read_queries", "remembering", "search"]
 
 
 class Query(NamedTuple):
@@ -96,19 +32,9 @@ def search(
     config: Pipeline, queries: Sequence[Query], k: int, store: str | None = None, scope: Scope = EVERYTHING
 ) -> Iterator[dict[str, Any]]:
     """Search for each query in turn, in what the scope's caller may see; yields one JSON object each."""
-    access = Access(config.access, config.tables)
-    allowed = access.applied(access.filters(scope), scope.caller)
-    with opened(config, store) as index:
+    with _parts(config, store) as parts:
         for query in queries:
-            yield search_answer(query.query_id, index.run(partial(_search, query.text, k, allowed)))
-
-
-class Session(NamedTuple):
-    """The conversation that a question belongs to."""
-
-    name: str
-    turn_id: str | None = None
-    """The caller's own name of the turn: the same one gives the same turn."""
+            yield parts.search(query.text, k, scope, store=store, query_id=query.query_id)
 
 
 def ask(
@@ -116,46 +42,16 @@ def ask(
 ) -> dict[str, Any]:
     """Answer a question from what the scope's caller may see, in a session of that caller; returns one JSON object."""
     if session is not None:
-        _memory_of(config)
-    access = Access(config.access, config.tables)
-    filters = access.filters(scope)
-    with opened(config, store) as index, _fact_reader(config) as reader:
-
-        def asked(text: str, searcher: Searcher) -> Answer:
-            facts = None if reader is None else Facts(reader, searcher.index, searcher.embedder, searcher.tuning)
-            assistant = Assistant(searcher, answerer(config, searcher, index.model), access, facts)
-            return assistant.ask(text, filters, scope.caller)
-
-        def answer(text: str) -> Answer:
-            return index.run(partial(asked, text))
-
-        if session is None:
-            return answer(question).as_json()
-        with remembering(config) as kept:
-            conversation = Conversation(kept.conversations, kept.profiles, _rewriter(config))
-            return conversation.ask(question, session.name, scope.caller, answer, turn_id=session.turn_id)
+        memory_of(config)
+    with _parts(config, store) as parts, _memory_as_part():
+        return parts.ask(question, scope, session, store=store)
 
 
 @contextmanager
 def remembering(config: Pipeline) -> Iterator[Memory]:
     """The pipeline's memory; that it is away is an error of a part, as nothing was written."""
-    try:
-        with memory.opened(_memory_of(config)) as opened_memory:
-            yield opened_memory
-    except UnavailableError as error:
-        if not error.condition.startswith("MEMORY_"):
-            raise
-        raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
-
-
-def _memory_of(config: Pipeline) -> MemoryConfig:
-    if config.memory is None:
-        raise ConfigurationError(
-            "this pipeline keeps no memory of conversations",
-            condition="NO_MEMORY",
-            hint="give the configuration a `memory`, or ask without --session: each question is answered on its own",
-        )
-    return config.memory
+    with _memory_as_part(), memory.opened(memory_of(config)) as opened_memory:
+        yield opened_memory
 
 
 def unmeasured(config: Pipeline) -> Iterator[str]:
@@ -196,65 +92,28 @@ def _query(line: str, where: str) -> Query:
 
 
 @contextmanager
-def _fact_reader(config: Pipeline) -> Iterator[FactReader | None]:
-    """The reader of the pipeline's facts, which connects when one is read; None without any."""
-    if config.facts is None or config.warehouse is None:
-        yield None
-        return
-    from warehouse.facts.reader import FactReader
-
-    with closing(FactReader(config.facts, config.warehouse, config.tables)) as reader:
-        yield reader
+def opened(config: Pipeline, store: str | None) -> Iterator[ActiveIndex]:
+    """Open a configured store and check it against the model, before the first question."""
+    with _parts(config, store) as parts:
+        yield parts.index(store)
 
 
 @contextmanager
-def opened(config: Pipeline, store: str | None) -> Iterator[ActiveIndex]:
-    """Open a configured store and check it against the model, before the first question."""
-    if config.embedding is None or not config.sinks:
-        raise ConfigurationError(
-            "this pipeline fills no vector store, so there is nothing to search",
-            condition="NO_STORE",
-            hint="give the configuration an `embedding` and a sink",
-        )
-    index = ActiveIndex(_store(config, store), config.embedding, config.retrieval.min_similarity, config.reranking)
-    try:
+def _parts(config: Pipeline, store: str | None) -> Iterator[Parts]:
+    """The parts of a pipeline for one question at a time; a store that is away is an error of a part."""
+    with closing(Parts(config)) as parts:
         try:
-            index.searcher().index.check()
+            parts.index(store).searcher().index.check()
         except UnavailableError as error:
             raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
-        yield index
-    finally:
-        index.close()
+        yield parts
 
 
-def _store(config: Pipeline, name: str | None) -> SinkConfig:
-    """The store of that name; the first one without a name."""
-    names = [sink.name for sink in config.sinks]
-    if name is None:
-        return config.sinks[0]
-    if name not in names:
-        raise ConfigurationError(
-            f"--store {name}: this pipeline fills no store of that name",
-            condition="NO_STORE",
-            hint=f"its stores: {', '.join(names)}",
-        )
-    return config.sinks[names.index(name)]
-
-
-def _search(text: str, k: int, allowed: Filters, searcher: Searcher) -> SearchResult:
-    return searcher.search(text, k, allowed)
-
-
-def answerer(config: Pipeline, searcher: Searcher, model: str) -> Answerer:
-    """Who answers, by the configuration."""
-    generation = config.generation or EXTRACTIVE
-    if isinstance(generation, ExtractiveConfig):
-        return ExtractiveAnswerer(searcher.index, searcher.embedder, model, generation.sentences)
-    return GenerativeAnswerer(open_generator(generation), generation.unsupported)
-
-
-def _rewriter(config: Pipeline) -> Rewriter:
-    generation = config.generation or EXTRACTIVE
-    if isinstance(generation, ExtractiveConfig) or config.memory is None:
-        return ExtractiveRewriter()
-    return GenerativeRewriter(open_generator(generation), config.memory.history_tokens, config.memory.profile)
+@contextmanager
+def _memory_as_part() -> Iterator[None]:
+    try:
+        yield
+    except UnavailableError as error:
+        if not error.condition.startswith("MEMORY_"):
+            raise
+        raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from memory.conversations import Conversations, Exchange
+from memory.conversations import Conversations, Exchange, Turn
 from memory.profiles import Profiles, Value
 from retrieval.ask import Answer
+from retrieval.events import Started, Telling
 from retrieval.followups import Previous, Standalone, standalone
 from retrieval.sentences import sentences_of
 from schemas.caller import Caller
+from schemas.errors import ConfigurationError
 
 _SUBJECT_CHARACTERS = 300
 TOPIC_CHARACTERS = 1000
@@ -59,6 +61,24 @@ def carried(question: str, history: Sequence[Exchange]) -> Standalone:
     )
 
 
+class Session(NamedTuple):
+    """The conversation that a question belongs to."""
+
+    name: str
+    turn_id: str | None = None
+    """The caller's own name of the turn: the same one gives the same turn."""
+
+
+class Answers(Protocol):
+    """Answers questions of a caller."""
+
+    def answer(self, question: str) -> Answer:
+        """Answer a question of its own."""
+
+    def are_live(self, chunk_ids: Sequence[str]) -> bool:
+        """Whether all these chunks are live, and the caller may see them, now."""
+
+
 class Conversation:
     """Asks in sessions of one memory."""
 
@@ -68,34 +88,50 @@ class Conversation:
         self._rewriter = rewriter
 
     def ask(
-        self,
-        question: str,
-        session: str,
-        caller: Caller,
-        answer: Callable[[str], Answer],
-        *,
-        turn_id: str | None = None,
+        self, question: str, session: Session, caller: Caller, answers: Answers, telling: Telling | None = None
     ) -> dict[str, Any]:
-        """Answer the next question of a session by `answer`, which is given a question of its own; returns the JSON object.
+        """Answer the next question of a session by `answers`, which is given a question of its own; returns the JSON object.
 
-        A repeated `turn_id` gives the object that was given first, without asking anything.
+        A repeated turn id gives the object that was given first, without asking anything, while all rows that it was written
+        from are as they were and the caller may see them.
 
         Raises:
-            PipelineError: what `Conversations.turn` and `answer` raise; the question then stands without an answer.
+            ConfigurationError: one of those rows changed, went, or is not the caller's any more.
+            PipelineError: what `Conversations.turn` and `answers` raise; the question then stands without an answer.
         """
+        telling = telling or Telling()
         with self._conversations.turn(
-            caller.user, session, question, turn_id=turn_id, audience=audience_of(caller)
+            caller.user, session.name, question, turn_id=session.turn_id, audience=audience_of(caller)
         ) as turn:
             if turn.reply is not None:
-                return dict(turn.reply)
+                return _kept(turn, answers, telling)
+            telling.raise_if_cancelled()
             profile = self._profiles.of(caller.user).values if caller.user is not None else {}
             rewritten = self._rewriter.rewrite(question, turn.history, profile)
-            answered = answer(rewritten.text)
+            telling.tell(Started(rewritten.text, session.name, turn.number, turn.turn_id))
+            answered = answers.answer(rewritten.text)
             reply = answered.as_json() | {
-                "session": session, "turn": turn.number, "turn_id": turn.turn_id, "standalone_question": rewritten.text,
+                "session": session.name, "turn": turn.number, "turn_id": turn.turn_id,
+                "standalone_question": rewritten.text,
             }  # fmt: skip
-            self._conversations.answer(turn, reply, {**rewritten.notes, "subject": _subject(answered)})
+            telling.raise_if_cancelled()
+            notes = {**rewritten.notes, "subject": _subject(answered), "rows": sorted(answered.rows)}
+            self._conversations.answer(turn, reply, notes)
             return reply
+
+
+def _kept(turn: Turn, answers: Answers, telling: Telling) -> dict[str, Any]:
+    """The answer that a repeated turn was given first, if the rows it was written from are live and allowed now."""
+    reply = dict(turn.reply or {})
+    rows = turn.notes.get("rows")
+    if reply["citations"] and (rows is None or not answers.are_live(rows)):
+        raise ConfigurationError(
+            "session: rows that this turn's answer was written from have changed, are gone, or are not the caller's any more",
+            condition="ANSWER_OUTDATED",
+            hint="ask again with a turn id of its own: the answer is made anew",
+        )
+    telling.tell(Started(reply["standalone_question"], reply["session"], reply["turn"], reply["turn_id"]))
+    return reply
 
 
 def audience_of(caller: Caller) -> str:

@@ -111,5 +111,6 @@ def _result(ranked: Ranked) -> dict[str, Any]:
         "key": hit.key,
         "chunk_index": hit.chunk_index,
         "chunk_text": hit.chunk_text,
+        "version": hit.version,
         "score": round(ranked.score, 4),
     }

@@ -6,20 +6,32 @@ alone with a vector of its model. The version before is kept for a time, so a qu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from embeddings import EmbeddingConfig, open_embedder
+from embeddings.pool import Pool
 from embeddings.registry import config_of
 from reranking import RerankingConfig, open_reranker
 from retrieval.fusion import tuning_of
 from retrieval.search import Searcher
 from schemas.errors import ConfigurationError
 from sinks import SinkConfig, open_index
-from sinks.versions import IndexVersion
+from sinks.pooled import PooledIndex
+from sinks.versions import FIRST, IndexVersion
+
+
+@dataclass(frozen=True, slots=True)
+class _Active:
+    version: IndexVersion
+    searcher: Searcher
+    model: str
 
 
 class ActiveIndex:
-    """Searches the active index version of a store, over one connection to it. Not thread-safe."""
+    """Searches the active index version of a store, over a bounded number of connections to it. Thread-safe."""
 
     def __init__(
         self,
@@ -27,6 +39,7 @@ class ActiveIndex:
         embedding: EmbeddingConfig,
         relevance: float | None = None,
         reranking: RerankingConfig | None = None,
+        connections: int = 1,
     ) -> None:
         """Connects on first use. `relevance` is the least similarity of an answer (None: as measured)."""
         self._relevance = relevance
@@ -34,25 +47,36 @@ class ActiveIndex:
         self.store = sink
         """The store's configuration."""
         self._embedding = embedding
-        self._any_version = open_index(sink, open_embedder(embedding).fingerprint)
-        self._version: IndexVersion | None = None
-        self.model = embedding.model
+        self._connections = connections
+        self._any_version = self._opened(open_embedder(embedding).fingerprint, FIRST)
+        self._switching = threading.Lock()
+        self._active: _Active | None = None
+
+    @property
+    def model(self) -> str:
         """The name of the model of the last question."""
-        self._searcher: Searcher | None = None
+        active = self._active
+        return self._embedding.model if active is None else active.model
 
     def searcher(self) -> Searcher:
         """The searcher of the index version that is active now."""
-        active = self._any_version.index_versions().active
-        if self._searcher is None or self._version != active:
-            self._close_searcher()
-            self._searcher, self._version = self.searcher_of(active), active
-            self.model = config_of(active, self._embedding).model
-        return self._searcher
+        before = self._active
+        index = self._any_version if before is None else before.searcher.index
+        version = index.index_versions().active
+        with self._switching:
+            before = self._active
+            if before is None or before.version != version:
+                self._active = _Active(version, self.searcher_of(version), config_of(version, self._embedding).model)
+            active = self._active or before
+            assert active is not None  # noqa: S101 - it was set
+        if before is not None and active is not before:
+            before.searcher.index.close()  # a question in progress gives its connection back to be closed
+        return active.searcher
 
     def searcher_of(self, index_version: IndexVersion) -> Searcher:
         """A searcher of one index version; the caller closes its index."""
         config = config_of(index_version, self._embedding)
-        index = open_index(self.store, index_version.fingerprint, index_version.number)
+        index = self._opened(index_version.fingerprint, index_version.number)
         tuning = tuning_of(config.model, index_version.calibration, self._relevance)
         return Searcher(index, open_embedder(config), tuning, self._reranker)
 
@@ -67,11 +91,12 @@ class ActiveIndex:
                     raise
 
     def close(self) -> None:
-        """Close connections."""
+        """Close connections; the next question opens others."""
         self._any_version.close()
-        self._close_searcher()
+        active = self._active
+        if active is not None:
+            active.searcher.index.close()
 
-    def _close_searcher(self) -> None:
-        if self._searcher is not None:
-            self._searcher.index.close()
-        self._searcher = None
+    def _opened(self, fingerprint: str, number: int) -> PooledIndex:
+        opened = partial(open_index, self.store, fingerprint, number)
+        return PooledIndex(Pool(f"sink {self.store.name}", opened, self._connections))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -55,6 +56,34 @@ class Hit:
     """Cosine of the chunk's vector and the question's."""
     coverage: float
     """The share, 0 to 1, of the question's information (idf) that the chunk's words carry."""
+    version: str = ""
+    """Its document's version (`version_of`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleDocument:
+    """A document that readers may see, all of it of one read."""
+
+    document_id: str
+    table: str
+    key: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    chunk_texts: tuple[str, ...]
+    """In order; none where the row has no text."""
+    commit_time_us: int | None
+    """When the newest change of the row was committed in its database, in microseconds since the epoch; None where its record
+    does not tell."""
+    written_at_us: int
+    """When the store took what it holds of the row, in microseconds since the epoch, by the clock of the store or its writer."""
+    version: str
+
+
+def version_of(sequence: str) -> str:
+    """The version of a document whose row has this sequence: 16 hexadecimal digits, others after every newer change.
+
+    A row that is written again at the same sequence, as by a replay or a rebuild, keeps its version.
+    """
+    return hashlib.blake2b(sequence.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +123,12 @@ class Index(Protocol):
 
     def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Return those chunks that are part of a live document now, and of one that the filters let through now."""
+
+    def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
+        """Return the versions of those documents that are live now and that the filters let through now."""
+
+    def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
+        """Return a document; None where it is not live now, or the filters do not let it through now."""
 
     def freshness(self) -> Freshness:
         """Return the index's progress."""

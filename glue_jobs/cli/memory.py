@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ from glue_jobs.cli.main import CONFIG
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from memory.conversations import Exchange
+    from memory.conversations import Exchange, Session
     from memory.feedback import Rating
     from memory.profiles import Value
 
@@ -37,7 +37,7 @@ def sessions(config: str, session: str | None, user: str | None, *, delete: bool
     with commands.remembering(load_config(config)) as memory:
         kept = memory.conversations
         if session is None:
-            lines = [(_listed(each.name, each.turns, each.last_asked_at)) for each in kept.sessions(user)]
+            lines = list(map(_listed, kept.sessions(user)))
         elif delete:
             lines = [
                 (
@@ -99,41 +99,29 @@ def forget(config: str, user: str) -> int:
     """
     from glue_jobs.config.pipeline import load_config
     from retrieval import commands
+    from retrieval.history import time_json
 
     loaded = load_config(config)
     with commands.remembering(loaded) as memory:
         counts = memory.conversations.forget(user)
-    receipt = {"user": user, "pipeline": loaded.name, "at": _time(dt.datetime.now(dt.UTC).timestamp()), **counts}
+    receipt = {"user": user, "pipeline": loaded.name, "at": time_json(time.time()), **counts}
     click.echo(json.dumps(receipt, ensure_ascii=False))
     return 1 if any(counts["left"].values()) else 0
 
 
-def _listed(name: str, turns: int, last: float) -> tuple[dict[str, Any], str]:
-    at = _time(last)
-    return {"session": name, "turns": turns, "last_asked_at": at}, f"{at}  {turns:>4} turns  {name}"
+def _listed(session: Session) -> tuple[dict[str, Any], str]:
+    from retrieval.history import session_json
+
+    shown = session_json(session)
+    return shown, f"{shown['last_asked_at']}  {session.turns:>4} turns  {session.name}"
 
 
 def _shown(exchange: Exchange, rating: Rating | None) -> tuple[dict[str, Any], str]:
-    answer = exchange.reply["answer"] if exchange.reply else None
-    state = "answered" if answer is not None else "in progress" if exchange.in_progress else "unanswered"
-    at = _time(exchange.asked_at)
-    as_object = {
-        "turn": exchange.number,
-        "asked_at": at,
-        "question": exchange.question,
-        "state": state,
-        "answer": answer,
-        "feedback": None if rating is None else {"rating": rating.rating, "comment": rating.comment},
-    }
-    lines = [
-        f"{exchange.number}  {at}",
-        f"   Q: {exchange.question}",
-        f"   A: {answer if answer is not None else f'({state})'}",
-    ]
+    from retrieval.history import exchange_json
+
+    shown = exchange_json(exchange, rating)
+    answer = shown["answer"] if shown["answer"] is not None else f"({shown['state']})"
+    lines = [f"{exchange.number}  {shown['asked_at']}", f"   Q: {exchange.question}", f"   A: {answer}"]
     if rating is not None:
         lines.append(f"   {rating.rating}: {rating.comment}" if rating.comment else f"   {rating.rating}")
-    return as_object, "\n".join(lines)
-
-
-def _time(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds")
+    return shown, "\n".join(lines)

@@ -8,21 +8,21 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import batched, chain
 from typing import Any
 
 import numpy as np
 
 from embeddings.protocol import Vector
 from sinks.documentdb import schema
-from sinks.documentdb.client import DocumentDBClient
+from sinks.documentdb.client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb.config import DocumentDBConfig
 from sinks.documentdb.filtering import conditions
 from sinks.documentdb.meta import Meta
 from sinks.documentdb.rows import HASHES, VECTOR, vector_of
 from sinks.documentdb.schema import Names
 from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
+from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
 from transforms.documents.words import words_of
 from transforms.values import exact_json
@@ -49,6 +49,9 @@ MOST_TRIES = 5
 """Tries of a search whose reads concurrent writes made inconsistent."""
 
 CHUNKS = "chunks"
+DOCUMENT = (
+    "table", "key", "metadata", "sequence", "commit_time_us", "written_at", "chunks.chunk_index", "chunks.chunk_text",
+)  # fmt: skip
 
 
 class DocumentDBIndex:
@@ -118,6 +121,27 @@ class DocumentDBIndex:
         documents = self._client.find(self._names.documents, query, ["chunks.chunk_id"])
         return set(chunk_ids) & {chunk["chunk_id"] for document in documents for chunk in document[CHUNKS]}
 
+    def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
+        """Look documents up by their names, and by the filter of every search."""
+        visible = self._visible(filters)
+        return {
+            document["_id"]: version_of(document["sequence"])
+            for part in batched(dict.fromkeys(document_ids), MOST_NAMES)
+            for document in self._client.find(self._names.documents, {**visible, "_id": {"$in": part}}, ["sequence"])
+        }
+
+    def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
+        """Read one document, which holds its chunks."""
+        query = {**self._visible(filters), "_id": document_id}
+        for found in self._client.find(self._names.documents, query, DOCUMENT):
+            chunks = sorted(found.get(CHUNKS, ()), key=lambda chunk: chunk["chunk_index"])
+            return VisibleDocument(
+                document_id, found["table"], exact_json.loads(found["key"]), exact_json.loads(found["metadata"]),
+                tuple(chunk["chunk_text"] for chunk in chunks), found["commit_time_us"], found["written_at"] * 1000,
+                version_of(found["sequence"]),
+            )  # fmt: skip
+        return None
+
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
         now: dt.datetime = self._client.command({"hello": 1}).get("localTime", dt.datetime.now(dt.UTC))
@@ -175,7 +199,7 @@ class DocumentDBIndex:
         chosen = {"$filter": {"input": f"${CHUNKS}", "as": "chunk", "cond": named}}
         return self._client.aggregate(
             self._names.documents, {"$match": {**visible, field: {"$in": list(values)}}}, {"$limit": MOST_NAMING},
-            {"$project": {"table": 1, "key": 1, "metadata": 1, CHUNKS: chosen}},
+            {"$project": {"table": 1, "key": 1, "metadata": 1, "sequence": 1, CHUNKS: chosen}},
         )  # fmt: skip
 
     def _covering(self, visible: Mapping[str, Any], words: WeighedWords) -> list[Mapping[str, Any]]:
@@ -238,11 +262,11 @@ def _best(
     hits: list[Hit] = []
     for document in documents:
         identity = document["_id"], document["table"], exact_json.loads(document["key"])
-        metadata = exact_json.loads(document["metadata"])
+        metadata, version = exact_json.loads(document["metadata"]), version_of(document["sequence"])
         candidates = [
             Hit(
                 *identity, c["chunk_id"], c["chunk_index"], c["chunk_text"], metadata, near[c["content_hash"]],
-                words.coverage(c["words"]),
+                words.coverage(c["words"]), version,
             )
             for c in document[CHUNKS] if c["content_hash"] in near
         ]  # fmt: skip

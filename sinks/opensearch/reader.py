@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import batched
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.filtering import clauses
 from sinks.opensearch.meta import Meta
 from sinks.opensearch.schema import Names, visible
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
+from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
 from transforms.values import exact_json
 
@@ -31,7 +32,10 @@ TIE = 0.001
 """The weight of similarity beside coverage in a lexical search: it orders chunks of equal coverage alone."""
 
 TEXT = "chunks.chunk_text"
-ROW = ("document_id", "table_name", "key", "metadata")
+ROW = ("document_id", "table_name", "key", "metadata", "sequence")
+DOCUMENT = (*ROW, "commit_time_us", "written_at", "chunks.chunk_index", "chunks.chunk_text")
+MOST_NAMED = 1_000
+"""Documents that one search names."""
 CHUNK = tuple(f"chunks.{name}" for name in ("chunk_id", "chunk_index", "chunk_text", "embedding"))
 
 
@@ -104,6 +108,25 @@ class OpenSearchIndex:
         hits = self._search(body)["hits"]["hits"] if asked else []
         return asked & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
 
+    def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
+        """Search documents by their ids."""
+        found: dict[str, str] = {}
+        for part in batched(dict.fromkeys(document_ids), MOST_NAMED):
+            rows = self._named(part, filters, ["document_id", "sequence"])
+            found |= {row["document_id"]: version_of(row["sequence"]) for row in rows}
+        return found
+
+    def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
+        """Search a document by its id; it holds its chunks."""
+        for row in self._named([document_id], filters, DOCUMENT):
+            chunks = sorted(row.get("chunks", ()), key=lambda chunk: chunk["chunk_index"])
+            return VisibleDocument(
+                document_id, row["table_name"], exact_json.loads(row["key"]), exact_json.loads(row["metadata"]),
+                tuple(chunk["chunk_text"] for chunk in chunks), row["commit_time_us"], row["written_at"] * 1000,
+                version_of(row["sequence"]),
+            )  # fmt: skip
+        return None
+
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
         # The bucket's lower bound is OpenSearch's own clock.
@@ -156,6 +179,12 @@ class OpenSearchIndex:
         response = self._search({"size": k, "query": query, "_source": list(ROW)})
         return [_hit(hit, vector, words) for hit in response["hits"]["hits"]]
 
+    def _named(self, ids: Sequence[str], filters: Filters, fields: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Fields of the visible documents of these ids."""
+        query = {"bool": {"filter": [{"terms": {"document_id": list(ids)}}, self._visible(filters)]}}
+        hits = self._search({"size": len(ids), "query": query, "_source": list(fields)})["hits"]["hits"]
+        return [hit["_source"] for hit in hits]
+
     def _search(self, body: Mapping[str, Any]) -> Any:
         return self._client.call("POST", f"/{self._names.documents}/_search", body)
 
@@ -188,5 +217,5 @@ def _hit(hit: Mapping[str, Any], vector: Vector, words: WeighedWords) -> Hit:
         row["document_id"], row["table_name"], exact_json.loads(row["key"]), chunk["chunk_id"], chunk["chunk_index"],
         chunk["chunk_text"], exact_json.loads(row["metadata"]),
         float(embedding @ vector / (np.linalg.norm(embedding) * np.linalg.norm(vector))),
-        words.coverage(best.get("matched_queries", ())),
+        words.coverage(best.get("matched_queries", ())), version_of(row["sequence"]),
     )  # fmt: skip

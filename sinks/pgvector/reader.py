@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import Connection, errors, sql
-from psycopg.rows import class_row
+from psycopg.rows import kwargs_row
 from psycopg.types.json import set_json_loads
 
 from schemas.errors import ConfigurationError
@@ -21,7 +21,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import connection_error
 from sinks.pgvector.filtering import Filtering
 from sinks.pgvector.schema import VISIBLE, Names
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
+from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
 from transforms.values import exact_json
 
@@ -57,7 +57,7 @@ SHARE = """(SELECT coalesce(sum(w.weight), 0)
 """Coverage of one tsvector, for `{coverage}` below."""
 
 DENSE = """
-SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage
+SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage, sequence
 FROM (SELECT DISTINCT ON (document_id) near.*, {coverage} AS coverage
       FROM (SELECT v.*, 1 - (embedding <=> %(vector)s) AS similarity FROM ({visible}) AS v
             ORDER BY embedding <=> %(vector)s LIMIT %(chunks)s) AS near
@@ -71,14 +71,14 @@ WITH allowed AS MATERIALIZED (
 best AS MATERIALIZED (
     SELECT DISTINCT ON (document_id) * FROM allowed ORDER BY document_id, similarity DESC, chunk_index)
 SELECT document_id, d.table_name AS "table", d.key, chunk_id, c.chunk_index, c.chunk_text, d.metadata, similarity,
-       {coverage} AS coverage
+       {coverage} AS coverage, d.sequence
 FROM (SELECT * FROM best ORDER BY similarity DESC, document_id LIMIT %(k)s) AS nearest
 JOIN {chunks} AS c USING (document_id, chunk_id) JOIN {documents} AS d USING (document_id)
 ORDER BY similarity DESC, document_id"""
 """Materialized, or the planner would scan the graph for the order."""
 
 LEXICAL = """
-SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage
+SELECT document_id, table_name AS "table", key, chunk_id, chunk_index, chunk_text, metadata, similarity, coverage, sequence
 FROM (SELECT DISTINCT ON (document_id) v.*, 1 - (embedding <=> %(vector)s) AS similarity, coverage
       FROM (SELECT chunk_id, {coverage} AS coverage FROM {chunks} AS c
             WHERE c.chunk_words @@ %(query)s::tsquery) AS matching
@@ -90,6 +90,18 @@ COVERAGE = """
 SELECT {coverage} FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS texts(t, place) ORDER BY place"""
 
 LIVE = "SELECT chunk_id FROM ({visible}) AS v WHERE chunk_id = ANY(%(chunk_ids)s)"
+
+VERSIONS = """
+SELECT d.document_id, d.sequence FROM {documents} AS d LEFT JOIN {tables} AS t USING (table_name)
+WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') AND {filters}"""
+
+DOCUMENT = """
+SELECT d.document_id, d.table_name AS "table", d.key, d.metadata, d.sequence,
+       ARRAY(SELECT c.chunk_text FROM {chunks} AS c WHERE c.document_id = d.document_id ORDER BY c.chunk_index) AS chunk_texts,
+       (extract(epoch FROM d.commit_time) * 1000000)::bigint AS commit_time_us,
+       (extract(epoch FROM d.written_at) * 1000000)::bigint AS written_at_us
+FROM {documents} AS d LEFT JOIN {tables} AS t USING (table_name)
+WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') AND {filters}"""
 
 FRESHNESS = """
 SELECT (SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'),
@@ -161,6 +173,20 @@ class PgvectorIndex:
             rows = connection.execute(live, {"chunk_ids": list(chunk_ids), **filtering.values})
             return {chunk for (chunk,) in rows}
 
+    def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
+        """Look document rows up by their primary key."""
+        named = Filtering(filters).among(list(document_ids))
+        with self._reading() as connection:
+            rows = connection.execute(self._names.compose(VERSIONS, filters=named.condition), named.values)
+            return {document: version_of(sequence) for document, sequence in rows}
+
+    def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
+        """Read a document row and its chunks by one statement, so never two versions of it."""
+        named = Filtering(filters).among([document_id])
+        statement = self._names.compose(DOCUMENT, filters=named.condition)
+        with self._reading() as connection, connection.cursor(row_factory=kwargs_row(_document)) as cursor:
+            return cursor.execute(statement, named.values).fetchone()
+
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
         with self._reading() as connection:
@@ -211,7 +237,7 @@ class PgvectorIndex:
             visible=self._seen_by(filtering),
             coverage=sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words")),
         )
-        with self._reading() as connection, connection.cursor(row_factory=class_row(Hit)) as cursor:
+        with self._reading() as connection, connection.cursor(row_factory=kwargs_row(_hit)) as cursor:
             return cursor.execute(composed, {**values, **weights, **filtering.values}).fetchall()
 
     @contextmanager
@@ -252,6 +278,14 @@ class PgvectorIndex:
             set_json_loads(exact_json.loads, self._connection)
             self._connection.execute(SETTINGS)
         return self._connection
+
+
+def _hit(sequence: str, **columns: Any) -> Hit:
+    return Hit(**columns, version=version_of(sequence))
+
+
+def _document(sequence: str, chunk_texts: list[str], **columns: Any) -> VisibleDocument:
+    return VisibleDocument(**columns, chunk_texts=tuple(chunk_texts), version=version_of(sequence))
 
 
 def _quoted(word: str) -> str:

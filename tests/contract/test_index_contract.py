@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from schemas.changes import Change
 from schemas.errors import ConfigurationError, UnavailableError
+from schemas.tables import DocumentConfig
 from sinks import SinkConfig, open_index
 from sinks.protocol import Sink
-from sinks.search import Filters, Hit, Index, Question
+from sinks.search import Filters, Grant, Hit, Index, Question
 from tests.contract.conftest import STORES
-from tests.feeding import Fed, vector_of
+from tests.feeding import SPECS, Fed, told, vector_of
 from tests.history import TABLE, ModelTable, key_of
 from tests.stores import Store
-from transforms.documents.planning import document_id
+from transforms.documents.planning import DocumentSpec, document_id, plan
 from transforms.filters.conditions import Condition
 from transforms.filters.parsing import Filterable, parse
 from transforms.values import exact_json
@@ -180,3 +183,108 @@ def test_a_store_that_does_not_answer_is_unavailable(store: Store) -> None:
                 find(away, way, "anything")
         with pytest.raises(UnavailableError):
             away.freshness()
+
+
+def id_of(number: int) -> str:
+    return document_id(TABLE, key_of(number))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_version_changes_with_each_newer_change(sink: Sink, index: Index, table: ModelTable, way: str) -> None:
+    fed, ids = Fed(sink), [id_of(number) for number in range(1, 6)]
+    fed(table.changes)
+    first = index.versions([*ids, "no-such-document"])
+    assert sorted(first) == sorted(ids)
+    assert {hit.document_id: hit.version for hit in find(index, way, "shared row3")} == first
+    seen = len(table.changes)
+    table.update_body(1, "shared anew")
+    table.update_a(2, "its metadata alone")
+    table.delete(3)
+    fed(table.changes[seen:])
+    second = index.versions(ids)
+    assert {name for name in ids if second.get(name) != first[name]} == {id_of(1), id_of(2), id_of(3)}
+    assert id_of(3) not in second
+    assert {hit.document_id: hit.version for hit in find(index, way, "shared row4")} == second
+    table.truncate()
+    fed(table.changes[-1:])
+    assert index.versions(ids) == {}
+
+
+def test_a_row_written_again_at_its_sequence_keeps_its_version(sink: Sink, index: Index, table: ModelTable) -> None:
+    fed, ids = Fed(sink), [id_of(number) for number in range(1, 6)]
+    fed(table.changes)
+    first, written = index.versions(ids), index.document(ids[0])
+    fed(table.changes)
+    assert index.versions(ids) == first
+    fed.change_recipe(DocumentSpec(TABLE, DocumentConfig(template="again: {body}", metadata=("a",))))
+    fed(table.changes)
+    assert index.versions(ids) == first
+    anew = index.document(ids[0])
+    assert written is not None
+    assert anew is not None
+    assert (anew.chunk_texts, anew.version) == (("again: body shared row1",), written.version)
+    assert anew.written_at_us > written.written_at_us
+
+
+def test_versions_and_documents_are_those_that_filters_let_through(sink: Sink, index: Index, table: ModelTable) -> None:
+    fed, ids = Fed(sink), [id_of(number) for number in range(1, 6)]
+    table.update_a(2, "mine")
+    fed(table.changes)
+    mine = Filters(access=(Grant((TABLE,), a_is("mine")),))
+    others: list[Filters] = [
+        Filters(("public.elsewhere",)), Filters((), a_is("other")), Filters(access=()),
+        Filters(access=(Grant(("public.elsewhere",)),)), Filters((TABLE,), a_is("mine"), access=()),
+    ]  # fmt: skip
+    assert index.versions(ids, mine).keys() == {id_of(2)}
+    assert [index.document(name, mine) is not None for name in ids] == [False, True, False, False, False]
+    assert [(index.versions(ids, other), index.document(id_of(2), other)) for other in others] == [({}, None)] * 5
+    table.update_a(2, "other")
+    table.update_a(5, "mine")
+    fed(table.changes[-2:])
+    assert index.versions(ids, mine).keys() == {id_of(5)}, "one moved out of the grant, another into it"
+    assert index.document(id_of(2), mine) is None
+
+
+def test_a_document_has_its_row_its_texts_in_order_and_its_times(sink: Sink, index: Index) -> None:
+    spec, name, committed = SPECS[TABLE], id_of(1), 1_700_000_000_123_456
+
+    def put(change: Change) -> None:
+        write = plan(sink.read([name]).get(name), told(change), key_of(1), spec)
+        assert write is not None
+        sink.keep_vectors({chunk.content_hash: vector_of(chunk.chunk_text) for chunk in write.added})
+        assert sink.write([write]) == set()
+
+    table = ModelTable()
+    table.insert(1, "\n\n".join(f"paragraph {n} of a long body that is cut into pieces" for n in range(9)))
+    assert index.document(name) is None
+    before = time.time()
+    put(replace(table.changes[0], commit_time_us=committed))
+    read = index.document(name)
+    assert read is not None
+    assert (read.document_id, read.table, exact_json.dumps(read.key)) == (name, TABLE, key_of(1))
+    assert read.metadata == {"a": table.rows[1]["a"]}
+    assert [f"paragraph {n} " in text for n, text in enumerate(read.chunk_texts)] == [True] * 9
+    assert read.commit_time_us == committed
+    assert before - 60 < read.written_at_us / 1e6 < time.time() + 60
+    assert {read.document_id: read.version} == index.versions([name])
+    table.update_body(1, "short")
+    put(replace(table.changes[1], commit_time_us=committed + 5_000_000))
+    edited = index.document(name)
+    assert edited is not None
+    assert (edited.chunk_texts, edited.commit_time_us) == (("body short",), committed + 5_000_000)
+    assert edited.version != read.version
+    assert edited.written_at_us >= read.written_at_us
+    table.delete(1)
+    put(replace(table.changes[2], commit_time_us=committed + 9_000_000))
+    assert index.document(name) is None
+
+
+def test_a_row_without_text_is_a_document_without_chunks(sink: Sink, index: Index) -> None:
+    fed = Fed(sink)
+    fed.change_recipe(DocumentSpec(TABLE, DocumentConfig(template="{body}")))
+    table = ModelTable()
+    table.insert(1, "")
+    fed([replace(table.changes[0], columns={"id": 1, "body": " "})])
+    read = index.document(id_of(1))
+    assert read is not None
+    assert (read.chunk_texts, read.version) == ((), index.versions([id_of(1)])[id_of(1)])

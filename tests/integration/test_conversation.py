@@ -96,10 +96,15 @@ def test_follow_ups_are_answered_as_questions_of_their_own(document: dict[str, A
         searcher = index.searcher()
         assistant = Assistant(searcher, ExtractiveAnswerer(searcher.index, searcher.embedder, index.model, 2), Access())
         ask = cache(assistant.ask)
+
+        class Cached:
+            answer, are_live = staticmethod(ask), staticmethod(lambda _: True)
+
         conversation = Conversation(memory.conversations, memory.profiles, ExtractiveRewriter())
         for number, each in enumerate(follow_ups()[::3]):
-            conversation.ask(each.first, f"labelled {number}", ADA.caller, ask)
-            second = conversation.ask(each.then, f"labelled {number}", ADA.caller, ask)["answer"]
+            session = Session(f"labelled {number}")
+            conversation.ask(each.first, session, ADA.caller, Cached())
+            second = conversation.ask(each.then, session, ADA.caller, Cached())["answer"]
             count = counts["others" if each.kind == "independent" else "follow-ups"]
             for at, text in enumerate((second, ask(each.then).text)):
                 count[at] += any(phrase.lower() in text.lower() for phrase in each.answer_contains)

@@ -6,8 +6,10 @@ import datetime as dt
 import decimal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from embeddings.pool import Pool
 from schemas.errors import ConfigurationError
 from schemas.tables import TableConfig
 from warehouse.clients import Client, open_client
@@ -40,9 +42,11 @@ no such row."""
 
 
 class FactReader:
-    """Runs facts. It reads alone, so that a repeated read changes nothing. Not thread-safe."""
+    """Runs facts, over a bounded number of connections. It reads alone, so that a repeated read changes nothing. Thread-safe."""
 
-    def __init__(self, facts: FactsConfig, warehouse: RedshiftConfig, tables: Sequence[TableConfig]) -> None:
+    def __init__(
+        self, facts: FactsConfig, warehouse: RedshiftConfig, tables: Sequence[TableConfig], connections: int = 1
+    ) -> None:
         """Parse every fact; nothing is connected. Raises ConfigurationError for a fact that is no SELECT over these tables."""
         self.facts: Mapping[str, FactConfig] = {fact.name: fact for fact in facts.queries}
         self._view_of = names_of(tables, warehouse)
@@ -50,14 +54,16 @@ class FactReader:
         self._statements: dict[str, FactStatement] = {
             fact.name: statement_of(fact, self._schema, self._views) for fact in facts.queries
         }
-        self._client: Client = open_client(login_of(facts, warehouse))
+        login = login_of(facts, warehouse)
+        self._clients: Pool[Client] = Pool("facts", partial(open_client, login), connections)
 
     def read(self, name: str, values: Mapping[str, str], allowed: Allowed | None = None) -> Fact | None:
         """Run a fact with a value, as text, for each of its parameters; `allowed` are the rows that its caller may see.
 
         None when the caller may see no row of one of its tables: `allowed` lacks it, and the fact is not public.
 
-        Raises UnavailableError when the warehouse does not answer in time, ConfigurationError when it refuses.
+        Raises UnavailableError when the warehouse does not answer in time or all connections are in use, ConfigurationError when
+        it refuses.
         """
         fact, statement = self.facts[name], self._statements[name]
         if allowed is not None and not fact.public:
@@ -69,7 +75,8 @@ class FactReader:
             restrictions, bound = _restrictions({view: of_views[view] for view in statement.views})
             statement = statement_of(fact, self._schema, self._views, restrictions)
             values = {**values, **bound}
-        result = self._client.query(statement.sql, values, fact.timeout_seconds)
+        with self._clients.borrowed() as client:
+            result = client.query(statement.sql, values, fact.timeout_seconds)
         rows = [row[2:] for row in result.rows if row[1] is not None]
         loaded_at = result.rows[0][0] if result.rows else None
         return Fact(
@@ -83,17 +90,21 @@ class FactReader:
 
     def check(self) -> None:
         """Connect and raise ConfigurationError where the login may write; before the first load there is nothing to write."""
+        with self._clients.borrowed() as client:
+            self._check(client)
+
+    def _check(self, client: Client) -> None:
         schema = literal(self._schema)
-        self._client.run([f"SET statement_timeout TO {_CHECK_MS}"])
-        if not self._client.run([f"SELECT nspname FROM pg_namespace WHERE nspname = {schema}"]):
+        client.run([f"SET statement_timeout TO {_CHECK_MS}"])
+        if not client.run([f"SELECT nspname FROM pg_namespace WHERE nspname = {schema}"]):
             return
-        tables = self._client.run([f"SELECT tablename FROM pg_tables WHERE schemaname = {schema}"])
+        tables = client.run([f"SELECT tablename FROM pg_tables WHERE schemaname = {schema}"])
         behind = {view + ROWS for view in self._views} & {str(name) for (name,) in tables}
         named = [literal(f"{quoted(self._schema)}.{quoted(name)}") for name in sorted(behind)]
         rights = [
             f"HAS_TABLE_PRIVILEGE({name}, '{right}')" for name in named for right in ("INSERT", "UPDATE", "DELETE")
         ]
-        (granted,) = self._client.run([f"SELECT {', '.join([f"HAS_SCHEMA_PRIVILEGE({schema}, 'CREATE')", *rights])}"])
+        (granted,) = client.run([f"SELECT {', '.join([f"HAS_SCHEMA_PRIVILEGE({schema}, 'CREATE')", *rights])}"])
         if any(granted):
             raise ConfigurationError(
                 "facts: the login that reads facts can write",
@@ -102,8 +113,8 @@ class FactReader:
             )
 
     def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
+        """Close the connections."""
+        self._clients.close()
 
 
 _CHECK_MS = 30_000

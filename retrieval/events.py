@@ -1,0 +1,169 @@
+"""What a listener hears while a question is answered, in order, and how it says that it wants no answer any more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from retrieval.facts import fact_json
+from schemas.errors import PipelineError
+
+if TYPE_CHECKING:
+    from retrieval.drafts import Statement
+    from sinks.search import Hit
+    from warehouse.facts.reader import Fact
+
+
+class CancelledError(PipelineError):
+    """Whoever asked wants no answer any more; a turn of a conversation stays unanswered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The question is understood and about to be answered."""
+
+    name: ClassVar = "started"
+    standalone_question: str
+    session: str | None = None
+    turn: int | None = None
+    turn_id: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Without what a question outside any session lacks."""
+        named = {"session": self.session, "turn": self.turn, "turn_id": self.turn_id}
+        return {key: value for key, value in named.items() if value is not None} | {
+            "standalone_question": self.standalone_question
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A row that sentences after this cite by a number."""
+
+    name: ClassVar = "citation"
+    number: int
+    hit: Hit
+
+    def as_json(self) -> dict[str, Any]:
+        """The number, and the citation as the answer has it."""
+        return {"number": self.number, **citation_json(self.hit)}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence of the answer: the rows it cites hold what it says, and were live and allowed just now."""
+
+    name: ClassVar = "sentence"
+    statement: Statement
+    citations: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The sentence as the answer has it."""
+        return sentence_json(self.statement, self.citations)
+
+
+@dataclass(frozen=True, slots=True)
+class FactTold:
+    """A fact that the answer cites."""
+
+    name: ClassVar = "fact"
+    fact: Fact
+
+    def as_json(self) -> dict[str, Any]:
+        """The fact as the answer has it."""
+        return fact_json(self.fact)
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """All that was said since `Started` is taken back."""
+
+    name: ClassVar = "restart"
+
+    def as_json(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The whole answer, which stands: the last event."""
+
+    name: ClassVar = "answer"
+    answer: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of the public contract."""
+        return self.answer
+
+
+type Event = Started | Cited | Said | FactTold | Restarted | Answered
+type OnEvent = Callable[[Event], None]
+
+
+class Telling:
+    """Tells one listener of one question. Not thread-safe, but for `cancelled`, which any thread may set."""
+
+    def __init__(self, on_event: OnEvent | None = None, cancelled: threading.Event | None = None) -> None:
+        """Without `on_event` nobody listens; what it raises ends the answer."""
+        self._on_event = on_event
+        self._cancelled = cancelled
+        self._numbers: dict[str, int] = {}
+        self._has_said = False
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return self._on_event is not None
+
+    def tell(self, event: Event) -> None:
+        """Tell the listener; raises CancelledError instead where it has cancelled."""
+        self.raise_if_cancelled()
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def say(self, statement: Statement) -> None:
+        """Tell of a sentence, behind the rows that no sentence before it cites."""
+        for hit in statement.cites:
+            if hit.chunk_id not in self._numbers:
+                self._numbers[hit.chunk_id] = len(self._numbers) + 1
+                self._tell_part(Cited(self._numbers[hit.chunk_id], hit))
+        numbers = sorted({self._numbers[hit.chunk_id] for hit in statement.cites})
+        self._tell_part(Said(statement, tuple(numbers)))
+
+    def say_fact(self, fact: Fact) -> None:
+        """Tell of a fact."""
+        self._tell_part(FactTold(fact))
+
+    def take_back(self) -> None:
+        """Take back what was said, if anything was."""
+        if self._has_said:
+            self._numbers, self._has_said = {}, False
+            self.tell(Restarted())
+
+    def raise_if_cancelled(self) -> None:
+        """Raise CancelledError where the listener has cancelled."""
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise CancelledError("the question was cancelled", hint="ask again")
+
+    def _tell_part(self, event: Event) -> None:
+        self._has_said = True
+        self.tell(event)
+
+
+def sentence_json(statement: Statement, citations: tuple[int, ...] | list[int]) -> dict[str, Any]:
+    """The JSON object of a sentence."""
+    return {"text": statement.text, "citations": list(citations), "unsupported": list(statement.unsupported)}
+
+
+def citation_json(hit: Hit) -> dict[str, Any]:
+    """The JSON object of a cited row."""
+    return {
+        "table": hit.table,
+        "key": hit.key,
+        "document_id": hit.document_id,
+        "chunk_index": hit.chunk_index,
+        "version": hit.version,
+    }

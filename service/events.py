@@ -1,0 +1,17 @@
+"""The events of an answer: each has a `name` and an `as_json()`, as the HTTP service sends them."""
+
+from __future__ import annotations
+
+from retrieval.events import (
+    Answered,
+    CancelledError,
+    Cited,
+    Event,
+    FactTold,
+    OnEvent,
+    Restarted,
+    Said,
+    Started,
+)
+
+__all__ = ["Answered", "CancelledError", "Cited", "Event", "FactTold", "OnEvent", "Restarted", "Said", "Started"]
