@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transforms.documents.words import ENGLISH_STOP_WORDS, words_of
+from transforms.documents.stop_words import STOP_WORDS
+from transforms.documents.words import words_of
 
 _WORD = re.compile(r"\w+(?:[-./]\w+)*")
-_STOP = frozenset(ENGLISH_STOP_WORDS.split())
+_STOP = STOP_WORDS["english"]
 _PRONOUNS = frozenset({
     "it", "its", "itself", "they", "them", "their", "theirs", "he", "him", "his", "she", "her", "hers", "one", "ones",
 })  # fmt: skip

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from transforms.documents.words import ENGLISH_STOP_WORDS
+from transforms.documents.stop_words import STOP_WORDS
 
 _DASHES = "\\-\u2010\u2011\u2013"
 """Hyphens, and the dash of a range."""
@@ -31,7 +31,7 @@ _WORDS |= {word: 10 * tens for tens, word in enumerate(_SPELT_TENS.split(), 2)}
 
 _NO_NAMES = """yes also however according unfortunately please otherwise therefore everyone nobody someone one another every many
 most"""
-_INITIAL = frozenset(f"{ENGLISH_STOP_WORDS} {_NO_NAMES}".split())
+_INITIAL = STOP_WORDS["english"] | frozenset(_NO_NAMES.split())
 """Words that begin a sentence with a capital letter and are no names."""
 _PRONOUN = frozenset({"I"})
 _COPULAS = frozenset(

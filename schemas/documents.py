@@ -132,6 +132,8 @@ class DocumentWrite:
     stored_chunk_ids: tuple[str, ...] = ()
     refused: Refusal | None = None
     refused_as: str = ""
+    language: str = ""
+    """Of the chunks' words, which a chunk's name depends on; empty for the store's own."""
 
     def next_revision(self) -> int:
         """Return the revision that this write leaves; that of a new row is random, and another one with each call.

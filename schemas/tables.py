@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.languages import Language
 from schemas.model import StrictModel
 
 Column = Annotated[str, Field(min_length=1)]
@@ -40,6 +41,9 @@ class DocumentConfig(StrictModel):
     """Bytes of UTF-8 that a document's text may have. A longer one is not embedded: it is a reject, and is not found."""
     metadata: tuple[Column, ...] = ()
     """Columns kept beside the document for filters; a change of them alone never calls the model."""
+    language: Language | None = None
+    """The language of the text, by which the lexical half of a search finds its words; `simple` takes them as they stand.
+    Left out: the store's `language`."""
 
     @field_validator("template")
     @classmethod

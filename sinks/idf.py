@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from transforms.documents.languages import marked
+
 MOST_COUNTED = 4_000
 """Distinct words of a question whose frequency is counted, in the order of the text; it bounds the cost of a pasted book."""
 
@@ -31,6 +33,14 @@ class WeighedWords:
         """Weigh words by the number of rows (of `total`) that contain each."""
         considered = weighed(counts)
         return cls(shares(considered, total), worth_searching(considered))
+
+    @classmethod
+    def joined(cls, parts: Mapping[str, WeighedWords]) -> WeighedWords:
+        """The words of several languages as a store keeps them. Shares sum to 1 in each, as no chunk is in two."""
+        return cls(
+            {marked(word, language): share for language, part in parts.items() for word, share in part.shares.items()},
+            [marked(word, language) for language, part in parts.items() for word in part.searched],
+        )
 
     def coverage(self, words: Iterable[str]) -> float:
         """The share of the question's information that these words carry."""

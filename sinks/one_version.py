@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol, Self
 
-from schemas.documents import StoredDocument
+from schemas.documents import DocumentWrite, StoredDocument
 from schemas.ownership import Owner
 from sinks.identity import Place
 from sinks.versions import FIRST, IndexVersion, IndexVersions
+from transforms.documents.languages import OWN, TablesOf, kept_as
 
 UNUSED_MS = 600_000
 """The age at which a vector that no chunk names is swept."""
@@ -29,6 +32,10 @@ class StoreConfig(Protocol):
     def place(self) -> Place:
         """Where the store is."""
 
+    @property
+    def language(self) -> str:
+        """The store's own."""
+
 
 class OneIndexVersion[C: StoreConfig](ABC):
     """The base of every `Sink`: its index version, and the siblings of the same store, each opened once."""
@@ -40,6 +47,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
         self._dimensions = dimensions
         self._number: int | None = None
         self._siblings: dict[int, Self] = {}
+        self._learned: frozenset[tuple[str, str]] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without siblings, which have connections."""
@@ -115,9 +123,29 @@ class OneIndexVersion[C: StoreConfig](ABC):
 
     def close(self) -> None:
         """Close the siblings."""
+        self._learned = frozenset()
         for other in self._siblings.values():
             other.close()
         self._siblings.clear()
+
+    def _language_of(self, write: DocumentWrite) -> str:
+        """The key of a document's language in this store."""
+        return kept_as(write.language, self._config.language)
+
+    @contextmanager
+    def _learning(self, writes: Sequence[DocumentWrite]) -> Iterator[TablesOf]:
+        """The tables, by language, of writes in languages that this sink has not noted in the store; then they are noted.
+
+        After an error all are noted again, as the store may have been dropped and made anew.
+        """
+        spoken = {(self._language_of(write), write.table) for write in writes if write.chunks}
+        new = sorted((name, table) for name, table in spoken - self._learned if name != OWN)
+        try:
+            yield {name: [table for _, table in pairs] for name, pairs in groupby(new, key=itemgetter(0))}
+        except BaseException:
+            self._learned = frozenset()
+            raise
+        self._learned |= set(new)
 
     def _own(self, index_versions: IndexVersions) -> IndexVersion:
         """The index version of this model; raise ConfigurationError if there is none."""

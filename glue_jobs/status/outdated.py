@@ -1,4 +1,4 @@
-"""Documents that were made by another document spec (template, chunking, metadata) than the configured one."""
+"""Documents that were made by another document spec (template, chunking, language, metadata) than the configured one."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Outdated:
         """A sentence for people, with the command that makes the documents anew."""
         price = "at a price that is not known here" if self.usd is None else f"for about ${self.usd:.4f}"
         return (
-            f"{self.documents} of {self.of} documents were made by another template, chunking or metadata: `ragstream rebuild"
-            f" {config} {store}` makes them anew; where every text changes, it embeds about {self.texts} texts {price}"
+            f"{self.documents} of {self.of} documents were made by another template, chunking, language or metadata: `ragstream"
+            f" rebuild {config} {store}` makes them anew; where every text changes, it embeds about {self.texts} texts {price}"
         )
 
 

@@ -36,7 +36,8 @@ class DocumentDBConfig(EncryptedPart):
     tls_ca_file: str | None = None
     """File of the certificate authorities to trust (AWS's global-bundle.pem), on every worker; with it, TLS is on."""
     language: Language = "english"
-    """The language of the documents, by which the lexical half of a search stems words; `simple` takes them as they stand."""
+    """The language of tables that name none, by which the lexical half of a search stems words; `simple` takes them as they
+    are."""
     m: int = Field(default=16, ge=2, le=100)
     """Neighbours of a vector in the HNSW graph."""
     ef_construction: int = Field(default=64, ge=4, le=1000)

@@ -15,8 +15,9 @@ from sinks.documentdb.client import DocumentDBClient
 from sinks.documentdb.config import DocumentDBConfig
 from sinks.documentdb.schema import LAYOUT, MOST_DIMENSIONS, Names
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
+from transforms.documents.languages import TablesOf
 
-_FACTS, _OWNER, _PROGRESS, _TRUNCATION = "facts", "owner", "progress", "truncation of "
+_FACTS, _OWNER, _PROGRESS, _TRUNCATION, _LANGUAGE = "facts", "owner", "progress", "truncation of ", "language of "
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Facts:
     """The sequence of the newest TRUNCATE of each table."""
     progress: int | None
     """Every commit up to this time (microseconds since the epoch) is searchable."""
+    tables_of: TablesOf
+    """The tables that have documents in other languages than the store's, by language."""
 
 
 class Meta:
@@ -46,7 +49,9 @@ class Meta:
         Raises:
             ConfigurationError: the store's words were stemmed for another language.
         """
-        fields = ("fingerprint", "dimensions", "as_of_us", "table", "sequence", "generations", "version", "language")
+        fields = (
+            "fingerprint", "dimensions", "as_of_us", "table", "sequence", "generations", "version", "language", "tables",
+        )  # fmt: skip
         documents = {document["_id"]: document for document in self._client.find(self._collection, {}, fields)}
         if _FACTS not in documents:
             return None
@@ -55,7 +60,8 @@ class Meta:
         _check_language(self._config, facts.get("language"))
         index_versions = from_json(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
         progress = documents.get(_PROGRESS, {}).get("as_of_us")
-        return Facts(index_versions, facts.get("version", 0), truncations, progress)
+        tables_of = {d["language"]: d["tables"] for d in documents.values() if "tables" in d}
+        return Facts(index_versions, facts.get("version", 0), truncations, progress, tables_of)
 
     def facts(self) -> Facts:
         """The facts of an existing store.
@@ -110,6 +116,12 @@ class Meta:
         """Raise the mark of a table."""
         update = {"$max": {"sequence": sequence}, "$set": {"table": table}}
         self._client.upsert(self._collection, _TRUNCATION + table, update)
+
+    def learn(self, tables_of: TablesOf) -> None:
+        """Note the tables that have documents in a language."""
+        for language, tables in tables_of.items():
+            update = {"$set": {"language": language}, "$addToSet": {"tables": {"$each": sorted(tables)}}}
+            self._client.upsert(self._collection, _LANGUAGE + language, update)
 
     def raise_progress(self, as_of_us: int) -> None:
         """Raise the progress; a stored one in the future is replaced."""

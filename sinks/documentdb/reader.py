@@ -24,6 +24,7 @@ from sinks.documentdb.schema import Names
 from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
+from transforms.documents.languages import OWN, asked_in, mark_of, marked, searched
 from transforms.documents.words import words_of
 from transforms.values import exact_json
 
@@ -82,7 +83,7 @@ class DocumentDBIndex:
 
         Beyond the limit of the index, the chunks of the documents that pass the filter are compared exactly.
         """
-        words, visible, size = self.weigh(question.text), self._visible(filters), k * SPARE
+        (words, visible), size = self._words_and_visible(question.text, filters), k * SPARE
         if filters != ANYTHING and self._client.count(self._names.documents, visible, FEW + 1) <= FEW:
             return self._exact(question.vector, visible, words, k)
         while True:
@@ -96,10 +97,9 @@ class DocumentDBIndex:
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
-        words = self.weigh(question.text)
+        words, visible = self._words_and_visible(question.text, filters)
         if not words.searched:
             return []
-        visible = self._visible(filters)
         hits: list[Hit] = []
         for _ in range(MOST_TRIES):
             chosen = _first(self._covering(visible, words), k)
@@ -111,13 +111,19 @@ class DocumentDBIndex:
         return hits[:k]
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
-        """Analyse texts as the store does, and weigh the words they share with the question."""
-        weighed = self.weigh(question)
-        return [weighed.coverage(words_of(exact_json.printable(text), self._config.language)) for text in texts]
+        """Analyse texts as the store does, in each of its languages, and weigh the words they share with the question."""
+        weighed = self.weigh(question, searched(self._meta.facts().tables_of, ()))
+        own = self._config.language
+        return [
+            max(part.coverage(words_of(printable, language or own)) for language, part in weighed.items())
+            for printable in map(exact_json.printable, texts)
+        ]
 
     def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
-        query = self._visible(filters) | {"chunks.chunk_id": {"$in": list(chunk_ids)}}
+        query = schema.visible(self._meta.facts().truncations, conditions(filters)) | {
+            "chunks.chunk_id": {"$in": list(chunk_ids)}
+        }
         documents = self._client.find(self._names.documents, query, ["chunks.chunk_id"])
         return set(chunk_ids) & {chunk["chunk_id"] for document in documents for chunk in document[CHUNKS]}
 
@@ -151,17 +157,28 @@ class DocumentDBIndex:
         """Close connections; the next call opens others."""
         self._client.close()
 
-    def _weigh(self, text: str) -> WeighedWords:
-        """Weigh a question's words by the number of documents with each, counted no further than `COMMON_AT`."""
-        words = words_of(exact_json.printable(text), self._config.language)[:MOST_COUNTED]
-        if not words:
-            return WeighedWords({}, ())
-        documents = self._names.documents
-        counts = {w: self._client.count(documents, {"live": True, "chunks.words": w}, COMMON_AT) for w in words}
-        return WeighedWords.of(counts, self._client.size(documents))
+    def _words_and_visible(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
+        """A question's words, and the filter for the documents that it may find."""
+        facts = self._meta.facts()
+        words = self.weigh(text, searched(facts.tables_of, filters.tables))
+        return WeighedWords.joined(words), schema.visible(facts.truncations, conditions(filters))
 
-    def _visible(self, filters: Filters) -> dict[str, Any]:
-        return schema.visible(self._meta.facts().truncations, conditions(filters))
+    def _weigh(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
+        """Weigh a question's words in each language by the number of its documents with each."""
+        texts = asked_in(exact_json.printable(text), languages, self._config.language)
+        whole = self._client.size(self._names.documents)
+        others = {language: self._with(mark_of(language), COMMON_AT * 10) for language in languages[1:]}
+        totals = {OWN: max(0, whole - sum(others.values())), **others}
+        weighed = {}
+        for language, part in texts.items():
+            words = words_of(part, language or self._config.language)[:MOST_COUNTED]
+            counts = {word: self._with(marked(word, language), COMMON_AT) for word in words}
+            weighed[language] = WeighedWords.of(counts, totals[language])
+        return weighed
+
+    def _with(self, word: str, most: int) -> int:
+        """The number of live documents with a word, counted no further than `most`."""
+        return self._client.count(self._names.documents, {"live": True, "chunks.words": word}, most)
 
     def _consistent(
         self, vector: Vector, most: int, visible: Mapping[str, Any]

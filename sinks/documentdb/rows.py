@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
 from sinks.pgvector.rows import document_row, stored_state
+from transforms.documents.languages import OWN, kept_as, mark_of, marked
 from transforms.documents.words import words_of
 
 HASHES = "chunks.content_hash"
@@ -20,7 +21,7 @@ VECTOR = ("embedding", "aside")
 
 
 def fields_of(write: DocumentWrite, language: str, write_id: str, now_ms: int) -> dict[str, Any]:
-    """The fields that a write sets; unchanged ones of an existing document are left out.
+    """The fields that a write sets; unchanged ones of an existing document are left out. `language` is the store's own.
 
     `write_id` marks the document, so that its writer can tell that the write was accepted. The state is ASCII JSON, as in
     PostgreSQL, so that U+0000 and lone surrogates survive.
@@ -37,11 +38,17 @@ def fields_of(write: DocumentWrite, language: str, write_id: str, now_ms: int) -
     if write.added or write.moved or write.dropped or not write.base_revision:
         chunks = [
             {"chunk_id": c.chunk_id, "chunk_index": c.chunk_index, "content_hash": c.content_hash,
-             "chunk_text": c.chunk_text, "words": words_of(c.chunk_text, language)}
+             "chunk_text": c.chunk_text, "words": words_in(c.chunk_text, kept_as(write.language, language), language)}
             for c in write.chunks
         ]  # fmt: skip
         fields |= {"chunks": chunks, "chunk_count": len(chunks)}
     return fields
+
+
+def words_in(text: str, language: str, own: str) -> list[str]:
+    """The words of a chunk as they are stored, in the language of that key; `own` is the store's own."""
+    words = [marked(word, language) for word in words_of(text, language or own)]
+    return words if language == OWN else [mark_of(language), *words]
 
 
 def stored(document: Mapping[str, Any]) -> StoredDocument:

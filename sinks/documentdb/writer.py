@@ -103,7 +103,9 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
 
     def truncations(self) -> dict[str, str]:
         """Read the newest TRUNCATE of each table, as every plan does: so nothing is written into a store that was dropped."""
-        return dict(self._meta.facts().truncations)
+        facts = self._meta.facts()
+        self._learned = frozenset((language, table) for language, tables in facts.tables_of.items() for table in tables)
+        return dict(facts.truncations)
 
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Read documents, and remember their chunks' content hashes for `write`."""
@@ -148,7 +150,9 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
             return refused
         write_id, now = uuid.uuid4().hex, now_ms()
         operations = [_guarded(write, fields_of(write, self._config.language, write_id, now)) for write in ready]
-        result = self._client.bulk(self._names.documents, operations, of_documents=True)
+        with self._learning(ready) as languages:
+            self._meta.learn(languages)
+            result = self._client.bulk(self._names.documents, operations, of_documents=True)
         refused |= {ready[place].document_id for place in result.duplicates}
         updates = {write.document_id for write in ready if write.base_revision}
         if result.matched < len(updates):

@@ -40,7 +40,7 @@ class OpenSearchConfig(EncryptedPart):
     ca_bundle: str | None = None
     """File of the certificate authorities to trust, where the system's do not do."""
     language: str = Field(default="english", pattern=r"^[a-z_]+$")
-    """OpenSearch's analyzer for the lexical half of a search."""
+    """The language of tables that name none: OpenSearch's analyzer for the lexical half of a search."""
     shards: int = Field(default=1, ge=1)
     replicas: int = Field(default=1, ge=0)
     guard: Literal["auto", "script", "seq_no"] = "auto"

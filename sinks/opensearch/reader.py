@@ -17,9 +17,10 @@ from sinks.opensearch.client import OpenSearchClient
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.filtering import clauses
 from sinks.opensearch.meta import Meta
-from sinks.opensearch.schema import Names, visible
+from sinks.opensearch.schema import Names, analyzer, text_field, visible
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
+from transforms.documents.languages import OWN, asked_in, marked, searched, unmarked
 from transforms.values import exact_json
 
 BREADTH = 200
@@ -31,7 +32,7 @@ MOST_CHARACTERS = 10_000
 TIE = 0.001
 """The weight of similarity beside coverage in a lexical search: it orders chunks of equal coverage alone."""
 
-TEXT = "chunks.chunk_text"
+LANGUAGE = "chunks.language"
 ROW = ("document_id", "table_name", "key", "metadata", "sequence")
 DOCUMENT = (*ROW, "commit_time_us", "written_at", "chunks.chunk_index", "chunks.chunk_text")
 MOST_NAMED = 1_000
@@ -71,9 +72,9 @@ class OpenSearchIndex:
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Search the HNSW graph among visible chunks alone, then take each document's nearest chunk."""
-        words = self.weigh(question.text)
+        words, seen = self._words_and_seen(question.text, filters)
         vector = question.vector.tolist()
-        near = {"vector": vector, "k": max(k, BREADTH), "filter": self._visible(filters)}
+        near = {"vector": vector, "k": max(k, BREADTH), "filter": seen}
         nearby = _nested({"knn": {"chunks.embedding": near}})
         nearest = {"script_score": {"query": {"match_all": {}}, "script": _cosine(vector)}}
         named = {"bool": {"must": [nearest], "should": _named(words, 0.0)}}
@@ -83,27 +84,29 @@ class OpenSearchIndex:
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
-        words = self.weigh(question.text)
+        words, seen = self._words_and_seen(question.text, filters)
         if not words.searched:
             return []
-        rare = [{"term": {TEXT: word}} for word in words.searched]
+        rare = [_has(word) for word in words.searched]
         covering = {"bool": {"filter": [{"bool": {"should": rare}}], "should": _named(words)}}
         nearer = {"script_score": {"script": _cosine(question.vector.tolist())}, "weight": TIE}
         ranked = {"function_score": {"query": covering, "functions": [nearer], "boost_mode": "sum"}}
-        query = {"bool": {"must": [_nested(ranked, best=True)], "filter": [self._visible(filters)]}}
+        query = {"bool": {"must": [_nested(ranked, best=True)], "filter": [seen]}}
         hits = self._hits(query, question.vector, words, k)
         return sorted(hits, key=lambda hit: (-hit.coverage, -hit.similarity, hit.document_id))
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
-        """Analyse texts as the store does, and weigh the words they share with the question."""
-        weighed = self.weigh(question)
-        return [weighed.coverage(words) for words in self._analysed(texts)]
+        """Analyse texts as the store does, in each of its languages, and weigh the words they share with the question."""
+        covered = [0.0] * len(texts)
+        for language, words in self.weigh(question, searched(self._meta.of_searches()[1], ())).items():
+            covered = list(map(max, covered, map(words.coverage, self._analysed(texts, language))))
+        return covered
 
     def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
         asked = set(chunk_ids)
         query = {"bool": {"must": [_nested({"terms": {"chunks.chunk_id": sorted(asked)}})],
-                          "filter": [self._visible(filters)]}}  # fmt: skip
+                          "filter": [visible(self._meta.truncations(), *clauses(filters))]}}  # fmt: skip
         body = {"size": len(asked), "query": query, "_source": ["chunks.chunk_id"]}
         hits = self._search(body)["hits"]["hits"] if asked else []
         return asked & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
@@ -138,22 +141,32 @@ class OpenSearchIndex:
         """Close connections; the next call opens others."""
         self._client.close()
 
-    def _weigh(self, text: str) -> WeighedWords:
-        """Weigh a question's words by the number of documents with each, counted no further than `COMMON_AT`."""
-        analysed = self._analysed(textwrap.wrap(text, MOST_CHARACTERS, break_on_hyphens=False))
-        words = list(dict.fromkeys(word for part in analysed for word in part))[:MOST_COUNTED]
-        if not words:
-            return WeighedWords({}, ())
+    def _weigh(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
+        """Weigh a question's words in each language by the number of its documents with each."""
+        texts = asked_in(text, languages, self._config.language)
+        words = {language: self._distinct(part, language) for language, part in texts.items()}
+        if not any(words.values()):
+            return {language: WeighedWords({}, ()) for language in languages}
+        counted = [(language, word) for language in languages for word in words[language]]
         searches: list[Mapping[str, Any]] = [{"size": 0, "track_total_hits": True, "query": {"term": {"live": True}}}]
-        searches += [
-            {"size": 0, "track_total_hits": COMMON_AT, "query": _nested({"term": {TEXT: word}})} for word in words
-        ]
+        searches += [_count({"term": {LANGUAGE: language}}) for language in languages[1:]]
+        searches += [_count(_has(marked(word, language)), COMMON_AT) for language, word in counted]
         responses = self._client.multi_search(self._names.documents, searches)
-        total, *counts = [response["hits"]["total"]["value"] for response in responses]
-        return WeighedWords.of(dict(zip(words, counts, strict=True)), total)
+        whole, *counts = [response["hits"]["total"]["value"] for response in responses]
+        others = dict(zip(languages[1:], counts, strict=False))
+        totals = {OWN: max(0, whole - sum(others.values())), **others}
+        by_word = dict(zip(counted, counts[len(others) :], strict=True))
+        return {
+            language: WeighedWords.of({word: by_word[language, word] for word in words[language]}, totals[language])
+            for language in languages
+        }
 
-    def _analysed(self, texts: Sequence[str]) -> list[list[str]]:
-        """The words of each text, by the store's analyzer; a text is cut at `MOST_CHARACTERS`.
+    def _distinct(self, text: str, language: str) -> list[str]:
+        analysed = self._analysed(textwrap.wrap(text, MOST_CHARACTERS, break_on_hyphens=False), language)
+        return list(dict.fromkeys(word for part in analysed for word in part))[:MOST_COUNTED]
+
+    def _analysed(self, texts: Sequence[str], language: str) -> list[list[str]]:
+        """The words of each text, by the analyzer of a language; a text is cut at `MOST_CHARACTERS`.
 
         OpenSearch analyses several texts as one, with one character between them, and counts offsets in UTF-16 units.
         """
@@ -161,7 +174,8 @@ class OpenSearchIndex:
         part: list[str] = []
         for text in [*(exact_json.printable(text)[:MOST_CHARACTERS] for text in texts), None]:
             if part and (text is None or sum(map(len, part)) + len(text) > MOST_CHARACTERS):
-                body = {"field": TEXT, "text": part}
+                by = {"field": "chunks.chunk_text"} if language == OWN else {"analyzer": analyzer(language)}
+                body = {**by, "text": part}
                 response = self._client.call("POST", f"/{self._names.documents}/_analyze", body)
                 ends = np.cumsum([len(piece.encode("utf-16-le")) // 2 + 1 for piece in part])
                 words: list[list[str]] = [[] for _ in part]
@@ -172,8 +186,11 @@ class OpenSearchIndex:
             part += [] if text is None else [text]
         return by_text
 
-    def _visible(self, filters: Filters) -> dict[str, Any]:
-        return visible(self._meta.truncations(), *clauses(filters))
+    def _words_and_seen(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
+        """A question's words, and the filter for the documents that it may find."""
+        truncations, tables_of = self._meta.of_searches()
+        words = self.weigh(text, searched(tables_of, filters.tables))
+        return WeighedWords.joined(words), visible(truncations, *clauses(filters))
 
     def _hits(self, query: Mapping[str, Any], vector: Vector, words: WeighedWords, k: int) -> list[Hit]:
         response = self._search({"size": k, "query": query, "_source": list(ROW)})
@@ -198,9 +215,21 @@ def _nested(query: Mapping[str, Any], *, best: bool = False) -> dict[str, Any]:
 def _named(words: WeighedWords, scale: float = 1.0) -> list[dict[str, Any]]:
     """One clause a word, named after it, so that `matched_queries` of a hit lists its words."""
     return [
-        {"constant_score": {"filter": {"term": {TEXT: word}}, "boost": share * scale, "_name": word}}
+        {"constant_score": {"filter": _has(word), "boost": share * scale, "_name": word}}
         for word, share in words.shares.items()
     ]
+
+
+def _has(word: str) -> dict[str, Any]:
+    """Chunks that have a word in its language; the store's own field has the texts of all."""
+    language, plain = unmarked(word)
+    has = {"term": {f"chunks.{text_field(language)}": plain}}
+    return {"bool": {"filter": [has], "must_not": [{"exists": {"field": LANGUAGE}}]}} if language == OWN else has
+
+
+def _count(chunks: Mapping[str, Any], most: int = 0) -> dict[str, Any]:
+    """A request for the number of documents with such a chunk, counted to `most` (0: to the end)."""
+    return {"size": 0, "track_total_hits": most or True, "query": _nested(chunks)}
 
 
 def _cosine(vector: Sequence[float]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
+from sinks.opensearch.schema import text_field
+from transforms.documents.languages import OWN
 from transforms.filters.terms import terms_of
 from transforms.fold import encode, restore
 from transforms.values import exact_json
@@ -17,10 +19,10 @@ READ = ("revision", "state", "recipe", "chunks.chunk_id", "chunks.chunk_index", 
 """The fields that `stored` needs."""
 
 
-def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray], language: str = OWN) -> dict[str, Any]:
     """The parameters of the guard script: the base revision, the new document row, and the chunks to add, move and drop.
 
-    The state is ASCII JSON, so that U+0000 and lone surrogates survive.
+    `language` is the key of the chunks' language. The state is ASCII JSON, so that U+0000 and lone surrogates survive.
     """
     return {
         "base": write.base_revision,
@@ -34,7 +36,8 @@ def change(write: DocumentWrite, vectors: Mapping[str, np.ndarray]) -> dict[str,
         },
         "added": [
             {"chunk_id": c.chunk_id, "chunk_index": c.chunk_index, "content_hash": c.content_hash,
-             "chunk_text": c.chunk_text, "embedding": vectors[c.content_hash]}
+             "chunk_text": c.chunk_text, "embedding": vectors[c.content_hash],
+             **({"language": language, text_field(language): c.chunk_text} if language != OWN else {})}
             for c in write.added
         ],
         "moved": {c.chunk_id: c.chunk_index for c in write.moved},

@@ -13,7 +13,8 @@ from typing import Any
 
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.versions import FIRST
-from transforms.documents.words import ENGLISH_STOP_WORDS
+from transforms.documents.languages import OWN, TablesOf
+from transforms.documents.stop_words import STOP_WORDS
 
 LAYOUT = "1"
 MOST_CHUNKS = 100_000
@@ -50,8 +51,8 @@ _STORED = {"type": "keyword", "index": False, "doc_values": False}
 def mappings(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, dict[str, Any]]:
     """The body of each index of an index version, by name; strict, so that no other field can be written."""
     settings = _settings(config)
-    stop_words = {"stopwords": ENGLISH_STOP_WORDS.split()} if config.language == "english" else {}
-    words = {"analysis": {"analyzer": {"words": {"type": config.language, **stop_words}}}}
+    stop_words = {"stopwords": sorted(STOP_WORDS["english"])} if config.language == "english" else {}
+    words = {"analysis": {"analyzer": {"words": {"type": analyzer(config.language), **stop_words}}}}
     wide = words | {"knn": True, "mapping": {"nested_objects": {"limit": MOST_CHUNKS}}, "max_inner_result_window": 1000}
     vector = {"content_hash": {"type": "keyword"}, "embedding": {"type": "binary"}, "created_at": {"type": "date"}}
     return {
@@ -65,10 +66,33 @@ def meta_mapping(config: OpenSearchConfig) -> dict[str, Any]:
     return _body(_settings(config) | {"number_of_shards": 1}, {"value": _STORED})
 
 
-def template(config: OpenSearchConfig, names: Names, dimensions: int) -> dict[str, Any]:
+def template(
+    config: OpenSearchConfig, names: Names, dimensions: int, tables_of: TablesOf | None = None
+) -> dict[str, Any]:
     """The template of the documents' index: an index that a write auto-creates gets the right mapping."""
     index = names.documents
-    return {"index_patterns": [index], "priority": 500, "template": mappings(config, names, dimensions)[index]}
+    body = mappings(config, names, dimensions)[index]
+    body["mappings"]["properties"]["chunks"]["properties"] |= in_languages(tables_of or {})
+    return {"index_patterns": [index], "priority": 500, "template": body}
+
+
+def in_languages(tables_of: TablesOf) -> dict[str, Any]:
+    """The fields of a chunk in another language than the store's: its name, and its text once more, as that language has words.
+
+    Their analyzers are built in, as no others can be added to an open index.
+    """
+    texts = {text_field(name): {"type": "text", "analyzer": analyzer(name), "norms": False} for name in tables_of}
+    return {"language": {"type": "keyword"}, **texts} if texts else {}
+
+
+def text_field(language: str) -> str:
+    """The field of a chunk whose words are searched in a language."""
+    return "chunk_text" if language == OWN else f"chunk_text_{language}"
+
+
+def analyzer(language: str) -> str:
+    """OpenSearch's own `simple` drops numbers; `standard` takes words as they stand."""
+    return "standard" if language == "simple" else language
 
 
 def shown(names: Names, active: Names) -> dict[str, Any]:

@@ -16,7 +16,17 @@ from sinks.opensearch.audit import actual_documents
 from sinks.opensearch.client import Action, OpenSearchClient, unchanged
 from sinks.opensearch.meta import Meta, check_mapping, check_plugin
 from sinks.opensearch.rows import READ, change, decoded, encoded, replaced, stored
-from sinks.opensearch.schema import GUARD, Names, covered, mappings, meta_mapping, shown, template, visible
+from sinks.opensearch.schema import (
+    GUARD,
+    Names,
+    covered,
+    in_languages,
+    mappings,
+    meta_mapping,
+    shown,
+    template,
+    visible,
+)
 from sinks.protocol import StoreSummary
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from schemas.ownership import Owner
     from sinks.opensearch.config import OpenSearchConfig
     from sinks.versions import IndexVersions
+    from transforms.documents.languages import TablesOf
 
 MOST_CACHED = 4096
 """Vectors stored last that a write need not read back."""
@@ -133,10 +144,12 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
         """Write each document under its guard; returns once the accepted ones are searchable, unless in `bulk_load`."""
         vectors = self._vectors({chunk.content_hash for write in writes for chunk in write.added})
         ready = [write for write in writes if all(chunk.content_hash in vectors for chunk in write.added)]
-        changes = {write.document_id: change(write, vectors) for write in ready}
-        actions = self._scripted(changes) if self._by_script() else self._conditional(changes)
-        refresh = not self._config.serverless and not self._is_bulk_load
-        results = self._client.bulk(actions, refresh=refresh, of_documents=True)
+        changes = {write.document_id: change(write, vectors, self._language_of(write)) for write in ready}
+        with self._learning(ready) as languages:
+            self._learn(languages)
+            actions = self._scripted(changes) if self._by_script() else self._conditional(changes)
+            refresh = not self._config.serverless and not self._is_bulk_load
+            results = self._client.bulk(actions, refresh=refresh, of_documents=True)
         self._cached.clear()
         written = {result["_id"] for result in results if result.get("result") in {"created", "updated"}}
         return {write.document_id for write in writes} - written
@@ -255,6 +268,15 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
         self._client.call("PUT", f"/_index_template/{names.documents}", put)
         for index, body in mappings(self._config, names, self._dimensions).items():
             self._put_index(index, body)
+
+    def _learn(self, languages: TablesOf) -> None:
+        """Note languages in the meta, after their fields were added to the index; no document is written anew."""
+        if languages:
+            put = template(self._config, self._names, self._dimensions, {**self._meta.of_searches()[1], **languages})
+            self._client.call("PUT", f"/_index_template/{self._names.documents}", put)
+            fields = {"properties": {"chunks": {"type": "nested", "properties": in_languages(languages)}}}
+            self._client.call("PUT", f"/{self._names.documents}/_mapping", fields)
+            self._meta.learn(languages)
 
     def _put_index(self, index: str, body: Mapping[str, Any]) -> None:
         self._client.call("PUT", f"/{index}", body, accept=("resource_already_exists_exception",))

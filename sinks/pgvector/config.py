@@ -27,7 +27,7 @@ class PgvectorConfig(EncryptedPart):
     deadline: Duration = 30.0
     """How long a store that does not answer may hold up the others before they go on without it; alone, it is waited for."""
     language: str = Field(default="english", pattern=r"^[a-z_]+$")
-    """PostgreSQL's text search configuration for the lexical half of a search."""
+    """The language of tables that name none: PostgreSQL's text search configuration for the lexical half of a search."""
     connect_timeout_seconds: int = Field(default=5, ge=1)
 
     def weaknesses(self) -> Iterator[str]:

@@ -23,6 +23,7 @@ from sinks.pgvector.filtering import Filtering
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
+from transforms.documents.languages import OWN, asked_in, mark_of, marked, searched
 from transforms.values import exact_json
 
 SPARE = 4
@@ -46,6 +47,9 @@ FEW = "SELECT document_id FROM {documents} AS d WHERE d.live AND {filters} LIMIT
 COUNTS = """
 SELECT word, (SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ word::tsquery LIMIT %(most)s) AS counted)
 FROM unnest(%(words)s::text[]) AS word"""
+
+OF_A_LANGUAGE = """
+SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ %(mark)s::tsquery LIMIT %(most)s) AS counted"""
 
 TOTAL = """
 SELECT greatest((SELECT count(*) FROM (SELECT FROM {chunks} LIMIT %s) AS counted),
@@ -134,7 +138,7 @@ class PgvectorIndex:
 
         So it is where the scan ends early: it sees no more than `hnsw.max_scan_tuples`, wherever the matching ones are.
         """
-        words, filtering = self.weigh(question.text), Filtering(filters)
+        words, filtering = self._words(question.text, filters), Filtering(filters)
         values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
         if filtering.is_empty:
             return self._hits(DENSE, words, values, filtering)
@@ -146,24 +150,25 @@ class PgvectorIndex:
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
-        words = self.weigh(question.text)
+        words = self._words(question.text, filters)
         if not words.searched:
             return []
         query = " | ".join(map(_quoted, words.searched))
         return self._hits(LEXICAL, words, {"vector": question.vector, "query": query, "k": k}, Filtering(filters))
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
-        """Parse texts as the store does, and weigh the words they share with the question."""
-        words = self.weigh(question)
-        values = {
-            "words": list(words.shares),
-            "weights": list(words.shares.values()),
-            "language": self._config.language,
-            "texts": [exact_json.printable(text) for text in texts],
-        }
+        """Parse texts as the store does, in each of its languages, and weigh the words they share with the question."""
+        share = sql.SQL(SHARE).format(vector=sql.SQL("to_tsvector(%(language)s::regconfig, t)"))
+        statement = sql.SQL(COVERAGE).format(coverage=share)
+        printable = [exact_json.printable(text) for text in texts]
+        covered = [0.0] * len(texts)
         with self._reading() as connection:
-            share = sql.SQL(SHARE).format(vector=sql.SQL("to_tsvector(%(language)s::regconfig, t)"))
-            return [covered for (covered,) in connection.execute(sql.SQL(COVERAGE).format(coverage=share), values)]
+            for language, words in self.weigh(question, self._languages()).items():
+                weights = {"words": list(words.shares), "weights": list(words.shares.values())}
+                values = {**weights, "language": language or self._config.language, "texts": printable}
+                shares = [share for (share,) in connection.execute(statement, values)]
+                covered = list(map(max, covered, shares))
+        return covered
 
     def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
@@ -199,18 +204,46 @@ class PgvectorIndex:
             self._connection.close()
             self._connection = None
 
-    def _weigh(self, text: str) -> WeighedWords:
-        """Weigh a question's words by the number of chunks with each, counted no further than `COMMON_AT`."""
-        parameters = (self._config.language, exact_json.printable(text), MOST_COUNTED)
+    def _languages(self, filters: Filters = ANYTHING) -> tuple[str, ...]:
         with self._reading() as connection:
-            words = {_quoted(word): word for (word,) in connection.execute(WORDS, parameters).fetchall()}
-            if not words:
-                return WeighedWords({}, ())
-            values = {"words": list(words), "most": COMMON_AT}
-            counts = connection.execute(self._names.compose(COUNTS), values).fetchall()
-            name = sql.Literal(self._names["chunks"].as_string(connection))
-            row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (COMMON_AT * 10,)).fetchone()
-        return WeighedWords.of({words[quoted]: count for quoted, count in counts}, row[0] if row else 0)
+            return searched(versions.tables_of_languages(connection, self._names), filters.tables)
+
+    def _words(self, text: str, filters: Filters) -> WeighedWords:
+        return WeighedWords.joined(self.weigh(text, self._languages(filters)))
+
+    def _weigh(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
+        """Weigh a question's words in each language by the number of its chunks with each."""
+        texts = asked_in(exact_json.printable(text), languages, self._config.language)
+        with self._reading() as connection:
+            totals = self._totals(connection, languages)
+            return {
+                language: WeighedWords.of(self._counts(connection, part, language), totals[language])
+                for language, part in texts.items()
+            }
+
+    def _counts(self, connection: Connection[Any], text: str, language: str) -> dict[str, int]:
+        """The number of chunks with each word of a text, counted no further than `COMMON_AT`."""
+        parameters = (language or self._config.language, text, MOST_COUNTED)
+        words = [word for (word,) in connection.execute(WORDS, parameters).fetchall()]
+        by_quoted = {_quoted(marked(word, language)): word for word in words}
+        if not words:
+            return {}
+        values = {"words": list(by_quoted), "most": COMMON_AT}
+        counts = connection.execute(self._names.compose(COUNTS), values).fetchall()
+        return {by_quoted[quoted]: count for quoted, count in counts}
+
+    def _totals(self, connection: Connection[Any], languages: Sequence[str]) -> dict[str, int]:
+        """The number of chunks in each language; what is not counted to its end in another one is taken as the whole."""
+        most = COMMON_AT * 10
+        name = sql.Literal(self._names["chunks"].as_string(connection))
+        row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (most,)).fetchone()
+        whole = int(row[0]) if row else 0
+        others: dict[str, int] = {}
+        for language in languages:
+            values = {"mark": _quoted(mark_of(language)), "most": most}
+            if language != OWN and (row := connection.execute(self._names.compose(OF_A_LANGUAGE), values).fetchone()):
+                others[language] = whole if row[0] == most else row[0]
+        return {OWN: max(0, whole - sum(others.values())), **others}
 
     def _seen_by(self, filtering: Filtering) -> sql.Composed:
         """The chunks of documents that are visible and pass a filter."""

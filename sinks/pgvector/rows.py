@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from schemas.documents import DocumentWrite
+from transforms.documents.languages import mark_of
 from transforms.filters.terms import terms_of
 from transforms.fold import RowState, encode, restore
 from transforms.values import exact_json
@@ -39,6 +41,12 @@ def document_row(write: DocumentWrite) -> dict[str, Any]:
         "pending": list(write.unresolved),
         "commit_time": None if micros is None else moment(micros),
     }
+
+
+def chunk_rows(write: DocumentWrite) -> list[dict[str, Any]]:
+    """The parameters of the statement of each added chunk; `mark` and `language` are of one in another language alone."""
+    shared = {"document_id": write.document_id, "language": write.language, "mark": mark_of(write.language)}
+    return [shared | asdict(chunk) for chunk in write.added]
 
 
 def stored_state(state: str, texts: str | None) -> RowState:

@@ -86,6 +86,32 @@ CREATE INDEX IF NOT EXISTS {chunks_by_content} ON {chunks} (content_hash);
 CREATE INDEX IF NOT EXISTS {chunks_by_words} ON {chunks} USING gin (chunk_words);
 """
 
+GENERATES_WORDS = (
+    "SELECT attgenerated <> '' FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'chunk_words'"
+)
+
+CONFIGURATION = """
+SELECT quote_ident(nspname) || '.' || quote_ident(cfgname)
+FROM pg_ts_config JOIN pg_namespace AS n ON n.oid = cfgnamespace WHERE pg_ts_config.oid = %s::regconfig"""
+
+TAKE_WORDS = """
+ALTER TABLE {chunks} ALTER COLUMN chunk_words DROP EXPRESSION;
+CREATE TRIGGER words_of_the_store BEFORE INSERT ON {chunks} FOR EACH ROW WHEN (NEW.chunk_words IS NULL)
+EXECUTE FUNCTION tsvector_update_trigger('chunk_words', {configuration}, 'chunk_text');"""
+"""Lets a writer give the words of a chunk in another language than the store's; PostgreSQL still makes those of all other chunks,
+whichever release writes them. It rewrites no row."""
+
+INSERT_CHUNK = """
+INSERT INTO {chunks} (chunk_id, document_id, chunk_index, content_hash, chunk_text)
+VALUES (%(chunk_id)s, %(document_id)s, %(chunk_index)s, %(content_hash)s, %(chunk_text)s)"""
+
+INSERT_CHUNK_IN_LANGUAGE = """
+INSERT INTO {chunks} (chunk_id, document_id, chunk_index, content_hash, chunk_text, chunk_words)
+VALUES (%(chunk_id)s, %(document_id)s, %(chunk_index)s, %(content_hash)s, %(chunk_text)s, array_to_tsvector(array(
+    SELECT %(mark)s::text || lexeme FROM unnest(to_tsvector(%(language)s::regconfig, %(chunk_text)s)) WHERE length(lexeme) < 500)
+    || %(mark)s::text))"""
+"""Each lexeme has the language before it (`transforms.documents.languages`); a lexeme takes at most 2,046 bytes."""
+
 ADD_TERMS = """
 ALTER TABLE {documents} ADD COLUMN IF NOT EXISTS metadata_terms text[] COLLATE "C";
 CREATE INDEX IF NOT EXISTS {documents_by_terms} ON {documents} USING gin (metadata_terms) WITH (gin_pending_list_limit = 256);"""

@@ -11,8 +11,19 @@ from psycopg.errors import UndefinedTable
 
 from schemas import ownership
 from schemas.ownership import Owner
-from sinks.pgvector.schema import ADD_TERMS, CREATE, CREATE_INDEX_VERSION, LAYOUT, VISIBLE, Names
+from sinks.pgvector.schema import (
+    ADD_TERMS,
+    CONFIGURATION,
+    CREATE,
+    CREATE_INDEX_VERSION,
+    GENERATES_WORDS,
+    LAYOUT,
+    TAKE_WORDS,
+    VISIBLE,
+    Names,
+)  # fmt: skip
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
+from transforms.documents.languages import TablesOf
 
 _INDEXES = (
     ("documents", "table"), ("documents", "terms"),
@@ -94,6 +105,28 @@ def add_missing(connection: Connection[Any], names: Names) -> None:
     has_terms = connection.execute(statement, (names["documents"].as_string(connection),)).fetchone() is not None
     if not has_terms and exists(connection, names["documents"]):
         connection.execute(names.compose(ADD_TERMS, documents_by_terms=names["documents_by_terms"]))
+
+
+def tables_of_languages(connection: Connection[Any], names: Names) -> TablesOf:
+    """The tables that have documents in other languages than the store's, by language."""
+    row = connection.execute(
+        names.compose("SELECT value FROM {meta} WHERE name = 'languages'"), prepare=True
+    ).fetchone()
+    return json.loads(row[0]) if row else {}
+
+
+def learn(connection: Connection[Any], names: Names, own: str, tables_of: TablesOf) -> None:
+    """Note documents of other languages than `own`, the store's, and let their writers say their words. Idempotent."""
+    lock(connection, names)
+    chunks = names["chunks"].as_string(connection)
+    if (row := connection.execute(GENERATES_WORDS, (chunks,)).fetchone()) and row[0]:
+        (configuration,) = connection.execute(CONFIGURATION, (own,)).fetchone() or (own,)
+        connection.execute(names.compose(TAKE_WORDS, configuration=sql.Literal(configuration)))
+    noted = tables_of_languages(connection, names)
+    both = {name: sorted({*noted.get(name, ()), *tables_of.get(name, ())}) for name in {*noted, *tables_of}}
+    statement = "INSERT INTO {meta} VALUES ('languages', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    if both != noted:
+        connection.execute(names.compose(statement), (json.dumps(both),))
 
 
 def drop(connection: Connection[Any], names: Names) -> None:

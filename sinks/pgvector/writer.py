@@ -19,9 +19,10 @@ from sinks.pgvector import audit, schema, versions
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import begin, connect, connection_error
 from sinks.pgvector.refusals import check_width, documents_refused
-from sinks.pgvector.rows import document_row, stored_state
+from sinks.pgvector.rows import chunk_rows, document_row, stored_state
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.protocol import StoreSummary
+from transforms.documents.languages import OWN, TablesOf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,9 +165,11 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
         """Write document rows under their guard and, in the same transaction, the chunks of the accepted ones."""
         ordered = sorted(writes, key=lambda w: w.document_id)
         try:
-            with self._translated(), documents_refused(self.name), self._transaction() as connection:
-                accepted = self._write_documents(connection, ordered)
-                self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
+            with self._translated(), documents_refused(self.name), self._learning(ordered) as languages:
+                self._learn(languages)
+                with self._transaction() as connection:
+                    accepted = self._write_documents(connection, ordered)
+                    self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
         except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
             return {w.document_id for w in ordered}
         return {w.document_id for w in ordered} - accepted
@@ -264,20 +267,22 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     def _write_chunks(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> None:
         dropped = [chunk for write in writes for chunk in write.dropped]
         moved = [(chunk.chunk_index, chunk.chunk_id) for write in writes for chunk in write.moved]
-        added = [
-            (c.chunk_id, write.document_id, c.chunk_index, c.content_hash, c.chunk_text)
-            for write in writes
-            for c in write.added
-        ]
         if dropped:
             connection.execute(self._names.compose("DELETE FROM {chunks} WHERE chunk_id = ANY(%s)"), (dropped,))
         if moved:
             statement = "UPDATE {chunks} SET chunk_index = %s WHERE chunk_id = %s"
             connection.cursor().executemany(self._names.compose(statement), moved)
-        if added:
-            statement = """INSERT INTO {chunks} (chunk_id, document_id, chunk_index, content_hash, chunk_text)
-                           VALUES (%s, %s, %s, %s, %s)"""
-            connection.cursor().executemany(self._names.compose(statement), added)
+        own = [row for write in writes if self._language_of(write) == OWN for row in chunk_rows(write)]
+        others = [row for write in writes if self._language_of(write) != OWN for row in chunk_rows(write)]
+        for statement, rows in ((schema.INSERT_CHUNK, own), (schema.INSERT_CHUNK_IN_LANGUAGE, others)):
+            if rows:
+                connection.cursor().executemany(self._names.compose(statement), rows)
+
+    def _learn(self, languages: TablesOf) -> None:
+        """Note languages in the meta, in a transaction of its own."""
+        if languages:
+            with self._connected(vectors=False) as connection:
+                versions.learn(connection, self._names, self._config.language, languages)
 
     def _sweep_truncated(self) -> None:
         statement = """DELETE FROM {documents} d USING {tables} t

@@ -23,9 +23,16 @@ def test_documents_of_another_spec_are_counted_for_tables_that_make_documents() 
     found = of_counts(SPECS, counted, 1.5, 0.02)
     assert found == Outdated(documents=153, of=203, texts=225 + 5, usd=round((22_500 + 5_000) / 1000 * 0.02, 6))
     told = found.sentence("pipeline.yaml", "vectors")
-    assert told.startswith("153 of 203 documents were made by another template, chunking or metadata")
+    assert told.startswith("153 of 203 documents were made by another template, chunking, language or metadata")
     assert "`ragstream rebuild pipeline.yaml vectors`" in told
     assert "about 230 texts for about $0.5500" in told
+
+
+def test_a_language_makes_another_spec_and_none_leaves_the_digest() -> None:
+    document = DocumentConfig(template="{title}", metadata=("a",))
+    assert DocumentSpec("t", document).digest == "4345cc069abef350"
+    german = document.model_copy(update={"language": "german"})
+    assert DocumentSpec("t", german).digest != DocumentSpec("t", document).digest
 
 
 def test_a_model_whose_price_is_not_known_costs_nobody_knows_what() -> None:

@@ -38,7 +38,7 @@ def test_a_word_has_the_stem_that_porter_gives_it(pair: str) -> None:
         ("Reaching, reached, REACH", "english", ["reach"]),
         ("Straße ﬁle ＡＢＣ", "simple", ["strasse", "file", "abc"]),  # noqa: RUF001 - wide letters are what is tested
         ("Москва 東京", "english", ["москва", "東京"]),
-        ("Die Häuser des Hauses", "german", ["die", "haus", "des"]),
+        ("Die Häuser des Hauses", "german", ["haus"]),
         ("the of", "german", ["the", "of"]),
         ("cafés _names", "english", ["cafés", "_names"]),
         ("of the and", "english", []),

@@ -40,8 +40,10 @@ class DocumentSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Changes when the text, the chunking, the metadata or its terms would; stores keep it."""
+        """Changes when the text, the chunking, the language, the metadata or its terms would; stores keep it."""
         settings = self.document.model_dump(mode="json", exclude={"max_bytes"})  # it changes no document that is made
+        if self.document.language is None:
+            del settings["language"]  # as in the digests of documents from before there was one
         if self.document.metadata:
             settings["terms"] = FORM
         return digest(exact_json.dumps(settings, sort_keys=True))[:16]
@@ -100,13 +102,17 @@ def narrowed(state: RowState, spec: DocumentSpec) -> RowState:
 
 
 def chunks_of(doc_id: str, text: str, document: DocumentConfig) -> tuple[Chunk, ...]:
-    """Cut a text and name its chunks; the occurrence distinguishes equal texts in one document."""
+    """Cut a text and name its chunks; the occurrence distinguishes equal texts in one document.
+
+    In another language the same text is another chunk, so that a store writes its words anew.
+    """
     seen: Counter[str] = Counter()
+    language = f"\0{document.language}" if document.language else ""
     chunks = []
     for index, chunk_text in enumerate(split(text, document.chunk)):
         content = digest(chunk_text)
         occurrence, seen[content] = seen[content], seen[content] + 1
-        chunks.append(Chunk(digest(f"{doc_id}\0{content}\0{occurrence}")[:32], index, content, chunk_text))
+        chunks.append(Chunk(digest(f"{doc_id}\0{content}\0{occurrence}{language}")[:32], index, content, chunk_text))
     return tuple(chunks)
 
 
@@ -145,7 +151,8 @@ def plan(stored: StoredDocument | None, state: RowState, key: str, spec: Documen
         return None  # a store refused it, and no newer change has come
     stored_ids = tuple(c.chunk_id for c in before.chunks)
     base = DocumentWrite(
-        before.document_id, spec.table, key, before.revision, state, spec.digest, live=state.exists, stored_chunk_ids=stored_ids
+        before.document_id, spec.table, key, before.revision, state, spec.digest, live=state.exists, stored_chunk_ids=stored_ids,
+        language=spec.document.language or "",
     )  # fmt: skip
     if not state.exists:
         return replace(base, dropped=stored_ids)

@@ -11,13 +11,7 @@ import unicodedata
 from functools import cache, lru_cache
 from typing import Any
 
-ENGLISH_STOP_WORDS = """
-i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its itself
-they them their theirs themselves what which who whom this that these those am is are was were be been being have has had
-having do does did doing a an the and but if or because as until while of at by for with about against between into through
-during before after above below to from up down in out on off over under again further then once here there when where why how
-all any both each few more most other some such no nor not only own same so than too very s t can will just don should now"""
-"""Snowball's list, which PostgreSQL uses too: Lucene's own for English lacks the words that questions are made of."""
+from transforms.documents.stop_words import STOP_WORDS
 
 LONGEST = 64
 """Characters of a word that count: an index takes no key of any length."""
@@ -29,15 +23,13 @@ _WORD = re.compile(r"\w+")
 _BLANK = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Mc", "Me"})
 _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
 """Fillers and blanks that Unicode classes as letters and symbols."""
-_STOPPED = frozenset(ENGLISH_STOP_WORDS.split())
 
 
 def words_of(text: str, language: str) -> list[str]:
-    """The distinct words of a text, in their order: stemmed, in English without stop words; as they stand if `simple`."""
+    """The distinct words of a text, in their order: stemmed and without stop words; as they stand if `simple`."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    words = (word[:LONGEST] for word in _WORD.findall(plain))
-    if language == "english":
-        words = (word for word in words if word not in _STOPPED)
+    stopped = STOP_WORDS.get(language, frozenset())
+    words = (word[:LONGEST] for word in _WORD.findall(plain) if word not in stopped)
     return list(dict.fromkeys(words if language == "simple" else (stem(word, language) for word in words)))
 
 
