@@ -121,9 +121,7 @@ class DocumentDBIndex:
 
     def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
-        query = schema.visible(self._meta.facts().truncations, conditions(filters)) | {
-            "chunks.chunk_id": {"$in": list(chunk_ids)}
-        }
+        query = self._visible(filters) | {"chunks.chunk_id": {"$in": list(chunk_ids)}}
         documents = self._client.find(self._names.documents, query, ["chunks.chunk_id"])
         return set(chunk_ids) & {chunk["chunk_id"] for document in documents for chunk in document[CHUNKS]}
 
@@ -156,6 +154,9 @@ class DocumentDBIndex:
     def close(self) -> None:
         """Close connections; the next call opens others."""
         self._client.close()
+
+    def _visible(self, filters: Filters) -> dict[str, Any]:
+        return schema.visible(self._meta.facts().truncations, conditions(filters))
 
     def _words_and_visible(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
         """A question's words, and the filter for the documents that it may find."""

@@ -106,7 +106,7 @@ class OpenSearchIndex:
         """Look chunks up by the filter of every search."""
         asked = set(chunk_ids)
         query = {"bool": {"must": [_nested({"terms": {"chunks.chunk_id": sorted(asked)}})],
-                          "filter": [visible(self._meta.truncations(), *clauses(filters))]}}  # fmt: skip
+                          "filter": [self._visible(filters)]}}  # fmt: skip
         body = {"size": len(asked), "query": query, "_source": ["chunks.chunk_id"]}
         hits = self._search(body)["hits"]["hits"] if asked else []
         return asked & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
@@ -185,6 +185,9 @@ class OpenSearchIndex:
                 part = []
             part += [] if text is None else [text]
         return by_text
+
+    def _visible(self, filters: Filters) -> dict[str, Any]:
+        return visible(self._meta.truncations(), *clauses(filters))
 
     def _words_and_seen(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
         """A question's words, and the filter for the documents that it may find."""

@@ -90,7 +90,7 @@ def test_stop_words_of_the_question_s_language_find_nothing_in_any(filled: Index
     assert ask(filled, "ce que la une dans") == []
 
 
-def test_a_question_with_all_words_of_a_row_covers_it_in_every_language(filled: Index) -> None:
+def test_all_words_of_a_row_cover_it_in_every_language(filled: Index) -> None:
     for text in (ENGLISH[0], GERMAN[1], FRENCH[2], SIMPLE[1]):
         (best, *others) = ask(filled, text)
         assert best.chunk_text == text
@@ -98,7 +98,7 @@ def test_a_question_with_all_words_of_a_row_covers_it_in_every_language(filled: 
         assert all(hit.coverage < 0.6 for hit in others)
 
 
-def test_a_code_is_found_in_rows_of_every_language_whatever_the_question_s(filled: Index) -> None:
+def test_a_code_is_found_in_rows_of_every_language(filled: Index) -> None:
     for question in ("What is H2-0093?", "Was ist mit H2-0093?", "H2-0093"):
         assert {GERMAN[2], SIMPLE[0]} <= set(texts(ask(filled, question)))
         assert all(hit.coverage == pytest.approx(1) for hit in ask(filled, question)[:2])
@@ -129,7 +129,7 @@ def test_a_text_is_covered_in_the_language_that_it_is_of(filled: Index) -> None:
     assert filled.coverage("charged battery", ["Batteries are charging"]) == [pytest.approx(1)]
 
 
-def test_a_table_that_is_given_its_language_is_written_anew_without_the_model(store: Store, sink: Sink) -> None:
+def test_a_table_given_its_language_is_written_anew_without_the_model(store: Store, sink: Sink) -> None:
     rows, fed = ModelTable(), Fed(sink)
     for number, body in enumerate(GERMAN):
         rows.insert(number, body)

@@ -15,7 +15,7 @@ from transforms.documents.stop_words import STOP_WORDS
 TABLES_OF = {"german": ["public.artikel"], "french": ["public.fiches", "public.notes"]}
 
 
-def test_a_question_is_parsed_in_the_languages_of_the_tables_that_it_searches() -> None:
+def test_a_question_is_parsed_in_the_languages_of_searched_tables() -> None:
     assert searched(TABLES_OF, ()) == (OWN, "french", "german")
     assert searched(TABLES_OF, ("public.artikel",)) == (OWN, "german")
     assert searched(TABLES_OF, ("public.articles",)) == (OWN,)
