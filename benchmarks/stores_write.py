@@ -30,7 +30,7 @@ from benchmarks.stores import PARTS, config_of, machine, progress
 from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
 from indexing.bulk import DOCUMENTS_AT_ONCE
-from indexing.missing_vectors import MemoryCache
+from indexing.missing_vectors import MemoryCache, MissingVectors
 from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig
@@ -130,7 +130,7 @@ def upsert(
     written = 0
     with sink.bulk_load():
         for some in batched(changes, DOCUMENTS_AT_ONCE):
-            writer = OptimisticWriter(embedder, cache, embedder.max_items)
+            writer = OptimisticWriter(MissingVectors(embedder, cache, embedder.max_items))
             writer.write(cast("Sink", timed), ChangedRows({spec.table: some}, {spec.table: spec}))
             written += writer.counts["writes"]
     took = time.perf_counter() - began

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from embeddings import EmbeddingConfig, open_embedder
 from embeddings.vectors import is_usable
-from indexing.missing_vectors import VectorCache
+from indexing.missing_vectors import MissingVectors, VectorCache
 from indexing.optimistic_writer import FoldedRows, OptimisticWriter
 from sinks import SinkConfig, open_sink
 from sinks.protocol import Sink, WritableStore
@@ -153,7 +153,7 @@ def write_stage(settings: BulkSettings) -> Stage:
         embedder = open_embedder(settings.embedding)
         with closing(settings.open()) as sink, sink.bulk_load():
             for rows in batched(states_of(batches), DOCUMENTS_AT_ONCE):
-                writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
+                writer = OptimisticWriter(MissingVectors(embedder, settings.cache, embedder.max_items))
                 left_out = len(writer.write(sink, FoldedRows(settings.spec, dict(rows))))
                 texts = {"cached": writer.counts["texts cached"], "embedded": writer.counts["texts embedded"]}
                 yield _counts(WRITTEN, settings, len(rows), written=writer.counts["writes"], left_out=left_out, **texts)

@@ -6,6 +6,7 @@ A live batch, a rebuild and a repair differ in their rows (`Work`) and in where 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -97,15 +98,20 @@ class FoldedRows:
 
 
 @dataclass(slots=True)
-class OptimisticWriter(MissingVectors):
+class OptimisticWriter:
     """Brings work into stores, in as many rounds as it takes.
 
-    Doing the same work again, at the same time or after a kill anywhere, leaves what doing it once leaves. It counts writes,
-    refused (and planned again) and documents refused (by the model or the store) as well.
+    Doing the same work again, at the same time or after a kill anywhere, leaves what doing it once leaves.
     """
 
+    vectors: MissingVectors
     waiting: set[RowName] = field(default_factory=set)
     """Rows that the last call of `write` left unwritten: their texts wait for the model's budget."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Those of `vectors`, and writes, refused (and planned again) and documents refused (by the model or the store)."""
+        return self.vectors.counts
 
     def write(self, sink: WritableStore, work: Work | None) -> list[DocumentWrite]:
         """Write each document as a whole; return those that the model or the store refuses, which have no chunks then."""
@@ -115,7 +121,7 @@ class OptimisticWriter(MissingVectors):
             if work is None:
                 return refusals
             writes = self._with_vectors(work.plan(sink), sink)
-            self.on_step("write")
+            self.vectors.on_step("write")
             written, again = _write(sink, writes)
             refusals += [write for write in written if write.refused]
             self.counts["writes"] += sum(1 for write in written if not write.refused)
@@ -127,9 +133,9 @@ class OptimisticWriter(MissingVectors):
     def _with_vectors(self, writes: Sequence[DocumentWrite], sink: WritableStore) -> list[DocumentWrite]:
         """Get the missing vectors; a document with a text that the model refuses is written as refused."""
         texts = {chunk.content_hash: chunk.chunk_text for write in writes for chunk in write.added}
-        reasons = self.embed(texts, sink) if texts else {}
+        reasons = self.vectors.embed(texts, sink) if texts else {}
         ready = []
-        for write in self._not_waiting(writes) if texts and self.left else writes:
+        for write in self._not_waiting(writes) if texts and self.vectors.left else writes:
             reason = next((reasons[c.content_hash] for c in write.added if c.content_hash in reasons), None)
             why = Refusal("embed", reason.condition, reason.message) if reason else None
             ready.append(refused(write, why) if why else write)
@@ -137,7 +143,11 @@ class OptimisticWriter(MissingVectors):
 
     def _not_waiting(self, writes: Sequence[DocumentWrite]) -> list[DocumentWrite]:
         """Writes whose texts have vectors. Beside one that has not, a row that a key change emptied waits too: see `_write`."""
-        late = {write.document_id for write in writes if any(chunk.content_hash in self.left for chunk in write.added)}
+        late = {
+            write.document_id
+            for write in writes
+            if any(chunk.content_hash in self.vectors.left for chunk in write.added)
+        }
         tables = {write.table for write in writes if write.document_id in late}
         late |= {w.document_id for w in writes if w.table in tables and w.state.key_moves and not w.state.exists}
         self.waiting |= {(write.table, write.key) for write in writes if write.document_id in late}

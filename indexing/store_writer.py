@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embeddings.protocol import Embedder
-from indexing.missing_vectors import MemoryCache
+from indexing.missing_vectors import MemoryCache, MissingVectors
 from indexing.optimistic_writer import ChangedRows, OptimisticWriter, RowName
 from indexing.peer_vectors import Peer, PeerVectors
 from indexing.result import Written
@@ -96,7 +96,7 @@ class StoreWriter:
         """A writer that adds its counts and new vectors to `unreported`."""
         shared, cache = self._shared, MemoryCache(self.unreported.embedded[embedder.fingerprint])
         same_model = [peer for peer in peers if peer.fingerprint == embedder.fingerprint]
-        return OptimisticWriter(
+        vectors = MissingVectors(
             embedder,
             PeerVectors(cache, same_model) if same_model else cache,
             max(shared.texts_at_once, embedder.max_items),
@@ -105,6 +105,7 @@ class StoreWriter:
             shared.patience,
             counts=self.unreported.counts,
         )
+        return OptimisticWriter(vectors)
 
     def _reject(self, write: DocumentWrite, units: Sequence[WorkUnit]) -> None:
         """Reject the newest record of a refused document, once for all stores."""

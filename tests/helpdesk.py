@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from indexing.missing_vectors import MemoryCache
+from indexing.missing_vectors import MemoryCache, MissingVectors
 from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from local_stack.demo.helpdesk import TABLES, rows
 from schemas.changes import Change, Op
@@ -74,7 +74,7 @@ def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
 def _apply(
     sink: Sink, embedder: Embedder, table: str, changes: list[Change], specs: Mapping[str, DocumentSpec] = SPECS
 ) -> None:
-    writer = OptimisticWriter(embedder, MemoryCache(), _REQUESTS_AT_ONCE * embedder.max_items)
+    writer = OptimisticWriter(MissingVectors(embedder, MemoryCache(), _REQUESTS_AT_ONCE * embedder.max_items))
     left_out = writer.write(sink, ChangedRows({table: changes}, specs) if changes else None)
     if left_out:
         raise RuntimeError(f"{len(left_out)} documents are refused")

@@ -39,7 +39,6 @@ class QueryRecord:
     """The sums of one query."""
 
     query: str
-    first_run_at: float = 0.0
     updated_at: float = 0.0
     pid: int = 0
     running: bool = False
@@ -64,8 +63,6 @@ class QueryRecord:
     """The same for each store."""
     ticked_at: float = 0.0
     """For a query of the clock: the last update of `as_of_us`, in seconds since the epoch."""
-    sources: list[dict[str, Any]] = field(default_factory=list)
-    """Spark's offsets of each source: start, end and latest."""
 
     def add(self, batch_id: int | None, report: Report, seconds: float, now: float) -> None:
         """Add a batch's report; a `batch_id` of None never runs again."""
@@ -118,7 +115,7 @@ class StatusRecords:
     def begin(self, query: str) -> None:
         """Load the query's record, or begin one."""
         with self._lock:
-            record = _read(self._folder, query) or QueryRecord(query, first_run_at=time.time())
+            record = _read(self._folder, query) or QueryRecord(query)
             record.pid, record.running = os.getpid(), True
             self._records[query] = record
             self._write(record)
@@ -139,10 +136,9 @@ class StatusRecords:
             self._write(record)
 
     def observe(self, query: str, running: RunningQuery, *, at_once: bool = False) -> None:
-        """Store the as-of times of a query and Spark's offsets of its sources, at most once an interval."""
+        """Store the as-of times of a query, at most once an interval."""
         if query not in self._records or not (at_once or self._due(query)):
             return
-        progress = running.progress()
         with self._lock:
             record = self._records[query]
             record.idle_at = max(record.idle_at, running.idle_at)
@@ -150,8 +146,6 @@ class StatusRecords:
             record.as_of_us = max(record.as_of_us, running.as_of.at_us)
             if isinstance(running.as_of, StoresAsOf):
                 record.stores_as_of_us = {name: store.at_us for name, store in running.as_of.stores.items()}
-            if progress is not None:
-                record.sources = [_offsets(source) for source in progress["sources"]]
             self._write(record)
 
     def end(self) -> None:
@@ -199,7 +193,3 @@ def _add(total: Counts, more: Mapping[str, Mapping[str, int]], sign: int) -> Non
         sums = total.setdefault(table, {})
         for name, count in counted.items():
             sums[name] = sums.get(name, 0) + sign * count
-
-
-def _offsets(source: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: source.get(name) for name in ("description", "startOffset", "endOffset", "latestOffset")}

@@ -19,6 +19,7 @@ import pyarrow as pa
 from embeddings import open_embedder
 from embeddings.vectors import is_usable
 from indexing.bulk import DOCUMENTS_AT_ONCE, Stage, StoreSettings, column, states_of
+from indexing.missing_vectors import MissingVectors
 from indexing.optimistic_writer import OptimisticWriter
 from schemas.documents import ActualChunk, ActualDocument, DocumentWrite, StoredDocument
 from sinks.digests import ExpectedChunk, ExpectedDocument, Finding, classify_drift, expected_of, vector_hash
@@ -121,7 +122,7 @@ def repair_stage(settings: StoreSettings, spec: DocumentSpec) -> Stage:
                 }
                 _put_vectors_back(sink, settings, spec, {key: states[key] for key in altered})
                 for part in batched(states.items(), DOCUMENTS_AT_ONCE):
-                    writer = OptimisticWriter(embedder, settings.cache, embedder.max_items)
+                    writer = OptimisticWriter(MissingVectors(embedder, settings.cache, embedder.max_items))
                     left_out = len(writer.write(sink, RepairedRows(spec, dict(part))))
                     counts = writer.counts
                     repaired = (counts["writes"], counts["texts cached"], counts["texts embedded"], left_out)

@@ -12,7 +12,7 @@ import pytest
 
 from embeddings.protocol import Embedding, Vector
 from indexing.indexer import Indexer
-from indexing.missing_vectors import MemoryCache
+from indexing.missing_vectors import MemoryCache, MissingVectors
 from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Tables, backfill
 from schemas.documents import ActualDocument
@@ -99,7 +99,7 @@ def test_a_writer_learns_of_an_index_version_and_misses_nothing(store: Store) ->
     indexer.index(map(as_record, table.changes[:half]))
     other = announce(sink)
     indexer.index(map(as_record, table.changes[half:]))
-    rounds = OptimisticWriter(OtherEmbedder(), MemoryCache(), 8)
+    rounds = OptimisticWriter(MissingVectors(OtherEmbedder(), MemoryCache(), 8))
     tables = Tables(SPECS, {TABLE: ("id",)})
     covered = backfill(sink, other, tables, rounds)
     assert (covered.left_out, covered.documents >= covered.brought) == ([], True)

@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from indexing.missing_vectors import MemoryCache
+from indexing.missing_vectors import MemoryCache, MissingVectors
 from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from schemas.changes import Change
 from schemas.errors import ConfigurationError
@@ -121,7 +121,7 @@ def test_a_cached_vector_that_no_store_finds_is_asked_for_anew(store: Store, sin
     table, embedder = rows(1), CountingEmbedder()
     text = "body row 1, a first version"
     for bad in (np.zeros(DIMENSIONS, "f4"), np.full(DIMENSIONS, np.nan, "f4"), np.ones(3, "f4")):
-        writer = OptimisticWriter(embedder, MemoryCache({digest(text): bad}), 4)
+        writer = OptimisticWriter(MissingVectors(embedder, MemoryCache({digest(text): bad}), 4))
         assert writer.write(sink, ChangedRows({TABLE: table.changes}, SPECS)) == []
     assert embedder.texts == [text]
     ((_, _, vector),) = store.contents()[key_of(1)][1]

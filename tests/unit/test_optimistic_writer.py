@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from embeddings.protocol import Embedder
-from indexing.missing_vectors import MemoryCache
+from indexing.missing_vectors import MemoryCache, MissingVectors
 from indexing.optimistic_writer import OptimisticWriter, Work
 from indexing.shared_vectors import SharedEmbeddings
 from sinks.protocol import Sink
@@ -59,7 +59,7 @@ def test_a_store_that_shares_anothers_request_waits_for_the_model_too() -> None:
 
     def write(number: int) -> None:
         on_step = steps.setdefault(number, []).append
-        writer = OptimisticWriter(cast("Embedder", model), MemoryCache(), 8, on_step, shared)
+        writer = OptimisticWriter(MissingVectors(cast("Embedder", model), MemoryCache(), 8, on_step, shared))
         writer.write(cast("Sink", Store()), cast("Work", OneDocument()))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]

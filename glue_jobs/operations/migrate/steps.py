@@ -21,6 +21,7 @@ from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.migrate.stores import configured_model, index_versions_of, open_store
 from glue_jobs.operations.rebuild import Rebuild, RebuildCounts
 from glue_jobs.runtime.progress import OnProgress
+from indexing.missing_vectors import MissingVectors
 from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Backfilled, Tables, backfill
 from lake.embedding_cache import EmbeddingCache
@@ -163,7 +164,7 @@ class Migration:
         """
         with self._both(sink) as (old, new):
             cache = EmbeddingCache(self.config.lake.path, self._model.fingerprint)
-            writer = OptimisticWriter(self._model, cache, texts_at_once(self.to, self._model))
+            writer = OptimisticWriter(MissingVectors(self._model, cache, texts_at_once(self.to, self._model)))
             backfilled = backfill(old, new, self._tables, writer)
             if backfilled.left_out:
                 raise StoppedError(
