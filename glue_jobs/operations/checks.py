@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -182,9 +183,8 @@ def _writable(location: str, key: str) -> None:
         return
     try:
         Path(location).mkdir(parents=True, exist_ok=True)
-        probe = Path(location) / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=location, prefix=".writable-"):
+            pass  # of a name of its own: another driver may be checking the same folder
     except OSError as error:
         raise ConfigurationError(
             f"{key}: {location} cannot be written: {error.strerror}.",

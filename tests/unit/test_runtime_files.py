@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from glue_jobs.continuous.store_positions import StorePositions, read, write
+from glue_jobs.operations import checks
 from glue_jobs.runtime.failures import Kind, kind_of
 from glue_jobs.storage import files
 from schemas.errors import UnavailableError
@@ -49,3 +51,10 @@ def test_a_file_that_is_not_there_is_none_also_on_s3(tmp_path: Path, monkeypatch
     assert files.read(f"{tmp_path}/none.json") is None
     monkeypatch.setattr(files, "arrow_files", lambda location: (Empty(), location))
     assert files.read("s3a://b/none.json") is None
+
+
+def test_drivers_that_check_a_folder_at_once_find_it_writable(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as drivers:
+        for checked in [drivers.submit(checks._writable, str(tmp_path / "new"), "checkpoint") for _ in range(400)]:
+            checked.result()
+    assert list((tmp_path / "new").iterdir()) == []
