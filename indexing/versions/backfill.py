@@ -111,7 +111,7 @@ def _bring(
         elif document.document_id in states:
             by_table[document.table][key] = document
     for table, rows in by_table.items():
-        spec = tables.specs[table].within(writer.embedder.max_tokens)
+        spec = tables.specs[table].within(writer.vectors.embedder.max_tokens)
         work = FoldedRows(spec, {key: states[row.document_id].state for key, row in rows.items()})
         before = writer.counts["writes"]
         result.left_out += [write.document_id for write in writer.write(new, work)]
