@@ -172,11 +172,11 @@ def _tolerating_outage(check: Check) -> None:
 def _lake(config: PipelineConfig) -> None:
     """Check that the lake can be written and read, and that the checkpoint belongs to it."""
     lake_mark.check(config)
-    _writable(config.lake.path, "lake.path")
+    check_writable(config.lake.path, "lake.path")
     lake_id(config.lake.path)
 
 
-def _writable(location: str, key: str) -> None:
+def check_writable(location: str, key: str) -> None:
     """Check that a folder or a bucket can be written."""
     if "://" in location:
         s3_check.check(location, key)

@@ -55,6 +55,6 @@ def test_a_file_that_is_not_there_is_none_also_on_s3(tmp_path: Path, monkeypatch
 
 def test_drivers_that_check_a_folder_at_once_find_it_writable(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as drivers:
-        for checked in [drivers.submit(checks._writable, str(tmp_path / "new"), "checkpoint") for _ in range(400)]:
+        for checked in [drivers.submit(checks.check_writable, str(tmp_path / "new"), "checkpoint") for _ in range(400)]:
             checked.result()
     assert list((tmp_path / "new").iterdir()) == []
