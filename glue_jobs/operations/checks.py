@@ -43,7 +43,7 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
     for source in config.sources:
         part_checks[f"source {source.name}"] = partial(check_source, source)
     part_checks["lake"] = partial(_lake, config)
-    part_checks["checkpoint"] = partial(_writable, config.checkpoint, "checkpoint")
+    part_checks["checkpoint"] = partial(check_writable, config.checkpoint, "checkpoint")
     owner = cache(partial(_owner, config))
     if config.embedding is not None:
         embedder = open_embedder(config.embedding)
