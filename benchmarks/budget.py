@@ -2,7 +2,8 @@
 
 Each process embeds texts of its own as fast as it can, and the endpoint throttles a fifth of all requests. The endpoint counts
 what reaches it. `kept` is that rate as a share of the allowed one, over a time that begins when all processes are at work. A
-second run limits tokens. Every text has to have its vector in the end.
+second run limits tokens, a third one answers of a text model. Every text has to have its vector in the end, every question its
+answer.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import json
 import multiprocessing
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from embeddings import BedrockEmbeddingConfig, open_embedder
+from generation import BedrockGenerationConfig, Message, open_generator
 from local_stack.models.service import ModelService
 from local_stack.servers.connect import request_json
 
 PROCESSES = 4
 MODEL = "amazon.titan-embed-text-v2:0"
+TEXT_MODEL = "amazon.nova-lite-v1:0"
 THROTTLES = 0.2
 WARM_UP_SECONDS = 2.0
 
@@ -39,7 +43,28 @@ def embed(settings: dict[str, Any], number: int, until: float) -> tuple[int, int
     return texts, lost
 
 
-def storm(url: str, ledger: Path, seconds: float, **limits: float) -> dict[str, float]:
+def ask(settings: dict[str, Any], number: int, until: float) -> tuple[int, int]:
+    """Ask a text model until a time, by four threads; returns how many times, and how many of them without an answer."""
+    text = {"model": TEXT_MODEL, "timeout_seconds": 30, "max_tokens": 20}
+    settings = {name: settings[name] for name in ("type", "endpoint_url", "budget")} | text
+    generator = open_generator(BedrockGenerationConfig.model_validate(settings))
+
+    def asking(thread: int) -> tuple[int, int]:
+        asked = lost = 0
+        while time.time() < until:
+            answer = generator.converse([Message("user", f"process {number} thread {thread} question {asked}")])
+            asked, lost = asked + 1, lost + (answer.output_tokens != 6)
+        return asked, lost
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(asking, range(4)))
+    return sum(asked for asked, _ in counts), sum(lost for _, lost in counts)
+
+
+type Work = Callable[[dict[str, Any], int, float], tuple[int, int]]
+
+
+def storm(url: str, ledger: Path, seconds: float, work: Work, **limits: float) -> dict[str, float]:
     """Run the processes under these limits, and compare what reached the endpoint with them."""
     request_json(url, "POST", "/faults", {"throttle": THROTTLES})
     settings = {
@@ -47,9 +72,9 @@ def storm(url: str, ledger: Path, seconds: float, **limits: float) -> dict[str, 
         "budget": {**limits, "ledger": {"type": "file", "path": str(ledger)}},
     }  # fmt: skip
     with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(embed, [settings] * PROCESSES, range(PROCESSES), [0.0] * PROCESSES))  # imports
+        list(pool.map(work, [settings] * PROCESSES, range(PROCESSES), [0.0] * PROCESSES))  # imports
         until = time.time() + WARM_UP_SECONDS + seconds + 1
-        running = [pool.submit(embed, settings, number, until) for number in range(PROCESSES)]
+        running = [pool.submit(work, settings, number, until) for number in range(PROCESSES)]
         time.sleep(WARM_UP_SECONDS)
         before, began = _counters(url), time.monotonic()
         time.sleep(seconds)
@@ -57,7 +82,7 @@ def storm(url: str, ledger: Path, seconds: float, **limits: float) -> dict[str, 
         done = [each.result() for each in running]
     request_json(url, "POST", "/faults", {})
     sent = {name: after[name] - before[name] for name in after}
-    asked = sum(sent[name] for name in ("requests", "throttled", "failed"))
+    asked = sum(sent[name] for name in ("requests", "generations", "throttled", "failed"))
     kept = {"requests_per_minute": asked, "tokens_per_minute": sent["tokens"]}
     (limit, allowed), *_ = limits.items()
     return {
@@ -81,9 +106,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ModelService(Path(folder) / "model", mode="instant") as model:
         url = model.endpoint["endpoint_url"]
         figures = {
-            name: storm(url, Path(folder) / name, options.seconds, **{name: limit})
+            name: storm(url, Path(folder) / name, options.seconds, embed, **{name: limit})
             for name, limit in (("requests_per_minute", 1200.0), ("tokens_per_minute", 6000.0))
         }
+        figures["answers"] = storm(url, Path(folder) / "answers", options.seconds, ask, requests_per_minute=1200.0)
     print(json.dumps({"benchmark": "budget", "processes": PROCESSES, "seconds": options.seconds, **figures}))
 
 

@@ -61,6 +61,8 @@ def ways(asked: Sequence[Asked], fusion: Fusion, reranker: Reranker | None = Non
         "hybrid": [[ranked.hit for ranked in order] for order in fused],
     }
     if reranker is not None:
-        anew = [reranked(reranker, each.golden.query, order, FIRST) for each, order in zip(asked, fused, strict=True)]
+        anew = [
+            reranked(reranker, each.golden.query, order, FIRST).hits for each, order in zip(asked, fused, strict=True)
+        ]
         orders["reranked"] = [[ranked.hit for ranked in order] for order in anew]
     return orders

@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Protocol
 
+from embeddings.budget.budget import BudgetUsedUpError, shared_budget
+from embeddings.budget.config import AnswerBudgetConfig
+from embeddings.budget.spending import NOTHING, Spending
 from embeddings.outcomes import Refused, Throttled, Unanswered
+from embeddings.prices import Usage
 from embeddings.retrying import retrying
-from generation.errors import GenerationRejectedError, GenerationUnavailableError
+from generation.errors import GenerationBudgetError, GenerationRejectedError, GenerationUnavailableError
 from generation.protocol import GeneratedAnswer, Generator, Message
 from schemas.errors import ConfigurationError
+from transforms.documents.chunking import tokens
 
 type Pieces = abc.Generator[str, None, GeneratedAnswer]
 """Yields the text of an answer and returns the whole of it."""
 
 
-def answered(attempt: Callable[[], GeneratedAnswer], seconds: float) -> GeneratedAnswer:
-    """Try until an answer comes; raises as `Generator` says."""
+class BudgetedConfig(Protocol):
+    """What a text model's configuration says of its budget."""
+
+    @property
+    def budget(self) -> AnswerBudgetConfig | None:
+        """What all processes may ask of it."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, which has a price."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of an answer at most."""
+
+
+def answered(attempt: Callable[[], GeneratedAnswer], seconds: float, spending: Spending = NOTHING) -> GeneratedAnswer:
+    """Try until an answer comes, each time in turn of the budget; raises as `Generator` says."""
+
+    def counted() -> GeneratedAnswer:
+        with spending.attempt() as receipt:
+            answer = attempt()
+            receipt.used = _used(spending, answer)
+            return answer
+
     with _errors():
-        return retrying(seconds)(attempt)
+        return retrying(seconds)(counted)
 
 
-def streamed(attempt: Callable[[], Pieces], seconds: float) -> Pieces:
+def streamed(attempt: Callable[[], Pieces], seconds: float, spending: Spending = NOTHING) -> Pieces:
     """Try until the first piece comes, then go on with that attempt: a second one would repeat or contradict its text."""
     with _errors():
-        pieces, first = retrying(seconds)(_begun, attempt)
+        pieces, first = retrying(seconds)(_begun, lambda: _counted(attempt, spending))
         if isinstance(first, GeneratedAnswer):
             return first
         with closing(pieces):
@@ -37,12 +66,49 @@ def check_answers(generator: Generator, where: str, keys: str) -> None:
     """Ask for one word; raises `ConfigurationError` that names the configuration's `keys`."""
     try:
         generator.converse([Message("user", "Hello")], max_tokens=1)
+    except GenerationBudgetError:
+        return  # the model is not to be asked now, which says nothing of the configuration
     except (GenerationUnavailableError, GenerationRejectedError) as error:
         raise ConfigurationError(
             f"generation: the model {generator.model!r} gives no answer at {where}",
             condition=error.condition,
             hint=f"check {keys}",
         ) from error
+
+
+def spending_of(config: BudgetedConfig, messages: Sequence[Message], system: str, max_tokens: int | None) -> Spending:
+    """What an answer takes from the model's budget: its prompt, and as many tokens as it may have.
+
+    Amazon Bedrock's own quota counts like this ("How tokens are counted in Amazon Bedrock": the maximum is taken first, then
+    corrected).
+    """
+    if config.budget is None:
+        return NOTHING
+    texts = [system, *(text for each in messages for text in (each.text, *(result.text for result in each.results)))]
+    budget = shared_budget(config.budget, config.model, "generation")
+    return Spending(budget, config.budget.wait, Usage(sum(map(tokens, texts)), max_tokens or config.max_tokens))
+
+
+def _counted(attempt: Callable[[], Pieces], spending: Spending) -> Pieces:
+    """The pieces of an attempt in turn of the budget; a reader who stops has paid for what came."""
+    with spending.attempt() as receipt:
+        pieces, said = attempt(), 0
+        with closing(pieces):
+            while True:
+                try:
+                    piece = next(pieces)
+                except StopIteration as end:
+                    answer: GeneratedAnswer = end.value
+                    receipt.used = _used(spending, answer)
+                    return answer
+                said += tokens(piece)
+                receipt.used, receipt.sent = Usage(spending.usage.input, said), True
+                yield piece
+
+
+def _used(spending: Spending, answer: GeneratedAnswer) -> Usage:
+    """The tokens of an answer; those that the provider does not say are estimated."""
+    return Usage(answer.input_tokens or spending.usage.input, answer.output_tokens or tokens(answer.text))
 
 
 def _begun(attempt: Callable[[], Pieces]) -> tuple[Pieces, str | GeneratedAnswer]:
@@ -58,6 +124,8 @@ def _begun(attempt: Callable[[], Pieces]) -> tuple[Pieces, str | GeneratedAnswer
 def _errors() -> Iterator[None]:
     try:
         yield
+    except BudgetUsedUpError as error:
+        raise GenerationBudgetError(error.message, condition=error.condition, hint=error.hint) from None
     except (Throttled, Unanswered) as error:
         raise GenerationUnavailableError(
             f"the text model gave no complete answer: {error.condition}",

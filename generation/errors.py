@@ -9,5 +9,9 @@ class GenerationUnavailableError(UnavailableError):
     """The model gave no complete answer within the time limit."""
 
 
+class GenerationBudgetError(GenerationUnavailableError):
+    """The budget has nothing left for this answer; the model was not asked."""
+
+
 class GenerationRejectedError(RejectedError):
     """The model refuses this conversation; usually it is too long."""

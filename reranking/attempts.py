@@ -5,25 +5,60 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import batched
+from typing import Protocol
 
+from embeddings.budget.budget import BudgetUsedUpError, shared_budget
+from embeddings.budget.config import RerankingBudgetConfig
+from embeddings.budget.spending import NOTHING, Spending
 from embeddings.outcomes import Refused, Throttled, Unanswered
+from embeddings.prices import Usage
 from embeddings.retrying import retrying
-from reranking.errors import RerankingRejectedError, RerankingUnavailableError
+from reranking.errors import RerankingBudgetError, RerankingRejectedError, RerankingUnavailableError
 from reranking.protocol import Reranker
 from schemas.errors import ConfigurationError
+from transforms.documents.chunking import tokens
 from transforms.documents.words import is_blank
 
 BLANK = "-"
 """Stands for a text without a character, which the services refuse."""
 
+PRICED_TEXTS = 100
+"""Texts that Amazon Bedrock's price of a Rerank query is for at most."""
+
+
+class BudgetedConfig(Protocol):
+    """What a reranker's configuration says of its budget."""
+
+    @property
+    def budget(self) -> RerankingBudgetConfig | None:
+        """What all processes may ask of it."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, which has a price."""
+
+
 type Attempt = Callable[[Sequence[str]], Iterable[tuple[int, float]]]
 """Score at most a request's texts; yields places and scores, in any order."""
 
 
-def scored(texts: Sequence[str], most: int, attempt: Attempt, seconds: float) -> list[float]:
-    """The scores of all texts, `most` a request; raises as `Reranker` says."""
+type Spend = Callable[[Sequence[str]], Spending]
+"""What a request with these texts takes from the budget."""
+
+
+def scored(
+    texts: Sequence[str], most: int, attempt: Attempt, seconds: float, spend: Spend = lambda _: NOTHING
+) -> list[float]:
+    """The scores of all texts, `most` a request, each in turn of the budget; raises as `Reranker` says."""
+
+    def counted(batch: Sequence[str]) -> list[float]:
+        with spend(batch).attempt():
+            return _complete(attempt, batch)
+
     try:
-        return [score for batch in batched(texts, most) for score in retrying(seconds)(_complete, attempt, batch)]
+        return [score for batch in batched(texts, most) for score in retrying(seconds)(counted, batch)]
+    except BudgetUsedUpError as error:
+        raise RerankingBudgetError(error.message, condition=error.condition, hint=error.hint) from None
     except (Throttled, Unanswered) as error:
         raise RerankingUnavailableError(
             f"the reranking model gave no scores: {error.condition}",
@@ -36,6 +71,15 @@ def scored(texts: Sequence[str], most: int, attempt: Attempt, seconds: float) ->
         ) from None
 
 
+def spending_of(config: BudgetedConfig, query: str, texts: Sequence[str]) -> Spending:
+    """What a request takes from the model's budget; tokens are estimated, as no service tells them."""
+    if config.budget is None:
+        return NOTHING
+    asked = tokens(query) + sum(map(tokens, texts))
+    budget = shared_budget(config.budget, config.model, "reranking")
+    return Spending(budget, config.budget.wait, Usage(asked), math.ceil(len(texts) / PRICED_TEXTS))
+
+
 def sendable(text: str, most: int) -> str:
     """A text as a service takes it: at most so many characters, and not blank."""
     return BLANK if is_blank(text) else text[:most]
@@ -45,6 +89,8 @@ def check_scores(reranker: Reranker, where: str, keys: str) -> None:
     """Score one word; raises `ConfigurationError` that names the configuration's `keys`."""
     try:
         reranker.rerank("ragstream", ["ragstream"])
+    except RerankingBudgetError:
+        return  # the model is not to be asked now, which says nothing of the configuration
     except (RerankingUnavailableError, RerankingRejectedError) as error:
         raise ConfigurationError(
             f"reranking: the model {reranker.model!r} gives no scores at {where}",

@@ -35,6 +35,8 @@ class SearchResult:
     relevant: tuple[Ranked, ...]
     """The results that pass the threshold of relevance."""
     freshness: Freshness
+    not_reranked: str = ""
+    """Why the results are in no reranker's order though there is one: the condition of its error."""
 
     @property
     def abstained(self) -> bool:
@@ -75,9 +77,10 @@ class Searcher:
         dense = self.index.dense(question, candidates, filters)
         lexical = self.index.lexical(question, candidates, filters)
         fused = fuse(dense, lexical, fusion=self.tuning.fusion)
-        results = tuple(reranked(self.reranker, text, fused, k))
+        ordered = reranked(self.reranker, text, fused, k)
+        results = tuple(ordered.hits)
         relevant = tuple(ranked for ranked in results if self.tuning.relevance.accepts(ranked.hit))
-        return SearchResult(question, results, relevant, freshness)
+        return SearchResult(question, results, relevant, freshness, ordered.not_reranked)
 
 
 def search_answer(query_id: str | None, result: SearchResult) -> dict[str, Any]:
@@ -86,6 +89,7 @@ def search_answer(query_id: str | None, result: SearchResult) -> dict[str, Any]:
         "query_id": query_id,
         "abstained": result.abstained,
         "results": [_result(ranked) for ranked in result.results],
+        "not_reranked": result.not_reranked or None,
         "freshness": freshness_answer(result.freshness),
     }
 

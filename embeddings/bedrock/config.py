@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from embeddings.bedrock.codecs import codec_for
-from embeddings.budget.config import BudgetConfig
+from embeddings.budget.config import BudgetConfig, refuse_unpriced
 from embeddings.connection import AwsConnection
 from embeddings.protocol import Truncation
 from schemas.errors import ConfigurationError
@@ -50,4 +50,5 @@ class BedrockEmbeddingConfig(BedrockConnection):
             raise ValueError(str(error)) from None
         if self.dimensions not in offered:
             raise ValueError(f"dimensions: {self.model} offers {', '.join(map(str, sorted(offered)))}")
+        refuse_unpriced(self.budget, self.model)
         return self

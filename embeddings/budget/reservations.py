@@ -25,7 +25,14 @@ class Limits:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     dollars_per_day: float | None = None
-    dollars_per_token: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request takes from a budget, beside being one request."""
+
+    tokens: int
+    dollars: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +59,37 @@ class Grant:
     """The limit that it waits for: `requests_per_minute`, `tokens_per_minute`, `dollars_per_day`."""
 
 
-def reserve(state: State, limits: Limits, now: float, tokens: int, *, waits: bool) -> tuple[State, Grant]:
-    """Grant one request of so many tokens, or say when to ask again.
+def reserve(
+    state: State, limits: Limits, now: float, cost: Cost, patience: float | None = HORIZON_SECONDS
+) -> tuple[State, Grant]:
+    """Grant one request, or say when to ask again.
 
-    One that does not wait (a question) is granted at once, and counted, so that others wait longer.
+    It reserves its time up to `patience` seconds ahead. One that does not wait (None; a question) is granted at once, and
+    counted, so that others wait longer.
     """
-    state = today(state, now)
-    cost = tokens * limits.dollars_per_token
-    if waits and limits.dollars_per_day is not None and state.dollars + cost > limits.dollars_per_day:
+    state, waits = today(state, now), patience is not None
+    if waits and limits.dollars_per_day is not None and state.dollars + cost.dollars > limits.dollars_per_day:
         return state, Grant(granted=False, seconds=(state.day + 1) * DAY_SECONDS - now, limit="dollars_per_day")
     requests = _due(state.requests_due, now, limits.requests_per_minute)
     due_tokens = _due(state.tokens_due, now, limits.tokens_per_minute)
     at, limit = max((requests, "requests_per_minute"), (due_tokens, "tokens_per_minute"))
     wait = max(0.0, at - now)
-    if waits and wait > HORIZON_SECONDS:
-        return state, Grant(granted=False, seconds=wait - HORIZON_SECONDS, limit=limit)
+    if patience is not None and wait > patience:
+        return state, Grant(granted=False, seconds=wait - patience, limit=limit)
     state = replace(
         state,
         requests_due=_moved(requests, limits.requests_per_minute, 1),
-        tokens_due=_moved(due_tokens, limits.tokens_per_minute, tokens),
-        dollars=state.dollars + cost,
+        tokens_due=_moved(due_tokens, limits.tokens_per_minute, cost.tokens),
+        dollars=state.dollars + cost.dollars,
     )
     return state, Grant(granted=True, seconds=wait if waits else 0.0, limit=limit if wait > 0 else "")
 
 
-def settle(state: State, limits: Limits, now: float, tokens: int) -> State:
-    """Count tokens that a request had more, or fewer, than it was granted for."""
+def settle(state: State, limits: Limits, now: float, more: Cost) -> State:
+    """Count what a request cost more, or less, than it was granted for."""
     state = today(state, now)
-    moved = _moved(state.tokens_due, limits.tokens_per_minute, tokens)
-    dollars = max(0.0, state.dollars + tokens * limits.dollars_per_token)
-    return replace(state, tokens_due=moved, dollars=dollars)
+    moved = _moved(state.tokens_due, limits.tokens_per_minute, more.tokens)
+    return replace(state, tokens_due=moved, dollars=max(0.0, state.dollars + more.dollars))
 
 
 def today(state: State, now: float) -> State:
@@ -90,9 +98,9 @@ def today(state: State, now: float) -> State:
     return replace(state, day=day, dollars=0.0) if day > state.day else state
 
 
-def waiting(state: State, limits: Limits, now: float, tokens: int = 1) -> Grant:
-    """What a request of so many tokens would be answered now; nothing is reserved."""
-    return reserve(state, limits, now, tokens, waits=True)[1]
+def waiting(state: State, limits: Limits, now: float, cost: Cost) -> Grant:
+    """What a request would be answered now; nothing is reserved."""
+    return reserve(state, limits, now, cost)[1]
 
 
 def _due(due: float, now: float, per_minute: float | None) -> float:

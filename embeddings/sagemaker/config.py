@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from embeddings.budget.config import BudgetConfig
+from embeddings.budget.config import BudgetConfig, refuse_unpriced
 from embeddings.connection import AwsConnection
 from embeddings.protocol import Truncation
 
@@ -67,4 +67,5 @@ class SageMakerEmbeddingConfig(SageMakerConnection):
             raise ValueError("pooling: say mean, cls or none: this container answers a vector for each token")
         if self.container != "huggingface" and self.pooling is not None:
             raise ValueError(f"pooling: {self.container} pools by itself; leave it out")
+        refuse_unpriced(self.budget, self.model)
         return self

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from embeddings.bedrock.runtime import bedrock_outcomes
 from embeddings.clients import open_client
 from embeddings.outcomes import Unanswered
-from generation.attempts import Pieces, answered, check_answers, streamed
+from generation.attempts import Pieces, answered, check_answers, spending_of, streamed
 from generation.bedrock import content, guardrails
 from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason, Tool, ToolCall
 
@@ -46,7 +46,8 @@ class BedrockGenerator:
     ) -> GeneratedAnswer:
         """Return the answer to a conversation; see `Generator`."""
         request = self._request(messages, system, max_tokens, tools)
-        return answered(functools.partial(self._attempt, request), self._config.timeout_seconds)
+        spending = spending_of(self._config, messages, system, max_tokens)
+        return answered(functools.partial(self._attempt, request), self._config.timeout_seconds, spending)
 
     def stream(
         self,
@@ -58,7 +59,8 @@ class BedrockGenerator:
     ) -> AnswerStream:
         """Return the answer as it comes; see `Generator`."""
         request = self._request(messages, system, max_tokens, tools)
-        return AnswerStream(streamed(functools.partial(self._pieces, request), self._config.timeout_seconds))
+        spending = spending_of(self._config, messages, system, max_tokens)
+        return AnswerStream(streamed(functools.partial(self._pieces, request), self._config.timeout_seconds, spending))
 
     def check(self) -> None:
         """Ask for one word; see `Generator`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from embeddings.budget.config import AnswerBudgetConfig, refuse_unpriced
 from embeddings.sagemaker.config import SageMakerConnection
 from generation.rules import AnswerRules
 
@@ -24,3 +25,10 @@ class SageMakerGenerationConfig(SageMakerConnection, AnswerRules):
     """0 gives the likeliest answer, the same for the same prompt."""
     timeout_seconds: float = Field(default=60, gt=0)
     """How long to try before giving up on an answer that has not begun."""
+    budget: AnswerBudgetConfig | None = None
+    """What all processes of the pipelines that share its ledger may ask of the model."""
+
+    @model_validator(mode="after")
+    def _is_priced(self) -> Self:
+        refuse_unpriced(self.budget, self.model)
+        return self

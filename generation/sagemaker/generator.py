@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings.clients import open_client
 from embeddings.sagemaker.runtime import request_to, sagemaker_outcomes
-from generation.attempts import Pieces, answered, check_answers, streamed
+from generation.attempts import Pieces, answered, check_answers, spending_of, streamed
 from generation.protocol import AnswerStream, GeneratedAnswer, Message, Tool
 from generation.sagemaker import codecs
 
@@ -43,7 +43,8 @@ class SageMakerGenerator:
     ) -> GeneratedAnswer:
         """Return the answer to a conversation; see `Generator`."""
         body = self._body(self._asked(messages, system, max_tokens, tools), stream=False)
-        return answered(functools.partial(self._attempt, body), self._config.timeout_seconds)
+        spending = spending_of(self._config, messages, system, max_tokens)
+        return answered(functools.partial(self._attempt, body), self._config.timeout_seconds, spending)
 
     def stream(
         self,
@@ -55,7 +56,8 @@ class SageMakerGenerator:
     ) -> AnswerStream:
         """Return the answer as it comes; see `Generator`."""
         body = self._body(self._asked(messages, system, max_tokens, tools), stream=True)
-        return AnswerStream(streamed(functools.partial(self._pieces, body), self._config.timeout_seconds))
+        spending = spending_of(self._config, messages, system, max_tokens)
+        return AnswerStream(streamed(functools.partial(self._pieces, body), self._config.timeout_seconds, spending))
 
     def check(self) -> None:
         """Ask for one word; see `Generator`."""

@@ -12,6 +12,8 @@ import click
 from glue_jobs.cli.main import CONFIG
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
 
@@ -59,6 +61,8 @@ def _print(report: dict[str, Any], config: str) -> None:
         f"{model['cache_hits']} cache hits, ${model['spend_usd']:.4f}",
         highlight=False,
     )
+    for name, row in report["budgets"].items():
+        _print_sentence(console, _budget(name, row))
     for name, row in report["queries"].items():
         if row["error"]:
             console.print(f"[red]{name}[/]: {row['error']}", highlight=False)
@@ -82,6 +86,14 @@ def _store_state(row: dict[str, Any]) -> str:
     backfilling = row["backfilling"]
     since = f"backfilling since {time.strftime('%F %T', time.localtime(backfilling['since']))}" if backfilling else ""
     return "; ".join(filter(None, (since, "behind" if row["behind"] else "", row.get("error", ""), *inactive)))
+
+
+def _budget(name: str, row: Mapping[str, Any]) -> str:
+    """Say what was spent of a budget, and what the next request waits for."""
+    if row["error"]:
+        return f"{name}.budget: {row['error']}"
+    waiting = f", waiting {row['seconds']:g} s for {row['waiting_for']}" if row["waiting_for"] else ""
+    return f"{name}.budget: ${row['dollars_today']:.4f} today{waiting}"
 
 
 def _print_sentence(console: Console, sentence: str) -> None:

@@ -14,6 +14,7 @@ _DURATIONS = (
     ("PgvectorConfig", "deadline"), ("OpenSearchConfig", "deadline"), ("DocumentDBConfig", "deadline"),
     *((memory, name) for memory in ("DocumentDBMemoryConfig", "DynamoDBMemoryConfig", "MemoryDBConfig")
       for name in ("ttl", "turn_timeout", "busy_timeout")),
+    ("AnswerBudgetConfig", "wait"), ("RerankingBudgetConfig", "wait"),
 )  # fmt: skip
 """Keys whose value is a number of seconds or a duration text."""
 _REFERENCE = {"type": "string", "pattern": r"^.*\$\{(env|secret):.+\}.*$"}

@@ -160,6 +160,21 @@ def across_parts(raw: Any) -> Iterator[Problem]:
         yield Problem(("sinks",), "no table becomes documents", "Give a table a `document` section, or remove `sinks`.")
     if raw.get("facts") and not raw.get("warehouse"):
         yield Problem(("facts",), "facts are read from a warehouse, and there is none", "Add a `warehouse` section.")
+    yield from _shared_ledgers(raw)
+
+
+def _shared_ledgers(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Budgets that name one ledger share what is counted in it, so their limits are the same."""
+    limits_by_ledger: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name in ("embedding", "generation", "reranking"):
+        budget = raw[name].get("budget") if isinstance(raw.get(name), dict) else None
+        if not isinstance(budget, dict) or not isinstance(budget.get("ledger"), dict):
+            continue
+        limits = {key: budget.get(key) for key in ("requests_per_minute", "tokens_per_minute", "dollars_per_day")}
+        first, first_limits = limits_by_ledger.setdefault(repr(sorted(budget["ledger"].items())), (name, limits))
+        if limits != first_limits:
+            what = f"it names the ledger of {first}.budget, and has other limits"
+            yield Problem((name, "budget"), what, "Give both the same limits, or each a ledger of its own.")
 
 
 def _entries(raw: dict[str, Any], key: str) -> list[tuple[Path, dict[str, Any]]]:

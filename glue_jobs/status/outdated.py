@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from embeddings import open_embedder
-from embeddings.prices import price_of
+from embeddings.prices import Price, Usage, price_of
 from schemas.errors import UnavailableError
 from transforms.documents.planning import DocumentSpec, made_by
 
@@ -98,7 +98,7 @@ def of_counts(
     specs: Mapping[str, DocumentSpec],
     counted: Mapping[tuple[str, str], int],
     chunks_a_document: float,
-    price: float | None,
+    price: Price | None,
 ) -> Outdated:
     """Add up the documents of each table; tables that no longer make documents do not count."""
     total = documents = tokens = texts = 0
@@ -113,4 +113,4 @@ def of_counts(
                 texts + chunks,
                 tokens + chunks * spec.document.chunk.max_tokens,
             )
-    return Outdated(documents, total, texts, None if price is None else round(tokens / 1000 * price, 6))
+    return Outdated(documents, total, texts, None if price is None else round(price.of(Usage(tokens), 0), 6))

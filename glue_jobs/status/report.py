@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
-from embeddings.budget.budget import open_budget
-from embeddings.prices import price_of
+from embeddings.budget.report import reports
+from embeddings.prices import Price, Usage, price_of
 from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from glue_jobs.continuous import store_positions
 from glue_jobs.continuous.backfills import Backfill, Backfills
@@ -59,6 +59,7 @@ def status(config: PipelineConfig) -> dict[str, Any]:
             for name, store in stores.items()
         },
         "embedding": _embedding(config, records.values()),
+        "budgets": {name: asdict(each) for name, each in reports(budgeted(config)).items()},
         "queries": {record.query: _query(record) for record in records.values()},
         "rejects_without_table": counted["rejects"][""],
         "unconfigured": [
@@ -162,27 +163,14 @@ def _embedding(config: PipelineConfig, records: Iterable[QueryRecord]) -> dict[s
     for record in records:
         total.update(record.embedding)
     model = getattr(config.embedding, "model", "")
-    price = price_of(model) or 0.0
+    price = price_of(model) or Price()
     names = ("requests", "texts", "tokens", "cache_hits", "cache_misses", "throttles")
-    counted = {name: total[name] for name in names} | {"spend_usd": round(total["tokens"] / 1000 * price, 6)}
-    return counted | ({"budget": used} if (used := _budget(config)) else {})
+    return {name: total[name] for name in names} | {"spend_usd": round(price.of(Usage(total["tokens"]), 0), 6)}
 
 
-def _budget(config: PipelineConfig) -> dict[str, Any] | None:
-    """What new texts wait for now, and what was spent today; None without a budget."""
-    configured = getattr(config.embedding, "budget", None)
-    if configured is None or config.embedding is None:
-        return None
-    try:
-        budget = open_budget(configured, config.embedding.model)
-        now = budget.state()
-        return {
-            "waiting_for": now.limit if now.seconds else None,
-            "seconds": round(now.seconds, 1),
-            "dollars_today": round(budget.spent_today(), 6),
-        }
-    except PipelineError as error:
-        return {"waiting_for": "ledger", "error": error.message}
+def budgeted(config: PipelineConfig) -> dict[str, Any]:
+    """The sections whose models may have a budget, by name."""
+    return {"embedding": config.embedding, "generation": config.generation, "reranking": config.reranking}
 
 
 def _query(record: QueryRecord) -> dict[str, Any]:

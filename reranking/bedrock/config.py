@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from embeddings.bedrock.config import BedrockConnection
+from embeddings.budget.config import RerankingBudgetConfig, refuse_unpriced
 
 
 class BedrockRerankingConfig(BedrockConnection):
@@ -17,6 +18,13 @@ class BedrockRerankingConfig(BedrockConnection):
     """How many of the best hits are scored, at least as many as results are asked for."""
     timeout_seconds: float = Field(default=3, gt=0)
     """How long to try before a search goes on without it."""
+    budget: RerankingBudgetConfig | None = None
+    """What all processes of the pipelines that share its ledger may ask of the model."""
+
+    @model_validator(mode="after")
+    def _is_priced(self) -> Self:
+        refuse_unpriced(self.budget, self.model)
+        return self
 
     @property
     def model_arn(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings.bedrock.runtime import bedrock_outcomes
 from embeddings.clients import open_client
-from reranking.attempts import check_scores, scored, sendable
+from reranking.attempts import check_scores, scored, sendable, spending_of
 
 if TYPE_CHECKING:
     from reranking.bedrock.config import BedrockRerankingConfig
@@ -36,7 +36,8 @@ class BedrockReranker:
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return a score a text, in order; see `Reranker`."""
-        return scored(texts, MAX_TEXTS, functools.partial(self._attempt, query), self._config.timeout_seconds)
+        attempt, spend = functools.partial(self._attempt, query), functools.partial(spending_of, self._config, query)
+        return scored(texts, MAX_TEXTS, attempt, self._config.timeout_seconds, spend)
 
     def check(self) -> None:
         """Score one word; see `Reranker`."""

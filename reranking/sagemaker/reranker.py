@@ -12,7 +12,7 @@ import orjson
 from embeddings.clients import open_client
 from embeddings.outcomes import Unanswered
 from embeddings.sagemaker.runtime import request_to, sagemaker_outcomes
-from reranking.attempts import check_scores, scored, sendable
+from reranking.attempts import check_scores, scored, sendable, spending_of
 
 if TYPE_CHECKING:
     from reranking.sagemaker.config import SageMakerRerankingConfig
@@ -39,8 +39,8 @@ class SageMakerReranker:
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return a score a text, in order; see `Reranker`."""
-        attempt = functools.partial(self._attempt, query)
-        return scored(texts, self._config.max_items, attempt, self._config.timeout_seconds)
+        attempt, spend = functools.partial(self._attempt, query), functools.partial(spending_of, self._config, query)
+        return scored(texts, self._config.max_items, attempt, self._config.timeout_seconds, spend)
 
     def check(self) -> None:
         """Score one word; see `Reranker`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 
 from local_stack.models.rerank import maxsim
 from reranking import Reranker, RerankingConfig, open_reranker
-from reranking.errors import RerankingRejectedError, RerankingUnavailableError
+from reranking.errors import RerankingBudgetError, RerankingRejectedError, RerankingUnavailableError
 from retrieval.fusion import Ranked
 from retrieval.rerank import reranked
 from schemas.errors import ConfigurationError
@@ -148,22 +149,45 @@ def hits(*texts: str) -> list[Ranked]:
 
 
 def test_hits_are_put_in_the_order_of_the_scores(remote: Reranker) -> None:
-    ordered = reranked(remote, "red kite", hits(*TEXTS), 2)
+    ordered = reranked(remote, "red kite", hits(*TEXTS), 2).hits
     assert [ranked.hit.chunk_text for ranked in ordered] == ["the red kite flies", "a kite"]
     assert ordered[0].score > ordered[1].score
-    assert reranked(None, "red kite", hits(*TEXTS), 2) == hits(*TEXTS)[:2]
+    assert reranked(None, "red kite", hits(*TEXTS), 2) == (hits(*TEXTS)[:2], "")
 
 
 def test_only_the_candidates_are_scored(endpoint: Endpoint) -> None:
     few = opened(KINDS["bedrock"], endpoint, candidates=3)
-    assert len(reranked(few, "kite", hits(*(f"text {n}" for n in range(50))), 2)) == 2
+    assert len(reranked(few, "kite", hits(*(f"text {n}" for n in range(50))), 2).hits) == 2
     assert endpoint.counters()["reranked"] == 3
 
 
 def test_a_search_goes_on_without_a_reranker_that_is_away(endpoint: Endpoint) -> None:
     endpoint.faults(error=1.0)
     away = opened(KINDS["bedrock"], endpoint, timeout_seconds=0.2)
-    assert reranked(away, "red kite", hits(*TEXTS), 4) == hits(*TEXTS)
+    assert reranked(away, "red kite", hits(*TEXTS), 4) == (hits(*TEXTS), "RERANKING_MODEL_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_out_of_budget_keeps_its_order_and_says_so(kind: str, endpoint: Endpoint, tmp_path: Path) -> None:
+    ledger = {"type": "file", "path": str(tmp_path / "budget")}
+    budget = {"requests_per_minute": 2, "wait": "50ms", "ledger": ledger}
+    limited = opened(KINDS[kind], endpoint, budget=budget)
+    assert reranked(limited, "red kite", hits(*TEXTS), 4).hits[0].hit.chunk_text == "the red kite flies"
+    assert reranked(limited, "red kite", hits(*TEXTS), 4) == (hits(*TEXTS), "BUDGET_USED_UP")
+    with pytest.raises(RerankingBudgetError, match=r"reranking\.budget is used up: requests_per_minute"):
+        limited.rerank("red kite", TEXTS)
+    limited.check()
+    assert endpoint.counters()["reranked"] == 4
+
+
+def test_a_query_is_paid_for_and_one_that_failed_is_not(endpoint: Endpoint, tmp_path: Path) -> None:
+    budget = {"dollars_per_day": 0.006, "ledger": {"type": "file", "path": str(tmp_path / "budget")}}
+    limited = opened(KINDS["bedrock"], endpoint, budget=budget)
+    endpoint.faults(throttle=2)
+    assert len(limited.rerank("red kite", [f"text {number}" for number in range(101)])) == 101  # two queries
+    limited.rerank("red kite", TEXTS)
+    with pytest.raises(RerankingBudgetError, match="dollars_per_day"):
+        limited.rerank("red kite", TEXTS)
 
 
 def test_maxsim_is_the_mean_of_the_best_cosines() -> None:

@@ -9,22 +9,33 @@ from pathlib import Path
 import boto3
 import pytest
 
-from benchmarks.budget import storm
+from benchmarks.budget import ask, embed, storm
 from embeddings.budget.budget import Budget
 from embeddings.budget.config import DynamoDBLedgerConfig
 from embeddings.budget.ledger import DynamoDBLedger, FileLedger, Ledger
 from embeddings.budget.reservations import Limits
+from embeddings.prices import Price
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError, UnavailableError
 
-FREE = Limits(requests_per_minute=1e9, tokens_per_minute=1e9, dollars_per_day=1e9, dollars_per_token=0.001)
+FREE = Limits(requests_per_minute=1e9, tokens_per_minute=1e9, dollars_per_day=1e9)
+PRICE = Price(1000.0)
 
 
 def test_four_processes_in_a_storm_of_throttles_keep_and_use_the_budget(
     instant_model: ModelService, tmp_path: Path
 ) -> None:
-    found = storm(instant_model.endpoint["endpoint_url"], tmp_path / "budget", 8, requests_per_minute=900)
+    found = storm(instant_model.endpoint["endpoint_url"], tmp_path / "budget", 6, embed, requests_per_minute=900)
+    assert 0.95 <= found["kept"] <= 1.05
+    assert found["throttled"] > 0
+    assert found["lost"] == 0
+
+
+def test_four_processes_that_ask_for_answers_keep_and_use_the_budget(
+    instant_model: ModelService, tmp_path: Path
+) -> None:
+    found = storm(instant_model.endpoint["endpoint_url"], tmp_path / "budget", 6, ask, requests_per_minute=900)
     assert 0.95 <= found["kept"] <= 1.05
     assert found["throttled"] > 0
     assert found["lost"] == 0
@@ -59,7 +70,7 @@ def item(aws: Ministack) -> DynamoDBLedgerConfig:
 
 
 def test_what_many_take_at_once_is_counted_once_each(ledger: Ledger) -> None:
-    budget = Budget(FREE, ledger)
+    budget = Budget(FREE, ledger, PRICE)
 
     def take(_: int) -> None:
         budget.take(10, waits=True)
@@ -72,7 +83,7 @@ def test_what_many_take_at_once_is_counted_once_each(ledger: Ledger) -> None:
 
 def test_two_names_are_two_budgets(aws: Ministack) -> None:
     config = item(aws)
-    one, other = (Budget(FREE, DynamoDBLedger(config.model_copy(update={"name": name}))) for name in ("a", "b"))
+    one, other = (Budget(FREE, DynamoDBLedger(config.model_copy(update={"name": name})), PRICE) for name in ("a", "b"))
     one.take(1000, waits=True)
     assert one.spent_today() == pytest.approx(1.0)
     assert other.spent_today() == 0

@@ -84,7 +84,7 @@ def refused(function, *arguments):
         return True
 ends = positions.ends(source, {})
 results["places"] = {
-    "not remembered": "toy_key" not in registry_entry(loaded.embedding), "price": price_of(loaded.embedding.model),
+    "not remembered": "toy_key" not in registry_entry(loaded.embedding), "price": price_of(loaded.embedding.model).input,
     "family": sorted(codec_for("toy.embed-v1").dimensions), "not landed": unlanded(readings(loaded)),
     "without a feed": refused(feeds.open_feed, source, "c") and refused(feeds.refreshed, source, "c", SourcePositions(None, {})),
     "read": [positions.is_read(source, place) for place in ends], "kept": [retained.holds(source)(p, 0) for p in ends],

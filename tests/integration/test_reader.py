@@ -106,7 +106,11 @@ class World:
     def give_budget(self, ledger: Path) -> None:
         """Limit dollars a day, before a reader is started."""
         budget = BudgetConfig.model_validate(
-            {"dollars_per_day": 1, "dollars_per_1000_tokens": 0.01, "ledger": {"type": "file", "path": ledger}}
+            {
+                "dollars_per_day": 1,
+                "price_per_million_tokens": {"input": 10},
+                "ledger": {"type": "file", "path": ledger},
+            }
         )
         embedding = self.settings.embedding.model_copy(update={"budget": budget})
         self.settings = self.settings.__class__(**{**self.settings.__dict__, "embedding": embedding})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embeddings.prices import Price
 from glue_jobs.config.pipeline import parse_config
 from glue_jobs.config.values import Substitution
 from glue_jobs.status.outdated import Outdated, chunk_notes, of_counts, specs_of
@@ -20,7 +21,7 @@ SPECS = {"a": ARTICLES, "t": TICKETS}
 
 def test_documents_of_another_spec_are_counted_for_tables_that_make_documents() -> None:
     counted = {("a", "old"): 150, ("a", ARTICLES.digest): 50, ("t", "old"): 3, ("gone", "old"): 7}
-    found = of_counts(SPECS, counted, 1.5, 0.02)
+    found = of_counts(SPECS, counted, 1.5, Price(20.0))
     assert found == Outdated(documents=153, of=203, texts=225 + 5, usd=round((22_500 + 5_000) / 1000 * 0.02, 6))
     told = found.sentence("pipeline.yaml", "vectors")
     assert told.startswith("153 of 203 documents were made by another template, chunking, language or metadata")

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from embeddings import EmbeddingConfig, texts_at_once
-from embeddings.prices import price_of
+from embeddings.prices import Usage, price_of
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.lake_job import LakeJob, then
 from glue_jobs.runtime.progress import OnProgress, Progress
@@ -57,7 +57,7 @@ def plan(spark: SparkSession, config: PipelineConfig, to: EmbeddingConfig, on_pr
     sampled, rate, factor = _measured(lake, lacking)
     counted = round(estimated * factor)
     price = price_of(getattr(to, "model", ""))
-    usd = None if price is None else round(counted / 1000 * price, 6)
+    usd = None if price is None else round(price.of(Usage(counted), requests=0), 6)
     seconds = round((remaining - sampled) / rate, 1) if rate else None
     return MigrationPlan(number, number - remaining, counted, usd, sampled, round(rate, 1), seconds)
 
