@@ -13,6 +13,7 @@ from sinks.search import ANYTHING, Filters, Grant
 from transforms.filters.conditions import Condition, Value
 from transforms.filters.parsing import Filterable, parse, path_of
 from transforms.filters.typed import UNKNOWN, claim_values, declared, member_claim
+from warehouse.facts.allowed import Allowed, AllowedRows, is_navigable
 
 if TYPE_CHECKING:
     from schemas.tables import TableConfig
@@ -44,9 +45,10 @@ class Rule:
         values = [value for claim in self._claims(caller) for value in self._values(claim)]
         return Condition(self.path, "in", tuple(dict.fromkeys(values))) if values else None
 
-    def texts(self, caller: Caller) -> tuple[str, ...]:
-        """The values that the column may equal for a caller, as text."""
-        return tuple(str(claim).lower() if isinstance(claim, bool) else str(claim) for claim in self._claims(caller))
+    def allowed(self, caller: Caller) -> Allowed:
+        """The values that the column or member may equal for a caller; a member of what is no JSON equals nothing."""
+        is_json = len(self.path) == 1 or self.canonical in {UNKNOWN, "json"}
+        return Allowed(self.path, tuple(self._claims(caller)) if is_json else ())
 
     def _claims(self, caller: Caller) -> list[Scalar]:
         stated = self.constant if self.claim is None else caller.claims.get(self.claim)
@@ -97,19 +99,28 @@ class Access:
         grants = (self._grant(table, caller) for table in self._rules)
         return replace(filters, access=tuple(grant for grant in grants if grant is not None))
 
-    def column_values(self, caller: Caller) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]] | None:
-        """By table: its columns with the values, as text, that each has in the rows a caller may see; None without rules.
+    def allowed_rows(self, caller: Caller) -> AllowedRows | None:
+        """What holds of the rows that a caller may see, by table, for the warehouse; None without rules.
 
-        A table is missing where the caller sees none of its rows, or where a rule is on a member of a JSON column.
+        A table is missing where the caller sees none of its rows.
         """
         if self._rules is None:
             return None
-        rows: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = dict.fromkeys(self._public, ())
+        rows: dict[str, tuple[Allowed, ...]] = dict.fromkeys(self._public, ())
         for table, rules in self._rules.items():
-            columns = tuple((rule.path[0], rule.texts(caller)) for rule in rules)
-            if table not in rows and columns and all(len(r.path) == 1 for r in rules) and all(v for _, v in columns):
-                rows[table] = columns
+            allowed = tuple(rule.allowed(caller) for rule in rules)
+            if table not in rows and allowed and all(each.values for each in allowed):
+                rows[table] = allowed
         return rows
+
+    def unreachable(self) -> list[str]:
+        """Rules on members that the warehouse cannot be asked for, as `TABLE: PATH`: facts of these tables are left out."""
+        return [
+            f"{table}: {'.'.join(rule.path)}"
+            for table, rules in (self._rules or {}).items()
+            for rule in rules
+            if table not in self._public and not is_navigable(rule.path)
+        ]
 
     def problems(self) -> list[str]:
         """Rules that let nobody find anything, one sentence each."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrieval.access import Access
-from retrieval.drafts import Answerer, Draft
+from retrieval.drafts import NO_FACTS, Answerer, Draft, FactSource
 from retrieval.events import Telling, citation_json, sentence_json
-from retrieval.facts import Facts, fact_json, fact_sentence
+from retrieval.facts import Facts, as_of, fact_json
 from retrieval.generative import SOURCES
 from retrieval.search import Searcher, freshness_answer
 from schemas.caller import ANYONE, Caller
@@ -36,21 +35,25 @@ class Answer:
     draft: Draft
     answerer: str
     freshness: Freshness
-    facts: tuple[Fact, ...] = ()
-    """Facts of the warehouse, each a sentence behind the draft's."""
     rows: frozenset[str] = frozenset()
     """The ids of the chunks that it was written from and that were looked up for it."""
 
     @property
     def text(self) -> str:
         """The answer's sentences, or what is said instead."""
-        sentences = " ".join(filter(None, [self.draft.text, *map(fact_sentence, self.facts)]))
+        loaded = as_of(self.facts) if self.draft.is_worded else ""
+        sentences = " ".join(filter(None, [self.draft.text, loaded]))
         return sentences or self.draft.refusal or NOTHING_FOUND
 
     @property
     def cites(self) -> tuple[Hit, ...]:
         """The cited rows; the text's numbers count them from 1."""
         return self.draft.cites
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The cited facts of the warehouse."""
+        return self.draft.facts
 
     @property
     def abstained(self) -> bool:
@@ -63,7 +66,9 @@ class Answer:
             "answer": self.text,
             "abstained": self.abstained,
             "answerer": self.answerer,
-            "sentences": [sentence_json(s, self.draft.numbers(s)) for s in self.draft.statements],
+            "sentences": [
+                sentence_json(s, self.draft.numbers(s), self.draft.fact_numbers(s)) for s in self.draft.statements
+            ],
             "citations": [citation_json(hit) for hit in self.cites],
             "facts": [fact_json(fact) for fact in self.facts],
             "freshness": freshness_answer(self.freshness),
@@ -118,28 +123,28 @@ class Assistant:
         result = self._searcher.search(text, SOURCES, allowed)
         if result.question is None:
             return Answer(Draft(), self._answerer.name, result.freshness)
-        if result.abstained:
+        facts = self._facts_of(result.question, caller)
+        if result.abstained and (facts is NO_FACTS or not self._searcher.tuning.is_measured):
             draft = Draft(refusal="" if self._searcher.tuning.is_measured else UNMEASURED)
         else:
-            draft = self._answerer.draft(result.question, result.relevant)
-        shown = () if allowed.access is None else [source.hit for source in result.relevant]
-        used = frozenset(hit.chunk_id for hit in (*shown, *draft.cites)) if draft.cites else frozenset()
+            draft = self._answerer.draft(result.question, result.relevant, facts)
+        # The values of a fact may come from any of the rows.
+        is_of_all = allowed.access is not None or bool(draft.facts)
+        shown = [source.hit for source in result.relevant] if is_of_all else ()
+        used = frozenset(hit.chunk_id for hit in (*shown, *draft.cites)) if draft.statements else frozenset()
         for statement in draft.statements if telling.is_heard else ():
             if not self._are_live(used, allowed):
                 return None
             telling.say(statement)
-        read = () if draft.refusal else self._facts_of(result.question, draft.cites, caller)
         if not self._are_live(used, allowed):
             return None
-        for fact in read:
-            telling.say_fact(fact)
-        draft = draft if draft.cites else Draft(refusal=draft.refusal)
-        return Answer(draft, self._answerer.name, result.freshness, read, used)
+        draft = draft if draft.cites or draft.facts else Draft(refusal=draft.refusal)
+        return Answer(draft, self._answerer.name, result.freshness, used)
 
     def _are_live(self, chunk_ids: frozenset[str], allowed: Filters) -> bool:
         return not chunk_ids or self._searcher.index.live(sorted(chunk_ids), allowed) == chunk_ids
 
-    def _facts_of(self, question: Question, cited: Sequence[Hit], caller: Caller) -> tuple[Fact, ...]:
+    def _facts_of(self, question: Question, caller: Caller) -> FactSource:
         if self._facts is None:
-            return ()
-        return self._facts.read(question, cited, caller, self._access.column_values(caller))
+            return NO_FACTS
+        return self._facts.of(question, caller, self._access.allowed_rows(caller))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from retrieval.fusion import Ranked
 from sinks.search import Hit, Question
+
+if TYPE_CHECKING:
+    from generation.protocol import Tool
+    from warehouse.facts.reader import Fact
 
 _STOP = re.compile(r"(.*?)([.!?…。]*)", re.DOTALL)
 """A text, and the full stop that the numbers stand before."""
@@ -21,7 +25,9 @@ class Statement:
     text: str
     cites: tuple[Hit, ...]
     unsupported: tuple[str, ...] = ()
-    """Its numbers and names that no cited row holds, where it is kept nevertheless."""
+    """Its numbers and names that nothing it cites holds, where it is kept nevertheless."""
+    facts: tuple[Fact, ...] = ()
+    """The facts it cites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +45,69 @@ class Draft:
         """The cited rows, each once, in the order of the text."""
         return tuple({hit.chunk_id: hit for statement in self.statements for hit in statement.cites}.values())
 
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The cited facts, each once, in the order of the text."""
+        return tuple({fact.key: fact for statement in self.statements for fact in statement.facts}.values())
+
     def numbers(self, statement: Statement) -> list[int]:
         """The numbers, from 1, of the rows that a sentence cites, in the order of `cites`."""
         places = {hit.chunk_id: number for number, hit in enumerate(self.cites, 1)}
         return sorted({places[hit.chunk_id] for hit in statement.cites})
 
+    def fact_numbers(self, statement: Statement) -> list[int]:
+        """The numbers, from 1, of the facts that a sentence cites, in the order of `facts`."""
+        places = {fact.key: number for number, fact in enumerate(self.facts, 1)}
+        return sorted({places[fact.key] for fact in statement.facts})
+
     @property
     def text(self) -> str:
-        """The sentences with the numbers of their rows; a quotation of one row alone has none."""
-        numbered = self.is_worded or len(self.cites) > 1
-        return " ".join(self._marked(statement) if numbered else statement.text for statement in self.statements)
+        """The sentences with the numbers of their rows, and of their facts as `F1`; what one row alone is quoted for has none."""
+        is_numbered = [self.is_worded or (bool(s.cites) and len(self.cites) > 1) for s in self.statements]
+        said = zip(self.statements, is_numbered, strict=True)
+        return " ".join(self._marked(statement) if numbered else statement.text for statement, numbered in said)
 
     def _marked(self, statement: Statement) -> str:
         text, stop = _STOP.fullmatch(statement.text).groups()  # type: ignore[union-attr] # it matches any text
         flag = " [unsupported]" if statement.unsupported else ""
-        return f"{text} [{', '.join(map(str, self.numbers(statement)))}]{flag}{stop}"
+        marks = [*map(str, self.numbers(statement)), *(f"F{number}" for number in self.fact_numbers(statement))]
+        return f"{text} [{', '.join(marks)}]{flag}{stop}"
+
+
+class FactSource(Protocol):
+    """The facts of a pipeline for one question, read from the rows that its caller may see."""
+
+    def read(self, hits: Sequence[Hit]) -> tuple[Fact, ...]:
+        """The relevant facts whose parameters have a value, best first; values come from these rows, best first, and claims."""
+
+    def tools(self, hits: Sequence[Hit]) -> tuple[Tool, ...]:
+        """Tools for the relevant facts of which only what a text model gives has no value yet."""
+
+    def call(self, name: str, given: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
+        """The fact of a tool, read with what a text model gave; None where there is nothing to tell.
+
+        Raises:
+            RefusedInput: it is none of `tools`, or the input is not what it asks for.
+        """
+
+
+class NoFacts:
+    """The facts of a pipeline without any."""
+
+    def read(self, hits: Sequence[Hit]) -> tuple[Fact, ...]:
+        """Nothing."""
+        return ()
+
+    def tools(self, hits: Sequence[Hit]) -> tuple[Tool, ...]:
+        """Nothing."""
+        return ()
+
+    def call(self, name: str, given: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
+        """Nothing."""
+        return None
+
+
+NO_FACTS = NoFacts()
 
 
 class Answerer(Protocol):
@@ -63,5 +117,5 @@ class Answerer(Protocol):
     def name(self) -> str:
         """The answerer's name, for users."""
 
-    def draft(self, question: Question, sources: Sequence[Ranked]) -> Draft:
-        """Answer from these sources alone, and cite some of them; an answer without citations counts as none."""
+    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
+        """Answer from these sources and facts alone, and cite some of them; an answer without citations counts as none."""

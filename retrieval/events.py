@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -53,27 +53,29 @@ class Cited:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A sentence of the answer: the rows it cites hold what it says, and were live and allowed just now."""
+    """A sentence of the answer: what it cites holds what it says, and its rows were live and allowed just now."""
 
     name: ClassVar = "sentence"
     statement: Statement
     citations: tuple[int, ...]
+    facts: tuple[int, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The sentence as the answer has it."""
-        return sentence_json(self.statement, self.citations)
+        return sentence_json(self.statement, self.citations, self.facts)
 
 
 @dataclass(frozen=True, slots=True)
 class FactTold:
-    """A fact that the answer cites."""
+    """A fact that sentences after this cite by a number, which is counted apart from the rows'."""
 
     name: ClassVar = "fact"
+    number: int
     fact: Fact
 
     def as_json(self) -> dict[str, Any]:
-        """The fact as the answer has it."""
-        return fact_json(self.fact)
+        """The number, and the fact as the answer has it."""
+        return {"number": self.number, **fact_json(self.fact)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Telling:
         self._on_event = on_event
         self._cancelled = cancelled
         self._numbers: dict[str, int] = {}
+        self._fact_numbers: dict[object, int] = {}
         self._has_said = False
 
     @property
@@ -125,22 +128,23 @@ class Telling:
             self._on_event(event)
 
     def say(self, statement: Statement) -> None:
-        """Tell of a sentence, behind the rows that no sentence before it cites."""
+        """Tell of a sentence, behind the rows and the facts that no sentence before it cites."""
         for hit in statement.cites:
             if hit.chunk_id not in self._numbers:
                 self._numbers[hit.chunk_id] = len(self._numbers) + 1
                 self._tell_part(Cited(self._numbers[hit.chunk_id], hit))
-        numbers = sorted({self._numbers[hit.chunk_id] for hit in statement.cites})
-        self._tell_part(Said(statement, tuple(numbers)))
-
-    def say_fact(self, fact: Fact) -> None:
-        """Tell of a fact."""
-        self._tell_part(FactTold(fact))
+        for fact in statement.facts:
+            if fact.key not in self._fact_numbers:
+                self._fact_numbers[fact.key] = len(self._fact_numbers) + 1
+                self._tell_part(FactTold(self._fact_numbers[fact.key], fact))
+        rows = sorted({self._numbers[hit.chunk_id] for hit in statement.cites})
+        facts = sorted({self._fact_numbers[fact.key] for fact in statement.facts})
+        self._tell_part(Said(statement, tuple(rows), tuple(facts)))
 
     def take_back(self) -> None:
         """Take back what was said, if anything was."""
         if self._has_said:
-            self._numbers, self._has_said = {}, False
+            self._numbers, self._fact_numbers, self._has_said = {}, {}, False
             self.tell(Restarted())
 
     def raise_if_cancelled(self) -> None:
@@ -153,9 +157,14 @@ class Telling:
         self.tell(event)
 
 
-def sentence_json(statement: Statement, citations: tuple[int, ...] | list[int]) -> dict[str, Any]:
-    """The JSON object of a sentence."""
-    return {"text": statement.text, "citations": list(citations), "unsupported": list(statement.unsupported)}
+def sentence_json(statement: Statement, citations: Sequence[int], facts: Sequence[int] = ()) -> dict[str, Any]:
+    """The JSON object of a sentence: its rows and its facts by number."""
+    return {
+        "text": statement.text,
+        "citations": list(citations),
+        "facts": list(facts),
+        "unsupported": list(statement.unsupported),
+    }
 
 
 def citation_json(hit: Hit) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from embeddings.protocol import Embedder, EmbeddingRejected
 from retrieval.answer_type import expected_type, holds
-from retrieval.drafts import Draft, Statement
+from retrieval.drafts import NO_FACTS, Draft, FactSource, Statement
+from retrieval.facts import fact_sentence
 from retrieval.fusion import Ranked
 from retrieval.sentences import Sentence, sentences_of
 from sinks.search import Index, Question
@@ -62,14 +63,22 @@ class ExtractiveAnswerer:
         """`extractive`, and the embedding model."""
         return f"extractive ({self._model})"
 
-    def draft(self, question: Question, sources: Sequence[Ranked]) -> Draft:
-        """Quote the best sentence, then others that resemble the question nearly as much, row by row in the rows' order."""
+    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
+        """Quote the best sentence, then others that resemble the question nearly as much, row by row in the rows' order.
+
+        Behind them is a sentence of its own for each fact of the quoted rows.
+        """
+        quoted = self._quoted(question, sources)
+        read = facts.read([hit for statement in quoted for hit in statement.cites])
+        return Draft((*quoted, *(Statement(fact_sentence(fact), (), facts=(fact,)) for fact in read)))
+
+    def _quoted(self, question: Question, sources: Sequence[Ranked]) -> tuple[Statement, ...]:
         ranked = sorted(self._candidates(question, sources), key=lambda c: (-c.score, c.source, c.sentence.place))
         if not ranked:
-            return Draft()
+            return ()
         chosen = _chosen(ranked, self._max_sentences)
         chosen.sort(key=lambda c: (c.source != ranked[0].source, c.source, c.sentence.place))
-        return Draft(tuple(Statement(c.sentence.text, (sources[c.source].hit,)) for c in chosen))
+        return tuple(Statement(c.sentence.text, (sources[c.source].hit,)) for c in chosen)
 
     def _candidates(self, question: Question, sources: Sequence[Ranked]) -> list[_Candidate]:
         sentences = [(at, s) for at, source in enumerate(sources[:READ]) for s in sentences_of(source.hit.chunk_text)]

@@ -1,4 +1,4 @@
-"""Answers worded by a text model, of which only what the cited rows hold is kept."""
+"""Answers worded by a text model, of which only what the cited rows and facts hold is kept."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, assert_never
 from generation import Message, StopReason
 from generation.errors import GenerationRejectedError
 from retrieval import prompt
-from retrieval.drafts import Draft, Statement
+from retrieval.drafts import NO_FACTS, Draft, FactSource, Statement
+from retrieval.facts import fact_text
 from retrieval.support import unsupported
+from retrieval.tool_use import ToolUse
 
 if TYPE_CHECKING:
-    from generation import Generator
+    from generation import GeneratedAnswer, Generator, Tool
     from generation.rules import Unsupported
     from retrieval.fusion import Ranked
-    from sinks.search import Question
+    from sinks.search import Hit, Question
+    from warehouse.facts.reader import Fact
 
 SOURCES = 5
 """Documents that an answer may draw on."""
+ROUNDS = 2
+"""Requests of one answer that offer tools: one for the calls, one for what is called again or wanted then."""
 
 REFUSED = "No answer is given: the text model's guardrail refuses it ({})."
-NOT_SUPPORTED = "No answer is given: the rows that the text model cites do not hold what it said."
+NOT_SUPPORTED = "No answer is given: what the text model cites does not hold what it said."
 
 
 class GenerativeAnswerer:
@@ -38,36 +43,68 @@ class GenerativeAnswerer:
         """`generative`, and the text model."""
         return f"generative ({self._generator.model})"
 
-    def draft(self, question: Question, sources: Sequence[Ranked]) -> Draft:
-        """Ask once, with fewer sources if the model refuses their length."""
+    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
+        """Ask with the facts that need no model in the prompt, and tools for others; with fewer sources if it is too long."""
+        read = facts.read([source.hit for source in sources[:SOURCES]])
         for most in (SOURCES, 2, 1):
             hits = [source.hit for source in sources[:most]]
-            turn = prompt.user_turn(question.text, [hit.chunk_text for hit in hits])
+            tools = facts.tools(hits) if self._generator.takes_tools else ()
+            if not (hits or read or tools):
+                return Draft()
+            use = ToolUse(facts, hits, read)
             try:
-                answer = self._generator.converse([Message("user", turn)], system=prompt.SYSTEM)
+                answer = self._answered(question.text, hits, use, tools)
             except GenerationRejectedError:
                 if most == 1:
                     raise
                 continue
-            if answer.is_refusal:
-                return Draft(refusal=REFUSED.format(answer.refusal))
-            text = prompt.ended(answer.text) if answer.stop_reason is StopReason.MAX_TOKENS else answer.text
-            if prompt.abstains(text):
-                return Draft()
-            said = [
-                Statement(sentence, tuple(hits[number - 1] for number in numbers))
-                for sentence, numbers in prompt.statements(text, len(hits))
-            ]
-            return supported(said, self._rule)
+            return self._drafted(answer, hits, use.facts)
         raise AssertionError
+
+    def _answered(self, question: str, hits: Sequence[Hit], use: ToolUse, tools: Sequence[Tool]) -> GeneratedAnswer:
+        """Ask, answering tool calls, at most `ROUNDS` times; then once more with all facts and no tool, so that it ends."""
+        texts = [hit.chunk_text for hit in hits]
+        messages = [Message("user", prompt.user_turn(question, texts, [fact_text(fact) for fact in use.facts]))]
+        system = prompt.system(has_facts=bool(use.facts), has_tools=bool(tools))
+        for _ in range(ROUNDS if tools else 0):
+            answer = self._generator.converse(messages, system=system, tools=tools)
+            if not answer.calls and (answer.text or answer.is_refusal):
+                return answer
+            if not answer.calls:  # the model wrote a call that its provider could not read
+                break
+            messages += [
+                Message("assistant", "", answer.calls),
+                Message("user", "", results=use.results(answer.calls)),
+            ]
+        turn = prompt.user_turn(question, texts, [fact_text(fact) for fact in use.facts])
+        return self._generator.converse(
+            [Message("user", turn)], system=prompt.system(has_facts=bool(use.facts), has_tools=False)
+        )
+
+    def _drafted(self, answer: GeneratedAnswer, hits: Sequence[Hit], facts: Sequence[Fact]) -> Draft:
+        if answer.is_refusal:
+            return Draft(refusal=REFUSED.format(answer.refusal))
+        text = prompt.ended(answer.text) if answer.stop_reason is StopReason.MAX_TOKENS else answer.text
+        if prompt.abstains(text):
+            return Draft()
+        said = [
+            Statement(
+                sentence.text,
+                tuple(hits[number - 1] for number in sentence.sources),
+                facts=tuple(facts[number - 1] for number in sentence.facts),
+            )
+            for sentence in prompt.statements(text, len(hits), len(facts))
+        ]
+        return supported(said, self._rule)
 
 
 def supported(said: Sequence[Statement], rule: Unsupported) -> Draft:
-    """The sentences that may be said: each cites a row, and holds no number or name that its rows do not, unless it is kept."""
-    cited = [statement for statement in said if statement.cites]
+    """The sentences that may be said: each cites a row or a fact, and holds no number or name that these do not, or is kept."""
+    cited = [statement for statement in said if statement.cites or statement.facts]
     kept = []
     for statement in cited:
-        missing = unsupported(statement.text, [hit.chunk_text for hit in statement.cites])
+        texts = [hit.chunk_text for hit in statement.cites] + [fact_text(fact) for fact in statement.facts]
+        missing = unsupported(statement.text, texts)
         match rule:
             case "drop":
                 kept += [] if missing else [statement]

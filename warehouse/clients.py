@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
-from warehouse.errors import refusal
+from warehouse.errors import STATEMENT_TIMEOUT, refusal
 from warehouse.staging import access_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class WireClient:
         """Run a SELECT in a transaction that is undone; the server cancels it at its deadline."""
         with self._translated():
             if self._connection is None:
-                self._connection = self._connected()
+                self._connection = self._connected(min(max(seconds, 1.0), _CONNECT_SECONDS))
             self._connection._usock.settimeout(seconds + _CONNECT_SECONDS)  # noqa: SLF001 - a server that hangs
             cursor = self._connection.cursor()
             self._execute(cursor, f"SET statement_timeout TO {round(seconds * 1000)}")
@@ -98,14 +98,14 @@ class WireClient:
     def _execute(cursor: Any, statement: str) -> None:
         cursor.execute(statement)
 
-    def _connected(self) -> Any:
+    def _connected(self, within: float = _CONNECT_SECONDS) -> Any:
         import redshift_connector
 
         config = self._config
         connection = redshift_connector.connect(
             host=config.host, port=config.port, database=config.database, user=config.user,
             password=config.password.get_secret_value() if config.password else None, ssl=config.ssl, sslmode="verify-full",
-            timeout=_CONNECT_SECONDS, max_prepared_statements=0, application_name="ragstream",
+            timeout=within, max_prepared_statements=0, application_name="ragstream",
             tcp_keepalive_idle=30, tcp_keepalive_interval=10, tcp_keepalive_count=3,
         )  # fmt: skip
         connection._usock.settimeout(None)  # noqa: SLF001 - the time-out is for connecting: a COPY takes as long as it takes
@@ -183,7 +183,9 @@ class DataApiClient:
                 raise refusal(self._where, _errors(described))
             if time.monotonic() > until:
                 self._client.cancel_statement(Id=identity)
-                raise UnavailableError(f"warehouse: a transaction took longer than {seconds:.0f} s")
+                raise UnavailableError(
+                    f"warehouse: a transaction took longer than {seconds:.0f} s", condition=STATEMENT_TIMEOUT
+                )
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
 

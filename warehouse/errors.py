@@ -17,6 +17,10 @@ class StaleError(UnavailableError):
     """The warehouse is not as it was read any more: read it again."""
 
 
+STATEMENT_TIMEOUT = "STATEMENT_TIMEOUT"
+"""The condition of a statement that took too long: the warehouse answers, another statement may be in time."""
+
+
 @dataclass(frozen=True)
 class _Rule:
     """A refusal is known by the beginning of its SQLSTATE, or by fixed words of its message where that says nothing."""
@@ -65,7 +69,10 @@ _RULES = (
         (), r"COPY from stdin failed|NoSuchKey|status 404|\bmanifest\b", UnavailableError, "staged files have gone",
         hint="they are staged again",
     ),
-    _Rule(("57014",), r"statement timeout|cancell?ed on user", UnavailableError, "a statement took longer than its time"),
+    _Rule(
+        ("57014",), r"statement timeout|cancell?ed on user", UnavailableError, "a statement took longer than its time",
+        STATEMENT_TIMEOUT,
+    ),
     _Rule(("08", "57P", "53"), "", UnavailableError, "{where} does not answer"),
 )  # fmt: skip
 """The first that fits counts."""

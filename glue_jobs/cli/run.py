@@ -19,6 +19,7 @@ def check(config: str) -> None:
     from glue_jobs.status import table_notes
     from glue_jobs.status.outdated import chunk_notes
     from retrieval.commands import unmeasured
+    from retrieval.fact_notes import left_out
 
     loaded = load_config(config)
     checks_of_parts = checks.parts(loaded)
@@ -34,7 +35,7 @@ def check(config: str) -> None:
     for sink in loaded.sinks if loaded.embedding is not None else ():
         for note in filter(None, (migration_note(loaded, sink), outdated_note(loaded, sink, config))):
             click.echo(f"note   sink {sink.name}: {note}")
-    for warning in unmeasured(loaded):
+    for warning in (*unmeasured(loaded), *left_out(loaded)):
         click.echo(f"note   {warning}")
 
 

@@ -161,6 +161,7 @@ def across_parts(raw: Any) -> Iterator[Problem]:
     if raw.get("facts") and not raw.get("warehouse"):
         yield Problem(("facts",), "facts are read from a warehouse, and there is none", "Add a `warehouse` section.")
     yield from _shared_ledgers(raw)
+    yield from _asked_of_nobody(raw)
 
 
 def _shared_ledgers(raw: dict[str, Any]) -> Iterator[Problem]:
@@ -175,6 +176,25 @@ def _shared_ledgers(raw: dict[str, Any]) -> Iterator[Problem]:
         if limits != first_limits:
             what = f"it names the ledger of {first}.budget, and has other limits"
             yield Problem((name, "budget"), what, "Give both the same limits, or each a ledger of its own.")
+
+
+def _asked_of_nobody(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Parameters of facts that a text model gives, where there is none, or one whose form has no tools."""
+    generation = raw.get("generation")
+    kind = generation if isinstance(generation, dict) else {}
+    if kind.get("type", "extractive") != "extractive" and kind.get("format") != "inputs":
+        return
+    facts = raw.get("facts")
+    queries = facts.get("queries") if isinstance(facts, dict) else None
+    for at, fact in enumerate(queries if isinstance(queries, list) else []):
+        parameters = fact.get("parameters") if isinstance(fact, dict) else None
+        for name, parameter in (parameters if isinstance(parameters, dict) else {}).items():
+            if isinstance(parameter, dict) and "model" in parameter:
+                yield Problem(
+                    ("facts", "queries", at, "parameters", name),
+                    "its value comes from a text model that calls tools, and `generation` is none",
+                    "Take it from a cited row or a claim, or name a text model (sagemaker: with `format: messages`).",
+                )
 
 
 def _entries(raw: dict[str, Any], key: str) -> list[tuple[Path, dict[str, Any]]]:

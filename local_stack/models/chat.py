@@ -173,13 +173,12 @@ class ChatRoutes:
         asked = parse_conversation(body)
         if (error := self._state.faults.against([message.text for message in asked.messages])) is not None:
             raise error
-        canned = self._state.faults.answer
-        generator = self._generator if canned is None else CannedGenerator(canned)
-        return Answer(generator, asked), Guardrail(guardrail_id(body), self._state.faults)
+        return self.opened(asked), Guardrail(guardrail_id(body), self._state.faults)
 
     def opened(self, request: ChatRequest) -> Answer:
-        """An answer that is about to be generated."""
-        return Answer(self._generator, request)
+        """An answer that is about to be generated, or the one that a test asks for."""
+        canned = self._state.faults.answer
+        return Answer(self._generator if canned is None else CannedGenerator(canned), request)
 
     def count(self, answer: Answer) -> None:
         """Count an answer that was given."""

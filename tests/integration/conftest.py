@@ -10,8 +10,24 @@ from pathlib import Path
 import pytest
 
 from local_stack.models.service import ModelService
+from local_stack.servers.aws import Ministack
 from local_stack.servers.connect import request_json
+from tests.desk_facts import loaded_warehouse, reading_user
 from tests.lake_to_store import Lake
+from warehouse.config import RedshiftConfig
+
+
+@pytest.fixture
+def ticket_warehouse(warehouse_dsn: str, aws: Ministack) -> RedshiftConfig:
+    """A loaded table of tickets (`tests.desk_facts`)."""
+    return loaded_warehouse(warehouse_dsn, aws)
+
+
+@pytest.fixture
+def facts_login(warehouse_dsn: str, ticket_warehouse: RedshiftConfig) -> Iterator[dict[str, str]]:  # noqa: ARG001 - it has the schema
+    """A user who can read it, and nothing else."""
+    with reading_user(warehouse_dsn) as login:
+        yield login
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -13,10 +14,13 @@ from glue_jobs.cli.ask import caller_of, search
 from glue_jobs.config.values import Substitution
 from retrieval.access import Access, Scope
 from retrieval.config import AccessConfig
+from retrieval.fact_notes import left_out
 from schemas.caller import ANYONE, Caller
 from schemas.errors import ConfigurationError
 from schemas.tables import DocumentConfig, TableConfig
 from sinks.search import ANYTHING, Grant
+from warehouse.facts.allowed import Allowed
+from warehouse.facts.config import FactsConfig
 
 
 def table(name: str, *metadata: str, **columns: str) -> TableConfig:
@@ -115,6 +119,36 @@ def test_rules_that_let_nobody_find_anything_are_told() -> None:
         "public.tickets does not keep 'owner' as metadata, so nobody finds its rows",
         "public.articles has no rule of `access` and is not `public`, so nobody finds its rows",
     ]
+
+
+def test_the_warehouse_is_told_the_rows_that_a_caller_may_see() -> None:
+    caller = Caller({"tenant": 7, "team": ("blue", 3)})
+    by_column, by_member = Allowed(("tenant",), (7,)), Allowed(("attrs", "team"), ("blue", 3))
+    assert Access(OWN, TABLES).allowed_rows(caller) == {"public.tickets": (by_column, by_member), "public.articles": ()}
+    assert Access(OWN, TABLES).allowed_rows(Caller({"tenant": 7, "team": ""})) == {"public.articles": ()}
+    assert Access({"level.team": "x", "tenant": 1}, [TICKETS]).allowed_rows(caller) is not None
+    no_json = table("public.tickets", "tenant", tenant="bigint")
+    assert Access({"tenant.team": "${claim:team}"}, [no_json]).allowed_rows(caller) == {}
+    assert Access(None, TABLES).allowed_rows(caller) is None
+
+
+def facts_of(fact: dict[str, Any]) -> FactsConfig:
+    return FactsConfig.model_validate({"user": "u", "password": "p", "queries": [fact]})
+
+
+def test_a_member_that_the_warehouse_cannot_reach_is_noted() -> None:
+    fact: dict[str, Any] = {"name": "f", "description": "d", "sql": "SELECT 1"}
+    rules = {"public.tickets": {"attrs.Team": "${claim:team}"}, "public.articles": "public"}
+    config: Any = SimpleNamespace(facts=facts_of(fact), access=rules, tables=TABLES)
+    (note,) = left_out(config)
+    assert "public.tickets: attrs.Team is a member" in note
+    config.access = {"public.tickets": {"attrs.team": "${claim:team}"}, "public.articles": "public"}
+    assert list(left_out(config)) == []
+    config.access, config.facts = (
+        rules,
+        facts_of(fact | {"public": True}),
+    )
+    assert list(left_out(config)) == []
 
 
 def test_a_table_or_column_that_cannot_be_searched_is_refused() -> None:

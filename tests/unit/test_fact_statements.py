@@ -8,8 +8,9 @@ import pytest
 import sqlglot
 
 from schemas.errors import ConfigurationError
+from warehouse.facts.allowed import is_navigable
 from warehouse.facts.config import FactConfig
-from warehouse.facts.statement import statement_of
+from warehouse.facts.statement import ParsedFact, Restriction
 
 VIEWS = ("tickets", "customers", "Odd")
 
@@ -21,7 +22,7 @@ def fact(sql: str, **parameters: dict[str, Any]) -> FactConfig:
 def test_a_fact_reads_the_pipelines_views_in_its_order() -> None:
     sql = """WITH t AS (SELECT * FROM Tickets) -- it's :c
         SELECT priority, COUNT(*) AS n FROM t JOIN "Odd" o ON o.id = t.id WHERE c = :c GROUP BY priority ORDER BY n DESC"""
-    statement = statement_of(fact(sql, c={"claim": "customer", "type": "integer"}), "desk", VIEWS)
+    statement = ParsedFact(fact(sql, c={"claim": "customer", "type": "integer"}), "desk", VIEWS).statement()
     assert sorted(statement.views) == ["Odd", "tickets"]
     assert "--" not in statement.sql
     assert statement.sql.count("CAST(:c AS BIGINT)") == 1
@@ -66,14 +67,14 @@ def test_a_fact_reads_the_pipelines_views_in_its_order() -> None:
 )  # fmt: skip
 def test_what_is_no_read_of_the_pipelines_views_is_refused(sql: str, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem) as raised:
-        statement_of(fact(sql), "desk", VIEWS)
+        ParsedFact(fact(sql), "desk", VIEWS)
     assert raised.value.condition == "FACT_INVALID"
     assert raised.value.hint
 
 
 def test_a_parameter_that_the_select_does_not_use_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="differ in :c"):
-        statement_of(fact("SELECT a FROM tickets", c={"claim": "x"}), "desk", VIEWS)
+        ParsedFact(fact("SELECT a FROM tickets", c={"claim": "x"}), "desk", VIEWS)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,36 @@ def test_a_parameter_that_the_select_does_not_use_is_refused() -> None:
 def test_a_parameter_has_one_origin(origin: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="of a cited row, or"):
         fact("SELECT a FROM tickets WHERE a = :c", c=origin)
+
+
+def test_a_member_of_a_json_column_is_compared_as_its_own_type() -> None:
+    own = Restriction(("meta", "tenant", "the id"), ("_access0", "_access1", "_access2"), (str, int, bool))
+    made = ParsedFact(fact("SELECT COUNT(*) AS n FROM tickets t JOIN customers c ON c.id = t.c"), "desk", VIEWS)
+    sql = made.statement((("tickets", (own,)),)).sql
+    (parsed,) = sqlglot.parse(sql, dialect="redshift")
+    assert parsed is not None
+    path = '_row."meta"."tenant"."the id"'
+    for kind, compared, name in [
+        ("string", f"CAST({path} AS VARCHAR(65535))", "_access0"),
+        ("number", f"JSON_SERIALIZE({path})", "_access1"),
+        ("boolean", f"JSON_SERIALIZE({path})", "_access2"),
+    ]:
+        assert f"(JSON_TYPEOF({path}) = '{kind}' AND {compared} IN (CAST(:{name} AS VARCHAR(65535))))" in sql
+    assert '(SELECT * FROM "desk"."tickets" AS _row WHERE' in sql
+    assert sql.count("_row.") == 6
+
+
+@pytest.mark.parametrize("member", ["Tenant", 'te"nant', "té", "a\0b", "a;b", ""])
+def test_a_member_that_redshift_would_read_as_another_one_is_not_reached(member: str) -> None:
+    assert not is_navigable(("meta", "tenant", member))
+    assert is_navigable(("Meta", "tenant_1", "the id"))
+
+
+def test_a_statement_is_made_once_for_each_number_of_values() -> None:
+    made = ParsedFact(fact("SELECT COUNT(*) AS n FROM tickets"), "desk", VIEWS)
+    two = (("tickets", (Restriction(("c",), ("_access0", "_access1"), (str, str)),)),)
+    assert made.statement(two) is made.statement(
+        (("tickets", (Restriction(("c",), ("_access0", "_access1"), (str, str)),)),)
+    )
+    assert made.statement() is made.statement()
+    assert made.statement().sql != made.statement(two).sql

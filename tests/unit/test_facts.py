@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from retrieval.facts import fact_sentence, values_of
+from glue_jobs.config.problems import across_parts
+from retrieval.fact_calls import RefusedInput, tool_of, values_given
+from retrieval.facts import as_of, fact_sentence, fact_text, values_of
 from schemas.caller import ANYONE, Caller
 from sinks.search import Hit
 from warehouse.facts.config import FactConfig
@@ -75,3 +78,111 @@ def test_a_fact_is_said_with_its_columns_and_when_it_was_loaded() -> None:
         fact_sentence(read)
         == "open tickets: priority high, n 3; priority none, n 0 and more (loaded 2026-11-29T12:00:00+00:00)."
     )
+    asked = replace(read, asked=(("since", "2026-11-01"),), truncated=False)
+    assert fact_text(asked).splitlines() == [
+        "open tickets",
+        "where since is 2026-11-01",
+        "priority high, n 3",
+        "priority none, n 0",
+        "loaded 2026-11-29T12:00:00+00:00",
+    ]
+    never = replace(read, loaded_at=None)
+    assert as_of([read, never, asked]) == "(F1, F3 loaded 2026-11-29T12:00:00+00:00.)"
+    assert as_of([never]) == ""
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "since": {"model": "the first day", "type": "date", "minimum": "2020-01-01"},
+    "priority": {"model": "which priority", "choices": ["low", "high"]},
+    "most": {"model": "how many", "type": "integer", "minimum": 1, "maximum": 50},
+}
+GIVEN = {"since": "2026-11-01", "priority": "high", "most": 20}
+
+
+def test_a_model_is_offered_what_is_its_own_and_nothing_else() -> None:
+    wanted = fact(**ASKED, tenant={"claim": "tenant"}, customer=row("public.customers", "id", "integer"))
+    tool = tool_of(wanted)
+    assert tool.schema.keys() == {"type", "properties", "required"}
+    assert tool.schema["required"] == ["since", "priority", "most"]
+    properties = tool.schema["properties"]
+    assert properties["priority"]["enum"] == ["low", "high"]
+    assert (properties["most"]["minimum"], properties["most"]["maximum"]) == (1, 50)
+    assert properties["since"] == {
+        "type": "string", "format": "date", "description": "the first day (a date as YYYY-MM-DD from 2020-01-01)",
+    }  # fmt: skip
+    assert values_given(wanted, GIVEN) == {"since": "2026-11-01", "priority": "high", "most": "20"}
+    for claim in ({"tenant": "other"}, {"customer": 9}, {"_access0": "other"}, {"sql": "SELECT 1"}):
+        with pytest.raises(RefusedInput, match="no other: since, priority, most"):
+            values_given(wanted, GIVEN | claim)
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits", "right", "wrong"),
+    [
+        ("text", {"max_length": 20}, ["a", "' OR 1 = 1 --", "日本"], ["", "x" * 21, "\0", "\ud800", 5, True, None, ["a"], {}]),
+        ("text", {"choices": ["low", "high"]}, ["low"], ["Low", "low ", "low' OR ''='", "", 1, ["low"]]),
+        ("integer", {"minimum": 1, "maximum": 50}, [1, 50], [0, 51, 5.0, "5", "1; DROP TABLE t", True, None, 10**20, [1]]),
+        ("integer", {"choices": [1, 3]}, [3], [2, "3", 3.0]),
+        ("decimal", {"minimum": 0.5}, [0.5, 2, 1e20], [0.4, -1, "2", float("nan"), float("inf"), 1e300, True]),
+        ("boolean", {}, [True, False], ["true", 1, 0, None, "yes"]),
+        ("date", {"minimum": "2020-01-01", "maximum": "2026-12-31"}, ["2020-01-01"],
+         ["2019-12-31", "2027-01-01", "2026-13-01", "today", "2026-11-01T00:00:00", "CURRENT_DATE", 20261101, ""]),
+        ("timestamp", {"maximum": "2026-11-29T12:00:00Z"}, ["2026-11-29T13:00:00+01:00", "2026-11-29T12:00:00"],
+         ["2026-11-29T12:00:01Z", "2026-11-29T12:00:00-01:00", "now()", 0]),
+    ],
+)  # fmt: skip
+def test_what_a_model_gives_is_of_the_type_and_within_the_limits(
+    kind: str, limits: dict[str, Any], right: list[Any], wrong: list[Any]
+) -> None:
+    wanted = fact(value={"model": "a value", "type": kind, **limits})
+    for value in right:
+        assert values_given(wanted, {"value": value}), value
+    for value in wrong:
+        with pytest.raises(RefusedInput) as refused:
+            values_given(wanted, {"value": value})
+        assert not (isinstance(value, str) and len(value) > 4 and value in str(refused.value)), "it is not repeated"
+
+
+@pytest.mark.parametrize("given", [None, {}, {"since": "2026-11-01"}, {**GIVEN, "x": 1}, {"Since": 1}])
+def test_an_input_that_is_not_the_declared_object_is_refused(given: dict[str, Any] | None) -> None:
+    with pytest.raises(RefusedInput):
+        values_given(fact(**ASKED), given)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        {"claim": "c", "choices": ["a"]},
+        {"claim": "c", "model": "m"},
+        {"table": "a.b", "column": "c", "model": "m"},
+        {"model": ""},
+        {"model": "m", "minimum": 1},
+        {"model": "m", "type": "boolean", "choices": ["true"]},
+        {"model": "m", "type": "integer", "minimum": "x"},
+        {"model": "m", "type": "date", "maximum": "tomorrow"},
+        {"model": "m", "type": "date", "choices": ["2026-11-29"]},
+        {"model": "m", "type": "integer", "choices": ["1.5"]},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(parameter: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"at least 1|bound or a choice|limits|give"):
+        fact(value=parameter)
+
+
+@pytest.mark.parametrize(
+    ("generation", "refused"),
+    [
+        (None, 1),
+        ({"type": "extractive"}, 1),
+        ({"type": "sagemaker", "format": "inputs"}, 1),
+        ({"type": "sagemaker"}, 0),
+        ({"type": "bedrock"}, 0),
+    ],
+)
+def test_a_parameter_of_a_text_model_needs_one_that_takes_tools(
+    generation: dict[str, str] | None, refused: int
+) -> None:
+    queries = [{"name": "f", "parameters": {"tenant": {"claim": "c"}, "since": {"model": "the day"}}}]
+    raw = {"facts": {"queries": queries}, "warehouse": {"type": "redshift"}, "generation": generation}
+    paths = [problem.path for problem in across_parts(raw)]
+    assert paths == [("facts", "queries", 0, "parameters", "since")] * refused

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from embeddings.pool import Pool
-from schemas.errors import ConfigurationError
+from schemas.caller import Scalar
+from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import TableConfig
-from warehouse.clients import Client, open_client
+from warehouse.clients import Client, Result, open_client
 from warehouse.config import RedshiftConfig
+from warehouse.errors import STATEMENT_TIMEOUT
+from warehouse.facts.allowed import Allowed, AllowedRows, is_navigable
 from warehouse.facts.config import FactConfig, FactsConfig
-from warehouse.facts.statement import FactStatement, Restrictions, statement_of
+from warehouse.facts.statement import ParsedFact, Restriction, Restrictions
 from warehouse.shape import ROWS, folded, names_of
 from warehouse.sql import literal, quoted
 
@@ -34,15 +38,20 @@ class Fact:
     """In ISO 8601, UTC: the earliest of the last loads of its tables; None before the first."""
     truncated: bool
     """Whether there are more rows than the fact's limit."""
+    asked: tuple[tuple[str, str], ...] = ()
+    """The parameters whose values a text model gave, with these values as text."""
 
-
-type Allowed = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
-"""By source table: columns, with the values, as text, that each may have in the rows that a caller may see; other tables have
-no such row."""
+    @property
+    def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What tells it from the other facts of an answer."""
+        return self.name, self.asked
 
 
 class FactReader:
-    """Runs facts, over a bounded number of connections. It reads alone, so that a repeated read changes nothing. Thread-safe."""
+    """Runs facts. It reads alone, so that a repeated read changes nothing. Thread-safe.
+
+    A warehouse that does not answer is not asked again for a few seconds: answers are given without facts meanwhile, at once.
+    """
 
     def __init__(
         self, facts: FactsConfig, warehouse: RedshiftConfig, tables: Sequence[TableConfig], connections: int = 1
@@ -51,32 +60,29 @@ class FactReader:
         self.facts: Mapping[str, FactConfig] = {fact.name: fact for fact in facts.queries}
         self._view_of = names_of(tables, warehouse)
         self._schema, self._views = warehouse.schema_name, tuple(self._view_of.values())
-        self._statements: dict[str, FactStatement] = {
-            fact.name: statement_of(fact, self._schema, self._views) for fact in facts.queries
-        }
+        self._parsed = {fact.name: ParsedFact(fact, self._schema, self._views) for fact in facts.queries}
         login = login_of(facts, warehouse)
-        self._clients: Pool[Client] = Pool("facts", partial(open_client, login), connections)
+        self._clients: Pool[Client] = Pool("facts", partial(open_client, login), connections, _WAIT_SECONDS)
+        self._away_until = 0.0
 
-    def read(self, name: str, values: Mapping[str, str], allowed: Allowed | None = None) -> Fact | None:
+    def read(self, name: str, values: Mapping[str, str], allowed: AllowedRows | None = None) -> Fact | None:
         """Run a fact with a value, as text, for each of its parameters; `allowed` are the rows that its caller may see.
 
-        None when the caller may see no row of one of its tables: `allowed` lacks it, and the fact is not public.
+        None when the caller may see no row of one of its tables, and the fact is not public: `allowed` lacks it, or a condition
+        of it is on a member that a statement cannot reach.
 
-        Raises UnavailableError when the warehouse does not answer in time or all connections are in use, ConfigurationError when
-        it refuses.
+        Raises UnavailableError when the warehouse does not answer in time, ConfigurationError when it refuses.
         """
-        fact, statement = self.facts[name], self._statements[name]
+        fact, parsed = self.facts[name], self._parsed[name]
+        given = dict(values)
+        restrictions: Restrictions = ()
         if allowed is not None and not fact.public:
-            of_views = {
-                self._view_of[table]: conditions for table, conditions in allowed.items() if table in self._view_of
-            }
-            if not of_views.keys() >= set(statement.views):
+            of_views = {self._view_of[table]: rows for table, rows in allowed.items() if table in self._view_of}
+            if not all(view in of_views and _can_be_read(of_views[view]) for view in parsed.views):
                 return None
-            restrictions, bound = _restrictions({view: of_views[view] for view in statement.views})
-            statement = statement_of(fact, self._schema, self._views, restrictions)
-            values = {**values, **bound}
-        with self._clients.borrowed() as client:
-            result = client.query(statement.sql, values, fact.timeout_seconds)
+            restrictions, bound = _restrictions({view: of_views[view] for view in parsed.views})
+            given |= bound
+        result = self._query(parsed.statement(restrictions).sql, given, fact.timeout_seconds)
         rows = [row[2:] for row in result.rows if row[1] is not None]
         loaded_at = result.rows[0][0] if result.rows else None
         return Fact(
@@ -86,7 +92,30 @@ class FactReader:
             tuple(tuple(map(_plain, row)) for row in rows[: fact.max_rows]),
             None if loaded_at is None else _utc(loaded_at),
             truncated=len(rows) > fact.max_rows,
+            asked=tuple((name, values[name]) for name in fact.asked),
         )
+
+    def _query(self, sql: str, values: Mapping[str, str], seconds: float) -> Result:
+        if time.monotonic() < self._away_until:
+            raise UnavailableError("facts: the warehouse did not answer a moment ago", condition=WAREHOUSE_AWAY)
+        result = self._clients.run(partial(self._queried, sql, values, seconds))
+        if isinstance(result, UnavailableError):
+            raise result
+        return result
+
+    def _queried(
+        self, sql: str, values: Mapping[str, str], seconds: float, client: Client
+    ) -> Result | UnavailableError:
+        """The rows; or that it took too long, which is no reason to try another connection."""
+        try:
+            result = client.query(sql, values, seconds)
+        except UnavailableError as error:
+            if error.condition == STATEMENT_TIMEOUT:
+                return error
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            raise
+        self._away_until = 0.0
+        return result
 
     def check(self) -> None:
         """Connect and raise ConfigurationError where the login may write; before the first load there is nothing to write."""
@@ -117,7 +146,13 @@ class FactReader:
         self._clients.close()
 
 
+WAREHOUSE_AWAY = "WAREHOUSE_AWAY"
+"""The condition of a warehouse that is left alone for a moment."""
 _CHECK_MS = 30_000
+_WAIT_SECONDS = 2.0
+"""For a connection that other threads use."""
+_AWAY_SECONDS = 5.0
+"""How long a warehouse that did not answer is left alone."""
 
 
 def login_of(facts: FactsConfig, warehouse: RedshiftConfig) -> RedshiftConfig:
@@ -136,16 +171,26 @@ def login_of(facts: FactsConfig, warehouse: RedshiftConfig) -> RedshiftConfig:
     )
 
 
-def _restrictions(allowed: Allowed) -> tuple[Restrictions, dict[str, str]]:
+def _can_be_read(rows: Sequence[Allowed]) -> bool:
+    return all(is_navigable(allowed.path) and allowed.values for allowed in rows)
+
+
+def _restrictions(of_views: AllowedRows) -> tuple[Restrictions, dict[str, str]]:
     """The restrictions of views, and the values of their parameters, whose names no fact can have."""
     bound: dict[str, str] = {}
-    restrictions: dict[str, list[tuple[str, list[str]]]] = {}
-    for view, columns in allowed.items():
-        for column, values in columns:
-            names = [f"_access{len(bound) + place}" for place in range(len(values))]
-            bound |= dict(zip(names, values, strict=True))
-            restrictions.setdefault(view, []).append((folded(column), names))
-    return restrictions, bound
+    restrictions: list[tuple[str, tuple[Restriction, ...]]] = []
+    for view, rows in of_views.items():
+        of_view = []
+        for path, values in rows:
+            names = tuple(f"_access{len(bound) + place}" for place in range(len(values)))
+            bound |= zip(names, map(_claim_text, values), strict=True)
+            of_view.append(Restriction((folded(path[0]), *path[1:]), names, tuple(map(type, values))))
+        restrictions.append((view, tuple(of_view)))
+    return tuple(restrictions), bound
+
+
+def _claim_text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _plain(value: Any) -> Value:

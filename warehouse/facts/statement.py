@@ -5,9 +5,10 @@ Amazon Redshift Database Developer Guide, "SELECT". Parameters are bound by name
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.errors import ConfigurationError
 from warehouse.facts.config import FactConfig
@@ -22,6 +23,12 @@ _TYPES = {
 }  # fmt: skip
 
 
+ROW = "_row"
+"""The alias of a view whose rows are restricted: a path into a JSON column begins with it."""
+_MEMBER_TYPES: Mapping[type, str] = {str: "string", bool: "boolean", int: "number", float: "number"}
+"""What JSON_TYPEOF says of a member that equals a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class FactStatement:
     """A fact's statement, ready to be run."""
@@ -32,30 +39,70 @@ class FactStatement:
     """The views that it reads."""
 
 
-type Restrictions = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
-"""By view: the columns by which its rows are restricted, each with the names of the parameters that it may equal."""
+class Restriction(NamedTuple):
+    """A column of a view, or a member of a JSON column, that must equal one of several parameters."""
+
+    path: tuple[str, ...]
+    parameters: tuple[str, ...]
+    types: tuple[type, ...]
+    """Of their values."""
 
 
-def statement_of(
-    fact: FactConfig, schema: str, views: Collection[str], restrictions: Restrictions | None = None
-) -> FactStatement:
-    """Check a fact's SELECT and complete it with its types, its limit, the time of the last load, and restrictions of rows.
+type Restrictions = tuple[tuple[str, tuple[Restriction, ...]], ...]
+"""By view; all of a view's restrictions hold at once."""
 
-    `views` are the pipeline's, by their names in the warehouse's `schema`. Raises ConfigurationError for anything but one
-    SELECT over them with exactly the declared parameters, and a result whose columns have names of their own.
-    """
+
+class ParsedFact:
+    """A fact's SELECT, parsed and checked once. Thread-safe: each statement is made from a copy."""
+
+    def __init__(self, fact: FactConfig, schema: str, views: Collection[str]) -> None:
+        """`views` are the pipeline's, by their names in the warehouse's `schema`.
+
+        Raises ConfigurationError for anything but one SELECT over them with exactly the declared parameters, and a result whose
+        columns have names of their own.
+        """
+        query = _parsed(fact)
+        _refuse_effects(fact, query)
+        _bind_parameters(fact, query)
+        self.views = _bind_views(fact, query, schema, views)
+        columns = query.named_selects
+        if not columns or "*" in columns or "" in columns or len(set(columns)) < len(columns):
+            raise _invalid(
+                fact, "its result has columns without a name of their own", "name each one: SELECT COUNT(*) AS tickets"
+            )
+        self._order = _order_of(fact, query, columns)
+        self._fact, self._schema, self._query = fact, schema, query
+        self._statements = functools.lru_cache(_STATEMENTS)(self._made)
+
+    def statement(self, restrictions: Restrictions = ()) -> FactStatement:
+        """The SELECT with its types, its limit, the time of the last load, and restrictions of rows; made once for each.
+
+        Raises ConfigurationError where a restricted view is more than read.
+        """
+        return self._statements(restrictions)
+
+    def _made(self, restrictions: Restrictions) -> FactStatement:
+        query = self._query.copy()
+        _restrict(self._fact, query, dict(restrictions))
+        loads = " UNION ALL ".join(
+            f"SELECT MAX(_loaded_at) AS loaded FROM {quoted(self._schema)}.{quoted(view + ROWS)}" for view in self.views
+        )
+        sql = (
+            f"SELECT l.{LOADED_AT}, f.* FROM (SELECT MIN(loaded) AS {LOADED_AT} FROM ({loads}) AS loads) AS l "
+            f"LEFT JOIN (SELECT 1 AS {IS_ROW}, q.* FROM ({query.sql(dialect='redshift', comments=False)}) AS q) AS f "
+            f"ON 1 = 1{self._order} LIMIT {self._fact.max_rows + 1}"
+        )
+        return FactStatement(sql, self.views)
+
+
+_STATEMENTS = 64
+"""Statements kept of a fact: one for each number of values that callers' claims have."""
+
+
+def _order_of(fact: FactConfig, query: Any, columns: Sequence[str]) -> str:
+    """The ORDER BY that the completed statement repeats outside."""
     from sqlglot import exp
 
-    query = _parsed(fact)
-    _refuse_effects(fact, query)
-    _bind_parameters(fact, query)
-    reads = _bind_views(fact, query, schema, views)
-    columns = query.named_selects
-    if not columns or "*" in columns or "" in columns or len(set(columns)) < len(columns):
-        raise _invalid(
-            fact, "its result has columns without a name of their own", "name each one: SELECT COUNT(*) AS tickets"
-        )
-    _restrict(fact, query, restrictions or {})
     orders = [key.copy() for key in (query.args["order"].expressions if query.args.get("order") else ())]
     for key in orders:
         column = key.this
@@ -63,16 +110,7 @@ def statement_of(
             raise _invalid(
                 fact, "it is ordered by something that is no column of its result", "ORDER BY a column's name"
             )
-    ordered = f" ORDER BY {', '.join(key.sql(dialect='redshift') for key in orders)}" if orders else ""
-    loads = " UNION ALL ".join(
-        f"SELECT MAX(_loaded_at) AS loaded FROM {quoted(schema)}.{quoted(view + ROWS)}" for view in reads
-    )
-    sql = (
-        f"SELECT l.{LOADED_AT}, f.* FROM (SELECT MIN(loaded) AS {LOADED_AT} FROM ({loads}) AS loads) AS l "
-        f"LEFT JOIN (SELECT 1 AS {IS_ROW}, q.* FROM ({query.sql(dialect='redshift', comments=False)}) AS q) AS f ON 1 = 1"
-        f"{ordered} LIMIT {fact.max_rows + 1}"
-    )
-    return FactStatement(sql, reads)
+    return f" ORDER BY {', '.join(key.sql(dialect='redshift') for key in orders)}" if orders else ""
 
 
 def _parsed(fact: FactConfig) -> Any:
@@ -130,19 +168,62 @@ def _bind_views(fact: FactConfig, query: Any, schema: str, views: Collection[str
     return tuple(reads)
 
 
-def _restrict(fact: FactConfig, query: Any, restrictions: Restrictions) -> None:
+def _restrict(fact: FactConfig, query: Any, restrictions: Mapping[str, Sequence[Restriction]]) -> None:
     """Put a subquery of the rows that the caller may see in the place of each restricted view."""
     from sqlglot import exp
 
     for table in [table for table in query.find_all(exp.Table) if table.name in restrictions and table.db]:
         if any(table.args[name] for name in table.args.keys() - {"this", "db", "alias"}):
             raise _invalid(fact, f"it does more with {table.name} than read it", "write a plain FROM or JOIN")
-        rows = exp.select("*").from_(exp.Table(this=table.this.copy(), db=table.args["db"].copy()))
-        for column, parameters in restrictions[table.name]:
-            text = exp.cast(exp.column(exp.to_identifier(column, quoted=True)), _TYPES["text"], dialect="redshift")
-            allowed = [exp.cast(exp.Var(this=f":{name}"), _TYPES["text"], dialect="redshift") for name in parameters]
-            rows = rows.where(exp.In(this=text, expressions=allowed))
+        view = exp.Table(
+            this=table.this.copy(), db=table.args["db"].copy(), alias=exp.TableAlias(this=exp.to_identifier(ROW))
+        )
+        rows = exp.select("*").from_(view)
+        for restriction in restrictions[table.name]:
+            rows = rows.where(_member(restriction) if len(restriction.path) > 1 else _column(restriction))
         table.replace(rows.subquery(table.alias or exp.to_identifier(table.name, quoted=True)))
+
+
+def _column(restriction: Restriction) -> Any:
+    """That a column is one of the values, as text."""
+    from sqlglot import exp
+
+    column = exp.column(exp.to_identifier(restriction.path[0], quoted=True), table=ROW)
+    return exp.In(this=_as_text(column), expressions=[_parameter(name) for name in restriction.parameters])
+
+
+def _member(restriction: Restriction) -> Any:
+    """That a member of a JSON column is one of the values, and of its JSON type: 7 is not '7'.
+
+    Redshift's SUPER ("Querying semistructured data"): a path that is not there is NULL, and so is a cast that fails. A text is
+    compared as a VARCHAR, a number or a boolean as its JSON, which is exact.
+    """
+    from sqlglot import exp
+
+    names = [exp.to_identifier(name, quoted=True) for name in restriction.path]
+    path = exp.Dot.build([exp.column(names[0], table=ROW), *names[1:]])
+    by_type: dict[str, list[str]] = {}
+    for name, python_type in zip(restriction.parameters, restriction.types, strict=True):
+        by_type.setdefault(_MEMBER_TYPES[python_type], []).append(name)
+    conditions = []
+    for kind, parameters in by_type.items():
+        is_kind = exp.EQ(this=exp.func("JSON_TYPEOF", path.copy()), expression=exp.Literal.string(kind))
+        compared = _as_text(path.copy()) if kind == "string" else exp.func("JSON_SERIALIZE", path.copy())
+        is_equal = exp.In(this=compared, expressions=[_parameter(name) for name in parameters])
+        conditions.append(exp.and_(is_kind, is_equal))
+    return exp.or_(*conditions) if conditions else exp.false()
+
+
+def _as_text(expression: Any) -> Any:
+    from sqlglot import exp
+
+    return exp.cast(expression, _TYPES["text"], dialect="redshift")
+
+
+def _parameter(name: str) -> Any:
+    from sqlglot import exp
+
+    return _as_text(exp.Var(this=f":{name}"))
 
 
 def _bind_parameters(fact: FactConfig, query: Any) -> None:

@@ -20,9 +20,15 @@ CREATE OR REPLACE FUNCTION json_parse(bytea) RETURNS super IMMUTABLE STRICT LANG
     AS $$ SELECT convert_from($1, 'UTF8')::jsonb::super $$;
 CREATE OR REPLACE FUNCTION json_parse(text) RETURNS super IMMUTABLE STRICT LANGUAGE sql AS $$ SELECT $1::jsonb::super $$;
 CREATE OR REPLACE FUNCTION super_text(super) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$ SELECT $1::jsonb::text $$;
+CREATE OR REPLACE FUNCTION json_typeof(jsonb) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$ SELECT jsonb_typeof($1) $$;
 CREATE OR REPLACE FUNCTION to_hex(bytea) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$ SELECT encode($1, 'hex') $$;
 """
 """SUPER is a domain over jsonb here: numbers stay exact, the order of keys does not."""
+
+_MEMBER = re.compile(
+    r"""(?P<cast>CAST\()?(?P<column>\b_row\."[^"]+")(?P<path>(?:\."[^"]+")+)(?(cast) AS VARCHAR\(\d+\)\))"""
+)
+"""A path into a SUPER column of a row named `_row`, and its cast to text, which is the string without its quotation marks."""
 
 _QUOTED = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")""")
 _OTHERWISE = [
@@ -74,8 +80,13 @@ def copy_of(statement: str) -> S3Copy | None:
 
 def in_postgresql(statement: str) -> str:
     """Translate a Redshift statement for PostgreSQL."""
-    parts = _QUOTED.split(statement)
+    parts = _QUOTED.split(_MEMBER.sub(_in_jsonb, statement))
     return "".join(part if at % 2 else _plain(part) for at, part in enumerate(parts))
+
+
+def _in_jsonb(member: re.Match[str]) -> str:
+    path = ",".join(member["path"].removeprefix(".").split("."))
+    return f"({member['column']} {'#>>' if member['cast'] else '#>'} '{{{path}}}')"
 
 
 def _plain(part: str) -> str:
