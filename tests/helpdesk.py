@@ -59,9 +59,17 @@ def put(
     _apply(sink, embedder, table, [_change(table, row, "u", at) for row in source_rows], specs)
 
 
-def delete(sink: Sink, embedder: Embedder, table: str, source_rows: Iterable[Mapping[str, Any]], *, at: int) -> None:
+def delete(
+    sink: Sink,
+    embedder: Embedder,
+    table: str,
+    source_rows: Iterable[Mapping[str, Any]],
+    *,
+    at: int,
+    specs: Mapping[str, DocumentSpec] = SPECS,
+) -> None:
     """Delete rows as of a position in the source's log."""
-    _apply(sink, embedder, table, [_change(table, row, "d", at) for row in source_rows])
+    _apply(sink, embedder, table, [_change(table, row, "d", at) for row in source_rows], specs)
 
 
 def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:

@@ -34,6 +34,7 @@ _COMMANDS = {
     "replay": ("glue_jobs.cli.lake:replay", "Process rejects again, after their cause was mended."),
     "run": ("glue_jobs.cli.run:run", "Run the pipeline's jobs in one driver."),
     "search": ("glue_jobs.cli.ask:search", "Show what retrieval finds, without an answer."),
+    "serve": ("glue_jobs.cli.serve:serve", "Serve the assistant over HTTP, with its page."),
     "sessions": ("glue_jobs.cli.memory:sessions", "List a user's conversations, show or delete one."),
     "stack": ("local_stack.cli:stack", "Start and stop the local servers, in a checkout of the source."),
     "status": ("glue_jobs.cli.status:status", "Show lag, freshness, rejects and model calls."),

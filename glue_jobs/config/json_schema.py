@@ -15,6 +15,9 @@ _DURATIONS = (
     *((memory, name) for memory in ("DocumentDBMemoryConfig", "DynamoDBMemoryConfig", "MemoryDBConfig")
       for name in ("ttl", "turn_timeout", "busy_timeout")),
     ("AnswerBudgetConfig", "wait"), ("RerankingBudgetConfig", "wait"),
+    *(("LimitsConfig", name) for name in (
+        "watch_for", "header_timeout", "body_timeout", "send_timeout", "request_timeout", "stop_timeout")),
+    ("JwtConfig", "leeway"), ("AlbConfig", "leeway"),
 )  # fmt: skip
 """Keys whose value is a number of seconds or a duration text."""
 _REFERENCE = {"type": "string", "pattern": r"^.*\$\{(env|secret):.+\}.*$"}

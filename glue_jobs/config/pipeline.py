@@ -22,6 +22,7 @@ from schemas.durations import Duration
 from schemas.errors import ConfigurationError
 from schemas.model import StrictModel
 from schemas.tables import TableConfig
+from service.config import ServeConfig
 from sinks import SinkConfig
 from sources import SourceConfig
 from sources.capture.debezium import DebeziumCaptureConfig
@@ -97,6 +98,8 @@ class PipelineConfig(StrictModel):
     """The text model that words answers; without it, answers are sentences quoted from the documents."""
     memory: MemoryConfig | None = None
     """The memory of conversations and profiles; without it, each question is answered on its own."""
+    serve: ServeConfig | None = None
+    """The HTTP service; left out, `ragstream serve` listens at this machine alone, without a sign-in."""
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_as_list)] = ()
     """The change data capture of the tables, for `ragstream capture` and `ragstream check`; no job reads it."""
     epochs: tuple[EpochConfig, ...] = ()

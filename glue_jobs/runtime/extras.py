@@ -16,7 +16,7 @@ EXTRAS = {
     "opensearchpy": ("opensearch",), "psycopg": ("pgvector", "capture"), "pgvector": ("pgvector",),
     "redshift_connector": ("facts", "redshift"), "sqlglot": ("facts",), "valkey": ("memorydb",), "ir_measures": ("evaluate",),
     "joserfc": ("serve",), "prometheus_client": ("serve",), "sse_starlette": ("serve",), "starlette": ("serve", "mcp"),
-    "uvicorn": ("serve", "mcp"), "mcp": ("mcp",), "langchain_core": ("langchain",),
+    "uvicorn": ("serve", "mcp"), "h11": ("serve", "mcp"), "mcp": ("mcp",), "langchain_core": ("langchain",),
 }  # fmt: skip
 """By import name: the extras of pyproject.toml that install the package, the most general first."""
 _MODULE_EXTRAS = {"warehouse": "redshift", "capture_checks": "capture"}

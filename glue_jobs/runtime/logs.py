@@ -39,7 +39,7 @@ def set_up(level: str, redact: Callable[[str], str]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for package in ("glue_jobs", "sources", "lake", "sinks", "embeddings", "retrieval", "transforms"):
+    for package in ("glue_jobs", "sources", "lake", "sinks", "embeddings", "retrieval", "service", "transforms"):
         logging.getLogger(package).setLevel(level.upper())
     # py4j logs every failed callback with its message, which may quote a row; the runner logs it without.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)

@@ -63,7 +63,7 @@ SERVES: dict[str, set[str]] = {
 COMMANDS = {
     "adopt": ["pgvector"], "ask": ["why?"], "evaluate": [str(ROOT / "local_stack/demo/helpdesk/questions.jsonl")],
     "migrate": ["--collect"], "rebuild": ["pgvector"], "reconcile": [], "replay": [],
-    "run": [], "search": ["why?"], "status": [], "table": ["public.articles"], "sessions": [],
+    "run": [], "search": ["why?"], "serve": [], "status": [], "table": ["public.articles"], "sessions": [],
     "profile": ["--user", "ada"], "forget": ["--user", "ada"],
 }  # fmt: skip
 """Commands that more is needed for than the wheel, with arguments behind the configuration."""

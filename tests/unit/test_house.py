@@ -313,7 +313,7 @@ def test_every_package_the_product_imports_is_declared() -> None:
         "mypy_boto3_kinesis",
         "mypy_boto3_secretsmanager",
     }
-    with_it = {"botocore": "boto3", "pydantic_core": "pydantic", "py4j": "pyspark"}
+    with_it = {"botocore": "boto3", "h11": "uvicorn", "pydantic_core": "pydantic", "py4j": "pyspark"}
     undeclared = {
         (named(path), name)
         for path in modules(*PRODUCT)
@@ -327,7 +327,14 @@ def test_package_that_is_missing_is_said_with_the_extra_that_installs_it() -> No
     project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
     extras = {extra: {canonicalize_name(Requirement(line).name) for line in lines}
               for extra, lines in project["optional-dependencies"].items()}  # fmt: skip
-    with_it = {"botocore": "boto3", "bson": "pymongo", "delta": "delta-spark", "google": "protobuf", "py4j": "pyspark"}
+    with_it = {
+        "botocore": "boto3",
+        "h11": "uvicorn",
+        "bson": "pymongo",
+        "delta": "delta-spark",
+        "google": "protobuf",
+        "py4j": "pyspark",
+    }
     owners = owners_of_packages()
     found = {package: {canonicalize_name(n) for n in [with_it.get(package, package), *owners.get(package, [])]}
              for package in EXTRAS}  # fmt: skip

@@ -20,6 +20,8 @@ from reranking import RerankingConfig
 from retrieval import GenerationConfig
 from schemas.errors import ConfigurationError
 from schemas.transport import is_this_machine
+from service.callers import CallersConfig
+from service.config import ServeConfig
 from sinks import SinkConfig
 from sinks.pgvector.config import PgvectorConfig
 from sources import SourceConfig
@@ -87,6 +89,13 @@ PLAIN: dict[str, Callable[[str], Part]] = {
     "memory in memorydb": lambda h: (MemoryConfig, {"type": "memorydb", "url": f"redis://u:p@{h}:6379"}),
     "warehouse": lambda h: (RedshiftConfig, REDSHIFT | {"host": h.strip("[]"), "ssl": False}),
     "warehouse's staging": lambda h: (RedshiftConfig, REDSHIFT | {"endpoint_url": f"http://{h}"}),
+    "the service": lambda h: (
+        ServeConfig, {"host": h, "callers": {"type": "api_keys", "keys": [{"name": "a", "sha256": "0" * 64}]}}
+    ),
+    "the keys of tokens": lambda h: (
+        CallersConfig, {"type": "jwt", "issuer": "i", "audience": ["a"], "jwks_url": f"http://{h}/jwks.json"}
+    ),
+    "the keys of a load balancer": lambda h: (CallersConfig, {"type": "alb", "signer": ["arn"], "keys_url": f"http://{h}"}),
     "capture": lambda h: (CaptureConfig, {"type": "dms", "dsn": f"postgresql://u:p@{h}:5432/d?sslmode=require"}),
     "connect": lambda h: (
         CaptureConfig, {"type": "debezium", "dsn": "postgresql://u:p@127.0.0.1/d", "connect_url": f"http://{h}:8083"}
@@ -94,7 +103,7 @@ PLAIN: dict[str, Callable[[str], Part]] = {
 }  # fmt: skip
 """Every part as it would reach a host unencrypted, or without a look at who answers."""
 
-SERVER_KEYS = {"url", "uri", "dsn", "host", "endpoint_url", "bootstrap_servers", "connect_url"}
+SERVER_KEYS = {"url", "uri", "dsn", "host", "endpoint_url", "bootstrap_servers", "connect_url", "jwks_url", "keys_url"}
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z][a-z0-9-]{0,10}){0,3}", fullmatch=True)
 ADDRESSES = st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
 LOOPBACK = ["127.0.0.1", "127.8.9.10", "localhost", "LocalHost", "[::1]"]

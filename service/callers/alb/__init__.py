@@ -1,0 +1,1 @@
+"""Callers that an Application Load Balancer signed in."""

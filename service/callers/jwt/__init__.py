@@ -1,0 +1,1 @@
+"""Callers with JSON Web Tokens of an OpenID provider, such as Cognito."""

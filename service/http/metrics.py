@@ -1,0 +1,51 @@
+"""Metrics for Prometheus, of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Counters and histograms; labels are routes, statuses and conditions, never a name or a text of a request."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        own: dict[str, Any] = {"registry": self._registry}
+        self.requests = Counter("ragstream_http_requests", "Requests answered.", ["method", "route", "status"], **own)
+        self.seconds = Histogram(
+            "ragstream_http_request_seconds",
+            "From a request to the end of its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            **own,
+        )
+        self.first_sentence_seconds = Histogram(
+            "ragstream_first_sentence_seconds", "From a question to its first sentence.", buckets=_SECONDS, **own
+        )
+        self.refused = Counter(
+            "ragstream_http_errors", "Errors answered, streams included.", ["route", "condition"], **own
+        )
+        self.streams = Gauge("ragstream_http_streams_open", "Streams of events that are open.", ["route"], **own)
+        self.answers = Counter("ragstream_answers", "Answers given.", ["outcome"], **own)
+        self.lag = Gauge(
+            "ragstream_freshness_lag_seconds", "How far the index is behind, as last seen; NaN while unknown.", **own
+        )
+        self.in_progress = Gauge("ragstream_requests_in_progress", "Threads at work for requests.", **own)
+        self.watched = Gauge("ragstream_watched_documents", "Documents that are watched.", **own)
+        self.lag.set(float("nan"))
+
+    def follow(self, in_progress: Callable[[], float], watched: Callable[[], float]) -> None:
+        """Read these whenever metrics are rendered."""
+        self.in_progress.set_function(in_progress)
+        self.watched.set_function(watched)
+
+    def rendered(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self._registry)

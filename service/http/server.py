@@ -1,0 +1,199 @@
+"""The service as a process: it listens, answers, and ends in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Protocol
+
+import uvicorn
+from starlette.routing import Route
+
+from retrieval.access import Access
+from retrieval.config import ExtractiveConfig
+from retrieval.parts import Pipeline
+from schemas.caller import ANYONE
+from schemas.errors import ConfigurationError
+from service.assistant import AssistantService
+from service.callers import open_callers
+from service.config import ServeConfig
+from service.http.app import application
+from service.http.context import Context
+from service.http.health import Health
+from service.http.limits import Places, Rate
+from service.http.metrics import Metrics
+from service.http.protocol import timed
+from service.http.work import Workers
+from service.watching import Watching
+
+logger = logging.getLogger(__name__)
+
+_LAST_WORDS_SECONDS = 2.0
+"""For cancelled requests to say so, after `stop_timeout`."""
+_MOST_HEADER_BYTES = 65_536
+
+
+class ServedPipeline(Pipeline, Protocol):
+    """A pipeline with a name."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+class _Server(uvicorn.Server):
+    """Stops in two steps: no more requests, while those in progress have their time; then uvicorn's own end."""
+
+    def __init__(self, config: uvicorn.Config, context: Context) -> None:
+        super().__init__(config)
+        self._context = context
+        self._stopping: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; at a second signal end at once."""
+        if self._context.draining:
+            self.should_exit = self.force_exit = True
+        self._context.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Begin the stop that a signal asked for, ten times a second."""
+        if self._context.draining and self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+        return await super().on_tick(counter)
+
+    async def _stop(self) -> None:
+        context = self._context
+        logger.info(
+            "stopping", extra={"context": {"requests": context.workers.places.taken, "watches": context.watches.taken}}
+        )
+        context.watching.end()
+        await self._until_idle(context.config.limits.stop_timeout)
+        context.workers.cancel_all()
+        await self._until_idle(_LAST_WORDS_SECONDS)
+        self.should_exit = True
+
+    async def _until_idle(self, seconds: float) -> None:
+        """Wait until no answer is on its way any more, for a time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while tasks := self.server_state.tasks:
+                    await asyncio.wait(tasks)
+
+
+def serve(pipeline: ServedPipeline, config: ServeConfig, pages: list[Route], listening: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `listening` is called with the address once requests are taken.
+
+    Raises:
+        ConfigurationError: the address is taken, or a certificate cannot be read.
+    """
+    with _bound(config) as bound:
+        asyncio.run(_serve(pipeline, config, pages, bound, listening))
+
+
+async def _serve(
+    pipeline: ServedPipeline,
+    config: ServeConfig,
+    pages: list[Route],
+    bound: socket.socket,
+    listening: Callable[[str], None],
+) -> None:
+    assistant = AssistantService(pipeline, connections=config.connections)
+    context = _context(pipeline, config, assistant)
+    checks = Health(_parts(pipeline, assistant))
+    settings = uvicorn.Config(
+        application(context, checks, pages),
+        http=timed(config.limits.header_timeout, config.limits.connections),
+        ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False, proxy_headers=False,
+        server_header=False, h11_max_incomplete_event_size=_MOST_HEADER_BYTES, timeout_graceful_shutdown=1,
+        **_tls(config),
+    )  # fmt: skip
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would log each malformed request
+    server = _Server(settings, context)
+    watching = asyncio.ensure_future(context.watching.run())
+    announced = asyncio.ensure_future(_announce(server, bound, config, listening))
+    try:
+        await server.serve(sockets=[bound])
+    finally:
+        for task in (watching, announced):
+            task.cancel()
+        context.workers.close()
+        context.watching.close()
+        checks.close()
+    if context.workers.places.taken == 0:
+        assistant.close()
+
+
+def _context(pipeline: ServedPipeline, config: ServeConfig, assistant: AssistantService) -> Context:
+    limits = config.limits
+    access = Access(pipeline.access, pipeline.tables)
+    generation = pipeline.generation
+    extractive = generation is None or isinstance(generation, ExtractiveConfig)
+    context = Context(
+        about={
+            "pipeline": pipeline.name,
+            "answerer": "extractive" if extractive else "generative",
+            "memory": pipeline.memory is not None,
+            "tables": list(access.filterable.tables),
+        },
+        config=config,
+        assistant=assistant,
+        callers=open_callers(config.callers),
+        watching=Watching(assistant, access),
+        metrics=Metrics(),
+        workers=Workers(limits),
+        rate=Rate(limits),
+        watches=Places(limits.watches, limits.watches_per_caller, "watches"),
+    )
+    context.metrics.follow(lambda: context.workers.places.taken, lambda: context.watching.documents)
+    return context
+
+
+def _parts(pipeline: ServedPipeline, assistant: AssistantService) -> dict[str, Callable[[], object]]:
+    parts: dict[str, Callable[[], object]] = {"store": assistant.freshness}
+    if pipeline.memory is not None:
+        parts["memory"] = lambda: assistant.sessions(ANYONE)
+    return parts
+
+
+@contextmanager
+def _bound(config: ServeConfig) -> Iterator[socket.socket]:
+    """A socket that listens at the configured address."""
+    try:
+        family = socket.getaddrinfo(config.host.strip("[]"), config.port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.create_server((config.host.strip("[]"), config.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"serve: nothing can listen at {config.host}:{config.port}: {error.strerror}",
+            condition="ADDRESS_UNUSABLE",
+            hint="set `serve.host` and `serve.port` to an address of this machine that is free",
+        ) from None
+    with bound:
+        yield bound
+
+
+def _tls(config: ServeConfig) -> dict[str, Any]:
+    if config.certificate is None:
+        return {}
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(config.certificate, config.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"serve: the certificate or its key cannot be used: {getattr(error, 'reason', None) or error.strerror}",
+            condition="CERTIFICATE_UNUSABLE",
+            hint="`certificate` and `key` name PEM files that belong together",
+        ) from None
+    return {"ssl_certfile": config.certificate} | ({"ssl_keyfile": config.key} if config.key else {})
+
+
+async def _announce(
+    server: _Server, bound: socket.socket, config: ServeConfig, listening: Callable[[str], None]
+) -> None:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    host = f"[{config.host}]" if ":" in config.host and not config.host.startswith("[") else config.host
+    listening(f"{'http' if config.certificate is None else 'https'}://{host}:{bound.getsockname()[1]}")

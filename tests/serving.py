@@ -1,0 +1,177 @@
+"""The service as its own process, and its clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from embeddings import open_embedder
+from glue_jobs.config.pipeline import parse_config
+from glue_jobs.config.values import Substitution
+from schemas.tables import DocumentConfig
+from sinks import open_sink
+from tests.helpdesk import delete, put
+from tests.servers import unique
+from tests.waiting import eventually
+from transforms.documents.planning import DocumentSpec
+
+EVENTS = {"Accept": "text/event-stream"}
+PATIENCE = httpx.Timeout(60)
+
+
+@dataclass
+class Served:
+    """A running service."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def client(self, headers: Mapping[str, str] | None = None) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={**self.headers, **(headers or {})}, timeout=PATIENCE)
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return httpx.get(self.url + path, headers={**self.headers, **headers}, timeout=PATIENCE)
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, headers={**self.headers, **headers}, timeout=PATIENCE)
+
+    def events(self, path: str, body: Any, **headers: str) -> list[tuple[str, Any]]:
+        """All events of a stream."""
+        with self.streaming(path, body, **headers) as (response, events):
+            assert response.status_code == 200, response.read()
+            return list(events)
+
+    @contextmanager
+    def streaming(
+        self, path: str, body: Any, **headers: str
+    ) -> Iterator[tuple[httpx.Response, Iterator[tuple[str, Any]]]]:
+        """A stream while it is open."""
+        with (
+            self.client(EVENTS | headers) as client,
+            client.stream("POST", path, json=body) as response,
+        ):
+            yield response, events_of(response)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A metric's value; 0 for one that was never counted."""
+        told = "".join(f'(?=[^}}]*{label}="{re.escape(value)}")' for label, value in labels.items())
+        pattern = rf"^{name}(?:\{{{told}[^}}]*\}})? (\S+)$" if labels else rf"^{name} (\S+)$"
+        return sum(map(float, re.findall(pattern, self.get("/metrics").text, re.MULTILINE)))
+
+    @property
+    def threads(self) -> int:
+        return int(re.findall(r"Threads:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[0])
+
+    def logged(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it, and return its status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def events_of(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+    name = ""
+    for line in response.iter_lines():
+        kind, _, text = line.partition(": ")
+        if kind == "event":
+            name = text
+        elif kind == "data":
+            yield name, json.loads(text)
+
+
+@contextmanager
+def serving(document: Mapping[str, Any], folder: Path, **headers: str) -> Iterator[Served]:
+    """Serve a configuration at a port of the system, until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file, log = folder / "served.json", folder / "served.log"
+    file.write_text(json.dumps(document))
+    command = [sys.executable, "-m", "glue_jobs", "serve", str(file), "--port", "0"]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())}
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert " at http" in said, said + log.read_text()
+            yield Served(said.rpartition(" ")[2].strip(), process, log, headers)
+        finally:
+            process.kill()
+
+
+def is_idle(served: Served, threads: int) -> bool:
+    """Whether no request is in progress, and there are no more threads than before."""
+    return served.metric("ragstream_requests_in_progress") == 0 and served.threads <= threads
+
+
+def returns_to(served: Served, threads: int) -> None:
+    eventually(lambda: is_idle(served, threads))
+
+
+NOTES = "public.notes"
+DOCUMENT: dict[str, Any] = {"template": "{title}\n\n{body}", "metadata": ["tenant"], "chunk": {"max_tokens": 200}}
+
+SPECS = {NOTES: DocumentSpec(NOTES, DocumentConfig.model_validate(DOCUMENT))}
+
+
+def pipeline(
+    folder: Path, dsn: str, model: Mapping[str, Any], memory: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
+    """A configuration over notes of tenants, each of which sees its own alone; any of its notes is relevant."""
+    return {
+        "name": "notes",
+        "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(folder / "none.jsonl")]},
+        "tables": [{"table": NOTES, "keys": ["id"], "document": DOCUMENT}],
+        "lake": {"path": str(folder / "lake")},
+        "checkpoint": str(folder / "checkpoint"),
+        "embedding": {"type": "bedrock", "model": "cohere.embed-v4:0", "dimensions": 512, **model},
+        "sinks": [{"type": "pgvector", "dsn": dsn, "table": "notes"}],
+        "access": {"tenant": "${claim:tenant}"},
+        "retrieval": {"min_similarity": -1},
+        "memory": {
+            "type": "memorydb", "prefix": unique("notes"), "busy_timeout": "5s", "timeout_seconds": 2.0,
+            "profile": {"plan": {"type": "text", "description": "what is paid for"}, "hubs": {"type": "integer"}}, **memory,
+        },
+        **more,
+    }  # fmt: skip
+
+
+def note(number: int, tenant: str, body: str) -> dict[str, Any]:
+    return {"id": number, "tenant": tenant, "title": f"Note {number}", "body": body}
+
+
+class Notes:
+    """Rows of notes in the store of a configuration, each written as of a position of its own."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        config = parse_config(json.dumps(document), "notes.json", Substitution({}, Path("nowhere")))
+        assert config.embedding is not None
+        self.embedder, self._at = open_embedder(config.embedding), 0
+        self.sink = open_sink(config.sinks[0], self.embedder.fingerprint, self.embedder.dimensions)
+        self.sink.prepare()
+
+    def put(self, *rows: dict[str, Any]) -> None:
+        self._at += 1
+        put(self.sink, self.embedder, NOTES, rows, at=self._at, specs=SPECS)
+
+    def delete(self, *rows: dict[str, Any]) -> None:
+        self._at += 1
+        delete(self.sink, self.embedder, NOTES, rows, at=self._at, specs=SPECS)
