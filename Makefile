@@ -71,7 +71,7 @@ demo: setup ## a committed row becomes a cited answer, on real servers (STORES=a
 	$(BIN)/python -m local_stack.demo
 
 ##@ While working
-.PHONY: format lint stack-up stack-down peers vendored
+.PHONY: format lint stack-up stack-down peers vendored screenshots
 format: $(PACKAGES) ## format the code and mend what can be mended
 	$(BIN)/ruff format $(PRESENT)
 	$(BIN)/ruff check --fix $(PRESENT)
@@ -92,6 +92,9 @@ peers: setup $(PEERS) $(FLINK_JARS) ## install the rivals that the benchmarks ar
 
 vendored: $(PROJECT) $(NODE_MODULES) ## copy the page's modules from the npm packages that are pinned
 	$(BIN)/python -m tools.vendored_modules
+
+screenshots: setup ## take the pictures of the page in docs/pictures/ from the demo
+	$(BIN)/python -m tools.pictures
 
 bench-%: setup ## one benchmark of the README's table
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)

@@ -30,6 +30,7 @@ from retrieval import commands
 from retrieval.access import Scope
 from retrieval.golden import read_golden
 from schemas.caller import Caller
+from schemas.errors import PipelineError
 
 QUESTIONS = (
     "How many days of readings does an H2 hub store while it is offline?",
@@ -170,10 +171,7 @@ class Demo:
     def converse(self) -> None:
         """Ask a second question that makes sense only after the first one of its session."""
         self.step("A conversation, kept in DynamoDB: the second question makes sense only after the first")
-        if self.config.memory is None:
-            raise DemoError("the demo's configuration has no `memory`")
-        with closing(open_store(self.config.memory)) as store:
-            store.check()  # creates the table, as `ragstream check` does
+        self.create_memory()
         asking = Scope(caller=Caller({"sub": "ada"}))
         for question in CONVERSATION:
             answer = commands.ask(self.config, question, commands.Session("demo"), scope=asking)
@@ -184,6 +182,13 @@ class Demo:
             console.print(f"  A: {answer['answer']}", markup=False)
         if "Skua mast for four" not in answer["answer"]:
             raise DemoError("the second question was not understood from the first")
+
+    def create_memory(self) -> None:
+        """Create the memory's table, as `ragstream check` does."""
+        if self.config.memory is None:
+            raise DemoError("the demo's configuration has no `memory`")
+        with closing(open_store(self.config.memory)) as store:
+            store.check()
 
     def change(self) -> None:
         """Commit an edit, a delete and a status change; measure each from its commit to the store."""
@@ -248,8 +253,16 @@ class Demo:
         console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}")
 
     def keep(self) -> None:
-        """Print commands to try next."""
+        """Start the service, and print the page's address and commands to try next."""
+        try:
+            page = f"\nThe page: {self.pipeline.serve()}"
+        except PipelineError as error:
+            page = f"\nThe page is not served: {error}"
         console.print(
+            f"{page}\n"
+            f"  Ask it: {QUESTIONS[0]}\n"
+            f"  Then edit article {EDITED}, and the answer on the page marks itself stale:\n"
+            f"  .venv/bin/python -m local_stack.demo.edit {EDITED} '34 days' '55 days'\n"
             "\nEverything keeps running. Try:\n"
             f"  .venv/bin/ragstream ask {self.pipeline.config} 'Which port must be open in the firewall for a hub?'\n"
             f"  .venv/bin/ragstream ask {self.pipeline.config} 'And of a Sluice valve?' --session demo --user ada\n"

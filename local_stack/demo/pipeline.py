@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +16,8 @@ from schemas.errors import PipelineError, StoppedError
 
 CONFIG = Path("job_configs/helpdesk.yaml")
 TOPIC, STREAM, TICKETS = "helpdesk.public.articles", "helpdesk", "public.tickets"
+_SERVE_SECONDS = 60.0
+_SERVING = re.compile(r"^serving .* at (http\S+)$", re.MULTILINE)
 
 
 class DemoPipeline:
@@ -55,6 +59,17 @@ class DemoPipeline:
         }  # fmt: skip
         flat = [word for pair in options.items() for word in pair]
         self._spawn("dms", [sys.executable, "-m", "local_stack.standins.dms.task", *flat])
+
+    def serve(self) -> str:
+        """Run the service with the page, and return its address once it answers; `stack down` ends it."""
+        self._spawn("serve", [sys.executable, "-m", "glue_jobs", "serve", str(self.config), "--port", "0"])
+        log, until = self._folder / ".ragstream/run/serve/log", time.monotonic() + _SERVE_SECONDS
+        while not (said := _SERVING.search(log.read_text(errors="replace"))):
+            self.raise_if_ended()
+            if time.monotonic() > until:
+                raise StoppedError(f"the service did not answer within {_SERVE_SECONDS:.0f} s", hint=str(log))
+            time.sleep(0.1)
+        return said[1]
 
     def raise_if_ended(self) -> None:
         """Raise when one of the processes has ended by itself."""

@@ -68,6 +68,13 @@ export function ended(turn, { stopped = false, error = null } = {}) {
   return { ...turn, phase: error ? "failed" : "broken", error };
 }
 
+/** Whether a question was searched in other words than the reader's, and not only shortened or without its signs. */
+export function isRewritten({ question, standalone }) {
+  return standalone !== null && !letters(question).startsWith(letters(standalone));
+}
+
+const letters = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "");
+
 export function isStale(turn) {
   return turn.phase === "answered" && turn.citations.some((citation) => citation.state !== "live");
 }
@@ -90,9 +97,13 @@ function isOlder(citation, version) {
   return Boolean(citation.version && version) && citation.version !== version;
 }
 
-/** The turns after a row of this version has changed or gone: answers from another version of it are not meant. */
+/**
+ * The turns after a row of this version has changed or gone. Answers from another version of it are not meant; but where it is
+ * gone, it is so for all that cite an earlier one.
+ */
 export function afterChange(turns, { document_id: id, state, at }, version) {
-  return turns.map((turn) => marked(turn, (citation) => citation.document_id === id && citation.version === version, state, at));
+  const concerned = (citation) => citation.version === version || (state === "gone" && citation.state === "changed");
+  return turns.map((turn) => marked(turn, (citation) => citation.document_id === id && concerned(citation), state, at));
 }
 
 function marked(turn, matches, state, at) {

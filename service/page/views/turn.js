@@ -1,6 +1,6 @@
 // One question with its answer: sentences with marks of citation, sources, facts, what has changed since, and a rating.
 
-import { isStale } from "../conversation.js";
+import { isRewritten, isStale } from "../conversation.js";
 import { html } from "../html.js";
 import { moment, rowName, staleWords } from "../words.js";
 import { Feedback } from "./feedback.js";
@@ -13,7 +13,7 @@ export function Turn({ store, state, turn }) {
       <h3 class="question" id=${`${turn.id}-question`}><span class="unseen">Question: </span>${turn.question}</h3>
       <div class="answer" aria-busy=${turn.phase === "asking" ? "true" : "false"}>
         ${stale && html`<${Stale} store=${store} turn=${turn} />`}
-        ${turn.standalone && turn.standalone !== turn.question && html`<p class="soft searched">Searched as: ${turn.standalone}</p>`}
+        ${isRewritten(turn) && html`<p class="soft searched">Searched as: ${turn.standalone}</p>`}
         <${Said} store=${store} turn=${turn} />
         ${turn.citations.length > 0 && html`<${Sources} store=${store} turn=${turn} />`}
         ${turn.facts.map((fact) => html`<${Fact} fact=${fact} />`)}

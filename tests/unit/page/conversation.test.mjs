@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  afterChange, afterEvent, asked, ended, isStale, MARK, markdownOf, remembered, watchedRows, withTurn,
+  afterChange, afterEvent, asked, ended, isRewritten, isStale, MARK, markdownOf, remembered, watchedRows, withTurn,
 } from "../../../service/page/conversation.js";
 
 const row = (id, version) => ({ table: "public.articles", key: { id }, document_id: `a${id}`, chunk_index: 0, version });
@@ -43,6 +43,13 @@ test("a row that is gone after it changed is gone, and never only changed again"
   assert.deepEqual(states(turns), [["gone"]]);
 });
 
+test("a row that is gone is gone for every answer that cites it", () => {
+  let turns = [answeredTurn(row(3, "v1")), answeredTurn(row(3, "v2")), answeredTurn(row(3, "v3"))];
+  turns = afterChange(turns, { document_id: "a3", state: "changed", at: null }, "v1");
+  turns = afterChange(turns, { document_id: "a3", state: "gone", at: null }, "v2");
+  assert.deepEqual(states(turns), [["gone"], ["gone"], ["live"]]);
+});
+
 test("an answer from a newer version of a row makes the earlier answer stale", () => {
   const first = answeredTurn(row(3, "v1"), row(4, "v1"));
   const second = asked("Is it still?");
@@ -79,6 +86,13 @@ test("a stream that ends without an answer is broken, stopped or refused", () =>
   assert.equal(ended(asked("?"), { stopped: true }).phase, "stopped");
   assert.deepEqual([ended(asked("?"), { error: problem }).phase, ended(asked("?"), { error: problem }).error], ["failed", problem]);
   assert.equal(ended(answeredTurn(row(3, "v1")), { stopped: true }).phase, "answered");
+});
+
+test("a question that was searched in other words is told from one that was only shortened", () => {
+  const searched = (question, standalone) => isRewritten({ question, standalone });
+  assert.equal(searched("And of the Skua mast?", "warranty Moss probe And of the Skua mast?"), true);
+  assert.equal(searched("Who won? long long", "Who won long"), false);
+  assert.equal(searched("Who won?", null), false);
 });
 
 test("a kept exchange comes back with its citations, its rating, or why it has no answer", () => {

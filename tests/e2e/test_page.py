@@ -1,0 +1,460 @@
+"""The page in a real Chromium, over the real service, store and pipeline: what a reader sees, and what never happens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.memorydb import MemoryDB
+from tests.e2e import desk as desks
+from tests.e2e.desk import (
+    HOSTILE,
+    HOSTILE_QUESTION,
+    HUB,
+    KEYS,
+    MARKUP,
+    QUESTION,
+    SECRET,
+    SECRET_QUESTION,
+    Desk,
+    Servers,
+    open_desk,
+)
+from tests.e2e.windows import ask, chromium, sign_in, violations, window
+from tests.endpoint import Endpoint
+from tests.servers import new_database
+from tests.serving import serving
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.xdist_group("page")
+
+PHONE = {"viewport": {"width": 360, "height": 720}, "has_touch": True, "is_mobile": True}
+_NOTE_THE_MARK = """() => new MutationObserver((_, observer) => {
+  if (!document.querySelector('.turn.stale')) return;
+  window.markedAt = Date.now();
+  observer.disconnect();
+}).observe(document.body, {subtree: true, childList: true, attributes: true})"""
+
+
+@pytest.fixture(scope="module")
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    postgres, vectors, *others, local_stack = map(
+        request.getfixturevalue, ("postgres", "vectors", "kafka", "connect", "memorydb", "local_stack")
+    )
+    for source_dsn in new_database(postgres):
+        for store_dsn in new_database(vectors):
+            yield Servers(source_dsn, store_dsn, *others, mark=str(local_stack.directory))
+
+
+@pytest.fixture(scope="module")
+def desk(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with open_desk(tmp_path_factory.mktemp("desk"), servers) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_window(browser: Browser, desk: Desk) -> Iterator[Callable[..., Page]]:
+    """Open a window on the service, signed in as a user unless `user` is None."""
+    with ExitStack() as windows:
+
+        def opened(user: str | None = "ada", url: str | None = None, **options: Any) -> Page:
+            page = windows.enter_context(window(browser, url or desk.served.url, **options))
+            if user is not None:
+                sign_in(page, KEYS[user])
+            return page
+
+        yield opened
+
+
+def answer(page: Page, number: int = -1) -> Locator:
+    """One answer; the last one."""
+    return page.get_by_role("article").nth(number)
+
+
+def status(page: Page) -> Locator:
+    return page.get_by_role("status")
+
+
+def row_panel(page: Page, name: str) -> Locator:
+    return page.get_by_role("dialog", name=name)
+
+
+def source(turn: Locator, name: str) -> Locator:
+    """The button of a cited row in the list of sources."""
+    return turn.locator(".sources").get_by_role("button", name=name)
+
+
+def test_an_answer_marks_itself_stale_when_its_row_changes_or_goes(
+    desk: Desk, open_window: Callable[..., Page]
+) -> None:
+    page, number = open_window(), 950
+    desk.insert(number, "north", "Grip of the Tern pruner", "The grip of the Tern pruner is made of ash wood.")
+    ask(page, "What is the grip of the Tern pruner made of?")
+    expect(answer(page)).to_contain_text("ash wood")
+    expect(status(page)).to_contain_text("ash wood")
+    answer(page).get_by_role("button", name="Source 1: articles 950").first.click()
+    panel = row_panel(page, "articles 950")
+    for told in (
+        "The grip of the Tern pruner is made of ash wood.",
+        "Committed",
+        "after the commit",
+        "tenant",
+        "north",
+    ):
+        expect(panel).to_contain_text(told)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Source 1: articles 950").first).to_be_focused()
+
+    page.evaluate(_NOTE_THE_MARK)
+    desk.say(number, "ash wood", "cork")
+    expect(answer(page)).to_contain_text("This answer is stale.")
+    expect(answer(page)).to_contain_text("articles 950 has changed")
+    expect(status(page)).to_contain_text("An answer is stale: articles 950 has changed")
+    source(answer(page), "articles 950").click()
+    expect(panel).to_contain_text("This row has changed since the answer.")
+    expect(panel).to_contain_text("cork")
+    panel.get_by_role("button", name="Close").click()
+    assert marked_after(desk, page, number) < 1.0
+
+    answer(page).get_by_role("button", name="Ask again").click()
+    expect(page.get_by_role("article")).to_have_count(2)
+    expect(answer(page, 1)).to_contain_text("cork")
+    expect(page.get_by_label("Your question")).to_be_focused()
+    expect(page.locator(".turn.stale")).to_have_count(1)
+
+    desk.execute("DELETE FROM public.articles WHERE id = %s", number)
+    expect(answer(page, 1)).to_contain_text("articles 950 is gone")
+    expect(answer(page, 0)).to_contain_text("articles 950 is gone")
+    source(answer(page, 1), "articles 950").click()
+    expect(panel).to_contain_text("articles 950 is gone, or you may not see it.")
+    panel.get_by_role("button", name="Close").click()
+    answer(page, 1).get_by_role("button", name="Ask again").click()
+    expect(page.get_by_role("article")).to_have_count(3)
+    expect(answer(page, 2)).not_to_contain_text("cork")
+
+
+def marked_after(desk: Desk, page: Page, number: int) -> float:
+    """Seconds from when a row was searchable until its answer was marked."""
+    (document_id,) = {
+        citation["document_id"]
+        for citation in desk.served.post("/v1/search", {"query": "Tern pruner"}, **signed("ada")).json()["results"]
+        if citation["key"] == {"id": number}
+    }
+    row = desk.served.get(f"/v1/rows/{document_id}", **signed("ada")).json()
+    searchable = dt.datetime.fromisoformat(row["searchable_at"]).timestamp()
+    return float(page.evaluate("window.markedAt")) / 1000 - searchable
+
+
+def signed(user: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEYS[user]}"}
+
+
+def test_the_keyboard_alone_is_enough(open_window: Callable[..., Page]) -> None:
+    page = open_window()
+    press = page.keyboard.press
+    page.keyboard.type("How many days of readings")
+    press("Shift+Enter")
+    page.keyboard.type("does an H2 hub store while it is offline?")
+    assert "\n" in page.get_by_label("Your question").input_value()
+    press("Enter")
+    expect(answer(page)).to_contain_text("21 days")
+    page.reload()
+    expect(page.get_by_label("Your question")).to_be_focused()
+    tab_to(page, page.get_by_role("link", name="Skip to the question"), "Shift+Tab")
+    press("Enter")
+    expect(page.get_by_label("Your question")).to_be_focused()
+    page.keyboard.type(QUESTION)
+    press("Enter")
+    expect(answer(page)).to_contain_text("21 days")
+    tab_to(page, page.get_by_role("button", name=f"Source 1: articles {HUB}").first, "Shift+Tab")
+    press("Enter")
+    panel = row_panel(page, f"articles {HUB}")
+    expect(panel).to_be_visible()
+    for _ in range(6):
+        press("Tab")
+        assert page.evaluate(
+            "document.activeElement === document.body || document.activeElement.closest('dialog') !== null"
+        )
+    press("Escape")
+    expect(panel).to_have_count(0)
+    expect(page.get_by_role("button", name=f"Source 1: articles {HUB}").first).to_be_focused()
+    tab_to(page, page.get_by_role("button", name="Helpful", exact=True), "Tab")
+    press("Space")
+    expect(page.get_by_role("button", name="Helpful", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+def tab_to(page: Page, wanted: Locator, key: str) -> None:
+    for _ in range(20):
+        page.keyboard.press(key)
+        if wanted.evaluate("(element) => element === document.activeElement"):
+            return
+    raise AssertionError(f"{wanted} is not reached")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(desk: Desk, open_window: Callable[..., Page], scheme: str) -> None:
+    page = open_window(None, color_scheme=scheme, reduced_motion="reduce")
+    assert violations(page) == []
+    page.get_by_label("Your key or token").fill("no-key")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    assert violations(page) == []
+    sign_in(page, KEYS["ada"])
+    assert violations(page) == []
+    number = {"light": 960, "dark": 961}[scheme]
+    desk.insert(number, "north", f"Colour of the {scheme} crate", f"The {scheme} crate for tomatoes is painted ochre.")
+    ask(page, f"Which colour is the {scheme} crate for tomatoes?")
+    page.get_by_role("button", name="Not helpful").click()
+    expect(answer(page).get_by_label("Comment on this answer")).to_be_visible()
+    desk.say(number, "ochre", "teal")
+    expect(answer(page)).to_contain_text("This answer is stale.")
+    ask(page, SECRET_QUESTION)
+    assert violations(page) == []
+    source(answer(page, 0), f"articles {number}").click()
+    expect(row_panel(page, f"articles {number}")).to_contain_text("teal")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Profile").click()
+    expect(page.get_by_label("plan")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(open_window: Callable[..., Page]) -> None:
+    page = open_window(None, **PHONE)
+    assert overflow(page) == 0
+    sign_in(page, KEYS["ada"])
+    ask(page, QUESTION)
+    ask(page, f"{HOSTILE_QUESTION} {'W' * 200}")
+    assert overflow(page) == 0
+    answer(page, 0).get_by_role("button", name=f"Source 1: articles {HUB}").first.tap()
+    expect(row_panel(page, f"articles {HUB}")).to_contain_text("21 days")
+    assert overflow(page) == 0
+    page.get_by_role("button", name="Close").tap()
+    page.get_by_role("button", name="Conversations").tap()
+    page.get_by_role("dialog").get_by_role("button", name="New conversation").tap()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("article")).to_have_count(0)
+    assert overflow(page) == 0
+
+
+def overflow(page: Page) -> int:
+    """Pixels that the page is wider than the window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def test_script_in_rows_and_questions_never_runs(open_window: Callable[..., Page]) -> None:
+    page = open_window()
+    ask(page, f"{HOSTILE_QUESTION} {MARKUP}")
+    expect(answer(page)).to_contain_text("<script>window.ran='script'</script>")
+    ask(page, HOSTILE_QUESTION)
+    expect(answer(page)).to_contain_text("vents shut for nine hours")
+    source(answer(page), f"articles {HOSTILE}").click()
+    panel = row_panel(page, f"articles {HOSTILE}")
+    expect(panel).to_contain_text("<script>window.ran='script'</script>")
+    expect(panel).to_contain_text("pixel (https://evil.example/pixel.png)")
+    assert elements(page, "main, dialog") <= HARMLESS
+    page.keyboard.press("Escape")
+    page.reload()
+    page.get_by_role("navigation").get_by_role("button", name=re.compile("question")).first.click()
+    expect(page.get_by_role("article")).to_have_count(2)
+    assert elements(page, "main, dialog") <= HARMLESS
+
+
+HARMLESS = set(
+    """article blockquote br button code dd del dialog div dl dt em form h1 h2 h3 h4 hr i input label li ol p pre section
+    select option span strong table tbody td textarea th thead tr ul""".split()
+)
+
+
+def elements(page: Page, within: str) -> set[str]:
+    """The names of all elements within some."""
+    return set(page.locator(within).locator("*").evaluate_all("(found) => found.map((each) => each.localName)"))
+
+
+def test_a_models_link_image_and_script_are_text(
+    desk: Desk, open_window: Callable[..., Page], endpoint: Endpoint, tmp_path: Any
+) -> None:
+    generation = {
+        "type": "bedrock", "model": "amazon.nova-lite-v1:0", "unsupported": "keep", **endpoint.service.endpoint,
+    }  # fmt: skip
+    endpoint.faults(answer=f"The **vents** stay shut [1]. {MARKUP} [1].\n\n- nine hours [1].")
+    with serving(desk.pipeline.document | {"generation": generation}, tmp_path) as served:
+        page = open_window(url=served.url)
+        ask(page, HOSTILE_QUESTION)
+        expect(answer(page).locator("strong").first).to_have_text("vents")
+        expect(answer(page)).to_contain_text("<script>window.ran='script'</script>")
+        expect(answer(page)).to_contain_text("pixel (https://evil.example/pixel.png)")
+        assert elements(page, "main") <= HARMLESS
+        endpoint.faults(slow_ms=60_000)
+        page.get_by_label("Your question").fill(QUESTION)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Stop").click()
+        expect(answer(page)).to_contain_text("You stopped this answer.")
+        expect(page.get_by_label("Your question")).to_be_focused()
+
+
+def test_a_broken_stream_is_said_and_its_turn_can_be_sent_again(
+    desk: Desk,
+    open_window: Callable[..., Page],
+    endpoint: Endpoint,
+    new_proxy: Callable[[int], FaultProxy],
+    tmp_path: Any,
+) -> None:
+    generation = {
+        "type": "bedrock",
+        "model": "amazon.nova-lite-v1:0",
+        "unsupported": "keep",
+        **endpoint.service.endpoint,
+    }
+    endpoint.faults(answer="An H2 stores 21 days of readings [1].", slow_ms=5000)
+    with serving(desk.pipeline.document | {"generation": generation}, tmp_path) as served:
+        proxy = new_proxy(int(served.url.rpartition(":")[2].strip("/")))
+        page = open_window(url=f"http://127.0.0.1:{proxy.port}")
+        page.get_by_label("Your question").fill(QUESTION)
+        with page.expect_response("**/v1/ask"):  # the browser itself repeats what breaks before
+            page.keyboard.press("Enter")
+        proxy.drop()
+        expect(answer(page)).to_contain_text("The connection broke before the answer was complete.")
+        endpoint.faults(answer="An H2 stores 21 days of readings [1].")
+        page.get_by_role("button", name="Try again").click()
+        expect(answer(page)).to_contain_text("An H2 stores 21 days of readings.")
+        expect(page.get_by_role("article")).to_have_count(1)
+        expect(page.get_by_role("navigation").locator(".current")).to_contain_text("1 question")
+
+
+def test_what_changed_while_the_connection_was_away_is_marked_afterwards(
+    desk: Desk, open_window: Callable[..., Page], new_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = new_proxy(int(desk.served.url.rpartition(":")[2].strip("/")))
+    page, number = open_window(url=f"http://127.0.0.1:{proxy.port}"), 970
+    desk.insert(number, "north", "Length of the Heron hose", "The Heron hose is 25 metres long.")
+    ask(page, "How long is the Heron hose?")
+    expect(answer(page)).to_contain_text("25 metres")
+    proxy.refuse()
+    expect(page.get_by_text("Not connected, trying again")).to_be_visible()
+    desk.say(number, "25 metres", "40 metres")
+    eventually(lambda: desk.searchable("chunk_text LIKE %s", "%40 metres%"))
+    expect(page.locator(".turn.stale")).to_have_count(0)
+    proxy.heal()
+    expect(answer(page)).to_contain_text("articles 970 has changed")
+    expect(page.get_by_text("behind")).to_be_visible()
+
+
+def test_one_tenants_rows_and_conversations_are_not_the_others(desk: Desk, open_window: Callable[..., Page]) -> None:
+    ada, bob = open_window("ada"), open_window("bob")
+    ask(bob, SECRET_QUESTION)
+    expect(answer(bob)).to_contain_text("4417-KESTREL")
+    ask(ada, SECRET_QUESTION)
+    expect(ada.get_by_text("4417-KESTREL")).to_have_count(0)
+    session = desk.served.get("/v1/sessions", **signed("bob")).json()["sessions"][0]["session"]
+    for path in (f"sessions/{session}", f"rows/{document_of(desk, SECRET)}"):
+        assert desk.served.get(f"/v1/{path}", **signed("bob")).status_code == 200
+        assert desk.served.get(f"/v1/{path}", **signed("ada")).status_code in {403, 404}
+    of_ada = desk.served.get("/v1/sessions", **signed("ada")).json()["sessions"]
+    assert session not in {each["session"] for each in of_ada}
+    expect(ada.get_by_role("navigation").get_by_role("listitem")).to_have_count(len(of_ada))
+
+
+def document_of(desk: Desk, number: int) -> str:
+    found = desk.served.post("/v1/search", {"query": "seed vault"}, **signed("bob")).json()["results"]
+    return next(str(each["document_id"]) for each in found if each["key"] == {"id": number})
+
+
+def test_signing_out_leaves_nothing_on_the_page(open_window: Callable[..., Page]) -> None:
+    page = open_window()
+    ask(page, QUESTION)
+    page.get_by_label("Your question").fill("half a question")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Your key or token")).to_be_focused()
+    left = page.evaluate(
+        "document.documentElement.outerHTML + JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])"
+    )
+    assert [word for word in ("21 days", "half a question", "H2", KEYS["ada"], "helpdesk") if word in left] == []
+    page.reload()
+    expect(page.get_by_label("Your key or token")).to_be_visible()
+    sign_in(page, KEYS["bob"])
+    expect(page.get_by_role("article")).to_have_count(0)
+
+
+def test_a_conversation_is_kept_with_its_rating_and_knows_what_changed(
+    desk: Desk, open_window: Callable[..., Page]
+) -> None:
+    page, number = open_window("bob"), 980
+    desk.insert(number, "south", "Weight of the Plover barrow", "The Plover barrow weighs 31 kilograms.")
+    ask(page, "How heavy is the Plover barrow?")
+    expect(answer(page)).to_contain_text("31 kilograms")
+    page.get_by_role("button", name="Not helpful").click()
+    page.get_by_label("Comment on this answer").fill("too heavy")
+    page.get_by_role("button", name="Send").click()
+    expect(answer(page)).to_contain_text("Kept")
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.get_by_role("article")).to_have_count(0)
+    desk.say(number, "31 kilograms", "29 kilograms")
+    eventually(lambda: desk.searchable("chunk_text LIKE %s", "%29 kilograms%"))
+    page.reload()
+    page.get_by_role("navigation").get_by_role("button", name=re.compile("1 question")).first.click()
+    expect(answer(page)).to_contain_text("31 kilograms")
+    expect(answer(page)).to_contain_text("articles 980 has changed")
+    expect(page.get_by_role("button", name="Not helpful")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_label("Comment on this answer")).to_have_value("too heavy")
+    page.get_by_role("button", name=re.compile("^Delete the conversation")).first.click()
+    page.get_by_role("button", name=re.compile("^Really delete")).click()
+    expect(page.get_by_role("article")).to_have_count(0)
+    expect(status(page)).to_have_text("Conversation deleted")
+
+
+def test_the_profile_has_the_declared_fields_and_says_who_was_first(open_window: Callable[..., Page]) -> None:
+    page, other = open_window(), open_window()
+    for each in (page, other):
+        each.get_by_role("button", name="Profile").click()
+        expect(each.get_by_label("plan")).to_be_visible()
+    page.get_by_label("plan").select_option("Estate")
+    page.get_by_label("hubs").fill("41")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("dialog")).to_be_visible()  # the browser says that 40 is the most
+    page.get_by_label("hubs").fill("7")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Profile")).to_be_focused()
+    other.get_by_label("hubs").fill("9")
+    other.get_by_role("button", name="Save").click()
+    expect(other.get_by_role("alert")).to_be_visible()
+    page.get_by_role("button", name="Profile").click()
+    expect(page.get_by_label("hubs")).to_have_value("7")
+
+
+def test_what_has_no_answer_and_what_fails_is_said_plainly(
+    memorydb: MemoryDB, open_window: Callable[..., Page]
+) -> None:
+    page = open_window()
+    ask(page, "Who won the chess olympiad of 1972?")
+    expect(answer(page)).to_contain_text("Nothing relevant was found")
+    expect(answer(page).locator(".sources")).to_have_count(0)
+    memorydb.stop()
+    try:
+        ask(page, QUESTION)
+        expect(answer(page).locator(".note.bad")).to_be_visible()
+        expect(answer(page)).not_to_contain_text("21 days")
+    finally:
+        memorydb.start()
+    answer(page).get_by_role("button", name="Ask again").click()
+    expect(answer(page)).to_contain_text("21 days")
+
+
+def test_the_policy_of_the_page_reaches_the_browser(desk: Desk) -> None:
+    policy = desk.served.get("/").headers["Content-Security-Policy"]
+    assert "require-trusted-types-for 'script'; trusted-types dompurify" in policy
+    assert desks.STORE not in desk.served.get("/").text
