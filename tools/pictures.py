@@ -48,9 +48,9 @@ def _take_pictures(address: str, chromium: str) -> None:
             page.goto(address)
             _ask(page, QUESTIONS[0])
             _ask(page, QUESTIONS[1])
-            if not phone:
+            if name == "dark":
                 _save(page, name)
-            if name == "light":
+            elif name == "light":
                 page.locator(".sources button").first.click()
                 page.locator("dialog .chunk").first.wait_for()
                 _save(page, "row")
