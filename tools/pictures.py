@@ -6,15 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from local_stack.demo import edit
 from local_stack.demo.answers import EDITED, QUESTIONS, Demo
 
 _ROOT = Path(__file__).resolve().parents[1]
 PICTURES = _ROOT / "docs/pictures"
-_WINDOW = {"width": 1100, "height": 720}
-_PHONE = {"width": 390, "height": 780}
+_WINDOW: ViewportSize = {"width": 1100, "height": 720}
+_PHONE: ViewportSize = {"width": 390, "height": 780}
 _EDITS = {"light": ("21 days", "34 days"), "dark": ("34 days", "55 days"), "phone": ("55 days", "60 days")}
 """Words of the edited article before and after each picture's own edit."""
 

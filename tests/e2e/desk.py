@@ -70,10 +70,7 @@ class Desk:
 
     def searchable(self, condition: str, *values: object) -> int:
         """How many chunks of the store fulfil a condition."""
-        with psycopg.connect(self.store_dsn) as store:
-            query = f"SELECT count(*) FROM {STORE} WHERE {condition}"
-            (count,) = store.execute(query.encode(), values).fetchone() or (0,)
-            return int(count)
+        return _chunks(self.store_dsn, condition, *values)
 
 
 class Servers(NamedTuple):
@@ -104,10 +101,9 @@ def open_desk(folder: Path, servers: Servers) -> Iterator[Desk]:
         driver = pipeline.start("--jobs", "index")
         connect.put_connector(prefix, connector["config"])
         try:
-            desk = Desk(source_dsn, store_dsn, pipeline, None)  # type: ignore[arg-type]  # served once there is a store
-            eventually(lambda: _is_filled(desk), START_SECONDS, driver.process)
-            with serving(pipeline.document, folder / "served") as desk.served:
-                yield desk
+            eventually(lambda: _is_filled(store_dsn), START_SECONDS, driver.process)
+            with serving(pipeline.document, folder / "served") as served:
+                yield Desk(source_dsn, store_dsn, pipeline, served)
         finally:
             connect.delete_connector(prefix)
 
@@ -124,9 +120,16 @@ def _seed(dsn: str) -> None:
         connection.cursor().executemany(_INSERT, [*articles, secret, hostile])
 
 
-def _is_filled(desk: Desk) -> bool:
+def _chunks(store_dsn: str, condition: str, *values: object) -> int:
+    with psycopg.connect(store_dsn) as store:
+        query = f"SELECT count(*) FROM {STORE} WHERE {condition}"
+        (count,) = store.execute(query.encode(), values).fetchone() or (0,)
+        return int(count)
+
+
+def _is_filled(store_dsn: str) -> bool:
     try:
-        return desk.searchable("key->>'id' IN (%s, %s, %s)", str(HUB), str(SECRET), str(HOSTILE)) >= 3
+        return _chunks(store_dsn, "key->>'id' IN (%s, %s, %s)", str(HUB), str(SECRET), str(HOSTILE)) >= 3
     except psycopg.errors.UndefinedTable:
         return False
 

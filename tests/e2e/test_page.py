@@ -45,12 +45,11 @@ _NOTE_THE_MARK = """() => new MutationObserver((_, observer) => {
 
 @pytest.fixture(scope="module")
 def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
-    postgres, vectors, *others, local_stack = map(
-        request.getfixturevalue, ("postgres", "vectors", "kafka", "connect", "memorydb", "local_stack")
-    )
-    for source_dsn in new_database(postgres):
-        for store_dsn in new_database(vectors):
-            yield Servers(source_dsn, store_dsn, *others, mark=str(local_stack.directory))
+    get = request.getfixturevalue
+    for source_dsn in new_database(get("postgres")):
+        for store_dsn in new_database(get("vectors")):
+            mark = str(get("local_stack").directory)
+            yield Servers(source_dsn, store_dsn, get("kafka"), get("connect"), get("memorydb"), mark)
 
 
 @pytest.fixture(scope="module")
