@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrieval.access import Access
-from retrieval.drafts import NO_FACTS, Answerer, Draft, FactSource
+from retrieval.drafts import NO_FACTS, Answerer, Draft, FactSource, Statement
 from retrieval.events import Telling, citation_json, sentence_json
 from retrieval.facts import Facts, as_of, fact_json
 from retrieval.generative import SOURCES
 from retrieval.search import Searcher, freshness_answer
 from schemas.caller import ANYONE, Caller
 from schemas.errors import UnavailableError
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Question
+from sinks.search import ANYTHING, Filters, Freshness, Hit, Index, Question
 
 if TYPE_CHECKING:
     from warehouse.facts.reader import Fact
@@ -75,6 +77,49 @@ class Answer:
         }
 
 
+class _RowsChangedError(Exception):
+    """A row that an answer is written from was deleted or changed, or passes the filters no more."""
+
+
+class _LastLook:
+    """Lets an answer's sentences out, each after another look at the rows that it and those before it were written from."""
+
+    def __init__(self, index: Index, allowed: Filters, sources: Sequence[Hit], telling: Telling) -> None:
+        """`sources` are the rows that the answer may be written from."""
+        self._index, self._allowed, self._sources, self._telling = index, allowed, sources, telling
+        self._said: tuple[Statement, ...] = ()
+
+    def so_far(self, statements: Sequence[Statement], *, is_whole: bool = False) -> None:
+        """Say what is new of the sentences so far; raises _RowsChangedError, or CancelledError where nobody wants them.
+
+        Other sentences than the ones that were said take those back; fewer of them only if they are the whole answer.
+        """
+        self._telling.raise_if_cancelled()
+        so_far = tuple(statements)
+        common = min(len(so_far), len(self._said))
+        if so_far[:common] != self._said[:common] or (is_whole and len(so_far) < len(self._said)):
+            self._telling.take_back()
+            self._said = ()
+        for place in range(len(self._said), len(so_far)) if self._telling.is_heard else ():
+            self.at(so_far[: place + 1])
+            self._telling.say(so_far[place])
+            self._said = so_far[: place + 1]
+
+    def at(self, statements: Sequence[Statement]) -> frozenset[str]:
+        """Look up the rows that these were written from; returns the ids of their chunks.
+
+        The values of a fact may come from any of the sources, and with rules of access a sentence tells of all of them.
+        """
+        is_of_all = self._allowed.access is not None or any(statement.facts for statement in statements)
+        cited = [hit for statement in statements for hit in statement.cites]
+        used = frozenset(hit.chunk_id for hit in (*(self._sources if is_of_all else ()), *cited))
+        if not statements or not used:
+            return frozenset()
+        if self._index.live(sorted(used), self._allowed) != used:
+            raise _RowsChangedError
+        return used
+
+
 class Assistant:
     """Answers questions from an index."""
 
@@ -107,42 +152,32 @@ class Assistant:
         """
         telling = telling or Telling()
         allowed = self._access.applied(filters, caller)
+        asked = self._searcher.question(question)
         for _ in range(ATTEMPTS):
             telling.take_back()
-            answer = self._attempt(question, allowed, caller, telling)
-            if answer is not None:
-                return answer
+            with suppress(_RowsChangedError):
+                return self._attempt(asked, allowed, caller, telling)
         telling.take_back()
         raise UnavailableError(
             f"the rows that answer changed {ATTEMPTS} times while the answer was being written", hint="ask again"
         )
 
-    def _attempt(self, text: str, allowed: Filters, caller: Caller, telling: Telling) -> Answer | None:
-        """An answer; None where a row that it is written from changed meanwhile."""
+    def _attempt(self, question: Question | None, allowed: Filters, caller: Caller, telling: Telling) -> Answer:
+        """An answer; raises _RowsChangedError where a row that it is written from changed meanwhile."""
         telling.raise_if_cancelled()
-        result = self._searcher.search(text, SOURCES, allowed)
+        result = self._searcher.results(question, SOURCES, allowed)
         if result.question is None:
             return Answer(Draft(), self._answerer.name, result.freshness)
         facts = self._facts_of(result.question, caller)
+        look = _LastLook(self._searcher.index, allowed, [source.hit for source in result.relevant], telling)
         if result.abstained and (facts is NO_FACTS or not self._searcher.tuning.is_measured):
             draft = Draft(refusal="" if self._searcher.tuning.is_measured else UNMEASURED)
         else:
-            draft = self._answerer.draft(result.question, result.relevant, facts)
-        # The values of a fact may come from any of the rows.
-        is_of_all = allowed.access is not None or bool(draft.facts)
-        shown = [source.hit for source in result.relevant] if is_of_all else ()
-        used = frozenset(hit.chunk_id for hit in (*shown, *draft.cites)) if draft.statements else frozenset()
-        for statement in draft.statements if telling.is_heard else ():
-            if not self._are_live(used, allowed):
-                return None
-            telling.say(statement)
-        if not self._are_live(used, allowed):
-            return None
+            draft = self._answerer.draft(result.question, result.relevant, facts, progress=look.so_far)
+        look.so_far(draft.statements, is_whole=True)
+        used = look.at(draft.statements)
         draft = draft if draft.cites or draft.facts else Draft(refusal=draft.refusal)
         return Answer(draft, self._answerer.name, result.freshness, used)
-
-    def _are_live(self, chunk_ids: frozenset[str], allowed: Filters) -> bool:
-        return not chunk_ids or self._searcher.index.live(sorted(chunk_ids), allowed) == chunk_ids
 
     def _facts_of(self, question: Question, caller: Caller) -> FactSource:
         if self._facts is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,6 +110,15 @@ class NoFacts:
 NO_FACTS = NoFacts()
 
 
+type Progress = Callable[[Sequence[Statement]], None]
+"""Is told the sentences of an answer so far, all of them each time. A sentence that is not at its place any more is taken back.
+What it raises ends the answer."""
+
+
+def unheard(so_far: Sequence[Statement]) -> None:
+    """The progress of an answer that nobody follows."""
+
+
 class Answerer(Protocol):
     """Writes an answer from relevant chunks."""
 
@@ -117,5 +126,15 @@ class Answerer(Protocol):
     def name(self) -> str:
         """The answerer's name, for users."""
 
-    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
-        """Answer from these sources and facts alone, and cite some of them; an answer without citations counts as none."""
+    def draft(
+        self,
+        question: Question,
+        sources: Sequence[Ranked],
+        facts: FactSource = NO_FACTS,
+        *,
+        progress: Progress = unheard,
+    ) -> Draft:
+        """Answer from these sources and facts alone, and cite some of them; an answer without citations counts as none.
+
+        An answerer that has its sentences one by one tells `progress` of them; the draft is what counts.
+        """

@@ -9,7 +9,7 @@ import numpy as np
 
 from embeddings.protocol import Embedder, EmbeddingRejected
 from retrieval.answer_type import expected_type, holds
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Statement
+from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
 from retrieval.facts import fact_sentence
 from retrieval.fusion import Ranked
 from retrieval.sentences import Sentence, sentences_of
@@ -63,12 +63,20 @@ class ExtractiveAnswerer:
         """`extractive`, and the embedding model."""
         return f"extractive ({self._model})"
 
-    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
+    def draft(
+        self,
+        question: Question,
+        sources: Sequence[Ranked],
+        facts: FactSource = NO_FACTS,
+        *,
+        progress: Progress = unheard,
+    ) -> Draft:
         """Quote the best sentence, then others that resemble the question nearly as much, row by row in the rows' order.
 
         Behind them is a sentence of its own for each fact of the quoted rows.
         """
         quoted = self._quoted(question, sources)
+        progress(quoted)
         read = facts.read([hit for statement in quoted for hit in statement.cites])
         return Draft((*quoted, *(Statement(fact_sentence(fact), (), facts=(fact,)) for fact in read)))
 

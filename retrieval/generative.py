@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from generation import Message, StopReason
 from generation.errors import GenerationRejectedError
 from retrieval import prompt
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Statement
+from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
 from retrieval.facts import fact_text
 from retrieval.support import unsupported
 from retrieval.tool_use import ToolUse
+from retrieval.writing import written
 
 if TYPE_CHECKING:
     from generation import GeneratedAnswer, Generator, Tool
@@ -43,8 +45,18 @@ class GenerativeAnswerer:
         """`generative`, and the text model."""
         return f"generative ({self._generator.model})"
 
-    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
-        """Ask with the facts that need no model in the prompt, and tools for others; with fewer sources if it is too long."""
+    def draft(
+        self,
+        question: Question,
+        sources: Sequence[Ranked],
+        facts: FactSource = NO_FACTS,
+        *,
+        progress: Progress = unheard,
+    ) -> Draft:
+        """Ask with the facts that need no model in the prompt, and tools for others; with fewer sources if it is too long.
+
+        Sentences are told as the model writes them.
+        """
         read = facts.read([source.hit for source in sources[:SOURCES]])
         for most in (SOURCES, 2, 1):
             hits = [source.hit for source in sources[:most]]
@@ -53,7 +65,7 @@ class GenerativeAnswerer:
                 return Draft()
             use = ToolUse(facts, hits, read)
             try:
-                answer = self._answered(question.text, hits, use, tools)
+                answer = self._answered(question.text, use, tools, progress)
             except GenerationRejectedError:
                 if most == 1:
                     raise
@@ -61,13 +73,14 @@ class GenerativeAnswerer:
             return self._drafted(answer, hits, use.facts)
         raise AssertionError
 
-    def _answered(self, question: str, hits: Sequence[Hit], use: ToolUse, tools: Sequence[Tool]) -> GeneratedAnswer:
+    def _answered(self, question: str, use: ToolUse, tools: Sequence[Tool], progress: Progress) -> GeneratedAnswer:
         """Ask, answering tool calls, at most `ROUNDS` times; then once more with all facts and no tool, so that it ends."""
-        texts = [hit.chunk_text for hit in hits]
+        texts = [hit.chunk_text for hit in use.hits]
         messages = [Message("user", prompt.user_turn(question, texts, [fact_text(fact) for fact in use.facts]))]
         system = prompt.system(has_facts=bool(use.facts), has_tools=bool(tools))
         for _ in range(ROUNDS if tools else 0):
-            answer = self._generator.converse(messages, system=system, tools=tools)
+            stream = partial(self._generator.stream, messages, system=system, tools=tools)
+            answer = written(stream, SoFar(use, self._rule), progress)
             if not answer.calls and (answer.text or answer.is_refusal):
                 return answer
             if not answer.calls:  # the model wrote a call that its provider could not read
@@ -77,9 +90,9 @@ class GenerativeAnswerer:
                 Message("user", "", results=use.results(answer.calls)),
             ]
         turn = prompt.user_turn(question, texts, [fact_text(fact) for fact in use.facts])
-        return self._generator.converse(
-            [Message("user", turn)], system=prompt.system(has_facts=bool(use.facts), has_tools=False)
-        )
+        system = prompt.system(has_facts=bool(use.facts), has_tools=False)
+        stream = partial(self._generator.stream, [Message("user", turn)], system=system)
+        return written(stream, SoFar(use, self._rule), progress)
 
     def _drafted(self, answer: GeneratedAnswer, hits: Sequence[Hit], facts: Sequence[Fact]) -> Draft:
         if answer.is_refusal:
@@ -87,15 +100,35 @@ class GenerativeAnswerer:
         text = prompt.ended(answer.text) if answer.stop_reason is StopReason.MAX_TOKENS else answer.text
         if prompt.abstains(text):
             return Draft()
-        said = [
-            Statement(
-                sentence.text,
-                tuple(hits[number - 1] for number in sentence.sources),
-                facts=tuple(facts[number - 1] for number in sentence.facts),
-            )
-            for sentence in prompt.statements(text, len(hits), len(facts))
-        ]
-        return supported(said, self._rule)
+        return supported(_cited(prompt.statements(text, len(hits), len(facts)), hits, facts), self._rule)
+
+
+class SoFar:
+    """What may be said of an answer while it is written: the sentences that are whole and supported."""
+
+    def __init__(self, use: ToolUse, rule: Unsupported) -> None:
+        self._hits, self._facts, self._rule = use.hits, tuple(use.facts), rule
+        self._finished: list[prompt.Said] = []
+        self._statements: tuple[Statement, ...] = ()
+
+    def __call__(self, text: str) -> Sequence[Statement]:
+        """The statements of a text that grows; support is looked at again where there is another sentence."""
+        finished = prompt.finished(text, len(self._hits), len(self._facts))
+        if finished != self._finished:
+            self._finished = finished
+            self._statements = supported(_cited(finished, self._hits, self._facts), self._rule).statements
+        return self._statements
+
+
+def _cited(said: Sequence[prompt.Said], hits: Sequence[Hit], facts: Sequence[Fact]) -> list[Statement]:
+    return [
+        Statement(
+            sentence.text,
+            tuple(hits[number - 1] for number in sentence.sources),
+            facts=tuple(facts[number - 1] for number in sentence.facts),
+        )
+        for sentence in said
+    ]
 
 
 def supported(said: Sequence[Statement], rule: Unsupported) -> Draft:

@@ -57,6 +57,9 @@ _OF_ROWS = _marks("source", r"\d{1,3}")
 _OF_ROWS_AND_FACTS = _marks("source|fact", r"F?\d{1,3}")
 """Only where a prompt has facts: `[F1]` in a row is a key on a keyboard."""
 
+_CITATIONS_AT_THE_END = re.compile(r"(?:\s*\[[^\]]*\]?)*\s*\Z")
+"""Of a text that is being written: more of them may follow, and they belong to the sentence before."""
+
 _SENTENCES = re.compile(r".*[.!?…。](?:[\"'”’)]|\s*\[[\dF,\s]+\])*(?=\s|$)", re.DOTALL)
 """A text up to the end of its last complete sentence, with quotation marks and citations."""
 
@@ -143,6 +146,11 @@ def statements(answer: str, sources: int, facts: int = 0) -> list[Said]:
         if plain:
             said.append(Said(plain, [n for n in rows if 1 <= n <= sources], [n for n in of_facts if 1 <= n <= facts]))
     return said
+
+
+def finished(so_far: str, sources: int, facts: int = 0) -> list[Said]:
+    """The sentences of an answer that is being written, without the last one: more text, or a citation, may belong to it."""
+    return [] if abstains(so_far) else statements(_CITATIONS_AT_THE_END.sub("", so_far), sources, facts)[:-1]
 
 
 def _turns(turns: Sequence[tuple[str, str]], summary: str) -> str:

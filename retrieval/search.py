@@ -53,10 +53,8 @@ class Searcher:
         self.tuning = tuning
         self.reranker = reranker
 
-    def search(self, text: str, k: int, filters: Filters = ANYTHING) -> SearchResult:
-        """Find at most k documents; none for a blank text.
-
-        The freshness is read first, so everything committed up to it was searched.
+    def question(self, text: str) -> Question | None:
+        """Embed a question; None for a blank text.
 
         Raises:
             ConfigurationError: the text is longer than `MOST_CHARACTERS`.
@@ -68,16 +66,26 @@ class Searcher:
                 condition="QUESTION_TOO_LONG",
                 hint="ask with a part of it",
             )
-        freshness = self.index.freshness()
         text = exact_json.printable(text)
-        if is_blank(text):
+        return None if is_blank(text) else Question(text, self.embedder.embed_query(text))
+
+    def search(self, text: str, k: int, filters: Filters = ANYTHING) -> SearchResult:
+        """Find at most k documents; none for a blank text. Raises as `question`."""
+        return self.results(self.question(text), k, filters)
+
+    def results(self, question: Question | None, k: int, filters: Filters = ANYTHING) -> SearchResult:
+        """Find at most k documents for an embedded question.
+
+        The freshness is read first, so everything committed up to it was searched.
+        """
+        freshness = self.index.freshness()
+        if question is None:
             return SearchResult(None, (), (), freshness)
-        question = Question(text, self.embedder.embed_query(text))
         candidates = max(k, CANDIDATES)
         dense = self.index.dense(question, candidates, filters)
         lexical = self.index.lexical(question, candidates, filters)
         fused = fuse(dense, lexical, fusion=self.tuning.fusion)
-        ordered = reranked(self.reranker, text, fused, k)
+        ordered = reranked(self.reranker, question.text, fused, k)
         results = tuple(ordered.hits)
         relevant = tuple(ranked for ranked in results if self.tuning.relevance.accepts(ranked.hit))
         return SearchResult(question, results, relevant, freshness, ordered.not_reranked)

@@ -29,7 +29,7 @@ class ToolUse:
 
     def __init__(self, source: FactSource, hits: Sequence[Hit], facts: Sequence[Fact]) -> None:
         """`facts` are in the prompt already, and numbered before those that calls read."""
-        self._source, self._hits = source, hits
+        self._source, self.hits = source, hits
         self._names = [tool.name for tool in source.tools(hits)]
         self._run = self._refused = 0
         self.facts = [*facts]
@@ -44,7 +44,7 @@ class ToolUse:
             return ToolResult(call.id, LEFT_OUT, is_error=True)
         self._run += 1
         try:
-            fact = self._source.call(call.name, call.input, self._hits)
+            fact = self._source.call(call.name, call.input, self.hits)
         except RefusedInput as refused:
             self._refused += 1
             if self._refused == 1:

@@ -153,6 +153,7 @@ class ChatRoutes:
                 async for piece in pieces:
                     for frame in _beginning(faults) if not sent else ():
                         yield frame
+                    await asyncio.sleep(self._state.faults.piece_ms / 1000)
                     if len(sent) >= breaks_after:
                         yield _broken()
                         return

@@ -38,6 +38,8 @@ class Faults(BaseModel):
     """Requests whose connection is closed without an answer."""
     slow_ms: float = 0
     """Milliseconds each answer is delayed."""
+    piece_ms: float = 0
+    """Milliseconds before each piece of a conversation stream."""
     stream_error: Amount = 0
     """Conversation streams that break off with modelStreamErrorException."""
     stream_error_after: int = 1

@@ -10,7 +10,7 @@ import pytest
 
 from retrieval.access import Access
 from retrieval.ask import Assistant
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Statement
+from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
 from retrieval.fusion import Ranked, Relevance, Tuning
 from retrieval.search import Searcher
 from schemas.caller import Caller
@@ -42,7 +42,14 @@ class Quoting:
     def __init__(self, meanwhile: Callable[[Sequence[Ranked]], object] = lambda _: None) -> None:
         self.meanwhile, self.seen = meanwhile, list[str]()
 
-    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
+    def draft(
+        self,
+        question: Question,
+        sources: Sequence[Ranked],
+        facts: FactSource = NO_FACTS,
+        *,
+        progress: Progress = unheard,
+    ) -> Draft:
         self.meanwhile(sources)
         self.seen.append(question.text)
         return Draft((Statement(sources[0].hit.chunk_text, (sources[0].hit,)),))

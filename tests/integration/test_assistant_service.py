@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
 from embeddings import EmbeddingConfig, open_embedder
+from generation import TextModelConfig
 from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.postgres import VectorStore
 from memory import MemoryConfig
@@ -22,7 +24,7 @@ from schemas.caller import Caller
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from service.assistant import AssistantService
-from service.events import Answered, Cited, Event, Said, Started
+from service.events import Answered, CancelledError, Cited, Event, Restarted, Said, Started
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
 from tests.asking import Pipeline
@@ -199,3 +201,166 @@ def test_feedback_is_kept_with_the_answer_that_it_is_on(service: AssistantServic
     for other in (GLOBEX, Caller({"tenant": "acme"})):
         with pytest.raises(ConfigurationError):
             service.feedback(other, "talk", 1, "up")
+
+
+SPRING = "A Skua mast is painted every spring [1, 2]."
+SAID = f"The warranty of a Moss probe is three years [1, 2]. {SPRING} Ask again."
+PIECE_MS = 5
+
+
+@pytest.fixture
+def worded(notes: Notes, endpoint: Endpoint) -> Iterator[AssistantService]:
+    """The assistant of a pipeline whose text model says `SAID`, slowly."""
+    kept: TypeAdapter[TextModelConfig] = TypeAdapter(TextModelConfig)
+    model = {
+        "type": "bedrock",
+        "model": "amazon.nova-lite-v1:0",
+        "guardrail": {"id": "gr-1"},
+        **endpoint.service.endpoint,
+    }
+    endpoint.faults(answer=SAID, piece_ms=PIECE_MS)
+    with AssistantService(replace(notes.pipeline, generation=kept.validate_python(model)), connections=2) as opened:
+        yield opened
+
+
+class Listening:
+    """What a listener heard; `then` is done at the first sentence."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self.events: list[Event] = []
+        self._then: Callable[[], object] | None = then
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Said) and self._then is not None:
+            then, self._then = self._then, None
+            then()
+
+    @property
+    def names(self) -> list[str]:
+        return [event.name for event in self.events]
+
+    def heard(self, kind: type[Cited | Said]) -> list[dict[str, Any]]:
+        """What was heard since it was last taken back."""
+        taken_back = [place for place, event in enumerate(self.events) if isinstance(event, Restarted)]
+        return [event.as_json() for event in self.events[max(taken_back, default=0) :] if isinstance(event, kind)]
+
+
+def test_sentences_are_told_while_the_model_writes(worded: AssistantService, endpoint: Endpoint) -> None:
+    generations: list[int] = []
+    listening = Listening(lambda: generations.append(endpoint.counters()["generations"]))
+    answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
+    assert generations == [0], "the model counts an answer at its end"
+    assert listening.names == ["started", "citation", "citation", "sentence", "sentence", "answer"]
+    assert listening.heard(Said) == answer["sentences"]
+    assert worded.ask(PROBE, Scope(caller=ACME)) | {"freshness": 0} == answer | {"freshness": 0}
+    assert endpoint.counters()["generations"] == 2
+    assert endpoint.counters()["texts"] == 5, "three rows, and a question once each time"
+
+
+def test_an_edit_in_mid_answer_takes_back_what_was_said(
+    worded: AssistantService, notes: Notes, endpoint: Endpoint
+) -> None:
+    def edit() -> None:
+        endpoint.faults(answer=SAID.replace("three", "four"), piece_ms=PIECE_MS)
+        notes.put(note(1, "acme", "The warranty of a Moss probe is four years."))
+
+    listening = Listening(edit)
+    answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
+    assert listening.names.count("restart") == 1
+    assert "three years" in str(listening.events[:-1])
+    assert listening.heard(Said)[0]["text"] == "The warranty of a Moss probe is four years."
+    assert listening.heard(Said) == answer["sentences"]
+    versions = worded.versions([each["document_id"] for each in answer["citations"]], ACME)
+    assert {each["document_id"]: each["version"] for each in answer["citations"]} == versions
+
+
+def test_a_row_that_moves_away_in_mid_answer_is_not_told_again(worded: AssistantService, notes: Notes) -> None:
+    listening = Listening(lambda: notes.put(note(1, "globex", "The warranty of a Moss probe is three years.")))
+    answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
+    assert listening.names.count("restart") == 1
+    assert [each["text"] for each in listening.heard(Said)] == ["A Skua mast is painted every spring."]
+    assert "three" not in str(answer)
+
+
+def test_a_guardrail_behind_the_pieces_takes_back_what_was_said(worded: AssistantService, endpoint: Endpoint) -> None:
+    endpoint.faults(answer=SAID, guard_answer="again")
+    listening = Listening()
+    answer = worded.ask(PROBE, Scope(caller=ACME), Session("talk"), on_event=listening)
+    assert listening.names == ["started", "citation", "citation", "sentence", "sentence", "restart", "answer"]
+    assert (answer["abstained"], answer["citations"], answer["sentences"]) == (True, [], [])
+    assert "guardrail" in answer["answer"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "gone"])
+def test_a_listener_that_leaves_leaves_the_turn_unanswered(
+    worded: AssistantService, endpoint: Endpoint, how: str
+) -> None:
+    cancelled, asked = threading.Event(), (PROBE, Scope(caller=ACME), Session("talk", "mine"))
+
+    def leave() -> None:
+        if how == "gone":
+            raise BrokenPipeError
+        cancelled.set()
+
+    endpoint.faults(answer=SAID + " More." * 2_000, piece_ms=PIECE_MS)
+    with pytest.raises(CancelledError if how == "cancelled" else BrokenPipeError):
+        worded.ask(*asked, on_event=Listening(leave), cancelled=cancelled)
+    assert [each["state"] for each in worded.exchanges(ACME, "talk")] == ["unanswered"]
+    endpoint.faults(answer=SAID)
+    assert worded.ask(*asked)["turn"] == 1
+    assert [each["state"] for each in worded.exchanges(ACME, "talk")] == ["answered"]
+
+
+def test_a_question_cancelled_before_it_is_asked_costs_no_model_call(
+    worded: AssistantService, endpoint: Endpoint
+) -> None:
+    cancelled = threading.Event()
+    cancelled.set()
+    before = endpoint.counters()
+    with pytest.raises(CancelledError):
+        worded.ask(PROBE, Scope(caller=ACME), cancelled=cancelled)
+    assert endpoint.counters() == before
+
+
+def test_a_stream_that_breaks_off_goes_on_without_saying_anything_twice(
+    worded: AssistantService, endpoint: Endpoint
+) -> None:
+    endpoint.faults(answer=SAID, stream_error=1, stream_error_after=15)
+    listening = Listening()
+    answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
+    assert listening.names == ["started", "citation", "citation", "sentence", "sentence", "answer"]
+    assert len(answer["sentences"]) == 2
+
+
+def test_rows_that_move_while_eight_threads_ask_are_never_crossed(service: AssistantService, notes: Notes) -> None:
+    def of(tenant: str, number: int, what: int) -> dict[str, Any]:
+        return note(number, tenant, f"The secret {what} belongs to {tenant}.")
+
+    done, crossings, asked = threading.Event(), list[str](), [0] * 8
+
+    def ask(place: int) -> None:
+        own, other = (("acme", "globex"), ("globex", "acme"))[place % 2]
+        scope, heard = Scope(caller=Caller({"tenant": own})), list[object]()
+        while not done.is_set():
+            with suppress(UnavailableError):  # its rows moved at each try
+                heard.append(service.ask("secret", scope, on_event=heard.append))
+            found = service.search("secret", 5, scope)["results"]
+            heard += [found, *(service.row(each["document_id"], scope.caller) for each in found)]
+            crossings.extend(text for text in map(str, heard) if f"belongs to {other}" in text)
+            asked[place] += 1
+            heard.clear()
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    moves = 0
+    while moves < 400 and min(asked) < 15:
+        notes.put(*(of(("acme", "globex")[(number + moves) % 2], number, moves) for number in range(1, 5)))
+        moves += 1
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert crossings == []
+    assert min(asked) >= 15
+    assert moves > 10

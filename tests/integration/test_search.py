@@ -29,7 +29,7 @@ from retrieval import EXTRACTIVE, AccessConfig, RetrievalConfig, commands
 from retrieval.access import Scope
 from retrieval.ask import Assistant
 from retrieval.commands import Query
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Statement
+from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
 from retrieval.extractive import ExtractiveAnswerer
 from retrieval.fusion import MINILM, Ranked, Tuning, fuse
 from retrieval.search import CANDIDATES, Searcher
@@ -345,7 +345,14 @@ class Meanwhile:
         self.delete_it = delete_it
         self.drafts = 0
 
-    def draft(self, question: Question, sources: Sequence[Ranked], facts: FactSource = NO_FACTS) -> Draft:
+    def draft(
+        self,
+        question: Question,
+        sources: Sequence[Ranked],
+        facts: FactSource = NO_FACTS,
+        *,
+        progress: Progress = unheard,
+    ) -> Draft:
         self.drafts += 1
         hit = sources[0].hit
         if self.drafts == 1:
