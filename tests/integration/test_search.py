@@ -190,7 +190,7 @@ def test_an_answer_is_the_contract(filled: Helpdesk) -> None:
     assert answer["abstained"] is False
     assert len(answer["results"]) == 3
     first = answer["results"][0]
-    assert set(first) == {"document_id", "table", "key", "chunk_index", "chunk_text", "score"}
+    assert set(first) == {"document_id", "table", "key", "chunk_index", "chunk_text", "version", "score"}
     assert (first["table"], first["key"]) == (ARTICLES, {"id": 49})
     assert answer["freshness"]["searchable_as_of"] == "2023-11-14T22:13:20.000+00:00"
     assert answer["freshness"]["lag_seconds"] > 0
@@ -205,7 +205,7 @@ def test_a_question_is_answered_with_a_citation(filled: Helpdesk) -> None:
     assert answer["abstained"] is False
     assert answer["answerer"] == "extractive (all-MiniLM-L6-v2)"
     assert [(c["table"], c["key"]) for c in answer["citations"]] == [(ARTICLES, {"id": 49})]
-    assert set(answer["citations"][0]) == {"table", "key", "document_id", "chunk_index"}
+    assert set(answer["citations"][0]) == {"table", "key", "document_id", "chunk_index", "version"}
     assert set(answer["freshness"]) == {"searchable_as_of", "lag_seconds"}
 
 
