@@ -84,7 +84,7 @@ def test_one_that_was_open_and_broke_is_replaced_with_all_that_idle() -> None:
     assert [connection.closed for connection in opened.every] == [1, 1, 0]
 
 
-def test_a_new_one_that_does_not_answer_is_no_reason_to_try_again() -> None:
+def test_a_new_one_that_does_not_answer_is_not_replaced() -> None:
     opened = Opened(1)
 
     def fail(_: Connection) -> None:
@@ -95,7 +95,7 @@ def test_a_new_one_that_does_not_answer_is_no_reason_to_try_again() -> None:
     assert len(opened.every) == 1
 
 
-def test_one_that_is_in_use_when_the_pool_is_closed_is_closed_then() -> None:
+def test_one_in_use_when_the_pool_closes_is_closed_then() -> None:
     opened = Opened(1)
     with opened.pool.borrowed() as connection:
         opened.pool.close()
