@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from embeddings import open_embedder
-from evaluation import abstention, answers, ranking, runs
+from evaluation import abstention, answers, ranking, reranking, runs
 from evaluation.calibration import calibrate
 from retrieval.ask import Assistant
 from retrieval.commands import Pipeline, answerer, opened
@@ -76,6 +76,9 @@ def evaluate(
 def _report(index: ActiveIndex, searcher: Searcher, asked: Sequence[runs.Asked]) -> dict[str, Any]:
     tuning = searcher.tuning
     judged = abstention.verdicts(asked, tuning)
+    timed = reranking.Timed(searcher.reranker) if searcher.reranker else None
+    ways = runs.ways(asked, tuning.fusion, timed)
+    reranked = {"reranking": reranking.figures(asked, ways, timed)} if timed else {}
     return {
         "store": index.store.name,
         "model": index.model,
@@ -83,8 +86,9 @@ def _report(index: ActiveIndex, searcher: Searcher, asked: Sequence[runs.Asked])
         "questions": len(asked),
         "is_measured": tuning.is_measured,
         "tuning": tuning.as_json(),
-        "search": ranking.figures(asked, runs.ways(asked, tuning.fusion, searcher.reranker)),
+        "search": ranking.figures(asked, ways),
         "abstention": abstention.figures(judged),
+        **reranked,
     }
 
 

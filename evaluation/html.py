@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from evaluation.ranking import MEASURES
+from evaluation.reranking import sentence
 
 _COLOURS = ("#4269d0", "#efb118", "#3ca951", "#ff725c", "#a463f2")
 _STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1b1e23}
@@ -16,6 +17,7 @@ text{font:12px system-ui,sans-serif;fill:#1b1e23}.note{color:#5b6470}"""
 _CURVES_SHOW = (
     "From the surest question on: the share of those answered that no row found answers. The lower, the better."
 )
+_P_SHOWS = "p: how probable so large a difference to dense is by chance alone (paired randomisation test)."
 _BAR, _GAP, _LEFT = 16, 18, 150
 _SIDE = 320
 
@@ -25,7 +27,9 @@ def page(report: Mapping[str, Any]) -> str:
     parts = [
         f"<h1>{escape(report['store'])}, {escape(report['model'])}</h1>",
         f"<p class=note>{report['questions']} labelled questions; model fingerprint {escape(report['fingerprint'])}</p>",
-        "<h2>What each way to search finds: recall@5</h2>", _bars(report["search"]), _search(report["search"]),
+        "<h2>What each way to search finds: recall@5</h2>", _bars(report["search"]), f"<p class=note>{_P_SHOWS}</p>",
+        _search(report["search"]),
+        f"<p>{escape(sentence(report['reranking']))}</p>" if "reranking" in report else "",
         "<h2>Risk against coverage</h2>",
         f"<p class=note>{_CURVES_SHOW}</p>",
         _curves(report["abstention"]["misses"]), _misses(report["abstention"]),

@@ -70,10 +70,6 @@ def compared(one: Sequence[float], other: Sequence[float]) -> Compared:
 def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]]) -> dict[str, Any]:
     """The means of every way, for all questions and by kind, each with its comparison to `dense`."""
     values = {way: measured(asked, orders) for way, orders in rankings.items()}
-    kinds = [each.golden.kind for each in asked if each.golden.expected]
-    groups = {"all": range(len(kinds))} | {
-        kind: [n for n, other in enumerate(kinds) if other == kind] for kind in sorted(set(kinds)) if kind
-    }
     return {
         group: {
             "questions": len(members),
@@ -85,9 +81,15 @@ def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]]) -> 
                 for way in rankings
             },
         }
-        for group, members in groups.items()
-        if members
+        for group, members in groups_of(asked).items()
     }
+
+
+def groups_of(asked: Sequence[Asked]) -> dict[str, Sequence[int]]:
+    """The places among the questions that a row answers: of all, and of each kind."""
+    kinds = [each.golden.kind for each in asked if each.golden.expected]
+    groups: dict[str, Sequence[int]] = {"all": range(len(kinds))} if kinds else {}
+    return groups | {kind: [n for n, other in enumerate(kinds) if other == kind] for kind in sorted(set(kinds)) if kind}
 
 
 def _figure(own: Sequence[float], dense: Sequence[float]) -> dict[str, float]:

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evaluation import reranking
 from evaluation.abstention import PRECISION
 from evaluation.ranking import MEASURES
-
-SIGNIFICANT = 0.05
+from evaluation.reranking import SIGNIFICANT
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -20,6 +20,8 @@ def show(report: Mapping[str, Any]) -> None:
     console.print(f"store {report['store']}, model {report['model']}, {report['questions']} questions")
     console.print(_search(report["search"]))
     console.print("* differs from dense by more than chance (paired randomisation test, p < 0.05)")
+    if "reranking" in report:
+        console.print(reranking.sentence(report["reranking"]))
     console.print(_abstention(report["abstention"]))
     if "answers" in report:
         console.print(_answers(report["answers"]))

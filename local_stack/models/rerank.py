@@ -7,7 +7,7 @@ The local encoder was not trained for it: the models on AWS score otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -127,8 +127,13 @@ class Reranking:
         return sorted(enumerate(scores), key=lambda pair: (-pair[1], pair[0]))
 
     def _scores(self, query: str, texts: Sequence[str]) -> list[float]:
-        asked = _unit(self._state.token_vectors(query))
-        return [maxsim(asked, _unit(self._state.token_vectors(text))) for text in texts]
+        return late_interaction(self._state.token_vectors, query, texts)
+
+
+def late_interaction(token_vectors: Callable[[str], Vector], query: str, texts: Sequence[str]) -> list[float]:
+    """The score of each text."""
+    asked = _unit(token_vectors(query))
+    return [maxsim(asked, _unit(token_vectors(text))) for text in texts]
 
 
 def maxsim(query: Vector, text: Vector) -> float:

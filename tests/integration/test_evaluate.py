@@ -21,11 +21,13 @@ from glue_jobs.cli.evaluate import evaluate as command
 from local_stack.demo.helpdesk import rows
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.postgres import VectorStore
+from reranking import BedrockRerankingConfig
 from retrieval import EXTRACTIVE, RetrievalConfig, commands
 from retrieval.ask import UNMEASURED
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
 from tests.asking import Pipeline
+from tests.endpoint import Endpoint
 from tests.helpdesk import fill
 from tests.servers import new_database
 
@@ -79,9 +81,10 @@ def test_a_model_that_nobody_measured_abstains_until_it_is_calibrated(pipeline: 
 
 
 def test_the_command_writes_a_table_a_picture_and_json(
-    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering = replace(pipeline, retrieval=RetrievalConfig(min_similarity=0.3))
+    reranker = BedrockRerankingConfig(type="bedrock", model="a-reranker", endpoint_url=endpoint.url)
+    answering = replace(pipeline, retrieval=RetrievalConfig(min_similarity=0.3), reranking=reranker)
     monkeypatch.setattr("glue_jobs.config.pipeline.load_config", lambda _: answering)
     few = tmp_path / "golden.jsonl"
     few.write_text("\n".join(GOLDEN.read_text().splitlines()[::8]))
@@ -92,10 +95,13 @@ def test_the_command_writes_a_table_a_picture_and_json(
         return str(result.stdout)
 
     shown = run(str(few), "--report", str(tmp_path / "report.html"))
-    assert all(word in shown for word in ("dense", "lexical", "hybrid", "nDCG@10", "abstention", "citation"))
+    words = ("dense", "lexical", "hybrid", "nDCG@10", "abstention", "citation", "reranked by a-reranker to hybrid")
+    assert all(word in shown for word in words)
     assert (tmp_path / "report.html").read_text().count("<svg") == 2
     found: dict[str, Any] = json.loads(run(str(few), "--json"))
     assert found["fingerprint"] == LocalEmbedder(MODEL).fingerprint
+    assert found["reranking"]["scored"] == found["questions"]
+    assert found["reranking"]["is_a_gain"] is False  # it knows no meaning
     answers = found["answers"]["all"]
     assert (answers["supported_values"], answers["errors"]) == (1.0, 0)
     assert answers["right"] > 0.6 < answers["citation_precision"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation import abstention, html, ranking
+from evaluation import abstention, html, ranking, reranking
 from evaluation.calibration import LEAST_ANSWERABLE, calibrate
 from evaluation.evaluate import questions_of
 from evaluation.runs import Asked, ways
+from reranking.errors import RerankingUnavailableError
 from retrieval.fusion import FUSION, MINILM, Tuning
 from retrieval.golden import GoldenQuestion, key_of
 from schemas.errors import ConfigurationError
@@ -112,6 +114,42 @@ def test_misses_are_made_where_none_are_labelled() -> None:
     assert calibrated.held_out["misses_refused"] >= 0.9
     with pytest.raises(ConfigurationError, match=f"thresholds need {LEAST_ANSWERABLE}"):
         calibrate(answerable[:10])
+
+
+class Turned:
+    """A reranker that turns the order round, and is away for some questions."""
+
+    model, candidates = "turned", 25
+
+    def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        if query == "away":
+            raise RerankingUnavailableError("away", hint="")
+        return [float(place) for place in range(len(texts))]
+
+    def check(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("last", "first", "is_gain"),
+    [(20, 0, True), (0, 20, False), (40, 5, True), (40, 9, False), (1, 0, False), (0, 0, False)],
+)
+def test_a_reranker_is_a_gain_where_no_kind_of_question_loses(last: int, first: int, is_gain: bool) -> None:  # noqa: FBT001
+    rows = [hit(1, 0.9), hit(2, 0.8)]
+    asked = [Asked(golden(2, kind="own"), rows, [])] * last + [Asked(golden(1, kind="other"), rows, [])] * first
+    timed = reranking.Timed(Turned())
+    told = reranking.figures(asked, ways(asked, FUSION, timed), timed)
+    assert told["is_a_gain"] is is_gain
+    assert told["scored"] == last + first
+    assert ("no gain" in reranking.sentence(told)) is not is_gain
+    assert set(told["to_hybrid"]) == {n for n, some in (("all", asked), ("own", last), ("other", first)) if some}
+
+
+def test_a_reranker_that_is_away_changes_nothing_and_is_said() -> None:
+    asked = [replace(Asked(golden(2), [hit(1, 0.9), hit(2, 0.8)], []), golden=replace(golden(2), query="away"))]
+    timed = reranking.Timed(Turned())
+    told = reranking.figures(asked, ways(asked, FUSION, timed), timed)
+    assert (told["scored"], told["ms_p50"], told["is_a_gain"]) == (0, None, False)
+    assert "never answered" in reranking.sentence(told)
 
 
 def test_the_picture_is_one_file_that_fetches_nothing_and_escapes_all() -> None:

@@ -1,0 +1,84 @@
+"""Whether a reranker is worth its time: its order against the one that it was given. Pure but for the clock."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evaluation.ranking import MEASURES, compared, groups_of, measured
+
+if TYPE_CHECKING:
+    from evaluation.runs import Asked, Order
+    from reranking import Reranker
+
+BY = "nDCG@10"
+"""The measure that decides: a reranker moves rows within the first ten."""
+SIGNIFICANT = 0.05
+
+
+class Timed:
+    """A `Reranker` that notes how long each call took that gave scores."""
+
+    def __init__(self, reranker: Reranker) -> None:
+        self._reranker = reranker
+        self.milliseconds: list[float] = []
+
+    @property
+    def model(self) -> str:
+        """As `Reranker.model`."""
+        return self._reranker.model
+
+    @property
+    def candidates(self) -> int:
+        """As `Reranker.candidates`."""
+        return self._reranker.candidates
+
+    def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """As `Reranker.rerank`."""
+        began = time.perf_counter()
+        scores = self._reranker.rerank(query, texts)
+        self.milliseconds.append((time.perf_counter() - began) * 1000)
+        return scores
+
+    def check(self) -> None:
+        """As `Reranker.check`."""
+        self._reranker.check()
+
+
+def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]], timed: Timed) -> dict[str, Any]:
+    """The differences of `reranked` to `hybrid` for all questions and by kind, and whether they are a gain.
+
+    It is one where all questions gain by `BY`, and no kind of them loses, by more than chance.
+    """
+    one, other = (measured(asked, rankings[way]) for way in ("reranked", "hybrid"))
+    differences = {
+        group: {name: compared([one[name][n] for n in members], [other[name][n] for n in members]) for name in MEASURES}
+        for group, members in groups_of(asked).items()
+    }
+    certain = [each[BY].difference for each in differences.values() if each[BY].p < SIGNIFICANT]
+    gains = differences.get("all", {}).get(BY)
+    is_gain = gains is not None and gains.p < SIGNIFICANT and min(certain) > 0
+    return {
+        "model": timed.model,
+        "candidates": timed.candidates,
+        "scored": len(timed.milliseconds),
+        "ms_p50": round(statistics.median(timed.milliseconds), 1) if timed.milliseconds else None,
+        "to_hybrid": {
+            group: {name: {"difference": round(c.difference, 4), "p": round(c.p, 4)} for name, c in by_name.items()}
+            for group, by_name in differences.items()
+        },
+        "is_a_gain": is_gain,
+    }
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """What is told of it in one sentence."""
+    told = ", ".join(
+        f"{group} {by_name[BY]['difference']:+.3f} (p {by_name[BY]['p']:.3f})"
+        for group, by_name in report["to_hybrid"].items()
+    )
+    verdict = "a gain" if report["is_a_gain"] else "no gain: leave `reranking` out"
+    took = "never answered" if report["ms_p50"] is None else f"{report['ms_p50']:.0f} ms a question"
+    return f"reranked by {report['model']} to hybrid, {BY}: {told}; {took}; {verdict}"
