@@ -127,7 +127,11 @@ def returns_to(served: Served, threads: int) -> None:
 
 
 NOTES = "public.notes"
-DOCUMENT: dict[str, Any] = {"template": "{title}\n\n{body}", "metadata": ["tenant"], "chunk": {"max_tokens": 200}}
+DOCUMENT: dict[str, Any] = {
+    "template": "{title}\n\n{body}",
+    "metadata": ["tenant", "price"],
+    "chunk": {"max_tokens": 200},
+}
 
 SPECS = {NOTES: DocumentSpec(NOTES, DocumentConfig.model_validate(DOCUMENT))}
 
@@ -154,8 +158,8 @@ def pipeline(
     }  # fmt: skip
 
 
-def note(number: int, tenant: str, body: str) -> dict[str, Any]:
-    return {"id": number, "tenant": tenant, "title": f"Note {number}", "body": body}
+def note(number: int, tenant: str, body: str, price: Any = None) -> dict[str, Any]:
+    return {"id": number, "tenant": tenant, "title": f"Note {number}", "body": body, "price": price}
 
 
 class Notes:

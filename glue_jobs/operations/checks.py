@@ -24,6 +24,7 @@ from retrieval import ExtractiveConfig
 from retrieval.access import Access
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from schemas.ownership import Owner
+from service.config import ServeConfig
 from sinks import SinkConfig, open_sink
 from sources import check as check_source
 
@@ -79,6 +80,8 @@ def _assistant_parts(config: PipelineConfig) -> dict[str, Check]:
         part_checks["generation"] = open_generator(config.generation).check
     if config.memory is not None:
         part_checks["memory"] = partial(_memory, config.memory)
+    if config.serve is not None:
+        part_checks["serve"] = partial(_serve, config.serve)
     return part_checks
 
 
@@ -144,6 +147,15 @@ def _memory(config: MemoryConfig) -> None:
     """Check a memory, and create what it needs."""
     with contextlib.closing(open_store(config)) as store:
         store.check()
+
+
+def _serve(config: ServeConfig) -> None:
+    """Check that the service can run, and that its callers' keys can be fetched."""
+    from service.callers import open_callers
+    from service.http.server import tls
+
+    tls(config)
+    open_callers(config.callers).check()
 
 
 def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> None:

@@ -122,8 +122,24 @@ class Sentence(_Answer):
     text: str
     citations: list[int]
     """Numbers of citations, from 1."""
+    facts: list[int] = []
+    """Numbers of facts, from 1; left out of answers that an earlier release kept."""
     unsupported: list[str]
     """Numbers and names that no cited row holds, where the pipeline marks them."""
+
+
+class Fact(_Answer):
+    """The result of a SELECT over the warehouse, and event `fact`."""
+
+    fact: str
+    """Its name in the configuration."""
+    columns: list[str]
+    rows: list[list[Any]]
+    truncated: bool
+    """Whether there are more rows."""
+    loaded_at: str | None
+    """When the warehouse was last loaded."""
+    parameters: dict[str, Any]
 
 
 class Answer(_Answer):
@@ -134,7 +150,7 @@ class Answer(_Answer):
     answerer: str
     sentences: list[Sentence]
     citations: list[Citation]
-    facts: list[dict[str, Any]]
+    facts: list[Fact]
     freshness: Freshness
     session: str | None = None
     turn: int | None = None
@@ -170,6 +186,8 @@ class SearchAnswer(_Answer):
     query_id: str | None
     abstained: bool
     results: list[Result]
+    not_reranked: str | None
+    """The condition for which the reranker gave no scores, such as `BUDGET_USED_UP`."""
     freshness: Freshness
 
 

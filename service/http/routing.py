@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,6 +13,7 @@ from starlette.types import Scope
 from schemas.errors import PipelineError
 from service.http.context import Context, Handler
 from service.http.errors import Answerable, answerable
+from transforms.values import exact_json
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ def refused(context: Context, scope: Scope, fault: Answerable) -> Response:
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    return Response(orjson.dumps(body), status, headers, "application/json")
+    """A JSON answer, with numbers as exact as rows have them."""
+    return Response(exact_json.dumps(body, ascii_only=False), status, headers, "application/json")
 
 
 def not_found(_: Request, __: Exception) -> Response:

@@ -102,6 +102,7 @@ async def _serve(
     bound: socket.socket,
     listening: Callable[[str], None],
 ) -> None:
+    asyncio.get_running_loop().set_exception_handler(_log_defect)
     assistant = AssistantService(pipeline, connections=config.connections)
     context = _context(pipeline, config, assistant)
     checks = Health(_parts(pipeline, assistant))
@@ -110,7 +111,7 @@ async def _serve(
         http=timed(config.limits.header_timeout, config.limits.connections),
         ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False, proxy_headers=False,
         server_header=False, h11_max_incomplete_event_size=_MOST_HEADER_BYTES, timeout_graceful_shutdown=1,
-        **_tls(config),
+        **tls(config),
     )  # fmt: skip
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would log each malformed request
     server = _Server(settings, context)
@@ -126,6 +127,12 @@ async def _serve(
         checks.close()
     if context.workers.places.taken == 0:
         assistant.close()
+
+
+def _log_defect(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught, without its text, which may quote a row."""
+    error = context.get("exception")
+    logger.error("a task failed", exc_info=error, extra={"context": {"kind": type(error).__name__}})
 
 
 def _context(pipeline: ServedPipeline, config: ServeConfig, assistant: AssistantService) -> Context:
@@ -176,7 +183,8 @@ def _bound(config: ServeConfig) -> Iterator[socket.socket]:
         yield bound
 
 
-def _tls(config: ServeConfig) -> dict[str, Any]:
+def tls(config: ServeConfig) -> dict[str, Any]:
+    """Uvicorn's settings for TLS, none without a certificate; raises ConfigurationError where that cannot be used."""
     if config.certificate is None:
         return {}
     try:

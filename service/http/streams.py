@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
 
-import orjson
 from prometheus_client import Gauge
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
@@ -15,14 +14,15 @@ from starlette.types import Receive, Scope, Send
 
 from service.http.context import Context
 from service.http.routing import ROUTE
+from transforms.values import exact_json
 
 _COMMENT_EVERY_SECONDS = 10.0
 """Load balancers close a connection that is quiet for a minute."""
 
 
 def sse(name: str, data: Any) -> ServerSentEvent:
-    """One event, with JSON as its data."""
-    return ServerSentEvent(orjson.dumps(data).decode(), event=name, sep="\n")
+    """One event, with JSON of one line as its data."""
+    return ServerSentEvent(exact_json.dumps(data, ascii_only=False), event=name, sep="\n")
 
 
 def event_stream(

@@ -42,6 +42,7 @@ from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
 from sinks import open_sink
 from tests.helpdesk import put
+from tests.key_server import AUDIENCE, ISSUER, issuing
 from tests.servers import create_stream, new_database, new_document_database, new_index, unique
 from tests.warehouse_fixtures import warehouse_config
 
@@ -57,7 +58,7 @@ SERVES: dict[str, set[str]] = {
     "facts": {"facts", "warehouse"}, "redshift": {"warehouse"}, "capture": {"capture kafka"},
     "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
     "dynamodb": set(), "memorydb": {"memory"},
-    "langchain": set(), "mcp": set(), "serve": set(),
+    "langchain": set(), "mcp": set(), "serve": {"serve"},
 }  # fmt: skip
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {
@@ -210,6 +211,10 @@ def everything(  # noqa: PLR0917 - a server each
                 "queries": [{"name": "n", "description": "how many", "sql": "SELECT COUNT(*) AS n FROM articles"}],
             },
             "memory": {"type": "memorydb", "prefix": topic, **memorydb.endpoint},
+            "serve": {"callers": {
+                "type": "jwt", "issuer": ISSUER, "audience": [AUDIENCE],
+                "jwks_url": f"{stack.enter_context(issuing()).url}/jwks.json",
+            }},
         }  # fmt: skip
     kafka.delete_topic(topic)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -97,7 +98,7 @@ def cited_id(served: Served, number: int, **headers: str) -> str:
 
 EVENT_SCHEMAS = {
     "started": "Started", "citation": "CitationEvent", "sentence": "Sentence", "answer": "Answer", "error": "Fault",
-    "state": "State", "freshness": "Freshness",
+    "state": "State", "fact": "Fact", "freshness": "Freshness",
 }  # fmt: skip
 
 
@@ -138,7 +139,7 @@ def test_every_route_is_described_and_answers_as_it_says(served: Served, describ
 def test_a_row_of_another_tenant_is_as_one_that_is_gone(served: Served) -> None:
     ours, theirs = cited_id(served, 1), cited_id(served, 3, Authorization=BOB)
     row = served.get(f"/v1/rows/{ours}").json()
-    assert (row["key"], row["metadata"]) == ({"id": 1}, {"tenant": "acme"})
+    assert (row["key"], row["metadata"]) == ({"id": 1}, {"tenant": "acme", "price": None})
     assert "three years" in " ".join(row["chunks"])
     refused = [served.get(f"/v1/rows/{name}") for name in (theirs, "0" * 32, "a/b%2Fc", "%00")]
     assert {each.status_code for each in refused} == {404}
@@ -178,6 +179,22 @@ def test_an_edit_is_told_within_a_second_and_a_delete_too(
     with served.streaming("/v1/watch", {"citations": [old]}) as (_, events):
         assert next(data["state"] for name, data in events if name == "state") in {"changed", "gone"}
     eventually(lambda: served.metric("ragstream_watched_documents") == 0)
+
+
+def test_numbers_and_texts_come_as_the_row_has_them(served: Served, notes: Notes) -> None:
+    wide = 12345678901234567890123
+    notes.put(note(wide, "acme", "A Plover\u2028costs \x7f much. \U0001f426", Decimal("1000000000000000000000.10")))
+    (document_id,) = (
+        each["document_id"]
+        for each in served.post("/v1/search", {"query": "Plover"}).json()["results"]
+        if each["key"]["id"] == wide
+    )
+    row = json.loads(served.get(f"/v1/rows/{document_id}").text, parse_float=Decimal)
+    assert row["metadata"]["price"] == Decimal("1000000000000000000000.10")
+    assert "\U0001f426" in row["chunks"][0]
+    events = served.events("/v1/ask", {"question": "Does a Plover cost much?"})
+    assert events[-1][0] == "answer"
+    notes.delete(note(wide, "acme", ""))
 
 
 def test_a_conversation_is_kept_and_is_its_users_alone(served: Served) -> None:
