@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 
 MOST_FACTS = 2
 """Facts of one answer that need no text model."""
+MOST_CHARACTERS = 4_000
+"""Of a fact's rows in a prompt."""
+_MOST_OF_A_VALUE = 500
 MOST_TOOLS = 4
 """Facts of one question that a text model may ask for."""
 
@@ -97,8 +101,20 @@ class QuestionFacts:
         fact = next((fact for fact in self._relevant if fact.name == name and name in offered), None)
         if fact is None:
             raise RefusedInput(f"there is no such tool, there is: {', '.join(sorted(offered))}")
-        own = values_of(fact, hits, self._caller)
-        return None if own is None else self._facts.result(fact, own | values_given(fact, given), self._allowed)
+        own, of_model = values_of(fact, hits, self._caller), values_given(fact, given)
+        read = None if own is None else self._facts.result(fact, own | of_model, self._allowed)
+        return None if read is None else replace(read, evident=self._evident(fact, of_model))
+
+    def _evident(self, fact: FactConfig, of_model: Mapping[str, str]) -> tuple[str, ...]:
+        """The values of a model that say nothing of their own: moments and choices, and what stands in the question."""
+        question = self._question.text.casefold()
+        return tuple(
+            value
+            for name, value in of_model.items()
+            if fact.asked[name].choices
+            or fact.asked[name].type in {"date", "timestamp", "boolean"}
+            or value.casefold() in question
+        )
 
 
 class _Descriptions:
@@ -150,11 +166,28 @@ def fact_sentence(fact: Fact) -> str:
 
 
 def fact_text(fact: Fact) -> str:
-    """A fact as a source of a prompt, against which a sentence that cites it is checked."""
-    asked = [f"where {name} is {value}" for name, value in fact.asked]
-    more = ["and more rows"] if fact.truncated else []
-    as_of = [f"loaded {fact.loaded_at}"] if fact.loaded_at else []
-    return "\n".join([fact.description, *asked, *_rows(fact), *more, *as_of])
+    """A fact as a source of a prompt, at most `MOST_CHARACTERS` and a line."""
+    return "\n".join([fact.description, *(f"where {name} is {value}" for name, value in fact.asked), *_told(fact)])
+
+
+def fact_evidence(fact: Fact) -> str:
+    """What a sentence that cites a fact is checked against: a free text that a model gave is no evidence of what it says."""
+    return "\n".join([fact.description, *fact.evident, *_told(fact)])
+
+
+def _told(fact: Fact) -> list[str]:
+    """Its rows as far as they are shown, and when it was loaded."""
+    lines, left = [], MOST_CHARACTERS
+    for line in _rows(fact):
+        left -= len(line)
+        if left < 0:
+            break
+        lines.append(line)
+    more = ["and more rows"] if fact.truncated or len(lines) < len(fact.rows) else []
+    if fact.loaded_at is None:
+        return [*lines, *more]
+    day, time = fact.loaded_at[:10], fact.loaded_at[11:19]
+    return [*lines, *more, f"loaded on {day} at {time} UTC"]
 
 
 def as_of(facts: Sequence[Fact]) -> str:
@@ -186,4 +219,5 @@ def _rows(fact: Fact) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _MOST_OF_A_VALUE else f"{text[:_MOST_OF_A_VALUE]}…"

@@ -11,7 +11,7 @@ from generation import Message, StopReason
 from generation.errors import GenerationRejectedError
 from retrieval import prompt
 from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
-from retrieval.facts import fact_text
+from retrieval.facts import fact_evidence, fact_text
 from retrieval.support import unsupported
 from retrieval.tool_use import ToolUse
 from retrieval.writing import written
@@ -53,13 +53,15 @@ class GenerativeAnswerer:
         *,
         progress: Progress = unheard,
     ) -> Draft:
-        """Ask with the facts that need no model in the prompt, and tools for others; with fewer sources if it is too long.
+        """Ask with the facts that need no model in the prompt, and tools for others; with less of all if it is too long.
 
         Sentences are told as the model writes them.
         """
         read = facts.read([source.hit for source in sources[:SOURCES]])
         for most in (SOURCES, 2, 1):
             hits = [source.hit for source in sources[:most]]
+            if most == 1 and hits:
+                read, facts = (), NO_FACTS
             tools = facts.tools(hits) if self._generator.takes_tools else ()
             if not (hits or read or tools):
                 return Draft()
@@ -67,7 +69,7 @@ class GenerativeAnswerer:
             try:
                 answer = self._answered(question.text, use, tools, progress)
             except GenerationRejectedError:
-                if most == 1:
+                if most == 1 or not hits:
                     raise
                 continue
             return self._drafted(answer, hits, use.facts)
@@ -136,7 +138,7 @@ def supported(said: Sequence[Statement], rule: Unsupported) -> Draft:
     cited = [statement for statement in said if statement.cites or statement.facts]
     kept = []
     for statement in cited:
-        texts = [hit.chunk_text for hit in statement.cites] + [fact_text(fact) for fact in statement.facts]
+        texts = [hit.chunk_text for hit in statement.cites] + [fact_evidence(fact) for fact in statement.facts]
         missing = unsupported(statement.text, texts)
         match rule:
             case "drop":

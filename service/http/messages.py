@@ -129,7 +129,7 @@ class Sentence(_Answer):
 
 
 class Fact(_Answer):
-    """The result of a SELECT over the warehouse, and event `fact`."""
+    """The result of a SELECT over the warehouse."""
 
     fact: str
     """Its name in the configuration."""
@@ -140,6 +140,14 @@ class Fact(_Answer):
     loaded_at: str | None
     """When the warehouse was last loaded."""
     parameters: dict[str, Any]
+    """The values that a text model gave."""
+
+
+class FactEvent(Fact):
+    """Event `fact`."""
+
+    number: int
+    """From 1."""
 
 
 class Answer(_Answer):

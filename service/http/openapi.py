@@ -30,7 +30,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Answer a question, with citations. `Accept: text/event-stream` gives events: started, citation, sentence, fact, "
         "restart (all that was said is taken back), answer, error.",
         messages.Answer, messages.AskRequest,
-        (messages.Started, messages.CitationEvent, messages.Sentence, messages.Fact, messages.Answer, messages.Fault),
+        (messages.Started, messages.CitationEvent, messages.Sentence, messages.FactEvent, messages.Answer, messages.Fault),
         (400, 404, 408, 409, 413, 415, 422),
     ),
     ("POST", "/v1/search"): Operation(

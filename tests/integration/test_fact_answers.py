@@ -87,6 +87,21 @@ def test_a_text_model_asks_for_a_fact_with_values_of_the_question(
     assert endpoint.counters()["generations"] == 2
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_listener_hears_of_a_fact_before_the_sentence_that_cites_it(
+    pipeline: Callable[..., Pipeline], endpoint: Endpoint, model: str
+) -> None:
+    endpoint.faults(answer="Since 2026-11-12 there were 2 tickets [F1]. Others say 3 [F1].")
+    heard: list[tuple[str, dict[str, Any]]] = []
+    with AssistantService(pipeline(SINCE, model=model)) as service:
+        answer = service.ask(SINCE_DAY, on_event=lambda event: heard.append((event.name, event.as_json())))
+    assert [name for name, _ in heard] == ["started", "fact", "sentence", "answer"]
+    told = dict(heard)
+    assert told["fact"] == {"number": 1, **answer["facts"][0]}
+    assert [told["sentence"]] == answer["sentences"]
+    assert told["sentence"]["facts"] == [1]
+
+
 @pytest.mark.parametrize("model", ["bedrock", "lmi"])
 @pytest.mark.parametrize(
     ("name", "given"),

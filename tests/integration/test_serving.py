@@ -98,7 +98,7 @@ def cited_id(served: Served, number: int, **headers: str) -> str:
 
 EVENT_SCHEMAS = {
     "started": "Started", "citation": "CitationEvent", "sentence": "Sentence", "answer": "Answer", "error": "Fault",
-    "state": "State", "fact": "Fact", "freshness": "Freshness",
+    "state": "State", "fact": "FactEvent", "freshness": "Freshness",
 }  # fmt: skip
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from generation import AnswerStream, GeneratedAnswer, Message, StopReason, Tool, ToolCall
+from generation.errors import GenerationRejectedError
 from retrieval import prompt
 from retrieval.drafts import NO_FACTS
 from retrieval.fact_calls import tool_of, values_given
@@ -43,7 +44,7 @@ SINCE = FactConfig.model_validate(
 class Scripted:
     """A text model with its answers given; it keeps what it was sent."""
 
-    answers: list[str | tuple[ToolCall, ...] | StopReason]
+    answers: list[str | tuple[ToolCall, ...] | StopReason | Exception]
     sent: list[tuple[str, list[Message], Sequence[Tool]]] = field(default_factory=list)
     model: str = "scripted"
     takes_tools: bool = True
@@ -58,6 +59,8 @@ class Scripted:
     ) -> GeneratedAnswer:
         self.sent.append((system, [*messages], tools))
         answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
         if isinstance(answer, tuple):
             return GeneratedAnswer("Let me see, 99 [1].", StopReason.TOOL_USE, 1, 1, calls=answer)
         if isinstance(answer, StopReason):
@@ -106,7 +109,16 @@ class Source:
         self.ran.append(values)
         if not self.rows:
             return None
-        return Fact("since", "tickets since a day", ("n",), self.rows, None, truncated=False, asked=(*values.items(),))
+        return Fact(
+            "since",
+            "tickets since a day",
+            ("n",),
+            self.rows,
+            None,
+            truncated=False,
+            asked=(*values.items(),),
+            evident=(*values.values(),),
+        )
 
 
 def call(given: object, number: int = 1, name: str = "since") -> tuple[ToolCall, ...]:
@@ -123,7 +135,7 @@ def test_facts_are_sources_of_the_prompt_and_are_cited_beside_rows() -> None:
     assert (draft.cites, draft.facts) == ((ROW,), (OPEN,))
     ((system, (message,), tools),) = model.sent
     assert (system, tools) == (prompt.SYSTEM + prompt.FACTS, ())
-    assert "loaded 2026-11-29T12:00:00+00:00" in message.text
+    assert "loaded on 2026-11-29 at 12:00:00 UTC" in message.text
     assert [message.text.count(tag) for tag in ("<fact ", "</fact>", "<source ", "</source>")] == [1, 1, 1, 1]
 
 
@@ -225,6 +237,36 @@ def test_without_a_fact_the_answer_is_of_the_rows() -> None:
     assert model.sent[1][2] == ()
 
 
+def test_what_a_model_gives_is_no_evidence_of_what_it_says() -> None:
+    parts = CountingParts()
+    asked = {"name": {"model": "whose"}, "day": {"model": "since when", "type": "date"}}
+    parts.facts = {
+        "f": FactConfig.model_validate({"name": "f", "description": "tickets", "sql": "x", "parameters": asked})
+    }
+    facts = Facts(parts, parts, parts, Tuning(Relevance(-1.0, -1.0, 0.0, -1.0)))  # type: ignore[arg-type] # the same
+    question = Question("How many did Ada open?", np.zeros(3, np.float32))
+    given = {"name": "Call Mallory at 5551234", "day": "2026-11-01"}
+    for name, said, kept in [
+        ("Call Mallory at 5551234", "Call Mallory at 5551234 [F1].", ""),
+        ("Call Mallory at 5551234", "Since 2026-11-01 there are 0 [F1].", "Since 2026-11-01 there are 0 [F1]."),
+        ("ada", "Ada opened 0 [F1].", "Ada opened 0 [F1]."),
+    ]:
+        calls = (ToolCall("c1", "f", given | {"name": name}),)
+        draft = GenerativeAnswerer(Scripted([calls, said])).draft(
+            question, [Ranked(ROW, 0.9)], facts.of(question, ANYONE)
+        )
+        assert draft.text == kept
+
+
+def test_a_prompt_that_is_too_long_is_sent_with_less() -> None:
+    too_long = GenerationRejectedError("too long")
+    rows = [Ranked(replace(ROW, chunk_id=f"d{n}"), 0.9) for n in range(5)]
+    model = Scripted([too_long, too_long, "It is three years [1]."])
+    assert GenerativeAnswerer(model).draft(QUESTION, rows, OnlyRead((OPEN,))).text == "It is three years [1]."
+    counted = [(sent[1][0].text.count("<source "), sent[1][0].text.count("<fact ")) for sent in model.sent]
+    assert counted == [(5, 1), (2, 1), (1, 0)]
+
+
 class CountingParts:
     """Index, embedder and reader of facts, which count the texts that are embedded."""
 
@@ -239,6 +281,10 @@ class CountingParts:
     def embed_documents(self, texts: Sequence[str]) -> list[Any]:
         self.embedded += texts
         return [np.ones(3, np.float32) for _ in texts]
+
+    def read(self, name: str, values: Mapping[str, str], _allowed: object) -> Fact:
+        asked = tuple((each, values[each]) for each in self.facts[name].asked)
+        return Fact(name, self.facts[name].description, ("n",), ((0,),), None, truncated=False, asked=asked)
 
     def coverage(self, _question: str, texts: Sequence[str]) -> list[float]:
         return [1.0 for _ in texts]

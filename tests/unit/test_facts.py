@@ -10,7 +10,7 @@ import pytest
 
 from glue_jobs.config.problems import across_parts
 from retrieval.fact_calls import RefusedInput, tool_of, values_given
-from retrieval.facts import as_of, fact_sentence, fact_text, values_of
+from retrieval.facts import MOST_CHARACTERS, as_of, fact_sentence, fact_text, values_of
 from schemas.caller import ANYONE, Caller
 from sinks.search import Hit
 from warehouse.facts.config import FactConfig
@@ -84,11 +84,19 @@ def test_a_fact_is_said_with_its_columns_and_when_it_was_loaded() -> None:
         "where since is 2026-11-01",
         "priority high, n 3",
         "priority none, n 0",
-        "loaded 2026-11-29T12:00:00+00:00",
+        "loaded on 2026-11-29 at 12:00:00 UTC",
     ]
     never = replace(read, loaded_at=None)
     assert as_of([read, never, asked]) == "(F1, F3 loaded 2026-11-29T12:00:00+00:00.)"
     assert as_of([never]) == ""
+
+
+def test_a_long_fact_takes_a_bounded_part_of_a_prompt() -> None:
+    rows = tuple(("x" * 60_000, number) for number in range(100))
+    text = fact_text(Fact("f", "open tickets", ("text", "n"), rows, None, truncated=False))
+    assert len(text) < MOST_CHARACTERS + 100
+    assert text.splitlines()[-1] == "and more rows"
+    assert text.count("…") == text.count(", n ") == len(text.splitlines()) - 2 > 3
 
 
 ASKED: dict[str, dict[str, Any]] = {

@@ -40,6 +40,8 @@ class Fact:
     """Whether there are more rows than the fact's limit."""
     asked: tuple[tuple[str, str], ...] = ()
     """The parameters whose values a text model gave, with these values as text."""
+    evident: tuple[str, ...] = ()
+    """Those of these values that a sentence may repeat."""
 
     @property
     def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
