@@ -89,6 +89,11 @@ class Lake:
         self._configuration["tables"][0]["document"]["template"] = template
         self._configure()
 
+    def language(self, language: str) -> None:
+        """Configure the language of the rows."""
+        self._configuration["tables"][0]["document"]["language"] = language
+        self._configure()
+
     def _configure(self) -> None:
         self.path.write_text(json.dumps(self._configuration))
         parsed = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))

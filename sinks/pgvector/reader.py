@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -162,8 +162,9 @@ class PgvectorIndex:
         statement = sql.SQL(COVERAGE).format(coverage=share)
         printable = [exact_json.printable(text) for text in texts]
         covered = [0.0] * len(texts)
+        weighed = self.weigh(question, self._languages())
         with self._reading() as connection:
-            for language, words in self.weigh(question, self._languages()).items():
+            for language, words in weighed.items():
                 weights = {"words": list(words.shares), "weights": list(words.shares.values())}
                 values = {**weights, "language": language or self._config.language, "texts": printable}
                 shares = [share for (share,) in connection.execute(statement, values)]
@@ -205,7 +206,7 @@ class PgvectorIndex:
             self._connection = None
 
     def _languages(self, filters: Filters = ANYTHING) -> tuple[str, ...]:
-        with self._reading() as connection:
+        with self._reading(at_once=True) as connection:
             return searched(versions.tables_of_languages(connection, self._names), filters.tables)
 
     def _words(self, text: str, filters: Filters) -> WeighedWords:
@@ -274,11 +275,11 @@ class PgvectorIndex:
             return cursor.execute(composed, {**values, **weights, **filtering.values}).fetchall()
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection[Any]]:
-        """A transaction; the driver's errors become ours without their text, which may quote a row (I14)."""
+    def _reading(self, *, at_once: bool = False) -> Iterator[Connection[Any]]:
+        """A transaction, or one statement; the driver's errors become ours without their text, which may quote a row (I14)."""
         name = f"sink {self._config.name}"
         try:
-            with self._connected().transaction():
+            with nullcontext() if at_once else self._connected().transaction():
                 yield self._connected()
         except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction):
             raise ConfigurationError(

@@ -154,6 +154,19 @@ def test_a_table_given_its_language_is_written_anew_without_the_model(store: Sto
         }
 
 
+def test_another_index_version_learns_its_languages_too(store: Store, sink: Sink) -> None:
+    put(sink, ARTIKEL, GERMAN)
+    sink.change_index_versions(lambda versions: versions.announced("model=other", 8, {}))
+    other = store.open("model=other")
+    other.prepare()
+    put(other, ARTIKEL, GERMAN[1:])
+    put(other, ARTICLES, ENGLISH)
+    with closing(open_index(store.config, "model=other", 2)) as index:
+        assert texts(ask(index, "Straßen")) == [GERMAN[3]]
+        assert ask(index, "Tür") == []
+        assert texts(ask(index, "depots")) == [ENGLISH[1]]
+
+
 def test_writers_that_learn_a_language_at_once_lose_nothing(store: Store, sink: Sink) -> None:
     put(sink, ARTICLES, ENGLISH)
 

@@ -123,6 +123,32 @@ def test_a_changed_template_is_said_and_a_rebuild_brings_every_document_over(
     assert status(lake.config)["stores"]["live"]["outdated"] is None
 
 
+def test_a_language_is_said_and_a_rebuild_brings_it_without_the_model(spark: SparkSession, lake: Lake) -> None:
+    table = ModelTable()
+    for number in range(5):
+        table.insert(number, f"Die Häuser am Fluss {number} haben neue Türen")
+    lake.land(spark, table.changes)
+    lake.index("live", table.changes)
+    asked = lake.asked()["texts"]
+
+    def found(word: str) -> int:
+        return len(lake.rows(f"SELECT FROM live_g1_chunks WHERE chunk_words @@ '''{word}'''::tsquery"))
+
+    vectors = lake.rows("SELECT content_hash, created_at FROM live_g1_vectors ORDER BY 1")
+    assert (found("häuser"), found("german haus")) == (5, 0)
+    lake.language("german")
+    note = outdated_note(lake.config, lake.sink("live"), "p.yaml")
+    assert note is not None
+    assert "5 of 5 documents were made by another template, chunking, language or metadata" in note
+    done = lake.rebuild(spark, "live")
+    assert (done.written, done.texts_sent, lake.asked()["texts"]) == (5, 0, asked)
+    assert (found("häuser"), found("german haus")) == (0, 5)
+    assert lake.rows("SELECT content_hash, created_at FROM live_g1_vectors ORDER BY 1") == vectors
+    assert outdated_note(lake.config, lake.sink("live"), "p.yaml") is None
+    (answer,) = commands.search(lake.config, [Query(None, "Häusern")], 5, "live")
+    assert len(answer["results"]) == 5
+
+
 def tombstones(lake: Lake, name: str) -> list[tuple[Any, ...]]:
     """What a store remembers of rows that are gone (I4), but for those that a TRUNCATE speaks for."""
     newer = f"sequence > (SELECT max(truncated_sequence) FROM {name}_tables)"
