@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from embeddings.connection import AwsAccess, AwsConnection
+from embeddings.connection import AwsConnection
 from embeddings.outcomes import Unanswered
+from schemas.aws import AwsAccess
 from schemas.transport import is_this_machine
 
 TOO_LONG = re.compile(
@@ -42,14 +43,7 @@ def client_of(config: AwsAccess, service: str, settings: Mapping[str, Any]) -> A
     from botocore.config import Config
 
     session: Any = boto3.Session()  # its overloads want the service's name as a literal
-    return session.client(
-        service,
-        region_name=config.region,
-        endpoint_url=config.endpoint_url,
-        aws_access_key_id=config.access_key,
-        aws_secret_access_key=config.secret_key.get_secret_value() if config.secret_key else None,
-        config=Config(**settings),
-    )
+    return session.client(service, config=Config(**settings), **config.client_options())
 
 
 @contextmanager

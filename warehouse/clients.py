@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 from warehouse.errors import STATEMENT_TIMEOUT, refusal
-from warehouse.staging import access_of
+from warehouse.staging import access_of, client_of
 
 if TYPE_CHECKING:
     from warehouse.config import DataApiConfig, RedshiftConfig
@@ -46,7 +46,7 @@ class Client(Protocol):
 def open_client(config: RedshiftConfig) -> Client:
     """The client a configuration asks for; nothing is opened yet."""
     if config.data_api is not None:
-        return DataApiClient(config.data_api, access_of(config).client("redshift-data"))
+        return DataApiClient(config.data_api, client_of(access_of(config), "redshift-data"))
     return WireClient(config)
 
 

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from schemas.aws import AwsAccess
 from schemas.durations import seconds
 from schemas.model import StrictModel
-from schemas.transport import EncryptedPart, is_this_machine, weak_url, weakness
+from schemas.transport import is_this_machine, weakness
 
 
 class DataApiConfig(StrictModel):
@@ -32,7 +33,7 @@ class DataApiConfig(StrictModel):
         return self
 
 
-class RedshiftConfig(EncryptedPart):
+class RedshiftConfig(AwsAccess):
     """A Redshift schema that holds one table and one view for each source table."""
 
     type: Literal["redshift"]
@@ -56,12 +57,6 @@ class RedshiftConfig(EncryptedPart):
     """The role with which Redshift reads `staging`: an ARN, or `default` for the cluster's default role."""
     load_every: Annotated[float, Field(ge=60), BeforeValidator(seconds)] = 60.0
     """Time between two loads; a commit in Redshift is dear, so at most one a minute."""
-    region: str | None = None
-    """AWS Region of the staging bucket and the Data API; the environment's own when left out."""
-    endpoint_url: str | None = None
-    """Another address of S3, for a local stand-in."""
-    access_key: SecretStr | None = None
-    secret_key: SecretStr | None = None
 
     @field_validator("names")
     @classmethod
@@ -83,7 +78,7 @@ class RedshiftConfig(EncryptedPart):
         """Tell a warehouse of another machine without TLS, and an http:// endpoint."""
         if self.host is not None and not self.ssl and not is_this_machine(self.host):
             yield weakness("ssl", "leave it out")
-        yield from weak_url("endpoint_url", self.endpoint_url)
+        yield from super().weaknesses()
 
 
 NAME_BYTES = 120

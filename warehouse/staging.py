@@ -8,13 +8,14 @@ import io
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.aws import AwsAccess
 from schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -25,37 +26,20 @@ _FILE_BYTES = 64 * 1024 * 1024
 """Redshift loads files side by side: "1 MB to 1 GB after compression" each ("Loading data files")."""
 
 
-@dataclass(frozen=True)
-class AwsAccess:
-    """How boto3 reaches AWS; plain data, so it pickles. What is None comes from boto3's own chain."""
-
-    region: str | None
-    endpoint_url: str | None
-    access_key: str | None = field(repr=False)
-    secret_key: str | None = field(repr=False)
-
-    def client(self, service: str) -> Any:
-        """The process's client of one service."""
-        return _client(self, service)
-
-
 @functools.cache
-def _client(access: AwsAccess, service: str) -> Any:
+def client_of(access: AwsAccess, service: str) -> Any:
+    """The process's client of one service."""
     import boto3
     from botocore.config import Config
 
     connect: Any = boto3.client  # its overloads name every service in a literal
-    return connect(
-        service, region_name=access.region, endpoint_url=access.endpoint_url, aws_access_key_id=access.access_key,
-        aws_secret_access_key=access.secret_key,
-        config=Config(retries={"mode": "adaptive", "total_max_attempts": 5}, connect_timeout=5),
-    )  # fmt: skip
+    settings = Config(retries={"mode": "adaptive", "total_max_attempts": 5}, connect_timeout=5)
+    return connect(service, config=settings, **access.client_options())
 
 
 def access_of(config: RedshiftConfig) -> AwsAccess:
-    """How a configuration says that AWS is reached."""
-    keys = (None if key is None else key.get_secret_value() for key in (config.access_key, config.secret_key))
-    return AwsAccess(config.region, config.endpoint_url, *keys)
+    """How a configuration says that AWS is reached, alone: it names a process's client."""
+    return AwsAccess(**{name: getattr(config, name) for name in AwsAccess.model_fields})
 
 
 @dataclass(frozen=True)
@@ -78,7 +62,7 @@ class StagingWriter:
         """Upload a file; raises UnavailableError or ConfigurationError."""
         key = f"{self.folder}/{name}"
         with _translated(self.bucket):
-            self.access.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body)
+            client_of(self.access, "s3").put_object(Bucket=self.bucket, Key=key, Body=body)
         return StagedFile(f"s3://{self.bucket}/{key}", len(body))
 
     def manifest(self, files: Sequence[StagedFile]) -> str:
@@ -94,7 +78,7 @@ class StagingWriter:
 
     def clear(self) -> None:
         """Remove what was staged here, by this run of the batch or by one that was killed."""
-        s3 = self.access.client("s3")
+        s3 = client_of(self.access, "s3")
         with _translated(self.bucket):
             for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.folder}/"):
                 keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]

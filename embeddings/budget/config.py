@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from embeddings.connection import AwsAccess
 from embeddings.prices import Price, price_of
+from schemas.aws import AwsAccess
 from schemas.durations import Duration
 from schemas.model import StrictModel
 
@@ -25,6 +25,7 @@ class DynamoDBLedgerConfig(AwsAccess):
     """The budget's state in an item of a DynamoDB table, for processes on several machines."""
 
     type: Literal["dynamodb"]
+    region: str = "us-east-1"
     table: str = Field(min_length=3, max_length=255, pattern=r"^[a-zA-Z0-9_.-]+$")
     """A table with the partition key `name`, a string."""
     name: str = Field(min_length=1)

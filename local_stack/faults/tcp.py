@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 from local_stack.faults.threaded_proxy import ThreadedProxy
 from local_stack.ports import HOST
@@ -18,12 +20,15 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST, as a p
 class FaultProxy(ThreadedProxy):
     """Forwards bytes in both directions, unchanged and in order, until a fault is set.
 
-    A client connects to `port` in place of the server's.
+    A client connects to `port` in place of the server's; by TLS, where the proxy has a certificate.
     """
 
-    def __init__(self, target_port: int) -> None:
-        """Take the server's port; the proxy's own is taken from the operating system."""
+    def __init__(self, target_port: int, certificate: Path | None = None) -> None:
+        """Take the server's port; the proxy's own is taken from the operating system. A certificate's file has its key too."""
         super().__init__()
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if certificate is not None else None
+        if self._tls is not None and certificate is not None:
+            self._tls.load_cert_chain(certificate)
         self.target_port = target_port
         self.connections = 0
         """Accepted since the start."""
@@ -69,7 +74,7 @@ class FaultProxy(ThreadedProxy):
         self._delay, self._rate = 0.0, float("inf")
         self._flowing.set()
         if self._server is None:
-            self._server = await asyncio.start_server(self._accept, HOST, self.port, reuse_address=True)
+            self._server = await asyncio.start_server(self._accept, HOST, self.port, reuse_address=True, ssl=self._tls)
 
     async def _close(self) -> None:
         if self._server is not None:
@@ -115,7 +120,10 @@ class FaultProxy(ThreadedProxy):
             writer.write(chunk)
             await writer.drain()
             self.bytes_passed += len(chunk)
-        writer.write_eof()
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:  # TLS has no half of a connection
+            writer.close()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,7 @@ from local_stack.service import Endpoint, Service
 class MemoryDB(Service):
     """One node. What it acknowledged is there again after `kill` and `start`, as in MemoryDB.
 
-    This build of Valkey has no TLS; MemoryDB's users, replicas and failovers are not here either.
+    This build of Valkey has no TLS: `FaultProxy` ends it before a node. Users and replicas are a test's own.
     """
 
     part = "memorydb"
@@ -27,17 +27,17 @@ class MemoryDB(Service):
 
     def command(self) -> list[str]:
         """Run it in the foreground, with every write on disk before its answer."""
-        data = self.directory / "data"
-        data.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "port": str(self.port), "bind": HOST, "dir": str(data), "cluster-enabled": "yes",
+        (self.directory / "data").mkdir(parents=True, exist_ok=True)
+        words = (word for name, value in self.settings().items() for word in (f"--{name}", value))
+        return [str(cache.valkey_server()), *words]
+
+    def settings(self) -> dict[str, str]:
+        """Valkey's configuration."""
+        return {
+            "port": str(self.port), "bind": HOST, "dir": str(self.directory / "data"), "cluster-enabled": "yes",
             "cluster-port": str(self.port_of("bus")), "cluster-require-full-coverage": "no", "appendonly": "yes",
             "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction", "enable-debug-command": "local",
         }  # fmt: skip
-        return [
-            str(cache.valkey_server()),
-            *(word for name, value in settings.items() for word in (f"--{name}", value)),
-        ]
 
     def handshake(self) -> None:
         """Give the node its slots, and write through a client of the cluster."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from schemas import documentdb
 from schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
     from memory.documentdb.config import DocumentDBMemoryConfig
 
 type Document = dict[str, Any]
-
-_MISSING_RIGHTS = frozenset({13, 18, 8000})
-_BUSY = frozenset({
-    6, 7, 24, 46, 50, 64, 89, 91, 112, 189, 262, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436, 14031, 16500,
-})  # fmt: skip
-"""MongoDB's error codes of a server that is down, shuts down, is no primary, is out of disk or time, throttles, or of a write
-conflict."""
 
 
 class MemoryCollection:
@@ -64,12 +58,12 @@ class MemoryCollection:
             self._opened = None
 
     def _of(self, code: int | None) -> ConfigurationError | UnavailableError:
-        if code in _BUSY:
+        if code in documentdb.BUSY:
             return UnavailableError(
                 f"memory: DocumentDB takes no requests now ({code})", condition="MEMORY_BUSY",
                 hint="it fails over, is overloaded, full or read-only; ask again",
             )  # fmt: skip
-        if code in _MISSING_RIGHTS:
+        if code in documentdb.MISSING_RIGHTS:
             return ConfigurationError(
                 f"memory: DocumentDB refuses a right ({code})", condition="MISSING_RIGHTS",
                 hint=f"the user needs the role readWrite on the database {self._config.database}",
@@ -85,16 +79,10 @@ def _client(config: DocumentDBMemoryConfig) -> MongoClient[Document]:
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
-    milliseconds = round(config.timeout_seconds * 1000)
-    tls: dict[str, Any] = {"tls": True, "tlsCAFile": config.tls_ca_file} if config.tls_ca_file else {}
     try:
-        return MongoClient(
-            config.uri.get_secret_value(), appname="ragstream", retryWrites=False, retryReads=False, w="majority",
-            readPreference="primary", serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds,
-            socketTimeoutMS=milliseconds, tz_aware=True, **tls,
-        )  # fmt: skip
+        return MongoClient(config.uri.get_secret_value(), tz_aware=True, **documentdb.client_options(config))
     except (PyMongoError, ValueError, OSError) as error:  # their messages may quote the password
         raise ConfigurationError(
             f"memory: the uri or tls_ca_file cannot be used ({type(error).__name__})", condition="BAD_URI",
-            hint="mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, special characters of the password escaped",
+            hint=documentdb.URI_HINT,
         ) from None  # fmt: skip

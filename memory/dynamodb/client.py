@@ -187,12 +187,10 @@ def _opened(config: DynamoDBMemoryConfig) -> DynamoDBClient:
     import boto3
     from botocore.config import Config
 
-    return boto3.Session().client(
-        "dynamodb", region_name=config.region, endpoint_url=config.endpoint_url,
-        aws_access_key_id=config.access_key,
-        aws_secret_access_key=config.secret_key.get_secret_value() if config.secret_key else None,
-        config=Config(
-            connect_timeout=config.timeout_seconds, read_timeout=config.timeout_seconds, max_pool_connections=16,
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        ),
-    )  # fmt: skip
+    settings = Config(
+        connect_timeout=config.timeout_seconds,
+        read_timeout=config.timeout_seconds,
+        max_pool_connections=16,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+    )
+    return boto3.Session().client("dynamodb", config=settings, **config.client_options())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
     from memory.memorydb.config import MemoryDBConfig
 
 _PORT = 6379
-_RIGHTS = ("NOPERM", "WRONGPASS", "NOAUTH")
+_RIGHTS = ("NOPERM", "WRONGPASS", "NOAUTH", "ACL")
+"""The first word of an error of a user or right; `ACL failure in script` of a command within one."""
 _BUSY = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MASTERDOWN", "READONLY", "NOREPLICAS", "OOM")
 """The first word of an error of a server that starts, fails over, runs a script too long, or is out of memory (Valkey,
 "Errors")."""
-_BUSY_ERRORS = frozenset({"BusyLoadingError", "ReadOnlyError", "OutOfMemoryError", "MasterDownError", "TryAgainError"})
+_BUSY_ERRORS = frozenset({"ReadOnlyError", "OutOfMemoryError"})
 COMMANDS = (
-    "~{}:* +ping +info +get +set +mget +hget +hset +hgetall +hdel +del +unlink +exists +expireat +persist +pttl +eval "
-    "+cluster|slots +cluster|shards"
+    "~{}:* +cluster|slots +command +info +get +set +mget +hget +hmget +hset +hgetall +hdel +del +unlink +exists +expireat "
+    "+pttl +eval"
 )
+"""The access string of a user of a prefix, all of it needed."""
 
 
 class Cluster:
@@ -44,12 +47,19 @@ class Cluster:
             yield self._opened
         except (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError) as error:
             raise self._missing_rights(type(error).__name__) from None
-        except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterError, OSError) as error:
-            raise _unavailable(error) from None
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            raise self._silent(error) from None
+        except (
+            exceptions.ClusterError
+        ) as error:  # it fails over, or moves slots, for longer than redirects are followed
+            raise _busy(type(error).__name__) from None
         except exceptions.ResponseError as error:
             raise self._of(str(error).partition(" ")[0], type(error).__name__) from None
-        except exceptions.ValkeyClusterException as error:
-            raise _unavailable(error) from None
+        except (
+            exceptions.ValkeyClusterException
+        ) as error:  # no node that is known answers: begin from the endpoint again
+            self._opened = None
+            raise self._silent(error) from None
         except exceptions.ValkeyError as error:
             raise self._of("", type(error).__name__) from None
 
@@ -62,10 +72,7 @@ class Cluster:
     def _of(self, code: str, name: str) -> ConfigurationError | UnavailableError:
         said = code if code.isalpha() and code.isupper() else name
         if code in _BUSY or name in _BUSY_ERRORS:
-            return UnavailableError(
-                f"memory: MemoryDB takes no requests now ({said})", condition="MEMORY_BUSY",
-                hint="it starts, fails over, or is out of memory; ask again, or give the cluster more memory",
-            )  # fmt: skip
+            return _busy(said)
         if code in _RIGHTS:
             return self._missing_rights(said)
         return ConfigurationError(
@@ -79,6 +86,35 @@ class Cluster:
             hint=f"check user and password in memory.url; the user's access string needs {COMMANDS.format(self._config.prefix)}",
         )  # fmt: skip
 
+    def _silent(self, error: Exception) -> ConfigurationError | UnavailableError:
+        from valkey import exceptions
+
+        refusals = (
+            exceptions.AuthenticationError,
+            exceptions.NoPermissionError,
+        )  # the client looks for another node then
+        if any(isinstance(cause, refusals) for cause in _causes(error)):
+            return self._missing_rights("no node lets it in")
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+            return ConfigurationError(
+                "memory: the certificate of MemoryDB is not trusted, or has another name", condition="MEMORY_TLS",
+                hint="set memory.tls_ca_file to the authorities of its certificate, and name the cluster as it does",
+            )  # fmt: skip
+        return _unavailable(error)
+
+
+def _busy(said: str) -> UnavailableError:
+    return UnavailableError(
+        f"memory: MemoryDB takes no requests now ({said})", condition="MEMORY_BUSY",
+        hint="it starts, fails over, or is out of memory; ask again, or give the cluster more memory",
+    )  # fmt: skip
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
 
 def _unavailable(error: Exception) -> UnavailableError:
     return UnavailableError(
@@ -90,19 +126,27 @@ def _unavailable(error: Exception) -> UnavailableError:
 def _client(config: MemoryDBConfig) -> ValkeyCluster:
     from valkey.backoff import ExponentialBackoff
     from valkey.cluster import ValkeyCluster
+    from valkey.connection import SSLConnection
     from valkey.retry import Retry
 
+    class Verified(SSLConnection):
+        """The cluster's client has no option to look at a server's name, and drops one that it does not know."""
+
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(  # type: ignore[no-untyped-call]
+                ssl_cert_reqs="required", ssl_check_hostname=True, **settings
+            )
+
     parts = urlsplit(config.url.get_secret_value())
-    tls: dict[str, Any] = (
-        {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True} if config.encrypted else {}
+    tls: dict[str, Any] = {"connection_class": Verified} | (
+        {"ssl_ca_certs": config.tls_ca_file} if config.tls_ca_file else {}
     )
-    if config.encrypted and config.tls_ca_file:
-        tls["ssl_ca_certs"] = config.tls_ca_file
+    # Only with a URL does the client take a class of connections; its scheme would be one without a look at the name.
     return ValkeyCluster(
-        host=parts.hostname, port=parts.port or _PORT,
+        url=f"valkey://{parts.hostname}:{parts.port or _PORT}",
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
         socket_timeout=config.timeout_seconds, socket_connect_timeout=config.timeout_seconds, decode_responses=True,
         read_from_replicas=False, require_full_coverage=False, cluster_error_retry_attempts=1,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 1), **tls,
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 1), **(tls if config.encrypted else {}),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from itertools import batched
 from typing import Any
 
@@ -56,6 +57,8 @@ _SET_IF = (
 _DROP_ENTRY = (
     "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end return 0"
 )
+_CHECK_SECONDS = 60
+"""How long a check that is killed leaves something."""
 _AT_ONCE = 500
 """Keys of one command."""
 _EVICTING = "allkeys"
@@ -70,11 +73,11 @@ class MemoryDBStore:
         self._cluster = Cluster(config)
 
     def check(self) -> None:
-        """Write, read and delete a key, and validate that the cluster never evicts keys that have not expired."""
-        place = Place("check", "check")
-        now = time.time()
-        self.register(place.session, place.owner, int(now) + 60, now)
-        self.unregister(place.session, place.owner)
+        """Keep a turn, a profile and a rating, and delete them, and validate that the cluster evicts nothing before it expires.
+
+        So the user has every right that is needed; raises ConfigurationError with all of them where one is missing.
+        """
+        self._try_everything(Place(uuid.uuid4().hex, uuid.uuid4().hex), time.time())
         with self._cluster.opened() as client:
             info = client.info("memory", target_nodes="primaries")
         nodes = info.values() if isinstance(next(iter(info.values()), None), dict) else [info]
@@ -85,6 +88,26 @@ class MemoryDBStore:
                 condition="MEMORY_INVALID",
                 hint="set maxmemory-policy to noeviction in the cluster's parameter group: a full cluster refuses writes",
             )  # fmt: skip
+
+    def _try_everything(self, place: Place, now: float) -> None:
+        expires_at = int(now) + _CHECK_SECONDS
+        question, answer = (Item(1, "check", "{}", expires_at, is_answer=part) for part in (False, True))
+        self.register(place.session, place.owner, expires_at, now)
+        self.claim(place, question, Entry(place.session, 1, "{}", expires_at), "check")
+        self.hold(place, 1, "check", "check", now)
+        self.settle(place, answer)
+        self.rate(place, StoredRating(1, "{}", expires_at))
+        self.put_profile(place.owner, "{}", 0)
+        for read in (
+            lambda: self.recent(place, 2),
+            lambda: self.turn_named(place, "check"),
+            lambda: self.entries(place.owner),
+        ):
+            read()
+        self.registered(place.session)
+        self.delete(place)
+        self.delete_profile(place.owner)
+        self.unregister(place.session, place.owner)
 
     def recent(self, place: Place, most: int) -> list[Item]:
         """The last items, by their keys: one command for the number, one for the items."""

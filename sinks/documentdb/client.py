@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
+from schemas import documentdb
 from schemas.errors import ConfigurationError, DocumentRefusedError, PipelineError, UnavailableError
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ type Document = dict[str, Any]
 MOST_NAMES = 1000
 """Names in one `$in`."""
 DUPLICATE = 11000
-_MISSING_RIGHTS = frozenset({13, 18, 8000})
-_TOO_LARGE = frozenset({10334, 17419, 17420})
-_BUSY = frozenset({
-    6, 7, 24, 46, 50, 64, 89, 91, 112, 189, 262, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436, 14031, 16500,
-})  # fmt: skip
-"""MongoDB's error codes of a server that is down, shuts down, is no primary, is out of disk or time, or of a write conflict."""
 
 
 _LOOK_UP = "look the code up; the store may have been changed by hand, or is no cluster of version 5.0 or later"
@@ -139,12 +134,12 @@ class DocumentDBClient:
     def refusal(self, code: int | None) -> PipelineError:
         """The error for a code of DocumentDB; its messages may quote a row, and are left out."""
         where = f"sink {self._config.name}"
-        if code in _BUSY:
+        if code in documentdb.BUSY:
             return UnavailableError(
                 f"{where}: DocumentDB takes no requests now ({code})", condition="STORE_BUSY",
                 hint="it fails over, is overloaded or read-only; the work goes on after that",
             )  # fmt: skip
-        if code in _MISSING_RIGHTS:
+        if code in documentdb.MISSING_RIGHTS:
             return ConfigurationError(
                 f"{where}: DocumentDB refuses a right ({code})", condition="MISSING_RIGHTS",
                 hint=f"the user needs the role readWrite on the database {self._config.database}",
@@ -156,7 +151,7 @@ class DocumentDBClient:
     def _document_refused(self, code: int | None) -> DocumentRefusedError:
         """The error for a document that the store can never take."""
         where = f"sink {self._config.name}"
-        if code in _TOO_LARGE:
+        if code in documentdb.TOO_LARGE:
             return DocumentRefusedError(
                 f"{where}: a document is larger than DocumentDB takes ({code})", condition="DOCUMENT_TOO_LARGE",
                 hint="a row's columns and its chunks together may have 16 MB",
@@ -169,9 +164,9 @@ class DocumentDBClient:
         """The result of a bulk with failed items; raise if an item failed otherwise than as a duplicate."""
         failed = details.get("writeErrors", ())
         codes = {error["code"] for error in failed}
-        refused = sorted(codes - {DUPLICATE}, key=lambda code: (code in _BUSY, code))
+        refused = sorted(codes - {DUPLICATE}, key=lambda code: (code in documentdb.BUSY, code))
         if refused:
-            worst = next((code for code in refused if code in _BUSY | _MISSING_RIGHTS), None)
+            worst = next((code for code in refused if code in documentdb.BUSY | documentdb.MISSING_RIGHTS), None)
             if worst is None and of_documents:
                 raise self._document_refused(refused[0])
             raise self.refusal(refused[0] if worst is None else worst)
@@ -203,9 +198,9 @@ class DocumentDBClient:
                 hint=f"check the uri of {where}, the cluster, tls_ca_file and the network route to it",
             ) from None
         except errors.DocumentTooLarge:  # the driver decides, before anything is sent
-            raise self._document_refused(min(_TOO_LARGE)) from None
+            raise self._document_refused(min(documentdb.TOO_LARGE)) from None
         except errors.OperationFailure as error:
-            as_error = self._document_refused if error.code in _TOO_LARGE else self.refusal
+            as_error = self._document_refused if error.code in documentdb.TOO_LARGE else self.refusal
             raise as_error(error.code) from None
 
 
@@ -214,17 +209,10 @@ def _opened(config: DocumentDBConfig) -> MongoClient[Document]:
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
-    milliseconds = round(config.timeout_seconds * 1000)
-    tls: dict[str, Any] = {"tls": True, "tlsCAFile": config.tls_ca_file} if config.tls_ca_file else {}
     try:
-        return MongoClient(
-            config.uri.get_secret_value(), appname="ragstream", retryWrites=False, retryReads=False, w="majority",
-            readPreference="primary", serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds,
-            socketTimeoutMS=milliseconds, **tls,
-        )  # fmt: skip
+        return MongoClient(config.uri.get_secret_value(), **documentdb.client_options(config))
     except (PyMongoError, ValueError, OSError) as error:  # their messages may quote the password
         raise ConfigurationError(
             f"sink {config.name}: the uri or tls_ca_file cannot be used ({type(error).__name__})", condition="BAD_URI",
-            hint="mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, special characters of the password escaped; "
-            "the file must be there on every worker",
+            hint=f"{documentdb.URI_HINT}; the file must be there on every worker",
         ) from None  # fmt: skip

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from schemas.transport import EncryptedPart, weak_url
+from schemas.aws import AwsAccess
 from sources.kinesis.offsets import TRIM_HORIZON, at_timestamp
 
 _CONSUMER = r"^(arn:[^:]+:kinesis:[^:]+:\d{12}:stream/[^/]+/consumer/)?[a-zA-Z0-9_.-]{1,128}(:\d+)?$"
@@ -31,7 +30,7 @@ class Access(NamedTuple):
         return f"Access(stream={self.stream!r})"
 
 
-class KinesisSourceConfig(EncryptedPart):
+class KinesisSourceConfig(AwsAccess):
     """A Kinesis data stream."""
 
     type: Literal["kinesis"]
@@ -41,13 +40,6 @@ class KinesisSourceConfig(EncryptedPart):
     """Who captured the changes."""
     stream: str = Field(min_length=1)
     """Name of the stream."""
-    region: str | None = None
-    """Region of the stream; the job's own when absent."""
-    endpoint_url: str | None = None
-    """Another endpoint than the region's, such as a VPC endpoint or the local stack."""
-    access_key: str | None = None
-    """For the local stack; without it boto3 finds the job's role."""
-    secret_key: SecretStr | None = None
     starting: Literal["trim_horizon", "latest", "timestamp"] = "trim_horizon"
     """Where a job without a checkpoint begins; times count in whole seconds, as boto3 sends no fraction."""
     starting_timestamp: datetime | None = None
@@ -67,15 +59,9 @@ class KinesisSourceConfig(EncryptedPart):
     def _belong_together(self) -> KinesisSourceConfig:
         if (self.starting == "timestamp") != (self.starting_timestamp is not None):
             raise ValueError("starting_timestamp goes with starting: timestamp, and only with it")
-        if (self.access_key is None) != (self.secret_key is None):
-            raise ValueError("access_key and secret_key go together")
         if self.consumer and ":" in self.consumer and f":stream/{self.stream}/consumer/" not in self.consumer:
             raise ValueError(f"consumer is no ARN of a consumer of {self.stream}, and no name")
         return self
-
-    def weaknesses(self) -> Iterator[str]:
-        """Tell an http:// endpoint of another machine."""
-        return weak_url("endpoint_url", self.endpoint_url)
 
     def access(self, checkpoint: str = "") -> Access:
         """Say how to reach the stream."""

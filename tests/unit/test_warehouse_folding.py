@@ -17,19 +17,20 @@ from lake.history.key_groups import grouped
 from lake.layout import RAW_COLUMNS
 from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import TableShape
+from schemas.aws import AwsAccess
 from schemas.changes import Change
 from schemas.tables import TableConfig
 from tests.history import TABLE, ModelTable, as_record, contents, folded, key_of, random_history
 from transforms.context import DecodeContext, TableContext
 from warehouse.folding import KEY_BYTES, Folded, LoadSettings, fold_group
 from warehouse.shape import evolved
-from warehouse.staging import AwsAccess, StagingWriter
+from warehouse.staging import StagingWriter
 from warehouse.states import STATE_BYTES, key_moves_of
 
 CONFIG = TableConfig(table=TABLE, keys=("id",), columns={"id": "int", "a": "text", "body": "text"})
 SHAPE = evolved(TableShape(), CONFIG, ObservedTypes())
 CONTEXTS = {"desk": DecodeContext("debezium", {TABLE: TableContext(TABLE, ("id",), CONFIG.columns)})}
-NOWHERE = StagingWriter(AwsAccess(None, None, None, None), "bucket", "folder")
+NOWHERE = StagingWriter(AwsAccess(), "bucket", "folder")
 
 
 @dataclass
