@@ -35,7 +35,7 @@ export class Api {
   /** Ask for events until the stream ends or `signal` aborts it; `onEvent` gets each event's name and its parsed data. */
   async stream(path, body, signal, onEvent) {
     const response = await this.#fetch("POST", path, body, "text/event-stream", signal);
-    const parser = createParser({ onEvent: ({ event, data }) => onEvent(event ?? "message", JSON.parse(data)) });
+    const parser = createParser({ onEvent: ({ event, data }) => onEvent(event ?? "message", exact(data)) });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { done, value } = await reader.read();
@@ -46,7 +46,7 @@ export class Api {
 
   async #json(method, path, body) {
     const response = await this.#fetch(method, path, body, "application/json");
-    return response.status === 204 ? null : response.json();
+    return exact(await response.text());
   }
 
   async #fetch(method, path, body, accept, signal) {
@@ -66,6 +66,14 @@ export class Api {
     if (response.status === 401 && key === this.key()) this.onRefused(error);
     throw error;
   }
+}
+
+/** JSON in which a number with more digits than a double holds stays the text that it was: a key of 19 digits, an amount. */
+export function exact(json) {
+  return JSON.parse(json, (_, value, context) => {
+    const digits = typeof value === "number" ? context?.source?.replace(/[eE].*|\D/g, "") : undefined;
+    return digits?.length > 15 ? context.source : value;
+  });
 }
 
 /** What a failure is to a reader: `{condition, message, hint}`. */

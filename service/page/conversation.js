@@ -31,7 +31,7 @@ export function afterEvent(turn, name, data) {
     case "sentence":
       return { ...turn, sentences: [...turn.sentences, data] };
     case "fact":
-      return { ...turn, facts: [...turn.facts, data] };
+      return { ...turn, facts: [...turn.facts, { number: turn.facts.length + 1, ...data }] };
     case "restart":
       return { ...turn, sentences: [], citations: [], facts: [], restarted: true };
     case "answer":
@@ -52,7 +52,7 @@ function answered(turn, answer) {
     turnId: answer.turn_id ?? turn.turnId,
     standalone: answer.standalone_question ?? turn.standalone,
     sentences: answer.sentences,
-    facts: answer.facts ?? [],
+    facts: (answer.facts ?? []).map((fact, index) => ({ number: index + 1, ...fact })),
     citations: answer.citations.map((citation, index) => live(citation, citation.number ?? index + 1)),
   };
 }
@@ -126,16 +126,17 @@ export function watchedRows(turns, most = 200) {
 // Characters of the private use area: no text keeps them, so none can make a mark of its own.
 const [BEGIN, END] = ["\uE000", "\uE001"];
 const ANY_MARK = /[\uE000\uE001]/g;
-export const MARK = /\uE000([cu])([\d,]+)\uE001/;
+export const MARK = /\uE000([cfu])([\d,]+)\uE001/;
 
 const BLOCK = /^\s*(?:[-*+] |\d+[.)] |#{1,6} |\||>|```)/;
 
-/** The sentences as one Markdown text, each with marks of its citations behind it. */
+/** The sentences as one Markdown text, each with marks of its rows, its facts, and of what neither holds, behind it. */
 export function markdownOf(sentences) {
   return sentences.reduce((text, each, index) => {
     const words = each.text.replace(ANY_MARK, "").trimEnd();
     const cited = each.citations?.length ? `${BEGIN}c${each.citations.join(",")}${END}` : "";
+    const figures = each.facts?.length ? `${BEGIN}f${each.facts.join(",")}${END}` : "";
     const flag = each.unsupported?.length ? `${BEGIN}u${index}${END}` : "";
-    return `${text}${text && (BLOCK.test(words) ? "\n" : " ")}${words}${cited}${flag}`;
+    return `${text}${text && (BLOCK.test(words) ? "\n" : " ")}${words}${cited}${figures}${flag}`;
   }, "");
 }

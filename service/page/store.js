@@ -14,6 +14,7 @@ const blank = () => ({
   freshness: null,
   connection: "connecting",
   sessions: [],
+  titles: {}, // the first questions of the conversations that this tab has seen
   session: null,
   turns: [],
   tables: null, // the tables that are searched; null: all
@@ -26,6 +27,7 @@ export class Store {
   #watch = null;
   #asking = null;
   #shown = false;
+  #rating = Promise.resolve();
 
   /** `show` draws the state; it is called once for all changes of a task. */
   constructor(show) {
@@ -99,10 +101,14 @@ export class Store {
   async ask(question) {
     if (this.busy || !question.trim()) return;
     const { me, session } = this.state;
-    if (me.memory && session === null) this.set({ session: newName() });
+    if (me.memory && session === null) this.#begin(newName(), question.trim());
     const turn = conversation.asked(question.trim(), me.memory ? newName() : null);
     this.set({ turns: [...this.state.turns, turn], announcement: "Searching" });
     await this.#answer(turn);
+  }
+
+  #begin(session, title) {
+    this.set({ session, titles: { ...this.state.titles, [session]: title } });
   }
 
   /** Ask a turn's question again, as a new turn. */
@@ -227,6 +233,7 @@ export class Store {
     try {
       const { exchanges } = await this.api.get(`sessions/${encodeURIComponent(name)}`);
       if (this.state.session !== name) return;
+      if (exchanges.length > 0 && exchanges[0].turn === 1) this.#begin(name, exchanges[0].question);
       this.set({ turns: exchanges.map(conversation.remembered), announcement: `Conversation with ${exchanges.length} questions` });
       this.#follow();
     } catch (error) {
@@ -277,17 +284,20 @@ export class Store {
 
   // Feedback
 
+  /** Ratings are sent one after another, so that the last one is kept; only its outcome is shown. */
   async rate(turn, rating, comment = "") {
-    const before = turn.rating;
-    this.#rated(turn, { rating, comment, saved: false, problem: null });
-    try {
-      const { session } = this.state;
-      await this.api.post("feedback", { session, turn: turn.number, rating, ...(comment ? { comment } : {}) });
-      this.#rated(turn, { rating, comment, saved: true, problem: null });
-      this.set({ announcement: "Thank you, your rating is kept" });
-    } catch (error) {
-      this.#rated(turn, { ...(before ?? { rating: null, comment, saved: false }), problem: problemOf(error) });
-    }
+    const [before, sent] = [turn.rating, { rating, comment, saved: false, problem: null }];
+    const { session } = this.state;
+    this.#rated(turn, sent);
+    const body = { session, turn: turn.number, rating, ...(comment ? { comment } : {}) };
+    this.#rating = this.#rating.then(() => this.api.post("feedback", body)).then(
+      () => ({ outcome: { ...sent, saved: true }, announcement: "Thank you, your rating is kept" }),
+      (error) => ({ outcome: { ...(before ?? { rating: null, comment, saved: false }), problem: problemOf(error) } }),
+    );
+    const { outcome, announcement } = await this.#rating;
+    if (this.state.turns.find((each) => each.id === turn.id)?.rating !== sent) return;
+    this.#rated(turn, outcome);
+    if (announcement) this.set({ announcement });
   }
 
   #rated(turn, rating) {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from local_stack.faults.tcp import FaultProxy
+from local_stack.servers.aws import Ministack
 from local_stack.servers.memorydb import MemoryDB
+from tests import desk_facts
 from tests.e2e import desk as desks
 from tests.e2e.desk import (
     HOSTILE,
@@ -32,6 +36,7 @@ from tests.endpoint import Endpoint
 from tests.servers import new_database
 from tests.serving import serving
 from tests.waiting import eventually
+from tests.warehouse_fixtures import warehouse_config
 
 pytestmark = pytest.mark.xdist_group("page")
 
@@ -243,15 +248,16 @@ def test_a_phone_shows_everything_without_scrolling_sideways(open_window: Callab
     assert overflow(page) == 0
     page.get_by_role("button", name="Close").tap()
     page.get_by_role("button", name="Conversations").tap()
+    assert overflow(page, "dialog") == 0
     page.get_by_role("dialog").get_by_role("button", name="New conversation").tap()
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_role("article")).to_have_count(0)
     assert overflow(page) == 0
 
 
-def overflow(page: Page) -> int:
-    """Pixels that the page is wider than the window."""
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+def overflow(page: Page, part: str = "html") -> int:
+    """Pixels that a part of the page is wider than its place."""
+    return int(page.locator(part).evaluate("(each) => each.scrollWidth - each.clientWidth"))
 
 
 def test_script_in_rows_and_questions_never_runs(open_window: Callable[..., Page]) -> None:
@@ -284,7 +290,7 @@ def elements(page: Page, within: str) -> set[str]:
 
 
 def test_a_models_link_image_and_script_are_text(
-    desk: Desk, open_window: Callable[..., Page], endpoint: Endpoint, tmp_path: Any
+    desk: Desk, open_window: Callable[..., Page], endpoint: Endpoint, tmp_path: Path
 ) -> None:
     generation = {
         "type": "bedrock", "model": "amazon.nova-lite-v1:0", "unsupported": "keep", **endpoint.service.endpoint,
@@ -305,12 +311,48 @@ def test_a_models_link_image_and_script_are_text(
         expect(page.get_by_label("Your question")).to_be_focused()
 
 
+def test_figures_stand_beside_rows_with_the_time_of_their_load(
+    open_window: Callable[..., Page],
+    endpoint: Endpoint,
+    vectors_dsn: str,
+    warehouse_dsn: str,
+    aws: Ministack,
+    tmp_path: Path,
+) -> None:
+    desk_facts.indexed_tickets(vectors_dsn)
+    desk_facts.loaded_warehouse(warehouse_dsn, aws)
+    endpoint.faults(answer="The printer jams on thick paper [1]. 6.75 hours were spent [F1].")
+    with desk_facts.reading_user(warehouse_dsn) as login:
+        document = {
+            "name": "tickets",
+            "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(tmp_path / "none")]},
+            "tables": [desk_facts.TICKETS.model_dump(mode="json", exclude_defaults=True)],
+            "lake": {"path": str(tmp_path / "lake")},
+            "checkpoint": str(tmp_path / "checkpoint"),
+            "embedding": json.loads(desk_facts.LOCAL.model_dump_json()),
+            "generation": {"type": "bedrock", "model": "amazon.nova-lite-v1:0", **endpoint.service.endpoint},
+            "sinks": [{"type": "pgvector", "dsn": vectors_dsn, "table": "kb"}],
+            "warehouse": warehouse_config(warehouse_dsn, aws),
+            "facts": {**login, "queries": [desk_facts.HOURS]},
+        }
+        with serving(document, tmp_path / "served") as served:
+            page = open_window(None, url=served.url)
+            ask(page, "How many hours were spent for the customer whose printer in the lobby jams on thick paper?")
+            figure = answer(page).get_by_role("figure")
+            for told in ("F1", "6.75", "from the warehouse", "as of ", "12:00:00"):
+                expect(figure).to_contain_text(told)
+            expect(source(answer(page), "tickets 0")).to_be_visible()
+            answer(page).get_by_role("button", name="Figure F1: hours").click()
+            expect(figure).to_be_focused()
+            assert violations(page) == []
+
+
 def test_a_broken_stream_is_said_and_its_turn_can_be_sent_again(
     desk: Desk,
     open_window: Callable[..., Page],
     endpoint: Endpoint,
     new_proxy: Callable[[int], FaultProxy],
-    tmp_path: Any,
+    tmp_path: Path,
 ) -> None:
     generation = {
         "type": "bedrock",
@@ -338,7 +380,7 @@ def test_what_changed_while_the_connection_was_away_is_marked_afterwards(
     desk: Desk, open_window: Callable[..., Page], new_proxy: Callable[[int], FaultProxy]
 ) -> None:
     proxy = new_proxy(int(desk.served.url.rpartition(":")[2].strip("/")))
-    page, number = open_window(url=f"http://127.0.0.1:{proxy.port}"), 970
+    page, number = open_window(url=f"http://127.0.0.1:{proxy.port}"), 9_007_199_254_740_993  # no double is this number
     desk.insert(number, "north", "Length of the Heron hose", "The Heron hose is 25 metres long.")
     ask(page, "How long is the Heron hose?")
     expect(answer(page)).to_contain_text("25 metres")
@@ -348,7 +390,7 @@ def test_what_changed_while_the_connection_was_away_is_marked_afterwards(
     eventually(lambda: desk.searchable("chunk_text LIKE %s", "%40 metres%"))
     expect(page.locator(".turn.stale")).to_have_count(0)
     proxy.heal()
-    expect(answer(page)).to_contain_text("articles 970 has changed")
+    expect(answer(page)).to_contain_text("articles 9007199254740993 has changed")
     expect(page.get_by_text("behind")).to_be_visible()
 
 
@@ -404,12 +446,13 @@ def test_a_conversation_is_kept_with_its_rating_and_knows_what_changed(
     desk.say(number, "31 kilograms", "29 kilograms")
     eventually(lambda: desk.searchable("chunk_text LIKE %s", "%29 kilograms%"))
     page.reload()
-    page.get_by_role("navigation").get_by_role("button", name=re.compile("1 question")).first.click()
+    page.get_by_role("navigation").get_by_role("button", name=re.compile("1 question$")).first.click()
     expect(answer(page)).to_contain_text("31 kilograms")
     expect(answer(page)).to_contain_text("articles 980 has changed")
     expect(page.get_by_role("button", name="Not helpful")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_label("Comment on this answer")).to_have_value("too heavy")
-    page.get_by_role("button", name=re.compile("^Delete the conversation")).first.click()
+    assert overflow(page, "nav") == 0
+    page.get_by_role("button", name=re.compile("^Delete the conversation: .*barrow")).first.click()
     page.get_by_role("button", name=re.compile("^Really delete")).click()
     expect(page.get_by_role("article")).to_have_count(0)
     expect(status(page)).to_have_text("Conversation deleted")

@@ -36,7 +36,9 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def window(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     """A page in a context of its own; fails the test if a script of a text ran, or anything was asked of another host."""
-    context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, "locale": "en-GB", **options})
+    context = browser.new_context(
+        **{"viewport": {"width": 1100, "height": 800}, "locale": "en-GB", "timezone_id": "UTC", **options}
+    )
     context.set_default_timeout(WAIT_SECONDS * 1000)
     context.add_init_script(_LISTEN)
     page, wrong = context.new_page(), list[str]()

@@ -20,11 +20,11 @@ export class Prose extends Component {
 
   fill() {
     const root = this.root.current;
-    const focused = root.contains(document.activeElement) ? document.activeElement.dataset.number : null;
+    const focused = root.contains(document.activeElement) ? document.activeElement.textContent : null;
     root.replaceChildren(nodesOf(markdownOf(this.props.sentences)));
     for (const text of textsOf(root)) this.mark(text);
     this.label();
-    if (focused) root.querySelector(`button[data-number="${focused}"]`)?.focus();
+    if (focused) [...root.querySelectorAll("button")].find((button) => button.textContent === focused)?.focus();
   }
 
   /** Replace the marks in a text by buttons, and by flags of what no row supports. */
@@ -33,13 +33,19 @@ export class Prose extends Component {
       const tail = rest.splitText(found.index);
       tail.deleteData(0, found[0].length);
       const numbers = found[2].split(",").map(Number);
-      const nodes = found[1] === "c" ? numbers.map(buttonOf) : numbers.map((number) => flagOf(this.props.sentences[number]));
-      tail.before(...nodes);
+      tail.before(...numbers.map((number) => this.made[found[1]](number)));
       rest = tail;
     }
   }
 
+  made = { c: citationOf, f: factOf, u: (number) => flagOf(this.props.sentences[number]) };
+
   label() {
+    for (const button of this.root.current.querySelectorAll("button[data-fact]")) {
+      const fact = this.fact(button);
+      button.hidden = !fact;
+      if (fact) button.setAttribute("aria-label", `Figure F${fact.number}: ${fact.description ?? fact.fact}`);
+    }
     for (const button of this.root.current.querySelectorAll("button[data-number]")) {
       const citation = this.citation(button);
       button.hidden = !citation;
@@ -53,9 +59,14 @@ export class Prose extends Component {
     return this.props.citations.find((each) => String(each.number) === button.dataset.number);
   }
 
+  fact(button) {
+    return this.props.facts.find((each) => String(each.number) === button.dataset.fact);
+  }
+
   clicked = (event) => {
-    const button = event.target.closest("button[data-number]");
-    if (button) this.props.onCitation(this.citation(button));
+    const button = event.target.closest("button");
+    if (button?.dataset.number) this.props.onCitation(this.citation(button));
+    if (button?.dataset.fact) this.props.onFact(this.fact(button));
   };
 
   render() {
@@ -70,11 +81,23 @@ function textsOf(root) {
   return texts;
 }
 
-function buttonOf(number) {
+function citationOf(number) {
+  const button = buttonOf(String(number));
+  button.dataset.number = String(number);
+  return button;
+}
+
+function factOf(number) {
+  const button = buttonOf(`F${number}`);
+  button.dataset.fact = String(number);
+  button.className = "cite";
+  return button;
+}
+
+function buttonOf(text) {
   const button = document.createElement("button");
   button.type = "button";
-  button.dataset.number = String(number);
-  button.textContent = String(number);
+  button.textContent = text;
   return button;
 }
 

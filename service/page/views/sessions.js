@@ -16,16 +16,18 @@ export class Sessions extends Component {
   }
 
   item({ session: name, turns, last_asked_at: at }, store, state, done) {
-    const shown = isMade(name) ? moment(at, { withSeconds: false }) : name;
+    const [when, title] = [moment(at, { withSeconds: false }), state.titles[name] ?? (isMade(name) ? null : name)];
+    const shown = title ?? when;
+    const asked = turns === 1 ? "1 question" : `${turns} questions`;
     const deleting = this.state.deleting === name;
     return html`
       <li key=${name} class=${name === state.session ? "current" : ""}>
         <button class="plain open" type="button" aria-current=${name === state.session ? "true" : null}
           onClick=${() => (store.openSession(name), done())}>
-          <span>${shown}</span> <span class="soft">${turns === 1 ? "1 question" : `${turns} questions`}</span>
+          <span>${shown}</span> <span class="soft">${title ? `${when}, ${asked}` : asked}</span>
         </button>
         <button class="plain delete" type="button" onClick=${() => this.delete(name, store)} onBlur=${() => this.setState({ deleting: null })}
-          aria-label=${deleting ? `Really delete the conversation of ${shown}` : `Delete the conversation of ${shown}`}>
+          aria-label=${deleting ? `Really delete the conversation: ${shown}` : `Delete the conversation: ${shown}`}>
           ${deleting ? "Really?" : "Delete"}
         </button>
       </li>

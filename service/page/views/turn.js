@@ -16,7 +16,7 @@ export function Turn({ store, state, turn }) {
         ${isRewritten(turn) && html`<p class="soft searched">Searched as: ${turn.standalone}</p>`}
         <${Said} store=${store} turn=${turn} />
         ${turn.citations.length > 0 && html`<${Sources} store=${store} turn=${turn} />`}
-        ${turn.facts.map((fact) => html`<${Fact} fact=${fact} />`)}
+        ${turn.facts.map((fact) => html`<${Fact} key=${fact.number} id=${idOf(turn, fact)} fact=${fact} />`)}
         <${Outcome} store=${store} turn=${turn} />
         ${turn.phase === "answered" && state.me.memory && turn.number !== null && html`<${Feedback} store=${store} turn=${turn} />`}
       </div>
@@ -26,7 +26,8 @@ export function Turn({ store, state, turn }) {
 
 function Said({ store, turn }) {
   if (turn.sentences.length > 0) {
-    return html`<${Prose} sentences=${turn.sentences} citations=${turn.citations} onCitation=${(citation) => store.openRow(citation)} />`;
+    return html`<${Prose} sentences=${turn.sentences} citations=${turn.citations} facts=${turn.facts}
+      onCitation=${(citation) => store.openRow(citation)} onFact=${(fact) => document.getElementById(idOf(turn, fact))?.focus()} />`;
   }
   if (turn.phase === "asking") {
     const text = turn.restarted ? "A row changed meanwhile: the answer is written anew" : "Searching";
@@ -56,12 +57,18 @@ function Sources({ store, turn }) {
   `;
 }
 
-function Fact({ fact }) {
+const idOf = (turn, fact) => `${turn.id}-fact-${fact.number}`;
+
+function Fact({ id, fact }) {
   const asOf = moment(fact.loaded_at);
+  const asked = Object.entries(fact.parameters ?? {}).map(([name, value]) => `${name}: ${value}`);
   return html`
-    <figure class="fact">
-      <figcaption>${fact.description ?? fact.fact} <span class="soft">from the warehouse${asOf ? `, as of ${asOf}` : ""}</span></figcaption>
-      <div class="scrolling" tabindex="0" role="group" aria-label=${`Table: ${fact.fact}`}>
+    <figure class="fact" id=${id} tabindex="-1">
+      <figcaption>
+        <span class="number">F${fact.number}</span> ${fact.description ?? fact.fact.replaceAll("_", " ")}
+        <span class="soft"> ${["from the warehouse", asOf && `as of ${asOf}`, ...asked].filter(Boolean).join(", ")}</span>
+      </figcaption>
+      <div class="scrolling" tabindex="0" role="group" aria-label=${`Table of figure ${fact.number}`}>
         <table>
           <thead><tr>${fact.columns.map((column) => html`<th scope="col">${column}</th>`)}</tr></thead>
           <tbody>${fact.rows.map((row) => html`<tr>${row.map((value) => html`<td>${value === null ? "–" : String(value)}</td>`)}</tr>`)}</tbody>

@@ -109,6 +109,16 @@ test("no text of a model makes a mark of citation of its own", () => {
   assert.equal(forged.match(/\uE000/g).length, 1);
 });
 
+test("facts are numbered apart from rows, in a stream as in the answer", () => {
+  const fact = { fact: "hours", columns: ["hours"], rows: [["6.75"]], loaded_at: null };
+  const streamed = afterEvent(afterEvent(asked("?"), "fact", { number: 1, ...fact }), "fact", fact);
+  assert.deepEqual(streamed.facts.map((each) => each.number), [1, 2]);
+  const whole = afterEvent(asked("?"), "answer", { ...answer(row(3, "v1")), facts: [fact, fact] });
+  assert.deepEqual(whole.facts, streamed.facts);
+  const text = markdownOf([{ text: "6.75 hours.", citations: [1], facts: [2], unsupported: [] }]);
+  assert.equal(text, "6.75 hours.\uE000c1\uE001\uE000f2\uE001");
+});
+
 test("sentences that begin a list or a heading begin a line", () => {
   const text = (words) => ({ text: words, citations: [], unsupported: [] });
   assert.equal(markdownOf(["Two things.", "- One.", "2. Two.", "All."].map(text)), "Two things.\n- One.\n2. Two. All.");
