@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 CACHE := $(abspath $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream))
 export RAGSTREAM_CACHE := $(CACHE)
 
-CODE := schemas transforms embeddings generation reranking sources lake sinks memory indexing retrieval evaluation warehouse reader service glue_jobs local_stack benchmarks tools tests
+CODE := schemas transforms embeddings generation reranking sources lake sinks memory indexing retrieval evaluation warehouse reader service integrations glue_jobs local_stack benchmarks tools tests
 PRESENT := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,$(CODE))))
 
 # Each step is done once for each content of its inputs: the stamp's name carries their hash.

@@ -14,6 +14,7 @@ from retrieval.history import exchange_json, session_json
 from retrieval.parts import Parts, Pipeline, memory_of
 from schemas.caller import ANYONE, Caller
 from schemas.errors import ConfigurationError
+from service.turns import remembered
 
 if TYPE_CHECKING:
     from memory.feedback import Direction
@@ -109,6 +110,13 @@ class AssistantService:
         exchanges = kept.conversations.exchanges(caller.user, session, audience=audience_of(caller))
         ratings = kept.feedback.of(caller.user, session)
         return [exchange_json(each, ratings.get(each.number)) | {"reply": each.reply} for each in exchanges]
+
+    def remember(self, caller: Caller, session: Session, question: str, answer: str, answerer: str) -> dict[str, Any]:
+        """Keep a question and its answer, which `answerer` gave elsewhere, as a turn of the caller's session (`service.turns`).
+
+        A repeated turn id keeps nothing, and gives what was kept first.
+        """
+        return remembered(self._parts.memory().conversations, caller, session, question, answer, answerer)
 
     def delete_session(self, caller: Caller, session: str) -> dict[str, Any]:
         """Delete a session of the caller now.

@@ -1,0 +1,1 @@
+"""The assistant inside other programs: a folder for each protocol or framework that it speaks to."""
