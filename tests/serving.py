@@ -96,23 +96,23 @@ def events_of(response: httpx.Response) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def serving(document: Mapping[str, Any], folder: Path, **headers: str) -> Iterator[Served]:
-    """Serve a configuration at a port of the system, until the block ends."""
+def serving(document: Mapping[str, Any], folder: Path, command: str = "serve", **headers: str) -> Iterator[Served]:
+    """Serve a configuration at a port of the system by a command, until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     file, log = folder / "served.json", folder / "served.log"
     file.write_text(json.dumps(document))
-    command = [sys.executable, "-m", "glue_jobs", "serve", str(file), "--port", "0"]
+    program = [sys.executable, "-m", "glue_jobs", *command.split(), str(file), "--port", "0"]
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())}
+            program, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())}
         ) as process,
     ):
         try:
             assert process.stdout is not None
             said = process.stdout.readline()
             assert " at http" in said, said + log.read_text()
-            yield Served(said.rpartition(" ")[2].strip(), process, log, headers)
+            yield Served(said.rpartition(" ")[2].strip().removesuffix("/mcp"), process, log, headers)
         finally:
             process.kill()
 

@@ -27,6 +27,7 @@ _COMMANDS = {
         "Measure search and answers on labelled questions; --calibrate keeps what follows.",
     ),
     "forget": ("glue_jobs.cli.memory:forget", "Delete all that is kept of a user, with a receipt."),
+    "mcp": ("glue_jobs.cli.mcp:mcp", "Serve the assistant as tools of the Model Context Protocol."),
     "migrate": ("glue_jobs.cli.migrate:migrate", "Move the stores to another embedding model without downtime."),
     "profile": ("glue_jobs.cli.memory:profile", "Show or change a user's profile."),
     "rebuild": ("glue_jobs.cli.lake:rebuild", "Write a store from the lake alone."),

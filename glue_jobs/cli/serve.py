@@ -33,20 +33,21 @@ def serve(config: str, host: str | None, port: int | None, log_level: str) -> No
 
     loaded = load_config(config)
     told = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    served = _overridden(loaded.serve or ServeConfig(), told)
+    served = overridden(loaded.serve or ServeConfig(), told)
     logs.set_up(log_level, loaded.redact)
     serve_pipeline(loaded, served, routes(), lambda address: click.echo(f"serving {loaded.name} at {address}"))
-    _leave()
+    leave()
 
 
-def _overridden(config: ServeConfig, told: dict[str, Any]) -> ServeConfig:
+def overridden(config: ServeConfig, told: dict[str, Any]) -> ServeConfig:
+    """The section with what the command line says in place of it; raises UsageError where the two do not fit."""
     try:
         return type(config).model_validate(config.model_dump() | told)
     except ValidationError as error:
         raise click.UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
-def _leave() -> None:
+def leave() -> None:
     """End the process although a thread may still wait for a model that does not answer."""
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
         sys.stdout.flush()

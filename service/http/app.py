@@ -40,18 +40,26 @@ ENDPOINTS = (
 
 def application(context: Context, checks: Health, pages: list[Route]) -> ASGIApp:
     """The service as one application; `pages` are files that need no sign-in."""
-    metrics = Endpoint("GET", "/metrics", _metrics, "metrics")
+    described = partial(_openapi, document(context.about["pipeline"]))
     routes = [
         *(route(context, endpoint) for endpoint in ENDPOINTS),
+        Route("/openapi.json", described, methods=["GET"]),
+        *pages,
+    ]
+    return guarded(context, checks, routes)
+
+
+def guarded(context: Context, checks: Health, routes: list[Route]) -> ASGIApp:
+    """Routes, with those that tell how the service is, behind what every request passes."""
+    metrics = Endpoint("GET", "/metrics", _metrics, "metrics")
+    probes = [
         Route("/healthz", partial(health.ready, context, checks), methods=["GET"]),
         Route("/healthz/live", partial(health.live, context, checks), methods=["GET"]),
         Route("/metrics", partial(_open_metrics, context), methods=["GET"])
         if context.config.open_metrics
         else route(context, metrics),
-        Route("/openapi.json", partial(_openapi, document(context.about["pipeline"])), methods=["GET"]),
-        *pages,
     ]
-    app = Starlette(routes=routes, exception_handlers={404: not_found, 405: not_allowed})
+    app = Starlette(routes=[*routes, *probes], exception_handlers={404: not_found, 405: not_allowed})
     app.router.redirect_slashes = False
     return Guard(app, context)
 

@@ -27,7 +27,7 @@ async def body_of[M: StrictModel](request: Request, model: type[M], limits: Limi
             415, "the body is not said to be JSON", condition="BODY_TYPE", hint="send `Content-Type: application/json`"
         )
     try:
-        value = orjson.loads(await _bytes_of(request, limits))
+        value = orjson.loads(await bytes_of(request, limits))
     except (ValueError, RecursionError):
         raise RequestError(
             400, "the body is no JSON in UTF-8", condition="BODY_MALFORMED", hint="/openapi.json describes it"
@@ -38,7 +38,8 @@ async def body_of[M: StrictModel](request: Request, model: type[M], limits: Limi
         raise RequestError(422, _faults(error), condition="BODY_INVALID", hint="/openapi.json describes it") from None
 
 
-async def _bytes_of(request: Request, limits: LimitsConfig) -> bytes:
+async def bytes_of(request: Request, limits: LimitsConfig) -> bytes:
+    """The body's bytes; raises RequestError where it is too large (413) or too slow (408), or the client went away."""
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limits.body_bytes:
         raise _too_large(limits)

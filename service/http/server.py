@@ -6,13 +6,14 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from types import FrameType
 from typing import Any, Protocol
 
 import uvicorn
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from retrieval.access import Access
 from retrieval.config import ExtractiveConfig
@@ -85,20 +86,36 @@ class _Server(uvicorn.Server):
                     await asyncio.wait(tasks)
 
 
+type Opening = Callable[[Context, Health], AbstractAsyncContextManager[ASGIApp]]
+"""Opens an application of a service, and closes it when the service ends."""
+
+
 def serve(pipeline: ServedPipeline, config: ServeConfig, pages: list[Route], listening: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `listening` is called with the address once requests are taken.
+    """Serve the API and the pages until SIGTERM or SIGINT; `listening` is called with the address once requests are taken.
 
     Raises:
         ConfigurationError: the address is taken, or a certificate cannot be read.
     """
+
+    @asynccontextmanager
+    async def opening(context: Context, checks: Health) -> AsyncIterator[ASGIApp]:
+        yield application(context, checks, pages)
+
+    serve_application(pipeline, config, opening, listening)
+
+
+def serve_application(
+    pipeline: ServedPipeline, config: ServeConfig, opening: Opening, listening: Callable[[str], None]
+) -> None:
+    """Serve an application of the pipeline's assistant; see `serve`."""
     with _bound(config) as bound:
-        asyncio.run(_serve(pipeline, config, pages, bound, listening))
+        asyncio.run(_serve(pipeline, config, opening, bound, listening))
 
 
 async def _serve(
     pipeline: ServedPipeline,
     config: ServeConfig,
-    pages: list[Route],
+    opening: Opening,
     bound: socket.socket,
     listening: Callable[[str], None],
 ) -> None:
@@ -106,12 +123,27 @@ async def _serve(
     assistant = AssistantService(pipeline, connections=config.connections)
     context = _context(pipeline, config, assistant)
     checks = Health(_parts(pipeline, assistant))
+    certificate = tls(config)
+    try:
+        async with opening(context, checks) as app:
+            await _until_stopped(app, context, bound, certificate, listening)
+    finally:
+        context.workers.close()
+        checks.close()
+    if context.workers.places.taken == 0:
+        assistant.close()
+
+
+async def _until_stopped(
+    app: ASGIApp, context: Context, bound: socket.socket, certificate: dict[str, Any], listening: Callable[[str], None]
+) -> None:
+    config = context.config
     settings = uvicorn.Config(
-        application(context, checks, pages),
+        app,
         http=timed(config.limits.header_timeout, config.limits.connections),
         ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False, proxy_headers=False,
         server_header=False, h11_max_incomplete_event_size=_MOST_HEADER_BYTES, timeout_graceful_shutdown=1,
-        **tls(config),
+        **certificate,
     )  # fmt: skip
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would log each malformed request
     server = _Server(settings, context)
@@ -122,11 +154,7 @@ async def _serve(
     finally:
         for task in (watching, announced):
             task.cancel()
-        context.workers.close()
         context.watching.close()
-        checks.close()
-    if context.workers.places.taken == 0:
-        assistant.close()
 
 
 def _log_defect(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ SERVES: dict[str, set[str]] = {
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {
     "adopt": ["pgvector"], "ask": ["why?"], "evaluate": [str(ROOT / "local_stack/demo/helpdesk/questions.jsonl")],
-    "migrate": ["--collect"], "rebuild": ["pgvector"], "reconcile": [], "replay": [],
+    "mcp": [], "migrate": ["--collect"], "rebuild": ["pgvector"], "reconcile": [], "replay": [],
     "run": [], "search": ["why?"], "serve": [], "status": [], "table": ["public.articles"], "sessions": [],
     "profile": ["--user", "ada"], "forget": ["--user", "ada"],
 }  # fmt: skip
@@ -272,6 +272,31 @@ def test_an_extra_is_enough_for_its_parts(
     assert {part: found[part] for part in served} == dict.fromkeys(served, "ok")
     wanting = {part: other for other, parts in SERVES.items() for part in parts if found[part] != "ok"}
     assert missing(checked.stderr) == wanting
+
+
+@pytest.mark.parametrize("extra", ["mcp", "langchain"])
+def test_an_integration_needs_its_own_extra_alone(
+    environment: Callable[..., Environment], everything: dict[str, Any], tmp_path: Path, extra: str
+) -> None:
+    if extra == "langchain":
+        imported = "from integrations.langchain import *; print(RagstreamRetriever.__name__)"
+        assert environment("langchain").python(imported) == "RagstreamRetriever\n"
+        return
+    opening = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    asked = [{"id": 1, "method": "initialize", "params": opening}, {"id": 2, "method": "tools/list"}]
+    command = environment("mcp").folder / "bin/ragstream"
+    with subprocess.Popen(
+        [command, "mcp", named(tmp_path, everything), "--user", "ada"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.writelines(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in asked)
+        server.stdin.flush()
+        told = {line["id"]: line["result"] for line in (json.loads(server.stdout.readline()) for _ in asked)}
+        server.stdin.close()
+    assert server.returncode == 0
+    assert [tool["name"] for tool in told[2]["tools"]] == ["search", "ask", "freshness"]
 
 
 def test_search_and_answers_need_neither_spark_nor_arrow_nor_java(
