@@ -69,7 +69,8 @@ class TableConfig(StrictModel):
     """One table of the source."""
 
     table: str = Field(pattern=r"^[^.]+\..+$")
-    """Schema (MySQL: database) and table, as the source names them: `public.tickets`."""
+    """Schema and table, as the source names them: `public.tickets`. MySQL and MariaDB: `database.table`. SQL Server:
+    `database.schema.table`. Oracle: `SCHEMA.TABLE`, in its upper case, or with the database before it."""
     keys: tuple[Column, ...] = Field(min_length=1)
     """The columns of the primary key. A table without one cannot be kept in step."""
     columns: dict[Column, str] = Field(default_factory=dict)

@@ -14,11 +14,13 @@ FIXTURES = Path(__file__).parent / "fixtures" / "debezium"
 KEYS = {
     "inv.items": ("id",), "inv.items_full": ("id",), "inv.order_lines": ("order_id", "line_no"),
     "inv.Mixed Case": ("Id",), "inv.edge": ("id",),
+    "shop.items": ("id",), "shop.order_lines": ("order_id", "line_no"), "shop.Mixed Case": ("Id",), "shop.late": ("id",),
+    "shop.later": ("id",),
 }  # fmt: skip
 CONTEXT = DecodeContext(
     "debezium",
     {table: TableContext(table, keys) for table, keys in KEYS.items()},
-    ignored=frozenset({"inv.dbz_signal", "inv.hb"}),
+    ignored=frozenset({"inv.dbz_signal", "inv.hb", "shop.dbz_signal", "shop.nopk"}),
 )
 
 

@@ -52,15 +52,18 @@ class DecodeContext:
     ignored: frozenset[str] = frozenset()
     """Tables that carry no rows of the pipeline: the signal and heartbeat tables of the capture."""
 
+    def names(self, name: str) -> bool:
+        """Whether a table of this name is configured, here or for another source, or carries no rows."""
+        return name in self.tables or name in self.others or name in self.ignored
+
     def table(self, name: str, topic: str = "", prefix: object = "") -> TableContext | None:
         """The configured table that a record of a table belongs to; None where there is none.
 
         A record that names a partition belongs to the table whose `partitions` has the name, or to the table of its own
         topic, which has the connector's prefix and a dot before the name.
         """
-        named = self.tables.get(name)
-        if named is not None or name in self.others or name in self.ignored:
-            return named
+        if self.names(name):
+            return self.tables.get(name)
         for table in self.tables.values():
             if any(_is_like(name, pattern) for pattern in table.partitions):
                 return table

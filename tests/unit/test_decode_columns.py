@@ -194,8 +194,7 @@ def test_a_commit_outside_the_calendar_is_a_reject(micros: int) -> None:
         ({"connector": "mysql", "file": "binlog.99999999999999999999", "pos": 4}, "3"),
         ({"connector": "mysql", "file": "binlog", "pos": 4}, "3"),
         ({"connector": "mysql"}, "3"),
-        ({"connector": "sqlserver", "commit_lsn": "00000027:00000ac0:0002"}, "3"),
-        ({"connector": "oracle", "scn": "12"}, "3"),
+        ({"connector": "db2", "commit_lsn": "00000027:00000ac0:0002"}, "3"),
     ],
 )
 def test_a_position_that_is_none_is_a_reject(source: dict[str, Any], position: str) -> None:

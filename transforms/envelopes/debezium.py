@@ -23,6 +23,8 @@ from transforms.values.types import connect_type
 _OPS = ("c", "u", "d", "r", "t")
 SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
 _PREFIX_LIMIT = 1 << 20
+_WITH_DATABASE = frozenset({"sqlserver", "oracle"})
+"""Connectors of engines whose schemas are in a database."""
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
 
@@ -108,7 +110,7 @@ def read_event(payload: Any, stream: str, position: str, context: DecodeContext)
         return Ignored("logical message")
     if op not in _OPS or not isinstance(source, dict):
         return Reject("NOT_AN_ENVELOPE", "op is unknown or source is missing; is this Debezium's envelope?")
-    name = _table_name(source)
+    name = _table_name(source, context)
     table = context.table(name, stream, source.get("name"))
     if table is None:
         return other_table(name, context)
@@ -155,11 +157,19 @@ def _without_op(payload: Any) -> Decoded:
     )
 
 
-def _table_name(source: Mapping[str, Any]) -> str:
-    schema, table = source.get("schema"), source.get("table")
+def _table_name(source: Mapping[str, Any], context: DecodeContext) -> str:
+    """The table as its engine names it.
+
+    `schema.table` of PostgreSQL, `db.table` of MySQL and MariaDB, `db.schema.table` of SQL Server, whose connector may read
+    several databases; Oracle's reads one, so there `schema.table` does too, where the configuration says no more.
+    """
+    database, schema, table = source.get("db"), source.get("schema"), source.get("table")
+    connector = source.get("connector")
     if schema and type(schema) is str is type(table):
-        return f"{schema}.{table}"
-    database = source.get("db")
+        if connector not in _WITH_DATABASE or type(database) is not str:
+            return f"{schema}.{table}"
+        whole = f"{database}.{schema}.{table}"
+        return whole if connector == "sqlserver" or context.names(whole) else f"{schema}.{table}"
     require_exact(schema, database, table)
     return f"{schema or database or ''}.{table}"
 
@@ -214,7 +224,7 @@ def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     source = payload.get("source") if isinstance(payload, dict) else None
     if not schema.schema_id or not isinstance(source, dict):
         return None
-    table = context.table(_table_name(source), record.stream, source.get("name"))
+    table = context.table(_table_name(source, context), record.stream, source.get("name"))
     return SeenSchema(schema.schema_id, table.table, schema.columns, table.keys) if table else None
 
 
@@ -251,7 +261,7 @@ def _upsert(event: Event, record: Record, payload: Mapping[str, Any], schema: Ro
 def _not_sent(
     event: Event, record: Record, payload: Mapping[str, Any], schema: RowSchema, placeholder: str
 ) -> tuple[str, ...]:
-    """Columns whose value the log did not have.
+    """Columns whose value the log did not have: the announced ones that are missing among them.
 
     A null that may be unsent counts as NULL in an insert and a snapshot, which have the whole row, and where the old row
     shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column. Another database's log has.
@@ -260,9 +270,11 @@ def _not_sent(
     leaves_out = schema.unsure and payload["source"].get("connector", "postgresql") == "postgresql"
     updates = leaves_out and (event.op == "u" or any(name == _OLD_KEY for name, _ in record.headers))
     unsure = schema.never_sent | schema.unsure if updates else schema.never_sent
-    return tuple(
+    row = event.row
+    absent = tuple(name for name in schema.columns if name not in row) if len(row) < len(schema.columns) else ()
+    return absent + tuple(
         name
-        for name, value in event.row.items()
+        for name, value in row.items()
         if (name in unsure and before.get(name) is None if value is None else is_placeholder(value, placeholder))
     )
 

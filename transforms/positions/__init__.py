@@ -9,13 +9,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transforms.positions import mysql, postgresql
+from transforms.positions import mariadb, mysql, oracle, postgresql, sqlserver
 from transforms.positions.sequence import NoPositionError
 
 _POSITIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "postgresql": postgresql.source_position,
     "mysql": mysql.source_position,
-    "mariadb": mysql.source_position,
+    "mariadb": mariadb.source_position,
+    "sqlserver": sqlserver.source_position,
+    "oracle": oracle.source_position,
 }
 """By Debezium's name of the connector."""
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")

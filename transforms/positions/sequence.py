@@ -7,6 +7,7 @@ without one (a DMS full load) ranks below every record with one, and the stream 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,8 @@ _LAST_COMMIT_US = 253_402_300_799_999_999
 _SURE_DIGITS = 57
 """Decimal digits that 192 bits always hold."""
 _INT_OR_NONE = (int, type(None))
+_MOST_SHOWN = 80
+_UNSHOWN = re.compile(r"[^a9.,:;/_+\- ]")
 
 
 class NoPositionError(ValueError):
@@ -46,6 +49,14 @@ def whole_number(value: Any) -> int | None:
     if type(value) not in _INT_OR_NONE:  # true and false are integers to Python, and a position to nobody
         raise NoPositionError("a position is not a whole number")
     return value  # type: ignore[no-any-return] # its type was looked at
+
+
+def shape(value: Any) -> str:
+    """What a part of a position looks like, for an error: kinds of characters and no value (`binlog.000001` is `a.9`)."""
+    if not isinstance(value, str):
+        return "nothing" if value is None else f"of type {type(value).__name__}"
+    text = re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", value[:_MOST_SHOWN]))
+    return f"`{re.sub(_UNSHOWN, '?', text)}`, {len(value)} characters"
 
 
 def stream_position(position: str) -> str:
