@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import abc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.prices import Usage
 from embeddings.retrying import retrying
 from generation.errors import GenerationBudgetError, GenerationRejectedError, GenerationUnavailableError
-from generation.protocol import GeneratedAnswer, Generator, Message
+from generation.protocol import GeneratedAnswer, Generator, Message, Tool
 from schemas.errors import ConfigurationError
 from transforms.documents.chunking import tokens
 
@@ -76,8 +77,14 @@ def check_answers(generator: Generator, where: str, keys: str) -> None:
         ) from error
 
 
-def spending_of(config: BudgetedConfig, messages: Sequence[Message], system: str, max_tokens: int | None) -> Spending:
-    """What an answer takes from the model's budget: its prompt, and as many tokens as it may have.
+def spending_of(
+    config: BudgetedConfig,
+    messages: Sequence[Message],
+    system: str,
+    max_tokens: int | None,
+    tools: Sequence[Tool] = (),
+) -> Spending:
+    """What an answer takes from the model's budget: its prompt with the tools in it, and as many tokens as it may have.
 
     Amazon Bedrock's own quota counts like this ("How tokens are counted in Amazon Bedrock": the maximum is taken first, then
     corrected).
@@ -85,6 +92,7 @@ def spending_of(config: BudgetedConfig, messages: Sequence[Message], system: str
     if config.budget is None:
         return NOTHING
     texts = [system, *(text for each in messages for text in (each.text, *(result.text for result in each.results)))]
+    texts += [f"{tool.name} {tool.description} {json.dumps(tool.schema)}" for tool in tools]
     budget = shared_budget(config.budget, config.model, "generation")
     return Spending(budget, config.budget.wait, Usage(sum(map(tokens, texts)), max_tokens or config.max_tokens))
 

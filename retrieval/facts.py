@@ -50,7 +50,11 @@ class Facts:
     def relevant(self, question: Question) -> list[FactConfig]:
         """The facts whose description is relevant, best first. A description is embedded once in a process."""
         facts = list(self._reader.facts.values())
-        vectors = _DESCRIPTIONS.vectors([fact.description for fact in facts], self._embedder)
+        try:
+            vectors = _DESCRIPTIONS.vectors([fact.description for fact in facts], self._embedder)
+        except PipelineError as error:  # the answer does not depend on facts
+            _LOG.warning("all facts are left out", extra={"context": {"error": error.message}})
+            return []
         coverages = self._index.coverage(question.text, [fact.description for fact in facts])
         scored = []
         for fact, vector, coverage in zip(facts, vectors, coverages, strict=True):

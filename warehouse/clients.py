@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 type Rows = list[tuple[Any, ...]]
 
 _CONNECT_SECONDS = 10
+_GRACE_SECONDS = 2.0
+"""How much later than its deadline a server may say that it has cancelled a statement."""
 _POLL_SECONDS = 0.2
 _LONGEST_POLL_SECONDS = 2.0
 
@@ -77,7 +79,7 @@ class WireClient:
         with self._translated():
             if self._connection is None:
                 self._connection = self._connected(min(max(seconds, 1.0), _CONNECT_SECONDS))
-            self._connection._usock.settimeout(seconds + _CONNECT_SECONDS)  # noqa: SLF001 - a server that hangs
+            self._connection._usock.settimeout(seconds + _GRACE_SECONDS)  # noqa: SLF001 - a server that hangs
             cursor = self._connection.cursor()
             self._execute(cursor, f"SET statement_timeout TO {round(seconds * 1000)}")
             cursor.paramstyle = "named"

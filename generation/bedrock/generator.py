@@ -46,7 +46,7 @@ class BedrockGenerator:
     ) -> GeneratedAnswer:
         """Return the answer to a conversation; see `Generator`."""
         request = self._request(messages, system, max_tokens, tools)
-        spending = spending_of(self._config, messages, system, max_tokens)
+        spending = spending_of(self._config, messages, system, max_tokens, tools)
         return answered(functools.partial(self._attempt, request), self._config.timeout_seconds, spending)
 
     def stream(
@@ -59,7 +59,7 @@ class BedrockGenerator:
     ) -> AnswerStream:
         """Return the answer as it comes; see `Generator`."""
         request = self._request(messages, system, max_tokens, tools)
-        spending = spending_of(self._config, messages, system, max_tokens)
+        spending = spending_of(self._config, messages, system, max_tokens, tools)
         return AnswerStream(streamed(functools.partial(self._pieces, request), self._config.timeout_seconds, spending))
 
     def check(self) -> None:

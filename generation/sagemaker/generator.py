@@ -43,7 +43,7 @@ class SageMakerGenerator:
     ) -> GeneratedAnswer:
         """Return the answer to a conversation; see `Generator`."""
         body = self._body(self._asked(messages, system, max_tokens, tools), stream=False)
-        spending = spending_of(self._config, messages, system, max_tokens)
+        spending = spending_of(self._config, messages, system, max_tokens, tools)
         return answered(functools.partial(self._attempt, body), self._config.timeout_seconds, spending)
 
     def stream(
@@ -56,7 +56,7 @@ class SageMakerGenerator:
     ) -> AnswerStream:
         """Return the answer as it comes; see `Generator`."""
         body = self._body(self._asked(messages, system, max_tokens, tools), stream=True)
-        spending = spending_of(self._config, messages, system, max_tokens)
+        spending = spending_of(self._config, messages, system, max_tokens, tools)
         return AnswerStream(streamed(functools.partial(self._pieces, body), self._config.timeout_seconds, spending))
 
     def check(self) -> None:

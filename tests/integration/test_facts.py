@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -189,3 +190,15 @@ def test_threads_share_a_reader_and_leave_a_warehouse_alone_that_is_away(
                 facts.read("tickets", {})
             conditions.append(raised.value.condition)
     assert conditions == ["UNAVAILABLE", WAREHOUSE_AWAY, WAREHOUSE_AWAY]
+
+
+@pytest.mark.timeout(20)
+def test_a_warehouse_that_hangs_is_given_up(ticket_warehouse: RedshiftConfig, facts_login: dict[str, str]) -> None:
+    hurried = ALL | {"timeout_seconds": 0.2}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = ticket_warehouse.model_copy(update={"port": silent.getsockname()[1]})
+        with closing(FactReader(facts_of(facts_login, hurried), hanging, [TICKETS])) as facts:
+            for condition in ("UNAVAILABLE", WAREHOUSE_AWAY):
+                with pytest.raises(UnavailableError) as raised:
+                    facts.read("tickets", {})
+                assert raised.value.condition == condition

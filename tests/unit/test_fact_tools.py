@@ -20,6 +20,7 @@ from retrieval.fusion import Ranked, Relevance, Tuning
 from retrieval.generative import NOT_SUPPORTED, GenerativeAnswerer
 from retrieval.tool_use import LEFT_OUT, MOST_CALLS, NOTHING
 from schemas.caller import ANYONE
+from schemas.errors import ModelUnavailableError
 from sinks.search import Hit, Question
 from warehouse.facts.config import FactConfig
 from warehouse.facts.reader import Fact
@@ -273,12 +274,15 @@ class CountingParts:
     fingerprint = "counting-1"
 
     def __init__(self) -> None:
+        self.is_away = False
         self.embedded: list[str] = []
         self.facts = {
             name: FactConfig.model_validate({"name": name, "description": f"the {name}", "sql": "x"}) for name in "ab"
         }
 
     def embed_documents(self, texts: Sequence[str]) -> list[Any]:
+        if self.is_away:
+            raise ModelUnavailableError("away")
         self.embedded += texts
         return [np.ones(3, np.float32) for _ in texts]
 
@@ -298,6 +302,8 @@ def test_a_description_is_embedded_once_in_a_process() -> None:
         assert [fact.name for fact in facts.relevant(QUESTION)] == []
         facts.of(QUESTION, ANYONE).tools([])
     assert (first.embedded, second.embedded) == (["the a", "the b"], [])
-    second.fingerprint = "counting-2"
+    second.fingerprint, second.is_away = "counting-2", True
+    assert Facts(second, second, second, tuning).of(QUESTION, ANYONE).read([]) == ()  # type: ignore[arg-type] # the same
+    second.is_away = False
     Facts(second, second, second, tuning).relevant(QUESTION)  # type: ignore[arg-type] # the same
     assert second.embedded == ["the a", "the b"]

@@ -153,7 +153,7 @@ WAREHOUSE_AWAY = "WAREHOUSE_AWAY"
 _CHECK_MS = 30_000
 _WAIT_SECONDS = 2.0
 """For a connection that other threads use."""
-_AWAY_SECONDS = 5.0
+_AWAY_SECONDS = 10.0
 """How long a warehouse that did not answer is left alone."""
 
 
