@@ -88,7 +88,16 @@ EVERY_PART = Toy(
             "\n### toys\n\n"
             + "".join(
                 f"| `{key}` | text | required | |\n"
-                for key in ("toy_memory", "toy_table", "toy_view", "toy_file", "toy_key", "toy_opinion", "toy_taste")
+                for key in (
+                    "toy_memory",
+                    "toy_table",
+                    "toy_view",
+                    "toy_file",
+                    "toy_key",
+                    "toy_opinion",
+                    "toy_taste",
+                    "toy_word",
+                )
             ),
         ),
         Line(
@@ -459,6 +468,34 @@ MEMORY = Toy(
     },
 )
 
+CALLERS = Toy(
+    "toy",
+    files=("service/callers/toy/config.py", "service/callers/toy/callers.py"),
+    lines=(
+        *member("service/callers/__init__.py", "CallersConfig", "ToyCallersConfig", "service.callers.toy.config"),
+        arm(
+            "service/callers/__init__.py",
+            "open_callers",
+            "        case ToyCallersConfig():\n"
+            "            from service.callers.toy.callers import ToyCallers\n\n"
+            "            return ToyCallers(config)\n",
+        ),
+        Line("tests/contract/test_callers_contract.py", r'(params=\["none", )', r'\1"toy", '),
+        Line(
+            "tests/contract/test_callers_contract.py",
+            r"\Z",
+            "\n\n@pytest.fixture\ndef toy_kind() -> Kind:\n"
+            "    said = {'authorization': 'Bearer please-ada-7'}\n"
+            "    return Kind({'type': 'toy', 'toy_word': 'please'}, lambda: said, 'key')\n",
+        ),
+    ),
+    without={
+        "service/http/messages.py": "it is a key",
+        "service/callers/protocol.py": "it is a key",
+        "docs/serving.md": "words",
+    },
+)
+
 TOYS_BY_LIST: Mapping[str, Toy] = {
     "Every part": EVERY_PART,
     "A vector store": STORE,
@@ -467,6 +504,7 @@ TOYS_BY_LIST: Mapping[str, Toy] = {
     "A text model": TEXT_MODEL,
     "A reranking model": RERANKER,
     "A memory of conversations": MEMORY,
+    "A way of signing in": CALLERS,
     "A source": SOURCE,
     "An envelope": ENVELOPE,
     "A database engine": ENGINE,

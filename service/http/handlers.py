@@ -68,6 +68,8 @@ async def _watched(context: Context, identity: Identity, versions: dict[str, str
     signed_in_for = float("inf") if identity.expires_at is None else identity.expires_at - time.time()
     ends_at = asyncio.get_running_loop().time() + min(lasts, signed_in_for)
     with context.watching.watching(identity.caller, versions) as watcher:
+        if context.draining:  # since this request was let in
+            watcher.tell(None)
         while True:
             try:
                 async with asyncio.timeout_at(ends_at):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp
 from retrieval.access import Access
 from retrieval.config import ExtractiveConfig
 from retrieval.parts import Pipeline
-from schemas.caller import ANYONE
+from schemas.caller import USER, Caller
 from schemas.errors import ConfigurationError
 from service.assistant import AssistantService
 from service.callers import open_callers
@@ -37,6 +38,10 @@ logger = logging.getLogger(__name__)
 _LAST_WORDS_SECONDS = 2.0
 """For cancelled requests to say so, after `stop_timeout`."""
 _MOST_HEADER_BYTES = 65_536
+_DESCRIPTORS = 256
+"""Of the process, beside those of connections to clients."""
+_NOBODY = Caller({USER: "healthz"})
+"""Whose sessions are listed to see whether the memory answers: none."""
 
 
 class ServedPipeline(Pipeline, Protocol):
@@ -108,6 +113,7 @@ def serve_application(
     pipeline: ServedPipeline, config: ServeConfig, opening: Opening, listening: Callable[[str], None]
 ) -> None:
     """Serve an application of the pipeline's assistant; see `serve`."""
+    _allow_descriptors(config.limits.connections + _DESCRIPTORS)
     with _bound(config) as bound:
         asyncio.run(_serve(pipeline, config, opening, bound, listening))
 
@@ -191,8 +197,17 @@ def _context(pipeline: ServedPipeline, config: ServeConfig, assistant: Assistant
 def _parts(pipeline: ServedPipeline, assistant: AssistantService) -> dict[str, Callable[[], object]]:
     parts: dict[str, Callable[[], object]] = {"store": assistant.freshness}
     if pipeline.memory is not None:
-        parts["memory"] = lambda: assistant.sessions(ANYONE)
+        parts["memory"] = lambda: assistant.sessions(_NOBODY)
     return parts
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the soft limit of open files, as far as the hard one allows: many systems begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
 
 
 @contextmanager

@@ -33,6 +33,7 @@ CONTRACTS = (
     "tests/contract/test_source_contract.py::test_check_refuses_what_is_not_there[toy]",
     "tests/contract/test_memory_contract.py::test_eight_requests_on_one_session_never_interleave[toy_as_memory]",
     "tests/contract/test_memory_model.py::test_any_sequence_of_requests_leaves_what_the_model_says[toy_as_memory]",
+    "tests/contract/test_callers_contract.py::test_a_caller_is_known_by_user_and_claims[toy]",
     "tests/integration/test_local_stack.py::test_a_toy_is_killed_and_comes_back",
     "tests/unit/test_config.py::test_the_schema_file_is_what_the_models_say",
     "tests/unit/test_docs.py::test_every_key_of_the_configuration_is_explained",
@@ -160,6 +161,7 @@ def configuration(folder: Path, dsn: str) -> dict[str, Any]:
         "reranking": {"type": "toy", "toy_taste": "red"},
         "sinks": [{"type": "toy", "dsn": dsn, "toy_table": "toys", "deadline": "5s"}],
         "memory": {"type": "toy", "toy_memory": str(folder / "memory"), "ttl": "1d"},
+        "serve": {"callers": {"type": "toy", "toy_word": "please"}},
     }  # fmt: skip
 
 
@@ -210,8 +212,8 @@ def test_toys_of_every_kind_work_by_the_listed_places_alone(tmp_path: Path, vect
     assert 'sink toy: the package toyclient is not installed: pip install "ragstream[toy]"' in before["lacking"][2]
     assert [
         f"ok     {part}" in before["check"][1]
-        for part in ("source toys", "embedding", "sink toy", "generation", "reranking")
-    ] == [True] * 5
+        for part in ("source toys", "embedding", "sink toy", "generation", "reranking", "serve")
+    ] == [True] * 6
     assert "relevance" not in before["check"][1]
     assert json.loads(before["capture"][1])["connector"]["config"]["connector.class"] == "io.toydb.Connector"
     red, steam, answer = (json.loads(after[name][1]) for name in ("search", "view", "ask"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +34,7 @@ PROBE = "How long is the warranty of a Moss probe?"
 STREAMS, CUT = 32, 8
 ANSWER = "The warranty of a Moss probe is three years. [1]"
 LIMITS = {"burst": 1000, "requests_per_minute": 60_000, "concurrent": 40, "concurrent_per_caller": 40}
+KEYS = {"type": "api_keys", "keys": [{"name": "ada", "sha256": hashlib.sha256(b"swordfish").hexdigest()}]}
 LOCAL = {"callers": {"type": "none", "claims": {"sub": "ada", "tenant": "acme"}}}
 
 
@@ -202,7 +206,7 @@ def test_a_memory_or_model_away_in_mid_answer_is_said(
 ) -> None:
     limits = LIMITS | {"request_timeout": "3s"}
     with serving(document | {"serve": LOCAL | {"limits": limits}}, tmp_path) as served:
-        model.faults(answer=ANSWER, slow_ms=700)
+        model.faults(answer=ANSWER, slow_ms=300)
         seen = []
         with served.streaming("/v1/ask", {"question": PROBE, "session": "gone"}) as (_, events):
             for event in events:
@@ -276,9 +280,30 @@ def test_a_stop_waits_no_longer_than_it_is_told(document: dict[str, Any], model:
     model.reset()
 
 
+def test_another_machine_is_answered_through_tls(document: dict[str, Any], tmp_path: Path) -> None:
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("certificate", "key")}
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=rag.example", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", files["key"], "-out", files["certificate"]],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    told = {"host": "0.0.0.0", "callers": KEYS, "hosts": ["rag.example"], **files}  # noqa: S104 - a firewall's matter
+    with serving(document | {"serve": told}, tmp_path / "tls") as served:
+        url = served.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the same
+        trusted = ssl.create_default_context(cafile=files["certificate"])
+        said = {"Authorization": "Bearer swordfish", "Host": "rag.example"}
+        assert url.startswith("https://")
+        assert httpx.get(f"{url}/v1/me", headers=said, verify=trusted).json()["sign_in"] == "key"
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE"):
+            httpx.get(f"{url}/v1/me", headers=said)
+        assert raw(served, b"GET / HTTP/1.1\r\nHost: rag.example\r\n\r\n") == b""
+        assert served.stop() == 0
+
+
 def raw(served: Served, *parts: bytes, pause: float = 0.0) -> bytes:
     """All that comes back for bytes that are sent one part after the other."""
-    host, port = served.url.removeprefix("http://").split(":")
+    host, port = served.url.partition("://")[2].split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         gone = threading.Event()
 
