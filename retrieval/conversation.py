@@ -124,7 +124,7 @@ def _kept(turn: Turn, answers: Answers, telling: Telling) -> dict[str, Any]:
     """The answer that a repeated turn was given first, if the rows it was written from are live and allowed now."""
     reply = dict(turn.reply or {})
     rows = turn.notes.get("rows")
-    if (reply["citations"] or reply["facts"]) and (rows is None or not answers.are_live(rows)):
+    if (reply["citations"] or reply.get("facts")) and (rows is None or not answers.are_live(rows)):
         raise ConfigurationError(
             "session: rows that this turn's answer was written from have changed, are gone, or are not the caller's any more",
             condition="ANSWER_OUTDATED",

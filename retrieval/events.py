@@ -141,6 +141,11 @@ class Telling:
         facts = sorted({self._fact_numbers[fact.key] for fact in statement.facts})
         self._tell_part(Said(statement, tuple(rows), tuple(facts)))
 
+    def tell_answer(self, answer: dict[str, Any]) -> None:
+        """Tell of the whole answer: it stands, and may be kept, so that it is too late to cancel."""
+        if self._on_event is not None:
+            self._on_event(Answered(answer))
+
     def take_back(self) -> None:
         """Take back what was said, if anything was."""
         if self._has_said:

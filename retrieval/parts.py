@@ -15,7 +15,7 @@ from retrieval.access import EVERYTHING, Access, Scope
 from retrieval.ask import Answer, Assistant
 from retrieval.conversation import Conversation, ExtractiveRewriter, Rewriter, Session
 from retrieval.drafts import Answerer
-from retrieval.events import Answered, Started, Telling
+from retrieval.events import Started, Telling
 from retrieval.extractive import ExtractiveAnswerer
 from retrieval.facts import Facts
 from retrieval.generative import GenerativeAnswerer
@@ -149,7 +149,7 @@ class Parts:
             memory_parts = self.memory()
             conversation = Conversation(memory_parts.conversations, memory_parts.profiles, self._rewriter())
             reply = conversation.ask(question, session, scope.caller, asking, telling)
-        telling.tell(Answered(reply))
+        telling.tell_answer(reply)
         return reply
 
     def freshness(self, store: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transforms.documents.languages import marked
@@ -17,6 +18,8 @@ MOST_WEIGHED = 25
 COMMON_AT = 2_000
 """Rows at which a word counts as common: it is counted no further and, if there is a rarer word, not searched for.
 It bounds the work of a question, whatever the size of the store."""
+
+_QUESTION_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,27 @@ class WeighedWords:
     def coverage(self, words: Iterable[str]) -> float:
         """The share of the question's information that these words carry."""
         return sum(self.shares.get(word, 0.0) for word in set(words))
+
+
+class Remembered:
+    """The weights of the last questions, kept as long as one takes, since other rows give other weights. Not thread-safe."""
+
+    def __init__(self, weigh: Callable[[str, tuple[str, ...]], dict[str, WeighedWords]]) -> None:
+        """`weigh` weighs the words of a text in languages."""
+        self._weigh = weigh
+        self._kept: dict[tuple[str, tuple[str, ...]], tuple[float, dict[str, WeighedWords]]] = {}
+
+    def __call__(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
+        """The weights of a text's words, by language."""
+        now, key = time.monotonic(), (text, languages)
+        self._kept = {name: kept for name, kept in self._kept.items() if now - kept[0] < _QUESTION_SECONDS}
+        if key not in self._kept:
+            self._kept[key] = now, self._weigh(text, languages)
+        return self._kept[key][1]
+
+    def forget(self, text: str) -> None:
+        """Weigh a text anew when it is asked for next, as a question that begins does."""
+        self._kept = {key: kept for key, kept in self._kept.items() if key[0] != text}
 
 
 def weighed(counts: Mapping[str, int]) -> dict[str, int]:

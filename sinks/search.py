@@ -113,7 +113,10 @@ class Index(Protocol):
         """Return the current index versions; raise `ConfigurationError` if there is no store."""
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
-        """Return about k documents' chunks with the nearest vectors, nearest first, one chunk a document."""
+        """Return about k documents' chunks with the nearest vectors, nearest first, one chunk a document.
+
+        A search begins with it: it weighs the question's words anew, and the other methods may use those weights for a while.
+        """
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Return at most k documents' chunks with the greatest coverage, best first, one chunk a document."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ class MemoryCollection:
     def __init__(self, config: DocumentDBMemoryConfig) -> None:
         self._config = config
         self._opened: MongoClient[Document] | None = None
+        self._opening = threading.Lock()
 
     @contextmanager
     def opened(self) -> Iterator[Collection[Document]]:
@@ -34,9 +36,11 @@ class MemoryCollection:
         from pymongo import errors
 
         try:
-            if self._opened is None:
-                self._opened = _client(self._config)
-            yield self._opened[self._config.database][self._config.collection]
+            with self._opening:
+                if self._opened is None:
+                    self._opened = _client(self._config)
+                client = self._opened
+            yield client[self._config.database][self._config.collection]
         except errors.DuplicateKeyError:
             raise
         except errors.ConnectionFailure as error:  # also time-outs, TLS, and a server that is no primary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,13 +45,15 @@ class Table:
     def __init__(self, config: DynamoDBMemoryConfig) -> None:
         self._config = config
         self._opened: DynamoDBClient | None = None
+        self._opening = threading.Lock()
 
     @property
     def client(self) -> DynamoDBClient:
         """Boto3's client, for use inside `translated`."""
-        if self._opened is None:
-            self._opened = _opened(self._config)
-        return self._opened
+        with self._opening:
+            if self._opened is None:
+                self._opened = _opened(self._config)
+            return self._opened
 
     def get(self, key: Attributes) -> Attributes | None:
         """An item, read consistently."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class Cluster:
     def __init__(self, config: MemoryDBConfig) -> None:
         self._config = config
         self._opened: ValkeyCluster | None = None
+        self._opening = threading.Lock()
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
@@ -42,9 +44,11 @@ class Cluster:
         from valkey import exceptions
 
         try:
-            if self._opened is None:
-                self._opened = _client(self._config)
-            yield self._opened
+            with self._opening:
+                if self._opened is None:
+                    self._opened = _client(self._config)
+                client = self._opened
+            yield client
         except (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError) as error:
             raise self._missing_rights(type(error).__name__) from None
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import batched, chain
 from typing import Any
 
@@ -21,7 +20,7 @@ from sinks.documentdb.filtering import conditions
 from sinks.documentdb.meta import Meta
 from sinks.documentdb.rows import HASHES, VECTOR, vector_of
 from sinks.documentdb.schema import Names
-from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
+from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
 from transforms.documents.languages import OWN, asked_in, mark_of, marked, searched
@@ -68,7 +67,7 @@ class DocumentDBIndex:
         self._names = Names(config.collection, index_version)
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
-        self.weigh = lru_cache(maxsize=8)(self._weigh)
+        self.weigh = Remembered(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with the one that asks."""
@@ -83,6 +82,7 @@ class DocumentDBIndex:
 
         Beyond the limit of the index, the chunks of the documents that pass the filter are compared exactly.
         """
+        self.weigh.forget(question.text)
         (words, visible), size = self._words_and_visible(question.text, filters), k * SPARE
         if filters != ANYTHING and self._client.count(self._names.documents, visible, FEW + 1) <= FEW:
             return self._exact(question.vector, visible, words, k)

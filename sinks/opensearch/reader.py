@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import batched
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from embeddings.protocol import Vector
 from schemas.errors import ConfigurationError
-from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
+from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords
 from sinks.opensearch.client import OpenSearchClient
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.filtering import clauses
@@ -53,7 +52,7 @@ class OpenSearchIndex:
         self._names = Names(config.index, index_version)
         self._client = OpenSearchClient(config)
         self._meta = Meta(self._client, self._names)
-        self.weigh = lru_cache(maxsize=8)(self._weigh)
+        self.weigh = Remembered(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with the one that asks."""
@@ -72,6 +71,7 @@ class OpenSearchIndex:
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Search the HNSW graph among visible chunks alone, then take each document's nearest chunk."""
+        self.weigh.forget(question.text)
         words, seen = self._words_and_seen(question.text, filters)
         vector = question.vector.tolist()
         near = {"vector": vector, "k": max(k, BREADTH), "filter": seen}

@@ -1,4 +1,4 @@
-"""A writer's connection to PostgreSQL, which detects a server that accepts statements and answers none."""
+"""A connection to PostgreSQL, which detects a server that accepts statements and answers none."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class Attentive(psycopg.Connection[Any]):
             raise
 
 
-def connect(config: PgvectorConfig) -> Attentive:
-    """Connect as a writer of this store; raises psycopg's errors."""
+def connect(config: PgvectorConfig, name: str = "ragstream") -> Attentive:
+    """Connect as a writer or a reader of this store, under that name; raises psycopg's errors."""
     connection = Attentive.connect(
-        config.conninfo, autocommit=True, connect_timeout=config.connect_timeout_seconds, application_name="ragstream",
+        config.conninfo, autocommit=True, connect_timeout=config.connect_timeout_seconds, application_name=name,
         keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=20_000,
     )  # fmt: skip
     connection.conninfo, connection.patience = config.conninfo, config.deadline

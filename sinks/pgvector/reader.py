@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -15,10 +14,10 @@ from psycopg.rows import kwargs_row
 from psycopg.types.json import set_json_loads
 
 from schemas.errors import ConfigurationError
-from sinks.idf import COMMON_AT, MOST_COUNTED, WeighedWords
+from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords
 from sinks.pgvector import versions
 from sinks.pgvector.config import PgvectorConfig
-from sinks.pgvector.connection import connection_error
+from sinks.pgvector.connection import connect, connection_error
 from sinks.pgvector.filtering import Filtering
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
@@ -122,7 +121,7 @@ class PgvectorIndex:
         self._names = Names(config.table, index_version)
         self._visible = self._names.compose(VISIBLE)
         self._connection: Connection[Any] | None = None
-        self.weigh = lru_cache(maxsize=8)(self._weigh)
+        self.weigh = Remembered(self._weigh)
 
     def check(self) -> None:
         """Connect, and compare the store's model with the one that asks."""
@@ -138,6 +137,7 @@ class PgvectorIndex:
 
         So it is where the scan ends early: it sees no more than `hnsw.max_scan_tuples`, wherever the matching ones are.
         """
+        self.weigh.forget(question.text)
         words, filtering = self._words(question.text, filters), Filtering(filters)
         values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
         if filtering.is_empty:
@@ -299,12 +299,7 @@ class PgvectorIndex:
 
     def _connected(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self._config.conninfo,
-                autocommit=True,
-                connect_timeout=self._config.connect_timeout_seconds,
-                application_name="ragstream search",
-            )
+            self._connection = connect(self._config, "ragstream search")
             try:
                 register_vector(self._connection)
             except psycopg.ProgrammingError:  # no extension yet, so no store either

@@ -149,6 +149,18 @@ def test_coverage_weighs_a_rare_word_more_than_a_common_one(sink: Sink, index: I
     assert index.coverage("shared", []) == []
 
 
+def test_a_word_that_no_row_had_is_found_once_one_has_it(sink: Sink, index: Index, table: ModelTable) -> None:
+    fed = Fed(sink)
+    fed(table.changes)
+    assert (find(index, "dense", "zyzzyva") != [], find(index, "lexical", "zyzzyva")) == (True, [])
+    table.update_body(4, "zyzzyva")
+    fed(table.changes[-1:])
+    covered = {hit.key["id"]: hit.coverage for hit in find(index, "dense", "zyzzyva")}
+    assert [covered[4], covered[3]] == pytest.approx([1, 0])
+    assert numbers(find(index, "lexical", "zyzzyva")) == [4]
+    assert index.coverage("zyzzyva", ["body zyzzyva"]) == [pytest.approx(1)]
+
+
 def test_freshness_is_what_the_writer_noted_on_the_stores_clock(sink: Sink, index: Index) -> None:
     assert index.freshness().indexed_as_of_us is None
     sink.note_progress(5)

@@ -194,6 +194,19 @@ def test_connections_that_a_restart_broke_cost_no_question(service: AssistantSer
     assert len(before) == 6
 
 
+def test_a_store_that_is_silent_is_waited_for_a_bounded_time(notes: Notes, vectors: VectorStore) -> None:
+    sink = notes.pipeline.sinks[0].model_copy(update={"deadline": 0.5, "connect_timeout_seconds": 1})
+    with AssistantService(replace(notes.pipeline, sinks=(sink,)), connections=1) as impatient:
+        before = impatient.search(PROBE, 5, Scope(caller=ACME))["results"]
+        vectors.pause()
+        try:
+            with pytest.raises(UnavailableError, match="does not answer"):
+                impatient.search(PROBE, 5, Scope(caller=ACME))
+        finally:
+            vectors.resume()
+        assert impatient.search(PROBE, 5, Scope(caller=ACME))["results"] == before
+
+
 def test_feedback_is_kept_with_the_answer_that_it_is_on(service: AssistantService) -> None:
     service.ask(PROBE, Scope(caller=ACME), Session("talk"))
     assert service.feedback(ACME, "talk", 1, "down", "too short")["rating"] == "down"
@@ -267,6 +280,7 @@ def test_an_edit_in_mid_answer_takes_back_what_was_said(
 
     listening = Listening(edit)
     answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
+    assert listening.names[:5] == ["started", "citation", "citation", "sentence", "restart"]
     assert listening.names.count("restart") == 1
     assert "three years" in str(listening.events[:-1])
     assert listening.heard(Said)[0]["text"] == "The warranty of a Moss probe is four years."
@@ -278,6 +292,7 @@ def test_an_edit_in_mid_answer_takes_back_what_was_said(
 def test_a_row_that_moves_away_in_mid_answer_is_not_told_again(worded: AssistantService, notes: Notes) -> None:
     listening = Listening(lambda: notes.put(note(1, "globex", "The warranty of a Moss probe is three years.")))
     answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
+    assert listening.names[:5] == ["started", "citation", "citation", "sentence", "restart"]
     assert listening.names.count("restart") == 1
     assert [each["text"] for each in listening.heard(Said)] == ["A Skua mast is painted every spring."]
     assert "three" not in str(answer)
@@ -341,15 +356,16 @@ def test_rows_that_move_while_eight_threads_ask_are_never_crossed(service: Assis
 
     def ask(place: int) -> None:
         own, other = (("acme", "globex"), ("globex", "acme"))[place % 2]
-        scope, heard = Scope(caller=Caller({"tenant": own})), list[object]()
+        scope, heard = Scope(caller=Caller({"tenant": own, "sub": f"user {place}"})), list[object]()
+        session = Session(f"talk {place}")
         while not done.is_set():
             with suppress(UnavailableError):  # its rows moved at each try
-                heard.append(service.ask("secret", scope, on_event=heard.append))
+                heard.append(service.ask("secret", scope, session, on_event=heard.append))
             found = service.search("secret", 5, scope)["results"]
             heard += [found, *(service.row(each["document_id"], scope.caller) for each in found)]
             crossings.extend(text for text in map(str, heard) if f"belongs to {other}" in text)
             asked[place] += 1
-            heard.clear()
+            heard = [service.exchanges(scope.caller, session.name)]
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
     for thread in threads:

@@ -185,7 +185,7 @@ def test_most_verdicts_are_right_and_strangers_are_turned_away(filled: Helpdesk,
 def test_an_answer_is_the_contract(filled: Helpdesk) -> None:
     filled.sink.note_progress(1_700_000_000_000_000)
     (answer,) = commands.search(pipeline(filled), [Query("q1", "How long is the warranty of a Moss probe?")], 3)
-    assert set(answer) == {"query_id", "abstained", "results", "freshness"}
+    assert set(answer) == {"query_id", "abstained", "results", "not_reranked", "freshness"}
     assert answer["query_id"] == "q1"
     assert answer["abstained"] is False
     assert len(answer["results"]) == 3

@@ -16,6 +16,7 @@ from retrieval.drafts import Statement
 from retrieval.events import CancelledError, Cited, Event, Restarted, Said, Telling
 from retrieval.writing import written
 from sinks.search import Hit
+from tests.waiting import eventually
 
 END = GeneratedAnswer("", StopReason.END_TURN, 0, 0)
 ANSWERS = (
@@ -58,11 +59,11 @@ def test_what_says_that_nothing_is_relevant_has_no_finished_sentence() -> None:
 
 
 class Provider:
-    """Streams of an answer, of which the first ones break off after so many pieces."""
+    """Streams of an answer, of which the first ones break off after so many pieces; it is silent before the piece `silent_at`."""
 
-    def __init__(self, text: str, *breaks_after: int) -> None:
-        self.text, self.breaks_after = text, list(breaks_after)
-        self.read, self.closed = 0, 0
+    def __init__(self, text: str, *breaks_after: int, silent_at: int | None = None) -> None:
+        self.text, self.breaks_after, self.silent_at = text, list(breaks_after), silent_at
+        self.goes_on, self.read, self.closed = threading.Event(), 0, 0
 
     def __call__(self) -> AnswerStream:
         return AnswerStream(self._pieces())
@@ -71,6 +72,8 @@ class Provider:
         breaks_after = self.breaks_after.pop(0) if self.breaks_after else None
         try:
             for at, piece in enumerate(pieces_of(self.text)):
+                if at == self.silent_at:
+                    assert self.goes_on.wait(20)
                 if at == breaks_after:
                     raise GenerationUnavailableError("gone")
                 self.read += 1
@@ -88,27 +91,34 @@ def test_an_answer_that_breaks_off_is_asked_for_once_more() -> None:
     progress: list[Sequence[Statement]] = []
     provider = Provider("One is said. Two is said. Three.", 9)
     assert written(provider, sentences, progress.append) == END
-    assert provider.closed == 2
+    assert eventually(lambda: provider.closed == 2)
     assert [statement.text for statement in progress[-1]] == ["One is said.", "Two is said."]
     with pytest.raises(GenerationUnavailableError):
         written(Provider("One is said. Two is said.", 3, 3), sentences, progress.append)
     never = Provider("One.", 0, 0)
     with pytest.raises(GenerationUnavailableError):
         written(never, sentences, progress.append)
-    assert never.closed == 1, "the generator itself tries again where no answer begins"
+    assert len(never.breaks_after) == 1, "the generator itself tries again where no answer begins"
 
 
-def test_an_answer_that_nobody_wants_is_read_no_further() -> None:
-    provider, cancelled = Provider("One is said. Two is said. Three."), threading.Event()
+@pytest.mark.parametrize("silent_at", [0, 8], ids=["before it begins", "in the middle"])
+def test_an_answer_that_nobody_wants_is_read_no_further(silent_at: int) -> None:
+    provider, cancelled = Provider("One is said. Two is said. Three." * 9, silent_at=silent_at), threading.Event()
+    asked = 0
 
-    def progress(so_far: Sequence[Statement]) -> None:
-        if so_far:
+    def progress(_: Sequence[Statement]) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > silent_at:
             cancelled.set()
         Telling(cancelled=cancelled).raise_if_cancelled()
 
     with pytest.raises(CancelledError):
         written(provider, sentences, progress)
-    assert (provider.closed, provider.read) == (1, len(pieces_of("One is said. T")))
+    assert (provider.closed, provider.read) == (0, silent_at), "the model is silent, and nobody waits for it"
+    provider.goes_on.set()
+    assert eventually(lambda: provider.closed)
+    assert provider.read == silent_at + 1
 
 
 def hit(number: int) -> Hit:
