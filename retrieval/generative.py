@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from retrieval.fusion import Ranked
     from sinks.search import Hit, Question
     from warehouse.facts.reader import Fact
+
+_LOG = logging.getLogger(__name__)
 
 SOURCES = 5
 """Documents that an answer may draw on."""
@@ -53,24 +56,25 @@ class GenerativeAnswerer:
         *,
         progress: Progress = unheard,
     ) -> Draft:
-        """Ask with the facts that need no model in the prompt, and tools for others; with less of all if it is too long.
+        """Ask with the facts that need no model in the prompt, and with tools for others.
 
-        Sentences are told as the model writes them.
+        A model that refuses is asked without tools, then with fewer sources, and at last with one and no fact. Sentences are
+        told as the model writes them.
         """
-        read = facts.read([source.hit for source in sources[:SOURCES]])
-        for most in (SOURCES, 2, 1):
-            hits = [source.hit for source in sources[:most]]
-            if most == 1 and hits:
-                read, facts = (), NO_FACTS
-            tools = facts.tools(hits) if self._generator.takes_tools else ()
-            if not (hits or read or tools):
+        every = [source.hit for source in sources[:SOURCES]]
+        read, tools = facts.read(every), facts.tools(every) if self._generator.takes_tools else ()
+        for most, offered in ([(SOURCES, tools)] if tools else []) + [(SOURCES, ()), (2, ()), (1, ())]:
+            hits, in_prompt = every[:most], read if most > 1 else ()
+            if not (hits or in_prompt or offered):
                 return Draft()
-            use = ToolUse(facts, hits, read)
+            use = ToolUse(facts, hits, in_prompt)
             try:
-                answer = self._answered(question.text, use, tools, progress)
+                answer = self._answered(question.text, use, offered, progress)
             except GenerationRejectedError:
-                if most == 1 or not hits:
+                if most == 1 or not (hits or offered):
                     raise
+                if offered:
+                    _LOG.warning("a text model refuses a question with tools: it is asked without them")
                 continue
             return self._drafted(answer, hits, use.facts)
         raise AssertionError

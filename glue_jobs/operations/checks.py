@@ -167,12 +167,15 @@ def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> Non
 
 
 def _facts(config: PipelineConfig) -> None:
-    """Check each fact, and that its login can only read."""
+    """Check each fact, that its login can only read, and that the text model takes tools if a fact needs them."""
+    from retrieval.fact_notes import check_tools
     from warehouse.facts.reader import FactReader
 
     assert config.warehouse is not None and config.facts is not None  # noqa: S101, PT018 - the caller looked
     with contextlib.closing(FactReader(config.facts, config.warehouse, config.tables)) as reader:
         reader.check()
+    if config.generation is not None and not isinstance(config.generation, ExtractiveConfig):
+        check_tools(open_generator(config.generation), config.facts)
 
 
 def _tolerating_outage(check: Check) -> None:

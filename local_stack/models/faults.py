@@ -56,6 +56,8 @@ class Faults(BaseModel):
     """Inputs of tool calls, as the model writes them: each request that offers tools uses up one, and gets no other answer."""
     tool_name: str | None = None
     """The tool that such a call names; the first one offered when absent."""
+    refuse_tools: bool = False
+    """A conversation that offers tools is refused, as by a model that takes none."""
     rerank_page: int = 0
     """Results of a page of Rerank; all of them when 0."""
     refuse_text: str | None = None

@@ -57,9 +57,11 @@ class CalledTool:
 
 
 def called(request: ChatRequest, faults: Faults) -> CalledTool | None:
-    """The call that a conversation provokes; None where the text model answers."""
+    """The call that a conversation provokes; None where the text model answers. Raises WireError for one that takes no tools."""
     if not request.tools:
         return None
+    if faults.refuse_tools:
+        raise WireError("ValidationException", "This model doesn't support tool use in streaming mode.")
     if faults.tool_inputs:
         return CalledTool(faults.tool_name or request.tools[0].name, faults.tool_inputs.pop(0))
     if request.messages[-1].has_results:

@@ -16,10 +16,12 @@ import psycopg
 import pytest
 from pydantic import TypeAdapter
 
-from generation import TextModelConfig
+from generation import BedrockGenerationConfig, SageMakerGenerationConfig, TextModelConfig, open_generator
 from retrieval import EXTRACTIVE, commands
 from retrieval.access import Scope
+from retrieval.fact_notes import check_tools
 from schemas.caller import Caller
+from schemas.errors import ConfigurationError
 from service.assistant import AssistantService
 from sinks.pgvector.config import PgvectorConfig
 from tests.asking import Pipeline
@@ -131,6 +133,22 @@ def test_what_a_model_may_not_give_reads_nothing(
     logged = [r.__dict__["context"] for r in caplog.records if r.getMessage() == "fact is left out"]
     assert [context["fact"] for context in logged] == ["opened_since" if name is None else "none that was offered"]
     assert "brien" not in caplog.text + str(logged)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_that_takes_no_tools_answers_without_them(
+    pipeline: Callable[..., Pipeline], endpoint: Endpoint, model: str
+) -> None:
+    endpoint.faults(refuse_tools=True, answer="There are 6 tickets [F1].")
+    asking = pipeline(SINCE, ALL, model=model)
+    assert commands.ask(asking, SINCE_DAY)["answer"] == f"There are 6 tickets [F1]. (F1 loaded {SHOWN}.)"
+    assert isinstance(asking.generation, BedrockGenerationConfig | SageMakerGenerationConfig)
+    assert asking.facts is not None
+    generator = open_generator(asking.generation)
+    with pytest.raises(ConfigurationError, match="takes no tools"):
+        check_tools(generator, asking.facts)
+    endpoint.faults()
+    check_tools(generator, asking.facts)
 
 
 def test_a_model_reads_with_a_tool_what_its_caller_may_see(
