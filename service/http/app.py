@@ -51,26 +51,22 @@ def application(context: Context, checks: Health, pages: list[Route]) -> ASGIApp
 
 def guarded(context: Context, checks: Health, routes: list[Route]) -> ASGIApp:
     """Routes, with those that tell how the service is, behind what every request passes."""
-    metrics = Endpoint("GET", "/metrics", _metrics, "metrics")
+
+    async def metrics(_: Context, request: Request, __: Identity | None = None) -> Response:
+        request.scope[ROUTE] = "/metrics"
+        await checks.found()  # asks the store how far the index is
+        return Response(context.metrics.rendered(), media_type=CONTENT_TYPE)
+
     probes = [
         Route("/healthz", partial(health.ready, context, checks), methods=["GET"]),
         Route("/healthz/live", partial(health.live, context, checks), methods=["GET"]),
-        Route("/metrics", partial(_open_metrics, context), methods=["GET"])
+        Route("/metrics", partial(metrics, context), methods=["GET"])
         if context.config.open_metrics
-        else route(context, metrics),
+        else route(context, Endpoint("GET", "/metrics", metrics, "metrics")),
     ]
     app = Starlette(routes=[*routes, *probes], exception_handlers={404: not_found, 405: not_allowed})
     app.router.redirect_slashes = False
     return Guard(app, context)
-
-
-async def _metrics(context: Context, _: Request, __: Identity) -> Response:
-    return Response(context.metrics.rendered(), media_type=CONTENT_TYPE)
-
-
-async def _open_metrics(context: Context, request: Request) -> Response:
-    request.scope[ROUTE] = "/metrics"
-    return Response(context.metrics.rendered(), media_type=CONTENT_TYPE)
 
 
 async def _openapi(described: dict[str, Any], request: Request) -> Response:

@@ -46,8 +46,7 @@ async def row(context: Context, request: Request, identity: Identity) -> Respons
 async def freshness(context: Context, request: Request, identity: Identity) -> Response:
     """How far the index has come."""
     seen = await context.run(request, identity, context.assistant.freshness)
-    if seen.get("lag_seconds") is not None:
-        context.metrics.lag.set(seen["lag_seconds"])
+    context.metrics.see(seen)
     return json_response(seen)
 
 

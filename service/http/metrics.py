@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -45,6 +45,11 @@ class Metrics:
         """Read these whenever metrics are rendered."""
         self.in_progress.set_function(in_progress)
         self.watched.set_function(watched)
+
+    def see(self, freshness: Mapping[str, Any]) -> None:
+        """Take over how far the index is behind; from any thread."""
+        lag = freshness["lag_seconds"]
+        self.lag.set(float("nan") if lag is None else lag)
 
     def rendered(self) -> bytes:
         """The text that Prometheus reads."""

@@ -31,7 +31,7 @@ from service.http.limits import Places, Rate
 from service.http.metrics import Metrics
 from service.http.protocol import timed
 from service.http.work import Workers
-from service.watching import Watching
+from service.watching import UNKNOWN, Watching
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ async def _serve(
     asyncio.get_running_loop().set_exception_handler(_log_defect)
     assistant = AssistantService(pipeline, connections=config.connections)
     context = _context(pipeline, config, assistant)
-    checks = Health(_parts(pipeline, assistant))
+    checks = Health(_parts(pipeline, context))
     certificate = tls(config)
     try:
         async with opening(context, checks) as app:
@@ -194,10 +194,14 @@ def _context(pipeline: ServedPipeline, config: ServeConfig, assistant: Assistant
     return context
 
 
-def _parts(pipeline: ServedPipeline, assistant: AssistantService) -> dict[str, Callable[[], object]]:
-    parts: dict[str, Callable[[], object]] = {"store": assistant.freshness}
+def _parts(pipeline: ServedPipeline, context: Context) -> dict[str, Callable[[], object]]:
+    def store() -> None:
+        context.metrics.see(UNKNOWN)  # while the store does not answer
+        context.metrics.see(context.assistant.freshness())
+
+    parts: dict[str, Callable[[], object]] = {"store": store}
     if pipeline.memory is not None:
-        parts["memory"] = lambda: assistant.sessions(_NOBODY)
+        parts["memory"] = lambda: context.assistant.sessions(_NOBODY)
     return parts
 
 

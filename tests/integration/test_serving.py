@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -215,6 +216,28 @@ def test_a_conversation_is_kept_and_is_its_users_alone(served: Served) -> None:
     other = served.post("/v1/ask", asked | {"question": "Is a mast painted?"})
     assert (other.status_code, other.json()["error"]["condition"]) == (409, "TURN_ID_USED")
     assert served.get("/v1/sessions/none").status_code == 404
+
+
+def test_an_answer_is_rated_by_who_got_it(served: Served) -> None:
+    served.post("/v1/ask", {"question": PROBE, "session": "rated"})
+
+    def rate(body: dict[str, Any], key: str = ADA) -> tuple[int, Any]:
+        said = served.post("/v1/feedback", {"session": "rated", "turn": 1, "rating": "down", **body}, Authorization=key)
+        return said.status_code, said.json().get("error", {}).get("condition")
+
+    assert rate({}) == rate({"rating": "up", "comment": "swordfish-4711"}) == (200, None)
+    (exchange,) = served.get("/v1/sessions/rated").json()["exchanges"]
+    assert exchange["rating"] == {"rating": "up", "comment": "swordfish-4711"}
+    assert rate({}, EVE) == (403, "SESSION_OF_ANOTHER")
+    assert rate({"turn": 2}) == (404, "TURN_UNKNOWN")
+    assert rate({"rating": "sideways"}) == rate({"turn": "1"}) == (422, "BODY_INVALID")
+    assert rate({"comment": "c" * 2001}) == (413, "MESSAGE_TOO_LARGE")
+
+
+def test_metrics_tell_how_far_the_index_is(served: Served, notes: Notes) -> None:
+    assert math.isnan(served.metric("ragstream_freshness_lag_seconds"))
+    notes.sink.note_progress(time.time_ns() // 1000 - 3_000_000)
+    eventually(lambda: 3 <= served.metric("ragstream_freshness_lag_seconds") < 30)
 
 
 def test_a_profile_is_written_from_the_version_that_was_read(served: Served) -> None:
