@@ -129,7 +129,7 @@ class PgvectorIndex:
 
     def index_versions(self) -> IndexVersions:
         """Read the index versions from the meta."""
-        with self._reading() as connection:
+        with self._reading(at_once=True) as connection:
             return versions.stored(connection, self._names)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
@@ -175,14 +175,14 @@ class PgvectorIndex:
         """Look chunks up by the filter of every search."""
         filtering = Filtering(filters)
         live = self._names.compose(LIVE, visible=self._seen_by(filtering))
-        with self._reading() as connection:
+        with self._reading(at_once=True) as connection:
             rows = connection.execute(live, {"chunk_ids": list(chunk_ids), **filtering.values})
             return {chunk for (chunk,) in rows}
 
     def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
         """Look document rows up by their primary key."""
         named = Filtering(filters).among(list(document_ids))
-        with self._reading() as connection:
+        with self._reading(at_once=True) as connection:
             rows = connection.execute(self._names.compose(VERSIONS, filters=named.condition), named.values)
             return {document: version_of(sequence) for document, sequence in rows}
 
@@ -190,12 +190,12 @@ class PgvectorIndex:
         """Read a document row and its chunks by one statement, so never two versions of it."""
         named = Filtering(filters).among([document_id])
         statement = self._names.compose(DOCUMENT, filters=named.condition)
-        with self._reading() as connection, connection.cursor(row_factory=kwargs_row(_document)) as cursor:
+        with self._reading(at_once=True) as connection, connection.cursor(row_factory=kwargs_row(_document)) as cursor:
             return cursor.execute(statement, named.values).fetchone()
 
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
-        with self._reading() as connection:
+        with self._reading(at_once=True) as connection:
             row = connection.execute(self._names.compose(FRESHNESS)).fetchone()
         return Freshness(*row) if row else Freshness(None, 0)
 
@@ -271,7 +271,7 @@ class PgvectorIndex:
             visible=self._seen_by(filtering),
             coverage=sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words")),
         )
-        with self._reading() as connection, connection.cursor(row_factory=kwargs_row(_hit)) as cursor:
+        with self._reading(at_once=True) as connection, connection.cursor(row_factory=kwargs_row(_hit)) as cursor:
             return cursor.execute(composed, {**values, **weights, **filtering.values}).fetchall()
 
     @contextmanager
