@@ -18,7 +18,7 @@ def retrying(seconds: float) -> tenacity.Retrying:
 
 
 def _backoff(state: tenacity.RetryCallState) -> float:
-    """The delay that the provider names, else an exponential one with jitter, in seconds."""
+    """The delay that the provider names, else an exponential one with jitter, in seconds: somebody waits for the answer."""
     failure = state.outcome.exception() if state.outcome else None
     named = failure.retry_after if isinstance(failure, Throttled) else None
-    return named or tenacity.wait_exponential_jitter(initial=0.2, max=10, jitter=0.2)(state)
+    return named or tenacity.wait_exponential_jitter(initial=0.05, max=10, jitter=0.05)(state)

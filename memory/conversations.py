@@ -298,7 +298,7 @@ class Conversations:
             if last.held_until > now:
                 return None
             self._leave_unanswered(place, last, question.token)
-            return None
+            return self._next(place, self._store.recent(place, RECENT), session, question, turn_id)
         expires_at = math.ceil(now + self._settings.ttl)
         if not any(item.expires_at > now for item in items):
             self._refuse_owned(place, expires_at)

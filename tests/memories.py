@@ -59,7 +59,8 @@ class Memory:
     full: Callable[[], AbstractContextManager[object]]
     """A context in which it refuses writes, as one that is full or throttles."""
     clock: Clock = field(default_factory=Clock)
-    _opened: list[MemoryStore] = field(default_factory=list)
+    _opened: dict[str, MemoryStore] = field(default_factory=dict)
+    """By the changes of its settings."""
 
     def written(self, **changes: Any) -> dict[str, Any]:
         """The section of a configuration file."""
@@ -70,12 +71,11 @@ class Memory:
         return adapter.validate_python(self.written(**changes))
 
     def store(self, **changes: Any) -> MemoryStore:
-        self._opened.append(open_store(self.config(**changes)))
-        return self._opened[-1]
-
-    def shared(self) -> MemoryStore:
-        """The store that was opened first."""
-        return self._opened[0] if self._opened else self.store()
+        """One store for each change of the settings: stores keep nothing but their connections."""
+        settings = json.dumps(changes, sort_keys=True)
+        if settings not in self._opened:
+            self._opened[settings] = open_store(self.config(**changes))
+        return self._opened[settings]
 
     def conversations(self, **changes: Any) -> Conversations:
         return Conversations(self.store(**changes), self.config(**changes), self.clock)
@@ -87,7 +87,7 @@ class Memory:
         return Profiles(self.store(**changes), self.config(**changes))
 
     def close(self) -> None:
-        for store in self._opened:
+        for store in self._opened.values():
             store.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
 
 if TYPE_CHECKING:
+    from boto3 import Session
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
     from memory.dynamodb.config import DynamoDBMemoryConfig
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 type Attributes = dict[str, Any]
 """An item in DynamoDB's JSON: `{"pk": {"S": "…"}}`."""
 
+_SESSION_LOCK = threading.Lock()
 _ATTEMPTS = 3
 """Of a request, with botocore's exponential backoff."""
 _THROTTLES = frozenset({
@@ -187,7 +190,6 @@ def _throttled(code: str) -> UnavailableError:
 
 
 def _opened(config: DynamoDBMemoryConfig) -> DynamoDBClient:
-    import boto3
     from botocore.config import Config
 
     settings = Config(
@@ -196,4 +198,13 @@ def _opened(config: DynamoDBMemoryConfig) -> DynamoDBClient:
         max_pool_connections=16,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
     )
-    return boto3.Session().client("dynamodb", config=settings, **config.client_options())
+    with _SESSION_LOCK:
+        return _session().client("dynamodb", config=settings, **config.client_options())
+
+
+@functools.cache
+def _session() -> Session:
+    """The process's session: it reads the service's model once. Making a client of it is not thread-safe."""
+    import boto3
+
+    return boto3.Session()

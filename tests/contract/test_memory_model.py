@@ -125,7 +125,7 @@ class Pair:
 
     def __init__(self, memory: Memory, conversations: Conversations, profiles: Profiles) -> None:
         self.memory, self.conversations, self.profiles = memory, conversations, profiles
-        self.feedback = Feedback(memory.shared(), memory.clock)
+        self.feedback = Feedback(memory.store(), memory.clock)
         self.model, self.prefix, self.asked = Model(memory.clock()), unique("p"), 0
 
     def ask(self, user: str, session: str, question: str, turn_id: str | None, fails: bool) -> None:  # noqa: FBT001
@@ -219,7 +219,7 @@ class Pair:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_sequence_of_requests_leaves_what_the_model_says(memory: Memory, steps: list[tuple[Any, ...]]) -> None:
-    store, config = memory.shared(), memory.config()
+    store, config = memory.store(), memory.config()
     memory.clock.ahead = 0.0
     pair = Pair(memory, Conversations(store, config, memory.clock), Profiles(store, config))
     for name, *arguments in steps:
