@@ -104,19 +104,18 @@ def test_a_listener_hears_of_a_fact_before_the_sentence_that_cites_it(
     assert told["sentence"]["facts"] == [1]
 
 
-@pytest.mark.parametrize("model", ["bedrock", "lmi"])
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("model", "name", "given"),
     [
-        (None, '{"since": "2026-11-12", "customer_id": "o\'brien"}'),
-        (None, '{"since": "2026-11-12", "_access0": "o\'brien"}'),
-        (None, '{"since": "2026-11-12\' OR \'\'=\'"}'),
-        (None, '{"since": "1999-01-01"}'),
-        (None, "SELECT * FROM tickets"),
-        ("tickets", "{}"),
-        ("run_sql", '{"sql": "SELECT 1"}'),
+        ("bedrock", None, '{"since": "2026-11-12", "customer_id": "o\'brien"}'),
+        ("lmi", None, '{"since": "2026-11-12", "_access0": "o\'brien"}'),
+        ("bedrock", None, "{\"since\": \"2026-11-12' OR ''='\"}"),
+        ("tgi", None, '{"since": "1999-01-01"}'),
+        ("lmi", None, "SELECT * FROM tickets"),
+        ("bedrock", "tickets", "{}"),
+        ("lmi", "run_sql", '{"sql": "SELECT 1"}'),
     ],
-)  # fmt: skip
+)
 def test_what_a_model_may_not_give_reads_nothing(
     pipeline: Callable[..., Pipeline],
     endpoint: Endpoint,
