@@ -78,6 +78,8 @@ export function exact(json) {
 
 /** What a failure is to a reader: `{condition, message, hint}`. */
 export function problemOf(error) {
-  if (error instanceof ApiError) return { condition: error.condition, message: sentence(error.message), hint: sentence(error.hint) };
+  if (error instanceof ApiError) {
+    return { condition: error.condition, message: sentence(error.message), hint: sentence(error.hint) };
+  }
   return { condition: "AWAY", message: "The service does not answer.", hint: "It may be starting, or the network is away." };
 }

@@ -17,7 +17,10 @@ export function asked(question, turnId = null) {
 export function remembered(exchange) {
   const turn = { ...asked(exchange.question, exchange.turn_id ?? null), number: exchange.turn };
   const answer = typeof exchange.answer === "string" ? { answer: exchange.answer } : exchange.answer ?? exchange.reply;
-  if (answer) return { ...answered(turn, { sentences: [], citations: [], facts: [], ...answer }), rating: exchange.rating && { ...exchange.rating, saved: true } };
+  if (answer) {
+    const rating = exchange.rating ? { ...exchange.rating, saved: true } : null;
+    return { ...answered(turn, { sentences: [], citations: [], facts: [], ...answer }), rating };
+  }
   return { ...turn, phase: exchange.state === "in progress" ? "elsewhere" : "unanswered" };
 }
 
@@ -25,7 +28,12 @@ export function remembered(exchange) {
 export function afterEvent(turn, name, data) {
   switch (name) {
     case "started":
-      return { ...turn, number: data.turn ?? turn.number, turnId: data.turn_id ?? turn.turnId, standalone: data.standalone_question ?? null };
+      return {
+        ...turn,
+        number: data.turn ?? turn.number,
+        turnId: data.turn_id ?? turn.turnId,
+        standalone: data.standalone_question ?? null,
+      };
     case "citation":
       return { ...turn, citations: [...turn.citations.filter((each) => each.number !== data.number), live(data, data.number)] };
     case "sentence":

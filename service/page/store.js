@@ -202,7 +202,8 @@ export class Store {
 
   #inDialog(kind, change, citation = null) {
     const { dialog } = this.state;
-    if (dialog?.kind === kind && (citation === null || dialog.citation === citation)) this.set({ dialog: { ...dialog, ...change } });
+    if (dialog?.kind !== kind || (citation !== null && dialog.citation !== citation)) return;
+    this.set({ dialog: { ...dialog, ...change } });
   }
 
   closeDialog() {
@@ -234,7 +235,8 @@ export class Store {
       const { exchanges } = await this.api.get(`sessions/${encodeURIComponent(name)}`);
       if (this.state.session !== name) return;
       if (exchanges.length > 0 && exchanges[0].turn === 1) this.#begin(name, exchanges[0].question);
-      this.set({ turns: exchanges.map(conversation.remembered), announcement: `Conversation with ${exchanges.length} questions` });
+      const announcement = `Conversation with ${exchanges.length} questions`;
+      this.set({ turns: exchanges.map(conversation.remembered), announcement });
       this.#follow();
     } catch (error) {
       if (this.state.session === name) this.set({ session: null, announcement: problemOf(error).message });

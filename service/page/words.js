@@ -17,7 +17,8 @@ export function sentence(text) {
 export function moment(at, { withDay = true, withSeconds = true, now = new Date() } = {}) {
   const date = dateOf(at);
   if (date === null) return "";
-  const time = date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", ...(withSeconds && { second: "2-digit" }) });
+  const digits = { hour: "2-digit", minute: "2-digit", ...(withSeconds && { second: "2-digit" }) };
+  const time = date.toLocaleTimeString(undefined, digits);
   if (!withDay || date.toDateString() === now.toDateString()) return time;
   return `${date.toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
 }

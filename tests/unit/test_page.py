@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
 
@@ -51,6 +52,28 @@ def test_decisions_of_the_page_hold() -> None:
     assert len(tests) >= 3
     done = subprocess.run(["node", "--test", *tests], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_modules_of_the_page_are_small_and_their_lines_short() -> None:
+    own = {name: file.content.decode().splitlines() for name, file in files().items() if not name.startswith("vendor/")}
+    modules = {name: lines for name, lines in own.items() if name.endswith(".js")}
+    assert len(modules) > 12
+    assert [(name, len(lines)) for name, lines in modules.items() if len(lines) > 400] == []
+    assert [line for lines in modules.values() for line in lines if len(line) > 140] == []
+
+
+def test_without_a_browser_setup_says_in_one_line_how_to_get_one(tmp_path: Path) -> None:
+    for name in ("bash", "id"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        [tmp_path / "bash", ROOT / "requirements/find-chromium.sh"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"No Chromium, .* apt-get install chromium.*\n", done.stderr)
 
 
 def test_every_module_that_is_imported_is_served() -> None:

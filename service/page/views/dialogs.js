@@ -11,7 +11,7 @@ export function Dialogs({ store, state }) {
   const close = () => store.closeDialog();
   switch (dialog?.kind) {
     case "row":
-      return html`<${Dialog} key=${`row ${dialog.citation.number} ${dialog.citation.document_id}`} side title=${rowName(dialog.citation)} onClose=${close}>
+      return html`<${Dialog} key=${`row ${dialog.citation.document_id}`} side title=${rowName(dialog.citation)} onClose=${close}>
         ${() => html`<${Row} ...${dialog} turns=${state.turns} />`}
       <//>`;
     case "profile":
@@ -46,7 +46,8 @@ class Dialog extends Component {
 
   render({ title, side, children, onClose }) {
     return html`
-      <dialog ref=${this.dialog} class=${side ? "side" : ""} aria-labelledby="dialog-title" onClose=${onClose} onClick=${this.onBackdrop}>
+      <dialog ref=${this.dialog} class=${side ? "side" : ""} aria-labelledby="dialog-title" onClose=${onClose}
+        onClick=${this.onBackdrop}>
         <div class="inside">
           <div class="head">
             <h2 id="dialog-title" tabindex="-1" autofocus>${title}</h2>

@@ -6,7 +6,8 @@ export class Feedback extends Component {
   render({ store, turn }) {
     const { rating, saved, problem, comment } = turn.rating ?? {};
     const button = (value, words) => html`
-      <button class="plain rating" type="button" aria-pressed=${rating === value ? "true" : "false"} onClick=${() => store.rate(turn, value, comment ?? "")}>
+      <button class="plain rating" type="button" aria-pressed=${rating === value ? "true" : "false"}
+        onClick=${() => store.rate(turn, value, comment ?? "")}>
         <span aria-hidden="true">${value === "up" ? "↑" : "↓"}</span> ${words}
       </button>
     `;
@@ -17,7 +18,8 @@ export class Feedback extends Component {
         ${rating && html`
           <form onSubmit=${this.send}>
             <label class="unseen" for=${`${turn.id}-comment`}>Comment on this answer</label>
-            <input id=${`${turn.id}-comment`} ref=${this.comment} maxlength="2000" autocomplete="off" placeholder="A comment, if you like" defaultValue=${comment ?? ""} />
+            <input id=${`${turn.id}-comment`} ref=${this.comment} maxlength="2000" autocomplete="off"
+              placeholder="A comment, if you like" defaultValue=${comment ?? ""} />
             <button class="secondary" type="submit">Send</button>
             ${saved && html`<span class="soft">Kept</span>`}
           </form>

@@ -3,6 +3,7 @@
 import { Component, createRef, html } from "../html.js";
 import { freshnessWords, moment } from "../words.js";
 import { Dialogs } from "./dialogs.js";
+import { Problem } from "./problem.js";
 import { Sessions } from "./sessions.js";
 import { SignIn } from "./sign_in.js";
 import { Turn } from "./turn.js";
@@ -42,7 +43,7 @@ function Away({ store, problem }) {
   return html`
     <main class="lone">
       <h1>No connection</h1>
-      <div class="note bad" role="alert"><p>${problem.message}</p>${problem.hint && html`<p class="soft">${problem.hint}</p>`}</div>
+      <${Problem} alert problem=${problem} />
       <button class="primary" type="button" onClick=${() => store.start()}>Try again</button>
     </main>
   `;
@@ -59,12 +60,16 @@ function Header({ store, state }) {
         <span class="dot" aria-hidden="true"></span><span class="unseen">Index: </span>${text}
       </p>
       <div class="actions">
-        ${me.memory && html`<button class="plain narrow" type="button" onClick=${() => store.showSessions()}>Conversations</button>`}
-        ${me.memory && me.user && html`<button class="plain" type="button" onClick=${() => store.openProfile()}>Profile</button>`}
-        ${store.signedIn && html`<button class="plain" type="button" onClick=${() => store.signOut()}>Sign out</button>`}
+        ${me.memory && html`<${Action} narrow does=${() => store.showSessions()}>Conversations<//>`}
+        ${me.memory && me.user && html`<${Action} does=${() => store.openProfile()}>Profile<//>`}
+        ${store.signedIn && html`<${Action} does=${() => store.signOut()}>Sign out<//>`}
       </div>
     </header>
   `;
+}
+
+function Action({ does, narrow, children }) {
+  return html`<button class=${narrow ? "plain narrow" : "plain"} type="button" onClick=${does}>${children}</button>`;
 }
 
 class Turns extends Component {
@@ -149,7 +154,9 @@ function Tables({ store, state }) {
     <label class="tables"><span class="unseen">Search in</span>
       <select onChange=${(event) => store.searchIn(event.target.value)}>
         <option value="" selected=${state.tables === null}>All tables</option>
-        ${state.me.tables.map((table) => html`<option value=${table} selected=${state.tables?.[0] === table}>${table.split(".").pop()}</option>`)}
+        ${state.me.tables.map(
+          (table) => html`<option value=${table} selected=${state.tables?.[0] === table}>${table.split(".").pop()}</option>`,
+        )}
       </select>
     </label>
   `;

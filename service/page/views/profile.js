@@ -1,9 +1,10 @@
 // The profile's form, made from the fields that the pipeline declares.
 
 import { html } from "../html.js";
+import { Problem } from "./problem.js";
 
 export function ProfileForm({ store, profile, problem, done }) {
-  const said = problem && html`<div class="note bad" role="alert"><p>${problem.message}</p>${problem.hint && html`<p class="soft">${problem.hint}</p>`}</div>`;
+  const said = problem && html`<${Problem} alert problem=${problem} />`;
   if (!profile) return said || html`<p class="soft" aria-busy="true">Loading …</p>`;
   const fields = Object.entries(profile.fields);
   if (fields.length === 0) return html`<p class="soft">This pipeline keeps no profile.</p>`;
@@ -31,22 +32,27 @@ function Field({ name, field, value }) {
   `;
 }
 
+const YES = { true: "yes", false: "no" };
+
 function control(id, name, field, value, about) {
   const choices = field.type === "boolean" ? ["true", "false"] : field.choices;
   if (choices?.length) {
     return html`
       <select id=${id} name=${name} aria-describedby=${about}>
         <option value="">–</option>
-        ${choices.map((each) => html`<option value=${each} selected=${String(value) === each}>${field.type === "boolean" ? (each === "true" ? "yes" : "no") : each}</option>`)}
+        ${choices.map((each) => html`<option value=${each} selected=${String(value) === each}>${YES[each] ?? each}</option>`)}
       </select>
     `;
   }
   if (field.type === "text") {
-    return html`<input id=${id} name=${name} type="text" maxlength=${field.max_length} defaultValue=${value ?? ""} autocomplete="off" aria-describedby=${about} />`;
+    return html`
+      <input id=${id} name=${name} type="text" maxlength=${field.max_length} defaultValue=${value ?? ""} autocomplete="off"
+        aria-describedby=${about} />
+    `;
   }
   return html`
-    <input id=${id} name=${name} type="number" step=${field.type === "integer" ? "1" : "any"} min=${field.minimum} max=${field.maximum}
-      defaultValue=${value ?? ""} aria-describedby=${about} />
+    <input id=${id} name=${name} type="number" step=${field.type === "integer" ? "1" : "any"} min=${field.minimum}
+      max=${field.maximum} defaultValue=${value ?? ""} aria-describedby=${about} />
   `;
 }
 

@@ -1,5 +1,5 @@
-// An answer's sentences as nodes, each mark of citation a button. The nodes are made anew only when the text has changed: a mark
-// that turns stale keeps its button, and the reader's focus.
+// An answer's sentences as nodes, each mark of citation a button. The nodes are made anew only when the text has changed: a
+// mark that turns stale keeps its button, and the reader's focus.
 
 import { markdownOf, MARK } from "../conversation.js";
 import { Component, createRef, html } from "../html.js";
@@ -14,7 +14,8 @@ export class Prose extends Component {
   }
 
   componentDidUpdate(before) {
-    if (before.sentences !== this.props.sentences && markdownOf(before.sentences) !== markdownOf(this.props.sentences)) this.fill();
+    const [then, now] = [before.sentences, this.props.sentences];
+    if (then !== now && markdownOf(then) !== markdownOf(now)) this.fill();
     else this.label();
   }
 
@@ -51,7 +52,8 @@ export class Prose extends Component {
       button.hidden = !citation;
       if (!citation) continue;
       button.className = `cite ${citation.state}`;
-      button.setAttribute("aria-label", `Source ${citation.number}: ${rowName(citation)}${citation.state === "live" ? "" : `, ${citation.state}`}`);
+      const state = citation.state === "live" ? "" : `, ${citation.state}`;
+      button.setAttribute("aria-label", `Source ${citation.number}: ${rowName(citation)}${state}`);
     }
   }
 

@@ -3,6 +3,7 @@
 import { Component, createRef, html } from "../html.js";
 import { nodesOf } from "../markdown.js";
 import { delay, moment } from "../words.js";
+import { Problem } from "./problem.js";
 
 export function Row({ citation, row, problem, turns }) {
   const state = stateOf(citation, turns);
@@ -10,20 +11,28 @@ export function Row({ citation, row, problem, turns }) {
   return html`
     ${state === "changed" && html`<div class="note warn"><p>This row has changed since the answer.</p></div>`}
     ${state === "gone" && !problem && html`<div class="note warn"><p>This row is gone since it was opened.</p></div>`}
-    ${problem && html`<div class="note bad" role="alert"><p>${problem.message}</p>${problem.hint && html`<p class="soft">${problem.hint}</p>`}</div>`}
+    ${problem && html`<${Problem} alert problem=${problem} />`}
     ${!row && !problem && html`<p class="soft" aria-busy="true">Loading …</p>`}
     ${row && html`
       <dl class="times">
         <div><dt>Committed</dt><dd>${moment(row.committed_at) || "unknown"}</dd></div>
-        <div><dt>Searchable</dt><dd>${delay(row.committed_at, row.searchable_at) || moment(row.searchable_at) || "unknown"}</dd></div>
+        <div><dt>Searchable</dt><dd>${searchable(row)}</dd></div>
       </dl>
-      <div class="chunks">${row.chunks.map((text, index) => html`<${Chunk} key=${index} text=${text} cited=${index === cited} />`)}</div>
+      <div class="chunks">
+        ${row.chunks.map((text, index) => html`<${Chunk} key=${index} text=${text} cited=${index === cited} />`)}
+      </div>
       <h3>Row</h3>
       <dl class="columns-of-row">
-        ${entries({ table: row.table, ...keyOf(row), ...row.metadata }).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${shown(value)}</dd></div>`)}
+        ${entries({ table: row.table, ...keyOf(row), ...row.metadata }).map(
+          ([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${shown(value)}</dd></div>`,
+        )}
       </dl>
     `}
   `;
+}
+
+function searchable({ committed_at: committed, searchable_at: at }) {
+  return delay(committed, at) || moment(at) || "unknown";
 }
 
 function stateOf({ document_id: id, version, state }, turns) {
@@ -48,6 +57,11 @@ class Chunk extends Component {
   }
 
   render({ cited }) {
-    return html`<div class=${cited ? "chunk cited" : "chunk"}>${cited && html`<p class="label">Cited passage</p>`}<div class="prose" ref=${this.root}></div></div>`;
+    return html`
+      <div class=${cited ? "chunk cited" : "chunk"}>
+        ${cited && html`<p class="label">Cited passage</p>`}
+        <div class="prose" ref=${this.root}></div>
+      </div>
+    `;
   }
 }

@@ -26,8 +26,9 @@ export class Sessions extends Component {
           onClick=${() => (store.openSession(name), done())}>
           <span>${shown}</span> <span class="soft">${title ? `${when}, ${asked}` : asked}</span>
         </button>
-        <button class="plain delete" type="button" onClick=${() => this.delete(name, store)} onBlur=${() => this.setState({ deleting: null })}
-          aria-label=${deleting ? `Really delete the conversation: ${shown}` : `Delete the conversation: ${shown}`}>
+        <button class="plain delete" type="button" onClick=${() => this.delete(name, store)}
+          onBlur=${() => this.setState({ deleting: null })}
+          aria-label=${`${deleting ? "Really delete" : "Delete"} the conversation: ${shown}`}>
           ${deleting ? "Really?" : "Delete"}
         </button>
       </li>

@@ -1,4 +1,5 @@
 import { Component, createRef, html } from "../html.js";
+import { Problem } from "./problem.js";
 
 export class SignIn extends Component {
   field = createRef();
@@ -22,8 +23,7 @@ export class SignIn extends Component {
           <label for="key">Your key or token</label>
           <input id="key" ref=${this.field} type="password" required autocomplete="off" spellcheck="false"
             aria-describedby=${problem ? "key-problem" : "key-kept"} aria-invalid=${problem ? "true" : null} />
-          ${problem && html`<div id="key-problem" class="note bad" role="alert"><p>${problem.message}</p>
-            ${problem.hint && html`<p class="soft">${problem.hint}</p>`}</div>`}
+          ${problem && html`<${Problem} id="key-problem" alert problem=${problem} />`}
           <p id="key-kept" class="soft">It is kept in this tab until you sign out or close it.</p>
           <button class="primary" type="submit">Sign in</button>
         </form>

@@ -4,6 +4,7 @@ import { isRewritten, isStale } from "../conversation.js";
 import { html } from "../html.js";
 import { moment, rowName, staleWords } from "../words.js";
 import { Feedback } from "./feedback.js";
+import { Problem } from "./problem.js";
 import { Prose } from "./prose.js";
 
 export function Turn({ store, state, turn }) {
@@ -18,22 +19,28 @@ export function Turn({ store, state, turn }) {
         ${turn.citations.length > 0 && html`<${Sources} store=${store} turn=${turn} />`}
         ${turn.facts.map((fact) => html`<${Fact} key=${fact.number} id=${idOf(turn, fact)} fact=${fact} />`)}
         <${Outcome} store=${store} turn=${turn} />
-        ${turn.phase === "answered" && state.me.memory && turn.number !== null && html`<${Feedback} store=${store} turn=${turn} />`}
+        ${isKept(turn, state) && html`<${Feedback} store=${store} turn=${turn} />`}
       </div>
     </article>
   `;
 }
 
+const isKept = (turn, { me }) => turn.phase === "answered" && me.memory && turn.number !== null;
+
 function Said({ store, turn }) {
   if (turn.sentences.length > 0) {
-    return html`<${Prose} sentences=${turn.sentences} citations=${turn.citations} facts=${turn.facts}
-      onCitation=${(citation) => store.openRow(citation)} onFact=${(fact) => document.getElementById(idOf(turn, fact))?.focus()} />`;
+    const open = (citation) => store.openRow(citation);
+    const show = (fact) => document.getElementById(idOf(turn, fact))?.focus();
+    const { sentences, citations, facts } = turn;
+    return html`<${Prose} ...${{ sentences, citations, facts }} onCitation=${open} onFact=${show} />`;
   }
   if (turn.phase === "asking") {
     const text = turn.restarted ? "A row changed meanwhile: the answer is written anew" : "Searching";
     return html`<p class="soft searching">${text}<span class="dots" aria-hidden="true"><i></i><i></i><i></i></span></p>`;
   }
-  if (turn.phase === "answered" && (turn.answer.abstained || turn.facts.length === 0)) return html`<p class="refusal">${turn.answer.answer}</p>`;
+  if (turn.phase === "answered" && (turn.answer.abstained || turn.facts.length === 0)) {
+    return html`<p class="refusal">${turn.answer.answer}</p>`;
+  }
   return null;
 }
 
@@ -59,6 +66,8 @@ function Sources({ store, turn }) {
 
 const idOf = (turn, fact) => `${turn.id}-fact-${fact.number}`;
 
+const shown = (value) => (value === null ? "–" : String(value));
+
 function Fact({ id, fact }) {
   const asOf = moment(fact.loaded_at);
   const asked = Object.entries(fact.parameters ?? {}).map(([name, value]) => `${name}: ${value}`);
@@ -71,7 +80,7 @@ function Fact({ id, fact }) {
       <div class="scrolling" tabindex="0" role="group" aria-label=${`Table of figure ${fact.number}`}>
         <table>
           <thead><tr>${fact.columns.map((column) => html`<th scope="col">${column}</th>`)}</tr></thead>
-          <tbody>${fact.rows.map((row) => html`<tr>${row.map((value) => html`<td>${value === null ? "–" : String(value)}</td>`)}</tr>`)}</tbody>
+          <tbody>${fact.rows.map((row) => html`<tr>${row.map((value) => html`<td>${shown(value)}</td>`)}</tr>`)}</tbody>
         </table>
       </div>
       ${fact.truncated && html`<p class="soft">There are more rows.</p>`}
@@ -93,7 +102,7 @@ function Outcome({ store, turn }) {
   const again = html`<${Again} store=${store} turn=${turn} />`;
   switch (turn.phase) {
     case "failed":
-      return html`<div class="note bad"><p>${turn.error.message}</p>${turn.error.hint && html`<p class="soft">${turn.error.hint}</p>`}${again}</div>`;
+      return html`<${Problem} problem=${turn.error}>${again}<//>`;
     case "broken":
       return html`
         <div class="note bad">
@@ -113,7 +122,8 @@ function Outcome({ store, turn }) {
 }
 
 function Again({ store, turn }) {
-  return html`<button class="secondary" type="button" disabled=${store.busy} onClick=${() => askAgain(store, turn)}>Ask again</button>`;
+  const ask = () => askAgain(store, turn);
+  return html`<button class="secondary" type="button" disabled=${store.busy} onClick=${ask}>Ask again</button>`;
 }
 
 // The button may go with the answer: the focus waits where the next question is written.

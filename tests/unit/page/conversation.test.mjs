@@ -8,7 +8,8 @@ import {
 const row = (id, version) => ({ table: "public.articles", key: { id }, document_id: `a${id}`, chunk_index: 0, version });
 
 function answer(...citations) {
-  return { answer: "It is so.", abstained: false, sentences: [{ text: "It is so.", citations: [1], unsupported: [] }], citations, facts: [] };
+  const sentences = [{ text: "It is so.", citations: [1], unsupported: [] }];
+  return { answer: "It is so.", abstained: false, sentences, citations, facts: [] };
 }
 
 const answeredTurn = (...citations) => afterEvent(asked("Is it?"), "answer", answer(...citations));

@@ -93,6 +93,20 @@ test("a watch that falls silent is opened again", async () => {
   watch.close();
 });
 
+test("a page that nobody sees holds no connection, and has one at once when it is seen again", async () => {
+  const timers = new Timers();
+  const [{ streams, ...api }, { events, on }] = [service(), heard()];
+  const watch = new Watch(api, on, timers);
+  watch.rest();
+  assert.ok(streams[0].signal.aborted);
+  await settled();
+  timers.pass(120_000);
+  assert.deepEqual([streams.length, events], [1, []]);
+  watch.reconnect();
+  assert.equal(streams.length, 2);
+  watch.close();
+});
+
 test("nothing is opened after the end, nor after a refusal to the reader", async () => {
   const timers = new Timers();
   const [{ streams, ...api }, { on }] = [service(), heard()];
