@@ -15,7 +15,7 @@ KEYS = {
     "inv.items": ("id",), "inv.items_full": ("id",), "inv.order_lines": ("order_id", "line_no"),
     "inv.Mixed Case": ("Id",), "inv.edge": ("id",),
     "shop.items": ("id",), "shop.order_lines": ("order_id", "line_no"), "shop.Mixed Case": ("Id",), "shop.late": ("id",),
-    "shop.later": ("id",),
+    "shop.later": ("id",), "shop.dbo.items": ("id",), "HR.STAFF": ("ID",), "shop.kinds": ("id",), "shop.parts": ("id",),
 }  # fmt: skip
 CONTEXT = DecodeContext(
     "debezium",

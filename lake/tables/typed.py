@@ -26,6 +26,8 @@ _SCALARS: dict[str, pa.DataType] = {
 }  # fmt: skip
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _ARRAY = re.compile(r"array<(.+)>")
+_NANOS = re.compile(r"\.\d{6}\d*[1-9]")
+"""Digits below a microsecond, which no column type has (SQL Server's datetime2(7), Oracle's TIMESTAMP(9))."""
 _WIDE = Context(prec=80)
 """More digits than any column has: rescaling a number that fits never rounds."""
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -139,6 +141,8 @@ def _canonical_float(value: float, kind: str) -> Any:
 
 
 def _moment(text: str, *, zoned: bool) -> dt.datetime:
+    if _NANOS.search(text):  # a parser cuts them off
+        raise ValueError
     moment = dt.datetime.fromisoformat(text)
     if (moment.tzinfo is not None) != zoned or "T" not in text:
         raise ValueError

@@ -44,6 +44,8 @@ _POSTGRESQL = {
     "JSON": "json", "JSONB": "json", "HSTORE": "json", "MONEY": "numeric",
 }  # fmt: skip
 _UNSIGNED = "BIGINT UNSIGNED"
+_NUMBERS = frozenset({"NUMERIC", "DECIMAL", "DEC", "FIXED", "NUMBER", "FLOAT", "MONEY", "SMALLMONEY"})
+"""Types of all engines that come as text where `decimal.handling.mode` is `string`; MySQL adds `UNSIGNED` to a name."""
 _CONNECT = {
     "int8": "smallint", "int16": "smallint", "int32": "int", "int64": "bigint", "float": "real", "float32": "real",
     "float64": "double", "double": "double", "boolean": "boolean", "string": "text", "bytes": "bytes",
@@ -73,7 +75,8 @@ def _source_type(field: Field) -> str:
 
 
 def _plain(field: Field) -> Typed:
-    return _POSTGRESQL.get(_source_type(field)) or _CONNECT.get(field["type"], "any"), None
+    kind = _CONNECT.get(field["type"], "any")
+    return kind if kind == "bytes" else _POSTGRESQL.get(_source_type(field)) or kind, None
 
 
 def _decimal(field: Field) -> Typed:
@@ -92,8 +95,11 @@ def _array(field: Field) -> Typed:
 
 
 def _string(field: Field) -> Typed:
-    if _source_type(field) not in {"NUMERIC", "DECIMAL", "MONEY"}:
+    source = _source_type(field).partition(" ")[0]
+    if source not in _NUMBERS:
         return _plain(field)
+    if source == "FLOAT":  # its length is of binary digits
+        return "numeric", number
     precision = int(_parameter(field, "__debezium.source.column.length", 0))
     return decimal_type(precision, int(_parameter(field, "__debezium.source.column.scale", -1))), number
 

@@ -1,0 +1,162 @@
+"""Values of each engine's types, as its connector sends them: canonical, in Delta's column, in Redshift's, and in a document.
+
+`sqlserver_*` and `oracle_*` were not recorded from a server: Debezium 3.5's own value converters, schema builders and source
+blocks made the envelopes from values as the JDBC driver gives them, and Kafka Connect's JsonConverter wrote them.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from lake.tables.typed import UnfitError, into
+from schemas.changes import Change, Changes
+from tests.recorded import CONTEXT, records
+from transforms.envelopes.debezium import seen_schema
+from transforms.envelopes.decode import decode
+from transforms.fold import Rows, apply
+from transforms.values.types import connect_type, spark_type
+from warehouse.kinds import kind_of, redshift_type
+
+
+def changes(name: str) -> list[Change]:
+    answers = [decode(record, CONTEXT) for record in records(name)]
+    assert not [answer for answer in answers if isinstance(answer, Changes) and answer.unfit]
+    return [change for answer in answers if isinstance(answer, Changes) for change in answer.changes]
+
+
+def announced(name: str, table: str) -> dict[str, str]:
+    seen = [schema for record in records(name) if (schema := seen_schema(record, CONTEXT)) and schema.table == table]
+    return dict(seen[0].columns)
+
+
+SQLSERVER: dict[str, tuple[Any, str, str]] = {
+    "id": (7, "int", "INTEGER"),
+    "tiny": (255, "smallint", "SMALLINT"),
+    "big": (-(2**63), "bigint", "BIGINT"),
+    "price": (Decimal("-922337203685477.5808"), "decimal(19,4)", "DECIMAL(19,4)"),
+    "small": (Decimal("1.5000"), "decimal(10,4)", "DECIMAL(10,4)"),
+    "num": (Decimal("1234567890123456789012345678.0123456789"), "decimal(38,10)", "DECIMAL(38,10)"),
+    "d": ("9999-12-31", "date", "DATE"),
+    "t7": ("23:59:59.123456700", "string", "VARCHAR(65535)"),
+    "dt": ("1753-01-01T00:00:00.003000", "timestamp_ntz", "TIMESTAMP"),
+    "dt7": ("2024-02-29T12:34:56.123456700", "timestamp_ntz", "TIMESTAMP"),
+    "off": ("2024-02-29T18:04:56.1234567+05:30", "timestamp", "TIMESTAMPTZ"),
+    "flag": (True, "boolean", "BOOLEAN"),
+    "guid": ("6F9619FF-8B86-D011-B42D-00C04FC964FF", "string", "VARCHAR(65535)"),
+    "raw": ("AAH+/w==", "binary", "VARBYTE(16777216)"),
+    "x": ("<a>é</a>", "string", "VARCHAR(65535)"),
+    "f": (Decimal("2.718281828459045"), "double", "DOUBLE PRECISION"),
+    "r": (Decimal("1.5"), "float", "REAL"),
+    "rv": ("AAAAAAAAB9E=", "binary", "VARBYTE(16777216)"),
+    "body": ("text ☃", "string", "VARCHAR(65535)"),
+}
+TOO_FINE = {"dt7", "off"}
+"""Values with a tenth of a microsecond: exact in `changes` and in documents, and in no column of Delta or Redshift."""
+
+
+@pytest.mark.parametrize("mode", ["string", "precise"])
+def test_sql_servers_values_are_exact_or_fit_no_column(mode: str) -> None:
+    first, types = changes(f"sqlserver_{mode}_schemas")[0], announced(f"sqlserver_{mode}_schemas", "shop.dbo.items")
+    assert first.columns == {name: value for name, (value, *_) in SQLSERVER.items()}
+    assert {name: spark_type(kind) for name, kind in types.items()} == {
+        n: kind for n, (_, kind, _) in SQLSERVER.items()
+    }
+    assert {name: redshift_type(kind_of(kind)) for name, kind in types.items()} == {
+        n: k for n, (_, _, k) in SQLSERVER.items()
+    }
+    for name, (value, kind, _) in SQLSERVER.items():
+        if name in TOO_FINE:
+            with pytest.raises(UnfitError):
+                into(value, kind)
+        else:
+            assert into(value, kind) is not None
+    assert into(SQLSERVER["dt"][0], "timestamp_ntz").isoformat() == "1753-01-01T00:00:00.003000"
+
+
+@pytest.mark.parametrize("mode", ["string", "precise"])
+def test_sql_servers_history_ends_in_its_rows(mode: str) -> None:
+    rows = Rows()
+    for change in changes(f"sqlserver_{mode}_schemas"):
+        apply(rows, change)
+    live = {key: state for key, state in rows.items() if state.exists}
+    assert list(live) == ['{"id":8}']
+    values = live['{"id":8}'].values()
+    assert (values["body"], values["tiny"], values["price"]) == ("changed", None, None)
+    assert not live['{"id":8}'].unresolved(list(values))
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "value", "canonical", "exact"),
+    [
+        ("string", "DECIMAL UNSIGNED", "1.10", "decimal(10,2)", Decimal("1.10")),
+        ("string", "SMALLMONEY", "1.50", "decimal(10,2)", Decimal("1.50")),
+        ("string", "NUMBER", "12345.67", "decimal(10,2)", Decimal("12345.67")),
+        ("string", "FLOAT", "1E-130", "numeric", Decimal("1E-130")),
+        ("string", "VARCHAR", "1.10", "text", "1.10"),
+        ("bytes", "TIMESTAMP", "AAAAAAAAB9E=", "bytes", "AAAAAAAAB9E="),
+        ("int64", "INT UNSIGNED", 2**32 - 1, "bigint", 2**32 - 1),
+        ("int64", "BIGINT UNSIGNED ZEROFILL", -1, "decimal(20,0)", 2**64 - 1),
+    ],
+)
+def test_a_type_is_told_by_encoding_and_by_its_source(
+    kind: str, source: str, value: Any, canonical: str, exact: Any
+) -> None:
+    told = {"type": source, "length": "10", "scale": "2"}
+    field = {"type": kind, "parameters": {f"__debezium.source.column.{name}": text for name, text in told.items()}}
+    name, convert = connect_type(field)
+    assert (name, convert(value) if convert else value) == (canonical, exact)
+
+
+@pytest.mark.parametrize("text", ["2024-02-29T12:34:56.123456700", "2024-02-29T12:34:56.0000001"])
+def test_a_moment_finer_than_a_column_is_refused_and_never_cut(text: str) -> None:
+    with pytest.raises(UnfitError):
+        into(text, "timestamp_ntz")
+    assert into("2024-02-29T12:34:56.123456000", "timestamp_ntz").microsecond == 123_456
+
+
+ORACLE: dict[str, tuple[Any, str]] = {
+    "ID": (Decimal(7), "decimal(9,0)"),
+    "BIG": (Decimal("9" * 38), "decimal(38,0)"),
+    "ANY_NUM": (Decimal("3.14159265358979"), "string"),
+    "AMOUNT": (Decimal("-1234567890.12"), "decimal(12,2)"),
+    "NEG": (12300, "int"),
+    "D": ("2024-02-29T12:34:56", "timestamp_ntz"),
+    "TS6": ("2024-02-29T12:34:56.123456", "timestamp_ntz"),
+    "TS9": ("2024-02-29T12:34:56.123456789", "timestamp_ntz"),
+    "TZ": ("2024-02-29T12:34:56.123456+05:30", "timestamp"),
+    "NAME": ("Ünïcode", "string"),
+    "RAWCOL": ("AAH+/w==", "binary"),
+    "BODY": ("long text", "string"),
+    "PIC": ("AAH+/w==", "binary"),
+}
+
+
+@pytest.mark.parametrize("mode", ["string", "precise"])
+def test_oracles_values_are_exact_or_fit_no_column(mode: str) -> None:
+    first, types = changes(f"oracle_{mode}_schemas")[0], announced(f"oracle_{mode}_schemas", "HR.STAFF")
+    assert first.columns == {name: value for name, (value, _) in ORACLE.items()}
+    kinds = {name: kind for name, (_, kind) in ORACLE.items()} | ({"ID": "int"} if mode == "precise" else {})
+    assert {name: spark_type(kind) for name, kind in types.items()} == kinds
+    for name in ORACLE.keys() - {"TS9"}:
+        assert into(ORACLE[name][0], kinds[name]) is not None
+    with pytest.raises(UnfitError):
+        into(ORACLE["TS9"][0], "timestamp_ntz")
+
+
+@pytest.mark.parametrize("mode", ["string", "precise"])
+def test_oracles_unchanged_lobs_stay_and_its_transactions_rank_by_commit(mode: str) -> None:
+    *rows_of, truncation = changes(f"oracle_{mode}_schemas")
+    rows = Rows()
+    for change in rows_of:
+        apply(rows, change)
+    (state,) = rows.values()
+    values = state.values()
+    assert (values["BODY"], values["PIC"], values["NAME"]) == ("x", "AAH+/w==", None)
+    assert rows_of[1].unavailable == ("BODY", "PIC")
+    sequences = [change.sequence for change in (*rows_of, truncation)]
+    assert sequences == sorted(sequences)
+    assert truncation.op == "t"
+    assert {change.key for change in rows_of} == {'{"ID":7}'}
