@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from embeddings.budget.report import BudgetReport
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -39,6 +41,13 @@ class Metrics:
         )
         self.in_progress = Gauge("ragstream_requests_in_progress", "Threads at work for requests.", **own)
         self.watched = Gauge("ragstream_watched_documents", "Documents that are watched.", **own)
+        self.budget_dollars = Gauge("ragstream_budget_dollars_today", "Dollars granted today.", ["section"], **own)
+        self.budget_wait = Gauge(
+            "ragstream_budget_wait_seconds",
+            "How long a request to a model waits for its budget, by the limit that it waits for.",
+            ["section", "limit"],
+            **own,
+        )
         self.lag.set(float("nan"))
 
     def follow(self, in_progress: Callable[[], float], watched: Callable[[], float]) -> None:
@@ -50,6 +59,13 @@ class Metrics:
         """Take over how far the index is behind; from any thread."""
         lag = freshness["lag_seconds"]
         self.lag.set(float("nan") if lag is None else lag)
+
+    def see_budgets(self, budgets: Mapping[str, BudgetReport]) -> None:
+        """Set what the ledgers of budgets say; from any thread."""
+        self.budget_wait.clear()
+        for section, report in budgets.items():
+            self.budget_dollars.labels(section).set(report.dollars_today)
+            self.budget_wait.labels(section, report.waiting_for or "none").set(report.seconds)
 
     def rendered(self) -> bytes:
         """The text that Prometheus reads."""

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from embeddings.budget.report import reports
 from retrieval.access import Access
 from retrieval.config import ExtractiveConfig
 from retrieval.parts import Pipeline
@@ -199,7 +200,13 @@ def _parts(pipeline: ServedPipeline, context: Context) -> dict[str, Callable[[],
         context.metrics.see(UNKNOWN)  # while the store does not answer
         context.metrics.see(context.assistant.freshness())
 
+    def budgets() -> None:
+        context.metrics.see_budgets(reports(sections))
+
     parts: dict[str, Callable[[], object]] = {"store": store}
+    sections = {name: getattr(pipeline, name) for name in ("embedding", "generation", "reranking")}
+    if any(getattr(section, "budget", None) for section in sections.values()):
+        parts["budgets"] = budgets
     if pipeline.memory is not None:
         parts["memory"] = lambda: context.assistant.sessions(_NOBODY)
     return parts

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -238,6 +239,23 @@ def test_metrics_tell_how_far_the_index_is(served: Served, notes: Notes) -> None
     assert math.isnan(served.metric("ragstream_freshness_lag_seconds"))
     notes.sink.note_progress(time.time_ns() // 1000 - 3_000_000)
     eventually(lambda: 3 <= served.metric("ragstream_freshness_lag_seconds") < 30)
+
+
+def test_an_answer_out_of_budget_is_refused_while_searches_go_on(
+    document: dict[str, Any], notes: Notes, instant_model: ModelService, tmp_path: Path
+) -> None:
+    assert notes.embedder.dimensions == document["embedding"]["dimensions"]
+    budget = {"requests_per_minute": 2, "wait": "50ms", "ledger": {"type": "file", "path": str(tmp_path / "budget")}}
+    model = {"type": "bedrock", "model": "amazon.nova-lite-v1:0", **instant_model.endpoint, "budget": budget}
+    with serving(document | {"generation": model}, tmp_path / "served", Authorization=ADA) as limited:
+        assert limited.post("/v1/ask", {"question": PROBE}).status_code == 200
+        refused = limited.post("/v1/ask", {"question": PROBE})
+        fault = refused.json()["error"]
+        assert (refused.status_code, fault["condition"]) == (429, "BUDGET_USED_UP")
+        assert "requests_per_minute" in fault["message"]
+        assert limited.post("/v1/search", {"query": PROBE}).json()["results"]
+        waits = {"section": "generation", "limit": "requests_per_minute"}
+        eventually(lambda: limited.metric("ragstream_budget_wait_seconds", **waits) > 0)
 
 
 def test_a_profile_is_written_from_the_version_that_was_read(served: Served) -> None:
