@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from embeddings import EmbeddingConfig
 from embeddings.budget.budget import Budget, open_budget
 from embeddings.budget.config import BudgetConfig, TokenPrices
 from embeddings.budget.ledger import FileLedger
+from embeddings.budget.report import BudgetReport, reports
 from embeddings.budget.reservations import DAY_SECONDS, HORIZON_SECONDS, Cost, Limits, State, reserve, settle, waiting
 from embeddings.prices import Price, Usage
 from embeddings.registry import registry_entry
@@ -206,6 +208,21 @@ def test_a_configuration_with_dollars_and_no_price_is_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=r"set budget\.price_per_million_tokens"):
             TypeAdapter(kind).validate_python(told | section)
+
+
+def test_a_report_says_what_a_request_waits_for_and_what_was_spent(tmp_path: Path) -> None:
+    told = {"type": "bedrock", "model": "amazon.nova-lite-v1:0", "budget": {
+        "requests_per_minute": 1, "price_per_million_tokens": {"input": 1}, "ledger": {"type": "file", "path": tmp_path / "b"},
+    }}  # fmt: skip
+    section: Any = TypeAdapter(TextModelConfig).validate_python(told)
+    assert reports({"generation": section, "embedding": None}) == {"generation": BudgetReport()}
+    open_budget(section.budget, section.model).take(1_000_000, waits=False)
+    report = reports({"generation": section})["generation"]
+    assert (report.waiting_for, report.dollars_today, report.error) == ("requests_per_minute", 1.0, None)
+    assert 50 < report.seconds < 60
+    (tmp_path / "b").write_text("a shopping list")
+    report = reports({"generation": section})["generation"]
+    assert (report.waiting_for, "something else" in str(report.error)) == ("ledger", True)
 
 
 def test_budgets_on_one_ledger_have_the_same_limits() -> None:
