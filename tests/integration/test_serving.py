@@ -250,9 +250,8 @@ def test_an_answer_out_of_budget_is_refused_while_searches_go_on(
     with serving(document | {"generation": model}, tmp_path / "served", Authorization=ADA) as limited:
         assert limited.post("/v1/ask", {"question": PROBE}).status_code == 200
         refused = limited.post("/v1/ask", {"question": PROBE})
-        fault = refused.json()["error"]
-        assert (refused.status_code, fault["condition"]) == (429, "BUDGET_USED_UP")
-        assert "requests_per_minute" in fault["message"]
+        assert (refused.status_code, refused.json()["error"]["condition"]) == (503, "BUDGET_USED_UP")
+        assert "requests_per_minute" in limited.log.read_text()
         assert limited.post("/v1/search", {"query": PROBE}).json()["results"]
         waits = {"section": "generation", "limit": "requests_per_minute"}
         eventually(lambda: limited.metric("ragstream_budget_wait_seconds", **waits) > 0)
