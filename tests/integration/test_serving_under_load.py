@@ -32,6 +32,8 @@ from tests.waiting import eventually
 
 PROBE = "How long is the warranty of a Moss probe?"
 STREAMS, CUT = 32, 8
+OF_HEALTH = 4
+"""Threads that look at store and memory; they start with the first looks."""
 ANSWER = "The warranty of a Moss probe is three years. [1]"
 LIMITS = {"burst": 1000, "requests_per_minute": 60_000, "concurrent": 40, "concurrent_per_caller": 40}
 KEYS = {"type": "api_keys", "keys": [{"name": "ada", "sha256": hashlib.sha256(b"swordfish").hexdigest()}]}
@@ -112,9 +114,9 @@ def test_of_many_streams_some_are_cut_off_and_all_others_whole(
                     return seen  # closes the connection
         return seen
 
+    model.faults(answer=ANSWER, slow_ms=400)  # all of them are in progress at once
     together(STREAMS, lambda number: ask(number, "warm"))
     threads, open_before, asked = signed_in.threads, connections(document), model.counters()["requests"]
-    model.faults(answer=ANSWER, slow_ms=400)
     seen = together(STREAMS, lambda number: ask(number, "cut"))
     assert [[name for name, _ in events] for events in seen[:CUT]] == [["started"]] * CUT
     for events in seen[CUT:]:
@@ -123,7 +125,7 @@ def test_of_many_streams_some_are_cut_off_and_all_others_whole(
     eventually(lambda: signed_in.metric("ragstream_requests_in_progress") == 0)
     eventually(lambda: signed_in.metric("ragstream_http_streams_open", route="/v1/ask") == 0)
     model.faults(answer=ANSWER)
-    assert signed_in.threads <= threads
+    assert signed_in.threads <= threads + OF_HEALTH
     assert connections(document) <= open_before
     states = [state_of(signed_in, f"cut-{number}") for number in range(STREAMS)]
     assert states == ["unanswered"] * CUT + ["answered"] * (STREAMS - CUT)
