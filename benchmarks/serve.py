@@ -1,201 +1,382 @@
-"""`ragstream serve` held against the store's own queries, and how soon an answer begins: `make bench-serve`.
+"""The service held against what it cannot do without, while a running pipeline indexes changes: `make bench-serve`.
 
-Searches go over HTTP, at 1, 8 and 32 callers at once, while 50 rows a second change in the store. The bare queries are those that
-a search cannot do without, by as many threads with a connection each: freshness, dense and lexical candidates, with the same
-filter of access. The question's embedding, which the bare queries do not need, is measured apart and taken off. Bare queries and
-searches alternate, so both meet the same load; the ratio is that of their medians (and of their 99th percentiles). Clients,
-service, writer, model endpoint and store share the machine: a search has two changes of process more than a bare query, so the
-ratio at one caller means something on a quiet machine alone. Then an answer in events, one caller, extractive, without and with a
-session: milliseconds to the first sentence and to the whole answer. The vectors are hashes: nothing here says how good an answer
-is.
+    python -m benchmarks.serve [--callers 1,8,32] [--seconds 8] [--rounds 3] [--rate 50] [--asks 40] [--marks 40]
+
+An instant model, pgvector, one driver that indexes from Kafka. All ratios are of one run, whose phases alternate in rounds.
+
+1. `search` through HTTP ÷ the store's bare queries, from the same number of callers: the dense and the lexical statement that
+   such a search sends (as many candidates, the same filter, vector and words known), by psycopg, a connection a caller.
+   The question's embedding is measured apart, from as many callers, and its p50 is taken off both percentiles of the service.
+   `store` is all that a search asks its store for, the weights of the question's words and the freshness too, which the bare
+   queries do without. `library` is the same search in this process, without HTTP. So each says what the next one adds.
+2. The first sentence and the whole answer of `ask` as events, in a new session and without one, with facts and without: less the
+   p50 of an embedding and of a stream of the text model, which are measured apart.
+3. From the return of a commit in PostgreSQL to the event of `/v1/watch`, under the same changes. A watch polls every 200 ms.
+
+Ends in one line of JSON: milliseconds, ratios, and the processor seconds of each group of processes for 100 s of each phase.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
+import random
 import statistics
-import tempfile
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import psycopg
+import yaml
+from pgvector.psycopg import register_vector
+from psycopg import sql
+
+from benchmarks import workload
+from benchmarks.cpu import cpu_seconds, spent
+from benchmarks.freshness import PARTS, ROWS, console
+from benchmarks.peers import PEERS
 from benchmarks.servers import servers
+from benchmarks.service import START_SECONDS, Client, Place, changing, running, service
 from benchmarks.stores import machine
-from glue_jobs.config.pipeline import PipelineConfig, parse_config
-from glue_jobs.config.values import Substitution
-from retrieval.access import Access
+from embeddings import open_embedder
+from generation import Message, open_generator
+from glue_jobs.config.pipeline import PipelineConfig, load_config
+from local_stack.servers.connect import request_json
+from retrieval.access import Access, Scope
 from retrieval.search import CANDIDATES
-from schemas.caller import Caller
-from sinks import open_index
-from sinks.search import ANYTHING, Question
-from tests.servers import new_database
-from tests.serving import Notes, note, pipeline, serving
+from service.assistant import AssistantService
+from sinks.idf import WeighedWords
+from sinks.pgvector.config import PgvectorConfig
+from sinks.pgvector.filtering import Filtering
+from sinks.pgvector.reader import DENSE, LEAST_COMPARED, LEXICAL, SETTINGS, SHARE, SPARE, PgvectorIndex
+from sinks.pgvector.schema import VISIBLE, Names
+from sinks.search import Filters, Question
+from tests.desk_facts import ALL, TICKETS, loaded_warehouse, reading_user
+from tests.servers import new_database, unique
+from tests.warehouse_fixtures import warehouse_config
+from transforms.documents.languages import OWN
 
-CALLERS = (1, 8, 32)
-CLAIMS = {"sub": "ada", "tenant": "acme"}
+if TYPE_CHECKING:
+    from embeddings.protocol import Embedder
+
 K = 10
-WORDS = (
-    "moss",
-    "probe",
-    "skua",
-    "mast",
-    "heron",
-    "lamp",
-    "plover",
-    "gate",
-    "warranty",
-    "paint",
-    "battery",
-    "valve",
-    "sensor",
-)
-SERVE = {
-    "callers": {"type": "none", "claims": CLAIMS},
-    "limits": {"burst": 1_000_000, "requests_per_minute": 60_000_000, "concurrent_per_caller": 64},
-}
-
-
-def text_of(number: int) -> str:
-    """A row's text; its words differ from those of its neighbours."""
-    return " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 8)) + f" {number}"
-
-
-def percentiles(times: list[float]) -> dict[str, float]:
-    """Milliseconds."""
-    ordered = sorted(times)
-    return {"p50": statistics.median(ordered) * 1000, "p99": ordered[int(len(ordered) * 0.99)] * 1000}
-
-
-def at_once(threads: int, count: int, opened: Callable[[], Callable[[str], object]]) -> list[float]:
-    """How long each of `count` calls took, by so many threads, each with what `opened` gives it."""
-
-    def run(thread: int) -> list[float]:
-        call, times = opened(), []
-        for number in range(count // threads + 1):
-            question = text_of(thread * 7919 + number)
-            began = time.perf_counter()
-            call(question)
-            times.append(time.perf_counter() - began)
-        return times[1:]  # without the first, which connects
-
-    with ThreadPoolExecutor(threads) as pool:
-        return [took for times in pool.map(run, range(threads)) for took in times]
-
-
-def client(url: str, path: str, headers: dict[str, str], body: Callable[[str], object]) -> Callable[[str], bytes]:
-    """A caller with a connection of its own."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc)
-
-    def call(question: str) -> bytes:
-        connection.request("POST", path, json.dumps(body(question)), {"Content-Type": "application/json", **headers})
-        answer = connection.getresponse()
-        read = answer.read()
-        assert answer.status == 200, read  # noqa: S101 - a measurement of refusals is none
-        return read
-
-    return call
-
-
-def searches(notes: Notes, config: PipelineConfig, url: str, count: int, rounds: int) -> dict[str, Any]:
-    """Bare queries and searches in turn."""
-    allowed = Access(config.access, config.tables).applied(ANYTHING, Caller(CLAIMS))
-    vector = notes.embedder.embed_query(text_of(1))
-
-    def bare() -> Callable[[str], object]:
-        index = open_index(config.sinks[0], notes.embedder.fingerprint)
-
-        def query(text: str) -> None:
-            question = Question(text, vector)
-            index.freshness()
-            index.dense(question, CANDIDATES, allowed)
-            index.lexical(question, CANDIDATES, allowed)
-
-        return query
-
-    ways: dict[str, Callable[[], Callable[[str], object]]] = {
-        "bare": bare,
-        "embedding": lambda: notes.embedder.embed_query,
-        "search": lambda: client(url, "/v1/search", {}, lambda text: {"query": text, "k": K}),
-    }
-    results: dict[str, Any] = {}
-    for callers in CALLERS:
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, opened in ways.items():
-                times[name] += at_once(callers, count, opened)
-        took = {name: percentiles(each) for name, each in times.items()}
-        ratios = {p: (took["search"][p] - took["embedding"]["p50"]) / took["bare"][p] for p in ("p50", "p99")}
-        results[str(callers)] = {**took, "ratio": ratios}
-    return results
-
-
-def answers(url: str, count: int) -> dict[str, Any]:
-    """Answers in events, without and with a session."""
-    results = {}
-    for way in ("alone", "session"):
-        first, whole = [], []
-        for number in range(count):
-            connection = http.client.HTTPConnection(urlsplit(url).netloc)
-            body = {"question": text_of(number)} | ({} if way == "alone" else {"session": f"s{number // 5}"})
-            began, said = time.perf_counter(), 0.0
-            connection.request(
-                "POST", "/v1/ask", json.dumps(body), {"Content-Type": "application/json", "Accept": "text/event-stream"}
-            )
-            for line in connection.getresponse():
-                if line.startswith(b"event: sentence") and not said:
-                    said = time.perf_counter() - began
-            whole.append(time.perf_counter() - began)
-            first += [said] if said else []
-            connection.close()
-        results[way] = {"first_sentence": percentiles(first), "whole": percentiles(whole)}
-    return results
-
-
-def changing(notes: Notes, stop: threading.Event, rows: int, per_second: int) -> None:
-    """Change rows in batches of a tenth of a second."""
-    number, due = 0, time.perf_counter()
-    while not stop.wait(max(0.0, due - time.perf_counter())):
-        due += 0.1
-        batch = [(number + at) % rows for at in range(per_second // 10)]
-        notes.put(*(note(row, "acme", text_of(row + number)) for row in batch))
-        number += len(batch)
+FILTER = "status in (new, open, held)"
+"""Lets most rows through, so that both sides scan the graph."""
+QUESTIONS = 64
+ANSWER = "They are kept until they are fetched. [1] Then they are removed at once. [1]"
+"""Without a number or a name, so that any row supports it."""
+WATCHED = 10_000_000
+"""The id of a row that the load does not touch."""
+_WANTED = {"search_p50_and_p99_at_1_and_8": 1.3, "mark_p50_ms": 300}
 
 
 def main() -> None:
-    """Print one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=5000)
-    parser.add_argument("--count", type=int, default=200, help="searches of a round")
+    """Run all measurements and print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve")
+    parser.add_argument("--callers", default="1,8,32")
+    parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    about = machine()
-    with servers(["vectors", "instant-model", "memorydb"]) as stack, tempfile.TemporaryDirectory() as folder:
-        model, memory = (stack.service(name).endpoint for name in ("instant-model", "memorydb"))
-        for dsn in new_database(stack.service("vectors")):  # type: ignore[arg-type] # a server of PostgreSQL
-            document = pipeline(Path(folder), dsn, model, memory, serve=SERVE)
-            config = parse_config(json.dumps(document), "serve.json", Substitution({}, Path(folder)))
-            notes, stop = Notes(document), threading.Event()
-            with closing(notes.sink):
-                for at in range(0, options.rows, 500):
-                    notes.put(*(note(row, "acme", text_of(row)) for row in range(at, at + 500)))
-                writer = threading.Thread(target=changing, args=(notes, stop, options.rows, 50))
-                writer.start()
-                try:
-                    with serving(document, Path(folder) / "served") as served:
-                        results = searches(notes, config, served.url, options.count, options.rounds)
-                        told = answers(served.url, options.count // 2)
-                finally:
-                    stop.set()
-                    writer.join()
-            shown = {"benchmark": "serve", "rows": options.rows, "search": results, "answer": told, "machine": about}
-            print(json.dumps(shown, default=str))
+    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--asks", type=int, default=40)
+    parser.add_argument("--marks", type=int, default=40)
+    chosen = parser.parse_args()
+    before = machine()
+    with servers([*PARTS, "instant-model", "memorydb", "redshift"]) as stack, running(stack) as place:
+        with changing(place, chosen.rate) as committer:
+            searches = {str(n): measured_searches(place, n, chosen) for n in map(int, chosen.callers.split(","))}
+            marks = measured_marks(place, chosen.marks)
+        asks = measured_asks(place, chosen.asks)
+    print(json.dumps({
+        "benchmark": "serve", "rate": chosen.rate, "k": K, "filter": FILTER, "rows": ROWS, "seconds": chosen.seconds,
+        "rounds": chosen.rounds, "late": committer.late, "wanted": _WANTED, "search": searches, "ask": asks, "mark": marks,
+        "machine": before,
+    }))  # fmt: skip
+
+
+class BareQueries:
+    """The two statements of a search, by psycopg over one connection."""
+
+    def __init__(self, place: Place, texts: Sequence[str]) -> None:
+        config = load_config(str(place.config))
+        store, self._texts = _store(config), texts
+        names, filtering = Names(store.table), Filtering(filters_of(config))
+        visible = sql.SQL("{} AND {}").format(names.compose(VISIBLE), filtering.condition)
+        coverage = sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words"))
+        self._statements = [names.compose(each, visible=visible, coverage=coverage) for each in (DENSE, LEXICAL)]
+        self._values = filtering.values
+        self._connection = psycopg.connect(place.store, autocommit=True)
+        register_vector(self._connection)
+        self._connection.execute(SETTINGS)
+        passing = names.compose(
+            "SELECT count(*) FROM {documents} AS d WHERE d.live AND {filters}", filters=filtering.condition
+        )
+        count = self._connection.execute(passing, self._values).fetchone()
+        assert count is not None  # noqa: S101
+        assert count[0] > LEAST_COMPARED, "fewer rows would be compared one by one"  # noqa: S101
+        self._known = known(config, store, texts)
+
+    def __call__(self) -> None:
+        """Ask for one of the questions."""
+        values = self._values | self._known[random.choice(self._texts)]
+        for statement in self._statements:
+            self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+class StoreQueries:
+    """All that a search asks its store for, over one connection."""
+
+    def __init__(self, place: Place, texts: Sequence[str]) -> None:
+        config = load_config(str(place.config))
+        embedder, self._filters = embedder_of(config), filters_of(config)
+        self._questions = [Question(text, embedder.embed_query(text)) for text in texts]
+        self._index = PgvectorIndex(_store(config), embedder.fingerprint)
+
+    def __call__(self) -> None:
+        """Ask for one of the questions."""
+        question = random.choice(self._questions)
+        self._index.index_versions()
+        self._index.freshness()
+        self._index.dense(question, CANDIDATES, self._filters)
+        self._index.lexical(question, CANDIDATES, self._filters)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._index.close()
+
+
+def _store(config: PipelineConfig) -> PgvectorConfig:
+    store = config.sinks[0]
+    assert isinstance(store, PgvectorConfig)  # noqa: S101
+    return store
+
+
+def known(config: PipelineConfig, store: PgvectorConfig, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By question: what its statements are bound to beside the filter."""
+    embedder = embedder_of(config)
+    values = {}
+    with closing(PgvectorIndex(store, embedder.fingerprint)) as index:
+        for text in texts:
+            words = WeighedWords.joined(index.weigh(text, (OWN,)))
+            values[text] = {
+                "vector": embedder.embed_query(text), "k": CANDIDATES, "chunks": CANDIDATES * SPARE,
+                "words": list(words.shares), "weights": list(words.shares.values()),
+                "query": " | ".join(f"'{word}'" for word in words.searched),
+            }  # fmt: skip
+    return values
+
+
+def embedder_of(config: PipelineConfig) -> Embedder:
+    """The pipeline's model."""
+    assert config.embedding is not None  # noqa: S101
+    return open_embedder(config.embedding)
+
+
+def filters_of(config: PipelineConfig) -> Filters:
+    """The filter of the searches."""
+    return Access(config.access, config.tables).filters(Scope(conditions=(FILTER,)))
+
+
+def questions() -> list[str]:
+    """Questions in the words of the rows."""
+    chosen = random.Random(5)
+    return [" ".join(chosen.sample(workload.WORDS, 4)) for _ in range(QUESTIONS)]
+
+
+def measured_searches(place: Place, callers: int, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Searches from a number of callers, in phases that alternate."""
+    texts, config = questions(), place.served("searched")
+    loaded = load_config(str(config))
+    took: dict[str, list[float]] = {name: [] for name in ("service", "bare", "store", "embedding", "library")}
+    cpu: dict[str, dict[str, float]] = {}
+    scope = Scope(conditions=(FILTER,))
+    with ExitStack() as stack:
+        url = stack.enter_context(service(place, config))
+        library = stack.enter_context(AssistantService(loaded, connections=8))
+        clients = [stack.enter_context(closing(Client(url))) for _ in range(callers)]
+        embedder = embedder_of(loaded)
+        calls: dict[str, list[Callable[[], object]]] = {
+            "service": [partial(searched, client, texts) for client in clients],
+            "bare": [stack.enter_context(closing(BareQueries(place, texts))) for _ in range(callers)],
+            "store": [stack.enter_context(closing(StoreQueries(place, texts))) for _ in range(callers)],
+            "embedding": [lambda: embedder.embed_query(random.choice(texts))] * callers,
+            "library": [lambda: library.search(random.choice(texts), K, scope)] * callers,
+        }
+        for of_callers in calls.values():
+            repeated(of_callers, 1.0)
+        for number in range(chosen.rounds):
+            for name, of_callers in calls.items():
+                console.print(f"round {number + 1} of {chosen.rounds}: {name}, {callers} callers")
+                began, before = time.time(), cpu_seconds(place.stack.directory)
+                took[name] += repeated(of_callers, chosen.seconds)
+                cpu[name] = spent(before, cpu_seconds(place.stack.directory), time.time() - began)
+    figures = {name: percentiles(each) for name, each in took.items()}
+    return {"ms": figures, **ratios(figures), "cpu_s_per_100s": cpu}
+
+
+def searched(client: Client, texts: Sequence[str]) -> None:
+    """Search through the service."""
+    client.post("/v1/search", {"query": random.choice(texts), "k": K, "filters": [FILTER]})
+
+
+def ratios(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Each figure over the bare queries, and over all that the store is asked; of what embeds the question less an embedding."""
+    apart = {"service": figures["embedding"]["p50"], "library": figures["embedding"]["p50"]}
+
+    def ratio(name: str, over: str) -> dict[str, float]:
+        return {q: round((figures[name][q] - apart.get(name, 0.0)) / figures[over][q], 3) for q in ("p50", "p99")}
+
+    pairs = (("service", "bare"), ("library", "bare"), ("store", "bare"), ("service", "store"), ("library", "store"))
+    return {f"{name}_over_{over}": ratio(name, over) for name, over in pairs}
+
+
+def repeated(of_callers: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """Every caller's calls in its own thread for a time; milliseconds of each call."""
+    until, took, failed = time.monotonic() + seconds, list[float](), list[BaseException]()
+
+    def run(call: Callable[[], object]) -> None:
+        try:
+            while (began := time.monotonic()) < until:
+                call()
+                took.append((time.monotonic() - began) * 1000)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in of_callers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return took
+
+
+def percentiles(took: Sequence[float]) -> dict[str, float]:
+    """p50 and p99 of milliseconds, and how many there are."""
+    p50, p99 = np.percentile(took, (50, 99)) if took else (float("nan"), float("nan"))
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2), "n": len(took)}
+
+
+def measured_marks(place: Place, marks: int) -> dict[str, Any]:
+    """From a commit to the event of a watch, under load."""
+    took = []
+    with (
+        service(place, place.served("watched")) as url,
+        psycopg.connect(place.source, autocommit=True) as source,
+        closing(Client(url)) as client,
+    ):
+        insert = "INSERT INTO articles (id, title, body, status, nonce) VALUES (%s, 'watched', 'rev 0', 'new', 0)"
+        source.execute(insert, (WATCHED,))
+        document_id, version = PEERS["ragstream"].row_name(WATCHED), appeared(url, PEERS["ragstream"].row_name(WATCHED))
+        events = client.events("/v1/watch", {"citations": [{"document_id": document_id, "version": version}]})
+        next(event for event in events if event[0] == "freshness")
+        for number in range(marks):
+            time.sleep(random.uniform(0.05, 0.45))
+            source.execute("UPDATE articles SET body = %s WHERE id = %s", (f"rev {number + 1}", WATCHED))
+            committed = time.monotonic()
+            next(event for event in events if event[0] == "state")
+            took.append((time.monotonic() - committed) * 1000)
+    return {"ms": percentiles(took), "poll_ms": 200}
+
+
+def appeared(url: str, document_id: str) -> str:
+    """The version of a document, once it is searchable."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        status, row = request_json(url, "GET", f"/v1/rows/{document_id}")
+        if status == 200:
+            return str(row["version"])
+        time.sleep(0.1)
+    raise TimeoutError("the watched row did not become searchable")
+
+
+def measured_asks(place: Place, asks: int) -> dict[str, Any]:
+    """First sentence and whole answer of each kind of question."""
+    stack = place.stack
+    model = stack.service("instant-model").endpoint
+    request_json(model["endpoint_url"], "POST", "/faults", {"answer": ANSWER})
+    parts: dict[str, Any] = {
+        "generation": {"type": "bedrock", "model": "amazon.nova-lite-v1:0", **model},
+        "memory": {"type": "memorydb", "prefix": unique("bench"), **stack.service("memorydb").endpoint},
+    }
+    took: dict[str, dict[str, list[float]]] = {}
+    for warehouse in new_database(stack.service("redshift")):  # type: ignore[arg-type]
+        loaded_warehouse(warehouse, stack.aws)
+        with reading_user(warehouse) as login, ExitStack() as opened:
+            tables = [
+                *yaml.safe_load(place.config.read_text())["tables"],
+                TICKETS.model_dump(mode="json", exclude_defaults=True),
+            ]
+            told = {
+                "warehouse": warehouse_config(warehouse, stack.aws),
+                "facts": login | {"queries": [ALL]},
+                "tables": tables,
+            }
+            urls = {
+                "": opened.enter_context(service(place, place.served("asked", **parts))),
+                " with facts": opened.enter_context(service(place, place.served("facts", **parts, **told))),
+            }
+            alone = model_alone(load_config(str(place.served("asked", **parts))), asks)
+            for number in range(asks):
+                for facts, url in urls.items():
+                    for memory in ("", " with memory"):
+                        each = took.setdefault(f"ask{memory}{facts}", {"first": [], "whole": []})
+                        session = {"session": f"s{number}{facts}"} if memory else {}
+                        for name, ms in asked(url, session).items():
+                            each[name].append(ms)
+    return {
+        "model_ms": alone,
+        "ms": {kind: {name: percentiles(each) for name, each in of_kind.items()} for kind, of_kind in took.items()},
+        "ms_without_model": {
+            kind: {name: round(statistics.median(each) - alone["embedding"] - alone[name], 2) for name, each in of_kind.items()}
+            for kind, of_kind in took.items()
+        },
+    }  # fmt: skip
+
+
+def asked(url: str, session: Mapping[str, str]) -> dict[str, float]:
+    """Milliseconds from a question to its first sentence, and to its answer."""
+    question = {"question": " ".join(random.sample(workload.WORDS, 4)), "filters": [FILTER], **session}
+    took: dict[str, float] = {}
+    with closing(Client(url)) as client:
+        began = time.monotonic()
+        for name, data in client.events("/v1/ask", question | {"turn_id": uuid.uuid4().hex} if session else question):
+            moment = (time.monotonic() - began) * 1000
+            if name == "sentence":
+                took.setdefault("first", moment)
+            elif name == "answer":
+                took["whole"] = moment
+            elif name in {"error", "restart"}:
+                raise RuntimeError(f"{name}: {data}")
+    return took
+
+
+def model_alone(config: PipelineConfig, asks: int) -> dict[str, float]:
+    """Medians of the model's own part: an embedding, the first piece of a stream, and the whole of it."""
+    assert config.generation is not None  # noqa: S101
+    embedder, generator = embedder_of(config), open_generator(config.generation)  # type: ignore[arg-type] # of a text model
+    took: dict[str, list[float]] = {"embedding": [], "first": [], "whole": []}
+    for _ in range(asks):
+        began = time.monotonic()
+        embedder.embed_query(" ".join(random.sample(workload.WORDS, 4)))
+        took["embedding"].append((time.monotonic() - began) * 1000)
+        began, pieces = time.monotonic(), 0
+        for pieces, _piece in enumerate(
+            generator.stream([Message("user", "When are they removed?")], system="Say."), 1
+        ):
+            if pieces == 1:
+                took["first"].append((time.monotonic() - began) * 1000)
+        took["whole"].append((time.monotonic() - began) * 1000)
+    return {name: round(statistics.median(each), 2) for name, each in took.items()}
 
 
 if __name__ == "__main__":

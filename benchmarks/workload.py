@@ -28,7 +28,7 @@ LOOK_ROWS = 100
 """Rows of one poll at a hundred polls a second, so that polling a target costs no more the further it is behind."""
 _SEARCHED = {"meta": "nonce", "text": "revision", "insert": "revision", "delete": "gone"}
 _STATUS = ("new", "open", "held", "closed")
-_WORDS = """
+WORDS = """
     account address allow answer apply archive arrive balance battery before begin billing board bridge budget
     cable cache call card case catalog change charge check city claim clean client cloud code color commit
     common compare confirm connect contact contract copy corner cost count country course create credit customer
@@ -63,7 +63,7 @@ def prepare(dsn: str, rows: int, *, whole_rows: bool = False, copied_key: bool =
 
 
 def _words(r: random.Random, count: int) -> str:
-    return " ".join(r.choices(_WORDS, k=count))
+    return " ".join(r.choices(WORDS, k=count))
 
 
 def _body(r: random.Random, revision: int) -> str:
