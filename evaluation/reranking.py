@@ -74,11 +74,11 @@ def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]], tim
 
 
 def sentence(report: Mapping[str, Any]) -> str:
-    """What is told of it in one sentence."""
-    told = ", ".join(
+    """The report in one sentence."""
+    differences = ", ".join(
         f"{group} {by_name[BY]['difference']:+.3f} (p {by_name[BY]['p']:.3f})"
         for group, by_name in report["to_hybrid"].items()
     )
     verdict = "a gain" if report["is_a_gain"] else "no gain: leave `reranking` out"
     took = "never answered" if report["ms_p50"] is None else f"{report['ms_p50']:.0f} ms a question"
-    return f"reranked by {report['model']} to hybrid, {BY}: {told}; {took}; {verdict}"
+    return f"reranked by {report['model']} to hybrid, {BY}: {differences}; {took}; {verdict}"

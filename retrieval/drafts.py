@@ -83,7 +83,7 @@ class FactSource(Protocol):
     def tools(self, hits: Sequence[Hit]) -> tuple[Tool, ...]:
         """Tools for the relevant facts of which only what a text model gives has no value yet."""
 
-    def call(self, name: str, given: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
+    def call(self, name: str, arguments: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
         """The fact of a tool, read with what a text model gave; None where there is nothing to tell.
 
         Raises:
@@ -102,7 +102,7 @@ class NoFacts:
         """Nothing."""
         return ()
 
-    def call(self, name: str, given: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
+    def call(self, name: str, arguments: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
         """Nothing."""
         return None
 

@@ -66,7 +66,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class FactTold:
+class FactCited:
     """A fact that sentences after this cite by a number, which is counted apart from the rows'."""
 
     name: ClassVar = "fact"
@@ -101,7 +101,7 @@ class Answered:
         return self.answer
 
 
-type Event = Started | Cited | Said | FactTold | Restarted | Answered
+type Event = Started | Cited | Said | FactCited | Restarted | Answered
 type OnEvent = Callable[[Event], None]
 
 
@@ -136,7 +136,7 @@ class Telling:
         for fact in statement.facts:
             if fact.key not in self._fact_numbers:
                 self._fact_numbers[fact.key] = len(self._fact_numbers) + 1
-                self._tell_part(FactTold(self._fact_numbers[fact.key], fact))
+                self._tell_part(FactCited(self._fact_numbers[fact.key], fact))
         rows = sorted({self._numbers[hit.chunk_id] for hit in statement.cites})
         facts = sorted({self._fact_numbers[fact.key] for fact in statement.facts})
         self._tell_part(Said(statement, tuple(rows), tuple(facts)))

@@ -38,18 +38,18 @@ def tool_of(fact: FactConfig) -> Tool:
     return Tool(fact.name, fact.description, {"type": "object", "properties": properties, "required": [*properties]})
 
 
-def values_given(fact: FactConfig, given: Mapping[str, Any] | None) -> dict[str, str]:
+def values_given(fact: FactConfig, arguments: Mapping[str, Any] | None) -> dict[str, str]:
     """The values of a fact's parameters that a model gave, as text of their types.
 
     Raises:
         RefusedInput: the input is no object, lacks a parameter or has another one, or a value is not of its type or its limits.
     """
     asked = fact.asked
-    if given is None or given.keys() != asked.keys():
+    if arguments is None or arguments.keys() != asked.keys():
         raise RefusedInput(f"the input is an object with these members and no other: {', '.join(asked)}")
     values = {}
     for name, parameter in asked.items():
-        value = given[name]
+        value = arguments[name]
         is_given = isinstance(value, _GIVEN[parameter.type]) and (parameter.type == "boolean") == isinstance(
             value, bool
         )

@@ -99,13 +99,13 @@ class QuestionFacts:
         asked = (fact for fact in self._relevant if fact.asked)
         return tuple(tool_of(fact) for fact in asked if values_of(fact, hits, self._caller) is not None)[:MOST_TOOLS]
 
-    def call(self, name: str, given: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
+    def call(self, name: str, arguments: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
         """Read the fact of a tool: its values are those the model gave, of the rows, and of the caller's claims."""
         offered = {tool.name for tool in self.tools(hits)}
         fact = next((fact for fact in self._relevant if fact.name == name and name in offered), None)
         if fact is None:
             raise RefusedInput(f"there is no such tool, there is: {', '.join(sorted(offered))}")
-        own, of_model = values_of(fact, hits, self._caller), values_given(fact, given)
+        own, of_model = values_of(fact, hits, self._caller), values_given(fact, arguments)
         read = None if own is None else self._facts.result(fact, own | of_model, self._allowed)
         return None if read is None else replace(read, evident=self._evident(fact, of_model))
 
@@ -171,15 +171,17 @@ def fact_sentence(fact: Fact) -> str:
 
 def fact_text(fact: Fact) -> str:
     """A fact as a source of a prompt, at most `MOST_CHARACTERS` and a line."""
-    return "\n".join([fact.description, *(f"where {name} is {value}" for name, value in fact.asked), *_told(fact)])
+    return "\n".join(
+        [fact.description, *(f"where {name} is {value}" for name, value in fact.asked), *_evidence_lines(fact)]
+    )
 
 
 def fact_evidence(fact: Fact) -> str:
     """What a sentence that cites a fact is checked against: a free text that a model gave is no evidence of what it says."""
-    return "\n".join([fact.description, *fact.evident, *_told(fact)])
+    return "\n".join([fact.description, *fact.evident, *_evidence_lines(fact)])
 
 
-def _told(fact: Fact) -> list[str]:
+def _evidence_lines(fact: Fact) -> list[str]:
     """Its rows as far as they are shown, and when it was loaded."""
     lines, left = [], MOST_CHARACTERS
     for line in _rows(fact):

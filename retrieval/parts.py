@@ -127,8 +127,8 @@ class Parts:
     ) -> dict[str, Any]:
         """The JSON object of `ragstream search`: what is found in what the scope's caller may see."""
         allowed = self.allowed(scope)
-        found = self.index(store).run(lambda searcher: searcher.search(text, k, allowed))
-        return search_answer(query_id, found)
+        result = self.index(store).run(lambda searcher: searcher.search(text, k, allowed))
+        return search_answer(query_id, result)
 
     def ask(
         self,

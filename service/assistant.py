@@ -72,18 +72,18 @@ class AssistantService:
         None where it is not live, or where the caller may not see it: the two are not told apart.
         """
         allowed = self._parts.allowed(Scope(caller=caller))
-        found = self._parts.index().run(lambda searcher: searcher.index.document(document_id, allowed))
-        if found is None:
+        document = self._parts.index().run(lambda searcher: searcher.index.document(document_id, allowed))
+        if document is None:
             return None
         return {
-            "document_id": found.document_id,
-            "table": found.table,
-            "key": found.key,
-            "metadata": found.metadata,
-            "chunks": list(found.chunk_texts),
-            "committed_at": None if found.commit_time_us is None else _moment(found.commit_time_us),
-            "searchable_at": _moment(found.written_at_us),
-            "version": found.version,
+            "document_id": document.document_id,
+            "table": document.table,
+            "key": document.key,
+            "metadata": document.metadata,
+            "chunks": list(document.chunk_texts),
+            "committed_at": None if document.commit_time_us is None else _moment(document.commit_time_us),
+            "searchable_at": _moment(document.written_at_us),
+            "version": document.version,
         }
 
     def versions(self, document_ids: Sequence[str], caller: Caller = ANYONE) -> dict[str, str]:

@@ -7,11 +7,11 @@ from retrieval.events import (
     CancelledError,
     Cited,
     Event,
-    FactTold,
+    FactCited,
     OnEvent,
     Restarted,
     Said,
     Started,
 )
 
-__all__ = ["Answered", "CancelledError", "Cited", "Event", "FactTold", "OnEvent", "Restarted", "Said", "Started"]
+__all__ = ["Answered", "CancelledError", "Cited", "Event", "FactCited", "OnEvent", "Restarted", "Said", "Started"]

@@ -32,7 +32,7 @@ _THREADS = 4
 UNKNOWN: Mapping[str, Any] = {"searchable_as_of": None, "lag_seconds": None}
 
 
-class Told(NamedTuple):
+class WatchEvent(NamedTuple):
     """One event: its name and its JSON object."""
 
     name: str
@@ -55,9 +55,9 @@ class Watcher:
     def __init__(self, versions: Mapping[str, str]) -> None:
         self.seen: dict[str, str | None] = dict(versions)
         """The last version of each document that was told; None: gone."""
-        self._events: asyncio.Queue[Told | None] = asyncio.Queue()
+        self._events: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
 
-    async def next(self) -> Told | None:
+    async def next(self) -> WatchEvent | None:
         """The next event, `state` or `freshness`; None once the watch ends."""
         return await self._events.get()
 
@@ -69,9 +69,9 @@ class Watcher:
             if document_id in asked and version != seen:
                 self.seen[document_id] = version
                 state = "gone" if version is None else "changed"
-                self.tell(Told("state", {"document_id": document_id, "state": state, "at": at}))
+                self.tell(WatchEvent("state", {"document_id": document_id, "state": state, "at": at}))
 
-    def tell(self, event: Told | None) -> None:
+    def tell(self, event: WatchEvent | None) -> None:
         """Put an event before the watcher; None is the last one."""
         self._events.put_nowait(event)
 
@@ -161,7 +161,7 @@ class Watching:
         self.freshness = UNKNOWN if seen is None else seen
         for group in self._groups.values():
             for watcher in group.watchers:
-                watcher.tell(Told("freshness", self.freshness))
+                watcher.tell(WatchEvent("freshness", self.freshness))
 
     async def _call[T](self, what: str, call: Any, *arguments: object) -> Any:
         """What a call gives; None where it fails, which is logged once until it does not."""

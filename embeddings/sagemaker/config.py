@@ -62,7 +62,7 @@ class SageMakerEmbeddingConfig(SageMakerConnection):
     """What all processes of the pipelines that share its ledger may ask of the model."""
 
     @model_validator(mode="after")
-    def _pooling_is_told(self) -> Self:
+    def _pooling_fits(self) -> Self:
         if self.container == "huggingface" and self.pooling is None:
             raise ValueError("pooling: say mean, cls or none: this container answers a vector for each token")
         if self.container != "huggingface" and self.pooling is not None:

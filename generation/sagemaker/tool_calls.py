@@ -61,5 +61,5 @@ def _call(place: int, parts: Sequence[Mapping[str, Any]]) -> ToolCall:
     pieces = [each["arguments"] for each in functions if each.get("arguments")]
     whole = next((piece for piece in pieces if isinstance(piece, dict)), None)
     name = "".join(str(each["name"]) for each in functions if each.get("name"))
-    given = next((str(part["id"]) for part in parts if part.get("id")), "")
-    return ToolCall(f"{given or 'call'}-{place}", name, whole or input_of("".join(map(str, pieces)) or "{}"))
+    call_id = next((str(part["id"]) for part in parts if part.get("id")), "")
+    return ToolCall(f"{call_id or 'call'}-{place}", name, whole or input_of("".join(map(str, pieces)) or "{}"))

@@ -31,14 +31,14 @@ def mcp(config: str, user: str | None, claims: tuple[str, ...], log_level: str, 
     from service.config import ServeConfig
 
     over_http = listen.pop("over_http")
-    told = {name: value for name, value in listen.items() if value is not None}
-    if told and not over_http:
+    options = {name: value for name, value in listen.items() if value is not None}
+    if options and not over_http:
         raise click.UsageError("--host and --port belong to --http")
     if over_http and (user is not None or claims):
         raise click.UsageError("over --http the caller is of each request's key or token: leave --user and --claim out")
     caller = caller_of(user, claims)
     loaded = load_config(config)
-    served = overridden(loaded.serve or ServeConfig(), told)
+    served = overridden(loaded.serve or ServeConfig(), options)
     logs.set_up(log_level, loaded.redact)
     if over_http:
         from integrations.mcp import http

@@ -32,17 +32,17 @@ def serve(config: str, host: str | None, port: int | None, log_level: str) -> No
     from service.page import routes
 
     loaded = load_config(config)
-    told = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    served = overridden(loaded.serve or ServeConfig(), told)
+    options = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    served = overridden(loaded.serve or ServeConfig(), options)
     logs.set_up(log_level, loaded.redact)
     serve_pipeline(loaded, served, routes(), lambda address: click.echo(f"serving {loaded.name} at {address}"))
     leave()
 
 
-def overridden(config: ServeConfig, told: dict[str, Any]) -> ServeConfig:
+def overridden(config: ServeConfig, options: dict[str, Any]) -> ServeConfig:
     """The section with what the command line says in place of it; raises UsageError where the two do not fit."""
     try:
-        return type(config).model_validate(config.model_dump() | told)
+        return type(config).model_validate(config.model_dump() | options)
     except ValidationError as error:
         raise click.UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 

@@ -59,11 +59,11 @@ class RagstreamRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, caller: Caller = ANYONE
     ) -> list[Document]:
-        found = self.service.search(query, self.k, replace(self.scope, caller=caller), self.store)
-        if found["abstained"] and self.abstain:
+        result = self.service.search(query, self.k, replace(self.scope, caller=caller), self.store)
+        if result["abstained"] and self.abstain:
             return []
-        as_of = found["freshness"]["searchable_as_of"]
-        return [_document(result, as_of) for result in found["results"]]
+        as_of = result["freshness"]["searchable_as_of"]
+        return [_document(hit, as_of) for hit in result["results"]]
 
     @override
     async def _aget_relevant_documents(

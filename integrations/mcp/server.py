@@ -37,7 +37,7 @@ class NamedPipeline(Pipeline, Protocol):
         """Its name."""
 
 
-type Told = Callable[[Exception], dict[str, str]]
+type ErrorJson = Callable[[Exception], dict[str, str]]
 """What a client is told of an error: condition, message and hint."""
 
 
@@ -49,12 +49,12 @@ class AssistantTools:
     """
 
     def __init__(
-        self, assistant: AssistantService, workers: Workers, identify: Callable[[], Identity], told: Told
+        self, assistant: AssistantService, workers: Workers, identify: Callable[[], Identity], error_json: ErrorJson
     ) -> None:
         self._assistant = assistant
         self._workers = workers
         self._identify = identify
-        self._told = told
+        self._error_json = error_json
 
     async def call(self, request: types.CallToolRequest) -> types.ServerResult:
         """Call a tool; what goes wrong is a result with `isError`, as the protocol has it for errors that a model can mend."""
@@ -64,10 +64,10 @@ class AssistantTools:
         try:
             arguments = tool.parsed(request.params.arguments or {})
             identity = self._identify()
-            given = await self._run(identity, partial(tool.call, self._assistant, arguments, identity.caller))
+            result = await self._run(identity, partial(tool.call, self._assistant, arguments, identity.caller))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
-            return _result({"error": self._told(error)}, is_error=True)
-        return _result(given)
+            return _result({"error": self._error_json(error)}, is_error=True)
+        return _result(result)
 
     async def _run(self, identity: Identity, call: Callable[[threading.Event], dict[str, Any]]) -> dict[str, Any]:
         work = self._workers.start(identity, call)
@@ -110,11 +110,11 @@ def _is_named(record: logging.LogRecord) -> bool:
     return record.name != "root"
 
 
-def _result(given: dict[str, Any], *, is_error: bool = False) -> types.ServerResult:
+def _result(result: dict[str, Any], *, is_error: bool = False) -> types.ServerResult:
     """The object, and its text for clients that read no structured content."""
-    text = exact_json.dumps(given, ascii_only=False)
+    text = exact_json.dumps(result, ascii_only=False)
     content: list[types.ContentBlock] = [types.TextContent(type="text", text=text)]
-    return types.ServerResult(types.CallToolResult(content=content, structuredContent=given, isError=is_error))
+    return types.ServerResult(types.CallToolResult(content=content, structuredContent=result, isError=is_error))
 
 
 def _version() -> str:

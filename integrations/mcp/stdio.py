@@ -44,7 +44,7 @@ def serve(pipeline: NamedPipeline, caller: Caller, limits: LimitsConfig) -> None
 
 async def _serve(pipeline: NamedPipeline, identity: Identity, limits: LimitsConfig, output: BinaryIO) -> None:
     assistant, workers = AssistantService(pipeline, connections=_CONNECTIONS), Workers(limits)
-    server = server_of(pipeline, AssistantTools(assistant, workers, lambda: identity, _told))
+    server = server_of(pipeline, AssistantTools(assistant, workers, lambda: identity, _error_json))
     lines = Lines(sys.stdin.buffer)
     read: Any = lines
     written: Any = _Output(output)
@@ -125,7 +125,7 @@ def _protocol_alone() -> Iterator[BinaryIO]:
         yield output
 
 
-def _told(error: Exception) -> dict[str, str]:
+def _error_json(error: Exception) -> dict[str, str]:
     """The client runs on the operator's own machine: it is told what they would be."""
     if not isinstance(error, PipelineError):
         logger.error("a tool failed on a defect", exc_info=error)

@@ -70,25 +70,25 @@ class Tool:
 
 
 def _search(assistant: AssistantService, asked: SearchArguments, caller: Caller, _: threading.Event) -> dict[str, Any]:
-    found = assistant.search(asked.query, asked.k, Scope(asked.tables, asked.filters, caller))
-    given: dict[str, Any] = plain(
-        {name: found[name] for name in ("abstained", "results", "freshness")} | {"truncated": False}
+    result = assistant.search(asked.query, asked.k, Scope(asked.tables, asked.filters, caller))
+    shown: dict[str, Any] = plain(
+        {name: result[name] for name in ("abstained", "results", "freshness")} | {"truncated": False}
     )
-    while _is_too_long(given) and given["results"]:
-        given |= {"results": given["results"][:-1], "truncated": True}
-    return given
+    while _is_too_long(shown) and shown["results"]:
+        shown |= {"results": shown["results"][:-1], "truncated": True}
+    return shown
 
 
 def _ask(
     assistant: AssistantService, asked: AskArguments, caller: Caller, cancelled: threading.Event
 ) -> dict[str, Any]:
     answer = assistant.ask(asked.question, Scope(asked.tables, asked.filters, caller), cancelled=cancelled)
-    given: dict[str, Any] = plain({name: answer[name] for name in Answered.model_fields})
-    if _is_too_long(given):
+    shown: dict[str, Any] = plain({name: answer[name] for name in Answered.model_fields})
+    if _is_too_long(shown):
         raise TooLargeError(
             f"the answer has more than {MOST_BYTES} bytes", condition="ANSWER_TOO_LARGE", hint="ask for less at once"
         )
-    return given
+    return shown
 
 
 def _freshness(assistant: AssistantService, _: FreshnessArguments, __: Caller, ___: threading.Event) -> dict[str, Any]:
@@ -133,8 +133,8 @@ def plain(value: Any) -> Any:
             return value
 
 
-def _is_too_long(given: dict[str, Any]) -> bool:
-    return len(exact_json.dumps(given, ascii_only=False).encode()) > MOST_BYTES
+def _is_too_long(result: dict[str, Any]) -> bool:
+    return len(exact_json.dumps(result, ascii_only=False).encode()) > MOST_BYTES
 
 
 def _with_tables(schema: dict[str, Any], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -52,12 +52,12 @@ class ApiKeys:
     async def identify(self, headers: Mapping[str, str]) -> Identity:
         """The key's caller."""
         digest = hashlib.sha256(bearer(headers).encode()).digest()
-        found = [identity for known, identity in self._known if hmac.compare_digest(known, digest)]
-        if not found:
+        identities = [identity for known, identity in self._known if hmac.compare_digest(known, digest)]
+        if not identities:
             raise SignInError(
                 "the key is not known", condition="KEY_UNKNOWN", hint="ask whoever runs this service for a key"
             )
-        return found[0]
+        return identities[0]
 
     def check(self) -> None:
         """Nothing is needed."""

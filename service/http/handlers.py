@@ -29,18 +29,18 @@ async def search(context: Context, request: Request, identity: Identity) -> Resp
     """The best documents for a query."""
     asked = await body_of(request, SearchRequest, context.config.limits)
     scope = Scope(asked.tables, asked.filters, identity.caller)
-    found = await context.run(request, identity, partial(context.assistant.search, asked.query, asked.k, scope))
-    return json_response(found)
+    result = await context.run(request, identity, partial(context.assistant.search, asked.query, asked.k, scope))
+    return json_response(result)
 
 
 async def row(context: Context, request: Request, identity: Identity) -> Response:
     """A document as it is now; one that is gone and one that the caller may not see have the same answer."""
     document_id: str = request.path_params["document_id"]
     call = partial(context.assistant.row, document_id, identity.caller)
-    found = await context.run(request, identity, call) if document_id.isprintable() else None
-    if found is None:
+    document = await context.run(request, identity, call) if document_id.isprintable() else None
+    if document is None:
         raise RequestError(404, "there is no such row, or you may not see it", condition="ROW_UNKNOWN")
-    return json_response(found)
+    return json_response(document)
 
 
 async def freshness(context: Context, request: Request, identity: Identity) -> Response:
@@ -124,8 +124,15 @@ async def put_profile(context: Context, request: Request, identity: Identity) ->
 
 async def feedback(context: Context, request: Request, identity: Identity) -> Response:
     """Keep what a user thinks of an answer, in place of what was kept before."""
-    given = await body_of(request, FeedbackRequest, context.config.limits)
-    call = partial(context.assistant.feedback, identity.caller, given.session, given.turn, given.rating, given.comment)
+    feedback_request = await body_of(request, FeedbackRequest, context.config.limits)
+    call = partial(
+        context.assistant.feedback,
+        identity.caller,
+        feedback_request.session,
+        feedback_request.turn,
+        feedback_request.rating,
+        feedback_request.comment,
+    )
     return json_response(await context.run(request, identity, call))
 
 

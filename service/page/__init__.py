@@ -52,13 +52,13 @@ class PageFile:
 
 def files() -> dict[str, PageFile]:
     """The page's files by their path under `/page/`."""
-    found = {}
+    pages = {}
     for path in sorted(_FOLDER.rglob("*")):
         if path.is_file() and path.suffix in _MEDIA_TYPES:
             content = path.read_bytes()
             etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            found[path.relative_to(_FOLDER).as_posix()] = PageFile(content, _MEDIA_TYPES[path.suffix], etag)
-    return found
+            pages[path.relative_to(_FOLDER).as_posix()] = PageFile(content, _MEDIA_TYPES[path.suffix], etag)
+    return pages
 
 
 def routes() -> list[Route]:

@@ -137,12 +137,12 @@ class DocumentDBIndex:
     def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
         """Read one document, which holds its chunks."""
         query = {**self._visible(filters), "_id": document_id}
-        for found in self._client.find(self._names.documents, query, DOCUMENT):
-            chunks = sorted(found.get(CHUNKS, ()), key=lambda chunk: chunk["chunk_index"])
+        for document in self._client.find(self._names.documents, query, DOCUMENT):
+            chunks = sorted(document.get(CHUNKS, ()), key=lambda chunk: chunk["chunk_index"])
             return VisibleDocument(
-                document_id, found["table"], exact_json.loads(found["key"]), exact_json.loads(found["metadata"]),
-                tuple(chunk["chunk_text"] for chunk in chunks), found["commit_time_us"], found["written_at"] * 1000,
-                version_of(found["sequence"]),
+                document_id, document["table"], exact_json.loads(document["key"]), exact_json.loads(document["metadata"]),
+                tuple(chunk["chunk_text"] for chunk in chunks), document["commit_time_us"], document["written_at"] * 1000,
+                version_of(document["sequence"]),
             )  # fmt: skip
         return None
 

@@ -113,11 +113,11 @@ class OpenSearchIndex:
 
     def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
         """Search documents by their ids."""
-        found: dict[str, str] = {}
+        versions: dict[str, str] = {}
         for part in batched(dict.fromkeys(document_ids), MOST_NAMED):
             rows = self._named(part, filters, ["document_id", "sequence"])
-            found |= {row["document_id"]: version_of(row["sequence"]) for row in rows}
-        return found
+            versions |= {row["document_id"]: version_of(row["sequence"]) for row in rows}
+        return versions
 
     def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
         """Search a document by its id; it holds its chunks."""

@@ -14,7 +14,7 @@ from retrieval.access import Access
 from schemas.caller import Caller
 from schemas.errors import UnavailableError
 from schemas.tables import DocumentConfig, TableConfig
-from service.watching import POLL_SECONDS, UNKNOWN, Told, Watcher, Watching
+from service.watching import POLL_SECONDS, UNKNOWN, Watcher, WatchEvent, Watching
 
 TABLE = TableConfig(
     table="public.notes", keys=("id",), document=DocumentConfig(template="{body}", metadata=("tenant",))
@@ -117,7 +117,7 @@ def test_while_a_store_is_away_nothing_is_gone_and_freshness_is_unknown() -> Non
 
     async def story(watching: Watching) -> None:
         with watching.watching(ADA, {"here": "1"}) as watcher:
-            assert await watcher.next() == Told("freshness", {"searchable_as_of": "now", "lag_seconds": 0.5})
+            assert await watcher.next() == WatchEvent("freshness", {"searchable_as_of": "now", "lag_seconds": 0.5})
             rows.is_away = True
             while await next_of(watcher, "freshness") != UNKNOWN:
                 pass

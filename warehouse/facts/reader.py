@@ -76,15 +76,15 @@ class FactReader:
         Raises UnavailableError when the warehouse does not answer in time, ConfigurationError when it refuses.
         """
         fact, parsed = self.facts[name], self._parsed[name]
-        given = dict(values)
+        parameters = dict(values)
         restrictions: Restrictions = ()
         if allowed is not None and not fact.public:
             of_views = {self._view_of[table]: rows for table, rows in allowed.items() if table in self._view_of}
             if not all(view in of_views and _can_be_read(of_views[view]) for view in parsed.views):
                 return None
             restrictions, bound = _restrictions({view: of_views[view] for view in parsed.views})
-            given |= bound
-        result = self._query(parsed.statement(restrictions).sql, given, fact.timeout_seconds)
+            parameters |= bound
+        result = self._query(parsed.statement(restrictions).sql, parameters, fact.timeout_seconds)
         rows = [row[2:] for row in result.rows if row[1] is not None]
         loaded_at = result.rows[0][0] if result.rows else None
         return Fact(
