@@ -32,13 +32,13 @@ from local_stack.demo import helpdesk
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder, open_minilm
 from local_stack.models.rerank import late_interaction
 from local_stack.servers.postgres import VectorStore
-from retrieval.ask import Assistant
+from retrieval.answering.ask import Assistant
+from retrieval.answering.extractive import ExtractiveAnswerer
+from retrieval.answering.sentences import sentences_of
 from retrieval.config import EXTRACTIVE
-from retrieval.extractive import ExtractiveAnswerer
-from retrieval.fusion import FUSION, MINILM, Ranked, Tuning
 from retrieval.golden import GoldenQuestion, key_of, read_golden
-from retrieval.search import CANDIDATES, Searcher
-from retrieval.sentences import sentences_of
+from retrieval.ranking.fusion import FUSION, MINILM, Ranked, Tuning
+from retrieval.ranking.search import CANDIDATES, Searcher
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.pgvector.writer import PgvectorSink

@@ -48,7 +48,7 @@ from generation import Message, open_generator
 from glue_jobs.config.pipeline import PipelineConfig, load_config
 from local_stack.servers.connect import request_json
 from retrieval.access import Access, Scope
-from retrieval.search import CANDIDATES
+from retrieval.ranking.search import CANDIDATES
 from service.assistant import AssistantService
 from sinks.idf import WeighedWords
 from sinks.pgvector.config import PgvectorConfig

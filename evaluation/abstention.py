@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from evaluation.runs import Asked
-    from retrieval.fusion import Tuning
+    from retrieval.ranking.fusion import Tuning
 
 DEPTH = 5
 """Rows that an answer may draw on."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from retrieval.answering.support import unsupported, values_of
 from retrieval.golden import key_of
-from retrieval.support import unsupported, values_of
 from schemas.errors import PipelineError
 
 if TYPE_CHECKING:
-    from retrieval.ask import Answer, Assistant
+    from retrieval.answering.ask import Answer, Assistant
     from retrieval.golden import GoldenQuestion
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.abstention import DEPTH
-from retrieval.fusion import FUSION, Fusion, Relevance, Tuning
+from retrieval.ranking.fusion import FUSION, Fusion, Relevance, Tuning
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:

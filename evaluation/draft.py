@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from generation import Message
-from retrieval import prompt
-from retrieval.sentences import sentences_of
-from retrieval.support import values_of
+from retrieval.answering import prompt
+from retrieval.answering.sentences import sentences_of
+from retrieval.answering.support import values_of
 from schemas.errors import PipelineError
 from sinks.search import Hit, Question
 
 if TYPE_CHECKING:
     from generation import Generator
-    from retrieval.search import Searcher
+    from retrieval.ranking.search import Searcher
 
 SEED = 20_261_129
 _LOOKS = 4

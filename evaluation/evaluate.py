@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from embeddings import open_embedder
 from evaluation import abstention, answers, ranking, reranking, runs
 from evaluation.calibration import calibrate
-from retrieval.ask import Assistant
+from retrieval.answering.ask import Assistant
 from retrieval.commands import Pipeline, answerer, opened
 from retrieval.golden import read_golden
-from retrieval.search import Searcher
+from retrieval.ranking.search import Searcher
 from schemas.errors import ConfigurationError
 from sinks import open_sink
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibrated
     from retrieval.golden import GoldenQuestion
-    from retrieval.serving import ActiveIndex
+    from retrieval.ranking.active_index import ActiveIndex
 
 type OnProgress = Callable[[str], object]
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrieval.fusion import Fusion, Ranked, fuse
 from retrieval.golden import FIRST, GoldenQuestion, key_of
-from retrieval.rerank import reranked
-from retrieval.search import CANDIDATES
+from retrieval.ranking.fusion import Fusion, Ranked, fuse
+from retrieval.ranking.rerank import reranked
+from retrieval.ranking.search import CANDIDATES
 from schemas.errors import RejectedError
 from sinks.search import Hit, Question
 
 if TYPE_CHECKING:
     from reranking import Reranker
-    from retrieval.search import Searcher
+    from retrieval.ranking.search import Searcher
 
 type Order = Sequence[Hit]
 """Hits, best first."""

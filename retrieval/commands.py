@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import memory
 from retrieval.access import EVERYTHING, Scope
-from retrieval.conversation import Session
+from retrieval.conversation.turns import Session
 from retrieval.parts import Parts, Pipeline, answerer, memory_of
 from retrieval.questions import lines_of
-from retrieval.serving import ActiveIndex
+from retrieval.ranking.active_index import ActiveIndex
 from schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:

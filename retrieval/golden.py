@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrieval.questions import lines_of
-from retrieval.search import Searcher
+from retrieval.ranking.search import Searcher
 from schemas.errors import ConfigurationError
 from transforms.values import exact_json
 

@@ -12,16 +12,16 @@ import memory
 from generation import open_generator
 from retrieval import EXTRACTIVE, ExtractiveConfig
 from retrieval.access import EVERYTHING, Access, Scope
-from retrieval.ask import Answer, Assistant
-from retrieval.conversation import Conversation, ExtractiveRewriter, Rewriter, Session
-from retrieval.drafts import Answerer
-from retrieval.events import Started, Telling
-from retrieval.extractive import ExtractiveAnswerer
-from retrieval.facts import Facts
-from retrieval.generative import GenerativeAnswerer
-from retrieval.rewriting import GenerativeRewriter
-from retrieval.search import Searcher, freshness_answer, search_answer
-from retrieval.serving import ActiveIndex
+from retrieval.answering.ask import Answer, Assistant
+from retrieval.answering.drafts import Answerer
+from retrieval.answering.events import Started, Telling
+from retrieval.answering.extractive import ExtractiveAnswerer
+from retrieval.answering.generative import GenerativeAnswerer
+from retrieval.conversation.rewriting import GenerativeRewriter
+from retrieval.conversation.turns import Conversation, ExtractiveRewriter, Rewriter, Session
+from retrieval.facts.relevant import Facts
+from retrieval.ranking.active_index import ActiveIndex
+from retrieval.ranking.search import Searcher, freshness_answer, search_answer
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class Parts:
 
 
 class _Asking:
-    """Answers a caller's questions from one store (`retrieval.conversation.Answers`)."""
+    """Answers a caller's questions from one store (`retrieval.conversation.turns.Answers`)."""
 
     def __init__(self, parts: Parts, index: ActiveIndex, scope: Scope, telling: Telling) -> None:
         self._parts, self._index, self._caller, self._telling = parts, index, scope.caller, telling

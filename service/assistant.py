@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from retrieval.access import EVERYTHING, Scope
-from retrieval.conversation import Session, audience_of
-from retrieval.events import OnEvent, Telling
-from retrieval.history import exchange_json, session_json
+from retrieval.answering.events import OnEvent, Telling
+from retrieval.conversation.history import exchange_json, session_json
+from retrieval.conversation.turns import Session, audience_of
 from retrieval.parts import Parts, Pipeline, memory_of
 from schemas.caller import ANYONE, Caller
 from schemas.errors import ConfigurationError

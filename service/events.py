@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.events import (
+from retrieval.answering.events import (
     Answered,
     CancelledError,
     Cited,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from retrieval.conversation import TOPIC_CHARACTERS, Session, audience_of
+from retrieval.conversation.turns import TOPIC_CHARACTERS, Session, audience_of
 from schemas.caller import Caller
 
 if TYPE_CHECKING:

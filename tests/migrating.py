@@ -20,8 +20,8 @@ from pyspark.sql import SparkSession
 from embeddings import open_embedder
 from embeddings.registry import embedder_of
 from indexing.indexer import Indexer
-from retrieval.search import Searcher
-from retrieval.serving import ActiveIndex
+from retrieval.ranking.active_index import ActiveIndex
+from retrieval.ranking.search import Searcher
 from sinks import open_sink
 from tests.history import ModelTable, as_record
 from tests.lake_to_store import Lake

@@ -195,7 +195,7 @@ EMBEDDER = Toy(
         ),
         Line("embeddings/registry.py", r"^(_SECRETS = \()", r'\1"toy_key", '),
         Line("embeddings/prices.py", r"^(PRICES: .* = \{\n)", r'\1    "toy-words": Price(0.5),\n'),
-        Line("retrieval/fusion.py", r"^(RELEVANCE = \{)", r'\1"toy-words": MINILM, '),
+        Line("retrieval/ranking/fusion.py", r"^(RELEVANCE = \{)", r'\1"toy-words": MINILM, '),
         Line("tests/contract/test_embedder_contract.py", r"(params=\[\*FAMILIES, )", r'\1"toy", '),
         Line(
             "tests/contract/test_embedder_contract.py",

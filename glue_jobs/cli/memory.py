@@ -99,7 +99,7 @@ def forget(config: str, user: str) -> int:
     """
     from glue_jobs.config.pipeline import load_config
     from retrieval import commands
-    from retrieval.history import time_json
+    from retrieval.conversation.history import time_json
 
     loaded = load_config(config)
     with commands.remembering(loaded) as memory:
@@ -110,14 +110,14 @@ def forget(config: str, user: str) -> int:
 
 
 def _listed(session: Session) -> tuple[dict[str, Any], str]:
-    from retrieval.history import session_json
+    from retrieval.conversation.history import session_json
 
     shown = session_json(session)
     return shown, f"{shown['last_asked_at']}  {session.turns:>4} turns  {session.name}"
 
 
 def _shown(exchange: Exchange, rating: Rating | None) -> tuple[dict[str, Any], str]:
-    from retrieval.history import exchange_json
+    from retrieval.conversation.history import exchange_json
 
     shown = exchange_json(exchange, rating)
     answer = shown["answer"] if shown["answer"] is not None else f"({shown['state']})"

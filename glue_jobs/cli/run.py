@@ -19,7 +19,7 @@ def check(config: str) -> None:
     from glue_jobs.status import table_notes
     from glue_jobs.status.outdated import chunk_notes
     from retrieval.commands import unmeasured
-    from retrieval.fact_notes import left_out
+    from retrieval.facts.notes import left_out
 
     loaded = load_config(config)
     checks_of_parts = checks.parts(loaded)

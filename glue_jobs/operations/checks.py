@@ -168,7 +168,7 @@ def _warehouse(config: PipelineConfig, owner: Callable[[], Owner | None]) -> Non
 
 def _facts(config: PipelineConfig) -> None:
     """Check each fact, that its login can only read, and that the text model takes tools if a fact needs them."""
-    from retrieval.fact_notes import check_tools
+    from retrieval.facts.notes import check_tools
     from warehouse.facts.reader import FactReader
 
     assert config.warehouse is not None and config.facts is not None  # noqa: S101, PT018 - the caller looked

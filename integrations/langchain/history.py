@@ -9,7 +9,7 @@ from typing import override
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from retrieval.conversation import Session
+from retrieval.conversation.turns import Session
 from schemas.caller import ANYONE, Caller
 from schemas.errors import ConfigurationError
 from service.assistant import AssistantService

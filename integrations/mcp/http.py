@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from integrations.mcp.server import AssistantTools, keep_messages_out_of_logs, server_of
-from retrieval.conversation import audience_of
+from retrieval.conversation.turns import audience_of
 from service.callers.protocol import Identity
 from service.config import ServeConfig
 from service.http.app import guarded

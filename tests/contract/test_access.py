@@ -9,10 +9,10 @@ from contextlib import closing, suppress
 import pytest
 
 from retrieval.access import Access
-from retrieval.ask import Assistant
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
-from retrieval.fusion import Ranked, Relevance, Tuning
-from retrieval.search import Searcher
+from retrieval.answering.ask import Assistant
+from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
+from retrieval.ranking.fusion import Ranked, Relevance, Tuning
+from retrieval.ranking.search import Searcher
 from schemas.caller import Caller
 from schemas.errors import UnavailableError
 from schemas.tables import DocumentConfig, TableConfig

@@ -23,8 +23,8 @@ from generation import (
     open_generator,
 )
 from generation.errors import GenerationRejectedError, GenerationUnavailableError
-from retrieval.fusion import Ranked
-from retrieval.generative import GenerativeAnswerer
+from retrieval.answering.generative import GenerativeAnswerer
+from retrieval.ranking.fusion import Ranked
 from schemas.errors import ConfigurationError, PipelineError
 from sinks.search import Hit, Question
 from tests.endpoint import Endpoint

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from local_stack.models.rerank import maxsim
 from reranking import Reranker, RerankingConfig, open_reranker
 from reranking.errors import RerankingBudgetError, RerankingRejectedError, RerankingUnavailableError
-from retrieval.fusion import Ranked
-from retrieval.rerank import reranked
+from retrieval.ranking.fusion import Ranked
+from retrieval.ranking.rerank import reranked
 from schemas.errors import ConfigurationError
 from sinks.search import Hit
 from tests.endpoint import Endpoint

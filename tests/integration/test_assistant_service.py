@@ -19,7 +19,7 @@ from local_stack.servers.postgres import VectorStore
 from memory import MemoryConfig
 from retrieval import EXTRACTIVE, RetrievalConfig
 from retrieval.access import Scope
-from retrieval.conversation import Session
+from retrieval.conversation.turns import Session
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig

@@ -28,10 +28,10 @@ from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.postgres import VectorStore
 from retrieval import commands
 from retrieval.access import Access, Scope
-from retrieval.ask import Assistant
+from retrieval.answering.ask import Assistant
+from retrieval.answering.extractive import ExtractiveAnswerer
 from retrieval.commands import Session
-from retrieval.conversation import Conversation, ExtractiveRewriter
-from retrieval.extractive import ExtractiveAnswerer
+from retrieval.conversation.turns import Conversation, ExtractiveRewriter
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks import open_sink

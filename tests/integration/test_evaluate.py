@@ -23,7 +23,7 @@ from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.postgres import VectorStore
 from reranking import BedrockRerankingConfig
 from retrieval import EXTRACTIVE, RetrievalConfig, commands
-from retrieval.ask import UNMEASURED
+from retrieval.answering.ask import UNMEASURED
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
 from tests.asking import Pipeline

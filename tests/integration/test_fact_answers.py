@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from generation import BedrockGenerationConfig, SageMakerGenerationConfig, TextModelConfig, open_generator
 from retrieval import EXTRACTIVE, commands
 from retrieval.access import Scope
-from retrieval.fact_notes import check_tools
+from retrieval.facts.notes import check_tools
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError
 from service.assistant import AssistantService

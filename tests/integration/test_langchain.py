@@ -34,7 +34,7 @@ from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
 from memory import MemoryConfig, open_store
 from retrieval.access import Scope
-from retrieval.conversation import Session
+from retrieval.conversation.turns import Session
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError
 from service.assistant import AssistantService

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from generation import BedrockGenerationConfig, Message, open_generator
-from retrieval import prompt
-from retrieval.drafts import Draft
-from retrieval.fusion import Ranked
-from retrieval.generative import NOT_SUPPORTED, GenerativeAnswerer
+from retrieval.answering import prompt
+from retrieval.answering.drafts import Draft
+from retrieval.answering.generative import NOT_SUPPORTED, GenerativeAnswerer
+from retrieval.ranking.fusion import Ranked
 from sinks.search import Hit, Question
 from tests.endpoint import Endpoint
 

@@ -27,13 +27,13 @@ from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
 from retrieval import EXTRACTIVE, AccessConfig, RetrievalConfig, commands
 from retrieval.access import Scope
-from retrieval.ask import Assistant
+from retrieval.answering.ask import Assistant
+from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
+from retrieval.answering.extractive import ExtractiveAnswerer
+from retrieval.answering.sentences import sentences_of
 from retrieval.commands import Query
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
-from retrieval.extractive import ExtractiveAnswerer
-from retrieval.fusion import MINILM, Ranked, Tuning, fuse
-from retrieval.search import CANDIDATES, Searcher
-from retrieval.sentences import sentences_of
+from retrieval.ranking.fusion import MINILM, Ranked, Tuning, fuse
+from retrieval.ranking.search import CANDIDATES, Searcher
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError
 from schemas.tables import TableConfig

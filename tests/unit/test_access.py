@@ -14,7 +14,7 @@ from glue_jobs.cli.ask import caller_of, search
 from glue_jobs.config.values import Substitution
 from retrieval.access import Access, Scope
 from retrieval.config import AccessConfig
-from retrieval.fact_notes import left_out
+from retrieval.facts.notes import left_out
 from schemas.caller import ANYONE, Caller
 from schemas.errors import ConfigurationError
 from schemas.tables import DocumentConfig, TableConfig

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glue_jobs.runtime import AsOf, StoresAsOf
-from retrieval.search import freshness_answer
+from retrieval.ranking.search import freshness_answer
 from sinks.search import Freshness
 
 YEAR_9892_US = 250_000_000_000_000_000

@@ -15,8 +15,8 @@ from evaluation.calibration import LEAST_ANSWERABLE, calibrate
 from evaluation.evaluate import questions_of
 from evaluation.runs import Asked, ways
 from reranking.errors import RerankingUnavailableError
-from retrieval.fusion import FUSION, MINILM, Tuning
 from retrieval.golden import GoldenQuestion, key_of
+from retrieval.ranking.fusion import FUSION, MINILM, Tuning
 from schemas.errors import ConfigurationError
 from sinks.search import Hit
 

@@ -12,13 +12,13 @@ import pytest
 
 from generation import AnswerStream, GeneratedAnswer, Message, StopReason, Tool, ToolCall
 from generation.errors import GenerationRejectedError
-from retrieval import prompt
-from retrieval.drafts import NO_FACTS
-from retrieval.fact_calls import tool_of, values_given
-from retrieval.facts import Facts
-from retrieval.fusion import Ranked, Relevance, Tuning
-from retrieval.generative import NOT_SUPPORTED, GenerativeAnswerer
-from retrieval.tool_use import LEFT_OUT, MOST_CALLS, NOTHING
+from retrieval.answering import prompt
+from retrieval.answering.drafts import NO_FACTS
+from retrieval.answering.generative import NOT_SUPPORTED, GenerativeAnswerer
+from retrieval.answering.tool_use import LEFT_OUT, MOST_CALLS, NOTHING
+from retrieval.facts.calls import tool_of, values_given
+from retrieval.facts.relevant import Facts
+from retrieval.ranking.fusion import Ranked, Relevance, Tuning
 from schemas.caller import ANYONE
 from schemas.errors import ModelUnavailableError
 from sinks.search import Hit, Question
@@ -203,7 +203,7 @@ def test_a_refused_input_is_told_back_once_and_then_left_out(given: object, capl
     assert told.text.startswith("Refused: ")
     assert "DROP" not in told.text + caplog.text
     assert "other" not in caplog.text
-    (logged,) = [record for record in caplog.records if record.name == "retrieval.tool_use"]
+    (logged,) = [record for record in caplog.records if record.name == "retrieval.answering.tool_use"]
     assert logged.__dict__["context"]["fact"] == "since"
     assert (len(first[2]), last[2], len(last[1])) == (1, (), 1)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from glue_jobs.config.problems import across_parts
-from retrieval.fact_calls import RefusedInput, tool_of, values_given
-from retrieval.facts import MOST_CHARACTERS, as_of, fact_sentence, fact_text, values_of
+from retrieval.facts.calls import RefusedInput, tool_of, values_given
+from retrieval.facts.relevant import MOST_CHARACTERS, as_of, fact_sentence, fact_text, values_of
 from schemas.caller import ANYONE, Caller
 from sinks.search import Hit
 from warehouse.facts.config import FactConfig

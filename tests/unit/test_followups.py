@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_stack.demo.helpdesk import follow_ups
-from retrieval.followups import MOST_WORDS, Previous, refers_back, standalone
+from retrieval.conversation.followups import MOST_WORDS, Previous, refers_back, standalone
 
 STORED = Previous(
     "How many days of readings does an H2 hub store while it is offline?",

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.fusion import FUSION, MINILM, UNMEASURED, Fusion, Relevance, Tuning, fuse, tuning_of
+from retrieval.ranking.fusion import FUSION, MINILM, UNMEASURED, Fusion, Relevance, Tuning, fuse, tuning_of
 from schemas.errors import ConfigurationError
 from sinks.idf import MOST_WEIGHED, shares, weighed, worth_searching
 from sinks.search import Hit

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_stack.demo.helpdesk import rows
-from retrieval import prompt
-from retrieval.answer_type import expected_type, holds
-from retrieval.drafts import Draft, Statement
-from retrieval.generative import NOT_SUPPORTED, supported
-from retrieval.sentences import sentences_of
-from retrieval.support import unsupported
+from retrieval.answering import prompt
+from retrieval.answering.answer_type import expected_type, holds
+from retrieval.answering.drafts import Draft, Statement
+from retrieval.answering.generative import NOT_SUPPORTED, supported
+from retrieval.answering.sentences import sentences_of
+from retrieval.answering.support import unsupported
 from sinks.search import Hit
 
 SOURCE = (

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_stack.demo.helpdesk import rows
-from retrieval import prompt
+from retrieval.answering import prompt
+from retrieval.answering.sentences import sentences_of
 from retrieval.commands import Query, Session, ask, read_queries
-from retrieval.sentences import sentences_of
 from schemas.errors import ConfigurationError
 
 

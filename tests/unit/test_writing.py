@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from generation import AnswerStream, GeneratedAnswer, StopReason
 from generation.errors import GenerationUnavailableError
-from retrieval import prompt
-from retrieval.drafts import Statement
-from retrieval.events import CancelledError, Cited, Event, Restarted, Said, Telling
-from retrieval.writing import written
+from retrieval.answering import prompt
+from retrieval.answering.drafts import Statement
+from retrieval.answering.events import CancelledError, Cited, Event, Restarted, Said, Telling
+from retrieval.answering.writing import written
 from sinks.search import Hit
 from tests.waiting import eventually
 

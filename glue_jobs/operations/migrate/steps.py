@@ -26,8 +26,8 @@ from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Backfilled, Tables, backfill
 from lake.embedding_cache import EmbeddingCache
 from retrieval.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
-from retrieval.search import Searcher
-from retrieval.serving import ActiveIndex
+from retrieval.ranking.active_index import ActiveIndex
+from retrieval.ranking.search import Searcher
 from schemas.errors import ConfigurationError, StoppedError
 from sinks import SinkConfig
 from sinks.protocol import Sink, VersionedStore

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from generation import ToolCall, ToolResult
-from retrieval import prompt
-from retrieval.fact_calls import RefusedInput
-from retrieval.facts import fact_text
+from retrieval.answering import prompt
+from retrieval.facts.calls import RefusedInput
+from retrieval.facts.relevant import fact_text
 
 if TYPE_CHECKING:
-    from retrieval.drafts import FactSource
+    from retrieval.answering.drafts import FactSource
     from sinks.search import Hit
     from warehouse.facts.reader import Fact
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reranking import Reranker
 from reranking.errors import RerankingRejectedError, RerankingUnavailableError
-from retrieval.fusion import Ranked
+from retrieval.ranking.fusion import Ranked
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from generation.errors import GenerationRejectedError
 from memory.config import ProfileField
 from memory.conversations import Exchange
 from memory.profiles import Value
-from retrieval import prompt
-from retrieval.conversation import TOPIC_CHARACTERS, Rewritten, carried
+from retrieval.answering import prompt
+from retrieval.conversation.turns import TOPIC_CHARACTERS, Rewritten, carried
 from transforms.documents.chunking import tokens
 
 REWRITE = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from generation import Message
 from generation.errors import GenerationRejectedError, GenerationUnavailableError
 from retrieval.access import Access
-from retrieval.fact_calls import tool_of
+from retrieval.facts.calls import tool_of
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:

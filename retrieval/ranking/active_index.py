@@ -15,8 +15,8 @@ from embeddings import EmbeddingConfig, open_embedder
 from embeddings.pool import Pool
 from embeddings.registry import config_of
 from reranking import RerankingConfig, open_reranker
-from retrieval.fusion import tuning_of
-from retrieval.search import Searcher
+from retrieval.ranking.fusion import tuning_of
+from retrieval.ranking.search import Searcher
 from schemas.errors import ConfigurationError
 from sinks import SinkConfig, open_index
 from sinks.pooled import PooledIndex

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from retrieval.facts import fact_json
+from retrieval.facts.relevant import fact_json
 from schemas.errors import PipelineError
 
 if TYPE_CHECKING:
-    from retrieval.drafts import Statement
+    from retrieval.answering.drafts import Statement
     from sinks.search import Hit
     from warehouse.facts.reader import Fact
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.protocol import Embedder, EmbeddingRejected, Vector
-from retrieval.fact_calls import RefusedInput, tool_of, values_given
-from retrieval.fusion import Tuning
+from retrieval.facts.calls import RefusedInput, tool_of, values_given
+from retrieval.ranking.fusion import Tuning
 from schemas.caller import Caller
 from schemas.errors import PipelineError
 from sinks.search import Hit, Index, Question
@@ -76,7 +76,7 @@ class Facts:
 
 
 class QuestionFacts:
-    """See `retrieval.drafts.FactSource`. Not thread-safe; no answer depends on a fact that cannot be read."""
+    """See `retrieval.answering.drafts.FactSource`. Not thread-safe; no answer depends on a fact that cannot be read."""
 
     def __init__(self, facts: Facts, question: Question, caller: Caller, allowed: AllowedRows | None) -> None:
         self._facts, self._question, self._caller, self._allowed = facts, question, caller, allowed

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from embeddings.protocol import Embedder, EmbeddingRejected
-from retrieval.answer_type import expected_type, holds
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
-from retrieval.facts import fact_sentence
-from retrieval.fusion import Ranked
-from retrieval.sentences import Sentence, sentences_of
+from retrieval.answering.answer_type import expected_type, holds
+from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
+from retrieval.answering.sentences import Sentence, sentences_of
+from retrieval.facts.relevant import fact_sentence
+from retrieval.ranking.fusion import Ranked
 from sinks.search import Index, Question
 
 READ = 3

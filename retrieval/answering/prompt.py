@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from retrieval.sentences import split
+from retrieval.answering.sentences import split
 
 NOTHING = "NOTHING RELEVANT"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from embeddings.protocol import Embedder
 from reranking import Reranker
-from retrieval.fusion import Ranked, Tuning, fuse
-from retrieval.rerank import reranked
+from retrieval.ranking.fusion import Ranked, Tuning, fuse
+from retrieval.ranking.rerank import reranked
 from schemas.errors import ConfigurationError
 from sinks.search import ANYTHING, Filters, Freshness, Index, Question
 from transforms.documents.words import is_blank

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, assert_never
 
 from generation import Message, StopReason
 from generation.errors import GenerationRejectedError
-from retrieval import prompt
-from retrieval.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
-from retrieval.facts import fact_evidence, fact_text
-from retrieval.support import unsupported
-from retrieval.tool_use import ToolUse
-from retrieval.writing import written
+from retrieval.answering import prompt
+from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
+from retrieval.answering.support import unsupported
+from retrieval.answering.tool_use import ToolUse
+from retrieval.answering.writing import written
+from retrieval.facts.relevant import fact_evidence, fact_text
 
 if TYPE_CHECKING:
     from generation import GeneratedAnswer, Generator, Tool
     from generation.rules import Unsupported
-    from retrieval.fusion import Ranked
+    from retrieval.ranking.fusion import Ranked
     from sinks.search import Hit, Question
     from warehouse.facts.reader import Fact
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Protocol
 
 from memory.conversations import Conversations, Exchange, Turn
 from memory.profiles import Profiles, Value
-from retrieval.ask import Answer
-from retrieval.events import Started, Telling
-from retrieval.followups import Previous, Standalone, standalone
-from retrieval.sentences import sentences_of
+from retrieval.answering.ask import Answer
+from retrieval.answering.events import Started, Telling
+from retrieval.answering.sentences import sentences_of
+from retrieval.conversation.followups import Previous, Standalone, standalone
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError
 

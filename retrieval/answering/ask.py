@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrieval.access import Access
-from retrieval.drafts import NO_FACTS, Answerer, Draft, FactSource, Statement
-from retrieval.events import Telling, citation_json, sentence_json
-from retrieval.facts import Facts, as_of, fact_json
-from retrieval.generative import SOURCES
-from retrieval.search import Searcher, freshness_answer
+from retrieval.answering.drafts import NO_FACTS, Answerer, Draft, FactSource, Statement
+from retrieval.answering.events import Telling, citation_json, sentence_json
+from retrieval.answering.generative import SOURCES
+from retrieval.facts.relevant import Facts, as_of, fact_json
+from retrieval.ranking.search import Searcher, freshness_answer
 from schemas.caller import ANYONE, Caller
 from schemas.errors import UnavailableError
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Index, Question

@@ -12,7 +12,7 @@ from generation.errors import GenerationUnavailableError
 
 if TYPE_CHECKING:
     from generation import AnswerStream, GeneratedAnswer
-    from retrieval.drafts import Progress, Statement
+    from retrieval.answering.drafts import Progress, Statement
 
 _TRIES = 2
 """Of an answer that breaks off after it began. One that does not begin is tried again by the generator itself."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retrieval.fusion import Ranked
+from retrieval.ranking.fusion import Ranked
 from sinks.search import Hit, Question
 
 if TYPE_CHECKING:
