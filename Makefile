@@ -54,8 +54,9 @@ help: ## print this
 setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) browser ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
+# Three workers on two cores: while one waits for a server, the others work.
 test: setup lint ## lint, type-check and run every test, servers included
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadgroup
 
 test-quick: lint ## lint, type-check, unit tests and the contract of one store: before each commit
 	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses 2

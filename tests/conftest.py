@@ -19,6 +19,9 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 
 pytest_plugins = ["tests.servers"]
 
+_STARTED_ONCE = {"test_glue_package", "test_install", "test_langchain", "test_mcp", "test_page", "test_serving"}
+"""Modules whose own fixtures take long, so that each is one worker's."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--rechunkings N`: how often a document is cut anew under a reader's eyes, in place of as often as is quick.
@@ -38,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("opensearch"))
         elif "filled" in fixtures:
             item.add_marker(pytest.mark.xdist_group("helpdesk"))
+        elif item.path.stem in _STARTED_ONCE:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,11 @@ def _download(entries: str, downloaded: Path) -> None:
              f"--dest={beside}/wheels", f"--requirement={requirements}"],
             check=True,
         )  # fmt: skip
-        Path(beside, "wheels").rename(downloaded)
+        try:
+            Path(beside, "wheels").rename(downloaded)
+        except OSError:
+            if not downloaded.is_dir():  # else another process was faster: its files have the same hashes
+                raise
 
 
 def archive(folder: Path, place: Path) -> Path:
