@@ -16,7 +16,7 @@ PRESENT := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,$(CODE
 
 # Each step is done once for each content of its inputs: the stamp's name carries their hash.
 hash = $(shell cat $(1) 2>/dev/null | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-12)
-REQUIREMENTS := $(addprefix requirements/,build.txt base.txt local.txt models.txt dev.txt)
+REQUIREMENTS := $(addprefix requirements/,build.txt base.txt service.txt local.txt models.txt dev.txt)
 PACKAGES := $(VENV)/.packages-$(call hash,$(REQUIREMENTS))
 PROJECT := $(VENV)/.project-$(call hash,pyproject.toml)
 MINISTACK := $(VENV)/ministack/.packages-$(call hash,requirements/ministack.txt)
@@ -121,6 +121,7 @@ glue-package: setup ## build what a Glue 6.0 job is made of into dist/glue (CONF
 lock: $(PACKAGES) ## pin every requirement again, with hashes and without an address
 	$(call lock,build)
 	$(call lock,base)
+	$(call lock,service)
 	$(call lock,local)
 	$(call lock,models,--no-deps)
 	$(call lock,ministack)

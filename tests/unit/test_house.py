@@ -57,7 +57,7 @@ def pins(name: str) -> dict[str, str]:
     return {canonicalize_name(package): version for package, version in found}
 
 
-LOCKS = ("build", "base", "local", "models", "ministack", "glue", "dev", "pure", "flink")
+LOCKS = ("build", "base", "service", "local", "models", "ministack", "glue", "dev", "pure", "flink")
 
 
 # Pinned files
@@ -114,7 +114,7 @@ def test_every_requirement_is_locked_with_hashes(name: str) -> None:
 
 def test_one_environment_has_one_version_of_a_package() -> None:
     versions: dict[str, set[str]] = {}
-    for name in ("build", "base", "local", "models", "dev"):
+    for name in ("build", "base", "service", "local", "models", "dev"):
         for package, version in pins(name).items():
             versions.setdefault(package, set()).add(version)
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
@@ -122,7 +122,7 @@ def test_one_environment_has_one_version_of_a_package() -> None:
 
 def test_what_glue_has_is_tested_in_its_version() -> None:
     glue = pins("glue")
-    ours = [pins(name).items() for name in ("build", "base", "local", "models", "dev", "pure")]
+    ours = [pins(name).items() for name in ("build", "base", "service", "local", "models", "dev", "pure")]
     differing = {name for versions in ours for name, version in versions if name in glue and version != glue[name]}
     assert differing == set()
 
