@@ -25,6 +25,8 @@ from tests.servers import new_database, unique
 
 _SERVING = re.compile(r"^serving .* at (http\S+)$", re.MULTILINE)
 START_SECONDS = 60.0
+SILENT_SECONDS = 2.0
+"""After which a connection is opened anew: uvicorn closes one that was silent for 5 s."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        self._used_at = 0.0
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """An answer in one object."""
@@ -150,6 +153,9 @@ class Client:
     def opened(self, path: str, body: Mapping[str, Any], accept: str) -> http.client.HTTPResponse:
         """A response whose status is 200."""
         headers = {"Content-Type": "application/json", "Accept": accept}
+        if time.monotonic() - self._used_at > SILENT_SECONDS:
+            self._connection.close()
+        self._used_at = time.monotonic()
         self._connection.request("POST", path, json.dumps(body), headers)
         response = self._connection.getresponse()
         if response.status != 200:
