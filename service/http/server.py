@@ -227,6 +227,8 @@ def _bound(config: ServeConfig) -> Iterator[socket.socket]:
     try:
         family = socket.getaddrinfo(config.host.strip("[]"), config.port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.create_server((config.host.strip("[]"), config.port), family=family, backlog=2048)
+        # asyncio sets it only on sockets that name their protocol; without it a body waits 40 ms for the head's delayed ACK.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise ConfigurationError(
             f"serve: nothing can listen at {config.host}:{config.port}: {error.strerror}",
