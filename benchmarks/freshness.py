@@ -90,11 +90,8 @@ def running(
     stack: Stack, peer: Peer, way: str, model: str = "instant-model", **environment: str
 ) -> Iterator[tuple[str, str]]:
     """Run a peer over a fresh source and target, which are yielded; `environment` is the peer's own."""
-    source_server, target_server = stack.service("postgres"), stack.service("vectors")
-    sources, targets = new_database(source_server), new_database(target_server)  # type: ignore[arg-type]
-    source, target = next(sources), next(targets)
     name = unique("bench")
-    try:
+    with new_databases(stack, "postgres", "vectors") as (source, target):
         workload.prepare(source, ROWS, whole_rows=peer.whole_rows, copied_key=peer.copied_key)
         with psycopg.connect(target, autocommit=True) as connection:
             for statement in peer.create:
@@ -102,8 +99,17 @@ def running(
         environment |= {"MODEL_URL": stack.service(model).endpoint["endpoint_url"]}
         with captured(stack, peer, source, name, way) as place, started(stack, peer, target, name, environment | place):
             yield source, target
+
+
+@contextmanager
+def new_databases(stack: Stack, *servers: str) -> Iterator[list[str]]:
+    """The DSN of a new database on each of these servers; afterwards they are dropped."""
+    databases = [new_database(stack.service(name)) for name in servers]  # type: ignore[arg-type]
+    dsns = [next(database) for database in databases]
+    try:
+        yield dsns
     finally:
-        for database in (sources, targets):
+        for database in databases:
             next(database, None)
 
 

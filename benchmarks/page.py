@@ -85,8 +85,8 @@ def edited(desk: Desk, page: Page, days: int, stale: int) -> Edit:
     committed = time.time() * 1000
     expect(page.locator(".turn.stale")).to_have_count(stale + 1)
     headers = {"Authorization": f"Bearer {KEYS['ada']}"}
-    found = desk.served.post("/v1/search", {"query": QUESTION}, **headers).json()["results"]
-    (document_id,) = {each["document_id"] for each in found if each["key"] == {"id": HUB}}
+    results = desk.served.post("/v1/search", {"query": QUESTION}, **headers).json()["results"]
+    (document_id,) = {result["document_id"] for result in results if result["key"] == {"id": HUB}}
     row = desk.served.get(f"/v1/rows/{document_id}", **headers).json()
     searchable = dt.datetime.fromisoformat(row["searchable_at"]).timestamp() * 1000
     return Edit(searchable - committed, page.evaluate("window.marks.at(-1)") - committed)

@@ -41,7 +41,7 @@ from benchmarks.cpu import cpu_seconds, spent
 from benchmarks.freshness import PARTS, ROWS, console
 from benchmarks.peers import PEERS
 from benchmarks.servers import servers
-from benchmarks.service import START_SECONDS, Client, Place, changing, running, service
+from benchmarks.service import START_SECONDS, Client, RunningPipeline, changing, running, service
 from benchmarks.stores import machine
 from embeddings import open_embedder
 from generation import Message, open_generator
@@ -86,11 +86,11 @@ def main() -> None:
     parser.add_argument("--marks", type=int, default=40)
     chosen = parser.parse_args()
     before = machine()
-    with servers([*PARTS, "instant-model", "memorydb", "redshift"]) as stack, running(stack) as place:
-        with changing(place, chosen.rate) as committer:
-            searches = {str(n): measured_searches(place, n, chosen) for n in map(int, chosen.callers.split(","))}
-            marks = measured_marks(place, chosen.marks)
-        asks = measured_asks(place, chosen.asks)
+    with servers([*PARTS, "instant-model", "memorydb", "redshift"]) as stack, running(stack) as pipeline:
+        with changing(pipeline, chosen.rate) as committer:
+            searches = {str(n): measured_searches(pipeline, n, chosen) for n in map(int, chosen.callers.split(","))}
+            marks = measured_marks(pipeline, chosen.marks)
+        asks = measured_asks(pipeline, chosen.asks)
     print(json.dumps({
         "benchmark": "serve", "rate": chosen.rate, "k": K, "filter": FILTER, "rows": ROWS, "seconds": chosen.seconds,
         "rounds": chosen.rounds, "late": committer.late, "wanted": _WANTED, "search": searches, "ask": asks, "mark": marks,
@@ -101,15 +101,15 @@ def main() -> None:
 class BareQueries:
     """The two statements of a search, by psycopg over one connection."""
 
-    def __init__(self, place: Place, texts: Sequence[str]) -> None:
-        config = load_config(str(place.config))
+    def __init__(self, pipeline: RunningPipeline, texts: Sequence[str]) -> None:
+        config = load_config(str(pipeline.config))
         store, self._texts = _store(config), texts
         names, filtering = Names(store.table), Filtering(filters_of(config))
         visible = sql.SQL("{} AND {}").format(names.compose(VISIBLE), filtering.condition)
         coverage = sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words"))
-        self._statements = [names.compose(each, visible=visible, coverage=coverage) for each in (DENSE, LEXICAL)]
+        self._statements = [names.compose(query, visible=visible, coverage=coverage) for query in (DENSE, LEXICAL)]
         self._values = filtering.values
-        self._connection = psycopg.connect(place.store, autocommit=True)
+        self._connection = psycopg.connect(pipeline.store, autocommit=True)
         register_vector(self._connection)
         self._connection.execute(SETTINGS)
         passing = names.compose(
@@ -134,8 +134,8 @@ class BareQueries:
 class StoreQueries:
     """All that a search asks its store for, over one connection."""
 
-    def __init__(self, place: Place, texts: Sequence[str]) -> None:
-        config = load_config(str(place.config))
+    def __init__(self, pipeline: RunningPipeline, texts: Sequence[str]) -> None:
+        config = load_config(str(pipeline.config))
         embedder, self._filters = embedder_of(config), filters_of(config)
         self._questions = [Question(text, embedder.embed_query(text)) for text in texts]
         self._index = PgvectorIndex(_store(config), embedder.fingerprint)
@@ -191,22 +191,22 @@ def questions() -> list[str]:
     return [" ".join(chosen.sample(workload.WORDS, 4)) for _ in range(QUESTIONS)]
 
 
-def measured_searches(place: Place, callers: int, chosen: argparse.Namespace) -> dict[str, Any]:
+def measured_searches(pipeline: RunningPipeline, callers: int, chosen: argparse.Namespace) -> dict[str, Any]:
     """Searches from a number of callers, in phases that alternate."""
-    texts, config = questions(), place.served("searched")
+    texts, config = questions(), pipeline.served("searched")
     loaded = load_config(str(config))
     took: dict[str, list[float]] = {name: [] for name in ("service", "bare", "store", "embedding", "library")}
     cpu: dict[str, dict[str, float]] = {}
     scope = Scope(conditions=(FILTER,))
     with ExitStack() as stack:
-        url = stack.enter_context(service(place, config))
+        url = stack.enter_context(service(pipeline, config))
         library = stack.enter_context(AssistantService(loaded, connections=8))
         clients = [stack.enter_context(closing(Client(url))) for _ in range(callers)]
         embedder = embedder_of(loaded)
         calls: dict[str, list[Callable[[], object]]] = {
             "service": [partial(searched, client, texts) for client in clients],
-            "bare": [stack.enter_context(closing(BareQueries(place, texts))) for _ in range(callers)],
-            "store": [stack.enter_context(closing(StoreQueries(place, texts))) for _ in range(callers)],
+            "bare": [stack.enter_context(closing(BareQueries(pipeline, texts))) for _ in range(callers)],
+            "store": [stack.enter_context(closing(StoreQueries(pipeline, texts))) for _ in range(callers)],
             "embedding": [lambda: embedder.embed_query(random.choice(texts))] * callers,
             "library": [lambda: library.search(random.choice(texts), K, scope)] * callers,
         }
@@ -215,10 +215,10 @@ def measured_searches(place: Place, callers: int, chosen: argparse.Namespace) ->
         for number in range(chosen.rounds):
             for name, of_callers in calls.items():
                 console.print(f"round {number + 1} of {chosen.rounds}: {name}, {callers} callers")
-                began, before = time.time(), cpu_seconds(place.stack.directory)
+                began, before = time.time(), cpu_seconds(pipeline.stack.directory)
                 took[name] += repeated(of_callers, chosen.seconds)
-                cpu[name] = spent(before, cpu_seconds(place.stack.directory), time.time() - began)
-    figures = {name: percentiles(each) for name, each in took.items()}
+                cpu[name] = spent(before, cpu_seconds(pipeline.stack.directory), time.time() - began)
+    figures = {name: percentiles(ms) for name, ms in took.items()}
     return {"ms": figures, **ratios(figures), "cpu_s_per_100s": cpu}
 
 
@@ -266,12 +266,12 @@ def percentiles(took: Sequence[float]) -> dict[str, float]:
     return {"p50": round(float(p50), 2), "p99": round(float(p99), 2), "n": len(took)}
 
 
-def measured_marks(place: Place, marks: int) -> dict[str, Any]:
+def measured_marks(pipeline: RunningPipeline, marks: int) -> dict[str, Any]:
     """From a commit to the event of a watch, under load."""
     took = []
     with (
-        service(place, place.served("watched")) as url,
-        psycopg.connect(place.source, autocommit=True) as source,
+        service(pipeline, pipeline.served("watched")) as url,
+        psycopg.connect(pipeline.source, autocommit=True) as source,
         closing(Client(url)) as client,
     ):
         insert = "INSERT INTO articles (id, title, body, status, nonce) VALUES (%s, 'watched', 'rev 0', 'new', 0)"
@@ -299,9 +299,9 @@ def appeared(url: str, document_id: str) -> str:
     raise TimeoutError("the watched row did not become searchable")
 
 
-def measured_asks(place: Place, asks: int) -> dict[str, Any]:
+def measured_asks(pipeline: RunningPipeline, asks: int) -> dict[str, Any]:
     """First sentence and whole answer of each kind of question."""
-    stack = place.stack
+    stack = pipeline.stack
     model = stack.service("instant-model").endpoint
     request_json(model["endpoint_url"], "POST", "/faults", {"answer": ANSWER})
     parts: dict[str, Any] = {
@@ -313,31 +313,31 @@ def measured_asks(place: Place, asks: int) -> dict[str, Any]:
         loaded_warehouse(warehouse, stack.aws)
         with reading_user(warehouse) as login, ExitStack() as opened:
             tables = [
-                *yaml.safe_load(place.config.read_text())["tables"],
+                *yaml.safe_load(pipeline.config.read_text())["tables"],
                 TICKETS.model_dump(mode="json", exclude_defaults=True),
             ]
-            told = {
+            with_facts = {
                 "warehouse": warehouse_config(warehouse, stack.aws),
                 "facts": login | {"queries": [ALL]},
                 "tables": tables,
             }
             urls = {
-                "": opened.enter_context(service(place, place.served("asked", **parts))),
-                " with facts": opened.enter_context(service(place, place.served("facts", **parts, **told))),
+                "": opened.enter_context(service(pipeline, pipeline.served("asked", **parts))),
+                " with facts": opened.enter_context(service(pipeline, pipeline.served("facts", **parts, **with_facts))),
             }
-            alone = model_alone(load_config(str(place.served("asked", **parts))), asks)
+            alone = model_alone(load_config(str(pipeline.served("asked", **parts))), asks)
             for number in range(asks):
                 for facts, url in urls.items():
                     for memory in ("", " with memory"):
-                        each = took.setdefault(f"ask{memory}{facts}", {"first": [], "whole": []})
+                        of_kind = took.setdefault(f"ask{memory}{facts}", {"first": [], "whole": []})
                         session = {"session": f"s{number}{facts}"} if memory else {}
                         for name, ms in asked(url, session).items():
-                            each[name].append(ms)
+                            of_kind[name].append(ms)
     return {
         "model_ms": alone,
-        "ms": {kind: {name: percentiles(each) for name, each in of_kind.items()} for kind, of_kind in took.items()},
+        "ms": {kind: {name: percentiles(ms) for name, ms in of_kind.items()} for kind, of_kind in took.items()},
         "ms_without_model": {
-            kind: {name: round(statistics.median(each) - alone["embedding"] - alone[name], 2) for name, each in of_kind.items()}
+            kind: {name: round(statistics.median(ms) - alone["embedding"] - alone[name], 2) for name, ms in of_kind.items()}
             for kind, of_kind in took.items()
         },
     }  # fmt: skip
@@ -376,7 +376,7 @@ def model_alone(config: PipelineConfig, asks: int) -> dict[str, float]:
             if pieces == 1:
                 took["first"].append((time.monotonic() - began) * 1000)
         took["whole"].append((time.monotonic() - began) * 1000)
-    return {name: round(statistics.median(each), 2) for name, each in took.items()}
+    return {name: round(statistics.median(ms), 2) for name, ms in took.items()}
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,113 +17,85 @@ from urllib.parse import urlsplit
 import yaml
 
 from benchmarks import workload
-from benchmarks.freshness import ROWS, captured, child
-from benchmarks.peers import PEERS, pipeline
+from benchmarks.freshness import ROWS, captured, child, new_databases
+from benchmarks.peers import PEERS
+from benchmarks.peers import pipeline as configuration
+from local_stack.demo.pipeline import SERVING
 from local_stack.stack import Stack
-from tests.servers import new_database, unique
+from tests.servers import unique
 
-_SERVING = re.compile(r"^serving .* at (http\S+)$", re.MULTILINE)
 START_SECONDS = 60.0
 SILENT_SECONDS = 2.0
 """After which a connection is opened anew: uvicorn closes one that was silent for 5 s."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A running pipeline, and what it is asked with."""
+class RunningPipeline:
+    """A pipeline whose index job runs, with the addresses of its source and store."""
 
     stack: Stack
     source: str
     store: str
     config: Path
-    """Of the pipeline that runs."""
 
     def served(self, name: str, **changes: Any) -> Path:
         """A configuration of the service over the pipeline's store."""
         file = self.config.with_name(f"{name}.yaml")
         limits = {"burst": 1_000_000, "requests_per_minute": 10_000_000, "concurrent": 64, "concurrent_per_caller": 64}
-        told = yaml.safe_load(self.config.read_text()) | {
+        settings = yaml.safe_load(self.config.read_text()) | {
             "retrieval": {"min_similarity": -1},
             "serve": {"limits": limits},
         }
-        file.write_text(yaml.safe_dump(told | changes))
+        file.write_text(yaml.safe_dump(settings | changes))
         return file
 
 
 @contextmanager
-def running(stack: Stack) -> Iterator[Place]:
+def running(stack: Stack) -> Iterator[RunningPipeline]:
     """A pipeline whose index job runs, over a fresh source and store."""
-    databases = [new_database(stack.service(part)) for part in ("postgres", "vectors")]  # type: ignore[arg-type]
-    source, store = map(next, databases)
     name = unique("bench")
     folder = stack.directory / "run" / name
     folder.mkdir(parents=True)
-    try:
+    with new_databases(stack, "postgres", "vectors") as (source, store):
         workload.prepare(source, ROWS)
         with captured(stack, PEERS["ragstream"], source, name, "kafka") as captured_in:
             config = folder / "pipeline.yaml"
-            config.write_text(yaml.safe_dump(pipeline({
+            config.write_text(yaml.safe_dump(configuration({
                 "WORK_DIR": str(folder), "BOOTSTRAP": stack.broker.endpoint["bootstrap_servers"], "TARGET_DSN": store,
                 "MODEL_URL": stack.service("instant-model").endpoint["endpoint_url"], **captured_in,
             })))  # fmt: skip
             command = [sys.executable, "-m", "glue_jobs", "run", str(config), "--jobs", "index"]
             with child(stack, command, {}, name, "writer"):
                 workload.wait_loaded(store, PEERS["ragstream"].target, ROWS, 180)
-                yield Place(stack, source, store, config)
-    finally:
-        for database in databases:
-            next(database, None)
-
-
-class _EndedError(Exception):
-    """The changes are to end."""
-
-
-class Changes(workload.Committer):
-    """Commits until it is ended; rows that come after its beginning are left alone."""
-
-    def __post_init__(self) -> None:
-        """Nothing is committed yet."""
-        super().__post_init__()
-        self.ended = threading.Event()
-
-    def _commit(self) -> None:
-        if self.ended.is_set():
-            raise _EndedError
-        super()._commit()
+                yield RunningPipeline(stack, source, store, config)
 
 
 @contextmanager
-def changing(place: Place, rate: float) -> Iterator[Changes]:
-    """Commit the mix of changes at a rate for the length of the block."""
-    changes = Changes(place.source, [])
-
-    def commit() -> None:
-        with suppress(_EndedError):
-            changes.run(rate, 86_400)
-
-    thread = threading.Thread(target=commit)
+def changing(pipeline: RunningPipeline, rate: float) -> Iterator[workload.Committer]:
+    """Commit the mix of changes at a rate for the length of the block; rows that others insert meanwhile are left alone."""
+    committer = workload.Committer(pipeline.source, [])
+    thread = threading.Thread(target=committer.run, args=(rate, 86_400))
     thread.start()
     try:
         time.sleep(workload.WARM_SECONDS)
-        yield changes
+        yield committer
     finally:
-        changes.ended.set()
+        committer.stopped.set()
         thread.join()
 
 
 @contextmanager
-def service(place: Place, config: Path) -> Iterator[str]:
+def service(pipeline: RunningPipeline, config: Path) -> Iterator[str]:
     """`ragstream serve` of a configuration; yields its address."""
     name = unique("serve")
     command = [sys.executable, "-m", "glue_jobs", "serve", str(config), "--port", "0"]
-    with child(place.stack, command, {}, name, "serve"):
-        log, until = place.stack.directory / f"{name}.log", time.monotonic() + START_SECONDS
-        while not (said := _SERVING.search(log.read_text(errors="replace"))):
+    with child(pipeline.stack, command, {}, name, "serve"):
+        log, until = pipeline.stack.directory / f"{name}.log", time.monotonic() + START_SECONDS
+        while not (line := SERVING.search(log.read_text(errors="replace"))):
             if time.monotonic() > until:
                 raise TimeoutError(f"the service did not answer: {log.read_text()[-500:]}")
             time.sleep(0.05)
-        yield said[1]
+        yield line[1]
 
 
 class Client:

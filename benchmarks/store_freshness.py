@@ -31,7 +31,7 @@ from deltalake import DeltaTable
 
 from benchmarks import workload
 from benchmarks.cpu import cpu_seconds, spent
-from benchmarks.freshness import PARTS, ROWS, captured, child, console, texts_sent
+from benchmarks.freshness import PARTS, ROWS, captured, child, console, new_databases, texts_sent
 from benchmarks.peers import PEERS, pipeline, two_drivers
 from benchmarks.servers import servers
 from benchmarks.workload import Look, Poller
@@ -40,7 +40,7 @@ from lake.layout import LakeLayout
 from local_stack.demo.store_readers import open_reader, row_id
 from local_stack.servers.aws import REGION
 from local_stack.stack import Stack
-from tests.servers import new_database, unique
+from tests.servers import unique
 
 if TYPE_CHECKING:
     from sinks import SinkConfig
@@ -79,19 +79,13 @@ def main() -> None:
 
 def measure(stack: Stack, *, alone: bool, rate: float, seconds: float) -> dict[str, Any]:
     """One run on a fresh source and fresh stores."""
-    servers = [stack.service(name) for name in ("postgres", "vectors", "redshift")]
-    databases = [new_database(server) for server in servers]  # type: ignore[arg-type]
-    source, vectors, warehouse = map(next, databases)
     name = unique("bench")
-    try:
+    with new_databases(stack, "postgres", "vectors", "redshift") as (source, vectors, warehouse):
         workload.prepare(source, ROWS)
         with captured(stack, PEERS["ragstream"], source, name, "kafka") as environment:
             config = configured(stack, name, vectors, "" if alone else warehouse, environment)
             with child(stack, two_drivers(config), {}, name):
                 return commit(stack, load_config(config), (source, warehouse), rate, seconds)
-    finally:
-        for database in databases:
-            next(database, None)
 
 
 def configured(stack: Stack, name: str, vectors: str, warehouse: str, captured_in: Mapping[str, str]) -> Path:

@@ -196,6 +196,8 @@ class Committer:
     seed: int = 11
     kinds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     late: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """Ends `run` before its time."""
 
     def __post_init__(self) -> None:
         """Seed the random choices, which a second run continues."""
@@ -215,6 +217,8 @@ class Committer:
                 if wait > 0:
                     time.sleep(wait)
                 self.late += wait < -0.1
+                if self.stopped.is_set():
+                    return
                 self._commit()
 
     def _commit(self) -> None:

@@ -17,8 +17,8 @@ _DEAD_WITHIN_SECONDS = 2.0
 """A connection that a restart of its server broke fails at once; what takes longer is the server's own slowness."""
 
 
-class Closes(Protocol):
-    """Whatever is pooled."""
+class Closeable(Protocol):
+    """What can be pooled."""
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
@@ -31,7 +31,7 @@ class _Idle[T]:
     """Who used it last: it may hold what the same question needs again."""
 
 
-class Pool[T: Closes]:
+class Pool[T: Closeable]:
     """At most `most` connections, opened when they are needed, and closed after an error. Thread-safe."""
 
     def __init__(self, name: str, opened: Callable[[], T], most: int, patience: float = PATIENCE_SECONDS) -> None:
@@ -70,12 +70,12 @@ class Pool[T: Closes]:
             return work(connection)
 
     def close(self) -> None:
-        """Close the idle connections, and the others when they are given back; the next call opens new ones."""
+        """Close the idle connections, and the others when they are returned; the next call opens new ones."""
         with self._lock:
             idle, self._idle = self._idle, []
             self._closings += 1
-        for each in idle:
-            each.connection.close()
+        for unused in idle:
+            unused.connection.close()
 
     @contextmanager
     def _taken(self) -> Iterator[tuple[T, bool]]:

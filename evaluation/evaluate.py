@@ -10,8 +10,9 @@ from embeddings import open_embedder
 from evaluation import abstention, answers, ranking, reranking, runs
 from evaluation.calibration import calibrate
 from retrieval.answering.ask import Assistant
-from retrieval.commands import Pipeline, answerer, opened
+from retrieval.commands import opened
 from retrieval.golden import read_golden
+from retrieval.parts import Pipeline, answerer
 from retrieval.ranking.search import Searcher
 from schemas.errors import ConfigurationError
 from sinks import open_sink

@@ -1,4 +1,4 @@
-"""Whether a reranker is worth its time: its order against the one that it was given. Pure but for the clock."""
+"""Whether a reranker is worth its time: its order against the one it starts from. Pure but for the clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evaluation.runs import Asked, Order
     from reranking import Reranker
 
-BY = "nDCG@10"
+DECIDING_MEASURE = "nDCG@10"
 """The measure that decides: a reranker moves rows within the first ten."""
 SIGNIFICANT = 0.05
 
@@ -50,16 +50,18 @@ class Timed:
 def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]], timed: Timed) -> dict[str, Any]:
     """The differences of `reranked` to `hybrid` for all questions and by kind, and whether they are a gain.
 
-    It is one where all questions gain by `BY`, and no kind of them loses, by more than chance.
+    It is one where all questions gain by `DECIDING_MEASURE`, and no kind of them loses, by more than chance.
     """
     one, other = (measured(asked, rankings[way]) for way in ("reranked", "hybrid"))
     differences = {
         group: {name: compared([one[name][n] for n in members], [other[name][n] for n in members]) for name in MEASURES}
         for group, members in groups_of(asked).items()
     }
-    certain = [each[BY].difference for each in differences.values() if each[BY].p < SIGNIFICANT]
-    gains = differences.get("all", {}).get(BY)
-    is_gain = gains is not None and gains.p < SIGNIFICANT and min(certain) > 0
+    significant = [
+        each[DECIDING_MEASURE].difference for each in differences.values() if each[DECIDING_MEASURE].p < SIGNIFICANT
+    ]
+    gains = differences.get("all", {}).get(DECIDING_MEASURE)
+    is_gain = gains is not None and gains.p < SIGNIFICANT and min(significant) > 0
     return {
         "model": timed.model,
         "candidates": timed.candidates,
@@ -76,9 +78,9 @@ def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]], tim
 def sentence(report: Mapping[str, Any]) -> str:
     """The report in one sentence."""
     differences = ", ".join(
-        f"{group} {by_name[BY]['difference']:+.3f} (p {by_name[BY]['p']:.3f})"
+        f"{group} {by_name[DECIDING_MEASURE]['difference']:+.3f} (p {by_name[DECIDING_MEASURE]['p']:.3f})"
         for group, by_name in report["to_hybrid"].items()
     )
     verdict = "a gain" if report["is_a_gain"] else "no gain: leave `reranking` out"
     took = "never answered" if report["ms_p50"] is None else f"{report['ms_p50']:.0f} ms a question"
-    return f"reranked by {report['model']} to hybrid, {BY}: {differences}; {took}; {verdict}"
+    return f"reranked by {report['model']} to hybrid, {DECIDING_MEASURE}: {differences}; {took}; {verdict}"

@@ -100,7 +100,7 @@ def spending_of(
 def _counted(attempt: Callable[[], Pieces], spending: Spending) -> Pieces:
     """The pieces of an attempt in turn of the budget; a reader who stops has paid for what came."""
     with spending.attempt() as receipt:
-        pieces, said = attempt(), 0
+        pieces, output_tokens = attempt(), 0
         with closing(pieces):
             while True:
                 try:
@@ -109,8 +109,8 @@ def _counted(attempt: Callable[[], Pieces], spending: Spending) -> Pieces:
                     answer: GeneratedAnswer = end.value
                     receipt.used = _used(spending, answer)
                     return answer
-                said += tokens(piece)
-                receipt.used, receipt.sent = Usage(spending.usage.input, said), True
+                output_tokens += tokens(piece)
+                receipt.used, receipt.sent = Usage(spending.usage.input, output_tokens), True
                 yield piece
 
 

@@ -108,7 +108,7 @@ class MissingVectors:
         if budget is None or self.patience is None:
             return 0.0
         try:
-            return budget.state(sum(tokens(texts[h]) for h in group)).seconds
+            return budget.state(sum(tokens(texts[h]) for h in group)).grant.seconds
         except UnavailableError:
             return math.inf
 

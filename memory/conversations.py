@@ -151,7 +151,7 @@ class Conversations:
     def exchanges(
         self, user: str | None, session: str, most: int = RECENT, *, audience: str | None = None
     ) -> list[Exchange]:
-        """The last exchanges of a session, in order, from at most `most` messages; of one audience alone, where it is given.
+        """The last exchanges of a session, in order, from at most `most` messages; with `audience`, only those under it.
 
         Raises:
             ConfigurationError: there is no such session, or it is another user's.
@@ -160,7 +160,8 @@ class Conversations:
         items = self._store.recent(place, most)
         exchanges = list(self._exchanges(items))
         if audience is not None:
-            exchanges = [each for each in exchanges if each.number in _turns_of(items, audience)]
+            same = _turns_of(items, audience)
+            exchanges = [exchange for exchange in exchanges if exchange.number in same]
         if not exchanges:
             raise unknown_session(self._store, place)
         return exchanges

@@ -59,7 +59,7 @@ class Feedback:
             answer = self._answer(place, turn)
             if self._store.rate(place, StoredRating(turn, _encoded(said), answer.expires_at)):
                 return said
-            time.sleep(_POLL_SECONDS)  # another request changes the same item, or the answer goes away
+            time.sleep(_POLL_SECONDS)  # another request changes the same item, or the answer is being deleted
         raise UnavailableError(
             "feedback: other requests change the same turn; nothing was kept",
             condition="FEEDBACK_BUSY",
@@ -77,7 +77,7 @@ class Feedback:
         if not ratings and not self._store.recent(place, 1):
             raise unknown_session(self._store, place)
         now = self._clock()
-        return {each.turn: _decoded(each.body) for each in ratings if each.expires_at > now}
+        return {rating.turn: _decoded(rating.body) for rating in ratings if rating.expires_at > now}
 
     def _answer(self, place: Place, turn: int) -> Item:
         """The answer of a turn; raises where there is none to rate."""

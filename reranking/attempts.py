@@ -72,7 +72,7 @@ def scored(
 
 
 def spending_of(config: BudgetedConfig, query: str, texts: Sequence[str]) -> Spending:
-    """What a request takes from the model's budget; tokens are estimated, as no service tells them."""
+    """What a request takes from the model's budget; tokens are estimated, as no service counts them."""
     if config.budget is None:
         return NOTHING
     asked = tokens(query) + sum(map(tokens, texts))

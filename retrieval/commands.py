@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import memory
 from retrieval.access import EVERYTHING, Scope
 from retrieval.conversation.turns import Session
-from retrieval.parts import Parts, Pipeline, answerer, memory_of
+from retrieval.parts import Parts, Pipeline, memory_of
 from retrieval.questions import lines_of
 from retrieval.ranking.active_index import ActiveIndex
 from schemas.errors import ConfigurationError, UnavailableError
@@ -18,7 +18,8 @@ from schemas.errors import ConfigurationError, UnavailableError
 if TYPE_CHECKING:
     from memory import Memory
 
-__all__ = ["Pipeline", "Query", "Session", "answerer", "ask", "opened", "read_queries", "remembering", "search"]
+_MEMORY = "MEMORY_"
+"""How the conditions of a memory's errors begin."""
 
 
 class Query(NamedTuple):
@@ -43,14 +44,14 @@ def ask(
     """Answer a question from what the scope's caller may see, in a session of that caller; returns one JSON object."""
     if session is not None:
         memory_of(config)
-    with _parts(config, store) as parts, _memory_as_part():
+    with _parts(config, store) as parts, _as_part(_MEMORY):
         return parts.ask(question, scope, session, store=store)
 
 
 @contextmanager
 def remembering(config: Pipeline) -> Iterator[Memory]:
-    """The pipeline's memory; that it is away is an error of a part, as nothing was written."""
-    with _memory_as_part(), memory.opened(memory_of(config)) as opened_memory:
+    """The pipeline's memory; one that does not answer is an error of a part, as nothing was written."""
+    with _as_part(_MEMORY), memory.opened(memory_of(config)) as opened_memory:
         yield opened_memory
 
 
@@ -100,20 +101,19 @@ def opened(config: Pipeline, store: str | None) -> Iterator[ActiveIndex]:
 
 @contextmanager
 def _parts(config: Pipeline, store: str | None) -> Iterator[Parts]:
-    """The parts of a pipeline for one question at a time; a store that is away is an error of a part."""
+    """The parts of a pipeline for one question at a time; a store that does not answer is an error of a part."""
     with closing(Parts(config)) as parts:
-        try:
+        with _as_part():
             parts.index(store).searcher().index.check()
-        except UnavailableError as error:
-            raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None
         yield parts
 
 
 @contextmanager
-def _memory_as_part() -> Iterator[None]:
+def _as_part(prefix: str = "") -> Iterator[None]:
+    """Turn an UnavailableError into a ConfigurationError, the error of a part, where its condition begins with `prefix`."""
     try:
         yield
     except UnavailableError as error:
-        if not error.condition.startswith("MEMORY_"):
+        if not error.condition.startswith(prefix):
             raise
         raise ConfigurationError(error.message, condition=error.condition, hint=error.hint) from None

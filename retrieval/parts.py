@@ -14,7 +14,7 @@ from retrieval import EXTRACTIVE, ExtractiveConfig
 from retrieval.access import EVERYTHING, Access, Scope
 from retrieval.answering.ask import Answer, Assistant
 from retrieval.answering.drafts import Answerer
-from retrieval.answering.events import Started, Telling
+from retrieval.answering.events import AnswerEvents, Started
 from retrieval.answering.extractive import ExtractiveAnswerer
 from retrieval.answering.generative import GenerativeAnswerer
 from retrieval.conversation.rewriting import GenerativeRewriter
@@ -109,7 +109,6 @@ class Parts:
         self._closing = ExitStack()
         self._memory: Memory | None = None
         self._fact_reader: FactReader | None = None
-        self._facts: tuple[Searcher, Facts] | None = None
 
     def index(self, store: str | None = None) -> ActiveIndex:
         """The store of that name; the first one without a name."""
@@ -137,24 +136,24 @@ class Parts:
         session: Session | None = None,
         *,
         store: str | None = None,
-        telling: Telling | None = None,
+        events: AnswerEvents | None = None,
     ) -> dict[str, Any]:
         """The JSON object of `ragstream ask`: an answer from what the scope's caller may see, in a session of that caller."""
-        telling = telling or Telling()
-        asking = _Asking(self, self.index(store), scope, telling)
+        events = events or AnswerEvents()
+        asking = _Asking(self, self.index(store), scope, events)
         if session is None:
-            telling.tell(Started(question))
+            events.send(Started(question))
             reply = asking.answer(question).as_json()
         else:
             memory_parts = self.memory()
             conversation = Conversation(memory_parts.conversations, memory_parts.profiles, self._rewriter())
-            reply = conversation.ask(question, session, scope.caller, asking, telling)
-        telling.tell_answer(reply)
+            reply = conversation.ask(question, session, scope.caller, asking, events)
+        events.send_answer(reply)
         return reply
 
     def freshness(self, store: str | None = None) -> dict[str, Any]:
         """The freshness of a store, as answers have it."""
-        return freshness_answer(self.index(store).searcher().index.freshness())
+        return freshness_answer(self.index(store).run(lambda searcher: searcher.index.freshness()))
 
     def allowed(self, scope: Scope) -> Filters:
         """The filters of a scope, with what its caller may see."""
@@ -169,7 +168,7 @@ class Parts:
             return self._memory
 
     def facts(self, searcher: Searcher) -> Facts | None:
-        """The pipeline's facts for questions of an index; None without any. Their descriptions are embedded once a searcher."""
+        """The pipeline's facts for questions of an index; None without any."""
         if self.config.facts is None or self.config.warehouse is None:
             return None
         from warehouse.facts.reader import FactReader
@@ -180,9 +179,7 @@ class Parts:
                     self.config.facts, self.config.warehouse, self.config.tables, self._connections
                 )
                 self._closing.callback(self._fact_reader.close)
-            if self._facts is None or self._facts[0] is not searcher:
-                self._facts = searcher, Facts(self._fact_reader, searcher.index, searcher.embedder, searcher.tuning)
-            return self._facts[1]
+            return Facts(self._fact_reader, searcher.index, searcher.embedder, searcher.tuning)
 
     def close(self) -> None:
         """Close every connection."""
@@ -190,20 +187,20 @@ class Parts:
             index.close()
         with self._opening:
             self._closing.close()
-            self._memory = self._fact_reader = self._facts = None
+            self._memory = self._fact_reader = None
 
     def _rewriter(self) -> Rewriter:
-        generation, kept = self.config.generation or EXTRACTIVE, self.config.memory
-        if isinstance(generation, ExtractiveConfig) or kept is None:
+        generation, memory_config = self.config.generation or EXTRACTIVE, self.config.memory
+        if isinstance(generation, ExtractiveConfig) or memory_config is None:
             return ExtractiveRewriter()
-        return GenerativeRewriter(open_generator(generation), kept.history_tokens, kept.profile)
+        return GenerativeRewriter(open_generator(generation), memory_config.history_tokens, memory_config.profile)
 
 
 class _Asking:
     """Answers a caller's questions from one store (`retrieval.conversation.turns.Answers`)."""
 
-    def __init__(self, parts: Parts, index: ActiveIndex, scope: Scope, telling: Telling) -> None:
-        self._parts, self._index, self._caller, self._telling = parts, index, scope.caller, telling
+    def __init__(self, parts: Parts, index: ActiveIndex, scope: Scope, events: AnswerEvents) -> None:
+        self._parts, self._index, self._caller, self._events = parts, index, scope.caller, events
         self._filters = parts.access.filters(scope)
 
     def answer(self, question: str) -> Answer:
@@ -215,9 +212,9 @@ class _Asking:
 
     def _answered(self, question: str, searcher: Searcher) -> Answer:
         parts = self._parts
-        writes = answerer(parts.config, searcher, self._index.model)
-        assistant = Assistant(searcher, writes, parts.access, parts.facts(searcher))
-        return assistant.ask(question, self._filters, self._caller, self._telling)
+        chosen = answerer(parts.config, searcher, self._index.model)
+        assistant = Assistant(searcher, chosen, parts.access, parts.facts(searcher))
+        return assistant.ask(question, self._filters, self._caller, self._events)
 
 
 def memory_of(config: Pipeline) -> MemoryConfig:

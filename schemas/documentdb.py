@@ -15,7 +15,7 @@ BUSY = frozenset({
 URI_HINT = "mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, special characters of the password escaped"
 
 
-class Reached(Protocol):
+class ClusterSettings(Protocol):
     """The keys of a section that names a cluster."""
 
     @property
@@ -27,7 +27,7 @@ class Reached(Protocol):
         """Of one request."""
 
 
-def client_options(config: Reached) -> dict[str, Any]:
+def client_options(config: ClusterSettings) -> dict[str, Any]:
     """Options of pymongo's client: nothing is tried again by the driver, the primary answers, a majority acknowledges."""
     milliseconds = round(config.timeout_seconds * 1000)
     tls = {"tls": True, "tlsCAFile": config.tls_ca_file} if config.tls_ca_file else {}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from retrieval.access import EVERYTHING, Scope
-from retrieval.answering.events import OnEvent, Telling
+from retrieval.answering.events import AnswerEvents, OnEvent
 from retrieval.conversation.history import exchange_json, session_json
 from retrieval.conversation.turns import Session, audience_of
 from retrieval.parts import Parts, Pipeline, memory_of
 from schemas.caller import ANYONE, Caller
 from schemas.errors import ConfigurationError
 from service.turns import remembered
+from transforms.values.times import moment
 
 if TYPE_CHECKING:
     from memory.feedback import Direction
@@ -24,12 +24,20 @@ CONNECTIONS = 8
 """Connections to each store, unless another number is asked for."""
 
 
+class NamedPipeline(Pipeline, Protocol):
+    """A pipeline with a name."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
 class AssistantService:
     """Answers the callers of one pipeline. Thread-safe; what it reads is repeatable, and what it writes says so itself.
 
-    Everything is read with the grants of the caller, at the moment of the call. A store that was away is asked anew by the next
-    call. Every method raises `UnavailableError` where a part does not answer, `ConfigurationError` where the request or the
-    pipeline is wrong.
+    Everything is read with the grants of the caller, at the moment of the call. A store that did not answer is asked again by
+    the next call. Every method raises `UnavailableError` where a part does not answer, `ConfigurationError` where the request
+    or the pipeline is wrong.
     """
 
     def __init__(self, config: Pipeline, *, connections: int = CONNECTIONS) -> None:
@@ -57,19 +65,20 @@ class AssistantService:
     ) -> dict[str, Any]:
         """The object of `ragstream ask --json`: a cited answer, in a session of the scope's caller where one is named.
 
-        `on_event` hears of the answer while it is written (`service.events`), in this thread; what it raises ends the answer.
+        `on_event` is called while the answer is written, in this thread, with each of `retrieval.answering.events`; what it
+        raises ends the answer.
 
         Raises:
             CancelledError: `cancelled` was set before the answer was whole; a turn of a session then stays unanswered.
             UnavailableError: the rows that answer changed again and again.
             ConfigurationError: a repeated turn's rows changed, or are not the caller's any more.
         """
-        return self._parts.ask(question, scope, session, telling=Telling(on_event, cancelled))
+        return self._parts.ask(question, scope, session, events=AnswerEvents(on_event, cancelled))
 
     def row(self, document_id: str, caller: Caller = ANYONE) -> dict[str, Any] | None:
         """A document of the first store with its texts, when it was committed and searchable, and its version.
 
-        None where it is not live, or where the caller may not see it: the two are not told apart.
+        None where it is not live, and where the caller may not see it: the two have the same result.
         """
         allowed = self._parts.allowed(Scope(caller=caller))
         document = self._parts.index().run(lambda searcher: searcher.index.document(document_id, allowed))
@@ -81,8 +90,8 @@ class AssistantService:
             "key": document.key,
             "metadata": document.metadata,
             "chunks": list(document.chunk_texts),
-            "committed_at": None if document.commit_time_us is None else _moment(document.commit_time_us),
-            "searchable_at": _moment(document.written_at_us),
+            "committed_at": None if document.commit_time_us is None else _time_json(document.commit_time_us),
+            "searchable_at": _time_json(document.written_at_us),
             "version": document.version,
         }
 
@@ -98,7 +107,7 @@ class AssistantService:
     def sessions(self, caller: Caller = ANYONE) -> list[dict[str, Any]]:
         """The caller's sessions, the last asked first."""
         kept = self._parts.memory().conversations
-        return [session_json(each) for each in kept.sessions(_owner(caller))]
+        return [session_json(session) for session in kept.sessions(_owner(caller))]
 
     def exchanges(self, caller: Caller, session: str) -> list[dict[str, Any]]:
         """The last exchanges of a session that were asked under the caller's claims, each with the whole answer as `reply`.
@@ -109,7 +118,9 @@ class AssistantService:
         kept = self._parts.memory()
         exchanges = kept.conversations.exchanges(caller.user, session, audience=audience_of(caller))
         ratings = kept.feedback.of(caller.user, session)
-        return [exchange_json(each, ratings.get(each.number)) | {"reply": each.reply} for each in exchanges]
+        return [
+            exchange_json(exchange, ratings.get(exchange.number)) | {"reply": exchange.reply} for exchange in exchanges
+        ]
 
     def remember(self, caller: Caller, session: Session, question: str, answer: str, answerer: str) -> dict[str, Any]:
         """Keep a question and its answer, which `answerer` gave elsewhere, as a turn of the caller's session (`service.turns`).
@@ -175,5 +186,5 @@ def _owner(caller: Caller) -> str | None:
     return _user(caller) if caller.claims else None
 
 
-def _moment(microseconds: int) -> str:
-    return dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC).isoformat(timespec="milliseconds")
+def _time_json(microseconds: int) -> str:
+    return moment(microseconds).isoformat(timespec="milliseconds")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from retrieval.conversation.turns import TOPIC_CHARACTERS, Session, audience_of
+from retrieval.ranking.search import UNKNOWN_FRESHNESS
 from schemas.caller import Caller
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def remembered(
             return dict(turn.reply)
         reply = {
             "answer": answer, "abstained": False, "answerer": answerer, "sentences": [], "citations": [], "facts": [],
-            "freshness": {"searchable_as_of": None, "lag_seconds": None}, "session": session.name, "turn": turn.number,
+            "freshness": dict(UNKNOWN_FRESHNESS), "session": session.name, "turn": turn.number,
             "turn_id": turn.turn_id, "standalone_question": question,
         }  # fmt: skip
         conversations.answer(turn, reply, {"topic": question[:TOPIC_CHARACTERS], "subject": "", "rows": []})

@@ -1,7 +1,7 @@
-"""Watches cited documents for those who were given them: one poll for all who may see the same, at most five times a second.
+"""Watches cited documents for those whose answers cite them: one poll for all who may see the same, at most five times a second.
 
-A change is told once for each newer version that a poll sees; versions that came and went between two polls are told as one.
-Where a store does not answer, nothing is told, and the freshness is unknown until it does.
+A change is sent once for each newer version that a poll sees; versions that came and went between two polls are sent as one.
+While a store does not answer, no change is sent, and the freshness is unknown.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from retrieval.access import Access
+from retrieval.ranking.search import UNKNOWN_FRESHNESS
 from schemas.caller import Caller
 from schemas.errors import PipelineError
 from sinks.search import ANYTHING, Filters
@@ -29,7 +30,6 @@ MOST_DOCUMENTS = 20_000
 _A_QUERY = 1000
 """Documents of one query."""
 _THREADS = 4
-UNKNOWN: Mapping[str, Any] = {"searchable_as_of": None, "lag_seconds": None}
 
 
 class WatchEvent(NamedTuple):
@@ -54,25 +54,25 @@ class Watcher:
 
     def __init__(self, versions: Mapping[str, str]) -> None:
         self.seen: dict[str, str | None] = dict(versions)
-        """The last version of each document that was told; None: gone."""
+        """The last version of each document that was sent; None: gone."""
         self._events: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
 
     async def next(self) -> WatchEvent | None:
         """The next event, `state` or `freshness`; None once the watch ends."""
         return await self._events.get()
 
-    def compare(self, asked: set[str], now: Mapping[str, str]) -> None:
-        """Tell what differs from what was told before; of `asked`, the documents missing in `now` are gone."""
+    def compare(self, asked: frozenset[str], now: Mapping[str, str]) -> None:
+        """Send what differs from what was sent before; of `asked`, the documents missing in `now` are gone."""
         at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         for document_id, seen in self.seen.items():
             version = now.get(document_id)
             if document_id in asked and version != seen:
                 self.seen[document_id] = version
                 state = "gone" if version is None else "changed"
-                self.tell(WatchEvent("state", {"document_id": document_id, "state": state, "at": at}))
+                self.send(WatchEvent("state", {"document_id": document_id, "state": state, "at": at}))
 
-    def tell(self, event: WatchEvent | None) -> None:
-        """Put an event before the watcher; None is the last one."""
+    def send(self, event: WatchEvent | None) -> None:
+        """Send the watcher an event; None is the last one."""
         self._events.put_nowait(event)
 
 
@@ -94,8 +94,8 @@ class Watching:
         self._groups: dict[Filters, _Group] = {}
         self._wanted = asyncio.Event()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="watch")
-        self._away: set[str] = set()
-        self.freshness: Mapping[str, Any] = UNKNOWN
+        self._failing: set[str] = set()
+        self.freshness: Mapping[str, Any] = UNKNOWN_FRESHNESS
         """As last seen."""
         self.polls = 0
         """Queries for versions so far."""
@@ -107,7 +107,7 @@ class Watching:
 
     @contextmanager
     def watching(self, caller: Caller, versions: Mapping[str, str]) -> Iterator[Watcher]:
-        """Watch documents, given the versions that the caller has, for a time."""
+        """Watch documents, whose versions are those that the caller has, for a time."""
         grants = self._access.applied(ANYTHING, caller)
         group = self._groups.setdefault(grants, _Group(caller))
         watcher = Watcher(versions)
@@ -131,14 +131,14 @@ class Watching:
             tasks = [self._poll(group) for group in list(self._groups.values())]
             if began - freshness_at >= FRESHNESS_SECONDS:
                 freshness_at = began
-                tasks.append(self._tell_freshness())
+                tasks.append(self._send_freshness())
             await asyncio.gather(*tasks)
             await asyncio.sleep(max(0.0, began + POLL_SECONDS - loop.time()))
 
     def end(self) -> None:
         """End all watches."""
         for watcher in [watcher for group in self._groups.values() for watcher in group.watchers]:
-            watcher.tell(None)
+            watcher.send(None)
 
     def close(self) -> None:
         """End its threads."""
@@ -153,18 +153,19 @@ class Watching:
             if now is None:
                 return
             self.polls += 1
+            asked_ids = frozenset(asked)
             for watcher in watchers:
-                watcher.compare(set(asked), now)
+                watcher.compare(asked_ids, now)
 
-    async def _tell_freshness(self) -> None:
+    async def _send_freshness(self) -> None:
         seen = await self._call("freshness", self._assistant.freshness)
-        self.freshness = UNKNOWN if seen is None else seen
+        self.freshness = UNKNOWN_FRESHNESS if seen is None else seen
         for group in self._groups.values():
             for watcher in group.watchers:
-                watcher.tell(WatchEvent("freshness", self.freshness))
+                watcher.send(WatchEvent("freshness", self.freshness))
 
-    async def _call[T](self, what: str, call: Any, *arguments: object) -> Any:
-        """What a call gives; None where it fails, which is logged once until it does not."""
+    async def _call[*A, T](self, what: str, call: Callable[[*A], T], *arguments: *A) -> T | None:
+        """The result of a call; None where it fails, which is logged once until a call succeeds."""
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
         except PipelineError as error:
@@ -172,13 +173,13 @@ class Watching:
         except Exception as error:  # noqa: BLE001 - watchers go on
             self._log(what, type(error).__name__)
         else:
-            self._away.discard(what)
+            self._failing.discard(what)
             return result
         return None
 
     def _log(self, what: str, condition: str) -> None:
-        if what not in self._away:
-            self._away.add(what)
+        if what not in self._failing:
+            self._failing.add(what)
             logger.warning(
                 "the watch of cited rows cannot poll", extra={"context": {"call": what, "condition": condition}}
             )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from transforms.documents.languages import marked
+from transforms.documents.languages import OWN, marked
 
 MOST_COUNTED = 4_000
 """Distinct words of a question whose frequency is counted, in the order of the text; it bounds the cost of a pasted book."""
@@ -51,7 +51,7 @@ class WeighedWords:
 
 
 class Remembered:
-    """The weights of the last questions, kept as long as one takes, since other rows give other weights. Not thread-safe."""
+    """The weights of recent questions, for as long as an answer takes: other rows give other weights. Not thread-safe."""
 
     def __init__(self, weigh: Callable[[str, tuple[str, ...]], dict[str, WeighedWords]]) -> None:
         """`weigh` weighs the words of a text in languages."""
@@ -69,6 +69,17 @@ class Remembered:
     def forget(self, text: str) -> None:
         """Weigh a text anew when it is asked for next, as a question that begins does."""
         self._kept = {key: kept for key, kept in self._kept.items() if key[0] != text}
+
+
+def weighed_by_language(
+    counts: Mapping[str, Mapping[str, int]], whole: int, others: Mapping[str, int]
+) -> dict[str, WeighedWords]:
+    """Weigh the words of a question in each language by `counts`, the rows with each word.
+
+    `others` has the number of rows in each other language; the rest of the `whole` are in the store's own.
+    """
+    totals = {OWN: max(0, whole - sum(others.values())), **others}
+    return {language: WeighedWords.of(of_words, totals[language]) for language, of_words in counts.items()}
 
 
 def weighed(counts: Mapping[str, int]) -> dict[str, int]:

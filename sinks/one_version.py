@@ -14,7 +14,7 @@ from schemas.documents import DocumentWrite, StoredDocument
 from schemas.ownership import Owner
 from sinks.identity import Place
 from sinks.versions import FIRST, IndexVersion, IndexVersions
-from transforms.documents.languages import OWN, TablesOf, kept_as
+from transforms.documents.languages import OWN, TablesOf, language_key
 
 UNUSED_MS = 600_000
 """The age at which a vector that no chunk names is swept."""
@@ -130,7 +130,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
 
     def _language_of(self, write: DocumentWrite) -> str:
         """The key of a document's language in this store."""
-        return kept_as(write.language, self._config.language)
+        return language_key(write.language, self._config.language)
 
     @contextmanager
     def _learning(self, writes: Sequence[DocumentWrite]) -> Iterator[TablesOf]:

@@ -72,14 +72,14 @@ class VisibleDocument:
     """In order; none where the row has no text."""
     commit_time_us: int | None
     """When the newest change of the row was committed in its database, in microseconds since the epoch; None where its record
-    does not tell."""
+    does not say."""
     written_at_us: int
     """When the store took what it holds of the row, in microseconds since the epoch, by the clock of the store or its writer."""
     version: str
 
 
 def version_of(sequence: str) -> str:
-    """The version of a document whose row has this sequence: 16 hexadecimal digits, others after every newer change.
+    """The version of a document whose row has this sequence: 16 hexadecimal digits that every newer change alters.
 
     A row that is written again at the same sequence, as by a replay or a rebuild, keeps its version.
     """

@@ -16,7 +16,7 @@ from warehouse.facts.config import FactsConfig
 
 @dataclass(frozen=True)
 class Pipeline:
-    """See `retrieval.commands.Pipeline`."""
+    """See `retrieval.parts.Pipeline`."""
 
     embedding: EmbeddingConfig
     sinks: tuple[SinkConfig, ...]

@@ -19,8 +19,8 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 
 pytest_plugins = ["tests.servers"]
 
-_STARTED_ONCE = {"test_glue_package", "test_install", "test_langchain", "test_mcp", "test_page", "test_serving"}
-"""Modules whose own fixtures take long, so that each is one worker's."""
+_ON_ONE_WORKER = {"test_glue_package", "test_install", "test_langchain", "test_mcp", "test_page", "test_serving"}
+"""Modules whose own fixtures take long: one worker runs all tests of such a module."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("opensearch"))
         elif "filled" in fixtures:
             item.add_marker(pytest.mark.xdist_group("helpdesk"))
-        elif item.path.stem in _STARTED_ONCE:
+        elif item.path.stem in _ON_ONE_WORKER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 

@@ -12,15 +12,13 @@ import psycopg
 from pydantic import SecretStr
 
 from embeddings import open_embedder
-from embeddings.onnx.config import LocalEmbeddingConfig
 from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import TableShape
-from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.aws import Ministack
 from schemas.tables import TableConfig
 from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
-from tests.helpdesk import SPECS, put
+from tests.helpdesk import LOCAL, SPECS, put
 from tests.warehouse_fixtures import warehouse_config
 from warehouse.clients import open_client
 from warehouse.config import RedshiftConfig
@@ -29,9 +27,6 @@ from warehouse.loader import prepare
 from warehouse.shape import evolved
 from warehouse.sql import Registry, TableStatements
 
-LOCAL = LocalEmbeddingConfig(
-    type="local", model="all-MiniLM-L6-v2", path=minilm_folder(), dimensions=384, max_tokens=MAX_TOKENS
-)
 TICKETS = TableConfig(
     table="public.tickets",
     keys=("id",),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from embeddings.onnx.config import LocalEmbeddingConfig
 from indexing.missing_vectors import MemoryCache, MissingVectors
 from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from local_stack.demo.helpdesk import TABLES, rows
+from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from schemas.changes import Change, Op
 from schemas.tables import ChunkConfig, DocumentConfig
 from transforms.context import key_text
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from embeddings.protocol import Embedder
     from sinks.protocol import Sink
 
+LOCAL = LocalEmbeddingConfig(
+    type="local", path=minilm_folder(), model="all-MiniLM-L6-v2", dimensions=384, max_tokens=MAX_TOKENS, threads=1
+)
 _CHUNK = ChunkConfig(max_tokens=240, overlap=32)
 SPECS = {
     "public.articles": DocumentSpec(

@@ -45,19 +45,22 @@ class Issuer:
         key_id = key_id or next(iter(self.keys))
         now = int(time.time())
         all_claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "iat": now, "exp": now + 300, **(claims or {})}
-        told = {name: value for name, value in all_claims.items() if value is not None}
+        present = {name: value for name, value in all_claims.items() if value is not None}
         algorithm = "RS256" if isinstance(self.keys[key_id], RSAKey) else "ES256"
-        return jwt.encode({"alg": algorithm, "kid": key_id, **header}, told, self.keys[key_id], algorithms=[algorithm])
+        return jwt.encode(
+            {"alg": algorithm, "kid": key_id, **header}, present, self.keys[key_id], algorithms=[algorithm]
+        )
 
     def load_balancer_token(self, claims: Mapping[str, Any] | None = None, **header: Any) -> str:
         """What an Application Load Balancer sends: padded, and with what a token's claims say in its header."""
         (key_id, key), *_ = self.keys.items()
-        told = {
+        fields = {
             "typ": "JWT", "kid": key_id, "alg": "ES256", "iss": ISSUER, "client": AUDIENCE, "signer": LOAD_BALANCER,
             "exp": int(time.time()) + 120, **header,
         }  # fmt: skip
         parts = [
-            padded(json.dumps(part).encode()) for part in (told, {"sub": "ada", "exp": told["exp"], **(claims or {})})
+            padded(json.dumps(part).encode())
+            for part in (fields, {"sub": "ada", "exp": fields["exp"], **(claims or {})})
         ]
         assert isinstance(key, ECKey)
         signature = JWSRegistry.algorithms["ES256"].sign(b".".join(parts), key)

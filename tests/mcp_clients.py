@@ -33,31 +33,31 @@ class Client:
 
     def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """What a tool gives, as structured content and as text alike."""
-        return given(self.start(tool, **arguments)[1].result(60))
+        return content_of(self.start(tool, **arguments)[1].result(60))
 
     def refused(self, tool: str, **arguments: Any) -> dict[str, str]:
         """The error of a tool."""
         result = self.start(tool, **arguments)[1].result(60)
         assert result.isError, result
-        error: dict[str, str] = _told(result)["error"]
+        error: dict[str, str] = _content(result)["error"]
         return error
 
     def outcome(self, tool: str, **arguments: Any) -> str:
         """The condition of a tool's error; nothing where there is none."""
         result = self.start(tool, **arguments)[1].result(60)
-        return str(_told(result)["error"]["condition"]) if result.isError else ""
+        return str(_content(result)["error"]["condition"]) if result.isError else ""
 
     def cancel(self, request_id: int) -> None:
         cancelled = types.CancelledNotification(params=types.CancelledNotificationParams(requestId=request_id))
         self._portal.call(self._session.send_notification, types.ClientNotification(cancelled))
 
 
-def given(result: types.CallToolResult) -> dict[str, Any]:
+def content_of(result: types.CallToolResult) -> dict[str, Any]:
     assert not result.isError, result
-    return _told(result)
+    return _content(result)
 
 
-def _told(result: types.CallToolResult) -> dict[str, Any]:
+def _content(result: types.CallToolResult) -> dict[str, Any]:
     (content,) = result.content
     assert isinstance(content, types.TextContent)
     assert result.structuredContent is not None

@@ -9,22 +9,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from embeddings import open_embedder
-from glue_jobs.config.pipeline import parse_config
+from glue_jobs.config.pipeline import PipelineConfig, parse_config
 from glue_jobs.config.values import Substitution
-from schemas.tables import DocumentConfig
 from sinks import open_sink
 from tests.helpdesk import delete, put
 from tests.servers import unique
-from tests.waiting import eventually
 from transforms.documents.planning import DocumentSpec
+
+if TYPE_CHECKING:
+    from retrieval.parts import Pipeline
 
 EVENTS = {"Accept": "text/event-stream"}
 PATIENCE = httpx.Timeout(60)
@@ -67,8 +68,8 @@ class Served:
 
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value; 0 for one that was never counted."""
-        told = "".join(f'(?=[^}}]*{label}="{re.escape(value)}")' for label, value in labels.items())
-        pattern = rf"^{name}(?:\{{{told}[^}}]*\}})? (\S+)$" if labels else rf"^{name} (\S+)$"
+        having = "".join(f'(?=[^}}]*{label}="{re.escape(value)}")' for label, value in labels.items())
+        pattern = rf"^{name}(?:\{{{having}[^}}]*\}})? (\S+)$" if labels else rf"^{name} (\S+)$"
         return sum(map(float, re.findall(pattern, self.get("/metrics").text, re.MULTILINE)))
 
     @property
@@ -117,23 +118,12 @@ def serving(document: Mapping[str, Any], folder: Path, command: str = "serve", *
             process.kill()
 
 
-def is_idle(served: Served, threads: int) -> bool:
-    """Whether no request is in progress, and there are no more threads than before."""
-    return served.metric("ragstream_requests_in_progress") == 0 and served.threads <= threads
-
-
-def returns_to(served: Served, threads: int) -> None:
-    eventually(lambda: is_idle(served, threads))
-
-
 NOTES = "public.notes"
 DOCUMENT: dict[str, Any] = {
     "template": "{title}\n\n{body}",
     "metadata": ["tenant", "price"],
     "chunk": {"max_tokens": 200},
 }
-
-SPECS = {NOTES: DocumentSpec(NOTES, DocumentConfig.model_validate(DOCUMENT))}
 
 
 def pipeline(
@@ -158,24 +148,46 @@ def pipeline(
     }  # fmt: skip
 
 
+def parsed(document: Mapping[str, Any]) -> PipelineConfig:
+    return parse_config(json.dumps(document), "notes.json", Substitution({}, Path("nowhere")))
+
+
 def note(number: int, tenant: str, body: str, price: Any = None) -> dict[str, Any]:
     return {"id": number, "tenant": tenant, "title": f"Note {number}", "body": body, "price": price}
 
 
-class Notes:
-    """Rows of notes in the store of a configuration, each written as of a position of its own."""
+PROBE = "How long is the warranty of a Moss probe?"
+"""A question that has another answer for each tenant."""
+NOTES_OF_TWO_TENANTS = (
+    note(1, "acme", "The warranty of a Moss probe is three years."),
+    note(2, "acme", "A Skua mast is painted every spring."),
+    note(3, "globex", "The warranty of a Moss probe is nine years."),
+)
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        config = parse_config(json.dumps(document), "notes.json", Substitution({}, Path("nowhere")))
+
+class Notes:
+    """Rows of notes in the store of a pipeline, each written as of a position of its own."""
+
+    def __init__(self, config: Pipeline) -> None:
         assert config.embedding is not None
         self.embedder, self._at = open_embedder(config.embedding), 0
         self.sink = open_sink(config.sinks[0], self.embedder.fingerprint, self.embedder.dimensions)
         self.sink.prepare()
+        self._specs = {t.table: DocumentSpec(t.table, t.document) for t in config.tables if t.document}
 
     def put(self, *rows: dict[str, Any]) -> None:
         self._at += 1
-        put(self.sink, self.embedder, NOTES, rows, at=self._at, specs=SPECS)
+        put(self.sink, self.embedder, NOTES, rows, at=self._at, specs=self._specs)
 
     def delete(self, *rows: dict[str, Any]) -> None:
         self._at += 1
-        delete(self.sink, self.embedder, NOTES, rows, at=self._at, specs=SPECS)
+        delete(self.sink, self.embedder, NOTES, rows, at=self._at, specs=self._specs)
+
+
+@contextmanager
+def written(config: Pipeline, *rows: dict[str, Any]) -> Iterator[Notes]:
+    """Notes whose store has these rows, open until the block ends."""
+    notes = Notes(config)
+    with closing(notes.sink):
+        notes.put(*rows)
+        yield notes

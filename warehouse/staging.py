@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embeddings import clients
 from schemas.aws import AwsAccess
 from schemas.errors import ConfigurationError, UnavailableError
 
@@ -29,16 +30,12 @@ _FILE_BYTES = 64 * 1024 * 1024
 @functools.cache
 def client_of(access: AwsAccess, service: str) -> Any:
     """The process's client of one service."""
-    import boto3
-    from botocore.config import Config
-
-    connect: Any = boto3.client  # its overloads name every service in a literal
-    settings = Config(retries={"mode": "adaptive", "total_max_attempts": 5}, connect_timeout=5)
-    return connect(service, config=settings, **access.client_options())
+    settings = {"retries": {"mode": "adaptive", "total_max_attempts": 5}, "connect_timeout": 5}
+    return clients.client_of(access, service, settings)
 
 
 def access_of(config: RedshiftConfig) -> AwsAccess:
-    """How a configuration says that AWS is reached, alone: it names a process's client."""
+    """The keys of a configuration by which AWS is reached, without the others: clients are cached by them."""
     return AwsAccess(**{name: getattr(config, name) for name in AwsAccess.model_fields})
 
 

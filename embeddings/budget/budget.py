@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from embeddings.budget.config import BudgetConfig
 from embeddings.budget.ledger import Ledger, open_ledger
 from embeddings.budget.reservations import (
+    DAY_SECONDS,
     HORIZON_SECONDS,
     LONG_SECONDS,
     Cost,
@@ -32,6 +33,16 @@ AWAY = "ledger"
 
 class BudgetUsedUpError(UnavailableError):
     """A request would wait for longer than it may; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """What a ledger says at one moment."""
+
+    grant: Grant
+    """The answer that a request would get."""
+    dollars_today: float
+    """Dollars granted today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ class Budget:
             self._sleep(min(max(grant.seconds, QUICK_LOOK / 4), QUICK_LOOK, left))
 
     def settle(self, more: int | Usage, requests: int = 0) -> None:
-        """Count tokens that a request had more, or fewer, than was taken for it; `requests` as the price counts them."""
+        """Count what a request used more, or less, than was taken for it; `requests` as the price counts them."""
         usage = Usage(more) if isinstance(more, int) else more
         cost = self._cost(usage, requests)
         if cost == Cost(0) or not (self.limits.tokens_per_minute or self.limits.dollars_per_day):
@@ -113,14 +124,11 @@ class Budget:
         except UnavailableError:
             return  # the estimate stays
 
-    def state(self, tokens: int = 1) -> Grant:
-        """What a request of so many tokens would wait for now; raises as `Ledger.read`."""
-        return waiting(self._ledger.read(), self.limits, self._clock(), self._cost(Usage(tokens)))
-
-    def spent_today(self) -> float:
-        """Dollars granted today; raises as `Ledger.read`."""
-        state = self._ledger.read()
-        return state.dollars if state.day == int(self._clock() // 86_400) else 0.0
+    def state(self, tokens: int = 1) -> BudgetState:
+        """What a request of so many tokens would wait for now, and today's dollars; raises as `Ledger.read`."""
+        state, now = self._ledger.read(), self._clock()
+        grant = waiting(state, self.limits, now, self._cost(Usage(tokens)))
+        return BudgetState(grant, state.dollars if state.day == int(now // DAY_SECONDS) else 0.0)
 
     def _cost(self, usage: Usage, requests: int = 1) -> Cost:
         return Cost(usage.tokens, self._price.of(usage, requests))
@@ -148,9 +156,9 @@ class Budget:
         )
 
 
-def budget_of(config: BudgetConfig | None, model: str, section: str = "embedding") -> Budget | None:
-    """The budget of a model that may have none; raises as `open_budget`."""
-    return None if config is None else open_budget(config, model, section)
+def budget_of(config: BudgetConfig | None, model: str) -> Budget | None:
+    """The budget of an embedding model that may have none; raises as `open_budget`."""
+    return None if config is None else open_budget(config, model)
 
 
 @functools.cache

@@ -23,8 +23,13 @@ class BudgetReport:
     """Of a ledger that does not answer."""
 
 
+def sections_of(pipeline: object) -> dict[str, Any]:
+    """A pipeline's sections whose models may have a budget, by name."""
+    return {name: getattr(pipeline, name) for name in ("embedding", "generation", "reranking")}
+
+
 def reports(sections: Mapping[str, Any]) -> dict[str, BudgetReport]:
-    """The reports of the configuration's sections that have a budget (`embedding`, `generation`, `reranking`), by name."""
+    """The reports of the sections that have a budget, by name."""
     return {
         name: _report(name, section)
         for name, section in sections.items()
@@ -35,7 +40,8 @@ def reports(sections: Mapping[str, Any]) -> dict[str, BudgetReport]:
 def _report(name: str, section: Any) -> BudgetReport:
     try:
         budget = shared_budget(section.budget, section.model, name)
-        now = budget.state()
-        return BudgetReport(now.limit if now.seconds else None, round(now.seconds, 1), round(budget.spent_today(), 6))
+        state = budget.state()
+        limit = state.grant.limit if state.grant.seconds else None
+        return BudgetReport(limit, round(state.grant.seconds, 1), round(state.dollars_today, 6))
     except PipelineError as error:
         return BudgetReport(waiting_for=AWAY, error=error.message)

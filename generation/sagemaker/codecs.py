@@ -147,9 +147,9 @@ def _pieces(payload: Mapping[str, Any], collected: Collected) -> Iterator[str]:
         collected.output_tokens = usage.get("completion_tokens", 0)
     text = ""
     for choice in (payload.get("choices") or ())[:1]:
-        said = choice.get("message") or choice.get("delta") or {}
-        text = said.get("content") or ""
-        collected.calls.add(said.get("tool_calls") or ())
+        message = choice.get("message") or choice.get("delta") or {}
+        text = message.get("content") or ""
+        collected.calls.add(message.get("tool_calls") or ())
         collected.stop_reason = choice.get("finish_reason") or collected.stop_reason
     token = payload.get("token") or {}
     if token and not token.get("special"):

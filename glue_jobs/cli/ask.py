@@ -125,11 +125,12 @@ def ask(config: str, question: str, store: str | None, *, as_json: bool, **asked
     """Answer QUESTION from the documents, with citations and how fresh the index is."""
     from glue_jobs.config.pipeline import load_config
     from retrieval import commands
+    from retrieval.conversation.turns import Session
 
     session, turn_id = asked.pop("session"), asked.pop("turn_id")
     if session is None and turn_id is not None:
         raise click.UsageError("--turn-id names a turn of a --session")
-    turn = commands.Session(session, turn_id) if session is not None else None
+    turn = Session(session, turn_id) if session is not None else None
     answer = commands.ask(load_config(config), question, turn, store, _scope(**asked))
     click.echo(json.dumps(answer, ensure_ascii=False) if as_json else _answer(answer))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,6 +13,12 @@ from glue_jobs.runtime.extras import not_installed
 from schemas.errors import PipelineError, StoppedError
 
 CONFIG = click.argument("config", type=click.Path())
+
+
+def log_level[F: Callable[..., Any]](default: str) -> Callable[[F], F]:
+    """The option `--log-level`."""
+    levels = click.Choice(["debug", "info", "warning", "error"])
+    return click.option("--log-level", default=default, type=levels, show_default=True)
 
 
 _COMMANDS = {

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from glue_jobs.cli.ask import caller_of
-from glue_jobs.cli.main import CONFIG
+from glue_jobs.cli.main import CONFIG, log_level
+from glue_jobs.cli.serve import HOST, PORT, leave, overridden
 
 
 @click.command()
@@ -18,14 +19,11 @@ from glue_jobs.cli.main import CONFIG
     help="A claim of who asks, for the rules of `access`; repeat it for several.",
 )  # fmt: skip
 @click.option("--http", "over_http", is_flag=True, help="Serve many clients by streamable HTTP, as `serve` says.")
-@click.option("--host", help="The address to listen at; default: `serve.host`.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port to listen at, 0 for any; default: `serve.port`.")
-@click.option(
-    "--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
-)
+@HOST
+@PORT
+@log_level("warning")
 def mcp(config: str, user: str | None, claims: tuple[str, ...], log_level: str, **listen: Any) -> None:
     """Serve CONFIG's assistant as tools of the Model Context Protocol, to one client on standard input and output."""
-    from glue_jobs.cli.serve import leave, overridden
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.runtime import logs
     from service.config import ServeConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from glue_jobs.cli.main import CONFIG
+from glue_jobs.cli.main import CONFIG, log_level
 from glue_jobs.runtime.jobs import JOBS, listed
 from schemas.errors import PipelineError, UnavailableError
 
@@ -64,9 +64,7 @@ def _jobs(_context: click.Context, _parameter: click.Parameter, value: str) -> l
     " of its own, so it can run beside a live pipeline.",
 )
 @click.option("--available-now", is_flag=True, help="Drain what is there through every job, then end.")
-@click.option(
-    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
-)
+@log_level("info")
 def run(config: str, jobs: list[str], tables: str, *, available_now: bool, log_level: str) -> None:
     """Run the pipeline's jobs in one driver, until it is stopped (Ctrl-C ends after the batches in flight)."""
     from glue_jobs.runtime.spark.script import Options, plans_of, run_pipeline

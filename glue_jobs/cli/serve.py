@@ -8,21 +8,23 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
 
-from glue_jobs.cli.main import CONFIG
+from glue_jobs.cli.main import CONFIG, log_level
 
 if TYPE_CHECKING:
     from service.config import ServeConfig
 
+HOST = click.option("--host", help="The address to listen at; default: `serve.host`.")
+PORT = click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port to listen at, 0 for any; default: `serve.port`."
+)
+
 
 @click.command()
 @CONFIG
-@click.option("--host", help="The address to listen at; default: `serve.host`.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port to listen at, 0 for any; default: `serve.port`.")
-@click.option(
-    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
-)
+@HOST
+@PORT
+@log_level("info")
 def serve(config: str, host: str | None, port: int | None, log_level: str) -> None:
     """Serve CONFIG's assistant over HTTP, with its page at /, until SIGTERM or Ctrl-C."""
     from glue_jobs.config.pipeline import load_config
@@ -41,6 +43,8 @@ def serve(config: str, host: str | None, port: int | None, log_level: str) -> No
 
 def overridden(config: ServeConfig, options: dict[str, Any]) -> ServeConfig:
     """The section with what the command line says in place of it; raises UsageError where the two do not fit."""
+    from pydantic import ValidationError
+
     try:
         return type(config).model_validate(config.model_dump() | options)
     except ValidationError as error:

@@ -161,7 +161,7 @@ def across_parts(raw: Any) -> Iterator[Problem]:
     if raw.get("facts") and not raw.get("warehouse"):
         yield Problem(("facts",), "facts are read from a warehouse, and there is none", "Add a `warehouse` section.")
     yield from _shared_ledgers(raw)
-    yield from _asked_of_nobody(raw)
+    yield from _model_parameters_without_tools(raw)
 
 
 def _shared_ledgers(raw: dict[str, Any]) -> Iterator[Problem]:
@@ -178,7 +178,7 @@ def _shared_ledgers(raw: dict[str, Any]) -> Iterator[Problem]:
             yield Problem((name, "budget"), what, "Give both the same limits, or each a ledger of its own.")
 
 
-def _asked_of_nobody(raw: dict[str, Any]) -> Iterator[Problem]:
+def _model_parameters_without_tools(raw: dict[str, Any]) -> Iterator[Problem]:
     """Parameters of facts that a text model gives, where there is none, or one whose form has no tools."""
     generation = raw.get("generation")
     kind = generation if isinstance(generation, dict) else {}

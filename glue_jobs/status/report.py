@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from embeddings import open_embedder
-from embeddings.budget.report import reports
+from embeddings.budget.report import reports, sections_of
 from embeddings.prices import Price, Usage, price_of
 from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from glue_jobs.continuous import store_positions
@@ -59,7 +59,7 @@ def status(config: PipelineConfig) -> dict[str, Any]:
             for name, store in stores.items()
         },
         "embedding": _embedding(config, records.values()),
-        "budgets": {name: asdict(each) for name, each in reports(budgeted(config)).items()},
+        "budgets": {name: asdict(budget) for name, budget in reports(sections_of(config)).items()},
         "queries": {record.query: _query(record) for record in records.values()},
         "rejects_without_table": counted["rejects"][""],
         "unconfigured": [
@@ -166,11 +166,6 @@ def _embedding(config: PipelineConfig, records: Iterable[QueryRecord]) -> dict[s
     price = price_of(model) or Price()
     names = ("requests", "texts", "tokens", "cache_hits", "cache_misses", "throttles")
     return {name: total[name] for name in names} | {"spend_usd": round(price.of(Usage(total["tokens"]), 0), 6)}
-
-
-def budgeted(config: PipelineConfig) -> dict[str, Any]:
-    """The sections whose models may have a budget, by name."""
-    return {"embedding": config.embedding, "generation": config.generation, "reranking": config.reranking}
 
 
 def _query(record: QueryRecord) -> dict[str, Any]:

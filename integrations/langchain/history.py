@@ -61,10 +61,10 @@ class RagstreamChatMessageHistory(BaseChatMessageHistory):
                 raise
             exchanges = []
         said: list[BaseMessage] = []
-        for each in exchanges:
-            if each["reply"] is not None:
-                about = {"turn": each["turn"], "citations": each["reply"]["citations"]}
-                said += [HumanMessage(each["question"]), AIMessage(each["answer"], response_metadata=about)]
+        for exchange in exchanges:
+            if exchange["reply"] is not None:
+                about = {"turn": exchange["turn"], "citations": exchange["reply"]["citations"]}
+                said += [HumanMessage(exchange["question"]), AIMessage(exchange["answer"], response_metadata=about)]
         return [*said, HumanMessage(self._waiting.text)] if self._waiting else said
 
     @override

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from integrations.mcp.server import AssistantTools, keep_messages_out_of_logs, server_of
 from retrieval.conversation.turns import audience_of
+from service.assistant import NamedPipeline
 from service.callers.protocol import Identity
 from service.config import ServeConfig
 from service.http.app import guarded
@@ -31,17 +32,17 @@ from service.http.bodies import bytes_of
 from service.http.context import Context
 from service.http.errors import RequestError, answerable
 from service.http.health import Health
-from service.http.routing import IDENTITY, ROUTE, refused
-from service.http.server import ServedPipeline, serve_application
+from service.http.routing import IDENTITY, ROUTE, identified, refused
+from service.http.server import serve_application
 
 PATH = "/mcp"
 MOST_SESSIONS = 1000
 MOST_SESSIONS_PER_CALLER = 20
 IDLE_SECONDS = 600.0
-"""After so long without a request a session ends; its client is told to open another one."""
+"""A session ends after so long without a request; its client then opens another one."""
 
 
-def serve(pipeline: ServedPipeline, config: ServeConfig, listening: Callable[[str], None]) -> None:
+def serve(pipeline: NamedPipeline, config: ServeConfig, listening: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `listening` is called with the address once requests are taken.
 
     Raises:
@@ -75,8 +76,7 @@ class SignedIn:
         scope[ROUTE] = PATH
         request = Request(scope, receive)
         try:
-            scope[IDENTITY] = identity = await self._context.callers.identify(request.headers)
-            self._context.rate.take(identity)
+            identity = await identified(self._context, request)
             owner = audience_of(identity.caller)
             self._sessions.require_usable(request, owner)
             body = await bytes_of(request, self._context.config.limits)
@@ -103,7 +103,7 @@ class Sessions:
             )
         while self._open and next(iter(self._open.values()))[1] < self._clock() - IDLE_SECONDS:
             self._open.popitem(last=False)
-        owned = sum(each == owner for each, _ in self._open.values())
+        owned = sum(other == owner for other, _ in self._open.values())
         if MCP_SESSION_ID_HEADER not in request.headers and owned >= MOST_SESSIONS_PER_CALLER:
             raise RequestError(
                 429, "too many sessions of this caller at once", condition="TOO_MANY_AT_ONCE",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 from mcp import types
 from mcp.server.lowlevel import Server
@@ -16,10 +13,10 @@ from mcp.shared.exceptions import McpError
 
 from integrations.mcp.tools import TOOLS, Tool
 from retrieval.access import Access
-from retrieval.parts import Pipeline
-from service.assistant import AssistantService
+from service.assistant import AssistantService, NamedPipeline
 from service.callers.protocol import Identity
-from service.http.work import Workers, client_gone, too_late
+from service.http.work import Workers
+from service.release import release
 from transforms.values import exact_json
 
 _INSTRUCTIONS = (
@@ -29,23 +26,14 @@ _INSTRUCTIONS = (
 _TOOLS: Mapping[str, Tool] = {tool.name: tool for tool in TOOLS}
 
 
-class NamedPipeline(Pipeline, Protocol):
-    """A pipeline with a name."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-
 type ErrorJson = Callable[[Exception], dict[str, str]]
-"""What a client is told of an error: condition, message and hint."""
+"""The JSON object of an error: condition, message and hint."""
 
 
 class AssistantTools:
     """Answers `tools/list` and `tools/call`. Each call runs in a thread, for the caller that `identify` names at that moment.
 
-    A call that is cancelled, or whose time is over, is told so: an answer then ends at its next step, and its thread keeps its
-    place until it has ended.
+    An answer that is cancelled, or whose time is over, ends at its next step; its thread keeps its place until then.
     """
 
     def __init__(
@@ -64,28 +52,16 @@ class AssistantTools:
         try:
             arguments = tool.parsed(request.params.arguments or {})
             identity = self._identify()
-            result = await self._run(identity, partial(tool.call, self._assistant, arguments, identity.caller))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            call = partial(tool.call, self._assistant, arguments, identity.caller)
+            result = await self._workers.start(identity, call).result()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
             return _result({"error": self._error_json(error)}, is_error=True)
         return _result(result)
-
-    async def _run(self, identity: Identity, call: Callable[[threading.Event], dict[str, Any]]) -> dict[str, Any]:
-        work = self._workers.start(identity, call)
-        waited: set[asyncio.Future[Any]] = {work.future, work.given_up}
-        try:
-            remaining = max(0.0, work.deadline - asyncio.get_running_loop().time())
-            await asyncio.wait(waited, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
-            work.cancel(too_late())
-            if work.reason is not None:
-                raise work.reason
-            return work.future.result()
-        finally:
-            work.cancel(client_gone())
 
 
 def server_of(pipeline: NamedPipeline, tools: AssistantTools) -> Server[Any, Any]:
     """The server of a pipeline's assistant."""
-    server: Server[Any, Any] = Server(f"ragstream {pipeline.name}", _version(), _INSTRUCTIONS)
+    server: Server[Any, Any] = Server(f"ragstream {pipeline.name}", release(), _INSTRUCTIONS)
     filterable = Access(pipeline.access, pipeline.tables).filterable
     columns = {table: list(named) for table, named in filterable.tables.items()}
     listed = types.ListToolsResult(tools=[tool.described(columns) for tool in TOOLS])
@@ -115,10 +91,3 @@ def _result(result: dict[str, Any], *, is_error: bool = False) -> types.ServerRe
     text = exact_json.dumps(result, ascii_only=False)
     content: list[types.ContentBlock] = [types.TextContent(type="text", text=text)]
     return types.ServerResult(types.CallToolResult(content=content, structuredContent=result, isError=is_error))
-
-
-def _version() -> str:
-    try:
-        return version("ragstream")
-    except PackageNotFoundError:
-        return "0"

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO, Self
 
 from mcp.server.stdio import stdio_server
 
-from integrations.mcp.server import AssistantTools, NamedPipeline, keep_messages_out_of_logs, server_of
+from integrations.mcp.server import AssistantTools, keep_messages_out_of_logs, server_of
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError, PipelineError
-from service.assistant import AssistantService
+from service.assistant import AssistantService, NamedPipeline
 from service.callers.protocol import Identity
 from service.config import LimitsConfig
 from service.http.work import Workers
@@ -126,7 +126,7 @@ def _protocol_alone() -> Iterator[BinaryIO]:
 
 
 def _error_json(error: Exception) -> dict[str, str]:
-    """The client runs on the operator's own machine: it is told what they would be."""
+    """The JSON object of an error, in full: the client runs on the operator's own machine."""
     if not isinstance(error, PipelineError):
         logger.error("a tool failed on a defect", exc_info=error)
         error = PipelineError(

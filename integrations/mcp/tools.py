@@ -17,12 +17,12 @@ from schemas.caller import Caller
 from schemas.errors import PipelineError
 from schemas.model import StrictModel
 from service.assistant import AssistantService
-from service.http.messages import Freshness
+from service.http.messages import Freshness, faults_of
 from transforms.values import exact_json
 
 MOST_BYTES = 200_000
 """Of what a tool gives: about 50,000 tokens, a quarter of what today's models read at once."""
-_MOST_FAULTS = 5
+_EXTRA_ARGUMENT = "an argument that it does not take"
 
 
 class ArgumentsError(PipelineError):
@@ -63,7 +63,7 @@ class Tool:
         except ValidationError as error:
             taken = ", ".join(self.arguments.model_fields) or "no arguments"
             raise ArgumentsError(
-                f"{self.name}: {'; '.join(_faults(error))}",
+                f"{self.name}: {faults_of(error, _EXTRA_ARGUMENT)}",
                 condition="ARGUMENTS_INVALID",
                 hint=f"{self.name} takes {taken}; who asks is of the session, and no argument",
             ) from None
@@ -145,13 +145,3 @@ def _with_tables(schema: dict[str, Any], columns: Mapping[str, Sequence[str]]) -
         named = "; ".join(f"{table}: {', '.join(names) or 'none'}" for table, names in columns.items())
         properties["filters"]["description"] += f" Columns that can be named: {named}."
     return schema
-
-
-def _faults(error: ValidationError) -> list[str]:
-    """What is wrong, without a value, and without a name that is not ours."""
-    details = error.errors(include_input=False, include_url=False, include_context=False)[:_MOST_FAULTS]
-    return [
-        "an argument that it does not take" if each["type"] == "extra_forbidden"
-        else f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
-        for each in details
-    ]  # fmt: skip

@@ -28,6 +28,7 @@ from local_stack.stack import DEFAULT_PARTS, Stack
 from memory import open_store
 from retrieval import commands
 from retrieval.access import Scope
+from retrieval.conversation.turns import Session
 from retrieval.golden import read_golden
 from schemas.caller import Caller
 from schemas.errors import PipelineError
@@ -174,7 +175,7 @@ class Demo:
         self.create_memory()
         asking = Scope(caller=Caller({"sub": "ada"}))
         for question in CONVERSATION:
-            answer = commands.ask(self.config, question, commands.Session("demo"), scope=asking)
+            answer = commands.ask(self.config, question, Session("demo"), scope=asking)
             searched = answer["standalone_question"]
             console.print(
                 f"  Q: {question}" + (f"\n     searched as: {searched}" if searched != question else ""), markup=False

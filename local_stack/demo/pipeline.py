@@ -17,7 +17,7 @@ from schemas.errors import PipelineError, StoppedError
 CONFIG = Path("job_configs/helpdesk.yaml")
 TOPIC, STREAM, TICKETS = "helpdesk.public.articles", "helpdesk", "public.tickets"
 _SERVE_SECONDS = 60.0
-_SERVING = re.compile(r"^serving .* at (http\S+)$", re.MULTILINE)
+SERVING = re.compile(r"^serving .* at (http\S+)$", re.MULTILINE)
 
 
 class DemoPipeline:
@@ -64,7 +64,7 @@ class DemoPipeline:
         """Run the service with the page, and return its address once it answers; `stack down` ends it."""
         self._spawn("serve", [sys.executable, "-m", "glue_jobs", "serve", str(self.config), "--port", "0"])
         log, until = self._folder / ".ragstream/run/serve/log", time.monotonic() + _SERVE_SECONDS
-        while not (said := _SERVING.search(log.read_text(errors="replace"))):
+        while not (said := SERVING.search(log.read_text(errors="replace"))):
             self.raise_if_ended()
             if time.monotonic() > until:
                 raise StoppedError(f"the service did not answer within {_SERVE_SECONDS:.0f} s", hint=str(log))

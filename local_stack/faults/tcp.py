@@ -26,8 +26,9 @@ class FaultProxy(ThreadedProxy):
     def __init__(self, target_port: int, certificate: Path | None = None) -> None:
         """Take the server's port; the proxy's own is taken from the operating system. A certificate's file has its key too."""
         super().__init__()
-        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if certificate is not None else None
-        if self._tls is not None and certificate is not None:
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             self._tls.load_cert_chain(certificate)
         self.target_port = target_port
         self.connections = 0

@@ -184,7 +184,7 @@ def open_chat(endpoint: str, body: bytes) -> ContainerChat | None:
 
 
 def _message(turn: _Turn) -> ChatMessage:
-    """A turn; a tool's result is told to the text model as the user's."""
+    """A turn; a tool's result is a turn of the user to the text model."""
     if turn.role == "tool":
         return ChatMessage("user", turn.content, results=(str(turn.tool_call_id),))
     return ChatMessage(turn.role, turn.content, tuple(call.id for call in turn.tool_calls))

@@ -22,11 +22,6 @@ class ChatMessage:
     results: tuple[str, ...] = ()
     """Ids of the calls whose results are in it."""
 
-    @property
-    def has_results(self) -> bool:
-        """Whether it answers tool calls."""
-        return bool(self.results)
-
 
 @dataclass(frozen=True, slots=True)
 class OfferedTool:

@@ -105,27 +105,27 @@ class SageMakerRoutes:
         breaks_after = faults.stream_error_after if faults.strikes("stream_error") else None
         sent = ""
         number = 0
-        if (call := answer.calls_tool(faults)) is not None:
-            for number, line in enumerate(chat.call_parts(call)):
+        async with aclosing(self._lines(chat, answer)) as lines:
+            async for text, line in lines:
                 if number == breaks_after:
                     yield stream_error("ModelStreamError", "The model stream broke off.")
                     return
                 for part in _cut(line):
                     yield part
-            for part in _cut(chat.end(sent, answer.generated)):
-                yield part
-            return
-        async with aclosing(answer.pieces(self._chat.thread)) as pieces:
-            async for piece in pieces:
-                if number == breaks_after:
-                    yield stream_error("ModelStreamError", "The model stream broke off.")
-                    return
-                for part in _cut(chat.piece(piece)):
-                    yield part
-                sent += piece
+                sent += text
                 number += 1
         for part in _cut(chat.end(sent, answer.generated)):
             yield part
+
+    async def _lines(self, chat: ContainerChat, answer: Answer) -> AsyncGenerator[tuple[str, bytes]]:
+        """The lines of a stream without its end, each behind the answer's text in it; a tool call counts as none."""
+        if (call := answer.calls_tool(self._state.faults)) is not None:
+            for line in chat.call_parts(call):
+                yield "", line
+            return
+        async with aclosing(answer.pieces(self._chat.thread)) as pieces:
+            async for piece in pieces:
+                yield piece, chat.piece(piece)
 
     def _opened(self, chat: ContainerChat) -> Answer:
         self._refuse_for_text([message.text for message in chat.request.messages])

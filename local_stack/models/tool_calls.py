@@ -64,10 +64,11 @@ def called(request: ChatRequest, faults: Faults) -> CalledTool | None:
         raise WireError("ValidationException", "This model doesn't support tool use in streaming mode.")
     if faults.tool_inputs:
         return CalledTool(faults.tool_name or request.tools[0].name, faults.tool_inputs.pop(0))
-    if request.messages[-1].has_results:
+    if request.messages[-1].results:
         return None
-    found = _QUESTION.search(request.messages[-1].text)
-    asked = found[1] if found else request.messages[-1].text
+    last = request.messages[-1].text
+    question = _QUESTION.search(last)
+    asked = question[1] if question else last
     for tool in request.tools:
         values = {name: _value(schema, asked) for name, schema in tool.schema.get("properties", {}).items()}
         if values and None not in values.values():
@@ -82,10 +83,10 @@ def _value(schema: Mapping[str, Any], asked: str) -> Any:
         )
         return next(named, None)
     kind = str(schema.get("format") or schema.get("type"))
-    found = re.search(_VALUES[kind], asked) if kind in _VALUES else None
-    if found is None:
+    match = re.search(_VALUES[kind], asked) if kind in _VALUES else None
+    if match is None:
         return None
-    return json.loads(found[1]) if kind in {"integer", "number"} else found[1]
+    return json.loads(match[1]) if kind in {"integer", "number"} else match[1]
 
 
 class _Body(BaseModel):

@@ -98,12 +98,9 @@ class MemoryDBStore:
         self.settle(place, answer)
         self.rate(place, StoredRating(1, "{}", expires_at))
         self.put_profile(place.owner, "{}", 0)
-        for read in (
-            lambda: self.recent(place, 2),
-            lambda: self.turn_named(place, "check"),
-            lambda: self.entries(place.owner),
-        ):
-            read()
+        self.recent(place, 2)
+        self.turn_named(place, "check")
+        self.entries(place.owner)
         self.registered(place.session)
         self.delete(place)
         self.delete_profile(place.owner)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.access import Access
 from retrieval.answering.drafts import NO_FACTS, Answerer, Draft, FactSource, Statement
-from retrieval.answering.events import Telling, citation_json, sentence_json
+from retrieval.answering.events import AnswerEvents, citation_json, sentence_json
 from retrieval.answering.generative import SOURCES
 from retrieval.facts.relevant import Facts, as_of, fact_json
 from retrieval.ranking.search import Searcher, freshness_answer
@@ -81,31 +81,30 @@ class _RowsChangedError(Exception):
     """A row that an answer is written from was deleted or changed, or passes the filters no more."""
 
 
-class _LastLook:
-    """Lets an answer's sentences out, each after another look at the rows that it and those before it were written from."""
+class _SentenceSender:
+    """Sends an answer's sentences, each after the rows that it and those before it were written from are looked up again."""
 
-    def __init__(self, index: Index, allowed: Filters, sources: Sequence[Hit], telling: Telling) -> None:
+    def __init__(self, index: Index, allowed: Filters, sources: Sequence[Hit], events: AnswerEvents) -> None:
         """`sources` are the rows that the answer may be written from."""
-        self._index, self._allowed, self._sources, self._telling = index, allowed, sources, telling
-        self._said: tuple[Statement, ...] = ()
+        self._index, self._allowed, self._sources, self._events = index, allowed, sources, events
 
-    def so_far(self, statements: Sequence[Statement], *, is_whole: bool = False) -> None:
-        """Say what is new of the sentences so far; raises _RowsChangedError, or CancelledError where nobody wants them.
+    def send(self, statements: Sequence[Statement], *, is_whole: bool = False) -> None:
+        """Send the new ones of the sentences so far; raises _RowsChangedError, or CancelledError.
 
-        Other sentences than the ones that were said take those back; fewer of them only if they are the whole answer.
+        If the sentences are not the ones that were sent, those are taken back; if they are fewer, only with the whole answer.
         """
-        self._telling.raise_if_cancelled()
-        so_far = tuple(statements)
-        common = min(len(so_far), len(self._said))
-        if so_far[:common] != self._said[:common] or (is_whole and len(so_far) < len(self._said)):
-            self._telling.take_back()
-            self._said = ()
-        for place in range(len(self._said), len(so_far)) if self._telling.is_heard else ():
-            self.at(so_far[: place + 1])
-            self._telling.say(so_far[place])
-            self._said = so_far[: place + 1]
+        self._events.raise_if_cancelled()
+        if not self._events.has_listener:
+            return
+        so_far, sent = tuple(statements), self._events.sent
+        common = min(len(so_far), len(sent))
+        if so_far[:common] != sent[:common] or (is_whole and len(so_far) < len(sent)):
+            self._events.restart()
+        for place in range(len(self._events.sent), len(so_far)):
+            self.look_up(so_far[: place + 1])
+            self._events.send_sentence(so_far[place])
 
-    def at(self, statements: Sequence[Statement]) -> frozenset[str]:
+    def look_up(self, statements: Sequence[Statement]) -> frozenset[str]:
         """Look up the rows that these were written from; returns the ids of their chunks.
 
         The values of a fact may come from any of the sources, and with rules of access a sentence tells of all of them.
@@ -137,45 +136,45 @@ class Assistant:
         self._facts = facts
 
     def ask(
-        self, question: str, filters: Filters = ANYTHING, caller: Caller = ANYONE, telling: Telling | None = None
+        self, question: str, filters: Filters = ANYTHING, caller: Caller = ANYONE, events: AnswerEvents | None = None
     ) -> Answer:
         """Answer from what the filters let through and the caller may see, or say that nothing relevant was found.
 
         Every cited chunk is live when the answer is returned: citations are looked up again last, and an answer is rewritten
         if a cited row was deleted or changed meanwhile, or passes the filters no more. With rules of access all rows that the
-        answer was written from are looked up. `telling` hears each sentence after such a look, and takes all of them back
-        where a later one fails.
+        answer was written from are looked up. Each sentence is sent to `events` after such a look-up, and all of them are taken
+        back where a later one fails.
 
         Raises:
             UnavailableError: that happened `ATTEMPTS` times.
-            CancelledError: the listener cancelled.
+            CancelledError: the question was cancelled.
         """
-        telling = telling or Telling()
+        events = events or AnswerEvents()
         allowed = self._access.applied(filters, caller)
         asked = self._searcher.question(question)
         for _ in range(ATTEMPTS):
-            telling.take_back()
+            events.restart()
             with suppress(_RowsChangedError):
-                return self._attempt(asked, allowed, caller, telling)
-        telling.take_back()
+                return self._attempt(asked, allowed, caller, events)
+        events.restart()
         raise UnavailableError(
             f"the rows that answer changed {ATTEMPTS} times while the answer was being written", hint="ask again"
         )
 
-    def _attempt(self, question: Question | None, allowed: Filters, caller: Caller, telling: Telling) -> Answer:
+    def _attempt(self, question: Question | None, allowed: Filters, caller: Caller, events: AnswerEvents) -> Answer:
         """An answer; raises _RowsChangedError where a row that it is written from changed meanwhile."""
-        telling.raise_if_cancelled()
+        events.raise_if_cancelled()
         result = self._searcher.results(question, SOURCES, allowed)
         if result.question is None:
             return Answer(Draft(), self._answerer.name, result.freshness)
         facts = self._facts_of(result.question, caller)
-        look = _LastLook(self._searcher.index, allowed, [source.hit for source in result.relevant], telling)
+        sender = _SentenceSender(self._searcher.index, allowed, [source.hit for source in result.relevant], events)
         if result.abstained and (facts is NO_FACTS or not self._searcher.tuning.is_measured):
             draft = Draft(refusal="" if self._searcher.tuning.is_measured else UNMEASURED)
         else:
-            draft = self._answerer.draft(result.question, result.relevant, facts, progress=look.so_far)
-        look.so_far(draft.statements, is_whole=True)
-        used = look.at(draft.statements)
+            draft = self._answerer.draft(result.question, result.relevant, facts, progress=sender.send)
+        sender.send(draft.statements, is_whole=True)
+        used = sender.look_up(draft.statements)
         draft = draft if draft.cites or draft.facts else Draft(refusal=draft.refusal)
         return Answer(draft, self._answerer.name, result.freshness, used)
 

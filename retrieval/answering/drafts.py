@@ -64,8 +64,8 @@ class Draft:
     def text(self) -> str:
         """The sentences with the numbers of their rows, and of their facts as `F1`; what one row alone is quoted for has none."""
         is_numbered = [self.is_worded or (bool(s.cites) and len(self.cites) > 1) for s in self.statements]
-        said = zip(self.statements, is_numbered, strict=True)
-        return " ".join(self._marked(statement) if numbered else statement.text for statement, numbered in said)
+        sentences = zip(self.statements, is_numbered, strict=True)
+        return " ".join(self._marked(statement) if numbered else statement.text for statement, numbered in sentences)
 
     def _marked(self, statement: Statement) -> str:
         text, stop = _STOP.fullmatch(statement.text).groups()  # type: ignore[union-attr] # it matches any text
@@ -111,12 +111,12 @@ NO_FACTS = NoFacts()
 
 
 type Progress = Callable[[Sequence[Statement]], None]
-"""Is told the sentences of an answer so far, all of them each time. A sentence that is not at its place any more is taken back.
-What it raises ends the answer."""
+"""Is called with the sentences of an answer so far, all of them each time. A sentence that is not at its place any more is taken
+back. What it raises ends the answer."""
 
 
-def unheard(so_far: Sequence[Statement]) -> None:
-    """The progress of an answer that nobody follows."""
+def ignore_progress(so_far: Sequence[Statement]) -> None:
+    """For an answer whose progress nobody follows."""
 
 
 class Answerer(Protocol):
@@ -132,9 +132,9 @@ class Answerer(Protocol):
         sources: Sequence[Ranked],
         facts: FactSource = NO_FACTS,
         *,
-        progress: Progress = unheard,
+        progress: Progress = ignore_progress,
     ) -> Draft:
         """Answer from these sources and facts alone, and cite some of them; an answer without citations counts as none.
 
-        An answerer that has its sentences one by one tells `progress` of them; the draft is what counts.
+        An answerer that has its sentences one by one reports them to `progress`; the draft is what counts.
         """

@@ -1,4 +1,4 @@
-"""What a listener hears while a question is answered, in order, and how it says that it wants no answer any more."""
+"""The events of an answer while it is written, in order, and how its listener cancels it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from retrieval.answering.drafts import Draft
 from retrieval.facts.relevant import fact_json
 from schemas.errors import PipelineError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CancelledError(PipelineError):
-    """Whoever asked wants no answer any more; a turn of a conversation stays unanswered."""
+    """The question was cancelled; a turn of a conversation stays unanswered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class Cited:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A sentence of the answer: what it cites holds what it says, and its rows were live and allowed just now."""
+class SentenceWritten:
+    """A sentence of the answer. It is supported by what it cites, and its rows were live and allowed just now."""
 
     name: ClassVar = "sentence"
     statement: Statement
@@ -80,7 +81,7 @@ class FactCited:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """All that was said since `Started` is taken back."""
+    """All sentences since `Started` are taken back."""
 
     name: ClassVar = "restart"
 
@@ -101,65 +102,56 @@ class Answered:
         return self.answer
 
 
-type Event = Started | Cited | Said | FactCited | Restarted | Answered
+type Event = Started | Cited | SentenceWritten | FactCited | Restarted | Answered
 type OnEvent = Callable[[Event], None]
 
 
-class Telling:
-    """Tells one listener of one question. Not thread-safe, but for `cancelled`, which any thread may set."""
+class AnswerEvents:
+    """Sends the events of one question to its listener. Not thread-safe, but for `cancelled`, which any thread may set."""
 
     def __init__(self, on_event: OnEvent | None = None, cancelled: threading.Event | None = None) -> None:
-        """Without `on_event` nobody listens; what it raises ends the answer."""
+        """Without `on_event` there is no listener; what it raises ends the answer."""
         self._on_event = on_event
         self._cancelled = cancelled
-        self._numbers: dict[str, int] = {}
-        self._fact_numbers: dict[object, int] = {}
-        self._has_said = False
+        self.sent: tuple[Statement, ...] = ()
+        """The sentences that were sent since the last restart."""
 
     @property
-    def is_heard(self) -> bool:
+    def has_listener(self) -> bool:
         """Whether anybody listens."""
         return self._on_event is not None
 
-    def tell(self, event: Event) -> None:
-        """Tell the listener; raises CancelledError instead where it has cancelled."""
+    def send(self, event: Event) -> None:
+        """Send an event; raises CancelledError instead where the question was cancelled."""
         self.raise_if_cancelled()
         if self._on_event is not None:
             self._on_event(event)
 
-    def say(self, statement: Statement) -> None:
-        """Tell of a sentence, behind the rows and the facts that no sentence before it cites."""
-        for hit in statement.cites:
-            if hit.chunk_id not in self._numbers:
-                self._numbers[hit.chunk_id] = len(self._numbers) + 1
-                self._tell_part(Cited(self._numbers[hit.chunk_id], hit))
-        for fact in statement.facts:
-            if fact.key not in self._fact_numbers:
-                self._fact_numbers[fact.key] = len(self._fact_numbers) + 1
-                self._tell_part(FactCited(self._fact_numbers[fact.key], fact))
-        rows = sorted({self._numbers[hit.chunk_id] for hit in statement.cites})
-        facts = sorted({self._fact_numbers[fact.key] for fact in statement.facts})
-        self._tell_part(Said(statement, tuple(rows), tuple(facts)))
+    def send_sentence(self, statement: Statement) -> None:
+        """Send a sentence, behind the rows and the facts that no sentence before it cites."""
+        before, draft = Draft(self.sent), Draft((*self.sent, statement))
+        self.sent = draft.statements
+        for number, hit in list(enumerate(draft.cites, 1))[len(before.cites) :]:
+            self.send(Cited(number, hit))
+        for number, fact in list(enumerate(draft.facts, 1))[len(before.facts) :]:
+            self.send(FactCited(number, fact))
+        self.send(SentenceWritten(statement, tuple(draft.numbers(statement)), tuple(draft.fact_numbers(statement))))
 
-    def tell_answer(self, answer: dict[str, Any]) -> None:
-        """Tell of the whole answer: it stands, and may be kept, so that it is too late to cancel."""
+    def send_answer(self, answer: dict[str, Any]) -> None:
+        """Send the whole answer: it stands, and may be in the memory already, so that it is too late to cancel."""
         if self._on_event is not None:
             self._on_event(Answered(answer))
 
-    def take_back(self) -> None:
-        """Take back what was said, if anything was."""
-        if self._has_said:
-            self._numbers, self._fact_numbers, self._has_said = {}, {}, False
-            self.tell(Restarted())
+    def restart(self) -> None:
+        """Take back the sentences that were sent, if there are any."""
+        if self.sent:
+            self.sent = ()
+            self.send(Restarted())
 
     def raise_if_cancelled(self) -> None:
-        """Raise CancelledError where the listener has cancelled."""
+        """Raise CancelledError where the question was cancelled."""
         if self._cancelled is not None and self._cancelled.is_set():
             raise CancelledError("the question was cancelled", hint="ask again")
-
-    def _tell_part(self, event: Event) -> None:
-        self._has_said = True
-        self.tell(event)
 
 
 def sentence_json(statement: Statement, citations: Sequence[int], facts: Sequence[int] = ()) -> dict[str, Any]:

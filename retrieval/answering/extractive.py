@@ -9,7 +9,7 @@ import numpy as np
 
 from embeddings.protocol import Embedder, EmbeddingRejected
 from retrieval.answering.answer_type import expected_type, holds
-from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
+from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, ignore_progress
 from retrieval.answering.sentences import Sentence, sentences_of
 from retrieval.facts.relevant import fact_sentence
 from retrieval.ranking.fusion import Ranked
@@ -69,7 +69,7 @@ class ExtractiveAnswerer:
         sources: Sequence[Ranked],
         facts: FactSource = NO_FACTS,
         *,
-        progress: Progress = unheard,
+        progress: Progress = ignore_progress,
     ) -> Draft:
         """Quote the best sentence, then others that resemble the question nearly as much, row by row in the rows' order.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from generation import Message, StopReason
 from generation.errors import GenerationRejectedError
 from retrieval.answering import prompt
-from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
+from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, ignore_progress
 from retrieval.answering.support import unsupported
 from retrieval.answering.tool_use import ToolUse
 from retrieval.answering.writing import written
@@ -54,12 +54,12 @@ class GenerativeAnswerer:
         sources: Sequence[Ranked],
         facts: FactSource = NO_FACTS,
         *,
-        progress: Progress = unheard,
+        progress: Progress = ignore_progress,
     ) -> Draft:
         """Ask with the facts that need no model in the prompt, and with tools for others.
 
         A model that refuses is asked without tools, then with fewer sources, and at last with one and no fact. Sentences are
-        told as the model writes them.
+        reported as the model writes them.
         """
         every = [source.hit for source in sources[:SOURCES]]
         read, tools = facts.read(every), facts.tools(every) if self._generator.takes_tools else ()
@@ -81,12 +81,9 @@ class GenerativeAnswerer:
 
     def _answered(self, question: str, use: ToolUse, tools: Sequence[Tool], progress: Progress) -> GeneratedAnswer:
         """Ask, answering tool calls, at most `ROUNDS` times; then once more with all facts and no tool, so that it ends."""
-        texts = [hit.chunk_text for hit in use.hits]
-        messages = [Message("user", prompt.user_turn(question, texts, [fact_text(fact) for fact in use.facts]))]
-        system = prompt.system(has_facts=bool(use.facts), has_tools=bool(tools))
+        messages = [_user_turn(question, use)]
         for _ in range(ROUNDS if tools else 0):
-            stream = partial(self._generator.stream, messages, system=system, tools=tools)
-            answer = written(stream, SoFar(use, self._rule), progress)
+            answer = self._written(messages, use, tools, progress)
             if not answer.calls and (answer.text or answer.is_refusal):
                 return answer
             if not answer.calls:  # the model wrote a call that its provider could not read
@@ -95,10 +92,14 @@ class GenerativeAnswerer:
                 Message("assistant", "", answer.calls),
                 Message("user", "", results=use.results(answer.calls)),
             ]
-        turn = prompt.user_turn(question, texts, [fact_text(fact) for fact in use.facts])
-        system = prompt.system(has_facts=bool(use.facts), has_tools=False)
-        stream = partial(self._generator.stream, [Message("user", turn)], system=system)
-        return written(stream, SoFar(use, self._rule), progress)
+        return self._written([_user_turn(question, use)], use, (), progress)
+
+    def _written(
+        self, messages: Sequence[Message], use: ToolUse, tools: Sequence[Tool], progress: Progress
+    ) -> GeneratedAnswer:
+        system = prompt.system(has_facts=bool(use.facts), has_tools=bool(tools))
+        stream = partial(self._generator.stream, messages, system=system, tools=tools)
+        return written(stream, _SupportedStatements(use, self._rule), progress)
 
     def _drafted(self, answer: GeneratedAnswer, hits: Sequence[Hit], facts: Sequence[Fact]) -> Draft:
         if answer.is_refusal:
@@ -109,12 +110,12 @@ class GenerativeAnswerer:
         return supported(_cited(prompt.statements(text, len(hits), len(facts)), hits, facts), self._rule)
 
 
-class SoFar:
-    """What may be said of an answer while it is written: the sentences that are whole and supported."""
+class _SupportedStatements:
+    """The sentences that are whole and supported, of an answer while it is written."""
 
     def __init__(self, use: ToolUse, rule: Unsupported) -> None:
         self._hits, self._facts, self._rule = use.hits, tuple(use.facts), rule
-        self._finished: list[prompt.Said] = []
+        self._finished: list[prompt.CitedSentence] = []
         self._statements: tuple[Statement, ...] = ()
 
     def __call__(self, text: str) -> Sequence[Statement]:
@@ -126,20 +127,25 @@ class SoFar:
         return self._statements
 
 
-def _cited(said: Sequence[prompt.Said], hits: Sequence[Hit], facts: Sequence[Fact]) -> list[Statement]:
+def _user_turn(question: str, use: ToolUse) -> Message:
+    texts = [hit.chunk_text for hit in use.hits]
+    return Message("user", prompt.user_turn(question, texts, [fact_text(fact) for fact in use.facts]))
+
+
+def _cited(sentences: Sequence[prompt.CitedSentence], hits: Sequence[Hit], facts: Sequence[Fact]) -> list[Statement]:
     return [
         Statement(
             sentence.text,
             tuple(hits[number - 1] for number in sentence.sources),
             facts=tuple(facts[number - 1] for number in sentence.facts),
         )
-        for sentence in said
+        for sentence in sentences
     ]
 
 
-def supported(said: Sequence[Statement], rule: Unsupported) -> Draft:
+def supported(statements: Sequence[Statement], rule: Unsupported) -> Draft:
     """The sentences that may be said: each cites a row or a fact, and holds no number or name that these do not, or is kept."""
-    cited = [statement for statement in said if statement.cites or statement.facts]
+    cited = [statement for statement in statements if statement.cites or statement.facts]
     kept = []
     for statement in cited:
         texts = [hit.chunk_text for hit in statement.cites] + [fact_evidence(fact) for fact in statement.facts]

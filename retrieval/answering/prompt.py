@@ -126,7 +126,7 @@ def abstains(answer: str) -> bool:
     return not answer.strip() or NOTHING in answer.upper()
 
 
-class Said(NamedTuple):
+class CitedSentence(NamedTuple):
     """A sentence of an answer without its citations, and the numbers that it cites, each once, in order."""
 
     text: str
@@ -134,21 +134,23 @@ class Said(NamedTuple):
     facts: list[int]
 
 
-def statements(answer: str, sources: int, facts: int = 0) -> list[Said]:
+def statements(answer: str, sources: int, facts: int = 0) -> list[CitedSentence]:
     """The sentences of an answer; citations of numbers that were not in the prompt are left out."""
     marks = _OF_ROWS_AND_FACTS if facts else _OF_ROWS
-    said = []
+    sentences = []
     for sentence in split(marks.behind.sub(r"\2\1", answer)):
         named = [name.upper() for names in marks.one.findall(sentence) for name in re.split(r"\s*,\s*", names)]
         rows = dict.fromkeys(int(name) for name in named if not name.startswith("F"))
         of_facts = dict.fromkeys(int(name[1:]) for name in named if name.startswith("F"))
         plain = re.sub(r" +([.,;:!?])", r"\1", re.sub(r"  +", " ", marks.one.sub("", sentence))).strip()
         if plain:
-            said.append(Said(plain, [n for n in rows if 1 <= n <= sources], [n for n in of_facts if 1 <= n <= facts]))
-    return said
+            cited_rows = [number for number in rows if 1 <= number <= sources]
+            cited_facts = [number for number in of_facts if 1 <= number <= facts]
+            sentences.append(CitedSentence(plain, cited_rows, cited_facts))
+    return sentences
 
 
-def finished(so_far: str, sources: int, facts: int = 0) -> list[Said]:
+def finished(so_far: str, sources: int, facts: int = 0) -> list[CitedSentence]:
     """The sentences of an answer that is being written, without the last one: more text, or a citation, may belong to it."""
     return [] if abstains(so_far) else statements(_CITATIONS_AT_THE_END.sub("", so_far), sources, facts)[:-1]
 

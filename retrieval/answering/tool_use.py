@@ -30,13 +30,12 @@ class ToolUse:
     def __init__(self, source: FactSource, hits: Sequence[Hit], facts: Sequence[Fact]) -> None:
         """`facts` are in the prompt already, and numbered before those that calls read."""
         self._source, self.hits = source, hits
-        self._names = [tool.name for tool in source.tools(hits)]
         self._run = self._refused = 0
         self.facts = [*facts]
         """All facts that the answer may cite, in the order of their numbers."""
 
     def results(self, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
-        """The result of each call, in their order; an input that is refused is told back once in an answer."""
+        """The result of each call, in their order; the reason of a refused input is returned once in an answer."""
         return tuple(self._result(call) for call in calls)
 
     def _result(self, call: ToolCall) -> ToolResult:
@@ -51,7 +50,8 @@ class ToolUse:
                 return ToolResult(
                     call.id, f"Refused: {refused}. Call it again once, or answer without it.", is_error=True
                 )
-            named = call.name if call.name in self._names else "none that was offered"
+            offered = [tool.name for tool in self._source.tools(self.hits)]
+            named = call.name if call.name in offered else "none that was offered"
             _LOG.warning(
                 "fact is left out", extra={"context": {"fact": named, "error": "a text model's input is refused"}}
             )

@@ -1,4 +1,4 @@
-"""An answer while a text model writes it: each sentence is told once it is whole, and no piece is read once nobody wants it."""
+"""Reads an answer while a text model writes it: each whole sentence is reported, and a cancelled answer is read no further."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _TRIES = 2
 """Of an answer that breaks off after it began. One that does not begin is tried again by the generator itself."""
 _SILENCE_SECONDS = 0.1
-"""How long a model is silent before whoever waits is asked whether they still want the answer."""
+"""How long a model may be silent before `progress` is called again, which raises where the question was cancelled."""
 
 
 def written(
-    stream: Callable[[], AnswerStream], so_far: Callable[[str], Sequence[Statement]], progress: Progress
+    stream: Callable[[], AnswerStream], statements_of: Callable[[str], Sequence[Statement]], progress: Progress
 ) -> GeneratedAnswer:
-    """Read an answer to its end; tell `progress` of what may be said of the text `so_far`, after each piece and in each silence.
+    """Read an answer to its end; call `progress` with the statements of its text so far, after each piece and in each silence.
 
     Where `progress` raises, the provider is not read beyond its next piece. An answer that breaks off is asked for once more,
     from its beginning, as a model does not go on in the middle.
@@ -33,13 +33,13 @@ def written(
         GenerationRejectedError: the model refuses the conversation.
     """
     for tries_left in reversed(range(_TRIES)):
-        text, statements = "", so_far("")
+        text, statements = "", statements_of("")
         try:
             with closing(_Reading(stream())) as pieces:
                 for piece in pieces:
                     if piece:
                         text += piece
-                        statements = so_far(text)
+                        statements = statements_of(text)
                     progress(statements)
                 answer = pieces.answer()
         except GenerationUnavailableError:
@@ -51,20 +51,20 @@ def written(
 
 
 class _Reading:
-    """A stream that a thread of its own reads, so that a silent model holds up nobody who wants it no more."""
+    """A stream that a thread of its own reads, so that a question can be cancelled while the model is silent."""
 
     def __init__(self, stream: AnswerStream) -> None:
         self._stream = stream
-        self._read: queue.SimpleQueue[str | GeneratedAnswer | Exception] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[str | GeneratedAnswer | Exception] = queue.SimpleQueue()
         self._answer: GeneratedAnswer | None = None
-        self._is_unwanted = threading.Event()
+        self._is_closed = threading.Event()
         threading.Thread(target=self._read_all, name="text model", daemon=True).start()
 
     def __iter__(self) -> Iterator[str]:
         """The pieces; an empty one in each silence. Raises what the stream raises."""
         while True:
             try:
-                read = self._read.get(timeout=_SILENCE_SECONDS)
+                read = self._pieces.get(timeout=_SILENCE_SECONDS)
             except queue.Empty:
                 yield ""
                 continue
@@ -82,15 +82,15 @@ class _Reading:
 
     def close(self) -> None:
         """Let the thread close the stream at its next piece."""
-        self._is_unwanted.set()
+        self._is_closed.set()
 
     def _read_all(self) -> None:
         try:
             with self._stream as pieces:
                 for piece in pieces:
-                    if self._is_unwanted.is_set():
+                    if self._is_closed.is_set():
                         return
-                    self._read.put(piece)
-                self._read.put(pieces.answer)
+                    self._pieces.put(piece)
+                self._pieces.put(pieces.answer)
         except Exception as error:  # noqa: BLE001 - whoever reads the pieces raises it
-            self._read.put(error)
+            self._pieces.put(error)

@@ -16,7 +16,7 @@ def session_json(session: Session) -> dict[str, Any]:
 
 
 def exchange_json(exchange: Exchange, rating: Rating | None) -> dict[str, Any]:
-    """A question of a session, how it ended, the text of its answer, and what the user said of that."""
+    """A question of a session, how it ended, the text of its answer, and the user's rating of it."""
     answer = exchange.reply["answer"] if exchange.reply else None
     return {
         "turn": exchange.number,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from memory.conversations import Conversations, Exchange, Turn
 from memory.profiles import Profiles, Value
 from retrieval.answering.ask import Answer
-from retrieval.answering.events import Started, Telling
+from retrieval.answering.events import AnswerEvents, Started
 from retrieval.answering.sentences import sentences_of
 from retrieval.conversation.followups import Previous, Standalone, standalone
 from schemas.caller import Caller
@@ -88,40 +88,40 @@ class Conversation:
         self._rewriter = rewriter
 
     def ask(
-        self, question: str, session: Session, caller: Caller, answers: Answers, telling: Telling | None = None
+        self, question: str, session: Session, caller: Caller, answers: Answers, events: AnswerEvents | None = None
     ) -> dict[str, Any]:
-        """Answer the next question of a session by `answers`, which is given a question of its own; returns the JSON object.
+        """Answer the next question of a session by `answers`, from a question of its own; returns the JSON object.
 
-        A repeated turn id gives the object that was given first, without asking anything, while all rows that it was written
+        A repeated turn id returns the first object again, without asking anything, while all rows that it was written
         from are as they were and the caller may see them.
 
         Raises:
             ConfigurationError: one of those rows changed, went, or is not the caller's any more.
             PipelineError: what `Conversations.turn` and `answers` raise; the question then stands without an answer.
         """
-        telling = telling or Telling()
+        events = events or AnswerEvents()
         with self._conversations.turn(
             caller.user, session.name, question, turn_id=session.turn_id, audience=audience_of(caller)
         ) as turn:
             if turn.reply is not None:
-                return _kept(turn, answers, telling)
-            telling.raise_if_cancelled()
+                return _repeated(turn, answers, events)
+            events.raise_if_cancelled()
             profile = self._profiles.of(caller.user).values if caller.user is not None else {}
             rewritten = self._rewriter.rewrite(question, turn.history, profile)
-            telling.tell(Started(rewritten.text, session.name, turn.number, turn.turn_id))
+            events.send(Started(rewritten.text, session.name, turn.number, turn.turn_id))
             answered = answers.answer(rewritten.text)
             reply = answered.as_json() | {
                 "session": session.name, "turn": turn.number, "turn_id": turn.turn_id,
                 "standalone_question": rewritten.text,
             }  # fmt: skip
-            telling.raise_if_cancelled()
+            events.raise_if_cancelled()
             notes = {**rewritten.notes, "subject": _subject(answered), "rows": sorted(answered.rows)}
             self._conversations.answer(turn, reply, notes)
             return reply
 
 
-def _kept(turn: Turn, answers: Answers, telling: Telling) -> dict[str, Any]:
-    """The answer that a repeated turn was given first, if the rows it was written from are live and allowed now."""
+def _repeated(turn: Turn, answers: Answers, events: AnswerEvents) -> dict[str, Any]:
+    """The answer that a repeated turn has already, if the rows it was written from are live and allowed now."""
     reply = dict(turn.reply or {})
     rows = turn.notes.get("rows")
     if (reply["citations"] or reply.get("facts")) and (rows is None or not answers.are_live(rows)):
@@ -130,7 +130,7 @@ def _kept(turn: Turn, answers: Answers, telling: Telling) -> dict[str, Any]:
             condition="ANSWER_OUTDATED",
             hint="ask again with a turn id of its own: the answer is made anew",
         )
-    telling.tell(Started(reply["standalone_question"], reply["session"], reply["turn"], reply["turn_id"]))
+    events.send(Started(reply["standalone_question"], reply["session"], reply["turn"], reply["turn_id"]))
     return reply
 
 

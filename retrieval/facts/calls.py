@@ -19,13 +19,13 @@ _SCHEMA_TYPES: Mapping[ParameterType, dict[str, str]] = {
     "boolean": {"type": "boolean"}, "date": {"type": "string", "format": "date"},
     "timestamp": {"type": "string", "format": "date-time"},
 }  # fmt: skip
-_GIVEN: Mapping[ParameterType, tuple[type, ...]] = {
+_JSON_TYPES: Mapping[ParameterType, tuple[type, ...]] = {
     "text": (str,), "integer": (int,), "decimal": (int, float), "boolean": (bool,), "date": (str,), "timestamp": (str,),
 }  # fmt: skip
-"""Types of JSON, as Python reads them, in which a value is given."""
+"""The types of JSON, as Python reads them, that a value may have."""
 
 
-class RefusedInput(ValueError):  # noqa: N818 - a refusal, told to the model
+class RefusedInput(ValueError):  # noqa: N818 - a refusal, returned to the model
     """The input of a tool call is not what its fact asks for; the message names declared parameters alone."""
 
 
@@ -38,8 +38,8 @@ def tool_of(fact: FactConfig) -> Tool:
     return Tool(fact.name, fact.description, {"type": "object", "properties": properties, "required": [*properties]})
 
 
-def values_given(fact: FactConfig, arguments: Mapping[str, Any] | None) -> dict[str, str]:
-    """The values of a fact's parameters that a model gave, as text of their types.
+def input_values(fact: FactConfig, arguments: Mapping[str, Any] | None) -> dict[str, str]:
+    """The values of a fact's parameters in a model's input, as text of their types.
 
     Raises:
         RefusedInput: the input is no object, lacks a parameter or has another one, or a value is not of its type or its limits.
@@ -50,10 +50,10 @@ def values_given(fact: FactConfig, arguments: Mapping[str, Any] | None) -> dict[
     values = {}
     for name, parameter in asked.items():
         value = arguments[name]
-        is_given = isinstance(value, _GIVEN[parameter.type]) and (parameter.type == "boolean") == isinstance(
+        is_of_type = isinstance(value, _JSON_TYPES[parameter.type]) and (parameter.type == "boolean") == isinstance(
             value, bool
         )
-        text = as_text(value, parameter.type) if is_given else None
+        text = as_text(value, parameter.type) if is_of_type else None
         if text is None or not parameter.accepts(text):
             raise RefusedInput(f"{name} is not {_wanted(parameter)}")
         values[name] = text

@@ -13,7 +13,7 @@ from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from generation import Generator
-    from retrieval.commands import Pipeline
+    from retrieval.parts import Pipeline
     from warehouse.facts.config import FactsConfig
 
 
@@ -32,7 +32,7 @@ def left_out(config: Pipeline) -> Iterator[str]:
 def check_tools(generator: Generator, facts: FactsConfig) -> None:
     """Offer the text model a tool where facts have parameters of its own; raises ConfigurationError where it refuses them.
 
-    That it is away is left to its own check.
+    One that does not answer is reported by its own check.
     """
     tools = [tool_of(fact) for fact in facts.queries if fact.asked][:1]
     if not tools:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.protocol import Embedder, EmbeddingRejected, Vector
-from retrieval.facts.calls import RefusedInput, tool_of, values_given
+from retrieval.facts.calls import RefusedInput, input_values, tool_of
 from retrieval.ranking.fusion import Tuning
 from schemas.caller import Caller
 from schemas.errors import PipelineError
@@ -105,12 +105,12 @@ class QuestionFacts:
         fact = next((fact for fact in self._relevant if fact.name == name and name in offered), None)
         if fact is None:
             raise RefusedInput(f"there is no such tool, there is: {', '.join(sorted(offered))}")
-        own, of_model = values_of(fact, hits, self._caller), values_given(fact, arguments)
+        own, of_model = values_of(fact, hits, self._caller), input_values(fact, arguments)
         read = None if own is None else self._facts.result(fact, own | of_model, self._allowed)
         return None if read is None else replace(read, evident=self._evident(fact, of_model))
 
     def _evident(self, fact: FactConfig, of_model: Mapping[str, str]) -> tuple[str, ...]:
-        """The values of a model that say nothing of their own: moments and choices, and what stands in the question."""
+        """The model's values that can claim nothing of their own: times and choices, and what stands in the question."""
         question = self._question.text.casefold()
         return tuple(
             value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,13 @@ from schemas.errors import ConfigurationError
 from sinks.search import ANYTHING, Filters, Freshness, Index, Question
 from transforms.documents.words import is_blank
 from transforms.values import exact_json
+from transforms.values.times import moment
 
 _CLOCKS_DIFFER_US = 60_000_000
 """The greatest difference between the clocks of a store and of its writers, in microseconds."""
+
+UNKNOWN_FRESHNESS: Mapping[str, Any] = {"searchable_as_of": None, "lag_seconds": None}
+"""The freshness in JSON, where it is not known."""
 
 CANDIDATES = 50
 """The least number of documents that each half of a search contributes to the fusion."""
@@ -109,10 +113,9 @@ def freshness_answer(freshness: Freshness) -> dict[str, Any]:
     """
     as_of_us = freshness.indexed_as_of_us
     if as_of_us is None or as_of_us > freshness.now_us + _CLOCKS_DIFFER_US:
-        return {"searchable_as_of": None, "lag_seconds": None}
-    moment = dt.datetime.fromtimestamp(as_of_us / 1e6, dt.UTC)
+        return dict(UNKNOWN_FRESHNESS)
     lag = max(0.0, (freshness.now_us - as_of_us) / 1e6)
-    return {"searchable_as_of": moment.isoformat(timespec="milliseconds"), "lag_seconds": round(lag, 3)}
+    return {"searchable_as_of": moment(as_of_us).isoformat(timespec="milliseconds"), "lag_seconds": round(lag, 3)}
 
 
 def _result(ranked: Ranked) -> dict[str, Any]:

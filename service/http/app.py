@@ -50,11 +50,11 @@ def application(context: Context, checks: Health, pages: list[Route]) -> ASGIApp
 
 
 def guarded(context: Context, checks: Health, routes: list[Route]) -> ASGIApp:
-    """Routes, with those that tell how the service is, behind what every request passes."""
+    """Routes, with those of health and metrics, behind what every request passes."""
 
     async def metrics(_: Context, request: Request, __: Identity | None = None) -> Response:
         request.scope[ROUTE] = "/metrics"
-        await checks.found()  # asks the store how far the index is
+        await checks.conditions()  # asks the store how far the index is
         return Response(context.metrics.rendered(), media_type=CONTENT_TYPE)
 
     probes = [

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from retrieval.access import Scope
-from retrieval.commands import Session
+from retrieval.answering.events import Event
+from retrieval.conversation.turns import Session
 from service.callers.protocol import Identity
-from service.events import Event
 from service.http.bodies import body_of
 from service.http.context import Context
 from service.http.errors import answerable
@@ -61,13 +61,13 @@ class _Stream:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def hear(event: Event) -> None:
+        def enqueue(event: Event) -> None:
             loop.call_soon_threadsafe(self._events.put_nowait, event)
 
         self._work: Work[dict[str, Any]] = context.workers.start(
-            identity, partial(_answer, context, asked, identity, hear)
+            identity, partial(_answer, context, asked, identity, enqueue)
         )
-        for ended in (self._work.future, self._work.given_up):
+        for ended in (self._work.future, self._work.cancellation):
             ended.add_done_callback(lambda _: self._events.put_nowait(None))
 
     async def response(self) -> Response:

@@ -11,9 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 from schemas.model import StrictModel
 from service.config import LimitsConfig
 from service.http.errors import RequestError
+from service.http.messages import faults_of
 from service.http.work import client_gone
 
-_MOST_FAULTS = 5
+_EXTRA_KEY = "a key: Extra inputs are not permitted"
+"""Said of a key that the body does not take, whose name is not quoted."""
 
 
 async def body_of[M: StrictModel](request: Request, model: type[M], limits: LimitsConfig) -> M:
@@ -35,7 +37,8 @@ async def body_of[M: StrictModel](request: Request, model: type[M], limits: Limi
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise RequestError(422, _faults(error), condition="BODY_INVALID", hint="/openapi.json describes it") from None
+        faults = f"the body is no {error.title}: {faults_of(error, _EXTRA_KEY)}"
+        raise RequestError(422, faults, condition="BODY_INVALID", hint="/openapi.json describes it") from None
 
 
 async def bytes_of(request: Request, limits: LimitsConfig) -> bytes:
@@ -63,14 +66,3 @@ def _too_large(limits: LimitsConfig) -> RequestError:
     return RequestError(
         413, "the body is too large", condition="BODY_TOO_LARGE", hint=f"at most {limits.body_bytes} bytes are taken"
     )
-
-
-def _faults(error: ValidationError) -> str:
-    """What is wrong, without a value or a name that is not ours."""
-    details = error.errors(include_input=False, include_url=False, include_context=False)
-    known = error.title
-    said = [
-        f"{'.'.join(str(part) for part in detail['loc']) if detail['type'] != 'extra_forbidden' else 'a key'}: {detail['msg']}"
-        for detail in details[:_MOST_FAULTS]
-    ]
-    return f"the body is no {known}: {'; '.join(said)}"

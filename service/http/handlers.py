@@ -53,7 +53,7 @@ async def freshness(context: Context, request: Request, identity: Identity) -> R
 async def watch(context: Context, request: Request, identity: Identity) -> Response:
     """The events of cited documents, until the client leaves, its sign-in ends, or `watch_for` is over."""
     asked = await body_of(request, WatchRequest, context.config.limits)
-    versions = {each.document_id: each.version for each in asked.citations}
+    versions = {watched.document_id: watched.version for watched in asked.citations}
     if context.watching.documents + len(versions) > MOST_DOCUMENTS:
         raise RequestError(
             503, "too many documents are watched", condition="SERVICE_BUSY", hint="try again in a while", retry_after=5
@@ -68,7 +68,7 @@ async def _watched(context: Context, identity: Identity, versions: dict[str, str
     ends_at = asyncio.get_running_loop().time() + min(lasts, signed_in_for)
     with context.watching.watching(identity.caller, versions) as watcher:
         if context.draining:  # since this request was let in
-            watcher.tell(None)
+            watcher.send(None)
         while True:
             try:
                 async with asyncio.timeout_at(ends_at):
@@ -96,8 +96,8 @@ async def exchanges(context: Context, request: Request, identity: Identity) -> R
     name: str = request.path_params["name"]
     kept = await context.run(request, identity, partial(context.assistant.exchanges, identity.caller, name))
     shown = [
-        {**{key: each[key] for key in _OF_EXCHANGE}, "answer": each["reply"], "rating": each["feedback"]}
-        for each in kept
+        {**{key: exchange[key] for key in _OF_EXCHANGE}, "answer": exchange["reply"], "rating": exchange["feedback"]}
+        for exchange in kept
     ]
     return json_response({"session": name, "exchanges": shown})
 

@@ -15,7 +15,7 @@ from service.http.context import Context
 from service.http.routing import ROUTE, json_response
 
 _FRESH_SECONDS = 1.0
-"""How long a finding is given again: checks are not signed in, and each costs the parts a question."""
+"""How long an answer of the parts is used again: whoever asks is not signed in, and each check sends the parts a request."""
 _MOST_SECONDS = 4.0
 """For a part to answer; load balancers wait for five by default."""
 
@@ -28,17 +28,17 @@ class Health:
         self._parts = parts
         self._threads = ThreadPoolExecutor(len(parts) * 2, thread_name_prefix="health")
         self._lock = asyncio.Lock()
-        self._found: dict[str, str] = {}
-        self._found_at = float("-inf")
+        self._conditions: dict[str, str] = {}
+        self._asked_at = float("-inf")
 
-    async def found(self) -> dict[str, str]:
+    async def conditions(self) -> dict[str, str]:
         """By part: `ok`, or the condition that it is in."""
         async with self._lock:
-            if time.monotonic() - self._found_at > _FRESH_SECONDS:
-                conditions = await asyncio.gather(*map(self._condition, self._parts.values()))
-                self._found = dict(zip(self._parts, conditions, strict=True))
-                self._found_at = time.monotonic()
-            return self._found
+            if time.monotonic() - self._asked_at > _FRESH_SECONDS:
+                answers = await asyncio.gather(*map(self._condition, self._parts.values()))
+                self._conditions = dict(zip(self._parts, answers, strict=True))
+                self._asked_at = time.monotonic()
+            return self._conditions
 
     def close(self) -> None:
         """End its threads."""
@@ -61,8 +61,8 @@ async def live(_: Context, __: Health, request: Request) -> Response:
 
 
 async def ready(context: Context, health: Health, request: Request) -> Response:
-    """Whether requests are answered now: 503 where a part is away, or the service stops."""
+    """Whether requests are answered now: 503 where a part does not answer, or the service stops."""
     request.scope[ROUTE] = "/healthz"
-    parts = await health.found()
+    parts = await health.conditions()
     is_ready = not context.draining and set(parts.values()) <= {"ok"}
     return json_response({"live": True, "ready": is_ready, "parts": parts}, 200 if is_ready else 503)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.callers.protocol import Identity
@@ -88,15 +87,6 @@ class Places:
                 self._taken += Counter()  # forgets callers with none
 
         return give_back
-
-    @contextmanager
-    def taking(self, identity: Identity) -> Iterator[None]:
-        """Take a place for a time."""
-        give_back = self.take(identity)
-        try:
-            yield
-        finally:
-            give_back()
 
 
 def name_of(identity: Identity) -> str:

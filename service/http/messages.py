@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.model import StrictModel
 
+_MOST_FAULTS = 5
 _MOST_WATCHED = 500
 _LONGEST_ID = 4096
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -305,3 +306,12 @@ class Health(_Answer):
     """Whether requests are answered now."""
     parts: dict[str, str]
     """By part: `ok`, or the condition that it is in."""
+
+
+def faults_of(error: ValidationError, extra: str) -> str:
+    """What is wrong with a message, without a value or a name of the client's; `extra` is said of a key that is not taken."""
+    details = error.errors(include_input=False, include_url=False, include_context=False)[:_MOST_FAULTS]
+    return "; ".join(
+        extra if detail["type"] == "extra_forbidden" else f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+        for detail in details
+    )

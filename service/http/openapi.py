@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.http import messages
+from service.release import release
 
 _REFERENCE = "#/components/schemas/{model}"
 _JSON, _EVENTS = "application/json", "text/event-stream"
@@ -72,14 +72,14 @@ def document(pipeline: str) -> dict[str, Any]:
     for operation in OPERATIONS.values():
         models |= {model for model in (operation.answer, operation.body, *operation.events) if model is not None}
     modes: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in models]
-    _, definitions = models_json_schema(sorted(modes, key=lambda each: each[0].__name__), ref_template=_REFERENCE)
+    _, definitions = models_json_schema(sorted(modes, key=lambda mode: mode[0].__name__), ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), operation in OPERATIONS.items():
         paths.setdefault(path, {})[method.lower()] = _described(path, operation)
     paths["/healthz"] = {"get": _health("Whether requests are answered now: 200, or 503.", messages.Health)}
     return {
         "openapi": "3.1.0",
-        "info": {"title": f"ragstream: {pipeline}", "version": _version()},
+        "info": {"title": f"ragstream: {pipeline}", "version": release()},
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
@@ -128,10 +128,3 @@ def _health(summary: str, model: type[BaseModel]) -> dict[str, Any]:
 
 def _schema(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=model.__name__)}
-
-
-def _version() -> str:
-    try:
-        return version("ragstream")
-    except PackageNotFoundError:
-        return "0"

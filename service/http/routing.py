@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -11,11 +10,10 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from schemas.errors import PipelineError
+from service.callers.protocol import Identity
 from service.http.context import Context, Handler
 from service.http.errors import Answerable, answerable
 from transforms.values import exact_json
-
-logger = logging.getLogger(__name__)
 
 ROUTE = "ragstream.route"
 """The member of a request's scope with the template of its route."""
@@ -40,15 +38,25 @@ def route(context: Context, endpoint: Endpoint) -> Route:
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = endpoint.path
         try:
-            identity = await context.callers.identify(request.headers)
-            request.scope[IDENTITY] = identity
-            context.rate.take(identity)
-            return await endpoint.handler(context, request, identity)
+            return await endpoint.handler(context, request, await identified(context, request))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
             return refused(context, request.scope, answerable(error))
 
     return Route(endpoint.path.replace("{name}", "{name:path}").replace("{document_id}", "{document_id:path}"),
                  answer, methods=[endpoint.method])  # fmt: skip
+
+
+async def identified(context: Context, request: Request) -> Identity:
+    """Who sent a request, which is counted as theirs.
+
+    Raises:
+        SignInError: nobody is signed in, or the key or token is not good.
+        RequestError: it is one request too many in this time.
+    """
+    identity = await context.callers.identify(request.headers)
+    request.scope[IDENTITY] = identity
+    context.rate.take(identity)
+    return identity
 
 
 def refused(context: Context, scope: Scope, fault: Answerable) -> Response:

@@ -10,19 +10,19 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import uvicorn
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from embeddings.budget.report import reports
+from embeddings.budget.report import reports, sections_of
 from retrieval.access import Access
 from retrieval.config import ExtractiveConfig
-from retrieval.parts import Pipeline
+from retrieval.ranking.search import UNKNOWN_FRESHNESS
 from schemas.caller import USER, Caller
 from schemas.errors import ConfigurationError
-from service.assistant import AssistantService
+from service.assistant import AssistantService, NamedPipeline
 from service.callers import open_callers
 from service.config import ServeConfig
 from service.http.app import application
@@ -32,7 +32,7 @@ from service.http.limits import Places, Rate
 from service.http.metrics import Metrics
 from service.http.protocol import timed
 from service.http.work import Workers
-from service.watching import UNKNOWN, Watching
+from service.watching import Watching
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +43,6 @@ _DESCRIPTORS = 256
 """Of the process, beside those of connections to clients."""
 _NOBODY = Caller({USER: "healthz"})
 """Whose sessions are listed to see whether the memory answers: none."""
-
-
-class ServedPipeline(Pipeline, Protocol):
-    """A pipeline with a name."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
 
 
 class _Server(uvicorn.Server):
@@ -96,7 +88,7 @@ type Opening = Callable[[Context, Health], AbstractAsyncContextManager[ASGIApp]]
 """Opens an application of a service, and closes it when the service ends."""
 
 
-def serve(pipeline: ServedPipeline, config: ServeConfig, pages: list[Route], listening: Callable[[str], None]) -> None:
+def serve(pipeline: NamedPipeline, config: ServeConfig, pages: list[Route], listening: Callable[[str], None]) -> None:
     """Serve the API and the pages until SIGTERM or SIGINT; `listening` is called with the address once requests are taken.
 
     Raises:
@@ -111,7 +103,7 @@ def serve(pipeline: ServedPipeline, config: ServeConfig, pages: list[Route], lis
 
 
 def serve_application(
-    pipeline: ServedPipeline, config: ServeConfig, opening: Opening, listening: Callable[[str], None]
+    pipeline: NamedPipeline, config: ServeConfig, opening: Opening, listening: Callable[[str], None]
 ) -> None:
     """Serve an application of the pipeline's assistant; see `serve`."""
     _allow_descriptors(config.limits.connections + _DESCRIPTORS)
@@ -120,7 +112,7 @@ def serve_application(
 
 
 async def _serve(
-    pipeline: ServedPipeline,
+    pipeline: NamedPipeline,
     config: ServeConfig,
     opening: Opening,
     bound: socket.socket,
@@ -170,7 +162,7 @@ def _log_defect(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     logger.error("a task failed", exc_info=error, extra={"context": {"kind": type(error).__name__}})
 
 
-def _context(pipeline: ServedPipeline, config: ServeConfig, assistant: AssistantService) -> Context:
+def _context(pipeline: NamedPipeline, config: ServeConfig, assistant: AssistantService) -> Context:
     limits = config.limits
     access = Access(pipeline.access, pipeline.tables)
     generation = pipeline.generation
@@ -195,16 +187,16 @@ def _context(pipeline: ServedPipeline, config: ServeConfig, assistant: Assistant
     return context
 
 
-def _parts(pipeline: ServedPipeline, context: Context) -> dict[str, Callable[[], object]]:
+def _parts(pipeline: NamedPipeline, context: Context) -> dict[str, Callable[[], object]]:
     def store() -> None:
-        context.metrics.see(UNKNOWN)  # while the store does not answer
+        context.metrics.see(UNKNOWN_FRESHNESS)  # while the store does not answer
         context.metrics.see(context.assistant.freshness())
 
     def budgets() -> None:
         context.metrics.see_budgets(reports(sections))
 
     parts: dict[str, Callable[[], object]] = {"store": store}
-    sections = {name: getattr(pipeline, name) for name in ("embedding", "generation", "reranking")}
+    sections = sections_of(pipeline)
     if any(getattr(section, "budget", None) for section in sections.values()):
         parts["budgets"] = budgets
     if pipeline.memory is not None:

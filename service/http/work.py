@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from service.callers.protocol import Identity
 from service.config import LimitsConfig
@@ -17,16 +17,22 @@ from service.http.errors import CLIENT_GONE, RequestError
 from service.http.limits import Places
 
 
+async def _staying() -> Message:
+    """The messages of a client that sends none and does not go away."""
+    forever: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await forever
+
+
 class Work[T]:
     """One call in a thread. It holds its place until the thread is done, whoever still waits for it."""
 
     def __init__(self, call: Callable[[threading.Event], T], workers: Workers, deadline: float) -> None:
-        """`call` is given an event that is set once nobody wants its result. `deadline` is a time of the loop."""
+        """`call` takes an event that is set once nobody wants its result. `deadline` is a time of the loop."""
         self.cancelled = threading.Event()
         self.deadline = deadline
         self.reason: RequestError | None = None
         """Why it was cancelled."""
-        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.cancellation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once it was cancelled."""
         self.future: asyncio.Future[T] = asyncio.get_running_loop().run_in_executor(workers.pool, call, self.cancelled)
         self.future.add_done_callback(_retrieved)
@@ -36,11 +42,11 @@ class Work[T]:
         if not self.future.done():
             self.reason = self.reason or reason
             self.cancelled.set()
-            if not self.given_up.done():
-                self.given_up.set_result(None)
+            if not self.cancellation.done():
+                self.cancellation.set_result(None)
 
-    async def result(self, receive: Receive) -> T:
-        """The call's result.
+    async def result(self, receive: Receive = _staying) -> T:
+        """The call's result. `receive` says when the client goes away; without it the client stays.
 
         Raises:
             RequestError: its time is over (504), the service stops (503), or the client went away (`CLIENT_GONE`).
@@ -49,7 +55,7 @@ class Work[T]:
         gone = asyncio.ensure_future(until_gone(receive))
         remaining = max(0.0, self.deadline - asyncio.get_running_loop().time())
         try:
-            waited: set[asyncio.Future[Any]] = {self.future, self.given_up, gone}
+            waited: set[asyncio.Future[Any]] = {self.future, self.cancellation, gone}
             await asyncio.wait(waited, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
             if not self.future.done():
                 self.cancel(client_gone() if gone.done() else too_late())

@@ -61,15 +61,15 @@ export class Api {
       body: body === undefined ? undefined : JSON.stringify(body),
     }); // prettier-ignore
     if (response.ok) return response;
-    const told = await response.json().catch(() => ({}));
-    const error = new ApiError(response.status, told.error);
+    const refusal = await response.json().catch(() => ({}));
+    const error = new ApiError(response.status, refusal.error);
     if (response.status === 401 && key === this.key()) this.onRefused(error);
     throw error;
   }
 }
 
 /** JSON in which a number with more digits than a double holds stays the text that it was: a key of 19 digits, an amount. */
-export function exact(json) {
+function exact(json) {
   return JSON.parse(json, (_, value, context) => {
     const digits = typeof value === "number" ? context?.source?.replace(/[eE].*|\D/g, "") : undefined;
     return digits?.length > 15 ? context.source : value;

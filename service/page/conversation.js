@@ -15,8 +15,8 @@ export function asked(question, turnId = null) {
 
 /** A turn that the memory kept. */
 export function remembered(exchange) {
-  const turn = { ...asked(exchange.question, exchange.turn_id ?? null), number: exchange.turn };
-  const answer = typeof exchange.answer === "string" ? { answer: exchange.answer } : exchange.answer ?? exchange.reply;
+  const turn = { ...asked(exchange.question), number: exchange.turn };
+  const { answer } = exchange;
   if (answer) {
     const rating = exchange.rating ? { ...exchange.rating, saved: true } : null;
     return { ...answered(turn, { sentences: [], citations: [], facts: [], ...answer }), rating };

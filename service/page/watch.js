@@ -1,5 +1,5 @@
 // The watch of cited rows: one stream of events, opened again with growing pauses when it breaks. What changed meanwhile is
-// told at once when it is open again, as the service compares versions.
+// sent at once when it is open again, as the service compares versions.
 
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 30_000;
@@ -59,17 +59,17 @@ export class Watch {
     this.#controller = controller;
     const rows = this.#rows;
     let silence;
-    const heard = () => {
+    const awaitNext = () => {
       this.timers.clear(silence);
       silence = this.timers.after(SILENCE, () => controller.abort());
     };
-    heard();
+    awaitNext();
     let error = null;
     try {
       const citations = [...rows].map(([document_id, version]) => ({ document_id, version }));
       await this.api.stream("watch", { citations }, controller.signal, (name, data) => {
         if (this.#controller !== controller) return;
-        heard();
+        awaitNext();
         this.#failures = 0;
         this.on.connection("live");
         if (name === "state") this.on.state(data, rows.get(data.document_id));

@@ -13,7 +13,7 @@ export function sentence(text) {
   return `${said[0].toUpperCase()}${said.slice(1)}${/[.!?…]$/.test(said) ? "" : "."}`;
 }
 
-/** A moment in the reader's own time zone; empty where it is unknown. `at` is ISO 8601, or seconds since the epoch. */
+/** A moment in the reader's own time zone; empty where it is unknown. `at` is ISO 8601. */
 export function moment(at, { withDay = true, withSeconds = true, now = new Date() } = {}) {
   const date = dateOf(at);
   if (date === null) return "";
@@ -23,9 +23,9 @@ export function moment(at, { withDay = true, withSeconds = true, now = new Date(
   return `${date.toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
 }
 
-export function dateOf(at) {
-  if (at === null || at === undefined || at === "") return null;
-  const date = new Date(typeof at === "number" ? at * 1000 : at);
+function dateOf(at) {
+  if (!at) return null;
+  const date = new Date(at);
   return Number.isNaN(date.getTime()) ? null : date;
 }
 
@@ -37,7 +37,7 @@ export function delay(committed, searchable) {
 }
 
 /** Seconds in the largest unit that suits them. */
-export function duration(seconds) {
+function duration(seconds) {
   if (seconds < 1) return `${Math.max(1, Math.round(seconds * 1000))} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;

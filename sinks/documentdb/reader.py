@@ -20,10 +20,10 @@ from sinks.documentdb.filtering import conditions
 from sinks.documentdb.meta import Meta
 from sinks.documentdb.rows import HASHES, VECTOR, vector_of
 from sinks.documentdb.schema import Names
-from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords
+from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords, weighed_by_language
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
-from transforms.documents.languages import OWN, asked_in, mark_of, marked, searched
+from transforms.documents.languages import languages_of, mark_of, marked, text_by_language
 from transforms.documents.words import words_of
 from transforms.values import exact_json
 
@@ -112,7 +112,7 @@ class DocumentDBIndex:
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
         """Analyse texts as the store does, in each of its languages, and weigh the words they share with the question."""
-        weighed = self.weigh(question, searched(self._meta.facts().tables_of, ()))
+        weighed = self.weigh(question, languages_of(self._meta.facts().tables_of, ()))
         own = self._config.language
         return [
             max(part.coverage(words_of(printable, language or own)) for language, part in weighed.items())
@@ -161,21 +161,19 @@ class DocumentDBIndex:
     def _words_and_visible(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
         """A question's words, and the filter for the documents that it may find."""
         facts = self._meta.facts()
-        words = self.weigh(text, searched(facts.tables_of, filters.tables))
+        words = self.weigh(text, languages_of(facts.tables_of, filters.tables))
         return WeighedWords.joined(words), schema.visible(facts.truncations, conditions(filters))
 
     def _weigh(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
         """Weigh a question's words in each language by the number of its documents with each."""
-        texts = asked_in(exact_json.printable(text), languages, self._config.language)
+        texts = text_by_language(exact_json.printable(text), languages, self._config.language)
         whole = self._client.size(self._names.documents)
         others = {language: self._with(mark_of(language), COMMON_AT * 10) for language in languages[1:]}
-        totals = {OWN: max(0, whole - sum(others.values())), **others}
-        weighed = {}
+        counts = {}
         for language, part in texts.items():
             words = words_of(part, language or self._config.language)[:MOST_COUNTED]
-            counts = {word: self._with(marked(word, language), COMMON_AT) for word in words}
-            weighed[language] = WeighedWords.of(counts, totals[language])
-        return weighed
+            counts[language] = {word: self._with(marked(word, language), COMMON_AT) for word in words}
+        return weighed_by_language(counts, whole, others)
 
     def _with(self, word: str, most: int) -> int:
         """The number of live documents with a word, counted no further than `most`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.documents import DocumentWrite, StoredChunk, StoredDocument
 from sinks.pgvector.rows import document_row, stored_state
-from transforms.documents.languages import OWN, kept_as, mark_of, marked
+from transforms.documents.languages import OWN, language_key, mark_of, marked
 from transforms.documents.words import words_of
 
 HASHES = "chunks.content_hash"
@@ -38,7 +38,7 @@ def fields_of(write: DocumentWrite, language: str, write_id: str, now_ms: int) -
     if write.added or write.moved or write.dropped or not write.base_revision:
         chunks = [
             {"chunk_id": c.chunk_id, "chunk_index": c.chunk_index, "content_hash": c.content_hash,
-             "chunk_text": c.chunk_text, "words": words_in(c.chunk_text, kept_as(write.language, language), language)}
+             "chunk_text": c.chunk_text, "words": words_in(c.chunk_text, language_key(write.language, language), language)}
             for c in write.chunks
         ]  # fmt: skip
         fields |= {"chunks": chunks, "chunk_count": len(chunks)}

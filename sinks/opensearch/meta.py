@@ -14,7 +14,7 @@ from sinks.opensearch.client import Action, OpenSearchClient, unchanged
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.schema import LAYOUT, Names
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
-from transforms.documents.languages import TablesOf
+from transforms.documents.languages import TablesOf, united
 
 _FACTS, _INDEX_VERSIONS, _OWNER, _TRUNCATIONS, _LANGUAGES = "facts", "generations", "owner", "truncations", "languages"
 """Ids of documents in the meta index."""
@@ -74,14 +74,9 @@ class Meta:
         stored = {name: json.loads(document["_source"]["value"]) for name, document in documents.items()}
         return stored.get(_TRUNCATIONS, {}), stored.get(_LANGUAGES, {})
 
-    def learn(self, tables_of: TablesOf) -> TablesOf:
-        """Compare-and-set the tables of other languages than the store's, with these; all of them then."""
-        return self.update(
-            _LANGUAGES,
-            lambda noted: {
-                name: sorted({*noted.get(name, ()), *tables_of.get(name, ())}) for name in {*noted, *tables_of}
-            },
-        )
+    def learn(self, tables_of: TablesOf) -> None:
+        """Compare-and-set the tables of other languages than the store's, with these."""
+        self.update(_LANGUAGES, lambda noted: united(noted, tables_of))
 
     def progress(self) -> int | None:
         """Every commit up to this time (microseconds since the epoch) is searchable."""

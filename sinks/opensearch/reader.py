@@ -11,7 +11,7 @@ import numpy as np
 
 from embeddings.protocol import Vector
 from schemas.errors import ConfigurationError
-from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords
+from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords, weighed_by_language
 from sinks.opensearch.client import OpenSearchClient
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.filtering import clauses
@@ -19,7 +19,7 @@ from sinks.opensearch.meta import Meta
 from sinks.opensearch.schema import Names, analyzer, text_field, visible
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
-from transforms.documents.languages import OWN, asked_in, marked, searched, unmarked
+from transforms.documents.languages import OWN, languages_of, marked, text_by_language, unmarked
 from transforms.values import exact_json
 
 BREADTH = 200
@@ -98,7 +98,7 @@ class OpenSearchIndex:
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
         """Analyse texts as the store does, in each of its languages, and weigh the words they share with the question."""
         covered = [0.0] * len(texts)
-        for language, words in self.weigh(question, searched(self._meta.of_searches()[1], ())).items():
+        for language, words in self.weigh(question, languages_of(self._meta.of_searches()[1], ())).items():
             covered = list(map(max, covered, map(words.coverage, self._analysed(texts, language))))
         return covered
 
@@ -143,7 +143,7 @@ class OpenSearchIndex:
 
     def _weigh(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
         """Weigh a question's words in each language by the number of its documents with each."""
-        texts = asked_in(text, languages, self._config.language)
+        texts = text_by_language(text, languages, self._config.language)
         words = {language: self._distinct(part, language) for language, part in texts.items()}
         if not any(words.values()):
             return {language: WeighedWords({}, ()) for language in languages}
@@ -154,12 +154,10 @@ class OpenSearchIndex:
         responses = self._client.multi_search(self._names.documents, searches)
         whole, *counts = [response["hits"]["total"]["value"] for response in responses]
         others = dict(zip(languages[1:], counts, strict=False))
-        totals = {OWN: max(0, whole - sum(others.values())), **others}
-        by_word = dict(zip(counted, counts[len(others) :], strict=True))
-        return {
-            language: WeighedWords.of({word: by_word[language, word] for word in words[language]}, totals[language])
-            for language in languages
-        }
+        by_language: dict[str, dict[str, int]] = {language: {} for language in languages}
+        for (language, word), count in zip(counted, counts[len(others) :], strict=True):
+            by_language[language][word] = count
+        return weighed_by_language(by_language, whole, others)
 
     def _distinct(self, text: str, language: str) -> list[str]:
         analysed = self._analysed(textwrap.wrap(text, MOST_CHARACTERS, break_on_hyphens=False), language)
@@ -192,7 +190,7 @@ class OpenSearchIndex:
     def _words_and_seen(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
         """A question's words, and the filter for the documents that it may find."""
         truncations, tables_of = self._meta.of_searches()
-        words = self.weigh(text, searched(tables_of, filters.tables))
+        words = self.weigh(text, languages_of(tables_of, filters.tables))
         return WeighedWords.joined(words), visible(truncations, *clauses(filters))
 
     def _hits(self, query: Mapping[str, Any], vector: Vector, words: WeighedWords, k: int) -> list[Hit]:

@@ -14,15 +14,15 @@ from psycopg.rows import kwargs_row
 from psycopg.types.json import set_json_loads
 
 from schemas.errors import ConfigurationError
-from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords
+from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords, weighed_by_language
 from sinks.pgvector import versions
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import connect, connection_error
 from sinks.pgvector.filtering import Filtering
-from sinks.pgvector.schema import VISIBLE, Names
+from sinks.pgvector.schema import VISIBLE, VISIBLE_DOCUMENTS, Names
 from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
-from transforms.documents.languages import OWN, asked_in, mark_of, marked, searched
+from transforms.documents.languages import OWN, languages_of, mark_of, marked, text_by_language
 from transforms.values import exact_json
 
 SPARE = 4
@@ -94,17 +94,14 @@ SELECT {coverage} FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS texts(t, pla
 
 LIVE = "SELECT chunk_id FROM ({visible}) AS v WHERE chunk_id = ANY(%(chunk_ids)s)"
 
-VERSIONS = """
-SELECT d.document_id, d.sequence FROM {documents} AS d LEFT JOIN {tables} AS t USING (table_name)
-WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') AND {filters}"""
+VERSIONS = "SELECT d.document_id, d.sequence {visible} AND {filters}"
 
 DOCUMENT = """
 SELECT d.document_id, d.table_name AS "table", d.key, d.metadata, d.sequence,
        ARRAY(SELECT c.chunk_text FROM {chunks} AS c WHERE c.document_id = d.document_id ORDER BY c.chunk_index) AS chunk_texts,
        (extract(epoch FROM d.commit_time) * 1000000)::bigint AS commit_time_us,
        (extract(epoch FROM d.written_at) * 1000000)::bigint AS written_at_us
-FROM {documents} AS d LEFT JOIN {tables} AS t USING (table_name)
-WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') AND {filters}"""
+{visible} AND {filters}"""
 
 FRESHNESS = """
 SELECT (SELECT value::bigint FROM {meta} WHERE name = 'indexed_as_of'),
@@ -183,13 +180,13 @@ class PgvectorIndex:
         """Look document rows up by their primary key."""
         named = Filtering(filters).among(list(document_ids))
         with self._reading(at_once=True) as connection:
-            rows = connection.execute(self._names.compose(VERSIONS, filters=named.condition), named.values)
+            rows = connection.execute(self._of_documents(VERSIONS, named), named.values)
             return {document: version_of(sequence) for document, sequence in rows}
 
     def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
         """Read a document row and its chunks by one statement, so never two versions of it."""
         named = Filtering(filters).among([document_id])
-        statement = self._names.compose(DOCUMENT, filters=named.condition)
+        statement = self._of_documents(DOCUMENT, named)
         with self._reading(at_once=True) as connection, connection.cursor(row_factory=kwargs_row(_document)) as cursor:
             return cursor.execute(statement, named.values).fetchone()
 
@@ -207,20 +204,18 @@ class PgvectorIndex:
 
     def _languages(self, filters: Filters = ANYTHING) -> tuple[str, ...]:
         with self._reading(at_once=True) as connection:
-            return searched(versions.tables_of_languages(connection, self._names), filters.tables)
+            return languages_of(versions.tables_of_languages(connection, self._names), filters.tables)
 
     def _words(self, text: str, filters: Filters) -> WeighedWords:
         return WeighedWords.joined(self.weigh(text, self._languages(filters)))
 
     def _weigh(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
         """Weigh a question's words in each language by the number of its chunks with each."""
-        texts = asked_in(exact_json.printable(text), languages, self._config.language)
+        texts = text_by_language(exact_json.printable(text), languages, self._config.language)
         with self._reading() as connection:
-            totals = self._totals(connection, languages)
-            return {
-                language: WeighedWords.of(self._counts(connection, part, language), totals[language])
-                for language, part in texts.items()
-            }
+            whole, others = self._totals(connection, languages)
+            counts = {language: self._counts(connection, part, language) for language, part in texts.items()}
+        return weighed_by_language(counts, whole, others)
 
     def _counts(self, connection: Connection[Any], text: str, language: str) -> dict[str, int]:
         """The number of chunks with each word of a text, counted no further than `COMMON_AT`."""
@@ -233,8 +228,8 @@ class PgvectorIndex:
         counts = connection.execute(self._names.compose(COUNTS), values).fetchall()
         return {by_quoted[quoted]: count for quoted, count in counts}
 
-    def _totals(self, connection: Connection[Any], languages: Sequence[str]) -> dict[str, int]:
-        """The number of chunks in each language; what is not counted to its end in another one is taken as the whole."""
+    def _totals(self, connection: Connection[Any], languages: Sequence[str]) -> tuple[int, dict[str, int]]:
+        """The number of all chunks, and of those in each other language: of all, where they are too many to count."""
         most = COMMON_AT * 10
         name = sql.Literal(self._names["chunks"].as_string(connection))
         row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (most,)).fetchone()
@@ -244,7 +239,12 @@ class PgvectorIndex:
             values = {"mark": _quoted(mark_of(language)), "most": most}
             if language != OWN and (row := connection.execute(self._names.compose(OF_A_LANGUAGE), values).fetchone()):
                 others[language] = whole if row[0] == most else row[0]
-        return {OWN: max(0, whole - sum(others.values())), **others}
+        return whole, others
+
+    def _of_documents(self, statement: str, filtering: Filtering) -> sql.Composed:
+        """A statement on the document rows that are visible and pass a filter."""
+        visible = self._names.compose(VISIBLE_DOCUMENTS)
+        return self._names.compose(statement, visible=visible, filters=filtering.condition)
 
     def _seen_by(self, filtering: Filtering) -> sql.Composed:
         """The chunks of documents that are visible and pass a filter."""

@@ -120,6 +120,10 @@ CREATE INDEX IF NOT EXISTS {documents_by_terms} ON {documents} USING gin (metada
 Each search reads the whole list of terms that wait for the index: 256 kB of them is a millisecond, the default's 4 MB 15.
 """
 
+VISIBLE_DOCUMENTS = """FROM {documents} AS d LEFT JOIN {tables} AS t USING (table_name)
+WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '')"""
+"""The document rows that readers of one index version may see."""
+
 VISIBLE = """
 SELECT d.document_id, d.table_name, d.key, c.chunk_id, c.chunk_index, c.chunk_text, c.content_hash,
        d.metadata, v.embedding, d.sequence, d.commit_time

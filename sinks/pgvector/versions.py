@@ -23,7 +23,7 @@ from sinks.pgvector.schema import (
     Names,
 )  # fmt: skip
 from sinks.versions import IndexVersions, from_json, of_facts, to_json
-from transforms.documents.languages import TablesOf
+from transforms.documents.languages import TablesOf, united
 
 _INDEXES = (
     ("documents", "table"), ("documents", "terms"),
@@ -116,14 +116,14 @@ def tables_of_languages(connection: Connection[Any], names: Names) -> TablesOf:
 
 
 def learn(connection: Connection[Any], names: Names, own: str, tables_of: TablesOf) -> None:
-    """Note documents of other languages than `own`, the store's, and let their writers say their words. Idempotent."""
+    """Note documents of other languages than `own`, the store's, and let writers provide the words of these. Idempotent."""
     lock(connection, names)
     chunks = names["chunks"].as_string(connection)
     if (row := connection.execute(GENERATES_WORDS, (chunks,)).fetchone()) and row[0]:
         (configuration,) = connection.execute(CONFIGURATION, (own,)).fetchone() or (own,)
         connection.execute(names.compose(TAKE_WORDS, configuration=sql.Literal(configuration)))
     noted = tables_of_languages(connection, names)
-    both = {name: sorted({*noted.get(name, ()), *tables_of.get(name, ())}) for name in {*noted, *tables_of}}
+    both = united(noted, tables_of)
     statement = "INSERT INTO {meta} VALUES ('languages', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     if both != noted:
         connection.execute(names.compose(statement), (json.dumps(both),))

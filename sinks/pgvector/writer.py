@@ -210,10 +210,10 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
 
     def documents_by_spec(self) -> dict[tuple[str, str], int]:
         """Count document rows in PostgreSQL."""
-        statement = """SELECT table_name, recipe, count(*) FROM {documents} d LEFT JOIN {tables} t USING (table_name)
-                       WHERE d.live AND d.sequence > coalesce(t.truncated_sequence, '') GROUP BY 1, 2"""
+        visible = self._names.compose(schema.VISIBLE_DOCUMENTS)
+        statement = self._names.compose("SELECT table_name, recipe, count(*) {visible} GROUP BY 1, 2", visible=visible)
         with self._translated(), self._connected() as connection:
-            rows = connection.execute(self._names.compose(statement)).fetchall()
+            rows = connection.execute(statement).fetchall()
         return {(table, spec_digest): count for table, spec_digest, count in rows}
 
     def remove(self, revisions: Mapping[str, int]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 
 import pytest
 
 from retrieval.access import Access
 from retrieval.answering.ask import Assistant
-from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
 from retrieval.ranking.fusion import Ranked, Relevance, Tuning
 from retrieval.ranking.search import Searcher
 from schemas.caller import Caller
@@ -18,7 +17,8 @@ from schemas.errors import UnavailableError
 from schemas.tables import DocumentConfig, TableConfig
 from sinks import open_index
 from sinks.protocol import Sink
-from sinks.search import ANYTHING, Question
+from sinks.search import ANYTHING
+from tests.answering import Quoting
 from tests.contract.conftest import STORES
 from tests.feeding import CountingEmbedder
 from tests.filtering import Rows
@@ -32,27 +32,6 @@ ACCESS = Access({"tenant": "${claim:tenant}"}, (NOTES,))
 ALL = Tuning(Relevance(alone=-1, base=-1, per_coverage=0, least=-1))
 ACME, GLOBEX = Caller({"tenant": "acme"}), Caller({"tenant": "globex"})
 LEAST_ASKED, MOST_MOVES = 60, 1_000
-
-
-class Quoting:
-    """An answerer that quotes its first source, after `meanwhile` was done."""
-
-    name = "quoting"
-
-    def __init__(self, meanwhile: Callable[[Sequence[Ranked]], object] = lambda _: None) -> None:
-        self.meanwhile, self.seen = meanwhile, list[str]()
-
-    def draft(
-        self,
-        question: Question,
-        sources: Sequence[Ranked],
-        facts: FactSource = NO_FACTS,
-        *,
-        progress: Progress = unheard,
-    ) -> Draft:
-        self.meanwhile(sources)
-        self.seen.append(question.text)
-        return Draft((Statement(sources[0].hit.chunk_text, (sources[0].hit,)),))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from local_stack.servers.memorydb import MemoryDB
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import render
 from tests.e2e.pipeline import START_SECONDS, Pipeline, running
-from tests.integration.test_search import LOCAL
+from tests.helpdesk import LOCAL
 from tests.servers import unique
 from tests.serving import Served, serving
 from tests.waiting import eventually

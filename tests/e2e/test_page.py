@@ -32,6 +32,7 @@ from tests.e2e.desk import (
 )
 from tests.e2e.windows import ask, chromium, sign_in, violations, window
 from tests.endpoint import Endpoint
+from tests.helpdesk import LOCAL
 from tests.servers import new_database
 from tests.serving import serving
 from tests.waiting import eventually
@@ -110,14 +111,14 @@ def test_an_answer_marks_itself_stale_when_its_row_changes_or_goes(
     expect(status(page)).to_contain_text("ash wood")
     answer(page).get_by_role("button", name="Source 1: articles 950").first.click()
     panel = row_panel(page, "articles 950")
-    for told in (
+    for shown in (
         "The grip of the Tern pruner is made of ash wood.",
         "Committed",
         "after the commit",
         "tenant",
         "north",
     ):
-        expect(panel).to_contain_text(told)
+        expect(panel).to_contain_text(shown)
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Source 1: articles 950").first).to_be_focused()
 
@@ -328,7 +329,7 @@ def test_figures_stand_beside_rows_with_the_time_of_their_load(
             "tables": [desk_facts.TICKETS.model_dump(mode="json", exclude_defaults=True)],
             "lake": {"path": str(tmp_path / "lake")},
             "checkpoint": str(tmp_path / "checkpoint"),
-            "embedding": json.loads(desk_facts.LOCAL.model_dump_json()),
+            "embedding": json.loads(LOCAL.model_dump_json()),
             "generation": {"type": "bedrock", "model": "amazon.nova-lite-v1:0", **endpoint.service.endpoint},
             "sinks": [{"type": "pgvector", "dsn": vectors_dsn, "table": "kb"}],
             "warehouse": warehouse_config(warehouse_dsn, aws),
@@ -338,8 +339,8 @@ def test_figures_stand_beside_rows_with_the_time_of_their_load(
             page = open_window(None, url=served.url)
             ask(page, "How many hours were spent for the customer whose printer in the lobby jams on thick paper?")
             figure = answer(page).get_by_role("figure")
-            for told in ("F1", "6.75", "from the warehouse", "as of ", "12:00:00"):
-                expect(figure).to_contain_text(told)
+            for shown in ("F1", "6.75", "from the warehouse", "as of ", "12:00:00"):
+                expect(figure).to_contain_text(shown)
             expect(source(answer(page), "tickets 0")).to_be_visible()
             answer(page).get_by_role("button", name="Figure F1: hours").click()
             expect(figure).to_be_focused()

@@ -5,58 +5,37 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
-from embeddings import EmbeddingConfig, open_embedder
+from embeddings import EmbeddingConfig
 from generation import TextModelConfig
 from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.postgres import VectorStore
 from memory import MemoryConfig
 from retrieval import EXTRACTIVE, RetrievalConfig
 from retrieval.access import Scope
+from retrieval.answering.events import Answered, CancelledError, Cited, Event, Restarted, SentenceWritten, Started
 from retrieval.conversation.turns import Session
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from service.assistant import AssistantService
-from service.events import Answered, CancelledError, Cited, Event, Restarted, Said, Started
-from sinks import open_sink
 from sinks.pgvector.config import PgvectorConfig
 from tests.asking import Pipeline
 from tests.endpoint import Endpoint
-from tests.helpdesk import put
 from tests.servers import new_database, unique
-from transforms.documents.planning import DocumentSpec
+from tests.serving import NOTES, NOTES_OF_TWO_TENANTS, PROBE, Notes, note, written
 
-NOTES = "public.notes"
 DOCUMENT = DocumentConfig(template="{title}\n\n{body}", metadata=("tenant",), chunk=ChunkConfig(max_tokens=200))
 TABLES = (TableConfig(table=NOTES, keys=("id",), document=DOCUMENT),)
 ACME = Caller({"tenant": "acme", "sub": "ada"})
 GLOBEX = Caller({"tenant": "globex", "sub": "bob"})
 ALL_ANSWER = RetrievalConfig(min_similarity=-1)
-PROBE = "How long is the warranty of a Moss probe?"
-
-
-def note(number: int, tenant: str, body: str) -> dict[str, Any]:
-    return {"id": number, "tenant": tenant, "title": f"Note {number}", "body": body}
-
-
-class Notes:
-    """Rows of notes in a store, each written as of a position of its own."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.pipeline, self.embedder, self._at = pipeline, open_embedder(pipeline.embedding), 0
-        self.sink = open_sink(pipeline.sinks[0], self.embedder.fingerprint, self.embedder.dimensions)
-        self.sink.prepare()
-
-    def put(self, *rows: dict[str, Any]) -> None:
-        self._at += 1
-        put(self.sink, self.embedder, NOTES, rows, at=self._at, specs={NOTES: DocumentSpec(NOTES, DOCUMENT)})
 
 
 @pytest.fixture
@@ -80,21 +59,15 @@ def pipeline(vectors: VectorStore, memorydb: MemoryDB, endpoint: Endpoint) -> It
         )
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def notes(pipeline: Pipeline) -> Iterator[Notes]:
-    rows = Notes(pipeline)
-    with closing(rows.sink):
-        rows.put(
-            note(1, "acme", "The warranty of a Moss probe is three years."),
-            note(2, "acme", "A Skua mast is painted every spring."),
-            note(3, "globex", "The warranty of a Moss probe is nine years."),
-        )
-        yield rows
+    with written(pipeline, *NOTES_OF_TWO_TENANTS) as notes:
+        yield notes
 
 
 @pytest.fixture
-def service(notes: Notes) -> Iterator[AssistantService]:
-    with AssistantService(notes.pipeline, connections=3) as opened:
+def service(pipeline: Pipeline) -> Iterator[AssistantService]:
+    with AssistantService(pipeline, connections=3) as opened:
         yield opened
 
 
@@ -104,7 +77,7 @@ def test_an_answer_is_told_in_events_and_given_whole(service: AssistantService) 
     assert "three years" in answer["answer"]
     assert events[0] == Started(PROBE)
     assert events[-1] == Answered(answer)
-    assert [e.as_json() for e in events if isinstance(e, Said)] == answer["sentences"]
+    assert [e.as_json() for e in events if isinstance(e, SentenceWritten)] == answer["sentences"]
     cited = [e.as_json() for e in events if isinstance(e, Cited)]
     assert [each.pop("number") for each in cited] == list(range(1, len(cited) + 1))
     assert cited == answer["citations"]
@@ -194,9 +167,9 @@ def test_connections_that_a_restart_broke_cost_no_question(service: AssistantSer
     assert len(before) == 6
 
 
-def test_a_store_that_is_silent_is_waited_for_a_bounded_time(notes: Notes, vectors: VectorStore) -> None:
-    sink = notes.pipeline.sinks[0].model_copy(update={"deadline": 0.5, "connect_timeout_seconds": 1})
-    with AssistantService(replace(notes.pipeline, sinks=(sink,)), connections=1) as impatient:
+def test_a_store_that_is_silent_is_waited_for_a_bounded_time(pipeline: Pipeline, vectors: VectorStore) -> None:
+    sink = pipeline.sinks[0].model_copy(update={"deadline": 0.5, "connect_timeout_seconds": 1})
+    with AssistantService(replace(pipeline, sinks=(sink,)), connections=1) as impatient:
         before = impatient.search(PROBE, 5, Scope(caller=ACME))["results"]
         vectors.pause()
         try:
@@ -222,7 +195,7 @@ PIECE_MS = 5
 
 
 @pytest.fixture
-def worded(notes: Notes, endpoint: Endpoint) -> Iterator[AssistantService]:
+def worded(pipeline: Pipeline, endpoint: Endpoint) -> Iterator[AssistantService]:
     """The assistant of a pipeline whose text model says `SAID`, slowly."""
     kept: TypeAdapter[TextModelConfig] = TypeAdapter(TextModelConfig)
     model = {
@@ -232,12 +205,12 @@ def worded(notes: Notes, endpoint: Endpoint) -> Iterator[AssistantService]:
         **endpoint.service.endpoint,
     }
     endpoint.faults(answer=SAID, piece_ms=PIECE_MS)
-    with AssistantService(replace(notes.pipeline, generation=kept.validate_python(model)), connections=2) as opened:
+    with AssistantService(replace(pipeline, generation=kept.validate_python(model)), connections=2) as opened:
         yield opened
 
 
 class Listening:
-    """What a listener heard; `then` is done at the first sentence."""
+    """Keeps the events of an answer; `then` is done at the first sentence."""
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         self.events: list[Event] = []
@@ -245,7 +218,7 @@ class Listening:
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        if isinstance(event, Said) and self._then is not None:
+        if isinstance(event, SentenceWritten) and self._then is not None:
             then, self._then = self._then, None
             then()
 
@@ -253,10 +226,10 @@ class Listening:
     def names(self) -> list[str]:
         return [event.name for event in self.events]
 
-    def heard(self, kind: type[Cited | Said]) -> list[dict[str, Any]]:
-        """What was heard since it was last taken back."""
-        taken_back = [place for place, event in enumerate(self.events) if isinstance(event, Restarted)]
-        return [event.as_json() for event in self.events[max(taken_back, default=0) :] if isinstance(event, kind)]
+    def since_restart(self, kind: type[Cited | SentenceWritten]) -> list[dict[str, Any]]:
+        """The events of a kind since the last restart."""
+        restarts = [place for place, event in enumerate(self.events) if isinstance(event, Restarted)]
+        return [event.as_json() for event in self.events[max(restarts, default=0) :] if isinstance(event, kind)]
 
 
 def test_sentences_are_told_while_the_model_writes(worded: AssistantService, endpoint: Endpoint) -> None:
@@ -265,7 +238,7 @@ def test_sentences_are_told_while_the_model_writes(worded: AssistantService, end
     answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
     assert generations == [0], "the model counts an answer at its end"
     assert listening.names == ["started", "citation", "citation", "sentence", "sentence", "answer"]
-    assert listening.heard(Said) == answer["sentences"]
+    assert listening.since_restart(SentenceWritten) == answer["sentences"]
     assert worded.ask(PROBE, Scope(caller=ACME)) | {"freshness": 0} == answer | {"freshness": 0}
     assert endpoint.counters()["generations"] == 2
     assert endpoint.counters()["texts"] == 5, "three rows, and a question once each time"
@@ -283,8 +256,8 @@ def test_an_edit_in_mid_answer_takes_back_what_was_said(
     assert listening.names[:5] == ["started", "citation", "citation", "sentence", "restart"]
     assert listening.names.count("restart") == 1
     assert "three years" in str(listening.events[:-1])
-    assert listening.heard(Said)[0]["text"] == "The warranty of a Moss probe is four years."
-    assert listening.heard(Said) == answer["sentences"]
+    assert listening.since_restart(SentenceWritten)[0]["text"] == "The warranty of a Moss probe is four years."
+    assert listening.since_restart(SentenceWritten) == answer["sentences"]
     versions = worded.versions([each["document_id"] for each in answer["citations"]], ACME)
     assert {each["document_id"]: each["version"] for each in answer["citations"]} == versions
 
@@ -294,7 +267,9 @@ def test_a_row_that_moves_away_in_mid_answer_is_not_told_again(worded: Assistant
     answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
     assert listening.names[:5] == ["started", "citation", "citation", "sentence", "restart"]
     assert listening.names.count("restart") == 1
-    assert [each["text"] for each in listening.heard(Said)] == ["A Skua mast is painted every spring."]
+    assert [each["text"] for each in listening.since_restart(SentenceWritten)] == [
+        "A Skua mast is painted every spring."
+    ]
     assert "three" not in str(answer)
 
 
@@ -356,16 +331,16 @@ def test_rows_that_move_while_eight_threads_ask_are_never_crossed(service: Assis
 
     def ask(place: int) -> None:
         own, other = (("acme", "globex"), ("globex", "acme"))[place % 2]
-        scope, heard = Scope(caller=Caller({"tenant": own, "sub": f"user {place}"})), list[object]()
+        scope, answers = Scope(caller=Caller({"tenant": own, "sub": f"user {place}"})), list[object]()
         session = Session(f"talk {place}")
         while not done.is_set():
             with suppress(UnavailableError):  # its rows moved at each try
-                heard.append(service.ask("secret", scope, session, on_event=heard.append))
+                answers.append(service.ask("secret", scope, session, on_event=answers.append))
             found = service.search("secret", 5, scope)["results"]
-            heard += [found, *(service.row(each["document_id"], scope.caller) for each in found)]
-            crossings.extend(text for text in map(str, heard) if f"belongs to {other}" in text)
+            answers += [found, *(service.row(each["document_id"], scope.caller) for each in found)]
+            crossings.extend(text for text in map(str, answers) if f"belongs to {other}" in text)
             asked[place] += 1
-            heard = [service.exchanges(scope.caller, session.name)]
+            answers = [service.exchanges(scope.caller, session.name)]
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
     for thread in threads:

@@ -78,15 +78,15 @@ def test_what_many_take_at_once_is_counted_once_each(ledger: Ledger) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(take, range(40)))
-    assert budget.spent_today() == pytest.approx(40 * 6 * 0.001)
+    assert budget.state().dollars_today == pytest.approx(40 * 6 * 0.001)
 
 
 def test_two_names_are_two_budgets(aws: Ministack) -> None:
     config = item(aws)
     one, other = (Budget(FREE, DynamoDBLedger(config.model_copy(update={"name": name})), PRICE) for name in ("a", "b"))
     one.take(1000, waits=True)
-    assert one.spent_today() == pytest.approx(1.0)
-    assert other.spent_today() == 0
+    assert one.state().dollars_today == pytest.approx(1.0)
+    assert other.state().dollars_today == 0
 
 
 def test_a_missing_table_is_misconfigured_and_a_silent_one_is_away(aws: Ministack) -> None:

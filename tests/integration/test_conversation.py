@@ -30,14 +30,12 @@ from retrieval import commands
 from retrieval.access import Access, Scope
 from retrieval.answering.ask import Assistant
 from retrieval.answering.extractive import ExtractiveAnswerer
-from retrieval.commands import Session
-from retrieval.conversation.turns import Conversation, ExtractiveRewriter
+from retrieval.conversation.turns import Conversation, ExtractiveRewriter, Session
 from schemas.caller import Caller
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks import open_sink
 from tests.endpoint import Endpoint
-from tests.helpdesk import put
-from tests.integration.test_search import LOCAL
+from tests.helpdesk import LOCAL, put
 from tests.servers import new_database, unique
 from tests.waiting import eventually
 

@@ -25,8 +25,9 @@ from schemas.errors import ConfigurationError
 from service.assistant import AssistantService
 from sinks.pgvector.config import PgvectorConfig
 from tests.asking import Pipeline
-from tests.desk_facts import ALL, HOURS, LOCAL, SHOWN, SINCE, SLOW, TICKETS, facts_of, indexed_tickets
+from tests.desk_facts import ALL, HOURS, SHOWN, SINCE, SLOW, TICKETS, facts_of, indexed_tickets
 from tests.endpoint import Endpoint
+from tests.helpdesk import LOCAL
 from warehouse.config import RedshiftConfig
 
 PRINTER = "How many hours were spent for the customer whose printer in the lobby jams on thick paper?"

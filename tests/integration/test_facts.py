@@ -16,7 +16,8 @@ from retrieval.access import Scope
 from schemas.caller import Caller, Scalar
 from schemas.errors import ConfigurationError, UnavailableError
 from tests.asking import Pipeline
-from tests.desk_facts import ALL, HOURS, LOCAL, RESERVED, SHOWN, SLOW, TICKETS, facts_of, indexed_tickets
+from tests.desk_facts import ALL, HOURS, RESERVED, SHOWN, SLOW, TICKETS, facts_of, indexed_tickets
+from tests.helpdesk import LOCAL
 from warehouse.config import RedshiftConfig
 from warehouse.facts.allowed import Allowed
 from warehouse.facts.reader import WAREHOUSE_AWAY, Fact, FactReader

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +22,6 @@ from langchain_core.runnables import RunnablePassthrough
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from pydantic import TypeAdapter
 
-from glue_jobs.config.pipeline import parse_config
-from glue_jobs.config.values import Substitution
 from integrations.langchain import RagstreamChatMessageHistory, RagstreamRetriever
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import Ministack
@@ -39,9 +35,8 @@ from schemas.caller import Caller
 from schemas.errors import ConfigurationError
 from service.assistant import AssistantService
 from tests.servers import new_database, unique
-from tests.serving import Notes, note, pipeline
+from tests.serving import NOTES_OF_TWO_TENANTS, PROBE, parsed, pipeline, written
 
-PROBE = "How long is the warranty of a Moss probe?"
 ACME = Caller({"tenant": "acme", "sub": "ada"})
 GLOBEX = Caller({"tenant": "globex", "sub": "bob"})
 SETTINGS = {"busy_timeout": "5s", "timeout_seconds": 2.0}
@@ -55,21 +50,13 @@ def opened(
     folder = tmp_path_factory.mktemp("langchain")
     for dsn in new_database(vectors):
         document = pipeline(folder, dsn, instant_model.endpoint, memorydb.endpoint)
-        notes = Notes(document)
-        with closing(notes.sink):
-            notes.put(
-                note(1, "acme", "The warranty of a Moss probe is three years."),
-                note(2, "acme", "A Skua mast is painted every spring."),
-                note(3, "globex", "The warranty of a Moss probe is nine years."),
-            )
-
+        with written(parsed(document), *NOTES_OF_TWO_TENANTS):
+            pass
         yield partial(opened_with, document)
 
 
 def opened_with(document: dict[str, Any], **changes: Any) -> AssistantService:
-    return AssistantService(
-        parse_config(json.dumps(document | changes), "notes.json", Substitution({}, Path("nowhere")))
-    )
+    return AssistantService(parsed(document | changes))
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +80,11 @@ def remembering(
         "documentdb": {"database": document_database, "uri": documentdb.endpoint["uri"]},
         "memorydb": {"prefix": unique("memory"), **memorydb.endpoint},
     }
-    told = {"type": request.param, **SETTINGS, **memories[request.param]}
+    memory = {"type": request.param, **SETTINGS, **memories[request.param]}
     adapter: TypeAdapter[MemoryConfig] = TypeAdapter(MemoryConfig)
-    with closing(open_store(adapter.validate_python(told))) as store:
+    with closing(open_store(adapter.validate_python(memory))) as store:
         store.check()
-    with opened(memory=told) as assistant:
+    with opened(memory=memory) as assistant:
         yield assistant
 
 
@@ -159,13 +146,13 @@ def test_a_conversation_is_one_session_of_the_memory(remembering: AssistantServi
     prompt = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{question}")])
     seen: list[str] = []
 
-    def heard(value: Any) -> Any:
+    def recorded(value: Any) -> Any:
         seen.append(value.to_string())
         return value
 
     with pytest.warns(DeprecationWarning, match="RunnableWithMessageHistory"):
         chain = RunnableWithMessageHistory(
-            prompt | heard | FakeListChatModel(responses=["One.", "Two.", "Three."]),
+            prompt | recorded | FakeListChatModel(responses=["One.", "Two.", "Three."]),
             lambda name: RagstreamChatMessageHistory(remembering, name, ACME),
             input_messages_key="question",
             history_messages_key="history",

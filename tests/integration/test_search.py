@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,20 +15,17 @@ import pytest
 from pydantic import SecretStr
 
 from embeddings.errors import EmbeddingRejectedError
-from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
 from embeddings.protocol import EmbeddingCounts, EmbeddingRejected, Vector
 from local_stack.demo.helpdesk import Question as Labelled
 from local_stack.demo.helpdesk import questions, rows
 from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
-from local_stack.models.minilm import MAX_TOKENS, minilm_folder
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
 from retrieval import EXTRACTIVE, AccessConfig, RetrievalConfig, commands
 from retrieval.access import Scope
 from retrieval.answering.ask import Assistant
-from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, unheard
 from retrieval.answering.extractive import ExtractiveAnswerer
 from retrieval.answering.sentences import sentences_of
 from retrieval.commands import Query
@@ -44,16 +41,14 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.reader import PgvectorIndex
 from sinks.protocol import Sink
 from sinks.search import Filters, Hit, Index, Question
+from tests.answering import Quoting
 from tests.asking import Pipeline
-from tests.helpdesk import SPECS, delete, fill, put
+from tests.helpdesk import LOCAL, SPECS, delete, fill, put
 from tests.servers import new_database, new_document_database, new_index
 from transforms.filters.parsing import Filterable, parse
 
 ARTICLES, TICKETS = "public.articles", "public.tickets"
 type StoreConfig = DocumentDBConfig | OpenSearchConfig | PgvectorConfig
-LOCAL = LocalEmbeddingConfig(
-    type="local", path=minilm_folder(), model="all-MiniLM-L6-v2", dimensions=384, max_tokens=MAX_TOKENS, threads=1
-)
 
 
 @dataclass
@@ -335,47 +330,30 @@ def test_edited_row_answers_anew_and_a_deleted_one_is_cited_no_more(helpdesk: He
     assert "seven years" not in answer.text
 
 
-class Meanwhile:
-    """Answers with the first source; before the first answer is given, the row it cites is deleted or rewritten."""
+def quoting_meanwhile(helpdesk: Helpdesk, change: Callable[..., None]) -> Quoting:
+    """Answers with the first source; before the first answer is given, the row it cites is changed."""
 
-    name = "test"
+    def meanwhile(sources: Sequence[Ranked]) -> None:
+        if not answerer.seen:
+            hit = sources[0].hit
+            row = article(hit.key["id"], body="It is nine years now. Warranty of a Moss probe.")
+            change(helpdesk.sink, helpdesk.embedder, hit.table, [row], at=helpdesk.next())
 
-    def __init__(self, helpdesk: Helpdesk, *, delete_it: bool) -> None:
-        self.helpdesk = helpdesk
-        self.delete_it = delete_it
-        self.drafts = 0
-
-    def draft(
-        self,
-        question: Question,
-        sources: Sequence[Ranked],
-        facts: FactSource = NO_FACTS,
-        *,
-        progress: Progress = unheard,
-    ) -> Draft:
-        self.drafts += 1
-        hit = sources[0].hit
-        if self.drafts == 1:
-            row, at = (
-                article(hit.key["id"], body="It is nine years now. Warranty of a Moss probe."),
-                self.helpdesk.next(),
-            )
-            change = delete if self.delete_it else put
-            change(self.helpdesk.sink, self.helpdesk.embedder, hit.table, [row], at=at)
-        return Draft((Statement(hit.chunk_text, (hit,)),))
+    answerer = Quoting(meanwhile)
+    return answerer
 
 
 def test_a_row_deleted_while_it_is_being_answered_from_is_not_cited(helpdesk: Helpdesk) -> None:
-    answerer = Meanwhile(helpdesk, delete_it=True)
+    answerer = quoting_meanwhile(helpdesk, delete)
     answer = Assistant(helpdesk.searcher, answerer).ask("How long is the warranty of a Moss probe?")
-    assert answerer.drafts == 2
+    assert len(answerer.seen) == 2
     assert (ARTICLES, 49) not in found_rows(answer.cites)
 
 
 def test_a_row_rewritten_while_it_is_being_answered_from_is_read_again(helpdesk: Helpdesk) -> None:
-    answerer = Meanwhile(helpdesk, delete_it=False)
+    answerer = quoting_meanwhile(helpdesk, put)
     answer = Assistant(helpdesk.searcher, answerer).ask("How long is the warranty of a Moss probe?")
-    assert answerer.drafts == 2
+    assert len(answerer.seen) == 2
     assert "nine years" in answer.text
 
 

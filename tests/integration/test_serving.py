@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.postgres import VectorStore
 from service.http.app import ENDPOINTS
 from tests.servers import new_database
-from tests.serving import Notes, Served, note, pipeline, serving
+from tests.serving import NOTES_OF_TWO_TENANTS, PROBE, Notes, Served, note, parsed, pipeline, serving, written
 from tests.waiting import eventually
 
-PROBE = "How long is the warranty of a Moss probe?"
 ADA, BOB, EVE = ("Bearer key-of-ada-0123456789", "Bearer key-of-bob-0123456789", "Bearer key-of-eve-0123456789")
 
 
@@ -61,14 +59,8 @@ def document(
 
 @pytest.fixture(scope="module")
 def notes(document: dict[str, Any]) -> Iterator[Notes]:
-    written = Notes(document)
-    with closing(written.sink):
-        written.put(
-            note(1, "acme", "The warranty of a Moss probe is three years."),
-            note(2, "acme", "A Skua mast is painted every spring."),
-            note(3, "globex", "The warranty of a Moss probe is nine years."),
-        )
-        yield written
+    with written(parsed(document), *NOTES_OF_TWO_TENANTS) as notes:
+        yield notes
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +161,12 @@ def test_an_edit_is_told_within_a_second_and_a_delete_too(
                     notes.put(note(10, "acme", "The lamp of a Heron is green."))
                     edited = time.monotonic()
                 case 2 if name == "state":
-                    told = time.monotonic() - edited
+                    seconds = time.monotonic() - edited
                     notes.delete(note(11, "acme", ""))
                 case 3:
                     break
     assert [each["state"] for each in states] == ["gone", "changed", "gone"]
-    assert told < 1
+    assert seconds < 1
     freshness = [at for at, name, _ in seen if name == "freshness"]
     assert freshness
     old = {**cited[0], "version": "0"}
@@ -350,14 +342,14 @@ def test_two_tenants_at_once_never_see_a_word_of_each_other(served: Served) -> N
     def visit(number: int) -> list[str]:
         key, other = (ADA, BOB) if number % 2 else (BOB, ADA)
         session = f"tenants-{number}"
-        told = [
+        answers = [
             served.post("/v1/search", {"query": PROBE}, Authorization=key).text,
             json.dumps(served.events("/v1/ask", {"question": PROBE, "session": session}, Authorization=key)),
             served.get(f"/v1/sessions/{session}", Authorization=key).text,
             served.get(f"/v1/rows/{ids[other]}", Authorization=key).text,
         ]
-        assert all(sees[key] in text for text in told[:3]), told
-        return [text for text in told if sees[other] in text or f'"{"globex" if key == ADA else "acme"}"' in text]
+        assert all(sees[key] in text for text in answers[:3]), answers
+        return [text for text in answers if sees[other] in text or f'"{"globex" if key == ADA else "acme"}"' in text]
 
     with ThreadPoolExecutor(8) as pool:
         assert [crossing for crossings in pool.map(visit, range(10)) for crossing in crossings] == []

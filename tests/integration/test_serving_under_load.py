@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ from local_stack.servers.postgres import VectorStore
 from tests.endpoint import Endpoint
 from tests.key_server import AUDIENCE, ISSUER, Issuer, issuing
 from tests.servers import new_database
-from tests.serving import Notes, Served, note, pipeline, serving
+from tests.serving import NOTES_OF_TWO_TENANTS, PROBE, Served, parsed, pipeline, serving, written
 from tests.waiting import eventually
 
-PROBE = "How long is the warranty of a Moss probe?"
 STREAMS, CUT = 32, 8
 OF_HEALTH = 4
 """Threads that look at store and memory; they start with the first looks."""
@@ -48,11 +46,10 @@ def document(
     folder = tmp_path_factory.mktemp("loaded")
     for dsn in new_database(vectors):
         generation = {"type": "bedrock", "model": "amazon.nova-lite-v1:0", **instant_model.endpoint}
-        told = pipeline(folder, dsn, instant_model.endpoint, memorydb.endpoint, generation=generation)
-        written = Notes(told)
-        with closing(written.sink):
-            written.put(note(1, "acme", "The warranty of a Moss probe is three years."))
-        yield told
+        document = pipeline(folder, dsn, instant_model.endpoint, memorydb.endpoint, generation=generation)
+        with written(parsed(document), NOTES_OF_TWO_TENANTS[0]):
+            pass
+        yield document
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +287,8 @@ def test_another_machine_is_answered_through_tls(document: dict[str, Any], tmp_p
          "-keyout", files["key"], "-out", files["certificate"]],
         check=True, capture_output=True,
     )  # fmt: skip
-    told = {"host": "0.0.0.0", "callers": KEYS, "hosts": ["rag.example"], **files}  # noqa: S104 - a firewall's matter
-    with serving(document | {"serve": told}, tmp_path / "tls") as served:
+    serve = {"host": "0.0.0.0", "callers": KEYS, "hosts": ["rag.example"], **files}  # noqa: S104 - a firewall's matter
+    with serving(document | {"serve": serve}, tmp_path / "tls") as served:
         url = served.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the same
         trusted = ssl.create_default_context(cafile=files["certificate"])
         said = {"Authorization": "Bearer swordfish", "Host": "rag.example"}

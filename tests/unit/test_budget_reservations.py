@@ -164,7 +164,7 @@ def test_a_file_of_something_else_is_told_of_and_not_overwritten(tmp_path: Path)
 def test_what_is_granted_survives_the_process(tmp_path: Path) -> None:
     limits = Limits(dollars_per_day=1)
     Budget(limits, FileLedger(tmp_path / "folder" / "b"), Price(1000.0)).take(900, waits=True)
-    assert Budget(limits, FileLedger(tmp_path / "folder" / "b")).spent_today() == pytest.approx(0.9)
+    assert Budget(limits, FileLedger(tmp_path / "folder" / "b")).state().dollars_today == pytest.approx(0.9)
 
 
 LEDGER = {"type": "file", "path": "budget"}

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from generation import AnswerStream, GeneratedAnswer, Message, StopReason, Tool, ToolCall
+from generation import StopReason, Tool, ToolCall
 from generation.errors import GenerationRejectedError
 from retrieval.answering import prompt
 from retrieval.answering.drafts import NO_FACTS
 from retrieval.answering.generative import NOT_SUPPORTED, GenerativeAnswerer
 from retrieval.answering.tool_use import LEFT_OUT, MOST_CALLS, NOTHING
-from retrieval.facts.calls import tool_of, values_given
+from retrieval.facts.calls import input_values, tool_of
 from retrieval.facts.relevant import Facts
 from retrieval.ranking.fusion import Ranked, Relevance, Tuning
 from schemas.caller import ANYONE
 from schemas.errors import ModelUnavailableError
 from sinks.search import Hit, Question
+from tests.answering import Scripted
 from warehouse.facts.config import FactConfig
 from warehouse.facts.reader import Fact
 
@@ -42,53 +43,6 @@ SINCE = FactConfig.model_validate(
 
 
 @dataclass
-class Scripted:
-    """A text model with its answers given; it keeps what it was sent."""
-
-    answers: list[str | tuple[ToolCall, ...] | StopReason | Exception]
-    sent: list[tuple[str, list[Message], Sequence[Tool]]] = field(default_factory=list)
-    model: str = "scripted"
-    takes_tools: bool = True
-
-    def converse(
-        self,
-        messages: Sequence[Message],
-        *,
-        system: str = "",
-        max_tokens: int | None = None,
-        tools: Sequence[Tool] = (),
-    ) -> GeneratedAnswer:
-        self.sent.append((system, [*messages], tools))
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, tuple):
-            return GeneratedAnswer("Let me see, 99 [1].", StopReason.TOOL_USE, 1, 1, calls=answer)
-        if isinstance(answer, StopReason):
-            return GeneratedAnswer("", answer, 1, 1)
-        return GeneratedAnswer(answer, StopReason.END_TURN, 1, 1)
-
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        system: str = "",
-        max_tokens: int | None = None,
-        tools: Sequence[Tool] = (),
-    ) -> AnswerStream:
-        def pieces() -> Any:
-            answer = self.converse(messages, system=system, max_tokens=max_tokens, tools=tools)
-            for piece in answer.text.split(" "):
-                yield f"{piece} "
-            return answer
-
-        return AnswerStream(pieces())
-
-    def check(self) -> None:
-        raise NotImplementedError
-
-
-@dataclass
 class Source:
     """Facts of a question: one that needs no model, one that does."""
 
@@ -106,7 +60,7 @@ class Source:
 
     def call(self, name: str, given: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
         assert (name, len(hits)) == ("since", 1)
-        values = values_given(SINCE, given)
+        values = input_values(SINCE, given)
         self.ran.append(values)
         if not self.rows:
             return None

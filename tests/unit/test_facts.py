@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glue_jobs.config.problems import across_parts
-from retrieval.facts.calls import RefusedInput, tool_of, values_given
+from retrieval.facts.calls import RefusedInput, input_values, tool_of
 from retrieval.facts.relevant import MOST_CHARACTERS, as_of, fact_sentence, fact_text, values_of
 from schemas.caller import ANYONE, Caller
 from sinks.search import Hit
@@ -118,10 +118,10 @@ def test_a_model_is_offered_what_is_its_own_and_nothing_else() -> None:
     assert properties["since"] == {
         "type": "string", "format": "date", "description": "the first day (a date as YYYY-MM-DD from 2020-01-01)",
     }  # fmt: skip
-    assert values_given(wanted, GIVEN) == {"since": "2026-11-01", "priority": "high", "most": "20"}
+    assert input_values(wanted, GIVEN) == {"since": "2026-11-01", "priority": "high", "most": "20"}
     for claim in ({"tenant": "other"}, {"customer": 9}, {"_access0": "other"}, {"sql": "SELECT 1"}):
         with pytest.raises(RefusedInput, match="no other: since, priority, most"):
-            values_given(wanted, GIVEN | claim)
+            input_values(wanted, GIVEN | claim)
 
 
 @pytest.mark.parametrize(
@@ -144,17 +144,17 @@ def test_what_a_model_gives_is_of_the_type_and_within_the_limits(
 ) -> None:
     wanted = fact(value={"model": "a value", "type": kind, **limits})
     for value in right:
-        assert values_given(wanted, {"value": value}), value
+        assert input_values(wanted, {"value": value}), value
     for value in wrong:
         with pytest.raises(RefusedInput) as refused:
-            values_given(wanted, {"value": value})
+            input_values(wanted, {"value": value})
         assert not (isinstance(value, str) and len(value) > 4 and value in str(refused.value)), "it is not repeated"
 
 
 @pytest.mark.parametrize("given", [None, {}, {"since": "2026-11-01"}, {**GIVEN, "x": 1}, {"Since": 1}])
 def test_an_input_that_is_not_the_declared_object_is_refused(given: dict[str, Any] | None) -> None:
     with pytest.raises(RefusedInput):
-        values_given(fact(**ASKED), given)
+        input_values(fact(**ASKED), given)
 
 
 @pytest.mark.parametrize(

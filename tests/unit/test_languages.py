@@ -9,17 +9,17 @@ import pytest
 from schemas.languages import Language
 from sinks.documentdb.config import Language as StoreLanguage
 from sinks.idf import WeighedWords
-from transforms.documents.languages import OWN, asked_in, kept_as, mark_of, marked, searched, unmarked
+from transforms.documents.languages import OWN, language_key, languages_of, mark_of, marked, text_by_language, unmarked
 from transforms.documents.stop_words import STOP_WORDS
 
 TABLES_OF = {"german": ["public.artikel"], "french": ["public.fiches", "public.notes"]}
 
 
 def test_a_question_is_parsed_in_the_languages_of_searched_tables() -> None:
-    assert searched(TABLES_OF, ()) == (OWN, "french", "german")
-    assert searched(TABLES_OF, ("public.artikel",)) == (OWN, "german")
-    assert searched(TABLES_OF, ("public.articles",)) == (OWN,)
-    assert searched({}, ()) == (OWN,)
+    assert languages_of(TABLES_OF, ()) == (OWN, "french", "german")
+    assert languages_of(TABLES_OF, ("public.artikel",)) == (OWN, "german")
+    assert languages_of(TABLES_OF, ("public.articles",)) == (OWN,)
+    assert languages_of({}, ()) == (OWN,)
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,18 @@ def test_a_question_is_parsed_in_the_languages_of_searched_tables() -> None:
     ],
 )
 def test_stop_words_of_the_question_s_language_are_looked_for_nowhere_else(text: str, own: str, german: str) -> None:
-    parts = asked_in(text, (OWN, "german"), "english")
+    parts = text_by_language(text, (OWN, "german"), "english")
     assert (parts[OWN].split(), parts["german"].split()) == (own.split(), german.split())
 
 
 def test_a_store_of_one_language_parses_the_question_as_it_is() -> None:
-    assert asked_in("How is it?", (OWN,), "english") == {OWN: "How is it?"}
+    assert text_by_language("How is it?", (OWN,), "english") == {OWN: "How is it?"}
 
 
 @pytest.mark.parametrize("language", [OWN, "german"])
 def test_a_stored_word_tells_its_language(language: str) -> None:
     assert unmarked(marked("haus", language)) == (language, "haus")
-    assert kept_as(language, "english") == language
+    assert language_key(language, "english") == language
     assert mark_of("german") not in {marked(word, "german") for word in STOP_WORDS["german"]}
 
 

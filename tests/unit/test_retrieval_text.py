@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from local_stack.demo.helpdesk import rows
 from retrieval.answering import prompt
 from retrieval.answering.sentences import sentences_of
-from retrieval.commands import Query, Session, ask, read_queries
+from retrieval.commands import Query, ask, read_queries
+from retrieval.conversation.turns import Session
 from schemas.errors import ConfigurationError
 
 

@@ -11,10 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 from retrieval.access import Access
+from retrieval.ranking.search import UNKNOWN_FRESHNESS
 from schemas.caller import Caller
 from schemas.errors import UnavailableError
 from schemas.tables import DocumentConfig, TableConfig
-from service.watching import POLL_SECONDS, UNKNOWN, Watcher, WatchEvent, Watching
+from service.watching import POLL_SECONDS, Watcher, WatchEvent, Watching
 
 TABLE = TableConfig(
     table="public.notes", keys=("id",), document=DocumentConfig(template="{body}", metadata=("tenant",))
@@ -119,7 +120,7 @@ def test_while_a_store_is_away_nothing_is_gone_and_freshness_is_unknown() -> Non
         with watching.watching(ADA, {"here": "1"}) as watcher:
             assert await watcher.next() == WatchEvent("freshness", {"searchable_as_of": "now", "lag_seconds": 0.5})
             rows.is_away = True
-            while await next_of(watcher, "freshness") != UNKNOWN:
+            while await next_of(watcher, "freshness") != UNKNOWN_FRESHNESS:
                 pass
             rows.now["here"], rows.is_away = "2", False
             assert await next_of(watcher, "state") == {"document_id": "here", "state": "changed"}

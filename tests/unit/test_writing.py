@@ -13,7 +13,7 @@ from generation import AnswerStream, GeneratedAnswer, StopReason
 from generation.errors import GenerationUnavailableError
 from retrieval.answering import prompt
 from retrieval.answering.drafts import Statement
-from retrieval.answering.events import CancelledError, Cited, Event, Restarted, Said, Telling
+from retrieval.answering.events import AnswerEvents, CancelledError, Cited, Event, Restarted, SentenceWritten
 from retrieval.answering.writing import written
 from sinks.search import Hit
 from tests.waiting import eventually
@@ -111,7 +111,7 @@ def test_an_answer_that_nobody_wants_is_read_no_further(silent_at: int) -> None:
         asked += 1
         if asked > silent_at:
             cancelled.set()
-        Telling(cancelled=cancelled).raise_if_cancelled()
+        AnswerEvents(cancelled=cancelled).raise_if_cancelled()
 
     with pytest.raises(CancelledError):
         written(provider, sentences, progress)
@@ -132,13 +132,13 @@ def statements() -> Iterator[Statement]:
 
 def test_rows_are_told_before_the_sentence_that_first_cites_them() -> None:
     events: list[Event] = []
-    telling = Telling(events.append)
+    sending = AnswerEvents(events.append)
     for statement in statements():
-        telling.say(statement)
+        sending.send_sentence(statement)
     assert [(e.number, e.hit.document_id) for e in events if isinstance(e, Cited)] == [(1, "d7"), (2, "d3")]
-    assert [e.citations for e in events if isinstance(e, Said)] == [(1, 2), (2,)]
-    telling.take_back()
-    telling.take_back()
-    telling.say(Statement("Two.", (hit(3),)))
-    assert [type(event) for event in events[4:]] == [Restarted, Cited, Said]
+    assert [e.citations for e in events if isinstance(e, SentenceWritten)] == [(1, 2), (2,)]
+    sending.restart()
+    sending.restart()
+    sending.send_sentence(Statement("Two.", (hit(3),)))
+    assert [type(event) for event in events[4:]] == [Restarted, Cited, SentenceWritten]
     assert events[-1].as_json() == {"text": "Two.", "citations": [1], "facts": [], "unsupported": []}

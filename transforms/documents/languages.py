@@ -20,7 +20,7 @@ type TablesOf = Mapping[str, Collection[str]]
 _WORD = re.compile(r"\w+")
 
 
-def kept_as(language: str, own: str) -> str:
+def language_key(language: str, own: str) -> str:
     """The key of a language in a store whose own has that name; a table without one has the store's."""
     return OWN if language == own else language
 
@@ -41,7 +41,12 @@ def mark_of(language: str) -> str:
     return marked("", language)
 
 
-def searched(tables_of: TablesOf, tables: Sequence[str]) -> tuple[str, ...]:
+def united(one: TablesOf, other: TablesOf) -> dict[str, list[str]]:
+    """The tables by language of both, in the order of their names."""
+    return {name: sorted({*one.get(name, ()), *other.get(name, ())}) for name in {*one, *other}}
+
+
+def languages_of(tables_of: TablesOf, tables: Sequence[str]) -> tuple[str, ...]:
     """The languages in which these tables (none: all) have documents.
 
     The store's own is always among them, as documents keep the language they were written with until they are written again.
@@ -49,7 +54,7 @@ def searched(tables_of: TablesOf, tables: Sequence[str]) -> tuple[str, ...]:
     return (OWN, *sorted(name for name, of in tables_of.items() if not tables or not set(tables).isdisjoint(of)))
 
 
-def asked_in(text: str, languages: Sequence[str], own: str) -> dict[str, str]:
+def text_by_language(text: str, languages: Sequence[str], own: str) -> dict[str, str]:
     """The text to look for in documents of each of these languages; `own` is the name of the store's own.
 
     A question's own language is the one whose stop words it has most of, the first of equals. In the documents of another one

@@ -11,16 +11,16 @@ from transforms.positions.sequence import NoPositionError, position_of, shape, w
 _FILE = re.compile(r"[^\n]*\.([0-9]{1,19})")
 
 
-def binlog_position(source: Mapping[str, Any], *, otherwise: str = "") -> str:
+def binlog_position(source: Mapping[str, Any], *, hint: str = "") -> str:
     """Read `file`, `pos` and `row`; a snapshot's row has the place where the changes after it begin.
 
     The file's name itself does not sort: its number outgrows the padding (999999, 1000000). Raises NoPositionError, which
-    ends with `otherwise`, for a file without a number.
+    ends with `hint`, for a file without a number.
     """
     file = source.get("file")
     match = _FILE.fullmatch(file) if isinstance(file, str) else None
     if match is None:
-        msg = f"file is {shape(file)} and not a binary log's name with its number{otherwise}"
+        msg = f"file is {shape(file)} and not a binary log's name with its number{hint}"
         raise NoPositionError(msg)
     position = whole_number(source.get("pos"))
     if position is None:

@@ -12,4 +12,4 @@ _IN_INNODB = "; a binary log inside InnoDB (`binlog_storage_engine`) has GTIDs a
 
 def source_position(source: Mapping[str, Any]) -> str:
     """Read the place in the binary log; raises NoPositionError where there is none, ValueError for a number out of range."""
-    return binlog_position(source, otherwise=_IN_INNODB)
+    return binlog_position(source, hint=_IN_INNODB)

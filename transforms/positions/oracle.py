@@ -1,6 +1,6 @@
 """The position of Oracle: the system change number (SCN) of the commit, and the place of the change in its transaction.
 
-LogMiner tells that place as `txSeq` or, before Debezium had it, as `scn`, `rs_id` (the redo log's sequence, block and
+LogMiner gives that place as `txSeq` or, before Debezium had it, as `scn`, `rs_id` (the redo log's sequence, block and
 offset) and `ssn`; XStream as `lcr_position`, whose bytes compare. A transaction's changes all have one form, unless a newer
 connector sends it again: `txSeq` ranks above the older form, so what it sends again replaces what was there.
 """

@@ -1,4 +1,4 @@
-"""The rows that a caller may see, as the warehouse is told of them. Pure."""
+"""The rows that a caller may see, as conditions on columns of source tables. Pure."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from embeddings.pool import Pool
-from schemas.caller import Scalar
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import TableConfig
 from warehouse.clients import Client, Result, open_client
@@ -20,6 +19,7 @@ from warehouse.errors import STATEMENT_TIMEOUT
 from warehouse.facts.allowed import Allowed, AllowedRows, is_navigable
 from warehouse.facts.config import FactConfig, FactsConfig
 from warehouse.facts.statement import ParsedFact, Restriction, Restrictions
+from warehouse.facts.values import unquoted
 from warehouse.shape import ROWS, folded, names_of
 from warehouse.sql import literal, quoted
 
@@ -84,7 +84,7 @@ class FactReader:
                 return None
             restrictions, bound = _restrictions({view: of_views[view] for view in parsed.views})
             parameters |= bound
-        result = self._query(parsed.statement(restrictions).sql, parameters, fact.timeout_seconds)
+        result = self._query(parsed.statement(restrictions), parameters, fact.timeout_seconds)
         rows = [row[2:] for row in result.rows if row[1] is not None]
         loaded_at = result.rows[0][0] if result.rows else None
         return Fact(
@@ -185,14 +185,10 @@ def _restrictions(of_views: AllowedRows) -> tuple[Restrictions, dict[str, str]]:
         of_view = []
         for path, values in rows:
             names = tuple(f"_access{len(bound) + place}" for place in range(len(values)))
-            bound |= zip(names, map(_claim_text, values), strict=True)
+            bound |= zip(names, map(unquoted, values), strict=True)
             of_view.append(Restriction((folded(path[0]), *path[1:]), names, tuple(map(type, values))))
         restrictions.append((view, tuple(of_view)))
     return tuple(restrictions), bound
-
-
-def _claim_text(value: Scalar) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _plain(value: Any) -> Value:

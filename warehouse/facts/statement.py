@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.errors import ConfigurationError
@@ -27,16 +26,6 @@ ROW = "_row"
 """The alias of a view whose rows are restricted: a path into a JSON column begins with it."""
 _MEMBER_TYPES: Mapping[type, str] = {str: "string", bool: "boolean", int: "number", float: "number"}
 """What JSON_TYPEOF says of a member that equals a value."""
-
-
-@dataclass(frozen=True, slots=True)
-class FactStatement:
-    """A fact's statement, ready to be run."""
-
-    sql: str
-    """One SELECT with `:name` parameters. Its rows: LOADED_AT, IS_ROW, then the fact's columns; one without IS_ROW is none."""
-    views: tuple[str, ...]
-    """The views that it reads."""
 
 
 class Restriction(NamedTuple):
@@ -65,6 +54,7 @@ class ParsedFact:
         _refuse_effects(fact, query)
         _bind_parameters(fact, query)
         self.views = _bind_views(fact, query, schema, views)
+        """The views that it reads."""
         columns = query.named_selects
         if not columns or "*" in columns or "" in columns or len(set(columns)) < len(columns):
             raise _invalid(
@@ -74,25 +64,25 @@ class ParsedFact:
         self._fact, self._schema, self._query = fact, schema, query
         self._statements = functools.lru_cache(_STATEMENTS)(self._made)
 
-    def statement(self, restrictions: Restrictions = ()) -> FactStatement:
+    def statement(self, restrictions: Restrictions = ()) -> str:
         """The SELECT with its types, its limit, the time of the last load, and restrictions of rows; made once for each.
 
+        Its rows: LOADED_AT, IS_ROW, then the fact's columns; one without IS_ROW is none.
         Raises ConfigurationError where a restricted view is more than read.
         """
         return self._statements(restrictions)
 
-    def _made(self, restrictions: Restrictions) -> FactStatement:
+    def _made(self, restrictions: Restrictions) -> str:
         query = self._query.copy()
         _restrict(self._fact, query, dict(restrictions))
         loads = " UNION ALL ".join(
             f"SELECT MAX(_loaded_at) AS loaded FROM {quoted(self._schema)}.{quoted(view + ROWS)}" for view in self.views
         )
-        sql = (
+        return (
             f"SELECT l.{LOADED_AT}, f.* FROM (SELECT MIN(loaded) AS {LOADED_AT} FROM ({loads}) AS loads) AS l "
             f"LEFT JOIN (SELECT 1 AS {IS_ROW}, q.* FROM ({query.sql(dialect='redshift', comments=False)}) AS q) AS f "
             f"ON 1 = 1{self._order} LIMIT {self._fact.max_rows + 1}"
         )
-        return FactStatement(sql, self.views)
 
 
 _STATEMENTS = 64

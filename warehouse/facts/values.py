@@ -15,11 +15,16 @@ _MOST_DECIMAL = 10**28
 """Below it is what a DECIMAL(38, 10) holds, as which decimals are compared."""
 
 
+def unquoted(value: object) -> str:
+    """A value as text: a boolean as `true` or `false`, a text without quotation marks."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def as_text(value: object, kind: ParameterType) -> str | None:
     """A value as text that casts to its type; None without one. The Data API takes no empty text."""
     if not isinstance(value, str | int | float | decimal.Decimal):
         return None
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = unquoted(value)
     try:
         text.encode()
         written = _WRITTEN[kind](text)

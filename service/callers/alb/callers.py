@@ -79,21 +79,25 @@ class AlbCallers:
         """
         if not _KEY_ID.fullmatch(key_id):
             raise tokens.refused("the token names no key")
-        async with self._lock:
-            if key_id not in self._keys:
-                now = self._clock()
-                if self._fetched_at is not None and now - self._fetched_at < FETCH_SECONDS:
-                    raise UnavailableError(
-                        "a public key was fetched a moment ago",
-                        condition="KEYS_UNAVAILABLE",
-                        hint="send the request again",
-                    )
-                self._fetched_at = now
-                self._keys[key_id] = await asyncio.to_thread(self._fetched, key_id)
-            self._keys.move_to_end(key_id)
-            while len(self._keys) > _MOST_KEYS:
-                self._keys.popitem(last=False)
-            return self._keys[key_id]
+        if key_id not in self._keys:  # tokens with a known key do not wait for a fetch
+            async with self._lock:
+                if key_id not in self._keys:
+                    await self._fetch(key_id)
+        self._keys.move_to_end(key_id)
+        return self._keys[key_id]
+
+    async def _fetch(self, key_id: str) -> None:
+        now = self._clock()
+        if self._fetched_at is not None and now - self._fetched_at < FETCH_SECONDS:
+            raise UnavailableError(
+                "a public key was fetched a moment ago",
+                condition="KEYS_UNAVAILABLE",
+                hint="send the request again",
+            )
+        self._fetched_at = now
+        self._keys[key_id] = await asyncio.to_thread(self._fetched, key_id)
+        if len(self._keys) > _MOST_KEYS:
+            self._keys.popitem(last=False)
 
     def _fetched(self, key_id: str) -> ECKey:
         try:

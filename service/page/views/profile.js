@@ -58,7 +58,7 @@ function control(id, name, field, value, about) {
 
 /** The form's values in the types of the fields; an empty one removes the field. */
 function valuesOf(form, fields) {
-  const given = Object.keys(fields).map((name) => [name, form.elements[name].value.trim()]).filter(([, text]) => text !== "");
+  const filled = Object.keys(fields).map((name) => [name, form.elements[name].value.trim()]).filter(([, text]) => text !== "");
   const typed = { boolean: (text) => text === "true", integer: Number, number: Number, text: String };
-  return Object.fromEntries(given.map(([name, text]) => [name, typed[fields[name].type](text)]));
+  return Object.fromEntries(filled.map(([name, text]) => [name, typed[fields[name].type](text)]));
 }

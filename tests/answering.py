@@ -1,0 +1,81 @@
+"""An answerer and a text model whose answers a test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+from generation import AnswerStream, GeneratedAnswer, Message, StopReason, Tool, ToolCall
+from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, ignore_progress
+from retrieval.ranking.fusion import Ranked
+from sinks.search import Question
+
+
+class Quoting:
+    """An answerer that quotes its first source, after `meanwhile` was done."""
+
+    name = "quoting"
+
+    def __init__(self, meanwhile: Callable[[Sequence[Ranked]], object] = lambda _: None) -> None:
+        self.meanwhile, self.seen = meanwhile, list[str]()
+
+    def draft(
+        self,
+        question: Question,
+        sources: Sequence[Ranked],
+        facts: FactSource = NO_FACTS,
+        *,
+        progress: Progress = ignore_progress,
+    ) -> Draft:
+        self.meanwhile(sources)
+        self.seen.append(question.text)
+        return Draft((Statement(sources[0].hit.chunk_text, (sources[0].hit,)),))
+
+
+@dataclass
+class Scripted:
+    """A text model with its answers set; it keeps what it was sent."""
+
+    answers: list[str | tuple[ToolCall, ...] | StopReason | Exception]
+    takes_tools: bool = True
+    sent: list[tuple[str, list[Message], Sequence[Tool]]] = field(default_factory=list)
+    model: str = "scripted"
+    blocked: str = ""
+    """The text that comes with a stop reason."""
+
+    def converse(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> GeneratedAnswer:
+        self.sent.append((system, [*messages], tools))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, tuple):
+            return GeneratedAnswer("Let me see, 99 [1].", StopReason.TOOL_USE, 1, 1, calls=answer)
+        if isinstance(answer, StopReason):
+            return GeneratedAnswer(self.blocked, answer, 1, 1)
+        return GeneratedAnswer(answer, StopReason.END_TURN, 1, 1)
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str = "",
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> AnswerStream:
+        def pieces() -> Generator[str, None, GeneratedAnswer]:
+            answer = self.converse(messages, system=system, max_tokens=max_tokens, tools=tools)
+            for piece in answer.text.split(" "):
+                yield f"{piece} "
+            return answer
+
+        return AnswerStream(pieces())
+
+    def check(self) -> None:
+        raise NotImplementedError
