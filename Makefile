@@ -72,7 +72,7 @@ demo: setup ## a committed row becomes a cited answer, on real servers (STORES=a
 	$(BIN)/python -m local_stack.demo
 
 ##@ While working
-.PHONY: format lint stack-up stack-down peers vendored screenshots
+.PHONY: format lint matrix stack-up stack-down peers vendored screenshots
 format: $(PACKAGES) ## format the code and mend what can be mended
 	$(BIN)/ruff format $(PRESENT)
 	$(BIN)/ruff check --fix $(PRESENT)
@@ -82,6 +82,9 @@ lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check $(PRESENT)
 	$(BIN)/mypy $(PRESENT)
 	$(BIN)/lint-imports
+
+matrix: $(PACKAGES) ## write docs/matrix.md anew from the tests' marks: engine, capture, what, evidence
+	$(BIN)/python -m tools.matrix
 
 stack-up: setup ## start the local servers
 	$(BIN)/ragstream stack up

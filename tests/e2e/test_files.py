@@ -73,6 +73,9 @@ def lake(run: Pipeline) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+@pytest.mark.covers(
+    "postgresql", "debezium", ("snapshot", "delete", "key change", "truncate", "large value", "drift"), "recorded"
+)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_history_leaves_the_same_content_however_it_is_cut(

@@ -26,6 +26,9 @@ REQUEST_TEXTS = 96
 """Texts in a request of the model under test."""
 
 
+@pytest.mark.covers(
+    "postgresql", ("debezium", "dms"), ("type", "snapshot", "delete", "key change", "truncate", "large value"), "live"
+)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["kafka", "kinesis"])

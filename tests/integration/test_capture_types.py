@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import psycopg
+import pytest
 from confluent_kafka import Consumer
 
 from glue_jobs.cli.main import cli
@@ -169,6 +170,7 @@ def wrong(path: Path) -> list[str]:
     return []
 
 
+@pytest.mark.covers("postgresql", "debezium", ("type", "snapshot", "large value"), "live")
 def test_no_value_left_out_becomes_null_and_no_partition_is_missed(
     kafka: Broker, connect: Connect, source_dsn: str, tmp_path: Path
 ) -> None:

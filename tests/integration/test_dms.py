@@ -75,6 +75,7 @@ def task(dsn: str, aws: Ministack, stream: str, *, null_and_empty: bool = True) 
     return DmsStandIn(dsn, [NAME], stream, client, slot=slot, null_and_empty=null_and_empty)
 
 
+@pytest.mark.covers("postgresql", "dms", ("type", "snapshot", "delete", "key change", "truncate"), "live")
 def test_load_then_every_kind_of_change(
     source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str]
 ) -> None:
@@ -106,6 +107,7 @@ def test_load_then_every_kind_of_change(
     assert (truncated["metadata"]["operation"], truncated["data"]["id"]) == ("delete", 9223372036854775807)
 
 
+@pytest.mark.covers("postgresql", "dms", "large value", "live")
 def test_an_unchanged_large_column_is_absent_and_null_may_be(
     source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str]
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_stopped_task_goes_on_without_a_loss(
     assert records[-1]["data"]["extra"] == 3
 
 
+@pytest.mark.covers("postgresql", "dms", "drift", "live")
 def test_a_new_column_is_announced(
     source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str]
 ) -> None:

@@ -37,6 +37,7 @@ def rows(read: list[Decoded]) -> list[dict[str, Any]]:
     return [row_of(state, list(state.columns), {}) for _, state in sorted(fold.live().items())]
 
 
+@pytest.mark.covers("postgresql", "debezium", "type", "recorded")
 def test_times_of_any_year_keep_their_meaning() -> None:
     first, before_christ, late = rows(answers("early_and_late_times"))
     assert (first["ts"], first["d"], first["t"]) == ("0001-01-01T00:00:00", "0001-01-01", "24:00:00")
@@ -45,6 +46,7 @@ def test_times_of_any_year_keep_their_meaning() -> None:
     assert late["tz"] == "+10000-01-01T00:00:00Z"
 
 
+@pytest.mark.covers("postgresql", "debezium", "type", "recorded")
 def test_infinity_is_infinity_in_every_precision() -> None:
     ever, never, finite = rows(answers("infinity_in_milliseconds"))
     assert {ever[name] for name in ("valid_us", "valid_ms", "valid_tz", "until")} == {"infinity"}
@@ -52,6 +54,7 @@ def test_infinity_is_infinity_in_every_precision() -> None:
     assert finite["valid_ms"] == "2024-02-29T12:34:56.789000"
 
 
+@pytest.mark.covers("mysql", "debezium", "type", "documented")
 def test_mysql_has_an_order_and_its_own_types() -> None:
     """mysql-binlog-connector-java#154 and others: TIME is a signed duration, BIGINT UNSIGNED has 64 bits."""
     early, edited = rows(answers("mysql_types"))
@@ -62,11 +65,13 @@ def test_mysql_has_an_order_and_its_own_types() -> None:
     assert inserted.changes[0].columns["t"] == "838:59:59"
 
 
+@pytest.mark.covers("postgresql", "debezium", "type", "recorded")
 def test_an_announced_length_pads_no_further_than_the_bits_that_came() -> None:
     (row,) = rows(answers("varbit_without_length"))
     assert (row["bits8"], row["perms"]) == ("00000101", "101")
 
 
+@pytest.mark.covers("postgresql", "debezium", "large value", "recorded")
 def test_unchanged_bytes_that_base64_mode_sends_null_for_stay() -> None:
     """debezium#5353, as Debezium 3.5 sends it."""
     before, after = (rows(answers("unchanged_bytea")[:count])[0] for count in (1, 2))

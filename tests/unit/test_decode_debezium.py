@@ -45,6 +45,9 @@ def rejected(value: Any, **fields: Any) -> Reject:
     return decoded
 
 
+@pytest.mark.covers(
+    "postgresql", "debezium", ("snapshot", "delete", "key change", "truncate", "large value", "drift"), "recorded"
+)
 @pytest.mark.parametrize("name", ["pg15_plain", "pg15_schemas", "pg15_strmode"])
 def test_every_recorded_event_is_a_change_or_a_known_ignore(name: str) -> None:
     decoded = [decode(r, CONTEXT) for r in records(name)]
@@ -56,6 +59,9 @@ def test_every_recorded_event_is_a_change_or_a_known_ignore(name: str) -> None:
     assert reasons["heartbeat"] == 3
 
 
+@pytest.mark.covers(
+    "postgresql", "debezium", ("snapshot", "delete", "key change", "truncate", "large value", "drift"), "recorded"
+)
 @pytest.mark.parametrize("name", ["pg15_plain", "pg15_schemas", "pg15_strmode"])
 def test_recorded_histories_fold_to_whole_rows(name: str) -> None:
     rows: dict[str, Rows] = {}
@@ -81,6 +87,7 @@ def test_recorded_histories_fold_to_whole_rows(name: str) -> None:
     assert not any(s.unresolved(list(s.columns)) for t, rs in live.items() if t != "inv.items" for s in rs.values())
 
 
+@pytest.mark.covers("postgresql", "debezium", "type", "recorded")
 def test_embedded_schemas_type_every_value() -> None:
     decoded = (decode(r, CONTEXT) for r in records("pg15_schemas"))
     changes = [change for d in decoded if isinstance(d, Changes) for change in d.changes]
@@ -94,6 +101,7 @@ def test_embedded_schemas_type_every_value() -> None:
     assert row["tags"] == ["red", "with,comma", 'q"uote', None]
 
 
+@pytest.mark.covers("postgresql", "debezium", "type", "recorded")
 def test_edges_of_times_and_numbers_keep_their_meaning() -> None:
     rows = [d.changes[0].columns for r in records("pg15_schemas_edge") if isinstance(d := decode(r, CONTEXT), Changes)]
     assert [r["ts"] for r in rows[:3]] == ["infinity", "-infinity", "-0043-03-15T12:00:00"]
@@ -108,6 +116,7 @@ def test_a_known_schema_block_is_skipped_and_gives_the_same() -> None:
     assert [decode(r, CONTEXT) for r in all_records] == first
 
 
+@pytest.mark.covers("postgresql", "debezium", "large value", "documented")
 @pytest.mark.parametrize(
     ("placeholder"),
     [
@@ -136,6 +145,7 @@ def test_numbers_stay_exact() -> None:
     assert columns["b"] == Decimal("1e400")
 
 
+@pytest.mark.covers("postgresql", "debezium", "snapshot", "documented")
 def test_a_snapshot_row_ranks_by_its_position() -> None:
     snapshot = one(event("r", {"id": 1}, {"sequence": '[null,"50"]'}))
     before = one(event("u", {"id": 1}, {"sequence": '["30","40"]'}))
@@ -162,6 +172,7 @@ def test_an_epoch_ranks_above_every_position_before_it() -> None:
     assert old.changes[0].sequence < new.changes[0].sequence
 
 
+@pytest.mark.covers("postgresql", "debezium", "key change", "documented")
 def test_the_two_halves_of_a_key_change_know_each_other() -> None:
     gone = one(event("d", None, before={"id": 1}), key=b'{"id":1}', headers=(("__debezium.newkey", b'{"id":2}'),))
     here = one(event("c", {"id": 2}), headers=(("__debezium.oldkey", b'{"schema":{},"payload":{"id":1}}'),))
@@ -169,6 +180,7 @@ def test_the_two_halves_of_a_key_change_know_each_other() -> None:
     assert (here.key, here.old_key) == ('{"id":2}', '{"id":1}')
 
 
+@pytest.mark.covers("postgresql", "debezium", "delete", "documented")
 def test_a_delete_without_a_before_image_takes_its_key_from_the_record() -> None:
     assert one(event("d", None), key=b'{"schema":{},"payload":{"id":4}}').key == '{"id":4}'
 
@@ -257,6 +269,7 @@ def test_a_table_of_another_source_is_never_taken_for_a_partition() -> None:
     assert decoded.condition == "OTHER_SOURCE"
 
 
+@pytest.mark.covers("postgresql", "debezium", "truncate", "documented")
 def test_a_partition_that_is_truncated_does_not_empty_its_table() -> None:
     decoded = decode(named("items_2026_01", "t"), CONTEXT)
     assert isinstance(decoded, Reject)

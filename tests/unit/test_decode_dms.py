@@ -44,6 +44,7 @@ def test_operations(operation: str, op: str) -> None:
     assert change.complete == (operation in {"load", "insert"})
 
 
+@pytest.mark.covers("postgresql", "dms", "snapshot", "documented")
 def test_a_loaded_row_ranks_below_every_change() -> None:
     (loaded,) = changes(event("load", {"id": 1})).changes
     (updated,) = changes(event("update", {"id": 1}), position="1").changes
@@ -61,6 +62,7 @@ def test_stream_positions_compare_as_numbers() -> None:
     assert second.sequence < tenth.sequence
 
 
+@pytest.mark.covers("postgresql", "dms", "key change", "documented")
 def test_key_change_is_a_delete_and_an_upsert_that_know_each_other() -> None:
     gone, here = changes(event("update", {"id": 45, "title": "x"}) | {"before-image": {"id": 46}}).changes
     assert (gone.op, gone.key, gone.new_key) == ("d", '{"id":46}', '{"id":45}')
@@ -88,6 +90,7 @@ def test_an_update_without_a_before_image_hides_whether_it_changed_the_key() -> 
     assert not any(change.hides_old_key for each in told for change in changes(each).changes)
 
 
+@pytest.mark.covers("postgresql", "dms", "delete", "documented")
 def test_a_delete_tells_nothing_but_its_key() -> None:
     (change,) = changes(event("delete", {"id": 4, "title": None})).changes
     assert change.columns == {}
@@ -98,6 +101,7 @@ def test_pretty_and_one_line_json_are_the_same() -> None:
     assert changes(b"\n  " + text.replace(b",", b",\n  ") + b"\n") == changes(text)
 
 
+@pytest.mark.covers("postgresql", "dms", ("type", "drift"), "documented")
 def test_a_control_record_announces_types_and_deletes_nothing() -> None:
     table = {"columns": {"id": {"type": "INT32"}, "price": {"type": "NUMERIC", "precision": 10, "scale": 2}}}
     metadata = event("create-table", None)["metadata"] | {"record-type": "control"}
@@ -133,6 +137,7 @@ def test_tables_nobody_configured_are_counted_and_left() -> None:
     assert isinstance(decode(record(event("insert", {"id": 1}, **{"table-name": "other"})), context), Reject)
 
 
+@pytest.mark.covers("postgresql", "dms", "type", "documented")
 @pytest.mark.parametrize(
     ("kind", "told", "value"),
     [

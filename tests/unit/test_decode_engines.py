@@ -61,6 +61,7 @@ def test_an_oracle_table_may_be_named_with_its_database() -> None:
     assert isinstance(decode(record(ORACLE), of("hr.staff")), Ignored)
 
 
+@pytest.mark.covers(("mysql", "oracle"), "debezium", "truncate", "documented")
 @pytest.mark.parametrize("source", [MYSQL, ORACLE], ids=["mysql", "oracle"])
 def test_a_truncation_empties_the_table_it_names(source: dict[str, Any]) -> None:
     change = only(decode(record(source, "t"), of("shop.items", "HR.STAFF")))
@@ -72,6 +73,7 @@ def test_a_truncation_empties_the_table_it_names(source: dict[str, Any]) -> None
 PLACEHOLDER = "__debezium_unavailable_value"
 
 
+@pytest.mark.covers("oracle", "debezium", ("large value", "key change"), "documented")
 @pytest.mark.parametrize("placeholder", [PLACEHOLDER, "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="], ids=["clob", "blob"])
 def test_an_unchanged_lob_of_oracle_keeps_its_value(placeholder: str) -> None:
     context, table = of("HR.STAFF"), Rows()
@@ -87,6 +89,7 @@ def test_an_unchanged_lob_of_oracle_keeps_its_value(placeholder: str) -> None:
     assert live == {'{"ID":2}': {"ID": 2, "NAME": "b", "BODY": "TEXT"}}
 
 
+@pytest.mark.covers("sqlserver", "debezium", "key change", "documented")
 def test_a_key_that_sql_server_changes_is_a_delete_and_an_insert() -> None:
     """Its change tables have two rows with one change_lsn, numbered 1 and 2, and the connector sends no headers."""
     rows = Rows()
@@ -106,6 +109,7 @@ def partial(op: str) -> Record:
     return Record("cap.t", "0", "4", None, compact({"schema": block, "payload": payload}))
 
 
+@pytest.mark.covers("mysql", "debezium", "large value", "documented")
 @pytest.mark.parametrize("op", ["c", "u", "r"])
 def test_a_column_that_is_announced_and_missing_is_unresolved_and_never_null(op: str) -> None:
     change = only(decode(partial(op), of("shop.items")))
@@ -138,6 +142,7 @@ def folded(name: str) -> tuple[dict[str, dict[str, RowState]], Counter[str]]:
     return {t: {k: s for k, s in kept.items() if s.exists} for t, kept in states.items()}, ignored
 
 
+@pytest.mark.covers("mariadb", "debezium", ("snapshot", "delete", "key change", "truncate", "drift"), "recorded")
 @pytest.mark.parametrize("name", ["mariadb1011_plain", "mariadb1011_schemas"])
 def test_recorded_histories_of_mariadb_fold_to_the_rows_it_had(name: str) -> None:
     live, ignored = folded(name)
@@ -151,6 +156,7 @@ def test_recorded_histories_of_mariadb_fold_to_the_rows_it_had(name: str) -> Non
     assert {n for s in live["shop.items"].values() for n in s.unresolved(list(s.columns))} == gone
 
 
+@pytest.mark.covers("mariadb", "debezium", "type", "recorded")
 def test_mariadbs_values_are_exact_where_their_types_are_announced() -> None:
     row = folded("mariadb1011_schemas")[0]["shop.items"]['{"id":100}'].values()
     assert (row["i"], row["ui"], row["ti"]) == (-(2**31), 2**32 - 1, -128)

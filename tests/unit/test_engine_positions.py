@@ -126,6 +126,7 @@ NAMES = ("SHOP.ITEMS", "SHOP.INV.ITEMS")
 ITEMS = DecodeContext("debezium", {name: TableContext(name, ("ID",)) for name in NAMES})
 
 
+@pytest.mark.covers(("mysql", "mariadb", "sqlserver", "oracle"), "debezium", "snapshot", "documented")
 @pytest.mark.parametrize("engine", ENGINES)
 @given(start=st.sampled_from([1, 999_998]), steps=STEPS, data=st.data())
 def test_a_snapshot_between_changes_and_a_restart_leave_the_newest_value(
@@ -142,6 +143,7 @@ def test_a_snapshot_between_changes_and_a_restart_leave_the_newest_value(
     assert max(changes, key=lambda change: change.sequence).columns["N"] == len(sent) - 1
 
 
+@pytest.mark.covers("mariadb", "debezium", ("snapshot", "delete", "key change", "truncate"), "recorded")
 @pytest.mark.parametrize("name", ["mariadb1011_plain", "mariadb1011_schemas"])
 def test_a_recorded_binlog_ranks_in_the_order_of_its_topics(name: str) -> None:
     """Snapshot, changes, key changes, truncates and an incremental snapshot as MariaDB 10.11 and Debezium 3.5 gave them."""

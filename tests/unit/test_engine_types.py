@@ -57,6 +57,7 @@ TOO_FINE = {"dt7", "off"}
 """Values with a tenth of a microsecond: exact in `changes` and in documents, and in no column of Delta or Redshift."""
 
 
+@pytest.mark.covers("sqlserver", "debezium", "type", "made")
 @pytest.mark.parametrize("mode", ["string", "precise"])
 def test_sql_servers_values_are_exact_or_fit_no_column(mode: str) -> None:
     first, types = changes(f"sqlserver_{mode}_schemas")[0], announced(f"sqlserver_{mode}_schemas", "shop.dbo.items")
@@ -76,6 +77,7 @@ def test_sql_servers_values_are_exact_or_fit_no_column(mode: str) -> None:
     assert into(SQLSERVER["dt"][0], "timestamp_ntz").isoformat() == "1753-01-01T00:00:00.003000"
 
 
+@pytest.mark.covers("sqlserver", "debezium", ("snapshot", "delete", "key change"), "made")
 @pytest.mark.parametrize("mode", ["string", "precise"])
 def test_sql_servers_history_ends_in_its_rows(mode: str) -> None:
     rows = Rows()
@@ -88,6 +90,7 @@ def test_sql_servers_history_ends_in_its_rows(mode: str) -> None:
     assert not live['{"id":8}'].unresolved(list(values))
 
 
+@pytest.mark.covers(("mysql", "sqlserver", "oracle"), "debezium", "type", "documented")
 @pytest.mark.parametrize(
     ("kind", "source", "value", "canonical", "exact"),
     [
@@ -134,6 +137,7 @@ ORACLE: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.covers("oracle", "debezium", "type", "made")
 @pytest.mark.parametrize("mode", ["string", "precise"])
 def test_oracles_values_are_exact_or_fit_no_column(mode: str) -> None:
     first, types = changes(f"oracle_{mode}_schemas")[0], announced(f"oracle_{mode}_schemas", "HR.STAFF")
@@ -146,6 +150,7 @@ def test_oracles_values_are_exact_or_fit_no_column(mode: str) -> None:
         into(ORACLE["TS9"][0], "timestamp_ntz")
 
 
+@pytest.mark.covers("oracle", "debezium", ("large value", "truncate"), "made")
 @pytest.mark.parametrize("mode", ["string", "precise"])
 def test_oracles_unchanged_lobs_stay_and_its_transactions_rank_by_commit(mode: str) -> None:
     *rows_of, truncation = changes(f"oracle_{mode}_schemas")
@@ -181,6 +186,7 @@ MARIADB: dict[str, tuple[Any, str]] = {
 """Recorded: MariaDB 11.4.5, Debezium 3.5.0 in its default modes; `dn` is a zero date in a column that is NOT NULL."""
 
 
+@pytest.mark.covers("mariadb", "debezium", ("type", "snapshot"), "recorded")
 def test_recorded_values_of_mariadb_are_exact_in_snapshot_and_stream() -> None:
     read, types = changes("mariadb114_schemas"), announced("mariadb114_schemas", "shop.kinds")
     rows = {change.key: change for change in read if change.table == "shop.kinds"}
@@ -195,6 +201,7 @@ def test_recorded_values_of_mariadb_are_exact_in_snapshot_and_stream() -> None:
     assert (stream["da"], stream["dt"], stream["ts"], stream["e"]) == (None, None, "1970-01-01T00:00:00.000000Z", "")
 
 
+@pytest.mark.covers("mariadb", "debezium", ("delete", "key change"), "recorded")
 def test_a_recorded_binlog_keeps_its_order_over_its_files() -> None:
     """Snapshot and first change have one position; a key change and deletes come after the log's rollover."""
     parts = [change for change in changes("mariadb114_schemas") if change.table == "shop.parts"]

@@ -66,6 +66,7 @@ SURE = {
 }
 
 
+@pytest.mark.covers("postgresql", "debezium", "large value", "documented")
 @pytest.mark.parametrize("field", UNSURE.values(), ids=UNSURE)
 def test_null_that_may_stand_for_an_unchanged_value_keeps_the_older_one(field: dict[str, Any]) -> None:
     """As recorded of debezium#5353: a bytea out of line, another column updated, null instead of the placeholder."""
@@ -95,6 +96,7 @@ def test_an_array_that_debezium_cannot_send_is_pending_in_every_row() -> None:
     assert row_after(change("c", {"id": 1, "v": None}, 1, field)).unresolved(["v"]) == ("v",)
 
 
+@pytest.mark.covers("postgresql", "debezium", "large value", "documented")
 def test_an_unchanged_hstore_is_a_map_of_the_placeholder_as_json_text() -> None:
     word = "__debezium_unavailable_value"
     field = column("string", "HSTORE", name="io.debezium.data.Json")
