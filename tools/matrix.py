@@ -74,7 +74,7 @@ def _of_module(path: Path) -> Iterator[Cover]:
     for test, nodes in _tests(tree.body, marks):
         for call in _calls(nodes):
             read.add(call)
-            yield from (Cover(*cell, module, test) for cell in _cells(call, module))
+            yield from (Cover._make((*cell, module, test)) for cell in _cells(call, module))
     for call in _calls([tree]):
         if call not in read:
             raise MarkError(
