@@ -98,6 +98,8 @@ def _calls(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
 
 def _cells(call: ast.Call, module: str) -> Iterator[tuple[str, ...]]:
     given = dict(zip(AXES, call.args, strict=False)) | {each.arg: each.value for each in call.keywords if each.arg}
+    if given.keys() != AXES.keys():
+        raise MarkError(f"{module}:{call.lineno}: a mark has {', '.join(AXES)}")
     choices: list[tuple[str, ...]] = []
     for axis, allowed in AXES.items():
         try:
@@ -105,10 +107,8 @@ def _cells(call: ast.Call, module: str) -> Iterator[tuple[str, ...]]:
         except (KeyError, ValueError):
             value = ()
         names = (value,) if isinstance(value, str) else tuple(value)
-        if not names or not set(names) <= set(allowed) or given.keys() != AXES.keys():
-            raise MarkError(
-                f"{module}:{call.lineno}: {axis} is one of {', '.join(allowed)}, or a tuple of them; all four are needed."
-            )
+        if not names or not set(names) <= set(allowed):
+            raise MarkError(f"{module}:{call.lineno}: {axis} is one of {', '.join(allowed)}, or a tuple of them")
         choices.append(names)
     return itertools.product(*choices)
 

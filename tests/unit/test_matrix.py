@@ -49,7 +49,10 @@ def test_two(n): ...
     ("source", "message"),
     [
         ('@pytest.mark.covers("postgres", "dms", "type", "live")\ndef test_a(): ...', "test_a.py:2: engine is one of"),
-        ('@pytest.mark.covers("mysql", "dms", "type")\ndef test_a(): ...', "test_a.py:2: evidence is one of"),
+        (
+            '@pytest.mark.covers("mysql", "dms", "type")\ndef test_a(): ...',
+            "test_a.py:2: a mark has engine, capture, what, evidence",
+        ),
         ('@pytest.mark.covers(ENGINE, "dms", "type", "live")\ndef test_a(): ...', "test_a.py:2: engine is one of"),
         ('MARK = pytest.mark.covers("mysql", "dms", "type", "live")', "test_a.py:2: a mark of no test"),
     ],
