@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 REPORT_COLUMNS = (
     "summary string, fingerprint string, content_hash string, embedding binary, stage string, condition string, "
-    "message string, table string, stream string, partition string, position string, key binary, value binary, "
-    "timestamp_ms bigint"
+    "message string, table string, _key string, _sequence string, stream string, partition string, position string, "
+    "key binary, value binary, timestamp_ms bigint"
 )
 """One row with the counts, one for each new vector, one for each reject; other columns are NULL."""
 
@@ -36,6 +36,7 @@ def report_rows(result: IndexResult, model_counts: EmbeddingCounts) -> pa.Record
         rows += [{"fingerprint": fingerprint, "content_hash": h, "embedding": data} for h, data in raw.items()]
     for record, reject in result.rejected:
         why = {"stage": reject.stage, "condition": reject.condition, "message": reject.message, "table": reject.table}
+        why |= {"_key": reject.key, "_sequence": reject.sequence}
         rows.append(why | {
             "stream": record.stream, "partition": record.partition, "position": record.position, "key": record.key,
             "value": record.value, "timestamp_ms": record.timestamp_ms,

@@ -118,5 +118,6 @@ class StoreWriter:
             is_new = (row, why) not in unit.reported
             unit.reported.add((row, why))
         if is_new:
-            record = unit.newest_records[row][1]
-            self.unreported.rejected.append((record, Reject(why.condition, why.message, row[0], why.stage)))
+            sequence, record = unit.newest_records[row]
+            reject = Reject(why.condition, why.message, row[0], why.stage, key=row[1], sequence=sequence)
+            self.unreported.rejected.append((record, reject))

@@ -31,7 +31,7 @@ class WorkUnit:
     truncations: dict[str, str] = field(default_factory=dict)
     """By table: the newest TRUNCATE's sequence."""
     newest_records: dict[RowName, tuple[str, Record]] = field(default_factory=dict)
-    """By row: the sequence of its newest record, and that record."""
+    """By row: the sequence of its newest record, and that record; of a table with rules for columns, its coordinates alone."""
     commits_us: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """By table: the source's commit time of each change, in microseconds since the epoch."""
     reached_us: dict[str, int] = field(default_factory=dict)
@@ -65,6 +65,8 @@ def decoded(records: Iterable[Record], context: DecodeContext, specs: Mapping[st
         else:
             for change in meaning.changes:
                 _add(unit, change, record, specs.get(change.table))
+        if context.ruled:
+            _forget_bytes(unit, meaning, context)
     return unit
 
 
@@ -124,6 +126,15 @@ def _add(unit: WorkUnit, change: Change, record: Record, spec: DocumentSpec | No
     newest = unit.newest_records.get((table, change.key))
     if newest is None or newest[0] < change.sequence:
         unit.newest_records[table, change.key] = (change.sequence, record)
+
+
+def _forget_bytes(unit: WorkUnit, meaning: Decoded, context: DecodeContext) -> None:
+    """Keep of a record the coordinates alone where its table has rules for columns: it may end in `rejects`."""
+    for change in meaning.changes if isinstance(meaning, Changes) else ():
+        name = (change.table, change.key)
+        if change.table in context.ruled and name in unit.newest_records:
+            sequence, record = unit.newest_records[name]
+            unit.newest_records[name] = sequence, record._replace(key=None, value=None, headers=())
 
 
 def _keep_reached(unit: WorkUnit, record: Record, meaning: Decoded) -> None:

@@ -15,6 +15,7 @@ RAW_COLUMNS = ("stream", "partition", "position", "key", "value", "headers", "ti
 STATS_COLUMNS = {
     "changes": "stream,partition,timestamp,_source,_table,_op,_sequence,_commit_time,_ingest_time,_schema_id",
     "rejects": "stage,condition,stream,partition,timestamp,_source,_table,_ingest_time",
+    "settled": "stage,stream,partition,_source,_table,_ingest_time",
     "ignored": "stream,partition,_source,_table,reason,records,_ingest_time",
     "schemas": "_source,_table,schema_id,_ingest_time",
     "tombstones": "_op,_sequence,_ingest_time",
@@ -48,7 +49,7 @@ class LakeLayout:
     root: str
 
     def path(self, name: str) -> str:
-        """The path of one of the lake's own tables: changes, rejects, ignored, schemas, tombstones, embedding_cache."""
+        """The path of one of the lake's own tables: changes, rejects, settled, ignored, schemas, tombstones, embedding_cache."""
         return f"{self.root.rstrip('/')}/{name}"
 
     def table(self, table: str) -> str:

@@ -39,7 +39,7 @@ class Maintenance:
     def run(self) -> None:
         """Compact what has collected small files, and vacuum once a day; readers and writers go on meanwhile."""
         self._compact("changes")
-        for name in ("ignored", "schemas"):
+        for name in ("ignored", "schemas", "settled"):
             compact(self._layout.path(name), COMPACT_AT_FILES, KEEP_HOURS)
         if time.monotonic() - self._trimmed >= TRIM_SECONDS:
             self._trimmed = time.monotonic()

@@ -34,6 +34,14 @@ REJECTS = pa.schema(
 A row of stage `decode` that names a column is of a record that landed without it; of those that name none, each is one record.
 """
 
+SETTLED = pa.schema(
+    [
+        ("stage", _TEXT), ("stream", _TEXT), ("partition", _TEXT), ("position", _TEXT), ("column", _TEXT),
+        ("_source", _TEXT), ("_table", _TEXT), ("_ingest_time", _TIME),
+    ]
+)  # fmt: skip
+"""Rejects that a replay has brought where they belong: `status` counts them no more, unless they are rejected again later."""
+
 IGNORED = pa.schema(
     [
         ("stream", _TEXT), ("partition", _TEXT), ("_source", _TEXT), ("_table", _TEXT), ("reason", _TEXT),

@@ -145,7 +145,7 @@ class Access:
 
 def _columns(table: TableConfig) -> dict[str, str | None]:
     assert table.document is not None  # noqa: S101 - the caller looked
-    return {column: table.columns.get(column) for column in table.document.metadata}
+    return {column: table.types.get(column) for column in table.document.metadata}
 
 
 def _rules(table: TableConfig, general: Mapping[str, Any], own: object) -> tuple[Rule, ...]:
@@ -157,7 +157,7 @@ def _rule(table: TableConfig, name: str, value: Scalar) -> Rule:
     path = path_of(name)
     assert path is not None  # noqa: S101 - the configuration was checked
     claim = CLAIM.fullmatch(value) if isinstance(value, str) else None
-    return Rule(path, claim[1] if claim else None, None if claim else value, declared(table.columns.get(path[0])))
+    return Rule(path, claim[1] if claim else None, None if claim else value, declared(table.types.get(path[0])))
 
 
 def _require_tables(config: Mapping[str, Any], names: set[str]) -> None:

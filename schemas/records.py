@@ -15,7 +15,8 @@ class Record(NamedTuple):
     """One record with its coordinates.
 
     Kafka: topic, partition, offset. Kinesis: stream, shard id, sequence number, followed by `:N` for the N-th user
-    record of an aggregated one. `timestamp_ms` is the broker's time, in milliseconds since the epoch.
+    record of an aggregated one. `timestamp_ms` is the broker's time, in milliseconds since the epoch. `stored` says that it was
+    read from `changes`, where landing wrote it in the form of `transforms.envelopes.stored`.
     """
 
     stream: str
@@ -25,3 +26,4 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
+    stored: bool = False

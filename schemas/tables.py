@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,10 @@ from schemas.languages import Language
 from schemas.model import StrictModel
 
 Column = Annotated[str, Field(min_length=1)]
+
+Rule = Literal["drop", "hash", "mask"]
+"""What becomes of a column whose values must not travel."""
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 class ChunkConfig(StrictModel):
@@ -75,7 +79,8 @@ class TableConfig(StrictModel):
     """The columns of the primary key. A table without one cannot be kept in step."""
     columns: dict[Column, str] = Field(default_factory=dict)
     """Types declared by hand, where the source announces none or less: `price: decimal(10,2)`. DMS tells an array as text
-    and a time stamp without its zone (UTC): `tags: array<text>`, `seen: timestamptz`."""
+    and a time stamp without its zone (UTC): `tags: array<text>`, `seen: timestamptz`. And columns whose values must not
+    travel: `ssn: drop`, `email: hash`, `name: mask`; with a type too, `born: date hash`."""
     partitions: tuple[str, ...] = ()
     """Names of tables whose records are this one's, with `*` for any text: `[public.visits_*]`. DMS sends the changes of a
     partitioned table under the names of its partitions; a connector as `ragstream capture` renders it does not."""
@@ -83,6 +88,36 @@ class TableConfig(StrictModel):
     """Left out: the table goes to the lake only."""
     source: str | None = None
     """The source that owns the table, where the pipeline has several."""
+
+    @model_validator(mode="after")
+    def _rules_fit(self) -> TableConfig:
+        for name, rule in self.rules.items():
+            if name.casefold() in map(str.casefold, self.keys) and rule != "hash":
+                msg = f"column {name} is of the key and has the rule {rule}: rows could not be told apart. Write `{name}: hash`"
+                raise ValueError(msg)
+            if self.document and name in self.document.template_columns and rule != "mask":
+                msg = f"column {name} has the rule {rule} and is named by document.template: take it out of one of them"
+                raise ValueError(msg)
+            if self.document and name in self.document.metadata and rule == "drop":
+                msg = f"column {name} has the rule drop and is named by document.metadata: take it out of one of them"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The columns whose values must not travel."""
+        return {name: rule for name, text in self.columns.items() if (rule := _split(text)[1])}
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """The declared types of values as they come."""
+        return {name: kind for name, text in self.columns.items() if (kind := _split(text)[0])}
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The declared types of values as they are kept: a hash and a mask are text, a dropped column has no value."""
+        rules = self.rules
+        return {n: "text" if n in rules else t for n, t in self.columns.items() if rules.get(n) != "drop"}
 
     @property
     def named_columns(self) -> dict[str, list[str]]:
@@ -101,6 +136,13 @@ class TableConfig(StrictModel):
             for name in names
             if name not in known
         ]
+
+
+def _split(text: str) -> tuple[str, Rule | None]:
+    """The type and the rule of a column, as `columns` has them; either may be missing."""
+    kind, _, last = text.strip().rpartition(" ")
+    rule = next((rule for rule in RULES if rule == last), None)
+    return (kind.strip(), rule) if rule else (text, None)
 
 
 def _suggestion(name: str, known: Collection[str]) -> str:

@@ -89,6 +89,13 @@ class Lake:
         self._configuration["tables"][0]["document"]["template"] = template
         self._configure()
 
+    def rules(self, **columns: str) -> None:
+        """Give columns rules, or types."""
+        self._configuration["tables"][0]["columns"] = columns
+        self._configuration["hash_key"] = "a key of sixteen characters"
+        self._configure()
+        self.context = decode_context(self.config, self.config.sources[0].name)
+
     def language(self, language: str) -> None:
         """Configure the language of the rows."""
         self._configuration["tables"][0]["document"]["language"] = language

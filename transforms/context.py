@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from transforms.values import exact_json
 from transforms.values.encodings import Convert
 from transforms.values.types import converter
+
+if TYPE_CHECKING:
+    from schemas.tables import Rule
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,16 @@ class TableContext:
     columns: Mapping[str, str] = field(default_factory=dict)
     partitions: tuple[str, ...] = ()
     """Names, with `*` for any text, of tables whose records are this one's."""
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    """Columns whose values must not travel (`transforms.values.rules`)."""
+
+    def rule_of(self, column: str) -> Rule | None:
+        """The rule of a column, whatever the case of its name: one that is written otherwise must not travel either."""
+        return self._folded_rules.get(column.casefold())
+
+    @cached_property
+    def _folded_rules(self) -> dict[str, Rule]:
+        return {name.casefold(): rule for name, rule in self.rules.items()}
 
     @property
     def converters(self) -> dict[str, Convert]:
@@ -51,6 +64,15 @@ class DecodeContext:
     unavailable_value: str = "__debezium_unavailable_value"
     ignored: frozenset[str] = frozenset()
     """Tables that carry no rows of the pipeline: the signal and heartbeat tables of the capture."""
+    ruled_others: frozenset[str] = frozenset()
+    """Those of `others` that have rules for columns."""
+    hash_key: bytes = field(default=b"", repr=False)
+    """The key of the rule `hash`: a secret."""
+
+    @cached_property
+    def ruled(self) -> frozenset[str]:
+        """Tables with rules for columns, here or of another source."""
+        return self.ruled_others | {name for name, table in self.tables.items() if table.rules}
 
     def names(self, name: str) -> bool:
         """Whether a table of this name is configured, here or for another source, or carries no rows."""
@@ -68,12 +90,21 @@ class DecodeContext:
             if any(_is_like(name, pattern) for pattern in table.partitions):
                 return table
         of_topic = topic.removeprefix(f"{prefix}.") if isinstance(prefix, str) else topic
-        same = (table for table in self.tables.values() if _NOT_IN_TOPICS.sub("_", table.table) == of_topic)
+        same = (table for table in self.tables.values() if _in_topics(table.table) == of_topic)
         return next(same, None) if of_topic else None
 
 
 def _is_like(name: str, pattern: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name, re.DOTALL) is not None
+
+
+def is_topic_of(topic: str, table: str) -> bool:
+    """Whether a topic has the name that Debezium gives the topic of a table, behind whatever prefix."""
+    return f".{topic}".endswith(f".{_in_topics(table)}")
+
+
+def _in_topics(table: str) -> str:
+    return _NOT_IN_TOPICS.sub("_", table)
 
 
 _NOT_IN_TOPICS = re.compile(r"[^A-Za-z0-9._-]")

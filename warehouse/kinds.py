@@ -53,7 +53,7 @@ def kind_of(canonical: str) -> str:
 
 def wanted_kind(source: str, table: TableConfig, observed: ObservedTypes, current: str | None) -> str:
     """The narrowest kind for the values that were announced, or declared, and those in the column: it never narrows."""
-    types = [table.columns[source]] if source in table.columns else observed.kinds.get(source, [])
+    types = [table.types[source]] if source in table.types else observed.kinds.get(source, [])
     kinds = ([current] if current else []) + [kind_of(canonical) for canonical in types]
     return reduce(wider, kinds) if kinds else "string"
 

@@ -32,7 +32,7 @@ def evolved(
     current: TableShape, table: TableConfig, observed: ObservedTypes, observed_columns: Iterable[str] = ()
 ) -> TableShape:
     """The shape that the announced types ask for: new columns at the end, and no type narrower than it is."""
-    kinds, sources = current.kinds, (*table.keys, *table.columns, *observed.kinds, *observed_columns)
+    kinds, sources = current.kinds, (*table.keys, *table.types, *observed.kinds, *observed_columns)
     names = column_names(current, sources, (*RESERVED, *_SYSTEM), folded)
     if len(names) > MOST_COLUMNS:
         raise ConfigurationError(

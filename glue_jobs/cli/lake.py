@@ -67,18 +67,31 @@ def rebuild(config: str, store: str) -> None:
 
 @click.command()
 @CONFIG
-def replay(config: str) -> None:
-    """Process the rejects of CONFIG again, after their cause was mended: into the lake, then into the stores."""
+@click.option("--stage", type=click.Choice(["decode", "embed", "store"]), help="Only rejects of this stage.")
+@click.option("--condition", help="Only rejects of this condition, such as NO_KEY.")
+@click.option("--table", help="Only rejects that name this table.")
+def replay(config: str, stage: str | None, condition: str | None, table: str | None) -> None:
+    """Process the rejects of CONFIG again, after their cause was mended: into the lake, then into the stores.
+
+    Those that are none any more count no longer in `ragstream status`.
+    """
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations.replay_rejects import replay as replay_rejects
     from glue_jobs.storage import lake_mark
+    from lake.landing.replay import Choice
 
     loaded = load_config(config)
     lake_mark.check(loaded)
-    counts = replay_rejects(loaded)
-    for table in sorted(counts):
-        summary = ", ".join(f"{number} {outcome}" for outcome, number in counts[table].items() if number)
-        click.echo(f"{table or 'of no known table'}: {summary or 'nothing to do'}")
+    counts = replay_rejects(loaded, Choice(stage, condition, table))
+    for name in sorted(counts):
+        summary = ", ".join(f"{number} {outcome}" for outcome, number in counts[name].items() if number)
+        click.echo(f"{name or 'of no known table'}: {summary or 'nothing to do'}")
+    if without := sum(outcomes["without bytes"] for outcomes in counts.values()):
+        names = ",".join(sorted(loaded.ruled))
+        click.echo(
+            f"{without} rejects have no bytes, since `columns` has rules for their table: read them from the stream again by "
+            f"`ragstream run {config} --tables {names} --available-now`, then replay once more"
+        )
     if not counts:
         click.echo("no rejects that can be replayed")
 

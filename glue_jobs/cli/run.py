@@ -64,9 +64,13 @@ def _jobs(_context: click.Context, _parameter: click.Parameter, value: str) -> l
     " of its own, so it can run beside a live pipeline.",
 )
 @click.option("--available-now", is_flag=True, help="Drain what is there through every job, then end.")
+@click.option("--accept-rejects", is_flag=True, help="Land however many rejects there are; else `rejects` has limits.")
 @log_level("info")
-def run(config: str, jobs: list[str], tables: str, *, available_now: bool, log_level: str) -> None:
+def run(
+    config: str, jobs: list[str], tables: str, *, available_now: bool, accept_rejects: bool, log_level: str
+) -> None:
     """Run the pipeline's jobs in one driver, until it is stopped (Ctrl-C ends after the batches in flight)."""
     from glue_jobs.runtime.spark.script import Options, plans_of, run_pipeline
 
-    run_pipeline(Options(config, available_now, log_level, tables=listed(tables)), plans_of(jobs))
+    options = Options(config, available_now, log_level, tables=listed(tables), accept_rejects=accept_rejects)
+    run_pipeline(options, plans_of(jobs))

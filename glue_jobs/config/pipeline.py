@@ -14,6 +14,7 @@ from embeddings import EmbeddingConfig
 from glue_jobs.config import problems as config_problems
 from glue_jobs.config.values import Substitution, redaction, refuse_plain_endpoints, s3_environment, substitution
 from glue_jobs.config.yaml_text import Document, parse
+from lake.landing.breaker import RejectsConfig
 from lake.layout import escape
 from memory import MemoryConfig
 from reranking import RerankingConfig
@@ -78,6 +79,8 @@ class PipelineConfig(StrictModel):
     tables: tuple[TableConfig, ...] = Field(min_length=1)
     """The tables to carry; records of other tables are counted and ignored."""
     lake: LakeConfig
+    rejects: RejectsConfig = RejectsConfig()
+    """How many records landing may reject before it stops."""
     checkpoint: Location
     """Where the jobs keep their offsets: a folder of its own, or s3a://BUCKET/PREFIX on AWS."""
     embedding: EmbeddingConfig | None = None
@@ -104,12 +107,16 @@ class PipelineConfig(StrictModel):
     """The change data capture of the tables, for `ragstream capture` and `ragstream check`; no job reads it."""
     epochs: tuple[EpochConfig, ...] = ()
     """Failovers and restores of the sources' databases."""
+    hash_key: SecretStr | None = Field(default=None, min_length=16)
+    """The key of columns with the rule `hash`, as `${secret:NAME}`, of 16 characters or more. Under another key equal values
+    have other hashes, so it stays as it is."""
     continuous: bool = True
     """Let `index_documents` read Kafka and Kinesis by long-lived readers: milliseconds instead of tenths of a second. Off, and
     for recorded files and drains: micro-batches."""
     readers: int = Field(default=2, ge=1)
     """Most readers of a source: processes beside the executors' Python workers that share its partitions."""
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+    _ruled_elsewhere: frozenset[str] = PrivateAttr(default=frozenset())
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show the name alone: options may hold secrets in plain text."""
@@ -119,6 +126,11 @@ class PipelineConfig(StrictModel):
     def redact(self) -> Callable[[str], str]:
         """Takes every secret of this configuration out of a text, such as another library's log line."""
         return redaction(set(self._secrets))
+
+    @property
+    def ruled(self) -> frozenset[str]:
+        """The pipeline's tables with rules for columns, also those that a run of some tables leaves out."""
+        return self._ruled_elsewhere.union(table.table for table in self.tables if table.rules)
 
     def source(self, name: str) -> SourceConfig:
         """The source of that name."""
@@ -186,7 +198,9 @@ def of_tables(config: PipelineConfig, names: Collection[str]) -> PipelineConfig:
     rewound = [source.model_copy(update=_default_start(source)) for source in sources]
     folder = "+".join(escape(table.table) for table in chosen)
     place = f"{config.checkpoint.rstrip('/')}/tables/{folder}"
-    return config.model_copy(update={"tables": chosen, "sources": tuple(rewound), "checkpoint": place})
+    part = config.model_copy(update={"tables": chosen, "sources": tuple(rewound), "checkpoint": place})
+    part._ruled_elsewhere = config.ruled  # noqa: SLF001 - its own constructor
+    return part
 
 
 def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
@@ -194,8 +208,10 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
     owned = config.tables_of(source_name)
     return DecodeContext(
         envelope=config.source(source_name).envelope,
-        tables={table.table: TableContext(table.table, table.keys, table.columns, table.partitions) for table in owned},
+        tables={t.table: TableContext(t.table, t.keys, t.declared, t.partitions, t.rules) for t in owned},
         others=frozenset(table.table for table in config.tables if table not in owned),
+        ruled_others=config.ruled.difference(table.table for table in owned),
+        hash_key=config.hash_key.get_secret_value().encode() if config.hash_key else b"",
         ignored=frozenset(
             name
             for capture in config.capture

@@ -160,8 +160,18 @@ def across_parts(raw: Any) -> Iterator[Problem]:
         yield Problem(("sinks",), "no table becomes documents", "Give a table a `document` section, or remove `sinks`.")
     if raw.get("facts") and not raw.get("warehouse"):
         yield Problem(("facts",), "facts are read from a warehouse, and there is none", "Add a `warehouse` section.")
+    yield from _hashes_without_a_key(raw, tables)
     yield from _shared_ledgers(raw)
     yield from _model_parameters_without_tools(raw)
+
+
+def _hashes_without_a_key(raw: dict[str, Any], tables: list[tuple[Path, dict[str, Any]]]) -> Iterator[Problem]:
+    for path, table in tables if not raw.get("hash_key") else ():
+        columns = table.get("columns")
+        for name, text in (columns if isinstance(columns, dict) else {}).items():
+            if isinstance(text, str) and text.split()[-1:] == ["hash"]:
+                hint = "Add `hash_key: ${secret:NAME}`: what is hashed without a key can be found by trying values."
+                yield Problem((*path, "columns", name), "a hash needs a key, and there is no `hash_key`", hint)
 
 
 def _shared_ledgers(raw: dict[str, Any]) -> Iterator[Problem]:

@@ -60,6 +60,8 @@ class JobContext:
     """Drain the sources and end, rather than follow them."""
     some_tables: bool = False
     """Carry only some tables of the pipeline (`run --tables`), beside the whole pipeline."""
+    accept_rejects: bool = False
+    """Land however many rejects there are (`run --accept-rejects`)."""
 
     def checkpoint(self, query_name: str) -> str:
         """The checkpoint folder of a query, under `checkpoint` of the configuration."""

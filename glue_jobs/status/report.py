@@ -23,6 +23,7 @@ from glue_jobs.status.freshness import Freshness
 from glue_jobs.status.outdated import Outdated, outdated_of
 from glue_jobs.status.record import QueryRecord, read_all
 from glue_jobs.status.table_notes import HIDDEN_KEYS
+from lake.landing.settled import settled_by_table
 from lake.landing.unconfigured import left_out
 from lake.layout import LakeLayout
 from lake.storage import scan
@@ -42,12 +43,13 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     records = {record.query: record for record in read_all(config.checkpoint)}
     stores, backfills, behind = _stores(config), Backfills(config.checkpoint).read(), _behind(config)
     counted = {name: _count_by_table(config, name) for name in ("changes", "rejects")}
+    settled = settled_by_table(LakeLayout(config.lake.path))
     pending = Counter[str]()
     for store in stores.values():
         if not isinstance(store, PipelineError):
             pending.update(dict(store.summary.unresolved))
     return {
-        "tables": {table.table: _table(table, config, records, counted, pending) for table in config.tables},
+        "tables": {table.table: _table(table, config, records, counted, settled, pending) for table in config.tables},
         "stores": {
             name: {
                 "lag_seconds": _lag_of_store(records, name, backfills.get(name)),
@@ -61,7 +63,8 @@ def status(config: PipelineConfig) -> dict[str, Any]:
         "embedding": _embedding(config, records.values()),
         "budgets": {name: asdict(budget) for name, budget in reports(sections_of(config)).items()},
         "queries": {record.query: _query(record) for record in records.values()},
-        "rejects_without_table": counted["rejects"][""],
+        "rejects_without_table": counted["rejects"][""] - settled[""],
+        "rejects_settled": settled.total(),
         "unconfigured": [
             {"stream": s.stream, "records": s.tables.total(), "read": s.read, "tables": dict(s.tables)}
             for s in left_out(LakeLayout(config.lake.path), partial(is_configured, config))
@@ -74,14 +77,17 @@ def _table(
     config: PipelineConfig,
     records: Mapping[str, QueryRecord],
     counted: Mapping[str, Counter[str]],
+    settled: Counter[str],
     pending: Counter[str],
 ) -> dict[str, Any]:
     source = config.owner(table)
     land, index = records.get(f"land_{source}"), records.get(f"index_{source}")
     record = index if index is not None and config.sinks else land
     freshness = record.freshness.get(table.table, Freshness()) if record is not None else Freshness()
+    total = {name: max(rows[table.table], _counted(land, table.table, name)) for name, rows in counted.items()}
     return {
-        **{name: max(rows[table.table], _counted(land, table.table, name)) for name, rows in counted.items()},
+        "changes": total["changes"],
+        "rejects": total["rejects"] - settled[table.table],
         "pending": pending[table.table],
         "columns_missing": _columns_missing(index, table),
         HIDDEN_KEYS: _counted(land, table.table, HIDDEN_KEYS),

@@ -12,6 +12,7 @@ from lake.tables.observed_types import ObservedTypes, announced, canonical, type
 from schemas.changes import Change, Changes
 from schemas.records import Record
 from transforms.envelopes.decode import decode
+from transforms.envelopes.stored import HEADER
 from transforms.fold import Rows, RowState, apply, truncated_at
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, Decode
 
 
 def record_of(row: Mapping[str, Any]) -> Record:
-    """A row of `changes` as the record it was."""
+    """A row of `changes` as the record it was, or as what landing kept of it."""
     stream, partition, position, key, value, headers, time = (row[name] for name in RAW_COLUMNS)
-    header_pairs = tuple((h["key"], h["value"]) for h in headers or ())
+    pairs = tuple((h["key"], h["value"]) for h in headers or () if h["key"] != HEADER)
+    kept = len(pairs) < len(headers or ())
     return Record(
-        stream, partition, position, key, value, header_pairs, None if time is None else int(time.timestamp() * 1000)
+        stream, partition, position, key, value, pairs, None if time is None else int(time.timestamp() * 1000), kept
     )

@@ -42,9 +42,12 @@ class Landing:
         self._left_out = LeftOutLog()
         self._known = {(row["_table"], row["schema_id"]) for row in seen if row["_source"] == source}
 
-    def land(self, frame: DataFrame, transaction: Transaction) -> Tally:
-        """Write one batch of RECORD_COLUMNS; the records are read once."""
+    def land(
+        self, frame: DataFrame, transaction: Transaction, admit: Callable[[Tally], None] = lambda _: None
+    ) -> Tally:
+        """Write one batch of RECORD_COLUMNS; the records are read once. Where `admit` raises, nothing becomes part of a table."""
         outcome = self._written(frame)
+        admit(outcome.tally)
         append(self._layout.path("changes"), outcome.changes, transaction("changes"))
         if outcome.rejects:
             append(self._layout.path("rejects"), outcome.rejects, transaction("rejects"))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.landing.breaker import Example, RejectClass
 from schemas.changes import Change, Changes, Ignored, Reject, SeenSchema
 from schemas.records import Record
 from transforms.context import DecodeContext
+from transforms.envelopes import stored
 from transforms.envelopes.debezium import seen_schema
 from transforms.envelopes.decode import coordinates, decode
 from transforms.values.exact_json import printable
+from transforms.values.rules import may_keep_bytes, ruled_schema
 
 type Row = tuple[Any, ...]
 
@@ -48,7 +51,7 @@ UNFIT = pa.struct(
 _NOTHING: Row = (None,) * len(DECODED)
 _SLICE = 256
 """Records made Python's at a time, so that they stay in the processor's cache while they are read."""
-DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malformed")
+DECODED_HEADERS = ("__debezium.oldkey", "__debezium.newkey", "ragstream.malformed", stored.HEADER)
 """The headers decoding looks at."""
 
 
@@ -60,6 +63,9 @@ class Tally:
     """By stream."""
     landed: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    rejected_as: Counter[RejectClass] = field(default_factory=Counter)
+    examples: dict[RejectClass, Example] = field(default_factory=dict)
+    """The first reject of each class."""
     ignored: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     """By stream, partition, table (may be empty) and reason."""
     unfit: Counter[str] = field(default_factory=Counter)
@@ -89,6 +95,8 @@ class Tally:
         self.read.update(other.read)
         self.landed.update(other.landed)
         self.rejected.update(other.rejected)
+        self.rejected_as.update(other.rejected_as)
+        self.examples = {**other.examples, **self.examples}
         self.ignored.update(other.ignored)
         self.unfit.update(other.unfit)
         self.hidden_keys.update(other.hidden_keys)
@@ -103,6 +111,8 @@ class DecodedBatch(NamedTuple):
     records: pa.StructArray
     unfit: pa.StructArray
     tally: Tally
+    kept: Mapping[int, bytes | None]
+    """By place, of records whose own bytes must not be kept: what `changes` keeps in place of them; None of a reject."""
 
 
 def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> DecodedBatch:
@@ -110,7 +120,7 @@ def decoded(columns: Sequence[pa.Array[Any]], context: DecodeContext) -> Decoded
     batch = _Batch(context)
     rows = [row for start in range(0, len(columns[0]), _SLICE) for row in batch.rows(columns, start)]
     batch.tally.read.update(counted(columns[0]))
-    return DecodedBatch(_structs(rows, DECODED), _structs(batch.unfit, UNFIT), batch.tally)
+    return DecodedBatch(_structs(rows, DECODED), _structs(batch.unfit, UNFIT), batch.tally, batch.kept)
 
 
 def _structs(rows: Sequence[Row], kind: pa.StructType) -> pa.StructArray:
@@ -142,6 +152,7 @@ class _Batch:
         self._context = context
         self._seen: set[tuple[str, str]] = set()
         self.unfit: list[Row] = []
+        self.kept: dict[int, bytes | None] = {}
 
     def rows(self, columns: Sequence[pa.Array[Any]], start: int) -> Iterator[Row]:
         """Decode a slice; in full only the records whose coordinates cannot be read alone."""
@@ -167,10 +178,17 @@ class _Batch:
                 self.tally.unfit[reject.table or ""] += 1
                 texts = map(printable, (reject.message, reject.key or "", reject.sequence or "", reject.column or ""))
                 self.unfit.append((place, reject.table, reject.condition, *texts))
+            if meaning.changes[-1].table in self._context.ruled:
+                self.kept[place] = stored.encode(meaning.changes, self._context)
             return self._changed(record, meaning.changes[-1])
         if isinstance(meaning, Reject):
-            self.tally.rejected[meaning.table or ""] += 1
-            return (meaning.table, *_NOTHING[:6], meaning.condition, printable(meaning.message))
+            if not may_keep_bytes(meaning, record.stream, self._context):
+                self.kept[place] = None
+            name, message = (meaning.table or "", meaning.condition), printable(meaning.message)
+            self.tally.rejected[name[0]] += 1
+            self.tally.rejected_as[name] += 1
+            self.tally.examples.setdefault(name, Example(record.stream, record.partition, record.position, message))
+            return (meaning.table, *_NOTHING[:6], meaning.condition, message)
         _note_ignored(self.tally, record, meaning)
         return _NOTHING
 
@@ -178,7 +196,8 @@ class _Batch:
         name = (change.table, change.schema_id or "")
         if change.schema_id and name not in self._seen:
             self._seen.add(name)
-            _note_schema(self.tally, seen_schema(record, self._context))
+            seen = seen_schema(record, self._context)
+            _note_schema(self.tally, seen and ruled_schema(seen, self._context))
         commit_us = self._landed(change.table, change.commit_time_us, (record.stream, record.partition))
         if change.hides_old_key:
             self.tally.hidden_keys[change.table] += 1

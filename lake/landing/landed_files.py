@@ -27,14 +27,18 @@ from lake.landing.decoding import DecodedBatch, Tally
 from lake.layout import RAW_COLUMNS, STATS_COLUMNS, LakeLayout
 from lake.storage import arrow_files, commit
 from lake.table_schemas import CHANGES, REJECTS
+from transforms.envelopes.stored import HEADER
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable as RustTable
 
     from transforms.context import DecodeContext
 
+type Columns = dict[str, pa.Array[Any]]
 type Decode = Callable[[Sequence[pa.Array[Any]], DecodeContext], DecodedBatch]
 
+_MARK = pa.array([[{"key": HEADER, "value": b"1"}]], CHANGES.field("headers").type)
+"""The headers of a record of which `changes` keeps the stored form."""
 OUTCOME_DDL = "outcome binary"
 _PARTITION = "_ingest_date"
 _FILE_BYTES = 128 * 1024 * 1024
@@ -91,15 +95,34 @@ class LandPartition:
             batch_decoded = self.decode([raw[name] for name in RAW_COLUMNS[:6]], self.context)
             outcome.tally.add(batch_decoded.tally)
             stamps = {"_source": self.source, "_ingest_time": self.now, "stage": "decode"}
-            columns = raw | _by_name(batch_decoded.records)
-            changes.write(columns, stamps, columns["_op"])
-            rejects.write(columns, stamps, columns["condition"])
+            of_changes, of_rejects = kept_bytes(raw, batch_decoded.kept)
+            columns = _by_name(batch_decoded.records)
+            changes.write(of_changes | columns, stamps, columns["_op"])
+            rejects.write(of_rejects | columns, stamps, columns["condition"])
             if len(batch_decoded.unfit):
                 unfit = _by_name(batch_decoded.unfit)
-                landed = {name: column.take(unfit["record"]) for name, column in raw.items()}
+                landed = {name: column.take(unfit["record"]) for name, column in of_rejects.items()}
                 rejects.write(landed | unfit, stamps, unfit["condition"])
         outcome.changes, outcome.rejects = changes.done(), rejects.done()
         yield pa.RecordBatch.from_arrays([pa.array([pickle.dumps(outcome)], pa.binary())], ["outcome"])
+
+
+def kept_bytes(raw: Columns, kept: Mapping[int, bytes | None]) -> tuple[Columns, Columns]:
+    """RAW_COLUMNS as `changes` and as `rejects` keep them: of the places in `kept`, no key, value and header that came."""
+    if not kept:
+        return raw, raw
+    places = pa.array(range(len(raw["key"])), pa.int64())
+    put = pc.if_else(pc.is_in(places, pa.array(list(kept), pa.int64())), None, places)
+    nothing = {name: raw[name].take(put) for name in ("key", "value", "headers")}
+    values = [kept.get(place) for place in range(len(places))]
+    of_changes = {
+        "key": nothing["key"],
+        "value": pc.coalesce(nothing["value"], pa.array(values, raw["value"].type)),
+        "headers": pa.concat_arrays([raw["headers"], _MARK.cast(raw["headers"].type)]).take(
+            pc.coalesce(put, len(places))
+        ),
+    }
+    return raw | of_changes, raw | nothing
 
 
 def _by_name(rows: pa.StructArray) -> dict[str, pa.Array[Any]]:

@@ -48,7 +48,7 @@ def announced(layout: LakeLayout) -> dict[str, ObservedTypes]:
 
 def types_of(table: TableConfig, observed: ObservedTypes) -> dict[str, str]:
     """The types of a table's columns as far as they are known; a declared type counts before an announced one."""
-    return observed.newest | dict(table.columns)
+    return observed.newest | dict(table.types)
 
 
 def canonical(values: Mapping[str, Any], types: Types) -> dict[str, Any]:

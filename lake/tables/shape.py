@@ -83,7 +83,7 @@ def evolved(current: TableShape, table: TableConfig, observed: ObservedTypes, se
     A declared type counts as it is. Announced types are joined: the narrowest type that holds them all, which is text
     where they have nothing in common. A column that was only `seen`, or that nobody typed, is text.
     """
-    names = column_names(current, (*table.columns, *observed.kinds, *seen), RESERVED)
+    names = column_names(current, (*table.types, *observed.kinds, *seen), RESERVED)
     return TableShape(
         tuple(ColumnShape(source, name, _kind(source, table, observed)) for source, name in names.items())
     )
@@ -109,8 +109,8 @@ def column_names(
 
 
 def _kind(source: str, table: TableConfig, observed: ObservedTypes) -> str:
-    if source in table.columns:
-        return spark_type(table.columns[source])
+    if source in table.types:
+        return spark_type(table.types[source])
     return reduce(wider, map(spark_type, observed.kinds.get(source, ["text"])))
 
 

@@ -11,10 +11,11 @@ import orjson
 from schemas.changes import Decoded, Reject
 from schemas.records import Record
 from transforms.context import DecodeContext, TableContext
-from transforms.envelopes import debezium, dms
+from transforms.envelopes import debezium, dms, stored
 from transforms.envelopes.event import Event
 from transforms.envelopes.placeholders import placeholder_texts
 from transforms.values.columns import UNFIT, deep
+from transforms.values.rules import ruled
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024
 """A record larger than this is rejected unread; brokers and Kinesis (10 MiB) stop well before."""
@@ -29,12 +30,17 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     """Decode one record; never raises for its content.
 
     Deterministic: the same bytes and context give the same result, so a record can be decoded again at any time,
-    by a better decoder too.
+    by a better decoder too. Columns come under the rules of their table: hashed, masked or not at all.
     """
     if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
         return Reject("RECORD_TOO_LARGE", f"the value has {len(record.value)} bytes; the limit is {MAX_VALUE_BYTES}")
+    if any(name == stored.HEADER for name, _ in record.headers):
+        return stored.reserved_header()
     try:
-        return _DECODE[context.envelope](record, context)
+        if record.stored:
+            return stored.decode(record, context)
+        meaning = _DECODE[context.envelope](record, context)
+        return ruled(meaning, context) if context.ruled else meaning
     except UNFIT as error:
         return Reject(
             "NOT_AN_ENVELOPE", f"a part of the envelope has another type than it should: {type(error).__name__}"
@@ -54,7 +60,7 @@ def coordinates(value: bytes, stream: str, position: str, context: DecodeContext
         event = _EVENT[context.envelope](orjson.loads(value), stream, position, context)
     except UNFIT:
         return None
-    if not isinstance(event, Event) or event.table.has_converters:
+    if not isinstance(event, Event) or event.table.has_converters or event.table.rules:
         return None
     table, op, sequence, commit_us, row, before, hides_old_key = event
     unavailable = placeholder_texts(context.unavailable_value)

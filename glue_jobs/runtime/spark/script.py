@@ -57,6 +57,7 @@ ARGUMENTS = (
     Argument("available_now", "drain the sources, then end", "false", ("true", "false")),
     Argument("log_level", "the lowest level that is logged", "info", ("debug", "info", "warning", "error")),
     Argument("tables", "only these, comma-separated, from the earliest offsets", ""),
+    Argument("accept_rejects", "land however many rejects there are", "false", ("true", "false")),
 )
 """The arguments of a job script; `make glue-package` derives Glue's job arguments from them."""
 
@@ -72,6 +73,8 @@ class Options:
     """Glue's own arguments, when the job runs there."""
     tables: tuple[str, ...] = ()
     """The only tables to carry; empty: all. See `glue_jobs.config.pipeline.of_tables`."""
+    accept_rejects: bool = False
+    """Land however many rejects there are. See `lake.landing.breaker`."""
 
 
 def run_job(plan: Plan) -> None:
@@ -108,7 +111,8 @@ def options_of(arguments: Sequence[str]) -> Options:
             help=argument.help,
         )
     parsed = parser.parse_args(own)
-    return Options(parsed.config, parsed.available_now == "true", parsed.log_level, on_glue, listed(parsed.tables))
+    flags = (parsed.available_now == "true", parsed.accept_rejects == "true")
+    return Options(parsed.config, flags[0], parsed.log_level, on_glue, listed(parsed.tables), flags[1])
 
 
 def plans_of(jobs: Iterable[str]) -> dict[str, Plan]:
@@ -131,7 +135,8 @@ def run_pipeline(options: Options, plans: Mapping[str, Plan]) -> int:
     _stop_on_signals(stop)
     session = _checked_session(config, options, plans)
     committed = glue.begin(session, options.glue_arguments) if options.glue_arguments else None
-    context = JobContext(session, config, options.available_now, some_tables=bool(options.tables))
+    some_tables, accept = bool(options.tables), options.accept_rejects
+    context = JobContext(session, config, options.available_now, some_tables=some_tables, accept_rejects=accept)
     planned = [item for job, plan in plans.items() for item in _planned(job, plan, context, stop)]
     lake_mark.bind(config)  # planning has created the lake
     run_queries(planned, context, stop, StatusRecords(config.checkpoint))
