@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from glue_jobs.config.pipeline import decode_context
+from glue_jobs.operations.reject_breaker import breaker_of
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from glue_jobs.status.table_notes import HIDDEN_KEYS
-from glue_jobs.storage import files, lake_mark
+from glue_jobs.storage import lake_mark
 from lake.landing.batch import Landing
-from lake.landing.breaker import Breaker, Kept
+from lake.landing.breaker import Breaker
 from lake.landing.decoding import Tally
 from lake.layout import LakeLayout
 from lake.maintenance import Maintenance
 from sources import caught_up_probe, read_stream
-from transforms.documents.planning import digest
+
+type RecordCommit = Callable[[Mapping[str, str]], None]
 
 FETCH_INTERVAL_MS = 1000
 """Landing takes one of a Kinesis shard's five reads a second and leaves four to `index_documents`."""
@@ -38,26 +40,15 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         probe = caught_up_probe(source)
         slow = partial(read_stream, fetch_interval_ms=FETCH_INTERVAL_MS, drain=drain, probe=probe)
         read = partial(slow, context.spark, source, checkpoint)
-        write = _write(
-            landing, partial(lake_mark.record_commit, config.checkpoint, name), _breaker(context, source.name)
-        )
+        record_commit = partial(lake_mark.record_commit, config.checkpoint, name)
+        write = _write(landing, record_commit, breaker_of(context, source.name))
         empty_us = probe.caught_up_us if probe else None
         queries.append(Query(name, read, write, config.lake.land_every, empty_us=empty_us))
     maintenance = Maintenance(context.spark, layout)
     return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]
 
 
-def _breaker(context: JobContext, source: str) -> Breaker:
-    """The breaker of a source; its counts are in the query's checkpoint."""
-    place = f"{context.checkpoint(f'land_{source}')}/reject_counts.json"
-    settings = digest(context.config.model_dump_json(include={"tables", "sources", "epochs"}))
-    limits = None if context.accept_rejects else context.config.rejects
-    return Breaker(source, settings, limits, Kept(partial(files.read, place), partial(files.write, place)))
-
-
-def _write(
-    landing: Landing, record_commit: Callable[[Mapping[str, str]], None], breaker: Breaker
-) -> Callable[[Batch], Report]:
+def _write(landing: Landing, record_commit: RecordCommit, breaker: Breaker) -> Callable[[Batch], Report]:
     def write(batch: Batch) -> Report:
         tally = landing.land(batch.frame, batch.transaction, partial(breaker.admit, batch.batch_id))
         if tally.landed.total():  # else nothing was committed to `changes`

@@ -33,6 +33,7 @@ _COMMANDS = {
         "glue_jobs.cli.evaluate:evaluate",
         "Measure search and answers on labelled questions; --calibrate keeps what follows.",
     ),
+    "explain": ("glue_jobs.cli.explain:explain", "Say what an event would do in each store, and why; writes nothing."),
     "forget": ("glue_jobs.cli.memory:forget", "Delete all that is kept of a user, with a receipt."),
     "mcp": ("glue_jobs.cli.mcp:mcp", "Serve the assistant as tools of the Model Context Protocol."),
     "migrate": ("glue_jobs.cli.migrate:migrate", "Move the stores to another embedding model without downtime."),

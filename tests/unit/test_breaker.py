@@ -37,7 +37,7 @@ def tally(landed: int = 0, rejected: int = 0, table: str = "public.t", condition
     return result
 
 
-def test_a_table_that_is_rejected_whole_stops_landing_with_class_place_and_command() -> None:
+def test_a_table_rejected_whole_stops_landing_with_class_and_command() -> None:
     kept = Text()
     with pytest.raises(StoppedError) as stopped:
         kept.breaker().admit(0, tally(0, 100))

@@ -151,7 +151,7 @@ def test_rejects_of_a_ruled_table_keep_coordinates_and_no_bytes(tmp_path: Path) 
     assert CANARY not in repr((rows, outcome))
 
 
-def test_a_column_that_does_not_fit_leaves_no_bytes_and_a_hashed_key(tmp_path: Path) -> None:
+def test_a_column_that_does_not_fit_leaves_no_bytes(tmp_path: Path) -> None:
     settings = context("dms", columns={"plain": "date"})
     late = dms("insert", CANARY).replace(b'"stays"', b"99999999999")
     rows, _ = landed(tmp_path, [(settings, Record("s", "0", "1", None, late))])
@@ -255,7 +255,7 @@ def test_announced_types_follow_the_rules_and_keep_no_default() -> None:
         ("all-tables", False), ("shop.public.plain2", False), ("x.other.ruled", False), ("x.other.free", True),
     ],
 )  # fmt: skip
-def test_bytes_of_a_record_without_table_are_kept_where_no_ruled_one_may_be(stream: str, kept: bool) -> None:  # noqa: FBT001
+def test_bytes_of_a_record_without_table_are_kept_by_stream(stream: str, kept: bool) -> None:  # noqa: FBT001
     tables = {"public.plain": TableContext("public.plain", ("id",)), TABLE: TableContext(TABLE, ("id",), rules=RULES)}
     others = frozenset({"other.ruled", "other.free"})
     settings = DecodeContext("debezium", tables, others, ruled_others=frozenset({"other.ruled", "left.out"}))
