@@ -39,6 +39,11 @@ def debezium_plugins_dir() -> Path:
     return _pinned("debezium", "pom/debezium.xml")
 
 
+def mariadb_home() -> Path:
+    """Return the folder of a MariaDB server: `mariadbd` and its `share`; nothing is written into it."""
+    return _pinned("mariadb", "pom/mariadb.xml")
+
+
 def opensearch_home() -> Path:
     """Return the folder of an OpenSearch node with k-NN; nothing is written into it."""
     return _pinned("opensearch", "pom/opensearch.xml")

@@ -22,7 +22,7 @@ _parts = click.option(
     "--parts",
     default="",
     help="Comma-separated; left out: postgres,vectors,kafka,connect,aws,model. "
-    "Also: documentdb, instant-model, kinesis, memorydb, opensearch, redshift.",
+    "Also: documentdb, instant-model, kinesis, mariadb, memorydb, opensearch, redshift.",
 )
 
 

@@ -18,6 +18,7 @@ from local_stack.models.service import ModelService
 from local_stack.servers.aws import KinesisLocal, Ministack
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
+from local_stack.servers.mariadb import MariaDB
 from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import SourceDatabase, VectorStore
@@ -182,6 +183,7 @@ class Stack:
 _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "postgres": lambda _, folder: SourceDatabase(folder),
     "vectors": lambda _, folder: VectorStore(folder),
+    "mariadb": lambda _, folder: MariaDB(folder),
     "kafka": lambda _, folder: Broker(folder),
     "connect": lambda stack, folder: Connect(folder, stack.broker),
     "opensearch": lambda _, folder: OpenSearch(folder),

@@ -22,6 +22,7 @@ from local_stack.models.service import ModelService
 from local_stack.servers.aws import REGION, AwsEndpoint, KinesisLocal, Ministack
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
+from local_stack.servers.mariadb import MariaDB
 from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import Postgres, SourceDatabase, VectorStore
@@ -57,6 +58,8 @@ def _server[S: Service](kind: type[S], part: str = "") -> Any:
 
 postgres = _server(SourceDatabase)
 """The source database."""
+mariadb = _server(MariaDB)
+"""Another source database, of MySQL's kind."""
 vectors = _server(VectorStore)
 opensearch = _server(OpenSearch)
 documentdb = _server(DocumentDB)
@@ -90,6 +93,15 @@ def endpoint(instant_model: ModelService) -> Iterator[Endpoint]:
 def source_dsn(postgres: SourceDatabase) -> Iterator[str]:
     """DSN of a new, empty database of the source."""
     yield from new_database(postgres)
+
+
+@pytest.fixture
+def mariadb_database(mariadb: MariaDB) -> Iterator[str]:
+    """Name of a new, empty database of MariaDB."""
+    name = unique("db")
+    mariadb.execute(f"CREATE DATABASE {name}")
+    yield name
+    mariadb.execute(f"DROP DATABASE {name}")
 
 
 @pytest.fixture

@@ -364,7 +364,7 @@ ENVELOPE = Toy(
 
 ENGINE = Toy(
     "toydb",
-    files=("transforms/positions/toydb.py",),
+    files=("transforms/positions/toydb.py", "sources/capture/engines/toydb.py"),
     lines=(
         Line(
             "transforms/positions/__init__.py",
@@ -382,20 +382,16 @@ ENGINE = Toy(
             r'\1    "io.toydb.Date": _is("date", date_from_days),\n',
         ),
         *(
-            Line(place, r'database: Literal\["postgresql"\]', 'database: Literal["postgresql", "toydb"]')
+            Line(place, r'database: Literal\["postgresql"', 'database: Literal["toydb", "postgresql"')
             for place in ("sources/capture/debezium.py", "sources/capture/dms.py")
         ),
-        Line(
-            "sources/capture/debezium.py",
-            r"^(    settings = _SETTINGS \| \{\n)",
-            r'\1        **({"connector.class": "io.toydb.Connector"} if config.database == "toydb" else {}),\n',
-        ),
+        imported("sources/capture/engines/__init__.py", "ToyDB", "sources.capture.engines.toydb"),
+        Line("sources/capture/engines/__init__.py", r"^(ENGINES: .*?= \{\n)", r'\1    "toydb": ToyDB(),\n'),
     ),
     without={
         "transforms/values/times.py": "its dates are those of others",
         "transforms/envelopes/placeholders.py": "its log leaves nothing out",
-        "sources/capture/database_tables.py": "it has no server to be asked",
-        "sources/capture/findings.py": "it has no server to be asked",
+        "sources/capture/source.py": "it has no server to be asked",
         "local_stack/": "it has no server",
         "tests/unit/test_decode_debezium.py": "its order is looked at here",
         "tests/unit/test_decode_dms.py": "DMS knows no toys",

@@ -24,14 +24,15 @@ def capture(config: str, *, apply_: bool) -> None:
             condition="CAPTURE_MISSING",
             hint="Add capture: {type: debezium, dsn: ${secret:source}, connect_url: ...}, or type: dms.",
         )
-    for entry in loaded.capture:
+    for entry in (capture_checks.completed(loaded, each) for each in loaded.capture):
         tables, topics = capture_checks.tables_and_topics(loaded, entry)
         if apply_ and entry.type == "debezium":
             from sources.capture.connect_worker import put_connector
+            from sources.capture.source import require_tables
 
             rendered = render(entry, loaded.name, tables, topics, reveal=True)
             try:
-                capture_checks.require_tables(entry, tables)
+                require_tables(entry, tables)
             except UnavailableError as error:
                 rendered["source_sql"] = []
                 click.echo(f"note: {error.message}; its owner runs `source_sql` of `ragstream capture` there", err=True)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture.connect_worker import connector_settings
-from sources.capture.database_tables import ask
-from sources.capture.debezium import DebeziumCaptureConfig, topic_name, topic_prefix
+from sources.capture.debezium import DebeziumCaptureConfig, topic_name, topic_prefix, with_brokers
 from sources.capture.dms import DmsCaptureConfig, task_identifier
 from sources.capture.dms_task import described_task, is_running, region_of, task_differences
-from sources.capture.findings import Findings, connector_differences, findings
+from sources.capture.engines import ENGINES
+from sources.capture.findings import Findings, connector_differences
 from sources.capture.rendering import CaptureConfig, render
+from sources.capture.source import compared
 from sources.capture.target import tables_named
+from sources.kafka.config import KafkaSourceConfig
 
 
 def check(config: PipelineConfig, capture: CaptureConfig) -> None:
@@ -42,15 +44,12 @@ def notes(config: PipelineConfig) -> list[str]:
     return [*(f"capture: {text}" for text in texts), *(stream.sentence for stream in streams)]
 
 
-def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> None:
-    """Raise ConfigurationError for tables that the database lacks: a connector would silently carry the others alone."""
-    missing = set(tables) - ask(capture, tables).tables.keys()
-    if missing:
-        raise ConfigurationError(
-            f"capture: {', '.join(sorted(missing))} is not in the database, or its user may not see it.",
-            condition="CAPTURE_TABLE_MISSING",
-            hint="Correct the names under `tables`, or create the tables first.",
-        )
+def completed(config: PipelineConfig, capture: CaptureConfig) -> CaptureConfig:
+    """The capture with the brokers of the Kafka source that it feeds, unless it names its own."""
+    source = config.source(capture.source) if capture.source else config.sources[0]
+    if isinstance(capture, DebeziumCaptureConfig) and isinstance(source, KafkaSourceConfig):
+        return with_brokers(capture, source.bootstrap_servers, source.options)
+    return capture
 
 
 def tables_and_topics(config: PipelineConfig, capture: CaptureConfig) -> tuple[list[str], list[str]]:
@@ -66,12 +65,13 @@ def partitions(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
 
 
 def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
+    capture = completed(config, capture)
     tables = config.tables_of(capture.source or config.sources[0].name)
-    source = ask(capture, [table.table for table in tables])
-    result = findings(capture, config.name, tables, source)
+    source = compared(capture, config.name, tables)
+    result = source.findings
     for table in tables:
-        if existing := source.tables.get(table.table):
-            result.wrong.extend(table.unknown_columns([column.name for column in existing.columns]))
+        if columns := source.columns.get(table.table):
+            result.wrong.extend(table.unknown_columns(columns))
     try:
         if isinstance(capture, DebeziumCaptureConfig):
             result.notes.extend(_unread_topics(config, capture))
@@ -103,7 +103,8 @@ def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, r
     if settings is None:
         result.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
         return
-    differs = connector_differences(settings, connector["config"], tables)
+    listed = [ENGINES[capture.database].listed(table) for table in tables_named(tables)]
+    differs = connector_differences(settings, connector["config"], listed)
     if differs:
         result.wrong.append(
             f"the connector {connector['name']} is not as this pipeline needs it: {'; '.join(differs)}. "

@@ -13,7 +13,7 @@ EXTRAS = {
     "aws_msk_iam_sasl_signer": ("kafka",), "confluent_kafka": ("kafka",),
     "aws_kinesis_agg": ("kinesis",), "google": ("kinesis",), "urllib3": ("kinesis",),
     "boto3": _BOTO, "botocore": _BOTO, "onnxruntime": ("onnx",), "pymongo": ("documentdb",), "bson": ("documentdb",),
-    "opensearchpy": ("opensearch",), "psycopg": ("pgvector", "capture"), "pgvector": ("pgvector",),
+    "opensearchpy": ("opensearch",), "psycopg": ("pgvector", "capture"), "pgvector": ("pgvector",), "pymysql": ("capture",),
     "redshift_connector": ("facts", "redshift"), "sqlglot": ("facts",), "valkey": ("memorydb",), "ir_measures": ("evaluate",),
     "joserfc": ("serve",), "prometheus_client": ("serve",), "sse_starlette": ("serve",), "starlette": ("serve", "mcp"),
     "uvicorn": ("serve", "mcp"), "h11": ("serve", "mcp"), "mcp": ("mcp",), "langchain_core": ("langchain",),

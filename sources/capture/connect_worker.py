@@ -11,6 +11,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from schemas.errors import ConfigurationError, UnavailableError
+from sources.capture import binlog_server
 
 if TYPE_CHECKING:
     from sources.capture.debezium import DebeziumCaptureConfig
@@ -69,6 +70,9 @@ def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, st
 
 
 def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> None:
+    if config.database != "postgresql":
+        binlog_server.run(config, statements)
+        return
     import psycopg
 
     try:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sources.capture.target import WITHHELD, CapturePart, Table, database_at, literal
+from sources.capture.part import CapturePart
+from sources.capture.target import WITHHELD, Table, database_at, literal
 from transforms.envelopes.dms import BEFORE_IMAGE
 
 type Parts = Mapping[Table, Sequence[Table]]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from schemas.tables import TableConfig
 from sources.capture.database_tables import GENERATED_COLUMNS_SINCE, Publication, Source, SourceColumn, SourceTable
-from sources.capture.debezium import DebeziumCaptureConfig, slot_name
+from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.dms import DmsCaptureConfig
+from sources.capture.engines.postgresql import slot_name
 from sources.capture.rendering import CaptureConfig
 from sources.capture.target import quoted, tables_named
 from transforms.context import DecodeContext, TableContext
@@ -18,8 +19,9 @@ from transforms.envelopes.placeholders import SMALL_BITS, UNSENT_ARRAYS, has_pla
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 _SMALL_BITS = re.compile(r"bit(?: varying)?\((\d+)\)")
 _NEEDED = (
-    "binary.handling.mode", "column.propagate.source.type", "decimal.handling.mode", "header.converter",
-    "include.unknown.datatypes", "key.converter.replace.null.with.default", "publication.name",
+    "bigint.unsigned.handling.mode", "binary.handling.mode", "column.propagate.source.type", "connector.class",
+    "decimal.handling.mode", "enable.time.adjuster", "header.converter", "include.unknown.datatypes",
+    "inconsistent.schema.handling.mode", "key.converter.replace.null.with.default", "lob.enabled", "publication.name",
     "publish.via.partition.root", "skipped.operations", "slot.name", "value.converter",
     "value.converter.replace.null.with.default", "value.converter.schemas.enable",
 )  # fmt: skip
@@ -64,11 +66,14 @@ def findings(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig
 
 
 def connector_differences(settings: Mapping[str, str], rendered: Mapping[str, str], tables: Sequence[str]) -> list[str]:
-    """Where a connector differs from what `ragstream capture` renders, as far as values or tables depend on it."""
+    """Where a connector differs from what `ragstream capture` renders, as far as values or tables depend on it.
+
+    `tables` are named as the connector's list names them.
+    """
     differs = [
         f"{name} is {settings.get(name, 'not set')}, not {rendered[name]}"
         for name in _NEEDED
-        if settings.get(name) != rendered[name]
+        if name in rendered and settings.get(name) != rendered[name]
     ]
     if "unavailable.value.placeholder" in settings:
         differs.append("unavailable.value.placeholder is set: the placeholder of this pipeline is Debezium's own")

@@ -8,9 +8,8 @@ from typing import Annotated, Any, assert_never
 
 from pydantic import Field
 
-from sources.capture import debezium as capture_debezium
 from sources.capture import dms as capture_dms
-from sources.capture.debezium import DebeziumCaptureConfig, connector_name, debezium_postgres
+from sources.capture.debezium import DebeziumCaptureConfig, connector_for, connector_settings, statements
 from sources.capture.dms import DmsCaptureConfig, dms_endpoints, dms_task
 from sources.capture.target import tables_named
 
@@ -29,17 +28,22 @@ def render(
 ) -> dict[str, Any]:
     """Render the capture of `tables` (`schema.table`) as one JSON document; `partitions` are names by partitioned table.
 
-    Debezium: `connector` {name, config}. DMS: `source_endpoint`, `target_endpoint`, `replication_task`, the bodies of
-    their Create requests. Both: `source_sql`, to be run on the source once before. Secrets are withheld unless `reveal`,
-    which is for the worker only.
+    Debezium: `connector` {name, config}, and where the engine needs them `administrator_sql` and, where it has no client
+    here, `check_sql`. DMS: `source_endpoint`, `target_endpoint`, `replication_task`, the bodies of their Create requests.
+    Both: `source_sql`, to be run on the source once before. Secrets are withheld unless `reveal`, which is for the worker only.
     """
     named = tables_named(tables)
     parts = {table: tables_named((partitions or {}).get(".".join(table), ())) for table in named}
     match config:
         case DebeziumCaptureConfig():
-            settings = debezium_postgres(config, pipeline, named, topics, reveal=reveal)
-            connector = {"name": connector_name(config, pipeline), "config": settings}
-            return {"connector": connector, "source_sql": capture_debezium.source_sql(config, pipeline, named)}
+            connector = connector_for(config, pipeline, named, topics)
+            needed = statements(connector)
+            people = {"administrator_sql": list(needed.administrator), "check_sql": list(needed.check)}
+            return {
+                "connector": {"name": connector.name, "config": connector_settings(connector, reveal=reveal)},
+                "source_sql": list(needed.source),
+                **{name: sql for name, sql in people.items() if sql},
+            }
         case DmsCaptureConfig():
             endpoints = dms_endpoints(config, pipeline, reveal=reveal)
             return {

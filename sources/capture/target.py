@@ -1,43 +1,50 @@
-"""Tables, the database's address and SQL quoting, for both kinds of capture. Pure."""
+"""Tables, a database's address and SQL quoting, for every kind of capture. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
-
-from pydantic import SecretStr
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from schemas.errors import ConfigurationError
-from schemas.transport import EncryptedPart, postgres_settings, weak_postgres
 
 WITHHELD = "********"
 """In place of a secret in rendered output."""
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:,@\[\]]*)(?::\d*)?")
 
 
 class Table(NamedTuple):
     """A table to capture, as the source names it."""
 
     schema: str
+    """Its database, of an engine whose databases have no schemas; of SQL Server the database, and `name` has the schema."""
     name: str
 
     @property
     def quoted(self) -> str:
-        """The table as SQL names it."""
+        """The table as standard SQL names it."""
         return f"{quoted(self.schema)}.{quoted(self.name)}"
 
 
+class Scheme(NamedTuple):
+    """How a database's URI begins, and what it is called."""
+
+    title: str
+    names: tuple[str, ...]
+    port: int
+
+
+POSTGRESQL = Scheme("PostgreSQL", ("postgresql", "postgres"), 5432)
+
+
 class Database(NamedTuple):
-    """The address of a PostgreSQL database; `password` is a secret."""
+    """The address of a database; `password` is a secret."""
 
     host: str
     port: int
     name: str
     user: str
     password: str
-    ssl_mode: str | None
+    options: Mapping[str, str]
 
 
 def tables_named(names: Sequence[str]) -> list[Table]:
@@ -55,50 +62,25 @@ def tables_named(names: Sequence[str]) -> list[Table]:
     return tables
 
 
-class CapturePart(EncryptedPart):
-    """The part of every capture: the captured database, which `check` and `--apply` connect to."""
+def database_at(dsn: str, scheme: Scheme = POSTGRESQL, *, named: bool = True) -> Database:
+    """Read a database's URI; raises ConfigurationError, without the URI, when it is none.
 
-    dsn: SecretStr
-    """URI of the source database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
-
-    def weaknesses(self) -> Iterator[str]:
-        """A URI that turns off encryption or verification."""
-        return weak_postgres("dsn", *self._host_and_options())
-
-    @property
-    def conninfo(self) -> str:
-        """The URI, with the options that it lacks to be encrypted and verified beyond this machine."""
-        lacking = None if self.allow_plaintext else postgres_settings(*self._host_and_options())
-        dsn = self.dsn.get_secret_value()
-        return f"{dsn}{'&' if '?' in dsn else '?'}{urlencode(lacking)}" if lacking else dsn
-
-    def _host_and_options(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The URI's host and options, and no defaults of an environment; a connector takes no URI with several hosts."""
-        _, is_uri, rest = self.dsn.get_secret_value().partition("://")
-        place, _, query = rest.partition("?")
-        place = place.partition("/")[0]
-        host = (
-            _HOST.fullmatch(place.partition("@")[2] if "@" in place else place) if is_uri and "@" not in query else None
-        )
-        return {"host": host[1] if host else "?"} | dict(parse_qsl(query)), {}
-
-
-def database_at(dsn: str) -> Database:
-    """Read a libpq URI; raises ConfigurationError, without the URI, when it is none."""
+    Where not `named`, the URI may leave the database out.
+    """
     parts = urlsplit(dsn)
     try:
-        port = parts.port or 5432
+        port = parts.port or scheme.port
     except ValueError:
         port = 0
     name = unquote(parts.path.removeprefix("/"))
-    if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname or not port or not name:
+    if parts.scheme not in scheme.names or not parts.hostname or not port or (named and not name):
         raise ConfigurationError(
-            "`capture.dsn` is no URI of a PostgreSQL database.",
+            f"`capture.dsn` is no URI of a {scheme.title} database.",
             condition="CAPTURE_DSN",
-            hint="Write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+            hint=f"Write it as {scheme.names[0]}://USER:PASSWORD@HOST:PORT/DATABASE.",
         )
-    ssl_mode = parse_qs(parts.query).get("sslmode", [None])[0]
-    return Database(parts.hostname, port, name, unquote(parts.username or ""), unquote(parts.password or ""), ssl_mode)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return Database(parts.hostname, port, name, user, password, dict(parse_qsl(parts.query)))
 
 
 def quoted(identifier: str) -> str:

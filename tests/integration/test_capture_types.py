@@ -7,27 +7,20 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer
 
 from glue_jobs.cli.main import cli
 from glue_jobs.config.pipeline import load_config
 from glue_jobs.operations import capture_checks
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
-from schemas.changes import Change, Changes
 from schemas.errors import ConfigurationError
-from schemas.records import Record
 from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig
-from tests.history import folded
-from tests.waiting import eventually
-from transforms.context import DecodeContext, TableContext
-from transforms.envelopes.decode import decode
-from transforms.fold import RowState
+from tests.captured import Topics
 
 TYPES = """
 CREATE EXTENSION vector;
@@ -98,38 +91,6 @@ def create(source: psycopg.Connection[Any], table: str, values: Mapping[str, str
     assert apart == (len(values),), "each value is stored out of line"
 
 
-class Topics:
-    """Reads a connector's topics from their beginning, as the pipeline's decoder reads them."""
-
-    def __init__(self, broker: Broker, prefix: str) -> None:
-        settings = {"group.id": prefix, "auto.offset.reset": "earliest", "topic.metadata.refresh.interval.ms": 500}
-        self.consumer = Consumer({"bootstrap.servers": broker.endpoint["bootstrap_servers"], **settings})
-        self.consumer.subscribe([f"{prefix}.{table}" for table in KEYS])
-        context = {table: TableContext(table, keys) for table, keys in KEYS.items()}
-        self.context = DecodeContext("debezium", context)
-        self.records: list[Record] = []
-
-    def rows(self, records: int) -> dict[str, dict[str, RowState]]:
-        """Every table's rows once that many records have come in all."""
-
-        def came() -> bool:
-            message = self.consumer.poll(0.5)
-            if message is not None and not message.error() and message.value():
-                headers = cast("list[tuple[str, bytes]]", message.headers() or [])
-                topic, place = str(message.topic()), (str(message.partition()), str(message.offset()))
-                self.records.append(Record(topic, *place, message.key(), message.value(), tuple(headers)))
-            return len(self.records) >= records
-
-        eventually(lambda: len(self.records) >= records or came(), 60)
-        assert len(self.records) == records
-        changes: list[Change] = []
-        for record in self.records:
-            answer = decode(record, self.context)
-            assert isinstance(answer, Changes), answer
-            changes += answer.changes
-        return {table: folded([c for c in changes if c.table == table]) for table in KEYS}
-
-
 def configured(folder: Path, dsn: str, connect: Connect, broker: Broker) -> Path:
     """A pipeline of its own for the database, in a file."""
     name = dsn.rpartition("/")[2]
@@ -152,7 +113,7 @@ def configured(folder: Path, dsn: str, connect: Connect, broker: Broker) -> Path
 def captured_by(path: Path, connect: Connect, broker: Broker) -> Iterator[Topics]:
     cli.main(["capture", str(path), "--apply"], standalone_mode=False)
     name = load_config(path).name
-    topics = Topics(broker, name)
+    topics = Topics(broker, name, KEYS)
     try:
         yield topics
     finally:

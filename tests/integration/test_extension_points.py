@@ -149,7 +149,7 @@ def configuration(folder: Path, dsn: str) -> dict[str, Any]:
             {"type": "files", "name": "engines", "format": "kafka", "envelope": "debezium",
              "path": [lines(folder / "engines.jsonl", "t.public.engines", [engine_event(9, "steam"), engine_event(8, "wind")])]},
         ],
-        "capture": {"type": "debezium", "database": "toydb", "source": "engines", "dsn": "postgresql://u:p@127.0.0.1:1/d"},
+        "capture": {"type": "debezium", "database": "toydb", "source": "engines", "dsn": "toydb://u:p@127.0.0.1:1/d"},
         "tables": [
             {"table": "public.toys", "source": "toys", "keys": ["id"], "document": document},
             {"table": "public.engines", "source": "engines", "keys": ["id"], "document": {"template": "{title} made {made}"}},

@@ -269,8 +269,8 @@ def test_the_configurations_in_the_repository_load(path: Path) -> None:
 
 def test_reading_a_configuration_imports_no_client_and_no_spark() -> None:
     clients = {
-        "pyspark", "pyarrow", "pandas", "psycopg", "boto3", "botocore", "pymongo", "opensearchpy", "confluent_kafka", "deltalake",
-        "onnxruntime", "redshift_connector",
+        "pyspark", "pyarrow", "pandas", "psycopg", "pymysql", "boto3", "botocore", "pymongo", "opensearchpy", "confluent_kafka",
+        "deltalake", "onnxruntime", "redshift_connector",
     }  # fmt: skip
     program = "import sys, glue_jobs.config.pipeline; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

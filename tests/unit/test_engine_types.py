@@ -32,6 +32,22 @@ def announced(name: str, table: str) -> dict[str, str]:
     return dict(seen[0].columns)
 
 
+REDSHIFT = {
+    "smallint": "SMALLINT", "int": "INTEGER", "bigint": "BIGINT", "decimal(20,0)": "DECIMAL(20,0)", "float": "REAL",
+    "double": "DOUBLE PRECISION", "boolean": "BOOLEAN", "string": "VARCHAR(65535)", "binary": "VARBYTE(16777216)",
+    "date": "DATE", "timestamp_ntz": "TIMESTAMP", "timestamp": "TIMESTAMPTZ",
+}  # fmt: skip
+"""Redshift's type of each of Delta's, but decimals, which have the same digits in both, and JSON."""
+
+
+def in_redshift(types: dict[str, str]) -> dict[str, str]:
+    return {name: redshift_type(kind_of(kind)) for name, kind in types.items()}
+
+
+def as_documented(kinds: dict[str, str], **others: str) -> dict[str, str]:
+    return {name: REDSHIFT.get(kind, kind.upper()) for name, kind in kinds.items()} | others
+
+
 SQLSERVER: dict[str, tuple[Any, str, str]] = {
     "id": (7, "int", "INTEGER"),
     "tiny": (255, "smallint", "SMALLINT"),
@@ -65,9 +81,7 @@ def test_sql_servers_values_are_exact_or_fit_no_column(mode: str) -> None:
     assert {name: spark_type(kind) for name, kind in types.items()} == {
         n: kind for n, (_, kind, _) in SQLSERVER.items()
     }
-    assert {name: redshift_type(kind_of(kind)) for name, kind in types.items()} == {
-        n: k for n, (_, _, k) in SQLSERVER.items()
-    }
+    assert in_redshift(types) == {n: k for n, (_, _, k) in SQLSERVER.items()}
     for name, (value, kind, _) in SQLSERVER.items():
         if name in TOO_FINE:
             with pytest.raises(UnfitError):
@@ -144,6 +158,7 @@ def test_oracles_values_are_exact_or_fit_no_column(mode: str) -> None:
     assert first.columns == {name: value for name, (value, _) in ORACLE.items()}
     kinds = {name: kind for name, (_, kind) in ORACLE.items()} | ({"ID": "int"} if mode == "precise" else {})
     assert {name: spark_type(kind) for name, kind in types.items()} == kinds
+    assert in_redshift(dict(types)) == as_documented(kinds)
     for name in ORACLE.keys() - {"TS9"}:
         assert into(ORACLE[name][0], kinds[name]) is not None
     with pytest.raises(UnfitError):
@@ -195,6 +210,9 @@ def test_recorded_values_of_mariadb_are_exact_in_snapshot_and_stream() -> None:
         assert values == {name: value for name, (value, _) in MARIADB.items()} | {"id": key}
     kinds = {name: spark_type(kind) for name, kind in types.items()}
     assert {name: kinds[name] for name in MARIADB} == {name: kind for name, (_, kind) in MARIADB.items()}
+    assert {name: kind for name, kind in in_redshift(dict(types)).items() if name in MARIADB} == as_documented(
+        {name: kind for name, (_, kind) in MARIADB.items()}, **({"j": "SUPER"} if types["j"] == "json" else {})
+    )
     assert all(into(value, kind) is not None for value, kind in MARIADB.values())
     snapshot, stream = rows['{"id":2}'].columns, rows['{"id":12}'].columns
     assert (snapshot["da"], snapshot["dt"], snapshot["ts"], snapshot["t"]) == (None, None, None, "838:59:59")

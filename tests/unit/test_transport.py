@@ -97,6 +97,19 @@ PLAIN: dict[str, Callable[[str], Part]] = {
     ),
     "the keys of a load balancer": lambda h: (CallersConfig, {"type": "alb", "signer": ["arn"], "keys_url": f"http://{h}"}),
     "capture": lambda h: (CaptureConfig, {"type": "dms", "dsn": f"postgresql://u:p@{h}:5432/d?sslmode=require"}),
+    "capture of mysql": lambda h: (
+        CaptureConfig, {"type": "debezium", "database": "mysql", "dsn": f"mysql://u:p@{h}:3306/?ssl-mode=VERIFY_CA"}
+    ),
+    "capture of sql server": lambda h: (
+        CaptureConfig, {"type": "debezium", "database": "sqlserver", "dsn": f"sqlserver://u:p@{h}:1433/?encrypt=false"}
+    ),
+    "capture of oracle": lambda h: (
+        CaptureConfig, {"type": "debezium", "database": "oracle", "dsn": f"oracle://u:p@{h}:1521/o"}
+    ),
+    "brokers of a capture": lambda h: (
+        CaptureConfig,
+        {"type": "debezium", "dsn": "postgresql://u:p@127.0.0.1/d", "bootstrap_servers": f"{h}:9092"},
+    ),
     "connect": lambda h: (
         CaptureConfig, {"type": "debezium", "dsn": "postgresql://u:p@127.0.0.1/d", "connect_url": f"http://{h}:8083"}
     ),

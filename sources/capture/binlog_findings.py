@@ -1,0 +1,130 @@
+"""What the capture of MySQL or MariaDB loses or cannot carry, from its log, the user's rights and its tables. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from schemas.tables import TableConfig
+from sources.capture.binlog_server import BinlogServer, BinlogTable
+from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.engines.binlog import quoted, quoted_name
+from sources.capture.findings import Findings
+from sources.capture.target import tables_named
+
+if TYPE_CHECKING:
+    from sources.capture.rendering import CaptureConfig
+
+_WHOLE_JSON = "SET GLOBAL binlog_row_value_options = ''"
+_KEPT_SECONDS = 24 * 3600
+_GRANT = re.compile(r"GRANT (.+?) ON (\S+) TO ")
+_RIGHTS = {
+    "REPLICATION SLAVE": ("REPLICATION SLAVE", "REPLICATION REPLICA"),
+    "REPLICATION CLIENT": ("REPLICATION CLIENT", "BINLOG MONITOR"),
+    "RELOAD": ("RELOAD", "LOCK TABLES"),
+}
+"""Rights of the connector's user, and those that do as well. MariaDB names the second one otherwise."""
+
+
+def findings(capture: CaptureConfig, tables: Sequence[TableConfig], server: BinlogServer) -> Findings:
+    """Compare the configured tables with the captured server."""
+    result = Findings()
+    result.wrong.extend([*_log(server, tables), *_rights(server)])
+    result.notes.extend(_kept(server))
+    if isinstance(capture, DebeziumCaptureConfig):
+        result.wrong.extend([*_unparsed(server), *_windows(capture, server)])
+    for table in tables:
+        existing = server.tables.get(table.table)
+        if existing is None:
+            result.wrong.append(f"{table.table} is not in the database, or its user may not see it")
+            continue
+        result.wrong.extend([*_unsent(existing, server), *_keyless(table, existing)])
+    return result
+
+
+def _log(server: BinlogServer, tables: Sequence[TableConfig]) -> Iterator[str]:
+    variables = server.variables
+    if variables.get("log_bin", "OFF").upper() not in {"ON", "1"}:
+        yield "the server writes no binary log: set log_bin in its configuration, and restart it"
+    if (kind := variables.get("binlog_format", "ROW").upper()) != "ROW":
+        yield f"binlog_format is {kind}: changes come as statements, and no row does. Run: SET GLOBAL binlog_format = 'ROW'"
+    image = variables.get("binlog_row_image", "FULL").upper()
+    if image not in {"FULL", "FULL_NODUP"}:
+        yield (
+            f"binlog_row_image is {image}: rows lack columns, and the connector stops. Run: SET GLOBAL binlog_row_image = 'FULL'"
+        )
+    if options := variables.get("binlog_row_value_options", ""):
+        yield (
+            f"binlog_row_value_options is {options}: what changes a part of a JSON column is lost, and nothing shows "
+            f"it. Run: {_WHOLE_JSON}"
+        )
+    only, never = server.log_filters or ((), ())
+    for name in dict.fromkeys(table.schema for table in tables_named([table.table for table in tables])):
+        if (only and name not in only) or name in never:
+            yield f"the binary log leaves the database {name} out (binlog_do_db, binlog_ignore_db): no change of it comes"
+
+
+def _rights(server: BinlogServer) -> Iterator[str]:
+    """Rights that are missing; a role may bring some that SHOW GRANTS does not list, so with one nothing is said."""
+    matches = [_GRANT.match(grant) for grant in server.grants]
+    if None in matches:
+        return
+    everywhere = {right.strip() for match in matches if match and match[2] == "*.*" for right in match[1].split(",")}
+    anywhere = {right.strip() for match in matches if match for right in match[1].split(",")}
+    if "ALL PRIVILEGES" in everywhere:
+        return
+    missing = [
+        right for right, enough in _RIGHTS.items() if not (anywhere if right == "RELOAD" else everywhere) & set(enough)
+    ]
+    if missing:
+        yield f"{server.user} lacks rights that a replica has. Run: GRANT {', '.join(missing)} ON *.* TO {server.user}"
+
+
+def _kept(server: BinlogServer) -> Iterator[str]:
+    seconds = server.variables.get("binlog_expire_logs_seconds", "0").partition(".")[0]
+    if seconds.isdigit() and 0 < int(seconds) < _KEPT_SECONDS:
+        yield f"the binary log is kept for {seconds} s: a connector that is away for longer has to take a new snapshot"
+
+
+def _unparsed(server: BinlogServer) -> Iterator[str]:
+    """The history has every table of a database, so a type in any of them stops the connector."""
+    for column in server.unparsed:
+        database, table, name = column.split(".", 2)
+        statement = f"ALTER TABLE {quoted_name(database)}.{quoted_name(table)} MODIFY {quoted_name(name)} varchar(45)"
+        yield f"Debezium's parser does not know the type of {column} (inet4 or inet6), and the connector stops. Run: {statement}"
+
+
+def _windows(capture: DebeziumCaptureConfig, server: BinlogServer) -> Iterator[str]:
+    by_gtid = capture.signal_topic and not capture.signal_table
+    if by_gtid and not server.is_mariadb and server.variables.get("gtid_mode", "OFF") != "ON":
+        yield (
+            "gtid_mode is not ON, which incremental snapshots by `signal_topic` alone need: set it and enforce_gtid_consistency, "
+            "or set `signal_table`"
+        )
+
+
+def _unsent(table: BinlogTable, server: BinlogServer) -> Iterator[str]:
+    named = quoted(tables_named([table.name])[0])
+    if table.kind == "VIEW":
+        yield f"{table.name} is a view: no change of it is ever sent"
+    if not table.readable:
+        yield f"{server.user} may not read {table.name}, and no snapshot has it. Run: GRANT SELECT ON {named} TO {server.user}"
+    if table.cascades and server.variables.get("innodb_native_foreign_keys", "ON") != "OFF":  # MySQL has it from 9.6 on
+        yield (
+            f"{table.name}: what the foreign keys {', '.join(table.cascades)} delete or change is in no binary log, and stays "
+            "as it was. Make them RESTRICT, and let the application change these rows"
+        )
+
+
+def _keyless(table: TableConfig, existing: BinlogTable) -> Iterator[str]:
+    """The connector tells a key change, and puts a row's changes in one partition, by the primary key."""
+    if existing.kind == "VIEW" or set(existing.keys) == set(table.keys):
+        return
+    has = f"has the primary key {', '.join(existing.keys)}" if existing.keys else "has no primary key"
+    drop = "DROP PRIMARY KEY, " if existing.keys else ""
+    added = f"{drop}ADD PRIMARY KEY ({', '.join(map(quoted_name, table.keys))})"
+    yield (
+        f"{table.table} {has}, and `keys` names {', '.join(table.keys)}: a changed key would leave its old row. "
+        f"Run: ALTER TABLE {quoted(tables_named([table.table])[0])} {added}"
+    )

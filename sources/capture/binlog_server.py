@@ -1,0 +1,204 @@
+"""A captured MySQL or MariaDB, asked by `ragstream check` and `ragstream capture`, never by a job; every query reads alone."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from schemas.errors import UnavailableError
+from sources.capture.engines import ENGINES
+from sources.capture.engines.binlog import SSL_MODES, quoted, ssl_mode
+from sources.capture.target import Table, tables_named
+
+if TYPE_CHECKING:
+    import pymysql
+
+    from sources.capture.part import CapturePart
+
+_VARIABLES = (
+    "binlog_expire_logs_seconds", "binlog_format", "binlog_row_image", "binlog_row_value_options", "gtid_mode",
+    "innodb_native_foreign_keys", "log_bin", "version",
+)  # fmt: skip
+_REFUSED = frozenset({1044, 1142, 1143, 1227})
+"""Errors of a right that is missing: of a database, a table, a column, any other (`ER_…ACCESS_DENIED…`)."""
+_LOG_STATUS = ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
+"""MySQL 8.4 knows the first alone, MariaDB and earlier ones the second; MariaDB 11 both by other names of the right."""
+_CASCADES = ("CASCADE", "SET NULL", "SET DEFAULT")
+
+
+@dataclass(frozen=True, slots=True)
+class BinlogColumn:
+    """A column of a source table."""
+
+    name: str
+    type: str
+    """As the server writes it: `bigint(20) unsigned`."""
+    base: str
+    """Name of the type alone: `bigint`."""
+    generated: Literal["", "stored", "virtual"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BinlogTable:
+    """A source table."""
+
+    name: str
+    kind: str
+    """`TABLES.TABLE_TYPE`: BASE TABLE, VIEW, SYSTEM VERSIONED, SEQUENCE."""
+    keys: tuple[str, ...]
+    """Columns of the primary key, in its order."""
+    columns: tuple[BinlogColumn, ...]
+    cascades: tuple[str, ...] = ()
+    """Foreign keys by which the server itself changes its rows."""
+    readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BinlogServer:
+    """The server; a table that is not in `tables` does not exist, or this user may not see it."""
+
+    variables: Mapping[str, str]
+    """System variables by name; one that the server does not have is missing."""
+    user: str
+    """As it signed in: `'name'@'host'`."""
+    grants: tuple[str, ...]
+    """As SHOW GRANTS writes them."""
+    log_filters: tuple[tuple[str, ...], tuple[str, ...]] | None
+    """Databases that alone are in the log, and databases that are not; None where this user may not ask."""
+    tables: Mapping[str, BinlogTable] = field(default_factory=dict)
+    unparsed: tuple[str, ...] = ()
+    """Columns of the tables' databases, `database.table.column`, with a type that Debezium's parser does not know."""
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether it is MariaDB."""
+        return "MariaDB" in self.variables.get("version", "")
+
+
+def ask(capture: CapturePart, tables: Sequence[str]) -> BinlogServer:
+    """Ask the server for its log, this user's rights and tables (`database.table`).
+
+    Raises UnavailableError when it does not answer, or refuses.
+    """
+    wanted = tables_named(tables)
+    with opened(capture) as connection:
+        variables = _rows(
+            connection,
+            f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({', '.join(['%s'] * len(_VARIABLES))})",
+            _VARIABLES,
+        )
+        ((user,),) = _rows(connection, "SELECT CURRENT_USER()")
+        databases = sorted({table.schema for table in wanted})
+        return BinlogServer(
+            {name: value for name, value in variables if value},
+            "@".join(f"'{part}'" for part in user.rsplit("@", 1)),
+            tuple(grant for (grant,) in _rows(connection, "SHOW GRANTS")),
+            _log_filters(connection),
+            {f"{t.schema}.{t.name}": found for t in wanted if (found := _table(connection, t))},
+            tuple(".".join(row) for row in _rows(connection, _UNPARSED, (databases,))),
+        )
+
+
+def run(capture: CapturePart, statements: Sequence[str]) -> None:
+    """Run statements; raises UnavailableError when the server does not answer, or refuses one."""
+    with opened(capture) as connection:
+        for statement in statements:
+            _rows(connection, statement)
+
+
+@contextmanager
+def opened(capture: CapturePart) -> Iterator[pymysql.Connection[Any]]:
+    """Open a connection; what fails in it is UnavailableError, without the server's message."""
+    import pymysql
+
+    address = ENGINES[capture.database].address(capture.dsn.get_secret_value())
+    mode = ssl_mode(address, allow_plaintext=capture.allow_plaintext)
+    try:
+        with pymysql.connect(
+            host=address.host, port=address.port, user=address.user, password=address.password, connect_timeout=5,
+            autocommit=True, charset="utf8mb4", **_encryption(mode, address.options.get("ssl-ca")),
+        ) as connection:  # fmt: skip
+            yield connection
+    except pymysql.MySQLError as error:
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else type(error).__name__
+        raise UnavailableError(
+            f"capture: the source's {ENGINES[capture.database].scheme.title} does not answer, or refuses ({number}), so nothing "
+            "could be compared with it",
+            hint="check `capture.dsn`, and the network route from here to the database",
+        ) from None
+
+
+def _encryption(mode: str | None, authority: str | None) -> dict[str, Any]:
+    if mode is None or mode == SSL_MODES[0]:
+        return {"ssl_disabled": True}
+    context = ssl.create_default_context(cafile=authority)
+    context.check_hostname = mode == SSL_MODES[4]
+    if mode not in SSL_MODES[3:]:
+        context.verify_mode = ssl.CERT_NONE
+    return {"ssl": context}
+
+
+def _rows(connection: pymysql.Connection[Any], query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, values or None)
+        return list(cursor.fetchall())
+
+
+def _log_filters(connection: pymysql.Connection[Any]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    import pymysql
+
+    for query in _LOG_STATUS:
+        try:
+            rows = _rows(connection, query)
+        except pymysql.MySQLError:
+            continue
+        listed = [tuple(name for name in str(text or "").split(",") if name) for text in (rows[0][2:4] if rows else ())]
+        return (listed[0], listed[1]) if listed else ((), ())
+    return None
+
+
+def _table(connection: pymysql.Connection[Any], table: Table) -> BinlogTable | None:
+    names = (table.schema, table.name)
+    kinds = _rows(connection, _KIND, names)
+    if not kinds:
+        return None
+    columns = tuple(BinlogColumn(*row) for row in _rows(connection, _COLUMNS, names))
+    keys = tuple(name for (name,) in _rows(connection, _KEYS, names))
+    cascades = tuple(name for (name,) in _rows(connection, _CASCADING, (*names, list(_CASCADES), list(_CASCADES))))
+    return BinlogTable(".".join(names), kinds[0][0], keys, columns, cascades, readable=_is_readable(connection, table))
+
+
+def _is_readable(connection: pymysql.Connection[Any], table: Table) -> bool:
+    import pymysql
+
+    try:
+        _rows(connection, f"SELECT 1 FROM {quoted(table)} LIMIT 0")  # noqa: S608 - quoted
+    except pymysql.MySQLError as error:
+        if error.args and error.args[0] in _REFUSED:
+            return False
+        raise
+    return True
+
+
+_KIND = "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+_COLUMNS = """
+SELECT COLUMN_NAME, COLUMN_TYPE, lower(DATA_TYPE),
+       CASE WHEN EXTRA LIKE '%%VIRTUAL GENERATED%%' THEN 'virtual'
+            WHEN EXTRA LIKE '%%STORED GENERATED%%' THEN 'stored' ELSE '' END
+FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION
+"""
+_KEYS = """
+SELECT COLUMN_NAME FROM information_schema.STATISTICS
+WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX
+"""
+_CASCADING = """
+SELECT CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
+WHERE CONSTRAINT_SCHEMA = %s AND TABLE_NAME = %s AND (UPDATE_RULE IN %s OR DELETE_RULE IN %s) ORDER BY CONSTRAINT_NAME
+"""
+_UNPARSED = """
+SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS
+WHERE TABLE_SCHEMA IN %s AND lower(DATA_TYPE) IN ('inet4', 'inet6') ORDER BY 1, 2, ORDINAL_POSITION
+"""
