@@ -53,7 +53,8 @@ from service.assistant import AssistantService
 from sinks.idf import WeighedWords
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.filtering import Filtering
-from sinks.pgvector.reader import DENSE, LEAST_COMPARED, LEXICAL, SETTINGS, SHARE, SPARE, PgvectorIndex
+from sinks.pgvector.preparing import LEAST_COMPARED
+from sinks.pgvector.reader import DENSE, LEXICAL, SETTINGS, SHARE, SPARE, PgvectorIndex
 from sinks.pgvector.schema import VISIBLE, Names
 from sinks.search import Filters, Question
 from tests.desk_facts import ALL, TICKETS, loaded_warehouse, reading_user
@@ -142,11 +143,7 @@ class StoreQueries:
 
     def __call__(self) -> None:
         """Ask for one of the questions."""
-        question = random.choice(self._questions)
-        self._index.index_versions()
-        self._index.freshness()
-        self._index.dense(question, CANDIDATES, self._filters)
-        self._index.lexical(question, CANDIDATES, self._filters)
+        self._index.search(random.choice(self._questions), CANDIDATES, self._filters)
 
     def close(self) -> None:
         """Close the connection."""

@@ -126,8 +126,7 @@ class Parts:
     ) -> dict[str, Any]:
         """The JSON object of `ragstream search`: what is found in what the scope's caller may see."""
         allowed = self.allowed(scope)
-        result = self.index(store).run(lambda searcher: searcher.search(text, k, allowed))
-        return search_answer(query_id, result)
+        return search_answer(query_id, self.index(store).search(text, k, allowed))
 
     def ask(
         self,

@@ -60,11 +60,18 @@ class Remembered:
 
     def __call__(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
         """The weights of a text's words, by language."""
-        now, key = time.monotonic(), (text, languages)
-        self._kept = {name: kept for name, kept in self._kept.items() if now - kept[0] < _QUESTION_SECONDS}
-        if key not in self._kept:
-            self._kept[key] = now, self._weigh(text, languages)
-        return self._kept[key][1]
+        kept = self._kept.get((text, languages))
+        if kept is not None and time.monotonic() - kept[0] < _QUESTION_SECONDS:
+            return kept[1]
+        weighed = self._weigh(text, languages)
+        self.keep(text, languages, weighed)
+        return weighed
+
+    def keep(self, text: str, languages: tuple[str, ...], weighed: dict[str, WeighedWords]) -> None:
+        """Remember weights that were read just now, and forget older ones."""
+        now = time.monotonic()
+        self._kept = {key: kept for key, kept in self._kept.items() if now - kept[0] < _QUESTION_SECONDS}
+        self._kept[text, languages] = now, weighed
 
     def forget(self, text: str) -> None:
         """Weigh a text anew when it is asked for next, as a question that begins does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embeddings.pool import Pool
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Index, Question, VisibleDocument
+from sinks.search import ANYTHING, Candidates, Filters, Freshness, Hit, Index, Question, VisibleDocument
 from sinks.versions import IndexVersions
 
 
@@ -23,6 +23,10 @@ class PooledIndex:
     def index_versions(self) -> IndexVersions:
         """See `Index`."""
         return self._pool.run(lambda index: index.index_versions())
+
+    def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
+        """See `Index`."""
+        return self._pool.run(lambda index: index.search(question, k, filters))
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """See `Index`."""

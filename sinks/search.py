@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from embeddings.protocol import Vector
-from sinks.versions import IndexVersions
+from sinks.versions import IndexVersion, IndexVersions
 from transforms.filters.conditions import Condition
 
 
@@ -95,6 +95,18 @@ class Freshness:
     now_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a search has of its store."""
+
+    active: IndexVersion
+    """The index version that readers use, as read before the others."""
+    freshness: Freshness
+    """Read before the hits."""
+    dense: list[Hit]
+    lexical: list[Hit]
+
+
 class Index(Protocol):
     """Reads one index version of a store.
 
@@ -111,6 +123,9 @@ class Index(Protocol):
 
     def index_versions(self) -> IndexVersions:
         """Return the current index versions; raise `ConfigurationError` if there is no store."""
+
+    def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
+        """Return what `index_versions`, `freshness`, `dense` and `lexical` would return, in as few requests as the store can."""
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Return about k documents' chunks with the nearest vectors, nearest first, one chunk a document.
@@ -138,3 +153,9 @@ class Index(Protocol):
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
+
+
+def searched_apart(index: Index, question: Question, k: int, filters: Filters) -> Candidates:
+    """A search by a request for each part."""
+    active, freshness = index.index_versions().active, index.freshness()
+    return Candidates(active, freshness, index.dense(question, k, filters), index.lexical(question, k, filters))

@@ -21,8 +21,9 @@ from embeddings import open_embedder
 from embeddings.registry import embedder_of
 from indexing.indexer import Indexer
 from retrieval.ranking.active_index import ActiveIndex
-from retrieval.ranking.search import Searcher
+from retrieval.ranking.search import SearchResult
 from sinks import open_sink
+from sinks.search import ANYTHING
 from tests.history import ModelTable, as_record
 from tests.lake_to_store import Lake
 from transforms.documents.planning import DocumentSpec
@@ -119,7 +120,7 @@ class Reader(threading.Thread):
             name, serving = servings[self.polls % len(servings)]
             text = f"body steady {self.polls % STEADY}"
             try:
-                found = serving.run(partial(_first, text))
+                found = _first(serving.search(text, 3, ANYTHING))
                 if found != (text, 1.0):
                     self.wrong.append((name, text, found))
                 if shown := self._mixed(name):
@@ -145,8 +146,8 @@ class Reader(threading.Thread):
         return lengths if len(lengths) != 1 else []
 
 
-def _first(text: str, searcher: Searcher) -> tuple[str, float] | None:
-    results = searcher.search(text, 3).results
+def _first(result: SearchResult) -> tuple[str, float] | None:
+    results = result.results
     return (results[0].hit.chunk_text, round(results[0].hit.similarity, 4)) if results else None
 
 

@@ -1,13 +1,15 @@
 """The active index version of a store and the model that fills it, chosen together for each question.
 
-A migration switches readers by one change of the store's meta. Each question reads it once, then searches that index version
-alone with a vector of its model. The version before is kept for a time, so a question in progress is still answered.
+A migration switches readers by one change of the store's meta. Each question reads that once: before it searches, or by the
+search itself, whose result counts only if it is of the active index version. The version before is kept for a time, so a question
+in progress is still answered.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +18,11 @@ from embeddings.pool import Pool
 from embeddings.registry import config_of
 from reranking import RerankingConfig, open_reranker
 from retrieval.ranking.fusion import tuning_of
-from retrieval.ranking.search import Searcher
+from retrieval.ranking.search import Searcher, SearchResult
 from schemas.errors import ConfigurationError
 from sinks import SinkConfig, open_index
 from sinks.pooled import PooledIndex
+from sinks.search import Filters
 from sinks.versions import FIRST, IndexVersion
 
 
@@ -48,7 +51,7 @@ class ActiveIndex:
         """The store's configuration."""
         self._embedding = embedding
         self._connections = connections
-        self._any_version = self._opened(open_embedder(embedding).fingerprint, FIRST)
+        self._any_version = self._opened(open_embedder(embedding).fingerprint, FIRST, 1)
         self._switching = threading.Lock()
         self._active: _Active | None = None
 
@@ -61,8 +64,7 @@ class ActiveIndex:
     def searcher(self) -> Searcher:
         """The searcher of the index version that is active now."""
         before = self._active
-        index = self._any_version if before is None else before.searcher.index
-        version = index.index_versions().active
+        version = self._first_version() if before is None else before.searcher.index.index_versions().active
         with self._switching:
             before = self._active
             if before is None or before.version != version:
@@ -76,9 +78,19 @@ class ActiveIndex:
     def searcher_of(self, index_version: IndexVersion) -> Searcher:
         """A searcher of one index version; the caller closes its index."""
         config = config_of(index_version, self._embedding)
-        index = self._opened(index_version.fingerprint, index_version.number)
+        index = self._opened(index_version.fingerprint, index_version.number, self._connections)
         tuning = tuning_of(config.model, index_version.calibration, self._relevance)
         return Searcher(index, open_embedder(config), tuning, self._reranker)
+
+    def search(self, text: str, k: int, filters: Filters) -> SearchResult:
+        """Search the index version that was active last; again, if the search itself reads that another one is."""
+        last = self._active
+        if last is not None:
+            with suppress(ConfigurationError):  # it may be dropped; else the search below raises it
+                result = last.searcher.search(text, k, filters)
+                if result.active is None or result.active == last.version:
+                    return result
+        return self.run(lambda searcher: searcher.search(text, k, filters))
 
     def run[T](self, work: Callable[[Searcher], T]) -> T:
         """Run work on the active index version, again if another one became active and this one was dropped."""
@@ -92,11 +104,17 @@ class ActiveIndex:
 
     def close(self) -> None:
         """Close connections; the next question opens others."""
-        self._any_version.close()
         active = self._active
         if active is not None:
             active.searcher.index.close()
 
-    def _opened(self, fingerprint: str, number: int) -> PooledIndex:
+    def _first_version(self) -> IndexVersion:
+        """The active index version, read by a connection that is not kept beside those that search."""
+        try:
+            return self._any_version.index_versions().active
+        finally:
+            self._any_version.close()
+
+    def _opened(self, fingerprint: str, number: int, connections: int) -> PooledIndex:
         opened = partial(open_index, self.store, fingerprint, number)
-        return PooledIndex(Pool(f"sink {self.store.name}", opened, self._connections))
+        return PooledIndex(Pool(f"sink {self.store.name}", opened, connections))

@@ -12,6 +12,7 @@ from retrieval.ranking.fusion import Ranked, Tuning, fuse
 from retrieval.ranking.rerank import reranked
 from schemas.errors import ConfigurationError
 from sinks.search import ANYTHING, Filters, Freshness, Index, Question
+from sinks.versions import IndexVersion
 from transforms.documents.words import is_blank
 from transforms.values import exact_json
 from transforms.values.times import moment
@@ -41,6 +42,8 @@ class SearchResult:
     freshness: Freshness
     not_reranked: str = ""
     """Why the results are in no reranker's order though there is one: the condition of its error."""
+    active: IndexVersion | None = None
+    """The store's active index version when it was searched, whichever was; None for a blank text."""
 
     @property
     def abstained(self) -> bool:
@@ -82,17 +85,14 @@ class Searcher:
 
         The freshness is read first, so everything committed up to it was searched.
         """
-        freshness = self.index.freshness()
         if question is None:
-            return SearchResult(None, (), (), freshness)
-        candidates = max(k, CANDIDATES)
-        dense = self.index.dense(question, candidates, filters)
-        lexical = self.index.lexical(question, candidates, filters)
-        fused = fuse(dense, lexical, fusion=self.tuning.fusion)
+            return SearchResult(None, (), (), self.index.freshness())
+        candidates = self.index.search(question, max(k, CANDIDATES), filters)
+        fused = fuse(candidates.dense, candidates.lexical, fusion=self.tuning.fusion)
         ordered = reranked(self.reranker, question.text, fused, k)
         results = tuple(ordered.hits)
         relevant = tuple(ranked for ranked in results if self.tuning.relevance.accepts(ranked.hit))
-        return SearchResult(question, results, relevant, freshness, ordered.not_reranked)
+        return SearchResult(question, results, relevant, candidates.freshness, ordered.not_reranked, candidates.active)
 
 
 def search_answer(query_id: str | None, result: SearchResult) -> dict[str, Any]:

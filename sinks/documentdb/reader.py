@@ -21,7 +21,17 @@ from sinks.documentdb.meta import Meta
 from sinks.documentdb.rows import HASHES, VECTOR, vector_of
 from sinks.documentdb.schema import Names
 from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords, weighed_by_language
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
+from sinks.search import (
+    ANYTHING,
+    Candidates,
+    Filters,
+    Freshness,
+    Hit,
+    Question,
+    VisibleDocument,
+    searched_apart,
+    version_of,
+)
 from sinks.versions import FIRST, IndexVersions
 from transforms.documents.languages import languages_of, mark_of, marked, text_by_language
 from transforms.documents.words import words_of
@@ -76,6 +86,10 @@ class DocumentDBIndex:
     def index_versions(self) -> IndexVersions:
         """Read the index versions from the meta."""
         return self._meta.facts().index_versions
+
+    def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
+        """Search by a request for each part."""
+        return searched_apart(self, question, k, filters)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Request more and more of the nearest vectors until enough visible documents name them, or there are no more.

@@ -17,7 +17,17 @@ from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.filtering import clauses
 from sinks.opensearch.meta import Meta
 from sinks.opensearch.schema import Names, analyzer, text_field, visible
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
+from sinks.search import (
+    ANYTHING,
+    Candidates,
+    Filters,
+    Freshness,
+    Hit,
+    Question,
+    VisibleDocument,
+    searched_apart,
+    version_of,
+)
 from sinks.versions import FIRST, IndexVersions
 from transforms.documents.languages import OWN, languages_of, marked, text_by_language, unmarked
 from transforms.values import exact_json
@@ -68,6 +78,10 @@ class OpenSearchIndex:
                 hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
             )
         return index_versions
+
+    def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
+        """Search by a request for each part."""
+        return searched_apart(self, question, k, filters)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Search the HNSW graph among visible chunks alone, then take each document's nearest chunk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
@@ -18,9 +19,12 @@ class Filtering:
     """A condition in SQL, and the parameters it names; they go beside those of the statement it is part of."""
 
     def __init__(self, filters: Filters) -> None:
+        self.filters = filters
         self.values: dict[str, Any] = {}
         self.is_empty = filters.access is None and not filters.tables and not filters.conditions
         """Whether every document passes."""
+        self.is_among = False
+        """Whether it is on named documents alone."""
         parts = [self._of_table(filters.tables)] if filters.tables else []
         parts += [self._holds(condition) for condition in filters.conditions]
         if filters.access is not None:
@@ -33,7 +37,7 @@ class Filtering:
     def among(self, document_ids: list[str]) -> Filtering:
         """The same filter, on these documents alone."""
         narrowed = copy(self)
-        narrowed.values = {**self.values, "among": document_ids}
+        narrowed.values, narrowed.is_among, narrowed.is_empty = {**self.values, "among": document_ids}, True, False
         named = sql.SQL("d.document_id = ANY({})").format(sql.Placeholder("among"))
         narrowed.condition = _all([named, self.condition])
         return narrowed
@@ -64,6 +68,12 @@ class Filtering:
         name = f"filter_{len(self.values)}"
         self.values[name] = value
         return sql.Placeholder(name)
+
+
+@functools.lru_cache(maxsize=512)
+def filtering_of(filters: Filters) -> Filtering:
+    """The same filters are the same condition: searches of one caller have few."""
+    return Filtering(filters)
 
 
 def _all(parts: Iterable[sql.Composable]) -> sql.Composed:

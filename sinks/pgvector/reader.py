@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from pgvector.psycopg import register_vector
-from psycopg import Connection, errors, sql
-from psycopg.rows import kwargs_row
+from psycopg import Connection, Cursor, errors, sql
+from psycopg.rows import args_row, kwargs_row
 from psycopg.types.json import set_json_loads
 
 from schemas.errors import ConfigurationError
-from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords, weighed_by_language
+from sinks.idf import Remembered, WeighedWords
 from sinks.pgvector import versions
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import connect, connection_error
-from sinks.pgvector.filtering import Filtering
+from sinks.pgvector.filtering import Filtering, filtering_of
+from sinks.pgvector.preparing import Preparation, Prepared, quoted
 from sinks.pgvector.schema import VISIBLE, VISIBLE_DOCUMENTS, Names
-from sinks.search import ANYTHING, Filters, Freshness, Hit, Question, VisibleDocument, version_of
+from sinks.search import ANYTHING, Candidates, Filters, Freshness, Hit, Question, VisibleDocument, version_of
 from sinks.versions import FIRST, IndexVersions
-from transforms.documents.languages import OWN, languages_of, mark_of, marked, text_by_language
+from transforms.documents.languages import TablesOf, languages_of
 from transforms.values import exact_json
 
 SPARE = 4
@@ -32,27 +33,6 @@ SETTINGS = """
 SET default_transaction_read_only = on; SET statement_timeout = '30s';
 SET hnsw.iterative_scan = strict_order; SET hnsw.ef_search = 200"""
 """Iterative: the scan of the graph goes on until enough chunks match, or it has seen 20,000 (`hnsw.max_scan_tuples`)."""
-
-LEAST_COMPARED = 1_000
-"""Documents that a filter lets through which are always compared exactly with the question."""
-
-WORDS = "SELECT lexeme FROM unnest(to_tsvector(%s::regconfig, %s)) ORDER BY positions[1], lexeme LIMIT %s"
-
-VECTORS = "SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = %s::regclass"
-"""How many vectors there are, by PostgreSQL's own estimate."""
-
-FEW = "SELECT document_id FROM {documents} AS d WHERE d.live AND {filters} LIMIT %(most)s"
-
-COUNTS = """
-SELECT word, (SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ word::tsquery LIMIT %(most)s) AS counted)
-FROM unnest(%(words)s::text[]) AS word"""
-
-OF_A_LANGUAGE = """
-SELECT count(*) FROM (SELECT FROM {chunks} WHERE chunk_words @@ %(mark)s::tsquery LIMIT %(most)s) AS counted"""
-
-TOTAL = """
-SELECT greatest((SELECT count(*) FROM (SELECT FROM {chunks} LIMIT %s) AS counted),
-                (SELECT reltuples::bigint FROM pg_class WHERE oid = {chunks_name}::regclass))"""
 
 SHARE = """(SELECT coalesce(sum(w.weight), 0)
   FROM unnest(%(words)s::text[], %(weights)s::float8[]) AS w(word, weight)
@@ -116,8 +96,10 @@ class PgvectorIndex:
         self._config = config
         self._fingerprint = fingerprint
         self._names = Names(config.table, index_version)
-        self._visible = self._names.compose(VISIBLE)
         self._connection: Connection[Any] | None = None
+        self._preparation = Preparation(config, self._names)
+        self._tables_of: TablesOf = {}
+        """As last read."""
         self.weigh = Remembered(self._weigh)
 
     def check(self) -> None:
@@ -126,32 +108,37 @@ class PgvectorIndex:
 
     def index_versions(self) -> IndexVersions:
         """Read the index versions from the meta."""
-        with self._reading(at_once=True) as connection:
+        with self._reading() as connection:
             return versions.stored(connection, self._names)
+
+    def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
+        """Two round trips, and a third one where a filter leaves the graph too few."""
+        filtering = filtering_of(filters)
+        with self._reading() as connection:
+            read = self._prepared(question.text, k, filters, filtering)
+            with connection.pipeline():
+                near = self._near(question, k, filtering, read)
+                with_words = self._with_words(question, k, filtering, read)
+            dense = self._enough(near.fetchall(), question, k, filtering, read)
+            lexical = [] if with_words is None else with_words.fetchall()
+        return Candidates(read.versions.active, read.freshness, dense, lexical)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Scan the HNSW index until enough chunks match; compare all that a selective filter lets through.
 
         So it is where the scan ends early: it sees no more than `hnsw.max_scan_tuples`, wherever the matching ones are.
         """
-        self.weigh.forget(question.text)
-        words, filtering = self._words(question.text, filters), Filtering(filters)
-        values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
-        if filtering.is_empty:
-            return self._hits(DENSE, words, values, filtering)
-        few = self._few(filtering, k * SPARE)
-        if few is not None:
-            return self._hits(EXACT, words, values, filtering.among(few))
-        hits = self._hits(DENSE, words, values, filtering)
-        return hits if len(hits) >= k else self._hits(EXACT, words, values, filtering)
+        filtering = filtering_of(filters)
+        with self._reading():
+            read = self._prepared(question.text, k, filters, filtering)
+            return self._enough(self._near(question, k, filtering, read).fetchall(), question, k, filtering, read)
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
-        words = self._words(question.text, filters)
-        if not words.searched:
-            return []
-        query = " | ".join(map(_quoted, words.searched))
-        return self._hits(LEXICAL, words, {"vector": question.vector, "query": query, "k": k}, Filtering(filters))
+        with self._reading():
+            read = self._prepared(question.text, k, filters, filtering_of(ANYTHING))
+            with_words = self._with_words(question, k, filtering_of(filters), read)
+            return [] if with_words is None else with_words.fetchall()
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
         """Parse texts as the store does, in each of its languages, and weigh the words they share with the question."""
@@ -159,8 +146,9 @@ class PgvectorIndex:
         statement = sql.SQL(COVERAGE).format(coverage=share)
         printable = [exact_json.printable(text) for text in texts]
         covered = [0.0] * len(texts)
-        weighed = self.weigh(question, self._languages())
         with self._reading() as connection:
+            languages = languages_of(versions.tables_of_languages(connection, self._names), ())
+            weighed = self.weigh(question, languages)
             for language, words in weighed.items():
                 weights = {"words": list(words.shares), "weights": list(words.shares.values())}
                 values = {**weights, "language": language or self._config.language, "texts": printable}
@@ -170,29 +158,29 @@ class PgvectorIndex:
 
     def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
-        filtering = Filtering(filters)
-        live = self._names.compose(LIVE, visible=self._seen_by(filtering))
-        with self._reading(at_once=True) as connection:
+        filtering = filtering_of(filters)
+        live = self._names.compose(LIVE, visible=_visible(self._names, filtering))
+        with self._reading() as connection:
             rows = connection.execute(live, {"chunk_ids": list(chunk_ids), **filtering.values})
             return {chunk for (chunk,) in rows}
 
     def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
         """Look document rows up by their primary key."""
-        named = Filtering(filters).among(list(document_ids))
-        with self._reading(at_once=True) as connection:
+        named = filtering_of(filters).among(list(document_ids))
+        with self._reading() as connection:
             rows = connection.execute(self._of_documents(VERSIONS, named), named.values)
             return {document: version_of(sequence) for document, sequence in rows}
 
     def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
         """Read a document row and its chunks by one statement, so never two versions of it."""
-        named = Filtering(filters).among([document_id])
+        named = filtering_of(filters).among([document_id])
         statement = self._of_documents(DOCUMENT, named)
-        with self._reading(at_once=True) as connection, connection.cursor(row_factory=kwargs_row(_document)) as cursor:
+        with self._reading() as connection, connection.cursor(row_factory=kwargs_row(_document)) as cursor:
             return cursor.execute(statement, named.values).fetchone()
 
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
-        with self._reading(at_once=True) as connection:
+        with self._reading() as connection:
             row = connection.execute(self._names.compose(FRESHNESS)).fetchone()
         return Freshness(*row) if row else Freshness(None, 0)
 
@@ -202,85 +190,61 @@ class PgvectorIndex:
             self._connection.close()
             self._connection = None
 
-    def _languages(self, filters: Filters = ANYTHING) -> tuple[str, ...]:
-        with self._reading(at_once=True) as connection:
-            return languages_of(versions.tables_of_languages(connection, self._names), filters.tables)
+    def _prepared(self, text: str, k: int, filters: Filters, filtering: Filtering) -> Prepared:
+        """What a search has to know first, for the languages that the store has now."""
+        while True:
+            languages = languages_of(self._tables_of, filters.tables)
+            read = self._prepared_in(languages, text, k, filtering)
+            self._tables_of = read.tables_of
+            if languages_of(read.tables_of, filters.tables) == languages:
+                self.weigh.keep(text, languages, read.weighed)
+                return read
 
-    def _words(self, text: str, filters: Filters) -> WeighedWords:
-        return WeighedWords.joined(self.weigh(text, self._languages(filters)))
+    def _prepared_in(self, languages: tuple[str, ...], text: str, k: int, filtering: Filtering) -> Prepared:
+        return self._preparation.read(self._connected(), text, languages, filtering, k * SPARE)
 
     def _weigh(self, text: str, languages: tuple[str, ...]) -> dict[str, WeighedWords]:
-        """Weigh a question's words in each language by the number of its chunks with each."""
-        texts = text_by_language(exact_json.printable(text), languages, self._config.language)
-        with self._reading() as connection:
-            whole, others = self._totals(connection, languages)
-            counts = {language: self._counts(connection, part, language) for language, part in texts.items()}
-        return weighed_by_language(counts, whole, others)
+        with self._reading():
+            return self._prepared_in(languages, text, 0, filtering_of(ANYTHING)).weighed
 
-    def _counts(self, connection: Connection[Any], text: str, language: str) -> dict[str, int]:
-        """The number of chunks with each word of a text, counted no further than `COMMON_AT`."""
-        parameters = (language or self._config.language, text, MOST_COUNTED)
-        words = [word for (word,) in connection.execute(WORDS, parameters).fetchall()]
-        by_quoted = {_quoted(marked(word, language)): word for word in words}
-        if not words:
-            return {}
-        values = {"words": list(by_quoted), "most": COMMON_AT}
-        counts = connection.execute(self._names.compose(COUNTS), values).fetchall()
-        return {by_quoted[quoted]: count for quoted, count in counts}
+    def _near(self, question: Question, k: int, filtering: Filtering, read: Prepared) -> Cursor[Hit]:
+        """Send for the nearest chunks: of the few documents that pass, or of those that the graph gives first."""
+        values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
+        if read.few is None:
+            return self._sent(DENSE, read, values, filtering)
+        return self._sent(EXACT, read, values, filtering.among(read.few))
 
-    def _totals(self, connection: Connection[Any], languages: Sequence[str]) -> tuple[int, dict[str, int]]:
-        """The number of all chunks, and of those in each other language: of all, where they are too many to count."""
-        most = COMMON_AT * 10
-        name = sql.Literal(self._names["chunks"].as_string(connection))
-        row = connection.execute(self._names.compose(TOTAL, chunks_name=name), (most,)).fetchone()
-        whole = int(row[0]) if row else 0
-        others: dict[str, int] = {}
-        for language in languages:
-            values = {"mark": _quoted(mark_of(language)), "most": most}
-            if language != OWN and (row := connection.execute(self._names.compose(OF_A_LANGUAGE), values).fetchone()):
-                others[language] = whole if row[0] == most else row[0]
-        return whole, others
+    def _enough(self, hits: list[Hit], question: Question, k: int, filtering: Filtering, read: Prepared) -> list[Hit]:
+        """The nearest chunks; all that pass are compared where the scan of the graph ended before it had k documents."""
+        if filtering.is_empty or read.few is not None or len(hits) >= k:
+            return hits
+        return self._sent(EXACT, read, {"vector": question.vector, "k": k}, filtering).fetchall()
+
+    def _with_words(self, question: Question, k: int, filtering: Filtering, read: Prepared) -> Cursor[Hit] | None:
+        """Send for the chunks with any of the rarer words; None where there is none to look for."""
+        if not read.words.searched:
+            return None
+        query = " | ".join(map(quoted, read.words.searched))
+        return self._sent(LEXICAL, read, {"vector": question.vector, "query": query, "k": k}, filtering)
 
     def _of_documents(self, statement: str, filtering: Filtering) -> sql.Composed:
         """A statement on the document rows that are visible and pass a filter."""
         visible = self._names.compose(VISIBLE_DOCUMENTS)
         return self._names.compose(statement, visible=visible, filters=filtering.condition)
 
-    def _seen_by(self, filtering: Filtering) -> sql.Composed:
-        """The chunks of documents that are visible and pass a filter."""
-        return self._visible if filtering.is_empty else sql.SQL("{} AND {}").format(self._visible, filtering.condition)
-
-    def _few(self, filtering: Filtering, chunks: int) -> list[str] | None:
-        """The documents that pass, if comparing them all is cheaper than the graph; None if they are more.
-
-        Of n vectors the graph is scanned for about chunks * n / m before it has given `chunks` of the m that pass: for more
-        than m where m is below the root of chunks * n.
-        """
-        with self._reading() as connection:
-            name = self._names["vectors"].as_string(connection)
-            row = connection.execute(VECTORS, (name,)).fetchone()
-            most = max(LEAST_COMPARED, math.isqrt(chunks * int(row[0] if row else 0)))
-            statement = self._names.compose(FEW, filters=filtering.condition)
-            rows = connection.execute(statement, {"most": most + 1, **filtering.values}).fetchall()
-        return None if len(rows) > most else [document for (document,) in rows]
-
-    def _hits(self, statement: str, words: WeighedWords, values: dict[str, Any], filtering: Filtering) -> list[Hit]:
-        weights = {"words": list(words.shares), "weights": list(words.shares.values())}
-        composed = self._names.compose(
-            statement,
-            visible=self._seen_by(filtering),
-            coverage=sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words")),
-        )
-        with self._reading(at_once=True) as connection, connection.cursor(row_factory=kwargs_row(_hit)) as cursor:
-            return cursor.execute(composed, {**values, **weights, **filtering.values}).fetchall()
+    def _sent(self, statement: str, read: Prepared, values: dict[str, Any], filtering: Filtering) -> Cursor[Hit]:
+        """Send a statement for hits."""
+        weights = {"words": list(read.words.shares), "weights": list(read.words.shares.values())}
+        text = _text_of(self._names, statement, filtering.filters, is_among=filtering.is_among)
+        cursor = self._connected().cursor(row_factory=args_row(_hit))
+        return cursor.execute(text, {**values, **weights, **filtering.values})
 
     @contextmanager
-    def _reading(self, *, at_once: bool = False) -> Iterator[Connection[Any]]:
-        """A transaction, or one statement; the driver's errors become ours without their text, which may quote a row (I14)."""
+    def _reading(self) -> Iterator[Connection[Any]]:
+        """The driver's errors become ours without their text, which may quote a row (I14)."""
         name = f"sink {self._config.name}"
         try:
-            with nullcontext() if at_once else self._connected().transaction():
-                yield self._connected()
+            yield self._connected()
         except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction):
             raise ConfigurationError(
                 f"{name}: there is no store {self._config.table} yet",
@@ -309,15 +273,25 @@ class PgvectorIndex:
         return self._connection
 
 
-def _hit(sequence: str, **columns: Any) -> Hit:
-    return Hit(**columns, version=version_of(sequence))
+@functools.lru_cache(maxsize=1024)
+def _text_of(names: Names, statement: str, filters: Filters, *, is_among: bool) -> bytes:
+    """The text of a statement for hits; its values are bound, so that it is made once for the same filters."""
+    filtering = filtering_of(filters).among([]) if is_among else filtering_of(filters)
+    coverage = sql.SQL(SHARE).format(vector=sql.Identifier("c", "chunk_words"))
+    return names.compose(statement, visible=_visible(names, filtering), coverage=coverage).as_bytes()
+
+
+def _visible(names: Names, filtering: Filtering) -> sql.Composed:
+    """The chunks of documents that are visible and pass a filter."""
+    visible = names.compose(VISIBLE)
+    return visible if filtering.is_empty else sql.SQL("{} AND {}").format(visible, filtering.condition)
+
+
+def _hit(*columns: Any) -> Hit:
+    """The columns of `DENSE`, `EXACT` and `LEXICAL`: the members of a hit in their order, with the sequence for its version."""
+    members: list[Any] = [*columns[:-1], version_of(columns[-1])]
+    return Hit(*members)
 
 
 def _document(sequence: str, chunk_texts: list[str], **columns: Any) -> VisibleDocument:
     return VisibleDocument(**columns, chunk_texts=tuple(chunk_texts), version=version_of(sequence))
-
-
-def _quoted(word: str) -> str:
-    """A word as a tsquery that matches it verbatim."""
-    doubled = word.replace("\\", "\\\\").replace("'", "''")
-    return f"'{doubled}'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from psycopg import Connection, sql
@@ -44,7 +44,11 @@ def read(connection: Connection[Any], names: Names) -> IndexVersions | None:
 
 def stored(connection: Connection[Any], names: Names) -> IndexVersions:
     """The index versions, by one statement; raises psycopg's UndefinedTable without a store."""
-    facts = dict(connection.execute(names.compose(_FACTS), prepare=True).fetchall())
+    return of_meta(dict(connection.execute(names.compose(_FACTS), prepare=True).fetchall()))
+
+
+def of_meta(facts: Mapping[str, str]) -> IndexVersions:
+    """The index versions, from the rows of the meta table."""
     return from_json(json.loads(facts["generations"])) if "generations" in facts else of_facts(facts)
 
 

@@ -161,6 +161,25 @@ def test_a_word_that_no_row_had_is_found_once_one_has_it(sink: Sink, index: Inde
     assert index.coverage("zyzzyva", ["body zyzzyva"]) == [pytest.approx(1)]
 
 
+def test_a_search_is_all_that_its_parts_are(sink: Sink, index: Index, table: ModelTable) -> None:
+    table.update_a(2, "closed")
+    Fed(sink)(table.changes)
+    sink.note_progress(5)
+    closed, nowhere = Filters((TABLE,), a_is("closed")), Filters((), a_is("nowhere"))
+    for filters in (Filters(), closed, nowhere, Filters(access=()), Filters(access=(Grant((TABLE,), a_is("closed")),))):
+        candidates = index.search(asked("shared row3"), 3, filters)
+        assert candidates.active == index.index_versions().active
+        assert candidates.freshness.indexed_as_of_us == index.freshness().indexed_as_of_us == 5
+        assert abs(candidates.freshness.now_us / 1e6 - time.time()) < 60
+        assert candidates.dense == find(index, "dense", "shared row3", 3, filters)
+        assert candidates.lexical == find(index, "lexical", "shared row3", 3, filters)
+    assert len(index.search(asked("shared row3"), 3).dense) == 3
+    without = index.search(asked("zyzzyva"), 3)
+    assert (len(without.dense), without.lexical) == (3, [])
+    quoted = index.search(asked("shared 'row3' \\ back\\slash's"), 3)
+    assert numbers(quoted.lexical)[0] == 3
+
+
 def test_freshness_is_what_the_writer_noted_on_the_stores_clock(sink: Sink, index: Index) -> None:
     assert index.freshness().indexed_as_of_us is None
     sink.note_progress(5)
@@ -195,6 +214,8 @@ def test_a_store_that_does_not_answer_is_unavailable(store: Store) -> None:
                 find(away, way, "anything")
         with pytest.raises(UnavailableError):
             away.freshness()
+        with pytest.raises(UnavailableError):
+            away.search(asked("anything"), 3)
 
 
 def id_of(number: int) -> str:

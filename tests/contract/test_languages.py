@@ -84,6 +84,17 @@ def test_a_row_is_found_by_other_forms_of_its_language_s_words(filled: Index) ->
     assert {question: texts(ask(filled, question))[0] for question in first} == first
 
 
+def test_a_language_that_comes_is_searched_by_the_next_question(store: Store, sink: Sink) -> None:
+    put(sink, ARTICLES, ENGLISH)
+    text = "Haus mit großem Fenster"
+    question = Question(text, vector_of(text))
+    with closing(open_index(store.config, "model=test")) as index:
+        assert index.search(question, 50).lexical == []
+        put(sink, ARTIKEL, GERMAN)
+        assert texts(index.search(question, 50).lexical) == [GERMAN[0]]
+        assert index.search(question, 50, Filters((ARTICLES.table,))).lexical == []
+
+
 def test_stop_words_of_the_question_s_language_find_nothing_in_any(filled: Index) -> None:
     assert ask(filled, "wie ist das und die der") == []
     assert ask(filled, "how do the and of it") == []

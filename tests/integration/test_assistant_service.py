@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
@@ -165,6 +167,17 @@ def test_connections_that_a_restart_broke_cost_no_question(service: AssistantSer
     vectors.restart()
     assert ask_at_once() == before
     assert len(before) == 6
+
+
+def test_questions_take_no_more_connections_than_are_allowed(service: AssistantService, pipeline: Pipeline) -> None:
+    (sink,) = pipeline.sinks
+    assert isinstance(sink, PgvectorConfig)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: service.search(PROBE, 5, Scope(caller=ACME)), range(18)))
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ragstream search' AND datname = current_database()"
+    with psycopg.connect(sink.conninfo) as admin:
+        (count,) = admin.execute(query).fetchone() or (0,)
+    assert 1 <= count <= 3
 
 
 def test_a_store_that_is_silent_is_waited_for_a_bounded_time(pipeline: Pipeline, vectors: VectorStore) -> None:

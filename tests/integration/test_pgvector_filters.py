@@ -12,7 +12,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from local_stack.servers.postgres import VectorStore
-from sinks.pgvector import reader
+from sinks.pgvector import preparing, reader
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.filtering import Filtering
 from sinks.pgvector.reader import PgvectorIndex
@@ -52,8 +52,10 @@ def test_filters_find_the_nearest_that_pass_whichever_way_it_goes(
 ) -> None:
     config, rows = filled
     if way != "few are compared":
-        monkeypatch.setattr(reader, "LEAST_COMPARED", 0)
-        monkeypatch.setattr(reader, "VECTORS", "SELECT 0, %s::regclass")
+        monkeypatch.setattr(preparing, "LEAST_COMPARED", 0)
+        without_vectors = preparing.PREPARE.replace("greatest(v.reltuples, 0)", "0")
+        assert without_vectors != preparing.PREPARE
+        monkeypatch.setattr(preparing, "PREPARE", without_vectors)
         ends = " SET hnsw.max_scan_tuples = 1; SET hnsw.ef_search = 40;" if way == "the scan ends early" else ""
         monkeypatch.setattr(reader, "SETTINGS", f"{reader.SETTINGS}; SET enable_seqscan = off;{ends}")
     passing = {
