@@ -12,6 +12,7 @@ from embeddings.budget.budget import Budget
 from embeddings.errors import EmbeddingRejectedError, EmbeddingUnavailableError
 from embeddings.governor import Governor, Reply
 from embeddings.parts import in_parts
+from embeddings.prices import Usage
 from embeddings.protocol import (
     TEXT_TOO_LONG,
     Embedding,
@@ -21,7 +22,9 @@ from embeddings.protocol import (
     Truncation,
     Vector,
 )
+from embeddings.usage import TALLY, Asked
 from schemas.errors import ConfigurationError
+from transforms.documents.chunking import tokens
 from transforms.documents.words import is_blank
 
 PROBE = ("ragstream",)
@@ -136,7 +139,7 @@ class RemoteEmbedder(ABC):
     def _embed(self, texts: Sequence[str], purpose: Purpose, *, seconds: float | None) -> list[Embedding]:
         prepared = [self._prepared(text) for text in texts]
         sendable = [text for text in prepared if isinstance(text, str)]
-        governor, send = self._governor, functools.partial(self._send, purpose)
+        governor, send = self._governor, functools.partial(self._counted, purpose)
 
         def vectors_of(distinct: Sequence[str]) -> dict[str, Embedding]:
             requests = list(pack(distinct, max_items=self.max_items, max_bytes=self.max_bytes))
@@ -147,6 +150,14 @@ class RemoteEmbedder(ABC):
         else:
             vectors = vectors_of(sendable)
         return [vectors[text] if isinstance(text, str) else text for text in prepared]
+
+    def _counted(self, purpose: Purpose, texts: Sequence[str]) -> Reply:
+        """Send one request, which is counted; its tokens are estimated where the provider does not say them."""
+        estimate = Usage(sum(map(tokens, texts)))
+        with TALLY.request(Asked(self._settings.model, purpose.value), estimate) as receipt:
+            reply = self._send(purpose, texts)
+            receipt.used = Usage(reply.tokens) if reply.tokens else estimate
+            return reply
 
     def _prepared(self, text: str) -> str | EmbeddingRejected:
         """Apply the model's limits here, where they cost no request."""

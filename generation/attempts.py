@@ -6,16 +6,15 @@ import json
 from collections import abc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Protocol
 
-from embeddings.budget.budget import BudgetUsedUpError, shared_budget
-from embeddings.budget.config import AnswerBudgetConfig
-from embeddings.budget.spending import NOTHING, Spending
+from embeddings.budget.budget import BudgetUsedUpError
+from embeddings.budget.spending import Spending
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.prices import Usage
 from embeddings.retrying import retrying
 from generation.errors import GenerationBudgetError, GenerationRejectedError, GenerationUnavailableError
 from generation.protocol import GeneratedAnswer, Generator, Message, Tool
+from generation.rules import RemoteAnswers
 from schemas.errors import ConfigurationError
 from transforms.documents.chunking import tokens
 
@@ -23,23 +22,7 @@ type Pieces = abc.Generator[str, None, GeneratedAnswer]
 """Yields the text of an answer and returns the whole of it."""
 
 
-class BudgetedConfig(Protocol):
-    """What a text model's configuration says of its budget."""
-
-    @property
-    def budget(self) -> AnswerBudgetConfig | None:
-        """What all processes may ask of it."""
-
-    @property
-    def model(self) -> str:
-        """The model's name, which has a price."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of an answer at most."""
-
-
-def answered(attempt: Callable[[], GeneratedAnswer], seconds: float, spending: Spending = NOTHING) -> GeneratedAnswer:
+def answered(attempt: Callable[[], GeneratedAnswer], seconds: float, spending: Spending) -> GeneratedAnswer:
     """Try until an answer comes, each time in turn of the budget; raises as `Generator` says."""
 
     def counted() -> GeneratedAnswer:
@@ -52,7 +35,7 @@ def answered(attempt: Callable[[], GeneratedAnswer], seconds: float, spending: S
         return retrying(seconds)(counted)
 
 
-def streamed(attempt: Callable[[], Pieces], seconds: float, spending: Spending = NOTHING) -> Pieces:
+def streamed(attempt: Callable[[], Pieces], seconds: float, spending: Spending) -> Pieces:
     """Try until the first piece comes, then go on with that attempt: a second one would repeat or contradict its text."""
     with _errors():
         pieces, first = retrying(seconds)(_begun, lambda: _counted(attempt, spending))
@@ -78,7 +61,7 @@ def check_answers(generator: Generator, where: str, keys: str) -> None:
 
 
 def spending_of(
-    config: BudgetedConfig,
+    config: RemoteAnswers,
     messages: Sequence[Message],
     system: str,
     max_tokens: int | None,
@@ -89,12 +72,9 @@ def spending_of(
     Amazon Bedrock's own quota counts like this ("How tokens are counted in Amazon Bedrock": the maximum is taken first, then
     corrected).
     """
-    if config.budget is None:
-        return NOTHING
     texts = [system, *(text for each in messages for text in (each.text, *(result.text for result in each.results)))]
     texts += [f"{tool.name} {tool.description} {json.dumps(tool.schema)}" for tool in tools]
-    budget = shared_budget(config.budget, config.model, "generation")
-    return Spending(budget, config.budget.wait, Usage(sum(map(tokens, texts)), max_tokens or config.max_tokens))
+    return Spending.of(config, "generation", Usage(sum(map(tokens, texts)), max_tokens or config.max_tokens))
 
 
 def _counted(attempt: Callable[[], Pieces], spending: Spending) -> Pieces:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import batched
-from typing import Protocol
 
-from embeddings.budget.budget import BudgetUsedUpError, shared_budget
-from embeddings.budget.config import RerankingBudgetConfig
-from embeddings.budget.spending import NOTHING, Spending
+from embeddings.budget.budget import BudgetUsedUpError
+from embeddings.budget.spending import Spending
 from embeddings.outcomes import Refused, Throttled, Unanswered
 from embeddings.prices import Usage
 from embeddings.retrying import retrying
 from reranking.errors import RerankingBudgetError, RerankingRejectedError, RerankingUnavailableError
 from reranking.protocol import Reranker
+from reranking.rules import RemoteScores
 from schemas.errors import ConfigurationError
 from transforms.documents.chunking import tokens
 from transforms.documents.words import is_blank
@@ -26,18 +25,6 @@ PRICED_TEXTS = 100
 """Texts that Amazon Bedrock's price of a Rerank query is for at most."""
 
 
-class BudgetedConfig(Protocol):
-    """What a reranker's configuration says of its budget."""
-
-    @property
-    def budget(self) -> RerankingBudgetConfig | None:
-        """What all processes may ask of it."""
-
-    @property
-    def model(self) -> str:
-        """The model's name, which has a price."""
-
-
 type Attempt = Callable[[Sequence[str]], Iterable[tuple[int, float]]]
 """Score at most a request's texts; yields places and scores, in any order."""
 
@@ -46,9 +33,7 @@ type Spend = Callable[[Sequence[str]], Spending]
 """What a request with these texts takes from the budget."""
 
 
-def scored(
-    texts: Sequence[str], most: int, attempt: Attempt, seconds: float, spend: Spend = lambda _: NOTHING
-) -> list[float]:
+def scored(texts: Sequence[str], most: int, attempt: Attempt, seconds: float, spend: Spend) -> list[float]:
     """The scores of all texts, `most` a request, each in turn of the budget; raises as `Reranker` says."""
 
     def counted(batch: Sequence[str]) -> list[float]:
@@ -71,13 +56,10 @@ def scored(
         ) from None
 
 
-def spending_of(config: BudgetedConfig, query: str, texts: Sequence[str]) -> Spending:
+def spending_of(config: RemoteScores, query: str, texts: Sequence[str]) -> Spending:
     """What a request takes from the model's budget; tokens are estimated, as no service counts them."""
-    if config.budget is None:
-        return NOTHING
     asked = tokens(query) + sum(map(tokens, texts))
-    budget = shared_budget(config.budget, config.model, "reranking")
-    return Spending(budget, config.budget.wait, Usage(asked), math.ceil(len(texts) / PRICED_TEXTS))
+    return Spending.of(config, "reranking", Usage(asked), math.ceil(len(texts) / PRICED_TEXTS))
 
 
 def sendable(text: str, most: int) -> str:

@@ -101,6 +101,11 @@ class Watching:
         """Queries for versions so far."""
 
     @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return sum(len(group.watchers) for group in self._groups.values())
+
+    @property
     def documents(self) -> int:
         """How many documents are watched, as often as somebody watches them."""
         return sum(len(watcher.seen) for group in self._groups.values() for watcher in group.watchers)

@@ -176,4 +176,4 @@ def open_budget(config: BudgetConfig, model: str, section: str = "embedding") ->
     if fault := config.fault(model):
         raise ConfigurationError(f"{section}.{fault}", condition="PRICE_UNKNOWN")
     limits = Limits(config.requests_per_minute, config.tokens_per_minute, config.dollars_per_day)
-    return Budget(limits, open_ledger(config.ledger), config.price(model), section=section)
+    return Budget(limits, open_ledger(config.ledger, section), config.price(model), section=section)

@@ -97,6 +97,19 @@ class RerankingBudgetConfig(AnswerBudgetConfig):
     wait: Duration = 0.5
 
 
+class BudgetedAnswers(StrictModel):
+    """A text model or reranker with a budget."""
+
+    model: str
+    budget: AnswerBudgetConfig | None = None
+    """What all processes of the pipelines that share its ledger may ask of the model."""
+
+    @model_validator(mode="after")
+    def _is_priced(self) -> Self:
+        refuse_unpriced(self.budget, self.model)
+        return self
+
+
 def refuse_unpriced(budget: BudgetConfig | None, model: str) -> None:
     """Raise ValueError where dollars are limited and the model's price is not known."""
     if budget is not None and (fault := budget.fault(model)):

@@ -43,8 +43,10 @@ class Ledger(Protocol):
 class FileLedger:
     """A state in a file, replaced as a whole while a lock of the kernel beside it is held: a kill leaves one of the two."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, section: str = "embedding") -> None:
+        """`section` of the configuration, for messages."""
         self._path = path
+        self._section = section
         self._lock = threading.Lock()
 
     def change[T](self, decide: Callable[[State], tuple[State, T]]) -> T:
@@ -57,14 +59,14 @@ class FileLedger:
                 fresh.replace(self._path)
                 return answer
         except OSError as error:
-            raise _unusable(f"the file {self._path} cannot be written: {error.strerror}") from None
+            raise _unusable(self._section, f"the file {self._path} cannot be written: {error.strerror}") from None
 
     def read(self) -> State:
         """Return the state."""
         try:
             return self._state()
         except OSError as error:
-            raise _unusable(f"the file {self._path} cannot be read: {error.strerror}") from None
+            raise _unusable(self._section, f"the file {self._path} cannot be read: {error.strerror}") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -82,14 +84,18 @@ class FileLedger:
         except FileNotFoundError:
             return State()
         except (ValueError, TypeError):
-            raise _unusable(f"the file {self._path} holds something else than a budget's state") from None
+            raise _unusable(
+                self._section, f"the file {self._path} holds something else than a budget's state"
+            ) from None
 
 
 class DynamoDBLedger:
     """A state in an item, replaced on the condition that nobody has replaced it since it was read."""
 
-    def __init__(self, config: DynamoDBLedgerConfig) -> None:
+    def __init__(self, config: DynamoDBLedgerConfig, section: str = "embedding") -> None:
+        """`section` of the configuration, for messages."""
         self._config = config
+        self._section = section
 
     def change[T](self, decide: Callable[[State], tuple[State, T]]) -> T:
         """Apply a decision; see `Ledger`."""
@@ -117,7 +123,7 @@ class DynamoDBLedger:
 
     def _item(self) -> tuple[int, State]:
         """The item's version, 0 where there is none, and its state."""
-        with _requests():
+        with _requests(self._section):
             answer = self._client.get_item(
                 TableName=self._config.table, Key={"name": {"S": self._config.name}}, ConsistentRead=True
             )
@@ -140,7 +146,7 @@ class DynamoDBLedger:
             }  # fmt: skip
             names = {"#n": "version"}
         try:
-            with _requests(conditional=True):
+            with _requests(self._section, conditional=True):
                 self._client.put_item(
                     TableName=self._config.table, Item=item, ExpressionAttributeNames=names, **condition
                 )
@@ -149,19 +155,19 @@ class DynamoDBLedger:
         return True
 
 
-def open_ledger(config: LedgerConfig) -> Ledger:
+def open_ledger(config: LedgerConfig, section: str) -> Ledger:
     """The ledger of a configuration; it connects on first use."""
     match config:
         case FileLedgerConfig():
-            return FileLedger(config.path)
+            return FileLedger(config.path, section)
         case DynamoDBLedgerConfig():
-            return DynamoDBLedger(config)
+            return DynamoDBLedger(config, section)
         case _:
             assert_never(config)
 
 
 @contextmanager
-def _requests(*, conditional: bool = False) -> Iterator[None]:
+def _requests(section: str, *, conditional: bool = False) -> Iterator[None]:
     """Turn botocore's exceptions into ours; a condition that did not hold is left as it is."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -173,16 +179,16 @@ def _requests(*, conditional: bool = False) -> Iterator[None]:
             raise
         if status >= 500 or "Throughput" in code or "Throttling" in code or "LimitExceeded" in code:
             raise UnavailableError(f"the budget's table does not answer: {code}", condition="BUDGET_AWAY") from None
-        raise _unusable(f"the table cannot be used: {code}") from None
+        raise _unusable(section, f"the table cannot be used: {code}") from None
     except BotoCoreError as error:
         raise UnavailableError(
             f"the budget's table does not answer: {type(error).__name__}", condition="BUDGET_AWAY"
         ) from None
 
 
-def _unusable(what: str) -> ConfigurationError:
+def _unusable(section: str, what: str) -> ConfigurationError:
     return ConfigurationError(
-        f"embedding.budget.ledger: {what}",
+        f"{section}.budget.ledger: {what}",
         condition="BUDGET_UNUSABLE",
         hint="name a file that this user may write, or a DynamoDB table with the partition key `name` and the rights to it",
     )

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from embeddings.budget.budget import Budget
+from embeddings.budget.budget import Budget, shared_budget
+from embeddings.budget.config import BudgetedAnswers
 from embeddings.outcomes import Throttled, Unanswered
 from embeddings.prices import Usage
+from embeddings.usage import TALLY, Asked, Receipt
 from schemas.errors import ConfigurationError
-
-
-@dataclass
-class Receipt:
-    """What a request cost, as it becomes known; the estimate until then."""
-
-    used: Usage
-    sent: bool = False
-    """Whether a part of the answer came: then a failure is paid for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The share of one request in a budget. Every attempt at it takes one of its own."""
+    """The share of one request in a budget, if there is one. Every attempt at it takes one of its own."""
 
-    budget: Budget | None
-    seconds: float = 0.0
-    """How long an attempt waits for its turn."""
-    usage: Usage = field(default_factory=Usage)
+    asked: Asked
+    usage: Usage
     """What it costs at most, estimated."""
     requests: int = 1
     """As the model's price counts them."""
+    budget: Budget | None = None
+    seconds: float = 0.0
+    """How long an attempt waits for its turn."""
+
+    @classmethod
+    def of(cls, config: BudgetedAnswers, section: str, usage: Usage, requests: int = 1) -> Spending:
+        """The share of a request to the model of a section of the configuration."""
+        asked = Asked(config.model, section)
+        if config.budget is None:
+            return cls(asked, usage, requests)
+        return cls(asked, usage, requests, shared_budget(config.budget, config.model, section), config.budget.wait)
 
     @contextmanager
     def attempt(self) -> Iterator[Receipt]:
@@ -39,22 +41,17 @@ class Spending:
 
         What a provider did not answer comes back. Raises `BudgetUsedUpError` before the block.
         """
-        receipt = Receipt(self.usage)
-        if self.budget is None:
-            yield receipt
-            return
-        self.budget.take_within(self.seconds, self.usage, self.requests)
+        if self.budget is not None:
+            self.budget.take_within(self.seconds, self.usage, self.requests)
         requests = 0
-        try:
-            yield receipt
-        except (Throttled, Unanswered, ConfigurationError):
-            if not receipt.sent:
-                receipt.used, requests = Usage(), -self.requests
-            raise
-        finally:
-            used = receipt.used
-            self.budget.settle(Usage(used.input - self.usage.input, used.output - self.usage.output), requests)
-
-
-NOTHING = Spending(None)
-"""Of a model without a budget."""
+        with TALLY.request(self.asked, self.usage) as receipt:
+            try:
+                yield receipt
+            except (Throttled, Unanswered, ConfigurationError):
+                if not receipt.sent:
+                    receipt.used, requests = Usage(), -self.requests
+                raise
+            finally:
+                used = Usage(receipt.used.input - self.usage.input, receipt.used.output - self.usage.output)
+                if self.budget is not None:
+                    self.budget.settle(used, requests)

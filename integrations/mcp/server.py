@@ -12,7 +12,6 @@ from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import McpError
 
 from integrations.mcp.tools import TOOLS, Tool
-from retrieval.access import Access
 from service.assistant import AssistantService, NamedPipeline
 from service.callers.protocol import Identity
 from service.http.work import Workers
@@ -28,6 +27,7 @@ _TOOLS: Mapping[str, Tool] = {tool.name: tool for tool in TOOLS}
 
 type ErrorJson = Callable[[Exception], dict[str, str]]
 """The JSON object of an error: condition, message and hint."""
+type Counted = Callable[[Mapping[str, Any]], None]
 
 
 class AssistantTools:
@@ -37,12 +37,19 @@ class AssistantTools:
     """
 
     def __init__(
-        self, assistant: AssistantService, workers: Workers, identify: Callable[[], Identity], error_json: ErrorJson
+        self,
+        assistant: AssistantService,
+        workers: Workers,
+        identify: Callable[[], Identity],
+        error_json: ErrorJson,
+        counters: Mapping[str, Counted] | None = None,
     ) -> None:
-        self._assistant = assistant
+        """`counters` count what a tool gave, by its name."""
+        self.assistant = assistant
         self._workers = workers
         self._identify = identify
         self._error_json = error_json
+        self._counters = counters or {}
 
     async def call(self, request: types.CallToolRequest) -> types.ServerResult:
         """Call a tool; what goes wrong is a result with `isError`, as the protocol has it for errors that a model can mend."""
@@ -52,18 +59,19 @@ class AssistantTools:
         try:
             arguments = tool.parsed(request.params.arguments or {})
             identity = self._identify()
-            call = partial(tool.call, self._assistant, arguments, identity.caller)
+            call = partial(tool.call, self.assistant, arguments, identity.caller)
             result = await self._workers.start(identity, call).result()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
             return _result({"error": self._error_json(error)}, is_error=True)
+        if tool.name in self._counters:
+            self._counters[tool.name](result)
         return _result(result)
 
 
 def server_of(pipeline: NamedPipeline, tools: AssistantTools) -> Server[Any, Any]:
     """The server of a pipeline's assistant."""
     server: Server[Any, Any] = Server(f"ragstream {pipeline.name}", release(), _INSTRUCTIONS)
-    filterable = Access(pipeline.access, pipeline.tables).filterable
-    columns = {table: list(named) for table, named in filterable.tables.items()}
+    columns = {table: list(named) for table, named in tools.assistant.access.filterable.tables.items()}
     listed = types.ListToolsResult(tools=[tool.described(columns) for tool in TOOLS])
 
     async def list_tools(_: types.ListToolsRequest) -> types.ServerResult:

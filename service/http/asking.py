@@ -34,7 +34,7 @@ async def ask(context: Context, request: Request, identity: Identity) -> Respons
     if "text/event-stream" not in request.headers.get("accept", ""):
         call = partial(_answer, context, asked, identity, None)
         answer = await context.workers.start(identity, call).result(request.receive)
-        _count(context, answer)
+        context.metrics.count_answer(answer)
         return json_response(answer)
     return await _Stream(context, request, identity, asked).response()
 
@@ -45,10 +45,6 @@ def _answer(
     session = None if asked.session is None else Session(asked.session, asked.turn_id)
     scope = Scope(asked.tables, asked.filters, identity.caller)
     return context.assistant.ask(asked.question, scope, session, on_event=on_event, cancelled=cancelled)
-
-
-def _count(context: Context, answer: dict[str, Any]) -> None:
-    context.metrics.answers.labels("abstained" if answer["abstained"] else "answered").inc()
 
 
 class _Stream:
@@ -105,7 +101,7 @@ class _Stream:
                 yield sse(event.name, event.as_json())
                 pending = asyncio.ensure_future(self._events.get())
             self._raise_failure()
-            _count(self._context, self._work.future.result())
+            self._context.metrics.count_answer(self._work.future.result())
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream ends with it
             fault = answerable(error)
             self._context.metrics.refused.labels(self._request.scope[ROUTE], fault.condition).inc()

@@ -69,6 +69,8 @@ class Answerable:
         if self.status == 401:
             tried = self.condition != "SIGN_IN_NEEDED"
             return {"WWW-Authenticate": 'Bearer error="invalid_token"' if tried else "Bearer"}  # RFC 6750, 3
+        if self.condition == "SCOPE_MISSING":
+            return {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}  # the same, 3.1
         if self.status in {408, 413}:
             return {"Connection": "close"}  # what is left of the body is not read
         return {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}

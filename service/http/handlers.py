@@ -30,6 +30,7 @@ async def search(context: Context, request: Request, identity: Identity) -> Resp
     asked = await body_of(request, SearchRequest, context.config.limits)
     scope = Scope(asked.tables, asked.filters, identity.caller)
     result = await context.run(request, identity, partial(context.assistant.search, asked.query, asked.k, scope))
+    context.metrics.count_search(result)
     return json_response(result)
 
 

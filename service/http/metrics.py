@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from embeddings.budget.report import BudgetReport
+from embeddings.usage import TALLY, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Models(Collector):
+    """What this process has asked of its models."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Read it whenever metrics are rendered."""
+        labels = ("model", "purpose")
+        requests = CounterMetricFamily(
+            "ragstream_model_requests", "Requests to models that ended.", labels=(*labels, "outcome")
+        )
+        tokens = CounterMetricFamily(
+            "ragstream_model_tokens",
+            "Tokens as the provider counts them or, where it does not, estimated.",
+            labels=(*labels, "direction"),
+        )
+        for (asked, outcome), count in sorted(self._tally.requests.copy().items()):
+            requests.add_metric([*asked, outcome], count)
+        for direction, counted in (("input", self._tally.input), ("output", self._tally.output)):
+            for asked, count in sorted(counted.copy().items()):
+                tokens.add_metric([*asked, direction], count)
+        yield from (requests, tokens)
 
 
 class Metrics:
@@ -35,11 +63,13 @@ class Metrics:
             "ragstream_http_errors", "Errors answered, streams included.", ["route", "condition"], **own
         )
         self.streams = Gauge("ragstream_http_streams_open", "Streams of events that are open.", ["route"], **own)
-        self.answers = Counter("ragstream_answers", "Answers given.", ["outcome"], **own)
+        self._answers = Counter("ragstream_answers", "Answers given.", ["outcome"], **own)
+        self._searches = Counter("ragstream_searches", "Searches answered.", ["outcome"], **own)
         self.lag = Gauge(
             "ragstream_freshness_lag_seconds", "How far the index is behind, as last seen; NaN while unknown.", **own
         )
         self.in_progress = Gauge("ragstream_requests_in_progress", "Threads at work for requests.", **own)
+        self.watchers = Gauge("ragstream_watchers", "Clients who watch documents.", **own)
         self.watched = Gauge("ragstream_watched_documents", "Documents that are watched.", **own)
         self.budget_dollars = Gauge("ragstream_budget_dollars_today", "Dollars granted today.", ["section"], **own)
         self.budget_wait = Gauge(
@@ -49,11 +79,23 @@ class Metrics:
             **own,
         )
         self.lag.set(float("nan"))
+        self._registry.register(Models(TALLY))
 
-    def follow(self, in_progress: Callable[[], float], watched: Callable[[], float]) -> None:
+    def follow(
+        self, in_progress: Callable[[], float], watchers: Callable[[], float], watched: Callable[[], float]
+    ) -> None:
         """Read these whenever metrics are rendered."""
         self.in_progress.set_function(in_progress)
+        self.watchers.set_function(watchers)
         self.watched.set_function(watched)
+
+    def count_answer(self, answer: Mapping[str, Any]) -> None:
+        """Count an answer by whether it says that nothing relevant was found."""
+        self._answers.labels("abstained" if answer["abstained"] else "answered").inc()
+
+    def count_search(self, result: Mapping[str, Any]) -> None:
+        """Count a search by whether anything relevant was found."""
+        self._searches.labels("irrelevant" if result["abstained"] else "relevant").inc()
 
     def see(self, freshness: Mapping[str, Any]) -> None:
         """Take over how far the index is behind; from any thread."""

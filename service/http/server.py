@@ -17,7 +17,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from embeddings.budget.report import reports, sections_of
-from retrieval.access import Access
 from retrieval.config import ExtractiveConfig
 from retrieval.ranking.search import UNKNOWN_FRESHNESS
 from schemas.caller import USER, Caller
@@ -164,7 +163,6 @@ def _log_defect(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 def _context(pipeline: NamedPipeline, config: ServeConfig, assistant: AssistantService) -> Context:
     limits = config.limits
-    access = Access(pipeline.access, pipeline.tables)
     generation = pipeline.generation
     extractive = generation is None or isinstance(generation, ExtractiveConfig)
     context = Context(
@@ -172,18 +170,19 @@ def _context(pipeline: NamedPipeline, config: ServeConfig, assistant: AssistantS
             "pipeline": pipeline.name,
             "answerer": "extractive" if extractive else "generative",
             "memory": pipeline.memory is not None,
-            "tables": list(access.filterable.tables),
+            "tables": list(assistant.access.filterable.tables),
         },
         config=config,
         assistant=assistant,
         callers=open_callers(config.callers),
-        watching=Watching(assistant, access),
+        watching=Watching(assistant, assistant.access),
         metrics=Metrics(),
         workers=Workers(limits),
         rate=Rate(limits),
         watches=Places(limits.watches, limits.watches_per_caller, "watches"),
     )
-    context.metrics.follow(lambda: context.workers.places.taken, lambda: context.watching.documents)
+    watching = context.watching
+    context.metrics.follow(lambda: context.workers.places.taken, lambda: watching.watchers, lambda: watching.documents)
     return context
 
 

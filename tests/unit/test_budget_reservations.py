@@ -161,6 +161,15 @@ def test_a_file_of_something_else_is_told_of_and_not_overwritten(tmp_path: Path)
         FileLedger(tmp_path / "b" / "c").change(lambda state: (state, None))
 
 
+@pytest.mark.parametrize("section", ["embedding", "generation", "reranking"])
+def test_a_ledger_that_cannot_be_used_is_named_by_its_section(tmp_path: Path, section: str) -> None:
+    (tmp_path / "b").write_text("a shopping list")
+    ledger = {"type": "file", "path": str(tmp_path / "b")}
+    config = BudgetConfig.model_validate({"requests_per_minute": 60, "ledger": ledger})
+    with pytest.raises(ConfigurationError, match=rf"^{section}\.budget\.ledger: "):
+        open_budget(config, "some-model", section).state()
+
+
 def test_what_is_granted_survives_the_process(tmp_path: Path) -> None:
     limits = Limits(dollars_per_day=1)
     Budget(limits, FileLedger(tmp_path / "folder" / "b"), Price(1000.0)).take(900, waits=True)
