@@ -82,19 +82,19 @@ def over_stdio(config: Path, *arguments: str) -> Iterator[Client]:
 
 
 @contextmanager
-def over_http(url: str, **headers: str) -> Iterator[Client]:
-    """A session with a server of `ragstream mcp --http`."""
+def over_http(url: str, auth: httpx.Auth | None = None, **headers: str) -> Iterator[Client]:
+    """A session with a server of `ragstream mcp --http`; `auth` signs the client in where it is refused."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(_http_session(url, headers)) as session,
+        portal.wrap_async_context_manager(_http_session(url, headers, auth)) as session,
     ):
         yield Client(portal, session)
 
 
 @asynccontextmanager
-async def _http_session(url: str, headers: dict[str, str]) -> AsyncIterator[ClientSession]:
+async def _http_session(url: str, headers: dict[str, str], auth: httpx.Auth | None) -> AsyncIterator[ClientSession]:
     async with (
-        httpx.AsyncClient(headers=headers, timeout=60) as client,
+        httpx.AsyncClient(headers=headers, auth=auth, timeout=60) as client,
         streamable_http_client(url, http_client=client) as (incoming, outgoing, _),
         ClientSession(incoming, outgoing) as session,
     ):

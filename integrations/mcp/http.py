@@ -19,18 +19,21 @@ from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from integrations.mcp.discovery import Discovery
 from integrations.mcp.server import AssistantTools, keep_messages_out_of_logs, server_of
 from retrieval.conversation.turns import audience_of
 from service.assistant import NamedPipeline
+from service.callers.jwt.config import JwtConfig
 from service.callers.protocol import Identity
 from service.config import ServeConfig
 from service.http.app import guarded
 from service.http.bodies import bytes_of
 from service.http.context import Context
-from service.http.errors import RequestError, answerable
+from service.http.errors import Answerable, RequestError, answerable
 from service.http.health import Health
 from service.http.routing import IDENTITY, ROUTE, identified, refused
 from service.http.server import serve_application
@@ -52,23 +55,35 @@ def serve(pipeline: NamedPipeline, config: ServeConfig, listening: Callable[[str
 
     @asynccontextmanager
     async def opening(context: Context, checks: Health) -> AsyncIterator[ASGIApp]:
-        tools = AssistantTools(context.assistant, context.workers, _asking, lambda error: answerable(error).event)
+        counters = {"search": context.metrics.count_search, "ask": context.metrics.count_answer}
+        tools = AssistantTools(
+            context.assistant, context.workers, _asking, lambda error: answerable(error).event, counters
+        )
         manager = StreamableHTTPSessionManager(
             server_of(pipeline, tools), json_response=True, max_sessions=MOST_SESSIONS, session_idle_timeout=IDLE_SECONDS,
             max_request_body_size=config.limits.body_bytes,
         )  # fmt: skip
         async with manager.run():
-            yield guarded(context, checks, [Route(PATH, SignedIn(manager.handle_request, context))])
+            discovery = _discovery(pipeline, config)
+            served = Route(PATH, SignedIn(manager.handle_request, context, discovery))
+            yield guarded(context, checks, [served, *(discovery.routes() if discovery else ())])
 
     serve_application(pipeline, config, opening, lambda address: listening(f"{address}{PATH}"))
+
+
+def _discovery(pipeline: NamedPipeline, config: ServeConfig) -> Discovery | None:
+    if not isinstance(config.callers, JwtConfig):
+        return None
+    return Discovery(config, config.callers, PATH, f"ragstream {pipeline.name}")
 
 
 class SignedIn:
     """Lets requests of callers through to the sessions that are theirs, within the limits of the service."""
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
+    def __init__(self, app: ASGIApp, context: Context, discovery: Discovery | None) -> None:
         self._app = app
         self._context = context
+        self._discovery = discovery
         self._sessions = Sessions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,10 +96,16 @@ class SignedIn:
             self._sessions.require_usable(request, owner)
             body = await bytes_of(request, self._context.config.limits)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
-            await refused(self._context, scope, answerable(error))(scope, receive, send)
+            await self._refusal(request, answerable(error))(scope, receive, send)
             return
         scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=owner, scopes=[]))  # the manager compares it
         await self._app(scope, _again(body, receive), self._sessions.following(request, owner, send))
+
+    def _refusal(self, request: Request, fault: Answerable) -> Response:
+        response = refused(self._context, request.scope, fault)
+        if self._discovery is not None and "WWW-Authenticate" in response.headers:
+            response.headers["WWW-Authenticate"] = self._discovery.challenge(request, fault)
+        return response
 
 
 class Sessions:

@@ -15,14 +15,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from mcp import McpError
 
+from integrations.mcp.discovery import WELL_KNOWN
 from integrations.mcp.http import MOST_SESSIONS_PER_CALLER
 from integrations.mcp.stdio import MOST_BYTES
 from local_stack.faults.tcp import FaultProxy
 from local_stack.models.service import ModelService
 from local_stack.servers.memorydb import MemoryDB
 from local_stack.servers.postgres import VectorStore
+from tests.authorization import authorizing
 from tests.endpoint import Endpoint
 from tests.integration.test_serving import ADA, BOB, EVE, SERVE
+from tests.key_server import AUDIENCE, issuing
 from tests.mcp_clients import Client, content_of, over_http, over_stdio
 from tests.servers import new_database
 from tests.serving import NOTES_OF_TWO_TENANTS, PROBE, Served, note, parsed, pipeline, serving, written
@@ -254,8 +257,38 @@ def test_whoever_is_not_signed_in_reaches_no_tool(served: Served) -> None:
         refused = sent(served, OPENING, **headers)
         assert (refused.status_code, refused.headers["www-authenticate"][:6]) == (401, "Bearer")
         assert "mcp-session-id" not in refused.headers
+    assert httpx.get(f"{served.url}{WELL_KNOWN}/mcp").status_code == 404, "a key is of no authorization server"
     with pytest.raises(ExceptionGroup), over_http(f"{served.url}/mcp", Authorization="Bearer wrong"):
         pass
+
+
+def test_a_client_that_is_refused_finds_who_signs_it_in(config: Path, tmp_path: Path) -> None:
+    """RFC 9728, by the official client: refusal, metadata, authorization server, registration, consent, token, tools."""
+    with issuing() as issuer, authorizing(issuer, tenant="globex", aud=AUDIENCE) as authority:
+        callers = {
+            "type": "jwt", "issuer": authority.url, "jwks_url": f"{issuer.url}/jwks.json", "audience": [AUDIENCE],
+            "scope": "notes/ask", "claims": {"tenant": "tenant"},
+        }  # fmt: skip
+        document = json.loads(config.read_text()) | {"serve": SERVE | {"callers": callers}}
+        with serving(document, tmp_path, "mcp --http") as server:
+            resource = f"{server.url}/mcp"
+            place = f"{server.url}{WELL_KNOWN}/mcp"
+            expected = f'Bearer scope="notes/ask", resource_metadata="{place}"'
+            assert sent(server, OPENING).headers["www-authenticate"] == expected
+            forged = sent(server, OPENING, Authorization="Bearer no.good.token")
+            assert forged.headers["www-authenticate"].startswith('Bearer error="invalid_token", scope=')
+            narrow = sent(server, OPENING, Authorization=f"Bearer {authority.issuer.token({'iss': authority.url})}")
+            assert narrow.status_code == 403
+            assert narrow.headers["www-authenticate"].startswith('Bearer error="insufficient_scope", scope="notes/ask"')
+            metadata = httpx.get(place).json()
+            assert metadata == httpx.get(f"{server.url}{WELL_KNOWN}").json()
+            assert (metadata["resource"], metadata["authorization_servers"]) == (resource, [authority.url])
+            public = httpx.get(place, headers={"Host": "notes.example.com"}).json()
+            assert public["resource"] == "https://notes.example.com/mcp"
+            with over_http(resource, authority.client(resource)) as client:
+                assert [each["key"] for each in client.call("search", query=PROBE)["results"]] == [{"id": 3}]
+            assert (authority.scopes, authority.resources) == (["notes/ask"], [resource])
+            assert server.metric("ragstream_searches_total", outcome="relevant") == 1
 
 
 def test_a_session_is_of_the_caller_who_opened_it(served: Served) -> None:

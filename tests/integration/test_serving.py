@@ -233,6 +233,32 @@ def test_metrics_tell_how_far_the_index_is(served: Served, notes: Notes) -> None
     eventually(lambda: 3 <= served.metric("ragstream_freshness_lag_seconds") < 30)
 
 
+def test_metrics_count_searches_watchers_and_what_models_were_asked(
+    document: dict[str, Any], notes: Notes, instant_model: ModelService, tmp_path: Path
+) -> None:
+    assert notes.embedder.dimensions == document["embedding"]["dimensions"]
+    model = {"type": "bedrock", "model": "amazon.nova-lite-v1:0", **instant_model.endpoint}
+    with serving(document | {"generation": model}, tmp_path / "served", Authorization=ADA) as counted:
+        counted.post("/v1/search", {"query": PROBE})
+        counted.post("/v1/search", {"query": PROBE, "filters": ["tenant = globex"]})
+        assert counted.metric("ragstream_searches_total", outcome="relevant") == 1
+        assert counted.metric("ragstream_searches_total", outcome="irrelevant") == 1
+        queries = {"model": document["embedding"]["model"], "purpose": "query"}
+        assert counted.metric("ragstream_model_requests_total", **queries, outcome="answered") == 2
+        assert counted.metric("ragstream_model_tokens_total", **queries, direction="input") > 0
+        assert counted.post("/v1/ask", {"question": PROBE}).status_code == 200
+        answers = {"model": model["model"], "purpose": "generation"}
+        assert counted.metric("ragstream_model_requests_total", **answers, outcome="answered") == 1
+        assert counted.metric("ragstream_model_requests_total", **answers, outcome="failed") == 0
+        for direction in ("input", "output"):
+            assert counted.metric("ragstream_model_tokens_total", **answers, direction=direction) > 0
+        watched = {"citations": [{"document_id": cited_id(counted, 1), "version": "0" * 16}]}
+        with counted.streaming("/v1/watch", watched) as (_, events):
+            next(events)
+            assert (counted.metric("ragstream_watchers"), counted.metric("ragstream_watched_documents")) == (1, 1)
+        eventually(lambda: counted.metric("ragstream_watchers") == 0)
+
+
 def test_an_answer_out_of_budget_is_refused_while_searches_go_on(
     document: dict[str, Any], notes: Notes, instant_model: ModelService, tmp_path: Path
 ) -> None:
