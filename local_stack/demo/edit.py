@@ -24,11 +24,15 @@ def main(arguments: list[str], folder: Path = STATE_DIRECTORY) -> int:
         console.print("the demo does not run: make demo KEEP=1", markup=False)
         return 2
     number, old, new = arguments
-    values = {"id": int(number), "old": old, "new": new}
-    with psycopg.connect(postgres["dsn"], autocommit=True) as connection:
-        changed = connection.execute(_EDIT, values).rowcount
+    changed = edited(postgres["dsn"], int(number), old, new)
     console.print(f"article {number}: committed" if changed else f"article {number} does not say {old!r}", markup=False)
     return 0 if changed else 1
+
+
+def edited(dsn: str, number: int, old: str, new: str) -> bool:
+    """Replace words of an article's body in a commit of its own; returns whether it had them."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return connection.execute(_EDIT, {"id": number, "old": old, "new": new}).rowcount > 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import { Api, problemOf } from "./api.js";
 import * as conversation from "./conversation.js";
 import { Watch } from "./watch.js";
-import { rowName, staleWords } from "./words.js";
+import { RESTARTED, rowName, staleWords } from "./words.js";
 
 const KEY = "ragstream.key";
 
@@ -34,6 +34,11 @@ export class Store {
     this.#show = show;
     this.state = blank();
     this.api = new Api(() => sessionStorage.getItem(KEY), (error) => this.#refused(error));
+  }
+
+  /** Say something to a screen reader. */
+  announce(announcement) {
+    this.set({ announcement });
   }
 
   set(change) {
@@ -137,6 +142,7 @@ export class Store {
         if (controller.signal.aborted) return;
         current = conversation.afterEvent(current, name, data);
         this.#put(current);
+        if (name === "restart") this.announce(RESTARTED);
       });
     } catch (failure) {
       error = failure.status ? problemOf(failure) : null;
@@ -243,15 +249,17 @@ export class Store {
     }
   }
 
+  /** Returns whether it was deleted. */
   async deleteSession(name) {
     try {
       await this.api.delete(`sessions/${encodeURIComponent(name)}`);
     } catch (error) {
       this.set({ announcement: problemOf(error).message });
-      return;
+      return false;
     }
     if (this.state.session === name) this.newSession();
     this.set({ sessions: this.state.sessions.filter((each) => each.session !== name), announcement: "Conversation deleted" });
+    return true;
   }
 
   #leave(change) {
@@ -276,7 +284,6 @@ export class Store {
   async saveProfile(values, version) {
     try {
       await this.api.put("profile", { values, version });
-      this.set({ announcement: "Profile saved" });
       return true;
     } catch (error) {
       this.#inDialog("profile", { problem: problemOf(error) });

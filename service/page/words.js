@@ -1,5 +1,8 @@
 // Words for rows, times and states. Pure.
 
+/** Said of an answer whose sentences were taken back. */
+export const RESTARTED = "A row changed meanwhile: the answer is written anew";
+
 /** A row's name for people: its table without the schema, and its key. */
 export function rowName({ table, key }) {
   const values = key === null || typeof key !== "object" ? [key] : Object.values(key);

@@ -40,7 +40,10 @@ MARKUP = (
     "<style>*{display:none}</style><form action=https://evil.example/><button>go</button></form> "
     "[click](javascript:window.ran='markdown') ![pixel](https://evil.example/pixel.png) <https://evil.example/auto>"
 )
-_CREATE = "CREATE TABLE public.articles (id bigint PRIMARY KEY, tenant text NOT NULL, title text NOT NULL, body text NOT NULL)"
+_CREATE = (
+    "CREATE TABLE public.articles (id bigint PRIMARY KEY, tenant text NOT NULL, title text NOT NULL, "
+    "body text NOT NULL, updated_at timestamptz NOT NULL DEFAULT now())"
+)
 _INSERT = "INSERT INTO public.articles VALUES (%s, %s, %s, %s)"
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from local_stack.demo.answers import EDITED, QUESTIONS
+from local_stack.demo.edit import edited
 from local_stack.faults.tcp import FaultProxy
 from local_stack.servers.aws import Ministack
 from local_stack.servers.memorydb import MemoryDB
@@ -30,7 +32,7 @@ from tests.e2e.desk import (
     Servers,
     open_desk,
 )
-from tests.e2e.windows import ask, chromium, sign_in, violations, window
+from tests.e2e.windows import accessibility_tree, ask, chromium, listen, sign_in, violations, window
 from tests.endpoint import Endpoint
 from tests.helpdesk import LOCAL
 from tests.servers import new_database
@@ -200,8 +202,134 @@ def test_the_keyboard_alone_is_enough(open_window: Callable[..., Page]) -> None:
     expect(page.get_by_role("button", name="Helpful", exact=True)).to_have_attribute("aria-pressed", "true")
 
 
+def test_conversations_profile_and_comments_need_no_mouse(open_window: Callable[..., Page]) -> None:
+    page = open_window("bob")
+    press, button = page.keyboard.press, page.get_by_role("button", name="Profile")
+    page.keyboard.type(SECRET_QUESTION)
+    press("Enter")
+    expect(answer(page)).to_contain_text("4417-KESTREL")
+    tab_to(page, page.get_by_role("button", name="Not helpful"), "Shift+Tab")
+    press("Enter")
+    tab_to(page, page.get_by_label("Comment on this answer"), "Tab")
+    page.keyboard.type("too terse")
+    press("Enter")
+    expect(answer(page)).to_contain_text("Kept")
+    tab_to(page, button, "Shift+Tab")
+    press("Enter")
+    expect(page.get_by_role("dialog", name="Your profile").get_by_label("plan")).to_be_visible()
+    tab_to(page, page.get_by_label("plan"), "Tab")
+    page.keyboard.type("Estate")
+    tab_to(page, page.get_by_label("hubs"), "Tab")
+    page.keyboard.type("5")
+    press("Enter")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(button).to_be_focused()
+    expect(status(page)).to_have_text("Profile saved")
+    tab_to(page, page.get_by_role("button", name="New conversation"), "Tab")
+    press("Enter")
+    expect(page.get_by_role("article")).to_have_count(0)
+    ours = page.get_by_role("navigation").get_by_role("listitem").filter(has_text=SECRET_QUESTION).first
+    tab_to(page, ours.get_by_role("button").first, "Tab")
+    press("Enter")
+    expect(page.get_by_label("Comment on this answer")).to_have_value("too terse")
+    tab_to(page, ours.get_by_role("button", name=re.compile("^Delete")), "Tab")
+    press("Enter")
+    press("Enter")
+    expect(page.get_by_role("article")).to_have_count(0)
+    expect(page.get_by_role("button", name="New conversation")).to_be_focused()
+    expect(status(page)).to_have_text("Conversation deleted")
+
+
+NAMED = {"article", "button", "combobox", "dialog", "figure", "group", "link", "navigation", "textbox"}
+
+
+def test_a_screen_reader_has_names_and_hears_each_change_once(desk: Desk, open_window: Callable[..., Page]) -> None:
+    page, number = open_window(), 955
+    name = f"articles {number}"
+    desk.insert(number, "north", "Handle of the Wren trowel", "The handle of the Wren trowel is of beech.")
+    heard = listen(page)
+    ask(page, "What is the handle of the Wren trowel made of?")
+    searching, said = heard()
+    assert (searching, "beech" in said, said.endswith(("source.", "sources."))) == (
+        "Searching",
+        True,
+        True,
+    )
+    tree = accessibility_tree(page)
+    assert [node for node in tree if node.role in NAMED and not node.name] == []
+    assert [node.live for node in tree if node.role == "status"] == ["polite"]
+    assert {"main", "banner", "navigation"} <= {node.role for node in tree}
+    assert "Your question" in {node.name for node in tree if node.role == "textbox"}
+    assert any(node.role == "article" and node.name.endswith("Wren trowel made of?") for node in tree)
+
+    source(answer(page), name).click()
+    panel = row_panel(page, name)
+    expect(panel).to_contain_text("of beech")
+    behind = {node.role for node in accessibility_tree(page)}
+    assert "dialog" in behind
+    assert not behind & {"article", "textbox", "navigation"}, "the page is not there while its dialog is open"
+    desk.say(number, "beech", "birch")
+    expect(panel).to_contain_text("This row has changed since the answer.")
+    expect(panel.get_by_role("status")).to_contain_text(f"An answer is stale: {name} has changed")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert [text for text in heard()[2:] if "stale" in text] == heard()[2:]
+    assert len(heard()) == 3
+    marks = {node.name for node in accessibility_tree(page) if node.role == "button" and "Source 1" in node.name}
+    assert marks == {f"Source 1: {name}, changed"}
+
+
+def test_an_answer_that_is_taken_back_is_written_anew(
+    desk: Desk, open_window: Callable[..., Page], endpoint: Endpoint, tmp_path: Path
+) -> None:
+    number, second = 957, " ".join(["It is ground twice"] * 20)
+    said = f"The blade of the Siskin saw is 30 centimetres long [1]. {second} [1]."
+    desk.insert(number, "north", "Blade of the Siskin saw", "The blade of the Siskin saw is 30 centimetres long.")
+    generation = {
+        "type": "bedrock", "model": "amazon.nova-lite-v1:0", "unsupported": "keep", **endpoint.service.endpoint,
+    }  # fmt: skip
+    endpoint.faults(answer=said, piece_ms=150)
+    with serving(desk.pipeline.document | {"generation": generation}, tmp_path) as served:
+        page = open_window(url=served.url)
+        heard = listen(page)
+        page.get_by_label("Your question").fill("How long is the blade of the Siskin saw?")
+        page.keyboard.press("Enter")
+        expect(answer(page)).to_contain_text("30 centimetres")
+        desk.say(number, "30 centimetres", "45 centimetres")
+        eventually(lambda: desk.searchable("chunk_text LIKE %s", "%45 centimetres%"))
+        endpoint.faults(answer=said.replace("30", "45"))
+        expect(answer(page)).to_contain_text("45 centimetres")
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+        expect(answer(page)).not_to_contain_text("30 centimetres")
+        expect(page.locator(".turn.stale")).to_have_count(0)
+        searching, restarted, whole = heard()
+        assert (searching, restarted) == ("Searching", "A row changed meanwhile: the answer is written anew")
+        assert "45 centimetres" in whole
+
+
+def test_the_demos_edit_marks_its_answer_and_the_badge_stays_fresh(
+    desk: Desk, open_window: Callable[..., Page]
+) -> None:
+    page = open_window()
+    badge = page.locator(".badge")
+    ask(page, QUESTIONS[0])
+    expect(answer(page)).to_contain_text("21 days")
+    expect(badge).to_have_class("badge fresh")
+    expect(badge).to_have_text(re.compile(r"^Index: .* behind$"))
+    expect(badge).to_have_attribute("title", re.compile(r"^Every commit up to .* is searchable$"))
+    try:
+        assert edited(desk.dsn, EDITED, "21 days", "34 days")
+        expect(answer(page)).to_contain_text(f"articles {EDITED} has changed")
+        expect(badge).to_have_class("badge fresh")
+        answer(page).get_by_role("button", name="Ask again").click()
+        expect(answer(page, 1)).to_contain_text("34 days")
+    finally:
+        edited(desk.dsn, EDITED, "34 days", "21 days")
+        eventually(lambda: desk.searchable("key->>'id' = %s AND chunk_text LIKE '%%21 days%%'", str(EDITED)))
+
+
 def tab_to(page: Page, wanted: Locator, key: str) -> None:
-    for _ in range(20):
+    for _ in range(60):
         page.keyboard.press(key)
         if wanted.evaluate("(element) => element === document.activeElement"):
             return

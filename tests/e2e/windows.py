@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
@@ -74,6 +74,53 @@ def ask(page: Page, question: str) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("article")).to_have_count(answers + 1)
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+
+
+_HEAR = """() => {
+  window.heard = [];
+  const said = new WeakMap();
+  const hear = () => {
+    const there = document.querySelector('dialog:modal') ?? document;
+    for (const region of document.querySelectorAll('[role=status]')) {
+      const text = region.textContent.trim();
+      if (text && text !== said.get(region) && there.contains(region)) window.heard.push(text);
+      said.set(region, text);
+    }
+  };
+  hear();
+  window.heard = [];
+  new MutationObserver(hear).observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+
+def listen(page: Page) -> Callable[[], list[str]]:
+    """What a screen reader is given to say from now on: changes of live regions, but for what is behind a modal dialog."""
+    page.evaluate(_HEAR)
+    return lambda: list(page.evaluate("window.heard"))
+
+
+class Accessible(NamedTuple):
+    """A node of Chromium's own accessibility tree."""
+
+    role: str
+    name: str
+    live: str
+
+
+def accessibility_tree(page: Page) -> list[Accessible]:
+    """What Chromium gives to a screen reader, in the order of the page."""
+    session = page.context.new_cdp_session(page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    session.detach()
+    return [
+        Accessible(
+            node["role"]["value"],
+            node.get("name", {}).get("value", ""),
+            next((each["value"]["value"] for each in node.get("properties", ()) if each["name"] == "live"), ""),
+        )
+        for node in nodes
+        if not node["ignored"]
+    ]
 
 
 def violations(page: Page) -> list[str]:

@@ -6,13 +6,14 @@ import { Dialogs } from "./dialogs.js";
 import { Problem } from "./problem.js";
 import { Sessions } from "./sessions.js";
 import { SignIn } from "./sign_in.js";
+import { Status } from "./status.js";
 import { Turn } from "./turn.js";
 
 export function Page({ store, state }) {
   return html`
     ${state.me && html`<a class="skip" href="#question" onClick=${toQuestion}>Skip to the question</a>`}
     ${body(store, state)}
-    <p class="unseen" role="status" aria-live="polite">${state.announcement}</p>
+    <${Status} announcement=${state.announcement} />
     <${Dialogs} store=${store} state=${state} />
   `;
 }

@@ -10,7 +10,9 @@ export function ProfileForm({ store, profile, problem, done }) {
   if (fields.length === 0) return html`<p class="soft">This pipeline keeps no profile.</p>`;
   const submit = async (event) => {
     event.preventDefault();
-    if (await store.saveProfile(valuesOf(event.target, profile.fields), profile.version)) done();
+    if (!(await store.saveProfile(valuesOf(event.target, profile.fields), profile.version))) return;
+    done();
+    store.announce("Profile saved"); // once the page is no longer behind the dialog
   };
   return html`
     <form class="profile" onSubmit=${submit}>

@@ -1,14 +1,15 @@
 // The list of conversations, in the side column and, where there is no room for it, in a dialog.
 
-import { Component, html } from "../html.js";
+import { Component, createRef, html } from "../html.js";
 import { moment } from "../words.js";
 
 export class Sessions extends Component {
   state = { deleting: null };
+  first = createRef();
 
   render({ store, state, done = () => {} }) {
     return html`
-      <button class="secondary wide" type="button" onClick=${() => (store.newSession(), done())}>New conversation</button>
+      <button class="secondary wide" type="button" ref=${this.first} onClick=${() => (store.newSession(), done())}>New conversation</button>
       ${state.sessions.length === 0
         ? html`<p class="soft">No conversation is kept yet.</p>`
         : html`<ul class="sessions">${state.sessions.map((each) => this.item(each, store, state, done))}</ul>`}
@@ -35,13 +36,13 @@ export class Sessions extends Component {
     `;
   }
 
-  delete(name, store) {
+  async delete(name, store) {
     if (this.state.deleting !== name) {
       this.setState({ deleting: name });
       return;
     }
     this.setState({ deleting: null });
-    store.deleteSession(name);
+    if (await store.deleteSession(name)) this.first.current?.focus(); // the button that had the focus is gone
   }
 }
 

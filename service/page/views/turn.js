@@ -2,7 +2,7 @@
 
 import { isRewritten, isStale } from "../conversation.js";
 import { html } from "../html.js";
-import { moment, rowName, staleWords } from "../words.js";
+import { moment, RESTARTED, rowName, staleWords } from "../words.js";
 import { Feedback } from "./feedback.js";
 import { Problem } from "./problem.js";
 import { Prose } from "./prose.js";
@@ -35,7 +35,7 @@ function Said({ store, turn }) {
     return html`<${Prose} ...${{ sentences, citations, facts }} onCitation=${open} onFact=${show} />`;
   }
   if (turn.phase === "asking") {
-    const text = turn.restarted ? "A row changed meanwhile: the answer is written anew" : "Searching";
+    const text = turn.restarted ? RESTARTED : "Searching";
     return html`<p class="soft searching">${text}<span class="dots" aria-hidden="true"><i></i><i></i><i></i></span></p>`;
   }
   if (turn.phase === "answered" && (turn.answer.abstained || turn.facts.length === 0)) {
