@@ -28,6 +28,7 @@ from embeddings.onnx.config import LocalEmbeddingConfig
 from embeddings.onnx.embedder import LocalEmbedder
 from evaluation import abstention, answers, ranking, reranking, runs
 from evaluation.calibration import calibrate
+from evaluation.golden import GoldenQuestion, key_of, read_golden
 from local_stack.demo import helpdesk
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder, open_minilm
 from local_stack.models.rerank import late_interaction
@@ -36,7 +37,6 @@ from retrieval.answering.ask import Assistant
 from retrieval.answering.extractive import ExtractiveAnswerer
 from retrieval.answering.sentences import sentences_of
 from retrieval.config import EXTRACTIVE
-from retrieval.golden import GoldenQuestion, key_of, read_golden
 from retrieval.ranking.fusion import FUSION, MINILM, Ranked, Tuning
 from retrieval.ranking.search import CANDIDATES, Searcher
 from sinks.pgvector.config import PgvectorConfig
@@ -120,9 +120,10 @@ def measure(searcher: Searcher) -> dict[str, Any]:
             "reciprocal ranks": [reciprocal_ranks(a.dense, a.lexical) for a in each],
             "by sentences": [by_sentences.order(a) for a in each],
         }
+        values = ranking.measured(each, rankings)
         sets[name] = {
-            "search": ranking.figures(each, rankings),
-            "reranking": reranking.figures(each, rankings, timed),
+            "search": ranking.figures(each, values),
+            "reranking": reranking.figures(each, values, timed),
             "abstention": without_curves(abstention.figures(abstention.verdicts(each, searcher.tuning))),
             "answers": answers.figures(answers.ask_all(assistant_of(searcher), [a.golden for a in each], lambda: None)),
         }

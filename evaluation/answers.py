@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from evaluation.golden import key_of
 from retrieval.answering.support import unsupported, values_of
-from retrieval.golden import key_of
 from schemas.errors import PipelineError
 
 if TYPE_CHECKING:
+    from evaluation.golden import GoldenQuestion
     from retrieval.answering.ask import Answer, Assistant
-    from retrieval.golden import GoldenQuestion
 
 
 def ask_all(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from embeddings import open_embedder
 from evaluation import abstention, answers, ranking, reranking, runs
 from evaluation.calibration import calibrate
+from evaluation.golden import read_golden
 from retrieval.answering.ask import Assistant
 from retrieval.commands import opened
-from retrieval.golden import read_golden
 from retrieval.parts import Pipeline, answerer
 from retrieval.ranking.search import Searcher
 from schemas.errors import ConfigurationError
@@ -19,7 +19,7 @@ from sinks import open_sink
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibrated
-    from retrieval.golden import GoldenQuestion
+    from evaluation.golden import GoldenQuestion
     from retrieval.ranking.active_index import ActiveIndex
 
 type OnProgress = Callable[[str], object]
@@ -78,8 +78,8 @@ def _report(index: ActiveIndex, searcher: Searcher, asked: Sequence[runs.Asked])
     tuning = searcher.tuning
     judged = abstention.verdicts(asked, tuning)
     timed = reranking.Timed(searcher.reranker) if searcher.reranker else None
-    ways = runs.ways(asked, tuning.fusion, timed)
-    reranked = {"reranking": reranking.figures(asked, ways, timed)} if timed else {}
+    values = ranking.measured(asked, runs.ways(asked, tuning.fusion, timed))
+    reranked = {"reranking": reranking.figures(asked, values, timed)} if timed else {}
     return {
         "store": index.store.name,
         "model": index.model,
@@ -87,7 +87,7 @@ def _report(index: ActiveIndex, searcher: Searcher, asked: Sequence[runs.Asked])
         "questions": len(asked),
         "is_measured": tuning.is_measured,
         "tuning": tuning.as_json(),
-        "search": ranking.figures(asked, ways),
+        "search": ranking.figures(asked, values),
         "abstention": abstention.figures(judged),
         **reranked,
     }

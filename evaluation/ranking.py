@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.golden import key_of
+from evaluation.golden import key_of
 
 if TYPE_CHECKING:
     from evaluation.runs import Asked, Order
@@ -28,8 +28,16 @@ class Compared:
     p: float
 
 
-def measured(asked: Sequence[Asked], orders: Sequence[Order]) -> dict[str, list[float]]:
-    """Each measure for each question that a row answers, in their order."""
+type Measured = Mapping[str, list[float]]
+"""Each measure for each question that a row answers, in their order."""
+
+
+def measured(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]]) -> dict[str, Measured]:
+    """What every way of ranking is worth."""
+    return {way: _measured(asked, orders) for way, orders in rankings.items()}
+
+
+def _measured(asked: Sequence[Asked], orders: Sequence[Order]) -> Measured:
     import ir_measures
     from ir_measures import RR, Success, nDCG
 
@@ -67,18 +75,17 @@ def compared(one: Sequence[float], other: Sequence[float]) -> Compared:
     return Compared(float(differences.mean()), (extreme + 1) / (ROUNDS + 1))
 
 
-def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]]) -> dict[str, Any]:
+def figures(asked: Sequence[Asked], values: Mapping[str, Measured]) -> dict[str, Any]:
     """The means of every way, for all questions and by kind, each with its comparison to `dense`."""
-    values = {way: measured(asked, orders) for way, orders in rankings.items()}
     return {
         group: {
             "questions": len(members),
             "ways": {
                 way: {
                     name: _figure([by_question[n] for n in members], [values["dense"][name][n] for n in members])
-                    for name, by_question in values[way].items()
+                    for name, by_question in of_way.items()
                 }
-                for way in rankings
+                for way, of_way in values.items()
             },
         }
         for group, members in groups_of(asked).items()

@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evaluation.ranking import MEASURES, compared, groups_of, measured
+from evaluation.ranking import MEASURES, compared, groups_of
 
 if TYPE_CHECKING:
-    from evaluation.runs import Asked, Order
+    from evaluation.ranking import Measured
+    from evaluation.runs import Asked
     from reranking import Reranker
 
 DECIDING_MEASURE = "nDCG@10"
@@ -47,12 +48,12 @@ class Timed:
         self._reranker.check()
 
 
-def figures(asked: Sequence[Asked], rankings: Mapping[str, Sequence[Order]], timed: Timed) -> dict[str, Any]:
+def figures(asked: Sequence[Asked], values: Mapping[str, Measured], timed: Timed) -> dict[str, Any]:
     """The differences of `reranked` to `hybrid` for all questions and by kind, and whether they are a gain.
 
     It is one where all questions gain by `DECIDING_MEASURE`, and no kind of them loses, by more than chance.
     """
-    one, other = (measured(asked, rankings[way]) for way in ("reranked", "hybrid"))
+    one, other = values["reranked"], values["hybrid"]
     differences = {
         group: {name: compared([one[name][n] for n in members], [other[name][n] for n in members]) for name in MEASURES}
         for group, members in groups_of(asked).items()

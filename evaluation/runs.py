@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrieval.golden import FIRST, GoldenQuestion, key_of
+from evaluation.golden import FIRST, GoldenQuestion, key_of
 from retrieval.ranking.fusion import Fusion, Ranked, fuse
 from retrieval.ranking.rerank import reranked
 from retrieval.ranking.search import CANDIDATES

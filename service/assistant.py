@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from retrieval.access import EVERYTHING, Scope
+from retrieval.access import EVERYTHING, Access, Scope
 from retrieval.answering.events import AnswerEvents, OnEvent
 from retrieval.conversation.history import exchange_json, session_json
 from retrieval.conversation.turns import Session, audience_of
@@ -43,6 +43,11 @@ class AssistantService:
     def __init__(self, config: Pipeline, *, connections: int = CONNECTIONS) -> None:
         """Connects on first use, to each store and to the warehouse at most so many times."""
         self._parts = Parts(config, connections)
+
+    @property
+    def access(self) -> Access:
+        """The pipeline's rules of access."""
+        return self._parts.access
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from retrieval.conversation.turns import TOPIC_CHARACTERS, Session, audience_of
+from retrieval.conversation.turns import TOPIC_CHARACTERS, Session, audience_of, turn_json
 from retrieval.ranking.search import UNKNOWN_FRESHNESS
 from schemas.caller import Caller
 
@@ -30,8 +30,7 @@ def remembered(
             return dict(turn.reply)
         reply = {
             "answer": answer, "abstained": False, "answerer": answerer, "sentences": [], "citations": [], "facts": [],
-            "freshness": dict(UNKNOWN_FRESHNESS), "session": session.name, "turn": turn.number,
-            "turn_id": turn.turn_id, "standalone_question": question,
+            "freshness": dict(UNKNOWN_FRESHNESS), **turn_json(session.name, turn, question),
         }  # fmt: skip
         conversations.answer(turn, reply, {"topic": question[:TOPIC_CHARACTERS], "subject": "", "rows": []})
         return reply

@@ -77,12 +77,12 @@ def _move(
     config: PipelineConfig, target: str, dimensions: int | None, golden: str | None, *, only_plan: bool
 ) -> dict[str, Any]:
     from embeddings import open_embedder
+    from evaluation.golden import read_golden
     from glue_jobs.cli.lake import progress
     from glue_jobs.operations.migrate import plan as migration_plan
     from glue_jobs.operations.migrate.steps import Migration
     from glue_jobs.operations.migrate.target import target_model
     from glue_jobs.runtime.failures import wrap_failures
-    from retrieval.golden import read_golden
 
     to = target_model(config, target, dimensions)
     questions = read_golden(golden) if golden else []

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.evaluate import evaluate
+from evaluation.golden import read_golden
 from glue_jobs.config.pipeline import PipelineConfig, load_config
 from local_stack.demo import helpdesk
 from local_stack.demo.pipeline import CONFIG, DemoPipeline
@@ -29,7 +30,6 @@ from memory import open_store
 from retrieval import commands
 from retrieval.access import Scope
 from retrieval.conversation.turns import Session
-from retrieval.golden import read_golden
 from schemas.caller import Caller
 from schemas.errors import PipelineError
 

@@ -110,14 +110,18 @@ class Conversation:
             rewritten = self._rewriter.rewrite(question, turn.history, profile)
             events.send(Started(rewritten.text, session.name, turn.number, turn.turn_id))
             answered = answers.answer(rewritten.text)
-            reply = answered.as_json() | {
-                "session": session.name, "turn": turn.number, "turn_id": turn.turn_id,
-                "standalone_question": rewritten.text,
-            }  # fmt: skip
+            reply = answered.as_json() | turn_json(session.name, turn, rewritten.text)
             events.raise_if_cancelled()
             notes = {**rewritten.notes, "subject": _subject(answered), "rows": sorted(answered.rows)}
             self._conversations.answer(turn, reply, notes)
             return reply
+
+
+def turn_json(session: str, turn: Turn, standalone_question: str) -> dict[str, Any]:
+    """What an answer says of its turn."""
+    return {
+        "session": session, "turn": turn.number, "turn_id": turn.turn_id, "standalone_question": standalone_question,
+    }  # fmt: skip
 
 
 def _repeated(turn: Turn, answers: Answers, events: AnswerEvents) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from retrieval.ranking.fusion import Tuning
 from schemas.caller import Caller
 from schemas.errors import PipelineError
 from sinks.search import Hit, Index, Question
-from warehouse.facts.values import as_text
+from warehouse.facts.values import as_text, unquoted
 
 if TYPE_CHECKING:
     from generation.protocol import Tool
@@ -225,5 +225,5 @@ def _rows(fact: Fact) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = "none" if value is None else unquoted(value)
     return text if len(text) <= _MOST_OF_A_VALUE else f"{text[:_MOST_OF_A_VALUE]}…"

@@ -13,9 +13,9 @@ import pytest
 from evaluation import abstention, html, ranking, reranking
 from evaluation.calibration import LEAST_ANSWERABLE, calibrate
 from evaluation.evaluate import questions_of
+from evaluation.golden import GoldenQuestion, key_of
 from evaluation.runs import Asked, ways
 from reranking.errors import RerankingUnavailableError
-from retrieval.golden import GoldenQuestion, key_of
 from retrieval.ranking.fusion import FUSION, MINILM, Tuning
 from schemas.errors import ConfigurationError
 from sinks.search import Hit
@@ -38,7 +38,7 @@ def test_measures_are_those_of_the_field() -> None:
         Asked(golden(7), [hit(1, 0.9)], []),
         Asked(golden(), [hit(1, 0.9)], []),
     ]
-    found = ranking.measured(asked, [each.dense for each in asked])
+    found = ranking.measured(asked, {"dense": [each.dense for each in asked]})["dense"]
     assert found["R@1"] == [1.0, 0.0, 0.0]
     assert found["R@5"] == [1.0, 1.0, 0.0]
     assert found["RR"] == [1.0, 0.5, 0.0]
@@ -137,7 +137,7 @@ def test_a_reranker_is_a_gain_where_no_kind_of_question_loses(last: int, first: 
     rows = [hit(1, 0.9), hit(2, 0.8)]
     asked = [Asked(golden(2, kind="own"), rows, [])] * last + [Asked(golden(1, kind="other"), rows, [])] * first
     timed = reranking.Timed(Turned())
-    told = reranking.figures(asked, ways(asked, FUSION, timed), timed)
+    told = reranking.figures(asked, ranking.measured(asked, ways(asked, FUSION, timed)), timed)
     assert told["is_a_gain"] is is_gain
     assert told["scored"] == last + first
     assert ("no gain" in reranking.sentence(told)) is not is_gain
@@ -147,7 +147,7 @@ def test_a_reranker_is_a_gain_where_no_kind_of_question_loses(last: int, first: 
 def test_a_reranker_that_is_away_changes_nothing_and_is_said() -> None:
     asked = [replace(Asked(golden(2), [hit(1, 0.9), hit(2, 0.8)], []), golden=replace(golden(2), query="away"))]
     timed = reranking.Timed(Turned())
-    told = reranking.figures(asked, ways(asked, FUSION, timed), timed)
+    told = reranking.figures(asked, ranking.measured(asked, ways(asked, FUSION, timed)), timed)
     assert (told["scored"], told["ms_p50"], told["is_a_gain"]) == (0, None, False)
     assert "never answered" in reranking.sentence(told)
 
@@ -155,10 +155,10 @@ def test_a_reranker_that_is_away_changes_nothing_and_is_said() -> None:
 def test_the_picture_is_one_file_that_fetches_nothing_and_escapes_all() -> None:
     asked = made(1.0, 0.0)
     evil = "<script>alert(1)</script>"
+    of_evil = [replace(each, golden=replace(each.golden, kind=evil)) for each in asked]
     report: dict[str, Any] = {
         "store": evil, "model": evil, "fingerprint": evil, "questions": 3,
-        "search": ranking.figures([replace(each, golden=replace(each.golden, kind=evil)) for each in asked],
-                                  ways(asked, FUSION)),
+        "search": ranking.figures(of_evil, ranking.measured(of_evil, ways(of_evil, FUSION))),
         "abstention": abstention.figures(abstention.verdicts(asked, Tuning(MINILM))),
         "calibration": calibrate(asked).as_json(),
     }  # fmt: skip

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 
 from embeddings import BedrockEmbeddingConfig, open_embedder
 from embeddings.registry import config_of, registry_entry
+from evaluation.golden import Golden, read_golden
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.migrate.target import target_model
-from retrieval.golden import Golden, read_golden
 from schemas.errors import ConfigurationError
 from sinks.versions import IndexVersions, first, from_json, to_json
 

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from embeddings import EmbeddingConfig, open_embedder, texts_at_once
 from embeddings.registry import config_of, registry_entry
 from evaluation.calibration import LEAST_ANSWERABLE, calibrate
+from evaluation.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
 from evaluation.runs import ask_all
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations.migrate.stores import configured_model, index_versions_of, open_store
@@ -25,7 +26,6 @@ from indexing.missing_vectors import MissingVectors
 from indexing.optimistic_writer import OptimisticWriter
 from indexing.versions.backfill import Backfilled, Tables, backfill
 from lake.embedding_cache import EmbeddingCache
-from retrieval.golden import LEAST_PROBED, Golden, GoldenQuestion, compare, probe
 from retrieval.ranking.active_index import ActiveIndex
 from retrieval.ranking.search import Searcher
 from schemas.errors import ConfigurationError, StoppedError
