@@ -61,6 +61,11 @@ class Discovery:
         return f"{'https' if is_tls else 'http'}://{host}"
 
 
+def discovery_of(config: ServeConfig, path: str, name: str) -> Discovery | None:
+    """The discovery of the resource at a path; None where no authorization server signs its callers in."""
+    return Discovery(config, config.callers, path, name) if isinstance(config.callers, JwtConfig) else None
+
+
 async def _answered(discovery: Discovery, request: Request) -> Response:
     request.scope[ROUTE] = WELL_KNOWN
     return json_response(discovery.metadata(request))

@@ -23,11 +23,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from integrations.mcp.discovery import Discovery
+from integrations.mcp.discovery import Discovery, discovery_of
 from integrations.mcp.server import AssistantTools, keep_messages_out_of_logs, server_of
 from retrieval.conversation.turns import audience_of
 from service.assistant import NamedPipeline
-from service.callers.jwt.config import JwtConfig
 from service.callers.protocol import Identity
 from service.config import ServeConfig
 from service.http.app import guarded
@@ -64,17 +63,11 @@ def serve(pipeline: NamedPipeline, config: ServeConfig, listening: Callable[[str
             max_request_body_size=config.limits.body_bytes,
         )  # fmt: skip
         async with manager.run():
-            discovery = _discovery(pipeline, config)
+            discovery = discovery_of(config, PATH, f"ragstream {pipeline.name}")
             served = Route(PATH, SignedIn(manager.handle_request, context, discovery))
             yield guarded(context, checks, [served, *(discovery.routes() if discovery else ())])
 
     serve_application(pipeline, config, opening, lambda address: listening(f"{address}{PATH}"))
-
-
-def _discovery(pipeline: NamedPipeline, config: ServeConfig) -> Discovery | None:
-    if not isinstance(config.callers, JwtConfig):
-        return None
-    return Discovery(config, config.callers, PATH, f"ragstream {pipeline.name}")
 
 
 class SignedIn:
