@@ -8,10 +8,12 @@ from __future__ import annotations
 from embeddings import open_embedder
 from glue_jobs.continuous.query import ReaderQuery, has_readers
 from glue_jobs.continuous.stores import EVERY_SECONDS, Stores
+from glue_jobs.operations.reject_breaker import breaker_of
 from glue_jobs.runtime import JobContext, Periodic, Query, run_job
 from glue_jobs.runtime.batch_query import BatchQuery
 from glue_jobs.status.index_reports import IndexReports
 from glue_jobs.status.outdated import warn_of_outdated
+from lake.landing.breaker import INDEXING
 from transforms.documents.planning import DocumentSpec
 
 FLUSH_SECONDS = 5.0
@@ -28,7 +30,8 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     stores = Stores(context, embedder.fingerprint, embedder.dimensions)
     sinks = stores.prepare()
     warn_of_outdated(config, sinks)
-    reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], stores)
+    breaker = breaker_of(context, "index_rejects", INDEXING)
+    reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], stores, breaker)
     reports.catch_up()
     queries = [
         (ReaderQuery if has_readers(context, source) else BatchQuery)(context, source, specs, reports, stores).query()

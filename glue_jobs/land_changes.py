@@ -14,7 +14,7 @@ from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_jo
 from glue_jobs.status.table_notes import HIDDEN_KEYS
 from glue_jobs.storage import lake_mark
 from lake.landing.batch import Landing
-from lake.landing.breaker import Breaker
+from lake.landing.breaker import Breaker, landing_of
 from lake.landing.decoding import Tally
 from lake.layout import LakeLayout
 from lake.maintenance import Maintenance
@@ -41,7 +41,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         slow = partial(read_stream, fetch_interval_ms=FETCH_INTERVAL_MS, drain=drain, probe=probe)
         read = partial(slow, context.spark, source, checkpoint)
         record_commit = partial(lake_mark.record_commit, config.checkpoint, name)
-        write = _write(landing, record_commit, breaker_of(context, source.name))
+        write = _write(landing, record_commit, breaker_of(context, name, landing_of(source.name)))
         empty_us = probe.caught_up_us if probe else None
         queries.append(Query(name, read, write, config.lake.land_every, empty_us=empty_us))
     maintenance = Maintenance(context.spark, layout)

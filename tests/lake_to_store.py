@@ -96,6 +96,17 @@ class Lake:
         self._configure()
         self.context = decode_context(self.config, self.config.sources[0].name)
 
+    def change(self, **sections: Any) -> None:
+        """Configure sections of the pipeline."""
+        self._configuration |= sections
+        self._configure()
+
+    def keys(self, *keys: str) -> None:
+        """Configure another key."""
+        self._configuration["tables"][0]["keys"] = list(keys)
+        self._configure()
+        self.context = decode_context(self.config, self.config.sources[0].name)
+
     def language(self, language: str) -> None:
         """Configure the language of the rows."""
         self._configuration["tables"][0]["document"]["language"] = language

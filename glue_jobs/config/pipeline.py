@@ -80,7 +80,7 @@ class PipelineConfig(StrictModel):
     """The tables to carry; records of other tables are counted and ignored."""
     lake: LakeConfig
     rejects: RejectsConfig = RejectsConfig()
-    """How many records landing may reject before it stops."""
+    """How many records landing and indexing may reject before they stop."""
     checkpoint: Location
     """Where the jobs keep their offsets: a folder of its own, or s3a://BUCKET/PREFIX on AWS."""
     embedding: EmbeddingConfig | None = None

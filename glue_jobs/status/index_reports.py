@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.vectors import is_usable
+from glue_jobs.operations.reject_breaker import admit_indexed
 from glue_jobs.runtime import Periodic, Report, StoresAsOf
 from indexing.versions.every_version import each_written
 from lake import embedding_cache
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from glue_jobs.continuous.stores import Stores
+    from lake.landing.breaker import Breaker
     from sinks.protocol import MaintainedStore, Sink, Store, StoredVectors
 
 _LOG = logging.getLogger(__name__)
@@ -43,9 +45,17 @@ class IndexReports:
     can fill any store without the model (I13). A vector may be appended twice; the copies are equal.
     """
 
-    def __init__(self, lake: str, sinks: Sequence[Sink], sources: Sequence[str], stores: Stores | None = None) -> None:
-        """Take the lake's path, the open stores, the names of the sources that fill them, and the state of the stores."""
+    def __init__(
+        self,
+        lake: str,
+        sinks: Sequence[Sink],
+        sources: Sequence[str],
+        stores: Stores | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        """Take the lake's path, the open stores, the sources that fill them, the state of the stores, and what stops the job."""
         self._stores = stores
+        self._breaker = breaker
         self._lake = lake
         self._sinks = sinks
         self.as_of = {source: StoresAsOf(sink.name for sink in sinks) for source in sources}
@@ -74,15 +84,18 @@ class IndexReports:
                 self._vectors[sink.fingerprint][content_hash] = np.asarray(vector, "<f4").tobytes()
 
     def take(self, rows: pa.Table) -> Report:
-        """Read the rows of one micro-batch (REPORT_COLUMNS)."""
+        """Read the rows of one micro-batch (REPORT_COLUMNS). Raises StoppedError where too many of its documents are rejects."""
         table = rows.to_pylist()
         with self._lock:
             for row in table:
                 if row["content_hash"]:
                     self._vectors[row["fingerprint"]][row["content_hash"]] = row["embedding"]
-        for stage in sorted({row["stage"] for row in table if row["stage"]}):
-            append_rejects(self._lake, [row for row in table if row["stage"] == stage], stage=stage)
+        rejects = [row for row in table if row["stage"]]
+        for stage in sorted({row["stage"] for row in rejects}):
+            append_rejects(self._lake, [row for row in rejects if row["stage"] == stage], stage=stage)
         summaries = [json.loads(row["summary"]) for row in table if row["summary"]]
+        if self._breaker is not None:
+            admit_indexed(self._breaker, rejects, summaries)
         report = _report(summaries)
         self._warn_of_absent(summaries)
         return report

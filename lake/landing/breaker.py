@@ -1,8 +1,8 @@
-"""The breaker of landing: it stops a batch that would make too many rejects, before anything of the batch is written.
+"""The breaker: it stops a job that makes too many rejects; landing before anything of the batch is written.
 
-A mistake in a configuration or a capture rejects every record of a table, and each would have to be replayed. So landing stops
+A mistake in a configuration or a capture rejects every record of a table, and each would have to be replayed. So a job stops
 where rejects are a large share of a table's last records, or where one class of them (table and condition) has become too
-large within a day; what was not landed is landed by the next run. The counts outlive the driver.
+large within a day. What was not landed is landed by the next run. The counts outlive the driver.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ type RejectClass = tuple[str, str]
 
 
 class RejectsConfig(StrictModel):
-    """When landing stops because of rejects; `null` lifts a limit."""
+    """When landing and indexing stop because of rejects; `null` lifts a limit."""
 
     most_share: float | None = Field(default=0.5, gt=0, le=1)
-    """Landing stops where more than this share of the last records of a table would be rejects; where a record does not tell
-    its table, of all records of the source."""
+    """A job stops where more than this share of the last records of a table are rejects; where a record does not tell its table,
+    of all records of the source."""
     among: int = Field(default=1000, ge=1)
     """Records of which the share is taken, at least; about twice as many at most."""
     most_of_a_class: int | None = Field(default=10_000, ge=1)
-    """Landing stops where rejects of one table with one condition would become more than this within a day."""
+    """A job stops where rejects of one table with one condition become more than this within a day."""
 
 
 class Kept(NamedTuple):
@@ -45,6 +45,31 @@ class Kept(NamedTuple):
 
     read: Callable[[], str | None]
     write: Callable[[str], None]
+
+
+class Watched(NamedTuple):
+    """The work that a breaker stops, in words."""
+
+    work: str
+    outcome: str
+    """What became of the rejects of the batch that is stopped at."""
+    way_on: str
+    """How to go on once the cause is mended."""
+
+
+INDEXING = Watched(
+    "indexing", "They are in `rejects`, and their documents are not searchable.",
+    "Mend the model, the store or the documents' configuration, then run again, and bring them back",
+)  # fmt: skip
+
+
+def landing_of(source: str) -> Watched:
+    """The landing of a source."""
+    way_on = (
+        "Mend the configuration or the capture, then run again: landing goes on with this batch. Or let them become rejects by "
+        "`ragstream run CONFIG --accept-rejects`, and bring them back later"
+    )
+    return Watched(f"landing of source {source}", "Nothing of the batch was written.", way_on)
 
 
 class Example(NamedTuple):
@@ -119,24 +144,24 @@ class RejectCounts:
 
 
 class Breaker:
-    """Decides for each batch of a source whether it may be written; one query uses it."""
+    """Decides after each batch whether the work goes on; one query uses it."""
 
-    def __init__(self, source: str, settings: str, config: RejectsConfig | None, kept: Kept) -> None:
+    def __init__(self, watched: Watched, settings: str, config: RejectsConfig | None, kept: Kept) -> None:
         """Without a configuration every batch is admitted, and the counts begin anew, as they do with other `settings`.
 
         `settings` names all that decides what is a reject; `kept` keeps the counts between drivers.
         """
-        self._source, self._settings, self._config, self._kept = source, settings, config, kept
+        self._watched, self._settings, self._config, self._kept = watched, settings, config, kept
         text = kept.read()
         counts = RejectCounts.of(text) if text else RejectCounts()
         same = config is not None and counts.settings == settings
         self._counts = counts if same else RejectCounts(settings, counts.batch)
 
     def admit(self, batch: int, tally: Tally) -> None:
-        """Count a batch that is about to be written; a batch that runs again was admitted before.
+        """Count a batch; one that runs again was admitted before.
 
         Raises:
-            StoppedError: it would make too many rejects; nothing of it may be written.
+            StoppedError: it makes too many rejects; where it is not written yet, it may not be.
         """
         if batch == self._counts.batch:
             return
@@ -146,21 +171,20 @@ class Breaker:
             counts = self._counts.after(tally, batch, self._config.among, time.time())
             over = counts.tripping(tally, self._config)
             if over:
-                raise _stopped(self._source, over[0], over[1], tally)
+                raise _stopped(self._watched, over[0], over[1], tally)
             self._counts = counts
         if tally.rejected_as:
             self._kept.write(self._counts.text())
 
 
-def _stopped(source: str, name: RejectClass, number: str, tally: Tally) -> StoppedError:
+def _stopped(watched: Watched, name: RejectClass, number: str, tally: Tally) -> StoppedError:
     table, condition = name
     example = tally.examples[name]
-    replay = f"ragstream replay CONFIG --stage decode --condition {condition}" + (f" --table {table}" if table else "")
+    replay = f"ragstream replay CONFIG --condition {condition}" + (f" --table {table}" if table else "")
     return StoppedError(
-        f"landing of source {source} stops: {number} would be rejects, the most of this batch {condition}: {example.message}. "
-        f"One of them: {example.stream}/{example.partition} at {example.position}. Nothing of the batch was written.",
+        f"{watched.work} stops: {number} are rejects, most of this batch by {condition}: {example.message}. "
+        f"One of them: {example.stream}/{example.partition} at {example.position}. {watched.outcome}",
         condition="TOO_MANY_REJECTS",
-        hint="Mend the configuration or the capture, then run again: landing goes on with this batch. Or let them become "
-        f"rejects by `ragstream run CONFIG --accept-rejects`, and bring them back later by `{replay}`. The limits are "
+        hint=f"{watched.way_on} by `{replay}`. `ragstream run CONFIG --accept-rejects` goes on all the same. The limits are "
         "`rejects` in the configuration.",
     )

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from lake.landing.breaker import Breaker, Example, Kept, RejectsConfig
+from lake.landing.breaker import Breaker, Example, Kept, RejectsConfig, landing_of
 from lake.landing.decoding import Tally
 from schemas.errors import StoppedError
 
@@ -25,7 +25,7 @@ class Text:
         self.text, self.writes = text, self.writes + 1
 
     def breaker(self, config: RejectsConfig | None = LIMITS, settings: str = "s") -> Breaker:
-        return Breaker("desk", settings, config, Kept(lambda: self.text, self.write))
+        return Breaker(landing_of("desk"), settings, config, Kept(lambda: self.text, self.write))
 
 
 def tally(landed: int = 0, rejected: int = 0, table: str = "public.t", condition: str = "NO_KEY") -> Tally:
@@ -48,7 +48,7 @@ def test_a_table_rejected_whole_stops_landing_with_class_and_command() -> None:
         "NO_KEY",
         "topic/3 at 77",
         "--accept-rejects",
-        "replay CONFIG --stage decode",
+        "replay CONFIG --condition NO_KEY --table public.t",
         "100 of",
     ):
         assert part in str(stopped.value)

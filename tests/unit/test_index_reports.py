@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,12 @@ from glue_jobs.status.index_reports import IndexReports
 from glue_jobs.status.record import QueryRecord
 from indexing.report import report_rows
 from indexing.result import IndexResult
+from lake.landing.breaker import INDEXING, Breaker, Kept, RejectsConfig
+from lake.layout import LakeLayout
+from lake.storage import rows_of
+from schemas.changes import Reject
+from schemas.errors import StoppedError
+from schemas.records import Record
 from transforms.documents.planning import WholeRow
 
 
@@ -67,3 +74,28 @@ def test_a_column_that_whole_rows_lack_is_logged_once_and_reported(
     assert vars(logged)["context"] == {"table": "t", "column": "descripton", "near": ["description"]}
     record.add(9, reports.take(whole_row("04")), 1.0, 1.0)
     assert record.columns_missing["t"][1] == []
+
+
+def test_many_refused_documents_stop_the_job_and_are_rejects_by_then(tmp_path: Path) -> None:
+    kept: list[str] = []
+    limits = RejectsConfig(among=10)
+    breaker = Breaker(INDEXING, "s", limits, Kept(lambda: kept[-1] if kept else None, kept.append))
+    reports = IndexReports(str(tmp_path), [], [], None, breaker)
+    reports.take(refused(10, 5))
+    with pytest.raises(StoppedError, match="11 of the last 20 records of t are rejects") as stopped:
+        reports.take(refused(10, 6))
+    for part in ("DOCUMENT_TOO_LONG", "s/0 at 0", "replay CONFIG --condition DOCUMENT_TOO_LONG --table t"):
+        assert part in str(stopped.value)
+    rows = rows_of(LakeLayout(str(tmp_path)).path("rejects"), ["stage", "_key"])
+    assert (len(rows), {row["stage"] for row in rows}) == (11, {"embed"})
+    again = Breaker(INDEXING, "s", limits, Kept(lambda: kept[-1], kept.append))
+    with pytest.raises(StoppedError):
+        IndexReports(str(tmp_path), [], [], None, again).take(refused(10, 6))
+
+
+def refused(changes: int, documents: int) -> pa.Table:
+    """What a worker tells when the model refuses documents."""
+    reject = Reject("DOCUMENT_TOO_LONG", "too long", "t", "embed", key="{}", sequence="0")
+    rejected = [(Record("s", "0", str(at), None, b""), reject) for at in range(documents)]
+    result = IndexResult(rejected=rejected, changes=Counter({"t": changes}), freshness_ms={"t": []})
+    return pa.Table.from_batches([report_rows(result, EmbeddingCounts())])
