@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from click.testing import CliRunner
 from deltalake import DeltaTable
@@ -79,6 +80,20 @@ def test_a_text_that_the_model_takes_now_becomes_a_document(spark: SparkSession,
     assert rejects(lake) == (0, 1)
     assert [row[1] for row in lake.contents("live") if row[0] == '{"id": 5}'] == ['{"a": "told without its text"}']
     assert replay(lake.config)[TABLE]["documents written"] == 0
+
+
+def test_rejects_without_bytes_are_settled_once_the_stream_is_read_again(spark: SparkSession, lake: Lake) -> None:
+    lake.rules(a="hash")
+    changes = history().changes
+    wrong = replace(lake.context.tables[TABLE], keys=("no_such_column",))
+    lake.land(spark, changes, 0, replace(lake.context, tables={TABLE: wrong}))
+    without, way_on = told(lake)
+    assert without == f"{TABLE}: {len(changes)} without bytes"
+    assert f"ragstream run {lake.path} --tables {TABLE} --available-now" in way_on
+    assert rejects(lake) == (len(changes), 0)
+    lake.land(spark, changes, 1)
+    assert told(lake) == ["no rejects that can be replayed"]
+    assert rejects(lake) == (0, len(changes))
 
 
 def test_where_nothing_was_rejected_there_is_nothing_to_replay(lake: Lake) -> None:
