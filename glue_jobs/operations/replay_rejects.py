@@ -30,8 +30,8 @@ from transforms.documents.planning import DocumentSpec
 from transforms.envelopes.decode import decode
 
 type Counts = dict[str, Counter[str]]
-"""By table (empty where it is unknown): landed, landed before, still rejected, without bytes, columns still rejected, documents
-written, documents refused."""
+"""By table (empty where it is unknown): landed, landed before, still rejected, without bytes, landed since (without bytes
+too: the stream was read again), columns still rejected, documents written, documents refused."""
 
 
 def replay(config: PipelineConfig, choice: Choice = Choice()) -> Counts:  # noqa: B008 - it is frozen
@@ -120,7 +120,7 @@ def _count(relanded: Relanded, counts: Counts) -> Iterator[Row]:
     """Count the outcomes of rejects, and yield the landed changes, whose rows the stores may lack."""
     outcomes = {
         "landed": relanded.landed, "landed before": relanded.standing, "still rejected": relanded.rejected,
-        "without bytes": relanded.without_bytes,
+        "without bytes": relanded.without_bytes, "landed since": [row for row in relanded.settled if row["value"] is None],
     }  # fmt: skip
     for outcome, rows in outcomes.items():
         for row in rows:
