@@ -12,11 +12,14 @@ from schemas.tables import TableConfig
 from tests.e2e.pipeline import VIEW, embedding
 from tests.e2e.rows import source_rows
 
+CANARY = "kanarie-9b04"
+"""The value of a column that must not travel, in each row."""
 LARGE = "a large body that is stored out of line, in many words. " * 18_000  # 1 MB
 CREATE = """
 CREATE TABLE {t} (
     id bigint PRIMARY KEY, status text, body text, price numeric(12,2), anything numeric, ratio double precision,
-    seen timestamptz, local timestamp, born date, ok boolean, tags text[], data jsonb, raw bytea, u uuid);
+    seen timestamptz, local timestamp, born date, ok boolean, tags text[], data jsonb, raw bytea, u uuid,
+    secret text NOT NULL DEFAULT '{canary}');
 CREATE TABLE {mixed} ("Id" int PRIMARY KEY, "Some Col" text, body text);
 """
 ROW = """INSERT INTO {t} VALUES (%s, %s, %s, 12.30, '1.10', 'NaN', '2026-02-03 04:05:06.789+01', '2026-02-03 04:05:06',
@@ -35,7 +38,8 @@ class Database:
 
     def execute(self, statement: str, *values: object) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(statement.format(t=self.t, mixed=self.mixed).encode(), values or None)
+            statement = statement.format(t=self.t, mixed=self.mixed, canary=CANARY)
+            connection.execute(statement.encode(), values or None)
 
     def insert(self, number: int, body: str | None) -> None:
         self.execute(ROW, number, "new", body)
@@ -80,7 +84,12 @@ def document(source: dict[str, Any], dsn: str, model_url: str, folder: Path) -> 
         "name": "e2e",
         "source": source,
         "tables": [
-            {"table": "public.everything", "keys": ["id"], "columns": declared, "document": everything},
+            {
+                "table": "public.everything",
+                "keys": ["id"],
+                "columns": declared | {"secret": "drop"},
+                "document": everything,
+            },
             {
                 "table": "public.Mixed Case",
                 "keys": ["Id"],

@@ -97,13 +97,14 @@ def kinds_of(connection: psycopg.Connection[Any], table: str) -> Kinds:
 
 
 def source_rows(dsn: str, table: TableConfig) -> tuple[Rows, Kinds]:
-    """The rows the source holds."""
+    """The rows the source holds, without columns that must not travel."""
     with psycopg.connect(dsn, options="-c TimeZone=UTC") as connection:
         for kind in ("json", "jsonb", "timestamp", "timestamptz"):
             connection.adapters.register_loader(kind, _AsText)
         kinds = kinds_of(connection, table.table)
         cursor = connection.execute(sql.SQL("SELECT * FROM {}").format(_quoted(table.table)))
         rows = [dict(zip(kinds, row, strict=True)) for row in cursor]
+    kinds = {name: kind for name, kind in kinds.items() if table.rules.get(name) != "drop"}
     return in_one_form(rows, table, kinds), kinds
 
 

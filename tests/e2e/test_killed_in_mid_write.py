@@ -1,6 +1,7 @@
 """PostgreSQL through Debezium and Kafka, and through the DMS stand-in and Kinesis: lake, tables and store equal the source.
 
-Also when the driver is killed with its jobs at every point of theirs, and started again once each time; or a reader alone.
+Also when the driver is killed with its jobs at every point of theirs, and started again once each time; or a reader alone. The
+values of a column that must not travel are written nowhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import pytest
 
 from local_stack.models.service import ModelService
 from local_stack.stack import Stack
-from tests.e2e.database import Database, document
+from tests.canaries import places_of
+from tests.e2e.database import CANARY, Database, document
 from tests.e2e.pipeline import Pipeline, counters, running
 
 LIVES = (
@@ -74,6 +76,7 @@ def test_stores_equal_the_source_whoever_dies_when(  # noqa: PLR0917 - fixtures
         assert driver.stop() == 0
     twice = {place: count for place, count in pipeline.landed().items() if count > 1}
     assert not twice, f"records that stand twice in the lake: {sorted(twice)[:5]}"
+    assert places_of(CANARY, tmp_path, vectors_dsn) == []
     asked = counters(model_url)
     texts, distinct = (asked[name] - before[name] for name in ("texts", "distinct_texts"))
     killed_in_flight = 2 * REQUEST_TEXTS  # one request of each of two workers

@@ -6,13 +6,10 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow.parquet as pq
 import pytest
-from psycopg import sql
 from pyspark.sql import SparkSession
 
 import lake.landing.batch
@@ -27,6 +24,7 @@ from lake.storage import rows_of
 from lake.tables.merge import TableMerger
 from local_stack.servers.aws import Ministack
 from schemas.records import Record
+from tests.canaries import texts
 from tests.history import TABLE
 from tests.lake_fixtures import frame, transaction
 from tests.lake_to_store import Lake
@@ -57,20 +55,6 @@ def history() -> list[Record]:
         event(4, "d", gone, gone), event(5, "c", row(5, "forbidden five")),
         Record("all", "0", "6", None, b"{" + CANARY.encode()), event(7, "c", {"a": CANARY, "ssn": CANARY}),
     ]  # fmt: skip
-
-
-def texts(lake_: Lake, folder: Path, *dsns: str) -> Iterator[tuple[str, str]]:
-    """All that was written: every file below a folder, Parquet as rows too, and every row of databases, each with its place."""
-    for file in (path for path in folder.rglob("*") if path.is_file() and path != lake_.path):
-        yield str(file), file.read_bytes().decode("latin-1")
-        if file.suffix == ".parquet":
-            yield str(file), str(pq.read_table(file).to_pylist())
-    for dsn in dsns:
-        with psycopg.connect(dsn) as connection:
-            found = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            for name in connection.execute(found).fetchall():
-                rows = connection.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(*name))).fetchall()
-                yield ".".join(name), str(rows)
 
 
 def staged(aws: Ministack) -> Iterator[tuple[str, str]]:
@@ -125,7 +109,7 @@ def test_no_byte_of_a_ruled_column_is_written_anywhere(
     assert first == {"id": 1, "a": secret, "body": "one more", "name": MASK}
     assert next((r[1], r[3]) for r in lake.contents("live")) == (f'{{"a": "{secret}"}}', "one more")
     assert lake.contents("live") == lake.contents("lost")
-    written = [*texts(lake, lake.path.parent, lake.dsn, warehouse_dsn), *staged(aws)]
+    written = [*texts(lake.path.parent, lake.dsn, warehouse_dsn), *staged(aws)]
     written += [("status", str(told)), ("explain", str(explained)), ("log", caplog.text)]
     assert {place for place, text in written if CANARY in text} == set()
     assert any(secret in text for place, text in written if place.startswith("desk."))
