@@ -65,16 +65,18 @@ def records_in(name: str, content: bytes) -> list[Record]:
 def _print(results: list[Explained]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.tree import Tree
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
 
     console = Console()
     for result in results:
-        tree = Tree(escape(f"{result.stream}/{result.partition} at {result.position}"))
+        line(f"[bold]{escape(f'{result.stream}/{result.partition} at {result.position}')}[/]")
         for step in result.steps:
-            branch = tree.add(f"[bold]{escape(step.part)}[/]: {escape(step.outcome)}")
+            line(f"  [bold cyan]{escape(step.part)}[/]: {escape(step.outcome)}")
             for reason in step.why:
-                branch.add(escape(reason))
+                line(f"    {escape(reason)}")
             for name, value in step.detail.items():
                 if value not in (None, {}, []):
-                    branch.add(escape(f"{name}: {json.dumps(value, default=str, ensure_ascii=False)}"))
-        console.print(tree, highlight=False, soft_wrap=True)
+                    shown = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+                    line(f"    [dim]{escape(f'{name}: {shown}')}[/]")

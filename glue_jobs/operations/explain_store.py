@@ -99,7 +99,7 @@ class StoreSteps:
         except PipelineError as error:
             return [f"{len(missing)} vectors are not in the store; the cache cannot be read: {error.message}"]
         asked = len(missing) - len(cached)
-        model = f"the model {self._embedder.fingerprint} would be asked for {asked} texts"
+        model = f"{asked} texts would be sent to the model ({self._embedder.fingerprint})"
         return [
             f"of {len(hashes)} vectors the store has {len(hashes) - len(missing)}, the cache {len(cached)}; {model}"
         ]

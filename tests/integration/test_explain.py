@@ -31,7 +31,7 @@ def test_writes_and_model_calls_are_those_that_follow(spark: SparkSession, lake:
     planned = store_step(lake, body)
     assert planned.outcome == "1 chunks: 1 added, 0 moved, 1 dropped"
     assert planned.detail["documents"][0]["text"] == "body another one"
-    assert "would be asked for 1 texts" in " ".join(planned.why)
+    assert "1 texts would be sent to the model" in " ".join(planned.why)
     assert store_step(lake, metadata).outcome == "metadata alone is written"
     assert store_step(lake, body, deleted).outcome == "the document goes, its tombstone stays"
     assert lake.contents("live") == before

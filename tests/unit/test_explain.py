@@ -103,7 +103,7 @@ def test_a_store_that_is_away_is_planned_as_empty_and_says_so(tmp_path: Path) ->
     assert store["outcome"] == "1 chunks: 1 added, 0 moved, 0 dropped"
     assert store["detail"]["documents"][0]["text"] == "x"
     assert any("cannot be asked" in why for why in store["why"])
-    assert any("would be asked for 1 texts" in why for why in store["why"])
+    assert any("1 texts would be sent to the model" in why for why in store["why"])
     assert "secret" not in json.dumps(told)
 
 
