@@ -44,8 +44,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         write = _write(landing, record_commit, breaker_of(context, name, landing_of(source.name)))
         empty_us = probe.caught_up_us if probe else None
         queries.append(Query(name, read, write, config.lake.land_every, empty_us=empty_us))
-    maintenance = Maintenance(context.spark, layout)
-    return [*queries, Periodic("maintain_changes", maintenance.run, MAINTENANCE_SECONDS)]
+    return [*queries, Periodic("maintain_changes", Maintenance(context.spark, layout).run, MAINTENANCE_SECONDS)]
 
 
 def _write(landing: Landing, record_commit: RecordCommit, breaker: Breaker) -> Callable[[Batch], Report]:
