@@ -57,7 +57,7 @@ setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_
 
 # Three workers on two cores: while one waits for a server, the others work.
 test: setup lint ## lint, type-check and run every test, servers included
-	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadgroup
+	$(BIN)/python -m pytest tests -m "not long" --numprocesses 3 --dist loadgroup
 
 test-quick: lint ## lint, type-check, unit tests and the contract of one store: before each commit
 	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses 2
@@ -65,7 +65,8 @@ test-quick: lint ## lint, type-check, unit tests and the contract of one store: 
 
 MINUTES := 120
 KILL_EVERY := 10
-test-long: setup ## two hours of changes, kills and outages, memory watched, and a thousand cuts of a document (MINUTES=, KILL_EVERY= minutes)
+test-long: setup ## two hours of changes, kills and outages, memory watched, a thousand cuts of a document, every kill by both ways in (MINUTES=, KILL_EVERY= minutes)
+	$(BIN)/python -m pytest tests -m long
 	$(BIN)/python -m pytest tests/e2e/long_run.py -s --minutes $(MINUTES) --kill-every $(KILL_EVERY)
 	$(BIN)/python -m pytest tests/contract/test_sink_faults.py -k never_sees_two_versions --rechunkings 1000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -36,6 +36,7 @@ class Cluster:
     def __init__(self, config: MemoryDBConfig) -> None:
         self._config = config
         self._opened: ValkeyCluster | None = None
+        self._nodes: list[tuple[str, int]] = []
         self._opening = threading.Lock()
 
     @contextmanager
@@ -46,23 +47,19 @@ class Cluster:
         try:
             with self._opening:
                 if self._opened is None:
-                    self._opened = _client(self._config)
+                    self._opened = _client(self._config, self._nodes)
                 client = self._opened
             yield client
         except (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError) as error:
             raise self._missing_rights(type(error).__name__) from None
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             raise self._silent(error) from None
-        except (
-            exceptions.ClusterError
-        ) as error:  # it fails over, or moves slots, for longer than redirects are followed
+        except exceptions.ClusterError as error:  # it fails over or moves slots for longer than redirects are followed
             raise _busy(type(error).__name__) from None
         except exceptions.ResponseError as error:
             raise self._of(str(error).partition(" ")[0], type(error).__name__) from None
-        except (
-            exceptions.ValkeyClusterException
-        ) as error:  # no node that is known answers: begin from the endpoint again
-            self._opened = None
+        except exceptions.ValkeyClusterException as error:
+            self._forget_client()
             raise self._silent(error) from None
         except exceptions.ValkeyError as error:
             raise self._of("", type(error).__name__) from None
@@ -72,6 +69,13 @@ class Cluster:
         if self._opened is not None:
             self._opened.close()  # type: ignore[no-untyped-call]
             self._opened = None
+
+    def _forget_client(self) -> None:
+        """Have the next call open another client: from the endpoint, or a node that this one knew where that is down."""
+        client, self._opened = self._opened, None
+        if client is not None:
+            known: Any = client.get_nodes()  # type: ignore[no-untyped-call]
+            self._nodes = [(node.host, node.port) for node in known]
 
     def _of(self, code: str, name: str) -> ConfigurationError | UnavailableError:
         said = code if code.isalpha() and code.isupper() else name
@@ -93,10 +97,8 @@ class Cluster:
     def _silent(self, error: Exception) -> ConfigurationError | UnavailableError:
         from valkey import exceptions
 
-        refusals = (
-            exceptions.AuthenticationError,
-            exceptions.NoPermissionError,
-        )  # the client looks for another node then
+        # The client looks for another node then.
+        refusals = (exceptions.AuthenticationError, exceptions.NoPermissionError)
         if any(isinstance(cause, refusals) for cause in _causes(error)):
             return self._missing_rights("no node lets it in")
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
@@ -127,9 +129,9 @@ def _unavailable(error: Exception) -> UnavailableError:
     )  # fmt: skip
 
 
-def _client(config: MemoryDBConfig) -> ValkeyCluster:
+def _client(config: MemoryDBConfig, known: Iterable[tuple[str, int]]) -> ValkeyCluster:
     from valkey.backoff import ExponentialBackoff
-    from valkey.cluster import ValkeyCluster
+    from valkey.cluster import ClusterNode, ValkeyCluster
     from valkey.connection import SSLConnection
     from valkey.retry import Retry
 
@@ -148,6 +150,7 @@ def _client(config: MemoryDBConfig) -> ValkeyCluster:
     # Only with a URL does the client take a class of connections; its scheme would be one without a look at the name.
     return ValkeyCluster(
         url=f"valkey://{parts.hostname}:{parts.port or _PORT}",
+        startup_nodes=[ClusterNode(host, port) for host, port in known],  # type: ignore[no-untyped-call]
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
         socket_timeout=config.timeout_seconds, socket_connect_timeout=config.timeout_seconds, decode_responses=True,

@@ -7,6 +7,7 @@ values of a column that must not travel are written nowhere.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,8 @@ from tests.canaries import places_of
 from tests.e2e.database import CANARY, Database, document
 from tests.e2e.pipeline import Pipeline, counters, running
 
-LIVES = (
-    *((f"merge-{point}", f"land-{point}", f"index-{point}") for point in ("read", "half", "written")),
-    ("index-embedded",),
-)
+READ, HALF, WRITTEN = ((f"merge-{point}", f"land-{point}", f"index-{point}") for point in ("read", "half", "written"))
+EARLY, LATE = (READ, HALF), (WRITTEN, ("index-embedded",))
 """Where the jobs of one driver stand when it is killed. A merge is stopped first: it wants what lands meanwhile."""
 READER_POINTS = ("index-read", "index-embedded", "index-half")
 """Where a reader alone is killed, and its driver lives on."""
@@ -33,9 +32,18 @@ REQUEST_TEXTS = 96
 )
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", ["kafka", "kinesis"])
+@pytest.mark.parametrize(
+    ("way", "lives"),
+    [
+        pytest.param("kafka", EARLY, id="kafka-early"),
+        pytest.param("kinesis", LATE, id="kinesis-late"),
+        pytest.param("kafka", LATE, id="kafka-late", marks=pytest.mark.long),
+        pytest.param("kinesis", EARLY, id="kinesis-early", marks=pytest.mark.long),
+    ],
+)
 def test_stores_equal_the_source_whoever_dies_when(  # noqa: PLR0917 - fixtures
     way: str,
+    lives: Sequence[Sequence[str]],
     request: pytest.FixtureRequest,
     database: Database,
     vectors_dsn: str,
@@ -54,7 +62,7 @@ def test_stores_equal_the_source_whoever_dies_when(  # noqa: PLR0917 - fixtures
         driver = pipeline.start(breakpoints=True)
         database.edges()
         pipeline.await_equal(database.source)
-        for points in LIVES:
+        for points in lives:
             for point in points:
                 pipeline.breakpoints.set(point)
                 database.some_changes()

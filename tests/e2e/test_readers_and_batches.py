@@ -22,7 +22,7 @@ JOBS = "land,index"
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("way", ["kafka", "kinesis"])
+@pytest.mark.parametrize("way", ["kafka", pytest.param("kinesis", marks=pytest.mark.long)])
 def test_a_checkpoint_goes_from_readers_to_micro_batches_and_back(  # noqa: PLR0917 - fixtures
     way: str,
     request: pytest.FixtureRequest,
