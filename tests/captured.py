@@ -21,6 +21,7 @@ class Topics:
     """The topics of a prefix and of tables with their keys, from their beginning."""
 
     def __init__(self, broker: Broker, prefix: str, tables: Mapping[str, tuple[str, ...]]) -> None:
+        self.prefix = prefix
         settings = {"group.id": prefix, "auto.offset.reset": "earliest", "topic.metadata.refresh.interval.ms": 500}
         self.consumer = Consumer({"bootstrap.servers": broker.endpoint["bootstrap_servers"], **settings})
         self.consumer.subscribe([f"{prefix}.{table}" for table in tables])

@@ -17,7 +17,6 @@ from sources.capture.findings import Findings, connector_differences
 from sources.capture.rendering import CaptureConfig, render
 from sources.capture.source import compared
 from sources.capture.target import tables_named
-from sources.kafka.config import KafkaSourceConfig
 
 
 def check(config: PipelineConfig, capture: CaptureConfig) -> None:
@@ -45,10 +44,11 @@ def notes(config: PipelineConfig) -> list[str]:
 
 
 def completed(config: PipelineConfig, capture: CaptureConfig) -> CaptureConfig:
-    """The capture with the brokers of the Kafka source that it feeds, unless it names its own."""
+    """The capture with the brokers of the source that it feeds, where that has some, unless it names its own."""
     source = config.source(capture.source) if capture.source else config.sources[0]
-    if isinstance(capture, DebeziumCaptureConfig) and isinstance(source, KafkaSourceConfig):
-        return with_brokers(capture, source.bootstrap_servers, source.options)
+    servers = getattr(source, "bootstrap_servers", None)
+    if isinstance(capture, DebeziumCaptureConfig) and servers:
+        return with_brokers(capture, servers, getattr(source, "options", {}))
     return capture
 
 

@@ -132,7 +132,9 @@ def opened(capture: CapturePart) -> Iterator[pymysql.Connection[Any]]:
 
 
 def _encryption(mode: str | None, authority: str | None) -> dict[str, Any]:
-    if mode is None or mode == SSL_MODES[0]:
+    if mode is None or mode == SSL_MODES[1]:
+        return {}  # encrypted where the server can
+    if mode == SSL_MODES[0]:
         return {"ssl_disabled": True}
     context = ssl.create_default_context(cafile=authority)
     context.check_hostname = mode == SSL_MODES[4]

@@ -46,6 +46,7 @@ _INFINITE_TEXT = {
     "+292269055-12-02": _MINUS_INFINITY, "+292269055-12-03": _MINUS_INFINITY,
 }  # fmt: skip
 """The same moments and days where `time.precision.mode` is `isostring`."""
+_BEFORE_THE_FIRST_YEAR = 1900
 _LONG_YEAR = re.compile(r"\d{5,}-")
 
 
@@ -72,6 +73,11 @@ def date_from_days(value: Any) -> Any:
     if not -(2**31) <= value < 2**31:
         raise OutOfRangeError("is wider than 32 bits")
     return _INFINITE_DAYS.get(value) or _with_sign(str(np.datetime64(value, "D")))
+
+
+def year(value: Any) -> Any:
+    """MySQL's and MariaDB's YEAR: 1901 to 2155, and 0000, for which their binary log's byte 0 comes as 1900."""
+    return 0 if value == _BEFORE_THE_FIRST_YEAR else value
 
 
 def timestamp_from(unit: int) -> Callable[[Any], Any]:

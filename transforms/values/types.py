@@ -29,7 +29,7 @@ from transforms.values.encodings import (
     unsigned,
     variable_decimal,
 )
-from transforms.values.times import MICROS, MILLIS, NANOS, date_from_days, iso, time_from, timestamp_from
+from transforms.values.times import MICROS, MILLIS, NANOS, date_from_days, iso, time_from, timestamp_from, year
 
 type Field = Mapping[str, Any]
 """A field of a Kafka Connect schema, as the JSON converter writes it."""
@@ -128,6 +128,7 @@ _BY_NAME: Mapping[str | None, Callable[[Field], Typed]] = {
     "io.debezium.time.NanoTime": _is("time", time_from(NANOS)),
     "io.debezium.time.IsoTime": _is("time", iso),
     "io.debezium.time.ZonedTime": _is("timetz"),
+    "io.debezium.time.Year": _is("int", year),
     "io.debezium.time.MicroDuration": _is("interval"),
     "io.debezium.time.Interval": _is("interval"),
     "io.debezium.data.Bits": _bits,

@@ -1,0 +1,156 @@
+"""A source in MariaDB with what breaks pipelines in it, its rows in the tests' one form, and the configuration that reads it."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from pathlib import Path
+from typing import Any
+
+from local_stack.servers.mariadb import MariaDB
+from schemas.tables import TableConfig
+from tests.e2e.pipeline import VIEW, embedding
+from tests.e2e.rows import Kinds, Rows, in_one_form
+
+CREATE = """
+CREATE TABLE things (id bigint unsigned PRIMARY KEY, status varchar(20), body longtext, price decimal(12,2), big bigint unsigned,
+  y year, born date, span time(6), at datetime(6), seen timestamp(6) NULL, kind enum('a','b ''c'), tags set('x','y','z'),
+  flag bit(1), bits bit(12), raw varbinary(20), data json, place point, u uuid) CHARACTER SET utf8mb4;
+CREATE TABLE `Mixed Case` (`Id` int PRIMARY KEY, `Some Col` text, body text) CHARACTER SET utf8mb4;
+CREATE TABLE signals (id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data text)
+"""
+ROW = """
+INSERT INTO things VALUES (%s, %s, %s, 12.30, 18446744073709551615, 2155, '0044-03-15', '-838:59:59',
+  '9999-12-31 23:59:59.999999', '2024-02-29 12:34:56.789012', 'b ''c', 'x,z', b'1', b'101', x'00FF',
+  '{"n": 1.10, "é": [null, 12345678901234567890]}', ST_GeomFromText('POINT(1.5 -2.5)', 4326),
+  '6f9619ff-8b86-d011-b42d-00c04fc964ff')
+"""
+EDGES = """
+INSERT INTO things (id, born, at, seen, span) VALUES (4, '0000-00-00', '0000-00-00', NULL, '-00:00:00.000001');
+INSERT INTO things (id, kind, tags, flag, bits, y) VALUES
+  (18446744073709551615, 'a', '', b'0', b'0', 1901), (5, NULL, 'y', NULL, NULL, 2000);
+UPDATE things SET status = 'held' WHERE id = 1;
+UPDATE things SET id = 1001 WHERE id = 1;
+UPDATE things SET status = NULL, price = NULL, data = NULL WHERE id = 3;
+REPLACE INTO things (id, status) VALUES (5, 'replaced');
+INSERT INTO things (id, status) VALUES (5, 'again') ON DUPLICATE KEY UPDATE status = 'updated', id = 55;
+INSERT INTO `Mixed Case` VALUES (1, 'x', 'mixed one'), (2, NULL, 'mixed two');
+FLUSH LOGS;
+UPDATE `Mixed Case` SET `Some Col` = 'ö' WHERE `Id` = 2;
+TRUNCATE `Mixed Case`;
+INSERT INTO `Mixed Case` VALUES (2, 'after', 'mixed after'), (3, 'after', 'mixed three')
+"""
+KINDS: dict[str, Kinds] = {
+    "things": {
+        "id": "numeric", "status": "text", "body": "text", "price": "numeric", "big": "numeric", "y": "integer",
+        "born": "text", "span": "text", "at": "timestamp without time zone", "seen": "timestamp with time zone",
+        "kind": "text", "tags": "text", "flag": "boolean", "bits": "text", "raw": "bytea", "data": "json", "place": "json",
+        "u": "uuid",
+    },
+    "Mixed Case": {"Id": "integer", "Some Col": "text", "body": "text"},
+}  # fmt: skip
+_EXPRESSIONS = {
+    "born": "NULLIF(CAST(born AS CHAR), '0000-00-00')",
+    "span": "TRIM(TRAILING '.000000' FROM CAST(span AS CHAR))",
+    "at": "NULLIF(CAST(at AS CHAR), '0000-00-00 00:00:00.000000')",
+    "seen": "CONCAT(CAST(seen AS CHAR), '+00:00')",
+    "flag": "flag + 0",
+    "bits": "LPAD(BIN(bits), 12, '0')",
+    "place": 'CONCAT(\'{"x":\', ST_X(place), \',"y":\', ST_Y(place), \',"wkb":"\', TO_BASE64(ST_AsWKB(place)), '
+    "'\",\"srid\":', ST_SRID(place), '}')",
+    "u": "CAST(u AS CHAR)",
+}
+"""How a value is read as the pipeline tells it: a zero date is NULL."""
+
+
+class MariaSource:
+    """The source, and a random workload on it."""
+
+    def __init__(self, server: MariaDB, database: str) -> None:
+        self.server, self.database, self.random = server, database, random.Random(7)
+        self.next = 100
+        self.execute(*CREATE.split(";\n"))
+
+    @property
+    def tables(self) -> list[str]:
+        return [f"{self.database}.things", f"{self.database}.Mixed Case"]
+
+    def execute(self, *statements: str) -> None:
+        """Each in a transaction of its own; zero dates are let in."""
+        self.server.execute("SET sql_mode = ''", *statements, database=self.database)
+
+    def insert(self, number: int, body: str | None, *, logged: bool = True) -> None:
+        """A row with a value in every column; one that is not logged is told by a snapshot alone."""
+        with self.server.connect(self.database) as connection, connection.cursor() as cursor:
+            cursor.execute(f"SET sql_log_bin = {int(logged)}, time_zone = '+00:00'")
+            cursor.execute(ROW, (number, "new", body))
+
+    def before_the_capture(self) -> None:
+        """Rows that its first snapshot tells."""
+        for number in range(10, 40):
+            self.insert(number, f"row {number} before the capture " * 4)
+        self.execute("UPDATE things SET y = 1901, born = '0000-00-00', span = '838:59:59' WHERE id = 11")
+
+    def edges(self) -> None:
+        """What breaks pipelines, over two files of the log."""
+        self.insert(1, "a large body, in many words. " * 3000)
+        self.insert(2, None)
+        self.insert(3, "ünïcödé ☃ 😀 'quotes' \"double\" \\ {braces}\n\ttab")
+        self.execute(*EDGES.split(";\n"))
+        with self.server.connect(self.database, autocommit=False) as connection, connection.cursor() as cursor:
+            cursor.execute(ROW, (6, "new", "six"))
+            cursor.execute("DELETE FROM things WHERE id = 6")
+            cursor.execute(ROW, (6, "again", "six again"))
+            cursor.execute("UPDATE things SET id = 7 WHERE id = 6")
+            connection.commit()
+
+    def some_changes(self) -> None:
+        """A few of everything, small."""
+        self.next += 3
+        n = self.next
+        for number in range(n, n + 3):
+            self.insert(number, f"body {number} " + "word " * self.random.randint(5, 60))
+        self.execute(
+            f"UPDATE things SET status = 's{n}' WHERE id % 3 = {n % 3}",
+            f"UPDATE things SET body = CONCAT(body, ' edited') WHERE id IN ({n - 1}, {n + 1})",
+            f"UPDATE things SET id = id + 100000 WHERE id = {n + 2}",
+            f"DELETE FROM things WHERE id = {n - 3}",
+        )
+
+    def signal(self, kind: str) -> None:
+        """Ask the connector for a snapshot of `things`."""
+        self.execute(
+            f"INSERT INTO signals VALUES ('{uuid.uuid4()}', 'execute-snapshot', '{snapshot(self.database, kind)}')"
+        )
+
+    def source(self, table: TableConfig) -> tuple[Rows, Kinds]:
+        """The rows that a table has now."""
+        name = table.table.removeprefix(f"{self.database}.")
+        kinds = KINDS[name]
+        columns = ", ".join(_EXPRESSIONS.get(column, f"`{column}`") for column in kinds)
+        query = f"SELECT {columns} FROM `{name}`"
+        read = self.server.execute("SET time_zone = '+00:00'", query, database=self.database)
+        return in_one_form([dict(zip(kinds, row, strict=True)) for row in read], table, kinds), kinds
+
+
+def snapshot(database: str, kind: str) -> str:
+    """The data of a signal that asks for a snapshot."""
+    return f'{{"type": "{kind}", "data-collections": ["{database}.things"]}}'
+
+
+def document(source: dict[str, Any], database: str, dsn: str, model_url: str, folder: Path) -> dict[str, Any]:
+    """The pipeline that reads it."""
+    things = {"template": "{body}", "metadata": ["status", "price", "big", "kind"], "chunk": {"max_tokens": 200}}
+    mixed = {"template": "{body}", "metadata": ["Some Col"]}
+    return {
+        "name": "mariadb",
+        "source": source,
+        "tables": [
+            {"table": f"{database}.things", "keys": ["id"], "document": things},
+            {"table": f"{database}.Mixed Case", "keys": ["Id"], "document": mixed},
+        ],
+        "lake": {"path": str(folder / "lake"), "land_every": "1s", "merge_every": "3s"},
+        "embedding": embedding(model_url, model="cohere.embed-v4:0"),
+        "sinks": [{"type": "pgvector", "dsn": dsn, "table": VIEW}],
+        "checkpoint": str(folder / "checkpoint"),
+    }

@@ -1,0 +1,294 @@
+"""MariaDB captured as `ragstream capture` renders it, by a user with the rights that it prints; what `check` says of a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue_jobs.cli.main import cli
+from glue_jobs.config.pipeline import load_config
+from glue_jobs.operations import capture_checks
+from local_stack.ports import HOST
+from local_stack.servers.connect import Connect, request_json
+from local_stack.servers.kafka import Broker
+from local_stack.servers.mariadb import MariaDB
+from schemas.errors import ConfigurationError, UnavailableError
+from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.rendering import render
+from sources.capture.source import require_tables
+from tests.captured import Topics
+from tests.servers import unique
+from tests.unit.test_capture_engines import DSN, TABLES
+
+
+@pytest.fixture
+def reader(mariadb: MariaDB) -> Iterator[str]:
+    """The name of a user without any right; its password is the same."""
+    name = unique("reader")
+    mariadb.execute(f"CREATE USER {name}@'%' IDENTIFIED BY '{name}'")
+    yield name
+    mariadb.execute(f"DROP USER {name}")
+
+
+def pipeline(folder: Path, dsn: str, broker: Broker, tables: dict[str, list[str]], **capture: Any) -> Path:
+    name = unique("maria")
+    document = {
+        "name": name,
+        "source": {
+            "type": "kafka", "envelope": "debezium", "topics": [f"{name}.{table}" for table in tables], **broker.endpoint,
+        },
+        "capture": {"type": "debezium", "database": "mariadb", "dsn": dsn, "replication_factor": 1, **capture},
+        "tables": [{"table": table, "keys": keys} for table, keys in tables.items()],
+        "lake": {"path": str(folder / "lake")},
+        "checkpoint": str(folder / "checkpoint"),
+    }  # fmt: skip
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def wrong(path: Path) -> list[str]:
+    config = load_config(str(path))
+    try:
+        capture_checks.check(config, config.capture[0])
+    except ConfigurationError as error:
+        return error.message.splitlines()
+    return []
+
+
+def mended(sentence: str) -> str:
+    """The statement that a sentence says to run."""
+    return sentence.rpartition("Run: ")[2]
+
+
+def test_what_is_said_to_be_run_mends_a_server(
+    mariadb: MariaDB, mariadb_database: str, reader: str, kafka: Broker, tmp_path: Path
+) -> None:
+    db = mariadb_database
+    mariadb.execute(
+        "CREATE TABLE parents (id int PRIMARY KEY)",
+        "CREATE TABLE items (id int, note text)",
+        "CREATE TABLE parts (id int PRIMARY KEY, p int, FOREIGN KEY of_parent (p) REFERENCES parents (id) ON DELETE CASCADE)",
+        "CREATE TABLE hosts (id int PRIMARY KEY, at inet6)",
+        "CREATE VIEW shown AS SELECT * FROM items",
+        database=db,
+    )
+    tables = {f"{db}.{name}": ["id"] for name in ("items", "parts", "shown", "gone")}
+    path = pipeline(tmp_path, f"mariadb://{reader}:{reader}@{HOST}:{mariadb.port}/", kafka, tables)
+    assert len(wrong(path)) == 1 + len(tables), "it may see nothing"
+    mariadb.execute(*render_all(path)["administrator_sql"])
+    mariadb.execute("SET GLOBAL binlog_row_image = 'NOBLOB'")
+    try:
+        found = wrong(path)
+    finally:
+        mariadb.execute("SET GLOBAL binlog_row_image = 'FULL'")
+    image, type_, keyless, cascading, view, gone = found
+    assert image.startswith("binlog_row_image is NOBLOB")
+    assert f"{db}.hosts.at" in type_
+    assert f"{db}.parts: what the foreign keys of_parent delete or change" in cascading
+    assert view.startswith(f"{db}.shown is a view")
+    assert gone.startswith(f"{db}.gone is not in the database")
+    mariadb.execute(mended(image), mended(type_), mended(keyless))
+    assert wrong(path) == [cascading, view, gone]
+
+
+def render_all(path: Path) -> dict[str, Any]:
+    config = load_config(str(path))
+    capture = capture_checks.completed(config, config.capture[0])
+    tables, topics = capture_checks.tables_and_topics(config, capture)
+    return render(capture, config.name, tables, topics)
+
+
+def test_a_server_that_refuses_or_is_away_is_said_without_its_password(mariadb: MariaDB, reader: str) -> None:
+    dsn = f"mariadb://{reader}:geheim@{HOST}:"
+    for port in (mariadb.port, 1):
+        told = {"type": "debezium", "database": "mariadb", "dsn": f"{dsn}{port}/"}
+        with pytest.raises(UnavailableError) as caught:
+            require_tables(DebeziumCaptureConfig.model_validate(told), ["shop.items"])
+        assert "geheim" not in str(caught.value)
+
+
+def test_a_connection_is_encrypted_where_the_address_says_so(mariadb: MariaDB, mariadb_database: str) -> None:
+    mariadb.execute("CREATE TABLE t (id int PRIMARY KEY)", database=mariadb_database)
+    for mode, answers in (("REQUIRED", True), ("VERIFY_IDENTITY", False)):  # the server's certificate is its own
+        told = {"type": "debezium", "database": "mariadb", "dsn": f"{mariadb.dsn('')}?ssl-mode={mode}"}
+        capture = DebeziumCaptureConfig.model_validate(told)
+        if answers:
+            require_tables(capture, [f"{mariadb_database}.t"])
+        else:
+            with pytest.raises(UnavailableError):
+                require_tables(capture, [f"{mariadb_database}.t"])
+
+
+@pytest.mark.parametrize("database", ["postgresql", *DSN])
+def test_a_connector_knows_every_setting_that_is_rendered_for_it(database: str, connect: Connect) -> None:
+    """By the connector's own class, in the worker; no server is asked, and none of the engine's is needed."""
+    dsn = DSN.get(database, "postgresql://u:p@127.0.0.1:1/d").replace("db.example", "127.0.0.1")
+    own = {"postgresql": "public.", "sqlserver": "shop.dbo.", "oracle": "HR."}.get(database, "shop.")
+    told = {
+        "type": "debezium", "database": database, "dsn": dsn, "bootstrap_servers": "127.0.0.1:1", "signal_topic": "s",
+        "signal_table": f"{own}signals", "heartbeat_table": f"{own}beat",
+    }  # fmt: skip
+    capture = DebeziumCaptureConfig.model_validate(told)
+    settings = render(capture, "desk", TABLES.get(database, ["public.t"]), reveal=True)["connector"]["config"]
+    name = settings["connector.class"]
+    status, answer = request_json(
+        connect.url, "PUT", f"/connector-plugins/{name.rpartition('.')[2]}/config/validate", settings | {"name": "desk"}
+    )
+    assert status == 200, answer
+    known = {each["definition"]["name"] for each in answer["configs"]}
+    passed_on = (
+        "driver.",
+        "producer.override.",
+        "schema.history.internal.",
+        "signal.kafka.",
+        "topic.creation.default.",
+    )
+    assert {setting for setting in settings if not setting.startswith(passed_on)} - known == UNDECLARED.get(
+        database, set()
+    )
+    refused = {each["value"]["name"]: each["value"]["errors"] for each in answer["configs"] if each["value"]["errors"]}
+    assert set(refused) <= {"database.hostname", "connector.class"}, "where no server answers"
+
+
+UNDECLARED: dict[str, set[str]] = {}
+
+
+PLAIN: dict[str, tuple[str, Any]] = {
+    "ub bigint unsigned": ("18446744073709551615", 2**64 - 1),
+    "ui int unsigned": ("4294967295", 2**32 - 1),
+    "du decimal(10,2) unsigned": ("1.10", Decimal("1.10")),
+    "de decimal(38,10)": (
+        "1234567890123456789012345678.0123456789",
+        Decimal("1234567890123456789012345678.0123456789"),
+    ),
+    "y year": ("2155", 2155),
+    "da date": ("'2024-02-29'", "2024-02-29"),
+    "t time": ("'12:34:56'", "12:34:56"),
+    "t6 time(6)": ("'12:34:56.123456'", "12:34:56.123456"),
+    "dt datetime": ("'2024-02-29 12:34:56'", "2024-02-29T12:34:56"),
+    "dt6 datetime(6)": ("'2024-02-29 12:34:56.123456'", "2024-02-29T12:34:56.123456"),
+    "ts6 timestamp(6) NULL": ("'2024-02-29 12:34:56.789012'", "2024-02-29T12:34:56.789012Z"),
+    "t1 tinyint(1)": ("5", 5),
+    "s set('a','b','c')": ("'a,c'", "a,c"),
+    "e enum('x','y ''z')": ("'y ''z'", "y 'z"),
+    "b12 bit(12)": ("b'101'", "000000000101"),
+    "vb varbinary(20)": ("x'0001FEFF'", "AAH+/w=="),
+    "u uuid": ("'6f9619ff-8b86-d011-b42d-00c04fc964ff'", "6f9619ff-8b86-d011-b42d-00c04fc964ff"),
+    "half int GENERATED ALWAYS AS (t1 DIV 2) VIRTUAL": ("DEFAULT", 2),
+    "twice int GENERATED ALWAYS AS (t1 * 2) STORED": ("DEFAULT", 10),
+}
+EDGES: dict[str, tuple[str, Any]] = {
+    "t time": ("'-838:59:59'", "-838:59:59"),
+    "t6 time(6)": ("'-00:00:00.000001'", "-00:00:00.000001"),
+    "da date": ("'0044-03-15'", "0044-03-15"),
+    "zero date": ("'0000-00-00'", None),
+    "dt3 datetime(3)": ("'0001-01-01 00:00:00.001'", "0001-01-01T00:00:00.001000"),
+    "dt6 datetime(6)": ("'9999-12-31 23:59:59.999999'", "9999-12-31T23:59:59.999999"),
+    "ts6 timestamp(6) NULL": ("'2038-01-19 03:14:07.999999'", "2038-01-19T03:14:07.999999Z"),
+}
+"""The year 0000 is in the stream alone: in a snapshot it stops the connector."""
+MODES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "rendered": ({}, {}),
+    "microseconds": ({"time.precision.mode": "microseconds"}, {}),
+    "isostring": ({"time.precision.mode": "isostring"}, {"t": None, "t6": None}),
+    "nanoseconds": (
+        {"time.precision.mode": "nanoseconds"},
+        {"dt3": "1754-08-30T22:43:41.129654848", "dt6": "1816-03-30T05:56:08.066276376"},
+    ),
+    "connect": (
+        {"time.precision.mode": "connect", "decimal.handling.mode": "precise", "bigint.unsigned.handling.mode": "long"},
+        {"t6": "12:34:56.123000", "dt6": "2024-02-29T12:34:56.123000"},
+    ),
+}
+"""Settings of a connector, and what it loses: of the edges, by `connect` of plain values (it takes no edges)."""
+
+
+def literals(values: dict[str, tuple[str, Any]]) -> str:
+    return ", ".join(literal for literal, _ in values.values())
+
+
+def canonical(values: dict[str, tuple[str, Any]]) -> dict[str, Any]:
+    return {column.partition(" ")[0]: value for column, (_, value) in values.items()}
+
+
+@pytest.mark.covers("mariadb", "debezium", ("type", "snapshot"), "live")
+def test_values_are_exact_as_rendered_and_lose_what_is_documented_otherwise(
+    mariadb: MariaDB, mariadb_database: str, kafka: Broker, connect: Connect, tmp_path: Path
+) -> None:
+    db, utc = mariadb_database, ("SET sql_mode = ''", "SET time_zone = '+00:00'")
+    mariadb.execute(
+        *utc,
+        f"CREATE TABLE plain (id int PRIMARY KEY, {', '.join(PLAIN)})",
+        f"CREATE TABLE edges (id int PRIMARY KEY, {', '.join(EDGES)}, y year)",
+        f"INSERT INTO plain VALUES (1, {literals(PLAIN)})",
+        f"INSERT INTO edges VALUES (1, {literals(EDGES)}, 1901)",
+        database=db,
+    )
+    keys = {f"{db}.plain": ("id",), f"{db}.edges": ("id",)}
+    topics: dict[str, Topics] = {}
+    try:
+        for mode, (settings, _) in MODES.items():
+            tables = {table: list(key) for table, key in keys.items() if mode != "connect" or table.endswith("plain")}
+            path = pipeline(tmp_path, mariadb.dsn(""), kafka, tables)
+            name = load_config(str(path)).name
+            connect.put_connector(name, render_revealed(path) | settings)
+            topics[mode] = Topics(kafka, name, {table: keys[table] for table in tables})
+        for read in topics.values():
+            read.changes(len(read.context.tables))  # the snapshot is read before the stream begins
+        mariadb.execute(
+            *utc,
+            f"INSERT INTO plain VALUES (2, {literals(PLAIN)})",
+            f"INSERT INTO edges VALUES (2, {literals(EDGES)}, 0)",
+            database=db,
+        )
+        for mode, (_, lost) in MODES.items():
+            rows = topics[mode].rows(2 * len(topics[mode].context.tables))
+            plain = canonical(PLAIN) | (lost if mode == "connect" else {})
+            assert [r.values() for r in rows[f"{db}.plain"].values()] == [{"id": n} | plain for n in (1, 2)], mode
+            for state, year in zip(rows.get(f"{db}.edges", {}).values(), (1901, 0), strict=mode != "connect"):
+                assert state.values() == {"id": state.values()["id"], "y": year} | canonical(EDGES) | lost, mode
+    finally:
+        for read in topics.values():
+            read.consumer.close()
+            connect.delete_connector(read.prefix)
+
+
+def test_a_user_with_the_printed_rights_alone_captures_and_applies(
+    mariadb: MariaDB, mariadb_database: str, reader: str, kafka: Broker, connect: Connect, tmp_path: Path
+) -> None:
+    db = mariadb_database
+    mariadb.execute(
+        "CREATE TABLE items (id int PRIMARY KEY, note text)", "INSERT INTO items VALUES (1, 'before')", database=db
+    )
+    dsn = f"mariadb://{reader}:{reader}@{HOST}:{mariadb.port}/"
+    own = {"signal_table": f"{db}.signals", "heartbeat_table": f"{db}.beat", "connect_url": connect.url}
+    path = pipeline(tmp_path, dsn, kafka, {f"{db}.items": ["id"]}, **own)
+    mariadb.execute(*render_all(path)["administrator_sql"])
+    cli.main(["capture", str(path), "--apply"], standalone_mode=False)
+    name = load_config(str(path)).name
+    topics = Topics(kafka, name, {f"{db}.items": ("id",)})
+    try:
+        mariadb.execute("UPDATE items SET note = 'after'", database=db)
+        (state,) = topics.rows(2)[f"{db}.items"].values()
+        assert state.values() == {"id": 1, "note": "after"}
+        assert wrong(path) == []
+        connect.put_connector(name, render_revealed(path) | {"bigint.unsigned.handling.mode": "long"})
+        (differs,) = wrong(path)
+        assert "bigint.unsigned.handling.mode is long, not precise" in differs
+    finally:
+        topics.consumer.close()
+        connect.delete_connector(name)
+
+
+def render_revealed(path: Path) -> dict[str, str]:
+    config = load_config(str(path))
+    capture = capture_checks.completed(config, config.capture[0])
+    tables, topics = capture_checks.tables_and_topics(config, capture)
+    settings: dict[str, str] = render(capture, config.name, tables, topics, reveal=True)["connector"]["config"]
+    return settings
