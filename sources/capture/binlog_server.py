@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,10 @@ _REFUSED = frozenset({1044, 1142, 1143, 1227})
 """Errors of a right that is missing: of a database, a table, a column, any other (`ER_…ACCESS_DENIED…`)."""
 _LOG_STATUS = ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
 """MySQL 8.4 knows the first alone, MariaDB and earlier ones the second; MariaDB 11 both by other names of the right."""
-_CASCADES = ("CASCADE", "SET NULL", "SET DEFAULT")
+_CASCADE = re.compile(
+    r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .* ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL|SET DEFAULT)"
+)
+"""In a line of SHOW CREATE TABLE: the catalogue shows foreign keys to nobody who may only read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +173,23 @@ def _table(connection: pymysql.Connection[Any], table: Table) -> BinlogTable | N
         return None
     columns = tuple(BinlogColumn(*row) for row in _rows(connection, _COLUMNS, names))
     keys = tuple(name for (name,) in _rows(connection, _KEYS, names))
-    cascades = tuple(name for (name,) in _rows(connection, _CASCADING, (*names, list(_CASCADES), list(_CASCADES))))
-    return BinlogTable(".".join(names), kinds[0][0], keys, columns, cascades, readable=_is_readable(connection, table))
+    made = _made_by(connection, table)
+    cascades = tuple(
+        match[1].replace("``", "`") for line in (made or "").splitlines() if (match := _CASCADE.search(line))
+    )
+    return BinlogTable(".".join(names), kinds[0][0], keys, columns, cascades, readable=made is not None)
 
 
-def _is_readable(connection: pymysql.Connection[Any], table: Table) -> bool:
+def _made_by(connection: pymysql.Connection[Any], table: Table) -> str | None:
+    """The statement that makes a table; None where this user may not read it."""
     import pymysql
 
     try:
-        _rows(connection, f"SELECT 1 FROM {quoted(table)} LIMIT 0")  # noqa: S608 - quoted
+        return str(_rows(connection, f"SHOW CREATE TABLE {quoted(table)}")[0][1])
     except pymysql.MySQLError as error:
         if error.args and error.args[0] in _REFUSED:
-            return False
+            return None
         raise
-    return True
 
 
 _KIND = "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
@@ -195,10 +202,6 @@ FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDE
 _KEYS = """
 SELECT COLUMN_NAME FROM information_schema.STATISTICS
 WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX
-"""
-_CASCADING = """
-SELECT CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
-WHERE CONSTRAINT_SCHEMA = %s AND TABLE_NAME = %s AND (UPDATE_RULE IN %s OR DELETE_RULE IN %s) ORDER BY CONSTRAINT_NAME
 """
 _UNPARSED = """
 SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS
