@@ -173,7 +173,7 @@ def _table(connection: pymysql.Connection[Any], table: Table) -> BinlogTable | N
         return None
     columns = tuple(BinlogColumn(*row) for row in _rows(connection, _COLUMNS, names))
     keys = tuple(name for (name,) in _rows(connection, _KEYS, names))
-    made = _made_by(connection, table)
+    made = "" if kinds[0][0] == "VIEW" else _made_by(connection, table)
     cascades = tuple(
         match[1].replace("``", "`") for line in (made or "").splitlines() if (match := _CASCADE.search(line))
     )
