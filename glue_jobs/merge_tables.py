@@ -20,6 +20,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     layout = LakeLayout(config.lake.path)
     contexts = {source.name: decode_context(config, source.name) for source in config.sources}
     merger = TableMerger(layout, config.tables, contexts)
+    merger.settle(context.spark)
 
     def write(batch: Batch) -> Report:
         merged = merger.merge(batch.frame, batch.transaction)

@@ -22,6 +22,7 @@ from schemas.records import Record
 from sinks.protocol import Sink
 from transforms.context import DecodeContext
 from transforms.documents.planning import DocumentSpec
+from transforms.drift import ColumnWatch
 
 
 class Indexer:
@@ -51,7 +52,7 @@ class Indexer:
         must remember it; without one it is waited for. With `patience`, for callers that write by `writer` alone, texts that the
         model's budget does not let through are left after so many seconds (`Written.waiting`).
         """
-        self._context, self._embedder = context, embedder
+        self._context, self._embedder, self._watch = context, embedder, ColumnWatch(context)
         self._sinks = {sink.name: sink for sink in sinks}
         self._deadlines = deadlines or {}
         self._models = Models(embedder, embedders)
@@ -59,8 +60,8 @@ class Indexer:
         self._writers = {name: self._writer(sink) for name, sink in self._sinks.items()}
 
     def decode(self, records: Iterable[Record]) -> WorkUnit:
-        """Decode records once for all stores; any thread may."""
-        unit = decoded(records, self._context, self._shared.specs)
+        """Decode records once for all stores; any thread may. Raises StoppedError where a column is gone that a text needs."""
+        unit = decoded(records, self._context, self._shared.specs, self._watch)
         self._shared.on_step("read")
         return unit
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from schemas.records import Record
     from transforms.context import DecodeContext
     from transforms.documents.planning import DocumentSpec, WholeRow
+    from transforms.drift import ColumnWatch
 
 FRESHNESS_SAMPLE = 500
 """Changes of a table whose freshness is measured; more are counted, not timed."""
@@ -51,12 +52,19 @@ class WorkUnit:
         return not self.rows and not self.truncations
 
 
-def decoded(records: Iterable[Record], context: DecodeContext, specs: Mapping[str, DocumentSpec]) -> WorkUnit:
-    """Decode a group of records."""
+def decoded(
+    records: Iterable[Record],
+    context: DecodeContext,
+    specs: Mapping[str, DocumentSpec],
+    watch: ColumnWatch | None = None,
+) -> WorkUnit:
+    """Decode a group of records; raises StoppedError for a table without a column that its key or document needs."""
     unit = WorkUnit()
     for record in records:
         unit.counts["records"] += 1
         meaning = decode(record, context)
+        if watch is not None:
+            watch.look(meaning)
         _keep_reached(unit, record, meaning)
         if isinstance(meaning, Reject):
             unit.counts["rejects"] += 1

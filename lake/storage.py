@@ -40,10 +40,20 @@ def create(
     partition_by: Sequence[str] = (),
     properties: Mapping[str, str] | None = None,
 ) -> None:
-    """Create a Delta table where there is none; safe to call by several drivers at once, and any number of times."""
-    from deltalake import DeltaTable
+    """Create a Delta table where there is none; safe to call by several drivers at once, and any number of times.
 
-    if open_table(path) is None:
+    A table that an earlier version made gets the columns that it lacks.
+    """
+    from deltalake import DeltaTable
+    from deltalake import Schema as DeltaSchema
+
+    table = open_table(path)
+    if table is not None:
+        present = {field.name for field in table.schema().fields}
+        lacking = [field for field in DeltaSchema.from_arrow(schema).fields if field.name not in present]
+        if lacking:
+            table.alter.add_columns(lacking)
+    else:
         configuration = {"delta.dataSkippingStatsColumns": stats, **LOG_RETENTION, **(properties or {})}
         DeltaTable.create(
             rust_uri(path), schema, mode="ignore", partition_by=list(partition_by), configuration=configuration
@@ -203,7 +213,9 @@ def scan(path: str, columns: Sequence[str], condition: ds.Expression | None = No
     # that ends while one of them still does dies of SIGABRT.
     system, folder = arrow_files(path)
     under = fs.SubTreeFileSystem(folder, system)
-    yield from table.to_pyarrow_dataset(filesystem=under).to_batches(columns=list(columns), filter=condition)
+    dataset = table.to_pyarrow_dataset(filesystem=under)
+    present = set(dataset.schema.names)  # a table of an earlier version has fewer columns until a job starts
+    yield from dataset.to_batches(columns=[name for name in columns if name in present], filter=condition)
 
 
 def arrow_files(path: str) -> tuple[FileSystem, str]:

@@ -53,10 +53,14 @@ IGNORED = pa.schema(
 SCHEMAS = pa.schema(
     [
         ("_source", _TEXT), ("_table", _TEXT), ("schema_id", _TEXT), ("columns", _TEXT), ("keys", pa.list_(_TEXT)),
-        ("_ingest_time", _TIME),
+        ("_ingest_time", _TIME), ("_sequence", _TEXT), ("defaulted", pa.list_(_TEXT)),
     ]
 )  # fmt: skip
-"""Column types the sources announced; `columns` is a JSON object from name to canonical type (`transforms.values.types`)."""
+"""Column types the sources announced; `columns` is a JSON object from name to canonical type (`transforms.values.types`).
+
+`_sequence` is that of the first change with these types; a row more says that an earlier one came later.
+`defaulted` names columns that are NOT NULL or have a default.
+"""
 
 TOMBSTONES = pa.schema(
     [

@@ -85,6 +85,10 @@ class SeenSchema:
     table: str
     columns: Mapping[str, str]
     keys: tuple[str, ...] = ()
+    sequence: str = ""
+    """Orders what was announced for one table: of the first change that has these types, or of the control record."""
+    defaulted: tuple[str, ...] = ()
+    """Columns that are NOT NULL or have a default: rows from before such a column was added are not NULL, and not sent."""
 
 
 type Decoded = Changes | Reject | Ignored

@@ -18,6 +18,9 @@ Rule = Literal["drop", "hash", "mask"]
 """What becomes of a column whose values must not travel."""
 RULES: tuple[Rule, ...] = get_args(Rule)
 
+Drift = Literal["evolve", "ignore", "reject", "stop"]
+"""What becomes of a column that is not as the table's first schema announced it."""
+
 
 class ChunkConfig(StrictModel):
     """How a document is cut."""
@@ -84,6 +87,16 @@ class TableConfig(StrictModel):
     partitions: tuple[str, ...] = ()
     """Names of tables whose records are this one's, with `*` for any text: `[public.visits_*]`. DMS sends the changes of a
     partitioned table under the names of its partitions; a connector as `ragstream capture` renders it does not."""
+    drift: Drift = "evolve"
+    """What becomes of columns that differ from the first schema that the source announced. `evolve`: new columns and wider types
+    are taken in. `ignore`: new columns are left out of the current table and the warehouse's view, and types stay. `reject`: the
+    same, and each value of a new column is a reject. `stop`: merge and load stop."""
+    drift_exceptions: dict[Column, Drift] = Field(default_factory=dict)
+    """Columns with another `drift` than the table's. One that `keys` or the template names stops the job when it is gone, unless
+    it stands here."""
+    renamed: dict[Column, Column] = Field(default_factory=dict)
+    """Columns that were renamed at the source: the name that records have, and the name that this pipeline goes on with:
+    `text: body`."""
     document: DocumentConfig | None = None
     """Left out: the table goes to the lake only."""
     source: str | None = None
@@ -103,6 +116,15 @@ class TableConfig(StrictModel):
                 raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _renamed_once(self) -> TableConfig:
+        if chained := sorted(set(self.renamed.values()) & self.renamed.keys()):
+            msg = (
+                f"`renamed` has {', '.join(chained)} on both sides: name for each name in records the one that is kept"
+            )
+            raise ValueError(msg)
+        return self
+
     @property
     def rules(self) -> dict[str, Rule]:
         """The columns whose values must not travel."""
@@ -119,6 +141,16 @@ class TableConfig(StrictModel):
         rules = self.rules
         return {n: "text" if n in rules else t for n, t in self.columns.items() if rules.get(n) != "drop"}
 
+    def drift_of(self, column: str) -> Drift:
+        """What becomes of a column that differs from the first schema."""
+        return self.drift_exceptions.get(column, self.drift)
+
+    @property
+    def needed_columns(self) -> frozenset[str]:
+        """The columns without which rows cannot be told apart, or documents not be made."""
+        texts = self.document.template_columns if self.document else ()
+        return frozenset((*self.keys, *texts)).difference(self.drift_exceptions)
+
     @property
     def named_columns(self) -> dict[str, list[str]]:
         """The columns that each key of this section names."""
@@ -129,7 +161,8 @@ class TableConfig(StrictModel):
         return named
 
     def unknown_columns(self, known: Collection[str]) -> list[str]:
-        """One sentence for each named column that the table does not have."""
+        """One sentence for each named column that the table does not have; `known` are the source's names."""
+        known = {self.renamed.get(name, name) for name in known}
         return [
             f"{self.table} has no column {name!r}, which `{key}` names; {_suggestion(name, known)}"
             for key, names in self.named_columns.items()

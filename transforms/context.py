@@ -27,6 +27,12 @@ class TableContext:
     """Names, with `*` for any text, of tables whose records are this one's."""
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """Columns whose values must not travel (`transforms.values.rules`)."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Names here of columns that records call otherwise."""
+    needed: frozenset[str] = frozenset()
+    """Columns without which the job stops: an announced schema that lacks one is drift, not a value that is missing."""
+    announced: Mapping[str, str] = field(default_factory=dict)
+    """By column: where the newest announced schema that has it stands among the others, when the job began."""
 
     def rule_of(self, column: str) -> Rule | None:
         """The rule of a column, whatever the case of its name: one that is written otherwise must not travel either."""
@@ -43,8 +49,17 @@ class TableContext:
 
     @cached_property
     def has_converters(self) -> bool:
-        """Whether a declared type changes values."""
-        return bool(self.converters)
+        """Whether a column's values or its name are changed."""
+        return bool(self.renamed or self.converters)
+
+    @cached_property
+    def needed_texts(self) -> frozenset[str]:
+        """The needed columns that are not of the key."""
+        return self.needed.difference(self.keys)
+
+    def named[V](self, columns: Mapping[str, V]) -> dict[str, V]:
+        """Columns under the names that they have here."""
+        return under_names(columns, self.renamed)
 
     @cached_property
     def key_prefixes(self) -> tuple[tuple[str, str], ...]:
@@ -109,6 +124,17 @@ def _in_topics(table: str) -> str:
 
 _NOT_IN_TOPICS = re.compile(r"[^A-Za-z0-9._-]")
 """What Debezium replaces in a table's name to make its topic's."""
+
+
+def under_names[V](columns: Mapping[str, V], names: Mapping[str, str]) -> dict[str, V]:
+    """Columns under other names; where one would take the name of another column, it keeps its own."""
+    if names.keys().isdisjoint(columns):
+        return columns if isinstance(columns, dict) else dict(columns)
+    named: dict[str, V] = {}
+    for name, value in columns.items():
+        other = names.get(name, name)
+        named[name if other in columns or other in named else other] = value
+    return named
 
 
 def key_text(keys: Sequence[str], row: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lake.history.key_groups import GROUPS, with_group
@@ -40,6 +40,11 @@ class FewChanges:
     """Changes in the driver's memory: rows of `changes`."""
 
     rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The keys that they tie."""
+        return [(row["_key"], row["_related_key"]) for row in self.rows if row["_related_key"] is not None]
 
     def keys(self) -> set[str]:
         """Look at each."""
@@ -88,10 +93,20 @@ def changes_of(frame: DataFrame, summaries: Sequence[Row]) -> dict[str, TableCha
             for row in summaries
         }
     tables: dict[str, list[dict[str, Any]]] = {row["_table"]: [] for row in summaries}
-    rows = rows.filter(F.col("_table").isin(*tables)).select(*RAW_COLUMNS, "_source", "_table", "_key", "_related_key")
+    rows = rows.filter(F.col("_table").isin(*tables)).select(*_READ)
     for row in rows.toArrow().to_pylist():
         tables[row["_table"]].append(row)
     return {table: FewChanges(table_rows) for table, table_rows in tables.items()}
+
+
+def history_of(spark: SparkSession, changes: str, table: str, keys: Sequence[str]) -> FewChanges:
+    """All changes of some rows of a table that have landed in the lake's `changes`."""
+    wanted = F.broadcast(spark.createDataFrame([(key,) for key in keys], "_key string"))
+    rows = spark.read.format("delta").load(changes).filter((F.col("_table") == table) & (F.col("_op") != "t"))
+    return FewChanges(rows.join(wanted, "_key", "left_semi").select(*_READ).toArrow().to_pylist())
+
+
+_READ = (*RAW_COLUMNS, "_source", "_table", "_key", "_related_key")
 
 
 def _states(stored: StoredRows) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lake.tables.drift import EVOLVE, DriftRules, untold_defaults
 from lake.tables.folding import commit_time, fold_changes, row_changes
 from lake.tables.shape import TableShape
 from lake.tables.typed import UnfitError
@@ -22,7 +23,7 @@ from transforms.context import DecodeContext
 from transforms.fold import EMPTY, UNRESOLVED, RowState, truncated_at
 from warehouse.kinds import fitted, staged_arrow
 from warehouse.staging import ParquetFiles, StagedFile, StagingWriter
-from warehouse.states import REFUSED, STATE_BYTES, StoredValue, oldest, packed, restored
+from warehouse.states import REFUSED, STATE_BYTES, StoredValue, oldest, packed, restored, without_refused
 
 type Row = dict[str, Any]
 
@@ -65,6 +66,11 @@ class LoadSettings:
     truncated: str
     """The newest TRUNCATE of the table, by sequence."""
     writer: StagingWriter
+    rules: DriftRules = EVOLVE
+    defaulted: Mapping[str, str] = field(default_factory=dict)
+    """Columns that came later and are not NULL in the rows that were there: since which sequence."""
+    again: bool = False
+    """Whether values that a column refused are asked for again: its type is wider now."""
 
 
 @dataclass
@@ -152,7 +158,8 @@ def fold_group(rows: Iterable[Row], settings: LoadSettings) -> Iterator[Folded]:
     for row in rows:
         if row["_state"] is not None:
             revisions[row["_key"]] = row["_revision"]
-            stored[row["_key"]] = restored(row["_key"], row["_state"], settings.shape)
+            state = restored(row["_key"], row["_state"], settings.shape)
+            stored[row["_key"]] = without_refused(state) if settings.again else state
         else:
             changes += row_changes(row, settings.table, settings.contexts, settings.types)
     nothing, folded = truncated_at(EMPTY, settings.truncated), list[Folded]()
@@ -205,6 +212,9 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
             rejects.append(_reject(settings, key, cell.rank, "CAST_FAILED", problem) | {"column": column.source})
         if f"c{place}" not in values:
             refused.add(column.source)
+        if cell.value is not None and cell.value is not REFUSED and settings.rules.rejects(column.source):
+            problem = f"a value of column {column.source} came after the first schema, and `drift` is reject,"
+            rejects.append(_reject(settings, key, cell.rank, "SCHEMA_DRIFT", problem) | {"column": column.source})
     text = packed(state, frozenset(refused), shape)
     if len(text) > STATE_BYTES:
         reject = _reject(settings, key, state.newest, "STATE_TOO_LONG", "its history is too long")
@@ -213,14 +223,14 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
     row = values | {
         "_key": key, "_base_revision": revisions.get(key, 0), "_live": state.exists, "_sequence": state.newest,
         "_oldest": oldest(state),
-        "_commit_time": committed and committed.replace(tzinfo=None), "_pending": _pending(state, shape), "_state": text,
+        "_commit_time": committed and committed.replace(tzinfo=None), "_pending": _pending(state, settings), "_state": text,
     }  # fmt: skip
     return Folded(row, _pieces(key, copied, revisions, len(shape.columns)), rejects, unknown)
 
 
-def _pending(state: RowState, shape: TableShape) -> bytes | None:
-    names = state.unresolved(list(shape.kinds))
-    return fitted(list(names), "super") if names else None
+def _pending(state: RowState, settings: LoadSettings) -> bytes | None:
+    names = {*state.unresolved(list(settings.shape.kinds)), *untold_defaults(state, settings.defaulted)}
+    return fitted(sorted(names), "super") if names else None
 
 
 def _pieces(key: str, copied: Mapping[str, list[int]], revisions: Mapping[str, int], width: int) -> list[Row]:

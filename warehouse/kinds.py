@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.tables.shape import wider
+from lake.tables.kinds import wider
+from lake.tables.shape import accepted_kinds
 from lake.tables.typed import UnfitError, arrow_type, decimal_digits, into
 from transforms.values import exact_json
 from transforms.values.types import spark_type
@@ -53,7 +54,7 @@ def kind_of(canonical: str) -> str:
 
 def wanted_kind(source: str, table: TableConfig, observed: ObservedTypes, current: str | None) -> str:
     """The narrowest kind for the values that were announced, or declared, and those in the column: it never narrows."""
-    types = [table.types[source]] if source in table.types else observed.kinds.get(source, [])
+    types = [table.types[source]] if source in table.types else accepted_kinds(source, table, observed)
     kinds = ([current] if current else []) + [kind_of(canonical) for canonical in types]
     return reduce(wider, kinds) if kinds else "string"
 

@@ -13,7 +13,8 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import batched
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -24,19 +25,20 @@ from lake.landing.batch import Transaction
 from lake.layout import LakeLayout, escape
 from lake.rejects import append_rejects
 from lake.tables.batch_stats import TableCounts, summarized
+from lake.tables.drift import DriftRules, refuse_drift
 from lake.tables.observed_types import ObservedTypes, types_of
 from lake.tables.shape import TableShape
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.ownership import Owner
 from schemas.tables import TableConfig
 from transforms.context import DecodeContext
-from warehouse.batches import StoredRows, TableChanges, changes_of
+from warehouse.batches import FewChanges, StoredRows, TableChanges, changes_of, history_of
 from warehouse.checks import check_owner, owner_of
 from warehouse.clients import Client, open_client
 from warehouse.config import RedshiftConfig
 from warehouse.errors import ContendedError, StaleError
 from warehouse.folding import LoadSettings, Outcome
-from warehouse.shape import evolved, names_of, registered, steps
+from warehouse.shape import evolved, filled, names_of, registered, steps
 from warehouse.sql import REGISTERS, Copies, Load, Registry, TableStatements
 from warehouse.staging import StagingWriter, staging
 from warehouse.states import key_moves_of
@@ -44,6 +46,8 @@ from warehouse.states import key_moves_of
 _ROUNDS = 20
 """Times a batch is folded into a table anew; each is lost only to another load's progress, or to a new column."""
 _PAUSE_SECONDS = 0.5
+_REFILLED_AT_ONCE = 5_000
+"""Rows whose history the driver holds at once."""
 
 
 class WarehouseLoader:
@@ -80,22 +84,31 @@ class WarehouseLoader:
         changes = changes_of(frame, [summary for summary, _ in summaries])
         try:
             return {
-                table: self._load(table, changes[table], observed, f"{batch}/{escape(table)}", transaction).run(summary)
+                summary["_table"]: self._load(frame, summary, observed, changes[summary["_table"]], batch, transaction)
                 for summary, observed in summaries
-                for table in [summary["_table"]]
             }
         finally:
             self._client.close()
 
     def _load(
-        self, table: str, changes: TableChanges, observed: ObservedTypes, folder: str, transaction: Transaction
-    ) -> TableLoad:
+        self,
+        frame: DataFrame,
+        summary: Row,
+        observed: ObservedTypes,
+        changes: TableChanges,
+        batch: str,
+        transaction: Transaction,
+    ) -> TableCounts:
+        table = summary["_table"]
         reject = functools.partial(append_rejects, self._layout.root, stage="warehouse")
-        return TableLoad(
+        history = functools.partial(history_of, frame.sparkSession, self._layout.path("changes"), table)
+        load = TableLoad(
             changes, self._tables[table], observed, self._contexts, self._client, Copies(self._config.iam_role),
             TableStatements(Registry(self._config.schema_name), table, self._names[table]),
-            staging(self._config, folder), functools.partial(reject, transaction=transaction(f"rejects:warehouse:{table}")),
+            staging(self._config, f"{batch}/{escape(table)}"),
+            functools.partial(reject, transaction=transaction(f"rejects:warehouse:{table}")), history,
         )  # fmt: skip
+        return load.run(summary)
 
 
 def prepare(client: Client, registry: Registry) -> None:
@@ -117,6 +130,15 @@ def claimed(client: Client, registry: Registry, owner: Owner, instead_of: Owner 
     return Owner(*map(str, fields))
 
 
+class _Work(NamedTuple):
+    """Changes to fold, and the pairs of keys that they tie."""
+
+    changes: TableChanges
+    pairs: Sequence[tuple[str, str]]
+    again: bool = False
+    """Whether values that a column refused are asked for again."""
+
+
 @dataclass
 class TableLoad:
     """One table's part of one batch."""
@@ -131,6 +153,8 @@ class TableLoad:
     writer: StagingWriter
     reject: Callable[[Sequence[Mapping[str, Any]]], None]
     """Keeps what can never be loaded; once a batch, however often it runs."""
+    history: Callable[[Sequence[str]], FewChanges]
+    """All that has landed of some rows."""
     seen: set[str] = field(default_factory=set)
 
     def run(self, summary: Row) -> TableCounts:
@@ -156,12 +180,17 @@ class TableLoad:
         """One try; None where records have a column that the table lacked."""
         shape, known_truncation = self._shape()
         truncated = max(summary["truncated"] or "", known_truncation)
-        stored = self._stored(truncated, lagging=truncated > known_truncation)
-        outcome = self._folded(summary, shape, stored, truncated)
+        work = _Work(self.changes, tuple((p["_key"], p["_related_key"]) for p in summary["pairs"]))
+        return self._applied(work, shape, known_truncation, truncated)
+
+    def _applied(self, work: _Work, shape: TableShape, known_truncation: str, truncated: str) -> Outcome | None:
+        """Fold a batch and write it."""
+        stored = self._stored(work.changes, truncated, lagging=truncated > known_truncation)
+        outcome = self._folded(work, shape, stored, truncated)
         if outcome.unknown:
             self.seen |= outcome.unknown
             return None
-        if outcome.rejects:
+        if outcome.rejects and not work.again:
             self.reject(outcome.rejects)
         if outcome.rows or truncated != known_truncation:
             rows, pieces = (self.writer.manifest(f) if f else None for f in (outcome.rows, outcome.pieces))
@@ -170,9 +199,22 @@ class TableLoad:
             self.client.run(self.statements.write(load))
         return outcome
 
+    def _refill(self, shape: TableShape, truncated: str) -> TableShape:
+        """Read the values again from the lake that columns refused while they were narrower; a kill leaves them waiting."""
+        refused = sorted(str(row[0]) for row in self.client.run([self.statements.refused()]))
+        for keys in batched(refused, _REFILLED_AT_ONCE):
+            changes = self.history(keys)
+            if self._applied(_Work(changes, changes.pairs, again=True), shape, truncated, truncated) is None:
+                raise StaleError(f"{self.table.table} lacks columns that landed")  # the next round adds them
+        for step in steps(shape, filled(shape)):
+            self.client.run(self.statements.alter(shape, step))
+            shape = step
+        return shape
+
     def _shape(self) -> tuple[TableShape, str]:
         """Bring the table to the shape that the announced types ask for; returns that and the table's newest TRUNCATE."""
         rows = self.client.run([self.statements.known()])
+        refuse_drift(self.table, self.observed, sorted(self.seen))
         current = registered([row[:4] for row in rows])
         target = evolved(current, self.table, self.observed, sorted(self.seen))
         if not rows:
@@ -187,11 +229,12 @@ class TableLoad:
         for step in steps(current, target):
             self.client.run(self.statements.alter(current, step))
             current = step
-        return target, str(rows[0][4] or "")
+        truncated = str(rows[0][4] or "")
+        return self._refill(target, truncated) if any(c.waiting for c in target.columns) else target, truncated
 
-    def _stored(self, truncated: str, *, lagging: bool) -> dict[str, tuple[int, str]]:
-        """Revision and state of the rows that the batch touches, and of those that took values along from them."""
-        missing = self.changes.keys()
+    def _stored(self, changes: TableChanges, truncated: str, *, lagging: bool) -> dict[str, tuple[int, str]]:
+        """Revision and state of the rows that changes touch, and of those that took values along from them."""
+        missing = changes.keys()
         stored: dict[str, tuple[int, str]] = {}
         asked = set[str]()
         while missing or lagging:
@@ -205,9 +248,11 @@ class TableLoad:
             lagging = False
         return stored
 
-    def _folded(self, summary: Row, shape: TableShape, stored: StoredRows, truncated: str) -> Outcome:
+    def _folded(self, work: _Work, shape: TableShape, stored: StoredRows, truncated: str) -> Outcome:
         pairs = [(key, to) for key, (_, state) in stored.items() for to in key_moves_of(state).values()]
-        groups = grouped([*pairs, *((p["_key"], p["_related_key"]) for p in summary["pairs"])])
-        types = types_of(self.table, self.observed)
-        settings = LoadSettings(self.table.table, self.contexts, types, shape, truncated, self.writer)
-        return self.changes.staged(settings, stored, groups)
+        types, rules = types_of(self.table, self.observed), DriftRules.of(self.table, self.observed)
+        defaulted = {name: since for name, since in self.observed.defaulted.items() if rules.takes(name)}
+        settings = LoadSettings(
+            self.table.table, self.contexts, types, shape, truncated, self.writer, rules, defaulted, work.again
+        )
+        return work.changes.staged(settings, stored, grouped([*pairs, *work.pairs]))

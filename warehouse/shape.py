@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from urllib.parse import quote, unquote
 
+from lake.tables.drift import DriftRules
 from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import ColumnShape, TableShape, column_names
 from schemas.errors import ConfigurationError
@@ -31,7 +33,11 @@ _AT_ONCE = 10
 def evolved(
     current: TableShape, table: TableConfig, observed: ObservedTypes, observed_columns: Iterable[str] = ()
 ) -> TableShape:
-    """The shape that the announced types ask for: new columns at the end, and no type narrower than it is."""
+    """The shape that the announced types ask for: new columns at the end, and no type narrower than it is.
+
+    A column that the table's `drift` leaves out is hidden: its values are there once it is taken in.
+    """
+    rules = DriftRules.of(table, observed)
     kinds, sources = current.kinds, (*table.keys, *table.types, *observed.kinds, *observed_columns)
     names = column_names(current, sources, (*RESERVED, *_SYSTEM), folded)
     if len(names) > MOST_COLUMNS:
@@ -39,8 +45,18 @@ def evolved(
             f"{table.table} has {len(names)} columns, the warehouse takes {MOST_COLUMNS}",
             hint="leave the table out of this pipeline, or split it at its source",
         )
-    wanted = {source: wanted_kind(source, table, observed, kinds.get(source)) for source in names}
-    return TableShape(tuple(ColumnShape(source, name, wanted[source]) for source, name in names.items()))
+    present = {column.source: column for column in current.columns}
+    columns = []
+    for source, name in names.items():
+        kind, before = wanted_kind(source, table, observed, kinds.get(source)), present.get(source)
+        waiting = before is not None and (before.waiting or before.kind != kind)
+        columns.append(ColumnShape(source, name, kind, not rules.takes(source), waiting))
+    return TableShape(tuple(columns))
+
+
+def filled(shape: TableShape) -> TableShape:
+    """The shape once no row lacks a value that fits."""
+    return TableShape(tuple(replace(column, waiting=False) for column in shape.columns))
 
 
 def folded(source: str) -> str:
@@ -62,7 +78,7 @@ def steps(current: TableShape, target: TableShape) -> Iterator[TableShape]:
 
 def fingerprint(shape: TableShape) -> str:
     """What a load compares, so that it never writes a row without a column that another driver added."""
-    text = repr([(c.source, c.name, c.kind) for c in shape.columns])
+    text = repr([(c.source, c.name, registered_kind(c)) for c in shape.columns])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -74,7 +90,21 @@ def plain(name: str) -> str:
 def registered(rows: Sequence[Sequence[object]]) -> TableShape:
     """The shape that registry rows (place, source, name, kind) tell."""
     ordered = sorted(rows, key=lambda row: int(str(row[0])))
-    return TableShape(tuple(ColumnShape(unquote(str(s)), unquote(str(n)), str(k)) for _, s, n, k in ordered))
+    return TableShape(tuple(_registered(unquote(str(s)), unquote(str(n)), str(k)) for _, s, n, k in ordered))
+
+
+def _registered(source: str, name: str, kind: str) -> ColumnShape:
+    kind, *marks = kind.split(" ")
+    return ColumnShape(source, name, kind, _HIDDEN in marks, _WAITING in marks)
+
+
+def registered_kind(column: ColumnShape) -> str:
+    """A column's kind as the registry has it."""
+    marks = [mark for mark, is_set in ((_HIDDEN, column.hidden), (_WAITING, column.waiting)) if is_set]
+    return " ".join([column.kind, *marks])
+
+
+_HIDDEN, _WAITING = "hidden", "waiting"
 
 
 def names_of(tables: Iterable[TableConfig], config: RedshiftConfig) -> dict[str, str]:
@@ -96,6 +126,12 @@ def names_of(tables: Iterable[TableConfig], config: RedshiftConfig) -> dict[str,
 
 ROWS = "__rows"
 """Suffix of the table behind a view."""
+
+
+def marked(current: TableShape, target: TableShape) -> list[ColumnShape]:
+    """Columns that are hidden, shown, waiting or filled otherwise than before, as they will be."""
+    pairs = zip(current.columns, target.columns, strict=False)
+    return [after for before, after in pairs if before != after and before.kind == after.kind]
 
 
 def retyped(current: TableShape, target: TableShape) -> list[tuple[ColumnShape, ColumnShape]]:

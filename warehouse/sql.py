@@ -15,7 +15,7 @@ from lake.tables.shape import ColumnShape, TableShape
 from schemas.ownership import Owner
 from warehouse.folding import KEY_BYTES
 from warehouse.kinds import cast, redshift_type, staged_type, unstaged
-from warehouse.shape import RESERVED, ROWS, fingerprint, plain, retyped
+from warehouse.shape import RESERVED, ROWS, fingerprint, marked, plain, registered_kind, retyped
 from warehouse.states import STATE_BYTES
 
 REGISTERS = frozenset({"ragstream_tables", "ragstream_columns", "ragstream_owner"})
@@ -182,16 +182,17 @@ class TableStatements:
         ]
 
     def alter(self, current: TableShape, target: TableShape) -> list[str]:
-        """Add columns, or widen one: by a new column in its place, since Redshift changes no other type in place."""
+        """Add columns, show, hide or widen one: by a new column in its place, since Redshift changes no other type in place."""
         added = target.columns[len(current.columns) :]
-        changed = retyped(current, target)
+        changed, remarked = retyped(current, target), marked(current, target)
         return [
             *self._unchanged(current, None),
-            *([f"DROP VIEW IF EXISTS {self.view}"] if changed else []),
+            *([f"DROP VIEW IF EXISTS {self.view}"] if changed or remarked else []),
             *(statement for pair in changed for statement in self._widen(*pair)),
+            *(self._registered_as(column) for column in remarked),
             *(f"ALTER TABLE {self.rows} ADD COLUMN {quoted(c.name)} {redshift_type(c.kind)}" for c in added),
             *([self._register(added, len(current.columns))] if added else []),
-            self._view(target, dropped=bool(changed)),
+            self._view(target, dropped=bool(changed or remarked)),
             f"UPDATE {self.registry.tables} SET fingerprint = {literal(fingerprint(target))} WHERE {self._named}",
         ]
 
@@ -202,22 +203,25 @@ class TableStatements:
             f"UPDATE {self.rows} SET {aside} = {cast(column, before.kind, after.kind)} WHERE {column} IS NOT NULL",
             f"ALTER TABLE {self.rows} DROP COLUMN {column}",
             f"ALTER TABLE {self.rows} RENAME COLUMN {aside} TO {column}",
-            (
-                f"UPDATE {self.registry.columns} SET kind = {literal(after.kind)} "
-                f"WHERE {self._named} AND source = {literal(plain(after.source))}"
-            ),
+            self._registered_as(after),
         ]
+
+    def _registered_as(self, column: ColumnShape) -> str:
+        return (
+            f"UPDATE {self.registry.columns} SET kind = {literal(registered_kind(column))} "
+            f"WHERE {self._named} AND source = {literal(plain(column.source))}"
+        )
 
     def _register(self, columns: Sequence[ColumnShape], first: int) -> str:
         values = ", ".join(
             f"({literal(plain(self.table))}, {first + at}, {literal(plain(c.source))}, {literal(plain(c.name))}, "
-            f"{literal(c.kind)})"
+            f"{literal(registered_kind(c))})"
             for at, c in enumerate(columns)
         )
         return f"INSERT INTO {self.registry.columns} VALUES {values}"
 
     def _view(self, shape: TableShape, *, dropped: bool) -> str:
-        listed = ", ".join(quoted(c.name) for c in shape.columns)
+        listed = ", ".join(quoted(c.name) for c in shape.columns if not c.hidden)
         verb = "CREATE VIEW" if dropped else "CREATE OR REPLACE VIEW"
         return f"{verb} {self.view} AS SELECT {listed} FROM {self.rows} WHERE _live WITH NO SCHEMA BINDING"
 
@@ -243,6 +247,10 @@ class TableStatements:
             f"{select} {touched if lagging else f'JOIN {KEYS} k ON k._key = t._key'}",
             f"DROP TABLE {KEYS}",
         ]
+
+    def refused(self) -> str:
+        """The keys of rows with a value that its column refused."""
+        return f"SELECT _key FROM {self.rows} WHERE _state LIKE '%!%'"
 
     def write(self, load: Load) -> list[str]:
         """Replace the rows that were folded, all or none: guarded by revision and sequence, in one transaction."""

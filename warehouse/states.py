@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from transforms.fold import UNRESOLVED, Cell, RowState
@@ -76,6 +76,12 @@ def restored(key: str, text: str, shape: TableShape) -> RowState:
         if mark != "."
     }
     return RowState(upserted, deleted, complete, columns, document.get("m", {}), document.get("t"))
+
+
+def without_refused(state: RowState) -> RowState:
+    """The state as if the values that a column refused had not come yet."""
+    columns = {name: cell for name, cell in state.columns.items() if cell.value is not REFUSED}
+    return replace(state, columns=columns)
 
 
 def _value(key: str, place: int, mark: str) -> Any:

@@ -35,10 +35,13 @@ def table(config: str, table: str) -> None:
 @click.command()
 @CONFIG
 @click.argument("store")
-def rebuild(config: str, store: str) -> None:
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Only count documents and chunks, and estimate tokens and dollars."
+)
+def rebuild(config: str, store: str, *, only_plan: bool) -> None:
     """Write what STORE lacks from the lake of CONFIG alone, also while the pipeline runs."""
     from glue_jobs.config.pipeline import load_config
-    from glue_jobs.operations import checks
+    from glue_jobs.operations import checks, rebuild_plan
     from glue_jobs.operations.rebuild import Rebuild
     from glue_jobs.runtime.failures import wrap_failures
     from glue_jobs.runtime.spark.session import open_session
@@ -56,6 +59,11 @@ def rebuild(config: str, store: str) -> None:
     failures = wrap_failures(f"the rebuild of {store}", "What was written stays; run it again to go on.")
     session = partial(open_session, f"ragstream rebuild {loaded.name}", checkpoint=loaded.checkpoint)
     with progress() as on_progress, failures, session() as spark:
+        if only_plan:
+            plans = rebuild_plan.plan(spark, loaded, chosen, loaded.embedding, on_progress)
+            for table_name, planned in plans.items():
+                click.echo(f"{table_name}: {planned.sentence}")
+            return
         rebuilt = Rebuild(spark, loaded, chosen, loaded.embedding, on_progress).run()
     if rebuilt.refused:
         click.echo(f"{rebuilt.refused} documents are not searchable: the model or the store refuses them", err=True)

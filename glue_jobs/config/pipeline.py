@@ -208,7 +208,7 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
     owned = config.tables_of(source_name)
     return DecodeContext(
         envelope=config.source(source_name).envelope,
-        tables={t.table: TableContext(t.table, t.keys, t.declared, t.partitions, t.rules) for t in owned},
+        tables={table.table: table_context(table) for table in owned},
         others=frozenset(table.table for table in config.tables if table not in owned),
         ruled_others=config.ruled.difference(table.table for table in owned),
         hash_key=config.hash_key.get_secret_value().encode() if config.hash_key else b"",
@@ -223,6 +223,12 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
             sorted(round(e.at.timestamp() * 1_000_000) for e in config.epochs if e.source in (None, source_name))
         ),
     )
+
+
+def table_context(table: TableConfig) -> TableContext:
+    """What decoding needs to know of one table."""
+    rules, renamed = table.rules, table.renamed
+    return TableContext(table.table, table.keys, table.declared, table.partitions, rules, renamed, table.needed_columns)
 
 
 def is_configured(config: PipelineConfig, table: str) -> bool:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from glue_jobs.config.pipeline import decode_context
 from glue_jobs.continuous import store_positions
+from glue_jobs.continuous.announced import with_announced
 from glue_jobs.continuous.readers import HarvestRow, Readers
 from glue_jobs.continuous.start_positions import for_readers, past_gaps
 from glue_jobs.runtime import Query, Report
@@ -79,7 +79,7 @@ class IndexQuery:
         self.name = f"index_{self.source.name}"
         self.checkpoint = self.context.checkpoint(self.name)
         self.as_of = self.reports.as_of[self.source.name]
-        self.decoding = decode_context(self.context.config, self.source.name)
+        self.decoding = with_announced(self.context.config, self.source.name)
 
 
 class ReaderQuery(IndexQuery):

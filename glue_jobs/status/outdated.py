@@ -39,7 +39,8 @@ class Outdated:
         price = "at a price that is not known here" if self.usd is None else f"for about ${self.usd:.4f}"
         return (
             f"{self.documents} of {self.of} documents were made by another template, chunking, language or metadata: `ragstream"
-            f" rebuild {config} {store}` makes them anew; where every text changes, it embeds about {self.texts} texts {price}"
+            f" rebuild {config} {store}` makes them anew; where every text changes, it embeds about {self.texts} texts {price};"
+            " `--plan` counts them"
         )
 
 

@@ -22,11 +22,12 @@ from glue_jobs.status import drift
 from glue_jobs.status.freshness import Freshness
 from glue_jobs.status.outdated import Outdated, outdated_of
 from glue_jobs.status.record import QueryRecord, read_all
-from glue_jobs.status.table_notes import HIDDEN_KEYS
+from glue_jobs.status.table_notes import HIDDEN_KEYS, schema_drift
 from lake.landing.settled import settled_by_table
 from lake.landing.unconfigured import left_out
 from lake.layout import LakeLayout
 from lake.storage import scan
+from lake.tables.drift import ColumnDrift
 from schemas.errors import PipelineError
 from schemas.tables import TableConfig
 from sinks import open_sink
@@ -48,8 +49,10 @@ def status(config: PipelineConfig) -> dict[str, Any]:
     for store in stores.values():
         if not isinstance(store, PipelineError):
             pending.update(dict(store.summary.unresolved))
+    drifted = schema_drift(config)
+    tables = {table.table: _table(table, config, records, counted, settled, pending) for table in config.tables}
     return {
-        "tables": {table.table: _table(table, config, records, counted, settled, pending) for table in config.tables},
+        "tables": {name: row | {"schema_drift": _schema_drift(drifted.get(name, ()))} for name, row in tables.items()},
         "stores": {
             name: {
                 "lag_seconds": _lag_of_store(records, name, backfills.get(name)),
@@ -94,6 +97,14 @@ def _table(
         "lag_seconds": lag_of([record] if record is not None else []),
         "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
     }
+
+
+def _schema_drift(drifted: Iterable[ColumnDrift]) -> list[dict[str, Any]]:
+    """The columns of a table that differ from its first schema."""
+    return [
+        {"column": d.column, "change": d.change, "drift": d.drift, "types": list(d.kinds), "sentence": d.sentence}
+        for d in drifted
+    ]
 
 
 def _columns_missing(index: QueryRecord | None, table: TableConfig) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from glue_jobs.status.record import read_all
 from lake.layout import LakeLayout
-from lake.storage import rows_of
+from lake.tables.drift import ColumnDrift, drifts
+from lake.tables.observed_types import announced
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -34,8 +34,9 @@ def absent_column(table: str, column: str) -> str:
 
 def of_status(table: str, row: Mapping[str, Any]) -> list[str]:
     """The notes of a table, from its part of `ragstream status`."""
-    absent = [absent_column(table, column) for column in row["columns_missing"]]
-    return [*absent, hidden_keys(table, row[HIDDEN_KEYS])] if row[HIDDEN_KEYS] else absent
+    texts = [absent_column(table, column) for column in row["columns_missing"]]
+    texts += [f"{table}: {drift['sentence']}" for drift in row["schema_drift"]]
+    return [*texts, hidden_keys(table, row[HIDDEN_KEYS])] if row[HIDDEN_KEYS] else texts
 
 
 def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
@@ -44,28 +45,32 @@ def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
     for record in read_all(config.checkpoint):
         updates.update({table: counted.get(HIDDEN_KEYS, 0) for table, counted in record.counts.items()})
     hidden = [hidden_keys(table.table, updates[table.table]) for table in config.tables if updates[table.table]]
-    return [*_columns(config, compared), *hidden]
+    drifted = [f"{name}: {drift.sentence}" for name, found in schema_drift(config).items() for drift in found]
+    return [*_columns(config, compared), *drifted, *hidden]
+
+
+def schema_drift(config: PipelineConfig) -> dict[str, list[ColumnDrift]]:
+    """By table: the columns that differ from the first schema that landed."""
+    observed = announced(LakeLayout(config.lake.path), config.tables)
+    return {
+        table.table: list(drifts(table, observed[table.table])) for table in config.tables if table.table in observed
+    }
 
 
 def _columns(config: PipelineConfig, compared: Collection[str]) -> Iterator[str]:
     """Configured columns that a table lacks, by the schemas that its source announced, else by complete rows."""
-    announced = _announced(config)
+    known = {
+        table: {name for announcement in observed.announcements for name in announcement.columns}
+        for table, observed in announced(LakeLayout(config.lake.path), config.tables).items()
+    }
     missing = {
         table: columns[1] for record in read_all(config.checkpoint) for table, columns in record.columns_missing.items()
     }
     for table in config.tables:
         if config.owner(table) in compared:
             continue
-        if table.table in announced:
-            yield from (f"{column} (as announced so far)" for column in table.unknown_columns(announced[table.table]))
+        if table.table in known:
+            yield from (f"{column} (as announced so far)" for column in table.unknown_columns(known[table.table]))
         elif table.document:
             named = {*table.document.template_columns, *table.document.metadata}
             yield from (absent_column(table.table, name) for name in missing.get(table.table, ()) if name in named)
-
-
-def _announced(config: PipelineConfig) -> dict[str, set[str]]:
-    """All columns that sources announced, by table."""
-    columns: dict[str, set[str]] = {}
-    for row in rows_of(LakeLayout(config.lake.path).path("schemas"), ["_table", "columns"]):
-        columns.setdefault(row["_table"], set()).update(json.loads(row["columns"]))
-    return columns

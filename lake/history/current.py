@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lake.layout import RAW_COLUMNS
 from lake.storage import scan
+from lake.tables.drift import DriftRules, untold_defaults
 from lake.tables.observed_types import ObservedTypes, announced, canonical, types_of
 from schemas.changes import Change, Changes
 from schemas.records import Record
@@ -60,11 +61,14 @@ def current_rows(
 
     An unresolved column, whose value no record has had yet, is left out of its row: it is not NULL (I3).
     """
-    types = types_of(table, announced(layout).get(table.table, ObservedTypes()))
+    observed = announced(layout, [table]).get(table.table, ObservedTypes())
+    types, rules = types_of(table, observed), DriftRules.of(table, observed)
     states = fold_table(layout, table.table, contexts).live()
     names = dict.fromkeys([*types, *(name for state in states.values() for name in state.columns)])
+    shown = [name for name in names if rules.takes(name)]
     for key in sorted(states):
-        yield row_of(states[key], list(names), types)
+        untold = untold_defaults(states[key], observed.defaulted)
+        yield row_of(states[key], [name for name in shown if name not in untold], types)
 
 
 def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> dict[str, Any]:

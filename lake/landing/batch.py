@@ -20,6 +20,7 @@ from lake.storage import append_rows, create, rows_of
 from lake.table_schemas import CHANGES, IGNORED, SCHEMAS
 from schemas.changes import SeenSchema
 from transforms.context import DecodeContext
+from transforms.drift import column_gone
 
 type Transaction = Callable[[str], Mapping[str, str]]
 """From a table's name to the Delta writer options that make this batch's append to it happen once."""
@@ -38,15 +39,16 @@ class Landing:
         self._source = source
         self._context = context
         create_tables(layout)
-        seen = rows_of(layout.path("schemas"), ["_source", "_table", "schema_id"])
         self._left_out = LeftOutLog()
-        self._known = {(row["_table"], row["schema_id"]) for row in seen if row["_source"] == source}
+        self._known = known_schemas(layout, source)
 
     def land(
         self, frame: DataFrame, transaction: Transaction, admit: Callable[[Tally], None] = lambda _: None
     ) -> Tally:
         """Write one batch of RECORD_COLUMNS; the records are read once. Where `admit` raises, nothing becomes part of a table."""
         outcome = self._written(frame)
+        for message in outcome.tally.keys_gone.values():
+            raise column_gone(message)
         admit(outcome.tally)
         append(self._layout.path("changes"), outcome.changes, transaction("changes"))
         if outcome.rejects:
@@ -80,10 +82,25 @@ class Landing:
             append_rows(self._layout.path("ignored"), pa.Table.from_pylist(rows, IGNORED), transaction("ignored"))
 
     def _note_schemas(self, tally: Tally, transaction: Transaction) -> None:
-        new = [seen for name, seen in tally.schemas.items() if name not in self._known]
-        if new:
+        if new := new_schemas(tally, self._known):
             append_rows(self._layout.path("schemas"), schema_rows(self._source, new), transaction("schemas"))
-            self._known |= tally.schemas.keys()
+            self._known |= {(seen.table, seen.schema_id): seen.sequence for seen in new}
+
+
+def known_schemas(layout: LakeLayout, source: str) -> dict[tuple[str, str], str]:
+    """The schemas that a source announced, by table and schema id, each with the earliest sequence known of it."""
+    rows = rows_of(layout.path("schemas"), ["_source", "_table", "schema_id", "_sequence"])
+    known: dict[tuple[str, str], str] = {}
+    for row in rows:
+        if row["_source"] == source:
+            name, order = (row["_table"], row["schema_id"]), row.get("_sequence") or ""
+            known[name] = min(order, known.get(name, order))
+    return known
+
+
+def new_schemas(tally: Tally, known: Mapping[tuple[str, str], str]) -> list[SeenSchema]:
+    """What a batch announced that is not known, or known from a later change alone."""
+    return [seen for name, seen in tally.schemas.items() if name not in known or seen.sequence < known[name]]
 
 
 def schema_rows(source: str, seen: Iterable[SeenSchema]) -> pa.Table:
@@ -93,6 +110,7 @@ def schema_rows(source: str, seen: Iterable[SeenSchema]) -> pa.Table:
         {
             "_source": source, "_table": seen_schema.table, "schema_id": seen_schema.schema_id,
             "columns": json.dumps(dict(seen_schema.columns)), "keys": list(seen_schema.keys), "_ingest_time": now,
+            "_sequence": seen_schema.sequence, "defaulted": list(seen_schema.defaulted),
         }
         for seen_schema in seen
     ]  # fmt: skip

@@ -18,6 +18,7 @@ from transforms.context import DecodeContext
 from transforms.envelopes import stored
 from transforms.envelopes.debezium import seen_schema
 from transforms.envelopes.decode import coordinates, decode
+from transforms.envelopes.event import KEY_GONE
 from transforms.values.exact_json import printable
 from transforms.values.rules import may_keep_bytes, ruled_schema
 
@@ -48,6 +49,8 @@ UNFIT = pa.struct(
     ]
 )
 """Columns of records that landed without them; `record` is the record's place in the batch."""
+_LAST = "~"
+"""After every sequence, which is digits and lower-case letters."""
 _NOTHING: Row = (None,) * len(DECODED)
 _SLICE = 256
 """Records made Python's at a time, so that they stay in the processor's cache while they are read."""
@@ -75,7 +78,9 @@ class Tally:
     newest_commit_us: dict[tuple[str, str], int] = field(default_factory=dict)
     """By stream and partition."""
     schemas: dict[tuple[str, str], SeenSchema] = field(default_factory=dict)
-    """By table and schema id."""
+    """By table and schema id, the earliest."""
+    keys_gone: dict[str, str] = field(default_factory=dict)
+    """By table whose announced schema lacks a key column: what is wrong."""
 
     @property
     def records(self) -> int:
@@ -100,7 +105,9 @@ class Tally:
         self.ignored.update(other.ignored)
         self.unfit.update(other.unfit)
         self.hidden_keys.update(other.hidden_keys)
-        self.schemas |= other.schemas
+        self.keys_gone |= other.keys_gone
+        for seen in other.schemas.values():
+            _note_schema(self, seen)
         for place, newest in other.newest_commit_us.items():
             self.newest_commit_us[place] = max(newest, self.newest_commit_us.get(place, newest))
 
@@ -150,7 +157,7 @@ class _Batch:
     def __init__(self, context: DecodeContext) -> None:
         self.tally = Tally()
         self._context = context
-        self._seen: set[tuple[str, str]] = set()
+        self._seen: dict[tuple[str, str], str] = {}
         self.unfit: list[Row] = []
         self.kept: dict[int, bytes | None] = {}
 
@@ -188,15 +195,17 @@ class _Batch:
             self.tally.rejected[name[0]] += 1
             self.tally.rejected_as[name] += 1
             self.tally.examples.setdefault(name, Example(record.stream, record.partition, record.position, message))
+            if meaning.condition == KEY_GONE:
+                self.tally.keys_gone[name[0]] = message
             return (meaning.table, *_NOTHING[:6], meaning.condition, message)
         _note_ignored(self.tally, record, meaning)
         return _NOTHING
 
     def _changed(self, record: Record, change: Change) -> Row:
         name = (change.table, change.schema_id or "")
-        if change.schema_id and name not in self._seen:
-            self._seen.add(name)
-            seen = seen_schema(record, self._context)
+        if change.schema_id and change.sequence < self._seen.get(name, _LAST):
+            self._seen[name] = change.sequence
+            seen = seen_schema(record, self._context, change.sequence)
             _note_schema(self.tally, seen and ruled_schema(seen, self._context))
         commit_us = self._landed(change.table, change.commit_time_us, (record.stream, record.partition))
         if change.hides_old_key:
@@ -219,5 +228,6 @@ def _note_ignored(tally: Tally, record: Record, ignored: Ignored) -> None:
 
 
 def _note_schema(tally: Tally, seen: SeenSchema | None) -> None:
-    if seen:
+    known = tally.schemas.get((seen.table, seen.schema_id)) if seen else None
+    if seen and (known is None or seen.sequence < known.sequence):
         tally.schemas[seen.table, seen.schema_id] = seen

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from lake.history.current import record_of
-from lake.landing.batch import create_tables, schema_rows
+from lake.landing.batch import create_tables, known_schemas, new_schemas, schema_rows
 from lake.landing.decoding import DecodedBatch, Tally, decoded
 from lake.landing.landed_files import kept_bytes
 from lake.landing.settled import Row, open_ones, settled_at
@@ -118,9 +118,9 @@ def _settled(rejects: Sequence[Row], result: Relanded, batch: DecodedBatch, reco
 
 
 def _append(layout: LakeLayout, source: str, tally: Tally, landed: Sequence[Row]) -> None:
-    known = {(row["_table"], row["schema_id"]) for row in rows_of(layout.path("schemas"), ["_table", "schema_id"])}
-    new = [seen for name, seen in tally.schemas.items() if name not in known]
-    if new:  # before the changes: whoever merges these looks for them
+    if new := new_schemas(
+        tally, known_schemas(layout, source)
+    ):  # before the changes: whoever merges these looks for them
         append_rows(layout.path("schemas"), schema_rows(source, new))
     name = digest("\n".join(sorted(map(str, map(_coordinates, landed)))))
     once = {"txnAppId": f"replay:{name}", "txnVersion": "1"}

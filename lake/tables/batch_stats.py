@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, Row
@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from lake.layout import LakeLayout
 from lake.tables.observed_types import ObservedTypes, announced
 from schemas.errors import UnavailableError
+from schemas.tables import TableConfig
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class TableCounts:
         }  # fmt: skip
 
 
-def summarized(frame: DataFrame, layout: LakeLayout, tables: Collection[str]) -> list[tuple[Row, ObservedTypes]]:
+def summarized(
+    frame: DataFrame, layout: LakeLayout, tables: Mapping[str, TableConfig]
+) -> list[tuple[Row, ObservedTypes]]:
     """For each of the tables in the batch: changes, their bytes, the newest TRUNCATE, key changes; and its types.
 
     Raises UnavailableError while `schemas` lacks one that the batch names: landing writes it after `changes`.
@@ -43,7 +46,7 @@ def summarized(frame: DataFrame, layout: LakeLayout, tables: Collection[str]) ->
         F.collect_set("_schema_id").alias("schema_ids"),
     )
     rows = [row for row in grouped.collect() if row["_table"] in tables]
-    observed = announced(layout)
+    observed = announced(layout, tables.values())
     summaries = [(row, observed.get(row["_table"], ObservedTypes())) for row in rows]
     for row, types in summaries:
         if set(row["schema_ids"]) - types.schema_ids:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 from typing import Any
 
 import pyarrow as pa
 
 from lake.history.current import changes_in
+from lake.tables.drift import EVOLVE, DriftRules, untold_defaults
 from lake.tables.observed_types import canonical
 from lake.tables.shape import RESERVED_TYPES, TableShape
 from lake.tables.typed import UnfitError, back, into, same
 from schemas.changes import Change
 from transforms.context import DecodeContext
-from transforms.fold import EMPTY, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
+from transforms.fold import EMPTY, UNRESOLVED, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
 from transforms.values import exact_json
 from transforms.values.times import moment
 
@@ -49,6 +50,18 @@ class FoldSettings:
     """The newest TRUNCATE of the table, by sequence."""
     everything: bool = False
     """Whether rows that did not change are wanted as well."""
+    rules: DriftRules = EVOLVE
+    """Which columns the table takes."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Names that columns of stored rows have now."""
+    defaulted: Mapping[str, str] = field(default_factory=dict)
+    """Columns that came later and are not NULL in the rows that were there: since which sequence."""
+
+    @cached_property
+    def retyped(self) -> frozenset[str]:
+        """Source columns that stored rows hold in another type."""
+        kinds = self.current.kinds
+        return frozenset(name for name, kind in self.shape.kinds.items() if kinds.get(name, kind) != kind)
 
     @cached_property
     def late(self) -> frozenset[str]:
@@ -99,10 +112,11 @@ def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
     for row in rows:
         key = row["_key"]
         if row["_from"] == "table":
-            stored[key], versions[key] = _as_announced(restored(row, settings.current), settings), row["_version"]
+            stored[key], versions[key] = _as_stored(row, settings), row["_version"]
             ops[key] = (stored[key].upserted, row["_op"])
         elif row["_from"] == "tombstone":
-            tombstones[key] = join(tombstones.get(key, EMPTY), restore(exact_json.loads(row["_state"])))
+            tombstone = under_new_names(restore(exact_json.loads(row["_state"])), settings.renamed)
+            tombstones[key] = join(tombstones.get(key, EMPTY), tombstone)
         else:
             changes += row_changes(row, settings.table, settings.contexts, settings.types)
     for change in changes:
@@ -132,6 +146,19 @@ def row_changes(
     for change in changes_in(row, table, contexts):
         if change.op != "t":
             yield change if change.schema_id else _typed(change, types)
+
+
+def _as_stored(row: Row, settings: FoldSettings) -> RowState:
+    return _as_announced(under_new_names(restored(row, settings.current), settings.renamed), settings)
+
+
+def under_new_names(state: RowState, names: Mapping[str, str]) -> RowState:
+    """A state whose columns were stored before they were configured as renamed; of two of one name the newer one stays."""
+    old = {name: cell for name, cell in state.columns.items() if name in names}
+    if not old:
+        return state
+    kept = replace(state, columns={name: cell for name, cell in state.columns.items() if name not in names})
+    return reduce(lambda one, name: join(one, replace(kept, columns={names[name]: old[name]})), old, kept)
 
 
 def _as_announced(state: RowState, settings: FoldSettings) -> RowState:
@@ -201,19 +228,32 @@ def live_row(key: str, state: RowState, stored: RowState | None, op: str, settin
             row[names[source]] = into(value, kinds[source])
         except UnfitError:
             cell = state.columns[source]
-            if stored is None or stored.columns.get(source) != cell:
+            if stored is None or stored.columns.get(source) != cell or source in settings.retyped:
                 rejects.append({"column": source, "kind": kinds[source], "sequence": cell.rank})
+    unknown = state.columns.keys() - kinds.keys()
+    rejects += [
+        {"column": name, "kind": None, "sequence": state.columns[name].rank}
+        for name in sorted(unknown)
+        if settings.rules.rejects(name) and _is_new(name, state, stored)
+    ]
     return {
         "_key": key,
         "_op": op,
         "_sequence": state.sequence,
         "_commit_time": commit_time(state),
-        "_pending": list(state.unresolved(list(kinds))) or None,
+        "_pending": sorted({*state.unresolved(list(kinds)), *untold_defaults(state, settings.defaulted)}) or None,
         "_state": exact_json.dumps(packed(state, row, settings.shape)),
         "_rejects": rejects or None,
-        "_unknown": sorted(state.columns.keys() - kinds.keys()) or None,
+        "_unknown": sorted(filter(settings.rules.looks_at, unknown)) or None,
         "_row": row,
     }
+
+
+def _is_new(name: str, state: RowState, stored: RowState | None) -> bool:
+    """Whether a column has a value that the stored row did not have."""
+    cell = state.columns[name]
+    has_value = cell.value is not None and cell.value is not UNRESOLVED
+    return has_value and (stored is None or stored.columns.get(name) != cell)
 
 
 def packed(state: RowState, row: Row, shape: TableShape) -> Row:

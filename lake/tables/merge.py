@@ -6,10 +6,13 @@ and run again leaves what one run leaves: no step needs the next, and steps that
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,11 +26,13 @@ from lake.rejects import rejected
 from lake.storage import append, append_rows, create, kept, rows_of
 from lake.table_schemas import TOMBSTONES
 from lake.tables.batch_stats import TableCounts, summarized
+from lake.tables.drift import DriftRules, refuse_drift
 from lake.tables.folding import FoldSettings, fold_stage, output_schema
 from lake.tables.merge_settings import set_for_merging
-from lake.tables.observed_types import ObservedTypes, types_of
+from lake.tables.observed_types import ObservedTypes, announced, types_of
 from lake.tables.shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
-from schemas.errors import UnavailableError
+from schemas.errors import StoppedError, UnavailableError
+from transforms.values import exact_json
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
@@ -75,6 +80,19 @@ class TableMerger:
         changes = sum(summary["changes"] for summary, _ in summaries)
         with set_for_merging(frame.sparkSession, changes), ThreadPoolExecutor(_SIDE_BY_SIDE, "merge") as pool:
             return dict(pool.map(merged, summaries))
+
+    def settle(self, spark: SparkSession) -> None:
+        """Bring the tables to the shape that the configuration asks for, also those without a change to merge.
+
+        A table whose drift stops the merge is left: the batch that meets it says so.
+        """
+        observed = announced(self._layout, self._tables.values())
+        nothing = spark.createDataFrame([], "_table string")
+        for name, table in self._tables.items():
+            types = observed.get(name, ObservedTypes())
+            merge = _TableMerge(nothing, self._layout, table, self._contexts, types)
+            with contextlib.suppress(StoppedError):
+                merge.settle()
 
     def _maintain(self, spark: SparkSession, table: str) -> None:
         self._merges[table] = done = self._merges.get(table, 0) + 1
@@ -147,23 +165,48 @@ class _TableMerge:
         rows = pa.Table.from_pylist([row], TOMBSTONES)
         append_rows(self.layout.path("tombstones"), rows, transaction(f"tombstones:truncate:{self.name}"))
 
+    def settle(self) -> None:
+        """Bring a table that is there to its shape; the rows that a TRUNCATE covers go with the next merge."""
+        if (current := stored_shape(self.spark, self.path)) is not None:
+            self._shape([column.source for column in current.columns])
+
     def _shape(self, seen: Iterable[str] = ()) -> TableShape:
         """Bring the table to the shape that declared and announced types ask for."""
+        seen = list(seen)
+        refuse_drift(self.table, self.observed, seen)
         current = stored_shape(self.spark, self.path)
         shape = evolved(current or TableShape(), self.table, self.observed, [*self.table.keys, *seen])
-        if current and current.retyped(shape):
+        if current and (current.outgrown(shape) or self._has_waiting(current, shape)):
             self._rewrite(current, shape)
         else:
             create_or_extend(self.spark, self.path, current, shape)
         return shape
 
+    def _has_waiting(self, current: TableShape, shape: TableShape) -> bool:
+        """Whether stored rows have to say something of a new column.
+
+        Either its values are in their states, as it had been left out or had another name, or it came with a default that they
+        have at the source, and is pending.
+        """
+        new = shape.kinds.keys() - current.kinds.keys()
+        if not new:
+            return False
+        if not new.isdisjoint(self.observed.defaulted):
+            return True
+        names = [exact_json.dumps(name) for name in new]
+        stored = self.spark.read.format("delta").load(self.path)
+        named = reduce(operator.or_, (F.col("_state").contains(f"{name}:") for name in names))
+        return not stored.filter(named).select("_key").limit(1).isEmpty()
+
     def _rewrite(self, current: TableShape, shape: TableShape) -> None:
         """Give every row its new types, exactly: from the states, in one commit."""
         allow_names(self.spark, self.path, current, shape)
         rows = self._stored(current).withColumn("_group", F.col("_key"))
-        folded = self._folded(rows, current, shape, everything=True)
-        writer = self._table_rows(folded.filter("_live"), shape).write.format("delta").mode("overwrite")
-        writer.option("overwriteSchema", "true").save(self.path)
+        with kept(self._folded(rows, current, shape, everything=True)) as folded:
+            if _counted(folded)["rejects"]:
+                append(_rejects(folded, self.name, F.lit(dt.datetime.now(dt.UTC))), self.layout.path("rejects"))
+            writer = self._table_rows(folded.filter("_live"), shape).write.format("delta").mode("overwrite")
+            writer.option("overwriteSchema", "true").save(self.path)
 
     def _inputs(self, shape: TableShape, *, few: bool, lagging: bool) -> DataFrame:
         """Records, and the stored rows and tombstones they meet, by group.
@@ -200,7 +243,11 @@ class _TableMerge:
         from pyspark.sql.pandas.types import from_arrow_schema
 
         types = types_of(self.table, self.observed)
-        settings = FoldSettings(self.name, self.contexts, current, shape, types, self.truncated, everything)
+        rules, renamed = DriftRules.of(self.table, self.observed), self.table.renamed
+        defaulted = {name: since for name, since in self.observed.defaulted.items() if name in shape.kinds}
+        settings = FoldSettings(
+            self.name, self.contexts, current, shape, types, self.truncated, everything, rules, renamed, defaulted
+        )
         absent = {n: F.lit(None).cast(t) for n, t in _INPUT_TYPES.items() if n not in rows.columns}
         rows = rows.withColumns(absent) if absent else rows
         shuffled = rows.repartition("_group").sortWithinPartitions("_group")
@@ -287,12 +334,14 @@ def _counted(folded: DataFrame) -> Row:
 def _rejects(folded: DataFrame, table: str, now: Any) -> DataFrame:
     """Cells that do not fit their column, by key and column; the value stays in the row's state."""
     cells = folded.filter("_rejects IS NOT NULL").select("_key", F.explode("_rejects").alias("cell"))
-    message = F.concat(
-        F.lit("a value of column "), "cell.column", F.lit(f" of {table} does not fit its type "), "cell.kind"
+    unfit, value = F.col("cell.kind").isNotNull(), F.concat(F.lit("a value of column "), "cell.column")
+    why = F.when(unfit, F.concat(F.lit(f" of {table} does not fit its type "), "cell.kind")).otherwise(
+        f" came after {table}'s first schema, and its `drift` is reject"
     )
+    condition = F.when(unfit, "CAST_FAILED").otherwise("SCHEMA_DRIFT")
     return rejected(
         cells.select(
-            "_key", F.lit(table).alias("_table"), F.lit("CAST_FAILED").alias("condition"), message.alias("message"),
+            "_key", F.lit(table).alias("_table"), condition.alias("condition"), F.concat(value, why).alias("message"),
             F.col("cell.column").alias("column"), F.col("cell.sequence").alias("_sequence"),
             now.alias("_ingest_time"), now.cast("date").alias("_ingest_date"),
         ),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from lake.layout import RESERVED, STATS_COLUMNS
 from lake.storage import COLUMN_MAPPING, exists
-from lake.tables.typed import arrow_type, decimal_digits
+from lake.tables.drift import DriftRules, joined
+from lake.tables.typed import arrow_type
 from transforms.values.types import spark_type
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from schemas.tables import TableConfig
 
 _NEEDS_MAPPING = re.compile(r"[ ,;{}()\n\t=]")
-_INTEGERS = ("smallint", "int", "bigint")
-_INTEGER_DIGITS = {"smallint": 5, "int": 10, "bigint": 19}
 
 RESERVED_TYPES: Mapping[str, pa.DataType] = {
     "_key": pa.string(),
@@ -44,6 +42,10 @@ class ColumnShape:
     source: str
     name: str
     kind: str
+    hidden: bool = False
+    """Whether readers do not see it: the warehouse keeps the values of a column that it was not to take in."""
+    waiting: bool = False
+    """Whether rows of the warehouse may lack values that the column refused while its type was narrower."""
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -57,10 +59,10 @@ class TableShape:
 
     columns: tuple[ColumnShape, ...] = ()
 
-    def retyped(self, other: TableShape) -> bool:
-        """Whether a column of this shape has another type there."""
+    def outgrown(self, other: TableShape) -> bool:
+        """Whether rows of this shape have to be written anew in another: a column has another type there, or is left out."""
         kinds = other.kinds
-        return any(kinds.get(c.source, c.kind) != c.kind for c in self.columns)
+        return any(kinds.get(c.source) != c.kind for c in self.columns)
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -78,12 +80,15 @@ class TableShape:
 
 
 def evolved(current: TableShape, table: TableConfig, observed: ObservedTypes, seen: Iterable[str] = ()) -> TableShape:
-    """The shape that declared and announced types ask for; columns keep their place and name, and none is removed.
+    """The shape that declared and announced types ask for; columns keep their place and name.
 
     A declared type counts as it is. Announced types are joined: the narrowest type that holds them all, which is text
-    where they have nothing in common. A column that was only `seen`, or that nobody typed, is text.
+    where they have nothing in common. A column that was only `seen`, or that nobody typed, is text. Where the table's `drift`
+    is not `evolve`, columns that were not announced first are left out, and types stay as they were announced first.
     """
-    names = column_names(current, (*table.types, *observed.kinds, *seen), RESERVED)
+    rules = DriftRules.of(table, observed)
+    kept = TableShape(tuple(column for column in current.columns if rules.takes(column.source)))
+    names = column_names(kept, filter(rules.takes, (*table.types, *observed.kinds, *seen)), RESERVED)
     return TableShape(
         tuple(ColumnShape(source, name, _kind(source, table, observed)) for source, name in names.items())
     )
@@ -111,30 +116,13 @@ def column_names(
 def _kind(source: str, table: TableConfig, observed: ObservedTypes) -> str:
     if source in table.types:
         return spark_type(table.types[source])
-    return reduce(wider, map(spark_type, observed.kinds.get(source, ["text"])))
+    return joined(accepted_kinds(source, table, observed) or ("text",))
 
 
-def wider(one: str, other: str) -> str:
-    """The narrowest type that holds all values of two; text where there is no other."""
-    if one == other:
-        return one
-    if one in _INTEGERS and other in _INTEGERS:
-        return max(one, other, key=_INTEGERS.index)
-    if {one, other} == {"float", "double"}:
-        return "double"
-    digits = _digits_of(one), _digits_of(other)
-    if digits[0] and digits[1]:
-        whole, scale = max(digits[0][0], digits[1][0]), max(digits[0][1], digits[1][1])
-        return f"decimal({whole + scale},{scale})" if whole + scale <= 38 else "string"
-    return "string"
-
-
-def _digits_of(kind: str) -> tuple[int, int] | None:
-    """Digits before and after the point; integers have none after it."""
-    if kind in _INTEGER_DIGITS:
-        return _INTEGER_DIGITS[kind], 0
-    digits = decimal_digits(kind)
-    return (digits[0] - digits[1], digits[1]) if digits else None
+def accepted_kinds(source: str, table: TableConfig, observed: ObservedTypes) -> tuple[str, ...]:
+    """The announced types that a column's type follows, oldest first: all of them, or the first alone."""
+    kinds, rules = tuple(observed.kinds.get(source, ())), DriftRules.of(table, observed)
+    return kinds[:1] if rules.takes(source) and rules.of_column(source) != "evolve" else kinds
 
 
 def stored_shape(spark: SparkSession, path: str) -> TableShape | None:

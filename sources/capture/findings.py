@@ -95,7 +95,7 @@ def _unlogged(table: SourceTable) -> Iterator[str]:
 def _keyless(table: TableConfig, source_table: SourceTable) -> Iterator[str]:
     """Tables whose log lacks the key of a row that is deleted, or whose key changes."""
     for part in source_table.stored:
-        if part.identity != "f" and not set(table.keys) <= set(part.identity_columns):
+        if part.identity != "f" and not set(table.keys) <= {table.renamed.get(n, n) for n in part.identity_columns}:
             keys = ", ".join(table.keys)
             yield f"{part.name}: deletes do not tell the key {keys}. Run: {_full(part.name)}"
 

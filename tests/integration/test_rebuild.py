@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from glue_jobs.operations import rebuild_plan
 from glue_jobs.operations.migrate.stores import open_store, outdated_note
 from glue_jobs.status.outdated import warn_of_outdated
 from glue_jobs.status.report import status
@@ -23,7 +24,7 @@ from local_stack.standins.documentdb.server import DocumentDB
 from retrieval import commands
 from retrieval.commands import Query
 from sinks.documentdb.schema import Names
-from tests.history import ModelTable, random_history
+from tests.history import TABLE, ModelTable, random_history
 from tests.lake_to_store import Lake
 from tests.waiting import eventually
 
@@ -114,8 +115,15 @@ def test_a_changed_template_is_said_and_a_rebuild_brings_every_document_over(
         warn_of_outdated(lake.config, [store])
     (logged,) = [vars(record)["context"] for record in caplog.records if "another template" in record.message]
     assert (logged["store"], logged["documents"], logged["command"]) == ("live", 5, "ragstream rebuild CONFIG live")
+    assert lake.config.embedding is not None
+    asked = lake.asked()["texts"]
+    planned = rebuild_plan.plan(spark, lake.config, live, lake.config.embedding, lambda *_: None)[TABLE]
+    assert (planned.documents, planned.chunks, planned.cached, lake.asked()["texts"]) == (5, 5, 0, asked)
+    assert 5 * 12 < planned.tokens < 5 * 24, "the second chunk of each is as before"
+    assert planned.usd == round(planned.tokens * 0.02 / 1_000_000, 6)
     done = lake.rebuild(spark, "live")
     assert done.written == 5
+    assert lake.asked()["texts"] - asked == planned.chunks
     firsts = [row[3] for row in lake.contents("live") if row[2] == 0]
     assert len(firsts) == 5
     assert all(text.startswith("About: ") for text in firsts)

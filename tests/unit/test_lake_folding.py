@@ -12,8 +12,9 @@ import pytest
 
 from lake.history.current import TableFold
 from lake.tables.folding import FoldSettings, fold_group, restored
+from lake.tables.kinds import wider
 from lake.tables.observed_types import ObservedTypes
-from lake.tables.shape import TableShape, evolved, wider
+from lake.tables.shape import TableShape, evolved
 from lake.tables.typed import UnfitError, back, into, same
 from schemas.changes import Changes
 from schemas.records import Record
@@ -182,6 +183,9 @@ def test_what_does_not_fit_is_refused_and_never_rounded(value: Any, kind: str) -
         ("int", "decimal(5,2)", "decimal(12,2)"),
         ("decimal(38,0)", "decimal(38,10)", "string"),
         ("float", "double", "double"),
+        ("int", "double", "double"),
+        ("int", "float", "double"),
+        ("bigint", "double", "string"),
         ("date", "int", "string"),
     ],
 )

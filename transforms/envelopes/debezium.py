@@ -39,6 +39,8 @@ class RowSchema:
     """Columns whose null in an update may stand for an unchanged value."""
     never_sent: frozenset[str] = frozenset()
     """Columns that are null whatever the value."""
+    defaulted: tuple[str, ...] = ()
+    """Columns that are NOT NULL or have a default."""
 
 
 _NO_SCHEMA = RowSchema("", {}, {})
@@ -96,9 +98,26 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     event = read_event(payload, record.stream, record.position, context)
     if not isinstance(event, Event):
         return event
+    if event.table.renamed:
+        event, payload, schema = _renamed(event, payload, schema)
     if event.op == "d":
         return _deletion(event, record, schema)
     return _upsert(event, record, payload, schema, context.unavailable_value)
+
+
+def _renamed(event: Event, payload: Mapping[str, Any], schema: RowSchema) -> tuple[Event, Mapping[str, Any], RowSchema]:
+    """The same change with the columns' names of this pipeline."""
+    table, before = event.table, payload.get("before")
+    names = dict(zip(schema.columns, table.named(schema.columns), strict=True))
+    renamed = RowSchema(
+        schema.schema_id,
+        table.named(schema.columns),
+        {names[name]: convert for name, convert in schema.converters.items()},
+        frozenset(names[name] for name in schema.unsure),
+        frozenset(names[name] for name in schema.never_sent),
+    )
+    payload = {**payload, "before": table.named(before) if isinstance(before, dict) else before}
+    return event._replace(row=table.named(event.row)), payload, renamed
 
 
 def read_event(payload: Any, stream: str, position: str, context: DecodeContext) -> Event | Decoded:
@@ -206,17 +225,19 @@ def _row_schema(block: Any) -> RowSchema:
         return _NO_SCHEMA
     typed = {f["field"]: connect_type(f) for f in after["fields"]}
     columns = {name: canonical for name, (canonical, _) in typed.items()}
+    defaulted = tuple(f["field"] for f in after["fields"] if "default" in f or f.get("optional") is False)
     return RowSchema(
-        schema_id(columns),
+        schema_id(columns, defaulted),
         columns,
         {name: convert for name, (_, convert) in typed.items() if convert},
         frozenset(f["field"] for f in after["fields"] if is_null_unsure(f)),
         frozenset(f["field"] for f in after["fields"] if is_never_sent(f)),
+        defaulted,
     )
 
 
-def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
-    """The schema block of a record, as a row of the `schemas` table; None where it carries none."""
+def seen_schema(record: Record, context: DecodeContext, order: str = "") -> SeenSchema | None:
+    """The schema block of a record of that sequence, as a row of the `schemas` table; None where it carries none."""
     value = unframed(record.value or b"")
     if not value.startswith(SCHEMA):
         return None
@@ -225,7 +246,16 @@ def seen_schema(record: Record, context: DecodeContext) -> SeenSchema | None:
     if not schema.schema_id or not isinstance(source, dict):
         return None
     table = context.table(_table_name(source, context), record.stream, source.get("name"))
-    return SeenSchema(schema.schema_id, table.table, schema.columns, table.keys) if table else None
+    if table is None:
+        return None
+    keys = _key_names(record.key) or table.keys
+    return SeenSchema(schema.schema_id, table.table, schema.columns, keys, order, schema.defaulted)
+
+
+def _key_names(key: bytes | None) -> tuple[str, ...]:
+    """The columns of the key that a record was sent with."""
+    row = _key_row(key)
+    return tuple(row) if row else ()
 
 
 def _deletion(event: Event, record: Record, schema: RowSchema) -> Decoded:
@@ -233,7 +263,7 @@ def _deletion(event: Event, record: Record, schema: RowSchema) -> Decoded:
     table = event.table
     key = _key_in(event.row, table, schema) or _key_of(record.key, table, schema)
     if key is None:
-        return no_key(table)
+        return no_key(table, schema.columns)
     new_key = _header_key(record, _NEW_KEY, table, schema)
     return Changes((Change(table.table, "d", event.sequence, key, new_key=new_key, commit_time_us=event.commit_us),))
 
@@ -249,7 +279,7 @@ def _upsert(event: Event, record: Record, payload: Mapping[str, Any], schema: Ro
         return bad_key
     key = key_text(table.keys, values)
     if key is None:
-        return no_key(table)
+        return no_key(table, schema.columns)
     unresolved = (*missing, *unfit)
     complete = not unresolved or old_key is not None
     change = Change(
@@ -290,6 +320,11 @@ def _key_in(row: Mapping[str, Any], table: TableContext, schema: RowSchema) -> s
 
 
 def _key_of(key: bytes | None, table: TableContext, schema: RowSchema) -> str | None:
+    row = _key_row(key)
+    return None if row is None else _key_in(table.named(row), table, schema)
+
+
+def _key_row(key: bytes | None) -> dict[str, Any] | None:
     if key is None:
         return None
     try:
@@ -298,7 +333,7 @@ def _key_of(key: bytes | None, table: TableContext, schema: RowSchema) -> str | 
         return None
     if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
         row = row["payload"]
-    return _key_in(row, table, schema) if isinstance(row, dict) else None
+    return row if isinstance(row, dict) else None
 
 
 def _header_key(record: Record, name: str, table: TableContext, schema: RowSchema) -> str | None:

@@ -75,13 +75,16 @@ def _control(document: dict[str, Any], metadata: dict[str, Any], table: str, con
     configured = context.table(table)
     if configured is not None and isinstance(columns, dict):
         types = {n: dms_type(c) for n, c in columns.items() if isinstance(c, dict)}
-        seen = SeenSchema(schema_id(types), configured.table, types, tuple(definition.get("primary-key") or ()))
+        order = f"{_time_us(metadata.get('timestamp')) or 0:020d}"
+        seen = SeenSchema(schema_id(types), configured.table, types, tuple(definition.get("primary-key") or ()), order)
     return Ignored(f"control {metadata.get('operation')}", table, seen)
 
 
 def _row_change(event: Event) -> Decoded:
     """One change, or two: a key change is an update, and only its before-image (BeforeImageSettings) has the old key."""
     table, op, order, commit_us, row, before, hides_old_key = event
+    if table.renamed:
+        row, before = table.named(row), before and table.named(before)
     row = row if op != "d" else {name: row[name] for name in table.keys if name in row}
     moved = {name: before[name] for name in table.keys if name in before} if before else {}
     converters = table.converters

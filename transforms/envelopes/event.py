@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.changes import Decoded, Ignored, Op, Reject
@@ -52,11 +52,20 @@ def bad_commit_time(table: TableContext) -> Reject:
     )
 
 
-def no_key(table: TableContext) -> Reject:
-    """Reject a record that names no row."""
+def no_key(table: TableContext, announced: Collection[str] = ()) -> Reject:
+    """Reject a record that names no row; the columns that its schema announced say whether the key is gone from the table."""
+    if announced and (gone := sorted(table.needed.intersection(table.keys).difference(announced))):
+        return Reject(
+            KEY_GONE, f"{table.table} has no column {', '.join(gone)} any more, which `keys` names", table.table
+        )
     return Reject("NO_KEY", f"a record of {table.table} lacks a key column of {', '.join(table.keys)}", table.table)
 
 
-def schema_id(columns: Mapping[str, str]) -> str:
-    """Name a set of column types by its content."""
-    return hashlib.sha256(exact_json.dumps(columns, sort_keys=True).encode()).hexdigest()[:16]
+KEY_GONE = "KEY_COLUMN_GONE"
+"""The condition of a record whose table has lost a key column: every reader of it stops."""
+
+
+def schema_id(columns: Mapping[str, str], defaulted: Sequence[str] = ()) -> str:
+    """Name a set of column types by its content; the columns of another key are `defaulted`, as they are NOT NULL."""
+    content: object = [columns, sorted(defaulted)] if defaulted else columns
+    return hashlib.sha256(exact_json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -58,5 +58,8 @@ def _change(document: Mapping[str, Any], context: DecodeContext) -> Change:
     values = dict(document)
     epoch = epoch_at(context.epoch_starts_us, values.get("commit_time_us"))
     values["sequence"] = f"{epoch:04x}{values['sequence'][_EPOCH_DIGITS:]}"
+    if (table := context.tables.get(values["table"])) is not None:
+        values["columns"] = table.named(values.get("columns", {}))
+        values["unavailable"] = [table.renamed.get(name, name) for name in values.get("unavailable", ())]
     values["unavailable"] = tuple(values.get("unavailable", ()))
     return Change(**values)

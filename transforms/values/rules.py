@@ -95,7 +95,8 @@ def ruled_schema(seen: SeenSchema, context: DecodeContext) -> SeenSchema:
     if table is None or not table.rules:
         return seen
     kinds: Mapping[str | None, str] = {"drop": "any", "hash": "text", "mask": "text"}
-    columns = {name: kinds.get(table.rule_of(name), kind) for name, kind in seen.columns.items()}
+    own = {name: table.renamed.get(name, name) for name in seen.columns}
+    columns = {name: kinds.get(table.rule_of(own[name]), kind) for name, kind in seen.columns.items()}
     return replace(seen, schema_id=ruled_id(seen.schema_id, table), columns=columns)
 
 

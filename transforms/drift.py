@@ -1,0 +1,77 @@
+"""Columns that a table no longer has, and that its key or its document needs. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from schemas.changes import Changes, Ignored, Reject
+from schemas.errors import StoppedError
+from transforms.envelopes.event import KEY_GONE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from schemas.changes import Decoded
+    from transforms.context import DecodeContext
+
+CONDITION = "SCHEMA_DRIFT"
+
+
+def column_gone(message: str) -> StoppedError:
+    """The error of a job that meets a table without a column that it needs; `message` says which and what for."""
+    return StoppedError(
+        f"{message}. Nothing is lost: the job goes on at this record.",
+        condition=CONDITION,
+        hint="If the column was renamed, set `renamed: {NEW: OLD}` for the table. If it is gone, take it out of the template:"
+        " `ragstream rebuild CONFIG STORE` makes the documents anew; or set `drift_exceptions: {COLUMN: ignore}`: they keep"
+        " the text that they have. Then `ragstream run CONFIG` goes on.",
+    )
+
+
+@dataclass
+class ColumnWatch:
+    """Notices a column that a document's text needs and that its table has had and has no more, by what the source announces.
+
+    Which schema is newer their sequences say: what is read again from before a column was added is no drift.
+    """
+
+    context: DecodeContext
+    _has: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By table and column: the greatest sequence of a schema that has it."""
+    _lacks: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The same of a schema that lacks it."""
+
+    def look(self, decoded: Decoded) -> None:
+        """Take in what one record announces; raises StoppedError (SCHEMA_DRIFT)."""
+        if isinstance(decoded, Reject) and decoded.condition == KEY_GONE:
+            raise column_gone(decoded.message)
+        if isinstance(decoded, Changes):
+            for change in decoded.changes:
+                if change.schema_id is not None:
+                    self._seen(change.table, change.sequence, change.columns, change.unavailable)
+        elif isinstance(decoded, Ignored) and decoded.schema is not None:
+            schema = decoded.schema
+            table = self.context.tables.get(schema.table)
+            if table is not None:
+                self._seen(schema.table, schema.sequence, table.named(schema.columns))
+
+    def _seen(self, table_name: str, sequence: str, columns: Collection[str], more: Collection[str] = ()) -> None:
+        table = self.context.tables[table_name]
+        for name in table.needed_texts:
+            place = (table_name, name)
+            if name in columns or name in more:
+                self._has[place] = max(sequence, self._has.get(place, ""))
+            elif sequence > self._lacks.get(place, ""):
+                self._lacks[place] = sequence
+            has = self._has.get(place) or table.announced.get(name, "")
+            if has and self._lacks.get(place, "") > has:
+                raise column_gone(f"{table_name} has no column {name} any more, which `document.template` names")
+
+
+def newest_by_column(announcements: Iterable[tuple[str, Collection[str]]]) -> dict[str, str]:
+    """By column: the greatest sequence of the announcements (sequence, columns) that have it."""
+    newest: dict[str, str] = {}
+    for sequence, columns in announcements:
+        newest |= {name: max(sequence, newest.get(name, "")) for name in columns}
+    return newest
