@@ -49,6 +49,7 @@ class Drifting(Loaded):
         return {row["_key"]: {n: v for n, v in row.asDict().items() if n not in RESERVED} for row in rows}
 
 
+@pytest.mark.covers("postgresql", "debezium", "drift", "documented")
 def test_left_out_columns_stay_out_in_any_order_and_come_back(
     spark: SparkSession, tmp_path: Path, warehouse_dsn: str, aws: Ministack
 ) -> None:

@@ -34,6 +34,7 @@ from transforms.drift import ColumnWatch
 from transforms.envelopes.decode import decode
 
 
+@pytest.mark.covers("postgresql", "debezium", "drift", "documented")
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize(
     ("drift", "wanted", "rejected"),
@@ -99,6 +100,7 @@ def test_drift_is_told_by_column_with_what_is_done_about_it() -> None:
     ]
 
 
+@pytest.mark.covers("postgresql", "debezium", "drift", "documented")
 @pytest.mark.parametrize("seed", range(6))
 def test_a_renamed_column_goes_on_under_the_name_it_had(seed: int) -> None:
     lake = MemoryTable(configured(renamed={"text": "body", "item": "id"}))
@@ -151,6 +153,7 @@ def test_records_without_the_key_column_stop_every_reader() -> None:
     assert answer.condition == "NO_KEY"
 
 
+@pytest.mark.covers("postgresql", "debezium", "drift", "documented")
 def test_a_key_with_another_column_stops_the_merge_in_any_order() -> None:
     table = DriftingTable({"id": "int32", "place": "string"})
     table.write("c", {"id": 1, "place": "a"})
@@ -171,6 +174,7 @@ def test_a_key_with_another_column_stops_the_merge_in_any_order() -> None:
 DOCUMENT = {"template": "{old}", "metadata": ["late"]}
 
 
+@pytest.mark.covers("postgresql", "debezium", "drift", "documented")
 @pytest.mark.parametrize("seed", range(6))
 def test_a_template_column_that_is_gone_stops_indexing_in_any_order(seed: int) -> None:
     table, records = configured(document=DOCUMENT), history().records
@@ -193,6 +197,7 @@ def test_reading_again_from_before_a_column_was_added_stops_nothing() -> None:
         assert unit.counts["records"] == 7
 
 
+@pytest.mark.covers("postgresql", "dms", "drift", "documented")
 def test_dms_tells_a_lost_template_column_by_a_control_record() -> None:
     table = configured(document=DOCUMENT)
     context = DecodeContext("dms", {TABLE: table_context(table)})
@@ -212,6 +217,7 @@ def test_dms_tells_a_lost_template_column_by_a_control_record() -> None:
         unit_of([control(4, "late")], context, {}, watch)
 
 
+@pytest.mark.covers("postgresql", "dms", "drift", "documented")
 def test_dms_records_of_a_renamed_column_have_the_name_it_had() -> None:
     table = table_context(configured(renamed={"item": "id", "text": "body"}))
     metadata = {
