@@ -49,7 +49,7 @@ def test_children_of_shard_are_read_from_tick_after_its_end_was_told(
         config=config, spark=Mock(), checkpoint=lambda _: str(tmp_path / "checkpoint"), available_now=False
     )
     source = KinesisSourceConfig(type="kinesis", envelope="dms", stream="s", region="eu-central-1")
-    monkeypatch.setattr(continuous, "decode_context", lambda *_: None)
+    monkeypatch.setattr(continuous, "with_announced", lambda *_: None)
     reports = Mock(as_of={source.name: SimpleNamespace(stores={})}, take=lambda _: Report())
     query = ReaderQuery(cast("Any", context), source, {}, reports, cast("Any", stores))
     monkeypatch.setattr(query, "_harvest", answer)
