@@ -6,14 +6,22 @@ from contextlib import closing
 
 import psycopg
 from psycopg import sql
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
+from embeddings import EmbeddingConfig, open_embedder
+from embeddings.registry import registry_entry
+from local_stack.models.service import ModelService
+from retrieval.ranking.active_index import ActiveIndex
 from sinks import open_index
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
+from sinks.search import ANYTHING
 from tests.feeding import DIMENSIONS, Fed, one_row
 from tests.filtering import Rows, found, where
+from tests.helpdesk import document_spec, put
 from tests.servers import unique
+
+TABLE = "public.articles"
 
 
 def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: str) -> None:
@@ -64,3 +72,45 @@ def test_a_store_of_an_older_release_hides_rows_until_written_again(vectors_dsn:
             assert found(index, "lexical", where()) == {1, 2}
             rows.put(1, {"name": "acme", "body": "row one"})
             assert found(index, "dense", where("name = acme")) == {1}
+
+
+def test_a_search_itself_notices_that_another_index_version_is_active(
+    vectors_dsn: str, instant_model: ModelService
+) -> None:
+    adapter: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
+    models = {
+        dimensions: adapter.validate_python(
+            {"type": "bedrock", "model": "cohere.embed-v4:0", "dimensions": dimensions, **instant_model.endpoint}
+        )
+        for dimensions in (256, 512)
+    }
+    old, new = (open_embedder(model) for model in models.values())
+    config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="kb")
+    article = {"id": 1, "title": "Skua mast", "body": "A Skua mast is painted every spring."}
+    with (
+        closing(PgvectorSink(config, old.fingerprint, 256)) as sink,
+        closing(ActiveIndex(config, models[256])) as index,
+    ):
+
+        def searched() -> tuple[int | None, int, list[int]]:
+            result = index.search("When is a Skua mast painted?", 3, ANYTHING)
+            assert result.question is not None
+            number = None if result.active is None else result.active.number
+            return number, len(result.question.vector), [ranked.hit.key["id"] for ranked in result.results]
+
+        sink.prepare()
+        put(sink, old, TABLE, [article], specs={TABLE: document_spec(TABLE)})
+        assert [searched(), searched()] == [(1, 256, [1])] * 2
+        announced = sink.change_index_versions(
+            lambda versions: versions.announced(new.fingerprint, 512, registry_entry(models[512]))
+        )
+        other = sink.sibling(announced.every[-1])
+        other.prepare()
+        put(other, new, TABLE, [article], specs={TABLE: document_spec(TABLE)})
+        sink.change_index_versions(lambda versions: versions.reached(new.fingerprint, "ready"))
+        assert searched() == (1, 256, [1])
+        sink.change_index_versions(lambda versions: versions.switched(new.fingerprint))
+        assert [searched(), searched()] == [(2, 512, [1])] * 2
+        sink.change_index_versions(lambda versions: versions.switched(old.fingerprint))
+        sink.drop(2)
+        assert searched() == (1, 256, [1])
