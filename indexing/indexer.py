@@ -67,7 +67,8 @@ class Indexer:
 
     def writer(self, store: str) -> StoreWriter:
         """A writer of one store, with connections of its own that open when they are needed; one thread uses it."""
-        return self._writer(copy.deepcopy(self._sinks[store]))
+        sink = self._sinks[store]
+        return self._writer(copy.deepcopy(sink), lambda: self._writer(copy.deepcopy(sink)))
 
     def model_counts(self) -> EmbeddingCounts:
         """The requests of this process to all its models."""
@@ -107,6 +108,7 @@ class Indexer:
         for writer in self._writers.values():
             writer.close()
 
-    def _writer(self, sink: Sink) -> StoreWriter:
+    def _writer(self, sink: Sink, another: Callable[[], StoreWriter] | None = None) -> StoreWriter:
         peers = [Peer(other) for name, other in self._sinks.items() if name != sink.name]
-        return StoreWriter(self._shared, sink, EveryIndexVersion(self._embedder, self._models.of), peers)
+        versions = EveryIndexVersion(self._embedder, self._models.of)
+        return StoreWriter(self._shared, sink, versions, peers, another)

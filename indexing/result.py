@@ -34,6 +34,13 @@ class Written:
     waiting: set[RowName] = field(default_factory=set)
     """Rows that were not written: their texts wait for the model's budget."""
 
+    def add(self, other: Written) -> None:
+        """Add the result of other rows, but for those that wait."""
+        self.counts.update(other.counts)
+        for fingerprint, vectors in other.embedded.items():
+            self.embedded[fingerprint] |= vectors
+        self.rejected += other.rejected
+
 
 @dataclass
 class IndexResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from embeddings.protocol import Embedder
@@ -19,6 +20,9 @@ from schemas.documents import DocumentWrite
 from sinks.protocol import Sink
 from transforms.documents.planning import DocumentSpec
 from transforms.fold import in_order
+
+PARTS, IN_PARTS_FROM = 2, 1_024
+"""Parts that units of so many records are written in."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,20 @@ class StoreWriter:
     opened again by the next call.
     """
 
-    def __init__(self, shared: Shared, sink: Sink, versions: EveryIndexVersion, peers: Sequence[Peer] = ()) -> None:
-        """Take what all writers share, the store, its index versions, and the other stores of the pipeline."""
+    def __init__(
+        self,
+        shared: Shared,
+        sink: Sink,
+        versions: EveryIndexVersion,
+        peers: Sequence[Peer] = (),
+        another: Callable[[], StoreWriter] | None = None,
+    ) -> None:
+        """Take what all writers share, the store, its index versions, its peers, and what opens a writer for a part."""
         self.sink = sink
         self._shared = shared
         self._versions = versions
         self._peers = peers
+        self._another, self._others = another, list[StoreWriter]()
         self.unreported = Written()
         """Results of failed calls: the next call that succeeds returns them too."""
 
@@ -64,6 +76,43 @@ class StoreWriter:
             ModelUnavailableError: the model does not.
             ConfigurationError: waiting does not help.
         """
+        if self._another is None or sum(unit.counts["records"] for unit in units) < IN_PARTS_FROM:
+            waiting = self._write(units, use_peers=use_peers)
+        else:
+            waiting = self._write_in_parts(units, self._another, use_peers=use_peers)
+        written, self.unreported = self.unreported, Written()
+        written.waiting = waiting
+        return written
+
+    def _write_in_parts(
+        self, units: Sequence[WorkUnit], another: Callable[[], StoreWriter], *, use_peers: bool
+    ) -> set[RowName]:
+        """Write parts of many units at once, by connections of their own: the store works while this process plans.
+
+        The guard decides between the parts as between any writers.
+        """
+        self._others = self._others or [another() for _ in range(1, PARTS)]
+        size = -(-len(units) // PARTS)
+        own, *parts = (units[at : at + size] for at in range(0, len(units), size))
+        waiting = set[RowName]()
+        with ThreadPoolExecutor(PARTS, f"part-{self.sink.name}") as pool:
+            written = [
+                pool.submit(other.write, part, use_peers=use_peers)
+                for other, part in zip(self._others, parts, strict=False)
+            ]
+            try:
+                waiting |= self._write(own, use_peers=use_peers)
+            finally:
+                for done in written:
+                    if done.exception() is None:
+                        waiting |= done.result().waiting
+                        self.unreported.add(done.result())
+        for done in written:
+            done.result()
+        return waiting
+
+    def _write(self, units: Sequence[WorkUnit], *, use_peers: bool) -> set[RowName]:
+        """Write units, and add to `unreported`; the rows that wait for the model's budget."""
         if not use_peers:
             self._close_peers()
         changes = {table: in_order(several) for table, several in changes_of(units).items()}
@@ -79,12 +128,12 @@ class StoreWriter:
             waiting.update(writer.waiting)
 
         self._versions.write(self.sink, bring)
-        written, self.unreported = self.unreported, Written()
-        written.waiting = waiting
-        return written
+        return waiting
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
+        for other in self._others:
+            other.close()
         self._close_peers()
         self.sink.close()
 

@@ -32,6 +32,8 @@ MOST_UNITS, MOST_BYTES = 512, 8 << 20
 """Fetched units, and bytes of values, that may wait for a store."""
 MOST_RECORDS = 512
 """Most records of one write of several fetched units: it bounds how long the next one waits."""
+MOST_RECORDS_BEHIND = 8 * MOST_RECORDS
+"""The same where more than that waits already: a large write takes less time for each record."""
 MOST_WAITING_RECORDS = 4 * MOST_RECORDS
 """Records that are looked at behind texts that wait for the model's budget: each attempt reads all their rows."""
 FETCH_SECONDS = 0.1
@@ -199,10 +201,11 @@ class StoreWorker:
         return bool(self._queue) and not self._epoch.results.is_full
 
     def _next_write(self) -> list[FetchedUnit]:
-        """The first units of the queue, up to MOST_RECORDS."""
+        """The first units of the queue, up to MOST_RECORDS, or more if more than twice as many wait."""
         first: list[FetchedUnit] = []
-        records = 0
-        while self._may_write and (not first or records + self._queue[0].records <= MOST_RECORDS):
+        records, waiting = 0, sum(fetched.records for fetched in self._queue)
+        most = MOST_RECORDS if waiting <= 2 * MOST_RECORDS else MOST_RECORDS_BEHIND
+        while self._may_write and (not first or records + self._queue[0].records <= most):
             fetched = self._queue.popleft()
             self._bytes -= fetched.unit.size
             records += fetched.records
