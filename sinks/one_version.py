@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol, Self
 
 from schemas.documents import DocumentWrite, StoredDocument
 from schemas.ownership import Owner
+from sinks.bulk_loads import Build, filling, is_worth
 from sinks.identity import Place
-from sinks.versions import FIRST, IndexVersion, IndexVersions
+from sinks.versions import FIRST, BulkLoad, IndexVersion, IndexVersions
 from transforms.documents.languages import OWN, TablesOf, language_key
 
 UNUSED_MS = 600_000
@@ -39,6 +41,9 @@ class StoreConfig(Protocol):
 
 class OneIndexVersion[C: StoreConfig](ABC):
     """The base of every `Sink`: its index version, and the siblings of the same store, each opened once."""
+
+    least_indexed = 0
+    """As `Sink.least_indexed`."""
 
     def __init__(self, config: C, fingerprint: str, dimensions: int) -> None:
         """Connects on first use."""
@@ -98,6 +103,10 @@ class OneIndexVersion[C: StoreConfig](ABC):
         """As `Sink.index_versions`."""
 
     @abstractmethod
+    def change_index_versions(self, change: Callable[[IndexVersions], IndexVersions]) -> IndexVersions:
+        """As `Sink.change_index_versions`."""
+
+    @abstractmethod
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """As `Sink.read`."""
 
@@ -120,6 +129,82 @@ class OneIndexVersion[C: StoreConfig](ABC):
     def bulk_load(self) -> AbstractContextManager[None]:
         """No context: a write is searchable at once, at no cost."""
         return nullcontext()
+
+    def begin_bulk_load(self, load: BulkLoad, new: int = 0) -> bool:
+        """As `Sink.begin_bulk_load`: the meta first, then the index, so that a kill between leaves an index and a load."""
+        present = self.stored_vectors()
+        before = self.bulk_load_now()
+        if before is None and not is_worth(present, new, 4 * self._dimensions):
+            return False
+        expected = replace(load, expected=present + new if new else load.expected)
+        takes_over = before is None or load.renewed_us is not None
+        if takes_over:
+            self.change_index_versions(lambda versions: versions.loading(self._fingerprint, expected))
+        self._drop_index()
+        return True
+
+    def renew_bulk_load(self) -> None:
+        """As `Sink.renew_bulk_load`."""
+        now_us = time.time_ns() // 1000
+
+        def renewed(versions: IndexVersions) -> IndexVersions:
+            own = versions.of(self._fingerprint)
+            load = own.bulk_load if own is not None else None
+            return versions.loading(self._fingerprint, replace(load, renewed_us=now_us)) if load else versions
+
+        self.change_index_versions(renewed)
+
+    def end_bulk_load(self, on_progress: Callable[[Build], object] = lambda _: None) -> bool:
+        """As `Sink.end_bulk_load`; a load that another process began meanwhile stays."""
+        load = self.bulk_load_now()
+        if load is None and self._is_indexed():
+            return True
+        if not self._build_index(on_progress):
+            return False
+
+        def ended(versions: IndexVersions) -> IndexVersions:
+            own = versions.of(self._fingerprint)
+            same = own is not None and own.bulk_load is not None and load is not None
+            same = same and own.bulk_load.since_us == load.since_us  # type: ignore[union-attr]
+            return versions.loading(self._fingerprint, None) if same else versions
+
+        if load is not None:
+            self.change_index_versions(ended)
+        return True
+
+    def filling(self) -> str:
+        """As `Sink.filling`."""
+        load = self.bulk_load_now()
+        if load is None:
+            return ""
+        present, build = self.stored_vectors(), self._building()
+        said = build is not None or load.expected is not None or present >= self.least_indexed
+        return filling(load, present, build) if said else ""
+
+    @abstractmethod
+    def stored_vectors(self) -> int:
+        """As `Sink.stored_vectors`."""
+
+    @abstractmethod
+    def _drop_index(self) -> None:
+        """Take away what slows a load down. Idempotent."""
+
+    @abstractmethod
+    def _build_index(self, on_progress: Callable[[Build], object]) -> bool:
+        """Bring back what `_drop_index` took away; False while another process does. Idempotent."""
+
+    def _is_indexed(self) -> bool:
+        """Whether the vector index is there, whatever the meta says: two loads at once may leave none."""
+        return True
+
+    def _building(self) -> Build | None:
+        """How far the index is built that is being built now."""
+        return None
+
+    def bulk_load_now(self) -> BulkLoad | None:
+        """Read it from the meta."""
+        versions = self.index_versions()
+        return None if versions is None else self._own(versions).bulk_load
 
     def close(self) -> None:
         """Close the siblings."""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredDocument
     from schemas.ownership import Owner
-    from sinks.versions import IndexVersion, IndexVersions
+    from sinks.bulk_loads import Build
+    from sinks.versions import BulkLoad, IndexVersion, IndexVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,38 @@ class VersionedStore(Store, Protocol):
         """Delete the data of an index version. Idempotent."""
 
 
+class BulkLoadedStore(Store, Protocol):
+    """A load whose vector index is built once, at its end. Its state is in the store's meta, so every process decides alike.
+
+    Writes are guarded as ever, also those of live writers beside it. A kill anywhere leaves a load that the same calls end.
+    """
+
+    @property
+    def least_indexed(self) -> int:
+        """Vectors from which on the store needs an index."""
+
+    def bulk_load_now(self) -> BulkLoad | None:
+        """The load that is under way."""
+
+    def stored_vectors(self) -> int:
+        """About how many vectors there are; 0 only where there is none."""
+
+    def begin_bulk_load(self, load: BulkLoad, new: int = 0) -> bool:
+        """Begin a load of `new` vectors (0: not known), if it is worth its while; whether one is under way now. Idempotent.
+
+        A command's load takes the place of another; a job's leaves it as it is.
+        """
+
+    def renew_bulk_load(self) -> None:
+        """Say that the command that loads is at work."""
+
+    def end_bulk_load(self, on_progress: Callable[[Build], object] = ...) -> bool:
+        """Build the vector index, and end the load; False while another process builds. Idempotent; it may take minutes."""
+
+    def filling(self) -> str:
+        """A sentence about the load that is under way; empty without one, and for a store that needs no index yet."""
+
+
 class OwnedStore(Store, Protocol):
     """A store that belongs to one pipeline."""
 
@@ -177,7 +210,7 @@ class MaintainedStore(Store, Protocol):
         """Delete rows that a TRUNCATE covers, and vectors that no chunk has named for ten minutes. Idempotent."""
 
 
-class Sink(WritableStore, VersionedStore, OwnedStore, StoreAudit, MaintainedStore, Protocol):
+class Sink(WritableStore, VersionedStore, BulkLoadedStore, OwnedStore, StoreAudit, MaintainedStore, Protocol):
     """A vector store written by guarded, per-document replacement.
 
     The same documents written twice, in any order and by any number of concurrent writers, leave what one writer would leave:

@@ -25,6 +25,20 @@ _WRITTEN: frozenset[State] = frozenset({"filling", "filled", "ready"})
 
 
 @dataclass(frozen=True, slots=True)
+class BulkLoad:
+    """A load whose vector index is built once, at its end."""
+
+    by: str
+    """Who began it: a job or a command."""
+    since_us: int
+    """When, in microseconds since the epoch."""
+    expected: int | None = None
+    """Vectors of the index version when it ends; None: not known."""
+    renewed_us: int | None = None
+    """When the command that began it was last seen at work; None for a load that ends once the streams have been read."""
+
+
+@dataclass(frozen=True, slots=True)
 class IndexVersion:
     """A store's copy for one embedding model."""
 
@@ -37,6 +51,8 @@ class IndexVersion:
     """The model's configuration without secrets; None before a first migration."""
     calibration: Mapping[str, Any] | None = None
     """Thresholds and weights that were measured with this model on labelled questions; None before."""
+    bulk_load: BulkLoad | None = None
+    """The load that is under way: the store's vector index may be missing until it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,10 @@ class IndexVersions:
     def calibrated(self, fingerprint: str, calibration: Mapping[str, Any] | None) -> IndexVersions:
         """A copy with what was measured with that model; None takes it away. Unchanged if the store has no such model."""
         return self if self.of(fingerprint) is None else self._with(fingerprint, calibration=calibration)
+
+    def loading(self, fingerprint: str, load: BulkLoad | None) -> IndexVersions:
+        """A copy with the bulk load of that model's index version; None ends it."""
+        return self._with(fingerprint, bulk_load=load)
 
     def reached(self, fingerprint: str, state: State) -> IndexVersions:
         """A copy with that model's index version in a state; the active one stays `ready`."""
@@ -133,12 +153,20 @@ def to_json(index_versions: IndexVersions) -> dict[str, Any]:
     }
 
 
+_LATER = ("calibration", "bulk_load")
+"""Fields that an earlier release does not know: it reads a value without them."""
+
+
 def _stored(version: IndexVersion) -> dict[str, Any]:
-    """Its JSON value; a release from before calibrations reads one without."""
-    fields = asdict(version)
-    return fields if version.calibration is not None else {k: v for k, v in fields.items() if k != "calibration"}
+    """Its JSON value, without the later fields where they say nothing."""
+    return {name: value for name, value in asdict(version).items() if value is not None or name not in _LATER}
 
 
 def from_json(stored: Mapping[str, Any]) -> IndexVersions:
     """The inverse of `to_json`."""
-    return IndexVersions(stored["serving"], tuple(IndexVersion(**v) for v in stored["every"]), stored["last"])
+    return IndexVersions(stored["serving"], tuple(map(_restored, stored["every"])), stored["last"])
+
+
+def _restored(fields: Mapping[str, Any]) -> IndexVersion:
+    load = fields.get("bulk_load")
+    return IndexVersion(**{**fields, "bulk_load": BulkLoad(**load) if load else None})

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from embeddings.protocol import Vector
+from schemas.errors import UnavailableError
+from sinks.bulk_loads import filling
 from sinks.documentdb import schema
 from sinks.documentdb.client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb.config import DocumentDBConfig
@@ -32,7 +34,7 @@ from sinks.search import (
     searched_apart,
     version_of,
 )
-from sinks.versions import FIRST, IndexVersions
+from sinks.versions import FIRST, BulkLoad, IndexVersions
 from transforms.documents.languages import languages_of, mark_of, marked, text_by_language
 from transforms.documents.words import words_of
 from transforms.values import exact_json
@@ -94,9 +96,14 @@ class DocumentDBIndex:
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Request more and more of the nearest vectors until enough visible documents name them, or there are no more.
 
-        Beyond the limit of the index, the chunks of the documents that pass the filter are compared exactly.
+        Beyond the limit of the index, the chunks of the documents that pass the filter are compared exactly; so are all in a
+        load, which has no index, up to `MOST_COMPARED` of them.
         """
         self.weigh.forget(question.text)
+        if (load := self._load()) is not None:
+            words, visible = self._words_and_visible(question.text, filters)
+            self._check_comparable(load)
+            return self._exact(question.vector, visible, words, k)
         (words, visible), size = self._words_and_visible(question.text, filters), k * SPARE
         if filters != ANYTHING and self._client.count(self._names.documents, visible, FEW + 1) <= FEW:
             return self._exact(question.vector, visible, words, k)
@@ -171,6 +178,21 @@ class DocumentDBIndex:
 
     def _visible(self, filters: Filters) -> dict[str, Any]:
         return schema.visible(self._meta.facts().truncations, conditions(filters))
+
+    def _load(self) -> BulkLoad | None:
+        number = self._names.index_version
+        every = self._meta.facts().index_versions.every
+        return next((version.bulk_load for version in every if version.number == number), None)
+
+    def _check_comparable(self, load: BulkLoad) -> None:
+        """Raise UnavailableError for more vectors than are compared exactly."""
+        present = self._client.size(self._names.vectors)
+        if present > MOST_COMPARED:
+            raise UnavailableError(
+                f"sink {self._config.name}: {filling(load, present, None)}",
+                condition="STORE_FILLING",
+                hint="a search answers once the vector index is built",
+            )
 
     def _words_and_visible(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
         """A question's words, and the filter for the documents that it may find."""

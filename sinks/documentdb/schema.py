@@ -19,6 +19,10 @@ MOST_DIMENSIONS = 2000
 """Dimensions of a vector that DocumentDB can index (AWS, "Vector search for Amazon DocumentDB")."""
 
 
+VECTOR_INDEX = "embedding"
+"""The name of the vector index."""
+
+
 @dataclass(frozen=True)
 class Names:
     """Names of one store's collections."""
@@ -55,7 +59,7 @@ def indexes(config: DocumentDBConfig, names: Names, dimensions: int) -> dict[str
             {"name": "table", "key": {"table": 1, "sequence": 1}},
         ],
         names.vectors: [
-            {"name": "embedding", "key": {"embedding": "vector"}, "vectorOptions": vector},
+            {"name": VECTOR_INDEX, "key": {"embedding": "vector"}, "vectorOptions": vector},
             {"name": "kept_at", "key": {"kept_at": 1}},
         ],
     }

@@ -8,12 +8,13 @@ from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredDocument
+from sinks.bulk_loads import Build
 from sinks.digests import checksums
 from sinks.documentdb.audit import actual_documents
 from sinks.documentdb.client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb.meta import Meta, check_collections, check_index, check_indexable
 from sinks.documentdb.rows import HASHES, READ, VECTOR, encoded, fields_of, stored, vector_of
-from sinks.documentdb.schema import Names, indexes, visible
+from sinks.documentdb.schema import VECTOR_INDEX, Names, indexes, visible
 from sinks.one_version import UNUSED_MS, OneIndexVersion, now_ms
 from sinks.protocol import StoreSummary
 
@@ -62,9 +63,8 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
                 return
             names = Names(self._config.collection, own.number)
         check_collections(self._config, names, self._collections(names), is_store=facts is not None)
-        if facts is not None:
-            listed = self._client.command({"listIndexes": names.vectors})["cursor"]["firstBatch"]
-            check_index(self._config, listed, self._dimensions)
+        if facts is not None and self._own(facts.index_versions).bulk_load is None:
+            check_index(self._config, self._indexes(names), self._dimensions)
 
     def _create_missing(self) -> None:
         """Create the collections of the store, or of this index version; a concurrent driver creates the same ones."""
@@ -227,6 +227,24 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
         unresolved = {table["_id"]: table["documents"] for table in tables}
         return StoreSummary(totals["documents"], totals["chunks"], unresolved, facts.progress)
 
+    def stored_vectors(self) -> int:
+        """Read the collection's own count."""
+        return self._client.size(self._names.vectors)
+
+    def _drop_index(self) -> None:
+        names = self._names
+        if any(index["name"] == VECTOR_INDEX for index in self._indexes(names)):
+            self._client.command({"dropIndexes": names.vectors, "index": VECTOR_INDEX})
+
+    def _build_index(self, on_progress: Callable[[Build], object]) -> bool:
+        """Create the index: DocumentDB builds it from what is there, and answers when it is whole."""
+        names, vectors = self._names, self.stored_vectors()
+        on_progress(Build(0, vectors))
+        definitions = indexes(self._config, names, self._dimensions)[names.vectors]
+        self._client.command({"createIndexes": names.vectors, "indexes": definitions})
+        on_progress(Build(vectors, vectors))
+        return True
+
     def close(self) -> None:
         """Close connections; the next call opens others."""
         super().close()
@@ -245,6 +263,10 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
     def _create(self, names: Names) -> None:
         for collection, definitions in indexes(self._config, names, self._dimensions).items():
             self._client.command({"createIndexes": collection, "indexes": definitions})
+
+    def _indexes(self, names: Names) -> list[Mapping[str, Any]]:
+        listed: list[Mapping[str, Any]] = self._client.command({"listIndexes": names.vectors})["cursor"]["firstBatch"]
+        return listed
 
     def _collections(self, names: Names) -> set[str]:
         """The existing ones of a store's collections."""

@@ -102,6 +102,13 @@ def shown(names: Names, active: Names) -> dict[str, Any]:
     return {"actions": [others, {"add": alias}]}
 
 
+LOADING: Mapping[str, Any] = {
+    "refresh_interval": "30s", "translog.flush_threshold_size": "1gb", "merge.policy.segments_per_tier": 30,
+}  # fmt: skip
+"""Settings of an index in a load: fewer, larger segments, so that fewer graphs are built to be merged again (OpenSearch, "Tuning
+your cluster for indexing speed"). Replicas and the translog's durability stay: no write may be lost."""
+
+
 def _settings(config: OpenSearchConfig) -> dict[str, Any]:
     return {"number_of_shards": config.shards, "number_of_replicas": config.replicas}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredDocument
 from schemas.errors import ConfigurationError
+from sinks.bulk_loads import Build
 from sinks.digests import checksums
 from sinks.one_version import UNUSED_MS, OneIndexVersion, now_ms
 from sinks.opensearch.audit import actual_documents
@@ -18,6 +19,7 @@ from sinks.opensearch.meta import Meta, check_mapping, check_plugin
 from sinks.opensearch.rows import READ, change, decoded, encoded, replaced, stored
 from sinks.opensearch.schema import (
     GUARD,
+    LOADING,
     Names,
     covered,
     in_languages,
@@ -245,6 +247,23 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
         shown = counts["shown"]
         return StoreSummary(shown["doc_count"], int(shown["chunks"]["value"]), unresolved, self._meta.progress())
 
+    def stored_vectors(self) -> int:
+        """Count them."""
+        self._refresh(self._names.vectors)
+        counted: int = self._client.call("GET", f"/{self._names.vectors}/_count")["count"]
+        return counted
+
+    def _drop_index(self) -> None:
+        self._put_settings(LOADING)
+
+    def _build_index(self, on_progress: Callable[[Build], object]) -> bool:
+        """Set everything back; what was merged less is merged from now on, and what was not refreshed is searchable."""
+        self._put_settings(dict.fromkeys(LOADING))
+        self._refresh(self._names.documents)
+        vectors = self.stored_vectors()
+        on_progress(Build(vectors, vectors))
+        return True
+
     def close(self) -> None:
         """Close connections; the next call opens others."""
         super().close()
@@ -277,6 +296,15 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
             fields = {"properties": {"chunks": {"type": "nested", "properties": in_languages(languages)}}}
             self._client.call("PUT", f"/{self._names.documents}/_mapping", fields)
             self._meta.learn(languages)
+
+    def _put_settings(self, settings: Mapping[str, Any]) -> None:
+        """Serverless has no such settings; a user who may not change them loads more slowly."""
+        for index in () if self._config.serverless else (self._names.documents, self._names.vectors):
+            try:
+                self._client.call("PUT", f"/{index}/_settings", {"index": settings})
+            except ConfigurationError as error:
+                if error.condition != "MISSING_RIGHTS":
+                    raise
 
     def _put_index(self, index: str, body: Mapping[str, Any]) -> None:
         self._client.call("PUT", f"/{index}", body, accept=("resource_already_exists_exception",))

@@ -29,6 +29,9 @@ class PgvectorConfig(EncryptedPart):
     language: str = Field(default="english", pattern=r"^[a-z_]+$")
     """The language of tables that name none: PostgreSQL's text search configuration for the lexical half of a search."""
     connect_timeout_seconds: int = Field(default=5, ge=1)
+    index_memory_mb: int = Field(default=1024, ge=64)
+    """The most memory, in MB of the server's, in which the vector index is built after a first load (`maintenance_work_mem`); a
+    graph that does not fit is built several times slower. The server's own setting counts where it is larger."""
 
     def weaknesses(self) -> Iterator[str]:
         """Tell a connection string that turns encryption or verification down."""

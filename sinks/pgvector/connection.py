@@ -104,5 +104,10 @@ def connect(config: PgvectorConfig, name: str = "ragstream") -> Attentive:
 def begin(connection: psycopg.Connection[Any]) -> None:
     """Begin a transaction within a pipeline; PostgreSQL 17 and later ends it after `MOST_SECONDS`."""
     connection.execute("BEGIN")
+    limit_time(connection)
+
+
+def limit_time(connection: psycopg.Connection[Any]) -> None:
+    """Have PostgreSQL 17 and later end this transaction after `MOST_SECONDS`."""
     if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
         connection.execute(f"SET LOCAL transaction_timeout = {MOST_SECONDS * 1000}")

@@ -13,9 +13,9 @@ from psycopg import Connection, Cursor, errors, sql
 from psycopg.rows import args_row, kwargs_row
 from psycopg.types.json import set_json_loads
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, UnavailableError
 from sinks.idf import Remembered, WeighedWords
-from sinks.pgvector import versions
+from sinks.pgvector import vector_index, versions
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.connection import connect, connection_error
 from sinks.pgvector.filtering import Filtering, filtering_of
@@ -116,6 +116,7 @@ class PgvectorIndex:
         filtering = filtering_of(filters)
         with self._reading() as connection:
             read = self._prepared(question.text, k, filters, filtering)
+            self._check_comparable(connection, read)
             with connection.pipeline():
                 near = self._near(question, k, filtering, read)
                 with_words = self._with_words(question, k, filtering, read)
@@ -126,11 +127,13 @@ class PgvectorIndex:
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Scan the HNSW index until enough chunks match; compare all that a selective filter lets through.
 
-        So it is where the scan ends early: it sees no more than `hnsw.max_scan_tuples`, wherever the matching ones are.
+        So it is where the scan ends early: it sees no more than `hnsw.max_scan_tuples`, wherever the matching ones are. A load
+        has no index: all are compared.
         """
         filtering = filtering_of(filters)
-        with self._reading():
+        with self._reading() as connection:
             read = self._prepared(question.text, k, filters, filtering)
+            self._check_comparable(connection, read)
             return self._enough(self._near(question, k, filtering, read).fetchall(), question, k, filtering, read)
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
@@ -211,7 +214,7 @@ class PgvectorIndex:
         """Send for the nearest chunks: of the few documents that pass, or of those that the graph gives first."""
         values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
         if read.few is None:
-            return self._sent(DENSE, read, values, filtering)
+            return self._sent(EXACT if self._is_loading(read) else DENSE, read, values, filtering)
         return self._sent(EXACT, read, values, filtering.among(read.few))
 
     def _enough(self, hits: list[Hit], question: Question, k: int, filtering: Filtering, read: Prepared) -> list[Hit]:
@@ -226,6 +229,20 @@ class PgvectorIndex:
             return None
         query = " | ".join(map(quoted, read.words.searched))
         return self._sent(LEXICAL, read, {"vector": question.vector, "query": query, "k": k}, filtering)
+
+    def _is_loading(self, read: Prepared) -> bool:
+        number = self._names.index_version
+        return any(version.number == number and version.bulk_load for version in read.versions.every)
+
+    def _check_comparable(self, connection: Connection[Any], read: Prepared) -> None:
+        """Raise UnavailableError in a load of more vectors than are compared one by one."""
+        filling = vector_index.filling(connection, self._names) if self._is_loading(read) else ""
+        if filling:
+            raise UnavailableError(
+                f"sink {self._config.name}: {filling}",
+                condition="STORE_FILLING",
+                hint="its vectors are too many to be compared one by one; searches answer once the vector index is built",
+            )
 
     def _of_documents(self, statement: str, filtering: Filtering) -> sql.Composed:
         """A statement on the document rows that are visible and pass a filter."""

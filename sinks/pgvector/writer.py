@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from pgvector.psycopg import register_vector
-from psycopg import errors, sql
+from psycopg import errors
 
 from schemas.documents import ActualDocument, BucketChecksum, DocumentWrite, StoredChunk, StoredDocument
 from schemas.errors import ConfigurationError, UnavailableError
 from sinks.one_version import UNUSED_MS, OneIndexVersion
-from sinks.pgvector import audit, schema, versions
+from sinks.pgvector import audit, schema, vector_index, versions
 from sinks.pgvector.config import PgvectorConfig
-from sinks.pgvector.connection import begin, connect, connection_error
-from sinks.pgvector.refusals import check_width, documents_refused
-from sinks.pgvector.rows import chunk_rows, document_row, stored_state
+from sinks.pgvector.connection import begin, connect, connection_error, limit_time
+from sinks.pgvector.refusals import documents_refused
+from sinks.pgvector.rows import stored_state
 from sinks.pgvector.schema import VISIBLE, Names
+from sinks.pgvector.writing import COPY_FROM, copy_vectors, insert_vectors, write_chunks, write_documents
 from sinks.protocol import StoreSummary
-from transforms.documents.languages import OWN, TablesOf
+from transforms.documents.languages import TablesOf
 
 if TYPE_CHECKING:
     import numpy as np
     from psycopg import Connection
 
     from schemas.ownership import Owner
+    from sinks.bulk_loads import Build
     from sinks.versions import IndexVersions
 
 _ENDED = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
@@ -43,6 +45,8 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     Replaying a write changes nothing, and a write planned on an older revision is refused: document rows are guarded by
     revision and sequence, and written with their chunks in one transaction. Vectors are stored first, by content hash.
     """
+
+    least_indexed = vector_index.LEAST_INDEXED
 
     def __init__(self, config: PgvectorConfig, fingerprint: str, dimensions: int) -> None:
         """Connects on first use."""
@@ -153,13 +157,12 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             return dict(connection.execute(statement, (list(content_hashes),), binary=True).fetchall())
 
     def keep_vectors(self, vectors: Mapping[str, np.ndarray], *, replace: bool = False) -> None:
-        """Insert vectors in the order of their hashes: one lock order for all writers, so no deadlock."""
-        statement = self._names.compose(
-            "INSERT INTO {vectors} (content_hash, embedding) VALUES (%s, %b) ON CONFLICT {conflict}",
-            conflict=sql.SQL(_REPLACE if replace else "DO NOTHING"),
-        )
-        rows = sorted(vectors.items())
-        self._retrying(lambda connection: connection.cursor().executemany(statement, rows))
+        """Copy many new vectors; insert few, or where another writer was first with one of them."""
+        if len(vectors) >= COPY_FROM and not replace:
+            with self._translated(), suppress(errors.UniqueViolation), self._session() as connection:
+                copy_vectors(connection, self._names, vectors)
+                return
+        self._retrying(lambda connection: insert_vectors(connection, self._names, vectors, replace=replace))
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
         """Write document rows under their guard and, in the same transaction, the chunks of the accepted ones."""
@@ -167,12 +170,26 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
         try:
             with self._translated(), documents_refused(self.name), self._learning(ordered) as languages:
                 self._learn(languages)
-                with self._transaction() as connection:
-                    accepted = self._write_documents(connection, ordered)
-                    self._write_chunks(connection, [w for w in ordered if w.document_id in accepted])
+                accepted = self._write(ordered)
         except (errors.ForeignKeyViolation, errors.DeadlockDetected, errors.SerializationFailure):
             return {w.document_id for w in ordered}
         return {w.document_id for w in ordered} - accepted
+
+    def _write(self, writes: Sequence[DocumentWrite]) -> set[str]:
+        """Write in one transaction; many new rows by COPY, unless another writer was first with one of them."""
+        if sum(not write.base_revision for write in writes) >= COPY_FROM:
+            with suppress(errors.UniqueViolation), self._connected() as connection:
+                limit_time(connection)
+                accepted = write_documents(connection, self._names, self.name, writes, copied=True)
+                self._write_chunks(connection, [w for w in writes if w.document_id in accepted])
+                return accepted
+        with self._transaction() as connection:
+            accepted = write_documents(connection, self._names, self.name, writes, copied=False)
+            self._write_chunks(connection, [w for w in writes if w.document_id in accepted])
+        return accepted
+
+    def _write_chunks(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> None:
+        write_chunks(connection, self._names, writes, self._language_of)
 
     def truncate(self, table: str, sequence: str) -> None:
         """Raise the table's mark, which readers obey at once, then delete the rows it covers."""
@@ -245,38 +262,33 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
             row = connection.execute(statement).fetchone()
         return StoreSummary(documents, chunks, unresolved, row[0] if row else None)
 
+    def stored_vectors(self) -> int:
+        """Estimate by the table's size; count where there are few."""
+        with self._translated(), self._session() as connection:
+            return vector_index.estimated(connection, self._names, self._dimensions)
+
+    def _drop_index(self) -> None:
+        with self._translated(), self._session() as connection:
+            vector_index.drop(connection, self._names)
+
+    def _build_index(self, on_progress: Callable[[Build], object]) -> bool:
+        with self._translated():
+            return vector_index.build(self._config, self._names, self._dimensions, on_progress)
+
+    def _is_indexed(self) -> bool:
+        with self._translated(), self._session() as connection:
+            return vector_index.is_valid(connection, self._names)
+
+    def _building(self) -> Build | None:
+        with self._translated(), self._session() as connection:
+            return vector_index.progress(connection, self._names, self._dimensions)
+
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         super().close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _write_documents(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> set[str]:
-        """Write new rows, then the others, each in the order of their ids: one lock order for all writers, so no deadlock."""
-        accepted: set[str] = set()
-        for statement, is_new in ((schema.INSERT_DOCUMENT, True), (schema.UPDATE_DOCUMENT, False)):
-            rows = [document_row(write) for write in writes if is_new is not bool(write.base_revision)]
-            check_width(self.name, rows)
-            if rows:
-                cursor = connection.cursor()
-                cursor.executemany(self._names.compose(statement), rows, returning=True)
-                accepted |= {row[0] for result in cursor.results() if (row := result.fetchone())}
-        return accepted
-
-    def _write_chunks(self, connection: Connection[Any], writes: Sequence[DocumentWrite]) -> None:
-        dropped = [chunk for write in writes for chunk in write.dropped]
-        moved = [(chunk.chunk_index, chunk.chunk_id) for write in writes for chunk in write.moved]
-        if dropped:
-            connection.execute(self._names.compose("DELETE FROM {chunks} WHERE chunk_id = ANY(%s)"), (dropped,))
-        if moved:
-            statement = "UPDATE {chunks} SET chunk_index = %s WHERE chunk_id = %s"
-            connection.cursor().executemany(self._names.compose(statement), moved)
-        own = [row for write in writes if self._language_of(write) == OWN for row in chunk_rows(write)]
-        others = [row for write in writes if self._language_of(write) != OWN for row in chunk_rows(write)]
-        for statement, rows in ((schema.INSERT_CHUNK, own), (schema.INSERT_CHUNK_IN_LANGUAGE, others)):
-            if rows:
-                connection.cursor().executemany(self._names.compose(statement), rows)
 
     def _learn(self, languages: TablesOf) -> None:
         """Note languages in the meta, in a transaction of its own."""
@@ -385,6 +397,3 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
                 condition="STORE_REFUSES",
                 hint="look the SQLSTATE up; the store's schema may have been changed by hand",
             ) from None
-
-
-_REPLACE = "(content_hash) DO UPDATE SET embedding = excluded.embedding"
