@@ -6,6 +6,7 @@ spark-submit glue_jobs/index_documents.py --config pipeline.yaml
 from __future__ import annotations
 
 from embeddings import open_embedder
+from glue_jobs.continuous.bulk_loads import BulkLoads
 from glue_jobs.continuous.query import ReaderQuery, has_readers
 from glue_jobs.continuous.stores import EVERY_SECONDS, Stores
 from glue_jobs.operations.reject_breaker import breaker_of
@@ -32,6 +33,10 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     warn_of_outdated(config, sinks)
     breaker = breaker_of(context, "index_rejects", INDEXING)
     reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], stores, breaker)
+    loads = BulkLoads(
+        config.sinks, (embedder.fingerprint, embedder.dimensions), reports.as_of, stores, drains=context.available_now
+    )
+    loads.begin(sinks)
     reports.catch_up()
     queries = [
         (ReaderQuery if has_readers(context, source) else BatchQuery)(context, source, specs, reports, stores).query()
@@ -43,6 +48,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         *(work for sink in sinks for work in reports.periodic(sink, progress=not context.some_tables)),
         Periodic("stores", stores.check_away, EVERY_SECONDS),
         Periodic("backfill", stores.backfill, EVERY_SECONDS),
+        Periodic("bulk_loads", loads.end, EVERY_SECONDS),
     ]
 
 

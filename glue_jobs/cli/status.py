@@ -81,11 +81,12 @@ def _print_table_notes(console: Console, report: dict[str, Any]) -> None:
 
 
 def _store_state(row: dict[str, Any]) -> str:
-    """Say whether a store is backfilling, behind or in error, and name its inactive index versions."""
+    """Say whether a store is being filled, behind or in error, and name its inactive index versions."""
     inactive = [f"{state}: {model}" for model, state in (row["model"] or {"others": {}})["others"].items()]
     backfilling = row["backfilling"]
     since = f"backfilling since {time.strftime('%F %T', time.localtime(backfilling['since']))}" if backfilling else ""
-    return "; ".join(filter(None, (since, "behind" if row["behind"] else "", row.get("error", ""), *inactive)))
+    behind = "behind" if row["behind"] else ""
+    return "; ".join(filter(None, (row["filling"], since, behind, row.get("error", ""), *inactive)))
 
 
 def _budget(name: str, row: Mapping[str, Any]) -> str:

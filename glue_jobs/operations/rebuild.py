@@ -34,6 +34,7 @@ from indexing.bulk import (
     plan_stage,
     write_stage,
 )
+from indexing.command_load import CommandLoad
 from lake.history.states import History, StateSettings, by_group, keys_between, state_stage
 from lake.storage import kept
 from sinks import SinkConfig
@@ -78,15 +79,16 @@ class Rebuild:
 
     def run(self) -> RebuildCounts:
         """Write every table that makes documents; run again, it writes only what is missing."""
-        with closing(self._lake.open(self.sink)) as store:
+        with closing(self._lake.open(self.sink)) as store, CommandLoad(store, "rebuild") as load:
             store.prepare(owner_of(self.config))
             for spec, history in self._lake.histories():
                 if history.truncated:
                     store.truncate(spec.table, history.truncated)
-                self._table(history, spec)
+                self._table(history, spec, load)
+            load.end(lambda build: self.on_progress(store.name, "vector index", build.done, build.total))
         return self.counts
 
-    def _table(self, history: History, spec: DocumentSpec) -> None:
+    def _table(self, history: History, spec: DocumentSpec, load: CommandLoad) -> None:
         with Progress(self._lake.spark, spec.table, self.on_progress) as progress:
             settings = partial(BulkSettings, self.sink, self.embedding, self._lake.cache, spec=spec)
             fold = StateSettings(spec, self._lake.contexts, progress.step("fold", history.changes))
@@ -97,6 +99,7 @@ class Rebuild:
                 totals = sums(planned, rows="count(*)", writes="count(_state)", texts="sum(size(missing))")
                 self.counts.rows += totals["rows"]
                 if totals["texts"]:
+                    load.begin(totals["texts"])
                     self._vectors(planned, settings(progress.step("vectors", totals["texts"])), totals["texts"])
                 todo = planned.filter("_state IS NOT NULL").select("_key", "_state")
                 done = progress.step("write", totals["writes"])

@@ -133,11 +133,12 @@ def _lag_of_store(records: Mapping[str, QueryRecord], name: str, backfill: Backf
 
 
 def _store(answer: _StoreAnswer | PipelineError) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated"))
+    row: dict[str, Any] = dict.fromkeys(("documents", "chunks", "refused", "model", "outdated", "filling"))
     if isinstance(answer, PipelineError):
         return row | {"error": answer.message}
     row |= {"documents": answer.summary.documents, "chunks": answer.summary.chunks, "refused": answer.refused}
     row["model"] = _index_versions(answer.summary.index_versions)
+    row["filling"] = answer.filling or None
     return row | {"outdated": asdict(answer.outdated) if answer.outdated else None}
 
 
@@ -205,6 +206,7 @@ class _StoreAnswer(NamedTuple):
     summary: StoreSummary
     outdated: Outdated | None
     refused: int
+    filling: str
 
 
 def _stores(config: PipelineConfig) -> dict[str, _StoreAnswer | PipelineError]:
@@ -218,7 +220,7 @@ def _stores(config: PipelineConfig) -> dict[str, _StoreAnswer | PipelineError]:
             store_summary = replace(sinks[at].summary(), index_versions=sinks[at].index_versions())
             counted = sinks[at].documents_by_spec()
             refused = sum(number for (_, digest), number in counted.items() if is_refused(digest))
-            return _StoreAnswer(store_summary, outdated_of(config, sinks[at], counted), refused)
+            return _StoreAnswer(store_summary, outdated_of(config, sinks[at], counted), refused, sinks[at].filling())
         except PipelineError as error:
             return error
         finally:
