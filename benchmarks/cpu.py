@@ -1,14 +1,16 @@
-"""CPU seconds of each group of processes, from two readings of /proc, without sampling in between."""
+"""CPU seconds of each group of processes, from two readings of /proc, without sampling in between; and their memory."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from local_stack.processes import MARK
 
 _PROC = Path("/proc")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -18,8 +20,21 @@ def cpu_seconds(directory: Path) -> dict[str, float]:
     A group is named by the last part of the process's `MARK`, which is below the stack's folder: a service of the stack, or
     what `freshness.child` named. A process without one (PostgreSQL overwrites its own) is its parent's. This one is `workload`.
     """
+    totals = _by_group(directory, lambda fields: sum(map(int, fields[11:15])) / _TICKS)
+    user, nice, system, _, _, irq, softirq, *_ = map(int, (_PROC / "stat").read_text().split("\n")[0].split()[1:])
+    totals["machine"] = (user + nice + system + irq + softirq) / _TICKS
+    return totals
+
+
+def resident_mb(directory: Path) -> dict[str, float]:
+    """Resident megabytes by group, pages that processes share counted for each."""
+    return _by_group(directory, lambda fields: int(fields[21]) * _PAGE / 1_000_000)
+
+
+def _by_group(directory: Path, value_of: Callable[[list[str]], float]) -> dict[str, float]:
+    """Sums over each group of a value of `/proc/PID/stat`, from its third field on."""
     mark = f"{MARK}={directory}/".encode()
-    seconds: dict[int, float] = {}
+    values: dict[int, float] = {}
     parents: dict[int, int] = {}
     groups = {os.getpid(): "workload"}
     for entry in _PROC.iterdir():
@@ -31,19 +46,17 @@ def cpu_seconds(directory: Path) -> dict[str, float]:
             variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:  # it has ended meanwhile
             continue
-        parents[pid], seconds[pid] = int(fields[1]), sum(map(int, fields[11:15])) / _TICKS
+        parents[pid], values[pid] = int(fields[1]), value_of(fields)
         marks = [value for value in variables if value.startswith(mark)]
         if marks:
             groups.setdefault(pid, os.fsdecode(marks[0]).rpartition("/")[2])
     totals: dict[str, float] = defaultdict(float)
-    for pid, spent in seconds.items():
+    for pid, value in values.items():
         ancestor = pid
         while ancestor in parents and ancestor not in groups:
             ancestor = parents[ancestor]
         if ancestor in groups:
-            totals[groups[ancestor]] += spent
-    user, nice, system, _, _, irq, softirq, *_ = map(int, (_PROC / "stat").read_text().split("\n")[0].split()[1:])
-    totals["machine"] = (user + nice + system + irq + softirq) / _TICKS
+            totals[groups[ancestor]] += value
     return dict(totals)
 
 

@@ -129,17 +129,24 @@ def captured(stack: Stack, peer: Peer, source: str, name: str, way: str) -> Iter
                 "AWS_ACCESS_KEY_ID": access["access_key"], "AWS_SECRET_ACCESS_KEY": access["secret_key"],
             }  # fmt: skip
         return
-    connect = stack.service("connect")
-    assert isinstance(connect, Connect)  # noqa: S101
     topic = f"{name}.public.articles"
     stack.broker.create_topic(topic, 1)
+    with connected(stack, peer, source, name, topic):
+        yield {"TOPIC": topic}
+
+
+@contextmanager
+def connected(stack: Stack, peer: Peer, source: str, name: str, topic: str) -> Iterator[None]:
+    """Run Debezium's connector for the table into a topic that is there."""
+    connect = stack.service("connect")
+    assert isinstance(connect, Connect)  # noqa: S101
     capture = DebeziumCaptureConfig.model_validate(
         {"type": "debezium", "dsn": source, "connector": name, "topic_prefix": name, "replication_factor": 1}
     )
     settings = render(capture, name, ["public.articles"], [topic], reveal=True)["connector"]["config"]
     settings |= {f"{part}.converter.schemas.enable": str(part in peer.schemas).lower() for part in ("key", "value")}
     connect.put_connector(name, settings)
-    yield {"TOPIC": topic}
+    yield
     connect.delete_connector(name)
 
 

@@ -297,12 +297,16 @@ def percentiles(poller: Poller, since: float) -> dict[str, Any]:
     return {"measured": len(measured), "ms_p50_p90_p99": of([ms for _, ms in measured]), "by_kind": kinds}
 
 
-def wrong_rows(source_dsn: str, target_dsn: str, query: str) -> dict[str, int]:
-    """Compare every row of the target (id, nonce, status, txt, vec) with the source; counts of what is wrong."""
+def wrong_rows(source_dsn: str, target_dsn: str, query: str, one_in: int = 1) -> dict[str, int]:
+    """Compare every row, or one in so many, of the target (id, nonce, status, txt, vec) with the source; count what is wrong."""
     with psycopg.connect(source_dsn) as source, psycopg.connect(target_dsn) as target:
-        source_rows = source.execute("SELECT id, nonce, status, title || E'\\n\\n' || body FROM articles")
+        chosen = {"one_in": one_in}
+        source_rows = source.execute(
+            "SELECT id, nonce, status, title || E'\\n\\n' || body FROM articles WHERE id %% %(one_in)s = 0", chosen
+        )
         wanted = {row[0]: row[1:] for row in source_rows}
-        rows = target.execute(_over("id, nonce, status, txt, vec::text", query)).fetchall()
+        compared = _over("id, nonce, status, txt, vec::text", query) + b" WHERE id %% %(one_in)s = 0"
+        rows = target.execute(compared, chosen).fetchall()
     stored = {row[0]: row[1:] for row in rows}
     both = wanted.keys() & stored.keys()
     return {
