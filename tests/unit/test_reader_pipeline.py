@@ -206,7 +206,7 @@ def test_a_store_alone_is_never_behind_and_reading_waits_for_it(one: Reading) ->
     one.store("a").frozen.set()
     assert eventually(lambda: one.is_at("a", 3000))
     assert one.written("a") == list(range(3000))
-    assert max(records for records, _ in one.store("a").writes) <= 512
+    assert max(records for records, _ in one.store("a").writes) <= store_worker.MOST_RECORDS_BEHIND
 
 
 def test_a_slow_store_does_not_keep_the_other_waiting(two: Reading) -> None:
