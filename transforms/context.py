@@ -40,7 +40,12 @@ class TableContext:
 
     @cached_property
     def _folded_rules(self) -> dict[str, Rule]:
-        return {name.casefold(): rule for name, rule in self.rules.items()}
+        rules = dict(self.rules)
+        for old, new in self.renamed.items():  # under either name: a record may have both
+            for name, other in ((old, new), (new, old)):
+                if other in self.rules:
+                    rules.setdefault(name, self.rules[other])
+        return {name.casefold(): rule for name, rule in rules.items()}
 
     @property
     def converters(self) -> dict[str, Convert]:

@@ -27,6 +27,7 @@ from lake.layout import RAW_COLUMNS, LakeLayout
 from lake.storage import rows_of
 from lake.table_schemas import CHANGES
 from lake.tables import folding, shape
+from lake.tables.drift import DriftRules
 from lake.tables.observed_types import ObservedTypes, announced, types_of
 from schemas.changes import Change, Changes
 from schemas.errors import PipelineError
@@ -179,17 +180,26 @@ class Explainer:
         return dict(folding.fold_changes({}, changes, truncated).items())
 
     def _merge(self, table: TableConfig, rows: Sequence[Row], key: str, truncated: str) -> Step:
-        observed = self._observed(table.table)
+        observed = self._observed(table)
         seen = [name for row in rows for c in changes_in(row, table.table, self._contexts) for name in c.columns]
         target = shape.evolved(shape.TableShape(), table, observed, [*table.keys, *seen])
         types = types_of(table, observed)
-        settings = folding.FoldSettings(table.table, self._contexts, shape.TableShape(), target, types, truncated)
+        drift = DriftRules.of(table, observed)
+        settings = folding.FoldSettings(
+            table.table, self._contexts, shape.TableShape(), target, types, truncated, rules=drift, renamed=table.renamed,
+            defaulted=observed.defaulted,
+        )  # fmt: skip
         records = [row | {"_from": "change"} for row in rows]
         written = next((row for row in folding.fold_group(records, settings) if row["_key"] == key), None)
         if written is None or not written["_live"]:
             return Step("merge", "no row in the table; a tombstone where something older may come", (), {"key": key})
         rejects = written["_rejects"] or []
-        why = tuple(f"{cell['column']} does not fit {cell['kind']}: NULL, and a reject CAST_FAILED" for cell in rejects)
+        why = tuple(
+            f"{cell['column']} does not fit {cell['kind']}: NULL, and a reject CAST_FAILED"
+            if cell["kind"]
+            else f"{cell['column']} is a new column: a reject, by `drift`"
+            for cell in rejects
+        )
         return Step(
             "merge", "the row is written", why, {"key": key, "row": written["_row"], "pending": written["_pending"]}
         )
@@ -200,11 +210,20 @@ class Explainer:
         from warehouse.staging import staging
 
         assert self.config.warehouse is not None  # noqa: S101 - the caller looked
-        observed = self._observed(table.table)
+        observed = self._observed(table)
         seen = {name for row in rows for c in changes_in(row, table.table, self._contexts) for name in c.columns}
         target = warehouse_shape.evolved(shape.TableShape(), table, observed, sorted(seen))
         types, writer = types_of(table, observed), staging(self.config.warehouse, "explain")
-        settings = warehouse_folding.LoadSettings(table.table, self._contexts, types, target, truncated, writer)
+        settings = warehouse_folding.LoadSettings(
+            table.table,
+            self._contexts,
+            types,
+            target,
+            truncated,
+            writer,
+            DriftRules.of(table, observed),
+            observed.defaulted,
+        )
         groups = warehouse_folding.fold_group([row | {"_state": None} for row in rows], settings)
         folded = next((f for f in groups if (f.row or f.rejects[0])["_key"] == key), None)
         why: tuple[str, ...] = ("as if the warehouse held what the lake holds: it is not asked",)
@@ -215,9 +234,9 @@ class Explainer:
         outcome = "a reject" if folded.row is None else "the row is replaced" if live else "the row becomes a tombstone"
         return Step("warehouse", outcome, why, {"key": key})
 
-    def _observed(self, table: str) -> ObservedTypes:
+    def _observed(self, table: TableConfig) -> ObservedTypes:
         try:
-            return announced(self._layout).get(table, ObservedTypes())
+            return announced(self._layout, [table]).get(table.table, ObservedTypes())
         except PipelineError:
             return ObservedTypes()
 

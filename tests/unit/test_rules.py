@@ -210,6 +210,21 @@ def test_a_stored_change_moves_with_epochs_that_are_noted_later(tmp_path: Path) 
     assert decode(record_of(rows["changes"][0]), later) == decode(record, later)
 
 
+@pytest.mark.parametrize("ruled", ["ssn", "social_no"])
+def test_a_renamed_column_has_its_rule_under_either_name(ruled: str) -> None:
+    settings = context("dms", {ruled: "drop"})
+    table = replace(settings.tables[TABLE], renamed={"social_no": "ssn"})
+    settings = replace(settings, tables={TABLE: table})
+    both = dms("insert", CANARY).replace(b'"name"', b'"social_no"').replace(CANARY.encode() + b"@x", b"k")
+    one = both.replace(b'"ssn"', b'"other_name_of_nothing"').replace(
+        f'"other_name_of_nothing": "{CANARY}", '.encode(), b""
+    )
+    for value in (both, one):
+        (change,) = changes_of(decode(Record("s", "0", "1", None, value), settings))
+        assert CANARY not in repr(change)
+        assert change.columns == {"id": 1, "email": "k", "plain": "stays"}
+
+
 def test_equal_values_have_equal_hashes_in_every_envelope_and_null_none() -> None:
     numbers = context("dms", {"id": "hash", "name": "hash", "ssn": "mask"}, ("id",))
     (change,) = changes_of(decode(Record("s", "0", "1", None, dms("insert", None)), numbers))

@@ -97,7 +97,8 @@ def ruled_schema(seen: SeenSchema, context: DecodeContext) -> SeenSchema:
     kinds: Mapping[str | None, str] = {"drop": "any", "hash": "text", "mask": "text"}
     own = {name: table.renamed.get(name, name) for name in seen.columns}
     columns = {name: kinds.get(table.rule_of(own[name]), kind) for name, kind in seen.columns.items()}
-    return replace(seen, schema_id=ruled_id(seen.schema_id, table), columns=columns)
+    defaulted = tuple(name for name in seen.defaulted if table.rule_of(name) != "drop")
+    return replace(seen, schema_id=ruled_id(seen.schema_id, table), columns=columns, defaulted=defaulted)
 
 
 def ruled_id(schema_id: str, table: TableContext) -> str:
