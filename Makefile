@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 CACHE := $(abspath $(or $(RAGSTREAM_CACHE),$(HOME)/.cache/ragstream))
 export RAGSTREAM_CACHE := $(CACHE)
 
-CODE := schemas transforms embeddings generation reranking sources lake sinks memory indexing retrieval evaluation warehouse reader service integrations glue_jobs local_stack benchmarks tools tests
+CODE := schemas transforms embeddings generation reranking sources lake sinks memory indexing retrieval evaluation warehouse reader service integrations converge glue_jobs local_stack benchmarks tools tests
 PRESENT := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,$(CODE))))
 
 # Each step is done once for each content of its inputs: the stamp's name carries their hash.
@@ -47,7 +47,7 @@ copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of
 verified_jars = $(copy_jars); pom/verify.sh $(1:.xml=.sha256) $(2)
 
 ##@ Every day
-.PHONY: help setup browser test test-quick test-long demo
+.PHONY: help setup browser test test-quick test-long converge demo
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ test-long: setup ## two hours of changes, kills and outages, memory watched, a t
 	$(BIN)/python -m pytest tests -m long
 	$(BIN)/python -m pytest tests/e2e/long_run.py -s --minutes $(MINUTES) --kill-every $(KILL_EVERY)
 	$(BIN)/python -m pytest tests/contract/test_sink_faults.py -k never_sees_two_versions --rechunkings 1000
+
+HISTORIES := 10000
+converge: setup ## histories of every recording into every store, with processes killed; the report goes to docs/converge.md (HISTORIES=, SEED=)
+	$(BIN)/python -m pytest tests/e2e/every_recording.py -s --write-report --histories $(HISTORIES) $(if $(SEED),--seed $(SEED))
 
 demo: setup ## a committed row becomes a cited answer, on real servers (STORES=all: five stores, one is killed; KEEP=1 leaves them running)
 	$(BIN)/python -m local_stack.demo

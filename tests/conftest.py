@@ -26,11 +26,14 @@ _ON_ONE_WORKER = {"test_glue_package", "test_install", "test_langchain", "test_m
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--rechunkings N`: how often a document is cut anew under a reader's eyes, in place of as often as is quick.
 
-    `--minutes N` and `--kill-every N` (minutes, 0: never) are of `make test-long`.
+    `--minutes N` and `--kill-every N` (minutes, 0: never) are of `make test-long`, the others of `make converge`.
     """
     parser.addoption("--rechunkings", type=int, default=0)
     parser.addoption("--minutes", type=float, default=120)
     parser.addoption("--kill-every", type=float, default=10)
+    parser.addoption("--histories", type=int, default=10_000)
+    parser.addoption("--seed", type=int, default=0)
+    parser.addoption("--write-report", action="store_true")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

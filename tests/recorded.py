@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.records import Record
+from sources.files.recorded import parse_line
 from transforms.context import DecodeContext, TableContext
 
 FIXTURES = Path(__file__).parent / "fixtures" / "debezium"
+DMS_FIXTURES = FIXTURES.parent / "dms"
+"""What the stand-in for DMS wrote to Kinesis of PostgreSQL 18's own log."""
 KEYS = {
     "inv.items": ("id",), "inv.items_full": ("id",), "inv.order_lines": ("order_id", "line_no"),
     "inv.Mixed Case": ("Id",), "inv.edge": ("id",),
@@ -21,6 +24,10 @@ CONTEXT = DecodeContext(
     "debezium",
     {table: TableContext(table, keys) for table, keys in KEYS.items()},
     ignored=frozenset({"inv.dbz_signal", "inv.hb", "shop.dbz_signal", "shop.nopk"}),
+)
+
+DMS_CONTEXT = DecodeContext(
+    "dms", {table: TableContext(table, KEYS[table]) for table in ("inv.items", "inv.order_lines")}
 )
 
 
@@ -43,3 +50,9 @@ def records(name: str) -> Iterator[Record]:
             headers,
             r["timestamp"],
         )
+
+
+def dms_records(name: str) -> Iterator[Record]:
+    """The records of one recording of DMS's."""
+    for line in (DMS_FIXTURES / f"{name}.jsonl").read_bytes().splitlines():
+        yield parse_line(line, "kinesis", name=name, start=0)

@@ -29,6 +29,10 @@ _COMMANDS = {
         "Render the capture's configuration; --apply sends it to Kafka Connect.",
     ),
     "check": ("glue_jobs.cli.run:check", "Validate a configuration and connect to every part it names."),
+    "converge": (
+        "glue_jobs.cli.converge:converge",
+        "Put recorded events into histories of every kind, and each store through them.",
+    ),
     "evaluate": (
         "glue_jobs.cli.evaluate:evaluate",
         "Measure search and answers on labelled questions; --calibrate keeps what follows.",

@@ -17,6 +17,7 @@ EXTRAS = {
     "redshift_connector": ("facts", "redshift"), "sqlglot": ("facts",), "valkey": ("memorydb",), "ir_measures": ("evaluate",),
     "joserfc": ("serve",), "prometheus_client": ("serve",), "sse_starlette": ("serve",), "starlette": ("serve", "mcp"),
     "uvicorn": ("serve", "mcp"), "h11": ("serve", "mcp"), "mcp": ("mcp",), "langchain_core": ("langchain",),
+    "pytest": ("pytest",),
 }  # fmt: skip
 """By import name: the extras of pyproject.toml that install the package, the most general first."""
 _MODULE_EXTRAS = {"warehouse": "redshift", "capture_checks": "capture"}

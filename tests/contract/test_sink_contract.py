@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from converge.run import Settings, planned, run
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from schemas.ownership import Owner
 from schemas.records import Record
 from sinks.digests import checksums, classify_drift, expected_of, vector_hash
 from sinks.protocol import Sink
+from tests.converging import OpenStore, histories_of
 from tests.feeding import DIMENSIONS, DOCUMENT, SPECS, Fed, expected, same, vector_of
 from tests.history import TABLE, ModelTable, folded, key_of, random_history
 from tests.stores import Store
@@ -26,15 +29,14 @@ from transforms.documents.planning import DocumentSpec, digest, document_id
 from transforms.values import exact_json
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_shuffled_doubled_and_recut_histories_leave_the_rows_of_the_source(store: Store, sink: Sink, seed: int) -> None:
-    table, r = random_history(seed, 24), random.Random(seed)
-    changes = table.changes + r.choices(table.changes, k=6)
-    r.shuffle(changes)
-    fed = Fed(sink)
-    for batch in batched(changes, r.randint(1, 9)):
-        fed(batch)
-    assert same(store.contents(), expected(table))
+@pytest.mark.covers(("postgresql", "mariadb"), "debezium", ("snapshot", "delete", "key change"), "recorded")
+def test_shuffled_doubled_and_recut_histories_leave_the_rows_of_the_source(store: Store) -> None:
+    """Also with a second writer between plan and write, and a death before or after any durable step."""
+    recordings = histories_of("pg15_plain", "mariadb1011_plain")
+    settings = Settings(240, seed=secrets.randbelow(10**9))
+    outcome = run(OpenStore(store, recordings), recordings, planned(recordings, settings))
+    assert (outcome.failing, outcome.smallest) == (0, ()), f"seed {settings.seed}"
+    assert outcome.deaths
 
 
 def test_a_replay_writes_nothing_and_asks_the_model_for_nothing(store: Store, sink: Sink) -> None:

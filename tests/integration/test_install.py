@@ -58,7 +58,7 @@ SERVES: dict[str, set[str]] = {
     "facts": {"facts", "warehouse"}, "redshift": {"warehouse"}, "capture": {"capture kafka"},
     "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
     "dynamodb": set(), "memorydb": {"memory"},
-    "langchain": set(), "mcp": set(), "serve": {"serve"},
+    "langchain": set(), "mcp": set(), "serve": {"serve"}, "pytest": set(),
 }  # fmt: skip
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {
@@ -244,7 +244,7 @@ def test_the_wheel_alone_helps_renders_and_names_what_is_missing(
 ) -> None:
     alone, config = environment(), named(tmp_path, everything)
     listed = re.findall(r"^  ([a-z]+)  ", alone.run("--help").stdout, re.MULTILINE)
-    assert {*COMMANDS, "capture", "check", "stack"} == set(listed)
+    assert {*COMMANDS, "capture", "check", "converge", "stack"} == set(listed)
     each = "for name in sys.argv[1:]: cli.main([name, '--help'], standalone_mode=False)"
     helped = alone.python(f"import sys\nfrom glue_jobs.cli.main import cli\n{each}", *({*listed} - {"stack"}))
     assert helped.count("Usage: ") == len(listed) - 1

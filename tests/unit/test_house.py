@@ -22,7 +22,8 @@ from glue_jobs.runtime.extras import EXTRAS
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = (
     "schemas", "transforms", "embeddings", "generation", "reranking", "sources", "lake", "sinks", "memory", "indexing",
-    "retrieval", "evaluation", "warehouse", "reader", "service", "integrations", "glue_jobs",
+    "retrieval", "evaluation", "warehouse", "reader", "service", "integrations", "converge",
+    "glue_jobs",
 )  # fmt: skip
 JOBS = ("land_changes", "merge_tables", "index_documents", "load_warehouse")
 MAX_MODULE_LINES = 400
