@@ -114,11 +114,13 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
     settings = Settings(request.config.getoption("--histories"), seed, kills=True)
     click.echo(f"seed {seed}")
     recordings = recordings_of(config, events)
-    outcomes = converge(config, recordings, settings, on_done=lambda lane, done: click.echo(f"{lane} {done}"))
-    click.echo(report.as_markdown(outcomes))
-    deliveries = sum(len(recording.recording.events) for recording in recordings.values())
-    if request.config.getoption("--write-report"):
-        write(outcomes, settings, f"{len(recordings)} recordings ({deliveries} events)")
+    of = f"{len(recordings)} recordings ({sum(len(each.recording.events) for each in recordings.values())} events)"
+    outcomes: list[Outcome] = []
+    for stores in (["fold"], *([sink.name] for sink in config.sinks), ["lake", "warehouse"]):
+        outcomes += converge(config, recordings, settings, stores)
+        click.echo(report.as_markdown(outcomes[-1:]))
+        if request.config.getoption("--write-report"):
+            write(outcomes, settings, of)
     for outcome in outcomes:
         for failure in outcome.smallest:
             click.echo(report.as_test(failure, path, events))
