@@ -82,14 +82,14 @@ def test_a_search_itself_notices_that_another_index_version_is_active(
         dimensions: adapter.validate_python(
             {"type": "bedrock", "model": "cohere.embed-v4:0", "dimensions": dimensions, **instant_model.endpoint}
         )
-        for dimensions in (256, 512)
+        for dimensions in (512, 1024)
     }
     old, new = (open_embedder(model) for model in models.values())
     config = PgvectorConfig(type="pgvector", dsn=SecretStr(vectors_dsn), table="kb")
     article = {"id": 1, "title": "Skua mast", "body": "A Skua mast is painted every spring."}
     with (
-        closing(PgvectorSink(config, old.fingerprint, 256)) as sink,
-        closing(ActiveIndex(config, models[256])) as index,
+        closing(PgvectorSink(config, old.fingerprint, 512)) as sink,
+        closing(ActiveIndex(config, models[512])) as index,
     ):
 
         def searched() -> tuple[int | None, int, list[int]]:
@@ -100,17 +100,17 @@ def test_a_search_itself_notices_that_another_index_version_is_active(
 
         sink.prepare()
         put(sink, old, TABLE, [article], specs={TABLE: document_spec(TABLE)})
-        assert [searched(), searched()] == [(1, 256, [1])] * 2
+        assert [searched(), searched()] == [(1, 512, [1])] * 2
         announced = sink.change_index_versions(
-            lambda versions: versions.announced(new.fingerprint, 512, registry_entry(models[512]))
+            lambda versions: versions.announced(new.fingerprint, 1024, registry_entry(models[1024]))
         )
         other = sink.sibling(announced.every[-1])
         other.prepare()
         put(other, new, TABLE, [article], specs={TABLE: document_spec(TABLE)})
         sink.change_index_versions(lambda versions: versions.reached(new.fingerprint, "ready"))
-        assert searched() == (1, 256, [1])
+        assert searched() == (1, 512, [1])
         sink.change_index_versions(lambda versions: versions.switched(new.fingerprint))
-        assert [searched(), searched()] == [(2, 512, [1])] * 2
+        assert [searched(), searched()] == [(2, 1024, [1])] * 2
         sink.change_index_versions(lambda versions: versions.switched(old.fingerprint))
         sink.drop(2)
-        assert searched() == (1, 256, [1])
+        assert searched() == (1, 512, [1])
