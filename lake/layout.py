@@ -18,6 +18,7 @@ STATS_COLUMNS = {
     "settled": "stage,stream,partition,_source,_table,_ingest_time",
     "ignored": "stream,partition,_source,_table,reason,records,_ingest_time",
     "schemas": "_source,_table,schema_id,_ingest_time",
+    "registered_schemas": "_source,schema,format,_ingest_time",
     "tombstones": "_op,_sequence,_ingest_time",
     "tables": "_op,_sequence,_commit_time,_ingest_time",
     "embedding_cache": "created_at",
@@ -49,7 +50,7 @@ class LakeLayout:
     root: str
 
     def path(self, name: str) -> str:
-        """The path of one of the lake's own tables: changes, rejects, settled, ignored, schemas, tombstones, embedding_cache."""
+        """The path of one of the lake's own tables: changes, rejects, ignored, schemas and the like."""
         return f"{self.root.rstrip('/')}/{name}"
 
     def table(self, table: str) -> str:

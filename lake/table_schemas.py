@@ -62,6 +62,14 @@ SCHEMAS = pa.schema(
 `defaulted` names columns that are NOT NULL or have a default.
 """
 
+REGISTERED_SCHEMAS = pa.schema(
+    [
+        ("_source", _TEXT), ("schema", _TEXT), ("format", _TEXT), ("definition", _TEXT), ("references", pa.list_(_TEXT)),
+        ("_ingest_time", _TIME),
+    ]
+)  # fmt: skip
+"""Schemas of a registry that landed records name, by id: whoever decodes these needs the registry no more."""
+
 TOMBSTONES = pa.schema(
     [
         ("_table", _TEXT), ("_op", _TEXT), ("_sequence", _TEXT), ("_ingest_time", _TIME), ("_key", _TEXT),

@@ -22,7 +22,7 @@ _parts = click.option(
     "--parts",
     default="",
     help="Comma-separated; left out: postgres,vectors,kafka,connect,aws,model. "
-    "Also: documentdb, instant-model, kinesis, mariadb, memorydb, opensearch, redshift.",
+    "Also: documentdb, glue, instant-model, kinesis, mariadb, memorydb, opensearch, redshift, schema-registry.",
 )
 
 

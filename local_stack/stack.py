@@ -15,7 +15,7 @@ from typing import Any
 
 from local_stack import ports, processes
 from local_stack.models.service import ModelService
-from local_stack.servers.aws import KinesisLocal, Ministack
+from local_stack.servers.aws import KinesisLocal, Ministack, Moto
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
@@ -25,6 +25,7 @@ from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.service import Service, ServiceStatus, write_private
 from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
+from local_stack.standins.schema_registry.server import SchemaRegistry
 from schemas.errors import ConfigurationError
 
 STATE_DIRECTORY = Path(".ragstream")
@@ -194,6 +195,8 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "model": lambda _, folder: ModelService(folder),
     "instant-model": lambda _, folder: ModelService(folder, mode="instant"),
     "redshift": lambda stack, folder: Redshift(folder, stack.aws),
+    "glue": lambda _, folder: Moto(folder),
+    "schema-registry": lambda _, folder: SchemaRegistry(folder),
 }
 _NEEDS = {"connect": ("kafka",), "redshift": ("aws",)}
 """The parts that a part depends on."""

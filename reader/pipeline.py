@@ -7,16 +7,31 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from reader.failures import reportable
 from reader.following import AlignedFeed, FetchedUnit, Followed, has_reached, is_closed
 from reader.messages import Harvest, Instruction
 from reader.results import Results
-from reader.store_worker import FETCH_SECONDS, LOOK_SECONDS, MOST_BYTES, MOST_UNITS, SLOW_SECONDS, Epoch, StoreWorker
+from reader.store_worker import (
+    FETCH_SECONDS,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    LOOK_SECONDS,
+    MOST_BYTES,
+    MOST_UNITS,
+    SLOW_SECONDS,
+    Epoch,
+    StoreWorker,
+)
 from reader.writers import Writers, thread_name
 from schemas.errors import UnavailableError
 from sources.feeds import Feed, Fetched, Partition, Position
 from sources.positions import as_number, earlier
+
+if TYPE_CHECKING:
+    from indexing.work_unit import WorkUnit
+    from schemas.records import Record
 
 _PROOF_SECONDS = 0.1
 """Least time between two questions to the feed whether it has caught up."""
@@ -30,7 +45,7 @@ class Pipeline:
     def __init__(self, source: str, open_feed: Callable[[], Feed], writers: Writers, results: Results) -> None:
         """Begin without partitions; `source` is its name in the configuration."""
         self._source, self._writers = source, writers
-        self._epoch = Epoch(open_feed, writers.indexer.decode, self._fail, results)
+        self._epoch = Epoch(open_feed, self._decode, self._fail, results)
         self._workers: dict[str, StoreWorker] = {}
         self._caught_up_us: dict[Partition, int] = {}
         """By partition: when the shared feed last had nothing that the workers had not got."""
@@ -235,6 +250,19 @@ class Pipeline:
             for worker in attached:
                 if worker.attached:
                     worker.put(queued)
+
+    def _decode(self, records: Iterable[Record]) -> WorkUnit:
+        """Decode records, again until the schema registry that they need answers; raises its error at the end of the epoch."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return self._writers.indexer.decode(records)
+            except UnavailableError as error:
+                self._source_away = error.message
+                with self._epoch.lock:
+                    if self._epoch.ended or self._epoch.room.wait_for(lambda: self._epoch.ended, pause):
+                        raise
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _fail(self, error: BaseException) -> None:
         """Keep the first error, and end the epoch."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Envelope = Literal["debezium", "dms", "flattened", "outbox"]
+"""The forms of a record: Debezium's envelope, AWS DMS's JSON, rows that Debezium's ExtractNewRecordState flattened, and events
+of an outbox that its EventRouter routed."""
 
 RECORD_COLUMNS = (
     "stream string, partition string, position string, key binary, value binary, "

@@ -79,7 +79,7 @@ class TableConfig(StrictModel):
     """Schema and table, as the source names them: `public.tickets`. MySQL and MariaDB: `database.table`. SQL Server:
     `database.schema.table`. Oracle: `SCHEMA.TABLE`, in its upper case, or with the database before it."""
     keys: tuple[Column, ...] = Field(min_length=1)
-    """The columns of the primary key. A table without one cannot be kept in step."""
+    """The columns of the primary key. Or others, if they are unique, never NULL, and told of deleted rows (docs/formats.md)."""
     columns: dict[Column, str] = Field(default_factory=dict)
     """Types declared by hand, where the source announces none or less: `price: decimal(10,2)`. DMS tells an array as text
     and a time stamp without its zone (UTC): `tags: array<text>`, `seen: timestamptz`. And columns whose values must not

@@ -36,6 +36,10 @@ SourceConfig = Annotated[FilesSourceConfig | KafkaSourceConfig | KinesisSourceCo
 
 def check(config: SourceConfig) -> None:
     """Connect to a source and read from it; raises ConfigurationError saying what is wrong. Needs no Spark."""
+    if config.registry is not None:
+        from sources.registry import lookup
+
+        lookup.check(config.registry)
     match config:
         case FilesSourceConfig():
             from sources.files import source as files

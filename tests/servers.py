@@ -19,7 +19,7 @@ from psycopg import sql
 from local_stack.faults.tcp import FaultProxy
 from local_stack.guardian import guard
 from local_stack.models.service import ModelService
-from local_stack.servers.aws import REGION, AwsEndpoint, KinesisLocal, Ministack
+from local_stack.servers.aws import REGION, AwsEndpoint, KinesisLocal, Ministack, Moto
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
@@ -30,6 +30,7 @@ from local_stack.service import Service
 from local_stack.stack import Stack
 from local_stack.standins.documentdb.server import DocumentDB
 from local_stack.standins.redshift.server import Redshift
+from local_stack.standins.schema_registry.server import SchemaRegistry
 from tests.endpoint import Endpoint
 from tests.waiting import eventually
 
@@ -72,6 +73,10 @@ aws = _server(Ministack)
 """Kinesis, S3, Secrets Manager and DynamoDB; not for resharding."""
 redshift = _server(Redshift)
 """The stand-in for Redshift, over the S3 of `aws`."""
+glue = _server(Moto)
+"""AWS Glue Schema Registry."""
+schema_registry = _server(SchemaRegistry)
+"""The stand-in for Confluent's Schema Registry."""
 kinesis = _server(KinesisLocal)
 """Kinesis whose shards split and merge correctly."""
 model = _server(ModelService)

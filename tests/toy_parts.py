@@ -352,15 +352,7 @@ ENVELOPE = Toy(
         ),
         Line("transforms/envelopes/decode.py", r"^(_DECODE = \{)", r'\1"toy": toy.decode, '),
         Line("transforms/envelopes/decode.py", r"^(_EVENT = \{)", r'\1"toy": toy.read_event, '),
-        *(
-            Line(place, r'(envelope: Literal\["debezium", "dms")\]', r'\1, "toy"]')
-            for place in (
-                "transforms/context.py",
-                "sources/files/config.py",
-                "sources/kafka/config.py",
-                "sources/kinesis/config.py",
-            )
-        ),
+        Line("schemas/records.py", r"^(Envelope = Literal\[)", r'\1"toy", '),
     ),
     without={"tests/cases/": "nobody sends toys"},
 )

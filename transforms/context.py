@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from schemas.records import Envelope
+from transforms.envelopes.registry import SchemaRegistry
 from transforms.values import exact_json
 from transforms.values.encodings import Convert
 from transforms.values.types import converter
@@ -76,7 +78,7 @@ class TableContext:
 class DecodeContext:
     """What decoding needs to know of one source. Plain data: it travels to executors and to a Lambda."""
 
-    envelope: Literal["debezium", "dms"]
+    envelope: Envelope
     tables: Mapping[str, TableContext]
     others: frozenset[str] = frozenset()
     """Tables that another source of this pipeline owns: their records are rejects here."""
@@ -84,6 +86,8 @@ class DecodeContext:
     unavailable_value: str = "__debezium_unavailable_value"
     ignored: frozenset[str] = frozenset()
     """Tables that carry no rows of the pipeline: the signal and heartbeat tables of the capture."""
+    registry: SchemaRegistry | None = None
+    """The schemas of values that a registry's serializer framed; without one, only JSON in a frame is read."""
     ruled_others: frozenset[str] = frozenset()
     """Those of `others` that have rules for columns."""
     hash_key: bytes = field(default=b"", repr=False)

@@ -16,6 +16,7 @@ from glue_jobs.config.values import Substitution, redaction, refuse_plain_endpoi
 from glue_jobs.config.yaml_text import Document, parse
 from lake.landing.breaker import RejectsConfig
 from lake.layout import escape
+from lake.registered_schemas import LandedSchemas
 from memory import MemoryConfig
 from reranking import RerankingConfig
 from retrieval import AccessConfig, GenerationConfig, RetrievalConfig
@@ -28,6 +29,7 @@ from sinks import SinkConfig
 from sources import SourceConfig
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import CaptureConfig
+from sources.registry.lookup import RegisteredSchemas
 from transforms.context import DecodeContext, TableContext
 from warehouse.config import RedshiftConfig
 from warehouse.facts.config import FactsConfig
@@ -206,8 +208,11 @@ def of_tables(config: PipelineConfig, names: Collection[str]) -> PipelineConfig:
 def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
     """What decoding needs to know of one source; it pickles for executors."""
     owned = config.tables_of(source_name)
+    source = config.source(source_name)
+    kept = LandedSchemas(config.lake.path, source_name)
     return DecodeContext(
-        envelope=config.source(source_name).envelope,
+        envelope=source.envelope,
+        registry=RegisteredSchemas(source.registry, kept) if source.registry else None,
         tables={table.table: table_context(table) for table in owned},
         others=frozenset(table.table for table in config.tables if table not in owned),
         ruled_others=config.ruled.difference(table.table for table in owned),

@@ -104,7 +104,11 @@ def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, r
         result.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
         return
     listed = [ENGINES[capture.database].listed(table) for table in tables_named(tables)]
-    differs = connector_differences(settings, connector["config"], listed)
+    source = config.source(capture.source) if capture.source else config.sources[0]
+    wanted = connector["config"]
+    if source.registry is not None:  # whose converters are the user's choice
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("value.converter")}
+    differs = connector_differences(settings, wanted, listed)
     if differs:
         result.wrong.append(
             f"the connector {connector['name']} is not as this pipeline needs it: {'; '.join(differs)}. "

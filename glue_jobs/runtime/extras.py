@@ -6,12 +6,12 @@ import traceback
 
 from schemas.errors import ConfigurationError
 
-_BOTO = ("aws", "bedrock", "capture", "dynamodb", "facts", "kinesis", "redshift", "sagemaker")
+_BOTO = ("aws", "bedrock", "capture", "dynamodb", "facts", "kinesis", "redshift", "registry", "sagemaker")
 EXTRAS = {
     "pyspark": ("spark",), "py4j": ("spark",), "pandas": ("spark",), "delta": ("spark",),
     "pyarrow": ("lake", "spark", "facts", "redshift"), "deltalake": ("lake",),
     "aws_msk_iam_sasl_signer": ("kafka",), "confluent_kafka": ("kafka",),
-    "aws_kinesis_agg": ("kinesis",), "google": ("kinesis",), "urllib3": ("kinesis",),
+    "fastavro": ("registry",), "aws_kinesis_agg": ("kinesis",), "google": ("kinesis",), "urllib3": ("kinesis",),
     "boto3": _BOTO, "botocore": _BOTO, "onnxruntime": ("onnx",), "pymongo": ("documentdb",), "bson": ("documentdb",),
     "opensearchpy": ("opensearch",), "psycopg": ("pgvector", "capture"), "pgvector": ("pgvector",), "pymysql": ("capture",),
     "redshift_connector": ("facts", "redshift"), "sqlglot": ("facts",), "valkey": ("memorydb",), "ir_measures": ("evaluate",),

@@ -15,9 +15,10 @@ from lake.landing.decoding import Tally, decoded
 from lake.landing.landed_files import OUTCOME_DDL, LandPartition, Outcome, append
 from lake.landing.unconfigured import LeftOutLog
 from lake.layout import RAW_COLUMNS, STATS_COLUMNS, LakeLayout
+from lake.registered_schemas import TABLE, keep, kept_names
 from lake.rejects import create_rejects
 from lake.storage import append_rows, create, rows_of
-from lake.table_schemas import CHANGES, IGNORED, SCHEMAS
+from lake.table_schemas import CHANGES, IGNORED, REGISTERED_SCHEMAS, SCHEMAS
 from schemas.changes import SeenSchema
 from transforms.context import DecodeContext
 from transforms.drift import column_gone
@@ -41,6 +42,7 @@ class Landing:
         create_tables(layout)
         self._left_out = LeftOutLog()
         self._known = known_schemas(layout, source)
+        self._registered = kept_names(layout, source)
 
     def land(
         self, frame: DataFrame, transaction: Transaction, admit: Callable[[Tally], None] = lambda _: None
@@ -50,6 +52,7 @@ class Landing:
         for message in outcome.tally.keys_gone.values():
             raise column_gone(message)
         admit(outcome.tally)
+        self._keep_registered(outcome.tally, transaction)  # before the changes: whoever reads these needs them
         append(self._layout.path("changes"), outcome.changes, transaction("changes"))
         if outcome.rejects:
             append(self._layout.path("rejects"), outcome.rejects, transaction("rejects"))
@@ -68,6 +71,12 @@ class Landing:
         for row in rows.mapInArrow(stage, OUTCOME_DDL).collect():
             total.add(pickle.loads(row["outcome"]))  # noqa: S301 - made by this very action
         return total
+
+    def _keep_registered(self, tally: Tally, transaction: Transaction) -> None:
+        new = tally.registered - self._registered
+        if new and self._context.registry is not None:
+            keep(self._layout, self._source, self._context.registry, new, transaction(TABLE))
+            self._registered |= new
 
     def _note_ignored(self, tally: Tally, transaction: Transaction) -> None:
         now = dt.datetime.now(dt.UTC)
@@ -133,3 +142,4 @@ def create_tables(layout: LakeLayout) -> None:
     create_rejects(layout.root)
     create(layout.path("ignored"), IGNORED, stats=STATS_COLUMNS["ignored"])
     create(layout.path("schemas"), SCHEMAS, stats=STATS_COLUMNS["schemas"])
+    create(layout.path(TABLE), REGISTERED_SCHEMAS, stats=STATS_COLUMNS[TABLE])

@@ -16,9 +16,9 @@ from schemas.changes import Change, Changes, Ignored, Reject, SeenSchema
 from schemas.records import Record
 from transforms.context import DecodeContext
 from transforms.envelopes import stored
-from transforms.envelopes.debezium import seen_schema
-from transforms.envelopes.decode import coordinates, decode
+from transforms.envelopes.decode import coordinates, decode, seen_schema
 from transforms.envelopes.event import KEY_GONE
+from transforms.envelopes.registry import schema_names
 from transforms.values.exact_json import printable
 from transforms.values.rules import may_keep_bytes, ruled_schema
 
@@ -81,6 +81,8 @@ class Tally:
     """By table and schema id, the earliest."""
     keys_gone: dict[str, str] = field(default_factory=dict)
     """By table whose announced schema lacks a key column: what is wrong."""
+    registered: set[str] = field(default_factory=set)
+    """Ids of a registry's schemas that landed records name."""
 
     @property
     def records(self) -> int:
@@ -108,6 +110,7 @@ class Tally:
         self.keys_gone |= other.keys_gone
         for seen in other.schemas.values():
             _note_schema(self, seen)
+        self.registered |= other.registered
         for place, newest in other.newest_commit_us.items():
             self.newest_commit_us[place] = max(newest, self.newest_commit_us.get(place, newest))
 
@@ -207,6 +210,9 @@ class _Batch:
             self._seen[name] = change.sequence
             seen = seen_schema(record, self._context, change.sequence)
             _note_schema(self.tally, seen and ruled_schema(seen, self._context))
+        if self._context.registry is not None and change.table not in self._context.ruled:
+            parts = (record.value, record.key, *(value for _, value in record.headers))
+            self.tally.registered.update(schema_names(self._context.registry.kind, parts))
         commit_us = self._landed(change.table, change.commit_time_us, (record.stream, record.partition))
         if change.hides_old_key:
             self.tally.hidden_keys[change.table] += 1

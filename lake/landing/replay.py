@@ -20,6 +20,7 @@ from lake.landing.decoding import DecodedBatch, Tally, decoded
 from lake.landing.landed_files import kept_bytes
 from lake.landing.settled import Row, open_ones, settled_at
 from lake.layout import RAW_COLUMNS, LakeLayout
+from lake.registered_schemas import keep, kept_names
 from lake.storage import append_rows, rows_of
 from lake.table_schemas import CHANGES
 from schemas.records import Record
@@ -96,6 +97,8 @@ def land_again(layout: LakeLayout, source: str, context: DecodeContext, rejects:
     ]
     result.settled = _settled(rejects, result, batch, records)
     if result.landed:
+        if context.registry is not None:
+            keep(layout, source, context.registry, batch.tally.registered - kept_names(layout, source))
         _append(layout, source, batch.tally, result.landed)
     return result
 

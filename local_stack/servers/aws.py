@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import boto3
@@ -85,6 +86,25 @@ class Ministack(AwsEndpoint):
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(data / "s3"),
         }
+
+
+class Moto(AwsEndpoint):
+    """AWS Glue Schema Registry, which no other endpoint here has. Its state is gone after `stop` and `kill`."""
+
+    part = "glue"
+
+    @property
+    def section(self) -> str:
+        """A key of its own: it stands for no other endpoint."""
+        return self.part
+
+    def command(self) -> list[str]:
+        """Run it in the foreground, with this interpreter."""
+        return [sys.executable, "-m", "moto.server", "--host", HOST, "--port", str(self.port)]
+
+    def handshake(self) -> None:
+        """List the registries."""
+        self.client("glue", timeout=2.0).list_registries()
 
 
 class KinesisLocal(AwsEndpoint):

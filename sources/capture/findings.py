@@ -95,9 +95,20 @@ def _unlogged(table: SourceTable) -> Iterator[str]:
 def _keyless(table: TableConfig, source_table: SourceTable) -> Iterator[str]:
     """Tables whose log lacks the key of a row that is deleted, or whose key changes."""
     for part in source_table.stored:
-        if part.identity != "f" and not set(table.keys) <= {table.renamed.get(n, n) for n in part.identity_columns}:
-            keys = ", ".join(table.keys)
+        if part.identity == "f" or set(table.keys) <= {table.renamed.get(n, n) for n in part.identity_columns}:
+            continue
+        keys = ", ".join(table.keys)
+        if part.identity == "d" and part.identity_columns:
+            own = f"Take the primary key ({', '.join(part.identity_columns)}) as `keys`"
+            yield f"{part.name}: deletes do not tell the key {keys}. {own}, or run: {_full(part.name)}"
+        elif part.identity == "i":
             yield f"{part.name}: deletes do not tell the key {keys}. Run: {_full(part.name)}"
+        else:
+            yield (
+                f"{part.name} has no key in its log, and PostgreSQL refuses its updates and deletes while it is published. Add a "
+                f"primary key; or, if {keys} of `keys` are unique and never NULL, let the connector make them the record's key "
+                f"(message.key.columns). Run: {_full(part.name)}"
+            )
 
 
 def _unpublished(table: SourceTable, publication: Publication | None) -> Iterator[str]:

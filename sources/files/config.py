@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.model import StrictModel
+from sources.captured import CapturedSource
 from sources.files.recorded import Format
 
 
-class FilesSourceConfig(StrictModel):
+class FilesSourceConfig(CapturedSource):
     """Recorded events from local files, for any history without a server."""
 
     type: Literal["files"]
@@ -20,8 +20,6 @@ class FilesSourceConfig(StrictModel):
     """Name by which a table refers to this source."""
     format: Format
     """Which stream the events were recorded from."""
-    envelope: Literal["debezium", "dms"]
-    """Who captured them."""
     path: list[str] = Field(min_length=1)
     """Files, read in this order; lines may be appended to them while they are read."""
     max_records_per_trigger: int = Field(default=10_000, ge=1)

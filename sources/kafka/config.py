@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.transport import EncryptedPart, weak_brokers
+from sources.captured import CapturedSource
 from sources.kafka.options import refusals
 
 _OWNED_OPTIONS = frozenset(
@@ -27,14 +28,12 @@ _OWNED_OPTIONS = frozenset(
 )
 
 
-class KafkaSourceConfig(EncryptedPart):
+class KafkaSourceConfig(EncryptedPart, CapturedSource):
     """Topics of a Kafka or MSK cluster."""
 
     type: Literal["kafka"]
     name: str = "kafka"
     """Name by which a table refers to this source."""
-    envelope: Literal["debezium", "dms"]
-    """Who captured the changes."""
     bootstrap_servers: str = Field(min_length=1)
     """`host:port`, several separated by commas."""
     topics: list[str] | None = Field(default=None, min_length=1)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from schemas.aws import AwsAccess
+from sources.captured import CapturedSource
 from sources.kinesis.offsets import TRIM_HORIZON, at_timestamp
 
 _CONSUMER = r"^(arn:[^:]+:kinesis:[^:]+:\d{12}:stream/[^/]+/consumer/)?[a-zA-Z0-9_.-]{1,128}(:\d+)?$"
@@ -30,14 +31,12 @@ class Access(NamedTuple):
         return f"Access(stream={self.stream!r})"
 
 
-class KinesisSourceConfig(AwsAccess):
+class KinesisSourceConfig(AwsAccess, CapturedSource):
     """A Kinesis data stream."""
 
     type: Literal["kinesis"]
     name: str = "kinesis"
     """Name by which a table refers to this source."""
-    envelope: Literal["debezium", "dms"]
-    """Who captured the changes."""
     stream: str = Field(min_length=1)
     """Name of the stream."""
     starting: Literal["trim_horizon", "latest", "timestamp"] = "trim_horizon"

@@ -56,7 +56,7 @@ SERVES: dict[str, set[str]] = {
     "sagemaker": {"reranking"},
     "documentdb": {"sink documentdb"}, "opensearch": {"sink opensearch"}, "pgvector": {"sink pgvector"},
     "facts": {"facts", "warehouse"}, "redshift": {"warehouse"}, "capture": {"capture kafka"},
-    "aws": set(), "spark": set(), "onnx": set(), "evaluate": set(),
+    "aws": set(), "registry": set(), "spark": set(), "onnx": set(), "evaluate": set(),
     "dynamodb": set(), "memorydb": {"memory"},
     "langchain": set(), "mcp": set(), "serve": {"serve"}, "pytest": set(),
 }  # fmt: skip

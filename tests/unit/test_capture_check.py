@@ -106,6 +106,22 @@ def test_every_partition_needs_what_its_table_needs() -> None:
     assert wrong.endswith('Run: ALTER TABLE "public"."t_2" REPLICA IDENTITY FULL')
 
 
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (StoredIn("public.t", "d", ()), ("has no key in its log", "message.key.columns", "REPLICA IDENTITY FULL")),
+        (StoredIn("public.t", "n", ()), ("has no key in its log", "`keys`")),
+        (StoredIn("public.t", "d", ("code",)), ("Take the primary key (code) as `keys`", "REPLICA IDENTITY FULL")),
+        (StoredIn("public.t", "i", ("code",)), ("deletes do not tell the key id", "REPLICA IDENTITY FULL")),
+    ],
+)
+def test_a_table_whose_log_lacks_its_keys_is_refused_with_remedies(stored: StoredIn, said: tuple[str, ...]) -> None:
+    (wrong,) = found(of(replace(TABLE, columns=(ID,), stored=(stored,)))).wrong
+    assert all(part in wrong for part in said)
+    unique = StoredIn("public.t", "i", ("id",))
+    assert found(of(replace(TABLE, columns=(ID,), stored=(unique,)))) == Findings()
+
+
 def test_a_connector_is_compared_with_what_it_should_be() -> None:
     rendered = render(DEBEZIUM, "desk", ["public.t"])["connector"]["config"]
     assert connector_differences(rendered | {"poll.interval.ms": "500"}, rendered, ["public.t"]) == []

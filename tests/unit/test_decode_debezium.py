@@ -15,7 +15,7 @@ from schemas.changes import Change, Changes, Ignored, Reject
 from schemas.records import Record
 from tests.recorded import CONTEXT, compact, records
 from transforms.context import TableContext
-from transforms.envelopes.debezium import RowSchema, SchemaBlocks
+from transforms.envelopes.connect import RowSchema, SchemaBlocks
 from transforms.envelopes.decode import decode
 from transforms.fold import Rows, apply, truncated_at
 

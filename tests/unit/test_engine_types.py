@@ -14,8 +14,7 @@ import pytest
 from lake.tables.typed import UnfitError, into
 from schemas.changes import Change, Changes
 from tests.recorded import CONTEXT, records
-from transforms.envelopes.debezium import seen_schema
-from transforms.envelopes.decode import decode
+from transforms.envelopes.decode import decode, seen_schema
 from transforms.fold import Rows, apply
 from transforms.values.types import connect_type, spark_type
 from warehouse.kinds import kind_of, redshift_type

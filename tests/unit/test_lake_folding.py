@@ -20,8 +20,7 @@ from schemas.changes import Changes
 from schemas.records import Record
 from schemas.tables import TableConfig
 from tests.recorded import CONTEXT, KEYS, records
-from transforms.envelopes.debezium import seen_schema
-from transforms.envelopes.decode import decode
+from transforms.envelopes.decode import decode, seen_schema
 from transforms.fold import RowState
 
 TABLES = ("inv.items", "inv.items_full", "inv.order_lines", "inv.Mixed Case")

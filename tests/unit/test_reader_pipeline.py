@@ -280,6 +280,17 @@ def test_store_that_refuses_for_good_ends_epoch_and_the_next_begins_anew(one: Re
     assert eventually(lambda: one.is_at("a", 1))
 
 
+def test_a_registry_that_is_away_is_waited_for_and_told(one: Reading) -> None:
+    one.follow({"a": {"t/0": 0}})
+    one.indexer.decode_error = UnavailableError("registry: the schema registry does not answer")
+    one.stream.add(1)
+    assert eventually(lambda: "registry" in one.harvest().away.get("source kafka", ""))
+    assert one.written("a") == []
+    one.indexer.decode_error = None
+    assert eventually(lambda: one.is_at("a", 1))
+    assert "source kafka" not in one.harvest().away
+
+
 def test_an_unexpected_error_is_named_without_what_it_quotes(one: Reading) -> None:
     one.indexer.decode_error = ValueError("secret row")
     one.follow({"a": {"t/0": 0}})

@@ -26,6 +26,7 @@ from sinks import SinkConfig
 from sinks.pgvector.config import PgvectorConfig
 from sources import SourceConfig
 from sources.capture.rendering import CaptureConfig
+from sources.registry.config import RegistryConfig
 from warehouse.config import RedshiftConfig
 
 TITAN = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512}
@@ -60,6 +61,8 @@ PLAIN: dict[str, Callable[[str], Part]] = {
     "kinesis": lambda h: (
         SourceConfig, {"type": "kinesis", "envelope": "dms", "stream": "s", "endpoint_url": f"http://{h}:4567"}
     ),
+    "a registry": lambda h: (RegistryConfig, {"type": "confluent", "url": f"http://{h}:8081"}),
+    "a registry of AWS": lambda h: (RegistryConfig, {"type": "glue", "endpoint_url": f"http://{h}"}),
     "embedding": lambda h: (EmbeddingConfig, TITAN | {"endpoint_url": f"http://{h}:1/v1"}),
     "a budget's ledger": lambda h: (
         LedgerConfig, {"type": "dynamodb", "table": "budgets", "name": "titan", "endpoint_url": f"http://{h}"}

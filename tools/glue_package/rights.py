@@ -31,8 +31,10 @@ type Part = Mapping[str, Any]
 
 def policy(pipeline: Part, package: str, secrets: Sequence[str]) -> dict[str, Any]:
     """The job role's policy; `package` is the s3:// folder of the package, `secrets` the names that are referred to."""
+    sources = listed(pipeline["source"])
     parts = [
-        *listed(pipeline["source"]),
+        *sources,
+        *(source.get("registry") for source in sources),
         *pipeline.get("sinks", ()),
         pipeline.get("embedding"),
         warehouse := pipeline.get("warehouse"),
@@ -65,6 +67,8 @@ def uses_iam(source: Part) -> bool:
 
 def _of_part(part: Part) -> Iterator[dict[str, Any]]:
     match part["type"]:
+        case "glue":  # a registry
+            yield _allow(["glue:GetSchemaVersion"], ["*"])  # asked for by the id of a version, which names no schema
         case "kinesis":
             stream = f"arn:aws:kinesis:*:*:stream/{part['stream']}"
             names = (*_KINESIS, *(_FAN_OUT if part.get("consumer") else ()))

@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from schemas.changes import Decoded, Reject
+from schemas.changes import Changes, Decoded, Reject, SeenSchema
 from schemas.records import Record
 from transforms.context import DecodeContext, TableContext
-from transforms.envelopes import debezium, dms, stored
+from transforms.envelopes import debezium, dms, flattened, outbox, stored
+from transforms.envelopes.connect import SCHEMA, key_of, payload_of
 from transforms.envelopes.event import Event
 from transforms.envelopes.placeholders import placeholder_texts
 from transforms.values.columns import UNFIT, deep
@@ -19,8 +20,9 @@ from transforms.values.rules import ruled
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024
 """A record larger than this is rejected unread; brokers and Kinesis (10 MiB) stop well before."""
-_DECODE = {"debezium": debezium.decode, "dms": dms.decode}
-_EVENT = {"debezium": debezium.read_event, "dms": dms.read_event}
+_DECODE = {"debezium": debezium.decode, "dms": dms.decode, "flattened": flattened.decode, "outbox": outbox.decode}
+_EVENT = {"debezium": debezium.read_event, "dms": dms.read_event, "flattened": flattened.read_event}
+"""Envelopes whose changes are read without their columns."""
 
 type Coordinates = tuple[str, str, str, int | None, str, str | None, bool]
 """Table, operation, sequence, commit time (microseconds), key, the other key of a key change, whether an old key is hidden."""
@@ -47,6 +49,20 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
         )
 
 
+def seen_schema(record: Record, context: DecodeContext, order: str = "") -> SeenSchema | None:
+    """What the schema of a record of that sequence announces, as a row of the `schemas` table; None where it has none."""
+    meaning = decode(record, context)
+    if not isinstance(meaning, Changes) or not record.value:
+        return None
+    table = meaning.changes[-1].table
+    _, schema = payload_of(record.value, context)
+    if not schema.schema_id:
+        return None
+    own = key_of(record.key, context) if record.key else None
+    keys = tuple(own) if isinstance(own, dict) and own else context.tables[table].keys
+    return SeenSchema(schema.schema_id, table, schema.columns, keys, order, schema.defaulted)
+
+
 def coordinates(value: bytes, stream: str, position: str, context: DecodeContext) -> Coordinates | None:
     """Read a change without its columns, in a third of the time: what landing, which keeps the raw bytes, needs of it.
 
@@ -54,10 +70,13 @@ def coordinates(value: bytes, stream: str, position: str, context: DecodeContext
     orjson takes nothing that `exact_json` refuses, and gives equal text and equal integers of up to 64 bits; every other
     number is a float, and where one decides something `read_event` raises.
     """
-    if value.startswith(debezium.SCHEMA) or len(value) > MAX_VALUE_BYTES:  # a schema has converters for the key
+    read_event = _EVENT.get(context.envelope)
+    if read_event is None or len(value) > MAX_VALUE_BYTES:
+        return None
+    if value.startswith(SCHEMA):  # it has converters for the key
         return None
     try:
-        event = _EVENT[context.envelope](orjson.loads(value), stream, position, context)
+        event = read_event(orjson.loads(value), stream, position, context)
     except UNFIT:
         return None
     if not isinstance(event, Event) or event.table.has_converters or event.table.rules:
@@ -68,6 +87,8 @@ def coordinates(value: bytes, stream: str, position: str, context: DecodeContext
     old_key = key if before is None else _plain_key(table, row | before, unavailable)
     if key is None or old_key is None or deep(row):
         return None
+    if old_key != key and context.envelope != "dms":
+        return None  # the record's own key decides
     return table.table, op, sequence, commit_us, key, None if old_key == key else old_key, hides_old_key
 
 

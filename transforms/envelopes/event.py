@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.changes import Decoded, Ignored, Op, Reject
+from transforms.envelopes.registry import FramedError
 from transforms.values import exact_json
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ def require_exact(*values: Any) -> None:
         raise RoundedNumberError
 
 
+def unreadable(error: Exception) -> Reject:
+    """Reject a record whose value could not be parsed."""
+    if isinstance(error, FramedError):
+        return Reject(error.condition, str(error))
+    return Reject("MALFORMED_JSON", f"the value is not JSON in UTF-8: {type(error).__name__}")
+
+
 def other_table(name: str, context: DecodeContext) -> Decoded:
     """Decide on a record of a table that this source does not have."""
     if name in context.others:
@@ -58,7 +66,11 @@ def no_key(table: TableContext, announced: Collection[str] = ()) -> Reject:
         return Reject(
             KEY_GONE, f"{table.table} has no column {', '.join(gone)} any more, which `keys` names", table.table
         )
-    return Reject("NO_KEY", f"a record of {table.table} lacks a key column of {', '.join(table.keys)}", table.table)
+    message = (
+        f"a record of {table.table} lacks a key column of {', '.join(table.keys)}; where they are no primary key, the connector "
+        f"tells them by message.key.columns and a log with whole old rows (REPLICA IDENTITY FULL)"
+    )
+    return Reject("NO_KEY", message, table.table)
 
 
 KEY_GONE = "KEY_COLUMN_GONE"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from schemas.model import StrictModel
+from sources.captured import CapturedSource
 from sources.files.config import FilesSourceConfig
 
 
-class ToySourceConfig(StrictModel):
+class ToySourceConfig(CapturedSource):
     """A toy source."""
 
     type: Literal["toy"]
     name: str = "toy"
-    envelope: Literal["debezium", "dms", "toy"]
     toy_file: str
 
     @property

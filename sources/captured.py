@@ -1,0 +1,28 @@
+"""What every source is told of its records: who captured them, and where their schemas are."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from schemas.model import StrictModel
+from schemas.records import Envelope
+from sources.registry.config import RegistryConfig
+
+
+class CapturedSource(StrictModel):
+    """A stream of captured changes."""
+
+    envelope: Envelope
+    """Who captured the changes, and in which form: `debezium`, `dms`, `flattened` (Debezium's ExtractNewRecordState with
+    `add.fields`) or `outbox` (its EventRouter)."""
+    registry: RegistryConfig | None = None
+    """The schema registry of records in Avro or JSON Schema. Left out, records are JSON; which of the three a record is, it tells
+    itself."""
+
+    @model_validator(mode="after")
+    def _framed_by_connect(self) -> Self:
+        if self.registry is not None and self.envelope == "dms":
+            raise ValueError("registry is for Debezium's records: DMS writes plain JSON")
+        return self
