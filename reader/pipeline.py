@@ -256,13 +256,16 @@ class Pipeline:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                return self._writers.indexer.decode(records)
+                unit = self._writers.indexer.decode(records)
             except UnavailableError as error:
                 self._source_away = error.message
                 with self._epoch.lock:
                     if self._epoch.ended or self._epoch.room.wait_for(lambda: self._epoch.ended, pause):
                         raise
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            else:
+                self._source_away = None  # the records were fetched
+                return unit
 
     def _fail(self, error: BaseException) -> None:
         """Keep the first error, and end the epoch."""
