@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ CREATE = """
 CREATE TABLE things (id bigint unsigned PRIMARY KEY, status varchar(20), body longtext, price decimal(12,2), big bigint unsigned,
   y year, born date, span time(6), at datetime(6), seen timestamp(6) NULL, kind enum('a','b ''c'), tags set('x','y','z'),
   flag bit(1), bits bit(12), raw varbinary(20), data json, place point, u uuid) CHARACTER SET utf8mb4;
-CREATE TABLE `Mixed Case` (`Id` int PRIMARY KEY, `Some Col` text, body text) CHARACTER SET utf8mb4;
-CREATE TABLE signals (id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data text)
+CREATE TABLE `Mixed Case` (`Id` int PRIMARY KEY, `Some Col` text, body text) CHARACTER SET utf8mb4
 """
 ROW = """
 INSERT INTO things VALUES (%s, %s, %s, 12.30, 18446744073709551615, 2155, '0044-03-15', '-838:59:59',
@@ -64,11 +61,10 @@ _EXPRESSIONS = {
 
 
 class MariaSource:
-    """The source, and a random workload on it."""
+    """The source."""
 
     def __init__(self, server: MariaDB, database: str) -> None:
-        self.server, self.database, self.random = server, database, random.Random(7)
-        self.next = 100
+        self.server, self.database = server, database
         self.execute(*CREATE.split(";\n"))
 
     @property
@@ -79,10 +75,10 @@ class MariaSource:
         """Each in a transaction of its own; zero dates are let in."""
         self.server.execute("SET sql_mode = ''", *statements, database=self.database)
 
-    def insert(self, number: int, body: str | None, *, logged: bool = True) -> None:
-        """A row with a value in every column; one that is not logged is told by a snapshot alone."""
+    def insert(self, number: int, body: str | None) -> None:
+        """A row with a value in every column."""
         with self.server.connect(self.database) as connection, connection.cursor() as cursor:
-            cursor.execute(f"SET sql_log_bin = {int(logged)}, time_zone = '+00:00'")
+            cursor.execute("SET time_zone = '+00:00'")
             cursor.execute(ROW, (number, "new", body))
 
     def before_the_capture(self) -> None:
@@ -104,25 +100,6 @@ class MariaSource:
             cursor.execute("UPDATE things SET id = 7 WHERE id = 6")
             connection.commit()
 
-    def some_changes(self) -> None:
-        """A few of everything, small."""
-        self.next += 3
-        n = self.next
-        for number in range(n, n + 3):
-            self.insert(number, f"body {number} " + "word " * self.random.randint(5, 60))
-        self.execute(
-            f"UPDATE things SET status = 's{n}' WHERE id % 3 = {n % 3}",
-            f"UPDATE things SET body = CONCAT(body, ' edited') WHERE id IN ({n - 1}, {n + 1})",
-            f"UPDATE things SET id = id + 100000 WHERE id = {n + 2}",
-            f"DELETE FROM things WHERE id = {n - 3}",
-        )
-
-    def signal(self, kind: str) -> None:
-        """Ask the connector for a snapshot of `things`."""
-        self.execute(
-            f"INSERT INTO signals VALUES ('{uuid.uuid4()}', 'execute-snapshot', '{snapshot(self.database, kind)}')"
-        )
-
     def source(self, table: TableConfig) -> tuple[Rows, Kinds]:
         """The rows that a table has now."""
         name = table.table.removeprefix(f"{self.database}.")
@@ -131,11 +108,6 @@ class MariaSource:
         query = f"SELECT {columns} FROM `{name}`"
         read = self.server.execute("SET time_zone = '+00:00'", query, database=self.database)
         return in_one_form([dict(zip(kinds, row, strict=True)) for row in read], table, kinds), kinds
-
-
-def snapshot(database: str, kind: str) -> str:
-    """The data of a signal that asks for a snapshot."""
-    return f'{{"type": "{kind}", "data-collections": ["{database}.things"]}}'
 
 
 def document(source: dict[str, Any], database: str, dsn: str, model_url: str, folder: Path) -> dict[str, Any]:
