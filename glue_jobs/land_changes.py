@@ -11,7 +11,7 @@ from functools import partial
 from glue_jobs.config.pipeline import decode_context
 from glue_jobs.operations.reject_breaker import breaker_of
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
-from glue_jobs.status.table_notes import HIDDEN_KEYS
+from glue_jobs.status.table_notes import AT_LOB_LIMIT, HIDDEN_KEYS
 from glue_jobs.storage import lake_mark
 from lake.landing.batch import Landing
 from lake.landing.breaker import Breaker, landing_of
@@ -66,6 +66,7 @@ def report_of(tally: Tally) -> Report:
         "ignored": tally.ignored_by_table,
         "columns rejected": tally.unfit,
         HIDDEN_KEYS: tally.hidden_keys,
+        AT_LOB_LIMIT: tally.at_lob_limit,
     }
     for kind, by_table in kinds.items():
         for table, number in by_table.items():

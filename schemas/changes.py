@@ -43,10 +43,12 @@ class Changes:
     """The changes of a record: one, or two for a key change.
 
     `unfit` are the rejects of columns whose values can never be stored; the last change leaves them unresolved.
+    `at_lob_limit` counts values that are as long as the capture's limit, and so may have been cut.
     """
 
     changes: tuple[Change, ...]
     unfit: tuple[Reject, ...] = ()
+    at_lob_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from schemas.model import StrictModel
 from schemas.records import Envelope
 from sources.registry.config import RegistryConfig
+from transforms.context import BEFORE_IMAGE, BEFORE_IMAGE_FORM
 
 
 class CapturedSource(StrictModel):
@@ -20,6 +21,9 @@ class CapturedSource(StrictModel):
     registry: RegistryConfig | None = None
     """The schema registry of records in Avro or JSON Schema. Left out, records are JSON; which of the three a record is, it tells
     itself."""
+    before_image: str = Field(default=BEFORE_IMAGE, pattern=BEFORE_IMAGE_FORM)
+    """DMS: the field with a row's old values, as BeforeImageSettings names it (`FieldName`); with a `*` for a column's name,
+    the columns that the mapping rule `add-before-image-columns` adds: `BI_*`."""
 
     @model_validator(mode="after")
     def _framed_by_connect(self) -> Self:

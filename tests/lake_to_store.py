@@ -112,6 +112,12 @@ class Lake:
         self._configuration["tables"][0]["document"]["language"] = language
         self._configure()
 
+    def epoch(self, at: str) -> None:
+        """Configure an epoch of all sources, as for jobs that start now."""
+        self._configuration["epochs"] = [{"at": at}]
+        self._configure()
+        self.context = decode_context(self.config, self.config.sources[0].name)
+
     def _configure(self) -> None:
         self.path.write_text(json.dumps(self._configuration))
         parsed = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))

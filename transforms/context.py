@@ -17,6 +17,13 @@ from transforms.values.types import converter
 if TYPE_CHECKING:
     from schemas.tables import Rule
 
+BEFORE_IMAGE = "before-image"
+"""The name of the field with a row's old values that the rendered DMS task asks for (BeforeImageSettings.FieldName)."""
+
+
+BEFORE_IMAGE_FORM = r"^([^*]+|[^*]+\*[^*]*|\*[^*]+)$"
+"""A name, or a name with one `*` in it."""
+
 
 @dataclass(frozen=True)
 class TableContext:
@@ -92,11 +99,21 @@ class DecodeContext:
     """Those of `others` that have rules for columns."""
     hash_key: bytes = field(default=b"", repr=False)
     """The key of the rule `hash`: a secret."""
+    before_image: str = BEFORE_IMAGE
+    """DMS: the field with a row's old values; with a `*` for a column's name, the columns of the row that have them."""
+    lob_limit: int = 0
+    """DMS: bytes of a large value after which the task cuts it; 0 where that is not known."""
 
     @cached_property
     def ruled(self) -> frozenset[str]:
         """Tables with rules for columns, here or of another source."""
         return self.ruled_others | {name for name, table in self.tables.items() if table.rules}
+
+    @cached_property
+    def before_image_affixes(self) -> tuple[str, str] | None:
+        """What stands before and after a column's name where old values are columns of the row."""
+        start, star, end = self.before_image.partition("*")
+        return (start, end) if star else None
 
     def names(self, name: str) -> bool:
         """Whether a table of this name is configured, here or for another source, or carries no rows."""

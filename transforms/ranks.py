@@ -3,12 +3,13 @@
 A value present in a change ranks by the change's sequence. A value that a key change at source position S carries
 over from the old row, where its rank was R, ranks `S!R`: above everything before S, below every value present at S itself.
 A column that a key change left out and no change has had since is unresolved at rank `S!`. The two halves of a key change
-have one source position and two places in the stream, so S is the sequence with its stream position made zero.
+have one source position and two places in the stream, so S is the sequence with its stream position made zero. Where the
+stream alone ranks (`BY_STREAM`), all changes have one source position and the two halves are one record: S is its sequence.
 """
 
 from __future__ import annotations
 
-from transforms.positions.sequence import SEQUENCE_DIGITS, STREAM_DIGITS
+from transforms.positions.sequence import BY_STREAM, SEQUENCE_DIGITS, STREAM_DIGITS
 
 CARRIED = "!"
 _PRESENT = "~"
@@ -30,11 +31,16 @@ def since(rank: str) -> str:
 
 
 def source_point(sequence: str) -> str:
-    """The sequence at which both halves of a key change stand: its stream position made zero."""
-    return sequence[:-STREAM_DIGITS] + "0" * STREAM_DIGITS
+    """The sequence at which both halves of a key change stand: its stream position made zero, unless that alone ranks."""
+    return sequence if _is_by_stream(sequence) else sequence[:-STREAM_DIGITS] + "0" * STREAM_DIGITS
 
 
 def latest(rank: str) -> str:
     """The newest sequence that a value belongs to: one carried over at S belongs to both halves of the key change at S."""
     first = since(rank)
-    return first if len(rank) == SEQUENCE_DIGITS else first[:-STREAM_DIGITS] + "f" * STREAM_DIGITS
+    whole = len(rank) == SEQUENCE_DIGITS or _is_by_stream(first)
+    return first if whole else first[:-STREAM_DIGITS] + "f" * STREAM_DIGITS
+
+
+def _is_by_stream(sequence: str) -> bool:
+    return sequence[4:-STREAM_DIGITS] == BY_STREAM

@@ -33,6 +33,7 @@ _COMMANDS = {
         "glue_jobs.cli.converge:converge",
         "Put recorded events into histories of every kind, and each store through them.",
     ),
+    "epoch": ("glue_jobs.cli.epoch:epoch", "End older rows of tables that were loaded once more."),
     "evaluate": (
         "glue_jobs.cli.evaluate:evaluate",
         "Measure search and answers on labelled questions; --calibrate keeps what follows.",

@@ -28,9 +28,10 @@ from service.config import ServeConfig
 from sinks import SinkConfig
 from sources import SourceConfig
 from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.dms import DmsCaptureConfig
 from sources.capture.rendering import CaptureConfig
 from sources.registry.lookup import RegisteredSchemas
-from transforms.context import DecodeContext, TableContext
+from transforms.context import BEFORE_IMAGE, DecodeContext, TableContext
 from warehouse.config import RedshiftConfig
 from warehouse.facts.config import FactsConfig
 
@@ -63,12 +64,18 @@ class LakeConfig(StrictModel):
 
 
 class EpochConfig(StrictModel):
-    """A moment from which a source's log positions start anew: a failover, a restore, another server."""
+    """A moment from which a source's changes rank above all before it: a failover, a restore, another server, a reload."""
 
     at: AwareDatetime
-    """Commit time of the first change of the new log; all readers order changes by it."""
+    """Commit time of the first change of the new log, or a whole second before a load begins. All readers order changes by it:
+    start the jobs anew before it comes."""
     source: str | None = None
-    """The source whose database failed over; default: all."""
+    """The source whose database failed over, or is loaded once more; default: all."""
+
+    @property
+    def start_us(self) -> int:
+        """The moment in microseconds since 1970."""
+        return round(self.at.timestamp() * 1_000_000)
 
 
 class PipelineConfig(StrictModel):
@@ -108,7 +115,7 @@ class PipelineConfig(StrictModel):
     capture: Annotated[tuple[CaptureConfig, ...], BeforeValidator(_as_list)] = ()
     """The change data capture of the tables, for `ragstream capture` and `ragstream check`; no job reads it."""
     epochs: tuple[EpochConfig, ...] = ()
-    """Failovers and restores of the sources' databases."""
+    """Failovers and restores of the sources' databases, and tables that are loaded once more."""
     hash_key: SecretStr | None = Field(default=None, min_length=16)
     """The key of columns with the rule `hash`, as `${secret:NAME}`, of 16 characters or more. Under another key equal values
     have other hashes, so it stays as it is."""
@@ -207,9 +214,9 @@ def of_tables(config: PipelineConfig, names: Collection[str]) -> PipelineConfig:
 
 def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
     """What decoding needs to know of one source; it pickles for executors."""
-    owned = config.tables_of(source_name)
-    source = config.source(source_name)
+    owned, source = config.tables_of(source_name), config.source(source_name)
     kept = LandedSchemas(config.lake.path, source_name)
+    dms = [capture for capture in config.capture if isinstance(capture, DmsCaptureConfig)]
     return DecodeContext(
         envelope=source.envelope,
         registry=RegisteredSchemas(source.registry, kept) if source.registry else None,
@@ -225,8 +232,10 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
             if name is not None
         ),
         epoch_starts_us=tuple(
-            sorted(round(e.at.timestamp() * 1_000_000) for e in config.epochs if e.source in (None, source_name))
+            sorted({epoch.start_us for epoch in config.epochs if epoch.source in (None, source_name)})
         ),
+        before_image=getattr(source, "before_image", BEFORE_IMAGE),
+        lob_limit=next((1024 * capture.max_lob_kb for capture in dms if capture.source in (None, source_name)), 0),
     )
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from glue_jobs.config.pipeline import PipelineConfig, is_configured
+from glue_jobs.config.pipeline import PipelineConfig, decode_context, is_configured
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig, topic_name, topic_prefix, with_brokers
 from sources.capture.dms import DmsCaptureConfig, task_identifier
-from sources.capture.dms_task import described_task, is_running, region_of, task_differences
+from sources.capture.dms_task import (
+    described_target,
+    described_task,
+    is_running,
+    region_of,
+    target_differences,
+    task_differences,
+)
 from sources.capture.engines import ENGINES
 from sources.capture.findings import Findings, connector_differences
 from sources.capture.rendering import CaptureConfig, render
@@ -123,14 +130,18 @@ def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, result: Fin
         return
     import boto3
 
-    name = task_identifier(capture, config.name)
-    task = described_task(capture, config.name, boto3.client("dms", region_name=region))
+    name, client = task_identifier(capture, config.name), boto3.client("dms", region_name=region)
+    task = described_task(capture, config.name, client)
     if task is None:
         result.notes.append(f"there is no task {name} in {region}: nothing is captured until it is created and started")
         return
-    parts = partitions(config)
-    names = [part for table in tables_and_topics(config, capture)[0] for part in parts.get(table, (table,))]
-    differs = list(task_differences(task, tables_named(names)))
+    parts, (tables, topics) = partitions(config), tables_and_topics(config, capture)
+    rendered = render(capture, config.name, tables, topics, partitions=parts)
+    names = tables_named([part for table in tables for part in parts.get(table, (table,))])
+    before_image = decode_context(config, capture.source or config.sources[0].name).before_image
+    differs = list(task_differences(task, rendered["replication_task"], names, before_image))
+    if target := described_target(task, client):
+        differs += target_differences(target, rendered["target_endpoint"])
     if differs:
         result.wrong.append(
             f"the task {name} is not as this pipeline needs it: {'; '.join(differs)}. See: ragstream capture"

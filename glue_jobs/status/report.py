@@ -22,7 +22,7 @@ from glue_jobs.status import drift
 from glue_jobs.status.freshness import Freshness
 from glue_jobs.status.outdated import Outdated, outdated_of
 from glue_jobs.status.record import QueryRecord, read_all
-from glue_jobs.status.table_notes import HIDDEN_KEYS, schema_drift
+from glue_jobs.status.table_notes import AT_LOB_LIMIT, HIDDEN_KEYS, schema_drift
 from lake.landing.settled import settled_by_table
 from lake.landing.unconfigured import left_out
 from lake.layout import LakeLayout
@@ -94,6 +94,7 @@ def _table(
         "pending": pending[table.table],
         "columns_missing": _columns_missing(index, table),
         HIDDEN_KEYS: _counted(land, table.table, HIDDEN_KEYS),
+        AT_LOB_LIMIT: _counted(land, table.table, AT_LOB_LIMIT),
         "lag_seconds": lag_of([record] if record is not None else []),
         "freshness_seconds": {"p50": freshness.seconds(0.5), "p99": freshness.seconds(0.99)},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from glue_jobs.status.record import read_all
@@ -11,7 +12,7 @@ from lake.tables.drift import ColumnDrift, drifts
 from lake.tables.observed_types import announced
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from glue_jobs.config.pipeline import PipelineConfig
 
@@ -19,11 +20,23 @@ HIDDEN_KEYS = "updates_without_before_image"
 """Landing's count by table of updates without a before-image, the only place where DMS sends the old key of a key change."""
 
 
+AT_LOB_LIMIT = "values_at_lob_limit"
+"""Landing's count by table of values that are as long as the DMS task's LOB limit."""
+
+
 def hidden_keys(table: str, updates: int) -> str:
     """The note on updates without a before-image: their consequence and the setting."""
     return (
         f"{table}: {updates} updates came without a before-image. If one of them changed a key, the old key's row stays, and"
         " nothing detects it: give the DMS task BeforeImageSettings as `ragstream capture` renders them, then reload the table"
+    )
+
+
+def at_lob_limit(table: str, values: int) -> str:
+    """The note on values that may have been cut."""
+    return (
+        f"{table}: {values} values are exactly as long as `capture.max_lob_kb` allows, and may have been cut there: raise it,"
+        " give the DMS task its LobMaxSize, then reload the table"
     )
 
 
@@ -36,17 +49,22 @@ def of_status(table: str, row: Mapping[str, Any]) -> list[str]:
     """The notes of a table, from its part of `ragstream status`."""
     texts = [absent_column(table, column) for column in row["columns_missing"]]
     texts += [f"{table}: {drift['sentence']}" for drift in row["schema_drift"]]
-    return [*texts, hidden_keys(table, row[HIDDEN_KEYS])] if row[HIDDEN_KEYS] else texts
+    return [*texts, *(note(table, row[name]) for name, note in _COUNTED.items() if row[name])]
 
 
 def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
     """The notes of all tables for `ragstream check`, without columns of the sources whose database was `compared`."""
-    updates: Counter[str] = Counter()
+    total: Counter[tuple[str, str]] = Counter()
     for record in read_all(config.checkpoint):
-        updates.update({table: counted.get(HIDDEN_KEYS, 0) for table, counted in record.counts.items()})
-    hidden = [hidden_keys(table.table, updates[table.table]) for table in config.tables if updates[table.table]]
+        total.update({(table, name): n for table, counted in record.counts.items() for name, n in counted.items()})
+    places = [(table.table, name) for table in config.tables for name in _COUNTED if total[table.table, name]]
+    counted_notes = [_COUNTED[name](table, total[table, name]) for table, name in places]
     drifted = [f"{name}: {drift.sentence}" for name, found in schema_drift(config).items() for drift in found]
-    return [*_columns(config, compared), *drifted, *hidden]
+    return [*_columns(config, compared), *drifted, *counted_notes]
+
+
+_COUNTED: Mapping[str, Callable[[str, int], str]] = {HIDDEN_KEYS: hidden_keys, AT_LOB_LIMIT: at_lob_limit}
+"""By landing's count: the note on it."""
 
 
 def schema_drift(config: PipelineConfig) -> dict[str, list[ColumnDrift]]:

@@ -75,6 +75,8 @@ class Tally:
     """Columns that do not fit, of records that landed."""
     hidden_keys: Counter[str] = field(default_factory=Counter)
     """Updates whose record does not say whether the key changed."""
+    at_lob_limit: Counter[str] = field(default_factory=Counter)
+    """Values as long as the capture's limit, which may have been cut."""
     newest_commit_us: dict[tuple[str, str], int] = field(default_factory=dict)
     """By stream and partition."""
     schemas: dict[tuple[str, str], SeenSchema] = field(default_factory=dict)
@@ -107,6 +109,7 @@ class Tally:
         self.ignored.update(other.ignored)
         self.unfit.update(other.unfit)
         self.hidden_keys.update(other.hidden_keys)
+        self.at_lob_limit.update(other.at_lob_limit)
         self.keys_gone |= other.keys_gone
         for seen in other.schemas.values():
             _note_schema(self, seen)
@@ -175,9 +178,11 @@ class _Batch:
             if change is None:
                 yield self._full(Record(*record), place)
             else:
-                table, op, order, commit_us, key, related, hides_old_key = change
+                table, op, order, commit_us, key, related, hides_old_key, at_lob_limit = change
                 if hides_old_key:
                     self.tally.hidden_keys[table] += 1
+                if at_lob_limit:
+                    self.tally.at_lob_limit[table] += at_lob_limit
                 landed = self._landed(table, commit_us, (stream, partition))
                 yield table, op, order, landed, None, key, related, None, None
 
@@ -190,6 +195,8 @@ class _Batch:
                 self.unfit.append((place, reject.table, reject.condition, *texts))
             if meaning.changes[-1].table in self._context.ruled:
                 self.kept[place] = stored.encode(meaning.changes, self._context)
+            if meaning.at_lob_limit:
+                self.tally.at_lob_limit[meaning.changes[-1].table] += meaning.at_lob_limit
             return self._changed(record, meaning.changes[-1])
         if isinstance(meaning, Reject):
             if not may_keep_bytes(meaning, record.stream, self._context):

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.values import exact_json
+from transforms.values.encodings import lost_digits
 
 _SCALARS: dict[str, pa.DataType] = {
     "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(),
@@ -113,6 +114,8 @@ def _required[T](value: Any, kind: type[T]) -> T:
 
 
 def _integer(value: Any, bits: int) -> int:
+    if lost_digits(value):
+        raise ValueError
     if isinstance(value, Decimal) and value.adjusted() <= 19 and value == value.to_integral_value():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**bits) <= value < 2**bits:

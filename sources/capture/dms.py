@@ -14,7 +14,7 @@ from pydantic import Field
 
 from sources.capture.part import CapturePart
 from sources.capture.target import WITHHELD, Table, database_at, literal
-from transforms.envelopes.dms import BEFORE_IMAGE
+from transforms.context import BEFORE_IMAGE
 
 type Parts = Mapping[Table, Sequence[Table]]
 """Tables, and the names of the partitions of those that have some."""

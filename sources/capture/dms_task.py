@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from schemas.errors import UnavailableError
 from sources.capture.dms import DmsCaptureConfig, task_identifier
 from sources.capture.target import Table
+from transforms.context import BEFORE_IMAGE
 
 _RUNNING = {"running", "starting", "modifying"}
 _WILDCARDS = {"%": ".*", "_": "."}
@@ -26,11 +27,24 @@ def described_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict
 
     `client` is boto3's for `dms`. Raises UnavailableError, without AWS's message, when it does not answer or refuses.
     """
+    filters = [{"Name": "replication-task-id", "Values": [task_identifier(config, pipeline)]}]
+    right = "dms:DescribeReplicationTasks"
+    return _described(client.describe_replication_tasks, filters, "ReplicationTasks", right, "its tables")
+
+
+def described_target(task: Mapping[str, Any], client: Any) -> dict[str, Any] | None:
+    """The target endpoint of a task in DescribeEndpoints' answer, None where there is none. Raises UnavailableError."""
+    filters = [{"Name": "endpoint-arn", "Values": [task["TargetEndpointArn"]]}]
+    return _described(client.describe_endpoints, filters, "Endpoints", "dms:DescribeEndpoints", "its target's settings")
+
+
+def _described(
+    ask: Callable[..., Mapping[str, Any]], filters: list[dict[str, Any]], member: str, right: str, what: str
+) -> dict[str, Any] | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    name = task_identifier(config, pipeline)
     try:
-        answer = client.describe_replication_tasks(Filters=[{"Name": "replication-task-id", "Values": [name]}])
+        answer = ask(Filters=filters)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundFault":
             return None
@@ -38,17 +52,36 @@ def described_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict
     except BotoCoreError as error:
         reason = type(error).__name__
     else:
-        return next(iter(answer["ReplicationTasks"]), None)
+        return next(iter(answer[member]), None)
     raise UnavailableError(
-        f"DMS did not describe the task {name} ({reason}), so its tables were not compared",
-        hint="Allow dms:DescribeReplicationTasks to who runs `ragstream check`.",
+        f"DMS did not describe {filters[0]['Values'][0]} ({reason}), so {what} were not compared",
+        hint=f"Allow {right} to who runs `ragstream check`.",
     )
 
 
-def task_differences(task: Mapping[str, Any], tables: Sequence[Table]) -> Iterator[str]:
-    """Where a task differs from what `ragstream capture` renders, as far as tables or values depend on it.
+def target_differences(endpoint: Mapping[str, Any], rendered: Mapping[str, Any]) -> Iterator[str]:
+    """Where a target endpoint differs from the rendered one, as far as order, keys or values depend on it."""
+    for member in ("KinesisSettings", "KafkaSettings"):
+        wanted, settings = rendered.get(member, {}), endpoint.get(member) or {}
+        for name in filter(wanted.__contains__, _NEEDED):
+            if bool(settings.get(name)) != wanted[name]:
+                yield f"{name} of its target is {'on' if settings.get(name) else 'off'}"
+        if settings.get("NoHexPrefix"):
+            yield "NoHexPrefix of its target is on: bytes are known in columns that are declared `bytes` alone"
 
-    A `*` in a table's name stands for any text.
+
+_NEEDED = (
+    "IncludeTransactionDetails", "IncludeNullAndEmpty", "UseLargeIntegerValue", "IncludeTableAlterOperations",
+    "IncludeControlDetails",
+)  # fmt: skip
+
+
+def task_differences(
+    task: Mapping[str, Any], rendered: Mapping[str, Any], tables: Sequence[Table], before_image: str = BEFORE_IMAGE
+) -> Iterator[str]:
+    """Where a task differs from the rendered one, as far as tables or values depend on it.
+
+    A `*` in a table's name stands for any text. `before_image` is where the source's records are read for old values.
     """
     rules = json.loads(task.get("TableMappings") or "{}").get("rules", [])
     missed = [".".join(table) for table in tables if not _selects(rules, table)]
@@ -57,10 +90,23 @@ def task_differences(task: Mapping[str, Any], tables: Sequence[Table]) -> Iterat
     if "cdc" not in str(task.get("MigrationType", "")):
         yield "its migration type has no ongoing changes (cdc)"
     settings = json.loads(task.get("ReplicationTaskSettings") or "{}")
-    if not (settings.get("BeforeImageSettings") or {}).get("EnableBeforeImage"):
-        yield "BeforeImageSettings is off: the old key's row stays when a key changes"
-    if (settings.get("TargetMetadata") or {}).get("BatchApplyEnabled"):
+    wanted = json.loads(rendered["ReplicationTaskSettings"])
+    yield from _before_image(settings.get("BeforeImageSettings") or {}, before_image, rules)
+    metadata, limit = settings.get("TargetMetadata") or {}, wanted["TargetMetadata"]["LobMaxSize"]
+    if metadata.get("BatchApplyEnabled"):
         yield "BatchApplyEnabled is on: changes may be lost on a stream"
+    if metadata.get("LobMaxSize", limit) != limit:
+        yield f"LobMaxSize is {metadata['LobMaxSize']}, not {limit} (`max_lob_kb`): values that were cut are not counted"
+
+
+def _before_image(settings: Mapping[str, Any], name: str, rules: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if "*" in name:
+        if not any(rule.get("rule-action") == "add-before-image-columns" for rule in rules):
+            yield f"no rule add-before-image-columns makes {name} (`before_image`): the old key's row stays when a key changes"
+    elif not settings.get("EnableBeforeImage"):
+        yield "BeforeImageSettings is off: the old key's row stays when a key changes"
+    elif settings.get("FieldName") != name:
+        yield f"FieldName of BeforeImageSettings is {settings.get('FieldName')}, and `before_image` of the source is {name}"
 
 
 def is_running(task: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from tests.history import contents, folded
 from tests.waiting import eventually
 from transforms.context import DecodeContext, TableContext
 from transforms.envelopes.decode import decode
+from transforms.envelopes.epochs import record_of_epoch
 
 TABLE = (
     'CREATE TABLE "Mixed Case" (id bigint PRIMARY KEY, title text, body text, n numeric, ok boolean, at timestamptz)'
@@ -69,10 +71,12 @@ def published(aws: Ministack, stream: str, count: int) -> list[dict[str, Any]]:
     return records
 
 
-def task(dsn: str, aws: Ministack, stream: str, *, null_and_empty: bool = True) -> DmsStandIn:
-    slot = f"dms_{stream.replace('-', '_')}"[:60].lower()
+def task(
+    dsn: str, aws: Ministack, stream: str, *, null_and_empty: bool = True, details: bool = True, slot: str = "dms"
+) -> DmsStandIn:
+    own = f"{slot}_{stream.replace('-', '_')}"[:60].lower()
     client = aws.client("kinesis")
-    return DmsStandIn(dsn, [NAME], stream, client, slot=slot, null_and_empty=null_and_empty)
+    return DmsStandIn(dsn, [NAME], stream, client, slot=own, null_and_empty=null_and_empty, details=details)
 
 
 @pytest.mark.covers("postgresql", "dms", ("type", "snapshot", "delete", "key change", "truncate"), "live")
@@ -151,6 +155,36 @@ def test_a_new_column_is_announced(
     assert announced["metadata"]["operation"] == "add-column"
     assert announced["control"]["table-def"]["columns"]["extra"]["type"] == "INT4"
     assert insert["data"]["extra"] == 3
+
+
+@pytest.mark.parametrize("details", [True, False], ids=["details", "stream order"])
+def test_a_reload_after_lost_changes_ends_as_the_source(
+    source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str], *, details: bool
+) -> None:
+    table = '"Mixed Case"'
+    source.execute(f"INSERT INTO {table} SELECT n, 'first' FROM generate_series(1, 4) n")
+    stream = new_stream(1)
+    with running(task(source_dsn, aws, stream, details=details)):
+        published(aws, stream, 5)
+        source.execute(f"UPDATE {table} SET title = 'seen' WHERE id = 1")
+        source.execute(f"UPDATE {table} SET id = 5 WHERE id = 2")
+        published(aws, stream, 7)
+    source.execute(f"DELETE FROM {table} WHERE id = 3")  # nobody reads this, nor the next two
+    source.execute(f"UPDATE {table} SET title = 'unseen' WHERE id = 1")
+    source.execute(f"INSERT INTO {table} VALUES (6, 'unseen')")
+    start = int(time.time()) + 1
+    eventually(lambda: time.time() > start)
+    with running(task(source_dsn, aws, stream, details=details, slot="again")):
+        published(aws, stream, 12)
+        source.execute(f"UPDATE {table} SET title = 'seen again' WHERE id = 6")
+        source.execute(f"DELETE FROM {table} WHERE id = 5")
+        records = published(aws, stream, 14)
+    context = DecodeContext("dms", {NAME: TableContext(NAME, ("id",))}, epoch_starts_us=(start * 1_000_000,))
+    told = [Record(stream, "0", str(at), None, json.dumps(record).encode()) for at, record in enumerate(records)]
+    read = [decode(record, context) for record in [*told, record_of_epoch("kinesis", NAME, start * 1_000_000)]]
+    states = folded([change for answer in read if isinstance(answer, Changes) for change in answer.changes])
+    rows = {row["id"]: row["title"] for row in contents(states).values()}
+    assert rows == dict(source.execute(f"SELECT id, title FROM {table}").fetchall())
 
 
 def test_a_partitioned_table_comes_under_the_names_of_its_partitions(

@@ -13,7 +13,14 @@ from pydantic import SecretStr
 
 from schemas.errors import UnavailableError
 from sources.capture.dms import DmsCaptureConfig
-from sources.capture.dms_task import described_task, is_running, region_of, task_differences
+from sources.capture.dms_task import (
+    described_target,
+    described_task,
+    is_running,
+    region_of,
+    target_differences,
+    task_differences,
+)
 from sources.capture.rendering import render
 from sources.capture.target import tables_named
 
@@ -26,11 +33,20 @@ NAMES = ["public.tickets", "public.my_table", "public.visits_*"]
 PARTITIONS = {"public.visits": ["public.visits_*"]}
 
 
+RENDERED = render(DMS, "desk", ["public.tickets", "public.my_table", "public.visits"], partitions=PARTITIONS)
+
+
 def created(**members: Any) -> dict[str, Any]:
     """The task that was created as `ragstream capture` renders it, but for some members."""
-    rendered = render(DMS, "desk", ["public.tickets", "public.my_table", "public.visits"], partitions=PARTITIONS)
-    task: dict[str, Any] = rendered["replication_task"]
+    task: dict[str, Any] = RENDERED["replication_task"]
     return task | {"Status": "running"} | members
+
+
+def with_settings(**members: Any) -> dict[str, Any]:
+    settings = json.loads(RENDERED["replication_task"]["ReplicationTaskSettings"])
+    for name, changed in members.items():
+        settings[name] = settings[name] | changed
+    return created(ReplicationTaskSettings=json.dumps(settings))
 
 
 def with_rules(*rules: Mapping[str, str]) -> dict[str, Any]:
@@ -42,8 +58,8 @@ def with_rules(*rules: Mapping[str, str]) -> dict[str, Any]:
     return created(TableMappings=json.dumps({"rules": selections}))
 
 
-def differences(task: Mapping[str, Any]) -> list[str]:
-    return list(task_differences(task, tables_named(NAMES)))
+def differences(task: Mapping[str, Any], *before_image: str) -> list[str]:
+    return list(task_differences(task, RENDERED["replication_task"], tables_named(NAMES), *before_image))
 
 
 def asked(code: str | None = None, *tasks: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -82,14 +98,37 @@ def test_a_table_that_the_task_does_not_select_is_named() -> None:
     [
         ({"MigrationType": "full-load"}, "cdc"),
         ({"ReplicationTaskSettings": "{}"}, "BeforeImageSettings is off"),
-        ({"ReplicationTaskSettings": json.dumps(
-            {"BeforeImageSettings": {"EnableBeforeImage": True}, "TargetMetadata": {"BatchApplyEnabled": True}}
-        )}, "BatchApplyEnabled is on"),
+        (with_settings(TargetMetadata={"BatchApplyEnabled": True}), "BatchApplyEnabled is on"),
+        (with_settings(TargetMetadata={"LobMaxSize": 32}), "LobMaxSize is 32, not 10240"),
+        (with_settings(BeforeImageSettings={"FieldName": "old"}), "FieldName of BeforeImageSettings is old"),
     ],
-)  # fmt: skip
+)
 def test_a_setting_that_loses_changes_is_named(members: dict[str, Any], said: str) -> None:
     (found,) = differences(created(**members))
     assert said in found
+
+
+def test_old_values_in_columns_need_the_rule_that_adds_them() -> None:
+    assert differences(with_settings(BeforeImageSettings={"FieldName": "old"}), "old") == []
+    (said,) = differences(created(), "BI_*")
+    assert "add-before-image-columns" in said
+    rules = json.loads(RENDERED["replication_task"]["TableMappings"])["rules"]
+    added = {"rule-type": "transformation", "rule-action": "add-before-image-columns"}
+    assert differences(created(TableMappings=json.dumps({"rules": [*rules, added]})), "BI_*") == []
+
+
+def test_a_setting_of_the_target_that_order_or_values_need_is_named() -> None:
+    client: Any = boto3.client("dms", region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="s")
+    target = RENDERED["target_endpoint"]
+    filters = [{"Name": "endpoint-arn", "Values": ["TARGET-ENDPOINT-ARN"]}]
+    with Stubber(client) as stub:
+        stub.add_response("describe_endpoints", {"Endpoints": [target]}, {"Filters": filters})
+        described = described_target(created(), client)
+    assert described is not None
+    assert list(target_differences(described, target)) == []
+    weak = {"IncludeTransactionDetails": False, "UseLargeIntegerValue": False, "NoHexPrefix": True}
+    said = list(target_differences({"KinesisSettings": target["KinesisSettings"] | weak}, target))
+    assert [text.split()[0] for text in said] == list(weak)
 
 
 def test_a_missing_task_is_none_and_a_forbidden_one_is_reported() -> None:

@@ -11,7 +11,7 @@ import orjson
 from schemas.changes import Changes, Decoded, Reject, SeenSchema
 from schemas.records import Record
 from transforms.context import DecodeContext, TableContext
-from transforms.envelopes import debezium, dms, flattened, outbox, stored
+from transforms.envelopes import debezium, dms, epochs, flattened, outbox, stored
 from transforms.envelopes.connect import SCHEMA, key_of, payload_of
 from transforms.envelopes.event import Event
 from transforms.envelopes.placeholders import placeholder_texts
@@ -24,8 +24,9 @@ _DECODE = {"debezium": debezium.decode, "dms": dms.decode, "flattened": flattene
 _EVENT = {"debezium": debezium.read_event, "dms": dms.read_event, "flattened": flattened.read_event}
 """Envelopes whose changes are read without their columns."""
 
-type Coordinates = tuple[str, str, str, int | None, str, str | None, bool]
-"""Table, operation, sequence, commit time (microseconds), key, the other key of a key change, whether an old key is hidden."""
+type Coordinates = tuple[str, str, str, int | None, str, str | None, bool, int]
+"""Table, operation, sequence, commit time (microseconds), key, the other key of a key change, whether an old key is hidden,
+and how many values may have been cut at the capture's limit."""
 
 
 def decode(record: Record, context: DecodeContext) -> Decoded:
@@ -41,6 +42,8 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     try:
         if record.stored:
             return stored.decode(record, context)
+        if record.stream == epochs.STREAM:
+            return epochs.decode(record, context)
         meaning = _DECODE[context.envelope](record, context)
         return ruled(meaning, context) if context.ruled else meaning
     except UNFIT as error:
@@ -89,7 +92,8 @@ def coordinates(value: bytes, stream: str, position: str, context: DecodeContext
         return None
     if old_key != key and context.envelope != "dms":
         return None  # the record's own key decides
-    return table.table, op, sequence, commit_us, key, None if old_key == key else old_key, hides_old_key
+    related = None if old_key == key else old_key
+    return table.table, op, sequence, commit_us, key, related, hides_old_key, dms.at_limit(row, value, context)
 
 
 def _plain_key(table: TableContext, row: Mapping[str, Any], unavailable: frozenset[str]) -> str | None:

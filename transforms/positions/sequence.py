@@ -16,6 +16,8 @@ SOURCE_DIGITS = 48
 STREAM_DIGITS = 52
 SEQUENCE_DIGITS = 4 + SOURCE_DIGITS + STREAM_DIGITS
 NO_SOURCE_POSITION = "0" * SOURCE_DIGITS
+BY_STREAM = f"{1:0{SOURCE_DIGITS}x}"
+"""In place of a source position where the stream's own order ranks: above a full load, below every position."""
 
 _FIRST_COMMIT_US = -62_135_596_800_000_000
 _LAST_COMMIT_US = 253_402_300_799_999_999
@@ -78,6 +80,11 @@ def stream_position(position: str) -> str:
 def epoch_at(starts_us: Sequence[int], commit_time_us: int | None) -> int:
     """Count the epoch starts (sorted, microseconds) that are not after the commit: the same at every reader."""
     return bisect_right(starts_us, commit_time_us) if starts_us and commit_time_us is not None else 0
+
+
+def before_epoch(epoch: int) -> str:
+    """The sequence between an epoch and the one before it: no record has it."""
+    return f"{epoch - 1:04x}{'f' * (SOURCE_DIGITS + STREAM_DIGITS)}"
 
 
 def is_a_commit_time(micros: int | None) -> bool:

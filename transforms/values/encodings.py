@@ -42,13 +42,24 @@ def number(value: Any) -> Any:
 
 
 def integer(value: Any) -> Any:
-    """Read an integer that some sources send as text or in scientific notation (DMS, more than 16 digits)."""
+    """Read an integer that some sources send as text or in scientific notation (DMS, more than 16 digits).
+
+    Raises OutOfRangeError where the notation left digits out.
+    """
     if isinstance(value, str) and len(value) < _WIDEST_INTEGER and _DIGITS.fullmatch(value):
         return int(value)
     exact = number(value)
+    if lost_digits(exact):
+        msg = "came in scientific notation without all of its digits"
+        raise OutOfRangeError(msg)
     if isinstance(exact, Decimal) and exact.adjusted() < _WIDEST_INTEGER and exact == exact.to_integral_value():
         return int(exact)
     return exact
+
+
+def lost_digits(value: Any) -> bool:
+    """Whether a number was written with fewer digits than stand before its point (`1.2E+18`): it may have been rounded."""
+    return isinstance(value, Decimal) and value.is_finite() and value.adjusted() >= len(value.as_tuple().digits)
 
 
 def unsigned(value: Any) -> Any:
@@ -57,8 +68,13 @@ def unsigned(value: Any) -> Any:
 
 
 def boolean(value: Any) -> Any:
-    """Read DMS's textual booleans (varchar(5) unless MapBooleanAsBoolean)."""
-    return {"true": True, "false": False, "t": True, "f": False}.get(value, value) if isinstance(value, str) else value
+    """Read DMS's booleans as text (PostgreSQL's are a varchar(5) unless MapBooleanAsBoolean is set) or as 0 and 1 (bits)."""
+    if isinstance(value, str):
+        return _BOOLEANS.get(value.lower(), value)
+    return bool(value) if type(value) is int and value in {0, 1} else value
+
+
+_BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}
 
 
 def binary(value: Any) -> Any:
@@ -69,6 +85,11 @@ def binary(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def hexadecimal(value: Any) -> Any:
+    """Bytes that DMS wrote in hexadecimal, with its `0x` or without (NoHexPrefix), as base64; raises ValueError for others."""
+    return base64.b64encode(bytes.fromhex(value.removeprefix("0x"))).decode() if isinstance(value, str) else value
 
 
 def decimal_from_bytes(scale: int) -> Convert:

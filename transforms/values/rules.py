@@ -46,7 +46,7 @@ def ruled_changes(meaning: Changes, context: DecodeContext, stands: Collection[s
         for reject in meaning.unfit
         if table.rule_of(reject.column or "") != "drop"
     )
-    return Changes(tuple(map(under.change, meaning.changes)), unfit)
+    return Changes(tuple(map(under.change, meaning.changes)), unfit, meaning.at_lob_limit)
 
 
 @dataclass(frozen=True)

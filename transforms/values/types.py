@@ -1,8 +1,9 @@
 """Column types as sources announce them, and the converter that each type's values need.
 
 Canonical type names: smallint int bigint decimal(p,s) numeric real double boolean text bytes date timestamp
-timestamptz time timetz interval uuid json bits array<T> and `any` (type not known). Canonical values: numbers are int or Decimal
-(`"NaN"`, `"Infinity"`, `"-Infinity"` are text), dates and times ISO 8601 text, bytes base64 text.
+timestamptz time timetz interval uuid json bits array<T>, `hex` (bytes as DMS writes them) and `any` (type not known).
+Canonical values: numbers are int or Decimal (`"NaN"`, `"Infinity"`, `"-Infinity"` are text), dates and times ISO 8601 text,
+bytes base64 text.
 
 A record with its schema has types by `connect_type`: the semantic type of Debezium or Kafka Connect, else the kind of JSON value.
 A record without one has the type that was declared, or announced by DMS, and its converter by `converter`.
@@ -22,6 +23,7 @@ from transforms.values.encodings import (
     bits,
     boolean,
     decimal_from_bytes,
+    hexadecimal,
     in_utc,
     integer,
     list_of,
@@ -54,8 +56,8 @@ _DMS = {
     "INT1": "smallint", "INT2": "smallint", "INT4": "int", "INT8": "bigint", "INT16": "smallint", "INT32": "int",
     "INT64": "bigint", "UINT1": "smallint", "UINT2": "int", "UINT4": "bigint", "UINT8": "decimal(20,0)",
     "REAL4": "real", "REAL8": "double", "FLOAT": "real", "DOUBLE": "double", "BOOLEAN": "boolean", "BOOL": "boolean",
-    "DATE": "date", "TIME": "time", "DATETIME": "timestamp", "TIMESTAMP": "timestamp", "BYTES": "bytes",
-    "BLOB": "bytes", "STRING": "text", "WSTRING": "text", "CLOB": "text", "NCLOB": "text",
+    "DATE": "date", "TIME": "time", "DATETIME": "timestamp", "TIMESTAMP": "timestamp", "BYTES": "hex",
+    "BLOB": "hex", "STRING": "text", "WSTRING": "text", "CLOB": "text", "NCLOB": "text",
 }  # fmt: skip
 
 
@@ -161,6 +163,7 @@ def dms_type(column: Mapping[str, Any]) -> str:
 _CANONICAL: Mapping[str, tuple[Convert | None, str]] = {
     "smallint": (integer, "smallint"), "int": (integer, "int"), "bigint": (integer, "bigint"), "numeric": (number, "string"),
     "real": (number, "float"), "double": (number, "double"), "boolean": (boolean, "boolean"), "bytes": (binary, "binary"),
+    "hex": (hexadecimal, "binary"),
     "date": (date_from_days, "date"), "timestamp": (timestamp_from(MICROS), "timestamp_ntz"),
     "timestamptz": (in_utc, "timestamp"),
 }  # fmt: skip

@@ -43,7 +43,7 @@ from local_stack.standins.dms.rows import (
 from local_stack.standins.dms.stream import Record, StreamWriter
 from sources.capture.dms import DmsCaptureConfig, source_sql
 from sources.capture.target import tables_named
-from transforms.envelopes.dms import BEFORE_IMAGE
+from transforms.context import BEFORE_IMAGE
 
 POLL_SECONDS = 0.01
 """Between two looks at the log's end."""
@@ -69,10 +69,14 @@ class DmsStandIn:
         slot: str,
         null_and_empty: bool,
         primary_key: bool = False,
+        details: bool = True,
     ) -> None:
-        """Keep the task; `kinesis` is a boto3 client. Changes go by table, or by `primary_key`; the load always by it."""
+        """Keep the task; `kinesis` is a boto3 client. Changes go by table, or by `primary_key`; the load always by it.
+
+        Without `details` a change tells its transaction's number alone (IncludeTransactionDetails).
+        """
         self._dsn, self._names, self._slot = dsn, tuple(tables), slot
-        self._null_and_empty, self._primary_key = null_and_empty, primary_key
+        self._null_and_empty, self._primary_key, self._details = null_and_empty, primary_key, details
         self.stop = threading.Event()
         self._writer = StreamWriter(kinesis, stream, self.stop)
         self._tables: dict[str, Table] = {}
@@ -177,6 +181,8 @@ class DmsStandIn:
 
     def _position(self, begin: Begin, number: int) -> dict[str, Any]:
         """Where a change stands; the first one of a task has no predecessor."""
+        if not self._details:
+            return {"transaction-id": begin.transaction}
         place = f"{begin.commit_lsn >> 32:08X}/{begin.commit_lsn & 0xFFFFFFFF:08X}"
         names = ("prev-transaction-id", "prev-transaction-record-id")
         before = dict(zip(names, self._previous, strict=True)) if self._previous else {}
@@ -201,6 +207,7 @@ def main() -> None:
     parser.add_argument("--secret-key", default="test")
     parser.add_argument("--slot", default="dms")
     parser.add_argument("--omit-null-and-empty", action="store_true", help="IncludeNullAndEmpty: false")
+    parser.add_argument("--omit-details", action="store_true", help="IncludeTransactionDetails: false")
     parser.add_argument("--primary-key", action="store_true", help="changes go by primary key, not by table")
     chosen = parser.parse_args()
     kinesis = boto3.client(
@@ -215,6 +222,7 @@ def main() -> None:
         slot=chosen.slot,
         null_and_empty=not chosen.omit_null_and_empty,
         primary_key=chosen.primary_key,
+        details=not chosen.omit_details,
     )
     signal.signal(signal.SIGTERM, lambda *_: task.stop.set())
     while not task.stop.is_set():
