@@ -157,6 +157,7 @@ def test_a_new_column_is_announced(
     assert insert["data"]["extra"] == 3
 
 
+@pytest.mark.covers("postgresql", "dms", "reload", "live")
 @pytest.mark.parametrize("details", [True, False], ids=["details", "stream order"])
 def test_a_reload_after_lost_changes_ends_as_the_source(
     source_dsn: str, source: psycopg.Connection[Any], aws: Ministack, new_stream: Callable[..., str], *, details: bool

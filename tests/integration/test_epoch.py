@@ -116,6 +116,7 @@ def world(spark: SparkSession, lake: Lake) -> World:
     return World(spark, lake)
 
 
+@pytest.mark.covers("postgresql", "dms", "reload", "documented")
 def test_a_reloaded_table_ends_as_its_source_in_lake_and_stores(world: World) -> None:
     before, since = history()
     world.feed(before)

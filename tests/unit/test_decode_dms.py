@@ -110,6 +110,7 @@ def by(context: DecodeContext, value: Any, **fields: Any) -> Changes:
     return decoded
 
 
+@pytest.mark.covers(("postgresql", "mysql", "sqlserver", "oracle"), "dms", "key change", "documented")
 def test_old_values_in_columns_of_the_row_are_a_before_image() -> None:
     context = dataclasses.replace(CONTEXT, before_image="BI_*")
     gone, here = by(context, event("update", {"id": 45, "BI_id": 46, "title": "x", "BI_title": "w"})).changes
@@ -137,6 +138,7 @@ def without_details(operation: str, data: Any, at: str = "2026-03-01T10:00:01.12
     return told
 
 
+@pytest.mark.covers(("mysql", "sqlserver", "oracle"), "dms", "snapshot", "documented")
 def test_without_transaction_details_the_order_of_the_stream_ranks() -> None:
     (late,) = changes(without_details("update", {"id": 1}), position="10").changes
     (early,) = changes(without_details("insert", {"id": 1}), position="9").changes
@@ -146,6 +148,7 @@ def test_without_transaction_details_the_order_of_the_stream_ranks() -> None:
     assert late.commit_time_us == 1772359201123456
 
 
+@pytest.mark.covers(("postgresql", "mysql", "sqlserver", "oracle"), "dms", "reload", "documented")
 @pytest.mark.parametrize("at", ["2026-03-01T10:00:00Z", "2026-03-01T10:00:01Z"])
 def test_rows_loaded_in_an_epoch_rank_between_changes_before_and_in_it(at: str) -> None:
     start = round(dt.datetime.fromisoformat(at).timestamp() * 1_000_000)
@@ -217,6 +220,7 @@ def test_an_unknown_form_of_position_is_rejected_with_its_form(place: Any, seen:
     assert "88124592" not in decoded.message
 
 
+@pytest.mark.covers(("postgresql", "mysql", "sqlserver", "oracle"), "dms", "type", "documented")
 @pytest.mark.parametrize(
     ("digits", "key"),
     [
@@ -251,6 +255,7 @@ def test_an_integer_that_lost_digits_is_a_reject_of_its_column() -> None:
     assert "scientific notation" in reject[1]
 
 
+@pytest.mark.covers(("postgresql", "sqlserver", "oracle"), "dms", "type", "documented")
 def test_values_as_text_and_in_hexadecimal_take_the_form_of_their_type() -> None:
     table = TableContext(
         "public.docs", ("id",), {"a": "bytes", "b": "bytes", "ok": "boolean", "no": "boolean", "bit": "boolean"}
@@ -264,6 +269,7 @@ def test_values_as_text_and_in_hexadecimal_take_the_form_of_their_type() -> None
     assert [reject.column for reject in bad.unfit] == ["a"]
 
 
+@pytest.mark.covers(("mysql", "sqlserver"), "dms", "large value", "documented")
 @pytest.mark.parametrize(
     ("text", "cut"),
     [
@@ -285,6 +291,7 @@ def control(operation: str, table: str = "docs", *, definition: Any = None, **me
     return decode(record({"control": detail, "metadata": told["metadata"]}), CONTEXT)
 
 
+@pytest.mark.covers(("postgresql", "mysql", "sqlserver", "oracle"), "dms", "drift", "documented")
 @pytest.mark.parametrize(
     "operation",
     [
@@ -302,6 +309,7 @@ def test_control_records_are_counted_and_announce_what_they_define(operation: st
     assert isinstance(control(operation, "awsdms_apply_exceptions", **without_schema), Ignored)
 
 
+@pytest.mark.covers("postgresql", "dms", ("truncate", "drift"), "documented")
 def test_a_renamed_or_truncated_table_and_an_unknown_control_record_are_seen() -> None:
     for operation, condition in [("rename-table", "TABLE_RENAMED"), ("split-table", "NOT_AN_ENVELOPE")]:
         assert control(operation).condition == condition
