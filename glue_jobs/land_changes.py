@@ -30,9 +30,8 @@ MAINTENANCE_SECONDS = 300.0
 
 def plan(context: JobContext) -> list[Query | Periodic]:
     """Land each source by a query of its own, and maintain the tables from the same driver (I8)."""
-    config = context.config
+    config, queries = context.config, list[Query | Periodic]()
     layout = LakeLayout(config.lake.path)
-    queries: list[Query | Periodic] = []
     for source in config.sources:
         name = f"land_{source.name}"
         landing = Landing(layout, source.name, decode_context(config, source.name))
