@@ -390,6 +390,8 @@ ENGINE = Toy(
         "sources/capture/source.py": "it has no server to be asked",
         "local_stack/": "it has no server",
         "tests/unit/test_decode_debezium.py": "its order is looked at here",
+        "sources/capture/dms_engines.py": "DMS captures no toys",
+        "transforms/positions/dms.py": "DMS captures no toys",
         "tests/unit/test_decode_dms.py": "DMS knows no toys",
         "tools/matrix.py": "no test is marked with it",
         "docs/limits.md": "words",

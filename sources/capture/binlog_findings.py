@@ -30,7 +30,8 @@ _RIGHTS = {
 def findings(capture: CaptureConfig, tables: Sequence[TableConfig], server: BinlogServer) -> Findings:
     """Compare the configured tables with the captured server."""
     result = Findings()
-    result.wrong.extend([*_log(server, tables), *_rights(server)])
+    debezium = isinstance(capture, DebeziumCaptureConfig)
+    result.wrong.extend([*_log(server, tables), *_rights(server, debezium=debezium)])
     result.notes.extend(_kept(server))
     if isinstance(capture, DebeziumCaptureConfig):
         result.wrong.extend([*_unparsed(server), *_windows(capture, server)])
@@ -65,8 +66,11 @@ def _log(server: BinlogServer, tables: Sequence[TableConfig]) -> Iterator[str]:
             yield f"the binary log leaves the database {name} out (binlog_do_db, binlog_ignore_db): no change of it comes"
 
 
-def _rights(server: BinlogServer) -> Iterator[str]:
-    """Rights that are missing; a role may bring some that SHOW GRANTS does not list, so with one nothing is said."""
+def _rights(server: BinlogServer, *, debezium: bool) -> Iterator[str]:
+    """Rights that are missing; a role may bring some that SHOW GRANTS does not list, so with one nothing is said.
+
+    DMS locks no table, and needs no RELOAD.
+    """
     matches = [_GRANT.match(grant) for grant in server.grants]
     if None in matches:
         return
@@ -75,7 +79,9 @@ def _rights(server: BinlogServer) -> Iterator[str]:
     if "ALL PRIVILEGES" in everywhere:
         return
     missing = [
-        right for right, enough in _RIGHTS.items() if not (anywhere if right == "RELOAD" else everywhere) & set(enough)
+        right
+        for right, enough in _RIGHTS.items()
+        if (debezium or right != "RELOAD") and not (anywhere if right == "RELOAD" else everywhere) & set(enough)
     ]
     if missing:
         yield f"{server.user} lacks rights that a replica has. Run: GRANT {', '.join(missing)} ON *.* TO {server.user}"

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sources.capture.dms_engines import DMS_ENGINES, DmsEngine
+from sources.capture.dms_target import DmsKafkaConfig, target_settings
+from sources.capture.engines import ENGINES
+from sources.capture.engines.protocol import Statements
 from sources.capture.part import CapturePart
-from sources.capture.target import WITHHELD, Table, database_at, literal
+from sources.capture.target import WITHHELD, Table
 from transforms.context import BEFORE_IMAGE
 
 type Parts = Mapping[Table, Sequence[Table]]
@@ -21,95 +25,112 @@ type Parts = Mapping[Table, Sequence[Table]]
 
 
 class DmsCaptureConfig(CapturePart):
-    """AWS Database Migration Service into Kinesis."""
+    """AWS Database Migration Service into Kinesis or Kafka."""
 
     type: Literal["dms"]
-    database: Literal["postgresql"] = "postgresql"
+    database: Literal["postgresql", "mysql", "mariadb", "sqlserver", "oracle"] = "postgresql"
     """The source's kind."""
     source: str | None = None
     """Name of the source this capture feeds, when the pipeline has several."""
-    engine: Literal["postgres", "aurora-postgresql"] = "postgres"
-    """DMS's name of the engine."""
+    engine: str | None = None
+    """DMS's name of the engine, where it is not that of the kind: `aurora-postgresql`, `aurora`."""
     secret_id: str | None = None
     """Secrets Manager secret that holds the source's user and password; they are written into the endpoint otherwise."""
     secret_access_role_arn: str | None = None
     """Role by which DMS reads that secret."""
+    certificate_arn: str | None = None
+    """Certificate in DMS by which the source is verified. Without one DMS encrypts PostgreSQL and SQL Server, and no other."""
     stream_arn: str = "arn:aws:kinesis:REGION:ACCOUNT:stream/NAME"
     """The Kinesis stream to write to."""
     service_access_role_arn: str = "arn:aws:iam::ACCOUNT:role/NAME"
     """Role by which DMS writes to the stream."""
+    kafka: DmsKafkaConfig | None = None
+    """A topic to write to in place of a Kinesis stream."""
     replication_instance_arn: str = "arn:aws:dms:REGION:ACCOUNT:rep:NAME"
     """The replication instance that runs the task."""
     task: str | None = None
     """Name of the task; the pipeline's when absent."""
     slot: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,63}$")
-    """An existing replication slot; DMS makes its own when absent."""
-    partition_key: Literal["primary-key", "schema-table"] = "primary-key"
-    """What puts a change on a shard. DMS's own default for changes is schema-table: all of a table on one shard."""
+    """PostgreSQL: an existing replication slot; DMS makes its own when absent."""
+    transaction_details: bool | None = None
+    """Send positions and commit times. Left out: where the engine's positions have a known form (docs/engines.md)."""
+    partition_key: Literal["primary-key", "schema-table"] | None = None
+    """What puts a change on a shard. DMS's own default for changes is schema-table: all of a table on one shard. Left out:
+    primary-key, or schema-table where no position is sent, so that the stream has one order for both keys of a key change."""
     include_null_and_empty: bool = True
     """Send NULL and empty columns. Without it a column set to NULL cannot be told from one that did not change."""
     replica_identity: Literal["full", "default"] = "full"
-    """What the log holds of a row's old state. With `default` an update leaves out a large column that did not change, and
-    nothing AWS documents says whether DMS then sends NULL for it; `full` writes every column, at the cost of a larger log."""
+    """What PostgreSQL's log holds of a row's old state. With `default` an update leaves out a large column that did not change,
+    and nothing AWS documents says whether DMS then sends NULL for it; `full` writes every column, at the cost of a larger log."""
     max_lob_kb: int = Field(default=10_240, ge=1)
-    """Largest text, JSON or binary value, in KB; a larger one stops the task instead of being cut. A record holds one row:
-    raise the stream's MaxRecordSizeInKiB to fit."""
+    """Largest text, JSON or binary value, in KB. PostgreSQL and Oracle stop the task at a larger one; the others cut it, and
+    `status` counts values of exactly that size. A record holds one row: raise the stream's MaxRecordSizeInKiB to fit."""
+
+    @model_validator(mode="after")
+    def _belongs_to_its_kind(self) -> DmsCaptureConfig:
+        names = self.dms_engine.names
+        if self.engine not in {None, *names}:
+            raise ValueError(f"engine of {self.database} is one of {', '.join(names)}")
+        return self
+
+    @property
+    def dms_engine(self) -> DmsEngine:
+        """The kind of database as DMS captures it."""
+        return DMS_ENGINES[self.database]
+
+    @property
+    def has_details(self) -> bool:
+        """Whether records have their place in the source's log."""
+        return self.dms_engine.has_position if self.transaction_details is None else self.transaction_details
+
+    @property
+    def by_primary_key(self) -> bool:
+        """Whether changes go to shards by their key, and not by their table."""
+        return (self.partition_key or ("primary-key" if self.has_details else "schema-table")) == "primary-key"
+
+    def weaknesses(self) -> Iterator[str]:
+        """Also brokers that DMS would reach without encryption."""
+        yield from super().weaknesses()
+        yield from self.kafka.weaknesses() if self.kafka else ()
 
 
 def dms_endpoints(config: DmsCaptureConfig, pipeline: str, *, reveal: bool = False) -> dict[str, dict[str, Any]]:
-    """Render the source's and the target's CreateEndpoint requests; the password is withheld unless `reveal`."""
-    database = database_at(config.dsn.get_secret_value())
-    name = task_identifier(config, pipeline)
-    source: dict[str, Any] = {
-        "DatabaseName": database.name,
-        "PluginName": "test-decoding",
-        # An idle database still lets go of its log.
-        "HeartbeatEnable": True,
-        "HeartbeatFrequency": 1,
-        "CaptureDdls": True,
-        # By default a boolean becomes the text "true".
-        "MapBooleanAsBoolean": True,
-        # By default a text above the limit is cut, without a word in the record.
-        "FailTasksOnLobTruncation": True,
-    }
-    if config.slot:
-        source["SlotName"] = config.slot
+    """Render the source's and the target's CreateEndpoint requests; passwords are withheld unless `reveal`."""
+    database, engine = ENGINES[config.database].address(config.dsn.get_secret_value()), config.dms_engine
+    name, settings = task_identifier(config, pipeline), dict(engine.settings(config, database))
     if config.secret_id:
-        source |= {"SecretsManagerSecretId": config.secret_id}
-        source |= {"SecretsManagerAccessRoleArn": config.secret_access_role_arn or "arn:aws:iam::ACCOUNT:role/NAME"}
+        settings |= {"SecretsManagerSecretId": config.secret_id}
+        settings |= {"SecretsManagerAccessRoleArn": config.secret_access_role_arn or "arn:aws:iam::ACCOUNT:role/NAME"}
     else:
         password = database.password if reveal else WITHHELD
-        source |= {"ServerName": database.host, "Port": database.port, "Username": database.user, "Password": password}
-    return {
-        "source": {
-            "EndpointIdentifier": f"{name}-source",
-            "EndpointType": "source",
-            "EngineName": config.engine,
-            "PostgreSQLSettings": source,
-        },
-        "target": {
-            "EndpointIdentifier": f"{name}-target",
-            "EndpointType": "target",
-            "EngineName": "kinesis",
-            "KinesisSettings": _kinesis_settings(config),
-        },
+        settings |= {
+            "ServerName": database.host,
+            "Port": database.port,
+            "Username": database.user,
+            "Password": password,
+        }
+    source = {
+        "EndpointIdentifier": f"{name}-source",
+        "EndpointType": "source",
+        "EngineName": config.engine or engine.names[0],
+        "SslMode": engine.ssl_modes[bool(config.certificate_arn)],
+        engine.member: settings,
     }
+    if config.certificate_arn:
+        source["CertificateArn"] = config.certificate_arn
+    if engine.attributes:
+        source["ExtraConnectionAttributes"] = engine.attributes
+    target = {
+        "EndpointIdentifier": f"{name}-target",
+        "EndpointType": "target",
+        **target_settings(config, reveal=reveal),
+    }
+    return {"source": source, "target": target}
 
 
-def _kinesis_settings(config: DmsCaptureConfig) -> dict[str, Any]:
-    """The settings that a row's order and types depend on; all are off by default."""
-    return {
-        "StreamArn": config.stream_arn,
-        "ServiceAccessRoleArn": config.service_access_role_arn,
-        "MessageFormat": "json-unformatted",
-        "IncludeTransactionDetails": True,
-        "IncludePartitionValue": True,
-        "PartitionIncludeSchemaTable": True,
-        "IncludeTableAlterOperations": True,
-        "IncludeControlDetails": True,
-        "IncludeNullAndEmpty": config.include_null_and_empty,
-        "UseLargeIntegerValue": True,
-    }
+def dms_statements(config: DmsCaptureConfig, tables: Parts) -> Statements:
+    """What the source's owner and administrator run before the task starts, and queries where no client is here."""
+    return config.dms_engine.prepare(config, ENGINES[config.database].address(config.dsn.get_secret_value()), tables)
 
 
 def dms_task(config: DmsCaptureConfig, pipeline: str, tables: Parts) -> dict[str, str]:
@@ -171,46 +192,9 @@ def dms_table_mappings(config: DmsCaptureConfig, tables: Parts) -> dict[str, lis
         select = {"rule-type": "selection", "rule-action": "include", "object-locator": where}
         mapping = {"rule-type": "object-mapping", "rule-action": "map-record-to-record", "object-locator": where}
         mapping["mapping-parameters"] = {"partition-key-type": "primary-key"}
-        rules += [select, *([mapping] if config.partition_key == "primary-key" else [])]
+        rules += [select, *([mapping] if config.by_primary_key else [])]
     numbered = enumerate(rules, 1)
     return {"rules": [{"rule-id": str(n), "rule-name": f"{rule['rule-type']}-{n}", **rule} for n, rule in numbered]}
-
-
-def source_sql(config: DmsCaptureConfig, tables: Parts, *, replica_identity: bool = True) -> list[str]:
-    """Write the statements that the source's owner runs once before the task starts.
-
-    DMS has no record for TRUNCATE on a stream. A trigger deletes the rows just before, in the same transaction, so that DMS
-    and any other reader of the log get deletes.
-    """
-    statements = ["CREATE SCHEMA IF NOT EXISTS ragstream", _DELETE_BEFORE_TRUNCATE]
-    for table, parts in tables.items():
-        trigger = f"CREATE OR REPLACE TRIGGER ragstream_delete_before_truncate BEFORE TRUNCATE ON {table.quoted}"
-        statements.append(f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION ragstream.delete_before_truncate()")
-        if replica_identity:
-            identity = config.replica_identity.upper()
-            of_parts = _PARTS_IDENTITY.replace("<TABLE>", literal(table.quoted)).replace("<IDENTITY>", identity)
-            statements.append(of_parts if parts else f"ALTER TABLE {table.quoted} REPLICA IDENTITY {identity}")
-    return statements
-
-
-_PARTS_IDENTITY = """\
-DO $ragstream$
-DECLARE part regclass;
-BEGIN
-    FOR part IN SELECT relid FROM pg_partition_tree(<TABLE>::regclass) WHERE isleaf LOOP
-        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY <IDENTITY>', part);
-    END LOOP;
-END $ragstream$"""
-_DELETE_BEFORE_TRUNCATE = """\
-CREATE OR REPLACE FUNCTION ragstream.delete_before_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_class WHERE oid = TG_RELID AND relkind = 'p') THEN
-        EXECUTE format('DELETE FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
-    ELSE
-        EXECUTE format('DELETE FROM ONLY %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
-    END IF;
-    RETURN NULL;
-END $$"""
 
 
 def task_identifier(config: DmsCaptureConfig, pipeline: str) -> str:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, assert_never
 
 from pydantic import Field
 
-from sources.capture import dms as capture_dms
 from sources.capture.debezium import DebeziumCaptureConfig, connector_for, connector_settings, statements
-from sources.capture.dms import DmsCaptureConfig, dms_endpoints, dms_task
+from sources.capture.dms import DmsCaptureConfig, dms_endpoints, dms_statements, dms_task
+from sources.capture.engines.protocol import Statements
 from sources.capture.target import tables_named
 
 CaptureConfig = Annotated[DebeziumCaptureConfig | DmsCaptureConfig, Field(discriminator="type")]
@@ -28,32 +28,32 @@ def render(
 ) -> dict[str, Any]:
     """Render the capture of `tables` (`schema.table`) as one JSON document; `partitions` are names by partitioned table.
 
-    Debezium: `connector` {name, config}, and where the engine needs them `administrator_sql` and, where it has no client
-    here, `check_sql`. DMS: `source_endpoint`, `target_endpoint`, `replication_task`, the bodies of their Create requests.
-    Both: `source_sql`, to be run on the source once before. Secrets are withheld unless `reveal`, which is for the worker only.
+    Debezium: `connector` {name, config}. DMS: `source_endpoint`, `target_endpoint`, `replication_task`, the bodies of their
+    Create requests. Both: `source_sql`, to be run on the source once before, and where the engine needs them `administrator_sql`
+    and, where it has no client here, `check_sql`. Secrets are withheld unless `reveal`, which is for the worker only.
     """
     named = tables_named(tables)
     parts = {table: tables_named((partitions or {}).get(".".join(table), ())) for table in named}
     match config:
         case DebeziumCaptureConfig():
             connector = connector_for(config, pipeline, named, topics)
-            needed = statements(connector)
-            people = {"administrator_sql": list(needed.administrator), "check_sql": list(needed.check)}
-            return {
-                "connector": {"name": connector.name, "config": connector_settings(connector, reveal=reveal)},
-                "source_sql": list(needed.source),
-                **{name: sql for name, sql in people.items() if sql},
-            }
+            settings = connector_settings(connector, reveal=reveal)
+            return {"connector": {"name": connector.name, "config": settings}, **_sql(statements(connector))}
         case DmsCaptureConfig():
             endpoints = dms_endpoints(config, pipeline, reveal=reveal)
             return {
                 "source_endpoint": endpoints["source"],
                 "target_endpoint": endpoints["target"],
                 "replication_task": dms_task(config, pipeline, parts),
-                "source_sql": capture_dms.source_sql(config, parts),
+                **_sql(dms_statements(config, parts)),
             }
         case _:
             assert_never(config)
+
+
+def _sql(needed: Statements) -> dict[str, list[str]]:
+    people = {"administrator_sql": list(needed.administrator), "check_sql": list(needed.check)}
+    return {"source_sql": list(needed.source), **{name: sql for name, sql in people.items() if sql}}
 
 
 def as_json(rendered: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import TableConfig
 from sources.capture import binlog_findings, binlog_server, database_tables
-from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.engines import ENGINES
 from sources.capture.findings import Findings, findings
 from sources.capture.rendering import CaptureConfig, render
@@ -61,8 +60,6 @@ def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> None:
 
 
 def _to_be_run(capture: CaptureConfig, pipeline: str, tables: Sequence[str]) -> Sequence[str]:
-    if not isinstance(capture, DebeziumCaptureConfig):
-        return ()
     title = ENGINES[capture.database].scheme.title
     queries = render(capture, pipeline, tables).get("check_sql", [])
     first = f"{title} is not asked from here. Run these there; each row that one returns is something wrong:"

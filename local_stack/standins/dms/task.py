@@ -41,7 +41,8 @@ from local_stack.standins.dms.rows import (
     table_of,
 )
 from local_stack.standins.dms.stream import Record, StreamWriter
-from sources.capture.dms import DmsCaptureConfig, source_sql
+from sources.capture.dms import DmsCaptureConfig
+from sources.capture.dms_postgresql import source_sql
 from sources.capture.target import tables_named
 from transforms.context import BEFORE_IMAGE
 
