@@ -114,9 +114,12 @@ def _required[T](value: Any, kind: type[T]) -> T:
 
 
 def _integer(value: Any, bits: int) -> int:
-    if lost_digits(value):
-        raise ValueError
-    if isinstance(value, Decimal) and value.adjusted() <= 19 and value == value.to_integral_value():
+    if (
+        isinstance(value, Decimal)
+        and value.adjusted() <= 19
+        and not lost_digits(value)
+        and value == value.to_integral_value()
+    ):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**bits) <= value < 2**bits:
         raise ValueError

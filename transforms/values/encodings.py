@@ -49,7 +49,7 @@ def integer(value: Any) -> Any:
     if isinstance(value, str) and len(value) < _WIDEST_INTEGER and _DIGITS.fullmatch(value):
         return int(value)
     exact = number(value)
-    if lost_digits(exact):
+    if isinstance(exact, Decimal) and exact.adjusted() < _WIDEST_INTEGER and lost_digits(exact):
         msg = "came in scientific notation without all of its digits"
         raise OutOfRangeError(msg)
     if isinstance(exact, Decimal) and exact.adjusted() < _WIDEST_INTEGER and exact == exact.to_integral_value():
