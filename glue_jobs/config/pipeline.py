@@ -31,7 +31,7 @@ from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.dms import DmsCaptureConfig
 from sources.capture.rendering import CaptureConfig
 from sources.registry.lookup import RegisteredSchemas
-from transforms.context import BEFORE_IMAGE, DecodeContext, TableContext
+from transforms.context import DecodeContext, TableContext
 from warehouse.config import RedshiftConfig
 from warehouse.facts.config import FactsConfig
 
@@ -234,7 +234,7 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
         epoch_starts_us=tuple(
             sorted({epoch.start_us for epoch in config.epochs if epoch.source in (None, source_name)})
         ),
-        before_image=getattr(source, "before_image", BEFORE_IMAGE),
+        before_image=source.before_image,
         lob_limit=next((1024 * capture.max_lob_kb for capture in dms if capture.source in (None, source_name)), 0),
     )
 
