@@ -338,6 +338,7 @@ SOURCE = Toy(
         "sources/loss.py": "Spark's source of files loses nothing",
         "glue_jobs/status/landed.py": "Spark keeps where it began",
         "glue_jobs/operations/capture_checks.py": "no capture feeds it",
+        "glue_jobs/operations/converge.py": "its events have Kafka's form",
     },
 )
 

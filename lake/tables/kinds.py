@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from lake.tables.typed import decimal_digits
+import re
 
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _INTEGERS = ("smallint", "int", "bigint")
 _INTEGER_DIGITS = {"smallint": 5, "int": 10, "bigint": 19}
 _EXACT_IN = {
     ("smallint", "float"): "float", ("int", "float"): "double", ("smallint", "double"): "double", ("int", "double"): "double",
 }  # fmt: skip
 """Binary floating point numbers that hold an integer, and the other type, exactly."""
+
+
+def decimal_digits(kind: str) -> tuple[int, int] | None:
+    """Precision and scale of a decimal type; None for another type."""
+    decimal = _DECIMAL.fullmatch(kind)
+    return (int(decimal[1]), int(decimal[2])) if decimal else None
 
 
 def wider(one: str, other: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lake.tables.kinds import decimal_digits
 from transforms.values import exact_json
 from transforms.values.encodings import lost_digits
 
@@ -25,7 +26,6 @@ _SCALARS: dict[str, pa.DataType] = {
     "boolean": pa.bool_(), "binary": pa.binary(), "date": pa.date32(), "timestamp_ntz": pa.timestamp("us"),
     "timestamp": pa.timestamp("us", tz="UTC"), "string": pa.string(),
 }  # fmt: skip
-_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _ARRAY = re.compile(r"array<(.+)>")
 _NANOS = re.compile(r"\.\d{6}\d*[1-9]")
 """Digits below a microsecond, which no column type has (SQL Server's datetime2(7), Oracle's TIMESTAMP(9))."""
@@ -48,12 +48,6 @@ def arrow_type(kind: str) -> pa.DataType:
     if array:
         return pa.list_(arrow_type(array[1]))
     raise ValueError(f"no column type {kind}")
-
-
-def decimal_digits(kind: str) -> tuple[int, int] | None:
-    """Precision and scale of a decimal type; None for another type."""
-    decimal = _DECIMAL.fullmatch(kind)
-    return (int(decimal[1]), int(decimal[2])) if decimal else None
 
 
 def into(value: Any, kind: str) -> Any:

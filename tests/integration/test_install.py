@@ -63,6 +63,8 @@ SERVES: dict[str, set[str]] = {
 """The parts of `everything` that an extra alone is enough for."""
 COMMANDS = {
     "adopt": ["pgvector"], "ask": ["why?"], "evaluate": [str(ROOT / "local_stack/demo/helpdesk/questions.jsonl")],
+    "epoch": ["--source", "kafka", "--at", "2026-11-24T10:00:00Z"],
+    "explain": ["--source", "kafka", "--event", str(ROOT / "local_stack/demo/helpdesk/questions.jsonl")],
     "mcp": [], "migrate": ["--collect"], "rebuild": ["pgvector"], "reconcile": [], "replay": [],
     "run": [], "search": ["why?"], "serve": [], "status": [], "table": ["public.articles"], "sessions": [],
     "profile": ["--user", "ada"], "forget": ["--user", "ada"],
