@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.tables.kinds import wider
+from lake.tables.kinds import decimal_digits, wider
 from lake.tables.shape import accepted_kinds
-from lake.tables.kinds import decimal_digits
 from lake.tables.typed import UnfitError, arrow_type, into
 from transforms.values import exact_json
 from transforms.values.types import spark_type
