@@ -54,6 +54,7 @@ class Lives:
         return Reconcile(spark, config, sink, config.embedding, lambda *_: None).run(repair=repair, force=force)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_stores_and_tables_come_and_go(  # noqa: PLR0917 - fixtures

@@ -65,6 +65,7 @@ def drain_until(run: Pipeline, proxy: S3Proxy, path: str, point: Point) -> Drive
         proxy.goes_on = lambda _, __: True
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
     tmp_path: Path, local_stack: Stack, aws: Ministack, bucket: str

@@ -49,6 +49,7 @@ class Changing(threading.Thread):
         eventually(lambda: self.rows >= before + 20, 60)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_running_pipeline_is_moved_to_another_model(

@@ -40,8 +40,6 @@ from tests.serving import serving
 from tests.waiting import eventually
 from tests.warehouse_fixtures import warehouse_config
 
-pytestmark = pytest.mark.xdist_group("page")
-
 PHONE = {"viewport": {"width": 360, "height": 720}, "has_touch": True, "is_mobile": True}
 _NOTE_THE_MARK = """() => new MutationObserver((_, observer) => {
   if (!document.querySelector('.turn.stale')) return;
