@@ -16,6 +16,8 @@ from tests.waiting import eventually
 
 ADMIN, USER, PASSWORD = "admin", "app", "p@ss/word:1"
 PREFIX = "talks"
+TURN_SECONDS = 30.0
+"""How long a session is held by a turn whose store went away between its claim and its answer."""
 
 
 class Node(MemoryDB):
@@ -106,7 +108,12 @@ class SecureMemoryDB:
     def section(self, **changes: Any) -> dict[str, Any]:
         """The `memory` section of a configuration."""
         url = f"rediss://{USER}:p%40ss%2Fword%3A1@localhost:{self.proxies[0].port}"
-        settings = {"prefix": PREFIX, "tls_ca_file": self.authority(), "timeout_seconds": 2.0, "turn_timeout": 30}
+        settings = {
+            "prefix": PREFIX,
+            "tls_ca_file": self.authority(),
+            "timeout_seconds": 2.0,
+            "turn_timeout": TURN_SECONDS,
+        }
         return {"type": "memorydb", "url": url} | settings | changes
 
     def grant(self, rights: str) -> None:

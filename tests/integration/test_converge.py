@@ -6,9 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -52,7 +50,7 @@ def store(vectors: VectorStore, vectors_dsn: str) -> Iterator[Store]:
 
 
 class Careless:
-    """Writes what the store refuses, as if it had been planned on the row that stands there."""
+    """Says that a refused write was written, so that nobody plans it again."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -61,10 +59,8 @@ class Careless:
         return getattr(self._sink, name)
 
     def write(self, writes: Sequence[DocumentWrite]) -> set[str]:
-        stale = self._sink.write(writes)
-        stored = self._sink.read(sorted(stale))
-        again = [replace(w, base_revision=stored[w.document_id].revision) for w in writes if w.document_id in stale]
-        return self._sink.write(again) if again else set()
+        self._sink.write(writes)
+        return set()
 
 
 class Forgetful(Careless):
@@ -80,11 +76,10 @@ class Forgetful(Careless):
 @pytest.mark.parametrize("fault", [Careless, Forgetful])
 def test_a_store_that_guards_badly_is_found_and_the_history_shrunk(store: Store, fault: Any) -> None:
     recordings = histories_of("pg15_plain")
-    histories = planned(recordings, Settings(600, seed=4))
-    usual = median(len(history.deliveries) for history in histories)
+    histories = planned(recordings, Settings(240, seed=4))
     outcome = run(OpenStore(store, recordings, fault), recordings, histories)
     assert outcome.failing
-    assert min(len(failure.history.deliveries) for failure in outcome.smallest) < usual
+    assert min(len(failure.history.deliveries) for failure in outcome.smallest) <= 3
 
 
 # The command and the plugin.

@@ -18,8 +18,8 @@ from memory.memorydb.client import COMMANDS
 from memory.memorydb.config import MemoryDBConfig
 from memory.memorydb.store import MemoryDBStore
 from schemas.errors import ConfigurationError, PipelineError, UnavailableError
-from tests.secure_memorydb import PASSWORD, PREFIX, SecureMemoryDB
-from tests.waiting import eventually
+from tests.secure_memorydb import PASSWORD, PREFIX, TURN_SECONDS, SecureMemoryDB
+from tests.waiting import WAIT_SECONDS, eventually
 
 RIGHTS = COMMANDS.format(PREFIX)
 
@@ -125,15 +125,11 @@ class Load:
                     self.refused[error.condition] += 1
                     self._ended.wait(0.02)
 
-    @property
-    def turns(self) -> int:
-        """Answered so far, by all."""
-        return sum(map(len, self.told.values()))
-
     def goes_on(self, turns: int = 20) -> None:
-        """Wait until every caller has been answered again."""
-        before = {name: len(numbers) for name, numbers in self.told.items()}
-        eventually(lambda: all(len(numbers) >= before[name] + turns for name, numbers in self.told.items()))
+        """Wait until every caller has been answered again, also one whose turn was held when the store went away."""
+        wanted = {name: len(numbers) + turns for name, numbers in self.told.items()}
+        seconds = TURN_SECONDS + WAIT_SECONDS
+        eventually(lambda: all(len(self.told[name]) >= number for name, number in wanted.items()), seconds)
 
     def end(self) -> None:
         """Stop; raises what a caller was not prepared for."""
