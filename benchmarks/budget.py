@@ -1,7 +1,8 @@
 """A budget in a storm of throttles: what four processes asked of a model, against what they were allowed: `make bench-budget`.
 
 Each process embeds texts of its own as fast as it can, and the endpoint throttles a fifth of all requests. The endpoint counts
-what reaches it. `kept` is that rate as a share of the allowed one, over a time that begins when all processes are at work. A
+what reaches it. `used` is that rate as a share of the allowed one, over a time that begins when all processes are at work;
+`kept` the same from the first request on, so that one which a slow machine sends late is counted with the time it was due in. A
 second run limits tokens, a third one answers of a text model. Every text has to have its vector in the end, every question its
 answer.
 """
@@ -74,6 +75,7 @@ def storm(url: str, ledger: Path, seconds: float, work: Work, **limits: float) -
     with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(work, [settings] * PROCESSES, range(PROCESSES), [0.0] * PROCESSES))  # imports
         until = time.time() + WARM_UP_SECONDS + seconds + 1
+        first, start = _counters(url), time.monotonic()
         running = [pool.submit(work, settings, number, until) for number in range(PROCESSES)]
         time.sleep(WARM_UP_SECONDS)
         before, began = _counters(url), time.monotonic()
@@ -81,16 +83,20 @@ def storm(url: str, ledger: Path, seconds: float, work: Work, **limits: float) -
         after, took = _counters(url), time.monotonic() - began
         done = [each.result() for each in running]
     request_json(url, "POST", "/faults", {})
-    sent = {name: after[name] - before[name] for name in after}
-    asked = sum(sent[name] for name in ("requests", "generations", "throttled", "failed"))
-    kept = {"requests_per_minute": asked, "tokens_per_minute": sent["tokens"]}
     (limit, allowed), *_ = limits.items()
     return {
-        "kept": round(kept[limit] / took * 60 / allowed, 3),
+        "used": round(_amount(limit, before, after) / took * 60 / allowed, 3),
+        "kept": round(_amount(limit, first, after) / (began + took - start) * 60 / allowed, 3),
         "texts": sum(texts for texts, _ in done),
         "lost": sum(lost for _, lost in done),
-        "throttled": sent["throttled"],
+        "throttled": after["throttled"] - before["throttled"],
     }
+
+
+def _amount(limit: str, before: dict[str, float], after: dict[str, float]) -> float:
+    """What reached the endpoint between two looks, in the limit's unit."""
+    names = ("tokens",) if limit == "tokens_per_minute" else ("requests", "generations", "throttled", "failed")
+    return sum(after[name] - before[name] for name in names)
 
 
 def _counters(url: str) -> dict[str, float]:

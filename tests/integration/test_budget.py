@@ -13,12 +13,15 @@ from benchmarks.budget import ask, embed, storm
 from embeddings.budget.budget import Budget
 from embeddings.budget.config import DynamoDBLedgerConfig
 from embeddings.budget.ledger import DynamoDBLedger, FileLedger, Ledger
-from embeddings.budget.reservations import Limits
+from embeddings.budget.reservations import BURST_SECONDS, Limits
 from embeddings.prices import Price
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import Ministack
 from schemas.errors import ConfigurationError, UnavailableError
 
+SECONDS = 6.0
+MOST_KEPT = 1 + BURST_SECONDS / SECONDS
+"""What was not used in the last second may be made up for. Tries that nobody counted would make it 1.25."""
 FREE = Limits(requests_per_minute=1e9, tokens_per_minute=1e9, dollars_per_day=1e9)
 PRICE = Price(1000.0)
 
@@ -26,19 +29,21 @@ PRICE = Price(1000.0)
 def test_four_processes_in_a_storm_of_throttles_keep_and_use_the_budget(
     instant_model: ModelService, tmp_path: Path
 ) -> None:
-    found = storm(instant_model.endpoint["endpoint_url"], tmp_path / "budget", 6, embed, requests_per_minute=900)
-    assert 0.95 <= found["kept"] <= 1.05
-    assert found["throttled"] > 0
-    assert found["lost"] == 0
+    figures = storm(
+        instant_model.endpoint["endpoint_url"], tmp_path / "budget", SECONDS, embed, requests_per_minute=900
+    )
+    assert (figures["used"] >= 0.8, figures["kept"] <= MOST_KEPT) == (True, True), figures
+    assert figures["throttled"] > 0
+    assert figures["lost"] == 0
 
 
 def test_four_processes_that_ask_for_answers_keep_and_use_the_budget(
     instant_model: ModelService, tmp_path: Path
 ) -> None:
-    found = storm(instant_model.endpoint["endpoint_url"], tmp_path / "budget", 6, ask, requests_per_minute=900)
-    assert 0.95 <= found["kept"] <= 1.05
-    assert found["throttled"] > 0
-    assert found["lost"] == 0
+    figures = storm(instant_model.endpoint["endpoint_url"], tmp_path / "budget", SECONDS, ask, requests_per_minute=900)
+    assert (figures["used"] >= 0.8, figures["kept"] <= MOST_KEPT) == (True, True), figures
+    assert figures["throttled"] > 0
+    assert figures["lost"] == 0
 
 
 @pytest.fixture(params=["file", "dynamodb"])
