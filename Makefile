@@ -71,8 +71,9 @@ test-long: setup ## two hours of changes, kills and outages, memory watched, a t
 	$(BIN)/python -m pytest tests/contract/test_sink_faults.py -k never_sees_two_versions --rechunkings 1000
 
 HISTORIES := 10000
-converge: setup ## histories of every recording into every store, with processes killed; the report goes to docs/converge.md (HISTORIES=, SEED=)
-	$(BIN)/python -m pytest tests/e2e/every_recording.py -s --write-report --histories $(HISTORIES) $(if $(SEED),--seed $(SEED))
+converge: setup ## histories of every recording into every store, with processes killed; the report goes to docs/converge.md (HISTORIES=, SEED=; LANES="fold lake pgvector": those alone, no report)
+	$(BIN)/python -m pytest tests/e2e/every_recording.py -s --histories $(HISTORIES) $(if $(SEED),--seed $(SEED)) \
+		$(if $(LANES),--lanes "$(LANES)",--write-report)
 
 demo: setup ## a committed row becomes a cited answer, on real servers (STORES=all: five stores, one is killed; KEEP=1 leaves them running)
 	$(BIN)/python -m local_stack.demo

@@ -19,6 +19,8 @@ class Failure:
     history: History
     lane: str
     differences: tuple[str, ...]
+    alone: bool = True
+    """Whether it fails by itself; else only among the other histories of its run."""
 
 
 def equal(_column: str, wanted: Any, actual: Any) -> bool:

@@ -6,6 +6,7 @@ each state on the way is the end of some history.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +14,14 @@ from dataclasses import dataclass, replace
 from converge.key_space import KeySpaces
 from converge.model import Model, ModelRow
 from converge.recording import Event, Recording
-from schemas.changes import Changes
+from schemas.changes import Change, Changes
 from schemas.records import Record
 from transforms.envelopes.decode import decode
 
 ROUNDS = 4
 """Batches of a history at most; those of many histories are delivered together."""
+TOGETHER = 500
+"""Histories whose batches are one batch, at most."""
 _MOST_FAMILIES = 5
 _MOST_EVENTS = 24
 
@@ -96,18 +99,24 @@ class Recorded:
         """The table of a history."""
         return self.recording.events[history.deliveries[0].event].table
 
-    def end(self, history: History) -> End:
-        """The rows that the source would have at the end: each event once, in the source's order."""
-        table = self.table(history)
-        numbers = {d.event for d in history.deliveries} | set(self.recording.truncations.get(table, ()))
-        model, named = Model(), dict[str, list[int]]()
+    def changes(self, history: History) -> dict[int, tuple[Change, ...]]:
+        """What the history's events mean, each decoded once, in the source's order, with every TRUNCATE of the table."""
+        numbers = {d.event for d in history.deliveries} | set(self.recording.truncations.get(self.table(history), ()))
+        changes = {}
         for event in sorted((self.recording.events[n] for n in numbers), key=lambda e: e.place):
-            answer = decode(self.spaces.record(event, history.space), self.recording.context)
-            assert isinstance(answer, Changes)  # noqa: S101 - KeySpaces has looked
-            model.apply(answer.changes)
-            for key in {k for c in answer.changes for k in (c.key, c.old_key, c.new_key) if k}:
-                named.setdefault(key, []).append(event.number)
-        return End(model.tables.get(table, {}), named)
+            decoded = decode(self.spaces.record(event, history.space), self.recording.context)
+            assert isinstance(decoded, Changes)  # noqa: S101 - KeySpaces has looked
+            changes[event.number] = decoded.changes
+        return changes
+
+    def end(self, history: History, changes: Mapping[int, tuple[Change, ...]] | None = None) -> End:
+        """The rows that the source would have at the end: each event once; `changes` where they are decoded already."""
+        model, named = Model(), dict[str, list[int]]()
+        for number, of_event in (changes or self.changes(history)).items():
+            model.apply(of_event)
+            for key in {k for c in of_event for k in (c.key, c.old_key, c.new_key) if k}:
+                named.setdefault(key, []).append(number)
+        return End(model.tables.get(self.table(history), {}), named)
 
 
 def batches(
@@ -120,6 +129,12 @@ def batches(
         if records := [recorded.record(each, delivery) for delivery in each.batch(number, reader)]:
             by_source.setdefault(each.recording, []).extend(records)
     return by_source
+
+
+def delivered_alike(histories: Sequence[History]) -> Iterator[tuple[History, ...]]:
+    """Histories that die alike, as many as are delivered together."""
+    for _, alike in itertools.groupby(sorted(histories, key=lambda h: str(h.kills)), key=lambda h: h.kills):
+        yield from itertools.batched(alike, TOGETHER)
 
 
 def history(recording: Recording, space: int, seed: int, kills: Sequence[Kill] = ()) -> History:

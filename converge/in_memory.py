@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from converge.compare import Failure, differences
 from converge.histories import ROUNDS, History, Recorded
 from converge.journal import Journal
-from schemas.changes import Change, Changes
+from schemas.changes import Change
 from transforms import fold
-from transforms.envelopes.decode import decode
 from transforms.values import exact_json
 
 
@@ -21,38 +20,20 @@ class InMemory:
     def __init__(self, recordings: Mapping[str, Recorded]) -> None:
         """Take the recordings by name."""
         self._recordings = recordings
+        self._wrong: dict[int, tuple[str, ...]] = {}
+        """What is wrong at the end of a history, by its key space."""
 
     def deliver(self, histories: Sequence[History], journal: Journal, on_done: Callable[[int], None]) -> None:
-        """Nothing is kept, so there is nothing to deliver to."""
-        on_done(len(histories))
-
-    def failures(self, histories: Sequence[History]) -> list[Failure]:
-        """Fold histories, each for itself; return those that end otherwise than the model."""
-        failures = []
+        """Fold histories, each for itself, and compare: nothing else is kept."""
         for history in histories:
             recorded = self._recordings[history.recording]
-            if wrong := tuple(differences(recorded.end(history), self._rows(recorded, history))):
-                failures.append(Failure(history, OpenInMemory.name, wrong))
-        return failures
+            changes = recorded.changes(history)
+            self._wrong[history.space] = tuple(differences(recorded.end(history, changes), _rows(history, changes)))
+            on_done(1)
 
-    def _rows(self, recorded: Recorded, history: History) -> dict[str, dict[str, Any]]:
-        stored: dict[str, str] = {}
-        truncated = ""
-        for changes in self._batches(recorded, history):
-            truncated = max([truncated, *(change.sequence for change in changes if change.op == "t")])
-            rows = fold.Rows(lambda key, stored=stored: _restored(stored.get(key)))  # type: ignore[misc]
-            for change in changes:
-                if change.op != "t":
-                    fold.apply(rows, change)
-            stored |= {key: exact_json.dumps(fold.encode(state)) for key, state in rows.items() if state != fold.EMPTY}
-        states = {key: fold.truncated_at(_restored(text), truncated) for key, text in stored.items()}
-        return {key: _shown(state) for key, state in states.items() if state.exists}
-
-    def _batches(self, recorded: Recorded, history: History) -> list[list[Change]]:
-        killed = {kill.round for kill in history.kills}
-        given = [history.batch(n, reader) for n in range(ROUNDS) for reader in (1, 0) for _ in range(1 + (n in killed))]
-        given.append(history.batch(None))
-        return [[change for d in batch for change in _changes(recorded, history, d)] for batch in given]
+    def failures(self, histories: Sequence[History]) -> list[Failure]:
+        """Those that ended otherwise than the model."""
+        return [Failure(h, OpenInMemory.name, wrong) for h in histories if (wrong := self._wrong[h.space])]
 
 
 @dataclass(frozen=True)
@@ -68,9 +49,25 @@ class OpenInMemory:
         return InMemory(self.recordings)
 
 
-def _changes(recorded: Recorded, history: History, delivery: Any) -> tuple[Change, ...]:
-    answer = decode(recorded.record(history, delivery), recorded.recording.context)
-    return answer.changes if isinstance(answer, Changes) else ()
+def _rows(history: History, changes: Mapping[int, tuple[Change, ...]]) -> dict[str, dict[str, Any]]:
+    stored: dict[str, str] = {}
+    truncated = ""
+    for batch in _batches(history, changes):
+        truncated = max([truncated, *(change.sequence for change in batch if change.op == "t")])
+        rows = fold.Rows(lambda key, stored=stored: _restored(stored.get(key)))  # type: ignore[misc]
+        for change in batch:
+            if change.op != "t":
+                fold.apply(rows, change)
+        stored |= {key: exact_json.dumps(fold.encode(state)) for key, state in rows.items() if state != fold.EMPTY}
+    states = {key: fold.truncated_at(_restored(text), truncated) for key, text in stored.items()}
+    return {key: _shown(state) for key, state in states.items() if state.exists}
+
+
+def _batches(history: History, changes: Mapping[int, tuple[Change, ...]]) -> Iterator[list[Change]]:
+    killed = {kill.round for kill in history.kills}
+    batches = [history.batch(n, reader) for n in range(ROUNDS) for reader in (1, 0) for _ in range(1 + (n in killed))]
+    for batch in (*batches, history.batch(None)):
+        yield [change for delivery in batch for change in changes[delivery.event]]
 
 
 def _restored(text: str | None) -> fold.RowState:

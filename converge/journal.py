@@ -11,6 +11,9 @@ from pathlib import Path
 
 from schemas.errors import PipelineError
 
+_LOOK_SECONDS = 0.5
+"""How often a process that does the work is asked how far it is."""
+
 
 class Died(BaseException):
     """The process would be dead by now."""
@@ -39,7 +42,7 @@ class JournalOnDisk(Journal):
 
     def __init__(self, folder: Path) -> None:
         """Use a folder, which the next process finds."""
-        self._folder = folder
+        self._folder, self._histories = folder, 0
 
     def is_done(self, unit: str) -> bool:
         """As noted."""
@@ -55,6 +58,16 @@ class JournalOnDisk(Journal):
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def advance(self, histories: int) -> None:
+        """Note how many histories more this process is through with, those of an earlier one among them."""
+        self._histories += histories
+        (self._folder / "histories").write_text(str(self._histories))
+
+    def histories(self) -> int:
+        """How many the newest process was through with."""
+        noted = self._folder / "histories"
+        return int(noted.read_text() or 0) if noted.exists() else 0
 
 
 class Survived:
@@ -75,18 +88,26 @@ def survived() -> Iterator[Survived]:
         outcome.died = True
 
 
-def until_done(work: Callable[[JournalOnDisk], None], folder: Path) -> int:
+def until_done(
+    work: Callable[[JournalOnDisk], None], folder: Path, on_done: Callable[[int], None] = lambda _: None
+) -> int:
     """Do work in processes of their own, one after the other, until one of them ends; returns how many were killed.
+
+    `on_done` is told of histories as a process gets through with them.
 
     Raises:
         PipelineError: a process ended by itself with another status than 0.
     """
-    kills = 0
-    context = get_context("spawn")
+    kills = done = 0
+    context, journal = get_context("spawn"), JournalOnDisk(folder)
     while True:
-        process = context.Process(target=work, args=(JournalOnDisk(folder),))
+        process = context.Process(target=work, args=(journal,))
         process.start()
-        process.join()
+        while process.is_alive():
+            process.join(_LOOK_SECONDS)
+            if (now := journal.histories()) > done:
+                on_done(now - done)
+                done = now
         if process.exitcode == 0:
             return kills
         if process.exitcode != -signal.SIGKILL:

@@ -11,6 +11,8 @@ from converge.histories import Delivery, History, Kill
 from converge.run import Outcome
 from schemas.errors import ConfigurationError
 
+_IN_COMPANY = "It does not fail alone: only the whole run, by its seed, shows this again; it is not made smaller."
+
 
 def to_json(history: History) -> str:
     """A history in one line: which recorded events (numbered from 0) come in which batch, to which reader, and where it dies."""
@@ -36,7 +38,7 @@ def of_json(text: str, space: int = 1) -> History:
 
 def as_test(failure: Failure, config: str, events: Sequence[str]) -> str:
     """A failing history as a test, for a suite where ragstream is installed."""
-    lines = "\n".join(f"    # {difference}" for difference in failure.differences)
+    lines = "\n".join(f"    # {line}" for line in (*failure.differences, *([] if failure.alone else [_IN_COMPANY])))
     return (
         f"def test_history_{failure.history.seed}_converges(ragstream_converge):\n"
         f"    # {failure.lane}, {len(failure.history.deliveries)} deliveries: [event, batch, reader, rejected first]\n"
@@ -67,6 +69,7 @@ def as_object(outcomes: Sequence[Outcome], seed: int, config: str, events: Seque
                         "seed": failure.history.seed,
                         "history": json.loads(to_json(failure.history)),
                         "differences": list(failure.differences),
+                        "alone": failure.alone,
                         "test": as_test(failure, config, events),
                     }
                     for failure in outcome.smallest

@@ -19,7 +19,7 @@ from converge.shrink import shrunk
 from converge.watched import STEPS
 
 _ALIKE = 400
-"""Histories of a block: they die at the same steps, and are delivered together."""
+"""Histories of a block where a death costs nothing: they die at the same steps, and are delivered together."""
 _BLOCKS = 24
 """Blocks of a run whose processes are killed in earnest, which costs a start each."""
 _MOST_SHRUNK = 3
@@ -79,7 +79,7 @@ class Outcome:
 def planned(recordings: Mapping[str, Recorded], settings: Settings) -> list[History]:
     """The histories of a run, each in its own key space, from consecutive seeds; every recording is in two blocks at least."""
     names = sorted(recordings)
-    alike = max(1, settings.histories // _BLOCKS) if settings.kills else _ALIKE
+    alike = math.ceil(settings.histories / _BLOCKS) if settings.kills else _ALIKE
     blocks = math.ceil(settings.histories / alike)
     width = min(len(names), math.ceil(2 * len(names) / blocks))
     histories = []
@@ -114,18 +114,18 @@ def run(
     began, journal = time.monotonic(), Journal()
     if kills and open_lane.keeps:
         with TemporaryDirectory(prefix="ragstream-converge-") as folder:
-            journal.deaths = until_done(Delivering(open_lane, tuple(histories)), Path(folder))
+            journal.deaths = until_done(Delivering(open_lane, tuple(histories)), Path(folder), on_done)
         lane = open_lane()
-        on_done(len(histories))
     else:
         lane = open_lane()
         lane.deliver(histories, journal, on_done)
     failures = lane.failures(histories)
     spaces = itertools.count(1 + max((h.space for h in histories), default=0))
-    first = {failure.history.seed: failure for failure in failures[:_MOST_SHRUNK]}
-    smallest = tuple(shrunk_in(lane, failure, recordings, spaces) for failure in first.values())
+    failing = {failure.history.space: failure for failure in reversed(failures)}
+    first = list(failing.values())[-_MOST_SHRUNK:]
+    smallest = tuple(shrunk_in(lane, failure, recordings, spaces) for failure in reversed(first))
     seconds = time.monotonic() - began
-    return Outcome(open_lane.name, len(histories), journal.deaths, len(failures), smallest, seconds)
+    return Outcome(open_lane.name, len(histories), journal.deaths, len(failing), smallest, seconds)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Delivering:
 
     def __call__(self, journal: JournalOnDisk) -> None:
         """Deliver what is not done yet."""
-        self.open_lane().deliver(self.histories, journal, lambda _: None)
+        self.open_lane().deliver(self.histories, journal, journal.advance)
 
 
 def shrunk_in(lane: Lane, failure: Failure, recordings: Mapping[str, Recorded], spaces: Iterator[int]) -> Failure:

@@ -25,6 +25,12 @@ def schema_beside(config: RedshiftConfig) -> RedshiftConfig:
     return config.model_copy(update={"schema_name": f"{config.schema_name}{_SUFFIX}", "staging": staging})
 
 
+def schema_of(config: RedshiftConfig, number: int) -> RedshiftConfig:
+    """The configuration of a schema for histories that are delivered together, beside that of `schema_beside`."""
+    update = {"schema_name": f"{config.schema_name}_{number}", "staging": f"{config.staging}/{number}"}
+    return config.model_copy(update=update)
+
+
 def remove(config: SinkConfig) -> None:
     """Remove a store that `beside` named, with all that is in it; nothing where there is none."""
     if not config.place.name.endswith(_SUFFIX):

@@ -17,12 +17,12 @@ def shrunk(failure: Failure, run: Run, spaces: Iterator[int], shared: frozenset[
     """Take parts of a history away while what is left still fails; `shared` are the TRUNCATEs of its table, which stay.
 
     All parts of a pass run together, each in a key space of its own, so that a pass costs a store no more than one history.
-    A fault that is gone when the history runs again is returned as it was found; so is the smallest one so far where no part
-    fails any more.
+    One that does not fail by itself is returned as it was found, and says so; where no part fails any more, the smallest one
+    so far is returned.
     """
     again = run([in_space(failure.history, next(spaces))])
     if not again:
-        return failure
+        return replace(failure, alone=False)
     smallest = again[0]
     for _ in range(MOST_PASSES):
         parts = [in_space(part, next(spaces)) for part in _parts(smallest.history, shared)]

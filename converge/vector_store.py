@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from converge.compare import Failure, differences
-from converge.histories import ROUNDS, End, History, Kill, Recorded, batches
+from converge.histories import ROUNDS, End, History, Kill, Recorded, batches, delivered_alike
 from converge.journal import Journal, survived
 from converge.watched import STEPS, HashEmbedder, Watched, vector_of
 from indexing.indexer import Indexer
@@ -23,9 +22,6 @@ from transforms.values import exact_json
 if TYPE_CHECKING:
     from schemas.records import Record
     from sinks.protocol import Sink
-
-TOGETHER = 400
-"""Histories whose batches are one batch."""
 
 type Batch = list[Record]
 
@@ -41,11 +37,11 @@ class VectorStore:
 
     def deliver(self, histories: Sequence[History], journal: Journal, on_done: Callable[[int], None]) -> None:
         """Deliver the histories of tables with documents, many in one batch."""
-        for block, (kills, together) in enumerate(_blocks(self._ours(histories))):
+        for block, together in enumerate(delivered_alike(self._ours(histories))):
             for number in range(ROUNDS):
                 if not journal.is_done(unit := f"{block}-{number}"):
                     ours, others = (batches(self.recordings, together, number, reader) for reader in (0, 1))
-                    kill = next((kill for kill in kills if kill.round == number), None)
+                    kill = next((kill for kill in together[0].kills if kill.round == number), None)
                     self._deliver_round(unit, ours, others, (kill, journal))
             if not journal.is_done(unit := f"{block}-late"):
                 self._deliver_round(unit, batches(self.recordings, together, None), {}, (None, journal))
@@ -114,13 +110,6 @@ class VectorStore:
         shown = {key: exact_json.loads(document.metadata) for key, document in own.items()}
         wrong = differences(end, shown, _as_stored, frozenset(spec.document.metadata))
         return (*wrong, *(f"{end.name(key)} has other texts or vectors" for key in _other_texts(end, own, spec)))
-
-
-def _blocks(histories: Sequence[History]) -> Iterator[tuple[tuple[Kill, ...], tuple[History, ...]]]:
-    """Histories that die alike, as many as are delivered together."""
-    for kills, alike in itertools.groupby(sorted(histories, key=lambda h: str(h.kills)), key=lambda h: h.kills):
-        for together in itertools.batched(alike, TOGETHER):
-            yield kills, together
 
 
 def _die_at(step: str, journal: Journal, unit: str, at: str) -> None:

@@ -37,9 +37,11 @@ def loaded(config: RedshiftConfig, table: str, name: str) -> tuple[TableShape, d
 
 
 def drop(config: RedshiftConfig) -> None:
-    """Drop the schema with all that is in it."""
+    """Drop the schemas whose names begin as the configured one, which `schema_beside` named, with all that is in them."""
     with contextlib.closing(open_client(config)) as client:
-        client.run([f"DROP SCHEMA IF EXISTS {quoted(config.schema_name)} CASCADE"])
+        for (name,) in client.run(["SELECT nspname FROM pg_namespace"]):
+            if str(name).startswith(f"{config.schema_name}_"):
+                client.run([f"DROP SCHEMA IF EXISTS {quoted(str(name))} CASCADE"])
 
 
 def is_same(wanted: Any, actual: Any, kind: str) -> bool:

@@ -57,6 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-every", type=float, default=10)
     parser.addoption("--histories", type=int, default=10_000)
     parser.addoption("--seed", type=int, default=0)
+    parser.addoption("--lanes", default="")
     parser.addoption("--write-report", action="store_true")
 
 

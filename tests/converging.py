@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converge.histories import Recorded
+from converge.lake import Lake
 from converge.recording import recording
 from converge.vector_store import VectorStore
 from converge.watched import HashEmbedder
-from schemas.tables import ChunkConfig, DocumentConfig
+from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from sinks.protocol import Sink
-from tests.recorded import CONTEXT, DMS_CONTEXT, DMS_FIXTURES, FIXTURES, dms_records, records
+from tests.recorded import CONTEXT, DMS_CONTEXT, DMS_FIXTURES, FIXTURES, KEYS, dms_records, records
 from tests.stores import Store
 from transforms.documents.planning import DocumentSpec
+from warehouse.config import RedshiftConfig
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 DOCUMENT = DocumentConfig(template="{name}\n\n{body}", metadata=("m", "amount"), chunk=ChunkConfig(max_tokens=60))
 SPECS = {table: DocumentSpec(table, DOCUMENT) for table in ("inv.items", "inv.items_full", "shop.items")}
@@ -53,3 +58,20 @@ class OpenStore:
 
     def _sink(self) -> Sink:
         return self.store.open(HashEmbedder.fingerprint, HashEmbedder.dimensions)
+
+
+@dataclass
+class OpenLake:
+    """Opens the lane of a lake and a warehouse, in the tests' session."""
+
+    spark: SparkSession
+    folder: str
+    recordings: Mapping[str, Recorded]
+    warehouse: RedshiftConfig
+    name = "lake and warehouse"
+    keeps = True
+
+    def __call__(self) -> Lake:
+        names = sorted({table for each in self.recordings.values() for table in each.recording.families})
+        tables = [TableConfig(table=name, keys=KEYS[name]) for name in names]
+        return Lake(self.spark, self.folder, tables, self.recordings, self.warehouse)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ def converge(
     recordings = recordings_of(loaded, events)
     given = [report.of_json(history)] if history else []
     settings = Settings(len(given) or histories, secrets.randbelow(10**9) if seed is None else seed, flags["kill"])
-    with _progress(settings.histories) as on_done:
+    with progress(settings.histories) as on_done:
         outcomes = converged(loaded, recordings, settings, stores, given, on_done)
     if flags["as_json"]:
         click.echo(json.dumps(report.as_object(outcomes, settings.seed, config, events)))
@@ -76,19 +77,23 @@ def _show(outcomes: list[Outcome], seed: int, config: str, events: tuple[str, ..
 
 
 @contextmanager
-def _progress(histories: int) -> Iterator[OnDone]:
-    """A bar a store on a terminal's standard error; nothing elsewhere."""
+def progress(histories: int) -> Iterator[OnDone]:
+    """On standard error a bar a store, with the time it took; where that is no terminal, a line for each tenth."""
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TaskID
+    from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
+        through: Counter[str] = Counter()
 
         def on_done(lane: str, done: int) -> None:
             if lane not in tasks:
                 tasks[lane] = bar.add_task(lane, total=histories)
             bar.update(tasks[lane], advance=done)
+            before, through[lane] = through[lane], through[lane] + done
+            if not console.is_terminal and before * 10 // histories < through[lane] * 10 // histories:
+                console.print(f"{lane}: {through[lane]:,} of {histories:,}", highlight=False)
 
         yield on_done

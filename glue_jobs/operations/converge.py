@@ -117,10 +117,9 @@ class OpenLake:
         """Open the session."""
         from converge.lake import Lake
         from glue_jobs.runtime.spark.session import open_session
-        from lake.layout import LakeLayout
 
         spark = open_session("converge", checkpoint=f"{self.folder}/checkpoint", cores=2)
-        return Lake(spark, LakeLayout(f"{self.folder}/lake"), self.tables, self.recordings, self.warehouse)
+        return Lake(spark, f"{self.folder}/lake", self.tables, self.recordings, self.warehouse)
 
 
 def converge(

@@ -56,9 +56,17 @@ class TableMerger:
     """Merges batches of `changes` into the current tables, tables side by side."""
 
     def __init__(
-        self, layout: LakeLayout, tables: Sequence[TableConfig], contexts: Mapping[str, DecodeContext]
+        self,
+        layout: LakeLayout,
+        tables: Sequence[TableConfig],
+        contexts: Mapping[str, DecodeContext],
+        on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Create the tables that are missing; `contexts` are the decode contexts by source."""
+        """Create the tables that are missing; `contexts` are the decode contexts by source.
+
+        `on_step` is told what is to be written next: `tombstones`, `merge`, `purge` or `truncate`, from several threads.
+        """
+        self._on_step = on_step
         self._layout = layout
         self._tables = {table.table: table for table in tables}
         self._contexts = contexts
@@ -73,7 +81,8 @@ class TableMerger:
         def merged(summarized_table: tuple[Row, ObservedTypes]) -> tuple[str, TableCounts]:
             summary, observed = summarized_table
             table = self._tables[summary["_table"]]
-            counts = _TableMerge(frame, self._layout, table, self._contexts, observed).run(summary, transaction)
+            merge = _TableMerge(frame, self._layout, table, self._contexts, observed, self._on_step)
+            counts = merge.run(summary, transaction)
             self._maintain(frame.sparkSession, table.table)
             return table.table, counts
 
@@ -111,6 +120,7 @@ class _TableMerge:
     table: TableConfig
     contexts: Mapping[str, DecodeContext]
     observed: ObservedTypes
+    on_step: Callable[[str], None] = lambda _: None
     groups: dict[str, str] = field(default_factory=dict)
     truncated: str = ""
 
@@ -146,6 +156,7 @@ class _TableMerge:
         else:
             raise UnavailableError(f"{self.name}: other drivers' merges were first {_ROUNDS} times")
         if newest:
+            self.on_step("truncate")
             self._delete(f"_sequence <= '{self.truncated}'", self.path)
         return TableCounts(summary["changes"], counts["live"], counts["deleted"], counts["rejects"])
 
@@ -268,11 +279,14 @@ class _TableMerge:
                 F.lit(self.name).alias("_table"), F.lit("d").alias("_op"), "_sequence", now.alias("_ingest_time"),
                 "_key", F.col("_tombstone").alias("_state"), "_moves",
             )  # fmt: skip
+            self.on_step("tombstones")
             append(tombstones, self.layout.path("tombstones"))
+        self.on_step("merge")
         changed = counts["live"] + counts["deleted"]
         if changed and self._merge(self._table_rows(folded, shape, "_live", "_version"), shape) < changed:
             return False
         if counts["purge"]:
+            self.on_step("purge")
             self._purge([row["_key"] for row in folded.filter("_purge").select("_key").collect()])
         return True
 

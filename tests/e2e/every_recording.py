@@ -18,6 +18,7 @@ import pytest
 
 from converge import report
 from converge.run import Outcome, Settings
+from glue_jobs.cli.converge import progress
 from glue_jobs.config.pipeline import load_config
 from glue_jobs.operations.converge import converge, recordings_of
 from local_stack.servers.aws import Ministack
@@ -116,8 +117,10 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
     recordings = recordings_of(config, events)
     of = f"{len(recordings)} recordings ({sum(len(each.recording.events) for each in recordings.values())} events)"
     outcomes: list[Outcome] = []
-    for stores in (["fold"], *([sink.name] for sink in config.sinks), ["lake", "warehouse"]):
-        outcomes += converge(config, recordings, settings, stores)
+    lanes = request.config.getoption("--lanes").split() or ["fold", *(sink.name for sink in config.sinks), "lake"]
+    for stores in (["lake", "warehouse"] if lane == "lake" else [lane] for lane in lanes):
+        with progress(settings.histories) as on_done:
+            outcomes += converge(config, recordings, settings, stores, on_done=on_done)
         click.echo(report.as_markdown(outcomes[-1:]))
         if request.config.getoption("--write-report"):
             write(outcomes, settings, of)

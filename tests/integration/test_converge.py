@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from delta import DeltaTable
+from pyspark.sql import SparkSession
 
 from converge.run import Settings, planned, run
 from glue_jobs.cli.main import cli
+from lake.layout import LakeLayout
+from local_stack.servers.aws import Ministack
 from local_stack.servers.postgres import VectorStore
 from schemas.documents import DocumentWrite
 from schemas.errors import ConfigurationError
 from sinks.protocol import Sink
-from tests.converging import OpenStore, histories_of
+from tests.converging import OpenLake, OpenStore, histories_of
 from tests.recorded import FIXTURES, KEYS
 from tests.stores import Store, pgvector_store
+from tests.warehouse_fixtures import BUCKET, warehouse_config
+from warehouse import batches
+from warehouse.config import RedshiftConfig
 
 EVENTS = str(FIXTURES / "pg15_schemas.jsonl")
 DOCUMENT = {"template": "{name}\n\n{body}", "metadata": ["m", "s"], "chunk": {"max_tokens": 60}}
@@ -80,6 +89,25 @@ def test_a_store_that_guards_badly_is_found_and_the_history_shrunk(store: Store,
     outcome = run(OpenStore(store, recordings, fault), recordings, histories)
     assert outcome.failing
     assert min(len(failure.history.deliveries) for failure in outcome.smallest) <= 3
+
+
+def test_histories_end_as_their_source_in_lake_and_warehouse(
+    spark: SparkSession, tmp_path: Path, warehouse_dsn: str, aws: Ministack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with rejects that are replayed and deaths at commits; half of the changes are folded by the driver, all by Spark."""
+    recordings, settings = histories_of("pg15_schemas"), Settings(200, seed=secrets.randbelow(10**9))
+    histories = planned(recordings, settings)
+    monkeypatch.setattr(batches, "FEW_CHANGES", sum(len(history.deliveries) for history in histories) * 3 // 4)
+    config = RedshiftConfig.model_validate(warehouse_config(warehouse_dsn, aws))
+    opened = OpenLake(spark, str(tmp_path), recordings, config)
+    outcome = run(opened, recordings, histories)
+    assert (outcome.failing, outcome.smallest) == (0, ()), f"seed {settings.seed}"
+    assert outcome.deaths
+    assert aws.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", []) == []
+    DeltaTable.forPath(spark, LakeLayout(f"{tmp_path}/1").table("inv.items")).delete()
+    with psycopg.connect(warehouse_dsn) as connection:
+        connection.execute("DELETE FROM desk_1.items__rows")
+    assert {failure.lane for failure in opened().failures(histories)} == {"tables", "warehouse"}
 
 
 # The command and the plugin.

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -116,7 +116,7 @@ def test_a_fault_in_the_fold_is_found_and_shrunk(
     function: str, fault: Any, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recordings = {name: recorded(name) for name in ("pg15_plain", "mariadb1011_plain")}
-    lane, histories = InMemory(recordings), planned(recordings, Settings(300, seed=2))
+    histories = planned(recordings, Settings(300, seed=2))
     monkeypatch.setattr(fold, function, fault(getattr(fold, function)))
     outcome = run(OpenInMemory(recordings), recordings, histories)
     assert outcome.failing
@@ -126,9 +126,9 @@ def test_a_fault_in_the_fold_is_found_and_shrunk(
     (call,) = (node for node in ast.walk(ast.parse(printed)) if isinstance(node, ast.Call))
     told = ast.literal_eval(next(each.value for each in call.keywords if each.arg == "history"))
     again = [report.of_json(told)]
-    assert lane.failures(again)
+    assert run(OpenInMemory(recordings), recordings, again).failing
     monkeypatch.undo()
-    assert not lane.failures(again)
+    assert not run(OpenInMemory(recordings), recordings, again).failing
 
 
 def test_shrinking_stops_at_what_is_needed() -> None:
@@ -146,6 +146,20 @@ def test_shrinking_stops_at_what_is_needed() -> None:
     ).history
     assert [delivery.event for delivery in smallest.deliveries] == [3, 3]
     assert smallest.kills == (Kill(2, 0),)
+
+
+def test_what_fails_in_company_alone_is_printed_as_that() -> None:
+    """A fault that needs two histories at once: none of them is made smaller, as alone it ends as it should."""
+    (first, _) = histories = [History("r", space, space, (Delivery(0, 0), Delivery(1, 0))) for space in (1, 2)]
+
+    def run_of(parts: Sequence[History]) -> list[Failure]:
+        return [Failure(h, "store", ("the row of event 1 is missing",)) for h in parts if len(parts) > 1]
+
+    found = shrunk(run_of(histories)[0], run_of, itertools.count(3))
+    assert (found.history, found.alone) == (first, False)
+    printed = report.as_test(found, "pipeline.yaml", ["events.jsonl"])
+    assert "does not fail alone" in printed
+    ast.parse(printed)
 
 
 def test_the_same_seed_makes_the_same_histories() -> None:
