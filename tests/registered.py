@@ -80,8 +80,16 @@ def _registered(data: bytes | None, form: str, kind: RegistryKind, register: Reg
         name = register(RegisteredSchema("AVRO", json.dumps(schema)))
         return framed(kind, name, encoded(schema, avro_value(block, payload)), compressed=True)
     schema = json_schema(block, glue=kind == "glue")
+    payload = without_nulls(payload) if kind == "glue" else payload
     name = register(RegisteredSchema("JSON", json.dumps(schema)))
     return framed(kind, name, json.dumps(payload).encode(), compressed=True)
+
+
+def without_nulls(value: Json) -> Json:
+    """A value without the members that are null, as AWS Glue's converter writes it."""
+    if isinstance(value, dict):
+        return {name: without_nulls(part) for name, part in value.items() if part is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def encoded(schema: Json, value: Any) -> bytes:

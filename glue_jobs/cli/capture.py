@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import click
 
 from glue_jobs.cli.main import CONFIG
+
+if TYPE_CHECKING:
+    from glue_jobs.config.pipeline import PipelineConfig
+    from sources.capture.debezium import DebeziumCaptureConfig
+    from sources.capture.names import KnownTable
+
+_KEYS = "; where `keys` are not the primary key, the connector needs message.key.columns"
 
 
 @click.command()
@@ -15,7 +25,8 @@ def capture(config: str, *, apply_: bool) -> None:
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations import capture_checks
     from schemas.errors import ConfigurationError, UnavailableError
-    from sources.capture.rendering import as_json, render
+    from sources.capture.rendering import as_json
+    from sources.capture.source import known_tables
 
     loaded = load_config(config)
     if not loaded.capture:
@@ -24,21 +35,35 @@ def capture(config: str, *, apply_: bool) -> None:
             condition="CAPTURE_MISSING",
             hint="Add capture: {type: debezium, dsn: ${secret:source}, connect_url: ...}, or type: dms.",
         )
-    for entry in (capture_checks.completed(loaded, each) for each in loaded.capture):
-        tables, topics = capture_checks.tables_and_topics(loaded, entry)
-        if apply_ and entry.type == "debezium":
-            from sources.capture.connect_worker import put_connector
-            from sources.capture.source import require_tables
-
-            rendered = render(entry, loaded.name, tables, topics, reveal=True)
+    for entry in (capture_checks.completed(loaded, part) for part in loaded.capture):
+        if entry.type == "debezium" and apply_:
+            _apply(loaded, entry)
+            continue
+        known: Mapping[str, KnownTable] = {}
+        if entry.type == "debezium":
             try:
-                require_tables(entry, tables)
+                known = known_tables(entry, capture_checks.tables_and_topics(loaded, entry)[0])
             except UnavailableError as error:
-                rendered["source_sql"] = []
-                click.echo(f"note: {error.message}; its owner runs `source_sql` of `ragstream capture` there", err=True)
-            name = put_connector(entry, rendered)
-            click.echo(f"connector {name} runs on {entry.connect_url}: {', '.join(tables)}", err=True)
-        else:
-            click.echo(
-                as_json(render(entry, loaded.name, tables, topics, partitions=capture_checks.partitions(loaded)))
-            )
+                click.echo(f"note: {error.message}{_KEYS}", err=True)
+            except ModuleNotFoundError as error:
+                click.echo(f"note: {error.name} is not installed, so the database was not asked{_KEYS}", err=True)
+        click.echo(as_json(capture_checks.rendered(loaded, entry, known)))
+
+
+def _apply(config: PipelineConfig, entry: DebeziumCaptureConfig) -> None:
+    from glue_jobs.operations import capture_checks
+    from schemas.errors import UnavailableError
+    from sources.capture.connect_worker import connector_settings, put_connector
+    from sources.capture.source import require_tables
+
+    tables, _ = capture_checks.tables_and_topics(config, entry)
+    try:
+        rendered = capture_checks.rendered(config, entry, require_tables(entry, tables), reveal=True)
+    except UnavailableError as error:
+        rendered = capture_checks.rendered(config, entry, {}, reveal=True) | {"source_sql": []}
+        connector = rendered["connector"]
+        running = connector_settings(entry, connector["name"]) if entry.connect_url else None
+        connector["config"] |= {name: value for name, value in (running or {}).items() if name == "message.key.columns"}
+        click.echo(f"note: {error.message}; its owner runs `source_sql` of `ragstream capture` there", err=True)
+    name = put_connector(entry, rendered)
+    click.echo(f"connector {name} runs on {entry.connect_url}: {', '.join(tables)}", err=True)

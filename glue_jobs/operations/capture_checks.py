@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
-from glue_jobs.config.pipeline import PipelineConfig, decode_context, is_configured
+from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError, UnavailableError
+from sources import SourceConfig
 from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig, topic_name, topic_prefix, with_brokers
 from sources.capture.dms import DmsCaptureConfig, task_identifier
@@ -21,8 +23,9 @@ from sources.capture.dms_task import (
 )
 from sources.capture.engines import ENGINES
 from sources.capture.findings import Findings, connector_differences
-from sources.capture.rendering import CaptureConfig, render
-from sources.capture.source import compared
+from sources.capture.names import KnownTable, record_keys
+from sources.capture.rendering import CaptureConfig, Details, render
+from sources.capture.source import as_recorded, compared
 from sources.capture.target import tables_named
 
 
@@ -50,9 +53,14 @@ def notes(config: PipelineConfig) -> list[str]:
     return [*(f"capture: {text}" for text in texts), *(stream.sentence for stream in streams)]
 
 
+def source_of(config: PipelineConfig, capture: CaptureConfig) -> SourceConfig:
+    """The source that a capture feeds."""
+    return config.source(capture.source) if capture.source else config.sources[0]
+
+
 def completed(config: PipelineConfig, capture: CaptureConfig) -> CaptureConfig:
     """The capture with the brokers of the source that it feeds, where that has some, unless it names its own."""
-    source = config.source(capture.source) if capture.source else config.sources[0]
+    source = source_of(config, capture)
     servers = getattr(source, "bootstrap_servers", None)
     if isinstance(capture, DebeziumCaptureConfig) and servers:
         return with_brokers(capture, servers, getattr(source, "options", {}))
@@ -61,28 +69,38 @@ def completed(config: PipelineConfig, capture: CaptureConfig) -> CaptureConfig:
 
 def tables_and_topics(config: PipelineConfig, capture: CaptureConfig) -> tuple[list[str], list[str]]:
     """The tables of a capture and their topics."""
-    source = config.source(capture.source) if capture.source else config.sources[0]
+    source = source_of(config, capture)
     topics = getattr(source, "topics", None) or []
     return [table.table for table in config.tables_of(source.name)], list(topics)
 
 
-def partitions(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
+def rendered(
+    config: PipelineConfig, capture: CaptureConfig, known: Mapping[str, KnownTable], *, reveal: bool = False
+) -> dict[str, Any]:
+    """Render a completed capture; `known` are the tables of its database, as far as that answers."""
+    source = source_of(config, capture)
+    names, topics = tables_and_topics(config, capture)
+    tables = as_recorded(capture, config.tables_of(source.name), known, source.registry)
+    details = Details(_partitions(config), source.registry, record_keys(tables, known))
+    return render(capture, config.name, names, topics, details=details, reveal=reveal)
+
+
+def _partitions(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
     """By table: the names of its partitions."""
     return {table.table: table.partitions for table in config.tables if table.partitions}
 
 
 def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
-    capture = completed(config, capture)
-    tables = config.tables_of(capture.source or config.sources[0].name)
-    source = compared(capture, config.name, tables)
-    result = source.findings
-    for table in tables:
-        if columns := source.columns.get(table.table):
-            result.wrong.extend(table.unknown_columns(columns))
+    capture, source = completed(config, capture), source_of(config, capture)
+    database = compared(capture, config.name, config.tables_of(source.name), source.registry)
+    result = database.findings
+    for table in database.tables:
+        if existing := database.known.get(table.table):
+            result.wrong.extend(table.unknown_columns(existing.columns))
     try:
         if isinstance(capture, DebeziumCaptureConfig):
             result.notes.extend(_unread_topics(config, capture))
-            _compare_connector(config, capture, result)
+            _compare_connector(config, capture, database.known, result)
         else:
             _compare_task(config, capture, result)
     except UnavailableError as error:
@@ -100,22 +118,20 @@ def _unread_topics(config: PipelineConfig, capture: DebeziumCaptureConfig) -> It
             yield f"`topics` of the source lacks {topic}, to which the connector sends {table}"
 
 
-def _compare_connector(config: PipelineConfig, capture: DebeziumCaptureConfig, result: Findings) -> None:
+def _compare_connector(
+    config: PipelineConfig, capture: DebeziumCaptureConfig, known: Mapping[str, KnownTable], result: Findings
+) -> None:
     """Compare the connector on the Connect worker, if one is configured; UnavailableError when it does not answer."""
     if not capture.connect_url:
         return
-    tables, topics = tables_and_topics(config, capture)
-    connector = render(capture, config.name, tables, topics)["connector"]
+    connector = rendered(config, capture, known)["connector"]
     settings = connector_settings(capture, connector["name"])
     if settings is None:
         result.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
         return
+    tables, _ = tables_and_topics(config, capture)
     listed = [ENGINES[capture.database].listed(table) for table in tables_named(tables)]
-    source = config.source(capture.source) if capture.source else config.sources[0]
-    wanted = connector["config"]
-    if source.registry is not None:  # whose converters are the user's choice
-        wanted = {name: value for name, value in wanted.items() if not name.startswith("value.converter")}
-    differs = connector_differences(settings, wanted, listed)
+    differs = connector_differences(settings, connector["config"], listed)
     if differs:
         result.wrong.append(
             f"the connector {connector['name']} is not as this pipeline needs it: {'; '.join(differs)}. "
@@ -135,13 +151,12 @@ def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, result: Fin
     if task is None:
         result.notes.append(f"there is no task {name} in {region}: nothing is captured until it is created and started")
         return
-    parts, (tables, topics) = partitions(config), tables_and_topics(config, capture)
-    rendered = render(capture, config.name, tables, topics, partitions=parts)
+    parts, (tables, _), wanted = _partitions(config), tables_and_topics(config, capture), rendered(config, capture, {})
     names = tables_named([part for table in tables for part in parts.get(table, (table,))])
-    before_image = decode_context(config, capture.source or config.sources[0].name).before_image
-    differs = list(task_differences(task, rendered["replication_task"], names, before_image))
+    before_image = source_of(config, capture).before_image
+    differs = list(task_differences(task, wanted["replication_task"], names, before_image))
     if target := described_target(task, client):
-        differs += target_differences(target, rendered["target_endpoint"])
+        differs += target_differences(target, wanted["target_endpoint"])
     if differs:
         result.wrong.append(
             f"the task {name} is not as this pipeline needs it: {'; '.join(differs)}. See: ragstream capture"

@@ -10,7 +10,7 @@ from schemas.tables import TableConfig
 from sources.capture.binlog_server import BinlogServer, BinlogTable
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.engines.binlog import quoted, quoted_name
-from sources.capture.findings import Findings
+from sources.capture.findings import Findings, lost_nulls
 from sources.capture.target import tables_named
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ _RIGHTS = {
 """Rights of the connector's user, and those that do as well. MariaDB names the second one otherwise."""
 
 
-def findings(capture: CaptureConfig, tables: Sequence[TableConfig], server: BinlogServer) -> Findings:
-    """Compare the configured tables with the captured server."""
+def findings(
+    capture: CaptureConfig, tables: Sequence[TableConfig], server: BinlogServer, *, nulls_lost: bool = False
+) -> Findings:
+    """Compare the configured tables with the captured server; `nulls_lost` is a trait of the connector's converters."""
     result = Findings()
     debezium = isinstance(capture, DebeziumCaptureConfig)
     result.wrong.extend([*_log(server, tables), *_rights(server, debezium=debezium)])
@@ -40,7 +42,9 @@ def findings(capture: CaptureConfig, tables: Sequence[TableConfig], server: Binl
         if existing is None:
             result.wrong.append(f"{table.table} is not in the database, or its user may not see it")
             continue
-        result.wrong.extend([*_unsent(existing, server), *_keyless(table, existing)])
+        result.wrong.extend([*_unsent(existing, server), *_keyless(table, existing, debezium=debezium)])
+        if nulls_lost:
+            result.wrong.extend(lost_nulls(existing, quoted(tables_named([table.table])[0]), quoted_name))
     return result
 
 
@@ -123,14 +127,20 @@ def _unsent(table: BinlogTable, server: BinlogServer) -> Iterator[str]:
         )
 
 
-def _keyless(table: TableConfig, existing: BinlogTable) -> Iterator[str]:
-    """The connector tells a key change, and puts a row's changes in one partition, by the primary key."""
-    if existing.kind == "VIEW" or set(existing.keys) == set(table.keys):
+def _keyless(table: TableConfig, existing: BinlogTable, *, debezium: bool) -> Iterator[str]:
+    """The capture tells a key change, and puts a row's changes in one partition, by the record's key.
+
+    Debezium's is the primary key, or by `message.key.columns` what `keys` names; that of DMS is the primary key.
+    """
+    names = {table.renamed.get(column.name, column.name): column.name for column in existing.columns}
+    keys = [names.get(key, key) for key in table.keys]
+    if existing.kind == "VIEW" or set(keys) == set(existing.keys) or (debezium and frozenset(keys) in existing.unique):
         return
     has = f"has the primary key {', '.join(existing.keys)}" if existing.keys else "has no primary key"
     drop = "DROP PRIMARY KEY, " if existing.keys else ""
-    added = f"{drop}ADD PRIMARY KEY ({', '.join(map(quoted_name, table.keys))})"
+    added = f"{drop}ADD PRIMARY KEY ({', '.join(map(quoted_name, keys))})"
+    lost = "no index keeps them unique and never NULL" if debezium else "a changed key would leave its old row"
     yield (
-        f"{table.table} {has}, and `keys` names {', '.join(table.keys)}: a changed key would leave its old row. "
+        f"{table.table} {has}, and `keys` names {', '.join(table.keys)}: {lost}. "
         f"Run: ALTER TABLE {quoted(tables_named([table.table])[0])} {added}"
     )

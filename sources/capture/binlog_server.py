@@ -43,6 +43,8 @@ class BinlogColumn:
     base: str
     """Name of the type alone: `bigint`."""
     generated: Literal["", "stored", "virtual"] = ""
+    defaulted: bool = False
+    """Whether it may be NULL and its default is another value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class BinlogTable:
     cascades: tuple[str, ...] = ()
     """Foreign keys by which the server itself changes its rows."""
     readable: bool = True
+    unique: frozenset[frozenset[str]] = frozenset()
+    """Columns of each index, the primary key too, that are unique together and never NULL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +175,20 @@ def _table(connection: pymysql.Connection[Any], table: Table) -> BinlogTable | N
     kinds = _rows(connection, _KIND, names)
     if not kinds:
         return None
-    columns = tuple(BinlogColumn(*row) for row in _rows(connection, _COLUMNS, names))
-    keys = tuple(name for (name,) in _rows(connection, _KEYS, names))
+    columns = tuple(
+        BinlogColumn(name, kind, base, generated, bool(defaulted))
+        for name, kind, base, generated, defaulted in _rows(connection, _COLUMNS, names)
+    )
+    indexes: dict[str, list[str]] = {}
+    for index, column in _rows(connection, _UNIQUE, names):
+        indexes.setdefault(index, []).append(column)
     made = "" if kinds[0][0] == "VIEW" else _made_by(connection, table)
     cascades = tuple(
         match[1].replace("``", "`") for line in (made or "").splitlines() if (match := _CASCADE.search(line))
     )
-    return BinlogTable(".".join(names), kinds[0][0], keys, columns, cascades, readable=made is not None)
+    unique = frozenset(map(frozenset, indexes.values()))
+    keys = tuple(indexes.get("PRIMARY", ()))
+    return BinlogTable(".".join(names), kinds[0][0], keys, columns, cascades, made is not None, unique)
 
 
 def _made_by(connection: pymysql.Connection[Any], table: Table) -> str | None:
@@ -196,12 +207,17 @@ _KIND = "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %
 _COLUMNS = """
 SELECT COLUMN_NAME, COLUMN_TYPE, lower(DATA_TYPE),
        CASE WHEN EXTRA LIKE '%%VIRTUAL GENERATED%%' THEN 'virtual'
-            WHEN EXTRA LIKE '%%STORED GENERATED%%' THEN 'stored' ELSE '' END
+            WHEN EXTRA LIKE '%%STORED GENERATED%%' THEN 'stored' ELSE '' END,
+       IS_NULLABLE = 'YES' AND coalesce(COLUMN_DEFAULT, 'NULL') <> 'NULL' AND EXTRA NOT LIKE '%% GENERATED%%'
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION
 """
-_KEYS = """
-SELECT COLUMN_NAME FROM information_schema.STATISTICS
-WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX
+_UNIQUE = """
+SELECT INDEX_NAME, COLUMN_NAME FROM information_schema.STATISTICS s
+WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND NON_UNIQUE = 0 AND NOT EXISTS (
+    SELECT 1 FROM information_schema.STATISTICS part WHERE part.TABLE_SCHEMA = s.TABLE_SCHEMA
+    AND part.TABLE_NAME = s.TABLE_NAME AND part.INDEX_NAME = s.INDEX_NAME
+    AND (part.NULLABLE = 'YES' OR part.SUB_PART IS NOT NULL OR part.COLUMN_NAME IS NULL)
+) ORDER BY INDEX_NAME, SEQ_IN_INDEX
 """
 _UNPARSED = """
 SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS

@@ -31,6 +31,8 @@ class SourceColumn:
     out_of_line: bool
     """Whether a large value is stored outside of the row (TOAST): the log leaves it out while it does not change."""
     generated: Literal["", "stored", "virtual"] = ""
+    defaulted: bool = False
+    """Whether it may be NULL and its default is another value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class SourceTable:
     logged: bool
     columns: tuple[SourceColumn, ...]
     stored: tuple[StoredIn, ...]
+    keys: tuple[str, ...] = ()
+    """Columns of the primary key, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,8 @@ def _tables(connection: psycopg.Connection[Any], names: tuple[list[str], list[st
     for table, name, identity, identity_columns in _rows(connection, _STORED, names):
         stored.setdefault(table, []).append(StoredIn(name, identity, tuple(identity_columns)))
     return {
-        name: SourceTable(name, kind, logged, tuple(columns.get(name, ())), tuple(stored.get(name, ())))
-        for name, kind, logged in _rows(connection, _TABLES, names)
+        name: SourceTable(name, kind, logged, tuple(columns.get(name, ())), tuple(stored.get(name, ())), tuple(keys))
+        for name, kind, logged, keys in _rows(connection, _TABLES, names)
     }
 
 
@@ -136,10 +140,17 @@ WITH wanted AS (
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = asked.title AND c.relkind = ANY ('{r,p,v,m,f}')
 )
 """
-_TABLES = "SELECT name, relkind::text, relpersistence = 'p' FROM wanted"
+_TABLES = """
+SELECT name, relkind::text, relpersistence = 'p', ARRAY(
+    SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+    WHERE i.indrelid = wanted.oid AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)
+)
+FROM wanted
+"""
 _COLUMNS = """
 SELECT w.name, a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.oid <> a.atttypid,
-       a.attlen = -1 AND a.attstorage <> 'p', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' ELSE '' END
+       a.attlen = -1 AND a.attstorage <> 'p', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' ELSE '' END,
+       a.atthasdef AND NOT a.attnotnull AND a.attgenerated = ''
 FROM wanted w
 JOIN pg_attribute a ON a.attrelid = w.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN LATERAL (

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 
 from schemas.transport import weak_brokers, weak_url
+from sources.capture.converters import JSON, Converter, converter_settings
 from sources.capture.engines import ENGINES
 from sources.capture.engines.history import client_settings
 from sources.capture.engines.protocol import Connector, Statements
@@ -18,7 +19,6 @@ from sources.capture.target import WITHHELD, Table
 MAX_RECORD_BYTES = 32 * 1024 * 1024
 """Largest change a topic accepts: a row's largest text twice (before and after), escaped."""
 
-_JSON = "org.apache.kafka.connect.json.JsonConverter"
 _OWN_KEYS = {"slot": ("postgresql",), "server_id": ("mysql", "mariadb")}
 """Keys that mean something to some engines alone."""
 _SECRET = re.compile(r"jaas|password|secret|\.key$", re.IGNORECASE)
@@ -34,15 +34,8 @@ _SETTINGS = {
     "binary.handling.mode": "bytes",
     # The column's type at the source, beside Connect's.
     "column.propagate.source.type": ".*",
-    "key.converter": _JSON,
-    "key.converter.schemas.enable": "false",
-    "value.converter": _JSON,
-    "value.converter.schemas.enable": "true",
-    # By default the converter writes a column's default value where the row has NULL.
-    "value.converter.replace.null.with.default": "false",
-    "key.converter.replace.null.with.default": "false",
     # Headers have the old and new key of a key change; the default converter does not write JSON.
-    "header.converter": _JSON,
+    "header.converter": JSON,
     "header.converter.schemas.enable": "false",
     # The schema repeats in each record: it compresses to almost nothing.
     "producer.override.compression.type": "lz4",
@@ -68,6 +61,11 @@ class DebeziumCaptureConfig(CapturePart):
     """First part of the topics' names; taken from the source's topics when absent."""
     password_reference: str | None = None
     """What the worker resolves to the password, such as `${secretsManager:rds:password}`; the password itself otherwise."""
+    converter: Converter | None = None
+    """How keys and values are written: `avro` (where the source has a `registry`, also when absent), `json_schema`, or `worker`:
+    by the Connect worker's own converters, of which nothing is rendered and nothing compared. JSON without a `registry`."""
+    registry_password_reference: str | None = None
+    """What the worker resolves to the password of Confluent's registry; the password itself otherwise."""
     slot: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,63}$")
     """PostgreSQL: replication slot and publication; made from the connector's name when absent."""
     server_id: int | None = Field(default=None, ge=1, lt=2**32)
@@ -157,7 +155,7 @@ def connector_for(
 def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[str, str]:
     """Render the connector's configuration.
 
-    The password is a reference that Connect resolves when one is configured; otherwise it is withheld unless `reveal`, and so
+    Passwords are references that Connect resolves when these are configured; otherwise they are withheld unless `reveal`, and so
     are secrets of `kafka_options`.
     """
     config, database = connector.capture, connector.database
@@ -174,6 +172,8 @@ def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[st
         "heartbeat.interval.ms": str(config.heartbeat_interval_ms),
         "topic.creation.default.partitions": str(config.topic_partitions),
         "topic.creation.default.replication.factor": str(config.replication_factor),
+        **converter_settings(connector, reveal=reveal),
+        **_record_keys(connector),
         **_signals(config),
     }
     settings |= engine.settings(connector)
@@ -183,6 +183,16 @@ def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[st
 def statements(connector: Connector) -> Statements:
     """What the database needs before the connector starts."""
     return ENGINES[connector.capture.database].statements(connector)
+
+
+def _record_keys(connector: Connector) -> dict[str, str]:
+    """Entries `table:column,column`; each pair of a table and a column is a regular expression."""
+    engine = ENGINES[connector.capture.database]
+    entries = [
+        f"{_pattern(engine.listed(table))}:{','.join(map(_pattern, columns))}"
+        for table, columns in connector.keys.items()
+    ]
+    return {"message.key.columns": ";".join(entries)} if entries else {}
 
 
 def _signals(config: DebeziumCaptureConfig) -> dict[str, str]:
@@ -205,5 +215,5 @@ def _shown(name: str, value: str) -> str:
 
 
 def _pattern(name: str) -> str:
-    """A table as an entry of Debezium's list of regular expressions; a comma would end the entry."""
-    return re.escape(name).replace("\\ ", " ").replace(",", r"\x2c")
+    """A name as a part of Debezium's lists of regular expressions, whose separators would end it."""
+    return re.sub(r"[,:;]", lambda match: rf"\x{ord(match[0]):02x}", re.escape(name).replace("\\ ", " "))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from schemas.tables import TableConfig
 from sources.capture.database_tables import GENERATED_COLUMNS_SINCE, Publication, Source, SourceColumn, SourceTable
@@ -16,14 +17,20 @@ from sources.capture.target import quoted, tables_named
 from transforms.context import DecodeContext, TableContext
 from transforms.envelopes.placeholders import SMALL_BITS, UNSENT_ARRAYS, has_placeholder
 
+if TYPE_CHECKING:
+    from sources.capture.binlog_server import BinlogTable
+
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 _SMALL_BITS = re.compile(r"bit(?: varying)?\((\d+)\)")
 _NEEDED = (
     "bigint.unsigned.handling.mode", "binary.handling.mode", "column.propagate.source.type", "connector.class",
-    "decimal.handling.mode", "enable.time.adjuster", "header.converter", "include.unknown.datatypes",
-    "inconsistent.schema.handling.mode", "key.converter.replace.null.with.default", "lob.enabled", "publication.name",
-    "publish.via.partition.root", "skipped.operations", "slot.name", "value.converter",
-    "value.converter.replace.null.with.default", "value.converter.schemas.enable",
+    "decimal.handling.mode", "enable.time.adjuster", "field.name.adjustment.mode", "header.converter",
+    "include.unknown.datatypes", "inconsistent.schema.handling.mode", "key.converter",
+    "key.converter.replace.null.with.default", "lob.enabled", "message.key.columns", "publication.name",
+    "publish.via.partition.root", "schema.name.adjustment.mode", "skipped.operations", "slot.name", "value.converter",
+    "value.converter.ignore.default.for.nullables", "value.converter.replace.null.with.default",
+    "value.converter.schemas.enable",
+    *(f"{part}.converter.{name}" for part in ("key", "value") for name in ("endpoint", "region", "schema.registry.url")),
 )  # fmt: skip
 """Settings without which changes do not come, or values are lost or taken for NULL."""
 
@@ -36,8 +43,10 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def findings(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig], source: Source) -> Findings:
-    """Compare the configured tables with the captured database."""
+def findings(
+    capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig], source: Source, *, nulls_lost: bool = False
+) -> Findings:
+    """Compare the configured tables with the captured database; `nulls_lost` is a trait of the connector's converters."""
     result = Findings()
     wrong, notes = result.wrong, result.notes
     debezium = isinstance(capture, DebeziumCaptureConfig)
@@ -58,11 +67,22 @@ def findings(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig
             wrong.extend(_unpublished(source_table, publication))
             wrong.extend(_unpublished_columns(source_table, publication, source.version))
             notes.extend(_never_sent(source_table, source.version))
+            wrong.extend(lost_nulls(source_table, _quoted(source_table.name), quoted) if nulls_lost else ())
         elif source_table.kind == "p":
             wrong.extend(_split_by_dms(table, source_table))
         # AWS does not document what DMS sends for such a value.
         (wrong if debezium else notes).extend(_taken_for_null(source_table, debezium=debezium))
     return result
+
+
+def lost_nulls(table: SourceTable | BinlogTable, named: str, quoted_column: Callable[[str], str]) -> Iterator[str]:
+    """Columns whose NULL a converter writes as their default."""
+    if columns := [column.name for column in table.columns if column.defaulted]:
+        changes = ", ".join(f"ALTER COLUMN {quoted_column(name)} SET DEFAULT NULL" for name in columns)
+        yield (
+            f"{table.name}: through AWS Glue's converters a NULL in {', '.join(columns)} arrives as the column's default, and "
+            f"nothing shows it. Run: ALTER TABLE {named} {changes}"
+        )
 
 
 def connector_differences(settings: Mapping[str, str], rendered: Mapping[str, str], tables: Sequence[str]) -> list[str]:
@@ -107,7 +127,7 @@ def _keyless(table: TableConfig, source_table: SourceTable) -> Iterator[str]:
             yield (
                 f"{part.name} has no key in its log, and PostgreSQL refuses its updates and deletes while it is published. Add a "
                 f"primary key; or, if {keys} of `keys` are unique and never NULL, let the connector make them the record's key "
-                f"(message.key.columns). Run: {_full(part.name)}"
+                f"(message.key.columns, as `ragstream capture` renders it). Run: {_full(part.name)}"
             )
 
 

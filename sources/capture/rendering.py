@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, assert_never
 
 from pydantic import Field
@@ -12,9 +13,25 @@ from sources.capture.debezium import DebeziumCaptureConfig, connector_for, conne
 from sources.capture.dms import DmsCaptureConfig, dms_endpoints, dms_statements, dms_task
 from sources.capture.engines.protocol import Statements
 from sources.capture.target import tables_named
+from sources.registry.config import RegistryConfig
 
 CaptureConfig = Annotated[DebeziumCaptureConfig | DmsCaptureConfig, Field(discriminator="type")]
 """Every way of capture a pipeline can name under `capture`."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a capture takes beside names of tables and topics."""
+
+    partitions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names of partitions, by partitioned table."""
+    registry: RegistryConfig | None = None
+    """The schema registry of the source."""
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By table: the columns of its records' keys, where these are not the primary key's."""
+
+
+_NO_DETAILS = Details()
 
 
 def render(
@@ -23,20 +40,21 @@ def render(
     tables: Sequence[str],
     topics: Sequence[str] = (),
     *,
-    partitions: Mapping[str, Sequence[str]] | None = None,
+    details: Details = _NO_DETAILS,
     reveal: bool = False,
 ) -> dict[str, Any]:
-    """Render the capture of `tables` (`schema.table`) as one JSON document; `partitions` are names by partitioned table.
+    """Render the capture of `tables` (`schema.table`) as one JSON document.
 
     Debezium: `connector` {name, config}. DMS: `source_endpoint`, `target_endpoint`, `replication_task`, the bodies of their
     Create requests. Both: `source_sql`, to be run on the source once before, and where the engine needs them `administrator_sql`
     and, where it has no client here, `check_sql`. Secrets are withheld unless `reveal`, which is for the worker only.
     """
     named = tables_named(tables)
-    parts = {table: tables_named((partitions or {}).get(".".join(table), ())) for table in named}
+    parts = {table: tables_named(details.partitions.get(".".join(table), ())) for table in named}
     match config:
         case DebeziumCaptureConfig():
-            connector = connector_for(config, pipeline, named, topics)
+            keys = {table: details.keys[name] for table in named if (name := ".".join(table)) in details.keys}
+            connector = replace(connector_for(config, pipeline, named, topics), registry=details.registry, keys=keys)
             settings = connector_settings(connector, reveal=reveal)
             return {"connector": {"name": connector.name, "config": settings}, **_sql(statements(connector))}
         case DmsCaptureConfig():

@@ -8,59 +8,109 @@ from dataclasses import dataclass, field
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import TableConfig
 from sources.capture import binlog_findings, binlog_server, database_tables
+from sources.capture.binlog_server import BinlogServer
+from sources.capture.converters import chosen, loses_nulls
+from sources.capture.database_tables import Source
+from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.engines import ENGINES
 from sources.capture.findings import Findings, findings
-from sources.capture.rendering import CaptureConfig, render
+from sources.capture.names import KnownTable, recorded
+from sources.capture.rendering import CaptureConfig, Details, render
+from sources.registry.config import RegistryConfig
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found, and the columns of each table that the database has."""
+    """What was found, and the tables as the database has them."""
 
     findings: Findings
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tables: Sequence[TableConfig]
+    """As configured, with the columns of the database renamed as records have them."""
+    known: Mapping[str, KnownTable] = field(default_factory=dict)
 
 
-def compared(capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig]) -> Compared:
+def compared(
+    capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig], registry: RegistryConfig | None = None
+) -> Compared:
     """Compare the configured tables with the database; of an engine without a client here, notes say what to run.
 
     Raises UnavailableError when the database does not answer.
     """
-    names = [table.table for table in tables]
-    if capture.database == "postgresql":
-        source = database_tables.ask(capture, names)
-        result = findings(capture, pipeline, tables, source)
-        return Compared(result, {name: [c.name for c in table.columns] for name, table in source.tables.items()})
-    if capture.database in {"mysql", "mariadb"}:
-        server = binlog_server.ask(capture, names)
-        result = binlog_findings.findings(capture, tables, server)
-        return Compared(result, {name: [c.name for c in table.columns] for name, table in server.tables.items()})
-    return Compared(Findings(notes=list(_to_be_run(capture, pipeline, names))))
+    asked = _asked(capture, [table.table for table in tables])
+    if asked is None:
+        return Compared(Findings(notes=list(_to_be_run(capture, pipeline, tables, registry))), tables)
+    known = _known(asked)
+    tables = as_recorded(capture, tables, known, registry)
+    nulls_lost = isinstance(capture, DebeziumCaptureConfig) and loses_nulls(capture.converter, registry)
+    if isinstance(asked, Source):
+        result = findings(capture, pipeline, tables, asked, nulls_lost=nulls_lost)
+    else:
+        result = binlog_findings.findings(capture, tables, asked, nulls_lost=nulls_lost)
+    return Compared(result, tables, known)
 
 
-def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> None:
-    """Raise ConfigurationError for tables that the database lacks: a connector would silently carry the others alone.
+def as_recorded(
+    capture: CaptureConfig,
+    tables: Sequence[TableConfig],
+    known: Mapping[str, KnownTable],
+    registry: RegistryConfig | None,
+) -> Sequence[TableConfig]:
+    """The tables with the database's columns renamed as the capture's records have them."""
+    is_avro = isinstance(capture, DebeziumCaptureConfig) and chosen(capture.converter, registry) == "avro"
+    return recorded(tables, known) if is_avro else tables
+
+
+def known_tables(capture: CaptureConfig, tables: Sequence[str]) -> dict[str, KnownTable]:
+    """Those of the tables that the database has.
 
     Raises UnavailableError where the database does not answer, or no client of it is here.
     """
-    if capture.database == "postgresql":
-        known = set(database_tables.ask(capture, tables).tables)
-    elif capture.database in {"mysql", "mariadb"}:
-        known = set(binlog_server.ask(capture, tables).tables)
-    else:
+    asked = _asked(capture, tables)
+    if asked is None:
         raise UnavailableError(
             f"capture: no client of {ENGINES[capture.database].scheme.title} is here, so nothing was asked"
         )
-    if missing := set(tables) - known:
+    return _known(asked)
+
+
+def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> dict[str, KnownTable]:
+    """The tables; ConfigurationError for those that the database lacks: a connector would silently carry the others alone.
+
+    Raises UnavailableError as `known_tables` does.
+    """
+    known = known_tables(capture, tables)
+    if missing := set(tables) - known.keys():
         raise ConfigurationError(
             f"capture: {', '.join(sorted(missing))} is not in the database, or its user may not see it.",
             condition="CAPTURE_TABLE_MISSING",
             hint="Correct the names under `tables`, or create the tables first.",
         )
+    return known
 
 
-def _to_be_run(capture: CaptureConfig, pipeline: str, tables: Sequence[str]) -> Sequence[str]:
+def _asked(capture: CaptureConfig, tables: Sequence[str]) -> Source | BinlogServer | None:
+    """What the database says of itself; None of an engine without a client here."""
+    match capture.database:
+        case "postgresql":
+            return database_tables.ask(capture, tables)
+        case "mysql" | "mariadb":
+            return binlog_server.ask(capture, tables)
+        case _:
+            return None
+
+
+def _known(asked: Source | BinlogServer) -> dict[str, KnownTable]:
+    return {
+        name: KnownTable(tuple(column.name for column in table.columns), table.keys)
+        for name, table in asked.tables.items()
+    }
+
+
+def _to_be_run(
+    capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig], registry: RegistryConfig | None
+) -> Sequence[str]:
     title = ENGINES[capture.database].scheme.title
-    queries = render(capture, pipeline, tables).get("check_sql", [])
+    names, details = [table.table for table in tables], Details(registry=registry)
+    queries = render(capture, pipeline, names, details=details).get("check_sql", [])
     first = f"{title} is not asked from here. Run these there; each row that one returns is something wrong:"
     return ["\n".join([first, *(f"    {query};" for query in queries)])] if queries else ()

@@ -15,14 +15,16 @@ class GlueRegistryConfig(AwsAccess):
     """AWS Glue Schema Registry, as its Kafka Connect converters write: the value names its schema version."""
 
     type: Literal["glue"]
+    name: str = Field(default="default-registry", pattern=r"^[A-Za-z0-9_$#.-]{1,255}$")
+    """Registry in which the connector of `ragstream capture` registers schemas; readers look each up by its id alone."""
 
 
 class ConfluentRegistryConfig(EncryptedPart):
     """A registry with the REST API of Confluent's: Confluent's own, Karapace, Apicurio (`/apis/ccompat/v7`)."""
 
     type: Literal["confluent"]
-    url: str = Field(pattern=r"^https?://")
-    """Address of the registry's REST interface."""
+    url: str = Field(pattern=r"^https?://[^@]+$")
+    """Address of the registry's REST interface, without a user."""
     username: str | None = None
     """Of HTTP's basic authentication; Confluent Cloud's API key."""
     password: SecretStr | None = None

@@ -11,8 +11,12 @@ from pydantic import SecretStr
 from glue_jobs.config.pipeline import PipelineConfig
 from glue_jobs.operations import checks
 from schemas.errors import ConfigurationError, UnavailableError
+from schemas.tables import TableConfig
 from sources.capture.database_tables import ask
 from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.names import KnownTable
+from sources.capture.source import compared
+from sources.registry.config import GlueRegistryConfig
 
 
 def pipeline(dsn: str, template: str) -> PipelineConfig:
@@ -46,6 +50,21 @@ def test_a_column_that_the_captured_table_lacks_is_wrong_in_check(vectors_dsn: s
     assert {name: [c.name for c in table.columns] for name, table in known.items()} == {
         "s.Mixed Case": ["id", "Kind", "description"]
     }
+
+
+def test_a_tables_key_and_its_nulls_with_defaults_are_known(vectors_dsn: str) -> None:
+    columns = (
+        "b int, a int, state text DEFAULT 'new', no int NOT NULL DEFAULT 1, note text DEFAULT NULL, PRIMARY KEY (a, b)"
+    )
+    with psycopg.connect(vectors_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE odd ({columns})".encode())
+        capture = DebeziumCaptureConfig(type="debezium", dsn=SecretStr(vectors_dsn))
+        tables, glue = [TableConfig(table="public.odd", keys=("a", "b"))], GlueRegistryConfig(type="glue")
+        found = compared(capture, "desk", tables, glue)
+        assert found.known == {"public.odd": KnownTable(("b", "a", "state", "no", "note"), ("a", "b"))}
+        (wrong,) = found.findings.wrong
+        connection.execute(wrong.partition("Run: ")[2].encode())
+        assert compared(capture, "desk", tables, glue).findings.wrong == []
 
 
 def test_a_captured_database_that_does_not_answer_is_said_without_its_address() -> None:

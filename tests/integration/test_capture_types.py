@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -91,16 +91,18 @@ def create(source: psycopg.Connection[Any], table: str, values: Mapping[str, str
     assert apart == (len(values),), "each value is stored out of line"
 
 
-def configured(folder: Path, dsn: str, connect: Connect, broker: Broker) -> Path:
+def configured(
+    folder: Path, dsn: str, connect: Connect, broker: Broker, tables: Mapping[str, tuple[str, ...]] = KEYS
+) -> Path:
     """A pipeline of its own for the database, in a file."""
     name = dsn.rpartition("/")[2]
     servers = broker.endpoint["bootstrap_servers"]
-    topics = [f"{name}.{table}" for table in KEYS]
+    topics = [f"{name}.{table}" for table in tables]
     document = {
         "name": name,
         "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": servers, "topics": topics},
         "capture": {"type": "debezium", "dsn": dsn, "connect_url": connect.endpoint["url"], "replication_factor": 1},
-        "tables": [{"table": table, "keys": list(keys)} for table, keys in KEYS.items()],
+        "tables": [{"table": table, "keys": list(keys)} for table, keys in tables.items()],
         "lake": {"path": str(folder / "lake")},
         "checkpoint": str(folder / "checkpoint"),
     }
@@ -110,10 +112,12 @@ def configured(folder: Path, dsn: str, connect: Connect, broker: Broker) -> Path
 
 
 @contextmanager
-def captured_by(path: Path, connect: Connect, broker: Broker) -> Iterator[Topics]:
+def captured_by(
+    path: Path, connect: Connect, broker: Broker, tables: Mapping[str, tuple[str, ...]] = KEYS
+) -> Iterator[Topics]:
     cli.main(["capture", str(path), "--apply"], standalone_mode=False)
     name = load_config(path).name
-    topics = Topics(broker, name, KEYS)
+    topics = Topics(broker, name, tables)
     try:
         yield topics
     finally:
@@ -202,3 +206,33 @@ def assert_a_connector_that_differs_is_wrong(path: Path, connect: Connect) -> No
     (differs,) = wrong(path)
     assert "binary.handling.mode is base64, not bytes" in differs
     assert capture.dsn.get_secret_value() not in differs
+
+
+@pytest.mark.covers("postgresql", "debezium", "key change", "live")
+def test_keys_that_are_no_primary_key_are_those_of_records(
+    kafka: Broker, connect: Connect, source_dsn: str, tmp_path: Path
+) -> None:
+    keys = {"public.docs": ("tenant", "Code: 1")}
+    path = configured(tmp_path, source_dsn, connect, kafka, keys)
+    with psycopg.connect(source_dsn, autocommit=True) as source:
+        source.execute(
+            'CREATE TABLE docs (id int PRIMARY KEY, "Code: 1" text NOT NULL, tenant int NOT NULL, UNIQUE (tenant, "Code: 1"))'
+        )
+        source.execute("ALTER TABLE docs REPLICA IDENTITY FULL")
+        source.execute("INSERT INTO docs VALUES (1, 'a', 7)")
+        with captured_by(path, connect, kafka, keys) as topics:
+            assert wrong(path) == []
+            topics.rows(1)
+            source.execute("""UPDATE docs SET "Code: 1" = 'b'""")
+            (row,) = (state for state in topics.rows(3)["public.docs"].values() if state.exists)
+            assert row.values() == {"id": 1, "Code: 1": "b", "tenant": 7}
+            seen = [json.loads(record.key or b"null") for record in topics.records]
+            assert seen == [{"tenant": 7, "Code: 1": code} for code in ("a", "a", "b")], (
+                "the connector tells it in halves"
+            )
+            config = load_config(path)
+            settings = connector_settings(cast("DebeziumCaptureConfig", config.capture[0]), config.name) or {}
+            del settings["message.key.columns"]
+            connect.put_connector(config.name, settings)
+            (differs,) = wrong(path)
+            assert "message.key.columns is not set" in differs

@@ -19,10 +19,11 @@ from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture.debezium import DebeziumCaptureConfig
-from sources.capture.rendering import render
+from sources.capture.rendering import Details, render
 from sources.capture.source import require_tables
 from tests.captured import Topics
 from tests.servers import unique
+from tests.unit.test_capture_converters import VALID_NAMES
 from tests.unit.test_capture_engines import DSN, TABLES
 
 
@@ -135,7 +136,9 @@ def test_a_connector_knows_every_setting_that_is_rendered_for_it(database: str, 
         "signal_table": f"{own}signals", "heartbeat_table": f"{own}beat",
     }  # fmt: skip
     capture = DebeziumCaptureConfig.model_validate(told)
-    settings = render(capture, "desk", TABLES.get(database, ["public.t"]), reveal=True)["connector"]["config"]
+    tables = TABLES.get(database, ["public.t"])
+    rendered = render(capture, "desk", tables, details=Details(keys={tables[0]: ["a"]}), reveal=True)
+    settings = rendered["connector"]["config"] | VALID_NAMES
     name = settings["connector.class"]
     more = {"name": "desk", **({"driver.loginTimeout": "1"} if database == "sqlserver" else {})}
     status, answer = request_json(
@@ -150,9 +153,8 @@ def test_a_connector_knows_every_setting_that_is_rendered_for_it(database: str, 
         "signal.kafka.",
         "topic.creation.default.",
     )
-    assert {setting for setting in settings if not setting.startswith(passed_on)} - known == UNDECLARED.get(
-        database, set()
-    )
+    undeclared = {setting for setting in settings if not setting.startswith(passed_on)} - known
+    assert undeclared == {"field.name.adjustment.mode"} | UNDECLARED.get(database, set())
     refused = {value["name"] for each in answer["configs"] if (value := each["value"]) and value["errors"]}
     assert refused <= {"database.hostname", "connector.class", "database.url"}, "where no server answers"
 

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from deltalake import DeltaTable
 from pydantic import SecretStr
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
+from embeddings import open_embedder
+from embeddings.bedrock.config import BedrockEmbeddingConfig
 from indexing.work_unit import decoded
 from lake.history.current import fold_table
 from lake.landing.batch import Landing
+from lake.landing.decoding import Tally
 from lake.landing.replay import Choice, land_again, open_rejects
 from lake.layout import LakeLayout
 from lake.registered_schemas import LandedSchemas
 from local_stack.faults.tcp import FaultProxy
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import REGION, Moto
+from local_stack.servers.kafka import Broker
 from local_stack.standins.schema_registry.server import PASSWORD, USERNAME, SchemaRegistry
+from reader.channel import ask
+from reader.messages import Instruction, ReaderSettings, Stop
+from reader.starting import instruct
 from schemas.changes import Changes, Reject
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.records import Record
+from sinks import open_sink
+from sinks.pgvector.config import PgvectorConfig
+from sources import read_stream
+from sources.kafka.config import KafkaSourceConfig
 from sources.registry.config import ConfluentRegistryConfig, GlueRegistryConfig, RegistryConfig
 from sources.registry.lookup import RegisteredSchemas, check, fetch
+from tests.feeding import CONTEXT as FED
+from tests.feeding import SPECS
+from tests.history import TABLE
 from tests.lake_fixtures import frame, transaction
 from tests.recorded import CONTEXT, records
 from tests.registered import Known, as_registered
 from tests.servers import unique
+from tests.waiting import eventually
 from transforms.envelopes.decode import decode
 from transforms.envelopes.registry import RegisteredSchema, RegistryKind
 
+SECRET = b"k" * 32
 TABLES = [table for table in CONTEXT.tables if table.startswith("inv.") and table != "inv.edge"]
 
 
@@ -211,3 +230,116 @@ def test_a_schema_that_refers_to_others_is_read_with_them(
     references = [{"name": "kb.Address", "subject": subject, "version": 1}]
     number = schema_registry.register(unique("person"), {"schema": person, "references": references})
     assert fetch(confluent_registry.config, str(number)) == RegisteredSchema("AVRO", person, (address,))
+
+
+class Captured:
+    """A table whose changes come in Avro, as a connector and a registry's converter write them; its columns may become more."""
+
+    def __init__(self, server: Server, broker: Broker, topic: str) -> None:
+        self.server, self.register = server, remembering(server.register)
+        self.producer, self.topic, self.lsn = broker.producer(), topic, 0
+        servers = broker.endpoint["bootstrap_servers"]
+        self.source = KafkaSourceConfig(
+            type="kafka", envelope="debezium", bootstrap_servers=servers, topics=[topic], registry=server.config
+        )
+        self.columns = {"id": "int64", "body": "string"}
+
+    def commit(self, op: str, row: dict[str, Any], before: dict[str, Any] | None = None) -> None:
+        """Publish one change to the partition of its row, and after a delete its tombstone."""
+        self.lsn += 1
+        fields = [{"field": name, "type": kind, "optional": name != "id"} for name, kind in self.columns.items()]
+        named = {"type": "struct", "name": f"{self.topic}.Value", "optional": True, "fields": fields}
+        kinds = {"connector": "string", "schema": "string", "table": "string", "sequence": "string", "ts_us": "int64"}
+        source = {
+            "connector": "postgresql",
+            "schema": "public",
+            "table": "t",
+            "sequence": f'["{self.lsn}","{self.lsn}"]',
+        }
+        block = {"type": "struct", "name": f"{self.topic}.Envelope", "fields": [
+            named | {"field": "before"}, named | {"field": "after"}, {"field": "op", "type": "string"},
+            {"field": "source", "type": "struct", "name": "io.debezium.connector.postgresql.Source",
+             "fields": [{"field": name, "type": kind} for name, kind in kinds.items()]},
+        ]}  # fmt: skip
+        after = None if op == "d" else row
+        payload = {"before": before, "after": after, "op": op, "source": source | {"ts_us": self.lsn}}
+        key = {"type": "struct", "name": f"{self.topic}.Key", "fields": [{"field": "id", "type": "int64"}]}
+        documents = ({"schema": key, "payload": {"id": row["id"]}}, {"schema": block, "payload": payload})
+        keyed, value = (json.dumps(document, separators=(",", ":")).encode() for document in documents)
+        plain = Record(self.topic, "0", "0", keyed, value)
+        record = as_registered(plain, "AVRO", self.server.kind, self.register)
+        for part in (record.value, *([None] if op == "d" else [])):
+            self.producer.produce(self.topic, part, record.key, row["id"] % 2)
+        assert self.producer.flush(30) == 0
+
+
+@pytest.fixture
+def captured(glue_registry: Server, kafka: Broker, new_topic: Callable[..., str]) -> Captured:
+    return Captured(glue_registry, kafka, new_topic(2))
+
+
+def test_avro_of_a_topic_is_indexed_and_landed_while_its_schema_evolves(
+    captured: Captured, instant_model: ModelService, vectors_dsn: str, spark: SparkSession, tmp_path: Path
+) -> None:
+    layout = LakeLayout(str(tmp_path / "lake"))
+    kept = LandedSchemas(layout.root, "kafka")
+    source = captured.source
+    assert source.registry is not None
+    context = replace(FED, registry=RegisteredSchemas(source.registry, kept))
+    store = PgvectorConfig(type="pgvector", name="docs", dsn=SecretStr(vectors_dsn), table="docs")
+    embedding = BedrockEmbeddingConfig(
+        type="bedrock", model="amazon.titan-embed-text-v2:0", dimensions=512, region=REGION, access_key="local",
+        secret_key=SecretStr("local"), endpoint_url=instant_model.endpoint["endpoint_url"],
+    )  # fmt: skip
+    embedder = open_embedder(embedding)
+    with closing(open_sink(store, embedder.fingerprint, embedder.dimensions)) as sink:
+        sink.prepare()
+    settings = ReaderSettings(source, context, SPECS, (store,), embedding, bind="127.0.0.1", orphan_seconds=5.0)
+    at = Instruction("1", 0, 0, {"docs": {f"{captured.topic}/{number}": 0 for number in range(2)}})
+
+    def is_written(records: int) -> bool:
+        nonlocal at
+        harvest = instruct(settings, at, SECRET)
+        at = replace(
+            at, batch=at.batch + 1, positions=harvest.positions, behind=harvest.behind, address=harvest.address
+        )
+        return sum(harvest.positions["docs"].values()) == records
+
+    def landed() -> Tally:
+        tallies: list[Tally] = []
+
+        def land(batch: DataFrame, number: int) -> None:
+            tallies.append(Landing(layout, "kafka", context).land(batch, transaction("q", number)))
+
+        stream = read_stream(spark, source, str(tmp_path / "land")).writeStream.foreachBatch(land)
+        stream.option("checkpointLocation", str(tmp_path / "land")).trigger(
+            availableNow=True
+        ).start().awaitTermination()
+        (tally,) = tallies
+        return tally
+
+    try:
+        captured.commit("c", {"id": 1, "body": "one"})
+        captured.commit("c", {"id": 2, "body": "two"})
+        assert eventually(lambda: is_written(2))
+        assert landed().landed == {TABLE: 2}
+        captured.columns["a"] = "string"  # ALTER TABLE t ADD COLUMN a text
+        captured.commit("u", {"id": 1, "body": "one", "a": "new"}, {"id": 1, "body": "one", "a": None})
+        captured.commit("c", {"id": 3, "body": "three", "a": "x"})
+        captured.commit("d", {"id": 2}, {"id": 2, "body": "two", "a": None})
+        assert eventually(lambda: is_written(6)), "the tombstone too"
+    finally:
+        if at.address:
+            ask(at.address, SECRET, Stop(), 1)
+    tally = landed()
+    assert (tally.landed, tally.rejected.total(), tally.ignored.total()) == ({TABLE: 3}, 0, 1)
+    with psycopg.connect(vectors_dsn) as connection:
+        shown = connection.execute("SELECT key ->> 'id', chunk_text, metadata ->> 'a' FROM docs ORDER BY 1").fetchall()
+    assert shown == [("1", "one", "new"), ("3", "three", "x")]
+    assert len(rows(layout, "registered_schemas")) == 3, "a key's, and a value's before and after the new column"
+    lost = replace(FED, registry=RegisteredSchemas(captured.server.dead(), kept))
+    live = fold_table(layout, TABLE, {"kafka": lost}).live()
+    assert {row["id"]: row for row in (state.values() for state in live.values())} == {
+        1: {"id": 1, "body": "one", "a": "new"},
+        3: {"id": 3, "body": "three", "a": "x"},
+    }

@@ -11,7 +11,7 @@ from botocore.validate import ParamValidator
 from pydantic import TypeAdapter
 
 from schemas.errors import ConfigurationError
-from sources.capture.rendering import CaptureConfig, as_json, render
+from sources.capture.rendering import CaptureConfig, Details, as_json, render
 
 DSN = "postgresql://me:s3cr%40t@db.example:5433/shop?sslmode=verify-full"
 TABLES = ["public.tickets", 'inv.Mixed "Case", 1']
@@ -111,7 +111,9 @@ def test_dms_rules_select_each_table_literally_and_choose_the_partition_key() ->
 
 
 def test_dms_rules_select_the_partitions_of_a_partitioned_table() -> None:
-    rendered = render(config(type="dms"), "desk", ["public.visits"], partitions={"public.visits": ["public.visits_*"]})
+    rendered = render(
+        config(type="dms"), "desk", ["public.visits"], details=Details({"public.visits": ["public.visits_*"]})
+    )
     rules = json.loads(rendered["replication_task"]["TableMappings"])["rules"]
     assert {rule["object-locator"]["table-name"] for rule in rules} == {"visits[_]%"}
     assert any("pg_partition_tree" in statement for statement in rendered["source_sql"])

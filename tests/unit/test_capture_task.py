@@ -21,7 +21,7 @@ from sources.capture.dms_task import (
     target_differences,
     task_differences,
 )
-from sources.capture.rendering import render
+from sources.capture.rendering import Details, render
 from sources.capture.target import tables_named
 
 DMS = DmsCaptureConfig(
@@ -33,7 +33,7 @@ NAMES = ["public.tickets", "public.my_table", "public.visits_*"]
 PARTITIONS = {"public.visits": ["public.visits_*"]}
 
 
-RENDERED = render(DMS, "desk", ["public.tickets", "public.my_table", "public.visits"], partitions=PARTITIONS)
+RENDERED = render(DMS, "desk", ["public.tickets", "public.my_table", "public.visits"], details=Details(PARTITIONS))
 
 
 def created(**members: Any) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def _reading(registered: RegisteredSchema) -> _Reading:
             schema = avro.parsed(registered.definition, registered.references)
             return _Reading(schema.read, row_schema(schema.field))
         if registered.format == "JSON":
-            return _Reading(exact_json.loads, row_schema(json_schema.connect_field(registered.definition)))
+            described = json_schema.parsed(registered.definition)
+            return _Reading(lambda payload: described.shape(exact_json.loads(payload)), row_schema(described.field))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         message = f"the registry's schema of the value cannot be read: {type(error).__name__}"
         raise FramedError(message, "REGISTRY_SCHEMA") from None

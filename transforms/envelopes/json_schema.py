@@ -1,13 +1,15 @@
 """JSON Schema as Kafka Connect's converters register it, read as the Connect schema that it was made from.
 
 Confluent's converter (`JsonSchemaData`) keeps a field's Connect name as `title`, AWS Glue's as `connect.name`; both keep
-`connect.type` and `connect.parameters`. The values are those of the JSON converter.
+`connect.type` and `connect.parameters`. The values are those of the JSON converter, but that AWS Glue's leaves out members that
+are null. Its properties are in no order, and fields of one type share a `connect.index`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transforms.values.types import Field
@@ -17,14 +19,55 @@ _KINDS = {
 }  # fmt: skip
 """Connect's types of JSON Schema's, where `connect.type` does not tell them."""
 _MOST_DEPTH = 64
+_INDEX = "connect.index"
 
 
-def connect_field(definition: str) -> Field:
-    """Parse a schema; raises ValueError for text that is no JSON object."""
+type Shape = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class JsonSchema:
+    """A registered schema, ready to read."""
+
+    field: Field
+    """The schema as the JSON converter would have written it."""
+    shape: Shape
+    """From a value to the one that the JSON converter would have written."""
+
+
+def parsed(definition: str) -> JsonSchema:
+    """Parse a schema; raises ValueError or TypeError for text that is no JSON object."""
     schema = json.loads(definition)
     if not isinstance(schema, dict):
         raise TypeError("a JSON Schema is an object")
-    return _field(schema, schema, 0)
+    field = _field(schema, schema, 0)
+    shape = (
+        _shape(field) if _INDEX in definition else None
+    )  # a struct of Connect has a value for each field, if it is null
+    return JsonSchema(field, shape or (lambda value: value))
+
+
+def _shape(field: Field) -> Shape | None:
+    match field.get("type"):
+        case "struct":
+            return _struct([(part["field"], _shape(part)) for part in field.get("fields") or ()])
+        case "array" if (items := _shape(field.get("items") or {})) is not None:
+            return lambda values: [items(v) for v in values] if isinstance(values, list) else values
+        case _:
+            return None
+
+
+def _struct(shapes: Sequence[tuple[str, Shape | None]]) -> Shape:
+    def shape(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        whole = dict.fromkeys(name for name, _ in shapes) | value
+        for name, part in shapes:
+            if part is not None:
+                whole[name] = part(whole[name])
+        return whole
+
+    return shape
 
 
 def _field(schema: Any, root: Mapping[str, Any], depth: int) -> Field:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from local_stack.ports import HOST
 from local_stack.service import write_private
@@ -77,20 +78,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Kinds of schemas, a schema by its id, a subject's version."""
-        if self.path == "/schemas/types":
+        path = urlsplit(self.path).path
+        if path == "/schemas/types":
             return self._answer(HTTPStatus.OK, ["AVRO", "JSON", "PROTOBUF"])
         if self.headers.get("Authorization") != _BASIC:
             return self._answer(HTTPStatus.UNAUTHORIZED, {"error_code": 401, "message": "Unauthorized"})
-        if match := _BY_ID.fullmatch(self.path):
+        if match := _BY_ID.fullmatch(path):
             return self._found(self.server.schemas.by_id(int(match[1])), _NO_SUCH_SCHEMA)
-        if match := _BY_VERSION.fullmatch(self.path):
+        if match := _BY_VERSION.fullmatch(path):
             return self._found(self.server.schemas.by_version(match[1], int(match[2])), _NO_SUCH_VERSION)
         return self._answer(HTTPStatus.NOT_FOUND, {"error_code": 404, "message": "HTTP 404 Not Found"})
 
     def do_POST(self) -> None:
         """Register a schema under a subject."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if match := _VERSIONS.fullmatch(self.path):
+        if match := _VERSIONS.fullmatch(urlsplit(self.path).path):
             return self._answer(HTTPStatus.OK, {"id": self.server.schemas.register(match[1], body)})
         return self._answer(HTTPStatus.NOT_FOUND, {"error_code": 404, "message": "HTTP 404 Not Found"})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from sources.capture.target import Database, Scheme, Table
 
 if TYPE_CHECKING:
     from sources.capture.debezium import DebeziumCaptureConfig
+    from sources.registry.config import RegistryConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class Connector:
     topic_prefix: str
     tables: Sequence[Table]
     database: Database
+    registry: RegistryConfig | None = None
+    """Of the source that it feeds."""
+    keys: Mapping[Table, Sequence[str]] = field(default_factory=dict)
+    """Columns that are the key of a table's records in place of its primary key."""
 
 
 @dataclass(frozen=True, slots=True)
