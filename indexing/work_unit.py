@@ -64,7 +64,7 @@ def decoded(
         unit.counts["records"] += 1
         meaning = decode(record, context)
         if watch is not None:
-            watch.look(meaning)
+            watch.observe(meaning)
         _keep_reached(unit, record, meaning)
         if isinstance(meaning, Reject):
             unit.counts["rejects"] += 1

@@ -139,7 +139,8 @@ class TableConfig(StrictModel):
     def types(self) -> dict[str, str]:
         """The declared types of values as they are kept: a hash and a mask are text, a dropped column has no value."""
         rules = self.rules
-        return {n: "text" if n in rules else t for n, t in self.columns.items() if rules.get(n) != "drop"}
+        kept = {name: text for name, text in self.columns.items() if rules.get(name) != "drop"}
+        return {name: "text" if name in rules else text for name, text in kept.items()}
 
     def drift_of(self, column: str) -> Drift:
         """What becomes of a column that differs from the first schema."""

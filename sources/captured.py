@@ -1,4 +1,4 @@
-"""What every source is told of its records: who captured them, and where their schemas are."""
+"""What every source's configuration says of its records: who captured them, and where their schemas are."""
 
 from __future__ import annotations
 

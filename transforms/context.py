@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 BEFORE_IMAGE = "before-image"
 """The name of the field with a row's old values that the rendered DMS task asks for (BeforeImageSettings.FieldName)."""
 
-
 BEFORE_IMAGE_FORM = r"^([^*]+|[^*]+\*[^*]*|\*[^*]+)$"
 """A name, or a name with one `*` in it."""
 

@@ -33,39 +33,39 @@ def column_gone(message: str) -> StoppedError:
 class ColumnWatch:
     """Notices a column that a document's text needs and that its table has had and has no more, by what the source announces.
 
-    Which schema is newer their sequences say: what is read again from before a column was added is no drift.
+    Schemas are ordered by their sequences: records that are read again, from before a column was added, are no drift.
     """
 
     context: DecodeContext
-    _has: dict[tuple[str, str], str] = field(default_factory=dict)
+    _newest_with: dict[tuple[str, str], str] = field(default_factory=dict)
     """By table and column: the greatest sequence of a schema that has it."""
-    _lacks: dict[tuple[str, str], str] = field(default_factory=dict)
+    _newest_without: dict[tuple[str, str], str] = field(default_factory=dict)
     """The same of a schema that lacks it."""
 
-    def look(self, decoded: Decoded) -> None:
+    def observe(self, decoded: Decoded) -> None:
         """Take in what one record announces; raises StoppedError (SCHEMA_DRIFT)."""
         if isinstance(decoded, Reject) and decoded.condition == KEY_GONE:
             raise column_gone(decoded.message)
         if isinstance(decoded, Changes):
             for change in decoded.changes:
                 if change.schema_id is not None:
-                    self._seen(change.table, change.sequence, change.columns, change.unavailable)
+                    self._announced(change.table, change.sequence, change.columns, change.unavailable)
         elif isinstance(decoded, Ignored) and decoded.schema is not None:
             schema = decoded.schema
             table = self.context.tables.get(schema.table)
             if table is not None:
-                self._seen(schema.table, schema.sequence, table.named(schema.columns))
+                self._announced(schema.table, schema.sequence, table.named(schema.columns))
 
-    def _seen(self, table_name: str, sequence: str, columns: Collection[str], more: Collection[str] = ()) -> None:
+    def _announced(
+        self, table_name: str, sequence: str, columns: Collection[str], unavailable: Collection[str] = ()
+    ) -> None:
         table = self.context.tables[table_name]
         for name in table.needed_texts:
             place = (table_name, name)
-            if name in columns or name in more:
-                self._has[place] = max(sequence, self._has.get(place, ""))
-            elif sequence > self._lacks.get(place, ""):
-                self._lacks[place] = sequence
-            has = self._has.get(place) or table.announced.get(name, "")
-            if has and self._lacks.get(place, "") > has:
+            newest = self._newest_with if name in columns or name in unavailable else self._newest_without
+            newest[place] = max(sequence, newest.get(place, ""))
+            newest_with = self._newest_with.get(place) or table.announced.get(name, "")
+            if newest_with and self._newest_without.get(place, "") > newest_with:
                 raise column_gone(f"{table_name} has no column {name} any more, which `document.template` names")
 
 

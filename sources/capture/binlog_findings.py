@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from sources.capture.rendering import CaptureConfig
 
 _WHOLE_JSON = "SET GLOBAL binlog_row_value_options = ''"
-_KEPT_SECONDS = 24 * 3600
+_SHORT_RETENTION_SECONDS = 24 * 3600
 _GRANT = re.compile(r"GRANT (.+?) ON (\S+) TO ")
 _RIGHTS = {
     "REPLICATION SLAVE": ("REPLICATION SLAVE", "REPLICATION REPLICA"),
     "REPLICATION CLIENT": ("REPLICATION CLIENT", "BINLOG MONITOR"),
     "RELOAD": ("RELOAD", "LOCK TABLES"),
 }
-"""Rights of the connector's user, and those that do as well. MariaDB names the second one otherwise."""
+"""Rights of the connector's user, each with those of which one is enough: MariaDB has other names."""
 
 
 def findings(
@@ -34,7 +34,7 @@ def findings(
     result = Findings()
     debezium = isinstance(capture, DebeziumCaptureConfig)
     result.wrong.extend([*_log(server, tables), *_rights(server, debezium=debezium)])
-    result.notes.extend(_kept(server))
+    result.notes.extend(_retention(server))
     if isinstance(capture, DebeziumCaptureConfig):
         result.wrong.extend([*_unparsed(server), *_windows(capture, server)])
     for table in tables:
@@ -91,14 +91,14 @@ def _rights(server: BinlogServer, *, debezium: bool) -> Iterator[str]:
         yield f"{server.user} lacks rights that a replica has. Run: GRANT {', '.join(missing)} ON *.* TO {server.user}"
 
 
-def _kept(server: BinlogServer) -> Iterator[str]:
+def _retention(server: BinlogServer) -> Iterator[str]:
     seconds = server.variables.get("binlog_expire_logs_seconds", "0").partition(".")[0]
-    if seconds.isdigit() and 0 < int(seconds) < _KEPT_SECONDS:
+    if seconds.isdigit() and 0 < int(seconds) < _SHORT_RETENTION_SECONDS:
         yield f"the binary log is kept for {seconds} s: a connector that is away for longer has to take a new snapshot"
 
 
 def _unparsed(server: BinlogServer) -> Iterator[str]:
-    """The history has every table of a database, so a type in any of them stops the connector."""
+    """The connector parses the definition of every table of a database, so a type in any of them stops it."""
     for column in server.unparsed:
         database, table, name = column.split(".", 2)
         statement = f"ALTER TABLE {quoted_name(database)}.{quoted_name(table)} MODIFY {quoted_name(name)} varchar(45)"
@@ -106,8 +106,7 @@ def _unparsed(server: BinlogServer) -> Iterator[str]:
 
 
 def _windows(capture: DebeziumCaptureConfig, server: BinlogServer) -> Iterator[str]:
-    by_gtid = capture.signal_topic and not capture.signal_table
-    if by_gtid and not server.is_mariadb and server.variables.get("gtid_mode", "OFF") != "ON":
+    if capture.signals_by_topic_alone and not server.is_mariadb and server.variables.get("gtid_mode", "OFF") != "ON":
         yield (
             "gtid_mode is not ON, which incremental snapshots by `signal_topic` alone need: set it and enforce_gtid_consistency, "
             "or set `signal_table`"
@@ -115,11 +114,11 @@ def _windows(capture: DebeziumCaptureConfig, server: BinlogServer) -> Iterator[s
 
 
 def _unsent(table: BinlogTable, server: BinlogServer) -> Iterator[str]:
-    named = quoted(tables_named([table.name])[0])
     if table.kind == "VIEW":
         yield f"{table.name} is a view: no change of it is ever sent"
     if not table.readable:
-        yield f"{server.user} may not read {table.name}, and no snapshot has it. Run: GRANT SELECT ON {named} TO {server.user}"
+        statement = f"GRANT SELECT ON {quoted(tables_named([table.name])[0])} TO {server.user}"
+        yield f"{server.user} may not read {table.name}, and no snapshot has it. Run: {statement}"
     if table.cascades and server.variables.get("innodb_native_foreign_keys", "ON") != "OFF":  # MySQL has it from 9.6 on
         yield (
             f"{table.name}: what the foreign keys {', '.join(table.cascades)} delete or change is in no binary log, and stays "

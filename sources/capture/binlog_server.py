@@ -7,11 +7,11 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from schemas.errors import UnavailableError
+from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture.engines import ENGINES
-from sources.capture.engines.binlog import SSL_MODES, quoted, ssl_mode
+from sources.capture.engines.binlog import quoted, ssl_mode
 from sources.capture.target import Table, tables_named
 
 if TYPE_CHECKING:
@@ -25,12 +25,14 @@ _VARIABLES = (
 )  # fmt: skip
 _REFUSED = frozenset({1044, 1142, 1143, 1227})
 """Errors of a right that is missing: of a database, a table, a column, any other (`ER_…ACCESS_DENIED…`)."""
+_CLIENT_ERRORS = range(2000, 3000)
+"""The client's own errors (`CR_…`): the server did not answer. It numbers its refusals otherwise."""
 _LOG_STATUS = ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
 """MySQL 8.4 knows the first alone, MariaDB and earlier ones the second; MariaDB 11 both by other names of the right."""
 _CASCADE = re.compile(
     r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .* ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL|SET DEFAULT)"
 )
-"""In a line of SHOW CREATE TABLE: the catalogue shows foreign keys to nobody who may only read."""
+"""In a line of SHOW CREATE TABLE: to a user who may only read, information_schema shows no foreign keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,6 @@ class BinlogColumn:
     """A column of a source table."""
 
     name: str
-    type: str
-    """As the server writes it: `bigint(20) unsigned`."""
-    base: str
-    """Name of the type alone: `bigint`."""
-    generated: Literal["", "stored", "virtual"] = ""
     defaulted: bool = False
     """Whether it may be NULL and its default is another value."""
 
@@ -91,7 +88,7 @@ def ask(capture: CapturePart, tables: Sequence[str]) -> BinlogServer:
 
     Raises UnavailableError when it does not answer, or refuses.
     """
-    wanted = tables_named(tables)
+    named = tables_named(tables)
     with opened(capture) as connection:
         variables = _rows(
             connection,
@@ -99,22 +96,33 @@ def ask(capture: CapturePart, tables: Sequence[str]) -> BinlogServer:
             _VARIABLES,
         )
         ((user,),) = _rows(connection, "SELECT CURRENT_USER()")
-        databases = sorted({table.schema for table in wanted})
+        databases = sorted({table.schema for table in named})
+        existing = [table for name in named if (table := _table(connection, name))]
         return BinlogServer(
             {name: value for name, value in variables if value},
             "@".join(f"'{part}'" for part in user.rsplit("@", 1)),
             tuple(grant for (grant,) in _rows(connection, "SHOW GRANTS")),
             _log_filters(connection),
-            {f"{t.schema}.{t.name}": found for t in wanted if (found := _table(connection, t))},
+            {table.name: table for table in existing},
             tuple(".".join(row) for row in _rows(connection, _UNPARSED, (databases,))),
         )
 
 
 def run(capture: CapturePart, statements: Sequence[str]) -> None:
-    """Run statements; raises UnavailableError when the server does not answer, or refuses one."""
+    """Run statements; raises ConfigurationError when the server refuses one, UnavailableError when it does not answer."""
+    import pymysql
+
     with opened(capture) as connection:
-        for statement in statements:
-            _rows(connection, statement)
+        try:
+            for statement in statements:
+                _rows(connection, statement)
+        except pymysql.MySQLError as error:
+            if _code(error) in _CLIENT_ERRORS:
+                raise
+            raise ConfigurationError(
+                f"capture: the source refuses a statement ({_code(error)}).",
+                hint="Run what `ragstream capture` prints as its owner.",
+            ) from None
 
 
 @contextmanager
@@ -122,7 +130,7 @@ def opened(capture: CapturePart) -> Iterator[pymysql.Connection[Any]]:
     """Open a connection; what fails in it is UnavailableError, without the server's message."""
     import pymysql
 
-    address = ENGINES[capture.database].address(capture.dsn.get_secret_value())
+    address = capture.address
     mode = ssl_mode(address, allow_plaintext=capture.allow_plaintext)
     try:
         with pymysql.connect(
@@ -131,22 +139,26 @@ def opened(capture: CapturePart) -> Iterator[pymysql.Connection[Any]]:
         ) as connection:  # fmt: skip
             yield connection
     except pymysql.MySQLError as error:
-        number = error.args[0] if error.args and isinstance(error.args[0], int) else type(error).__name__
+        title = ENGINES[capture.database].scheme.title
         raise UnavailableError(
-            f"capture: the source's {ENGINES[capture.database].scheme.title} does not answer, or refuses ({number}), so nothing "
-            "could be compared with it",
+            f"capture: the source's {title} does not answer, or refuses ({_code(error)}), so nothing could be compared with it",
             hint="check `capture.dsn`, and the network route from here to the database",
         ) from None
 
 
+def _code(error: pymysql.MySQLError) -> int | str:
+    """The server's number of an error; a client's own error has none."""
+    return error.args[0] if error.args and isinstance(error.args[0], int) else type(error).__name__
+
+
 def _encryption(mode: str | None, authority: str | None) -> dict[str, Any]:
-    if mode is None or mode == SSL_MODES[1]:
+    if mode in {None, "PREFERRED"}:
         return {}  # encrypted where the server can
-    if mode == SSL_MODES[0]:
+    if mode == "DISABLED":
         return {"ssl_disabled": True}
     context = ssl.create_default_context(cafile=authority)
-    context.check_hostname = mode == SSL_MODES[4]
-    if mode not in SSL_MODES[3:]:
+    context.check_hostname = mode == "VERIFY_IDENTITY"
+    if mode == "REQUIRED":
         context.verify_mode = ssl.CERT_NONE
     return {"ssl": context}
 
@@ -175,40 +187,34 @@ def _table(connection: pymysql.Connection[Any], table: Table) -> BinlogTable | N
     kinds = _rows(connection, _KIND, names)
     if not kinds:
         return None
-    columns = tuple(
-        BinlogColumn(name, kind, base, generated, bool(defaulted))
-        for name, kind, base, generated, defaulted in _rows(connection, _COLUMNS, names)
-    )
+    columns = tuple(BinlogColumn(name, bool(defaulted)) for name, defaulted in _rows(connection, _COLUMNS, names))
     indexes: dict[str, list[str]] = {}
     for index, column in _rows(connection, _UNIQUE, names):
         indexes.setdefault(index, []).append(column)
-    made = "" if kinds[0][0] == "VIEW" else _made_by(connection, table)
+    definition = "" if kinds[0][0] == "VIEW" else _definition(connection, table)
     cascades = tuple(
-        match[1].replace("``", "`") for line in (made or "").splitlines() if (match := _CASCADE.search(line))
+        match[1].replace("``", "`") for line in (definition or "").splitlines() if (match := _CASCADE.search(line))
     )
     unique = frozenset(map(frozenset, indexes.values()))
     keys = tuple(indexes.get("PRIMARY", ()))
-    return BinlogTable(".".join(names), kinds[0][0], keys, columns, cascades, made is not None, unique)
+    return BinlogTable(".".join(names), kinds[0][0], keys, columns, cascades, definition is not None, unique)
 
 
-def _made_by(connection: pymysql.Connection[Any], table: Table) -> str | None:
-    """The statement that makes a table; None where this user may not read it."""
+def _definition(connection: pymysql.Connection[Any], table: Table) -> str | None:
+    """The CREATE TABLE statement of a table; None where this user may not read it."""
     import pymysql
 
     try:
         return str(_rows(connection, f"SHOW CREATE TABLE {quoted(table)}")[0][1])
     except pymysql.MySQLError as error:
-        if error.args and error.args[0] in _REFUSED:
+        if _code(error) in _REFUSED:
             return None
         raise
 
 
 _KIND = "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
 _COLUMNS = """
-SELECT COLUMN_NAME, COLUMN_TYPE, lower(DATA_TYPE),
-       CASE WHEN EXTRA LIKE '%%VIRTUAL GENERATED%%' THEN 'virtual'
-            WHEN EXTRA LIKE '%%STORED GENERATED%%' THEN 'stored' ELSE '' END,
-       IS_NULLABLE = 'YES' AND coalesce(COLUMN_DEFAULT, 'NULL') <> 'NULL' AND EXTRA NOT LIKE '%% GENERATED%%'
+SELECT COLUMN_NAME, IS_NULLABLE = 'YES' AND coalesce(COLUMN_DEFAULT, 'NULL') <> 'NULL' AND EXTRA NOT LIKE '%% GENERATED%%'
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION
 """
 _UNIQUE = """

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sources.capture.debezium import DebeziumCaptureConfig
 
 _TIMEOUT_SECONDS = 90.0
+_TRANSIENT = frozenset({404, 409, 500, 503})
+"""Status codes of a worker that does not know the connector yet, is rebalancing, or is starting."""
 
 
 def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> str:
@@ -36,8 +38,8 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> st
     base = f"{config.connect_url.rstrip('/')}/connectors/{quote(name, safe='')}"
     _ask("PUT", f"{base}/config", settings, until)
     while time.monotonic() < until:
-        answer = _ask("GET", f"{base}/status", None, until)
-        states = [answer.get("connector", {}).get("state"), *(task["state"] for task in answer.get("tasks", []))]
+        status = _ask("GET", f"{base}/status", None, until)
+        states = [status.get("connector", {}).get("state"), *(task["state"] for task in status.get("tasks", []))]
         if "FAILED" in states:
             raise ConfigurationError(
                 f"capture: the connector {name} failed.",
@@ -57,8 +59,8 @@ def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, st
     """
     url = f"{(config.connect_url or '').rstrip('/')}/connectors/{quote(name, safe='')}/config"
     try:
-        with urlopen(Request(url), timeout=10) as answer:  # noqa: S310 - as configured
-            settings: dict[str, str] = json.loads(answer.read())
+        with urlopen(Request(url), timeout=10) as response:  # noqa: S310 - as configured
+            settings: dict[str, str] = json.loads(response.read())
             return settings
     except (URLError, TimeoutError, ConnectionError, ValueError) as error:
         if isinstance(error, HTTPError) and error.code == HTTPStatus.NOT_FOUND:
@@ -87,17 +89,16 @@ def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> Non
 
 
 def _ask(method: str, url: str, body: dict[str, str] | None, until: float) -> dict[str, Any]:
-    """Ask the worker; one that is rebalancing (409) or does not know the connector yet (404) is asked again."""
+    """Send a request to the worker, again until `until` while it answers `_TRANSIENT` or not at all."""
     data = None if body is None else json.dumps(body).encode()
     while True:
         request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - as configured
         try:
-            with urlopen(request, timeout=30) as answer:  # noqa: S310
-                document: dict[str, Any] = json.loads(answer.read() or b"{}")
+            with urlopen(request, timeout=30) as response:  # noqa: S310
+                document: dict[str, Any] = json.loads(response.read() or b"{}")
                 return document
         except HTTPError as error:
-            again = error.code in {404, 409, 500, 503} and time.monotonic() < until
-            if not again:
+            if error.code not in _TRANSIENT or time.monotonic() >= until:
                 raise ConfigurationError(
                     f"capture: Connect answers {error.code} to {method} {url}.", condition="CONNECT_REFUSES",
                     hint="Its log says which setting it does not take.",

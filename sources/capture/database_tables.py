@@ -12,7 +12,7 @@ from sources.capture.target import tables_named
 if TYPE_CHECKING:
     import psycopg
 
-    from sources.capture.rendering import CaptureConfig
+    from sources.capture.part import CapturePart
 
 GENERATED_COLUMNS_SINCE = 180000
 """The version of PostgreSQL whose publications can send generated columns."""
@@ -83,17 +83,17 @@ class Source:
     """Replication slots of this database, with their `wal_status`."""
 
 
-def ask(config: CaptureConfig, tables: Sequence[str]) -> Source:
+def ask(capture: CapturePart, tables: Sequence[str]) -> Source:
     """Ask PostgreSQL for tables (`schema.table`).
 
     Reads the catalogue alone, and changes nothing. Raises UnavailableError when the database does not answer, or refuses.
     """
     import psycopg
 
-    wanted = tables_named(tables)
-    names = [table.schema for table in wanted], [table.name for table in wanted]
+    named = tables_named(tables)
+    names = [table.schema for table in named], [table.name for table in named]
     try:
-        with psycopg.connect(config.conninfo, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(capture.conninfo, autocommit=True, connect_timeout=5) as connection:
             version = connection.info.server_version
             return Source(version, _tables(connection, names), _publications(connection, version), _slots(connection))
     except psycopg.Error as error:

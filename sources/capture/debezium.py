@@ -14,7 +14,7 @@ from sources.capture.engines import ENGINES
 from sources.capture.engines.history import client_settings
 from sources.capture.engines.protocol import Connector, Statements
 from sources.capture.part import CapturePart
-from sources.capture.target import WITHHELD, Table
+from sources.capture.target import WITHHELD, Table, listed_pattern
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
 """Largest change a topic accepts: a row's largest text twice (before and after), escaped."""
@@ -102,6 +102,11 @@ class DebeziumCaptureConfig(CapturePart):
                 raise ValueError(f"{key} is a key of {' and '.join(engines)}, not of {self.database}")
         return self
 
+    @property
+    def signals_by_topic_alone(self) -> bool:
+        """Whether incremental snapshots are asked for without a table in the database."""
+        return bool(self.signal_topic) and not self.signal_table
+
     def weaknesses(self) -> Iterator[str]:
         """Also a worker that would get the password over http://, and brokers that would get rows' tables in plain text."""
         yield from super().weaknesses()
@@ -117,11 +122,11 @@ def with_brokers(
     """The capture with the brokers of its source, and Kafka's settings to reach them (`kafka.…`), unless it names its own."""
     if config.bootstrap_servers:
         return config
-    named = {
+    of_source = {
         name.removeprefix("kafka."): SecretStr(value) for name, value in options.items() if name.startswith("kafka.")
     }
-    taken = {"bootstrap_servers": bootstrap_servers, "kafka_options": config.kafka_options or named}
-    return config.model_copy(update=taken)
+    kafka_options = config.kafka_options or of_source
+    return config.model_copy(update={"bootstrap_servers": bootstrap_servers, "kafka_options": kafka_options})
 
 
 def connector_name(config: DebeziumCaptureConfig, pipeline: str) -> str:
@@ -147,9 +152,8 @@ def connector_for(
     config: DebeziumCaptureConfig, pipeline: str, tables: Sequence[Table], topics: Sequence[str] = ()
 ) -> Connector:
     """The connector that the tables need."""
-    address = ENGINES[config.database].address(config.dsn.get_secret_value())
-    name, prefix = connector_name(config, pipeline), topic_prefix(config, pipeline, tables, topics)
-    return Connector(config, name, prefix, tables, address)
+    prefix = topic_prefix(config, pipeline, tables, topics)
+    return Connector(config, connector_name(config, pipeline), prefix, tables, config.address)
 
 
 def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[str, str]:
@@ -166,7 +170,7 @@ def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[st
         "database.user": database.user,
         "database.password": config.password_reference or (database.password if reveal else WITHHELD),
         "topic.prefix": connector.topic_prefix,
-        "table.include.list": ",".join(_pattern(engine.listed(table)) for table in connector.tables),
+        "table.include.list": ",".join(listed_pattern(engine.listed(table)) for table in connector.tables),
         "snapshot.mode": config.snapshot_mode,
         "poll.interval.ms": str(config.poll_interval_ms or engine.poll_interval_ms),
         "heartbeat.interval.ms": str(config.heartbeat_interval_ms),
@@ -177,7 +181,7 @@ def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[st
         **_signals(config),
     }
     settings |= engine.settings(connector)
-    return settings if reveal else {n: _shown(n, value) for n, value in settings.items()}
+    return settings if reveal else {name: _shown(name, value) for name, value in settings.items()}
 
 
 def statements(connector: Connector) -> Statements:
@@ -189,7 +193,7 @@ def _record_keys(connector: Connector) -> dict[str, str]:
     """Entries `table:column,column`; each pair of a table and a column is a regular expression."""
     engine = ENGINES[connector.capture.database]
     entries = [
-        f"{_pattern(engine.listed(table))}:{','.join(map(_pattern, columns))}"
+        f"{listed_pattern(engine.listed(table))}:{','.join(map(listed_pattern, columns))}"
         for table, columns in connector.keys.items()
     ]
     return {"message.key.columns": ";".join(entries)} if entries else {}
@@ -212,8 +216,3 @@ def _signals(config: DebeziumCaptureConfig) -> dict[str, str]:
 def _shown(name: str, value: str) -> str:
     is_reference = value.startswith("${") or name == "database.password"
     return value if is_reference or not _SECRET.search(name) else WITHHELD
-
-
-def _pattern(name: str) -> str:
-    """A name as a part of Debezium's lists of regular expressions, whose separators would end it."""
-    return re.sub(r"[,:;]", lambda match: rf"\x{ord(match[0]):02x}", re.escape(name).replace("\\ ", " "))

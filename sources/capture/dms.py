@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 
 from sources.capture.dms_engines import DMS_ENGINES, DmsEngine
 from sources.capture.dms_target import DmsKafkaConfig, target_settings
-from sources.capture.engines import ENGINES
 from sources.capture.engines.protocol import Statements
 from sources.capture.part import CapturePart
 from sources.capture.target import WITHHELD, Table
@@ -96,19 +95,14 @@ class DmsCaptureConfig(CapturePart):
 
 def dms_endpoints(config: DmsCaptureConfig, pipeline: str, *, reveal: bool = False) -> dict[str, dict[str, Any]]:
     """Render the source's and the target's CreateEndpoint requests; passwords are withheld unless `reveal`."""
-    database, engine = ENGINES[config.database].address(config.dsn.get_secret_value()), config.dms_engine
+    database, engine = config.address, config.dms_engine
     name, settings = task_identifier(config, pipeline), dict(engine.settings(config, database))
     if config.secret_id:
         settings |= {"SecretsManagerSecretId": config.secret_id}
         settings |= {"SecretsManagerAccessRoleArn": config.secret_access_role_arn or "arn:aws:iam::ACCOUNT:role/NAME"}
     else:
-        password = database.password if reveal else WITHHELD
-        settings |= {
-            "ServerName": database.host,
-            "Port": database.port,
-            "Username": database.user,
-            "Password": password,
-        }
+        settings |= {"ServerName": database.host, "Port": database.port, "Username": database.user}
+        settings |= {"Password": database.password if reveal else WITHHELD}
     source = {
         "EndpointIdentifier": f"{name}-source",
         "EndpointType": "source",
@@ -120,17 +114,13 @@ def dms_endpoints(config: DmsCaptureConfig, pipeline: str, *, reveal: bool = Fal
         source["CertificateArn"] = config.certificate_arn
     if engine.attributes:
         source["ExtraConnectionAttributes"] = engine.attributes
-    target = {
-        "EndpointIdentifier": f"{name}-target",
-        "EndpointType": "target",
-        **target_settings(config, reveal=reveal),
-    }
-    return {"source": source, "target": target}
+    target = {"EndpointIdentifier": f"{name}-target", "EndpointType": "target"}
+    return {"source": source, "target": target | target_settings(config, reveal=reveal)}
 
 
 def dms_statements(config: DmsCaptureConfig, tables: Parts) -> Statements:
     """What the source's owner and administrator run before the task starts, and queries where no client is here."""
-    return config.dms_engine.prepare(config, ENGINES[config.database].address(config.dsn.get_secret_value()), tables)
+    return config.dms_engine.prepare(config, config.address, tables)
 
 
 def dms_task(config: DmsCaptureConfig, pipeline: str, tables: Parts) -> dict[str, str]:
@@ -193,8 +183,12 @@ def dms_table_mappings(config: DmsCaptureConfig, tables: Parts) -> dict[str, lis
         mapping = {"rule-type": "object-mapping", "rule-action": "map-record-to-record", "object-locator": where}
         mapping["mapping-parameters"] = {"partition-key-type": "primary-key"}
         rules += [select, *([mapping] if config.by_primary_key else [])]
-    numbered = enumerate(rules, 1)
-    return {"rules": [{"rule-id": str(n), "rule-name": f"{rule['rule-type']}-{n}", **rule} for n, rule in numbered]}
+    return {
+        "rules": [
+            {"rule-id": str(number), "rule-name": f"{rule['rule-type']}-{number}", **rule}
+            for number, rule in enumerate(rules, 1)
+        ]
+    }
 
 
 def task_identifier(config: DmsCaptureConfig, pipeline: str) -> str:
@@ -203,5 +197,5 @@ def task_identifier(config: DmsCaptureConfig, pipeline: str) -> str:
 
 
 def _literal(name: str) -> str:
-    """Write a name as a mapping rule's pattern: % and _ are its wildcards, brackets make them literal; our own is *."""
+    """Write a name as a mapping rule's pattern: its `*` becomes %, and brackets make %, _ and [ literal."""
     return re.sub(r"([%_\[])", r"[\1]", name).replace("*", "%")

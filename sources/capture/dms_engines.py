@@ -1,7 +1,7 @@
 """What a DMS task needs of each kind of database: its endpoint's settings, and what its owner and administrator run. Pure.
 
 Settings are those of botocore's dms model. Statements and queries of SQL Server and Oracle are those of AWS's guide and of the
-vendors' documentation; no such server could be had to run them.
+vendors' documentation; they have run on no such server.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
 from sources.capture.dms_postgresql import postgresql_settings, postgresql_statements
-from sources.capture.engines.binlog import quoted_name
+from sources.capture.engines import binlog
 from sources.capture.engines.protocol import Statements
-from sources.capture.target import Database, Table, literal
+from sources.capture.engines.sqlserver import quoted_name, unicode_literal
+from sources.capture.target import Database, Table, literal, quoted
 
 if TYPE_CHECKING:
     from sources.capture.dms import DmsCaptureConfig, Parts
@@ -41,7 +42,7 @@ class DmsEngine:
     """Extra connection attributes."""
 
 
-def _sqlserver_settings(_: DmsCaptureConfig, database: Database) -> Mapping[str, Any]:
+def _sqlserver_settings(_config: DmsCaptureConfig, database: Database) -> Mapping[str, Any]:
     """An endpoint has one database; raises ConfigurationError for a URI without one."""
     if not database.name:
         raise ConfigurationError(
@@ -57,14 +58,14 @@ def _binlog_settings(_config: DmsCaptureConfig, _database: Database) -> Mapping[
     return {"EventsPollInterval": 1, "CleanSourceMetadataOnMismatch": True}
 
 
-def _binlog_statements(_: DmsCaptureConfig, database: Database, tables: Parts) -> Statements:
+def _binlog_statements(_config: DmsCaptureConfig, database: Database, tables: Parts) -> Statements:
     user = f"{literal(database.user)}@'%'"
     schemas = dict.fromkeys(table.schema for table in tables)
-    rights = [f"GRANT SELECT ON {quoted_name(schema)}.* TO {user}" for schema in schemas]
+    rights = [f"GRANT SELECT ON {binlog.quoted_name(schema)}.* TO {user}" for schema in schemas]
     return Statements(administrator=[f"GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {user}", *rights])
 
 
-def _oracle_settings(_: DmsCaptureConfig, database: Database) -> Mapping[str, Any]:
+def _oracle_settings(_config: DmsCaptureConfig, database: Database) -> Mapping[str, Any]:
     return {
         "DatabaseName": database.name,
         "AddSupplementalLogging": True,
@@ -74,9 +75,9 @@ def _oracle_settings(_: DmsCaptureConfig, database: Database) -> Mapping[str, An
     }
 
 
-def _oracle_statements(_: DmsCaptureConfig, database: Database, tables: Parts) -> Statements:
+def _oracle_statements(_config: DmsCaptureConfig, database: Database, tables: Parts) -> Statements:
     """Whole rows in the redo log: a column that it lacks cannot be told from one that is NULL."""
-    user = _double(database.user.upper())
+    user = quoted(database.user.upper())
     logged = [f"ALTER TABLE {table.quoted} ADD SUPPLEMENTAL LOG DATA (ALL) COLUMNS" for table in tables]
     administrator = [
         "ALTER DATABASE ADD SUPPLEMENTAL LOG DATA",
@@ -106,53 +107,41 @@ def _oracle_checks(tables: Sequence[Table]) -> Iterator[str]:
         )
 
 
-def _sqlserver_statements(_: DmsCaptureConfig, database: Database, tables: Parts) -> Statements:
+def _sqlserver_statements(_config: DmsCaptureConfig, database: Database, tables: Parts) -> Statements:
     """CDC for the database and each table; without it DMS sets up replication by a distributor, where it may."""
-    at = f"USE {_bracketed(database.name)};"
-    known = f"SELECT 1 FROM sys.databases WHERE name = {_national(database.name)}"  # noqa: S608 - quoted
+    at = f"USE {quoted_name(database.name)};"
+    known = f"SELECT 1 FROM sys.databases WHERE name = {unicode_literal(database.name)}"  # noqa: S608 - quoted
     enable = [
-        f"{at} IF NOT EXISTS (SELECT 1 FROM sys.tables WHERE object_id = OBJECT_ID({_national(_named(table))}) "  # noqa: S608 - quoted
-        f"AND is_tracked_by_cdc = 1) EXEC sys.sp_cdc_enable_table @source_schema = {_national(table.schema)}, "
-        f"@source_name = {_national(table.name)}, @role_name = NULL, @supports_net_changes = 1"
+        f"{at} IF NOT EXISTS (SELECT 1 FROM sys.tables WHERE object_id = OBJECT_ID({unicode_literal(_quoted(table))}) "  # noqa: S608 - quoted
+        f"AND is_tracked_by_cdc = 1) EXEC sys.sp_cdc_enable_table @source_schema = {unicode_literal(table.schema)}, "
+        f"@source_name = {unicode_literal(table.name)}, @role_name = NULL, @supports_net_changes = 1"
         for table in tables
     ]
     administrator = [
-        f"ALTER DATABASE {_bracketed(database.name)} SET RECOVERY FULL",
+        f"ALTER DATABASE {quoted_name(database.name)} SET RECOVERY FULL",
         f"{at} IF EXISTS ({known} AND is_cdc_enabled = 0) EXEC sys.sp_cdc_enable_db",
         *enable,
-        f"{at} ALTER ROLE db_owner ADD MEMBER {_bracketed(database.user)}",
-        f"USE master; GRANT VIEW SERVER STATE TO {_bracketed(database.user)}",
+        f"{at} ALTER ROLE db_owner ADD MEMBER {quoted_name(database.user)}",
+        f"USE master; GRANT VIEW SERVER STATE TO {quoted_name(database.user)}",
     ]
     return Statements(administrator=administrator, check=list(_sqlserver_checks(database.name, list(tables))))
 
 
 def _sqlserver_checks(database: str, tables: Sequence[Table]) -> Iterator[str]:
-    known = f"FROM sys.databases WHERE name = {_national(database)}"
+    known = f"FROM sys.databases WHERE name = {unicode_literal(database)}"
     yield f"SELECT 'recovery model SIMPLE keeps no log' AS wrong {known} AND recovery_model_desc = N'SIMPLE'"
     yield f"SELECT 'CDC is off: sys.sp_cdc_enable_db' AS wrong {known} AND is_cdc_enabled = 0"
     for table in tables:
         name = ".".join(table)
-        where = f"object_id = OBJECT_ID({_national(_named(table))})"
+        where = f"object_id = OBJECT_ID({unicode_literal(_quoted(table))})"
         yield (
-            f"SELECT {_national(name + ' is not captured: sys.sp_cdc_enable_table')} AS wrong WHERE NOT EXISTS "  # noqa: S608 - quoted
-            f"(SELECT 1 FROM {_bracketed(database)}.sys.tables WHERE {where} AND is_tracked_by_cdc = 1)"
+            f"SELECT {unicode_literal(name + ' is not captured: sys.sp_cdc_enable_table')} AS wrong WHERE NOT EXISTS "  # noqa: S608 - quoted
+            f"(SELECT 1 FROM {quoted_name(database)}.sys.tables WHERE {where} AND is_tracked_by_cdc = 1)"
         )
 
 
-def _named(table: Table) -> str:
-    return f"{_bracketed(table.schema)}.{_bracketed(table.name)}"
-
-
-def _bracketed(identifier: str) -> str:
-    return "[" + identifier.replace("]", "]]") + "]"
-
-
-def _national(text: str) -> str:
-    return f"N{literal(text)}"
-
-
-def _double(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
+def _quoted(table: Table) -> str:
+    return f"{quoted_name(table.schema)}.{quoted_name(table.name)}"
 
 
 _BINLOG = ("none", "verify-full")

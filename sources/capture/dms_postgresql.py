@@ -29,7 +29,7 @@ def postgresql_settings(config: DmsCaptureConfig, database: Database) -> Mapping
     return settings | ({"SlotName": config.slot} if config.slot else {})
 
 
-def postgresql_statements(config: DmsCaptureConfig, _: Database | None, tables: Parts) -> Statements:
+def postgresql_statements(config: DmsCaptureConfig, _database: Database, tables: Parts) -> Statements:
     """What the source's owner runs once before the task starts."""
     return Statements(source_sql(config, tables))
 

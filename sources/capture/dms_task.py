@@ -23,7 +23,7 @@ def region_of(config: DmsCaptureConfig) -> str | None:
 
 
 def described_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict[str, Any] | None:
-    """The task in DescribeReplicationTasks' answer, None where there is none.
+    """The task as DescribeReplicationTasks describes it, None where there is none.
 
     `client` is boto3's for `dms`. Raises UnavailableError, without AWS's message, when it does not answer or refuses.
     """
@@ -33,28 +33,26 @@ def described_task(config: DmsCaptureConfig, pipeline: str, client: Any) -> dict
 
 
 def described_target(task: Mapping[str, Any], client: Any) -> dict[str, Any] | None:
-    """The target endpoint of a task in DescribeEndpoints' answer, None where there is none. Raises UnavailableError."""
+    """The target endpoint of a task as DescribeEndpoints describes it, None where there is none. Raises UnavailableError."""
     filters = [{"Name": "endpoint-arn", "Values": [task["TargetEndpointArn"]]}]
     return _described(client.describe_endpoints, filters, "Endpoints", "dms:DescribeEndpoints", "its target's settings")
 
 
 def _described(
-    ask: Callable[..., Mapping[str, Any]], filters: list[dict[str, Any]], member: str, right: str, what: str
+    describe: Callable[..., Mapping[str, Any]], filters: list[dict[str, Any]], member: str, right: str, compared: str
 ) -> dict[str, Any] | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        answer = ask(Filters=filters)
+        return next(iter(describe(Filters=filters)[member]), None)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundFault":
             return None
         reason = error.response["Error"]["Code"]
     except BotoCoreError as error:
         reason = type(error).__name__
-    else:
-        return next(iter(answer[member]), None)
     raise UnavailableError(
-        f"DMS did not describe {filters[0]['Values'][0]} ({reason}), so {what} were not compared",
+        f"DMS did not describe {filters[0]['Values'][0]} ({reason}), so {compared} were not compared",
         hint=f"Allow {right} to who runs `ragstream check`.",
     )
 
@@ -62,9 +60,9 @@ def _described(
 def target_differences(endpoint: Mapping[str, Any], rendered: Mapping[str, Any]) -> Iterator[str]:
     """Where a target endpoint differs from the rendered one, as far as order, keys or values depend on it."""
     for member in ("KinesisSettings", "KafkaSettings"):
-        wanted, settings = rendered.get(member, {}), endpoint.get(member) or {}
-        for name in filter(wanted.__contains__, _NEEDED):
-            if bool(settings.get(name)) != wanted[name]:
+        expected, settings = rendered.get(member, {}), endpoint.get(member) or {}
+        for name in filter(expected.__contains__, _NEEDED):
+            if bool(settings.get(name)) != expected[name]:
                 yield f"{name} of its target is {'on' if settings.get(name) else 'off'}"
         if settings.get("NoHexPrefix"):
             yield "NoHexPrefix of its target is on: bytes are known in columns that are declared `bytes` alone"
@@ -90,9 +88,9 @@ def task_differences(
     if "cdc" not in str(task.get("MigrationType", "")):
         yield "its migration type has no ongoing changes (cdc)"
     settings = json.loads(task.get("ReplicationTaskSettings") or "{}")
-    wanted = json.loads(rendered["ReplicationTaskSettings"])
     yield from _before_image(settings.get("BeforeImageSettings") or {}, before_image, rules)
-    metadata, limit = settings.get("TargetMetadata") or {}, wanted["TargetMetadata"]["LobMaxSize"]
+    metadata = settings.get("TargetMetadata") or {}
+    limit = json.loads(rendered["ReplicationTaskSettings"])["TargetMetadata"]["LobMaxSize"]
     if metadata.get("BatchApplyEnabled"):
         yield "BatchApplyEnabled is on: changes may be lost on a stream"
     if metadata.get("LobMaxSize", limit) != limit:

@@ -115,7 +115,7 @@ def _unlogged(table: SourceTable) -> Iterator[str]:
 def _keyless(table: TableConfig, source_table: SourceTable) -> Iterator[str]:
     """Tables whose log lacks the key of a row that is deleted, or whose key changes."""
     for part in source_table.stored:
-        if part.identity == "f" or set(table.keys) <= {table.renamed.get(n, n) for n in part.identity_columns}:
+        if part.identity == "f" or set(table.keys) <= {table.renamed.get(name, name) for name in part.identity_columns}:
             continue
         keys = ", ".join(table.keys)
         if part.identity == "d" and part.identity_columns:
@@ -169,7 +169,8 @@ def _never_sent(table: SourceTable, version: int) -> Iterator[str]:
 
 def _taken_for_null(table: SourceTable, *, debezium: bool) -> Iterator[str]:
     """Columns whose unchanged value looks like NULL, unless the log has whole rows."""
-    unsure = [f"{c.name} ({c.type})" for c in table.columns if c.out_of_line and not _is_sure(c, debezium=debezium)]
+    large = [column for column in table.columns if column.out_of_line]
+    unsure = [f"{column.name} ({column.type})" for column in large if not _is_sure(column, debezium=debezium)]
     for part in table.stored if unsure else ():
         if part.identity != "f":
             yield (
@@ -200,12 +201,8 @@ def _split_by_dms(table: TableConfig, source_table: SourceTable) -> Iterator[str
 
 def _not_applied(capture: DebeziumCaptureConfig, pipeline: str, source: Source) -> Iterator[str]:
     name = slot_name(capture, pipeline)
-    missing = [
-        what
-        for what, known in (("publication", source.publications), ("replication slot", source.slots))
-        if name not in known
-    ]
-    if missing:
+    parts: dict[str, Collection[str]] = {"publication": source.publications, "replication slot": source.slots}
+    if missing := [part for part, names in parts.items() if name not in names]:
         yield f"the database has no {' and no '.join(missing)} {name}: nothing is captured until `ragstream capture --apply`"
 
 

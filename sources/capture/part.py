@@ -1,4 +1,4 @@
-"""The part of every capture's configuration: the captured database, and the rule on encryption for it."""
+"""What every capture's configuration has: the captured database, and the rule on encryption for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from schemas.transport import EncryptedPart, postgres_settings
 from sources.capture.engines import ENGINES
 from sources.capture.engines.postgresql import host_and_options
+from sources.capture.target import Database
 
 
 class CapturePart(EncryptedPart):
@@ -20,6 +21,11 @@ class CapturePart(EncryptedPart):
     sqlserver:// or oracle:// (docs/engines.md)."""
     database: str
     """The source's kind."""
+
+    @property
+    def address(self) -> Database:
+        """The database's address; raises ConfigurationError, without the URI, when it is none of the engine's."""
+        return ENGINES[self.database].address(self.dsn.get_secret_value())
 
     def weaknesses(self) -> Iterator[str]:
         """A URI that turns off encryption or verification, or leaves it to a client that does not encrypt by itself."""

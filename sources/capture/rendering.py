@@ -70,8 +70,8 @@ def render(
 
 
 def _sql(needed: Statements) -> dict[str, list[str]]:
-    people = {"administrator_sql": list(needed.administrator), "check_sql": list(needed.check)}
-    return {"source_sql": list(needed.source), **{name: sql for name, sql in people.items() if sql}}
+    optional = {"administrator_sql": list(needed.administrator), "check_sql": list(needed.check)}
+    return {"source_sql": list(needed.source), **{name: sql for name, sql in optional.items() if sql}}
 
 
 def as_json(rendered: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The captured database by its own client: what it has is compared with the configuration, and statements are run on it."""
+"""The captured database by its own client: its tables, log and rights are compared with the configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sources.registry.config import RegistryConfig
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found, and the tables as the database has them."""
+    """The findings, and the tables as the database has them."""
 
     findings: Findings
     tables: Sequence[TableConfig]
@@ -38,7 +38,7 @@ def compared(
     """
     asked = _asked(capture, [table.table for table in tables])
     if asked is None:
-        return Compared(Findings(notes=list(_to_be_run(capture, pipeline, tables, registry))), tables)
+        return Compared(Findings(notes=_queries_to_run(capture, pipeline, tables, registry)), tables)
     known = _known(asked)
     tables = as_recorded(capture, tables, known, registry)
     nulls_lost = isinstance(capture, DebeziumCaptureConfig) and loses_nulls(capture.converter, registry)
@@ -106,11 +106,11 @@ def _known(asked: Source | BinlogServer) -> dict[str, KnownTable]:
     }
 
 
-def _to_be_run(
+def _queries_to_run(
     capture: CaptureConfig, pipeline: str, tables: Sequence[TableConfig], registry: RegistryConfig | None
-) -> Sequence[str]:
+) -> list[str]:
     title = ENGINES[capture.database].scheme.title
     names, details = [table.table for table in tables], Details(registry=registry)
     queries = render(capture, pipeline, names, details=details).get("check_sql", [])
     first = f"{title} is not asked from here. Run these there; each row that one returns is something wrong:"
-    return ["\n".join([first, *(f"    {query};" for query in queries)])] if queries else ()
+    return ["\n".join([first, *(f"    {query};" for query in queries)])] if queries else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -33,9 +34,6 @@ class Scheme(NamedTuple):
     port: int
 
 
-POSTGRESQL = Scheme("PostgreSQL", ("postgresql", "postgres"), 5432)
-
-
 class Database(NamedTuple):
     """The address of a database; `password` is a secret."""
 
@@ -51,8 +49,8 @@ def tables_named(names: Sequence[str]) -> list[Table]:
     """Split `schema.table` names; raises ConfigurationError for one without a schema."""
     tables = []
     for name in names:
-        schema, dot, table = name.partition(".")
-        if not (schema and dot and table):
+        schema, _, table = name.partition(".")
+        if not (schema and table):
             raise ConfigurationError(
                 f"table {name!r} has no schema.",
                 condition="CAPTURE_TABLE_NAME",
@@ -62,18 +60,18 @@ def tables_named(names: Sequence[str]) -> list[Table]:
     return tables
 
 
-def database_at(dsn: str, scheme: Scheme = POSTGRESQL, *, named: bool = True) -> Database:
-    """Read a database's URI; raises ConfigurationError, without the URI, when it is none.
+def database_at(dsn: str, scheme: Scheme, *, names_database: bool = True) -> Database:
+    """Read a database's URI; `names_database` says whether one without a database is refused.
 
-    Where not `named`, the URI may leave the database out.
+    Raises ConfigurationError, without the URI, when it is none.
     """
-    parts = urlsplit(dsn)
     try:
+        parts = urlsplit(dsn)
         port = parts.port or scheme.port
-    except ValueError:
-        port = 0
+    except ValueError:  # its message may hold the password
+        parts, port = urlsplit(""), 0
     name = unquote(parts.path.removeprefix("/"))
-    if parts.scheme not in scheme.names or not parts.hostname or not port or (named and not name):
+    if parts.scheme not in scheme.names or not parts.hostname or (names_database and not name):
         raise ConfigurationError(
             f"`capture.dsn` is no URI of a {scheme.title} database.",
             condition="CAPTURE_DSN",
@@ -81,6 +79,11 @@ def database_at(dsn: str, scheme: Scheme = POSTGRESQL, *, named: bool = True) ->
         )
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     return Database(parts.hostname, port, name, user, password, dict(parse_qsl(parts.query)))
+
+
+def listed_pattern(name: str) -> str:
+    """A name as a part of Debezium's lists of regular expressions, whose separators would end it."""
+    return re.sub(r"[,:;]", lambda match: rf"\x{ord(match[0]):02x}", re.escape(name).replace("\\ ", " "))
 
 
 def quoted(identifier: str) -> str:

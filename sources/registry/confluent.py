@@ -9,13 +9,13 @@ import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.registry.config import ConfluentRegistryConfig
 from transforms.envelopes.registry import RegisteredSchema
 
-_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NOT_THERE = frozenset({40401, 40402, 40403})
 """The API's own codes beside status 404: no such subject, version or schema."""
@@ -27,26 +27,26 @@ def fetch(config: ConfluentRegistryConfig, name: str) -> RegisteredSchema | None
 
     Raises ConfigurationError where the registry refuses the request or is none, UnavailableError where it does not answer.
     """
-    found = _ask(config, f"/schemas/ids/{quote(name, safe='')}")
-    if found is None:
+    document = _ask(config, f"/schemas/ids/{quote(name, safe='')}")
+    if document is None:
         return None
-    references = dict(_references(config, found, set()))
-    return RegisteredSchema(str(found.get("schemaType") or "AVRO"), str(found["schema"]), tuple(references.values()))
+    references = tuple(_references(config, document, set()))
+    return RegisteredSchema(str(document.get("schemaType") or "AVRO"), str(document["schema"]), references)
 
 
 def _references(
-    config: ConfluentRegistryConfig, found: dict[str, Any], seen: set[tuple[str, int]]
-) -> Iterator[tuple[tuple[str, int], str]]:
+    config: ConfluentRegistryConfig, document: dict[str, Any], visited: set[tuple[str, int]]
+) -> Iterator[str]:
     """The definitions that a schema refers to, those first that others name; one that is gone is left out."""
-    for reference in found.get("references") or ():
-        place = (str(reference["subject"]), int(reference["version"]))
-        if place in seen or len(seen) >= _MOST_REFERENCES:
+    for reference in document.get("references") or ():
+        subject, version = str(reference["subject"]), int(reference["version"])
+        if (subject, version) in visited or len(visited) >= _MOST_REFERENCES:
             continue
-        seen.add(place)
-        other = _ask(config, f"/subjects/{quote(place[0], safe='')}/versions/{place[1]}")
-        if other is not None:
-            yield from _references(config, other, seen)
-            yield place, str(other["schema"])
+        visited.add((subject, version))
+        referred = _ask(config, f"/subjects/{quote(subject, safe='')}/versions/{version}")
+        if referred is not None:
+            yield from _references(config, referred, visited)
+            yield str(referred["schema"])
 
 
 def _ask(config: ConfluentRegistryConfig, path: str) -> dict[str, Any] | None:
@@ -55,23 +55,23 @@ def _ask(config: ConfluentRegistryConfig, path: str) -> dict[str, Any] | None:
     if config.username is not None and config.password is not None:
         pair = f"{config.username}:{config.password.get_secret_value()}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    connection = _connection(address.scheme, address.netloc)
+    connection = _connection(address)
     try:
         connection.request("GET", address.path.rstrip("/") + path, headers=headers)
-        answer = connection.getresponse()
-        status, body = answer.status, answer.read()
+        response = connection.getresponse()
+        status, body = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise _away(type(error).__name__) from None
+        raise _unavailable(type(error).__name__) from None
     finally:
         connection.close()
     return _document(status, body)
 
 
-def _connection(scheme: str, place: str) -> http.client.HTTPConnection:
-    host = place.rpartition("@")[2]
-    if scheme == "https":
-        return http.client.HTTPSConnection(host, timeout=_SECONDS, context=ssl.create_default_context())
-    return http.client.HTTPConnection(host, timeout=_SECONDS)
+def _connection(address: SplitResult) -> http.client.HTTPConnection:
+    host = address.netloc.rpartition("@")[2]
+    if address.scheme == "https":
+        return http.client.HTTPSConnection(host, timeout=_TIMEOUT_SECONDS, context=ssl.create_default_context())
+    return http.client.HTTPConnection(host, timeout=_TIMEOUT_SECONDS)
 
 
 def _document(status: int, body: bytes) -> dict[str, Any] | None:
@@ -90,7 +90,7 @@ def _document(status: int, body: bytes) -> dict[str, Any] | None:
             hint="check `registry.username` and `registry.password`, and that the user may read schemas",
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise _away(f"status {status}")
+        raise _unavailable(f"status {status}")
     raise ConfigurationError(
         f"registry: what answers at `registry.url` is no schema registry (status {status})",
         condition="REGISTRY_UNKNOWN",
@@ -98,7 +98,7 @@ def _document(status: int, body: bytes) -> dict[str, Any] | None:
     )
 
 
-def _away(reason: str) -> UnavailableError:
+def _unavailable(reason: str) -> UnavailableError:
     return UnavailableError(
         f"registry: the schema registry does not answer ({reason})",
         hint="check `registry.url`, and the network route from here to the registry",

@@ -9,7 +9,7 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sources.registry.config import GlueRegistryConfig
 from transforms.envelopes.registry import RegisteredSchema
 
-_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _ATTEMPTS = 3
 _REFUSED = frozenset(
     {
@@ -27,7 +27,7 @@ def fetch(config: GlueRegistryConfig, name: str) -> RegisteredSchema | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        answer = _client(config).get_schema_version(SchemaVersionId=name)
+        version = _client(config).get_schema_version(SchemaVersionId=name)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if code == "EntityNotFoundException":
@@ -38,10 +38,10 @@ def fetch(config: GlueRegistryConfig, name: str) -> RegisteredSchema | None:
                 condition="REGISTRY_REFUSES",
                 hint="give the role glue:GetSchemaVersion on the registry and its schemas (docs/glue.md)",
             ) from None
-        raise _away(code) from None
+        raise _unavailable(code) from None
     except BotoCoreError as error:
-        raise _away(type(error).__name__) from None
-    return RegisteredSchema(str(answer["DataFormat"]), str(answer["SchemaDefinition"]))
+        raise _unavailable(type(error).__name__) from None
+    return RegisteredSchema(str(version["DataFormat"]), str(version["SchemaDefinition"]))
 
 
 @lru_cache(maxsize=16)
@@ -51,11 +51,11 @@ def _client(config: GlueRegistryConfig) -> Any:
     from botocore.config import Config
 
     retries: Any = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
-    settings = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries=retries)
+    settings = Config(connect_timeout=_TIMEOUT_SECONDS, read_timeout=_TIMEOUT_SECONDS, retries=retries)
     return boto3.client("glue", config=settings, **config.client_options())
 
 
-def _away(reason: str) -> UnavailableError:
+def _unavailable(reason: str) -> UnavailableError:
     return UnavailableError(
         f"registry: AWS Glue Schema Registry does not answer ({reason})",
         hint="check the Region and the network route to AWS Glue (an interface endpoint `glue` in a subnet without NAT)",

@@ -20,13 +20,13 @@ from transforms.envelopes.registry import RegisteredSchema, RegistryKind
 
 MOST_SCHEMAS = 10_000
 """Schemas of a process; beyond, all are forgotten and asked for again."""
-_LAGS_SECONDS, _PAUSE_SECONDS = 2.0, 0.5
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 2.0, 0.5
 """How long an id that is not there is asked for before it counts as missing, and between two tries."""
 _FEW_MISSING = 8
-"""Missing ids up to which that is so: more are no lag, and each counts as missing at once."""
+"""Missing ids up to which that is so; with more at a time, which are no lag, a further one counts as missing at once."""
 _MISSING_SECONDS = 60.0
 """How long a missing id is remembered: a stream of records with it asks the registry no more often."""
-_NOBODY = {"glue": "00000000-0000-0000-0000-000000000000", "confluent": "2147483647"}
+_UNUSED_IDS = {"glue": "00000000-0000-0000-0000-000000000000", "confluent": "2147483647"}
 """Ids that no schema has, by kind: asking for one needs the rights that asking for others does."""
 
 
@@ -55,23 +55,26 @@ class RegisteredSchemas:
 
         Raises UnavailableError while the registry does not answer and nothing was kept, ConfigurationError where it refuses.
         """
-        return _memory.get((self.config, name), partial(self._looked_up, name))
+        return _cache.get((self.config, name), partial(self._looked_up, name))
 
     def _looked_up(self, name: str, patience: float) -> RegisteredSchema | None:
         try:
             registered = _lagging(self.config, name, patience)
         except (UnavailableError, ConfigurationError):
-            registered = self.kept.get(name) if self.kept else None
+            registered = self._kept(name)
             if registered is None:
                 raise
             return registered
-        return registered if registered or not self.kept else self.kept.get(name)
+        return registered or self._kept(name)
+
+    def _kept(self, name: str) -> RegisteredSchema | None:
+        return self.kept.get(name) if self.kept else None
 
 
 def check(config: RegistryConfig) -> None:
     """Ask the registry for an id that no schema has; raises ConfigurationError or UnavailableError saying what is wrong."""
     importlib.import_module("fastavro")  # without it no record in Avro can be read
-    fetch(config, _NOBODY[config.type])
+    fetch(config, _UNUSED_IDS[config.type])
 
 
 def fetch(config: RegistryConfig, name: str) -> RegisteredSchema | None:
@@ -96,11 +99,11 @@ def _lagging(config: RegistryConfig, name: str, patience: float) -> RegisteredSc
     return registered
 
 
-class Memory:
+class SchemaCache:
     """Schemas by registry and id; bounded, and any thread may call it. One thread at a time asks a registry."""
 
     def __init__(self, most: int = MOST_SCHEMAS, missing_seconds: float = _MISSING_SECONDS) -> None:
-        """Know none; beyond `most`, all are forgotten."""
+        """An empty cache, which is emptied again when it has `most` ids; a missing one is kept for `missing_seconds`."""
         self._most, self._missing_seconds = most, missing_seconds
         self._schemas: dict[tuple[RegistryConfig, str], RegisteredSchema] = {}
         self._missing: dict[tuple[RegistryConfig, str], float] = {}
@@ -109,23 +112,24 @@ class Memory:
     def get(
         self, key: tuple[RegistryConfig, str], look_up: Callable[[float], RegisteredSchema | None]
     ) -> RegisteredSchema | None:
-        """A schema that is known, else what `look_up` gives within so many seconds of patience, which is remembered."""
+        """A schema that is known, else the result of `look_up`, which is remembered; it is called with seconds of patience."""
         known = self._schemas.get(key)
         if known is not None:
             return known
         with self._lock:
+            now = time.monotonic()
             known = self._schemas.get(key)
-            if known is not None or time.monotonic() < self._missing.get(key, 0.0):
+            if known is not None or now < self._missing.get(key, now):
                 return known
-            registered = look_up(_LAGS_SECONDS if len(self._missing) < _FEW_MISSING else 0.0)
+            self._missing = {missing: until for missing, until in self._missing.items() if now < until}
+            registered = look_up(_PATIENCE_SECONDS if len(self._missing) < _FEW_MISSING else 0.0)
             if len(self._schemas) + len(self._missing) >= self._most:
                 self._schemas, self._missing = {}, {}
             if registered is None:
                 self._missing[key] = time.monotonic() + self._missing_seconds
             else:
                 self._schemas[key] = registered
-                self._missing.pop(key, None)
             return registered
 
 
-_memory = Memory()
+_cache = SchemaCache()

@@ -191,9 +191,9 @@ def test_no_value_left_out_becomes_null_and_no_partition_is_missed(
 
 def source_columns(source: psycopg.Connection[Any], table: str) -> int:
     query = "SELECT count(*) FROM pg_attribute WHERE attrelid = %s::regclass AND attname ~ '^c[0-9]'"
-    found = source.execute(query, [table]).fetchone()
-    assert found is not None
-    return int(found[0])
+    row = source.execute(query, [table]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def assert_a_connector_that_differs_is_wrong(path: Path, connect: Connect) -> None:

@@ -101,8 +101,8 @@ def test_no_byte_of_a_ruled_column_is_written_anywhere(
     lake.faults()
     counts = replay(lake.config)
     assert (counts[TABLE]["documents written"], sum(c["without bytes"] for c in counts.values())) == (2, 2)
-    told = status(lake.config)
-    assert (told["tables"][TABLE]["rejects"], told["rejects_without_table"], told["rejects_settled"]) == (1, 1, 1)
+    report = status(lake.config)
+    assert (report["tables"][TABLE]["rejects"], report["rejects_without_table"], report["rejects_settled"]) == (1, 1, 1)
     explained = explain(lake.config, "kafka", records)
     secret = hashed(f"{CANARY}1@x", b"a key of sixteen characters")
     first = next(iter(current_rows(layout, lake.config.tables[0], {"kafka": lake.context})))
@@ -110,7 +110,7 @@ def test_no_byte_of_a_ruled_column_is_written_anywhere(
     assert next((r[1], r[3]) for r in lake.contents("live")) == (f'{{"a": "{secret}"}}', "one more")
     assert lake.contents("live") == lake.contents("lost")
     written = [*texts(lake.path.parent, lake.dsn, warehouse_dsn), *staged(aws)]
-    written += [("status", str(told)), ("explain", str(explained)), ("log", caplog.text)]
+    written += [("status", str(report)), ("explain", str(explained)), ("log", caplog.text)]
     assert {place for place, text in written if CANARY in text} == set()
     assert any(secret in text for place, text in written if place.startswith("desk."))
     assert any(secret in text for place, text in staged(aws))

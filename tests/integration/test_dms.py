@@ -181,9 +181,9 @@ def test_a_reload_after_lost_changes_ends_as_the_source(
         source.execute(f"DELETE FROM {table} WHERE id = 5")
         records = published(aws, stream, 14)
     context = DecodeContext("dms", {NAME: TableContext(NAME, ("id",))}, epoch_starts_us=(start * 1_000_000,))
-    told = [Record(stream, "0", str(at), None, json.dumps(record).encode()) for at, record in enumerate(records)]
-    read = [decode(record, context) for record in [*told, record_of_epoch("kinesis", NAME, start * 1_000_000)]]
-    states = folded([change for answer in read if isinstance(answer, Changes) for change in answer.changes])
+    stored = [Record(stream, "0", str(at), None, json.dumps(record).encode()) for at, record in enumerate(records)]
+    read = [decode(record, context) for record in [*stored, record_of_epoch("kinesis", NAME, start * 1_000_000)]]
+    states = folded([change for meaning in read if isinstance(meaning, Changes) for change in meaning.changes])
     rows = {row["id"]: row["title"] for row in contents(states).values()}
     assert rows == dict(source.execute(f"SELECT id, title FROM {table}").fetchall())
 
@@ -209,11 +209,11 @@ def test_a_partitioned_table_comes_under_the_names_of_its_partitions(
     context = DecodeContext("dms", {table.table: TableContext(table.table, table.keys, {}, table.partitions)})
     names = {record["metadata"]["table-name"] for record in records}
     assert names == {"visits_1", "visits_2"}
-    told = [
+    meanings = [
         decode(Record(stream, "0", str(at), None, json.dumps(record).encode()), context)
         for at, record in enumerate(records)
     ]
-    changes = [change for answer in told if isinstance(answer, Changes) for change in answer.changes]
+    changes = [change for meaning in meanings if isinstance(meaning, Changes) for change in meaning.changes]
     assert [(change.table, change.op) for change in changes] == [("public.visits", op) for op in ("r", "c", "d", "d")]
     assert not contents(folded(changes))
 
@@ -225,6 +225,6 @@ def test_check_says_which_partitions_dms_would_send_unseen(source_dsn: str) -> N
     capture = DmsCaptureConfig(type="dms", dsn=SecretStr(source_dsn))
     for partitions, wrong in (((), 1), (("public.other_*",), 1), (("public.visits_*",), 0)):
         table = TableConfig(table="public.visits", keys=("id", "day"), partitions=partitions)
-        found = findings(capture, "desk", [table], ask(capture, [table.table]))
-        assert len(found.wrong) == wrong, found
-        assert all("not there: public.visits_1" in each for each in found.wrong)
+        result = findings(capture, "desk", [table], ask(capture, [table.table]))
+        assert len(result.wrong) == wrong, result
+        assert all("not there: public.visits_1" in sentence for sentence in result.wrong)

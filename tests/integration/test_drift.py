@@ -108,5 +108,5 @@ def test_a_lost_key_lands_nothing_until_its_new_name_is_configured(
     for batch in (records[:1:-1], records[:2]):
         stores.take(batch, load=False)
     stores.load()
-    wanted = [{"id": 2, "body": "two, edited"}, {"id": 3, "body": "three"}]
-    assert [stores.merged[key] for key in ('{"id":2}', '{"id":3}')] == stores.rows() == wanted
+    expected = [{"id": 2, "body": "two, edited"}, {"id": 3, "body": "three"}]
+    assert [stores.merged[key] for key in ('{"id":2}', '{"id":3}')] == stores.rows() == expected

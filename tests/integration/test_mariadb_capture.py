@@ -18,6 +18,7 @@ from local_stack.servers.connect import Connect, request_json
 from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
 from schemas.errors import ConfigurationError, UnavailableError
+from sources.capture import binlog_server
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import Details, render
 from sources.capture.source import require_tables
@@ -85,10 +86,10 @@ def test_what_is_said_to_be_run_mends_a_server(
     mariadb.execute(*render_all(path)["administrator_sql"])
     mariadb.execute("SET GLOBAL binlog_row_image = 'NOBLOB'")
     try:
-        found = wrong(path)
+        sentences = wrong(path)
     finally:
         mariadb.execute("SET GLOBAL binlog_row_image = 'FULL'")
-    image, type_, keyless, cascading, view, gone = found
+    image, type_, keyless, cascading, view, gone = sentences
     assert image.startswith("binlog_row_image is NOBLOB")
     assert f"{db}.hosts.at" in type_
     assert f"{db}.parts: what the foreign keys of_parent delete or change" in cascading
@@ -108,18 +109,21 @@ def render_all(path: Path) -> dict[str, Any]:
 def test_a_server_that_refuses_or_is_away_is_said_without_its_password(mariadb: MariaDB, reader: str) -> None:
     dsn = f"mariadb://{reader}:geheim@{HOST}:"
     for port in (mariadb.port, 1):
-        told = {"type": "debezium", "database": "mariadb", "dsn": f"{dsn}{port}/"}
+        document = {"type": "debezium", "database": "mariadb", "dsn": f"{dsn}{port}/"}
         with pytest.raises(UnavailableError) as caught:
-            require_tables(DebeziumCaptureConfig.model_validate(told), ["shop.items"])
+            require_tables(DebeziumCaptureConfig.model_validate(document), ["shop.items"])
         assert "geheim" not in str(caught.value)
+    document = {"type": "debezium", "database": "mariadb", "dsn": f"mariadb://{reader}:{reader}@{HOST}:{mariadb.port}/"}
+    with pytest.raises(ConfigurationError, match="refuses a statement"):
+        binlog_server.run(DebeziumCaptureConfig.model_validate(document), ["CREATE DATABASE refused"])
 
 
 def test_a_connection_is_encrypted_where_the_address_says_so(mariadb: MariaDB, mariadb_database: str) -> None:
     mariadb.execute("CREATE TABLE t (id int PRIMARY KEY)", database=mariadb_database)
-    for mode, answers in (("REQUIRED", True), ("VERIFY_IDENTITY", False)):  # the server's certificate is its own
-        told = {"type": "debezium", "database": "mariadb", "dsn": f"{mariadb.dsn('')}?ssl-mode={mode}"}
-        capture = DebeziumCaptureConfig.model_validate(told)
-        if answers:
+    for mode, succeeds in (("REQUIRED", True), ("VERIFY_IDENTITY", False)):  # the server's certificate is its own
+        document = {"type": "debezium", "database": "mariadb", "dsn": f"{mariadb.dsn('')}?ssl-mode={mode}"}
+        capture = DebeziumCaptureConfig.model_validate(document)
+        if succeeds:
             require_tables(capture, [f"{mariadb_database}.t"])
         else:
             with pytest.raises(UnavailableError):
@@ -131,21 +135,21 @@ def test_a_connector_knows_every_setting_that_is_rendered_for_it(database: str, 
     """By the connector's own class, in the worker; no server is asked, and none of the engine's is needed."""
     dsn = DSN.get(database, "postgresql://u:p@127.0.0.1:1/d").replace("db.example", "127.0.0.1")
     own = {"postgresql": "public.", "sqlserver": "shop.dbo.", "oracle": "HR."}.get(database, "shop.")
-    told = {
+    document = {
         "type": "debezium", "database": database, "dsn": dsn, "bootstrap_servers": "127.0.0.1:1", "signal_topic": "s",
         "signal_table": f"{own}signals", "heartbeat_table": f"{own}beat",
     }  # fmt: skip
-    capture = DebeziumCaptureConfig.model_validate(told)
+    capture = DebeziumCaptureConfig.model_validate(document)
     tables = TABLES.get(database, ["public.t"])
     rendered = render(capture, "desk", tables, details=Details(keys={tables[0]: ["a"]}), reveal=True)
     settings = rendered["connector"]["config"] | VALID_NAMES
     name = settings["connector.class"]
     more = {"name": "desk", **({"driver.loginTimeout": "1"} if database == "sqlserver" else {})}
-    status, answer = request_json(
+    status, report = request_json(
         connect.url, "PUT", f"/connector-plugins/{name.rpartition('.')[2]}/config/validate", settings | more
     )
-    assert status == 200, answer
-    known = {each["definition"]["name"] for each in answer["configs"]}
+    assert status == 200, report
+    known = {entry["definition"]["name"] for entry in report["configs"]}
     passed_on = (
         "driver.",
         "producer.override.",
@@ -155,7 +159,7 @@ def test_a_connector_knows_every_setting_that_is_rendered_for_it(database: str, 
     )
     undeclared = {setting for setting in settings if not setting.startswith(passed_on)} - known
     assert undeclared == {"field.name.adjustment.mode"} | UNDECLARED.get(database, set())
-    refused = {value["name"] for each in answer["configs"] if (value := each["value"]) and value["errors"]}
+    refused = {value["name"] for entry in report["configs"] if (value := entry["value"]) and value["errors"]}
     assert refused <= {"database.hostname", "connector.class", "database.url"}, "where no server answers"
 
 

@@ -100,8 +100,7 @@ def test_a_dms_task_tells_order_keys_and_nulls() -> None:
 def test_dms_rules_select_each_table_literally_and_choose_the_partition_key() -> None:
     def rules(**members: Any) -> list[dict[str, Any]]:
         task = render(config(type="dms", **members), "desk", ["public.my_table"])["replication_task"]
-        found: list[dict[str, Any]] = json.loads(task["TableMappings"])["rules"]
-        return found
+        return list(json.loads(task["TableMappings"])["rules"])
 
     select, mapping = rules()
     assert select["object-locator"] == {"schema-name": "public", "table-name": "my[_]table"}

@@ -32,7 +32,7 @@ PUBLICATION = Publication(NAME, via_root=True, generated=True, whole=True, table
 RIGHT = Source(180001, {"public.t": TABLE}, {NAME: PUBLICATION}, {NAME: "reserved"})
 
 
-def found(source: Source, capture: DebeziumCaptureConfig | DmsCaptureConfig = DEBEZIUM) -> Findings:
+def findings_of(source: Source, capture: DebeziumCaptureConfig | DmsCaptureConfig = DEBEZIUM) -> Findings:
     return findings(capture, "desk", [TableConfig(table="public.t", keys=("id",))], source)
 
 
@@ -41,11 +41,11 @@ def of(table: SourceTable, **publication: Any) -> Source:
 
 
 def test_a_source_that_tells_everything_is_right() -> None:
-    assert found(RIGHT) == Findings()
+    assert findings_of(RIGHT) == Findings()
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "expected"),
     [
         (replace(RIGHT, tables={}), "is not in the database"),
         (of(replace(TABLE, kind="v", stored=())), "is a view: no change of it is ever sent"),
@@ -68,13 +68,13 @@ def test_a_source_that_tells_everything_is_right() -> None:
         (replace(RIGHT, slots={NAME: "lost"}), "has lost changes"),
     ],
 )
-def test_what_is_wrong_is_said_with_what_mends_it(source: Source, said: str) -> None:
-    (wrong,) = found(source).wrong
-    assert said in wrong
+def test_what_is_wrong_is_said_with_what_mends_it(source: Source, expected: str) -> None:
+    (wrong,) = findings_of(source).wrong
+    assert expected in wrong
 
 
 @pytest.mark.parametrize(
-    ("source", "capture", "said"),
+    ("source", "capture", "expected"),
     [
         (of(replace(TABLE, columns=(ID, SPANS))), DEBEZIUM, "sends no value of spans (interval[])"),
         (
@@ -92,22 +92,22 @@ def test_what_is_wrong_is_said_with_what_mends_it(source: Source, said: str) -> 
     ],
 )
 def test_what_nothing_mends_is_a_note(
-    source: Source, capture: DebeziumCaptureConfig | DmsCaptureConfig, said: str
+    source: Source, capture: DebeziumCaptureConfig | DmsCaptureConfig, expected: str
 ) -> None:
-    answer = found(source, capture)
-    assert not answer.wrong
-    (note,) = answer.notes
-    assert said in note
+    result = findings_of(source, capture)
+    assert not result.wrong
+    (note,) = result.notes
+    assert expected in note
 
 
 def test_every_partition_needs_what_its_table_needs() -> None:
     parts = (StoredIn("public.t_1", "f", ()), StoredIn("public.t_2", "d", ("id",)))
-    (wrong,) = found(of(replace(TABLE, kind="p", columns=(ID, VECTOR), stored=parts))).wrong
+    (wrong,) = findings_of(of(replace(TABLE, kind="p", columns=(ID, VECTOR), stored=parts))).wrong
     assert wrong.endswith('Run: ALTER TABLE "public"."t_2" REPLICA IDENTITY FULL')
 
 
 @pytest.mark.parametrize(
-    ("stored", "said"),
+    ("stored", "expected"),
     [
         (StoredIn("public.t", "d", ()), ("has no key in its log", "message.key.columns", "REPLICA IDENTITY FULL")),
         (StoredIn("public.t", "n", ()), ("has no key in its log", "`keys`")),
@@ -115,11 +115,11 @@ def test_every_partition_needs_what_its_table_needs() -> None:
         (StoredIn("public.t", "i", ("code",)), ("deletes do not tell the key id", "REPLICA IDENTITY FULL")),
     ],
 )
-def test_a_table_whose_log_lacks_its_keys_is_refused_with_remedies(stored: StoredIn, said: tuple[str, ...]) -> None:
-    (wrong,) = found(of(replace(TABLE, columns=(ID,), stored=(stored,)))).wrong
-    assert all(part in wrong for part in said)
+def test_a_table_whose_log_lacks_its_keys_is_refused_with_remedies(stored: StoredIn, expected: tuple[str, ...]) -> None:
+    (wrong,) = findings_of(of(replace(TABLE, columns=(ID,), stored=(stored,)))).wrong
+    assert all(part in wrong for part in expected)
     unique = StoredIn("public.t", "i", ("id",))
-    assert found(of(replace(TABLE, columns=(ID,), stored=(unique,)))) == Findings()
+    assert findings_of(of(replace(TABLE, columns=(ID,), stored=(unique,)))) == Findings()
 
 
 def test_a_connector_is_compared_with_what_it_should_be() -> None:

@@ -79,7 +79,7 @@ def test_what_the_engines_need_before_is_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "message"),
     [
         (
             {"engine": "aurora-postgresql", "database": "mysql", "dsn": DSN["mysql"]},
@@ -89,6 +89,6 @@ def test_what_the_engines_need_before_is_printed() -> None:
         ({"kafka": {"broker": "b:9092", "topic": "t", "security_protocol": "plaintext"}}, "kafka.security_protocol"),
     ],
 )
-def test_a_capture_that_cannot_be_is_refused(members: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_capture_that_cannot_be_is_refused(members: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         DmsCaptureConfig.model_validate({"type": "dms", "dsn": DSN["postgresql"]} | members)

@@ -94,7 +94,7 @@ def test_a_table_that_the_task_does_not_select_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "expected"),
     [
         ({"MigrationType": "full-load"}, "cdc"),
         ({"ReplicationTaskSettings": "{}"}, "BeforeImageSettings is off"),
@@ -103,15 +103,15 @@ def test_a_table_that_the_task_does_not_select_is_named() -> None:
         (with_settings(BeforeImageSettings={"FieldName": "old"}), "FieldName of BeforeImageSettings is old"),
     ],
 )
-def test_a_setting_that_loses_changes_is_named(members: dict[str, Any], said: str) -> None:
-    (found,) = differences(created(**members))
-    assert said in found
+def test_a_setting_that_loses_changes_is_named(members: dict[str, Any], expected: str) -> None:
+    (difference,) = differences(created(**members))
+    assert expected in difference
 
 
 def test_old_values_in_columns_need_the_rule_that_adds_them() -> None:
     assert differences(with_settings(BeforeImageSettings={"FieldName": "old"}), "old") == []
-    (said,) = differences(created(), "BI_*")
-    assert "add-before-image-columns" in said
+    (difference,) = differences(created(), "BI_*")
+    assert "add-before-image-columns" in difference
     rules = json.loads(RENDERED["replication_task"]["TableMappings"])["rules"]
     added = {"rule-type": "transformation", "rule-action": "add-before-image-columns"}
     assert differences(created(TableMappings=json.dumps({"rules": [*rules, added]})), "BI_*") == []
@@ -127,8 +127,8 @@ def test_a_setting_of_the_target_that_order_or_values_need_is_named() -> None:
     assert described is not None
     assert list(target_differences(described, target)) == []
     weak = {"IncludeTransactionDetails": False, "UseLargeIntegerValue": False, "NoHexPrefix": True}
-    said = list(target_differences({"KinesisSettings": target["KinesisSettings"] | weak}, target))
-    assert [text.split()[0] for text in said] == list(weak)
+    weaknesses = list(target_differences({"KinesisSettings": target["KinesisSettings"] | weak}, target))
+    assert [text.split()[0] for text in weaknesses] == list(weak)
 
 
 def test_a_missing_task_is_none_and_a_forbidden_one_is_reported() -> None:

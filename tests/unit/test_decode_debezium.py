@@ -202,9 +202,9 @@ def test_a_delete_without_a_before_image_takes_its_key_from_the_record() -> None
     ],
 )
 def test_poison_is_a_reject_that_quotes_nothing(value: Any, condition: str) -> None:
-    found = rejected(value)
-    assert found.condition == condition
-    assert "flattened" not in found.message or "flattened records" in found.message
+    reject = rejected(value)
+    assert reject.condition == condition
+    assert "flattened" not in reject.message or "flattened records" in reject.message
 
 
 def test_odd_but_valid_text_is_kept() -> None:

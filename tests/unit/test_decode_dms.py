@@ -89,8 +89,8 @@ def test_a_before_image_counts_in_an_update_alone(operation: str) -> None:
 def test_an_update_without_a_before_image_hides_whether_it_changed_the_key() -> None:
     (blind,) = changes(event("update", {"id": 45})).changes
     assert blind.hides_old_key
-    told = [event("update", {"id": 45}) | {"before-image": {}}, event("insert", {"id": 45}), event("load", {"id": 45})]
-    assert not any(change.hides_old_key for each in told for change in changes(each).changes)
+    docs = [event("update", {"id": 45}) | {"before-image": {}}, event("insert", {"id": 45}), event("load", {"id": 45})]
+    assert not any(change.hides_old_key for value in docs for change in changes(value).changes)
 
 
 @pytest.mark.covers("postgresql", "dms", "delete", "documented")
@@ -133,9 +133,9 @@ def test_the_field_of_old_values_has_any_name() -> None:
 
 
 def without_details(operation: str, data: Any, at: str = "2026-03-01T10:00:01.123456Z") -> dict[str, Any]:
-    told = event(operation, data, timestamp=at)
-    del told["metadata"]["stream-position"], told["metadata"]["commit-timestamp"]
-    return told
+    document = event(operation, data, timestamp=at)
+    del document["metadata"]["stream-position"], document["metadata"]["commit-timestamp"]
+    return document
 
 
 @pytest.mark.covers(("mysql", "sqlserver", "oracle"), "dms", "snapshot", "documented")
@@ -158,11 +158,11 @@ def test_rows_loaded_in_an_epoch_rank_between_changes_before_and_in_it(at: str) 
         (event("delete", {"id": 1}, **before), event("update", {"id": 1})),
         (without_details("delete", {"id": 1}, "2026-03-01T09:59:59.999999Z"), without_details("update", {"id": 1})),
     ]:
-        told = [by(context, old, position="9"), by(context, event("load", {"id": 1}), position="0")]
-        told.append(by(context, new, position="1"))
+        read = [by(context, old, position="9"), by(context, event("load", {"id": 1}), position="0")]
+        read.append(by(context, new, position="1"))
         end = decode(record_of_epoch("kinesis", "public.docs", start), context)
         assert isinstance(end, Changes)
-        old_delete, load, update = (each.changes[0].sequence for each in told)
+        old_delete, load, update = (decoded.changes[0].sequence for decoded in read)
         assert old_delete < end.changes[0].sequence < load < update
         assert end.changes[0].op == "t"
 
@@ -200,7 +200,7 @@ def test_places_in_a_binary_log_compare_as_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "seen"),
+    ("place", "form"),
     [
         ("mysql-bin.000001:4", "`a-a.9:9`"),
         ("0000001c:00000260:0003", "`9a:9:9`"),
@@ -213,10 +213,10 @@ def test_places_in_a_binary_log_compare_as_numbers() -> None:
         (None, "nothing"),
     ],
 )
-def test_an_unknown_form_of_position_is_rejected_with_its_form(place: Any, seen: str) -> None:
+def test_an_unknown_form_of_position_is_rejected_with_its_form(place: Any, form: str) -> None:
     decoded = decode(record(event("update", {"id": 1}, **{"stream-position": place})), CONTEXT)
     assert isinstance(decoded, Reject)
-    assert (decoded.condition, seen in decoded.message) == ("NO_SEQUENCE", True), decoded.message
+    assert (decoded.condition, form in decoded.message) == ("NO_SEQUENCE", True), decoded.message
     assert "88124592" not in decoded.message
 
 
@@ -284,11 +284,11 @@ def test_a_value_of_exactly_the_limit_is_counted(text: str, cut: int) -> None:
 
 
 def control(operation: str, table: str = "docs", *, definition: Any = None, **metadata: Any) -> Any:
-    told = event(
+    document = event(
         operation, None, **{"record-type": "control", "partition-key-type": "task-id", "table-name": table} | metadata
     )
     detail = {"table-def": definition} if definition else {}
-    return decode(record({"control": detail, "metadata": told["metadata"]}), CONTEXT)
+    return decode(record({"control": detail, "metadata": document["metadata"]}), CONTEXT)
 
 
 @pytest.mark.covers(("postgresql", "mysql", "sqlserver", "oracle"), "dms", "drift", "documented")
@@ -371,7 +371,7 @@ def test_tables_nobody_configured_are_counted_and_left() -> None:
 
 @pytest.mark.covers("postgresql", "dms", "type", "documented")
 @pytest.mark.parametrize(
-    ("kind", "told", "value"),
+    ("kind", "text", "value"),
     [
         ("array<int>", "{1,2,NULL}", [1, 2, None]),
         ("array<int>", "{{1,2},{3,4}}", [[1, 2], [3, 4]]),
@@ -385,8 +385,8 @@ def test_tables_nobody_configured_are_counted_and_left() -> None:
         ("timestamptz", "2026-02-03T03:05:06+01:00", "2026-02-03T03:05:06+01:00"),
     ],
 )
-def test_a_declared_type_says_what_dms_does_not(kind: str, told: Any, value: Any) -> None:
+def test_a_declared_type_says_what_dms_does_not(kind: str, text: Any, value: Any) -> None:
     convert = converter(kind)
     assert convert is not None
-    assert convert(told) == value
-    assert convert(convert(told)) == value
+    assert convert(text) == value
+    assert convert(convert(text)) == value

@@ -34,9 +34,9 @@ def record(source: dict[str, Any], op: str = "c", row: dict[str, Any] | None = N
     return Record("cap.t", "0", "3", None, compact(value | {side: row or {"ID": 1}} if op != "t" else value))
 
 
-def only(answer: Any) -> Change:
-    assert isinstance(answer, Changes), answer
-    (change,) = answer.changes
+def only(decoded: Any) -> Change:
+    assert isinstance(decoded, Changes), decoded
+    (change,) = decoded.changes
     return change
 
 
@@ -83,8 +83,8 @@ def test_an_unchanged_lob_of_oracle_keeps_its_value(placeholder: str) -> None:
     moved = moved._replace(headers=(("__debezium.oldkey", b'{"ID":1}'),))
     gone = record(ORACLE | {"commit_scn": "902"}, "d", {"ID": 1, "NAME": "b", "BODY": placeholder})
     gone = gone._replace(headers=(("__debezium.newkey", b'{"ID":2}'),))
-    for each in (inserted, updated, gone, moved):
-        apply(table, only(decode(each, context)))
+    for event in (inserted, updated, gone, moved):
+        apply(table, only(decode(event, context)))
     live = {key: state.values() for key, state in table.items() if state.exists}
     assert live == {'{"ID":2}': {"ID": 2, "NAME": "b", "BODY": "TEXT"}}
 
@@ -93,11 +93,11 @@ def test_an_unchanged_lob_of_oracle_keeps_its_value(placeholder: str) -> None:
 def test_a_key_that_sql_server_changes_is_a_delete_and_an_insert() -> None:
     """Its change tables have two rows with one change_lsn, numbered 1 and 2, and the connector sends no headers."""
     rows = Rows()
-    for each in (
+    for event in (
         record(SQLSERVER, "d", {"ID": 1, "N": 5}),
         record(SQLSERVER | {"event_serial_no": 2}, "c", {"ID": 2, "N": 5}),
     ):
-        apply(rows, only(decode(each, of("shop.dbo.items"))))
+        apply(rows, only(decode(event, of("shop.dbo.items"))))
     assert {key: state.exists for key, state in rows.items()} == {'{"ID":1}': False, '{"ID":2}': True}
 
 
@@ -126,14 +126,14 @@ def folded(name: str) -> tuple[dict[str, dict[str, RowState]], Counter[str]]:
     rows: dict[str, Rows] = {}
     truncated: dict[str, str] = {}
     ignored = Counter[str]()
-    for each in records(name):
-        answer = decode(each, CONTEXT)
-        assert not isinstance(answer, Reject), answer
-        if isinstance(answer, Ignored):
-            ignored[answer.reason] += 1
+    for event in records(name):
+        decoded = decode(event, CONTEXT)
+        assert not isinstance(decoded, Reject), decoded
+        if isinstance(decoded, Ignored):
+            ignored[decoded.reason] += 1
             continue
-        assert not answer.unfit
-        for change in answer.changes:
+        assert not decoded.unfit
+        for change in decoded.changes:
             if change.op == "t":
                 truncated[change.table] = max(truncated.get(change.table, ""), change.sequence)
             else:

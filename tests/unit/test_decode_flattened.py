@@ -79,8 +79,8 @@ def test_every_recorded_change_means_the_same_flattened(name: str, prefix: str) 
         expected, meaning = decode(record, CONTEXT), decode(flat, FLATTENED)
         ends[type(meaning).__name__] += 1
         if isinstance(expected, Changes) and expected.changes[-1].schema_id and isinstance(meaning, Changes):
-            seen = [seen_schema(one, of) for one, of in ((record, CONTEXT), (flat, FLATTENED))]
-            assert seen[0] == seen[1]
+            announced = [seen_schema(one, of) for one, of in ((record, CONTEXT), (flat, FLATTENED))]
+            assert announced[0] == announced[1]
         assert meaning == expected
         short = coordinates(flat.value or b"", flat.stream, flat.position, FLATTENED)
         if short is not None:

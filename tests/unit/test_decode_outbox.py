@@ -82,14 +82,20 @@ def test_a_payload_in_avro_brings_its_types() -> None:
     record = event(framed("glue", name, encoded(plain, {"day": 19_782}), compressed=True))
     context = DecodeContext("outbox", CONTEXT.tables, registry=registry)
     assert changed(record, context) == {"key": '{"id":"42"}', "op": "u", "id": "42", "day": "2024-02-29"}
-    seen = seen_schema(record, context)
-    assert seen is not None
-    assert dict(seen.columns) == {"day": "date"}
+    announced = seen_schema(record, context)
+    assert announced is not None
+    assert dict(announced.columns) == {"day": "date"}
 
 
 def test_a_topic_without_a_dot_is_a_table_of_the_outbox() -> None:
     assert changed(event(b'{"a":1}', topic="plain"))["a"] == 1
     assert decode(event(b'{"a":1}', topic="other"), CONTEXT) == Ignored("table not configured", "outbox.other")
+
+
+def test_renamed_columns_of_a_payload_have_the_names_that_are_kept() -> None:
+    table = TableContext(TOPIC, ("id",), {"amount": "decimal(10,2)"}, renamed={"total": "amount", "order": "id"})
+    expected = {"key": '{"id":"42"}', "op": "u", "id": "42", "amount": Decimal("1.50"), "state": "open"}
+    assert changed(event(PAYLOAD.encode()), DecodeContext("outbox", {TOPIC: table})) == expected
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from transforms.envelopes.decode import decode
 @pytest.mark.covers("postgresql", "debezium", "drift", "documented")
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize(
-    ("drift", "wanted", "rejected"),
+    ("drift", "expected", "rejected"),
     [
         ("evolve", EVOLVED, set()),
         ("ignore", FROZEN, {"n", "code"}),
@@ -45,12 +45,12 @@ from transforms.envelopes.decode import decode
     ],
 )
 def test_a_drifting_history_ends_the_same_in_any_order_and_cut(
-    drift: str, wanted: dict[str, Row], rejected: set[str], seed: int
+    drift: str, expected: dict[str, Row], rejected: set[str], seed: int
 ) -> None:
     lake = MemoryTable(configured(drift=drift))
     for batch in shuffled(history().records, seed):
         lake.merge(batch)
-    assert lake.contents == wanted
+    assert lake.contents == expected
     assert rejected <= {column for _, column, _ in lake.rejects}
     before = dict(lake.rows)
     lake.merge(history().records)
@@ -106,8 +106,8 @@ def test_a_renamed_column_goes_on_under_the_name_it_had(seed: int) -> None:
     lake = MemoryTable(configured(renamed={"text": "body", "item": "id"}))
     for batch in shuffled(renamed_history().records, seed):
         lake.merge(batch)
-    wanted = {2: "two, edited", 3: "three"}
-    assert lake.contents == {f'{{"id":{key}}}': {"id": key, "body": text} for key, text in wanted.items()}
+    expected = {2: "two, edited", 3: "three"}
+    assert lake.contents == {f'{{"id":{key}}}': {"id": key, "body": text} for key, text in expected.items()}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -139,18 +139,18 @@ def test_rows_that_were_stored_under_the_new_name_join_the_old_one() -> None:
 def test_records_without_the_key_column_stop_every_reader() -> None:
     *_, record, deleted = renamed_history().records
     table = configured(renamed={"text": "body"})
-    for each in (record, deleted):
-        answer = decode(each, context_of(table))
-        assert isinstance(answer, Reject)
-        assert answer.condition == "KEY_COLUMN_GONE"
+    for read in (record, deleted):
+        decoded = decode(read, context_of(table))
+        assert isinstance(decoded, Reject)
+        assert decoded.condition == "KEY_COLUMN_GONE"
         with pytest.raises(
             StoppedError, match=r"has no column id any more, which `keys` names.*\n.*renamed: {NEW: OLD}"
         ):
-            unit_of([each], context_of(table), {}, ColumnWatch(context_of(table)))
+            unit_of([read], context_of(table), {}, ColumnWatch(context_of(table)))
     tolerated = configured(renamed={"text": "body"}, drift_exceptions={"id": "reject"})
-    answer = decode(record, context_of(tolerated))
-    assert isinstance(answer, Reject)
-    assert answer.condition == "NO_KEY"
+    decoded = decode(record, context_of(tolerated))
+    assert isinstance(decoded, Reject)
+    assert decoded.condition == "NO_KEY"
 
 
 @pytest.mark.covers("postgresql", "debezium", "drift", "documented")
@@ -192,8 +192,8 @@ def test_reading_again_from_before_a_column_was_added_stops_nothing() -> None:
     table, records = configured(document={"template": "{late}"}), history().records
     context = context_of(table)
     known = {TABLE: replace(context.tables[TABLE], announced={"late": "~"})}
-    for each in (context, replace(context, tables=known)):
-        unit = unit_of(records, each, specs_of(table), ColumnWatch(each))
+    for settings in (context, replace(context, tables=known)):
+        unit = unit_of(records, settings, specs_of(table), ColumnWatch(settings))
         assert unit.counts["records"] == 7
 
 
@@ -226,9 +226,9 @@ def test_dms_records_of_a_renamed_column_have_the_name_it_had() -> None:
         "stream-position": "00000002/7C007328.2.00000002/7C007328",
     }  # fmt: skip
     value = {"data": {"item": 2, "text": "x"}, "before-image": {"item": 1}, "metadata": metadata}
-    answer = decode(Record("s", "0", "1", None, json.dumps(value).encode()), DecodeContext("dms", {TABLE: table}))
-    assert isinstance(answer, Changes)
-    gone, here = answer.changes
+    decoded = decode(Record("s", "0", "1", None, json.dumps(value).encode()), DecodeContext("dms", {TABLE: table}))
+    assert isinstance(decoded, Changes)
+    gone, here = decoded.changes
     assert (gone.key, gone.new_key, here.old_key) == ('{"id":1}', '{"id":2}', '{"id":1}')
     assert here.columns == {"id": 2, "body": "x"}
 

@@ -23,21 +23,23 @@ STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 10**6), st.integers
 
 def binlog(connector: str, first_file: int, steps: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
     """A log in the order it was written, its files numbered as the servers do: six digits, more when they run out."""
-    file, at, told = first_file, 4, []
+    file, at, sources = first_file, 4, []
     for files, further, rows in steps:
         file, at = file + files, further + (0 if files else at)
-        told += [{"connector": connector, "file": f"log.bin.{file:06d}", "pos": at, "row": row} for row in range(rows)]
-    return told
+        sources += [
+            {"connector": connector, "file": f"log.bin.{file:06d}", "pos": at, "row": row} for row in range(rows)
+        ]
+    return sources
 
 
 def commits(first_lsn: int, steps: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
     """SQL Server's change tables in the order they are read: by commit, by change, numbered in each change."""
-    commit, told = first_lsn, []
+    commit, sources = first_lsn, []
     for again, further, rows in steps:
         commit += again * further + 1
         for change in range(again + 1):
             lsn = commit - 5 * further + change
-            told += [
+            sources += [
                 {
                     "connector": "sqlserver",
                     "commit_lsn": lsn_text(commit),
@@ -46,7 +48,7 @@ def commits(first_lsn: int, steps: list[tuple[int, int, int]]) -> list[dict[str,
                 }
                 for n in range(1, rows + 1)
             ]
-    return told
+    return sources
 
 
 def lsn_text(number: int) -> str:
@@ -56,7 +58,7 @@ def lsn_text(number: int) -> str:
 
 def mined(form: str, first_scn: int, steps: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
     """Oracle's transactions in the order of their commits; the changes of one may be older than the commit before."""
-    commit, told = first_scn, []
+    commit, sources = first_scn, []
     for again, further, rows in steps:
         commit += further
         scn = commit - 3 * further
@@ -77,8 +79,8 @@ def mined(form: str, first_scn: int, steps: list[tuple[int, int, int]]) -> list[
             else:
                 place = f"{commit:016x}0000000100000001{scn + number // 2:016x}{number:08x}0000000102"
                 at |= {"lcr_position": place}
-            told.append(at)
-    return told
+            sources.append(at)
+    return sources
 
 
 def log_of(engine: str, start: int, steps: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
@@ -97,8 +99,8 @@ ENGINES = ("mysql", "mariadb", "sqlserver", "txSeq", "redo", "lcr")
 def test_the_order_of_sequences_is_the_order_of_the_log(
     engine: str, start: int, steps: list[tuple[int, int, int]]
 ) -> None:
-    told = log_of(engine, start, steps)
-    positions = [source_position(at) for at in told]
+    sources = log_of(engine, start, steps)
+    positions = [source_position(at) for at in sources]
     assert {len(position) for position in positions} == {SOURCE_DIGITS}
     assert positions == sorted(positions)
     assert len(set(positions)) == len(positions)
@@ -117,9 +119,9 @@ def decoded(at: dict[str, Any], offset: int, op: str) -> Change:
     names = {"db": "SHOP", "schema": "INV", "table": "ITEMS", "ts_us": 5_000_000}
     names = names if at["connector"] in {"sqlserver", "oracle"} else names | {"schema": None}
     value = compact({"op": op, "before": None, "after": {"ID": 1, "N": offset}, "source": names | at})
-    answer = decode(Record("t", "0", str(offset), None, value), ITEMS)
-    assert isinstance(answer, Changes), answer
-    return answer.changes[0]
+    decoded = decode(Record("t", "0", str(offset), None, value), ITEMS)
+    assert isinstance(decoded, Changes), decoded
+    return decoded.changes[0]
 
 
 NAMES = ("SHOP.ITEMS", "SHOP.INV.ITEMS")
@@ -149,8 +151,8 @@ def test_a_recorded_binlog_ranks_in_the_order_of_its_topics(name: str) -> None:
     """Snapshot, changes, key changes, truncates and an incremental snapshot as MariaDB 10.11 and Debezium 3.5 gave them."""
     ranked: dict[str, list[str]] = defaultdict(list)
     for record in records(name):
-        answer = decode(record, CONTEXT)
-        for change in answer.changes if isinstance(answer, Changes) else ():
+        decoded = decode(record, CONTEXT)
+        for change in decoded.changes if isinstance(decoded, Changes) else ():
             ranked[change.table].append(change.sequence)
     assert {table: len(sequences) for table, sequences in ranked.items()} == {
         "shop.items": 24, "shop.order_lines": 9, "shop.Mixed Case": 2, "shop.late": 1, "shop.later": 1,
@@ -177,7 +179,7 @@ def test_an_event_without_its_number_ranks_below_those_that_have_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "seen"),
+    ("source", "shown"),
     [
         ({"connector": "mysql", "file": "", "pos": 0}, "``"),
         ({"connector": "mysql", "file": "binlog.000001", "pos": None}, "no pos"),
@@ -201,15 +203,15 @@ def test_an_event_without_its_number_ranks_below_those_that_have_one() -> None:
         ({"connector": "oracle", "snapshot": "true", "scn": None}, "nothing"),
     ],
 )  # fmt: skip
-def test_an_unknown_form_is_rejected_with_what_was_seen(source: dict[str, Any], seen: str) -> None:
+def test_an_unknown_form_is_rejected_with_what_was_seen(source: dict[str, Any], shown: str) -> None:
     with pytest.raises(NoPositionError) as raised:
         source_position(source)
-    assert seen in str(raised.value)
+    assert shown in str(raised.value)
     assert "secret" not in str(raised.value)
     names = {"db": "SHOP", "schema": "INV", "table": "ITEMS"}
     names = names if source["connector"] in {"sqlserver", "oracle"} else {"db": "SHOP", "table": "ITEMS"}
     value = compact({"op": "c", "after": {"ID": 1}, "source": names | source})
-    answer = decode(Record("t", "0", "1", None, value), ITEMS)
-    assert isinstance(answer, Reject)
-    assert answer.condition == "NO_SEQUENCE"
-    assert seen in answer.message
+    decoded = decode(Record("t", "0", "1", None, value), ITEMS)
+    assert isinstance(decoded, Reject)
+    assert decoded.condition == "NO_SEQUENCE"
+    assert shown in decoded.message

@@ -21,14 +21,14 @@ from warehouse.kinds import kind_of, redshift_type
 
 
 def changes(name: str) -> list[Change]:
-    answers = [decode(record, CONTEXT) for record in records(name)]
-    assert not [answer for answer in answers if isinstance(answer, Changes) and answer.unfit]
-    return [change for answer in answers if isinstance(answer, Changes) for change in answer.changes]
+    meanings = [decode(record, CONTEXT) for record in records(name)]
+    assert not [meaning for meaning in meanings if isinstance(meaning, Changes) and meaning.unfit]
+    return [change for meaning in meanings if isinstance(meaning, Changes) for change in meaning.changes]
 
 
 def announced(name: str, table: str) -> dict[str, str]:
-    seen = [schema for record in records(name) if (schema := seen_schema(record, CONTEXT)) and schema.table == table]
-    return dict(seen[0].columns)
+    schemas = [schema for record in records(name) if (schema := seen_schema(record, CONTEXT)) and schema.table == table]
+    return dict(schemas[0].columns)
 
 
 REDSHIFT = {
@@ -120,8 +120,9 @@ def test_sql_servers_history_ends_in_its_rows(mode: str) -> None:
 def test_a_type_is_told_by_encoding_and_by_its_source(
     kind: str, source: str, value: Any, canonical: str, exact: Any
 ) -> None:
-    told = {"type": source, "length": "10", "scale": "2"}
-    field = {"type": kind, "parameters": {f"__debezium.source.column.{name}": text for name, text in told.items()}}
+    source_column = {"type": source, "length": "10", "scale": "2"}
+    parameters = {f"__debezium.source.column.{name}": text for name, text in source_column.items()}
+    field = {"type": kind, "parameters": parameters}
     name, convert = connect_type(field)
     assert (name, convert(value) if convert else value) == (canonical, exact)
 

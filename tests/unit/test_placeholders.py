@@ -33,9 +33,9 @@ def change(
     payload = {"op": op, "before": before, "after": after, "source": source}
     headers = () if moved_from is None else (("__debezium.oldkey", compact({"id": moved_from})),)
     value = compact({"schema": {"type": "struct", "fields": [row]}, "payload": payload})
-    answer = decode(Record("t", "0", str(at), compact({"id": after["id"]}), value, headers), CONTEXT)
-    assert isinstance(answer, Changes), answer
-    return answer.changes[0]
+    decoded = decode(Record("t", "0", str(at), compact({"id": after["id"]}), value, headers), CONTEXT)
+    assert isinstance(decoded, Changes), decoded
+    return decoded.changes[0]
 
 
 def row_after(*changes: Change) -> RowState:
@@ -70,8 +70,8 @@ SURE = {
 @pytest.mark.parametrize("field", UNSURE.values(), ids=UNSURE)
 def test_null_that_may_stand_for_an_unchanged_value_keeps_the_older_one(field: dict[str, Any]) -> None:
     """As recorded of debezium#5353: a bytea out of line, another column updated, null instead of the placeholder."""
-    held: Any = ["x"] if field["type"] == "array" else {"x": 1} if field["type"] == "struct" else LARGE
-    snapshot = change("r", {"id": 1, "v": held}, 1, field)
+    value: Any = ["x"] if field["type"] == "array" else {"x": 1} if field["type"] == "struct" else LARGE
+    snapshot = change("r", {"id": 1, "v": value}, 1, field)
     update = change("u", {"id": 1, "v": None}, 2, field)
     assert row_after(snapshot, update).values()["v"] == snapshot.columns["v"]
     assert row_after(update).unresolved(["v"]) == ("v",)
@@ -82,8 +82,8 @@ def test_null_that_may_stand_for_an_unchanged_value_keeps_the_older_one(field: d
 @pytest.mark.parametrize("field", [*UNSURE.values(), *SURE.values()], ids=[*UNSURE, *SURE])
 def test_null_in_whole_row_or_over_value_of_old_row_is_null(field: dict[str, Any]) -> None:
     for op, before in (("c", None), ("r", None), ("u", {"id": 1, "v": "of the old row"})):
-        told = change(op, {"id": 1, "v": None}, 1, field, before=before)
-        assert (told.columns, told.complete) == ({"id": 1, "v": None}, True)
+        known = change(op, {"id": 1, "v": None}, 1, field, before=before)
+        assert (known.columns, known.complete) == ({"id": 1, "v": None}, True)
 
 
 @pytest.mark.parametrize("field", SURE.values(), ids=SURE)
@@ -104,7 +104,7 @@ def test_an_unchanged_hstore_is_a_map_of_the_placeholder_as_json_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "in_domain", "told"),
+    ("base", "in_domain", "expected"),
     [
         ("text", True, True),
         ("_int4", False, True),
@@ -113,5 +113,5 @@ def test_an_unchanged_hstore_is_a_map_of_the_placeholder_as_json_text() -> None:
         ("vector", False, False),
     ],
 )
-def test_a_type_has_a_placeholder_or_needs_the_old_row(base: str, *, in_domain: bool, told: bool) -> None:
-    assert has_placeholder(base, in_domain=in_domain) == told
+def test_a_type_has_a_placeholder_or_needs_the_old_row(base: str, *, in_domain: bool, expected: bool) -> None:
+    assert has_placeholder(base, in_domain=in_domain) == expected

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from schemas.errors import UnavailableError
 from sources.files.config import FilesSourceConfig
 from sources.registry.config import ConfluentRegistryConfig
-from sources.registry.lookup import Memory
+from sources.registry.lookup import SchemaCache
 from transforms.envelopes.registry import RegisteredSchema
 
 CONFIG = ConfluentRegistryConfig(type="confluent", url="http://127.0.0.1:8081")
@@ -18,41 +18,36 @@ SCHEMA = RegisteredSchema("AVRO", '"long"')
 
 
 def test_a_schema_is_asked_for_once_by_all_threads() -> None:
-    memory, asked, answering = Memory(), list[float](), threading.Event()
+    cache, asked, answering = SchemaCache(), list[float](), threading.Event()
 
     def slowly(patience: float) -> RegisteredSchema:
         asked.append(patience)
         assert answering.wait(10.0)
         return SCHEMA
 
-    threads = [threading.Thread(target=memory.get, args=((CONFIG, "7"), slowly)) for _ in range(8)]
+    threads = [threading.Thread(target=cache.get, args=((CONFIG, "7"), slowly)) for _ in range(8)]
     for thread in threads:
         thread.start()
     answering.set()
     for thread in threads:
         thread.join()
     assert len(asked) == 1
-    assert memory.get((CONFIG, "7"), slowly) is SCHEMA
+    assert cache.get((CONFIG, "7"), slowly) is SCHEMA
 
 
 def test_a_missing_id_is_asked_for_again_and_many_without_patience() -> None:
-    memory, asked = Memory(missing_seconds=0.0), list[float]()
-
-    def nothing(patience: float) -> None:
-        asked.append(patience)
-
+    cache, forgetful, patience = SchemaCache(missing_seconds=60.0), SchemaCache(missing_seconds=0.0), list[float]()
     for number in range(20):
-        assert memory.get((CONFIG, str(number)), nothing) is None
-    assert memory.get((CONFIG, "0"), lambda _: SCHEMA) is SCHEMA
-    assert asked[0] > 0
-    assert asked[-1] == 0
-    waiting = Memory(missing_seconds=60.0)
-    assert waiting.get((CONFIG, "0"), nothing) is None
-    assert waiting.get((CONFIG, "0"), lambda _: SCHEMA) is None
+        assert cache.get((CONFIG, str(number)), patience.append) is None
+        assert forgetful.get((CONFIG, str(number)), patience.append) is None
+    assert min(patience[:2]) > 0
+    assert patience[-2:] == [0, patience[0]], "ids that are forgotten again do not count among the many"
+    assert cache.get((CONFIG, "0"), lambda _: SCHEMA) is None
+    assert forgetful.get((CONFIG, "0"), lambda _: SCHEMA) is SCHEMA
 
 
 def test_what_is_remembered_is_bounded_and_an_error_is_not_remembered() -> None:
-    memory, asked = Memory(most=3), list[str]()
+    cache, asked = SchemaCache(most=3), list[str]()
 
     def of(name: str) -> RegisteredSchema:
         asked.append(name)
@@ -62,9 +57,9 @@ def test_what_is_remembered_is_bounded_and_an_error_is_not_remembered() -> None:
         raise UnavailableError("away")
 
     with pytest.raises(UnavailableError):
-        memory.get((CONFIG, "0"), away)
+        cache.get((CONFIG, "0"), away)
     for name in ("0", "1", "2", "3", "0"):
-        memory.get((CONFIG, name), lambda _, name=name: of(name))  # type: ignore[misc]
+        cache.get((CONFIG, name), lambda _, name=name: of(name))  # type: ignore[misc]
     assert asked == ["0", "1", "2", "3", "0"]
 
 

@@ -82,8 +82,8 @@ def test_every_recorded_event_means_the_same_in_every_form(name: str, form: str,
     assert {schema.format for schema in registry.schemas.values()} == {form}
 
 
-def adjusted_names(seen: SeenSchema) -> dict[str, str]:
-    return {adjusted(column): kind for column, kind in seen.columns.items()}
+def adjusted_names(announced: SeenSchema) -> dict[str, str]:
+    return {adjusted(column): kind for column, kind in announced.columns.items()}
 
 
 def docs(columns: dict[str, Any], row: dict[str, Any], op: str = "c") -> tuple[Record, DecodeContext]:
@@ -132,9 +132,9 @@ def test_logical_types_without_connects_names_are_read_by_themselves() -> None:
         "id": 7, "price": Decimal("123.45"), "day": "2024-02-29", "at": "2024-02-29T12:34:56.123456", "clock": "01:00:00.000001",
         "raw": "AAE=", "code": "YWI=", "mood": "ok", "tags": ["a", None], "odd": "Ag==",
     }  # fmt: skip
-    seen = seen_schema(record, context)
-    assert seen is not None
-    assert {seen.columns[n] for n in ("price", "day", "at", "tags")} == {
+    announced = seen_schema(record, context)
+    assert announced is not None
+    assert {announced.columns[n] for n in ("price", "day", "at", "tags")} == {
         "decimal(10,2)",
         "date",
         "timestamp",

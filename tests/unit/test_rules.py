@@ -85,30 +85,30 @@ def events(value: Any) -> list[tuple[DecodeContext, Record]]:
     """A record of every envelope, form and operation, each with the value in every place that has room for it."""
     key = f"public.people.{CANARY}".encode()
     values = [debezium(op, value, schema=schema) for op in "crud" for schema in (False, True)]
-    told = [(context("debezium"), Record("t", "0", str(at), key, v, HEADERS)) for at, v in enumerate(values)]
+    cases = [(context("debezium"), Record("t", "0", str(at), key, v, HEADERS)) for at, v in enumerate(values)]
     values = [dms(operation, value) for operation in ("load", "insert", "update", "delete")]
-    return told + [(context("dms"), Record("s", "0", str(at), key, v)) for at, v in enumerate(values)]
+    return cases + [(context("dms"), Record("s", "0", str(at), key, v)) for at, v in enumerate(values)]
 
 
 def poison() -> list[tuple[DecodeContext, Record]]:
     """Records that are rejects, each with the value in it."""
     no_key = debezium("c", CANARY).replace(b'"email"', b'"mail"')
     values = [b"{" + CANARY.encode(), json.dumps([CANARY]).encode(), no_key, debezium("c", CANARY, lsn="x")]
-    told = [(context("debezium"), Record("t", "1", str(at), b"k", v, HEADERS)) for at, v in enumerate(values)]
+    cases = [(context("debezium"), Record("t", "1", str(at), b"k", v, HEADERS)) for at, v in enumerate(values)]
     values = [b"{" + CANARY.encode(), dms("insert", CANARY).replace(b'"email"', b'"mail"'), dms(CANARY, CANARY)]
     values.append(dms("insert", CANARY, **{"stream-position": CANARY}))
-    return told + [(context("dms"), Record("s", "1", str(at), b"k", v)) for at, v in enumerate(values)]
+    return cases + [(context("dms"), Record("s", "1", str(at), b"k", v)) for at, v in enumerate(values)]
 
 
 def landed(
-    folder: Path, told: Sequence[tuple[DecodeContext, Record]]
+    folder: Path, cases: Sequence[tuple[DecodeContext, Record]]
 ) -> tuple[dict[str, list[dict[str, Any]]], Outcome]:
     """The rows that landing writes into files, which no test commits, and the outcome."""
     total, rows = Outcome(), dict[str, list[dict[str, Any]]]()
-    for at, (settings, record) in enumerate(told):
+    for at, (settings, record) in enumerate(cases):
         root = folder / str(at)
-        (answer,) = LandPartition(str(root), "kb", settings, decoded, NOW)([batch([record])])
-        total.add(pickle.loads(answer["outcome"][0].as_py()))  # noqa: S301 - made one line above
+        (result,) = LandPartition(str(root), "kb", settings, decoded, NOW)([batch([record])])
+        total.add(pickle.loads(result["outcome"][0].as_py()))  # noqa: S301 - made one line above
         for file in root.rglob("*.parquet"):
             rows.setdefault(file.relative_to(root).parts[0], []).extend(pq.read_table(file).to_pylist())
     return rows, total
@@ -122,10 +122,10 @@ def forms(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_value_of_a_ruled_column_is_kept_of_any_record(tmp_path: Path, kind: str) -> None:
-    told = events(KINDS[kind])
-    rows, outcome = landed(tmp_path, told)
-    assert (len(rows["changes"]), outcome.tally.rejected.total()) == (len(told), 0)
-    meanings = [decode(record, settings) for settings, record in told]
+    cases = events(KINDS[kind])
+    rows, outcome = landed(tmp_path, cases)
+    assert (len(rows["changes"]), outcome.tally.rejected.total()) == (len(cases), 0)
+    meanings = [decode(record, settings) for settings, record in cases]
     for text in forms(KINDS[kind]):
         assert text not in repr(meanings)
         assert text not in repr(rows)
@@ -138,16 +138,16 @@ def test_no_value_of_a_ruled_column_is_kept_of_any_record(tmp_path: Path, kind: 
     assert all(c == {"id": 1, "email": hashed(f"{CANARY}@x"), "name": MASK, "plain": "stays"} for c in whole)
     for change_row, meaning in zip(rows["changes"], meanings, strict=True):
         assert (change_row["key"], [h["key"] for h in change_row["headers"]]) == (None, [HEADER])
-        settings = next(s for s, r in told if r.stream == change_row["stream"])
+        settings = next(s for s, r in cases if r.stream == change_row["stream"])
         assert decode(record_of(change_row), settings) == meaning
 
 
 def test_rejects_of_a_ruled_table_keep_coordinates_and_no_bytes(tmp_path: Path) -> None:
-    told = poison()
-    rows, outcome = landed(tmp_path, told)
-    assert outcome.tally.rejected.total() == len(rows["rejects"]) == len(told)
+    cases = poison()
+    rows, outcome = landed(tmp_path, cases)
+    assert outcome.tally.rejected.total() == len(rows["rejects"]) == len(cases)
     assert all((r["key"], r["value"], r["headers"]) == (None, None, None) for r in rows["rejects"])
-    assert {(r["stream"], r["position"]) for r in rows["rejects"]} == {(r.stream, r.position) for _, r in told}
+    assert {(r["stream"], r["position"]) for r in rows["rejects"]} == {(r.stream, r.position) for _, r in cases}
     assert CANARY not in repr((rows, outcome))
 
 
@@ -167,20 +167,22 @@ def test_what_is_kept_of_a_recorded_event_means_what_the_event_did(tmp_path: Pat
     tables = {table: replace(t, rules=rules) for table, t in CONTEXT.tables.items()}
     ruled = replace(CONTEXT, tables=tables, hash_key=KEY)
     read = list(records(name))
-    (answer,) = LandPartition(str(tmp_path), "kb", ruled, decoded, NOW)([batch(read)])
-    outcome: Outcome = pickle.loads(answer["outcome"][0].as_py())  # noqa: S301 - made one line above
+    (result,) = LandPartition(str(tmp_path), "kb", ruled, decoded, NOW)([batch(read)])
+    outcome: Outcome = pickle.loads(result["outcome"][0].as_py())  # noqa: S301 - made one line above
     rows = [row for file in tmp_path.glob("changes/**/*.parquet") for row in pq.read_table(file).to_pylist()]
     kept = {(r["stream"], r["partition"], r["position"]): decode(record_of(r), ruled) for r in rows}
     meanings = {(r.stream, r.partition, r.position): decode(r, ruled) for r in read}
     assert kept == {place: replace(m, unfit=()) for place, m in meanings.items() if isinstance(m, Changes)}
     assert kept
     plain = {(r.stream, r.partition, r.position): decode(r, CONTEXT) for r in read}
-    assert {place: seen(m) for place, m in meanings.items()} == {place: seen(m) for place, m in plain.items()}
+    assert {place: unaffected(m) for place, m in meanings.items()} == {
+        place: unaffected(m) for place, m in plain.items()
+    }
     ids = {row["_schema_id"] for row in rows if row["_schema_id"]}
     assert ids <= {schema_id for _, schema_id in outcome.tally.schemas}
 
 
-def seen(meaning: Decoded) -> object:
+def unaffected(meaning: Decoded) -> object:
     """What the rules leave as it is."""
     if not isinstance(meaning, Changes):
         return type(meaning), getattr(meaning, "condition", None) or getattr(meaning, "reason", None)

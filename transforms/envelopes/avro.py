@@ -129,8 +129,8 @@ class _Shapes:
         if name in self.records:
             return self.records[name]
         self.records[name] = record = _Record()
-        shapes = ((f["name"], self.of(f["type"])) for f in schema["fields"])
-        record.fields = [(part, shape) for part, shape in shapes if shape is not None]
+        shapes = ((part["name"], self.of(part["type"])) for part in schema["fields"])
+        record.fields = [(name, shape) for name, shape in shapes if shape is not None]
         return record if record.fields else None
 
     def _union(self, branches: list[Schema]) -> Shape | None:
@@ -197,8 +197,8 @@ def _as_java(value: float, shortest: str) -> Any:
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     sign, digits, exponent = Decimal(shortest).normalize().as_tuple()
     assert isinstance(exponent, int)  # noqa: S101 - it is finite
-    most = -1 if value == 0 or _PLAIN_FROM <= abs(value) < _PLAIN_TO else exponent + min(len(digits) - 2, 0)
-    zeros = max(exponent - most, 0)
+    is_plain = value == 0 or _PLAIN_FROM <= abs(value) < _PLAIN_TO
+    zeros = max(exponent + 1 if is_plain else 2 - len(digits), 0)
     return Decimal((sign, (*digits, *([0] * zeros)), exponent - zeros))
 
 
@@ -207,7 +207,7 @@ class _Fields:
     """The parts of one schema as fields of a Connect schema."""
 
     named: Mapping[str, Schema]
-    open: set[str] = field(default_factory=set)
+    enclosing: set[str] = field(default_factory=set)
     """Records that are being described; one that holds itself is described once."""
 
     def of(self, schema: Schema) -> Field:
@@ -228,11 +228,11 @@ class _Fields:
         if kind == "array":
             items = self.of(schema["items"])
             return {"type": "map"} if items.get("name") in _MAP_ENTRIES else {"items": items}
-        if kind not in {"record", "error"} or schema["name"] in self.open:
+        if kind not in {"record", "error"} or schema["name"] in self.enclosing:
             return {}
-        self.open.add(schema["name"])
+        self.enclosing.add(schema["name"])
         fields = [self._field(part) for part in schema["fields"]]
-        self.open.discard(schema["name"])
+        self.enclosing.discard(schema["name"])
         return {"fields": fields}
 
     def _field(self, part: Schema) -> Field:

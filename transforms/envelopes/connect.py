@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from transforms.values.types import connect_type
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transforms.context import DecodeContext
+    from transforms.context import DecodeContext, TableContext
 
 SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
 _PREFIX_LIMIT = 1 << 20
@@ -55,6 +55,18 @@ class RowSchema:
     defaulted: tuple[str, ...] = ()
     """Columns that are NOT NULL or have a default."""
 
+    def renamed(self, table: TableContext) -> RowSchema:
+        """The same types under the names that the columns have in this pipeline."""
+        columns = table.named(self.columns)
+        names = dict(zip(self.columns, columns, strict=True))
+        return replace(
+            self,
+            columns=columns,
+            converters={names[name]: convert for name, convert in self.converters.items()},
+            unsure=frozenset(names[name] for name in self.unsure),
+            never_sent=frozenset(names[name] for name in self.never_sent),
+        )
+
 
 NO_SCHEMA = RowSchema("", {}, {})
 
@@ -67,7 +79,7 @@ class SchemaBlocks:
     """
 
     def __init__(self, most_bytes: int = 16 << 20) -> None:
-        """Know none; beyond so many bytes of them, all are forgotten."""
+        """No blocks; beyond `most_bytes` of them, all are forgotten."""
         self._most_bytes = most_bytes
         self._schemas: dict[bytes, RowSchema] = {}
         self._lock = threading.Lock()
@@ -90,7 +102,7 @@ class SchemaBlocks:
 
 
 def _block_length(value: bytes) -> int:
-    """Up to where a value's payload begins, as the converter writes it; 0 where it does not."""
+    """The bytes before a value's payload, as the converter writes them; 0 where there is no schema block."""
     if not value.startswith(SCHEMA):
         return 0
     end = value.find(_PAYLOAD, 0, _PREFIX_LIMIT)
@@ -149,19 +161,19 @@ def _remember(value: bytes, payload: Any, schema: RowSchema) -> None:
 def row_schema(block: Any) -> RowSchema:
     """The types of a row's columns: those of `after` in an envelope, else of the struct itself without what flattening added."""
     fields = (block.get("fields") or []) if isinstance(block, dict) else []
-    after = next((f["fields"] for f in fields if f.get("field") == "after" and "fields" in f), None)
-    columns = [f for f in fields if not is_metadata(f.get("field", "__op"))] if after is None else after
+    after = next((part["fields"] for part in fields if part.get("field") == "after" and "fields" in part), None)
+    columns = [part for part in fields if not is_metadata(part.get("field", "__op"))] if after is None else after
     if not columns:
         return NO_SCHEMA
-    typed = {f["field"]: connect_type(f) for f in columns}
+    typed = {column["field"]: connect_type(column) for column in columns}
     types = {name: canonical for name, (canonical, _) in typed.items()}
-    defaulted = tuple(f["field"] for f in columns if "default" in f or f.get("optional") is False)
+    defaulted = tuple(column["field"] for column in columns if "default" in column or column.get("optional") is False)
     return RowSchema(
         schema_id(types, defaulted),
         types,
         {name: convert for name, (_, convert) in typed.items() if convert},
-        frozenset(f["field"] for f in columns if is_null_unsure(f)),
-        frozenset(f["field"] for f in columns if is_never_sent(f)),
+        frozenset(column["field"] for column in columns if is_null_unsure(column)),
+        frozenset(column["field"] for column in columns if is_never_sent(column)),
         defaulted,
     )
 

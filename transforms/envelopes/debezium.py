@@ -38,26 +38,10 @@ def decode_payload(record: Record, payload: Any, schema: RowSchema, context: Dec
     if not isinstance(event, Event):
         return event
     if event.table.renamed:
-        event, payload, schema = _renamed(event, payload, schema)
+        event, schema = event.renamed(), schema.renamed(event.table)
     if event.op == "d":
         return _deletion(event, record, schema, context)
-    return _upsert(event, record, payload, schema, context)
-
-
-def _renamed(event: Event, payload: Mapping[str, Any], schema: RowSchema) -> tuple[Event, Mapping[str, Any], RowSchema]:
-    """The same change with the columns' names of this pipeline."""
-    table, before = event.table, payload.get("before")
-    names = dict(zip(schema.columns, table.named(schema.columns), strict=True))
-    renamed = RowSchema(
-        schema.schema_id,
-        table.named(schema.columns),
-        {names[name]: convert for name, convert in schema.converters.items()},
-        frozenset(names[name] for name in schema.unsure),
-        frozenset(names[name] for name in schema.never_sent),
-    )
-    payload = {**payload, "before": table.named(before) if isinstance(before, dict) else before}
-    old = None if event.before is None else table.named(event.before)
-    return event._replace(row=table.named(event.row), before=old), payload, renamed
+    return _upsert(event, record, payload["source"].get("connector", "postgresql"), schema, context)
 
 
 def read_event(payload: Any, stream: str, position: str, context: DecodeContext) -> Event | Decoded:
@@ -142,33 +126,30 @@ def _deletion(event: Event, record: Record, schema: RowSchema, context: DecodeCo
     return Changes((Change(table.table, "d", event.sequence, key, new_key=new_key, commit_time_us=event.commit_us),))
 
 
-def _upsert(
-    event: Event, record: Record, payload: Mapping[str, Any], schema: RowSchema, context: DecodeContext
-) -> Decoded:
+def _upsert(event: Event, record: Record, connector: Any, schema: RowSchema, context: DecodeContext) -> Decoded:
     table, op, order, commit_us, row, *_ = event
     old_key = _header_key(record, _OLD_KEY, table, schema, context)
-    missing = _not_sent(event, record, payload, schema, context.unavailable_value)
+    missing = _not_sent(event, record, connector, schema, context.unavailable_value)
     known = {name: value for name, value in row.items() if name not in missing} if missing else row
     values, unfit = _canonical(known, table, schema)
-    bad_key = key_reject(table.table, table.keys, unfit) if unfit else None
-    if bad_key:
+    if bad_key := key_reject(table.table, table.keys, unfit):
         return bad_key
     key = key_text(table.keys, values)
     if key is None:
         return no_key(table, schema.columns)
-    left_key = None if old_key else _left_key(event, key, record, schema, context)
-    gone = (Change(table.table, "d", order, left_key, new_key=key, commit_time_us=commit_us),) if left_key else ()
-    old_key = old_key or left_key
+    former_key = None if old_key else _former_key(event, key, record, schema, context)
+    gone = (Change(table.table, "d", order, former_key, new_key=key, commit_time_us=commit_us),) if former_key else ()
+    old_key = old_key or former_key
     unresolved = (*missing, *unfit)
     complete = not unresolved or old_key is not None
     change = Change(
         table.table, op, order, key, values, complete, unresolved, old_key, None, commit_us, schema.schema_id or None
     )
-    return Changes((*gone, change), column_rejects(change, unfit) if unfit else ())
+    return Changes((*gone, change), column_rejects(change, unfit))
 
 
-def _left_key(event: Event, key: str, record: Record, schema: RowSchema, context: DecodeContext) -> str | None:
-    """The key that a row had before an update which changed it; None where it did not, or the connector told so by itself.
+def _former_key(event: Event, key: str, record: Record, schema: RowSchema, context: DecodeContext) -> str | None:
+    """The key that a row had before an update which changed it; None where it did not, or where a delete came for the old one.
 
     The connector splits an update into a delete and an insert where its own key changes: the primary key, or
     `message.key.columns`. Where the record's key has the columns of `keys`, a different one in the old row was not sent.
@@ -180,16 +161,14 @@ def _left_key(event: Event, key: str, record: Record, schema: RowSchema, context
     return None if isinstance(own, dict) and event.table.named(own).keys() == set(event.table.keys) else before
 
 
-def _not_sent(
-    event: Event, record: Record, payload: Mapping[str, Any], schema: RowSchema, placeholder: str
-) -> tuple[str, ...]:
+def _not_sent(event: Event, record: Record, connector: Any, schema: RowSchema, placeholder: str) -> tuple[str, ...]:
     """Columns whose value the log did not have: the announced ones that are missing among them.
 
     A null that may be unsent counts as NULL in an insert and a snapshot, which have the whole row, and where the old row
-    shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column. Another database's log has.
+    shows that the log has whole rows (REPLICA IDENTITY FULL): by a value in that very column. Other databases log whole rows.
     """
-    before = payload.get("before") or {}
-    leaves_out = schema.unsure and payload["source"].get("connector", "postgresql") == "postgresql"
+    before = event.before or {}
+    leaves_out = schema.unsure and connector == "postgresql"
     updates = leaves_out and (event.op == "u" or any(name == _OLD_KEY for name, _ in record.headers))
     unsure = schema.never_sent | schema.unsure if updates else schema.never_sent
     row = event.row
@@ -219,7 +198,7 @@ def _key_of(key: bytes | None, table: TableContext, schema: RowSchema, context: 
 def _header_key(
     record: Record, name: str, table: TableContext, schema: RowSchema, context: DecodeContext
 ) -> str | None:
-    value = next((v for n, v in record.headers if n == name), None)
+    value = next((value for header, value in record.headers if header == name), None)
     return _key_of(value, table, schema, context) if value else None
 
 

@@ -22,7 +22,7 @@ from transforms.positions.sequence import (
 )
 from transforms.values import exact_json
 from transforms.values.columns import column_rejects, converted, key_reject
-from transforms.values.encodings import hexadecimal, lost_digits
+from transforms.values.encodings import ROUNDED, hexadecimal, lost_digits
 from transforms.values.types import dms_type
 
 _OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
@@ -141,14 +141,13 @@ def _control(
         message = f"{name} was renamed at the source: its changes come under another name, to be written under `tables`"
         return Reject("TABLE_RENAMED", message, table.table)
     control = document.get("control")
-    told = control.get("table-def") if isinstance(control, dict) else None
-    definition = told if isinstance(told, dict) else {}
-    columns, seen = definition.get("columns"), None
-    if table is not None and isinstance(columns, dict):
-        types = {n: dms_type(c) for n, c in columns.items() if isinstance(c, dict)}
-        order = f"{_time_us(metadata.get('timestamp')) or 0:020d}"
-        seen = SeenSchema(schema_id(types), table.table, types, tuple(definition.get("primary-key") or ()), order)
-    return Ignored(f"control {operation}", name, seen)
+    definition = control.get("table-def") if isinstance(control, dict) else None
+    if table is None or not isinstance(definition, dict) or not isinstance(columns := definition.get("columns"), dict):
+        return Ignored(f"control {operation}", name)
+    types = {column: dms_type(described) for column, described in columns.items() if isinstance(described, dict)}
+    order = f"{_time_us(metadata.get('timestamp')) or 0:020d}"
+    schema = SeenSchema(schema_id(types), table.table, types, tuple(definition.get("primary-key") or ()), order)
+    return Ignored(f"control {operation}", name, schema)
 
 
 def _truncation(metadata: Mapping[str, Any], table: TableContext, position: str, context: DecodeContext) -> Decoded:
@@ -168,19 +167,14 @@ def _truncation(metadata: Mapping[str, Any], table: TableContext, position: str,
 
 def _row_change(event: Event, at_lob_limit: int) -> Decoded:
     """One change, or two: a key change is an update, and only its before-image has the old key."""
-    table, op, order, commit_us, row, before, hides_old_key = event
-    if table.renamed:
-        row, before = table.named(row), before and table.named(before)
+    table, op, order, commit_us, row, before, hides_old_key = event.renamed() if event.table.renamed else event
     row = row if op != "d" else {name: row[name] for name in table.keys if name in row}
-    moved = {name: before[name] for name in table.keys if name in before} if before else {}
+    old_row = {name: before[name] for name in table.keys if name in before} if before else {}
     converters = table.converters | {name: hexadecimal for name, kind in table.columns.items() if kind == "bytes"}
     values, unfit = converted(row, converters)
-    old, unfit_old = converted(moved, converters)
+    old, unfit_old = converted(old_row, converters)
     rounded = {name: _ROUNDED for name in table.keys if lost_digits(values.get(name)) or lost_digits(old.get(name))}
-    bad_key = (
-        key_reject(table.table, table.keys, unfit | unfit_old | rounded) if unfit or unfit_old or rounded else None
-    )
-    if bad_key:
+    if bad_key := key_reject(table.table, table.keys, unfit | unfit_old | rounded):
         return bad_key
     key = key_text(table.keys, values)
     if key is None:
@@ -193,14 +187,14 @@ def _row_change(event: Event, at_lob_limit: int) -> Decoded:
     change = Change(
         table.table, op, order, key, values, complete, tuple(unfit), old_key, None, commit_us, None, hides_old_key
     )
-    rejects = column_rejects(change, unfit) if unfit else ()
+    rejects = column_rejects(change, unfit)
     if old_key is None:
         return Changes((change,), rejects, at_lob_limit)
     gone = Change(table.table, "d", order, old_key, new_key=key, commit_time_us=commit_us)
     return Changes((gone, change), rejects, at_lob_limit)
 
 
-_ROUNDED = "came in scientific notation without all of its digits; set UseLargeIntegerValue on the endpoint"
+_ROUNDED = f"{ROUNDED}; set UseLargeIntegerValue on the endpoint"
 
 
 def at_limit(row: Mapping[str, Any], value: bytes, context: DecodeContext) -> int:

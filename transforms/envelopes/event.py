@@ -28,6 +28,11 @@ class Event(NamedTuple):
     """Columns of the row before an update, where they may hold another key."""
     hides_old_key: bool = False
 
+    def renamed(self) -> Event:
+        """The same change under the names that the columns have in this pipeline."""
+        before = None if self.before is None else self.table.named(self.before)
+        return self._replace(row=self.table.named(self.row), before=before)
+
 
 class RoundedNumberError(ValueError):
     """A position, time or name was parsed as a float: the parser was not exact, and the record has to be parsed anew."""

@@ -17,14 +17,14 @@ from transforms.envelopes.connect import is_metadata, payload_of
 from transforms.envelopes.event import Event, unreadable
 
 _BINLOG = ("source.connector", "source.db", "source.table", "source.ts_us", "source.file", "source.pos", "source.row")
-_PLACED = ("source.connector", "source.db", "source.schema", "source.table", "source.ts_us")
+_LOCATED = ("source.connector", "source.db", "source.schema", "source.table", "source.ts_us")
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "postgresql": ("source.connector", "source.schema", "source.table", "source.ts_us", "source.sequence"),
     "mysql": _BINLOG,
     "mariadb": _BINLOG,
-    "sqlserver": (*_PLACED, "source.commit_lsn", "source.change_lsn", "source.event_serial_no"),
+    "sqlserver": (*_LOCATED, "source.commit_lsn", "source.change_lsn", "source.event_serial_no"),
     "oracle": (
-        *_PLACED, "source.snapshot", "source.scn", "source.commit_scn", "source.txSeq", "source.rs_id", "source.ssn",
+        *_LOCATED, "source.snapshot", "source.scn", "source.commit_scn", "source.txSeq", "source.rs_id", "source.ssn",
         "source.lcr_position",
     ),
 }  # fmt: skip
@@ -66,8 +66,9 @@ def _envelope(payload: Any, stream: str, context: DecodeContext) -> dict[str, An
     """The envelope that a row was taken out of, as far as its fields tell; heartbeats and markers come as they are."""
     if not isinstance(payload, dict):
         return debezium.without_op(payload)
-    source = {_source_name(n): value for n, value in payload.items() if is_metadata(n) and n not in _OF_ENVELOPE}
-    connector = source.get("connector") or next((n for n, place in _PLACES.items() if _is_told(place, source)), None)
+    added = {name for name in payload if is_metadata(name)}
+    source = {_source_name(name): payload[name] for name in added - _OF_ENVELOPE}
+    connector = source.get("connector") or next((name for name in _PLACES if _has_place(source, name)), None)
     op = "d" if payload.get("__deleted") in {"true", True} else payload.get("__op")
     if op not in {"c", "u", "r", "d"}:
         other = debezium.without_op(payload)
@@ -77,8 +78,8 @@ def _envelope(payload: Any, stream: str, context: DecodeContext) -> dict[str, An
     if context.epoch_starts_us and not source.keys() & {"ts_us", "ts_ms"}:
         return _unordered("its commit time, by which `epochs` order it", connector)
     if source.get("table") is None:
-        source |= _named(stream, connector, context)
-    row = {name: value for name, value in payload.items() if not is_metadata(name)}
+        source |= _table_fields(stream, connector, context)
+    row = {name: value for name, value in payload.items() if name not in added}
     return {"op": op, "source": source | {"connector": connector}, "before" if op == "d" else "after": row}
 
 
@@ -87,7 +88,8 @@ def _source_name(name: str) -> str:
     return name.removeprefix("__").removeprefix("source_")
 
 
-def _is_told(place: frozenset[str], source: Mapping[str, Any]) -> bool:
+def _has_place(source: Mapping[str, Any], connector: str) -> bool:
+    place = _PLACES[connector]
     return place <= source.keys() and any(source[name] is not None for name in place)
 
 
@@ -100,7 +102,7 @@ def _unordered(lacks: str, connector: Any) -> Reject:
     return Reject("FLATTENED_WITHOUT_ORDER", message)
 
 
-def _named(stream: str, connector: str, context: DecodeContext) -> dict[str, str]:
+def _table_fields(stream: str, connector: str, context: DecodeContext) -> dict[str, str]:
     """The fields of `source` that name a table, by the topic: `PREFIX.schema.table`; none for a topic of no configured table."""
     tables = [name for name in context.tables if stream == name or stream.endswith(f".{name}")]
     owner, _, name = max(tables, key=len, default="").rpartition(".")

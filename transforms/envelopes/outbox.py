@@ -44,14 +44,15 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     if row is None:
         message = f"the payload of an event of {table.table} is no JSON object: its fields are the row's columns"
         return Reject("OUTBOX_PAYLOAD", message, table.table)
+    if table.renamed:
+        row, schema = table.named(row), schema.renamed(table)
     row[table.keys[0]] = aggregate
     return _change(table, row, schema, order, "u" if record.value else "d")
 
 
 def _change(table: TableContext, row: dict[str, Any], schema: RowSchema, order: str, op: Op) -> Decoded:
     values, unfit = converted(row, schema.converters, table.converters)
-    bad_key = key_reject(table.table, table.keys, unfit) if unfit else None
-    if bad_key:
+    if bad_key := key_reject(table.table, table.keys, unfit):
         return bad_key
     key = key_text(table.keys, values)
     if key is None:
@@ -59,7 +60,7 @@ def _change(table: TableContext, row: dict[str, Any], schema: RowSchema, order: 
     if op == "d":
         return Changes((Change(table.table, op, order, key),))
     change = Change(table.table, op, order, key, values, unavailable=tuple(unfit), schema_id=schema.schema_id or None)
-    return Changes((change,), column_rejects(change, unfit) if unfit else ())
+    return Changes((change,), column_rejects(change, unfit))
 
 
 def _aggregate(key: bytes | None, context: DecodeContext) -> str | None:

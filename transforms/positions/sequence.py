@@ -48,7 +48,7 @@ def position_of(first: int, second: int, third: int) -> str:
 
 def whole_number(value: Any) -> int | None:
     """Take a part of a position that is an integer or missing; raises NoPositionError for anything else."""
-    if type(value) not in _INT_OR_NONE:  # true and false are integers to Python, and a position to nobody
+    if type(value) not in _INT_OR_NONE:  # true and false are integers to Python
         raise NoPositionError("a position is not a whole number")
     return value  # type: ignore[no-any-return] # its type was looked at
 

@@ -25,6 +25,7 @@ _WIDEST_INTEGER = 40
 _DECIMAL_BYTES = 61_440
 """Of an unscaled number with the 131,072 digits before and 16,383 after the point that PostgreSQL's numeric has at most."""
 _BITS_AT_ONCE = 4096
+ROUNDED = "came in scientific notation without all of its digits"
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 
@@ -49,12 +50,11 @@ def integer(value: Any) -> Any:
     if isinstance(value, str) and len(value) < _WIDEST_INTEGER and _DIGITS.fullmatch(value):
         return int(value)
     exact = number(value)
-    if isinstance(exact, Decimal) and exact.adjusted() < _WIDEST_INTEGER and lost_digits(exact):
-        msg = "came in scientific notation without all of its digits"
-        raise OutOfRangeError(msg)
-    if isinstance(exact, Decimal) and exact.adjusted() < _WIDEST_INTEGER and exact == exact.to_integral_value():
-        return int(exact)
-    return exact
+    if not isinstance(exact, Decimal) or exact.adjusted() >= _WIDEST_INTEGER:
+        return exact
+    if lost_digits(exact):
+        raise OutOfRangeError(ROUNDED)
+    return int(exact) if exact == exact.to_integral_value() else exact
 
 
 def lost_digits(value: Any) -> bool:
@@ -141,7 +141,11 @@ def bits(length: int, *, varying: bool = False) -> Convert:
 
 def list_of(convert: Convert) -> Convert:
     """Lists, as the JSON converter writes arrays; anything else stays as it is."""
-    return lambda values: [None if v is None else convert(v) for v in values] if isinstance(values, list) else values
+
+    def convert_list(values: Any) -> Any:
+        return [None if item is None else convert(item) for item in values] if isinstance(values, list) else values
+
+    return convert_list
 
 
 def in_utc(value: Any) -> Any:

@@ -24,7 +24,7 @@ MASK = "****"
 
 
 def ruled(meaning: Decoded, context: DecodeContext) -> Decoded:
-    """What a record that came means, under the rules of its table."""
+    """The meaning of a stream's record under the rules of its table."""
     if isinstance(meaning, Changes):
         return ruled_changes(meaning, context)
     if isinstance(meaning, Ignored) and meaning.schema:
@@ -40,34 +40,34 @@ def ruled_changes(meaning: Changes, context: DecodeContext, stands: Collection[s
     table = context.tables.get(meaning.changes[-1].table)
     if table is None or not table.rules:
         return meaning
-    under = _Under(table, context.hash_key, stands)
+    ruling = _Ruling(table, context.hash_key, stands)
     unfit = tuple(
-        replace(reject, key=under.key_of(reject.key))
+        replace(reject, key=ruling.key_of(reject.key))
         for reject in meaning.unfit
         if table.rule_of(reject.column or "") != "drop"
     )
-    return Changes(tuple(map(under.change, meaning.changes)), unfit, meaning.at_lob_limit)
+    return Changes(tuple(map(ruling.change, meaning.changes)), unfit, meaning.at_lob_limit)
 
 
 @dataclass(frozen=True)
-class _Under:
-    """The rules of one table, for changes that came (`stands` is None) or were stored."""
+class _Ruling:
+    """The rules of one table, for changes of a stream (`stands` is None) or stored ones."""
 
     table: TableContext
     key: bytes
     stands: Collection[str] | None
 
     def change(self, change: Change) -> Change:
-        table = self.table
-        came = change.schema_id if self.stands is None else None
+        table, schema_id = self.table, change.schema_id
+        kept = {name: value for name, value in change.columns.items() if table.rule_of(name) != "drop"}
         return replace(
             change,
             key=self.key_of(change.key) or "",
-            columns={n: self._value(n, v) for n, v in change.columns.items() if table.rule_of(n) != "drop"},
+            columns={name: self._value(name, value) for name, value in kept.items()},
             unavailable=tuple(name for name in change.unavailable if table.rule_of(name) != "drop"),
             old_key=self.key_of(change.old_key),
             new_key=self.key_of(change.new_key),
-            schema_id=ruled_id(came, table) if came else change.schema_id,
+            schema_id=ruled_id(schema_id, table) if schema_id and self.stands is None else schema_id,
         )
 
     def key_of(self, text: str | None) -> str | None:
@@ -89,16 +89,16 @@ def hashed(value: Any, key: bytes) -> str:
     return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
-def ruled_schema(seen: SeenSchema, context: DecodeContext) -> SeenSchema:
+def ruled_schema(schema: SeenSchema, context: DecodeContext) -> SeenSchema:
     """The announced types of a table under its rules; a dropped column keeps its name alone, so that `check` knows it."""
-    table = context.tables.get(seen.table)
+    table = context.tables.get(schema.table)
     if table is None or not table.rules:
-        return seen
+        return schema
     kinds: Mapping[str | None, str] = {"drop": "any", "hash": "text", "mask": "text"}
-    own = {name: table.renamed.get(name, name) for name in seen.columns}
-    columns = {name: kinds.get(table.rule_of(own[name]), kind) for name, kind in seen.columns.items()}
-    defaulted = tuple(name for name in seen.defaulted if table.rule_of(name) != "drop")
-    return replace(seen, schema_id=ruled_id(seen.schema_id, table), columns=columns, defaulted=defaulted)
+    rules = {name: table.rule_of(table.renamed.get(name, name)) for name in schema.columns}
+    columns = {name: kinds.get(rules[name], kind) for name, kind in schema.columns.items()}
+    defaulted = tuple(name for name in schema.defaulted if table.rule_of(name) != "drop")
+    return replace(schema, schema_id=ruled_id(schema.schema_id, table), columns=columns, defaulted=defaulted)
 
 
 def ruled_id(schema_id: str, table: TableContext) -> str:

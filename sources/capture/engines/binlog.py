@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from schemas.errors import ConfigurationError
-from schemas.transport import is_this_machine, weakness
+from schemas.transport import is_this_machine
 from sources.capture.engines.history import history_settings
-from sources.capture.engines.protocol import Connector, Statements
-from sources.capture.target import Database, Scheme, Table, database_at, tables_named
+from sources.capture.engines.protocol import Connector, Statements, weak_uri
+from sources.capture.target import Database, Scheme, Table, database_at, listed_pattern, literal
 
 SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 """Of the URI's `ssl-mode`, as MySQL's own clients name them, the weakest first."""
 _OWN_IDS = 1_000_000
-"""Below it are the numbers that people give their servers."""
+"""Smaller numbers are left to the servers themselves."""
 _SETTINGS = {
     # Times of more than a day, and before midnight, are microseconds whatever the column's precision.
     "time.precision.mode": "adaptive_time_microseconds",
@@ -40,17 +39,13 @@ class Binlog:
 
     def weaknesses(self, dsn: str) -> Iterator[str]:
         """Any `ssl-mode` but the one that verifies the host's name; left out, it is that one beyond this machine."""
-        try:
-            address = self.address(dsn)
-        except ConfigurationError:
-            yield weakness("dsn", f"write it as {self.scheme.names[0]}://USER:PASSWORD@HOST:PORT/DATABASE")
-            return
-        if not is_this_machine(address.host) and address.options.get("ssl-mode", SSL_MODES[-1]) != SSL_MODES[-1]:
-            yield weakness("dsn", f"say ssl-mode={SSL_MODES[-1]}, or leave it out")
+        verified = SSL_MODES[-1]
+        mend = f"say ssl-mode={verified}, or leave it out"
+        return weak_uri(self, dsn, lambda address: address.options.get("ssl-mode", verified) != verified, mend)
 
     def address(self, dsn: str) -> Database:
         """Read a URI; it may leave the database out, since tables are named with theirs."""
-        address = database_at(dsn, self.scheme, named=False)
+        address = database_at(dsn, self.scheme, names_database=False)
         if address.options.get("ssl-mode", SSL_MODES[0]) not in SSL_MODES:
             raise ConfigurationError(
                 "`capture.dsn` has an ssl-mode that is none.",
@@ -69,45 +64,37 @@ class Binlog:
         settings = {
             "connector.class": self.connector_class,
             "database.server.id": str(capture.server_id or _replica(connector.name)),
-            "database.include.list": ",".join(re.escape(name).replace(",", r"\x2c") for name in databases),
+            "database.include.list": ",".join(map(listed_pattern, databases)),
         }
         if mode := ssl_mode(connector.database, allow_plaintext=capture.allow_plaintext):
             settings["database.ssl.mode"] = self.ssl_modes[mode]
-        if capture.signal_topic and not capture.signal_table:
-            settings["read.only"] = (
-                "true"  # windows of an incremental snapshot by GTIDs, and not by rows of a signal table
-            )
-        if capture.heartbeat_table:
-            (beat,) = tables_named([capture.heartbeat_table])
+        if capture.signals_by_topic_alone:
+            settings["read.only"] = "true"  # windows of an incremental snapshot by GTIDs
+        if connector.heartbeat:
             settings["heartbeat.action.query"] = (
-                f"INSERT INTO {quoted(beat)} (id, beat) VALUES (1, now()) ON DUPLICATE KEY UPDATE beat = now()"
+                f"INSERT INTO {quoted(connector.heartbeat)} (id, beat) VALUES (1, now()) ON DUPLICATE KEY UPDATE beat = now()"
             )
         return _SETTINGS | settings | history_settings(connector)
 
     def statements(self, connector: Connector) -> Statements:
         """The signal and heartbeat tables; and the rights of the connector's user, for the administrator."""
-        capture, statements = connector.capture, list[str]()
-        tables = (
-            (capture.signal_table, "id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data text"),
-            (capture.heartbeat_table, "id int PRIMARY KEY, beat timestamp NOT NULL"),
+        own = connector.own_tables(
+            "id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data text",
+            "id int PRIMARY KEY, beat timestamp NOT NULL",
         )
-        for name, columns in tables:
-            for table in tables_named([name]) if name else ():
-                statements.append(f"CREATE TABLE IF NOT EXISTS {quoted(table)} ({columns})")
-        return Statements(statements, administrator=grants(connector))
+        source = [f"CREATE TABLE IF NOT EXISTS {quoted(table)} ({columns})" for table, columns in own]
+        return Statements(source, administrator=_grants(connector))
 
 
-def grants(connector: Connector) -> list[str]:
+def _grants(connector: Connector) -> list[str]:
     """The rights that the connector's user needs; of its own tables also those to write."""
-    user = f"'{connector.database.user.replace("'", "''")}'@'%'"
-    own = [name for name in (connector.capture.signal_table, connector.capture.heartbeat_table) if name]
+    user = f"{literal(connector.database.user)}@'%'"
+    databases = dict.fromkeys(table.schema for table in connector.tables)
+    own = filter(None, (connector.signals, connector.heartbeat))
     return [
         f"GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, SHOW DATABASES ON *.* TO {user}",
-        *(
-            f"GRANT SELECT, LOCK TABLES ON {quoted_name(name)}.* TO {user}"
-            for name in dict.fromkeys(t.schema for t in connector.tables)
-        ),
-        *(f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON {quoted(table)} TO {user}" for table in tables_named(own)),
+        *(f"GRANT SELECT, LOCK TABLES ON {quoted_name(name)}.* TO {user}" for name in databases),
+        *(f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON {quoted(table)} TO {user}" for table in own),
     ]
 
 
@@ -128,5 +115,5 @@ def quoted(table: Table) -> str:
 
 
 def _replica(name: str) -> int:
-    """A number that no other replica of the server has, as good as surely: two with one number throw each other out."""
+    """A number that no other replica of the server is likely to have: of two with one number the server drops one."""
     return _OWN_IDS + zlib.crc32(name.encode()) % (2**31 - _OWN_IDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from schemas.errors import ConfigurationError
@@ -37,10 +37,5 @@ def history_settings(connector: Connector) -> dict[str, str]:
 
 def client_settings(capture: DebeziumCaptureConfig, *prefixes: str) -> Mapping[str, str]:
     """The settings of the connector's own Kafka clients."""
-
-    def settings() -> Iterator[tuple[str, str]]:
-        for prefix in prefixes:
-            for name, value in capture.kafka_options.items():
-                yield f"{prefix}{name}", value.get_secret_value()
-
-    return dict(settings())
+    options = {name: value.get_secret_value() for name, value in capture.kafka_options.items()}
+    return {f"{prefix}{name}": value for prefix in prefixes for name, value in options.items()}

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from schemas.transport import weak_postgres
 from sources.capture.engines.protocol import Connector, Statements
-from sources.capture.target import POSTGRESQL, Database, Table, database_at, literal, quoted, tables_named
+from sources.capture.target import Database, Scheme, Table, database_at, literal, quoted
 from transforms.envelopes.placeholders import NULL_TYPES, PLACEHOLDER_ARRAYS, SMALL_BITS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _SETTINGS = {
 class PostgreSQL:
     """PostgreSQL through pgoutput."""
 
-    scheme = POSTGRESQL
+    scheme = Scheme("PostgreSQL", ("postgresql", "postgres"), 5432)
     poll_interval_ms = 10
 
     def weaknesses(self, dsn: str) -> Iterator[str]:
@@ -55,12 +55,12 @@ class PostgreSQL:
         settings = {"database.dbname": database.name, "slot.name": slot, "publication.name": slot}
         if "sslmode" in database.options:
             settings["database.sslmode"] = database.options["sslmode"]
-        if connector.capture.signal_topic and not connector.capture.signal_table:
+        if connector.capture.signals_by_topic_alone:
             settings["read.only"] = "true"  # windows of an incremental snapshot by transaction numbers
-        if connector.capture.heartbeat_table:
-            (beat,) = tables_named([connector.capture.heartbeat_table])
+        if connector.heartbeat:
             settings["heartbeat.action.query"] = (
-                f"INSERT INTO {beat.quoted} (id, beat) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET beat = now()"
+                f"INSERT INTO {connector.heartbeat.quoted} (id, beat) VALUES (1, now()) "
+                "ON CONFLICT (id) DO UPDATE SET beat = now()"
             )
         return _SETTINGS | settings
 
@@ -70,18 +70,15 @@ class PostgreSQL:
         Most tables need none of the latter: the log lacks an unchanged large value, Debezium sends a placeholder, and the
         column keeps its value in every store. For types without a placeholder the log must have the old row.
         """
-        capture, statements = connector.capture, list[str]()
-        tables = (
-            (capture.signal_table, "id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data text"),
-            (capture.heartbeat_table, "id int PRIMARY KEY, beat timestamptz NOT NULL"),
+        statements = list[str]()
+        own = connector.own_tables(
+            "id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data text",
+            "id int PRIMARY KEY, beat timestamptz NOT NULL",
         )
-        for name, columns in tables:
-            for table in tables_named([name]) if name else ():
-                statements += [
-                    f"CREATE SCHEMA IF NOT EXISTS {quoted(table.schema)}",
-                    f"CREATE TABLE IF NOT EXISTS {table.quoted} ({columns})",
-                ]
-        slot = slot_name(capture, connector.name)
+        for table, columns in own:
+            statements.append(f"CREATE SCHEMA IF NOT EXISTS {quoted(table.schema)}")
+            statements.append(f"CREATE TABLE IF NOT EXISTS {table.quoted} ({columns})")
+        slot = slot_name(connector.capture, connector.name)
         names = {
             "TABLES": ", ".join(literal(table.quoted) for table in connector.tables),
             "LIST": ", ".join(table.quoted for table in connector.tables),

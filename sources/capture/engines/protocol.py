@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from sources.capture.target import Database, Scheme, Table
+from schemas.errors import ConfigurationError
+from schemas.transport import is_this_machine, weakness
+from sources.capture.target import Database, Scheme, Table, tables_named
 
 if TYPE_CHECKING:
     from sources.capture.debezium import DebeziumCaptureConfig
@@ -26,6 +28,39 @@ class Connector:
     """Of the source that it feeds."""
     keys: Mapping[Table, Sequence[str]] = field(default_factory=dict)
     """Columns that are the key of a table's records in place of its primary key."""
+
+    @property
+    def signals(self) -> Table | None:
+        """The table for signals."""
+        return _table(self.capture.signal_table)
+
+    @property
+    def heartbeat(self) -> Table | None:
+        """The table that the heartbeat writes to."""
+        return _table(self.capture.heartbeat_table)
+
+    def own_tables(self, signal_columns: str, heartbeat_columns: str) -> Iterator[tuple[Table, str]]:
+        """The tables for signals and the heartbeat that are configured, with their columns."""
+        for table, columns in ((self.signals, signal_columns), (self.heartbeat, heartbeat_columns)):
+            if table:
+                yield table, columns
+
+
+def weak_uri(
+    engine: Engine, dsn: str, is_weak: Callable[[Database], bool], mend: str, *, path: str = "DATABASE"
+) -> Iterator[str]:
+    """The weakness of a URI that is none of the engine's, or reaches another machine in a way that is weak."""
+    try:
+        address = engine.address(dsn)
+    except ConfigurationError:
+        yield weakness("dsn", f"write it as {engine.scheme.names[0]}://USER:PASSWORD@HOST:PORT/{path}")
+        return
+    if not is_this_machine(address.host) and is_weak(address):
+        yield weakness("dsn", mend)
+
+
+def _table(name: str | None) -> Table | None:
+    return tables_named([name])[0] if name else None
 
 
 @dataclass(frozen=True, slots=True)
