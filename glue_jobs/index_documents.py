@@ -15,7 +15,6 @@ from glue_jobs.runtime.batch_query import BatchQuery
 from glue_jobs.status.index_reports import IndexReports
 from glue_jobs.status.outdated import warn_of_outdated
 from lake.landing.breaker import INDEXING
-from transforms.documents.planning import DocumentSpec
 
 FLUSH_SECONDS = 5.0
 """How often new vectors are committed to the embedding cache; a Delta commit takes 0.25 s."""
@@ -24,7 +23,7 @@ FLUSH_SECONDS = 5.0
 def plan(context: JobContext) -> list[Query | Periodic]:
     """Prepare the stores, and index each source by a query of its own."""
     config = context.config
-    specs = {table.table: spec for table in config.tables if (spec := DocumentSpec.of(table))}
+    specs = config.document_specs
     if not specs or not config.sinks or config.embedding is None:
         return []
     embedder = open_embedder(config.embedding)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from glue_jobs.config.pipeline import decode_context
+from glue_jobs.config.pipeline import decode_contexts
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from lake.landing.batch import create_tables, read_changes
@@ -24,9 +24,8 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     if config.warehouse is None:
         return []
     layout = LakeLayout(config.lake.path)
-    contexts = {source.name: decode_context(config, source.name) for source in config.sources}
     create_tables(layout)
-    loader = WarehouseLoader(layout, config.tables, contexts, config.warehouse, owner_of(config))
+    loader = WarehouseLoader(layout, config.tables, decode_contexts(config), config.warehouse, owner_of(config))
 
     def write(batch: Batch) -> Report:
         loaded = loader.load(batch.frame, f"{batch.query_id}/{batch.batch_id}", batch.transaction)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from glue_jobs.config.pipeline import decode_context
+from glue_jobs.config.pipeline import decode_contexts
 from glue_jobs.runtime import Batch, JobContext, Periodic, Query, Report, run_job
 from lake.landing.batch import read_changes
 from lake.layout import LakeLayout
@@ -18,8 +18,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     """Merge all tables by one query, which reads `changes` once."""
     config = context.config
     layout = LakeLayout(config.lake.path)
-    contexts = {source.name: decode_context(config, source.name) for source in config.sources}
-    merger = TableMerger(layout, config.tables, contexts)
+    merger = TableMerger(layout, config.tables, decode_contexts(config))
     merger.settle(context.spark)
 
     def write(batch: Batch) -> Report:
@@ -27,9 +26,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         return Report({table: counts.named("merged") for table, counts in merged.items()})
 
     read = partial(read_changes, context.spark, layout)
-    return [
-        Query("merge", read, write, config.lake.merge_every, keep=True, drains_after=("land",)),
-    ]
+    return [Query("merge", read, write, config.lake.merge_every, keep=True, drains_after=("land",))]
 
 
 if __name__ == "__main__":

@@ -33,19 +33,14 @@ def ragstream_converge(request: pytest.FixtureRequest) -> Callable[..., None]:
         stores: Sequence[str] = (),
         history: str | None = None,
     ) -> None:
-        import secrets
-
         from converge import report
-        from converge.run import Settings
         from glue_jobs.config.pipeline import load_config
-        from glue_jobs.operations.converge import converge, recordings_of
+        from glue_jobs.operations.converge import converge, recordings_of, settings_of
 
-        loaded = load_config(config)
-        given = [report.of_json(history)] if history else []
-        number = histories or request.config.getoption("--converge-histories")
-        chosen = seed if seed is not None else request.config.getoption("--converge-seed")
-        settings = Settings(len(given) or number, secrets.randbelow(10**9) if chosen is None else chosen)
-        outcomes = converge(loaded, recordings_of(loaded, events), settings, stores, given)
+        loaded, option = load_config(config), request.config.getoption
+        seed = option("--converge-seed") if seed is None else seed
+        settings, chosen = settings_of(histories or option("--converge-histories"), seed, history)
+        outcomes = converge(loaded, recordings_of(loaded, events), settings, stores, chosen)
         tests = [report.as_test(f, config, events) for outcome in outcomes for f in outcome.smallest]
         if tests:
             failing = ", ".join(f"{o.failing} in {o.lane}" for o in outcomes if o.failing)

@@ -77,29 +77,29 @@ class MissingVectors:
         known |= {h: v for h, v in cached.items() if isinstance(checked(v, self.embedder.dimensions), np.ndarray)}
         refused = _keep(sink, known)
         before = self.counts["texts embedded"]
-        wanted, began = [h for h in texts if h in missing and h not in known], time.monotonic()
+        remaining, began = [h for h in texts if h in missing and h not in known], time.monotonic()
         self.left = set()
-        while wanted:
+        while remaining:
             size = self.texts_at_once
-            if seconds := self._budget_seconds(texts, wanted[:size]):
+            if seconds := self._budget_seconds(texts, remaining[:size]):
                 size = self.embedder.max_items
-                seconds = self._budget_seconds(texts, wanted[:size])
+                seconds = self._budget_seconds(texts, remaining[:size])
             if seconds > LONG_SECONDS or (seconds and time.monotonic() - began >= (self.patience or 0)):
-                self.left = set(wanted)
+                self.left = set(remaining)
                 break
             self.on_step("embed")  # also while another store's request has the same text
-            group = wanted[:size]
+            group = remaining[:size]
             try:
                 embedded = self.embeddings.get(self.embedder.fingerprint, group, lambda names: self._ask(names, texts))
             except BudgetUsedUpError:
-                self.left = set(wanted)
+                self.left = set(remaining)
                 break
             self.on_step("keep")
-            wanted = wanted[size:]
+            remaining = remaining[size:]
             refused |= _keep(sink, embedded)
-        asked = self.counts["texts embedded"] - before
-        self.counts["texts"] += asked if self.left else len(texts)
-        self.counts["texts cached"] += 0 if self.left else len(missing) - asked
+        sent = self.counts["texts embedded"] - before
+        self.counts["texts"] += sent if self.left else len(texts)
+        self.counts["texts cached"] += 0 if self.left else len(missing) - sent
         return refused
 
     def _budget_seconds(self, texts: Mapping[str, str], group: Sequence[str]) -> float:
@@ -112,16 +112,16 @@ class MissingVectors:
         except UnavailableError:
             return math.inf
 
-    def _ask(self, wanted: Sequence[str], texts: Mapping[str, str]) -> dict[str, Embedding]:
+    def _ask(self, hashes: Sequence[str], texts: Mapping[str, str]) -> dict[str, Embedding]:
         """Ask the model, and keep its vectors in the cache."""
         try:
-            embedded = dict(zip(wanted, self.embedder.embed_documents([texts[h] for h in wanted]), strict=True))
+            embedded = dict(zip(hashes, self.embedder.embed_documents([texts[h] for h in hashes]), strict=True))
         except BudgetUsedUpError:
             raise
         except UnavailableError as error:
             raise ModelUnavailableError(error.message, condition=error.condition, hint=error.hint) from error
         self.cache.add({h: e for h, e in embedded.items() if isinstance(e, np.ndarray)})
-        self.counts["texts embedded"] += len(wanted)
+        self.counts["texts embedded"] += len(hashes)
         return embedded
 
 

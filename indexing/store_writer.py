@@ -96,19 +96,19 @@ class StoreWriter:
         own, *parts = (units[at : at + size] for at in range(0, len(units), size))
         waiting = set[RowName]()
         with ThreadPoolExecutor(PARTS, f"part-{self.sink.name}") as pool:
-            written = [
+            futures = [
                 pool.submit(other.write, part, use_peers=use_peers)
                 for other, part in zip(self._others, parts, strict=False)
             ]
             try:
                 waiting |= self._write(own, use_peers=use_peers)
             finally:
-                for done in written:
-                    if done.exception() is None:
-                        waiting |= done.result().waiting
-                        self.unreported.add(done.result())
-        for done in written:
-            done.result()
+                for future in futures:
+                    if future.exception() is None:
+                        waiting |= future.result().waiting
+                        self.unreported.add(future.result())
+        for future in futures:
+            future.result()
         return waiting
 
     def _write(self, units: Sequence[WorkUnit], *, use_peers: bool) -> set[RowName]:

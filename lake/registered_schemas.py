@@ -24,12 +24,10 @@ class LandedSchemas:
         """The schema of an id; None where no landed record names it."""
         import pyarrow.dataset as ds
 
-        wanted = (ds.field("_source") == self.source) & (ds.field("schema") == name)
+        condition = (ds.field("_source") == self.source) & (ds.field("schema") == name)
         columns = ["format", "definition", "references"]
-        rows = rows_of(LakeLayout(self.root).path(TABLE), columns, wanted)
-        return (
-            RegisteredSchema(rows[0]["format"], rows[0]["definition"], tuple(rows[0]["references"])) if rows else None
-        )
+        rows = rows_of(LakeLayout(self.root).path(TABLE), columns, condition)
+        return RegisteredSchema(**rows[0] | {"references": tuple(rows[0]["references"])}) if rows else None
 
 
 def kept_names(layout: LakeLayout, source: str) -> set[str]:

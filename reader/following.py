@@ -1,4 +1,4 @@
-"""A feed aligned with the partitions that are wanted, and the units that it fetches."""
+"""A feed aligned with the partitions to read, and the units that it fetches."""
 
 from __future__ import annotations
 
@@ -48,13 +48,15 @@ class AlignedFeed:
         self.feed = feed
         self._followed: dict[Partition, Followed] = {}
 
-    def align(self, wanted: Mapping[Partition, tuple[Followed, Position]]) -> None:
-        """Leave partitions that are not wanted, and follow new ones from their positions."""
-        if left := [name for name, one in self._followed.items() if name not in wanted or wanted[name][0] is not one]:
+    def align(self, partitions: Mapping[Partition, tuple[Followed, Position]]) -> None:
+        """Leave partitions that are not among these, and follow new ones from their positions."""
+        if left := [
+            name for name, one in self._followed.items() if name not in partitions or partitions[name][0] is not one
+        ]:
             self.feed.leave(left)
-        if new := {name: place for name, (one, place) in wanted.items() if self._followed.get(name) is not one}:
+        if new := {name: place for name, (one, place) in partitions.items() if self._followed.get(name) is not one}:
             self.feed.follow(new)
-        self._followed = {name: one for name, (one, _) in wanted.items()}
+        self._followed = {name: one for name, (one, _) in partitions.items()}
 
     def still_followed(self, fetched: Fetched, now: Mapping[Partition, Followed]) -> dict[Partition, Position]:
         """The positions of a fetch, of partitions that were not left since."""

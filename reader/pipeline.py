@@ -127,8 +127,8 @@ class Pipeline:
     def _unfollow_unread(self) -> None:
         """Leave partitions that no attached store reads; without an attached store, those that no store reads."""
         attached = [worker for worker in self._workers.values() if worker.attached]
-        wanted = {name for worker in attached or self._workers.values() for name in worker.positions}
-        for name in self._epoch.followed.keys() - wanted:
+        read = {name for worker in attached or self._workers.values() for name in worker.positions}
+        for name in self._epoch.followed.keys() - read:
             del self._epoch.followed[name]
             self._caught_up_us.pop(name, None)
 
@@ -204,9 +204,9 @@ class Pipeline:
         """Fetch, decode and distribute until the end."""
         proven_at = 0.0
         try:
-            while (wanted := self._may_read()) is not None:
+            while (partitions := self._may_read()) is not None:
                 self._fetching_since = time.monotonic()
-                shared.align(wanted)
+                shared.align(partitions)
                 fetched = shared.feed.fetch(FETCH_SECONDS)
                 self._source_away, self._fetching_since = shared.feed.away, None
                 if fetched.records or fetched.reached:

@@ -251,9 +251,9 @@ class StoreWorker:
         its newest change, and positions follow once their texts have had their turn.
         """
         rows = written.waiting if written is not None else set()
-        done = list(takewhile(lambda fetched: rows.isdisjoint(rows_of(fetched.unit)), fetched_units))
-        self._advance(done, written)
-        rest = list(fetched_units[len(done) :])
+        written_units = list(takewhile(lambda fetched: rows.isdisjoint(rows_of(fetched.unit)), fetched_units))
+        self._advance(written_units, written)
+        rest = list(fetched_units[len(written_units) :])
         if rest:
             self._failed = ("embedding", f"the embedding model's budget is used up: the texts of {len(rows)} rows wait")
             self._woken.wait_for(lambda: self._is_over or self._may_write, LOOK_SECONDS)
@@ -292,8 +292,8 @@ class StoreWorker:
         """Read with a feed of its own until the units of the shared feed follow without a gap."""
         own = AlignedFeed(self._epoch.open_feed())
         try:
-            while (wanted := self._wanted()) is not None:
-                own.align(wanted)
+            while (partitions := self._partitions_to_read()) is not None:
+                own.align(partitions)
                 fetch = own.feed.fetch(FETCH_SECONDS)
                 unit = self._epoch.decode(fetch.records)
                 with self._epoch.lock:
@@ -311,7 +311,7 @@ class StoreWorker:
         finally:
             own.feed.close()
 
-    def _wanted(self) -> dict[Partition, tuple[Followed, Position]] | None:
+    def _partitions_to_read(self) -> dict[Partition, tuple[Followed, Position]] | None:
         """The partitions and positions for its own feed; None when it needs none any more."""
         with self._epoch.lock:
             while self._epoch.results.is_full and not self._is_over:

@@ -1,10 +1,11 @@
-"""When a load goes in bulk, without the store's vector index, and when it is over. Pure."""
+"""When a load goes in bulk, without the store's vector index, and when it is over."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
+from schemas.errors import UnavailableError
 from sinks.versions import BulkLoad
 
 LEAST_INTO_EMPTY, LEAST = 1_000, 10_000
@@ -17,11 +18,12 @@ MOST_COMPARED_BYTES = 1 << 30
 RENEW_US, ABANDONED_US = 10_000_000, 60_000_000
 """How often a command says that it is at work, and when another process takes its load for abandoned."""
 
-
 SETTLED_SECONDS = 5.0
 """How long a store is watched before its load counts as over: a snapshot reaches the stream in bursts."""
 _STEADY, _STEADY_SHARE = 100.0, 0.002
 """Vectors a second, and the share of all of them, that an index takes one by one: a load that brings no more is over."""
+_LEAST_SHARE, _LEAST_SECONDS = 0.02, 90.0
+"""The share from which on the rest of the time can be estimated, and the shortest rest that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,18 @@ def filling(load: BulkLoad | None, present: int, build: Build | None) -> str:
     return f"filling, {_part(present, load.expected, time.time() - load.since_us / 1_000_000)}"
 
 
+def still_filling(sink: str, progress: str) -> UnavailableError:
+    """The refusal of a search in a load of more vectors than are compared one by one; `progress` is what `filling` says."""
+    return UnavailableError(
+        f"sink {sink}: {progress}",
+        condition="STORE_FILLING",
+        hint="its vectors are too many to be compared one by one; searches answer once the vector index is built",
+    )
+
+
 def _part(done: int, total: int, seconds: float) -> str:
     share = min(0.99, done / max(1, total))
     if share < _LEAST_SHARE:
         return f"{100 * share:.0f} %"
     left = seconds * (1 - share) / share
-    return f"{100 * share:.0f} %, about {left / 60:.0f} min left" if left >= _MINUTES_FROM else f"{100 * share:.0f} %"
-
-
-_LEAST_SHARE = 0.02
-"""Less says nothing of the time."""
-_MINUTES_FROM = 90.0
+    return f"{100 * share:.0f} %, about {left / 60:.0f} min left" if left >= _LEAST_SECONDS else f"{100 * share:.0f} %"

@@ -20,6 +20,14 @@ class Place:
     name: str
     kind: Literal["table", "index", "collection"]
 
+    def no_store(self) -> ConfigurationError:
+        """The error of a reader whose store nobody has created."""
+        return ConfigurationError(
+            f"sink {self.sink}: there is no store {self.name} yet",
+            condition="STORE_EMPTY",
+            hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
+        )
+
     def check_owner(self, stored: Owner | None, owner: Owner) -> None:
         """Raise ConfigurationError if the store belongs to another pipeline."""
         owner.refuse_other(stored, f"sink {self.sink}: the store {self.name}", self.sink, self.kind)

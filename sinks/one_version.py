@@ -137,8 +137,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
         if before is None and not is_worth(present, new, 4 * self._dimensions):
             return False
         expected = replace(load, expected=present + new if new else load.expected)
-        takes_over = before is None or load.renewed_us is not None
-        if takes_over:
+        if before is None or load.renewed_us is not None:
             self.change_index_versions(lambda versions: versions.loading(self._fingerprint, expected))
         self._drop_index()
         return True
@@ -146,13 +145,17 @@ class OneIndexVersion[C: StoreConfig](ABC):
     def renew_bulk_load(self) -> None:
         """As `Sink.renew_bulk_load`."""
         now_us = time.time_ns() // 1000
+        self._change_bulk_load(lambda stored: replace(stored, renewed_us=now_us))
 
-        def renewed(versions: IndexVersions) -> IndexVersions:
+    def _change_bulk_load(self, change: Callable[[BulkLoad], BulkLoad | None]) -> None:
+        """Change the stored load of this index version, if there is one; None ends it."""
+
+        def changed(versions: IndexVersions) -> IndexVersions:
             own = versions.of(self._fingerprint)
             load = own.bulk_load if own is not None else None
-            return versions.loading(self._fingerprint, replace(load, renewed_us=now_us)) if load else versions
+            return versions if load is None else versions.loading(self._fingerprint, change(load))
 
-        self.change_index_versions(renewed)
+        self.change_index_versions(changed)
 
     def end_bulk_load(self, on_progress: Callable[[Build], object] = lambda _: None) -> bool:
         """As `Sink.end_bulk_load`; a load that another process began meanwhile stays."""
@@ -162,14 +165,8 @@ class OneIndexVersion[C: StoreConfig](ABC):
         if not self._build_index(on_progress):
             return False
 
-        def ended(versions: IndexVersions) -> IndexVersions:
-            own = versions.of(self._fingerprint)
-            same = own is not None and own.bulk_load is not None and load is not None
-            same = same and own.bulk_load.since_us == load.since_us  # type: ignore[union-attr]
-            return versions.loading(self._fingerprint, None) if same else versions
-
         if load is not None:
-            self.change_index_versions(ended)
+            self._change_bulk_load(lambda stored: None if stored.since_us == load.since_us else stored)
         return True
 
     def filling(self) -> str:
@@ -178,8 +175,8 @@ class OneIndexVersion[C: StoreConfig](ABC):
         if load is None:
             return ""
         present, build = self.stored_vectors(), self._building()
-        said = build is not None or load.expected is not None or present >= self.least_indexed
-        return filling(load, present, build) if said else ""
+        needs_index = build is not None or load.expected is not None or present >= self.least_indexed
+        return filling(load, present, build) if needs_index else ""
 
     @abstractmethod
     def stored_vectors(self) -> int:

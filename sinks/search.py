@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from embeddings.protocol import Vector
 from sinks.versions import IndexVersion, IndexVersions
 from transforms.filters.conditions import Condition
+from transforms.values import exact_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,16 @@ class VisibleDocument:
     version: str
 
 
+def visible_document(document_id: str, table: str, stored: Mapping[str, Any]) -> VisibleDocument:
+    """A document from the fields of a store that keeps its chunks within it."""
+    chunks = sorted(stored.get("chunks", ()), key=lambda chunk: chunk["chunk_index"])
+    return VisibleDocument(
+        document_id, table, exact_json.loads(stored["key"]), exact_json.loads(stored["metadata"]),
+        tuple(chunk["chunk_text"] for chunk in chunks), stored["commit_time_us"], stored["written_at"] * 1000,
+        version_of(stored["sequence"]),
+    )  # fmt: skip
+
+
 def version_of(sequence: str) -> str:
     """The version of a document whose row has this sequence: 16 hexadecimal digits that every newer change alters.
 
@@ -97,7 +108,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a search has of its store."""
+    """The chunks that a store proposes for a question, and the state that they were read in."""
 
     active: IndexVersion
     """The index version that readers use, as read before the others."""
@@ -125,7 +136,9 @@ class Index(Protocol):
         """Return the current index versions; raise `ConfigurationError` if there is no store."""
 
     def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
-        """Return what `index_versions`, `freshness`, `dense` and `lexical` would return, in as few requests as the store can."""
+        """Return what `index_versions`, `freshness`, `dense` and `lexical` return: here by a request each, else by fewer."""
+        active, freshness = self.index_versions().active, self.freshness()
+        return Candidates(active, freshness, self.dense(question, k, filters), self.lexical(question, k, filters))
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Return about k documents' chunks with the nearest vectors, nearest first, one chunk a document.
@@ -153,9 +166,3 @@ class Index(Protocol):
 
     def close(self) -> None:
         """Close connections; the next call opens others."""
-
-
-def searched_apart(index: Index, question: Question, k: int, filters: Filters) -> Candidates:
-    """A search by a request for each part."""
-    active, freshness = index.index_versions().active, index.freshness()
-    return Candidates(active, freshness, index.dense(question, k, filters), index.lexical(question, k, filters))

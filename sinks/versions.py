@@ -79,6 +79,10 @@ class IndexVersions:
         """The one of that number."""
         return next(version for version in self.every if version.number == number)
 
+    def bulk_load_of(self, number: int) -> BulkLoad | None:
+        """The bulk load that is under way in the one of that number; None without one, or without that one."""
+        return next((version.bulk_load for version in self.every if version.number == number), None)
+
     def of(self, fingerprint: str) -> IndexVersion | None:
         """The one of that model; None if there is none, or it is being dropped."""
         return next((v for v in self.every if v.fingerprint == fingerprint and v.state != "dropping"), None)

@@ -13,9 +13,9 @@ import pyarrow as pa
 from glue_jobs.config.pipeline import table_context
 from lake.landing.batch import schema_rows
 from lake.landing.decoding import Tally, decoded
-from lake.tables.drift import DriftRules, refuse_drift
+from lake.tables.drift import refuse_drift
 from lake.tables.folding import FoldSettings, fold_group
-from lake.tables.observed_types import ObservedTypes, observed_in, types_of
+from lake.tables.observed_types import ObservedTypes, observed_in
 from lake.tables.shape import TableShape, evolved
 from schemas.records import Record
 from schemas.tables import TableConfig
@@ -98,7 +98,7 @@ def shuffled(records: list[Record], seed: int) -> list[list[Record]]:
     r = random.Random(seed)
     more = records + r.choices(records, k=4)
     r.shuffle(more)
-    return [list(some) for some in batched(more, r.randint(1, 4))]
+    return [list(batch) for batch in batched(more, r.randint(1, 4))]
 
 
 EVOLVED: dict[str, dict[str, Any]] = {
@@ -168,23 +168,11 @@ class MemoryTable:
         refuse_drift(self.table, self.observed)
         current, self.shape = self.shape, evolved(self.shape, self.table, self.observed, self.table.keys)
         if current != self.shape:
-            self._fold(list(self.rows.values()), current, everything=True)
+            self._fold(list(self.rows.values()), current)
 
-    def _fold(self, rows: list[Row], current: TableShape, *, everything: bool = False) -> None:
-        types, rules = types_of(self.table, self.observed), DriftRules.of(self.table, self.observed)
-        how = FoldSettings(
-            self.table.table,
-            {"kb": self.context},
-            current,
-            self.shape,
-            types,
-            "",
-            everything,
-            rules,
-            self.table.renamed,
-            self.observed.defaulted,
-        )
-        for row in list(fold_group(rows, how)):
+    def _fold(self, rows: list[Row], current: TableShape) -> None:
+        settings = FoldSettings.of(self.table, self.observed, {"kb": self.context}, current, self.shape)
+        for row in list(fold_group(rows, settings)):
             assert not row.get("_unknown")
             self.rejects |= {(row["_key"], r["column"], r["sequence"]) for r in row.get("_rejects") or ()}
             if row["_tombstone"]:

@@ -39,7 +39,6 @@ from sinks import SinkConfig, open_sink
 from tests.history import TABLE, as_record
 from tests.lake_fixtures import frame, transaction
 from transforms.context import DecodeContext
-from transforms.documents.planning import DocumentSpec
 
 MODEL = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
 ACCESS = {"access_key": "local", "secret_key": "local"}
@@ -154,8 +153,7 @@ class Lake:
         embedder = open_embedder(self.embedding)
         with contextlib.closing(open_sink(self.sink(name), embedder.fingerprint, embedder.dimensions)) as sink:
             sink.prepare()
-            specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
-            indexer = Indexer(self.context, specs, [sink], embedder, texts_at_once=64)
+            indexer = Indexer(self.context, self.config.document_specs, [sink], embedder, texts_at_once=64)
             reports = IndexReports(self.config.lake.path, [sink], [])
             for batch in batched(records, 200):
                 rows = report_rows(indexer.index(batch), EmbeddingCounts())

@@ -26,7 +26,6 @@ from sinks import open_sink
 from sinks.search import ANYTHING
 from tests.history import ModelTable, as_record
 from tests.lake_to_store import Lake
-from transforms.documents.planning import DocumentSpec
 
 STEADY = 40
 """Rows that nobody changes: a reader finds them at any moment."""
@@ -92,7 +91,7 @@ class _Stores:
         for sink in self._sinks:
             sink.prepare()
         embedders = partial(embedder_of, own=lake.embedding)
-        specs = {table.table: spec for table in lake.config.tables if (spec := DocumentSpec.of(table))}
+        specs = lake.config.document_specs
         self._indexer = Indexer(lake.context, specs, self._sinks, embedder, texts_at_once=64, embedders=embedders)
 
     def index(self, table: ModelTable, since: int) -> None:

@@ -101,9 +101,9 @@ def changes_of(frame: DataFrame, summaries: Sequence[Row]) -> dict[str, TableCha
 
 def history_of(spark: SparkSession, changes: str, table: str, keys: Sequence[str]) -> FewChanges:
     """All changes of some rows of a table that have landed in the lake's `changes`."""
-    wanted = F.broadcast(spark.createDataFrame([(key,) for key in keys], "_key string"))
+    named = F.broadcast(spark.createDataFrame([(key,) for key in keys], "_key string"))
     rows = spark.read.format("delta").load(changes).filter((F.col("_table") == table) & (F.col("_op") != "t"))
-    return FewChanges(rows.join(wanted, "_key", "left_semi").select(*_READ).toArrow().to_pylist())
+    return FewChanges(rows.join(named, "_key", "left_semi").select(*_READ).toArrow().to_pylist())
 
 
 _READ = (*RAW_COLUMNS, "_source", "_table", "_key", "_related_key")

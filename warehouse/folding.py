@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake.tables.drift import EVOLVE, DriftRules, untold_defaults
+from lake.tables.drift import EVOLVE, DriftRules, unsent_defaults
 from lake.tables.folding import commit_time, fold_changes, row_changes
+from lake.tables.observed_types import ObservedTypes, types_of
 from lake.tables.shape import TableShape
 from lake.tables.typed import UnfitError
 from schemas.changes import Change
+from schemas.tables import TableConfig
 from transforms.context import DecodeContext
 from transforms.fold import EMPTY, UNRESOLVED, RowState, truncated_at
 from warehouse.kinds import fitted, staged_arrow
@@ -71,6 +73,21 @@ class LoadSettings:
     """Columns that came later and are not NULL in the rows that were there: since which sequence."""
     again: bool = False
     """Whether values that a column refused are asked for again: its type is wider now."""
+
+    @classmethod
+    def of(
+        cls,
+        table: TableConfig,
+        observed: ObservedTypes,
+        contexts: Mapping[str, DecodeContext],
+        shape: TableShape,
+        truncated: str,
+        writer: StagingWriter,
+    ) -> LoadSettings:
+        """The settings of a table."""
+        types, rules = types_of(table, observed), DriftRules.of(table, observed)
+        defaulted = {name: since for name, since in observed.defaulted.items() if rules.takes(name)}
+        return cls(table.table, contexts, types, shape, truncated, writer, rules, defaulted)
 
 
 @dataclass
@@ -229,7 +246,7 @@ def _folded(key: str, state: RowState, revisions: Mapping[str, int], settings: L
 
 
 def _pending(state: RowState, settings: LoadSettings) -> bytes | None:
-    names = {*state.unresolved(list(settings.shape.kinds)), *untold_defaults(state, settings.defaulted)}
+    names = {*state.unresolved(list(settings.shape.kinds)), *unsent_defaults(state, settings.defaulted)}
     return fitted(sorted(names), "super") if names else None
 
 

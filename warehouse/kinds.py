@@ -52,7 +52,7 @@ def kind_of(canonical: str) -> str:
     return spark_type(canonical)
 
 
-def wanted_kind(source: str, table: TableConfig, observed: ObservedTypes, current: str | None) -> str:
+def column_kind(source: str, table: TableConfig, observed: ObservedTypes, current: str | None) -> str:
     """The narrowest kind for the values that were announced, or declared, and those in the column: it never narrows."""
     types = [table.types[source]] if source in table.types else accepted_kinds(source, table, observed)
     kinds = ([current] if current else []) + [kind_of(canonical) for canonical in types]
@@ -85,10 +85,10 @@ def unstaged(column: str, kind: str) -> str:
     return f"JSON_PARSE({column})" if kind == "super" else column
 
 
-def cast(column: str, current: str, wanted: str) -> str:
+def cast(column: str, current: str, kind: str) -> str:
     """A column's values in a wider kind; text is what the lake would write."""
-    if wanted != "string":
-        return f"CAST({column} AS {redshift_type(wanted)})"
+    if kind != "string":
+        return f"CAST({column} AS {redshift_type(kind)})"
     text = f"JSON_SERIALIZE({column})" if current == "super" else f"CAST({column} AS {redshift_type('string')})"
     if current == "boolean":
         text = f"CASE WHEN {column} THEN 'true' WHEN NOT {column} THEN 'false' END"

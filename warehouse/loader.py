@@ -12,7 +12,7 @@ import functools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -25,8 +25,8 @@ from lake.landing.batch import Transaction
 from lake.layout import LakeLayout, escape
 from lake.rejects import append_rejects
 from lake.tables.batch_stats import TableCounts, summarized
-from lake.tables.drift import DriftRules, refuse_drift
-from lake.tables.observed_types import ObservedTypes, types_of
+from lake.tables.drift import refuse_drift
+from lake.tables.observed_types import ObservedTypes
 from lake.tables.shape import TableShape
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.ownership import Owner
@@ -236,23 +236,17 @@ class TableLoad:
         """Revision and state of the rows that changes touch, and of those that took values along from them."""
         missing = changes.keys()
         stored: dict[str, tuple[int, str]] = {}
-        asked = set[str]()
+        read = set[str]()
         while missing or lagging:
             manifest = self.writer.rows(pa.table({"_key": pa.array(sorted(missing), pa.string())})) if missing else None
             rows = self.client.run(self.statements.read(self.copies, manifest, truncated, lagging=lagging))
             stored |= {str(key): (int(revision), str(state)) for key, revision, state in rows}
-            asked |= missing
-            missing = (
-                {to for _, state in stored.values() for to in key_moves_of(state).values()} - asked - stored.keys()
-            )
+            read |= missing
+            missing = {to for _, state in stored.values() for to in key_moves_of(state).values()} - read - stored.keys()
             lagging = False
         return stored
 
     def _folded(self, work: _Work, shape: TableShape, stored: StoredRows, truncated: str) -> Outcome:
         pairs = [(key, to) for key, (_, state) in stored.items() for to in key_moves_of(state).values()]
-        types, rules = types_of(self.table, self.observed), DriftRules.of(self.table, self.observed)
-        defaulted = {name: since for name, since in self.observed.defaulted.items() if rules.takes(name)}
-        settings = LoadSettings(
-            self.table.table, self.contexts, types, shape, truncated, self.writer, rules, defaulted, work.again
-        )
-        return work.changes.staged(settings, stored, grouped([*pairs, *work.pairs]))
+        settings = LoadSettings.of(self.table, self.observed, self.contexts, shape, truncated, self.writer)
+        return work.changes.staged(replace(settings, again=work.again), stored, grouped([*pairs, *work.pairs]))

@@ -16,7 +16,7 @@ from lake.tables.shape import ColumnShape, TableShape, column_names
 from schemas.errors import ConfigurationError
 from schemas.tables import TableConfig
 from warehouse.config import NAME_BYTES, RedshiftConfig
-from warehouse.kinds import wanted_kind
+from warehouse.kinds import column_kind
 
 RESERVED = (
     "_key", "_live", "_revision", "_sequence", "_oldest", "_commit_time", "_loaded_at", "_pending", "_state",
@@ -48,7 +48,7 @@ def evolved(
     present = {column.source: column for column in current.columns}
     columns = []
     for source, name in names.items():
-        kind, before = wanted_kind(source, table, observed, kinds.get(source)), present.get(source)
+        kind, before = column_kind(source, table, observed, kinds.get(source)), present.get(source)
         waiting = before is not None and (before.waiting or before.kind != kind)
         columns.append(ColumnShape(source, name, kind, not rules.takes(source), waiting))
     return TableShape(tuple(columns))
@@ -88,7 +88,7 @@ def plain(name: str) -> str:
 
 
 def registered(rows: Sequence[Sequence[object]]) -> TableShape:
-    """The shape that registry rows (place, source, name, kind) tell."""
+    """The shape in rows of the registry (place, source, name, kind)."""
     ordered = sorted(rows, key=lambda row: int(str(row[0])))
     return TableShape(tuple(_registered(unquote(str(s)), unquote(str(n)), str(k)) for _, s, n, k in ordered))
 

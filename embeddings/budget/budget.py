@@ -85,7 +85,7 @@ class Budget:
         """
         cost = self._cost(Usage(tokens))
         while True:
-            grant = self._asked(cost, HORIZON_SECONDS if waits else None)
+            grant = self._reserve(cost, HORIZON_SECONDS if waits else None)
             if self.gives_up and not grant.granted and (grant.seconds > LONG_SECONDS or grant.limit == AWAY):
                 raise self._used_up(grant.limit)
             if grant.seconds:
@@ -104,7 +104,7 @@ class Budget:
         cost, until = self._cost(usage, requests), self._clock() + seconds
         while True:
             left = max(0.0, until - self._clock())
-            grant = self._asked(cost, min(left, HORIZON_SECONDS))
+            grant = self._reserve(cost, min(left, HORIZON_SECONDS))
             if grant.granted:
                 if grant.seconds:
                     self._sleep(grant.seconds)
@@ -133,7 +133,7 @@ class Budget:
     def _cost(self, usage: Usage, requests: int = 1) -> Cost:
         return Cost(usage.tokens, self._price.of(usage, requests))
 
-    def _asked(self, cost: Cost, patience: float | None) -> Grant:
+    def _reserve(self, cost: Cost, patience: float | None) -> Grant:
         try:
             return self._ledger.change(lambda state: reserve(state, self.limits, self._clock(), cost, patience))
         except UnavailableError:

@@ -53,11 +53,11 @@ class FileLedger:
         """Apply a decision; see `Ledger`."""
         try:
             with self._lock, self._locked():
-                state, answer = decide(self._state())
+                state, decision = decide(self._state())
                 fresh = self._path.with_name(f"{self._path.name}.new")
                 fresh.write_text(json.dumps(asdict(state)))
                 fresh.replace(self._path)
-                return answer
+                return decision
         except OSError as error:
             raise _unusable(self._section, f"the file {self._path} cannot be written: {error.strerror}") from None
 
@@ -101,9 +101,9 @@ class DynamoDBLedger:
         """Apply a decision; see `Ledger`."""
         for attempt in range(MOST_ATTEMPTS):
             version, stored = self._item()
-            state, answer = decide(stored)
+            state, decision = decide(stored)
             if self._put(version, state):
-                return answer
+                return decision
             time.sleep(random.random() * min(0.2, 0.005 * 2**attempt))  # noqa: S311 - spreads processes
         raise UnavailableError("the budget's item changes too often", condition="BUDGET_CONTENDED")
 
@@ -124,10 +124,10 @@ class DynamoDBLedger:
     def _item(self) -> tuple[int, State]:
         """The item's version, 0 where there is none, and its state."""
         with _requests(self._section):
-            answer = self._client.get_item(
+            response = self._client.get_item(
                 TableName=self._config.table, Key={"name": {"S": self._config.name}}, ConsistentRead=True
             )
-        item = answer.get("Item")
+        item = response.get("Item")
         if item is None:
             return 0, State()
         numbers = {name: float(Decimal(item[name]["N"])) for name in ("requests_due", "tokens_due", "dollars")}

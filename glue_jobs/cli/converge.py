@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,17 +41,15 @@ def converge(
     order. A history that ends otherwise is made as small as it gets and printed as a test; the exit status is 1 then.
     """
     from converge import report
-    from converge.run import Settings
     from glue_jobs.config.pipeline import load_config
     from glue_jobs.operations.converge import converge as converged
-    from glue_jobs.operations.converge import recordings_of
+    from glue_jobs.operations.converge import recordings_of, settings_of
 
     loaded = load_config(config)
     recordings = recordings_of(loaded, events)
-    given = [report.of_json(history)] if history else []
-    settings = Settings(len(given) or histories, secrets.randbelow(10**9) if seed is None else seed, flags["kill"])
+    settings, chosen = settings_of(histories, seed, history, kills=flags["kill"])
     with progress(settings.histories) as on_done:
-        outcomes = converged(loaded, recordings, settings, stores, given, on_done)
+        outcomes = converged(loaded, recordings, settings, stores, chosen, on_done)
     if flags["as_json"]:
         click.echo(json.dumps(report.as_object(outcomes, settings.seed, config, events)))
     else:

@@ -40,9 +40,9 @@ def epoch(config: str, source: str, at: dt.datetime, empty: tuple[str, ...], *, 
     from glue_jobs.operations.epoch import end_older_rows, loaded_since
 
     loaded = load_config(config)
-    found = loaded_since(loaded, source, at, empty)
+    chosen = loaded_since(loaded, source, at, empty)
     if not plan:
-        end_older_rows(loaded, found)
-    for table, rows in found.loaded.items():
+        end_older_rows(loaded, chosen)
+    for table, rows in chosen.loaded.items():
         end = "older rows would end" if plan else "older rows have ended"
         click.echo(f"{table}: {rows} rows loaded since {at.isoformat()}; {end}")

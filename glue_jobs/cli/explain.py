@@ -32,7 +32,7 @@ def explain(config: str, event: Path, source: str | None, *, as_json: bool) -> N
     from transforms.values import exact_json
 
     loaded = load_config(config)
-    names = [each.name for each in loaded.sources]
+    names = [configured.name for configured in loaded.sources]
     if source not in names and (source or len(names) > 1):
         raise ConfigurationError(
             f"{config}: `--source` names none of {', '.join(names)}.", condition="SOURCE_UNKNOWN",
@@ -40,7 +40,7 @@ def explain(config: str, event: Path, source: str | None, *, as_json: bool) -> N
         )  # fmt: skip
     results = explained(loaded, source or names[0], records_in(event.name, event.read_bytes()))
     if as_json:
-        click.echo(exact_json.dumps(json.loads(json.dumps([asdict(each) for each in results], default=str))))
+        click.echo(exact_json.dumps(json.loads(json.dumps([asdict(result) for result in results], default=str))))
     else:
         _print(results)
 

@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 @click.argument("table")
 def table(config: str, table: str) -> None:
     """Print the current rows of TABLE from the lake of CONFIG, one JSON object a line, as fresh as `changes`."""
-    from glue_jobs.config.pipeline import decode_context, load_config
+    from glue_jobs.config.pipeline import decode_contexts, load_config
     from lake.history.current import current_rows
     from lake.layout import LakeLayout
     from transforms.values import exact_json
 
     loaded = load_config(config)
     table_config = loaded.table(table)
-    contexts = {source.name: decode_context(loaded, source.name) for source in loaded.sources}
-    for row in current_rows(LakeLayout(loaded.lake.path), table_config, contexts):
+    for row in current_rows(LakeLayout(loaded.lake.path), table_config, decode_contexts(loaded)):
         click.echo(exact_json.dumps(row))
 
 

@@ -32,6 +32,7 @@ from sources.capture.dms import DmsCaptureConfig
 from sources.capture.rendering import CaptureConfig
 from sources.registry.lookup import RegisteredSchemas
 from transforms.context import DecodeContext, TableContext
+from transforms.documents.planning import DocumentSpec
 from warehouse.config import RedshiftConfig
 from warehouse.facts.config import FactsConfig
 
@@ -141,9 +142,21 @@ class PipelineConfig(StrictModel):
         """The pipeline's tables with rules for columns, also those that a run of some tables leaves out."""
         return self._ruled_elsewhere.union(table.table for table in self.tables if table.rules)
 
-    def source(self, name: str) -> SourceConfig:
-        """The source of that name."""
-        return next(source for source in self.sources if source.name == name)
+    @property
+    def document_specs(self) -> dict[str, DocumentSpec]:
+        """How rows become documents, by table that makes any."""
+        return {table.table: spec for table in self.tables if (spec := DocumentSpec.of(table))}
+
+    def source(self, name: str | None) -> SourceConfig:
+        """The source of that name, without a name the first one; raises ConfigurationError where there is none."""
+        configured = next((source for source in self.sources if name in (source.name, None)), None)
+        if configured is None:
+            raise ConfigurationError(
+                f"source {name!r} is not configured in pipeline {self.name}.",
+                condition="SOURCE_UNKNOWN",
+                hint=f"It has {', '.join(source.name for source in self.sources)}.",
+            )
+        return configured
 
     def table(self, name: str) -> TableConfig:
         """The table of that name; raises ConfigurationError where there is none."""
@@ -239,6 +252,11 @@ def decode_context(config: PipelineConfig, source_name: str) -> DecodeContext:
     )
 
 
+def decode_contexts(config: PipelineConfig) -> dict[str, DecodeContext]:
+    """What decoding needs to know, by source."""
+    return {source.name: decode_context(config, source.name) for source in config.sources}
+
+
 def table_context(table: TableConfig) -> TableContext:
     """What decoding needs to know of one table."""
     rules, renamed = table.rules, table.renamed
@@ -247,7 +265,7 @@ def table_context(table: TableConfig) -> TableContext:
 
 def is_configured(config: PipelineConfig, table: str) -> bool:
     """Whether any source carries the records of a table, given its name in a record."""
-    return any(decode_context(config, source.name).table(table) is not None for source in config.sources)
+    return any(context.table(table) is not None for context in decode_contexts(config).values())
 
 
 def _default_start(source: SourceConfig) -> dict[str, Any]:

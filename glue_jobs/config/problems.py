@@ -147,7 +147,7 @@ def across_parts(raw: Any) -> Iterator[Problem]:
     yield from _repeated("source", [(path, source.get("name", source.get("type"))) for path, source in sources])
     yield from _repeated("store", [(path, sink.get("name", sink.get("type"))) for path, sink in _entries(raw, "sinks")])
     yield from _repeated("table", [((*path, "table"), table.get("table")) for path, table in tables])
-    for path, entry in (*tables, *_entries(raw, "epochs")):
+    for path, entry in (*tables, *_entries(raw, "epochs"), *_entries(raw, "capture")):
         owner = entry.get("source")
         if owner is not None and str(owner) not in names:
             yield Problem((*path, "source"), f"no source is named {owner}", f"Sources here: {', '.join(names)}.")

@@ -9,7 +9,6 @@ from typing import Any
 from glue_jobs.config.pipeline import PipelineConfig, is_configured
 from lake.layout import LakeLayout
 from schemas.errors import ConfigurationError, UnavailableError
-from sources import SourceConfig
 from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig, topic_name, topic_prefix, with_brokers
 from sources.capture.dms import DmsCaptureConfig, task_identifier
@@ -53,14 +52,9 @@ def notes(config: PipelineConfig) -> list[str]:
     return [*(f"capture: {text}" for text in texts), *(stream.sentence for stream in streams)]
 
 
-def source_of(config: PipelineConfig, capture: CaptureConfig) -> SourceConfig:
-    """The source that a capture feeds."""
-    return config.source(capture.source) if capture.source else config.sources[0]
-
-
 def completed(config: PipelineConfig, capture: CaptureConfig) -> CaptureConfig:
     """The capture with the brokers of the source that it feeds, where that has some, unless it names its own."""
-    source = source_of(config, capture)
+    source = config.source(capture.source)
     servers = getattr(source, "bootstrap_servers", None)
     if isinstance(capture, DebeziumCaptureConfig) and servers:
         return with_brokers(capture, servers, getattr(source, "options", {}))
@@ -69,7 +63,7 @@ def completed(config: PipelineConfig, capture: CaptureConfig) -> CaptureConfig:
 
 def tables_and_topics(config: PipelineConfig, capture: CaptureConfig) -> tuple[list[str], list[str]]:
     """The tables of a capture and their topics."""
-    source = source_of(config, capture)
+    source = config.source(capture.source)
     topics = getattr(source, "topics", None) or []
     return [table.table for table in config.tables_of(source.name)], list(topics)
 
@@ -78,7 +72,7 @@ def rendered(
     config: PipelineConfig, capture: CaptureConfig, known: Mapping[str, KnownTable], *, reveal: bool = False
 ) -> dict[str, Any]:
     """Render a completed capture; `known` are the tables of its database, as far as that answers."""
-    source = source_of(config, capture)
+    source = config.source(capture.source)
     names, topics = tables_and_topics(config, capture)
     tables = as_recorded(capture, config.tables_of(source.name), known, source.registry)
     details = Details(_partitions(config), source.registry, record_keys(tables, known))
@@ -91,7 +85,7 @@ def _partitions(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
 
 
 def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
-    capture, source = completed(config, capture), source_of(config, capture)
+    capture, source = completed(config, capture), config.source(capture.source)
     database = compared(capture, config.name, config.tables_of(source.name), source.registry)
     result = database.findings
     for table in database.tables:
@@ -151,12 +145,13 @@ def _compare_task(config: PipelineConfig, capture: DmsCaptureConfig, result: Fin
     if task is None:
         result.notes.append(f"there is no task {name} in {region}: nothing is captured until it is created and started")
         return
-    parts, (tables, _), wanted = _partitions(config), tables_and_topics(config, capture), rendered(config, capture, {})
+    parts, (tables, _) = _partitions(config), tables_and_topics(config, capture)
+    expected = rendered(config, capture, {})
     names = tables_named([part for table in tables for part in parts.get(table, (table,))])
-    before_image = source_of(config, capture).before_image
-    differs = list(task_differences(task, wanted["replication_task"], names, before_image))
+    before_image = config.source(capture.source).before_image
+    differs = list(task_differences(task, expected["replication_task"], names, before_image))
     if target := described_target(task, client):
-        differs += target_differences(target, wanted["target_endpoint"])
+        differs += target_differences(target, expected["target_endpoint"])
     if differs:
         result.wrong.append(
             f"the task {name} is not as this pipeline needs it: {'; '.join(differs)}. See: ragstream capture"

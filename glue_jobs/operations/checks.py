@@ -56,9 +56,7 @@ def parts(config: PipelineConfig, jobs: Iterable[str] | None = None) -> dict[str
             check = partial(_sink, sink, embedder, owner)
             part_checks[f"sink {sink.name}"] = partial(_tolerating_outage, check) if sink.name in existing else check
     for capture in config.capture:
-        part_checks[f"capture {capture.source or config.sources[0].name}"] = partial(
-            capture_checks.check, config, capture
-        )
+        part_checks[f"capture {config.source(capture.source).name}"] = partial(capture_checks.check, config, capture)
     if config.warehouse is not None:
         part_checks["warehouse"] = partial(_warehouse, config, owner)
     part_checks |= _assistant_parts(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from converge import report
 from converge.histories import History, Recorded
 from converge.in_memory import OpenInMemory
 from converge.recording import recording
@@ -29,7 +31,7 @@ from transforms.documents.planning import DocumentSpec
 from warehouse.config import RedshiftConfig
 
 type OnDone = Callable[[str, int], None]
-"""Told a lane's name and how many histories are done there."""
+"""Called with a lane's name and the number of histories that are done there."""
 
 
 def recordings_of(config: PipelineConfig, events: Sequence[str]) -> dict[str, Recorded]:
@@ -52,7 +54,7 @@ def recordings_of(config: PipelineConfig, events: Sequence[str]) -> dict[str, Re
 
 def _named(config: PipelineConfig, named: str) -> tuple[str, str]:
     source, equals, file = named.partition("=")
-    names = [each.name for each in config.sources]
+    names = [configured.name for configured in config.sources]
     if equals and source in names:
         return source, file
     if len(names) == 1:
@@ -122,6 +124,14 @@ class OpenLake:
         return Lake(spark, f"{self.folder}/lake", self.tables, self.recordings, self.warehouse)
 
 
+def settings_of(
+    histories: int, seed: int | None, history: str | None = None, *, kills: bool = False
+) -> tuple[Settings, list[History]]:
+    """The settings of a run, its seed fresh where none is named, and the history that takes the place of those of the seed."""
+    chosen = [report.of_json(history)] if history else []
+    return Settings(len(chosen) or histories, secrets.randbelow(10**9) if seed is None else seed, kills), chosen
+
+
 def converge(
     config: PipelineConfig,
     recordings: Mapping[str, Recorded],
@@ -130,7 +140,7 @@ def converge(
     histories: Sequence[History] = (),
     on_done: OnDone = lambda _, __: None,
 ) -> list[Outcome]:
-    """Run histories of a seed, or the given ones, in the fold, the lake, the warehouse and every vector store.
+    """Run `histories`, or those of a seed, in the fold, the lake, the warehouse and every vector store.
 
     With `stores` in those alone (`fold`, `lake`, `warehouse` with the lake, a sink's name). Nothing of the pipeline is
     touched: a lake in a temporary folder, stores and a schema beside the configured ones, and no model.
@@ -161,25 +171,24 @@ def _lanes(
             condition="STORE_UNKNOWN",
             hint=f"It has {', '.join(names)}.",
         )
-    wanted = set(stores or names)
-    if "fold" in wanted:
+    chosen = set(stores or names)
+    if "fold" in chosen:
         yield OpenInMemory(recordings)
-    if wanted & {"lake", "warehouse"}:
+    if chosen & {"lake", "warehouse"}:
         folder = tempfile.mkdtemp(prefix="ragstream-converge-")
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        warehouse = schema_beside(config.warehouse) if config.warehouse and "warehouse" in wanted else None
+        warehouse = schema_beside(config.warehouse) if config.warehouse and "warehouse" in chosen else None
         if warehouse is not None:
             from converge.warehouse import drop
 
             drop(warehouse)
             stack.callback(drop, warehouse)
         yield OpenLake(folder, config.tables, recordings, warehouse)
-    specs = {table.table: spec for table in config.tables if (spec := DocumentSpec.of(table))}
     for sink in config.sinks:
-        if sink.name in wanted:
+        if sink.name in chosen:
             scratch = beside(sink)
             remove(scratch)
             stack.callback(remove, scratch)
             with contextlib.closing(open_sink(scratch, HashEmbedder.fingerprint, HashEmbedder.dimensions)) as opened:
                 opened.prepare()
-            yield OpenStore(scratch, specs, recordings)
+            yield OpenStore(scratch, config.document_specs, recordings)

@@ -7,25 +7,18 @@ since, rank above all that came before. Only what the load left out needs an end
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 
-from embeddings import open_embedder
-from embeddings.registry import embedder_of
 from glue_jobs.config.pipeline import PipelineConfig, decode_context
-from glue_jobs.operations.ownership import owner_of
+from glue_jobs.operations.indexers import indexers
 from glue_jobs.storage import lake_mark
-from indexing.indexer import Indexer
 from lake.landing.epochs import SinceEpoch, land_epochs, since_epoch
 from lake.layout import LakeLayout
 from schemas.changes import Change, Changes
 from schemas.errors import ConfigurationError
 from schemas.records import Record
-from sinks import open_sink
 from transforms.context import DecodeContext
-from transforms.documents.planning import DocumentSpec
 from transforms.envelopes.decode import decode
 from transforms.envelopes.epochs import record_of_epoch
 from transforms.positions.sequence import epoch_at
@@ -42,15 +35,12 @@ class Epoch:
 
 
 def loaded_since(config: PipelineConfig, source: str, at: dt.datetime, empty: Collection[str] = ()) -> Epoch:
-    """Look up what a load in an epoch has brought; writes nothing. `empty` names tables that were loaded and have no rows.
+    """Look up the rows that a load in an epoch has landed; writes nothing. `empty` names loaded tables without rows.
 
     Raises:
         ConfigurationError: no such source, table or epoch; a job landed changes without knowing the epoch; nothing was loaded.
     """
     lake_mark.check(config)
-    if source not in {one.name for one in config.sources}:
-        names = ", ".join(one.name for one in config.sources)
-        raise ConfigurationError(f"there is no source {source!r}.", condition="SOURCE_UNKNOWN", hint=f"It has {names}.")
     context, start_us = decode_context(config, source), round(at.timestamp() * 1_000_000)
     if start_us not in context.epoch_starts_us:
         raise _not_configured(source, at)
@@ -74,7 +64,7 @@ def loaded_since(config: PipelineConfig, source: str, at: dt.datetime, empty: Co
 
 
 def end_older_rows(config: PipelineConfig, epoch: Epoch) -> None:
-    """Land the end of what was known of the loaded tables before, and hide it in every store. Idempotent.
+    """Land a record that ends the older rows of each loaded table, and hide these rows in every store. Idempotent.
 
     Rows of the load that land later are newer than that end, so it loses none of them.
 
@@ -82,34 +72,18 @@ def end_older_rows(config: PipelineConfig, epoch: Epoch) -> None:
         UnavailableError: the lake or a store does not answer; run again, it completes what is left.
     """
     context = decode_context(config, epoch.source)
-    ends = [(record, _change_of(record, context)) for record in _records(epoch)]
+    records = [record_of_epoch(epoch.source, table, epoch.start_us) for table in epoch.loaded]
+    ends = [(record, _change_of(record, context)) for record in records]
     land_epochs(LakeLayout(config.lake.path), epoch.source, ends)
     if config.sinks and config.embedding is not None:
-        _hide(config, context, [record for record, _ in ends])
-
-
-def _records(epoch: Epoch) -> list[Record]:
-    return [record_of_epoch(epoch.source, table, epoch.start_us) for table in epoch.loaded]
+        with indexers(config, config.embedding) as indexer_of:
+            indexer_of(context).index(records)
 
 
 def _change_of(record: Record, context: DecodeContext) -> Change:
     decoded = decode(record, context)
     assert isinstance(decoded, Changes), decoded  # noqa: S101 - its table and its epoch were looked up
     return decoded.changes[0]
-
-
-def _hide(config: PipelineConfig, context: DecodeContext, records: Sequence[Record]) -> None:
-    """Write the records as the live job does."""
-    assert config.embedding is not None  # noqa: S101 - the caller looked
-    embedder = open_embedder(config.embedding)
-    specs = {table.table: spec for table in config.tables if (spec := DocumentSpec.of(table))}
-    with ExitStack() as stack:
-        opened = (open_sink(sink, embedder.fingerprint, embedder.dimensions) for sink in config.sinks)
-        sinks = [stack.enter_context(closing(sink)) for sink in opened]
-        for sink in sinks:
-            sink.prepare(owner_of(config))
-        embedders = partial(embedder_of, own=config.embedding)
-        Indexer(context, specs, sinks, embedder, texts_at_once=embedder.max_items, embedders=embedders).index(records)
 
 
 def _not_configured(source: str, at: dt.datetime) -> ConfigurationError:

@@ -13,26 +13,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from embeddings import open_embedder
-from glue_jobs.config.pipeline import PipelineConfig, decode_context
+from glue_jobs.config.pipeline import PipelineConfig, decode_contexts
 from glue_jobs.operations.explain_store import StoreSteps
 from glue_jobs.operations.explained import Step, changed_columns, rank
 from lake.history.current import changes_in
-from lake.landing.decoding import decoded
-from lake.landing.landed_files import kept_bytes
-from lake.landing.replay import landed_before, rows_of_keys
+from lake.landing.replay import decoded_rows, landed_before, rows_of_keys
 from lake.layout import RAW_COLUMNS, LakeLayout
 from lake.storage import rows_of
-from lake.table_schemas import CHANGES
 from lake.tables import folding, shape
-from lake.tables.drift import DriftRules
-from lake.tables.observed_types import ObservedTypes, announced, types_of
+from lake.tables.observed_types import ObservedTypes, announced
 from schemas.changes import Change, Changes
 from schemas.errors import PipelineError
 from schemas.records import Record
-from transforms.documents.planning import DocumentSpec
 from transforms.envelopes.decode import coordinates, decode
 from transforms.fold import RowState, keys_of, truncated_at
 
@@ -66,9 +59,8 @@ class Explainer:
     def __post_init__(self) -> None:
         """Open nothing yet."""
         self._layout = LakeLayout(self.config.lake.path)
-        self._contexts = {source.name: decode_context(self.config, source.name) for source in self.config.sources}
+        self._contexts = decode_contexts(self.config)
         self._context = self._contexts[self.source]
-        self._specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
         embedder = open_embedder(self.config.embedding) if self.config.embedding and self.config.sinks else None
         self._stores = [StoreSteps(sink, embedder, self.config.lake.path) for sink in self.config.sinks if embedder]
 
@@ -107,20 +99,15 @@ class Explainer:
 
     def _landing(self, record: Record) -> tuple[Step, Row | None]:
         """What landing would do, and the row of `changes` that it would write."""
-        raw = pa.Table.from_pylist([_raw(record)], pa.schema([CHANGES.field(name) for name in RAW_COLUMNS]))
-        columns = {name: raw.column(name).combine_chunks() for name in RAW_COLUMNS}
-        batch = decoded([columns[name] for name in RAW_COLUMNS[:6]], self._context)
-        (meaning,) = pa.RecordBatch.from_struct_array(batch.records).to_pylist()
-        kept = "the bytes that came" if not batch.kept else "the decoded columns alone, since `columns` has rules"
+        batch, (raw,), (meaning,) = decoded_rows([_raw(record)], self._context)
+        kept = "the decoded columns alone, since `columns` has rules" if batch.kept else "the bytes that came"
         if meaning["condition"]:
-            kept = (
-                "no bytes, since its table has or may have rules in `columns`" if batch.kept else "the bytes that came"
-            )
+            kept = "no bytes, since its table has or may have rules in `columns`" if batch.kept else kept
             return Step("landing", f"a row of `rejects`: {meaning['condition']}", (f"it keeps {kept}",)), None
         if not meaning["_op"]:
             ((*_, reason),) = batch.tally.ignored
             return Step("landing", "counted as ignored", (reason,)), None
-        row = pa.table(kept_bytes(columns, batch.kept)[0]).to_pylist()[0] | meaning | {"_source": self.source}
+        row = raw | meaning | {"_source": self.source}
         why = [f"it keeps {kept}"]
         try:
             if landed_before(self._layout, [row]):
@@ -145,7 +132,7 @@ class Explainer:
         truncated = max([truncated, *(c.sequence for c in self._changes[table.table] if c.op == "t")])
         self._earlier[table.table].append(row)
         yield from self._folds(table, (before, row), truncated, note)
-        spec = self._specs.get(table.table)
+        spec = self.config.document_specs.get(table.table)
         if spec is None:
             yield Step("stores", "nothing", ("the table has no `document`",))
             return
@@ -181,14 +168,8 @@ class Explainer:
 
     def _merge(self, table: TableConfig, rows: Sequence[Row], key: str, truncated: str) -> Step:
         observed = self._observed(table)
-        seen = [name for row in rows for c in changes_in(row, table.table, self._contexts) for name in c.columns]
-        target = shape.evolved(shape.TableShape(), table, observed, [*table.keys, *seen])
-        types = types_of(table, observed)
-        drift = DriftRules.of(table, observed)
-        settings = folding.FoldSettings(
-            table.table, self._contexts, shape.TableShape(), target, types, truncated, rules=drift, renamed=table.renamed,
-            defaulted=observed.defaulted,
-        )  # fmt: skip
+        target = shape.evolved(shape.TableShape(), table, observed, [*table.keys, *self._columns(table, rows)])
+        settings = folding.FoldSettings.of(table, observed, self._contexts, target, target, truncated)
         records = [row | {"_from": "change"} for row in rows]
         written = next((row for row in folding.fold_group(records, settings) if row["_key"] == key), None)
         if written is None or not written["_live"]:
@@ -211,19 +192,9 @@ class Explainer:
 
         assert self.config.warehouse is not None  # noqa: S101 - the caller looked
         observed = self._observed(table)
-        seen = {name for row in rows for c in changes_in(row, table.table, self._contexts) for name in c.columns}
-        target = warehouse_shape.evolved(shape.TableShape(), table, observed, sorted(seen))
-        types, writer = types_of(table, observed), staging(self.config.warehouse, "explain")
-        settings = warehouse_folding.LoadSettings(
-            table.table,
-            self._contexts,
-            types,
-            target,
-            truncated,
-            writer,
-            DriftRules.of(table, observed),
-            observed.defaulted,
-        )
+        target = warehouse_shape.evolved(shape.TableShape(), table, observed, self._columns(table, rows))
+        writer = staging(self.config.warehouse, "explain")
+        settings = warehouse_folding.LoadSettings.of(table, observed, self._contexts, target, truncated, writer)
         groups = warehouse_folding.fold_group([row | {"_state": None} for row in rows], settings)
         folded = next((f for f in groups if (f.row or f.rejects[0])["_key"] == key), None)
         why: tuple[str, ...] = ("as if the warehouse held what the lake holds: it is not asked",)
@@ -233,6 +204,11 @@ class Explainer:
         live = folded.row is not None and folded.row["_live"]
         outcome = "a reject" if folded.row is None else "the row is replaced" if live else "the row becomes a tombstone"
         return Step("warehouse", outcome, why, {"key": key})
+
+    def _columns(self, table: TableConfig, rows: Sequence[Row]) -> list[str]:
+        """The columns of all changes in rows of `changes`."""
+        changes = (change for row in rows for change in changes_in(row, table.table, self._contexts))
+        return sorted({name for change in changes for name in change.columns})
 
     def _observed(self, table: TableConfig) -> ObservedTypes:
         try:

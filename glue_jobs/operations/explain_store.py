@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transforms.documents.planning import DocumentSpec
 
 
-class _Nothing:
+class _EmptyStore:
     """A store that holds nothing, in place of one that does not answer."""
 
     def read(self, _document_ids: Sequence[str]) -> dict[str, StoredDocument]:
@@ -42,29 +42,29 @@ class StoreSteps:
         self._cache = EmbeddingCache(lake, embedder.fingerprint)
         self._sink: Sink = open_sink(config, embedder.fingerprint, embedder.dimensions)
 
-    def step(self, spec: DocumentSpec, so_far: Sequence[Change], changes: Sequence[Change]) -> Step:
-        """What the changes of a record would do, after the ones before it."""
+    def step(self, spec: DocumentSpec, history: Sequence[Change], changes: Sequence[Change]) -> Step:
+        """What the changes of a record would do; `history` has the changes of the records before it, and these."""
         spec, keys = spec.within(self._embedder.max_tokens), keys_of(changes)
-        rows = [change for change in so_far if change.op != "t" and keys_of([change]) & keys]
+        rows = [change for change in history if change.op != "t" and keys_of([change]) & keys]
         work = ChangedRows({spec.table: in_order(rows)}, {spec.table: spec})
         names = {document_id(spec.table, key) for key in keys}
         note: tuple[str, ...] = ()
-        known = True
+        is_reached = True
         try:
             stored = self._sink.read(sorted(names))
             writes = work.plan(self._sink)
         except PipelineError as error:
-            nothing: Any = _Nothing()
-            stored, writes, known = {}, work.plan(nothing), False
+            empty: Any = _EmptyStore()
+            stored, writes, is_reached = {}, work.plan(empty), False
             note = (f"the store cannot be asked, so this is for a store without the row: {error.message}",)
-        planned = [self._planned(write, spec, known=known) for write in writes if write.document_id in names]
+        planned = [self._planned(write, spec, is_reached=is_reached) for write in writes if write.document_id in names]
         if not planned:
             return Step(f"store {self._name}", "no write", (*_unchanged(stored), *note))
         outcome = "; ".join(str(plan.pop("outcome")) for plan in planned)
         why = tuple(reason for plan in planned for reason in plan.pop("why"))
         return Step(f"store {self._name}", outcome, (*why, *note), {"documents": planned})
 
-    def _planned(self, write: DocumentWrite, spec: DocumentSpec, *, known: bool) -> dict[str, Any]:
+    def _planned(self, write: DocumentWrite, spec: DocumentSpec, *, is_reached: bool) -> dict[str, Any]:
         """One planned write, its guard and its vectors."""
         why = [_guard(write)]
         if write.unresolved:
@@ -80,7 +80,7 @@ class StoreSteps:
         else:
             added, moved, dropped = map(len, (write.added, write.moved, write.dropped))
             outcome = f"{len(write.chunks)} chunks: {added} added, {moved} moved, {dropped} dropped"
-            why += self._vectors(write, known=known)
+            why += self._vectors(write, is_reached=is_reached)
         texts = spec.texts <= write.state.columns.keys() or write.state.complete
         text = render(spec.document.template, write.state.values()) if write.live and texts else None
         return {
@@ -88,18 +88,17 @@ class StoreSteps:
             "text": text, "chunks": [chunk.chunk_text for chunk in write.added],
         }  # fmt: skip
 
-    def _vectors(self, write: DocumentWrite, *, known: bool) -> list[str]:
+    def _vectors(self, write: DocumentWrite, *, is_reached: bool) -> list[str]:
         """Where the vectors of added chunks would come from."""
         hashes = sorted({chunk.content_hash for chunk in write.added})
         if not hashes:
             return ["every chunk keeps its vector"]
-        missing = self._sink.missing_vectors(hashes) if known else set(hashes)
+        missing = self._sink.missing_vectors(hashes) if is_reached else set(hashes)
         try:
             cached = self._cache.get(missing) if missing else {}
         except PipelineError as error:
             return [f"{len(missing)} vectors are not in the store; the cache cannot be read: {error.message}"]
-        asked = len(missing) - len(cached)
-        model = f"{asked} texts would be sent to the model ({self._embedder.fingerprint})"
+        model = f"{len(missing) - len(cached)} texts would be sent to the model ({self._embedder.fingerprint})"
         return [
             f"of {len(hashes)} vectors the store has {len(hashes) - len(missing)}, the cache {len(cached)}; {model}"
         ]

@@ -26,11 +26,8 @@ class Step:
 
 def rank(change: Change) -> Iterator[str]:
     """How a change ranks among those of its row."""
-    epoch, source, stream = (
-        change.sequence[:4],
-        change.sequence[4 : 4 + SOURCE_DIGITS],
-        change.sequence[4 + SOURCE_DIGITS :],
-    )
+    epoch, position = change.sequence[:4], change.sequence[4:]
+    source, stream = position[:SOURCE_DIGITS], position[SOURCE_DIGITS:]
     yield f"it ranks by epoch {int(epoch, 16)}, then by the source's position, then by its place in the stream"
     if source == NO_SOURCE_POSITION:
         yield "it has no position of the source's log (a load): below every change that has one"
@@ -56,7 +53,7 @@ def changed_columns(old: RowState, new: RowState) -> tuple[str, list[str], dict[
     if kept and old.exists:
         why.append(f"older or equal for {', '.join(kept)}: these keep what they have")
     if unresolved := new.unresolved(list(new.columns)):
-        why.append(f"pending, since no change has told a value: {', '.join(unresolved)}")
+        why.append(f"pending, since no change has had a value: {', '.join(unresolved)}")
     return outcome, why, detail
 
 

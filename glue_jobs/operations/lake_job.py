@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from embeddings import Embedder, EmbeddingConfig, open_embedder
-from glue_jobs.config.pipeline import PipelineConfig, decode_context
-from indexing.bulk import Stage
+from glue_jobs.config.pipeline import PipelineConfig, decode_contexts
+from indexing.bulk import PLANNED, BulkSettings, Stage, plan_stage
 from indexing.peer_vectors import CachedPeerVectors
 from lake.embedding_cache import EmbeddingCache
-from lake.history.states import History, history_of
+from lake.history.states import History, StateSettings, by_group, history_of, state_stage
 from lake.layout import LakeLayout
 from sinks import SinkConfig, open_sink
 from sinks.protocol import Sink
 from transforms.context import DecodeContext
 from transforms.documents.planning import DocumentSpec
+
+type OnDone = Callable[[int], None]
+"""Called with a number of rows that are done."""
 
 _ROWS_A_TASK = 4_000
 _FEW_ROWS = 1_000
@@ -53,7 +56,7 @@ class LakeJob:
         self.layout = LakeLayout(self.config.lake.path)
         self.embedder = open_embedder(self.embedding)
         self.cache = EmbeddingCache(self.config.lake.path, self.embedder.fingerprint)
-        self.contexts = {source.name: decode_context(self.config, source.name) for source in self.config.sources}
+        self.contexts = decode_contexts(self.config)
 
     def open(self, sink: SinkConfig) -> Sink:
         """Open a store for this model."""
@@ -66,15 +69,28 @@ class LakeJob:
 
     def histories(self) -> Iterator[tuple[DocumentSpec, History]]:
         """The current history of every table that makes documents and has landed records."""
-        for spec in filter(None, map(DocumentSpec.of, self.config.tables)):
+        for spec in self.config.document_specs.values():
             history = history_of(self.spark, self.layout, spec.table)
             if history is not None:
                 yield spec.within(self.embedder.max_tokens), history
+
+    def planned(
+        self, sink: SinkConfig, spec: DocumentSpec, history: History, on_done: OnDone, keys: DataFrame | None = None
+    ) -> DataFrame:
+        """The documents to write into a store (`indexing.bulk.PLANNED`), of all rows of a table or of `keys`; not evaluated."""
+        settings = BulkSettings(sink, self.embedding, self.cache, lambda _: None, spec)
+        stage = then(state_stage(StateSettings(spec, self.contexts, on_done)), plan_stage(settings))
+        return by_group(history, self.tasks(history.changes), keys).mapInArrow(stage, PLANNED)
 
     def tasks(self, rows: int) -> int:
         """The number of tasks for a number of rows."""
         few = min(self.spark.sparkContext.defaultParallelism, math.ceil(rows / _FEW_ROWS))
         return max(1, few, min(_MAX_TASKS, math.ceil(rows / _ROWS_A_TASK)))
+
+
+def missing_vectors(planned: DataFrame) -> DataFrame:
+    """The chunk texts of planned documents whose vectors the store lacks, by content hash; a text may be there repeatedly."""
+    return planned.select(F.explode("missing").alias("m")).select("m.*")
 
 
 def then(one: Stage, other: Stage) -> Stage:

@@ -15,27 +15,24 @@ from functools import partial
 from typing import Self
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from embeddings import EmbeddingConfig
 from embeddings.udf import embed_chunks
 from glue_jobs.config.pipeline import PipelineConfig
-from glue_jobs.operations.lake_job import LakeJob, sums, then
+from glue_jobs.operations.lake_job import LakeJob, missing_vectors, sums
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime.progress import OnProgress, Progress
 from indexing.bulk import (
     KEPT,
-    PLANNED,
     WRITTEN,
     BulkSettings,
     cached_vectors_stage,
     new_vectors_stage,
     peer_vectors_stage,
-    plan_stage,
     write_stage,
 )
 from indexing.command_load import CommandLoad
-from lake.history.states import History, StateSettings, by_group, keys_between, state_stage
+from lake.history.states import History, keys_between
 from lake.storage import kept
 from sinks import SinkConfig
 from transforms.documents.planning import DocumentSpec
@@ -91,11 +88,9 @@ class Rebuild:
     def _table(self, history: History, spec: DocumentSpec, load: CommandLoad) -> None:
         with Progress(self._lake.spark, spec.table, self.on_progress) as progress:
             settings = partial(BulkSettings, self.sink, self.embedding, self._lake.cache, spec=spec)
-            fold = StateSettings(spec, self._lake.contexts, progress.step("fold", history.changes))
-            stage = then(state_stage(fold), plan_stage(settings(lambda _: None)))
             keys = None if self.spans is None else keys_between(history, self.spans)
-            grouped = by_group(history, self._lake.tasks(history.changes), keys)
-            with kept(grouped.mapInArrow(stage, PLANNED)) as planned:
+            on_done = progress.step("fold", history.changes)
+            with kept(self._lake.planned(self.sink, spec, history, on_done, keys)) as planned:
                 totals = sums(planned, rows="count(*)", writes="count(_state)", texts="sum(size(missing))")
                 self.counts.rows += totals["rows"]
                 if totals["texts"]:
@@ -113,8 +108,7 @@ class Rebuild:
         """Write the store's missing vectors: from the cache, else from peers, else from the model."""
         tasks = self._lake.tasks(texts)
         cache = self._lake.cache.frame(self._lake.spark).repartition(tasks, "content_hash")
-        missing = planned.select(F.explode("missing").alias("m")).select("m.*").repartition(tasks, "content_hash")
-        missing = missing.dropDuplicates(["content_hash"])
+        missing = missing_vectors(planned).repartition(tasks, "content_hash").dropDuplicates(["content_hash"])
         cached = missing.select("content_hash").join(cache, "content_hash").dropDuplicates(["content_hash"])
         self.counts.from_cache += sums(cached.mapInArrow(cached_vectors_stage(settings), KEPT), "kept")["kept"]
         unknown = missing.join(cache.select("content_hash"), "content_hash", "left_anti")

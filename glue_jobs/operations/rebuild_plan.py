@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
 from embeddings.prices import Usage, price_of
-from glue_jobs.operations.lake_job import LakeJob, sums, then
+from glue_jobs.operations.lake_job import LakeJob, missing_vectors, sums
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.runtime.progress import Progress
-from indexing.bulk import PLANNED, BulkSettings, plan_stage
-from lake.history.states import StateSettings, by_group, state_stage
 from lake.storage import kept
 from transforms.documents.chunking import BYTES_A_TOKEN
 
@@ -62,20 +59,18 @@ def plan(
     with closing(lake.open(sink)) as store:
         store.prepare(owner_of(config))
     for spec, history in lake.histories():
-        with Progress(lake.spark, spec.table, on_progress) as progress:
-            settings = partial(BulkSettings, sink, embedding, lake.cache, spec=spec)
-            fold = StateSettings(spec, lake.contexts, progress.step("fold", history.changes))
-            stage = then(state_stage(fold), plan_stage(settings(lambda _: None)))
-            grouped = by_group(history, lake.tasks(history.changes))
-            with kept(grouped.mapInArrow(stage, PLANNED)) as planned:
-                documents = sums(planned, documents="count(_state)")["documents"]
-                missing = planned.select(F.explode("missing").alias("m")).select("m.*").dropDuplicates(["content_hash"])
-                tokens = F.ceil(F.octet_length("chunk_text") / BYTES_A_TOKEN)
-                sizes = missing.select("content_hash", tokens.alias("tokens"))
-                with kept(sizes) as chunks:
-                    number = chunks.count()
-                    unknown = chunks.join(cache, "content_hash", "left_anti")
-                    left = sums(unknown, "tokens", chunks="count(*)")
+        with (
+            Progress(lake.spark, spec.table, on_progress) as progress,
+            kept(lake.planned(sink, spec, history, progress.step("fold", history.changes))) as planned,
+        ):
+            documents = sums(planned, documents="count(_state)")["documents"]
+            missing = missing_vectors(planned).dropDuplicates(["content_hash"])
+            tokens = F.ceil(F.octet_length("chunk_text") / BYTES_A_TOKEN)
+            sizes = missing.select("content_hash", tokens.alias("tokens"))
+            with kept(sizes) as chunks:
+                number = chunks.count()
+                unknown = chunks.join(cache, "content_hash", "left_anti")
+                left = sums(unknown, "tokens", chunks="count(*)")
         usd = None if price is None else round(price.of(Usage(int(left["tokens"])), 0), 6)
         plans[spec.table] = RebuildPlan(documents, number, number - left["chunks"], int(left["tokens"]), usd)
     return plans

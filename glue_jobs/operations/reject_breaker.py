@@ -10,7 +10,7 @@ from typing import Any
 
 from glue_jobs.runtime import JobContext
 from glue_jobs.storage import files
-from lake.landing.breaker import Breaker, Example, Kept, Watched
+from lake.landing.breaker import Breaker, CountsFile, Example, Watched
 from lake.landing.decoding import Tally
 from transforms.documents.planning import digest
 
@@ -23,7 +23,7 @@ def breaker_of(context: JobContext, name: str, watched: Watched) -> Breaker:
     place = f"{context.checkpoint(name)}/reject_counts.json"
     settings = digest(context.config.model_dump_json(include=_DECIDING))
     limits = None if context.accept_rejects else context.config.rejects
-    return Breaker(watched, settings, limits, Kept(partial(files.read, place), partial(files.write, place)))
+    return Breaker(watched, settings, limits, CountsFile(partial(files.read, place), partial(files.write, place)))
 
 
 def admit_indexed(

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
 
-from embeddings import EmbeddingConfig, open_embedder
-from embeddings.registry import embedder_of
-from glue_jobs.config.pipeline import PipelineConfig, decode_context
-from glue_jobs.operations.ownership import owner_of
-from indexing.indexer import Indexer
+from embeddings import EmbeddingConfig
+from glue_jobs.config.pipeline import PipelineConfig, decode_contexts
+from glue_jobs.operations.indexers import indexers
 from indexing.result import IndexResult
 from lake.embedding_cache import EmbeddingCache
 from lake.history.current import record_of
@@ -24,9 +20,7 @@ from lake.landing.settled import Row, settle
 from lake.layout import LakeLayout
 from schemas.changes import Changes
 from schemas.records import Record
-from sinks import open_sink
 from transforms.context import DecodeContext
-from transforms.documents.planning import DocumentSpec
 from transforms.envelopes.decode import decode
 
 type Counts = dict[str, Counter[str]]
@@ -55,7 +49,7 @@ class _Replay:
 
     def __post_init__(self) -> None:
         self.layout = LakeLayout(self.config.lake.path)
-        self.contexts = {source.name: decode_context(self.config, source.name) for source in self.config.sources}
+        self.contexts = decode_contexts(self.config)
 
     def run(self, choice: Choice) -> Counts:
         owners = {table.table: self.config.owner(table) for table in self.config.tables}
@@ -81,30 +75,13 @@ class _Replay:
         return self.counts
 
     def _index(self, embedding: EmbeddingConfig) -> None:
-        embedder = open_embedder(embedding)
-        specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
-        with ExitStack() as stack:
-            sinks = [
-                stack.enter_context(closing(open_sink(sink, embedder.fingerprint, embedder.dimensions)))
-                for sink in self.config.sinks
-            ]
-            for sink in sinks:
-                sink.prepare(owner_of(self.config))
-            embedders = partial(embedder_of, own=embedding)
-            for table in sorted(self.rows.keys() & specs.keys()):
+        with indexers(self.config, embedding) as indexer_of:
+            for table in sorted(self.rows.keys() & self.config.document_specs.keys()):
                 records: dict[str, list[Record]] = defaultdict(list)
                 for source, record in records_of_rows(self.layout, table, self.rows[table]):
                     records[source].append(record)
                 for source in records.keys() & self.contexts.keys():
-                    indexer = Indexer(
-                        self.contexts[source],
-                        specs,
-                        sinks,
-                        embedder,
-                        texts_at_once=embedder.max_items,
-                        embedders=embedders,
-                    )
-                    self._keep(table, indexer.index(records[source]))
+                    self._keep(table, indexer_of(self.contexts[source]).index(records[source]))
 
     def _keep(self, table: str, result: IndexResult) -> None:
         """Count what was written, and keep the new vectors."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 HIDDEN_KEYS = "updates_without_before_image"
 """Landing's count by table of updates without a before-image, the only place where DMS sends the old key of a key change."""
 
-
 AT_LOB_LIMIT = "values_at_lob_limit"
 """Landing's count by table of values that are as long as the DMS task's LOB limit."""
 
@@ -59,7 +58,7 @@ def notes(config: PipelineConfig, compared: Collection[str] = ()) -> list[str]:
         total.update({(table, name): n for table, counted in record.counts.items() for name, n in counted.items()})
     places = [(table.table, name) for table in config.tables for name in _COUNTED if total[table.table, name]]
     counted_notes = [_COUNTED[name](table, total[table, name]) for table, name in places]
-    drifted = [f"{name}: {drift.sentence}" for name, found in schema_drift(config).items() for drift in found]
+    drifted = [f"{name}: {drift.sentence}" for name, of_table in schema_drift(config).items() for drift in of_table]
     return [*_columns(config, compared), *drifted, *counted_notes]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lake.layout import RAW_COLUMNS
 from lake.storage import scan
-from lake.tables.drift import DriftRules, untold_defaults
+from lake.tables.drift import DriftRules, unsent_defaults
 from lake.tables.observed_types import ObservedTypes, announced, canonical, types_of
 from schemas.changes import Change, Changes
 from schemas.records import Record
@@ -67,8 +67,8 @@ def current_rows(
     names = dict.fromkeys([*types, *(name for state in states.values() for name in state.columns)])
     shown = [name for name in names if rules.takes(name)]
     for key in sorted(states):
-        untold = untold_defaults(states[key], observed.defaulted)
-        yield row_of(states[key], [name for name in shown if name not in untold], types)
+        unsent = unsent_defaults(states[key], observed.defaulted)
+        yield row_of(states[key], [name for name in shown if name not in unsent], types)
 
 
 def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class RejectsConfig(StrictModel):
     """A job stops where rejects of one table with one condition become more than this within a day."""
 
 
-class Kept(NamedTuple):
-    """Where counts are kept between drivers: a text, or None at first."""
+class CountsFile(NamedTuple):
+    """Reads and writes the text of the counts, which outlives a driver; None before the first one."""
 
     read: Callable[[], str | None]
     write: Callable[[str], None]
@@ -53,7 +53,7 @@ class Watched(NamedTuple):
     work: str
     outcome: str
     """What became of the rejects of the batch that is stopped at."""
-    way_on: str
+    remedy: str
     """How to go on once the cause is mended."""
 
 
@@ -65,11 +65,11 @@ INDEXING = Watched(
 
 def landing_of(source: str) -> Watched:
     """The landing of a source."""
-    way_on = (
+    remedy = (
         "Mend the configuration or the capture, then run again: landing goes on with this batch. Or let them become rejects by "
         "`ragstream run CONFIG --accept-rejects`, and bring them back later"
     )
-    return Watched(f"landing of source {source}", "Nothing of the batch was written.", way_on)
+    return Watched(f"landing of source {source}", "Nothing of the batch was written.", remedy)
 
 
 class Example(NamedTuple):
@@ -114,21 +114,21 @@ class RejectCounts:
     def after(self, tally: Tally, batch: int, among: int, now: float) -> RejectCounts:
         """The counts with a batch; what is older than the last `among` records, or than a day, fades."""
         is_new_day = now - self.began >= _DAY_SECONDS
-        both = RejectCounts(
+        counts = RejectCounts(
             self.settings, batch, self.records.copy(), self.recent.copy(),
             Counter() if is_new_day else self.day.copy(), now if is_new_day else self.began,
         )  # fmt: skip
-        old = {table for table, records in both.records.items() if records > among}
+        old = {table for table, records in counts.records.items() if records > among}
         for table in old:
-            both.records[table] //= 2
-        for name in both.recent:
-            both.recent[name] //= 2 if name[0] in old else 1
-        for counted in (tally.landed, tally.rejected):
-            both.records.update({table: records for table, records in counted.items() if table})
-        both.records[""] += tally.records
-        both.recent.update(tally.rejected_as)
-        both.day.update(tally.rejected_as)
-        return both
+            counts.records[table] //= 2
+        for name in counts.recent:
+            counts.recent[name] //= 2 if name[0] in old else 1
+        for by_table in (tally.landed, tally.rejected):
+            counts.records.update({table: records for table, records in by_table.items() if table})
+        counts.records[""] += tally.records
+        counts.recent.update(tally.rejected_as)
+        counts.day.update(tally.rejected_as)
+        return counts
 
     def tripping(self, tally: Tally, config: RejectsConfig) -> tuple[RejectClass, str] | None:
         """The largest class of the batch's rejects that is over a limit, and what it would be."""
@@ -146,13 +146,13 @@ class RejectCounts:
 class Breaker:
     """Decides after each batch whether the work goes on; one query uses it."""
 
-    def __init__(self, watched: Watched, settings: str, config: RejectsConfig | None, kept: Kept) -> None:
+    def __init__(self, watched: Watched, settings: str, config: RejectsConfig | None, file: CountsFile) -> None:
         """Without a configuration every batch is admitted, and the counts begin anew, as they do with other `settings`.
 
-        `settings` names all that decides what is a reject; `kept` keeps the counts between drivers.
+        `settings` names all that decides what is a reject; `file` has the counts of earlier drivers.
         """
-        self._watched, self._settings, self._config, self._kept = watched, settings, config, kept
-        text = kept.read()
+        self._watched, self._settings, self._config, self._file = watched, settings, config, file
+        text = file.read()
         counts = RejectCounts.of(text) if text else RejectCounts()
         same = config is not None and counts.settings == settings
         self._counts = counts if same else RejectCounts(settings, counts.batch)
@@ -174,7 +174,7 @@ class Breaker:
                 raise _stopped(self._watched, over[0], over[1], tally)
             self._counts = counts
         if tally.rejected_as:
-            self._kept.write(self._counts.text())
+            self._file.write(self._counts.text())
 
 
 def _stopped(watched: Watched, name: RejectClass, number: str, tally: Tally) -> StoppedError:
@@ -185,6 +185,6 @@ def _stopped(watched: Watched, name: RejectClass, number: str, tally: Tally) -> 
         f"{watched.work} stops: {number} are rejects, most of this batch by {condition}: {example.message}. "
         f"One of them: {example.stream}/{example.partition} at {example.position}. {watched.outcome}",
         condition="TOO_MANY_REJECTS",
-        hint=f"{watched.way_on} by `{replay}`. `ragstream run CONFIG --accept-rejects` goes on all the same. The limits are "
+        hint=f"{watched.remedy} by `{replay}`. `ragstream run CONFIG --accept-rejects` goes on all the same. The limits are "
         "`rejects` in the configuration.",
     )

@@ -41,9 +41,9 @@ def since_epoch(layout: LakeLayout, source: str, epoch: int, start_us: int) -> S
     of_late = (ds.field("_commit_time") >= start) | (
         ds.field("_commit_time").is_null() & (ds.field("_ingest_time") >= start)
     )
-    wanted = (ds.field("_source") == source) & of_late
+    condition = (ds.field("_source") == source) & of_late
     floor, ceiling = before_epoch(epoch), before_epoch(epoch + 1)
-    for batch in scan(layout.path("changes"), ["_table", "_op", "_sequence"], wanted):
+    for batch in scan(layout.path("changes"), ["_table", "_op", "_sequence"], condition):
         for row in batch.to_pylist():
             if row["_sequence"] < floor:
                 counts.misplaced[row["_table"]] += 1

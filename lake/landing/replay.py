@@ -29,7 +29,6 @@ from transforms.documents.planning import digest
 
 _COORDINATES = ("stream", "partition", "position")
 
-
 STAGES = ("decode", "embed", "store")
 """Stages whose rejects can be replayed: they name a record. Those of a merge or a load are of stored rows."""
 
@@ -64,28 +63,24 @@ def open_rejects(layout: LakeLayout, choice: Choice) -> list[Row]:
     """The rejects of a choice that name a record and that no replay has settled."""
     import pyarrow.dataset as ds
 
-    wanted = ds.field("stage").isin([choice.stage] if choice.stage else STAGES) & ds.field("position").is_valid()
+    chosen = ds.field("stage").isin([choice.stage] if choice.stage else STAGES) & ds.field("position").is_valid()
     if choice.condition:
-        wanted &= ds.field("condition") == choice.condition
+        chosen &= ds.field("condition") == choice.condition
     if choice.table:
-        wanted &= ds.field("_table") == choice.table
+        chosen &= ds.field("_table") == choice.table
     columns = [*RAW_COLUMNS, "stage", "condition", "column", "_source", "_table", "_key", "_ingest_time"]
-    return open_ones(rows_of(layout.path("rejects"), columns, wanted), settled_at(layout))
+    return open_ones(rows_of(layout.path("rejects"), columns, chosen), settled_at(layout))
 
 
 def land_again(layout: LakeLayout, source: str, context: DecodeContext, rejects: Sequence[Row]) -> Relanded:
     """Decode rejects of a source once more, and land those that are a change now. A second call lands nothing."""
     create_tables(layout)
     records = list({_coordinates(row): row for row in rejects if row["value"] is not None}.values())
-    columns = pa.Table.from_pylist(records, pa.schema([CHANGES.field(name) for name in RAW_COLUMNS]))
-    batch = decoded([columns.column(name).combine_chunks() for name in RAW_COLUMNS[:6]], context)
-    raw = {name: columns.column(name).combine_chunks() for name in RAW_COLUMNS}
-    kept = pa.table(kept_bytes(raw, batch.kept)[0]).to_pylist()
+    batch, kept, meanings = decoded_rows(records, context)
     before = landed_before(layout, rejects)
     now = dt.datetime.now(dt.UTC)
     stamps = {"_source": source, "_ingest_time": now, "_ingest_date": now.date()}
     result = Relanded(unfit=batch.tally.unfit)
-    meanings = pa.RecordBatch.from_struct_array(batch.records).to_pylist()
     for record, as_kept, meaning in zip(records, kept, meanings, strict=True):
         if not meaning["_op"]:
             result.rejected.append(record)
@@ -101,6 +96,15 @@ def land_again(layout: LakeLayout, source: str, context: DecodeContext, rejects:
             keep(layout, source, context.registry, batch.tally.registered - kept_names(layout, source))
         _append(layout, source, batch.tally, result.landed)
     return result
+
+
+def decoded_rows(records: Sequence[Row], context: DecodeContext) -> tuple[DecodedBatch, list[Row], list[Row]]:
+    """Decode rows of RAW_COLUMNS as landing does; of each row also the raw columns that are kept, and its decoded columns."""
+    table = pa.Table.from_pylist(records, pa.schema([CHANGES.field(name) for name in RAW_COLUMNS]))
+    raw = {name: table.column(name).combine_chunks() for name in RAW_COLUMNS}
+    batch = decoded([raw[name] for name in RAW_COLUMNS[:6]], context)
+    kept = pa.table(kept_bytes(raw, batch.kept)[0]).to_pylist()
+    return batch, kept, pa.RecordBatch.from_struct_array(batch.records).to_pylist()
 
 
 def _settled(rejects: Sequence[Row], result: Relanded, batch: DecodedBatch, records: Sequence[Row]) -> list[Row]:
@@ -121,9 +125,8 @@ def _settled(rejects: Sequence[Row], result: Relanded, batch: DecodedBatch, reco
 
 
 def _append(layout: LakeLayout, source: str, tally: Tally, landed: Sequence[Row]) -> None:
-    if new := new_schemas(
-        tally, known_schemas(layout, source)
-    ):  # before the changes: whoever merges these looks for them
+    # before the changes: whoever merges these looks for them
+    if new := new_schemas(tally, known_schemas(layout, source)):
         append_rows(layout.path("schemas"), schema_rows(source, new))
     name = digest("\n".join(sorted(map(str, map(_coordinates, landed)))))
     once = {"txnAppId": f"replay:{name}", "txnVersion": "1"}
@@ -131,21 +134,21 @@ def _append(layout: LakeLayout, source: str, tally: Tally, landed: Sequence[Row]
 
 
 def records_of_rows(layout: LakeLayout, table: str, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
-    """All that was landed of some rows, and of those that key changes tie to them, each with its source's name."""
+    """The records of `rows_of_keys`, each with its source's name."""
     for row in rows_of_keys(layout, table, keys):
         yield row["_source"], record_of(row)
 
 
 def rows_of_keys(layout: LakeLayout, table: str, keys: Iterable[str]) -> list[Row]:
-    """The same as rows of `changes`."""
+    """Rows of `changes` for all that was landed of some rows, and of those that key changes tie to them."""
     import pyarrow.dataset as ds
 
-    wanted: set[str] = set()
+    read: set[str] = set()
     more = set(keys)
     rows: list[Row] = []
-    while more - wanted:
-        wanted |= more
-        names = sorted(wanted)
+    while more - read:
+        read |= more
+        names = sorted(read)
         condition = ds.field("_key").isin(names) | ds.field("_related_key").isin(names)
         columns = [*RAW_COLUMNS, "_source", "_key", "_related_key"]
         rows = rows_of(layout.path("changes"), columns, (ds.field("_table") == table) & condition)

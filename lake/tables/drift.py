@@ -27,9 +27,9 @@ class DriftRules:
 
     drift: Drift = "evolve"
     exceptions: Mapping[str, Drift] = field(default_factory=dict)
-    settled: frozenset[str] = frozenset()
+    original: frozenset[str] = frozenset()
     """Columns that the configuration names, or that were announced first."""
-    left: frozenset[str] = frozenset()
+    replaced: frozenset[str] = frozenset()
     """Names that `renamed` replaces."""
 
     @classmethod
@@ -46,9 +46,9 @@ class DriftRules:
 
     def takes(self, column: str) -> bool:
         """Whether the stores show a column."""
-        return column not in self.left and (column in self.settled or self.of_column(column) == "evolve")
+        return column not in self.replaced and (column in self.original or self.of_column(column) == "evolve")
 
-    def looks_at(self, column: str) -> bool:
+    def concerns_shape(self, column: str) -> bool:
         """Whether a column that a record has and the table lacks concerns the table's shape."""
         return self.takes(column) or self.of_column(column) == "stop"
 
@@ -109,8 +109,8 @@ def drifts(table: TableConfig, observed: ObservedTypes) -> Iterator[ColumnDrift]
             yield ColumnDrift(name, "retyped", drift, kinds)
 
 
-def untold_defaults(state: RowState, since: Mapping[str, str]) -> set[str]:
-    """Columns that were added with a default after a row was last sent whole: they are not NULL, and nobody sent their value."""
+def unsent_defaults(state: RowState, since: Mapping[str, str]) -> set[str]:
+    """Columns that were added with a default after a row was last sent whole: not NULL, and of a value that no record has."""
     if not since or not state.exists:
         return set()
     return {name for name, sequence in since.items() if name not in state.columns and state.complete < sequence}

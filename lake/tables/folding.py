@@ -16,11 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from lake.history.current import changes_in
-from lake.tables.drift import EVOLVE, DriftRules, untold_defaults
-from lake.tables.observed_types import canonical
+from lake.tables.drift import EVOLVE, DriftRules, unsent_defaults
+from lake.tables.observed_types import ObservedTypes, canonical, types_of
 from lake.tables.shape import RESERVED_TYPES, TableShape
 from lake.tables.typed import UnfitError, back, into, same
 from schemas.changes import Change
+from schemas.tables import TableConfig
 from transforms.context import DecodeContext
 from transforms.fold import EMPTY, UNRESOLVED, Rows, RowState, apply, encode, in_order, join, restore, truncated_at
 from transforms.values import exact_json
@@ -48,14 +49,27 @@ class FoldSettings:
     """Canonical types by source column, for values that came without a schema."""
     truncated: str = ""
     """The newest TRUNCATE of the table, by sequence."""
-    everything: bool = False
-    """Whether rows that did not change are wanted as well."""
     rules: DriftRules = EVOLVE
     """Which columns the table takes."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Names that columns of stored rows have now."""
     defaulted: Mapping[str, str] = field(default_factory=dict)
     """Columns that came later and are not NULL in the rows that were there: since which sequence."""
+
+    @classmethod
+    def of(
+        cls,
+        table: TableConfig,
+        observed: ObservedTypes,
+        contexts: Mapping[str, DecodeContext],
+        current: TableShape,
+        shape: TableShape,
+        truncated: str = "",
+    ) -> FoldSettings:
+        """The settings of a table; between two shapes all its rows are written anew."""
+        types, rules = types_of(table, observed), DriftRules.of(table, observed)
+        defaulted = {name: since for name, since in observed.defaulted.items() if name in shape.kinds}
+        return cls(table.table, contexts, current, shape, types, truncated, rules, table.renamed, defaulted)
 
     @cached_property
     def retyped(self) -> frozenset[str]:
@@ -192,7 +206,7 @@ def _written(
     tombstone = _tombstone(state, settings.truncated)
     is_new = tombstone is not None and (known_tombstone is None or join(known_tombstone, tombstone) != known_tombstone)
     purge = known_tombstone is not None and bool(known_tombstone.columns) and state.exists
-    if state.exists and (stored != state or settings.everything or is_new or purge):
+    if state.exists and (stored != state or settings.current != settings.shape or is_new or purge):
         row = live_row(key, state, stored, op, settings)
     elif is_new or purge or (stored is not None and not state.exists):
         row = {"_key": key, "_op": "d", "_sequence": state.sequence, "_commit_time": commit_time(state)}
@@ -241,10 +255,10 @@ def live_row(key: str, state: RowState, stored: RowState | None, op: str, settin
         "_op": op,
         "_sequence": state.sequence,
         "_commit_time": commit_time(state),
-        "_pending": sorted({*state.unresolved(list(kinds)), *untold_defaults(state, settings.defaulted)}) or None,
+        "_pending": sorted({*state.unresolved(list(kinds)), *unsent_defaults(state, settings.defaulted)}) or None,
         "_state": exact_json.dumps(packed(state, row, settings.shape)),
         "_rejects": rejects or None,
-        "_unknown": sorted(filter(settings.rules.looks_at, unknown)) or None,
+        "_unknown": sorted(filter(settings.rules.concerns_shape, unknown)) or None,
         "_row": row,
     }
 

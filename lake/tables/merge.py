@@ -26,10 +26,10 @@ from lake.rejects import rejected
 from lake.storage import append, append_rows, create, kept, rows_of
 from lake.table_schemas import TOMBSTONES
 from lake.tables.batch_stats import TableCounts, summarized
-from lake.tables.drift import DriftRules, refuse_drift
+from lake.tables.drift import refuse_drift
 from lake.tables.folding import FoldSettings, fold_stage, output_schema
 from lake.tables.merge_settings import set_for_merging
-from lake.tables.observed_types import ObservedTypes, announced, types_of
+from lake.tables.observed_types import ObservedTypes, announced
 from lake.tables.shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
 from schemas.errors import StoppedError, UnavailableError
 from transforms.values import exact_json
@@ -164,9 +164,9 @@ class _TableMerge:
         """The newest TRUNCATE known, and the key changes that late older changes must follow."""
         import pyarrow.dataset as ds
 
-        wanted = (ds.field("_table") == self.name) & ((ds.field("_op") == "t") | ds.field("_moves").is_valid())
+        condition = (ds.field("_table") == self.name) & ((ds.field("_op") == "t") | ds.field("_moves").is_valid())
         columns = ["_op", "_sequence", "_key", "_moves"]
-        rows = rows_of(self.layout.path("tombstones"), columns, wanted)
+        rows = rows_of(self.layout.path("tombstones"), columns, condition)
         truncated = max((r["_sequence"] for r in rows if r["_op"] == "t"), default="")
         return truncated, [(r["_key"], other) for r in rows for other in r["_moves"] or ()]
 
@@ -213,7 +213,7 @@ class _TableMerge:
         """Give every row its new types, exactly: from the states, in one commit."""
         allow_names(self.spark, self.path, current, shape)
         rows = self._stored(current).withColumn("_group", F.col("_key"))
-        with kept(self._folded(rows, current, shape, everything=True)) as folded:
+        with kept(self._folded(rows, current, shape)) as folded:
             if _counted(folded)["rejects"]:
                 append(_rejects(folded, self.name, F.lit(dt.datetime.now(dt.UTC))), self.layout.path("rejects"))
             writer = self._table_rows(folded.filter("_live"), shape).write.format("delta").mode("overwrite")
@@ -229,12 +229,12 @@ class _TableMerge:
         keys = records.select("_group").distinct().withColumn("_hit", F.lit(True))  # noqa: FBT003
         keys = F.broadcast(keys) if few else keys
         stored = self._with_group(self._stored(shape)).join(keys, "_group", "left")
-        wanted = F.col("_hit") | F.col("_state").contains('"r":') if lagging else F.col("_hit")
+        concerned = F.col("_hit") | F.col("_state").contains('"r":') if lagging else F.col("_hit")
         tombstones = self.spark.read.format("delta").load(self.layout.path("tombstones"))
         tombstones = tombstones.filter((F.col("_table") == self.name) & (F.col("_op") == "d"))
         tombstones = tombstones.select("_key", "_state", F.lit("tombstone").alias("_from"))
         tombstones = self._with_group(tombstones).join(keys, "_group", "left_semi")
-        rows = stored.filter(wanted).drop("_hit").unionByName(records, allowMissingColumns=True)
+        rows = stored.filter(concerned).drop("_hit").unionByName(records, allowMissingColumns=True)
         return rows.unionByName(tombstones, allowMissingColumns=True)
 
     def _stored(self, shape: TableShape) -> DataFrame:
@@ -248,17 +248,10 @@ class _TableMerge:
             return with_group(frame, None)
         return with_group(frame, F.broadcast(self.spark.createDataFrame(list(self.groups.items()), GROUPS)))
 
-    def _folded(
-        self, rows: DataFrame, current: TableShape, shape: TableShape, *, everything: bool = False
-    ) -> DataFrame:
+    def _folded(self, rows: DataFrame, current: TableShape, shape: TableShape) -> DataFrame:
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        types = types_of(self.table, self.observed)
-        rules, renamed = DriftRules.of(self.table, self.observed), self.table.renamed
-        defaulted = {name: since for name, since in self.observed.defaulted.items() if name in shape.kinds}
-        settings = FoldSettings(
-            self.name, self.contexts, current, shape, types, self.truncated, everything, rules, renamed, defaulted
-        )
+        settings = FoldSettings.of(self.table, self.observed, self.contexts, current, shape, self.truncated)
         absent = {n: F.lit(None).cast(t) for n, t in _INPUT_TYPES.items() if n not in rows.columns}
         rows = rows.withColumns(absent) if absent else rows
         shuffled = rows.repartition("_group").sortWithinPartitions("_group")

@@ -59,5 +59,5 @@ class DocumentDBConfig(EncryptedPart):
 
     @property
     def place(self) -> Place:
-        """Where the store is, for what is said of it."""
+        """Where the store is, for messages."""
         return Place(self.name, self.collection, "collection")

@@ -71,10 +71,7 @@ class Meta:
         """
         facts = self.read()
         if facts is None:
-            raise ConfigurationError(
-                f"sink {self._config.name}: there is no store {self._config.collection} in {self._config.database} yet",
-                condition="STORE_EMPTY", hint="run `ragstream run` or `ragstream rebuild` to create it",
-            )  # fmt: skip
+            raise self._config.place.no_store()
         return facts
 
     def create(self, fingerprint: str, dimensions: int) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from embeddings.protocol import Vector
-from schemas.errors import UnavailableError
-from sinks.bulk_loads import filling
+from sinks.bulk_loads import filling, still_filling
 from sinks.documentdb import schema
 from sinks.documentdb.client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb.config import DocumentDBConfig
@@ -25,16 +24,16 @@ from sinks.documentdb.schema import Names
 from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords, weighed_by_language
 from sinks.search import (
     ANYTHING,
-    Candidates,
     Filters,
     Freshness,
     Hit,
+    Index,
     Question,
     VisibleDocument,
-    searched_apart,
     version_of,
+    visible_document,
 )
-from sinks.versions import FIRST, BulkLoad, IndexVersions
+from sinks.versions import FIRST, IndexVersions
 from transforms.documents.languages import languages_of, mark_of, marked, text_by_language
 from transforms.documents.words import words_of
 from transforms.values import exact_json
@@ -66,7 +65,7 @@ DOCUMENT = (
 )  # fmt: skip
 
 
-class DocumentDBIndex:
+class DocumentDBIndex(Index):
     """An `Index` over one client; it never writes. Not thread-safe.
 
     All of a hit comes from one read of one document of DocumentDB, so it never mixes two versions.
@@ -89,10 +88,6 @@ class DocumentDBIndex:
         """Read the index versions from the meta."""
         return self._meta.facts().index_versions
 
-    def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
-        """Search by a request for each part."""
-        return searched_apart(self, question, k, filters)
-
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Request more and more of the nearest vectors until enough visible documents name them, or there are no more.
 
@@ -100,11 +95,9 @@ class DocumentDBIndex:
         load, which has no index, up to `MOST_COMPARED` of them.
         """
         self.weigh.forget(question.text)
-        if (load := self._load()) is not None:
-            words, visible = self._words_and_visible(question.text, filters)
-            self._check_comparable(load)
-            return self._exact(question.vector, visible, words, k)
         (words, visible), size = self._words_and_visible(question.text, filters), k * SPARE
+        if self._is_loading():
+            return self._exact(question.vector, visible, words, k)
         if filters != ANYTHING and self._client.count(self._names.documents, visible, FEW + 1) <= FEW:
             return self._exact(question.vector, visible, words, k)
         while True:
@@ -158,14 +151,8 @@ class DocumentDBIndex:
     def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
         """Read one document, which holds its chunks."""
         query = {**self._visible(filters), "_id": document_id}
-        for document in self._client.find(self._names.documents, query, DOCUMENT):
-            chunks = sorted(document.get(CHUNKS, ()), key=lambda chunk: chunk["chunk_index"])
-            return VisibleDocument(
-                document_id, document["table"], exact_json.loads(document["key"]), exact_json.loads(document["metadata"]),
-                tuple(chunk["chunk_text"] for chunk in chunks), document["commit_time_us"], document["written_at"] * 1000,
-                version_of(document["sequence"]),
-            )  # fmt: skip
-        return None
+        documents = self._client.find(self._names.documents, query, DOCUMENT)
+        return next((visible_document(document_id, stored["table"], stored) for stored in documents), None)
 
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
@@ -179,20 +166,12 @@ class DocumentDBIndex:
     def _visible(self, filters: Filters) -> dict[str, Any]:
         return schema.visible(self._meta.facts().truncations, conditions(filters))
 
-    def _load(self) -> BulkLoad | None:
-        number = self._names.index_version
-        every = self._meta.facts().index_versions.every
-        return next((version.bulk_load for version in every if version.number == number), None)
-
-    def _check_comparable(self, load: BulkLoad) -> None:
-        """Raise UnavailableError for more vectors than are compared exactly."""
-        present = self._client.size(self._names.vectors)
-        if present > MOST_COMPARED:
-            raise UnavailableError(
-                f"sink {self._config.name}: {filling(load, present, None)}",
-                condition="STORE_FILLING",
-                hint="a search answers once the vector index is built",
-            )
+    def _is_loading(self) -> bool:
+        """Whether a bulk load is under way; raises UnavailableError for more vectors than are compared exactly."""
+        load = self._meta.facts().index_versions.bulk_load_of(self._names.index_version)
+        if load is not None and (present := self._client.size(self._names.vectors)) > MOST_COMPARED:
+            raise still_filling(self._config.name, filling(load, present, None))
+        return load is not None
 
     def _words_and_visible(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
         """A question's words, and the filter for the documents that it may find."""

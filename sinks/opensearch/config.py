@@ -67,5 +67,5 @@ class OpenSearchConfig(EncryptedPart):
 
     @property
     def place(self) -> Place:
-        """Where the store is, for what is said of it."""
+        """Where the store is, for messages."""
         return Place(self.name, self.index, "index")

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 
 from embeddings.protocol import Vector
-from schemas.errors import ConfigurationError
 from sinks.idf import COMMON_AT, MOST_COUNTED, Remembered, WeighedWords, weighed_by_language
+from sinks.opensearch import schema
 from sinks.opensearch.client import OpenSearchClient
 from sinks.opensearch.config import OpenSearchConfig
 from sinks.opensearch.filtering import clauses
 from sinks.opensearch.meta import Meta
-from sinks.opensearch.schema import Names, analyzer, text_field, visible
+from sinks.opensearch.schema import Names, analyzer, text_field
 from sinks.search import (
     ANYTHING,
-    Candidates,
     Filters,
     Freshness,
     Hit,
+    Index,
     Question,
     VisibleDocument,
-    searched_apart,
     version_of,
+    visible_document,
 )
 from sinks.versions import FIRST, IndexVersions
 from transforms.documents.languages import OWN, languages_of, marked, text_by_language, unmarked
@@ -49,7 +49,7 @@ MOST_NAMED = 1_000
 CHUNK = tuple(f"chunks.{name}" for name in ("chunk_id", "chunk_index", "chunk_text", "embedding"))
 
 
-class OpenSearchIndex:
+class OpenSearchIndex(Index):
     """An `Index` over one client; it never writes. Not thread-safe.
 
     A document and its chunks are one document of OpenSearch, so a hit never mixes two versions.
@@ -72,23 +72,15 @@ class OpenSearchIndex:
         """Read the index versions from the meta."""
         index_versions = self._meta.index_versions()
         if index_versions is None:
-            raise ConfigurationError(
-                f"sink {self._config.name}: there is no store {self._config.index} yet",
-                condition="STORE_EMPTY",
-                hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
-            )
+            raise self._config.place.no_store()
         return index_versions
-
-    def search(self, question: Question, k: int, filters: Filters = ANYTHING) -> Candidates:
-        """Search by a request for each part."""
-        return searched_apart(self, question, k, filters)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Search the HNSW graph among visible chunks alone, then take each document's nearest chunk."""
         self.weigh.forget(question.text)
-        words, seen = self._words_and_seen(question.text, filters)
+        words, visible = self._words_and_visible(question.text, filters)
         vector = question.vector.tolist()
-        near = {"vector": vector, "k": max(k, BREADTH), "filter": seen}
+        near = {"vector": vector, "k": max(k, BREADTH), "filter": visible}
         nearby = _nested({"knn": {"chunks.embedding": near}})
         nearest = {"script_score": {"query": {"match_all": {}}, "script": _cosine(vector)}}
         named = {"bool": {"must": [nearest], "should": _named(words, 0.0)}}
@@ -98,14 +90,14 @@ class OpenSearchIndex:
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
-        words, seen = self._words_and_seen(question.text, filters)
+        words, visible = self._words_and_visible(question.text, filters)
         if not words.searched:
             return []
         rare = [_has(word) for word in words.searched]
         covering = {"bool": {"filter": [{"bool": {"should": rare}}], "should": _named(words)}}
         nearer = {"script_score": {"script": _cosine(question.vector.tolist())}, "weight": TIE}
         ranked = {"function_score": {"query": covering, "functions": [nearer], "boost_mode": "sum"}}
-        query = {"bool": {"must": [_nested(ranked, best=True)], "filter": [seen]}}
+        query = {"bool": {"must": [_nested(ranked, best=True)], "filter": [visible]}}
         hits = self._hits(query, question.vector, words, k)
         return sorted(hits, key=lambda hit: (-hit.coverage, -hit.similarity, hit.document_id))
 
@@ -118,12 +110,12 @@ class OpenSearchIndex:
 
     def live(self, chunk_ids: Sequence[str], filters: Filters = ANYTHING) -> set[str]:
         """Look chunks up by the filter of every search."""
-        asked = set(chunk_ids)
-        query = {"bool": {"must": [_nested({"terms": {"chunks.chunk_id": sorted(asked)}})],
+        named = set(chunk_ids)
+        query = {"bool": {"must": [_nested({"terms": {"chunks.chunk_id": sorted(named)}})],
                           "filter": [self._visible(filters)]}}  # fmt: skip
-        body = {"size": len(asked), "query": query, "_source": ["chunks.chunk_id"]}
-        hits = self._search(body)["hits"]["hits"] if asked else []
-        return asked & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
+        body = {"size": len(named), "query": query, "_source": ["chunks.chunk_id"]}
+        hits = self._search(body)["hits"]["hits"] if named else []
+        return named & {chunk["chunk_id"] for hit in hits for chunk in hit["_source"]["chunks"]}
 
     def versions(self, document_ids: Sequence[str], filters: Filters = ANYTHING) -> dict[str, str]:
         """Search documents by their ids."""
@@ -135,14 +127,8 @@ class OpenSearchIndex:
 
     def document(self, document_id: str, filters: Filters = ANYTHING) -> VisibleDocument | None:
         """Search a document by its id; it holds its chunks."""
-        for row in self._named([document_id], filters, DOCUMENT):
-            chunks = sorted(row.get("chunks", ()), key=lambda chunk: chunk["chunk_index"])
-            return VisibleDocument(
-                document_id, row["table_name"], exact_json.loads(row["key"]), exact_json.loads(row["metadata"]),
-                tuple(chunk["chunk_text"] for chunk in chunks), row["commit_time_us"], row["written_at"] * 1000,
-                version_of(row["sequence"]),
-            )  # fmt: skip
-        return None
+        rows = self._named([document_id], filters, DOCUMENT)
+        return next((visible_document(document_id, row["table_name"], row) for row in rows), None)
 
     def freshness(self) -> Freshness:
         """Read the progress that the index job writes after each batch, and each second while the source is idle."""
@@ -199,13 +185,13 @@ class OpenSearchIndex:
         return by_text
 
     def _visible(self, filters: Filters) -> dict[str, Any]:
-        return visible(self._meta.truncations(), *clauses(filters))
+        return schema.visible(self._meta.truncations(), *clauses(filters))
 
-    def _words_and_seen(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
+    def _words_and_visible(self, text: str, filters: Filters) -> tuple[WeighedWords, dict[str, Any]]:
         """A question's words, and the filter for the documents that it may find."""
         truncations, tables_of = self._meta.of_searches()
         words = self.weigh(text, languages_of(tables_of, filters.tables))
-        return WeighedWords.joined(words), visible(truncations, *clauses(filters))
+        return WeighedWords.joined(words), schema.visible(truncations, *clauses(filters))
 
     def _hits(self, query: Mapping[str, Any], vector: Vector, words: WeighedWords, k: int) -> list[Hit]:
         response = self._search({"size": k, "query": query, "_source": list(ROW)})

@@ -283,16 +283,16 @@ class OpenSearchSink(OneIndexVersion["OpenSearchConfig"]):
             check_plugin(self._config, self._client)
 
     def _create(self, names: Names) -> None:
-        put = template(self._config, names, self._dimensions)
-        self._client.call("PUT", f"/_index_template/{names.documents}", put)
+        body = template(self._config, names, self._dimensions)
+        self._client.call("PUT", f"/_index_template/{names.documents}", body)
         for index, body in mappings(self._config, names, self._dimensions).items():
             self._put_index(index, body)
 
     def _learn(self, languages: TablesOf) -> None:
         """Note languages in the meta, after their fields were added to the index; no document is written anew."""
         if languages:
-            put = template(self._config, self._names, self._dimensions, {**self._meta.of_searches()[1], **languages})
-            self._client.call("PUT", f"/_index_template/{self._names.documents}", put)
+            body = template(self._config, self._names, self._dimensions, {**self._meta.of_searches()[1], **languages})
+            self._client.call("PUT", f"/_index_template/{self._names.documents}", body)
             fields = {"properties": {"chunks": {"type": "nested", "properties": in_languages(languages)}}}
             self._client.call("PUT", f"/{self._names.documents}/_mapping", fields)
             self._meta.learn(languages)

@@ -56,5 +56,5 @@ class PgvectorConfig(EncryptedPart):
 
     @property
     def place(self) -> Place:
-        """Where the store is, for what is said of it."""
+        """Where the store is, for messages."""
         return Place(self.name, self.table, "table")

@@ -95,7 +95,7 @@ class Preparation:
     def read(
         self, connection: Connection[Any], text: str, languages: Sequence[str], filtering: Filtering, chunks: int
     ) -> Prepared:
-        """Read it for a text in languages, and a search of so many chunks through a filter."""
+        """Read what a search of so many chunks through a filter needs, for a text in languages."""
         texts, known = text_by_language(exact_json.printable(text), languages, self._own), self._recent.counts()
         looks = not filtering.is_empty and not self._recent.is_many(filtering.filters, chunks)
         values = {

@@ -13,7 +13,8 @@ from psycopg import Connection, Cursor, errors, sql
 from psycopg.rows import args_row, kwargs_row
 from psycopg.types.json import set_json_loads
 
-from schemas.errors import ConfigurationError, UnavailableError
+from schemas.errors import ConfigurationError
+from sinks.bulk_loads import still_filling
 from sinks.idf import Remembered, WeighedWords
 from sinks.pgvector import vector_index, versions
 from sinks.pgvector.config import PgvectorConfig
@@ -115,14 +116,14 @@ class PgvectorIndex:
         """Two round trips, and a third one where a filter leaves the graph too few."""
         filtering = filtering_of(filters)
         with self._reading() as connection:
-            read = self._prepared(question.text, k, filters, filtering)
-            self._check_comparable(connection, read)
+            prepared = self._prepared(question.text, k, filters, filtering)
+            self._check_comparable(connection, prepared)
             with connection.pipeline():
-                near = self._near(question, k, filtering, read)
-                with_words = self._with_words(question, k, filtering, read)
-            dense = self._enough(near.fetchall(), question, k, filtering, read)
+                near = self._near(question, k, filtering, prepared)
+                with_words = self._with_words(question, k, filtering, prepared)
+            dense = self._enough(near.fetchall(), question, k, filtering, prepared)
             lexical = [] if with_words is None else with_words.fetchall()
-        return Candidates(read.versions.active, read.freshness, dense, lexical)
+        return Candidates(prepared.versions.active, prepared.freshness, dense, lexical)
 
     def dense(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Scan the HNSW index until enough chunks match; compare all that a selective filter lets through.
@@ -132,15 +133,16 @@ class PgvectorIndex:
         """
         filtering = filtering_of(filters)
         with self._reading() as connection:
-            read = self._prepared(question.text, k, filters, filtering)
-            self._check_comparable(connection, read)
-            return self._enough(self._near(question, k, filtering, read).fetchall(), question, k, filtering, read)
+            prepared = self._prepared(question.text, k, filters, filtering)
+            self._check_comparable(connection, prepared)
+            near = self._near(question, k, filtering, prepared)
+            return self._enough(near.fetchall(), question, k, filtering, prepared)
 
     def lexical(self, question: Question, k: int, filters: Filters = ANYTHING) -> list[Hit]:
         """Rank the chunks that contain any of the rarer words by coverage; similarity breaks ties."""
         with self._reading():
-            read = self._prepared(question.text, k, filters, filtering_of(ANYTHING))
-            with_words = self._with_words(question, k, filtering_of(filters), read)
+            prepared = self._prepared(question.text, k, filters, filtering_of(ANYTHING))
+            with_words = self._with_words(question, k, filtering_of(filters), prepared)
             return [] if with_words is None else with_words.fetchall()
 
     def coverage(self, question: str, texts: Sequence[str]) -> list[float]:
@@ -197,11 +199,11 @@ class PgvectorIndex:
         """What a search has to know first, for the languages that the store has now."""
         while True:
             languages = languages_of(self._tables_of, filters.tables)
-            read = self._prepared_in(languages, text, k, filtering)
-            self._tables_of = read.tables_of
-            if languages_of(read.tables_of, filters.tables) == languages:
-                self.weigh.keep(text, languages, read.weighed)
-                return read
+            prepared = self._prepared_in(languages, text, k, filtering)
+            self._tables_of = prepared.tables_of
+            if languages_of(prepared.tables_of, filters.tables) == languages:
+                self.weigh.keep(text, languages, prepared.weighed)
+                return prepared
 
     def _prepared_in(self, languages: tuple[str, ...], text: str, k: int, filtering: Filtering) -> Prepared:
         return self._preparation.read(self._connected(), text, languages, filtering, k * SPARE)
@@ -210,48 +212,45 @@ class PgvectorIndex:
         with self._reading():
             return self._prepared_in(languages, text, 0, filtering_of(ANYTHING)).weighed
 
-    def _near(self, question: Question, k: int, filtering: Filtering, read: Prepared) -> Cursor[Hit]:
+    def _near(self, question: Question, k: int, filtering: Filtering, prepared: Prepared) -> Cursor[Hit]:
         """Send for the nearest chunks: of the few documents that pass, or of those that the graph gives first."""
         values = {"vector": question.vector, "chunks": k * SPARE, "k": k}
-        if read.few is None:
-            return self._sent(EXACT if self._is_loading(read) else DENSE, read, values, filtering)
-        return self._sent(EXACT, read, values, filtering.among(read.few))
+        if prepared.few is None:
+            return self._sent(EXACT if self._is_loading(prepared) else DENSE, prepared, values, filtering)
+        return self._sent(EXACT, prepared, values, filtering.among(prepared.few))
 
-    def _enough(self, hits: list[Hit], question: Question, k: int, filtering: Filtering, read: Prepared) -> list[Hit]:
+    def _enough(
+        self, hits: list[Hit], question: Question, k: int, filtering: Filtering, prepared: Prepared
+    ) -> list[Hit]:
         """The nearest chunks; all that pass are compared where the scan of the graph ended before it had k documents."""
-        if filtering.is_empty or read.few is not None or len(hits) >= k:
+        if filtering.is_empty or prepared.few is not None or len(hits) >= k:
             return hits
-        return self._sent(EXACT, read, {"vector": question.vector, "k": k}, filtering).fetchall()
+        return self._sent(EXACT, prepared, {"vector": question.vector, "k": k}, filtering).fetchall()
 
-    def _with_words(self, question: Question, k: int, filtering: Filtering, read: Prepared) -> Cursor[Hit] | None:
+    def _with_words(self, question: Question, k: int, filtering: Filtering, prepared: Prepared) -> Cursor[Hit] | None:
         """Send for the chunks with any of the rarer words; None where there is none to look for."""
-        if not read.words.searched:
+        if not prepared.words.searched:
             return None
-        query = " | ".join(map(quoted, read.words.searched))
-        return self._sent(LEXICAL, read, {"vector": question.vector, "query": query, "k": k}, filtering)
+        query = " | ".join(map(quoted, prepared.words.searched))
+        return self._sent(LEXICAL, prepared, {"vector": question.vector, "query": query, "k": k}, filtering)
 
-    def _is_loading(self, read: Prepared) -> bool:
-        number = self._names.index_version
-        return any(version.number == number and version.bulk_load for version in read.versions.every)
+    def _is_loading(self, prepared: Prepared) -> bool:
+        return prepared.versions.bulk_load_of(self._names.index_version) is not None
 
-    def _check_comparable(self, connection: Connection[Any], read: Prepared) -> None:
+    def _check_comparable(self, connection: Connection[Any], prepared: Prepared) -> None:
         """Raise UnavailableError in a load of more vectors than are compared one by one."""
-        filling = vector_index.filling(connection, self._names) if self._is_loading(read) else ""
+        filling = vector_index.filling(connection, self._names) if self._is_loading(prepared) else ""
         if filling:
-            raise UnavailableError(
-                f"sink {self._config.name}: {filling}",
-                condition="STORE_FILLING",
-                hint="its vectors are too many to be compared one by one; searches answer once the vector index is built",
-            )
+            raise still_filling(self._config.name, filling)
 
     def _of_documents(self, statement: str, filtering: Filtering) -> sql.Composed:
         """A statement on the document rows that are visible and pass a filter."""
         visible = self._names.compose(VISIBLE_DOCUMENTS)
         return self._names.compose(statement, visible=visible, filters=filtering.condition)
 
-    def _sent(self, statement: str, read: Prepared, values: dict[str, Any], filtering: Filtering) -> Cursor[Hit]:
+    def _sent(self, statement: str, prepared: Prepared, values: dict[str, Any], filtering: Filtering) -> Cursor[Hit]:
         """Send a statement for hits."""
-        weights = {"words": list(read.words.shares), "weights": list(read.words.shares.values())}
+        weights = {"words": list(prepared.words.shares), "weights": list(prepared.words.shares.values())}
         text = _text_of(self._names, statement, filtering.filters, is_among=filtering.is_among)
         cursor = self._connected().cursor(row_factory=args_row(_hit))
         return cursor.execute(text, {**values, **weights, **filtering.values})
@@ -259,21 +258,16 @@ class PgvectorIndex:
     @contextmanager
     def _reading(self) -> Iterator[Connection[Any]]:
         """The driver's errors become ours without their text, which may quote a row (I14)."""
-        name = f"sink {self._config.name}"
         try:
             yield self._connected()
         except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction):
-            raise ConfigurationError(
-                f"{name}: there is no store {self._config.table} yet",
-                condition="STORE_EMPTY",
-                hint="start the pipeline with `ragstream run`, or fill the store with `ragstream rebuild`",
-            ) from None
+            raise self._config.place.no_store() from None
         except psycopg.OperationalError as error:
             self.close()
             raise connection_error(self._config, error) from None
         except psycopg.Error as error:
             raise ConfigurationError(
-                f"{name}: PostgreSQL refuses a statement ({error.sqlstate}, {type(error).__name__})",
+                f"sink {self._config.name}: PostgreSQL refuses a statement ({error.sqlstate}, {type(error).__name__})",
                 condition="STORE_REFUSES",
                 hint="the user needs SELECT on the store's tables; else look the SQLSTATE up",
             ) from None

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sinks.pgvector.config import PgvectorConfig
     from sinks.pgvector.schema import Names
 
-INDEX = "USING hnsw (embedding vector_cosine_ops)"
 LEAST_INDEXED = 1_000
 """A store of fewer vectors needs no index: all are compared in two milliseconds."""
 _ELEMENT_BYTES = 800
@@ -34,12 +33,14 @@ _ELEMENT_BYTES = 800
 _MB = 1 << 20
 _PROGRESS_SECONDS = 1.0
 
-VALID = """
+_CREATE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {vectors} USING hnsw (embedding vector_cosine_ops)"
+
+_VALID = """
 SELECT i.indisvalid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS a ON a.oid = c.relam
 WHERE i.indrelid = to_regclass(%s) AND a.amname = 'hnsw' ORDER BY i.indisvalid DESC LIMIT 1"""
 
-_PAGES = "SELECT pg_relation_size(to_regclass(%s)) / 8192"
 _PAGE = 8192
+_PAGES = f"SELECT pg_relation_size(to_regclass(%s)) / {_PAGE}"
 _BESIDE_BYTES = 120
 """Of a tuple of `vectors` beside its numbers: header, hash, time, line pointer."""
 
@@ -51,14 +52,13 @@ FROM pg_stat_progress_create_index AS p JOIN pg_stat_activity AS a USING (pid) W
 
 def is_valid(connection: Connection[Any], names: Names) -> bool:
     """Whether there is a vector index that PostgreSQL uses."""
-    row = connection.execute(VALID, (names["vectors"].as_string(connection),), prepare=True).fetchone()
+    row = connection.execute(_VALID, (names["vectors"].as_string(connection),), prepare=True).fetchone()
     return bool(row and row[0])
 
 
 def estimated(connection: Connection[Any], names: Names, dimensions: int) -> int:
     """The number of vectors, by the size of their table; 0 only where there is none."""
-    pages = connection.execute(_PAGES, (names["vectors"].as_string(connection),)).fetchone()
-    rows = int((pages and pages[0]) or 0) * max(1, _PAGE // (4 * dimensions + _BESIDE_BYTES))
+    rows = _pages(connection, names) * max(1, _PAGE // (4 * dimensions + _BESIDE_BYTES))
     if rows > LEAST_INDEXED:
         return rows
     counted = "SELECT count(*) FROM (SELECT FROM {vectors} LIMIT 2000) AS v"
@@ -68,8 +68,7 @@ def estimated(connection: Connection[Any], names: Names, dimensions: int) -> int
 
 def filling(connection: Connection[Any], names: Names) -> str:
     """How far the load is of a store without an index; empty where its vectors are few enough to be compared one by one."""
-    row = connection.execute(_PAGES, (names["vectors"].as_string(connection),)).fetchone()
-    if not row or (row[0] or 0) * _PAGE <= MOST_COMPARED_BYTES:
+    if _pages(connection, names) * _PAGE <= MOST_COMPARED_BYTES:
         return ""
     version = stored(connection, names).numbered(names.index_version)
     building = progress(connection, names, version.dimensions)
@@ -101,9 +100,9 @@ def build(config: PgvectorConfig, names: Names, dimensions: int, on_progress: Ca
         vectors = estimated(connection, names, dimensions)
         for setting in _settings(connection, config, vectors, dimensions):
             connection.execute(setting)
-        statement = sql.SQL("CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {vectors} " + INDEX)
+        statement = names.compose(_CREATE, index=names["vectors_by_distance"])
         with _reported(config, names, dimensions, on_progress):
-            connection.execute(statement.format(index=names["vectors_by_distance"], vectors=names["vectors"]))
+            connection.execute(statement)
         for part in ("documents", "chunks", "vectors"):
             connection.execute(sql.SQL("ANALYZE {}").format(names[part]))  # else plans count on the few rows of before
         return is_valid(connection, names)
@@ -113,6 +112,12 @@ def progress(connection: Connection[Any], names: Names, dimensions: int) -> Buil
     """How far the build is that PostgreSQL runs now; None without one."""
     row = connection.execute(_PROGRESS, (names["vectors"].as_string(connection),)).fetchone()
     return None if row is None else Build(int(row[0] or 0), estimated(connection, names, dimensions), row[1])
+
+
+def _pages(connection: Connection[Any], names: Names) -> int:
+    """The pages of the vectors' table."""
+    row = connection.execute(_PAGES, (names["vectors"].as_string(connection),)).fetchone()
+    return int((row and row[0]) or 0)
 
 
 def _settings(connection: Connection[Any], config: PgvectorConfig, vectors: int, dimensions: int) -> Iterator[str]:
@@ -136,8 +141,8 @@ def _reported(
         try:
             with closing(connect(config, "ragstream build progress")) as connection:
                 while not ended.wait(_PROGRESS_SECONDS):
-                    if (done := progress(connection, names, dimensions)) is not None:
-                        on_progress(done)
+                    if (state := progress(connection, names, dimensions)) is not None:
+                        on_progress(state)
         except psycopg.Error:
             return
 

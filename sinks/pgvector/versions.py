@@ -127,10 +127,10 @@ def learn(connection: Connection[Any], names: Names, own: str, tables_of: Tables
         (configuration,) = connection.execute(CONFIGURATION, (own,)).fetchone() or (own,)
         connection.execute(names.compose(TAKE_WORDS, configuration=sql.Literal(configuration)))
     noted = tables_of_languages(connection, names)
-    both = united(noted, tables_of)
+    after = united(noted, tables_of)
     statement = "INSERT INTO {meta} VALUES ('languages', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-    if both != noted:
-        connection.execute(names.compose(statement), (json.dumps(both),))
+    if after != noted:
+        connection.execute(names.compose(statement), (json.dumps(after),))
 
 
 def drop(connection: Connection[Any], names: Names) -> None:

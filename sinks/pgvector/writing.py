@@ -95,8 +95,8 @@ def write_chunks(
         values = ((c.chunk_id, w.document_id, c.chunk_index, c.content_hash, c.chunk_text) for w, c in chunks)
         _copy(connection, names, "chunks", _CHUNK, values)
         own = []
-    for statement, some in ((schema.INSERT_CHUNK, own), (schema.INSERT_CHUNK_IN_LANGUAGE, others)):
-        if rows := [row for write in some for row in chunk_rows(write)]:
+    for statement, inserted in ((schema.INSERT_CHUNK, own), (schema.INSERT_CHUNK_IN_LANGUAGE, others)):
+        if rows := [row for write in inserted for row in chunk_rows(write)]:
             connection.cursor().executemany(names.compose(statement), rows)
 
 

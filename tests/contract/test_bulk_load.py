@@ -95,7 +95,7 @@ def test_units_written_in_parts_leave_what_the_source_has(store: Store, sink: Si
         table.insert(number, f"row number {number}")
     fed = Fed(sink)
     indexer = fed.indexer
-    units = [indexer.decode([as_record(change) for change in some]) for some in batched(table.changes, 64)]
+    units = [indexer.decode([as_record(change) for change in batch]) for batch in batched(table.changes, 64)]
     writer = indexer.writer(sink.name)
     written = writer.write(units)
     assert same(store.contents(), expected(table))

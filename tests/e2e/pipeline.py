@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 from deltalake import DeltaTable, QueryBuilder
 
-from glue_jobs.config.pipeline import PipelineConfig, decode_context, parse_config
+from glue_jobs.config.pipeline import PipelineConfig, decode_contexts, parse_config
 from glue_jobs.config.values import Substitution
 from lake.history.current import current_rows
 from lake.layout import RESERVED, LakeLayout
@@ -214,8 +214,7 @@ class Pipeline:
 
     def current(self, table: str) -> list[dict[str, Any]]:
         """What `ragstream table` prints, value for value."""
-        contexts = {source.name: decode_context(self.config, source.name) for source in self.config.sources}
-        return list(current_rows(self.layout, self.table_config(table), contexts))
+        return list(current_rows(self.layout, self.table_config(table), decode_contexts(self.config)))
 
     def rows(self, table: str, kinds: Kinds) -> Rows:
         """The same, in one form."""

@@ -119,8 +119,8 @@ def test_the_command_prints_a_seed_and_refuses_what_it_cannot_use(
     config = configured(tmp_path)
     arguments = ["converge", "--config", config, "--store", "fold", "--histories", "20", "--json"]
     assert cli.main([*arguments, "--events", EVENTS, "--seed", "3"], standalone_mode=False) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["seed"], told["failing"], told["stores"][0]["histories"]) == (3, 0, 20)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["seed"], printed["failing"], printed["stores"][0]["histories"]) == (3, 0, 20)
     for events, condition in (
         ("nowhere.jsonl", "EVENTS_UNREADABLE"),
         (str(FIXTURES / "mariadb1011_plain.jsonl"), "NO_EVENTS"),

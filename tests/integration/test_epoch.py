@@ -155,7 +155,7 @@ def test_an_epoch_unknown_to_a_job_or_without_a_load_ends_nothing(world: World) 
     before, since = history()
     world.feed(before)
     config = world.lake.config
-    with pytest.raises(ConfigurationError, match="there is no source"):
+    with pytest.raises(ConfigurationError, match="is not configured"):
         loaded_since(config, "other", BEGIN)
     with pytest.raises(ConfigurationError, match="no epoch of files begins"):
         loaded_since(config, "files", BEGIN)
@@ -184,5 +184,5 @@ def test_a_table_that_was_loaded_empty_ends_by_its_name(world: World) -> None:
 
 def test_a_time_without_a_zone_or_with_a_fraction_is_refused() -> None:
     for moment in ("2026-03-01T10:00:00", "2026-03-01T10:00:00.5Z", "soon"):
-        asked = CliRunner().invoke(command, ["pipeline.yaml", "--source", "s", "--at", moment])
-        assert asked.exit_code == 2, asked.output
+        result = CliRunner().invoke(command, ["pipeline.yaml", "--source", "s", "--at", moment])
+        assert result.exit_code == 2, result.output

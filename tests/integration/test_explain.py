@@ -13,8 +13,8 @@ from tests.lake_to_store import Lake
 
 def store_step(lake: Lake, *changes: Change) -> Step:
     """The step of the store for the last of some changes."""
-    told = explain(lake.config, lake.config.sources[0].name, [as_record(change) for change in changes])
-    return next(step for step in told[-1].steps if step.part == "store live")
+    explained = explain(lake.config, lake.config.sources[0].name, [as_record(change) for change in changes])
+    return next(step for step in explained[-1].steps if step.part == "store live")
 
 
 def test_writes_and_model_calls_are_those_that_follow(spark: SparkSession, lake: Lake) -> None:

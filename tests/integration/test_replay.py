@@ -55,7 +55,7 @@ def test_records_that_a_mended_configuration_can_read_land_once_and_become_docum
     second = replay(lake.config)[TABLE]
     assert (second["landed"], second["landed before"], second["still rejected"]) == (0, 0, 1)
     assert second["documents written"] == 0
-    assert told(lake) == [f"{TABLE}: 1 still rejected"]
+    assert replayed(lake) == [f"{TABLE}: 1 still rejected"]
     assert rejects(lake) == (1, first["landed"])
     lake.land(spark, table.changes[2:4], 2, wrong)
     assert rejects(lake) == (3, first["landed"])  # rejected again since
@@ -87,18 +87,18 @@ def test_rejects_without_bytes_are_settled_once_the_stream_is_read_again(spark: 
     changes = history().changes
     wrong = replace(lake.context.tables[TABLE], keys=("no_such_column",))
     lake.land(spark, changes, 0, replace(lake.context, tables={TABLE: wrong}))
-    without, way_on = told(lake)
+    without, hint = replayed(lake)
     assert without == f"{TABLE}: {len(changes)} without bytes"
-    assert f"ragstream run {lake.path} --tables {TABLE} --available-now" in way_on
+    assert f"ragstream run {lake.path} --tables {TABLE} --available-now" in hint
     assert rejects(lake) == (len(changes), 0)
     lake.land(spark, changes, 1)
-    assert told(lake) == [f"{TABLE}: {len(changes)} landed since"]
+    assert replayed(lake) == [f"{TABLE}: {len(changes)} landed since"]
     assert rejects(lake) == (0, len(changes))
 
 
 def test_where_nothing_was_rejected_there_is_nothing_to_replay(lake: Lake) -> None:
     assert replay(lake.config) == {}
-    assert told(lake) == ["no rejects that can be replayed"]
+    assert replayed(lake) == ["no rejects that can be replayed"]
 
 
 def others() -> list[Choice]:
@@ -112,7 +112,7 @@ def rejects(lake: Lake) -> tuple[int, int]:
     return report["tables"][TABLE]["rejects"], report["rejects_settled"]
 
 
-def told(lake: Lake) -> list[str]:
+def replayed(lake: Lake) -> list[str]:
     """What the command prints."""
     done = CliRunner().invoke(command, [str(lake.path)])
     assert done.exit_code == 0, done.output

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from lake.landing.breaker import Breaker, Example, Kept, RejectsConfig, landing_of
+from lake.landing.breaker import Breaker, CountsFile, Example, RejectsConfig, landing_of
 from lake.landing.decoding import Tally
 from schemas.errors import StoppedError
 
@@ -25,7 +25,7 @@ class Text:
         self.text, self.writes = text, self.writes + 1
 
     def breaker(self, config: RejectsConfig | None = LIMITS, settings: str = "s") -> Breaker:
-        return Breaker(landing_of("desk"), settings, config, Kept(lambda: self.text, self.write))
+        return Breaker(landing_of("desk"), settings, config, CountsFile(lambda: self.text, self.write))
 
 
 def tally(landed: int = 0, rejected: int = 0, table: str = "public.t", condition: str = "NO_KEY") -> Tally:

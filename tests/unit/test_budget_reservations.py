@@ -208,7 +208,7 @@ def test_dollars_need_a_price() -> None:
 
 
 def test_a_configuration_with_dollars_and_no_price_is_refused() -> None:
-    told = {"budget": {"dollars_per_day": 1, "ledger": LEDGER}, "model": "a-model-of-ours"}
+    document = {"budget": {"dollars_per_day": 1, "ledger": LEDGER}, "model": "a-model-of-ours"}
     sagemaker = {"type": "sagemaker", "endpoint": "e", "container": "tei", "dimensions": 3}
     for kind, section in (
         (EmbeddingConfig, sagemaker),
@@ -216,14 +216,14 @@ def test_a_configuration_with_dollars_and_no_price_is_refused() -> None:
         (RerankingConfig, {"type": "bedrock"}),
     ):
         with pytest.raises(ValidationError, match=r"set budget\.price_per_million_tokens"):
-            TypeAdapter(kind).validate_python(told | section)
+            TypeAdapter(kind).validate_python(document | section)
 
 
 def test_a_report_says_what_a_request_waits_for_and_what_was_spent(tmp_path: Path) -> None:
-    told = {"type": "bedrock", "model": "amazon.nova-lite-v1:0", "budget": {
+    document = {"type": "bedrock", "model": "amazon.nova-lite-v1:0", "budget": {
         "requests_per_minute": 1, "price_per_million_tokens": {"input": 1}, "ledger": {"type": "file", "path": tmp_path / "b"},
     }}  # fmt: skip
-    section: Any = TypeAdapter(TextModelConfig).validate_python(told)
+    section: Any = TypeAdapter(TextModelConfig).validate_python(document)
     assert reports({"generation": section, "embedding": None}) == {"generation": BudgetReport()}
     open_budget(section.budget, section.model).take(1_000_000, waits=False)
     report = reports({"generation": section})["generation"]
@@ -247,6 +247,6 @@ def test_budgets_on_one_ledger_have_the_same_limits() -> None:
 
 def test_a_store_does_not_remember_the_budget() -> None:
     adapter: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
-    told = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512}
-    config = adapter.validate_python(told | {"budget": {"requests_per_minute": 1, "ledger": LEDGER}})
-    assert registry_entry(config) == told
+    document = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512}
+    config = adapter.validate_python(document | {"budget": {"requests_per_minute": 1, "ledger": LEDGER}})
+    assert registry_entry(config) == document

@@ -90,13 +90,13 @@ def test_every_problem_is_told_at_once_with_path_line_and_remedy() -> None:
         .replace("512", "511")
         .replace("table: helpdesk", "tabel: h")
     )
-    told = refusal(text)
-    assert "pipeline.yaml:5: tables[0].key: this key is unknown.\n      Did you mean `keys`?" in told
-    assert "pipeline.yaml:4: tables[0].keys: this key is missing.\n      The columns of the primary key." in told
-    assert "pipeline.yaml:7: lake.land_every: a duration is expected here" in told
-    assert "pipeline.yaml:8: embedding: dimensions: amazon.titan-embed-text-v2:0 offers 256, 512, 1024" in told
-    assert "pipeline.yaml:10: sinks[0].tabel: this key is unknown.\n      Did you mean `table`?" in told
-    assert "pipeline.yaml: 6 problems; nothing was started." in told
+    message = refusal(text)
+    assert "pipeline.yaml:5: tables[0].key: this key is unknown.\n      Did you mean `keys`?" in message
+    assert "pipeline.yaml:4: tables[0].keys: this key is missing.\n      The columns of the primary key." in message
+    assert "pipeline.yaml:7: lake.land_every: a duration is expected here" in message
+    assert "pipeline.yaml:8: embedding: dimensions: amazon.titan-embed-text-v2:0 offers 256, 512, 1024" in message
+    assert "pipeline.yaml:10: sinks[0].tabel: this key is unknown.\n      Did you mean `table`?" in message
+    assert "pipeline.yaml: 6 problems; nothing was started." in message
 
 
 def test_key_of_an_earlier_version_names_the_one_that_took_its_place() -> None:
@@ -122,6 +122,7 @@ def test_key_of_an_earlier_version_names_the_one_that_took_its_place() -> None:
         ("type: pgvector", "type: postgres", "one of those known.\n      Write one of: 'documentdb', 'opensearch', 'pgvector'"),
         ('"{subject}"', '"subject"', "tables[0].document.template: the template names no column; write {column}"),
         ("public.tickets\n", "public.tickets\n    source: desk\n", "tables[0].source: no source is named desk"),
+        ("embedding:", "capture: {type: dms, source: desk}\nembedding:", "capture.source: no source is named desk"),
         ("embedding:", "embeddings:", "sinks: a store needs vectors, and there is no `embedding`"),
         ("checkpoint: ./checkpoints", "checkpoint: a\ncheckpoint: b", "yaml:12: checkpoint: this key is on line 11 already"),
         ("${env:KAFKA_BOOTSTRAP}", "${env:MISSING}", "source.bootstrap_servers: the variable MISSING is not set"),
@@ -138,9 +139,9 @@ def test_what_is_wrong_is_said_where_it_stands(old: str, new: str, expected: str
 def test_a_table_carried_twice_and_a_name_given_twice_are_told_once() -> None:
     table = "  - table: public.tickets\n    keys: [id]\n"
     sink = '  - {type: pgvector, dsn: "${secret:vectors}", table: helpdesk}\n'
-    told = refusal(GOOD.replace("lake:", f"{table}lake:", 1).replace(sink, sink * 2))
-    assert told.count("more than one table is called public.tickets") == 1
-    assert told.count("more than one store is called pgvector") == 1
+    message = refusal(GOOD.replace("lake:", f"{table}lake:", 1).replace(sink, sink * 2))
+    assert message.count("more than one table is called public.tickets") == 1
+    assert message.count("more than one store is called pgvector") == 1
 
 
 def test_with_several_sources_a_table_must_say_which_one_owns_it() -> None:
@@ -148,10 +149,10 @@ def test_with_several_sources_a_table_must_say_which_one_owns_it() -> None:
         f"  - {{type: files, name: {name}, format: kafka, envelope: debezium, path: [a]}}\n" for name in ("kb", "desk")
     )
     first_line = GOOD.splitlines()[1]
-    told = refusal(GOOD.replace(first_line, sources))
+    message = refusal(GOOD.replace(first_line, sources))
     assert (
         "several sources, and this table does not say which one owns it.\n      Add `source:` with one of: kb, desk"
-        in told
+        in message
     )
     config = good(GOOD.replace(first_line, sources).replace("keys: [id]", "keys: [id]\n    source: desk"))
     assert [table.table for table in config.tables_of("desk")] == ["public.tickets"]
@@ -160,9 +161,9 @@ def test_with_several_sources_a_table_must_say_which_one_owns_it() -> None:
 
 
 def test_text_that_is_no_yaml_is_refused_with_its_place_and_unquoted() -> None:
-    told = refusal("name: helpdesk\nsource: {type: kafka, password: hunter2-hunter2\ntables: [\n")
-    assert "pipeline.yaml:" in told
-    assert "hunter2" not in told
+    message = refusal("name: helpdesk\nsource: {type: kafka, password: hunter2-hunter2\ntables: [\n")
+    assert "pipeline.yaml:" in message
+    assert "hunter2" not in message
 
 
 def test_words_that_old_yaml_reads_otherwise_stay_what_they_are() -> None:
@@ -232,13 +233,13 @@ def test_some_tables_are_read_from_beginning_with_a_checkpoint_of_their_own() ->
         "  - {table: public.notes, keys: [id], source: other}\n",
     )
     whole = good(two.replace("table: public.tickets", "table: public.tickets\n    source: late"))
-    some = of_tables(whole, ["public.tickets"])
-    assert [table.table for table in some.tables] == ["public.tickets"]
-    (source,) = some.sources
+    part = of_tables(whole, ["public.tickets"])
+    assert [table.table for table in part.tables] == ["public.tickets"]
+    (source,) = part.sources
     assert isinstance(source, KafkaSourceConfig)
     assert (source.name, source.starting) == ("late", "earliest")
-    assert some.checkpoint == f"{whole.checkpoint}/tables/public.tickets"
-    assert some.redact(SECRET) != SECRET
+    assert part.checkpoint == f"{whole.checkpoint}/tables/public.tickets"
+    assert part.redact(SECRET) != SECRET
     with pytest.raises(ConfigurationError, match=r"'public\.gone' is not configured"):
         of_tables(whole, ["public.gone"])
 

@@ -1,4 +1,4 @@
-"""What `explain` says without a server: each envelope, outcome and form of file; and it writes nothing."""
+"""What `explain` says without a server: record envelope, outcome and form of file; and it writes nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from glue_jobs.cli.explain import explain
+from lake.landing.batch import create_tables, schema_rows
+from lake.layout import LakeLayout
+from lake.storage import append_rows
+from schemas.changes import SeenSchema
 
 TABLE = {"table": "public.t", "keys": ["id"], "document": {"template": "{title}", "metadata": ["kind"]}}
 RULED = {"table": "public.people", "keys": ["email"], "columns": {"email": "hash", "name": "drop"}}
@@ -43,24 +48,27 @@ def run(folder: Path, content: str, envelope: str = "debezium", **more: Any) -> 
     config.write_text(json.dumps(written | {"checkpoint": str(folder / "checkpoint")} | more))
     event.write_text(content)
     before = sorted(folder.rglob("*"))
-    done = CliRunner().invoke(explain, [str(config), "--event", str(event), "--json"])
+    result = CliRunner().invoke(explain, [str(config), "--event", str(event), "--json"])
     plain = CliRunner().invoke(explain, [str(config), "--event", str(event)])
     assert sorted(folder.rglob("*")) == before
-    assert (done.exit_code, plain.exit_code) == (0, 0), done.output + plain.output + str(done.exception)
-    return done
+    assert (result.exit_code, plain.exit_code) == (0, 0), result.output + plain.output + str(result.exception)
+    return result
 
 
-def steps(done: Result, record: int = 0) -> dict[str, dict[str, Any]]:
-    return {step["part"]: step for step in json.loads(done.stdout)[record]["steps"]}
+def steps(result: Result, record: int = 0) -> dict[str, dict[str, Any]]:
+    return {step["part"]: step for step in json.loads(result.stdout)[record]["steps"]}
 
 
 def test_one_event_as_it_is_in_the_stream_goes_through_every_step(tmp_path: Path) -> None:
-    told = steps(run(tmp_path, json.dumps(change("c", 7, {"id": 1, "title": "x"}), indent=2)))
-    assert (told["decode"]["outcome"], told["decode"]["detail"]["key"]) == ("a change of public.t", '{"id":1}')
-    assert told["landing"]["outcome"] == "a row of `changes`"
-    assert told["fold"]["outcome"] == "the row is new"
-    assert told["merge"]["detail"]["row"] == {"id": "1", "title": "x"}
-    assert "stores" not in told
+    explained = steps(run(tmp_path, json.dumps(change("c", 7, {"id": 1, "title": "x"}), indent=2)))
+    assert (explained["decode"]["outcome"], explained["decode"]["detail"]["key"]) == (
+        "a change of public.t",
+        '{"id":1}',
+    )
+    assert explained["landing"]["outcome"] == "a row of `changes`"
+    assert explained["fold"]["outcome"] == "the row is new"
+    assert explained["merge"]["detail"]["row"] == {"id": "1", "title": "x"}
+    assert "stores" not in explained
 
 
 def test_records_of_a_file_are_explained_after_those_before_them(tmp_path: Path) -> None:
@@ -68,10 +76,10 @@ def test_records_of_a_file_are_explained_after_those_before_them(tmp_path: Path)
         change("c", 7, {"id": 1, "title": "x", "n": 1}), change("u", 9, {"id": 1, "title": "y", "n": 1}),
         change("u", 8, {"id": 1, "title": "late", "n": 1}), change("d", 10, {"id": 1}), change("u", 9, {"id": 1, "title": "y"}),
     ]  # fmt: skip
-    done = run(tmp_path, "\n".join(recorded(at, event) for at, event in enumerate(events)))
-    outcomes = [steps(done, at)["fold"]["outcome"] for at in range(5)]
+    result = run(tmp_path, "\n".join(recorded(at, event) for at, event in enumerate(events)))
+    outcomes = [steps(result, at)["fold"]["outcome"] for at in range(5)]
     assert outcomes == ["the row is new", "the row changes", "nothing changes", "the row is gone", "nothing changes"]
-    assert steps(done, 3)["merge"]["outcome"].startswith("no row in the table")
+    assert steps(result, 3)["merge"]["outcome"].startswith("no row in the table")
 
 
 def test_rejects_and_ignored_records_say_why_and_go_no_further(tmp_path: Path) -> None:
@@ -82,34 +90,45 @@ def test_rejects_and_ignored_records_say_why_and_go_no_further(tmp_path: Path) -
         recorded(3, None),
         recorded(4, {"no": "op"}),
     ]
-    done = run(tmp_path, "\n".join(lines))
-    assert [[step["outcome"] for step in each["steps"]] for each in json.loads(done.stdout)] == [
+    result = run(tmp_path, "\n".join(lines))
+    assert [[step["outcome"] for step in record["steps"]] for record in json.loads(result.stdout)] == [
         ["reject NO_KEY", "a row of `rejects`: NO_KEY"], ["ignored", "counted as ignored"], ["ignored", "counted as ignored"],
         ["reject NOT_AN_ENVELOPE", "a row of `rejects`: NOT_AN_ENVELOPE"],
     ]  # fmt: skip
 
 
 def test_a_dms_update_without_a_commit_position_is_explained(tmp_path: Path) -> None:
-    told = steps(run(tmp_path, json.dumps({"data": {"id": 1, "title": "x"}, "metadata": METADATA}), "dms"))
-    assert told["decode"]["detail"]["operation"] == "u"
-    assert any("not the whole row" in why for why in told["decode"]["why"])
+    explained = steps(run(tmp_path, json.dumps({"data": {"id": 1, "title": "x"}, "metadata": METADATA}), "dms"))
+    assert explained["decode"]["detail"]["operation"] == "u"
+    assert any("not the whole row" in why for why in explained["decode"]["why"])
 
 
 def test_a_store_that_is_away_is_planned_as_empty_and_says_so(tmp_path: Path) -> None:
     model = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
     sink = {"type": "pgvector", "dsn": "postgresql://me:secret@127.0.0.1:1/db", "table": "docs"}
-    told = steps(run(tmp_path, json.dumps(change("c", 7, {"id": 1, "title": "x"})), embedding=model, sinks=[sink]))
-    store = told["store pgvector"]
+    explained = steps(run(tmp_path, json.dumps(change("c", 7, {"id": 1, "title": "x"})), embedding=model, sinks=[sink]))
+    store = explained["store pgvector"]
     assert store["outcome"] == "1 chunks: 1 added, 0 moved, 0 dropped"
     assert store["detail"]["documents"][0]["text"] == "x"
     assert any("cannot be asked" in why for why in store["why"])
     assert any("1 texts would be sent to the model" in why for why in store["why"])
-    assert "secret" not in json.dumps(told)
+    assert "secret" not in json.dumps(explained)
+
+
+@pytest.mark.parametrize(("drift", "pending"), [("evolve", ["tier"]), ("ignore", None)])
+def test_a_column_that_drift_leaves_out_is_not_pending(tmp_path: Path, drift: str, pending: list[str] | None) -> None:
+    layout, columns = LakeLayout(str(tmp_path / "lake")), {"id": "int", "title": "text"}
+    create_tables(layout)
+    later = SeenSchema("2", "public.t", columns | {"tier": "text"}, sequence="f", defaulted=("tier",))
+    append_rows(layout.path("schemas"), schema_rows("files", [SeenSchema("1", "public.t", columns), later]))
+    event = json.dumps(change("c", 7, {"id": 1, "title": "x"}))
+    explained = steps(run(tmp_path, event, tables=[TABLE | {"drift": drift}]))
+    assert explained["merge"]["detail"]["pending"] == pending
 
 
 def test_a_column_with_a_rule_is_not_shown(tmp_path: Path) -> None:
-    done = run(tmp_path, json.dumps(change("c", 7, {"email": CANARY, "name": CANARY, "n": 1}, "people")))
-    told = steps(done)
-    assert CANARY not in done.stdout
-    assert "decoded columns alone" in told["landing"]["why"][0]
-    assert told["decode"]["detail"]["columns"].keys() == {"email", "n"}
+    result = run(tmp_path, json.dumps(change("c", 7, {"email": CANARY, "name": CANARY, "n": 1}, "people")))
+    explained = steps(result)
+    assert CANARY not in result.stdout
+    assert "decoded columns alone" in explained["landing"]["why"][0]
+    assert explained["decode"]["detail"]["columns"].keys() == {"email", "n"}

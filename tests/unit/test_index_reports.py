@@ -16,7 +16,7 @@ from glue_jobs.status.index_reports import IndexReports
 from glue_jobs.status.record import QueryRecord
 from indexing.report import report_rows
 from indexing.result import IndexResult
-from lake.landing.breaker import INDEXING, Breaker, Kept, RejectsConfig
+from lake.landing.breaker import INDEXING, Breaker, CountsFile, RejectsConfig
 from lake.layout import LakeLayout
 from lake.storage import rows_of
 from schemas.changes import Reject
@@ -31,10 +31,10 @@ class Notes:
     name = "notes"
 
     def __init__(self) -> None:
-        self.told: list[int] = []
+        self.noted: list[int] = []
 
     def note_progress(self, indexed_as_of_us: int) -> None:
-        self.told.append(indexed_as_of_us)
+        self.noted.append(indexed_as_of_us)
 
 
 def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Pat
     note = partial(reports.note_progress, cast("Any", store))
     articles.emptied(100)
     note()
-    assert store.told == []  # nothing is known of the tickets
+    assert store.noted == []  # nothing is known of the tickets
     tickets.emptied(70)
     note()
     articles.emptied(120)
@@ -53,7 +53,7 @@ def test_a_store_is_as_fresh_as_the_source_that_is_furthest_behind(tmp_path: Pat
     note()
     tickets.emptied(130)
     note()
-    assert store.told == [70, 120]
+    assert store.noted == [70, 120]
 
 
 def whole_row(sequence: str, *absent: str) -> pa.Table:
@@ -66,8 +66,8 @@ def test_a_column_that_whole_rows_lack_is_logged_once_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     reports, record = IndexReports(str(tmp_path), [], []), QueryRecord("index_articles")
-    for batch, told in enumerate([whole_row("02", "descripton"), whole_row("01"), whole_row("03", "descripton")]):
-        record.add(batch, reports.take(told), 1.0, 1.0)
+    for batch, result in enumerate([whole_row("02", "descripton"), whole_row("01"), whole_row("03", "descripton")]):
+        record.add(batch, reports.take(result), 1.0, 1.0)
         assert record.columns_missing["t"][1] == ["descripton"], "an older whole row takes nothing back"
         record = QueryRecord.from_json(json.loads(json.dumps(record.to_json())))
     (logged,) = caplog.records
@@ -79,7 +79,7 @@ def test_a_column_that_whole_rows_lack_is_logged_once_and_reported(
 def test_many_refused_documents_stop_the_job_and_are_rejects_by_then(tmp_path: Path) -> None:
     kept: list[str] = []
     limits = RejectsConfig(among=10)
-    breaker = Breaker(INDEXING, "s", limits, Kept(lambda: kept[-1] if kept else None, kept.append))
+    breaker = Breaker(INDEXING, "s", limits, CountsFile(lambda: kept[-1] if kept else None, kept.append))
     reports = IndexReports(str(tmp_path), [], [], None, breaker)
     reports.take(refused(10, 5))
     with pytest.raises(StoppedError, match="11 of the last 20 records of t are rejects") as stopped:
@@ -88,7 +88,7 @@ def test_many_refused_documents_stop_the_job_and_are_rejects_by_then(tmp_path: P
         assert part in str(stopped.value)
     rows = rows_of(LakeLayout(str(tmp_path)).path("rejects"), ["stage", "_key"])
     assert (len(rows), {row["stage"] for row in rows}) == (11, {"embed"})
-    again = Breaker(INDEXING, "s", limits, Kept(lambda: kept[-1], kept.append))
+    again = Breaker(INDEXING, "s", limits, CountsFile(lambda: kept[-1], kept.append))
     with pytest.raises(StoppedError):
         IndexReports(str(tmp_path), [], [], None, again).take(refused(10, 6))
 

@@ -65,13 +65,13 @@ def merged(batches: list[list[Record]], shape: TableShape, table: str) -> dict[s
     tombstones: list[dict[str, Any]] = []
     truncated = ""
     for batch in batches:
-        told = [c.sequence for r in batch for c in changes(r) if c.op == "t"]
-        truncated = max([truncated, *told])
+        truncations = [c.sequence for r in batch for c in changes(r) if c.op == "t"]
+        truncated = max([truncated, *truncations])
         settings = FoldSettings(table, {"kb": CONTEXT}, shape, shape, {}, truncated)
         for row in list(fold_group([*stored.values(), *tombstones, *map(input_row, batch)], settings)):
             if row["_tombstone"]:
-                grave = {"_from": "tombstone", "_key": row["_key"], "_state": row["_tombstone"]}
-                tombstones.append(grave | {"_moves": row["_moves"]})
+                tombstone = {"_from": "tombstone", "_key": row["_key"], "_state": row["_tombstone"]}
+                tombstones.append(tombstone | {"_moves": row["_moves"]})
             if row["_purge"]:
                 tombstones = [g for g in tombstones if g["_key"] != row["_key"] or g["_moves"]]
             stored.pop(row["_key"], None)
@@ -95,19 +95,19 @@ def test_any_cut_order_and_repeat_leaves_the_rows_of_one_fold(name: str, table: 
         history = [*read, *rng.sample(read, len(read) // 2)]
         rng.shuffle(history)
         batches = [history[i : i + size] for i in range(0, len(history), size)]
-        found = merged(batches, shape, table)
-        assert {key: state.values() for key, state in found.items()} == expected
+        states = merged(batches, shape, table)
+        assert {key: state.values() for key, state in states.items()} == expected
 
 
 def test_a_batch_merged_again_writes_nothing() -> None:
     read = of_table("pg15_schemas", "inv.items")
     shape = shape_of(read, "inv.items")
     settings = FoldSettings("inv.items", {"kb": CONTEXT}, shape, shape, {})
-    answers = list(fold_group(map(input_row, read), settings))
-    assert not any(row.get("_rejects") for row in answers)
-    held = [row | {"_from": "table"} for row in answers if row["_live"]]
-    held += [{"_from": "tombstone", "_key": r["_key"], "_state": r["_tombstone"]} for r in answers if r["_tombstone"]]
-    assert list(fold_group([*held, *map(input_row, read)], settings)) == []
+    written = list(fold_group(map(input_row, read), settings))
+    assert not any(row.get("_rejects") for row in written)
+    stored = [row | {"_from": "table"} for row in written if row["_live"]]
+    stored += [{"_from": "tombstone", "_key": r["_key"], "_state": r["_tombstone"]} for r in written if r["_tombstone"]]
+    assert list(fold_group([*stored, *map(input_row, read)], settings)) == []
 
 
 def test_value_that_does_not_fit_is_told_once_and_kept_in_state() -> None:
@@ -129,13 +129,13 @@ def test_a_row_that_a_tombstone_still_speaks_of_keeps_its_columns() -> None:
     read = of_table("pg15_schemas", "inv.items_full")
     shape = shape_of(read, "inv.items_full")
     settings = FoldSettings("inv.items_full", {"kb": CONTEXT}, shape, shape, {})
-    held = [r | {"_from": "table"} for r in fold_group(map(input_row, read), settings) if r["_live"]]
+    stored = [r | {"_from": "table"} for r in fold_group(map(input_row, read), settings) if r["_live"]]
     carried = {"s": "", "v": {"name": "carried"}, "r": {"name": "0" * 104 + "!" + "0" * 104}}
-    grave = {"_from": "tombstone", "_key": held[0]["_key"], "_state": json.dumps(carried)}
-    (row,) = fold_group([held[0], grave], settings)
+    tombstone = {"_from": "tombstone", "_key": stored[0]["_key"], "_state": json.dumps(carried)}
+    (row,) = fold_group([stored[0], tombstone], settings)
     assert row["_purge"]
-    assert row["_row"] == held[0]["_row"]
-    assert row["_state"] == held[0]["_state"]
+    assert row["_row"] == stored[0]["_row"]
+    assert row["_state"] == stored[0]["_state"]
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_row_stored_before_its_types_were_announced_gets_them_in_canonical_form(
         b'"after":{"id":1,"raw":"0x00ff","at":"2026-02-03T04:05:06Z","price":"1.10","name":"0x00ff"}}'
     )
     config = TableConfig(table="inv.items", keys=("id",))
-    untold = evolved(TableShape(), config, ObservedTypes(), ["id", "raw", "at", "price", "name"])
+    untyped = evolved(TableShape(), config, ObservedTypes(), ["id", "raw", "at", "price", "name"])
     record = Record("t", "0", "1", None, value)
-    (row,) = fold_group([input_row(record)], FoldSettings("inv.items", {"kb": CONTEXT}, untold, untold, {}))
+    (row,) = fold_group([input_row(record)], FoldSettings("inv.items", {"kb": CONTEXT}, untyped, untyped, {}))
     kinds = {"id": "int", "raw": "bytes", "at": "timestamp", "price": "decimal(10,2)", "name": "text"}
-    told = evolved(untold, config, ObservedTypes({name: [kind] for name, kind in kinds.items()}))
-    settings = FoldSettings("inv.items", {"kb": CONTEXT}, untold, told, kinds, everything=True)
+    typed = evolved(untyped, config, ObservedTypes({name: [kind] for name, kind in kinds.items()}))
+    settings = FoldSettings("inv.items", {"kb": CONTEXT}, untyped, typed, kinds)
     (again,) = fold_group([row | {"_from": "table"}], settings)
     assert again["_rejects"] is None
     at = dt.datetime.fromisoformat("2026-02-03T04:05:06")

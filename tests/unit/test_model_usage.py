@@ -51,8 +51,8 @@ def test_prometheus_reads_it_by_model_and_purpose() -> None:
         pass
     requests, tokens = Models(tally).collect()
     labels = {"model": "model-1", "purpose": "generation"}
-    assert [(each.labels, each.value) for each in requests.samples] == [({**labels, "outcome": "answered"}, 1)]
-    assert {each.labels["direction"]: each.value for each in tokens.samples} == {"input": 100, "output": 50}
-    assert {each.name for metric in (requests, tokens) for each in metric.samples} == {
+    assert [(sample.labels, sample.value) for sample in requests.samples] == [({**labels, "outcome": "answered"}, 1)]
+    assert {sample.labels["direction"]: sample.value for sample in tokens.samples} == {"input": 100, "output": 50}
+    assert {sample.name for metric in (requests, tokens) for sample in metric.samples} == {
         "ragstream_model_requests_total", "ragstream_model_tokens_total",
     }  # fmt: skip

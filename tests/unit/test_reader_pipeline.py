@@ -63,9 +63,9 @@ def test_results_come_once_are_repeated_for_same_batch_and_dropped_by_next(one: 
     one.store("a").rejects = True
     one.stream.add(1)
     assert eventually(lambda: len(one.written("a")) == 1)
-    told = [one.harvest(), one.harvest(again=True)]
-    assert [harvest.result.counts["records"] for harvest in told] == [1, 1]
-    assert [len(harvest.result.rejected) for harvest in told] == [1, 1]
+    harvests = [one.harvest(), one.harvest(again=True)]
+    assert [harvest.result.counts["records"] for harvest in harvests] == [1, 1]
+    assert [len(harvest.result.rejected) for harvest in harvests] == [1, 1]
     one.stream.add(2)
     assert eventually(lambda: len(one.written("a")) == 2)
     assert one.harvest(again=True).result.counts["records"] == 2

@@ -45,26 +45,26 @@ class Warehouse:
     def load(self, changes: Sequence[Change]) -> int:
         """Load a batch; how many rows were written."""
         truncated = max([self.truncated, *(c.sequence for c in changes if c.op == "t")])
-        found = self._folded([c for c in changes if c.op != "t"], truncated)
+        folded_rows = self._folded([c for c in changes if c.op != "t"], truncated)
         new = {}
-        for each in found:
-            assert each.row is not None
-            new[each.row["_key"]] = each.row | {
-                f"c{at}": each.row.get(f"c{at}") for at in range(len(self.shape.columns))
+        for folded_row in folded_rows:
+            assert folded_row.row is not None
+            new[folded_row.row["_key"]] = folded_row.row | {
+                f"c{at}": folded_row.row.get(f"c{at}") for at in range(len(self.shape.columns))
             }
-        for piece in (piece for each in found for piece in each.pieces):
+        for piece in (piece for folded_row in folded_rows for piece in folded_row.pieces):
             assert self.rows[piece["_from"]]["_base_revision"] + 1 == piece["_revision"]
             for at, mark in enumerate(piece["_mask"]):
                 if mark == "1":
                     new[piece["_key"]][f"c{at}"] = self.rows[piece["_from"]][f"c{at}"]
         for key, row in new.items():
-            held = self.rows.get(key)
-            assert row["_base_revision"] == (held["_base_revision"] + 1 if held else 0)
-            assert held is None or held["_sequence"] <= row["_sequence"]
+            stored = self.rows.get(key)
+            assert row["_base_revision"] == (stored["_base_revision"] + 1 if stored else 0)
+            assert stored is None or stored["_sequence"] <= row["_sequence"]
         self.rows |= new
         self.rows = {key: row for key, row in self.rows.items() if row["_sequence"] > truncated}
         self.truncated = truncated
-        self.rejects += [reject for each in found for reject in each.rejects]
+        self.rejects += [reject for folded_row in folded_rows for reject in folded_row.rejects]
         return len(new)
 
     def _folded(self, changes: Sequence[Change], truncated: str) -> list[Folded]:
@@ -87,10 +87,10 @@ class Warehouse:
             r = as_record(change)
             headers = [{"key": key, "value": value} for key, value in r.headers]
             raw = (r.stream, r.partition, r.position, r.key, r.value, headers, None)
-            told = dict(zip(RAW_COLUMNS, raw, strict=True)) | {"_key": change.key, "_source": "desk", "_state": None}
-            groups.setdefault(roots.get(change.key, change.key), []).append(told)
-        how = LoadSettings(TABLE, CONTEXTS, CONFIG.columns, self.shape, truncated, NOWHERE)
-        return [each for rows in groups.values() for each in fold_group(rows, how)]
+            row = dict(zip(RAW_COLUMNS, raw, strict=True)) | {"_key": change.key, "_source": "desk", "_state": None}
+            groups.setdefault(roots.get(change.key, change.key), []).append(row)
+        load_settings = LoadSettings(TABLE, CONTEXTS, CONFIG.columns, self.shape, truncated, NOWHERE)
+        return [folded_row for rows in groups.values() for folded_row in fold_group(rows, load_settings)]
 
     def live(self) -> dict[str, dict[str, Any]]:
         """What a reader sees."""
@@ -106,14 +106,14 @@ def test_any_cut_order_and_repeat_leaves_the_rows_of_one_fold(seed: int, length:
     shuffled = history + r.choices(history, k=len(history) // 3) if history else []
     r.shuffle(shuffled)
     warehouse = Warehouse(evolved(SHAPE, CONFIG, ObservedTypes({"sum": ["text"]})))
-    for some in batched(shuffled, cut):
-        warehouse.load(some)
-    wanted = contents(folded(history))
+    for batch in batched(shuffled, cut):
+        warehouse.load(batch)
+    expected = contents(folded(history))
     assert warehouse.load(history) == 0
-    found = warehouse.live()
-    assert found.keys() == wanted.keys()
-    for key, row in wanted.items():
-        assert {name: found[key][name] for name in row} == row
+    live = warehouse.live()
+    assert live.keys() == expected.keys()
+    for key, row in expected.items():
+        assert {name: live[key][name] for name in row} == row
         assert json.loads(warehouse.rows[key]["_pending"] or "[]") == sorted({"id", "a", "body", "sum"} - row.keys())
 
 
@@ -172,10 +172,10 @@ def test_a_row_that_the_warehouse_cannot_name_is_a_reject(column: str, condition
         {"_key": change.key, "_state": None, "_source": "desk"}
         | dict(zip(RAW_COLUMNS, ("t", "0", "1", None, _value(column), [], None), strict=True))
     ]
-    how = LoadSettings(TABLE, CONTEXTS, {}, SHAPE, "", NOWHERE)
-    (found,) = fold_group(rows, how)
-    assert found.row is None
-    assert [reject["condition"] for reject in found.rejects] == [condition]
+    load_settings = LoadSettings(TABLE, CONTEXTS, {}, SHAPE, "", NOWHERE)
+    (refused,) = fold_group(rows, load_settings)
+    assert refused.row is None
+    assert [reject["condition"] for reject in refused.rejects] == [condition]
 
 
 def _value(column: str) -> bytes:

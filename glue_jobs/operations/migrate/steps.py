@@ -32,7 +32,6 @@ from schemas.errors import ConfigurationError, StoppedError
 from sinks import SinkConfig
 from sinks.protocol import Sink, VersionedStore
 from sinks.versions import UNDER_WAY, IndexVersion, IndexVersions
-from transforms.documents.planning import DocumentSpec
 
 _SAMPLE_TEXTS = 20
 """Texts of its own that a new index version is searched for before the switch."""
@@ -90,8 +89,7 @@ class Migration:
         """Open both models; nothing is connected yet."""
         self._own = configured_model(self.config)
         self._model = open_embedder(self.to)
-        specs = {table.table: spec for table in self.config.tables if (spec := DocumentSpec.of(table))}
-        self._tables = Tables(specs, {table.table: table.keys for table in self.config.tables})
+        self._tables = Tables(self.config.document_specs, {table.table: table.keys for table in self.config.tables})
 
     def move(
         self, spark: Callable[[], SparkSession], golden: Sequence[GoldenQuestion], on_progress: OnProgress
