@@ -56,7 +56,7 @@ setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_
 	@echo "ready     $(BIN)/ragstream"
 
 # Three workers on two cores: while one waits for a server, the others work.
-test: setup lint ## lint, type-check and run every test, servers included
+test: setup lint ## lint, type-check and run every test but the long ones, servers included
 	$(BIN)/python -m pytest tests -m "not long" --numprocesses 3 --dist loadgroup
 
 test-quick: lint ## lint, type-check, unit tests and the contract of one store: before each commit

@@ -19,8 +19,7 @@ class CapturedSource(StrictModel):
     """Who captured the changes, and in which form: `debezium`, `dms`, `flattened` (Debezium's ExtractNewRecordState with
     `add.fields`) or `outbox` (its EventRouter)."""
     registry: RegistryConfig | None = None
-    """The schema registry of records in Avro or JSON Schema. Left out, records are JSON; which of the three a record is, it tells
-    itself."""
+    """The schema registry of records in Avro or JSON Schema, whose first bytes name their schema. Left out, records are JSON."""
     before_image: str = Field(default=BEFORE_IMAGE, pattern=BEFORE_IMAGE_FORM)
     """DMS: the field with a row's old values, as BeforeImageSettings names it (`FieldName`); with a `*` for a column's name,
     the columns that the mapping rule `add-before-image-columns` adds: `BI_*`."""

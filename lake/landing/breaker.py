@@ -32,8 +32,8 @@ class RejectsConfig(StrictModel):
     """When landing and indexing stop because of rejects; `null` lifts a limit."""
 
     most_share: float | None = Field(default=0.5, gt=0, le=1)
-    """A job stops where more than this share of the last records of a table are rejects; where a record does not tell its table,
-    of all records of the source."""
+    """A job stops where more than this share of the last records of a table are rejects; where the table of a record is not
+    known, of all records of the source."""
     among: int = Field(default=1000, ge=1)
     """Records of which the share is taken, at least; about twice as many at most."""
     most_of_a_class: int | None = Field(default=10_000, ge=1)
