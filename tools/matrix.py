@@ -97,17 +97,17 @@ def _calls(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
 
 
 def _cells(call: ast.Call, module: str) -> Iterator[tuple[str, ...]]:
-    given = dict(zip(AXES, call.args, strict=False)) | {each.arg: each.value for each in call.keywords if each.arg}
-    if given.keys() != AXES.keys():
+    arguments = dict(zip(AXES, call.args, strict=False)) | {word.arg: word.value for word in call.keywords if word.arg}
+    if arguments.keys() != AXES.keys() or len(call.args) + len(call.keywords) != len(AXES):
         raise MarkError(f"{module}:{call.lineno}: a mark has {', '.join(AXES)}")
     choices: list[tuple[str, ...]] = []
     for axis, allowed in AXES.items():
         try:
-            value = ast.literal_eval(given[axis])
-        except (KeyError, ValueError):
-            value = ()
-        names = (value,) if isinstance(value, str) else tuple(value)
-        if not names or not set(names) <= set(allowed):
+            value = ast.literal_eval(arguments[axis])
+            names = (value,) if isinstance(value, str) else tuple(value)
+        except (TypeError, ValueError):
+            names = ()
+        if not names or any(name not in allowed for name in names):
             raise MarkError(f"{module}:{call.lineno}: {axis} is one of {', '.join(allowed)}, or a tuple of them")
         choices.append(names)
     return itertools.product(*choices)
@@ -130,14 +130,14 @@ def document(covered: list[Cover]) -> str:
     for engine, capture in itertools.product(AXES["engine"], AXES["capture"]):
         lines.append(f"\n## {_ENGINES[engine]} through {_CAPTURES[capture]}")
         for what in AXES["what"]:
-            here = tests.get((engine, capture, what), [])
+            cell = tests.get((engine, capture, what), [])
             lines.append(f"\n**{what}**\n")
-            lines += [f"- {c.evidence}: [{c.test}](../{c.module})" for c in here] or ["- no test"]
+            lines += [f"- {cover.evidence}: [{cover.test}](../{cover.module})" for cover in cell] or ["- no test"]
     return "\n".join(lines) + "\n"
 
 
 def _evidence(cell: set[str]) -> str:
-    return "\n".join(each for each in AXES["evidence"] if each in cell) or "–"
+    return "\n".join(kind for kind in AXES["evidence"] if kind in cell) or "–"
 
 
 def paragraphs(text: str) -> list[set[str]]:

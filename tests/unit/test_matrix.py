@@ -33,7 +33,7 @@ class TestMoves:
 def test_two(n): ...
 """
     covered = matrix.covers([module(tmp_path, source, monkeypatch)])
-    assert [each[:4] + each[5:] for each in covered] == [
+    assert [cover[:4] + cover[5:] for cover in covered] == [
         ("mariadb", "debezium", "key change", "recorded", "test_one"),
         ("mysql", "debezium", "key change", "recorded", "test_one"),
         ("mysql", "dms", "type", "live", "test_two"),
@@ -53,6 +53,11 @@ def test_two(n): ...
             '@pytest.mark.covers("mysql", "dms", "type")\ndef test_a(): ...',
             "test_a.py:2: a mark has engine, capture, what, evidence",
         ),
+        (
+            '@pytest.mark.covers("mysql", "dms", "type", "live", "made")\ndef test_a(): ...',
+            "test_a.py:2: a mark has engine, capture, what, evidence",
+        ),
+        ('@pytest.mark.covers(1, "dms", "type", "live")\ndef test_a(): ...', "test_a.py:2: engine is one of"),
         ('@pytest.mark.covers(ENGINE, "dms", "type", "live")\ndef test_a(): ...', "test_a.py:2: engine is one of"),
         ('MARK = pytest.mark.covers("mysql", "dms", "type", "live")', "test_a.py:2: a mark of no test"),
     ],
