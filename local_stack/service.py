@@ -10,7 +10,8 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -134,17 +135,31 @@ class Service(ABC):
         value = self._state.get(name)
         return None if value is None else str(value)
 
-    def run(self, command: Sequence[str], purpose: str) -> None:
+    @property
+    def data(self) -> Path:
+        """Folder of the server's data."""
+        return self.directory / "data"
+
+    @contextmanager
+    def new_data(self) -> Iterator[Path]:
+        """A folder to fill, which becomes `data` when the block ends: `data` is whole or absent, whoever is killed meanwhile."""
+        new = self.directory / f"data.{os.getpid()}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        yield new
+        new.rename(self.data)
+
+    def run(self, command: Sequence[str], purpose: str, script: str = "") -> None:
         """Run a command that prepares the folder, marked as a process of this service, and wait for its end.
+
+        `script` is its standard input.
 
         Raises:
             ConfigurationError: it failed; its output is in the log.
         """
         with self.log.open("ab") as log:
             environment = self._whole_environment() | {processes.MARK: str(self.directory)}
-            done = subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
-            )
+            done = subprocess.run(command, env=environment, input=script.encode(), stdout=log, stderr=log, check=False)
         if done.returncode:
             raise ConfigurationError(f"{self.name}: cannot {purpose}", hint=f"the output is in {self.log}")
 

@@ -64,12 +64,12 @@ class DemoPipeline:
         """Run the service with the page, and return its address once it answers; `stack down` ends it."""
         self._spawn("serve", [sys.executable, "-m", "glue_jobs", "serve", str(self.config), "--port", "0"])
         log, until = self._folder / ".ragstream/run/serve/log", time.monotonic() + _SERVE_SECONDS
-        while not (said := SERVING.search(log.read_text(errors="replace"))):
+        while not (line := SERVING.search(log.read_text(errors="replace"))):
             self.raise_if_ended()
             if time.monotonic() > until:
                 raise StoppedError(f"the service did not answer within {_SERVE_SECONDS:.0f} s", hint=str(log))
             time.sleep(0.1)
-        return said[1]
+        return line[1]
 
     def raise_if_ended(self) -> None:
         """Raise when one of the processes has ended by itself."""

@@ -124,7 +124,7 @@ class StoresDemo(Demo):
         commit.wait(["delta", *self._names()], _ARRIVAL_SECONDS, self._print_arrival)
         texts = self.counters()["texts"] - before
         console.print(f"  {texts} text sent to the model for {len(self._names())} vector stores")
-        console.print("  Redshift is loaded once a minute: it is told further down when the commit is there")
+        console.print("  Redshift is loaded once a minute: a line below says when the commit is there")
         if texts != 1:
             raise DemoError(f"{texts} texts were sent to the model for an article of one chunk")
         return commit

@@ -75,16 +75,15 @@ class Ministack(AwsEndpoint):
 
     def environment(self) -> dict[str, str]:
         """Its whole configuration."""
-        data = self.directory / "data"
         return {
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": HOST,
             "MINISTACK_REGION": REGION,
             "LOG_LEVEL": "WARNING",
             "PERSIST_STATE": "1",
-            "STATE_DIR": str(data / "state"),
+            "STATE_DIR": str(self.data / "state"),
             "S3_PERSIST": "1",
-            "S3_DATA_DIR": str(data / "s3"),
+            "S3_DATA_DIR": str(self.data / "s3"),
         }
 
 
@@ -132,7 +131,7 @@ class KinesisLocal(AwsEndpoint):
             "AWS_REGION": REGION,
             "LOG_LEVEL": "WARN",
             "SHOULD_PERSIST_DATA": "true",
-            "PERSIST_PATH": str(self.directory / "data"),
+            "PERSIST_PATH": str(self.data),
             "PERSIST_INTERVAL": "1s",
             **{f"{name}_DURATION": "50ms" for name in durations},
         }

@@ -82,7 +82,7 @@ class Broker(Service):
         """Write its configuration; format its log folder, once."""
         configuration = self.directory / "broker.properties"
         configuration.write_text(properties(self.settings()))
-        if (self.directory / "data" / "meta.properties").exists():
+        if (self.data / "meta.properties").exists():
             return
         command = java("128m", "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(configuration))
         self.run([*command, "--ignore-formatted", *self.format_options()], "format its log folder")
@@ -94,7 +94,7 @@ class Broker(Service):
             "controller.quorum.voters": f"1@{controller}",
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
-            "log.dirs": str(self.directory / "data"),
+            "log.dirs": str(self.data),
         }
 
     def format_options(self) -> list[str]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +12,6 @@ import pymysql
 from local_stack import cache
 from local_stack.ports import HOST
 from local_stack.service import Endpoint, Service
-from schemas.errors import ConfigurationError
 
 _USER = "root"
 _SYSTEM_TABLES = ("mariadb_system_tables", "mariadb_performance_tables", "mariadb_system_tables_data")
@@ -53,35 +49,18 @@ class MariaDB(Service):
 
     def prepare(self) -> None:
         """Make the system tables, once."""
-        if self._data.exists():
+        if self.data.exists():
             return
-        new = (
-            self.directory / f"data.{os.getpid()}.new"
-        )  # so that `data` is whole or absent, whoever is killed meanwhile
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
         self.save(password=secrets.token_hex(12))
-        done = subprocess.run(
-            [*self._program(new), "--bootstrap", "--skip-networking"],
-            input=self._system_tables().encode(),
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            self.log.write_bytes(done.stderr)
-            raise ConfigurationError(f"{self.name}: cannot make its system tables", hint=f"the output is in {self.log}")
-        new.rename(self._data)
+        with self.new_data() as new:
+            command = [*self._program(new), "--bootstrap", "--skip-networking"]
+            self.run(command, "make its system tables", self._system_tables())
 
     def command(self) -> list[str]:
         """Run the server in the foreground."""
         settings = (f"--{name}={value}" for name, value in _SETTINGS.items())
-        return [
-            *self._program(self._data),
-            f"--bind-address={HOST}",
-            f"--port={self.port}",
-            "--socket=socket",
-            *settings,
-        ]
+        address = (f"--bind-address={HOST}", f"--port={self.port}", "--socket=socket")
+        return [*self._program(self.data), *address, *settings]
 
     def handshake(self) -> None:
         """Log in and run a statement."""
@@ -95,15 +74,10 @@ class MariaDB(Service):
             return list(cursor.fetchall())
 
     def connect(self, database: str | None = None, **settings: Any) -> pymysql.Connection[Any]:
-        """Open a client of the superuser; it commits by itself unless told otherwise."""
-        told: Mapping[str, Any] = {"autocommit": True, "connect_timeout": 2, "charset": "utf8mb4", **settings}
-        return pymysql.connect(
-            host=HOST, port=self.port, user=_USER, password=self.saved("password") or "", database=database, **told
-        )
-
-    @property
-    def _data(self) -> Path:
-        return self.directory / "data"
+        """Open a client of the superuser; it commits by itself unless `autocommit` is false."""
+        password = self.saved("password") or ""
+        options: dict[str, Any] = {"autocommit": True, "connect_timeout": 2, "charset": "utf8mb4", **settings}
+        return pymysql.connect(host=HOST, port=self.port, user=_USER, password=password, database=database, **options)
 
     def _system_tables(self) -> str:
         """The script that makes them, with one account."""
@@ -116,13 +90,13 @@ class MariaDB(Service):
             "CREATE DATABASE mysql;\nUSE mysql;",
             *((share / f"{name}.sql").read_text() for name in _SYSTEM_TABLES),
         ]
-        others = "DELETE FROM global_priv WHERE User = 'root';"  # at this machine's own names, without a password
-        one = f"INSERT INTO global_priv VALUES ('%', '{_USER}', {account});\n"  # noqa: S608 - made here
-        return "\n".join([*scripts, others, one])
+        drop = "DELETE FROM global_priv WHERE User = 'root';"  # at this machine's own names, without a password
+        add = f"INSERT INTO global_priv VALUES ('%', '{_USER}', {account});\n"  # noqa: S608 - made here
+        return "\n".join([*scripts, drop, add])
 
     def _program(self, data: Path) -> list[str]:
         home = cache.mariadb_home()
-        user = ["--user=root"] if os.geteuid() == 0 else []  # it refuses to be root unless it is told to
+        user = ["--user=root"] if os.geteuid() == 0 else []  # it refuses to run as root without
         share = home / "share"
         return [
             str(home / "mariadbd"), "--no-defaults", *user, f"--basedir={home}", f"--lc-messages-dir={share}",

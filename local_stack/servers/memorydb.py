@@ -27,14 +27,14 @@ class MemoryDB(Service):
 
     def command(self) -> list[str]:
         """Run it in the foreground, with every write on disk before its answer."""
-        (self.directory / "data").mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         words = (word for name, value in self.settings().items() for word in (f"--{name}", value))
         return [str(cache.valkey_server()), *words]
 
     def settings(self) -> dict[str, str]:
         """Valkey's configuration."""
         return {
-            "port": str(self.port), "bind": HOST, "dir": str(self.directory / "data"), "cluster-enabled": "yes",
+            "port": str(self.port), "bind": HOST, "dir": str(self.data), "cluster-enabled": "yes",
             "cluster-port": str(self.port_of("bus")), "cluster-require-full-coverage": "no", "appendonly": "yes",
             "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction", "enable-debug-command": "local",
         }  # fmt: skip

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import secrets
-import shutil
 import signal
 from pathlib import Path
 from typing import ClassVar
@@ -71,27 +69,21 @@ class Postgres(Service):
 
     def prepare(self) -> None:
         """Initialise the cluster, once."""
-        if self._data.exists():
-            (self._data / "postmaster.pid").unlink(
-                missing_ok=True
-            )  # after a kill, the pid in it may be another's by now
+        if self.data.exists():
+            (self.data / "postmaster.pid").unlink(missing_ok=True)  # after a kill, another process may have its pid
             return
-        new = (
-            self.directory / f"data.{os.getpid()}.new"
-        )  # so that `data` is whole or absent, whoever is killed meanwhile
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
         self.save(password=secrets.token_hex(12))
         password = self.directory / "password"
         write_private(password, f"{self._password}\n")
-        for path in (new, password):
-            privileges.give_to_nobody(path)
-        # fmt: off
-        self.run([*self._unprivileged, str(_binary("initdb")), "-D", str(new), "-U", _USER, "-E", "UTF8", "--no-sync",
-                  f"--auth={self.authentication}", f"--pwfile={password}", *self.collation.options], "initialise its data folder")
-        # fmt: on
-        password.unlink()
-        new.rename(self._data)
+        with self.new_data() as new:
+            for path in (new, password):
+                privileges.give_to_nobody(path)
+            command = [
+                *self._unprivileged, str(_binary("initdb")), "-D", str(new), "-U", _USER, "-E", "UTF8", "--no-sync",
+                f"--auth={self.authentication}", f"--pwfile={password}", *self.collation.options,
+            ]  # fmt: skip
+            self.run(command, "initialise its data folder")
+            password.unlink()
 
     def environment(self) -> dict[str, str]:
         """The folder of compiled locales, which the cluster's collation needs at every start."""
@@ -101,16 +93,12 @@ class Postgres(Service):
         """Run the server in the foreground."""
         settings = {**_SETTINGS, **self.settings, "port": str(self.server_port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [*self._unprivileged, str(_binary("postgres")), "-D", str(self._data), *options]
+        return [*self._unprivileged, str(_binary("postgres")), "-D", str(self.data), *options]
 
     def handshake(self) -> None:
         """Log in and run a statement."""
         with psycopg.connect(self.dsn("postgres"), connect_timeout=2) as connection:
             connection.execute("SELECT 1")
-
-    @property
-    def _data(self) -> Path:
-        return self.directory / "data"
 
     @property
     def _password(self) -> str:

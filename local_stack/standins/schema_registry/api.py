@@ -30,35 +30,35 @@ class Schemas:
     def __init__(self, store: Path) -> None:
         """Read what an earlier process kept."""
         self._store, self._lock = store, threading.Lock()
-        self._known: dict[str, Any] = (
+        self._registered: dict[str, Any] = (
             json.loads(store.read_text()) if store.exists() else {"schemas": [], "subjects": {}}
         )
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
-        """The id of a schema, new or known."""
-        wanted = {name: schema[name] for name in ("schema", "schemaType", "references") if name in schema}
+        """The id of a schema, which may be registered already."""
+        entry = {name: schema[name] for name in ("schema", "schemaType", "references") if name in schema}
         with self._lock:
-            schemas, versions = self._known["schemas"], self._known["subjects"].setdefault(subject, [])
-            if wanted not in schemas:
-                schemas.append(wanted)
-            number = schemas.index(wanted) + 1
+            schemas, versions = self._registered["schemas"], self._registered["subjects"].setdefault(subject, [])
+            if entry not in schemas:
+                schemas.append(entry)
+            number = schemas.index(entry) + 1
             if number not in versions:
                 versions.append(number)
-            write_private(self._store, json.dumps(self._known))
+            write_private(self._store, json.dumps(self._registered))
             return int(number)
 
     def by_id(self, number: int) -> dict[str, Any] | None:
         """A schema; None where there is none."""
-        schemas = self._known["schemas"]
+        schemas = self._registered["schemas"]
         return dict(schemas[number - 1]) if 1 <= number <= len(schemas) else None
 
     def by_version(self, subject: str, version: int) -> dict[str, Any] | None:
         """A subject's version; None where there is none."""
-        versions = self._known["subjects"].get(subject, [])
+        versions = self._registered["subjects"].get(subject, [])
         if not 1 <= version <= len(versions):
             return None
         number = versions[version - 1]
-        return {"subject": subject, "version": version, "id": number, **self._known["schemas"][number - 1]}
+        return {"subject": subject, "version": version, "id": number, **self._registered["schemas"][number - 1]}
 
 
 class Registry(ThreadingHTTPServer):
@@ -84,9 +84,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != _BASIC:
             return self._answer(HTTPStatus.UNAUTHORIZED, {"error_code": 401, "message": "Unauthorized"})
         if match := _BY_ID.fullmatch(path):
-            return self._found(self.server.schemas.by_id(int(match[1])), _NO_SUCH_SCHEMA)
+            return self._answer_schema(self.server.schemas.by_id(int(match[1])), _NO_SUCH_SCHEMA)
         if match := _BY_VERSION.fullmatch(path):
-            return self._found(self.server.schemas.by_version(match[1], int(match[2])), _NO_SUCH_VERSION)
+            return self._answer_schema(self.server.schemas.by_version(match[1], int(match[2])), _NO_SUCH_VERSION)
         return self._answer(HTTPStatus.NOT_FOUND, {"error_code": 404, "message": "HTTP 404 Not Found"})
 
     def do_POST(self) -> None:
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(HTTPStatus.OK, {"id": self.server.schemas.register(match[1], body)})
         return self._answer(HTTPStatus.NOT_FOUND, {"error_code": 404, "message": "HTTP 404 Not Found"})
 
-    def _found(self, schema: dict[str, Any] | None, missing: int) -> None:
+    def _answer_schema(self, schema: dict[str, Any] | None, missing: int) -> None:
         if schema is None:
             self._answer(HTTPStatus.NOT_FOUND, {"error_code": missing, "message": "not found"})
         else:

@@ -1,7 +1,7 @@
 """A stand-in for Confluent's Schema Registry: a child process with the part of its REST API that serializers and readers use.
 
-It proves our client's requests, its errors and its patience, over the wire. It does not prove what a registry does beside: it
-parses no schema, checks no compatibility, and knows one user. Confluent's own is on no package registry.
+It proves our client's requests, errors and retries over the wire. It parses no schema, checks no compatibility, and has one
+user. Confluent's own is on no package registry.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SchemaRegistry(Service):
 
     def register(self, subject: str, schema: Mapping[str, Any]) -> int:
         """Register a schema (`schema`, `schemaType`, `references`) under a subject, and return its id."""
-        status, answer = request_json(self.url, "POST", f"/subjects/{subject}/versions", schema)
+        status, registered = request_json(self.url, "POST", f"/subjects/{subject}/versions", schema)
         if status != http.client.OK:
             raise UnavailableError(f"{self.name} answers {status}")
-        return int(answer["id"])
+        return int(registered["id"])
