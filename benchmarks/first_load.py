@@ -253,8 +253,8 @@ def of_recall(_: argparse.Namespace) -> dict[str, Any]:
     """recall@10 with each of the two indexes, and the seconds that each took."""
     texts = passages(_RECALL_TEXTS + _QUESTIONS)
     vectors = embedded(texts, lambda _: None)
-    indexed, asked = vectors[:_RECALL_TEXTS], vectors[_RECALL_TEXTS:]
-    questions = [Question(text, vector) for text, vector in zip(texts[_RECALL_TEXTS:], asked, strict=True)]
+    indexed, of_questions = vectors[:_RECALL_TEXTS], vectors[_RECALL_TEXTS:]
+    questions = [Question(text, vector) for text, vector in zip(texts[_RECALL_TEXTS:], of_questions, strict=True)]
     by_hash = {digest(text): vector for text, vector in zip(texts, indexed, strict=False)}
     changes = inserts(texts[:_RECALL_TEXTS])
     figures: dict[str, Any] = {"texts": _RECALL_TEXTS}
@@ -264,13 +264,13 @@ def of_recall(_: argparse.Namespace) -> dict[str, Any]:
             with closing(open_sink(config, embedder().fingerprint, DIMENSIONS)) as sink:
                 sink.prepare()
                 write = partial(upsert, sink, RECIPE, changes, by_hash)
-                began = time.perf_counter()
-                took = in_a_load(sink, write) if name == "load" else _timed(write, began)
-            figures[name] = {"seconds": round(took, 1), **ask(config, questions, indexed, lambda: None)}
+                seconds = in_a_load(sink, write) if name == "load" else _timed(write)
+            figures[name] = {"seconds": round(seconds, 1), **ask(config, questions, indexed, lambda: None)}
     return figures
 
 
-def _timed(write: Callable[[], object], began: float) -> float:
+def _timed(write: Callable[[], object]) -> float:
+    began = time.perf_counter()
     write()
     return time.perf_counter() - began
 

@@ -53,16 +53,17 @@ def figures(asked: Sequence[Asked], values: Mapping[str, Measured], timed: Timed
 
     It is one where all questions gain by `DECIDING_MEASURE`, and no kind of them loses, by more than chance.
     """
-    one, other = values["reranked"], values["hybrid"]
+    reranked, hybrid = values["reranked"], values["hybrid"]
     differences = {
-        group: {name: compared([one[name][n] for n in members], [other[name][n] for n in members]) for name in MEASURES}
+        group: {
+            name: compared([reranked[name][n] for n in members], [hybrid[name][n] for n in members])
+            for name in MEASURES
+        }
         for group, members in groups_of(asked).items()
     }
-    significant = [
-        each[DECIDING_MEASURE].difference for each in differences.values() if each[DECIDING_MEASURE].p < SIGNIFICANT
-    ]
-    gains = differences.get("all", {}).get(DECIDING_MEASURE)
-    is_gain = gains is not None and gains.p < SIGNIFICANT and min(significant) > 0
+    deciding = {group: by_name[DECIDING_MEASURE] for group, by_name in differences.items()}
+    significant = {group: result.difference for group, result in deciding.items() if result.p < SIGNIFICANT}
+    is_gain = "all" in significant and min(significant.values()) > 0
     return {
         "model": timed.model,
         "candidates": timed.candidates,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from generation import AnswerStream, GeneratedAnswer, Message, StopReason, Tool, ToolCall
 from retrieval.answering.drafts import NO_FACTS, Draft, FactSource, Progress, Statement, ignore_progress
@@ -12,12 +13,12 @@ from sinks.search import Question
 
 
 class Quoting:
-    """An answerer that quotes its first source, after `meanwhile` was done."""
+    """An answerer that quotes its first source, after it has called `meanwhile`."""
 
     name = "quoting"
 
     def __init__(self, meanwhile: Callable[[Sequence[Ranked]], object] = lambda _: None) -> None:
-        self.meanwhile, self.seen = meanwhile, list[str]()
+        self.meanwhile, self.questions = meanwhile, list[str]()
 
     def draft(
         self,
@@ -28,7 +29,7 @@ class Quoting:
         progress: Progress = ignore_progress,
     ) -> Draft:
         self.meanwhile(sources)
-        self.seen.append(question.text)
+        self.questions.append(question.text)
         return Draft((Statement(sources[0].hit.chunk_text, (sources[0].hit,)),))
 
 
@@ -44,12 +45,7 @@ class Scripted:
     """The text that comes with a stop reason."""
 
     def converse(
-        self,
-        messages: Sequence[Message],
-        *,
-        system: str = "",
-        max_tokens: int | None = None,
-        tools: Sequence[Tool] = (),
+        self, messages: Sequence[Message], *, system: str = "", tools: Sequence[Tool] = (), **_: Any
     ) -> GeneratedAnswer:
         self.sent.append((system, [*messages], tools))
         answer = self.answers.pop(0)
@@ -61,16 +57,9 @@ class Scripted:
             return GeneratedAnswer(self.blocked, answer, 1, 1)
         return GeneratedAnswer(answer, StopReason.END_TURN, 1, 1)
 
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        system: str = "",
-        max_tokens: int | None = None,
-        tools: Sequence[Tool] = (),
-    ) -> AnswerStream:
+    def stream(self, messages: Sequence[Message], **options: Any) -> AnswerStream:
         def pieces() -> Generator[str, None, GeneratedAnswer]:
-            answer = self.converse(messages, system=system, max_tokens=max_tokens, tools=tools)
+            answer = self.converse(messages, **options)
             for piece in answer.text.split(" "):
                 yield f"{piece} "
             return answer

@@ -32,9 +32,9 @@ class AuthorizationServer:
     issuer: Issuer
     claims: dict[str, Any] = field(default_factory=dict)
     scopes: list[str] = field(default_factory=list)
-    """Of each token, as it was asked for."""
+    """Of each token, as the client requested it."""
     resources: list[str] = field(default_factory=list)
-    """What each token was asked for."""
+    """The resource that each token was requested for."""
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
@@ -44,19 +44,19 @@ class AuthorizationServer:
             "grant_types_supported": ["authorization_code"], "token_endpoint_auth_methods_supported": ["none"], **endpoints,
         }  # fmt: skip
 
-    def authorize(self, asked: dict[str, str]) -> str:
+    def authorize(self, query: dict[str, str]) -> str:
         """Where the user's browser is sent."""
         code = secrets.token_urlsafe()
-        self._codes[code] = asked
-        return f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
+        self._codes[code] = query
+        return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
 
     def token(self, form: dict[str, str]) -> dict[str, Any] | None:
         """The token of a code that is used once, by whoever asked for it; None for anybody else."""
-        asked = self._codes.pop(form["code"], None)
+        query = self._codes.pop(form["code"], None)
         digest = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=")
-        if asked is None or digest.decode() != asked["code_challenge"]:
+        if query is None or digest.decode() != query["code_challenge"]:
             return None
-        scope = asked.get("scope", "")
+        scope = query.get("scope", "")
         self.scopes.append(scope)
         self.resources.append(form.get("resource", ""))
         token = self.issuer.token({"iss": self.url, "scope": scope, **self.claims})
@@ -64,11 +64,11 @@ class AuthorizationServer:
 
     def client(self, resource: str) -> OAuthClientProvider:
         """What signs a client of the resource in, as it is refused."""
-        signed_in = _Browser()
+        browser = _Browser()
         about = OAuthClientMetadata(
             redirect_uris=[AnyUrl(REDIRECT)], client_name="tests", token_endpoint_auth_method="none"
         )
-        return OAuthClientProvider(resource, about, _Kept(), signed_in.redirected, signed_in.answered)
+        return OAuthClientProvider(resource, about, _TokenStorage(), browser.redirected, browser.answered)
 
 
 _ENDPOINTS = {"authorization": "authorize", "token": "token", "registration": "register"}
@@ -80,16 +80,16 @@ class _Browser:
     location = ""
 
     async def redirected(self, url: str) -> None:
-        async with httpx.AsyncClient() as browser:
-            self.location = (await browser.get(url)).headers["location"]
+        async with httpx.AsyncClient() as client:
+            self.location = (await client.get(url)).headers["location"]
 
     async def answered(self) -> tuple[str, str | None]:
         query = parse_qs(urlsplit(self.location).query)
         return query["code"][0], query["state"][0]
 
 
-class _Kept:
-    """The client's memory."""
+class _TokenStorage:
+    """What the client has of its registration and its tokens."""
 
     tokens: OAuthToken | None = None
     registered: OAuthClientInformationFull | None = None
@@ -115,31 +115,31 @@ def authorizing(issuer: Issuer, **claims: Any) -> Iterator[AuthorizationServer]:
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             if url.path == "/.well-known/oauth-authorization-server":
-                self._say(200, authority.metadata())
+                self._respond(200, authority.metadata())
             elif url.path == "/authorize":
                 self.send_response(302)
                 self.send_header("Location", authority.authorize(dict(parse_qsl(url.query))))
                 self.end_headers()
             else:
-                self._say(404, {})
+                self._respond(404, {})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             if self.path == "/register":
-                self._say(201, json.loads(body) | {"client_id": secrets.token_hex(8)})
+                self._respond(201, json.loads(body) | {"client_id": secrets.token_hex(8)})
             elif (token := authority.token(dict(parse_qsl(body)))) is None:
-                self._say(400, {"error": "invalid_grant"})
+                self._respond(400, {"error": "invalid_grant"})
             else:
-                self._say(200, token)
+                self._respond(200, token)
 
-        def _say(self, status: int, body: dict[str, Any]) -> None:
+        def _respond(self, status: int, body: dict[str, Any]) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     authority = AuthorizationServer(f"http://127.0.0.1:{server.server_address[1]}", issuer, claims)

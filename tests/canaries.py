@@ -18,8 +18,8 @@ def texts(folder: Path, *dsns: str) -> Iterator[tuple[str, str]]:
             yield str(file), str(pq.ParquetFile(file).read().to_pylist())
     for dsn in dsns:
         with psycopg.connect(dsn) as connection:
-            found = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            for name in connection.execute(found).fetchall():
+            tables = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+            for name in connection.execute(tables).fetchall():
                 rows = connection.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(*name))).fetchall()
                 yield ".".join(name), str(rows)
 

@@ -1,4 +1,4 @@
-"""A connector's topics, read as the pipeline's decoder reads them."""
+"""A connector's topics, decoded as the pipeline decodes them."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ class Topics:
         self.records: list[Record] = []
 
     def changes(self, records: int) -> list[Change]:
-        """Every change once that many records have come in all."""
+        """Every change, once so many records have been read in all."""
 
-        def came() -> bool:
-            message = self.consumer.poll(0.5)
+        def are_read() -> bool:
+            message = None if len(self.records) >= records else self.consumer.poll(0.5)
             if message is not None and not message.error() and message.value():
                 headers = cast("list[tuple[str, bytes]]", message.headers() or [])
                 topic, place = str(message.topic()), (str(message.partition()), str(message.offset()))
                 self.records.append(Record(topic, *place, message.key(), message.value(), tuple(headers)))
             return len(self.records) >= records
 
-        eventually(lambda: len(self.records) >= records or came(), 60)
+        eventually(are_read, 60)
         assert len(self.records) == records
         changes: list[Change] = []
         for record in self.records:
-            answer = decode(record, self.context)
-            assert isinstance(answer, Changes), answer
-            changes += answer.changes
+            decoded = decode(record, self.context)
+            assert isinstance(decoded, Changes), decoded
+            changes += decoded.changes
         return changes
 
     def rows(self, records: int) -> dict[str, dict[str, RowState]]:
-        """Every table's rows once that many records have come in all."""
+        """Every table's rows, once so many records have been read in all."""
         changes = self.changes(records)
         return {table: folded([c for c in changes if c.table == table]) for table in self.context.tables}

@@ -61,9 +61,6 @@ class Lake:
             "sinks": [{"type": "pgvector", "name": n, "dsn": dsn, "table": n} for n in ("live", "lost")] + list(stores),
         }
         self._configure()
-        assert self.config.embedding is not None
-        self.embedding = self.config.embedding
-        self.context = decode_context(self.config, self.config.sources[0].name)
         self.progress: list[tuple[str, str, int, int]] = []
 
     def add(self, **sink: str) -> None:
@@ -80,8 +77,6 @@ class Lake:
         """Configure another model."""
         self._configuration["embedding"] |= embedding
         self._configure()
-        assert self.config.embedding is not None
-        self.embedding = self.config.embedding
 
     def template(self, template: str) -> None:
         """Configure another template."""
@@ -93,7 +88,6 @@ class Lake:
         self._configuration["tables"][0]["columns"] = columns
         self._configuration["hash_key"] = "a key of sixteen characters"
         self._configure()
-        self.context = decode_context(self.config, self.config.sources[0].name)
 
     def change(self, **sections: Any) -> None:
         """Configure sections of the pipeline."""
@@ -104,7 +98,6 @@ class Lake:
         """Configure another key."""
         self._configuration["tables"][0]["keys"] = list(keys)
         self._configure()
-        self.context = decode_context(self.config, self.config.sources[0].name)
 
     def language(self, language: str) -> None:
         """Configure the language of the rows."""
@@ -113,14 +106,14 @@ class Lake:
 
     def epoch(self, at: str) -> None:
         """Configure an epoch of all sources, as for jobs that start now."""
-        self._configuration["epochs"] = [{"at": at}]
-        self._configure()
-        self.context = decode_context(self.config, self.config.sources[0].name)
+        self.change(epochs=[{"at": at}])
 
     def _configure(self) -> None:
         self.path.write_text(json.dumps(self._configuration))
         parsed = parse_config(self.path.read_text(), str(self.path), Substitution({}, self.path.parent))
+        assert parsed.embedding is not None
         self.config: PipelineConfig = parsed
+        self.embedding, self.context = parsed.embedding, decode_context(parsed, parsed.sources[0].name)
 
     def land(
         self, spark: SparkSession, changes: Sequence[Change], batch: int = 0, context: DecodeContext | None = None
@@ -136,9 +129,7 @@ class Lake:
         with events.open("a") as file:
             file.writelines(f"{line}\n" for line in lines)
         files = {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(events)]}
-        self._configuration["source"] = files | source
-        self._configure()
-        self.context = decode_context(self.config, self.config.sources[0].name)
+        self.change(source=files | source)
 
     def drain(self, spark: SparkSession) -> None:
         """Run the landing job until it has landed all that its source holds."""

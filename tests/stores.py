@@ -336,3 +336,14 @@ def drift(store: Store, changes: list[Change]) -> list[Finding]:
 
 def _chunks(write: DocumentWrite | None) -> tuple[Any, ...]:
     return write.chunks if write else ()
+
+
+def vector_indexes(dsn: str, table: str) -> list[bool]:
+    """Whether each vector index of a store in pgvector is valid."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT indisvalid FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid JOIN pg_am AS a ON a.oid = c.relam "
+            "WHERE indrelid = to_regclass(%s) AND amname = 'hnsw'",
+            [f"{table}_g1_vectors"],
+        )
+        return [valid for (valid,) in rows]

@@ -77,7 +77,7 @@ def test_an_answer_from_a_row_that_moved_meanwhile_is_not_given(rows: Rows, sear
     rows.put(1, of("acme"))
     quoting = Quoting(lambda _: rows.put(1, of("acme") | {"tenant": "globex"}))
     answer = Assistant(searcher, quoting, ACCESS).ask("secret note", caller=ACME)
-    assert (answer.abstained, "acme" in answer.text, len(quoting.seen)) == (True, False, 1)
+    assert (answer.abstained, "acme" in answer.text, len(quoting.questions)) == (True, False, 1)
     given = Assistant(searcher, Quoting(), ACCESS).ask("secret note", caller=GLOBEX)
     assert "acme" in given.text  # its text did not change, and it is theirs now
 
@@ -93,7 +93,7 @@ def test_rows_an_answer_was_written_from_uncited_are_looked_up_too(rows: Rows, s
     quoting = Quoting(move_the_uncited)
     answer = Assistant(searcher, quoting, ACCESS).ask("secret note", caller=ACME)
     assert answer.text.startswith("secret note of acme")
-    assert len(quoting.seen) == 2
+    assert len(quoting.questions) == 2
 
 
 def test_rows_that_move_while_two_tenants_ask_are_never_crossed(store: Store, rows: Rows) -> None:

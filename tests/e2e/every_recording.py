@@ -115,7 +115,8 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
     settings = Settings(request.config.getoption("--histories"), seed, kills=True)
     click.echo(f"seed {seed}")
     recordings = recordings_of(config, events)
-    of = f"{len(recordings)} recordings ({sum(len(each.recording.events) for each in recordings.values())} events)"
+    events_in_all = sum(len(recorded.recording.events) for recorded in recordings.values())
+    source = f"{len(recordings)} recordings ({events_in_all} events)"
     outcomes: list[Outcome] = []
     lanes = request.config.getoption("--lanes").split() or ["fold", *(sink.name for sink in config.sinks), "lake"]
     for stores in (["lake", "warehouse"] if lane == "lake" else [lane] for lane in lanes):
@@ -123,7 +124,7 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
             outcomes += converge(config, recordings, settings, stores, on_done=on_done)
         click.echo(report.as_markdown(outcomes[-1:]))
         if request.config.getoption("--write-report"):
-            write(outcomes, settings, of)
+            write(outcomes, settings, source)
     for outcome in outcomes:
         for failure in outcome.smallest:
             click.echo(report.as_test(failure, path, events))
@@ -131,13 +132,13 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
     assert sum(outcome.deaths for outcome in outcomes) >= settings.histories // 100
 
 
-def write(outcomes: list[Outcome], settings: Settings, of: str) -> None:
+def write(outcomes: list[Outcome], settings: Settings, source: str) -> None:
     """Replace the report of the run before in docs/converge.md."""
     kills = sum(outcome.deaths for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
     text = (
         f"\n`make converge` on {dt.datetime.now(dt.UTC).date()}, {os.cpu_count()} cores, Python {platform.python_version()}: "
-        f"{settings.histories:,} histories of {of}, seed {settings.seed}, {kills} processes killed by SIGKILL, "
+        f"{settings.histories:,} histories of {source}, seed {settings.seed}, {kills} processes killed by SIGKILL, "
         f"{seconds / 60:.0f} minutes. Every kind of store is a server of its own; Redshift and DocumentDB are stand-ins.\n\n"
     )
     head = DOCUMENT.read_text().partition(BEGIN)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -20,9 +19,8 @@ from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
-from tests.e2e.pipeline import START_SECONDS, Pipeline, counters, embedding, running
-from tests.e2e.topic_table import TopicTable
-from tests.history import TABLE
+from tests.e2e.pipeline import START_SECONDS, Pipeline, counters, running
+from tests.e2e.topic_table import TopicTable, configuration
 from tests.waiting import eventually
 
 DRIVERS = 3
@@ -34,20 +32,9 @@ class Behind:
 
     def __init__(self, folder: Path, broker: Broker, topic: str, dsn: str, shaky_dsn: str, model_url: str) -> None:
         self.checkpoint, self.broker, self.topic = folder / "checkpoint", broker, topic
-        document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 64}}
-        self.configuration: dict[str, Any] = {
-            "name": "behind",
-            "source": {"type": "kafka", "envelope": "debezium", "topics": [topic], **broker.endpoint},
-            "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
-            "lake": {"path": str(folder / "lake"), "land_every": "1s"},
-            "checkpoint": str(self.checkpoint),
-            "continuous": False,
-            "embedding": embedding(model_url),
-            "sinks": [
-                {"type": "pgvector", "name": "steady", "dsn": dsn, "table": "steady"},
-                {"type": "pgvector", "name": "shaky", "dsn": shaky_dsn, "table": "shaky", "deadline": "2s"},
-            ],
-        }
+        self.document = configuration(folder, broker, [topic], model_url, dsn, stores=["steady", "shaky"])
+        self.document["continuous"] = False
+        self.document["sinks"][1] |= {"dsn": shaky_dsn, "deadline": "2s"}
 
     def lagging(self) -> frozenset[str]:
         known = store_positions.read(str(self.checkpoint / "index_kafka"))
@@ -87,7 +74,7 @@ def test_a_store_that_was_away_goes_on_from_stream_or_lake(  # noqa: PLR0917 - f
     assert shaky_dsn != vectors_dsn
     behind = Behind(tmp_path, kafka, topic, vectors_dsn, shaky_dsn, model_url)
     table, backfills = TopicTable(kafka, topic, vectors_dsn), Backfills(str(tmp_path / "checkpoint"))
-    with running(Pipeline(tmp_path / "p", behind.configuration, mark=str(local_stack.directory))) as pipeline:
+    with running(Pipeline(tmp_path / "p", behind.document, mark=str(local_stack.directory))) as pipeline:
         driver = pipeline.start("--jobs", "land,index")
         for number in range(1000, 1020):
             table.model.insert(number, f"row {number}")

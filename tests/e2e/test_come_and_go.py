@@ -16,13 +16,12 @@ from local_stack.models.service import ModelService
 from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
-from tests.e2e.pipeline import START_SECONDS, Pipeline, counters, embedding, running
-from tests.e2e.topic_table import TopicTable
+from tests.e2e.pipeline import START_SECONDS, Pipeline, counters, running
+from tests.e2e.topic_table import TopicTable, configuration
 from tests.waiting import eventually
 
 TABLES = {"t": 20, "u": 5, "v": 5}
 """Rows that each has before any driver starts; `t` and `u` come through one topic, `v` through another."""
-DOCUMENT = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 64}}
 
 
 class Lives:
@@ -33,15 +32,10 @@ class Lives:
         self.pipeline = Pipeline(folder / "p", {}, mark=mark)
 
     def configure(self, tables: str, stores: Sequence[str], topics: Sequence[str]) -> None:
-        self.pipeline.write({
-            "name": "lives",
-            "source": {"type": "kafka", "envelope": "debezium", "topics": list(topics), **self.broker.endpoint},
-            "tables": [{"table": f"public.{name}", "keys": ["id"], "document": DOCUMENT} for name in tables],
-            "lake": {"path": str(self.folder / "lake"), "land_every": "1s"},
-            "checkpoint": str(self.folder / "checkpoint"),
-            "embedding": embedding(self.model_url),
-            "sinks": [{"type": "pgvector", "name": name, "dsn": self.dsn, "table": name} for name in stores],
-        })  # fmt: skip
+        document = configuration(
+            self.folder, self.broker, topics, self.model_url, self.dsn, stores=stores, tables=tables
+        )
+        self.pipeline.write(document)
 
     @property
     def backfills(self) -> Backfills:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -18,9 +17,9 @@ from local_stack.stack import Stack
 from retrieval.ranking.active_index import ActiveIndex
 from sinks import open_sink
 from sinks.versions import BulkLoad
-from tests.e2e.pipeline import START_SECONDS, Pipeline, embedding, running
-from tests.e2e.topic_table import TopicTable
-from tests.history import TABLE
+from tests.e2e.pipeline import START_SECONDS, Pipeline, running
+from tests.e2e.topic_table import TopicTable, configuration
+from tests.stores import vector_indexes
 from tests.waiting import eventually
 
 ROWS = 3_000
@@ -39,10 +38,10 @@ def test_a_first_load_killed_in_its_middle_ends_with_its_index(
 ) -> None:
     topic, model_url = new_topic(2), instant_model.endpoint["endpoint_url"]
     table = TopicTable(kafka, topic, vectors_dsn)
-    configuration = configured(tmp_path, kafka, topic, vectors_dsn, model_url)
+    document = configuration(tmp_path, kafka, [topic], model_url, vectors_dsn, stores=["first"])
     for number in range(ROWS):
         table.model.insert(number, f"row {number}")
-    with running(Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))) as pipeline:
+    with running(Pipeline(tmp_path / "p", document, mark=str(local_stack.directory))) as pipeline:
         driver = pipeline.start("--jobs", "index")
         eventually(lambda: load_of(pipeline), START_SECONDS, driver.process)
         table.send()
@@ -51,31 +50,18 @@ def test_a_first_load_killed_in_its_middle_ends_with_its_index(
         load = load_of(pipeline)
         assert load is not None
         assert load.by == "first load"
-        assert valid_indexes(vectors_dsn) == 0
+        assert not any(vector_indexes(vectors_dsn, "first"))
         assert searched(pipeline) == count(vectors_dsn) > 0
         driver = pipeline.start("--jobs", "index")
         table.model.update_body(7, "changed while the store was loaded")
         table.model.delete(8)
         table.send()
         eventually(lambda: load_of(pipeline) is None, START_SECONDS, driver.process)
-        assert valid_indexes(vectors_dsn) == 1
+        assert vector_indexes(vectors_dsn, "first") == [True]
         table.await_shown("first")
-        assert status(pipeline.config)["stores"]["pgvector"]["filling"] is None
-        assert driver.logged("vector index is built", store="pgvector")
+        assert status(pipeline.config)["stores"]["first"]["filling"] is None
+        assert driver.logged("vector index is built", store="first")
         assert driver.stop() == 0
-
-
-def configured(folder: Path, broker: Broker, topic: str, dsn: str, model_url: str) -> dict[str, Any]:
-    document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 64}}
-    return {
-        "name": "first",
-        "source": {"type": "kafka", "envelope": "debezium", "topics": [topic], **broker.endpoint},
-        "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
-        "lake": {"path": str(folder / "lake")},
-        "checkpoint": str(folder / "checkpoint"),
-        "embedding": embedding(model_url),
-        "sinks": [{"type": "pgvector", "dsn": dsn, "table": "first"}],
-    }
 
 
 def load_of(pipeline: Pipeline) -> BulkLoad | None:
@@ -93,18 +79,6 @@ def searched(pipeline: Pipeline) -> int:
 
 
 def count(dsn: str) -> int:
-    return one(dsn, "SELECT count(*) FROM first")
-
-
-def valid_indexes(dsn: str) -> int:
-    return one(
-        dsn,
-        "SELECT count(*) FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid JOIN pg_am AS a ON a.oid = c.relam "
-        "WHERE indrelid = 'first_g1_vectors'::regclass AND amname = 'hnsw' AND indisvalid",
-    )
-
-
-def one(dsn: str, query: str) -> int:
     with psycopg.connect(dsn) as connection:
-        row = connection.execute(query.encode()).fetchone()
+        row = connection.execute("SELECT count(*) FROM first").fetchone()
     return int(row[0]) if row else 0

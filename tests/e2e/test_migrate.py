@@ -17,8 +17,7 @@ from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from tests.e2e.pipeline import START_SECONDS, Pipeline, embedding, running
-from tests.e2e.topic_table import TopicTable
-from tests.history import TABLE
+from tests.e2e.topic_table import TopicTable, configuration
 from tests.waiting import eventually
 
 COHERE = "cohere.embed-english-v3"
@@ -62,18 +61,10 @@ def test_a_running_pipeline_is_moved_to_another_model(
 ) -> None:
     model_url, topic = instant_model.endpoint["endpoint_url"], new_topic(2)
     request_json(model_url, "POST", "/reset", {})
-    configuration = {
-        "name": "moving",
-        "source": {"type": "kafka", "envelope": "debezium", "topics": [topic], **kafka.endpoint},
-        "tables": [{"table": TABLE, "keys": ["id"], "document": {"template": "{body}", "metadata": ["a"]}}],
-        "lake": {"path": str(tmp_path / "lake"), "land_every": "1s"},
-        "checkpoint": str(tmp_path / "checkpoint"),
-        "embedding": embedding(model_url),
-        "sinks": [{"type": "pgvector", "name": "kb", "dsn": vectors_dsn, "table": "kb"}],
-    }
+    document = configuration(tmp_path, kafka, [topic], model_url, vectors_dsn, stores=["kb"])
     table = TopicTable(kafka, topic, vectors_dsn)
     changing = Changing(table)
-    with running(Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))) as pipeline:
+    with running(Pipeline(tmp_path / "p", document, mark=str(local_stack.directory))) as pipeline:
         driver = pipeline.start("--jobs", "land,index")
         table.model.insert(1, "steady")
         table.send()
@@ -84,9 +75,7 @@ def test_a_running_pipeline_is_moved_to_another_model(
         assert json.loads(moved.stdout)["stores"]["kb"]["index_version"] == 2
         changing.goes_on()
         driver.kill()
-        driver = pipeline.start(
-            "--jobs", "land,index"
-        )  # by the old model's name; it learns the other one from the store
+        driver = pipeline.start("--jobs", "land,index")  # by the old model's name; the store has the other one
         changing.goes_on()
         changing.ended.set()
         changing.join()
@@ -95,7 +84,7 @@ def test_a_running_pipeline_is_moved_to_another_model(
         kept = status(pipeline.config)["stores"]["kb"]["model"]
         assert (kept["index_version"], list(kept["others"].values())) == (2, ["ready"])
         assert driver.stop() == 0
-        pipeline.write(configuration | {"embedding": embedding(model_url, model=COHERE, dimensions=1024)})
+        pipeline.write(document | {"embedding": embedding(model_url, model=COHERE, dimensions=1024)})
         driver = pipeline.start("--jobs", "land,index")
         table.insert_shown("kb", range(20_000, 20_003))
         assert counted(vectors_dsn, 1) == counted(vectors_dsn, 2)

@@ -226,11 +226,11 @@ def test_conversations_profile_and_comments_need_no_mouse(open_window: Callable[
     tab_to(page, page.get_by_role("button", name="New conversation"), "Tab")
     press("Enter")
     expect(page.get_by_role("article")).to_have_count(0)
-    ours = page.get_by_role("navigation").get_by_role("listitem").filter(has_text=SECRET_QUESTION).first
-    tab_to(page, ours.get_by_role("button").first, "Tab")
+    session = page.get_by_role("navigation").get_by_role("listitem").filter(has_text=SECRET_QUESTION).first
+    tab_to(page, session.get_by_role("button").first, "Tab")
     press("Enter")
     expect(page.get_by_label("Comment on this answer")).to_have_value("too terse")
-    tab_to(page, ours.get_by_role("button", name=re.compile("^Delete")), "Tab")
+    tab_to(page, session.get_by_role("button", name=re.compile("^Delete")), "Tab")
     press("Enter")
     press("Enter")
     expect(page.get_by_role("article")).to_have_count(0)

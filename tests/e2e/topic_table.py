@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from local_stack.servers.kafka import Broker
+from tests.e2e.pipeline import embedding
 from tests.history import ModelTable, as_record
 from tests.waiting import eventually
 
@@ -49,3 +52,20 @@ class TopicTable:
             self.model.insert(number, f"row {number}")
             self.send()
             self.await_shown(name)
+
+
+def configuration(
+    folder: Path, broker: Broker, topics: Iterable[str], model_url: str, dsn: str, *, stores: Iterable[str],
+    tables: Iterable[str] = "t",
+) -> dict[str, Any]:  # fmt: skip
+    """A pipeline from topics with such tables into stores of one database, each named as its view."""
+    document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 64}}
+    return {
+        "name": "topics",
+        "source": {"type": "kafka", "envelope": "debezium", "topics": [*topics], **broker.endpoint},
+        "tables": [{"table": f"public.{name}", "keys": ["id"], "document": document} for name in tables],
+        "lake": {"path": str(folder / "lake"), "land_every": "1s"},
+        "checkpoint": str(folder / "checkpoint"),
+        "embedding": embedding(model_url),
+        "sinks": [{"type": "pgvector", "name": name, "dsn": dsn, "table": name} for name in stores],
+    }

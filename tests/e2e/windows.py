@@ -116,7 +116,7 @@ def accessibility_tree(page: Page) -> list[Accessible]:
         Accessible(
             node["role"]["value"],
             node.get("name", {}).get("value", ""),
-            next((each["value"]["value"] for each in node.get("properties", ()) if each["name"] == "live"), ""),
+            next((p["value"]["value"] for p in node.get("properties", ()) if p["name"] == "live"), ""),
         )
         for node in nodes
         if not node["ignored"]

@@ -334,7 +334,7 @@ def quoting_meanwhile(helpdesk: Helpdesk, change: Callable[..., None]) -> Quotin
     """Answers with the first source; before the first answer is given, the row it cites is changed."""
 
     def meanwhile(sources: Sequence[Ranked]) -> None:
-        if not answerer.seen:
+        if not answerer.questions:
             hit = sources[0].hit
             row = article(hit.key["id"], body="It is nine years now. Warranty of a Moss probe.")
             change(helpdesk.sink, helpdesk.embedder, hit.table, [row], at=helpdesk.next())
@@ -346,14 +346,14 @@ def quoting_meanwhile(helpdesk: Helpdesk, change: Callable[..., None]) -> Quotin
 def test_a_row_deleted_while_it_is_being_answered_from_is_not_cited(helpdesk: Helpdesk) -> None:
     answerer = quoting_meanwhile(helpdesk, delete)
     answer = Assistant(helpdesk.searcher, answerer).ask("How long is the warranty of a Moss probe?")
-    assert len(answerer.seen) == 2
+    assert len(answerer.questions) == 2
     assert (ARTICLES, 49) not in found_rows(answer.cites)
 
 
 def test_a_row_rewritten_while_it_is_being_answered_from_is_read_again(helpdesk: Helpdesk) -> None:
     answerer = quoting_meanwhile(helpdesk, put)
     answer = Assistant(helpdesk.searcher, answerer).ask("How long is the warranty of a Moss probe?")
-    assert len(answerer.seen) == 2
+    assert len(answerer.questions) == 2
     assert "nine years" in answer.text
 
 

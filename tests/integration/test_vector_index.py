@@ -28,12 +28,10 @@ from tests.feeding import DIMENSIONS, Fed, vector_of
 from tests.history import ModelTable
 from tests.lake_to_store import Lake
 from tests.servers import unique
+from tests.stores import vector_indexes
 from tests.waiting import eventually
 
 ROWS = 60
-HNSW = """
-SELECT i.indisvalid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS a ON a.oid = c.relam
-WHERE i.indrelid = 'kb_g1_vectors'::regclass AND a.amname = 'hnsw'"""
 
 
 @pytest.fixture
@@ -50,8 +48,7 @@ def sink(config: PgvectorConfig) -> Iterator[PgvectorSink]:
 
 def indexes(config: PgvectorConfig) -> list[bool]:
     """Whether each vector index is valid."""
-    with psycopg.connect(config.dsn.get_secret_value()) as connection:
-        return [valid for (valid,) in connection.execute(HNSW)]
+    return vector_indexes(config.dsn.get_secret_value(), config.table)
 
 
 def rows(first: int, last: int) -> ModelTable:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason, Tool
+from generation.protocol import AnswerStream, GeneratedAnswer, Message, StopReason
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,25 +23,11 @@ class ToyGenerator:
         """Keep the configuration."""
         self._config = config
 
-    def converse(
-        self,
-        messages: Sequence[Message],
-        *,
-        system: str = "",
-        max_tokens: int | None = None,
-        tools: Sequence[Tool] = (),
-    ) -> GeneratedAnswer:
+    def converse(self, messages: Sequence[Message], **_: Any) -> GeneratedAnswer:
         """Say it."""
         return GeneratedAnswer(f"{self._config.toy_opinion} [1].", StopReason.END_TURN, 1, 1)
 
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        system: str = "",
-        max_tokens: int | None = None,
-        tools: Sequence[Tool] = (),
-    ) -> AnswerStream:
+    def stream(self, messages: Sequence[Message], **_: Any) -> AnswerStream:
         """Say it in one piece."""
 
         def pieces() -> abc.Generator[str, None, GeneratedAnswer]:
