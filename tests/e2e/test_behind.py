@@ -80,6 +80,7 @@ def test_a_store_that_was_away_goes_on_from_stream_or_lake(  # noqa: PLR0917 - f
             table.model.insert(number, f"row {number}")
         table.send()
         eventually(lambda: len(table.shown("shaky")) == 20, START_SECONDS)
+        eventually(lambda: sum(behind.read(pipeline, "index_kafka").values()) == 20)  # its batch is committed as well
         goes_on_from_the_stream(behind, table, proxy)
         assert backfills.read() == {}, "the stream had all of it"
 
