@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class FaultProxy(ThreadedProxy):
         self._delay = 0.0
         self._rate = float("inf")
         self._open: set[asyncio.Future[None]] = set()
+        self._transports = weakref.WeakSet[asyncio.WriteTransport]()
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
 
@@ -81,6 +83,8 @@ class FaultProxy(ThreadedProxy):
         if self._server is not None:
             self._server.close()
             self._server = None
+            for _ in range(3):  # what was accepted before gets its task
+                await asyncio.sleep(0)
         await self._drop()
 
     async def _drop(self) -> None:
@@ -88,9 +92,13 @@ class FaultProxy(ThreadedProxy):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for transport in list(self._transports):  # also one that was closed and still has bytes to send
+            transport.abort()
+        await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._transports.add(writer.transport)
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
@@ -104,6 +112,7 @@ class FaultProxy(ThreadedProxy):
         except (OSError, asyncio.CancelledError):
             _reset(writer)
             return
+        self._transports.add(target_writer.transport)
         try:
             await asyncio.gather(self._pump(reader, target_writer), self._pump(target_reader, writer))
         except (OSError, asyncio.CancelledError):
