@@ -123,7 +123,10 @@ class SecureMemoryDB:
                 admin.execute_command("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", "-@all", *rights.split())
 
     def settle(self, primary: int) -> None:
-        """Make a node the primary, in turn, and wait until the other one has all that it has."""
+        """Make a node the primary, in turn, and wait until the other one has all that it has and clients hear of it.
+
+        A primary names a replica to clients once it has heard from it how far it is.
+        """
         node, other = self.nodes[primary], self.nodes[1 - primary]
         with node.admin() as one, other.admin() as two:
             eventually(lambda: {each.info("replication")["role"] for each in (one, two)} == {"master", "slave"})
@@ -132,6 +135,7 @@ class SecureMemoryDB:
             if replica is one:
                 one.execute_command("CLUSTER", "FAILOVER")
             eventually(lambda: two.info("replication").get("master_link_status") == "up")
+            eventually(lambda: len(one.execute_command("CLUSTER", "SLOTS")[0]) > 3)
 
     def kill_in_step(self, primary: int) -> None:
         """Kill the primary once the replica has all that was acknowledged; the replica is no primary yet.
