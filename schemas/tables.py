@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from string import Formatter
 from typing import Annotated, Literal, get_args
 
@@ -86,7 +86,8 @@ class TableConfig(StrictModel):
     travel: `ssn: drop`, `email: hash`, `name: mask`; with a type too, `born: date hash`."""
     partitions: tuple[str, ...] = ()
     """Names of tables whose records are this one's, with `*` for any text: `[public.visits_*]`. DMS sends the changes of a
-    partitioned table under the names of its partitions; a connector as `ragstream capture` renders it does not."""
+    partitioned table under the names of its partitions; a connector as `ragstream capture` renders it does not. A table that
+    is renamed at the source keeps its name here, and has the new one in this list (docs/runbook.md)."""
     drift: Drift = "evolve"
     """What becomes of columns that differ from the first schema that the source announced. `evolve`: new columns and wider types
     are taken in. `ignore`: new columns are left out of the current table and the warehouse's view, and types stay. `reject`: the
@@ -141,6 +142,15 @@ class TableConfig(StrictModel):
         rules = self.rules
         kept = {name: text for name, text in self.columns.items() if rules.get(name) != "drop"}
         return {name: "text" if name in rules else text for name, text in kept.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that the table may have at the source: its own, and those of `partitions` that are written out."""
+        return (self.table, *(name for name in self.partitions if "*" not in name))
+
+    def existing_in[V](self, tables: Mapping[str, V]) -> V | None:
+        """What the source has under the first of these names."""
+        return next((tables[name] for name in self.names if name in tables), None)
 
     def drift_of(self, column: str) -> Drift:
         """What becomes of a column that differs from the first schema."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from confluent_kafka import Consumer
@@ -30,17 +30,27 @@ class Topics:
 
     def changes(self, records: int) -> list[Change]:
         """Every change, once so many records have been read in all."""
+        self._read_until(lambda: len(self.records) >= records)
+        assert len(self.records) == records
+        return self._decoded()
 
-        def are_read() -> bool:
-            message = None if len(self.records) >= records else self.consumer.poll(0.5)
+    def changes_until(self, text: bytes) -> list[Change]:
+        """Every change, once a record with this text in it has been read."""
+        self._read_until(lambda: any(text in (record.value or b"") for record in self.records))
+        return self._decoded()
+
+    def _read_until(self, are_read: Callable[[], bool]) -> None:
+        def polled() -> bool:
+            message = None if are_read() else self.consumer.poll(0.5)
             if message is not None and not message.error() and message.value():
                 headers = cast("list[tuple[str, bytes]]", message.headers() or [])
                 topic, place = str(message.topic()), (str(message.partition()), str(message.offset()))
                 self.records.append(Record(topic, *place, message.key(), message.value(), tuple(headers)))
-            return len(self.records) >= records
+            return are_read()
 
-        eventually(are_read, 60)
-        assert len(self.records) == records
+        eventually(polled, 60)
+
+    def _decoded(self) -> list[Change]:
         changes: list[Change] = []
         for record in self.records:
             decoded = decode(record, self.context)

@@ -28,8 +28,10 @@ TABLE = "inv.items"
 class DriftingTable:
     """Writes records as Kafka Connect's JsonConverter does; `columns` maps each column to its Connect type."""
 
-    def __init__(self, columns: Mapping[str, str]) -> None:
-        self.columns = dict(columns)
+    def __init__(self, columns: Mapping[str, str], table: str = TABLE) -> None:
+        self.columns, self.table = dict(columns), table
+        self.began_us = 0
+        """Before the commit time of the first record, which is a microsecond later."""
         self.defaults: dict[str, Any] = {}
         self.records: list[Record] = []
 
@@ -45,17 +47,18 @@ class DriftingTable:
         structs = [
             {"type": "struct", "fields": fields, "optional": True, "field": name} for name in ("before", "after")
         ]
-        source = {"connector": "postgresql", "schema": "inv", "table": "items", "sequence": f'["{lsn}","{lsn}"]'}
+        schema, _, name = self.table.partition(".")
+        source = {"connector": "postgresql", "schema": schema, "table": name, "sequence": f'["{lsn}","{lsn}"]'}
         payload = {
             "before": image if op == "d" else None,
             "after": None if op == "d" else image,
-            "source": source | {"ts_us": lsn, "name": "inv"},
+            "source": source | {"ts_us": self.began_us + lsn, "name": "inv"},
             "op": op,
         }
         value = {"schema": {"type": "struct", "fields": structs, "optional": False}, "payload": payload}
         text = json.dumps(value, separators=(",", ":")).encode()
         record = Record(
-            "inv.inv.items", "0", str(lsn), json.dumps({key: row[key] for key in keys or ("id",)}).encode(), text
+            f"inv.{self.table}", "0", str(lsn), json.dumps({key: row[key] for key in keys or ("id",)}).encode(), text
         )
         self.records.append(record)
         return record

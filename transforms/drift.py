@@ -16,16 +16,33 @@ if TYPE_CHECKING:
     from transforms.context import DecodeContext
 
 CONDITION = "SCHEMA_DRIFT"
+NEW_KEY = (
+    "If rows have another key, set `keys` to its columns and an epoch some minutes ahead, `epochs: [{at: TIME, source: SOURCE}]`,"
+    " and `ragstream run CONFIG` goes on. Load the table once more when that time has come; then `ragstream epoch CONFIG --source"
+    " SOURCE --at TIME` ends the rows of the old key."
+)
+"""How a table with another primary key goes on."""
 
 
 def column_gone(message: str) -> StoppedError:
-    """The error of a job that meets a table without a column that it needs; `message` says which and what for."""
+    """The error of a job that meets a table without a column of the template; `message` says which."""
+    return _gone(
+        message,
+        "If it is gone, take it out of the template: `ragstream rebuild CONFIG STORE` makes the documents anew; or set"
+        " `drift_exceptions: {COLUMN: ignore}`: they keep the text that they have. Then `ragstream run CONFIG` goes on.",
+    )
+
+
+def key_gone(message: str) -> StoppedError:
+    """The error of a job that meets a table without a column of its key."""
+    return _gone(message, NEW_KEY)
+
+
+def _gone(message: str, hint: str) -> StoppedError:
     return StoppedError(
         f"{message}. Nothing is lost: the job goes on at this record.",
         condition=CONDITION,
-        hint="If the column was renamed, set `renamed: {NEW: OLD}` for the table. If it is gone, take it out of the template:"
-        " `ragstream rebuild CONFIG STORE` makes the documents anew; or set `drift_exceptions: {COLUMN: ignore}`: they keep"
-        " the text that they have. Then `ragstream run CONFIG` goes on.",
+        hint=f"If the column was renamed, set `renamed: {{NEW: OLD}}` for the table, and `ragstream run CONFIG` goes on. {hint}",
     )
 
 
@@ -45,7 +62,7 @@ class ColumnWatch:
     def observe(self, decoded: Decoded) -> None:
         """Take in what one record announces; raises StoppedError (SCHEMA_DRIFT)."""
         if isinstance(decoded, Reject) and decoded.condition == KEY_GONE:
-            raise column_gone(decoded.message)
+            raise key_gone(decoded.message)
         if isinstance(decoded, Changes):
             for change in decoded.changes:
                 if change.schema_id is not None:

@@ -42,7 +42,7 @@ def capture(config: str, *, apply_: bool) -> None:
         known: Mapping[str, KnownTable] = {}
         if entry.type == "debezium":
             try:
-                known = known_tables(entry, capture_checks.tables_and_topics(loaded, entry)[0])
+                known = known_tables(entry, loaded.tables_of(loaded.source(entry.source).name))
             except UnavailableError as error:
                 click.echo(f"note: {error.message}{_KEYS}", err=True)
             except ModuleNotFoundError as error:
@@ -56,7 +56,7 @@ def _apply(config: PipelineConfig, entry: DebeziumCaptureConfig) -> None:
     from sources.capture.connect_worker import connector_settings, put_connector
     from sources.capture.source import require_tables
 
-    tables, _ = capture_checks.tables_and_topics(config, entry)
+    tables = config.tables_of(config.source(entry.source).name)
     try:
         rendered = capture_checks.rendered(config, entry, require_tables(entry, tables), reveal=True)
     except UnavailableError as error:
@@ -66,4 +66,4 @@ def _apply(config: PipelineConfig, entry: DebeziumCaptureConfig) -> None:
         connector["config"] |= {name: value for name, value in (running or {}).items() if name == "message.key.columns"}
         click.echo(f"note: {error.message}; its owner runs `source_sql` of `ragstream capture` there", err=True)
     name = put_connector(entry, rendered)
-    click.echo(f"connector {name} runs on {entry.connect_url}: {', '.join(tables)}", err=True)
+    click.echo(f"connector {name} runs on {entry.connect_url}: {', '.join(table.table for table in tables)}", err=True)

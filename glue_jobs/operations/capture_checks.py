@@ -75,12 +75,13 @@ def rendered(
     source = config.source(capture.source)
     names, topics = tables_and_topics(config, capture)
     tables = as_recorded(capture, config.tables_of(source.name), known, source.registry)
-    details = Details(_partitions(config), source.registry, record_keys(tables, known))
+    now = {table: existing.name for table, existing in known.items() if existing.name}
+    details = Details(_partitions(config), source.registry, record_keys(tables, known), now)
     return render(capture, config.name, names, topics, details=details, reveal=reveal)
 
 
 def _partitions(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
-    """By table: the names of its partitions."""
+    """By table: the names of its partitions, or that it gets."""
     return {table.table: table.partitions for table in config.tables if table.partitions}
 
 
@@ -93,7 +94,7 @@ def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
             result.wrong.extend(table.unknown_columns(existing.columns))
     try:
         if isinstance(capture, DebeziumCaptureConfig):
-            result.notes.extend(_unread_topics(config, capture))
+            result.notes.extend(_unread_topics(config, capture, database.known))
             _compare_connector(config, capture, database.known, result)
         else:
             _compare_task(config, capture, result)
@@ -102,11 +103,13 @@ def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
     return result
 
 
-def _unread_topics(config: PipelineConfig, capture: DebeziumCaptureConfig) -> Iterator[str]:
+def _unread_topics(
+    config: PipelineConfig, capture: DebeziumCaptureConfig, known: Mapping[str, KnownTable]
+) -> Iterator[str]:
     """Notes on topics that the capture writes and the source does not read; a router may have renamed them."""
     tables, topics = tables_and_topics(config, capture)
-    named = tables_named(tables)
-    prefix = topic_prefix(capture, config.name, named, topics)
+    prefix = topic_prefix(capture, config.name, tables_named(tables), topics)
+    named = tables_named([(known[table].name if table in known else "") or table for table in tables])
     for topic, table in ((topic_name(prefix, parts), ".".join(parts)) for parts in named):
         if topics and topic not in topics:
             yield f"`topics` of the source lacks {topic}, to which the connector sends {table}"
@@ -123,8 +126,8 @@ def _compare_connector(
     if settings is None:
         result.notes.append(f"the worker has no connector {connector['name']}: `ragstream capture --apply` makes it")
         return
-    tables, _ = tables_and_topics(config, capture)
-    listed = [ENGINES[capture.database].listed(table) for table in tables_named(tables)]
+    names = [name for table in config.tables_of(config.source(capture.source).name) for name in table.names]
+    listed = [ENGINES[capture.database].listed(table) for table in tables_named(names)]
     differs = connector_differences(settings, connector["config"], listed)
     if differs:
         result.wrong.append(

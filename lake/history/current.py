@@ -15,6 +15,7 @@ from schemas.records import Record
 from transforms.envelopes.decode import decode
 from transforms.envelopes.stored import HEADER
 from transforms.fold import Rows, RowState, apply, truncated_at
+from transforms.values import exact_json
 
 if TYPE_CHECKING:
     from lake.layout import LakeLayout
@@ -47,7 +48,7 @@ def fold_table(layout: LakeLayout, table: str, contexts: Mapping[str, DecodeCont
     import pyarrow.dataset as ds
 
     fold = TableFold()
-    for batch in scan(layout.path("changes"), [*RAW_COLUMNS, "_source"], ds.field("_table") == table):
+    for batch in scan(layout.path("changes"), [*RAW_COLUMNS, "_source", "_key"], ds.field("_table") == table):
         for row in batch.to_pylist():
             for change in changes_in(row, table, contexts):
                 fold.add(change)
@@ -79,12 +80,22 @@ def row_of(state: RowState, names: Sequence[str], types: Mapping[str, str]) -> d
 
 
 def changes_in(row: Mapping[str, Any], table: str, contexts: Mapping[str, DecodeContext]) -> Iterator[Change]:
-    """The changes of a table in a row of `changes`; none when its source is not configured any more."""
+    """The changes of a table in a row of `changes`; none when its source is not configured any more.
+
+    A row that landed under other `keys` than there are now names no row of today: an epoch ends what it was (ADR 0051).
+    """
     context = contexts.get(row["_source"])
     decoded = decode(record_of(row), context) if context else None
     for change in decoded.changes if isinstance(decoded, Changes) else ():
-        if change.table == table:
+        if change.table == table and _has_columns_of(row.get("_key"), change.key):
             yield change
+
+
+def _has_columns_of(landed: str | None, key: str) -> bool:
+    """Whether two keys have the same columns; a TRUNCATE has none."""
+    if not landed or landed == key or not key:
+        return True
+    return bool(exact_json.loads(landed).keys() == exact_json.loads(key).keys())
 
 
 def record_of(row: Mapping[str, Any]) -> Record:

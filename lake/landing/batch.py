@@ -21,7 +21,7 @@ from lake.storage import append_rows, create, rows_of
 from lake.table_schemas import CHANGES, IGNORED, REGISTERED_SCHEMAS, SCHEMAS
 from schemas.changes import SeenSchema
 from transforms.context import DecodeContext
-from transforms.drift import column_gone
+from transforms.drift import key_gone
 
 type Transaction = Callable[[str], Mapping[str, str]]
 """From a table's name to the Delta writer options that make this batch's append to it happen once."""
@@ -50,7 +50,7 @@ class Landing:
         """Write one batch of RECORD_COLUMNS; the records are read once. Where `admit` raises, nothing becomes part of a table."""
         outcome = self._written(frame)
         for message in outcome.tally.keys_gone.values():
-            raise column_gone(message)
+            raise key_gone(message)
         admit(outcome.tally)
         self._keep_registered(outcome.tally, transaction)  # before the changes: whoever reads these needs them
         append(self._layout.path("changes"), outcome.changes, transaction("changes"))

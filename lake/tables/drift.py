@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lake.tables.kinds import wider
 from schemas.errors import StoppedError
-from transforms.drift import CONDITION
+from transforms.drift import CONDITION, NEW_KEY
 from transforms.values.types import spark_type
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def refuse_drift(table: TableConfig, observed: ObservedTypes, seen: Collection[s
             f"{table.table}: its key was {', '.join(table.keys)}, as `keys` say, and is {', '.join(sorted(key))} now: rows may"
             " have lost their names. Nothing is lost: `changes` has every record",
             condition=CONDITION,
-            hint="Where `keys` still name one row each, say so: `drift_exceptions: {KEY COLUMN: ignore}`. Else set `keys`, a"
-            " fresh `lake.path` and `checkpoint`, and take a snapshot. Then `ragstream run CONFIG` goes on.",
+            hint="Where `keys` still name one row each, say so: `drift_exceptions: {KEY COLUMN: ignore}`, and `ragstream run"
+            f" CONFIG` goes on. {NEW_KEY}",
         )
     rules = DriftRules.of(table, observed)
     words = [drift.words for drift in drifts(table, observed) if drift.drift == "stop"]

@@ -38,7 +38,7 @@ def findings(
     if isinstance(capture, DebeziumCaptureConfig):
         result.wrong.extend([*_unparsed(server), *_windows(capture, server)])
     for table in tables:
-        existing = server.tables.get(table.table)
+        existing = table.existing_in(server.tables)
         if existing is None:
             result.wrong.append(f"{table.table} is not in the database, or its user may not see it")
             continue

@@ -170,7 +170,9 @@ def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[st
         "database.user": database.user,
         "database.password": config.password_reference or (database.password if reveal else WITHHELD),
         "topic.prefix": connector.topic_prefix,
-        "table.include.list": ",".join(listed_pattern(engine.listed(table)) for table in connector.tables),
+        "table.include.list": ",".join(
+            listed_pattern(engine.listed(table)) for table in [*connector.tables, *connector.also]
+        ),
         "snapshot.mode": config.snapshot_mode,
         "poll.interval.ms": str(config.poll_interval_ms or engine.poll_interval_ms),
         "heartbeat.interval.ms": str(config.heartbeat_interval_ms),

@@ -58,9 +58,9 @@ def findings(
         notes.extend(_not_applied(capture, pipeline, source))
         wrong.extend(_lost_slot(capture, pipeline, source))
     for table in tables:
-        source_table = source.tables.get(table.table)
+        source_table = table.existing_in(source.tables)
         if source_table is None:
-            wrong.append(f"{table.table} is not in the database, or its user may not see it")
+            wrong.append(_missing(table, tables, publication))
             continue
         wrong.extend([*_unlogged(source_table), *_keyless(table, source_table)])
         if debezium:
@@ -73,6 +73,16 @@ def findings(
         # AWS does not document what DMS sends for such a value.
         (wrong if debezium else notes).extend(_taken_for_null(source_table, debezium=debezium))
     return result
+
+
+def _missing(table: TableConfig, tables: Sequence[TableConfig], publication: Publication | None) -> str:
+    """A table that is not there; a publication follows one that is renamed, and so shows its new name."""
+    published = publication.tables if publication else frozenset[str]()
+    others = sorted(published.difference(*(other.names for other in tables)))
+    where = (
+        f". The publication has {', '.join(others)}: was it renamed? Write `partitions: [NEW NAME]`" if others else ""
+    )
+    return f"{table.table} is not in the database, or its user may not see it{where}"
 
 
 def lost_nulls(table: SourceTable | BinlogTable, named: str, quoted_column: Callable[[str], str]) -> Iterator[str]:

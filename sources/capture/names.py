@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.tables import TableConfig
 
@@ -16,6 +16,8 @@ class KnownTable:
     columns: tuple[str, ...]
     keys: tuple[str, ...]
     """Columns of the primary key."""
+    name: str = field(default="", compare=False)
+    """Its name there."""
 
 
 def adjusted(name: str) -> str:

@@ -24,11 +24,13 @@ class Details:
     """What a capture takes beside names of tables and topics."""
 
     partitions: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Names of partitions, by partitioned table."""
+    """Names of partitions, by partitioned table; or names that the table gets."""
     registry: RegistryConfig | None = None
     """The schema registry of the source."""
     keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By table: the columns of its records' keys, where these are not the primary key's."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By table: the name that it has in the database now."""
 
 
 _NO_DETAILS = Details()
@@ -53,10 +55,20 @@ def render(
     parts = {table: tables_named(details.partitions.get(".".join(table), ())) for table in named}
     match config:
         case DebeziumCaptureConfig():
-            keys = {table: details.keys[name] for table in named if (name := ".".join(table)) in details.keys}
-            connector = replace(connector_for(config, pipeline, named, topics), registry=details.registry, keys=keys)
+            also = {table: [name for name in names if "*" not in name.name] for table, names in parts.items()}
+            keys = {
+                name: details.keys[".".join(table)]
+                for table, others in also.items()
+                for name in (table, *others)
+                if ".".join(table) in details.keys
+            }
+            connector = replace(
+                connector_for(config, pipeline, named, topics),
+                registry=details.registry, keys=keys, also=[name for others in also.values() for name in others],
+            )  # fmt: skip
             settings = connector_settings(connector, reveal=reveal)
-            return {"connector": {"name": connector.name, "config": settings}, **_sql(statements(connector))}
+            existing = replace(connector, tables=tables_named([details.names.get(name, name) for name in tables]))
+            return {"connector": {"name": connector.name, "config": settings}, **_sql(statements(existing))}
         case DmsCaptureConfig():
             endpoints = dms_endpoints(config, pipeline, reveal=reveal)
             return {

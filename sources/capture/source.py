@@ -36,10 +36,10 @@ def compared(
 
     Raises UnavailableError when the database does not answer.
     """
-    asked = _asked(capture, [table.table for table in tables])
+    asked = _asked(capture, tables)
     if asked is None:
         return Compared(Findings(notes=_queries_to_run(capture, pipeline, tables, registry)), tables)
-    known = _known(asked)
+    known = _known(asked, tables)
     tables = as_recorded(capture, tables, known, registry)
     nulls_lost = isinstance(capture, DebeziumCaptureConfig) and loses_nulls(capture.converter, registry)
     if isinstance(asked, Source):
@@ -60,8 +60,8 @@ def as_recorded(
     return recorded(tables, known) if is_avro else tables
 
 
-def known_tables(capture: CaptureConfig, tables: Sequence[str]) -> dict[str, KnownTable]:
-    """Those of the tables that the database has.
+def known_tables(capture: CaptureConfig, tables: Sequence[TableConfig]) -> dict[str, KnownTable]:
+    """Those of the tables that the database has, under whichever of their names, by the name that they have here.
 
     Raises UnavailableError where the database does not answer, or no client of it is here.
     """
@@ -70,40 +70,43 @@ def known_tables(capture: CaptureConfig, tables: Sequence[str]) -> dict[str, Kno
         raise UnavailableError(
             f"capture: no client of {ENGINES[capture.database].scheme.title} is here, so nothing was asked"
         )
-    return _known(asked)
+    return _known(asked, tables)
 
 
-def require_tables(capture: CaptureConfig, tables: Sequence[str]) -> dict[str, KnownTable]:
+def require_tables(capture: CaptureConfig, tables: Sequence[TableConfig]) -> dict[str, KnownTable]:
     """The tables; ConfigurationError for those that the database lacks: a connector would silently carry the others alone.
 
     Raises UnavailableError as `known_tables` does.
     """
     known = known_tables(capture, tables)
-    if missing := set(tables) - known.keys():
+    if missing := {table.table for table in tables} - known.keys():
         raise ConfigurationError(
             f"capture: {', '.join(sorted(missing))} is not in the database, or its user may not see it.",
             condition="CAPTURE_TABLE_MISSING",
-            hint="Correct the names under `tables`, or create the tables first.",
+            hint="Correct the names under `tables`, or create the tables first. The new name of one that was renamed belongs into"
+            " its `partitions`.",
         )
     return known
 
 
-def _asked(capture: CaptureConfig, tables: Sequence[str]) -> Source | BinlogServer | None:
+def _asked(capture: CaptureConfig, tables: Sequence[TableConfig]) -> Source | BinlogServer | None:
     """What the database says of itself; None of an engine without a client here."""
+    names = [name for table in tables for name in table.names]
     match capture.database:
         case "postgresql":
-            return database_tables.ask(capture, tables)
+            return database_tables.ask(capture, names)
         case "mysql" | "mariadb":
-            return binlog_server.ask(capture, tables)
+            return binlog_server.ask(capture, names)
         case _:
             return None
 
 
-def _known(asked: Source | BinlogServer) -> dict[str, KnownTable]:
-    return {
-        name: KnownTable(tuple(column.name for column in table.columns), table.keys)
+def _known(asked: Source | BinlogServer, tables: Sequence[TableConfig]) -> dict[str, KnownTable]:
+    there = {
+        name: KnownTable(tuple(column.name for column in table.columns), table.keys, name)
         for name, table in asked.tables.items()
     }
+    return {table.table: existing for table in tables if (existing := table.existing_in(there)) is not None}
 
 
 def _queries_to_run(

@@ -20,8 +20,9 @@ from lake.history.current import current_rows
 from lake.landing.batch import Landing
 from lake.layout import LakeLayout
 from lake.tables.merge import TableMerger
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, StoppedError
 from schemas.records import Record
+from tests.drifting import DriftingTable
 from tests.history import TABLE
 from tests.lake_fixtures import frame, transaction
 from tests.lake_to_store import Lake
@@ -77,7 +78,7 @@ class World:
     """A lake and its stores, fed as the jobs do."""
 
     def __init__(self, spark: SparkSession, lake: Lake) -> None:
-        self.spark, self.lake, self.batches = spark, lake, 0
+        self.spark, self.lake, self.batches, self.key = spark, lake, 0, "id"
         lake.read(format="kinesis", envelope="dms")
         self.layout = LakeLayout(lake.config.lake.path)
 
@@ -93,15 +94,17 @@ class World:
         self.batches += 1
         merger = TableMerger(self.layout, list(self.lake.config.tables), {"files": self.lake.context})
         merger.merge(changes, transaction("merge", self.batches))
-        rows = DeltaTable(self.layout.table(TABLE)).to_pyarrow_table(columns=["id", "a"]).to_pylist()
-        return {int(row["id"]): row["a"] for row in rows}
+        rows = DeltaTable(self.layout.table(TABLE)).to_pyarrow_table(columns=[self.key, "a"]).to_pylist()
+        return {int(row[self.key]): row["a"] for row in rows}
 
     def current(self) -> dict[int, str]:
         (table,) = self.lake.config.tables
-        return {row["id"]: row["a"] for row in current_rows(self.layout, table, {"files": self.lake.context})}
+        rows = current_rows(self.layout, table, {"files": self.lake.context})
+        return {row[self.key]: row["a"] for row in rows}
 
     def stored(self, name: str = "live") -> dict[int, str]:
-        return {json.loads(key)["id"]: json.loads(metadata)["a"] for key, metadata, *_ in self.lake.contents(name)}
+        contents = self.lake.contents(name)
+        return {json.loads(key)[self.key]: json.loads(metadata)["a"] for key, metadata, *_ in contents}
 
     def ops(self) -> Counter[str]:
         column = DeltaTable(self.layout.path("changes")).to_pyarrow_table(columns=["_op"]).column(0)
@@ -137,6 +140,49 @@ def test_a_reloaded_table_ends_as_its_source_in_lake_and_stores(world: World) ->
         assert rows == EXPECTED
     world.feed([*before, *since])  # all of it once more
     assert world.stored() == world.current() == EXPECTED
+
+
+@pytest.mark.covers("postgresql", "debezium", ("drift", "reload"), "documented")
+def test_a_table_with_another_key_goes_on_in_an_epoch(world: World) -> None:
+    """The error of the key names the way: on the same lake and checkpoint, and nothing that landed before names a row."""
+    world.lake.read()
+    table = DriftingTable(dict.fromkeys(("id", "code"), "int32") | dict.fromkeys(("a", "body"), "string"), TABLE)
+
+    def send(op: str, number: int, code: int, a: str = "", key: str = "code") -> None:
+        body = {} if op == "d" else {"a": a, "body": f"{number} and {code}, {a}"}
+        table.write(op, {"id": number, "code": code} | body, key)
+
+    def feed() -> None:
+        world.feed(table.records[len(sent) :])
+        sent.extend(table.records[len(sent) :])
+
+    sent: list[Record] = []
+    for number in (1, 2, 3):
+        send("c", number, number + 10, "first", "id")
+    send("d", 3, 13, key="id")
+    feed()
+    assert world.merged() == world.stored() == world.current() == {1: "first", 2: "first"}
+    send("u", 1, 11, "edited")
+    send("c", 1, 14, "of the same id")
+    feed()
+    with pytest.raises(
+        StoppedError, match=r"its key was id, as `keys` say, and is code now.*\n.*ragstream epoch CONFIG"
+    ):
+        world.merged()
+
+    world.lake.keys("code")
+    world.lake.epoch(AT)
+    world.key, table.began_us = "code", round(BEGIN.timestamp() * 1_000_000)
+    for number, code, a in ((1, 11, "edited"), (2, 12, "first"), (1, 14, "of the same id")):
+        send("r", number, code, a)
+    send("u", 2, 12, "edited since")
+    send("d", 1, 14)
+    feed()
+    done = world.run()
+    assert (done.exit_code, world.ops()["t"]) == (0, 1), done.output
+    world.lake.rebuild(world.spark, "lost")
+    for rows in (world.stored(), world.stored("lost"), world.current(), world.merged()):
+        assert rows == {11: "edited", 12: "edited since"}
 
 
 def test_what_loads_after_the_older_rows_have_ended_is_there_again(world: World) -> None:

@@ -18,6 +18,7 @@ from local_stack.servers.connect import Connect, request_json
 from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
 from schemas.errors import ConfigurationError, UnavailableError
+from schemas.tables import TableConfig
 from sources.capture import binlog_server
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import Details, render
@@ -111,7 +112,9 @@ def test_a_server_that_refuses_or_is_away_is_said_without_its_password(mariadb: 
     for port in (mariadb.port, 1):
         document = {"type": "debezium", "database": "mariadb", "dsn": f"{dsn}{port}/"}
         with pytest.raises(UnavailableError) as caught:
-            require_tables(DebeziumCaptureConfig.model_validate(document), ["shop.items"])
+            require_tables(
+                DebeziumCaptureConfig.model_validate(document), [TableConfig(table="shop.items", keys=("id",))]
+            )
         assert "geheim" not in str(caught.value)
     document = {"type": "debezium", "database": "mariadb", "dsn": f"mariadb://{reader}:{reader}@{HOST}:{mariadb.port}/"}
     with pytest.raises(ConfigurationError, match="refuses a statement"):
@@ -124,10 +127,10 @@ def test_a_connection_is_encrypted_where_the_address_says_so(mariadb: MariaDB, m
         document = {"type": "debezium", "database": "mariadb", "dsn": f"{mariadb.dsn('')}?ssl-mode={mode}"}
         capture = DebeziumCaptureConfig.model_validate(document)
         if succeeds:
-            require_tables(capture, [f"{mariadb_database}.t"])
+            require_tables(capture, [TableConfig(table=f"{mariadb_database}.t", keys=("id",))])
         else:
             with pytest.raises(UnavailableError):
-                require_tables(capture, [f"{mariadb_database}.t"])
+                require_tables(capture, [TableConfig(table=f"{mariadb_database}.t", keys=("id",))])
 
 
 @pytest.mark.parametrize("database", ["postgresql", *DSN])

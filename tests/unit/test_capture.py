@@ -118,6 +118,13 @@ def test_dms_rules_select_the_partitions_of_a_partitioned_table() -> None:
     assert any("pg_partition_tree" in statement for statement in rendered["source_sql"])
 
 
+def test_a_connector_also_captures_a_table_under_a_name_that_it_gets() -> None:
+    parts = {"public.tickets": ["public.cases", "public.tickets_*"]}
+    rendered = render(config(type="debezium"), "desk", ["public.tickets"], details=Details(parts))
+    assert rendered["connector"]["config"]["table.include.list"] == r"public\.tickets,public\.cases"
+    assert not any("cases" in statement for statement in rendered["source_sql"]), "it may not be there yet"
+
+
 @pytest.mark.parametrize("dsn", ["host=db dbname=shop", "mysql://a@b/c", "postgresql://a@b", "postgresql://a@b:x/c"])
 def test_a_dsn_that_is_no_uri_is_refused_without_being_shown(dsn: str) -> None:
     with pytest.raises(ConfigurationError, match=r"capture\.dsn") as caught:

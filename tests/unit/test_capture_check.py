@@ -73,6 +73,15 @@ def test_what_is_wrong_is_said_with_what_mends_it(source: Source, expected: str)
     assert expected in wrong
 
 
+def test_a_renamed_table_is_named_and_taken_once_it_is_configured() -> None:
+    renamed = replace(TABLE, name="public.u", stored=(StoredIn("public.u", "d", ("id",)),))
+    source = replace(RIGHT, tables={}, publications={NAME: replace(PUBLICATION, tables=frozenset({"public.u"}))})
+    (wrong,) = findings_of(source).wrong
+    assert wrong.endswith("The publication has public.u: was it renamed? Write `partitions: [NEW NAME]`")
+    table = TableConfig(table="public.t", keys=("id",), partitions=("public.u", "public.v_*"))
+    assert findings(DEBEZIUM, "desk", [table], replace(source, tables={"public.u": renamed})) == Findings()
+
+
 @pytest.mark.parametrize(
     ("source", "capture", "expected"),
     [

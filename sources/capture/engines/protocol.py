@@ -28,6 +28,8 @@ class Connector:
     """Of the source that it feeds."""
     keys: Mapping[Table, Sequence[str]] = field(default_factory=dict)
     """Columns that are the key of a table's records in place of its primary key."""
+    also: Sequence[Table] = ()
+    """Other names of these tables: one that is renamed goes on without a gap where the connector knows its new name before."""
 
     @property
     def signals(self) -> Table | None:
