@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from embeddings.onnx.config import LocalEmbeddingConfig
-from indexing.missing_vectors import MemoryCache, MissingVectors
+from indexing.missing_vectors import MemoryCache, MissingVectors, VectorCache
 from indexing.optimistic_writer import ChangedRows, OptimisticWriter
 from local_stack.demo.helpdesk import TABLES, rows
 from local_stack.models.minilm import MAX_TOKENS, minilm_folder
@@ -38,12 +38,15 @@ SPECS = {
 }
 """As in job_configs/helpdesk.yaml."""
 _REQUESTS_AT_ONCE = 32
+_CACHES: dict[str, MemoryCache] = {}
+"""By model: what one store was filled with is not embedded again for the next."""
 
 
 def fill(sink: Sink, embedder: Embedder) -> None:
     """Write every row of the helpdesk; idempotent."""
-    for table in TABLES:
-        put(sink, embedder, f"public.{table}", rows(table))
+    tables = {f"public.{table}": rows(table) for table in TABLES}
+    changes = {name: [_change(name, row, "u", 1) for row in own] for name, own in tables.items()}
+    _apply(sink, embedder, changes, SPECS, _CACHES.setdefault(embedder.fingerprint, MemoryCache()))
 
 
 def document_spec(table: str) -> DocumentSpec:
@@ -61,7 +64,8 @@ def put(
     specs: Mapping[str, DocumentSpec] = SPECS,
 ) -> None:
     """Write rows as of a position in the source's log."""
-    _apply(sink, embedder, table, [_change(table, row, "u", at) for row in source_rows], specs)
+    changes = {table: [_change(table, row, "u", at) for row in source_rows]}
+    _apply(sink, embedder, changes, specs, MemoryCache())
 
 
 def delete(
@@ -74,7 +78,8 @@ def delete(
     specs: Mapping[str, DocumentSpec] = SPECS,
 ) -> None:
     """Delete rows as of a position in the source's log."""
-    _apply(sink, embedder, table, [_change(table, row, "d", at) for row in source_rows], specs)
+    changes = {table: [_change(table, row, "d", at) for row in source_rows]}
+    _apply(sink, embedder, changes, specs, MemoryCache())
 
 
 def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
@@ -85,9 +90,13 @@ def _change(table: str, row: Mapping[str, Any], op: Op, at: int) -> Change:
 
 
 def _apply(
-    sink: Sink, embedder: Embedder, table: str, changes: list[Change], specs: Mapping[str, DocumentSpec] = SPECS
+    sink: Sink,
+    embedder: Embedder,
+    changes: Mapping[str, list[Change]],
+    specs: Mapping[str, DocumentSpec],
+    cache: VectorCache,
 ) -> None:
-    writer = OptimisticWriter(MissingVectors(embedder, MemoryCache(), _REQUESTS_AT_ONCE * embedder.max_items))
-    left_out = writer.write(sink, ChangedRows({table: changes}, specs) if changes else None)
+    writer = OptimisticWriter(MissingVectors(embedder, cache, _REQUESTS_AT_ONCE * embedder.max_items))
+    left_out = writer.write(sink, ChangedRows(changes, specs) if any(changes.values()) else None)
     if left_out:
         raise RuntimeError(f"{len(left_out)} documents are refused")

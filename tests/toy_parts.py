@@ -566,5 +566,9 @@ def deciding(name: str) -> Iterator[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """With what is compiled of it, which is valid for a file of the same time and size."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    shutil.copy2(source, target)
+    for compiled in source.parent.glob(f"__pycache__/{source.stem}.*.pyc") if source.suffix == ".py" else ():
+        (target.parent / "__pycache__").mkdir(exist_ok=True)
+        shutil.copy2(compiled, target.parent / "__pycache__")
