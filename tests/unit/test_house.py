@@ -248,7 +248,7 @@ def test_a_tests_name_has_at_most_a_dozen_words() -> None:
 WAITS = re.compile(r"time\.sleep\(|while .*monotonic\(\)|monotonic\(\)[^\n]* <|< [^\n]*monotonic\(\)")
 PACED = {
     "tests/e2e/long_run.py": (6, "a duration is its subject"),
-    "tests/e2e/test_outages.py": (1, "how long a server is away"),
+    "tests/e2e/test_killed_in_mid_write.py": (1, "how long a server is away"),
     "tests/e2e/under_load.py": (1, "how long nothing may come"),
     "tests/reading.py": (1, "a store that is slow"),
     "tests/unit/test_feeds.py": (1, "a fetch that takes its time"),
