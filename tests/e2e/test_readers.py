@@ -19,47 +19,75 @@ from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
 from tests.e2e.load import Shards, Topic
 from tests.e2e.pipeline import Driver
-from tests.e2e.under_load import await_none, kafka_source, kill, split_and_merge, under_load
+from tests.e2e.under_load import Scene, await_none, kafka_source, kill, split_and_merge, under_load
 from tests.servers import create_stream
 from tests.waiting import eventually
 
 MASTER = "local-cluster[2,1,1024]"
-AWAY_SECONDS = 5.0
+AWAY_SECONDS = 4.0
 EVERYTHING = -1
 """Expires a partition up to its end."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_killed_or_frozen_readers_lose_nothing_and_lost_records_stop_the_job(
+@pytest.mark.timeout(400)
+def test_readers_killed_frozen_or_cut_off_lose_nothing_or_stop_for_good(  # noqa: PLR0917 - fixtures
     kafka: Broker,
     new_topic: Callable[..., str],
+    vectors: VectorStore,
     vectors_dsn: str,
+    new_proxy: Callable[[int], FaultProxy],
     instant_model: ModelService,
     local_stack: Stack,
     tmp_path: Path,
 ) -> None:
-    topic = new_topic(3)
+    topic, proxy = new_topic(3), new_proxy(vectors.port)
     stream, source = Topic(kafka.endpoint["bootstrap_servers"], topic, 3), kafka_source(kafka, topic)
-    with under_load(tmp_path, source, stream, instant_model, vectors_dsn, mark=str(local_stack.directory)) as scene:
+    shaky = make_conninfo(vectors_dsn, port=proxy.port, host="127.0.0.1")
+    with under_load(
+        tmp_path, source, stream, instant_model, vectors_dsn, store_dsn=shaky, mark=str(local_stack.directory)
+    ) as scene:
         driver = scene.start()
-        for _ in range(2):
-            killed_and_replaced(driver)
-            kill(driver.workers[0])
-            scene.settle()
+        killed_and_replaced(driver)
+        kill(driver.workers[0])
+        scene.settle()
         moved_away(driver)
         scene.settle()
         kafka.add_partitions(topic, 5)
         stream.partitions = 5
         eventually(lambda: f"{topic}/4" in scene.positions(), driver=driver.process)
         scene.settle()
-        scene.finish(kills=5)
-        assert driver.stop() == 0
-        await_none(driver, 3)
+        for leave, come_back in (
+            (kafka.pause, kafka.resume),
+            (instant_model.pause, instant_model.resume),
+            (proxy.refuse, proxy.heal),
+        ):
+            cut_off(scene, leave, come_back)
+        scene.load.idle.set()
+        shown = len(scene.freshness.key_moves)
+        eventually(lambda: len(scene.freshness.key_moves) > shown + 3)  # also while nothing comes
+        scene.load.idle.clear()
+        driver.kill_alone()
+        again = scene.start()
+        await_none(driver, 15)
+        scene.finish(kills=4)
+        assert not again.logged("query failed, starting again")
+        assert again.stop() == 0
+        await_none(again, 3)
         scene.load.change(50)
         for partition in range(5):
             kafka.expire(topic, partition, EVERYTHING)
         stopped_for_good(scene.pipeline.start("--jobs", "index"), topic)
+
+
+def cut_off(scene: Scene, leave: Callable[[], object], come_back: Callable[[], object]) -> None:
+    """What the readers need is away for some seconds; they wait, and go on."""
+    leave()
+    try:
+        scene.still(AWAY_SECONDS)
+    finally:
+        come_back()
+    scene.settle()
 
 
 def killed_and_replaced(driver: Driver) -> None:
@@ -81,51 +109,6 @@ def moved_away(driver: Driver) -> None:
     eventually(lambda: not old.alive, driver=driver.process)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_readers_wait_through_outages_and_end_with_their_driver_or_their_topic(  # noqa: PLR0917 - fixtures
-    kafka: Broker,
-    new_topic: Callable[..., str],
-    vectors: VectorStore,
-    vectors_dsn: str,
-    new_proxy: Callable[[int], FaultProxy],
-    instant_model: ModelService,
-    local_stack: Stack,
-    tmp_path: Path,
-) -> None:
-    topic, proxy = new_topic(2), new_proxy(vectors.port)
-    stream, source = Topic(kafka.endpoint["bootstrap_servers"], topic, 2), kafka_source(kafka, topic)
-    shaky = make_conninfo(vectors_dsn, port=proxy.port, host="127.0.0.1")
-    with under_load(
-        tmp_path, source, stream, instant_model, vectors_dsn, store_dsn=shaky, mark=str(local_stack.directory)
-    ) as scene:
-        driver = scene.start()
-        for leave, come_back in (
-            (kafka.pause, kafka.resume),
-            (instant_model.pause, instant_model.resume),
-            (proxy.refuse, proxy.heal),
-        ):
-            leave()
-            try:
-                scene.still(AWAY_SECONDS)
-            finally:
-                come_back()
-            scene.settle()
-        scene.load.idle.set()
-        shown = len(scene.freshness.key_moves)
-        eventually(lambda: len(scene.freshness.key_moves) > shown + 3)  # also while nothing comes
-        scene.load.idle.clear()
-        driver.kill_alone()
-        again = scene.start()
-        await_none(driver, 15)
-        scene.finish(kills=1)
-        assert not again.logged("query failed, starting again")
-        kafka.delete_topic(topic)
-        kafka.create_topic(topic, 2)
-        stopped_for_good(again, topic)
-        await_none(again, 3)
-
-
 @pytest.fixture
 def executors_of_a_cluster() -> Iterator[None]:
     """They write beside Spark's own jars; that is removed."""
@@ -136,7 +119,7 @@ def executors_of_a_cluster() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("executors_of_a_cluster")
-def test_an_executor_that_is_killed_loses_nothing(
+def test_a_killed_executor_loses_nothing_and_another_topic_stops_the_job(
     kafka: Broker,
     new_topic: Callable[..., str],
     vectors_dsn: str,
@@ -153,9 +136,10 @@ def test_an_executor_that_is_killed_loses_nothing(
         assert len(executors) == 2
         kill(executors[0])
         scene.settle()
-        moved_away(driver)
-        scene.finish(kills=2)
-        driver.kill()
+        scene.finish(kills=1)
+        kafka.delete_topic(topic)
+        kafka.create_topic(topic, 2)
+        stopped_for_good(driver, topic)
         await_none(driver, 3)
 
 
