@@ -10,9 +10,9 @@ import pytest
 
 from local_stack.models.service import ModelService
 from local_stack.stack import Stack
-from tests.e2e.pipeline import Pipeline
-from tests.e2e.test_edits import line, pipeline, rows_of
-from tests.history import random_history
+from tests.e2e.pipeline import VIEW, Pipeline, embedding
+from tests.e2e.recorded_changes import line, rows_of
+from tests.history import TABLE, random_history
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ from tests.history import random_history
 def test_drivers_on_the_same_stores_at_once_leave_what_one_would(
     tmp_path: Path, local_stack: Stack, vectors_dsn: str, instant_model: ModelService
 ) -> None:
-    table = random_history(11, 120)
+    table = random_history(11, 60)
     events = tmp_path / "events.jsonl"
     events.write_text("".join(f"{line(change, at)}\n" for at, change in enumerate(table.changes)))
     shared = (vectors_dsn, instant_model.endpoint["endpoint_url"], str(tmp_path / "lake"))
@@ -38,6 +38,27 @@ def test_drivers_on_the_same_stores_at_once_leave_what_one_would(
     finally:
         for pipe in (one, copy):
             pipe.stop()
+
+
+def pipeline(folder: Path, events: Path, batch: int, *shared: str) -> dict[str, Any]:
+    dsn, model_url, lake = shared
+    source = {
+        "type": "files",
+        "format": "kafka",
+        "envelope": "debezium",
+        "path": [str(events)],
+        "max_records_per_trigger": batch,
+    }
+    document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 200}}
+    return {
+        "name": "writers",
+        "source": source,
+        "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
+        "lake": {"path": lake, "land_every": "1s", "merge_every": "1s"},
+        "checkpoint": str(folder / "checkpoint"),
+        "embedding": embedding(model_url, model="cohere.embed-v4:0"),
+        "sinks": [{"type": "pgvector", "dsn": dsn, "table": VIEW}],
+    }
 
 
 def _logs(drivers: Sequence[Any]) -> str:

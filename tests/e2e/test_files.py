@@ -1,4 +1,7 @@
-"""Recorded histories through every job: cut, shuffled and repeated as one likes, the same content."""
+"""Recorded histories through every job: cut, shuffled and repeated as one likes, the same content.
+
+Among them are a body edit and a status edit of one row, in every order and cut.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ import pytest
 from local_stack.models.service import ModelService
 from local_stack.stack import Stack
 from tests.e2e.pipeline import VIEW, Pipeline, embedding, running
+from tests.e2e.recorded_changes import KINDS, line, rows_of
+from tests.e2e.rows import documents_of
+from tests.history import TABLE, ModelTable
 from tests.recorded import FIXTURES, KEYS
 from transforms.values import exact_json
 
@@ -23,11 +29,33 @@ POISON: list[dict[str, Any]] = [
     {"topic": "pg15_schemas.inv.items", "key": None, "value": CANARY, "partition": 0, "offset": 90_002},
 ]
 TABLES = [table for table in KEYS if table != "inv.edge"]
+LONG = "eight kilobytes of an article, cut into several pieces. " * 150
+FIRST_BATCH = 120
+
+
+def edited() -> tuple[ModelTable, list[str], list[str]]:
+    """A table, and its events in two batches: both edits of rows 1 and 2 in one, those of 3 and 4 in two, 2 and 4 swapped."""
+    table = ModelTable()
+    for number in range(1, 6):  # the last one keeps its text
+        table.insert(number, "old")
+    inserts = list(table.changes)
+    body, status = {}, {}
+    for number in range(1, 5):
+        table.update_body(number, LONG + str(number))
+        body[number] = table.changes[-1]
+        table.update_a(number, "closed")
+        status[number] = table.changes[-1]
+    edits = [body[1], status[1], status[2], body[2], body[3], status[4], status[3], body[4]]
+    lines = [line(change, at) for at, change in enumerate(inserts + edits)]
+    return table, lines[:-2], lines[-2:]
 
 
 def history(folder: Path, name: str, seed: int | None) -> Path:
-    """The recorded history with poison in it: as it was, or shuffled with a third of it repeated."""
+    """The recorded history with edits and poison in it: as it was, or shuffled with a third of it repeated."""
     lines = (FIXTURES / "pg15_schemas.jsonl").read_text().splitlines()
+    _, before, after = edited()
+    cut = FIRST_BATCH - len(before)
+    lines[cut:cut] = before + after
     lines += [json.dumps(event | {"timestamp": 1, "headers": []}) for event in POISON]
     if seed is not None:
         r = random.Random(seed)
@@ -48,7 +76,8 @@ def pipeline(folder: Path, stack: Stack, dsn: str, model_url: str, seed: int | N
         "source": source | {"path": [str(history(folder, "events", seed))]},
         "tables": [
             {"table": t, "keys": list(KEYS[t])} | ({"document": document} if t in with_document else {}) for t in TABLES
-        ],
+        ]
+        + [{"table": TABLE, "keys": ["id"], "document": document | {"template": "{body}", "metadata": ["a"]}}],
         "lake": {"path": str(folder / "lake")},
         "checkpoint": str(folder / "checkpoint"),
         "embedding": embedding(model_url, model="cohere.embed-v4:0"),
@@ -65,12 +94,12 @@ def store(dsn: str) -> list[tuple[Any, ...]]:
 
 
 def lake(run: Pipeline) -> dict[str, list[dict[str, Any]]]:
-    """Every table as it is now, and as merge_tables keeps it."""
-    found = {table: run.current(table) for table in TABLES}
-    for table in TABLES:
-        keys = dict.fromkeys(KEYS[table], "text")
-        assert run.merged_rows(table, keys) == run.rows(table, keys)
-    return found
+    """Every recorded table as it is now; the edited one is as its model."""
+    config, (table, _, _) = run.table_config(TABLE), edited()
+    rows, _ = rows_of(table)(config)
+    assert run.rows(TABLE, KINDS) == rows
+    assert run.documents(TABLE, KINDS) == documents_of(rows, config)
+    return {table: run.current(table) for table in TABLES}
 
 
 @pytest.mark.covers(
@@ -82,11 +111,12 @@ def test_a_history_leaves_the_same_content_however_it_is_cut(
     tmp_path: Path, local_stack: Stack, vectors_dsn: str, instant_model: ModelService
 ) -> None:
     model_url = instant_model.endpoint["endpoint_url"]
-    first = pipeline(tmp_path / "first", local_stack, vectors_dsn, model_url, None, 120)
+    first = pipeline(tmp_path / "first", local_stack, vectors_dsn, model_url, None, FIRST_BATCH)
     with running(first):
-        assert first.drain().process.returncode == 0, first.drivers[-1].log.read_text()[-3000:]
+        assert first.drain("--jobs", "land,index").process.returncode == 0, first.drivers[-1].log.read_text()[-3000:]
         as_it_was, rows = store(vectors_dsn), lake(first)
-        assert {row[1] for row in as_it_was} == {f'{{"id": {n}}}' for n in (4, 100, 103)}  # the others have no text
+        with_text = {row[1] for row in as_it_was if row[0] != TABLE}
+        assert with_text == {f'{{"id": {n}}}' for n in (4, 100, 103)}
         printed = first.command("table", "inv.items")
         assert [exact_json.loads(line) for line in printed.stdout.splitlines()] == rows["inv.items"], printed.stderr
         assert printed.stderr == ""
@@ -101,7 +131,15 @@ def test_a_history_leaves_the_same_content_however_it_is_cut(
         assert second.drain().process.returncode == 0, second.drivers[-1].log.read_text()[-3000:]
         assert store(vectors_dsn) == as_it_was
         assert lake(second) == rows
+        check_merged(second)
         check_lost_lake(second)
+
+
+def check_merged(run: Pipeline) -> None:
+    """merge_tables keeps every table as it is now."""
+    kinds = {table: dict.fromkeys(KEYS[table], "text") for table in TABLES} | {TABLE: KINDS}
+    for table, known in kinds.items():
+        assert run.merged_rows(table, known) == run.rows(table, known)
 
 
 def check_lost_lake(run: Pipeline) -> None:
