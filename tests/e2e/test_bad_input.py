@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from local_stack.stack import Stack
 from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
 from tests.e2e.pipeline import VIEW, Pipeline, embedding, running
-from tests.waiting import eventually
 
 SECRET = "geheim-9c1e"
 UNREACHABLE = "127.0.0.1:1"
@@ -42,6 +41,14 @@ CASES: dict[str, Case] = {
     "other model": (lambda d: d["embedding"].update(model="cohere.embed-v4:0"), ("another model",)),
     "no such file": (lambda d: d["source"].update(path=["away.jsonl"]), ("away.jsonl",)),
 }  # fmt: skip
+AT_ONCE = (
+    ("unknown key", "wrong type", "keyless table"),
+    ("missing secret",),
+    ("broker away", "store away", "model away"),
+    ("wrong dimensions", "no such file"),
+    ("other model",),
+)
+"""What one configuration has of it: all of that is said."""
 
 
 def configuration(folder: Path, dsn: str, model_url: str) -> dict[str, Any]:
@@ -68,11 +75,12 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     found = filled.command("check")
     assert found.returncode == 0, found.stdout + found.stderr
 
-    def wrong_in(name: str) -> str:
-        break_it, wanted = CASES[name]
-        document = json.loads(json.dumps(good))
-        break_it(document)
-        folder = tmp_path / name.replace(" ", "-")
+    def wrong_in(names: tuple[str, ...]) -> str:
+        document, wanted = json.loads(json.dumps(good)), list[str]()
+        for break_it, words in (CASES[name] for name in names):
+            break_it(document)
+            wanted += words
+        folder = tmp_path / names[0].replace(" ", "-")
         document |= {
             "lake": document["lake"] | {"path": str(folder / "lake")},
             "checkpoint": str(folder / "checkpoint"),
@@ -80,8 +88,11 @@ def test_what_is_wrong_is_said_before_anything_is_written(
         return problem(Pipeline(folder, document, mark=str(local_stack.directory)), wanted)
 
     with ThreadPoolExecutor(2) as pool:
-        told = {name: answer for name, answer in zip(CASES, pool.map(wrong_in, CASES), strict=True) if answer}
-    assert not told, "\n\n".join(f"{name}: {answer}" for name, answer in told.items())
+        told = [
+            f"{names}: {answer}" for names, answer in zip(AT_ONCE, pool.map(wrong_in, AT_ONCE), strict=True) if answer
+        ]
+    assert not told, "\n\n".join(told)
+    assert {name for names in AT_ONCE for name in names} == CASES.keys()
     malformed = Pipeline(tmp_path / "malformed", good, mark=str(local_stack.directory))
     malformed.path.write_text("name: [bad\nsource: {")
     assert not problem(malformed, ("pipeline.yaml",))
@@ -101,7 +112,7 @@ def fill(pipeline: Pipeline, dsn: str) -> None:
     sink.close()
 
 
-def problem(pipeline: Pipeline, wanted: tuple[str, ...]) -> str:
+def problem(pipeline: Pipeline, wanted: Sequence[str]) -> str:
     """What is amiss with how `run` refuses a configuration; empty when nothing is."""
     ran = pipeline.start()
     status = ran.wait(150)
@@ -122,9 +133,8 @@ def test_a_topic_made_again_stops_the_job_which_says_what_was_lost(
     pipeline = Pipeline(tmp_path / "p", lake_only(tmp_path, kafka, topic), mark=str(local_stack.directory))
     with running(pipeline):
         produce(kafka, topic, 5)
-        driver = pipeline.start("--jobs", "land")
-        eventually(lambda: sum(pipeline.landed().values()) == 5, 200, driver.process)
-        assert driver.stop() == 0
+        assert pipeline.drain("--jobs", "land").process.returncode == 0
+        assert sum(pipeline.landed().values()) == 5
         kafka.delete_topic(topic)
         kafka.create_topic(topic, 2)
         produce(kafka, topic, 3)
