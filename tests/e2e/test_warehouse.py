@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ from tests.history import TABLE, as_record, random_history
 from tests.lake_fixtures import frame, transaction
 from tests.warehouse_fixtures import BUCKET, warehouse_config
 
-KILLS = ("load-half", "load-written")
-
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(("load-half",), id="half"),
+        pytest.param(("load-half", "load-written"), id="whole", marks=pytest.mark.long),
+    ],
+)
 def test_driver_killed_in_load_leaves_the_sources_rows_and_no_staged_file(
-    spark: SparkSession, tmp_path: Path, local_stack: Stack, warehouse_dsn: str, aws: Ministack
+    kills: Sequence[str], spark: SparkSession, tmp_path: Path, local_stack: Stack, warehouse_dsn: str, aws: Ministack
 ) -> None:
     table = random_history(5, 80)
     table.insert(100, "kept")
@@ -45,7 +51,7 @@ def test_driver_killed_in_load_leaves_the_sources_rows_and_no_staged_file(
     with running(Pipeline(tmp_path / "p", document, mark=str(local_stack.directory))) as pipeline:
         landing = Landing(pipeline.layout, "files", decode_context(pipeline.config, "files"))
         landing.land(frame(spark, map(as_record, table.changes)), transaction("land", 0))
-        for point in KILLS:
+        for point in kills:
             pipeline.drain_until(point, "--jobs", "load")
         last = pipeline.drain("--jobs", "load")
         assert last.process.returncode == 0, last.log.read_text()[-2000:]
