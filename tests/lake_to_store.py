@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -16,16 +17,19 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pytest
 from pyspark.sql import SparkSession
 
 from embeddings import EmbeddingCounts, open_embedder
 from glue_jobs import land_changes
+from glue_jobs.cli.main import main
 from glue_jobs.config.pipeline import PipelineConfig, decode_context, parse_config
 from glue_jobs.config.values import Substitution
 from glue_jobs.operations.rebuild import Rebuild, RebuildCounts
 from glue_jobs.operations.reconcile import Reconcile, Reconciled
 from glue_jobs.runtime import JobContext
 from glue_jobs.runtime.runner import run_queries
+from glue_jobs.runtime.spark import session
 from glue_jobs.status.index_reports import IndexReports
 from glue_jobs.status.record import StatusRecords
 from indexing.indexer import Indexer
@@ -191,6 +195,19 @@ class Lake:
             [str(RAGSTREAM), command, str(self.path), *options],
             env=self.environment(), capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
+
+    def in_session(self, spark: SparkSession, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """As `ragstream`, in this process: a command that starts Spark has this session in place of its own."""
+        command, *options = arguments
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(out))
+            stack.enter_context(contextlib.redirect_stderr(err))
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr(session, "open_session", lambda *_, **__: contextlib.nullcontext(spark))
+            ended = stack.enter_context(pytest.raises(SystemExit))
+            main([command, str(self.path), *options])
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
     @staticmethod
     def environment() -> dict[str, str]:

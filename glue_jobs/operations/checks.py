@@ -128,7 +128,8 @@ def _owner(config: PipelineConfig) -> Owner | None:
 
 def _sink(config: SinkConfig, embedder: Embedder, owner: Callable[[], Owner | None]) -> None:
     """Check a store and that this pipeline owns it."""
-    open_sink(config, embedder.fingerprint, embedder.dimensions).check(owner())
+    with contextlib.closing(open_sink(config, embedder.fingerprint, embedder.dimensions)) as sink:
+        sink.check(owner())
 
 
 def _access(config: PipelineConfig) -> None:

@@ -199,7 +199,7 @@ class Reconcile:
         histories = list(self._lake.histories())
         ids = findings.select("document_id").distinct()
         buckets = {row[0] for row in ids.select(self._bucket()).distinct().collect()}
-        wanted = self._wanted(histories, lambda _: None, ids)
+        wanted = self._wanted(histories, lambda _: None, ids).localCheckpoint()  # it is used three times
         return self._differences(store, wanted, buckets, histories).join(ids, "document_id", "left_semi")
 
     def _wanted(

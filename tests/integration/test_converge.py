@@ -85,7 +85,7 @@ class Forgetful(Careless):
 @pytest.mark.parametrize("fault", [Careless, Forgetful])
 def test_a_store_that_guards_badly_is_found_and_the_history_shrunk(store: Store, fault: Any) -> None:
     recordings = histories_of("pg15_plain")
-    histories = planned(recordings, Settings(240, seed=4))
+    histories = planned(recordings, Settings(60, seed=4))
     outcome = run(OpenStore(store, recordings, fault), recordings, histories)
     assert outcome.failing
     assert min(len(failure.history.deliveries) for failure in outcome.smallest) <= 3
@@ -154,9 +154,9 @@ def test_a_suite_of_ones_own_fails_with_the_smallest_history(tmp_path: Path) -> 
         "-p",
         "no:cacheprovider",
         "--converge-histories",
-        "300",
+        "60",
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "of 300 histories (seed 2)" in done.stdout
+    assert "of 60 histories (seed 2)" in done.stdout
     assert "history='{" in done.stdout

@@ -19,7 +19,8 @@ from embeddings.onnx.embedder import LocalEmbedder
 from embeddings.protocol import EmbeddingCounts, EmbeddingRejected, Vector
 from local_stack.demo.helpdesk import Question as Labelled
 from local_stack.demo.helpdesk import questions, rows
-from local_stack.models.instant import NATIVE_DIMENSIONS, instant_vector
+from local_stack.models.embeddings import resized
+from local_stack.models.instant import instant_vector
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import VectorStore
 from local_stack.standins.documentdb.server import DocumentDB
@@ -419,15 +420,15 @@ class InstantEmbedder:
     """Vectors without meaning, at no cost."""
 
     fingerprint = "instant"
-    dimensions = NATIVE_DIMENSIONS
+    dimensions = 64
     max_items = 96
     max_tokens = 8192
 
     def embed_documents(self, texts: Sequence[str]) -> list[Any]:
-        return [instant_vector(text) for text in texts]
+        return [self.embed_query(text) for text in texts]
 
     def embed_query(self, text: str) -> Vector:
-        return instant_vector(text)
+        return resized(instant_vector(text), self.dimensions)
 
     def check(self) -> None:
         """Nothing can be wrong."""
