@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.feeding import Fed
 from tests.history import ModelTable
+from tests.processes import PROCESSES
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -53,17 +53,11 @@ def _write(sink: Sink, seed: int, length: int, at: int, reports: Connection) -> 
         reports.send(at)
 
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(
-    [__name__, "sinks.documentdb.writer", "sinks.opensearch.writer", "sinks.pgvector.writer", "opensearchpy", "pymongo"]
-)
-
-
 @contextmanager
 def writing(sink: Sink, seed: int, length: int, at: int) -> Iterator[tuple[ForkServerProcess, Connection]]:
     """A process that writes the history from a place on, and where it tells its place: at first, then after each batch."""
-    reached, tells = _PROCESSES.Pipe(duplex=False)
-    process = _PROCESSES.Process(target=_write, args=(sink, seed, length, at, tells), daemon=True)
+    reached, tells = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=_write, args=(sink, seed, length, at, tells), daemon=True)
     process.start()
     tells.close()
     try:

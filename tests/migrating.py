@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -29,7 +24,6 @@ from tests.lake_to_store import Lake
 
 STEADY = 40
 """Rows that nobody changes: a reader finds them at any moment."""
-KILLED = Path(__file__).with_name("killed_migration.py")
 
 
 class Live(threading.Thread):
@@ -52,7 +46,7 @@ class Live(threading.Thread):
                 stores.index(self.table, 0)
                 self.land()
                 for number in count(1000):
-                    if self._stop_asked.wait(0.1):
+                    if self._stop_asked.wait(0.2):
                         break
                     before = len(self.table.changes)
                     self._one(number)
@@ -115,7 +109,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         servings = [(name, ActiveIndex(self._lake.sink(name), self._lake.embedding)) for name in self._stores]
-        while not self._stop_asked.is_set():
+        while not self._stop_asked.wait(0.05):
             name, serving = servings[self.polls % len(servings)]
             text = f"body steady {self.polls % STEADY}"
             try:
@@ -148,19 +142,3 @@ class Reader(threading.Thread):
 def _first(result: SearchResult) -> tuple[str, float] | None:
     results = result.results
     return (results[0].hit.chunk_text, round(results[0].hit.similarity, 4)) if results else None
-
-
-def killed_at(lake: Lake, step: str, *options: str) -> None:
-    """Run `ragstream migrate`, and end it as kill -9 does once it has reached a step."""
-    command = [sys.executable, str(KILLED), step, "migrate", str(lake.path), *options]
-    with lake.path.with_suffix(".log").open("ab") as log:
-        done = subprocess.run(
-            command, env=lake.environment(), stdout=log, stderr=log, start_new_session=True, timeout=120, check=False
-        )
-    assert done.returncode == -signal.SIGKILL, lake.path.with_suffix(".log").read_text()
-
-
-def end_here(step: str, reached: str) -> None:
-    """End this process and its children at a step."""
-    if step == reached:
-        os.killpg(0, signal.SIGKILL)

@@ -118,8 +118,7 @@ def _back(config: PipelineConfig) -> dict[str, Any]:
 
     targets = {sink.name: rollback_target(config, sink) for sink in config.sinks}
     if any(target is None for target in targets.values()):
-        cancelled = {sink.name: cancel(config, sink) for sink in config.sinks if targets[sink.name] is None}
-        return {"cancelled": cancelled}
+        return {"cancelled": cancel(config, [sink for sink in config.sinks if targets[sink.name] is None])}
     (to, *_) = targets.values()
     assert to is not None  # noqa: S101 - as above
     backfilled = Migration(config, to).back()
@@ -131,7 +130,7 @@ def _collect(config: PipelineConfig) -> dict[str, Any]:
 
     for sink in config.sinks:
         refuse_collect(config, sink)
-    return {"collected": {sink.name: collect(config, sink) for sink in config.sinks}}
+    return {"collected": collect(config, config.sinks)}
 
 
 def _plan_sentence(plan: MigrationPlan) -> str:

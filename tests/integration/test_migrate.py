@@ -18,8 +18,9 @@ from local_stack.servers.opensearch import OpenSearch
 from local_stack.standins.documentdb.server import DocumentDB
 from sinks import SinkConfig, open_index
 from tests.history import TABLE
+from tests.killed_migration import killed_at
 from tests.lake_to_store import Lake
-from tests.migrating import STEADY, Live, Reader, killed_at
+from tests.migrating import STEADY, Live, Reader
 from tests.waiting import eventually
 
 TITAN = "amazon.titan-embed-text-v2:0"
@@ -40,8 +41,8 @@ def under_load(lake: Lake, spark: SparkSession, *stores: str) -> Iterator[tuple[
         live.end()
 
 
-def told(lake: Lake, *options: str) -> dict[str, Any]:
-    done = lake.ragstream("migrate", *options, "--json")
+def migrated(lake: Lake, spark: SparkSession, *options: str) -> dict[str, Any]:
+    done = lake.in_session(spark, "migrate", *options, "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -75,7 +76,7 @@ def test_stores_of_every_kind_are_moved_and_back_and_old_vectors_collected(  # n
     asked = [{"query": f"body steady {number}", "expected": [row]} for number, row in enumerate(expected)]
     golden.write_text("\n".join(map(json.dumps, asked)))
     with under_load(lake, spark, *names) as (live, reader):
-        first = told(lake, "--to", COHERE, "--golden", str(golden))
+        first = migrated(lake, spark, "--to", COHERE, "--golden", str(golden))
         plan, done = first["plan"], first["stores"]
         assert plan["texts"] >= STEADY
         assert (plan["cached"], plan["sampled"] > 0, plan["tokens"] > 0, plan["usd"] > 0) == (0, True, True, True)
@@ -87,23 +88,23 @@ def test_stores_of_every_kind_are_moved_and_back_and_old_vectors_collected(  # n
         assert all(is_calibrated(sink) for sink in lake.config.sinks)
         polled(reader, 2 * len(names))
         assert all("readers use" in str(migration_note(lake.config, sink)) for sink in lake.config.sinks)
-        told(lake, "--back")
+        migrated(lake, spark, "--back")
         assert all("--collect" in str(migration_note(lake.config, sink)) for sink in lake.config.sinks)
         polled(reader, 2 * len(names))
-        assert told(lake, "--to", COHERE)["plan"] is None
-        early = lake.ragstream("migrate", "--collect")
+        assert migrated(lake, spark, "--to", COHERE)["plan"] is None
+        early = lake.in_session(spark, "migrate", "--collect")
         assert (early.returncode, "set `embedding`" in early.stderr) == (2, True)
         lake.model(model=COHERE, dimensions=1024)
-        assert told(lake, "--collect")["collected"] == {name: [1] for name in names}
+        assert migrated(lake, spark, "--collect")["collected"] == {name: [1] for name in names}
         polled(reader, 2 * len(names))
     assert reader.wrong == []
     assert (reader.models[0], reader.models[-1]) == (TITAN, COHERE)
-    assert reader.polls >= 200
+    assert reader.polls >= 100
     holds_all(lake, "live", live, 1024)
     live.land()
     for name in names:
         assert sum(lake.reconcile(spark, name).drift.values()) == 0
-    asked_again = lake.ragstream("migrate", "--back")
+    asked_again = lake.in_session(spark, "migrate", "--back")
     assert (asked_again.returncode, "no index version to go back to" in asked_again.stderr) == (2, True)
 
 
@@ -124,15 +125,15 @@ def test_store_is_moved_under_load_though_command_is_killed_at_every_step(spark:
     lake.only({"type": "pgvector", "name": "live", "dsn": lake.dsn, "table": "live"})
     with under_load(lake, spark, "live") as (live, reader):
         for step in STEPS:
-            killed_at(lake, step, "--to", COHERE)
-        done = told(lake, "--to", COHERE)
+            killed_at(lake.path, step, "--to", COHERE)
+        done = migrated(lake, spark, "--to", COHERE)
         assert done["stores"]["live"]["checked"] is None  # it had been moved
         lake.model(model=COHERE, dimensions=1024)
         for step in ("dropping", "dropped"):
-            killed_at(lake, step, "--collect")
-        assert told(lake, "--collect")["collected"] == {"live": [1]}
+            killed_at(lake.path, step, "--collect")
+        assert migrated(lake, spark, "--collect")["collected"] == {"live": [1]}
     assert reader.wrong == []
-    assert reader.polls >= 200
+    assert reader.polls >= 100
     assert (reader.models[0], reader.models[-1]) == (TITAN, COHERE)
     assert len(live.table.rows) > STEADY
     holds_all(lake, "live", live, 1024)

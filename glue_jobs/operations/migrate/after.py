@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,36 +40,45 @@ def rollback_target(config: PipelineConfig, sink: SinkConfig) -> EmbeddingConfig
     return config_of(ready[-1], configured_model(config))
 
 
-def cancel(config: PipelineConfig, sink: SinkConfig) -> list[int]:
+def cancel(config: PipelineConfig, sinks: Sequence[SinkConfig]) -> dict[str, list[int]]:
     """Drop index versions that are not ready; as `collect`."""
-    return _remove(config, sink, UNDER_WAY, lambda *_: None)
+    return _remove(config, sinks, UNDER_WAY, lambda *_: None)
 
 
-def collect(config: PipelineConfig, sink: SinkConfig, on_step: Step = lambda *_: None) -> list[int]:
-    """Drop the ready index versions beside the active one; returns their numbers.
+def collect(
+    config: PipelineConfig, sinks: Sequence[SinkConfig], on_step: Step = lambda *_: None
+) -> dict[str, list[int]]:
+    """Drop the ready index versions beside the active ones; returns their numbers by store.
 
-    They are marked for writers first. Run again after a kill, it drops the rest.
+    They are marked for writers of every store first. Run again after a kill, it drops the rest.
     """
-    return _remove(config, sink, frozenset({"ready"}), on_step)
+    return _remove(config, sinks, frozenset({"ready"}), on_step)
 
 
-def _remove(config: PipelineConfig, sink: SinkConfig, states: frozenset[State], on_step: Step) -> list[int]:
+def _remove(
+    config: PipelineConfig, sinks: Sequence[SinkConfig], states: frozenset[State], on_step: Step
+) -> dict[str, list[int]]:
     def mark_dropping(versions: IndexVersions) -> IndexVersions:
         for version in versions.every:
             versions = versions.reached(version.fingerprint, "dropping") if version.state in states else versions
         return versions
 
-    with closing(open_store(config, sink)) as store:
-        index_versions_of(store)
-        versions = store.change_index_versions(mark_dropping)
-        numbers = [version.number for version in versions.every if version.state == "dropping"]
-        if numbers:
-            on_step(sink.name, "dropping")
+    numbers: dict[str, list[int]] = {}
+    with ExitStack() as opened:
+        stores = [opened.enter_context(closing(open_store(config, sink))) for sink in sinks]
+        for store in stores:
+            index_versions_of(store)
+            versions = store.change_index_versions(mark_dropping)
+            numbers[store.name] = [version.number for version in versions.every if version.state == "dropping"]
+            if numbers[store.name]:
+                on_step(store.name, "dropping")
+        if any(numbers.values()):
             time.sleep(GRACE_SECONDS)
-        for number in numbers:
-            store.drop(number)
-            on_step(sink.name, "dropped")
-            store.change_index_versions(partial(IndexVersions.without, number=number))
+        for store in stores:
+            for number in numbers[store.name]:
+                store.drop(number)
+                on_step(store.name, "dropped")
+                store.change_index_versions(partial(IndexVersions.without, number=number))
     return numbers
 
 
