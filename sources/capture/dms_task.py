@@ -98,8 +98,17 @@ def task_differences(
 
 
 def _before_image(settings: Mapping[str, Any], name: str, rules: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if "*" in name:
-        if not any(rule.get("rule-action") == "add-before-image-columns" for rule in rules):
+    definitions = [
+        rule.get("before-image-def") or {} for rule in rules if rule.get("rule-action") == "add-before-image-columns"
+    ]
+    added = {f"{d.get('column-prefix') or 'BI_'}*{d.get('column-suffix') or ''}" for d in definitions}
+    if other := sorted(added - {name}):
+        yield (
+            f"a rule add-before-image-columns makes {', '.join(other)}, and `before_image` of the source is {name}:"
+            " old values become columns of the row, without the rules of `columns`"
+        )
+    elif "*" in name:
+        if not added:
             yield f"no rule add-before-image-columns makes {name} (`before_image`): the old key's row stays when a key changes"
     elif not settings.get("EnableBeforeImage"):
         yield "BeforeImageSettings is off: the old key's row stays when a key changes"

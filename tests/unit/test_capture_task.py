@@ -113,8 +113,12 @@ def test_old_values_in_columns_need_the_rule_that_adds_them() -> None:
     (difference,) = differences(created(), "BI_*")
     assert "add-before-image-columns" in difference
     rules = json.loads(RENDERED["replication_task"]["TableMappings"])["rules"]
-    added = {"rule-type": "transformation", "rule-action": "add-before-image-columns"}
+    added: dict[str, Any] = {"rule-type": "transformation", "rule-action": "add-before-image-columns"}
     assert differences(created(TableMappings=json.dumps({"rules": [*rules, added]})), "BI_*") == []
+    added["before-image-def"] = {"column-prefix": "old_", "column-suffix": "_"}
+    for name in ("BI_*", "before-image"):
+        (difference,) = differences(created(TableMappings=json.dumps({"rules": [*rules, added]})), name)
+        assert "makes old_*_, and" in difference
 
 
 def test_a_setting_of_the_target_that_order_or_values_need_is_named() -> None:

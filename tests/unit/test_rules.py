@@ -78,7 +78,10 @@ def dms(operation: str, value: Any, **more: Any) -> bytes:
         "stream-position": "00000002/7C007328.2.00000002/7C007328",
     }  # fmt: skip
     before = {"before-image": row(value) | {"email": f"old {CANARY}"}} if operation == "update" else {}
-    return json.dumps({"data": row(value), **before, "metadata": metadata | more}).encode()
+    image = row(value)
+    if before:  # old values also in columns that `before_image` does not name
+        image |= {f"BI_{name}": image[name] for name in RULES}
+    return json.dumps({"data": image, **before, "metadata": metadata | more}).encode()
 
 
 def events(value: Any) -> list[tuple[DecodeContext, Record]]:
@@ -225,6 +228,16 @@ def test_a_renamed_column_has_its_rule_under_either_name(ruled: str) -> None:
         (change,) = changes_of(decode(Record("s", "0", "1", None, value), settings))
         assert CANARY not in repr(change)
         assert change.columns == {"id": 1, "email": "k", "plain": "stays"}
+
+
+def test_a_hash_under_the_records_name_stands_when_read_again(tmp_path: Path) -> None:
+    settings = context("dms", {"social_no": "hash"}, ("id",))
+    table = replace(settings.tables[TABLE], renamed={"social_no": "ssn"})
+    settings = replace(settings, tables={TABLE: table})
+    record = Record("s", "0", "1", None, dms("insert", CANARY).replace(b'"ssn"', b'"social_no"'))
+    rows, _ = landed(tmp_path, [(settings, record)])
+    (change,) = changes_of(decode(record_of(rows["changes"][0]), settings))
+    assert change.columns["ssn"] == hashed(CANARY)
 
 
 def test_equal_values_have_equal_hashes_in_every_envelope_and_null_none() -> None:

@@ -28,6 +28,8 @@ from transforms.values.types import dms_type
 _OPS: dict[str, Op] = {"load": "r", "insert": "c", "update": "u", "delete": "d"}
 """From the operations of data records."""
 _TRUNCATE, _RENAME = "truncate-table", "rename-table"
+_OLD = "bi_"
+"""What AWS DMS puts before the name of a column with an old value, where a mapping rule says nothing else."""
 _CONTROLS = frozenset({
     "create-table", "drop-table", _RENAME, "add-column", "drop-column", "rename-column", "change-columns",
     "column-type-change", _TRUNCATE,
@@ -71,6 +73,7 @@ def read_event(document: Any, _stream: str, position: str, context: DecodeContex
     except ValueError as error:
         return _no_sequence(str(metadata.get("operation")), table, error)
     before = _before_image(document, row, context)
+    _drop_old_values(row, table)
     if op != "u":
         return Event(table, op, order, commit_us, row)
     return Event(table, op, order, commit_us, row, before, before is None)
@@ -117,6 +120,14 @@ def _before_image(document: Mapping[str, Any], row: dict[str, Any], context: Dec
     least = len(start) + len(end)
     added = [name for name in row if len(name) > least and name.startswith(start) and name.endswith(end)]
     return {name[len(start) : len(name) - len(end)]: row.pop(name) for name in added} or None
+
+
+def _drop_old_values(row: dict[str, Any], table: TableContext) -> None:
+    """Take out old values of columns with a rule that a mapping rule added under its own prefix, and `before_image` missed."""
+    for name in tuple(row) if table.rules else ():
+        of_old = name.casefold().startswith(_OLD) and name not in table.keys and not table.rule_of(name)
+        if of_old and table.rule_of(name[len(_OLD) :]):
+            del row[name]
 
 
 def _control(

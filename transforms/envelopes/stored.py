@@ -41,7 +41,9 @@ def decode(record: Record, context: DecodeContext) -> Decoded:
     name = changes[-1].table
     if name not in context.tables:
         return other_table(name, context)
-    return ruled_changes(Changes(changes), context, frozenset(document["stands"]))
+    stands = frozenset(document["stands"])
+    renamed = {here.casefold() for there, here in context.tables[name].renamed.items() if there.casefold() in stands}
+    return ruled_changes(Changes(changes), context, stands | renamed)
 
 
 def reserved_header() -> Reject:
