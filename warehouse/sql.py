@@ -248,6 +248,11 @@ class TableStatements:
             f"DROP TABLE {KEYS}",
         ]
 
+    def states(self, names: Sequence[str]) -> str:
+        """Read the states of a few rows, whose keys are bound to these names."""
+        keys = ", ".join(f":{name}" for name in names)
+        return f"SELECT _key, _revision, _state FROM {self.rows} WHERE _key IN ({keys})"
+
     def refused(self) -> str:
         """The keys of rows with a value that its column refused."""
         return f"SELECT _key FROM {self.rows} WHERE _state LIKE '%!%'"

@@ -62,6 +62,11 @@ class Explainer:
         self._contexts = decode_contexts(self.config)
         self._context = self._contexts[self.source]
         embedder = open_embedder(self.config.embedding) if self.config.embedding and self.config.sinks else None
+        self._warehouse = None
+        if self.config.warehouse is not None:
+            from glue_jobs.operations.explain_warehouse import WarehouseSteps
+
+            self._warehouse = WarehouseSteps(self.config.warehouse, self.config.tables, self._contexts)
         self._stores = [StoreSteps(sink, embedder, self.config.lake.path) for sink in self.config.sinks if embedder]
 
     def explain(self, record: Record) -> Explained:
@@ -125,13 +130,13 @@ class Explainer:
         keys = keys_of(changes)
         note: tuple[str, ...] = ()
         try:
-            before, truncated = rows_of_keys(self._layout, table.table, keys), self._truncated(table.table)
+            landed, truncated = rows_of_keys(self._layout, table.table, keys), self._truncated(table.table)
         except PipelineError as error:
-            before, truncated, note = [], "", (f"the lake cannot be read: {error.message}",)
-        before += [earlier for earlier in self._earlier[table.table] if earlier["_key"] in keys]
+            landed, truncated, note = [], "", (f"the lake cannot be read: {error.message}",)
+        earlier = [one for one in self._earlier[table.table] if one["_key"] in keys]
         truncated = max([truncated, *(c.sequence for c in self._changes[table.table] if c.op == "t")])
         self._earlier[table.table].append(row)
-        yield from self._folds(table, (before, row), truncated, note)
+        yield from self._folds(table, (landed, earlier, row), truncated, note)
         spec = self.config.document_specs.get(table.table)
         if spec is None:
             yield Step("stores", "nothing", ("the table has no `document`",))
@@ -148,10 +153,11 @@ class Explainer:
         return max((row["_sequence"] for row in rows), default="")
 
     def _folds(
-        self, table: TableConfig, records: tuple[list[Row], Row], truncated: str, note: tuple[str, ...]
+        self, table: TableConfig, records: tuple[list[Row], list[Row], Row], truncated: str, note: tuple[str, ...]
     ) -> Iterator[Step]:
         """The row as the fold of all its changes, and what merge and load make of it."""
-        before, row = records
+        landed, earlier, row = records
+        before = [*landed, *earlier]
         states = [self._states(table.table, rows, truncated) for rows in (before, [*before, row])]
         for key in sorted({*states[1]}):
             old, new = (truncated_at(state.get(key, RowState()), truncated) for state in states)
@@ -159,8 +165,9 @@ class Explainer:
             yield Step("fold", outcome, (*why, *note), {"key": key, **detail})
             if old != new:
                 yield self._merge(table, [*before, row], key, truncated)
-                if self.config.warehouse is not None:
-                    yield self._load(table, [*before, row], key, truncated)
+            if self._warehouse is not None:
+                observed, columns = self._observed(table), self._columns(table, [*before, row])
+                yield self._warehouse.step(table, observed, columns, records, key, truncated)
 
     def _states(self, table: str, rows: Sequence[Row], truncated: str) -> Mapping[str, RowState]:
         changes = [change for row in rows for change in changes_in(row, table, self._contexts) if change.op != "t"]
@@ -185,26 +192,6 @@ class Explainer:
             "merge", "the row is written", why, {"key": key, "row": written["_row"], "pending": written["_pending"]}
         )
 
-    def _load(self, table: TableConfig, rows: Sequence[Row], key: str, truncated: str) -> Step:
-        from warehouse import folding as warehouse_folding
-        from warehouse import shape as warehouse_shape
-        from warehouse.staging import staging
-
-        assert self.config.warehouse is not None  # noqa: S101 - the caller looked
-        observed = self._observed(table)
-        target = warehouse_shape.evolved(shape.TableShape(), table, observed, self._columns(table, rows))
-        writer = staging(self.config.warehouse, "explain")
-        settings = warehouse_folding.LoadSettings.of(table, observed, self._contexts, target, truncated, writer)
-        groups = warehouse_folding.fold_group([row | {"_state": None} for row in rows], settings)
-        folded = next((f for f in groups if (f.row or f.rejects[0])["_key"] == key), None)
-        why: tuple[str, ...] = ("as if the warehouse held what the lake holds: it is not asked",)
-        if folded is None:
-            return Step("warehouse", "nothing", why, {"key": key})
-        why += tuple(f"{reject['condition']}: {reject['message']}" for reject in folded.rejects)
-        live = folded.row is not None and folded.row["_live"]
-        outcome = "a reject" if folded.row is None else "the row is replaced" if live else "the row becomes a tombstone"
-        return Step("warehouse", outcome, why, {"key": key})
-
     def _columns(self, table: TableConfig, rows: Sequence[Row]) -> list[str]:
         """The columns of all changes in rows of `changes`."""
         changes = (change for row in rows for change in changes_in(row, table.table, self._contexts))
@@ -217,9 +204,11 @@ class Explainer:
             return ObservedTypes()
 
     def close(self) -> None:
-        """Close the stores."""
+        """Close the stores and the warehouse."""
         for store in self._stores:
             store.close()
+        if self._warehouse is not None:
+            self._warehouse.close()
 
 
 def explain(config: PipelineConfig, source: str, records: Sequence[Record]) -> list[Explained]:

@@ -17,6 +17,8 @@ import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
+from glue_jobs.config.pipeline import PipelineConfig
+from glue_jobs.operations.explain import explain
 from local_stack.faults.tcp import FaultProxy
 from local_stack.servers.aws import Ministack
 from local_stack.standins.redshift.server import Redshift
@@ -137,6 +139,39 @@ def test_table_follows_new_columns_and_wider_types_and_keeps_what_it_holds(make:
     again = loaded.load()
     assert (again.written, again.deleted) == (0, 0)
     assert [row["n"] for row in loaded.rows()] == [Decimal("7.00"), Decimal("12345678901.25")]
+
+
+def explained(loaded: Loaded, *records: Record, **warehouse: Any) -> list[tuple[str, str]]:
+    """Outcome and reasons of the warehouse's step, by record."""
+    path = str(Path(loaded.layout.root) / "none")
+    config = PipelineConfig.model_validate({
+        "name": "desk", "lake": {"path": loaded.layout.root}, "checkpoint": path,
+        "source": {"type": "files", "name": "desk", "format": "kafka", "envelope": "debezium", "path": [path]},
+        "tables": [{"table": loaded.table, "keys": ["id"], "columns": {"id": "int", "a": "text"}}],
+        "warehouse": warehouse_config(loaded.dsn, loaded.aws, **warehouse),
+    })  # fmt: skip
+    steps = [{step.part: step for step in result.steps}["warehouse"] for result in explain(config, "desk", records)]
+    return [(step.outcome, "; ".join(step.why)) for step in steps]
+
+
+def test_explain_says_what_a_record_does_to_the_warehouse_as_it_is(make: Callable[[str], Loaded]) -> None:
+    loaded = make("inv.t")
+    first, second = record("c", 1, {"id": 1, "a": "old"}), record("u", 2, {"id": 1, "a": "newer"})
+    gone, other = record("d", 3, {"id": 1}), record("c", 4, {"id": 2, "a": "b", "more": "x"})
+    loaded.declare({"id": "int", "a": "text"})
+    loaded.land([first, second])
+    assert explained(loaded, first) == [("the row is new", "the first load creates the table")]
+    loaded.load(["1"])
+    staged, rows = loaded.staged(), loaded.rows()
+    outcomes, whys = zip(*explained(loaded, first, second, gone, other, first), strict=True)
+    assert outcomes == ("nothing", "the row is replaced", "the row becomes a tombstone", "the row is new", "nothing")
+    assert whys[1:4] == (
+        *["by the row's state in the warehouse"] * 2,
+        "by the row's state in the warehouse; the table gets more",
+    )
+    ((outcome, why),) = explained(loaded, gone, port=1)
+    assert (outcome, "cannot be asked" in why, "does not answer" in why) == ("the row becomes a tombstone", True, True)
+    assert (loaded.staged(), loaded.rows()) == (staged, rows)
 
 
 def test_of_two_drivers_at_once_the_second_folds_anew(

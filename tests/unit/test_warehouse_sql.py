@@ -37,7 +37,7 @@ def load(*, rows: str | None = MANIFEST, pieces: str | None = MANIFEST, truncate
 
 def statements() -> Iterator[str]:
     """All that is ever said, in every form."""
-    yield from (REGISTRY.find(), REGISTRY.create_schema(), *REGISTRY.create(), TABLE.known())
+    yield from (REGISTRY.find(), REGISTRY.create_schema(), *REGISTRY.create(), TABLE.known(), TABLE.states(["k", "l"]))
     yield from REGISTRY.claim(Owner("desk", "1"), Owner("shop", "2"))
     yield from TABLE.create(SHAPE)
     yield from TABLE.alter(TableShape(SHAPE.columns[:3]), SHAPE)
