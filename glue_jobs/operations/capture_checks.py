@@ -26,6 +26,8 @@ from sources.capture.names import KnownTable, record_keys
 from sources.capture.rendering import CaptureConfig, Details, render
 from sources.capture.source import as_recorded, compared
 from sources.capture.target import tables_named
+from sources.registry.config import ConfluentRegistryConfig
+from sources.registry.confluent import compatibility
 
 
 def check(config: PipelineConfig, capture: CaptureConfig) -> None:
@@ -96,6 +98,7 @@ def _findings(config: PipelineConfig, capture: CaptureConfig) -> Findings:
         if isinstance(capture, DebeziumCaptureConfig):
             result.notes.extend(_unread_topics(config, capture, database.known))
             _compare_connector(config, capture, database.known, result)
+            result.notes.extend(_refused_schemas(config, capture, database.known))
         else:
             _compare_task(config, capture, result)
     except UnavailableError as error:
@@ -107,12 +110,42 @@ def _unread_topics(
     config: PipelineConfig, capture: DebeziumCaptureConfig, known: Mapping[str, KnownTable]
 ) -> Iterator[str]:
     """Notes on topics that the capture writes and the source does not read; a router may have renamed them."""
+    _, topics = tables_and_topics(config, capture)
+    for topic, table in _topics_written(config, capture, known):
+        if topics and topic not in topics:
+            yield f"`topics` of the source lacks {topic}, to which the connector sends {table}"
+
+
+def _topics_written(
+    config: PipelineConfig, capture: DebeziumCaptureConfig, known: Mapping[str, KnownTable]
+) -> Iterator[tuple[str, str]]:
+    """The topics of a connector, each with the name that its table has now."""
     tables, topics = tables_and_topics(config, capture)
     prefix = topic_prefix(capture, config.name, tables_named(tables), topics)
     named = tables_named([(known[table].name if table in known else "") or table for table in tables])
-    for topic, table in ((topic_name(prefix, parts), ".".join(parts)) for parts in named):
-        if topics and topic not in topics:
-            yield f"`topics` of the source lacks {topic}, to which the connector sends {table}"
+    yield from ((topic_name(prefix, parts), ".".join(parts)) for parts in named)
+
+
+def _refused_schemas(
+    config: PipelineConfig, capture: DebeziumCaptureConfig, known: Mapping[str, KnownTable]
+) -> Iterator[str]:
+    """A note on subjects of Confluent's registry that refuse schemas which a table may come to have."""
+    registry = config.source(capture.source).registry
+    if not isinstance(registry, ConfluentRegistryConfig) or capture.converter == "worker":
+        return
+    topics = [topic for topic, _ in _topics_written(config, capture, known)]
+    subjects = [f"{topic}-{part}" for topic in topics for part in ("key", "value")]
+    try:
+        levels = {subject: compatibility(registry, subject) for subject in subjects}
+    except ConfigurationError:
+        return  # the check of the source reports it
+    for level in sorted(set(levels.values()) - {"NONE"}):
+        of_level = ", ".join(subject for subject in subjects if levels[subject] == level)
+        yield (
+            f"the schema registry's level of compatibility is {level} for {of_level}. It may refuse a column of another type, and"
+            " one that is NOT NULL and comes or goes: the connector fails then, and goes on, with nothing lost, once the"
+            ' subject\'s level is NONE: PUT /config/SUBJECT {"compatibility": "NONE"}'
+        )
 
 
 def _compare_connector(

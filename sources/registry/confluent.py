@@ -1,4 +1,4 @@
-"""A registry with Confluent's REST API ("Schema Registry API Reference"): a schema by its id, and those that it refers to."""
+"""A registry with Confluent's REST API ("Schema Registry API Reference"): schemas by id, and what it demands of new ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from transforms.envelopes.registry import RegisteredSchema
 
 _TIMEOUT_SECONDS = 5.0
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-_NOT_THERE = frozenset({40401, 40402, 40403})
-"""The API's own codes beside status 404: no such subject, version or schema."""
+_NOT_THERE = frozenset({40401, 40402, 40403, 40408})
+"""The API's own codes beside status 404: no such subject, version or schema, or no level of a subject's own."""
 _MOST_REFERENCES = 100
 
 
@@ -32,6 +32,13 @@ def fetch(config: ConfluentRegistryConfig, name: str) -> RegisteredSchema | None
         return None
     references = tuple(_references(config, document, set()))
     return RegisteredSchema(str(document.get("schemaType") or "AVRO"), str(document["schema"]), references)
+
+
+def compatibility(config: ConfluentRegistryConfig, subject: str) -> str:
+    """The level of compatibility that a subject's next schema must have, its own or the registry's; raises as `fetch` does."""
+    own = _ask(config, f"/config/{quote(subject, safe='')}?defaultToGlobal=true", "compatibilityLevel")
+    general = own or _ask(config, "/config", "compatibilityLevel")
+    return str((general or {}).get("compatibilityLevel", "NONE"))
 
 
 def _references(
@@ -49,7 +56,8 @@ def _references(
             yield str(referred["schema"])
 
 
-def _ask(config: ConfluentRegistryConfig, path: str) -> dict[str, Any] | None:
+def _ask(config: ConfluentRegistryConfig, path: str, member: str = "schema") -> dict[str, Any] | None:
+    """The document at a path, which has this member; None where there is none."""
     address = urlsplit(config.url)
     headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
     if config.username is not None and config.password is not None:
@@ -64,7 +72,7 @@ def _ask(config: ConfluentRegistryConfig, path: str) -> dict[str, Any] | None:
         raise _unavailable(type(error).__name__) from None
     finally:
         connection.close()
-    return _document(status, body)
+    return _document(status, body, member)
 
 
 def _connection(address: SplitResult) -> http.client.HTTPConnection:
@@ -74,12 +82,12 @@ def _connection(address: SplitResult) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(host, timeout=_TIMEOUT_SECONDS)
 
 
-def _document(status: int, body: bytes) -> dict[str, Any] | None:
+def _document(status: int, body: bytes, member: str) -> dict[str, Any] | None:
     try:
         document = json.loads(body)
     except ValueError:
         document = None
-    if status == HTTPStatus.OK and isinstance(document, dict) and "schema" in document:
+    if status == HTTPStatus.OK and isinstance(document, dict) and member in document:
         return document
     if status == HTTPStatus.NOT_FOUND and isinstance(document, dict) and document.get("error_code") in _NOT_THERE:
         return None

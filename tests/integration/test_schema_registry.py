@@ -18,6 +18,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from embeddings import open_embedder
 from embeddings.bedrock.config import BedrockEmbeddingConfig
+from glue_jobs.config.pipeline import PipelineConfig
+from glue_jobs.operations import capture_checks
 from indexing.work_unit import decoded
 from lake.history.current import fold_table
 from lake.landing.batch import Landing
@@ -28,6 +30,7 @@ from lake.registered_schemas import LandedSchemas
 from local_stack.faults.tcp import FaultProxy
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import REGION, Moto
+from local_stack.servers.connect import request_json
 from local_stack.servers.kafka import Broker
 from local_stack.standins.schema_registry.server import PASSWORD, USERNAME, SchemaRegistry
 from reader.channel import ask
@@ -343,3 +346,31 @@ def test_avro_of_a_topic_is_indexed_and_landed_while_its_schema_evolves(
         1: {"id": 1, "body": "one", "a": "new"},
         3: {"id": 3, "body": "three", "a": "x"},
     }
+
+
+def test_check_names_subjects_whose_level_refuses_what_a_table_becomes(
+    schema_registry: SchemaRegistry, confluent_registry: Server
+) -> None:
+    topic = f"{unique('desk')}.shop.dbo.a"
+    config = confluent_registry.config.model_dump() | {"password": PASSWORD}
+    source = {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": [topic]}
+    capture = {"type": "debezium", "database": "sqlserver", "dsn": "sqlserver://u:p@127.0.0.1:1/shop"}
+
+    def noted(**members: Any) -> list[str]:
+        pipeline = PipelineConfig.model_validate({
+            "name": "desk", "source": source | {"registry": config}, "capture": capture | members,
+            "tables": [{"table": "shop.dbo.a", "keys": ["id"]}], "lake": {"path": "lake"}, "checkpoint": "checkpoint",
+        })  # fmt: skip
+        return [note for note in capture_checks.notes(pipeline) if "level of compatibility" in note]
+
+    (note,) = noted()
+    assert f"is BACKWARD for {topic}-key, {topic}-value." in note
+    request_json(schema_registry.url, "PUT", f"/config/{topic}-key", {"compatibility": "NONE"})
+    assert f"is BACKWARD for {topic}-value." in noted()[0]
+    request_json(schema_registry.url, "PUT", f"/config/{topic}-value", {"compatibility": "NONE"})
+    assert noted() == noted(converter="worker") == []
+    confluent_registry.proxy.refuse()
+    try:
+        assert noted() == []
+    finally:
+        confluent_registry.proxy.heal()

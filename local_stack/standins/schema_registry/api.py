@@ -21,6 +21,7 @@ _BASIC = f"Basic {base64.b64encode(f'{USERNAME}:{PASSWORD}'.encode()).decode()}"
 _BY_ID = re.compile(r"/schemas/ids/(\d+)")
 _VERSIONS = re.compile(r"/subjects/([^/]+)/versions")
 _BY_VERSION = re.compile(r"/subjects/([^/]+)/versions/(\d+)")
+_LEVEL = re.compile(r"/config(?:/([^/]+))?")
 _NO_SUCH_VERSION, _NO_SUCH_SCHEMA = 40402, 40403
 
 
@@ -30,6 +31,8 @@ class Schemas:
     def __init__(self, store: Path) -> None:
         """Read what an earlier process kept."""
         self._store, self._lock = store, threading.Lock()
+        self.levels: dict[str | None, str] = {None: "BACKWARD"}
+        """Levels of compatibility by subject, kept while it runs; None is the registry's own. No schema is refused by them."""
         self._registered: dict[str, Any] = (
             json.loads(store.read_text()) if store.exists() else {"schemas": [], "subjects": {}}
         )
@@ -77,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Kinds of schemas, a schema by its id, a subject's version."""
+        """Kinds of schemas, a schema by its id, a subject's version, and its level of compatibility."""
         path = urlsplit(self.path).path
         if path == "/schemas/types":
             return self._answer(HTTPStatus.OK, ["AVRO", "JSON", "PROTOBUF"])
@@ -87,6 +90,17 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer_schema(self.server.schemas.by_id(int(match[1])), _NO_SUCH_SCHEMA)
         if match := _BY_VERSION.fullmatch(path):
             return self._answer_schema(self.server.schemas.by_version(match[1], int(match[2])), _NO_SUCH_VERSION)
+        if match := _LEVEL.fullmatch(path):
+            levels = self.server.schemas.levels
+            return self._answer(HTTPStatus.OK, {"compatibilityLevel": levels.get(match[1], levels[None])})
+        return self._answer(HTTPStatus.NOT_FOUND, {"error_code": 404, "message": "HTTP 404 Not Found"})
+
+    def do_PUT(self) -> None:
+        """Set the level of compatibility of a subject, or the registry's."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if match := _LEVEL.fullmatch(urlsplit(self.path).path):
+            self.server.schemas.levels[match[1]] = body["compatibility"]
+            return self._answer(HTTPStatus.OK, body)
         return self._answer(HTTPStatus.NOT_FOUND, {"error_code": 404, "message": "HTTP 404 Not Found"})
 
     def do_POST(self) -> None:
