@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import pymysql
 
 from local_stack import cache
 from local_stack.ports import HOST
-from local_stack.service import Endpoint, Service
+from local_stack.service import Endpoint, Service, program
 
 _USER = "root"
 _SYSTEM_TABLES = ("mariadb_system_tables", "mariadb_performance_tables", "mariadb_system_tables_data")
@@ -48,7 +49,9 @@ class MariaDB(Service):
         return f"mariadb://{_USER}:{self.saved('password')}@{HOST}:{self.port}/{database}"
 
     def prepare(self) -> None:
-        """Make the system tables, once."""
+        """Make a certificate and the system tables, once."""
+        if not self._tls.exists():
+            self._make_certificate()
         if self.data.exists():
             return
         self.save(password=secrets.token_hex(12))
@@ -60,7 +63,8 @@ class MariaDB(Service):
         """Run the server in the foreground."""
         settings = (f"--{name}={value}" for name, value in _SETTINGS.items())
         address = (f"--bind-address={HOST}", f"--port={self.port}", "--socket=socket")
-        return [*self._program(self.data), *address, *settings]
+        tls = (f"--ssl-cert={self._tls / 'certificate.pem'}", f"--ssl-key={self._tls / 'key.pem'}")
+        return [*self._program(self.data), *address, *tls, *settings]
 
     def handshake(self) -> None:
         """Log in and run a statement."""
@@ -78,6 +82,21 @@ class MariaDB(Service):
         password = self.saved("password") or ""
         options: dict[str, Any] = {"autocommit": True, "connect_timeout": 2, "charset": "utf8mb4", **settings}
         return pymysql.connect(host=HOST, port=self.port, user=_USER, password=password, database=database, **options)
+
+    @property
+    def _tls(self) -> Path:
+        return self.directory / "tls"
+
+    def _make_certificate(self) -> None:
+        """Sign a key of its own: without one the server makes one of 4096 bits at each start, for up to a minute."""
+        new = self.directory / f"tls.{os.getpid()}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        openssl = [program("openssl", "Install OpenSSL."), "req", "-x509", *key, "-days", "3650"]
+        files = ["-subj", f"/CN={HOST}", "-keyout", str(new / "key.pem"), "-out", str(new / "certificate.pem")]
+        self.run([*openssl, *files], "make its certificate")
+        new.rename(self._tls)
 
     def _system_tables(self) -> str:
         """The script that makes them, with one account."""
