@@ -46,7 +46,7 @@ class Live(threading.Thread):
                 stores.index(self.table, 0)
                 self.land()
                 for number in count(1000):
-                    if self._stop_asked.wait(0.2):
+                    if self._stop_asked.wait(0.5):
                         break
                     before = len(self.table.changes)
                     self._one(number)
@@ -109,7 +109,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         servings = [(name, ActiveIndex(self._lake.sink(name), self._lake.embedding)) for name in self._stores]
-        while not self._stop_asked.wait(0.05):
+        while not self._stop_asked.wait(0.2):
             name, serving = servings[self.polls % len(servings)]
             text = f"body steady {self.polls % STEADY}"
             try:

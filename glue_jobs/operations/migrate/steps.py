@@ -188,9 +188,10 @@ class Migration:
             assert new_version is not None  # noqa: S101 - it was filled
             new = serving.searcher_of(new_version)
             try:
+                recall = probe(new, texts)  # at once: rows change meanwhile
                 compared = compare(old, new, golden) if golden else None
                 measured = self._measure(store, new, golden)
-                checked = Checked(len(texts), probe(new, texts), compared, measured)
+                checked = Checked(len(texts), recall, compared, measured)
             finally:
                 new.index.close()
         if not checked.good:
