@@ -60,7 +60,8 @@ def test_stores_equal_mariadb_over_the_files_of_its_log(
     with running(pipeline):
         driver = pipeline.start()
         captured.put()
-        pipeline.await_equal(source.source)  # a table that is emptied under its snapshot makes the connector fail (1412)
+        # A table that is emptied under its snapshot makes the connector fail (1412).
+        pipeline.await_equal(source.source)
         source.edges()
         pipeline.await_equal(source.source)
         assert driver.stop() == 0
