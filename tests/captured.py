@@ -1,14 +1,22 @@
-"""A connector's topics, decoded as the pipeline decodes them."""
+"""A connector as `ragstream capture --apply` makes it, and its topics, decoded as the pipeline decodes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import cast
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
 
 from confluent_kafka import Consumer
 
+from glue_jobs.cli.main import cli
+from glue_jobs.config.pipeline import load_config
+from glue_jobs.operations import capture_checks
+from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from schemas.changes import Change, Changes
+from schemas.errors import ConfigurationError
 from schemas.records import Record
 from tests.history import folded
 from tests.waiting import eventually
@@ -62,3 +70,43 @@ class Topics:
         """Every table's rows, once so many records have been read in all."""
         changes = self.changes(records)
         return {table: folded([c for c in changes if c.table == table]) for table in self.context.tables}
+
+
+def configured(folder: Path, dsn: str, connect: Connect, broker: Broker, tables: Sequence[Mapping[str, Any]]) -> Path:
+    """A pipeline of its own for a database of PostgreSQL, in a file; it has these sections of tables."""
+    name = dsn.rpartition("/")[2]
+    topics = [f"{name}.{known_as}" for table in tables for known_as in (table["table"], *table.get("partitions", ()))]
+    document = {
+        "name": name,
+        "source": {"type": "kafka", "envelope": "debezium", "topics": topics, **broker.endpoint},
+        "capture": {"type": "debezium", "dsn": dsn, "connect_url": connect.endpoint["url"], "replication_factor": 1},
+        "tables": list(tables),
+        "lake": {"path": str(folder / "lake")},
+        "checkpoint": str(folder / "checkpoint"),
+    }
+    path = folder / "pipeline.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@contextmanager
+def captured_by(path: Path, connect: Connect, broker: Broker) -> Iterator[Topics]:
+    """The topics of a pipeline's connector, which runs until the block ends."""
+    cli.main(["capture", str(path), "--apply"], standalone_mode=False)
+    config = load_config(path)
+    topics = Topics(broker, config.name, {name: table.keys for table in config.tables for name in table.names})
+    try:
+        yield topics
+    finally:
+        topics.consumer.close()
+        connect.delete_connector(config.name)
+
+
+def wrong_with_capture(path: Path) -> list[str]:
+    """What `ragstream check` finds wrong with the capture, by line."""
+    config = load_config(path)
+    try:
+        capture_checks.check(config, config.capture[0])
+    except ConfigurationError as error:
+        return error.message.splitlines()
+    return []

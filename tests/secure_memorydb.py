@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any, Self
 
 import valkey
 
+from local_stack.certificates import self_signed
 from local_stack.faults.tcp import FaultProxy
 from local_stack.ports import HOST
 from local_stack.servers.memorydb import MemoryDB
@@ -90,16 +90,8 @@ class SecureMemoryDB:
 
     def certificate(self, name: str) -> Path:
         """A certificate of that name by an authority of its own (`authority`), and its key, in one file."""
-        pem, address = self.folder / f"{name}.pem", ",IP:127.0.0.1" if name == "localhost" else ""
-        if not pem.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            subprocess.run(
-                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                 "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}{address}", "-keyout", pem.with_suffix(".key"),
-                 "-out", pem.with_suffix(".crt")], check=True, capture_output=True,
-            )  # fmt: skip
-            pem.write_text(pem.with_suffix(".key").read_text() + pem.with_suffix(".crt").read_text())
-        return pem
+        pem = self.folder / f"{name}.pem"
+        return pem if pem.exists() else self_signed(self.folder, name, *([HOST] if name == "localhost" else []))
 
     def authority(self, name: str = "localhost") -> str:
         """The file of the authority that a client has to trust."""

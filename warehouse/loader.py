@@ -215,7 +215,7 @@ class TableLoad:
         """Bring the table to the shape that the announced types ask for; returns that and the table's newest TRUNCATE."""
         rows = self.client.run([self.statements.known()])
         refuse_drift(self.table, self.observed, sorted(self.seen))
-        current = registered([row[:4] for row in rows])
+        current = registered(rows)
         target = evolved(current, self.table, self.observed, sorted(self.seen))
         if not rows:
             self.client.run(self.statements.create(target))

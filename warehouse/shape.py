@@ -88,9 +88,9 @@ def plain(name: str) -> str:
 
 
 def registered(rows: Sequence[Sequence[object]]) -> TableShape:
-    """The shape in rows of the registry (place, source, name, kind)."""
+    """The shape in rows of the registry (place, source, name, kind, and what else of the table)."""
     ordered = sorted(rows, key=lambda row: int(str(row[0])))
-    return TableShape(tuple(_registered(unquote(str(s)), unquote(str(n)), str(k)) for _, s, n, k in ordered))
+    return TableShape(tuple(_registered(unquote(str(s)), unquote(str(n)), str(k)) for _, s, n, k, *_ in ordered))
 
 
 def _registered(source: str, name: str, kind: str) -> ColumnShape:

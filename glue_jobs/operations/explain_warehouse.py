@@ -68,7 +68,7 @@ class WarehouseSteps:
 
     def _stored(self, table: TableConfig, keys: set[str]) -> Stored:
         """What the warehouse has of rows, and of those that took values along from them; it is asked, and nothing staged."""
-        if {name for _, name in self._client.run([self._registry.find()])} < REGISTERS:
+        if not {name for _, name in self._client.run([self._registry.find()])} >= REGISTERS:
             return TableShape(), "", []
         statements = TableStatements(self._registry, table.table, self._names[table.table])
         known = self._client.run([statements.known()])
@@ -82,7 +82,8 @@ class WarehouseSteps:
             }
             keys |= missing
             missing = {to for row in states.values() for to in key_moves_of(row["_state"]).values()} - keys
-        return registered([row[:4] for row in known]), str(known[0][4] or "") if known else "", list(states.values())
+        truncated = str(known[0][4] or "") if known else ""
+        return registered(known), truncated, list(states.values())
 
     def close(self) -> None:
         """Close the connection."""

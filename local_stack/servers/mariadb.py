@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import pymysql
 
 from local_stack import cache
+from local_stack.certificates import self_signed
 from local_stack.ports import HOST
-from local_stack.service import Endpoint, Service, program
+from local_stack.service import Endpoint, Service
 
 _USER = "root"
 _SYSTEM_TABLES = ("mariadb_system_tables", "mariadb_performance_tables", "mariadb_system_tables_data")
@@ -63,7 +64,7 @@ class MariaDB(Service):
         """Run the server in the foreground."""
         settings = (f"--{name}={value}" for name, value in _SETTINGS.items())
         address = (f"--bind-address={HOST}", f"--port={self.port}", "--socket=socket")
-        tls = (f"--ssl-cert={self._tls / 'certificate.pem'}", f"--ssl-key={self._tls / 'key.pem'}")
+        tls = (f"--ssl-cert={self._tls / 'localhost.crt'}", f"--ssl-key={self._tls / 'localhost.key'}")
         return [*self._program(self.data), *address, *tls, *settings]
 
     def handshake(self) -> None:
@@ -91,11 +92,7 @@ class MariaDB(Service):
         """Sign a key of its own: without one the server makes one of 4096 bits at each start, for up to a minute."""
         new = self.directory / f"tls.{os.getpid()}.new"
         shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        openssl = [program("openssl", "Install OpenSSL."), "req", "-x509", *key, "-days", "3650"]
-        files = ["-subj", f"/CN={HOST}", "-keyout", str(new / "key.pem"), "-out", str(new / "certificate.pem")]
-        self.run([*openssl, *files], "make its certificate")
+        self_signed(new, "localhost", HOST, days=3650)
         new.rename(self._tls)
 
     def _system_tables(self) -> str:

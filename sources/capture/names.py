@@ -17,7 +17,7 @@ class KnownTable:
     keys: tuple[str, ...]
     """Columns of the primary key."""
     name: str = field(default="", compare=False)
-    """Its name there."""
+    """The one of its names that it has in the database; empty where it was not looked up."""
 
 
 def adjusted(name: str) -> str:

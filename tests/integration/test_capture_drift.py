@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from psycopg.rows import dict_row
 
 from glue_jobs.cli.main import cli
 from glue_jobs.config.pipeline import load_config
-from glue_jobs.operations import capture_checks
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
-from schemas.errors import ConfigurationError
-from tests.captured import Topics
+from tests.captured import captured_by, configured, wrong_with_capture
 from tests.drifting import MemoryTable, shuffled
 
 ITEMS, GOODS = "public.items", "public.goods"
@@ -36,34 +33,9 @@ ALTER TABLE items RENAME TO goods
 UPDATE goods SET label = 'second' WHERE id = 20
 INSERT INTO goods (id, n, code) VALUES (4, 4, '4')
 """.strip().splitlines()
-IGNORED = {"noise": "ignore", "code": "ignore"}
-
-
-def configured(folder: Path, dsn: str, connect: Connect, broker: Broker, **table: Any) -> Path:
-    name = dsn.rpartition("/")[2]
-    document = {
-        "name": name,
-        "source": {
-            "type": "kafka", "envelope": "debezium", "topics": [f"{name}.{ITEMS}", f"{name}.{GOODS}"], **broker.endpoint,
-        },
-        "capture": {"type": "debezium", "dsn": dsn, "connect_url": connect.endpoint["url"], "replication_factor": 1},
-        "tables": [{"table": ITEMS, "keys": ["id"], **table}],
-        "lake": {"path": str(folder / "lake")},
-        "checkpoint": str(folder / "checkpoint"),
-    }  # fmt: skip
-    path = folder / "pipeline.json"
-    path.write_text(json.dumps(document))
-    return path
-
-
-def wrong(path: Path) -> str:
-    """What `ragstream check` finds wrong with the capture."""
-    config = load_config(path)
-    try:
-        capture_checks.check(config, config.capture[0])
-    except ConfigurationError as error:
-        return error.message
-    return ""
+TABLE = {
+    "table": ITEMS, "keys": ["id"], "drift_exceptions": {"noise": "ignore", "code": "ignore"}, "partitions": [GOODS],
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -78,10 +50,9 @@ def source(source_dsn: str) -> Iterator[psycopg.Connection[Any]]:
 def test_columns_and_a_name_that_change_lose_no_change(
     source: psycopg.Connection[Any], source_dsn: str, kafka: Broker, connect: Connect, tmp_path: Path
 ) -> None:
-    path = configured(tmp_path, source_dsn, connect, kafka, drift_exceptions=IGNORED, partitions=[GOODS])
-    cli.main(["capture", str(path), "--apply"], standalone_mode=False)
-    topics = Topics(kafka, load_config(path).name, {ITEMS: ("id",), GOODS: ("id",)})
-    try:
+    path = configured(tmp_path, source_dsn, connect, kafka, [TABLE])
+    (table,) = load_config(path).tables
+    with captured_by(path, connect, kafka) as topics:
         topics.changes(SNAPSHOT)  # what is committed before it ends is in it, and no record of its own
         for statement in ALTERS:
             source.execute(statement.encode())
@@ -89,16 +60,11 @@ def test_columns_and_a_name_that_change_lose_no_change(
         # a change, and then the table may have another name already.
         for last in (b'"before":{"id":9,', b'"after":{"id":4,'):
             topics.changes_until(last)
-        assert wrong(path) == ""
+        assert wrong_with_capture(path) == []
         cli.main(["capture", str(path), "--apply"], standalone_mode=False)
-        assert "partitions: [NEW NAME]" in wrong(configured(tmp_path, source_dsn, connect, kafka))
-    finally:
-        topics.consumer.close()
-        connect.delete_connector(load_config(path).name)
+        old_name_alone = configured(tmp_path, source_dsn, connect, kafka, [{"table": ITEMS, "keys": ["id"]}])
+        assert "partitions: [NEW NAME]" in "\n".join(wrong_with_capture(old_name_alone))
 
-    (table,) = load_config(
-        configured(tmp_path, source_dsn, connect, kafka, drift_exceptions=IGNORED, partitions=[GOODS])
-    ).tables
     lake = MemoryTable(table)
     for batch in shuffled(topics.records, 3):
         lake.merge(batch)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import psycopg
 import pytest
 
-from glue_jobs.cli.main import cli
 from glue_jobs.config.pipeline import load_config
 from glue_jobs.operations import capture_checks
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
-from schemas.errors import ConfigurationError
 from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig
-from tests.captured import Topics
+from tests.captured import captured_by, configured, wrong_with_capture
 
 TYPES = """
 CREATE EXTENSION vector;
@@ -71,7 +68,12 @@ GENERATED = """
 CREATE TABLE sums (id int PRIMARY KEY, note text, loud text GENERATED ALWAYS AS (note || '!') STORED);
 INSERT INTO sums VALUES (1, 'a')
 """
-KEYS = {"public.told": ("id",), "public.untold": ("id",), "public.visits": ("id", "day"), "public.sums": ("id",)}
+TABLES = [
+    {"table": "public.told", "keys": ["id"]},
+    {"table": "public.untold", "keys": ["id"]},
+    {"table": "public.visits", "keys": ["id", "day"]},
+    {"table": "public.sums", "keys": ["id"]},
+]
 
 
 def arrays(elements: Mapping[str, str]) -> dict[str, str]:
@@ -91,63 +93,19 @@ def create(source: psycopg.Connection[Any], table: str, values: Mapping[str, str
     assert apart == (len(values),), "each value is stored out of line"
 
 
-def configured(
-    folder: Path, dsn: str, connect: Connect, broker: Broker, tables: Mapping[str, tuple[str, ...]] = KEYS
-) -> Path:
-    """A pipeline of its own for the database, in a file."""
-    name = dsn.rpartition("/")[2]
-    servers = broker.endpoint["bootstrap_servers"]
-    topics = [f"{name}.{table}" for table in tables]
-    document = {
-        "name": name,
-        "source": {"type": "kafka", "envelope": "debezium", "bootstrap_servers": servers, "topics": topics},
-        "capture": {"type": "debezium", "dsn": dsn, "connect_url": connect.endpoint["url"], "replication_factor": 1},
-        "tables": [{"table": table, "keys": list(keys)} for table, keys in tables.items()],
-        "lake": {"path": str(folder / "lake")},
-        "checkpoint": str(folder / "checkpoint"),
-    }
-    path = folder / "pipeline.json"
-    path.write_text(json.dumps(document))
-    return path
-
-
-@contextmanager
-def captured_by(
-    path: Path, connect: Connect, broker: Broker, tables: Mapping[str, tuple[str, ...]] = KEYS
-) -> Iterator[Topics]:
-    cli.main(["capture", str(path), "--apply"], standalone_mode=False)
-    name = load_config(path).name
-    topics = Topics(broker, name, tables)
-    try:
-        yield topics
-    finally:
-        topics.consumer.close()
-        connect.delete_connector(name)
-
-
-def wrong(path: Path) -> list[str]:
-    """What `ragstream check` finds wrong with the capture."""
-    config = load_config(path)
-    try:
-        capture_checks.check(config, config.capture[0])
-    except ConfigurationError as error:
-        return error.message.splitlines()
-    return []
-
-
 @pytest.mark.covers("postgresql", "debezium", ("type", "snapshot", "large value"), "live")
 def test_no_value_left_out_becomes_null_and_no_partition_is_missed(
     kafka: Broker, connect: Connect, source_dsn: str, tmp_path: Path
 ) -> None:
     """debezium#5353, debezium#6538; every type that PostgreSQL stores out of line, snapshot and stream."""
-    path = configured(tmp_path, source_dsn, connect, kafka)
+    path = configured(tmp_path, source_dsn, connect, kafka, TABLES)
     with psycopg.connect(source_dsn, autocommit=True) as source:
         source.execute(TYPES.encode())
         create(source, "told", LARGE | arrays(ELEMENTS))
         create(source, "untold", LARGE_UNTOLD | arrays(ELEMENTS_UNTOLD))
         source.execute(PARTITIONED.encode())
         source.execute(GENERATED.encode())
-        (unsure,) = wrong(path)
+        (unsure,) = wrong_with_capture(path)
         assert unsure.startswith(
             "public.untold: an unchanged large value cannot be told from NULL in c0 (bit varying), c1"
         )
@@ -158,7 +116,7 @@ def test_no_value_left_out_becomes_null_and_no_partition_is_missed(
             "capture: the worker",
         ]
         with captured_by(path, connect, kafka) as topics:
-            assert wrong(path) == capture_checks.notes(load_config(path)) == []
+            assert wrong_with_capture(path) == capture_checks.notes(load_config(path)) == []
             before = topics.rows(4)
             for table in ("told", "untold", "sums"):
                 source.execute(f"UPDATE {table} SET note = 'b'".encode())
@@ -203,7 +161,7 @@ def assert_a_connector_that_differs_is_wrong(path: Path, connect: Connect) -> No
     settings = connector_settings(capture, config.name)
     assert settings is not None
     connect.put_connector(config.name, settings | {"binary.handling.mode": "base64"})
-    (differs,) = wrong(path)
+    (differs,) = wrong_with_capture(path)
     assert "binary.handling.mode is base64, not bytes" in differs
     assert capture.dsn.get_secret_value() not in differs
 
@@ -212,16 +170,16 @@ def assert_a_connector_that_differs_is_wrong(path: Path, connect: Connect) -> No
 def test_keys_that_are_no_primary_key_are_those_of_records(
     kafka: Broker, connect: Connect, source_dsn: str, tmp_path: Path
 ) -> None:
-    keys = {"public.docs": ("tenant", "Code: 1")}
-    path = configured(tmp_path, source_dsn, connect, kafka, keys)
+    docs = {"table": "public.docs", "keys": ["tenant", "Code: 1"]}
+    path = configured(tmp_path, source_dsn, connect, kafka, [docs])
     with psycopg.connect(source_dsn, autocommit=True) as source:
         source.execute(
             'CREATE TABLE docs (id int PRIMARY KEY, "Code: 1" text NOT NULL, tenant int NOT NULL, UNIQUE (tenant, "Code: 1"))'
         )
         source.execute("ALTER TABLE docs REPLICA IDENTITY FULL")
         source.execute("INSERT INTO docs VALUES (1, 'a', 7)")
-        with captured_by(path, connect, kafka, keys) as topics:
-            assert wrong(path) == []
+        with captured_by(path, connect, kafka) as topics:
+            assert wrong_with_capture(path) == []
             topics.rows(1)
             source.execute("""UPDATE docs SET "Code: 1" = 'b'""")
             (row,) = (state for state in topics.rows(3)["public.docs"].values() if state.exists)
@@ -234,5 +192,5 @@ def test_keys_that_are_no_primary_key_are_those_of_records(
             settings = connector_settings(cast("DebeziumCaptureConfig", config.capture[0]), config.name) or {}
             del settings["message.key.columns"]
             connect.put_connector(config.name, settings)
-            (differs,) = wrong(path)
+            (differs,) = wrong_with_capture(path)
             assert "message.key.columns is not set" in differs

@@ -72,7 +72,7 @@ COMMANDS = {
 """Commands that more is needed for than the wheel, with arguments behind the configuration."""
 
 
-EACH = """
+RUN_COMMANDS = """
 import contextlib, io, json, sys
 from glue_jobs.cli.main import main
 ends = []
@@ -272,7 +272,7 @@ def test_the_wheel_alone_helps_renders_and_names_what_is_missing(
     checked = alone.run("check", config, status=2)
     assert missing(checked.stderr) == {part: extra for extra, parts in SERVES.items() for part in parts}
     commands = [[command, config, *arguments] for command, arguments in COMMANDS.items()]
-    for status, refused in json.loads(alone.python(EACH, json.dumps(commands))):
+    for status, refused in json.loads(alone.python(RUN_COMMANDS, json.dumps(commands))):
         told = missing(refused)
         assert status == 2
         assert told, refused
@@ -280,6 +280,7 @@ def test_the_wheel_alone_helps_renders_and_names_what_is_missing(
         assert len(refused.splitlines()) == (1 if "" in told else 1 + len(told))  # or each part that it needs is named
 
 
+# Extras that serve no part by themselves are installed by `make test-long` alone.
 @pytest.mark.parametrize(
     "extra", [pytest.param(extra, marks=() if SERVES.get(extra, {"all"}) else pytest.mark.long) for extra in EXTRAS]
 )

@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import httpx
 import psycopg
 import pytest
 
+from local_stack.certificates import self_signed
 from local_stack.faults.tcp import FaultProxy
 from local_stack.models.service import ModelService
 from local_stack.servers.memorydb import MemoryDB
@@ -280,13 +280,8 @@ def test_a_stop_waits_no_longer_than_it_is_told(document: dict[str, Any], model:
 
 
 def test_another_machine_is_answered_through_tls(document: dict[str, Any], tmp_path: Path) -> None:
-    files = {name: str(tmp_path / f"{name}.pem") for name in ("certificate", "key")}
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=rag.example", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", files["key"], "-out", files["certificate"]],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    pem = self_signed(tmp_path, "rag.example", "127.0.0.1")
+    files = {"certificate": str(pem.with_suffix(".crt")), "key": str(pem.with_suffix(".key"))}
     serve = {"host": "0.0.0.0", "callers": KEYS, "hosts": ["rag.example"], **files}  # noqa: S104 - a firewall's matter
     with serving(document | {"serve": serve}, tmp_path / "tls") as served:
         url = served.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the same

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -14,6 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
+from local_stack.certificates import self_signed
 from local_stack.servers.postgres import VectorStore
 from schemas.errors import ConfigurationError
 from sinks.pgvector.config import PgvectorConfig
@@ -25,18 +25,6 @@ from warehouse.config import RedshiftConfig
 NAME = "vectors.example"
 _REQUEST_BYTES = 8
 """SSLRequest of PostgreSQL's protocol, which is answered by one byte."""
-
-
-def certificate(folder: Path, name: str) -> Path:
-    """A certificate of that name by an authority of its own, and its key, in one file."""
-    made = folder / f"{name}.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", made, "-out", folder / "public.pem"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    made.write_text(made.read_text() + (folder / "public.pem").read_text())
-    return made
 
 
 @contextmanager
@@ -84,8 +72,8 @@ def test_a_warehouse_with_another_name_or_without_tls_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str | None
 ) -> None:
     """The authority is one that is trusted: it is the name that is wrong."""
-    pem = certificate(tmp_path, server) if server else None
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "public.pem"))
+    pem = self_signed(tmp_path, server) if server else None
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / f"{server}.crt"))
     with behind_tls(0, pem) as port:  # nobody gets through it
         told = {"type": "redshift", "host": "127.0.0.1", "port": port, "database": "d", "user": "u", "password": "p"}
         client = WireClient(RedshiftConfig.model_validate(told | {"staging": "s3://bucket/staged"}))
@@ -98,8 +86,8 @@ def test_a_warehouse_with_another_name_or_without_tls_is_refused(
 def test_a_server_with_another_name_or_without_tls_is_refused(
     tmp_path: Path, vectors: VectorStore, vectors_dsn: str, server: str | None
 ) -> None:
-    pem = certificate(tmp_path, server) if server else None
-    authority = str(tmp_path / "public.pem") if server else "system"
+    pem = self_signed(tmp_path, server) if server else None
+    authority = str(tmp_path / f"{server}.crt") if server else "system"
     with behind_tls(vectors.port, pem) as port:
         dsn = make_conninfo(vectors_dsn, host=NAME, hostaddr="127.0.0.1", port=port, sslrootcert=authority)
         config = PgvectorConfig(type="pgvector", dsn=SecretStr(dsn), table="kb")
