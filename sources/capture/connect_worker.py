@@ -46,7 +46,7 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> st
                 condition="CONNECTOR_FAILED",
                 hint=f"GET {base}/status has the trace.",
             )
-        if len(states) > 1 and set(states) == {"RUNNING"}:
+        if len(states) > 1 and set(states) == {"RUNNING"} and _has(f"{base}/config", settings, until):
             return str(name)
         time.sleep(0.1)
     raise ConfigurationError(f"capture: the connector {name} does not run after {_TIMEOUT_SECONDS:.0f} s.")
@@ -69,6 +69,11 @@ def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, st
             f"capture: the Connect worker at {config.connect_url} does not answer, so no connector could be compared",
             hint="check `capture.connect_url`, and the network route from here to the worker",
         ) from None
+
+
+def _has(url: str, settings: dict[str, str], until: float) -> bool:
+    """Whether the worker reports these settings: for a moment after it took new ones, it reports those before."""
+    return settings.items() <= _ask("GET", url, None, until).items()
 
 
 def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> None:
