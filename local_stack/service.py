@@ -26,7 +26,7 @@ Endpoint = Mapping[str, str]
 PYTHON_ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PYTHONUNBUFFERED": "1"}
 """Lets a server of ours import this repository from its own working directory."""
 _STATE = "service.json"
-_PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "JAVA_HOME", "RAGSTREAM_CACHE")
+_PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "RAGSTREAM_CACHE")
 """The only variables of the caller's environment that a server gets."""
 
 
