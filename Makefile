@@ -47,7 +47,7 @@ copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of
 verified_jars = $(copy_jars); pom/verify.sh $(1:.xml=.sha256) $(2)
 
 ##@ Every day
-.PHONY: help setup browser test test-quick test-long converge demo
+.PHONY: help setup browser test test-quick test-long test-engines converge demo
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,12 @@ test-long: setup ## two hours of changes, kills and outages, memory watched, a t
 	$(BIN)/python -m pytest tests -m long
 	$(BIN)/python -m pytest tests/e2e/long_run.py -s --minutes $(MINUTES) --kill-every $(KILL_EVERY)
 	$(BIN)/python -m pytest tests/contract/test_sink_faults.py -k never_sees_two_versions --rechunkings 1000
+
+RATE := 200
+KILLS := 30
+test-engines: MINUTES := 20
+test-engines: setup ## PostgreSQL and MariaDB change at once under kills, stops and reshards, and end as they are in lake and store (MINUTES=, RATE= a second, KILLS=)
+	$(BIN)/python -m pytest tests/e2e/engines_run.py -s --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
 
 HISTORIES := 10000
 converge: setup ## histories of every recording into every store, with processes killed; the report goes to docs/converge.md (HISTORIES=, SEED=; LANES="fold lake pgvector": those alone, no report)

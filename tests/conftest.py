@@ -50,11 +50,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--rechunkings N`: how often a document is cut anew under a reader's eyes, in place of as often as is quick.
 
-    `--minutes N` and `--kill-every N` (minutes, 0: never) are of `make test-long`, the others of `make converge`.
+    `--minutes N` and `--kill-every N` (minutes, 0: never) are of `make test-long`; `--minutes`, `--rate N` (changes a second, of
+    both engines together) and `--kills N` of `make test-engines`; the others of `make converge`.
     """
     parser.addoption("--rechunkings", type=int, default=0)
     parser.addoption("--minutes", type=float, default=120)
     parser.addoption("--kill-every", type=float, default=10)
+    parser.addoption("--rate", type=float, default=200)
+    parser.addoption("--kills", type=int, default=30)
     parser.addoption("--histories", type=int, default=10_000)
     parser.addoption("--seed", type=int, default=0)
     parser.addoption("--lanes", default="")

@@ -115,6 +115,8 @@ class KinesisLocal(AwsEndpoint):
     part = "kinesis"
     port_names = ("client", "tls")
     stop_timeout = 2.0  # it waits for idle clients to leave, for ever; all it had a second ago is on disk
+    persist_interval = "1s"
+    """Between two writes of all that it has; a test that fills it may have it write less often from its next start on."""
 
     def command(self) -> list[str]:
         """Run it in the foreground."""
@@ -132,6 +134,6 @@ class KinesisLocal(AwsEndpoint):
             "LOG_LEVEL": "WARN",
             "SHOULD_PERSIST_DATA": "true",
             "PERSIST_PATH": str(self.data),
-            "PERSIST_INTERVAL": "1s",
+            "PERSIST_INTERVAL": self.persist_interval,
             **{f"{name}_DURATION": "50ms" for name in durations},
         }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import pytest
 
-from local_stack import processes
 from local_stack.servers.aws import Ministack
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
@@ -18,7 +15,7 @@ from local_stack.stack import Stack
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import render
 from tests.e2e.database import Database
-from tests.e2e.pipeline import ROOT
+from tests.e2e.dms import DmsTask
 from tests.servers import unique
 
 
@@ -51,15 +48,8 @@ def kinesis_source(
     database: Database, aws: Ministack, new_stream: Callable[..., str], local_stack: Stack, tmp_path: Path
 ) -> Iterator[dict[str, Any]]:
     stream, access = new_stream(2), aws.endpoint
-    command = [
-        sys.executable, "-m", "local_stack.standins.dms.task", "--dsn", database.dsn, "--table", "public.everything", "--table",
-        "public.Mixed Case", "--stream", stream, "--endpoint-url", access["endpoint_url"], "--region", access["region"],
-    ]  # fmt: skip
-    mark = {processes.MARK: str(local_stack.directory), "PYTHONPATH": str(ROOT)}
-    with (tmp_path / "dms.log").open("wb") as log, Popen(command, env=mark, stdout=log, stderr=log) as task:
-        yield {
-            "type": "kinesis", "envelope": "dms", "stream": stream, "region": access["region"],
-            "endpoint_url": access["endpoint_url"], "access_key": access["access_key"], "secret_key": access["secret_key"],
-        }  # fmt: skip
-        task.terminate()
-        task.wait(30)
+    tables = ("public.everything", "public.Mixed Case")
+    task = DmsTask(database.dsn, tables, stream, access, log=tmp_path / "dms.log", mark=str(local_stack.directory))
+    task.start()
+    yield {"type": "kinesis", "envelope": "dms", "stream": stream, **access}
+    task.stop()

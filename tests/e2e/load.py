@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -36,6 +36,25 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Return when all that was sent is acknowledged."""
+
+
+class Changing(Protocol):
+    """What changes tables until it is ended, and knows what a store must show of them."""
+
+    def start(self) -> None:
+        """Begin to change."""
+
+    def halt(self) -> None:
+        """Stop."""
+
+    def end(self) -> None:
+        """Stop, raise what went wrong, and wait until everything is in its stream."""
+
+    def acknowledged_until(self, us: int) -> list[tuple[str, str]]:
+        """Keys and sequences of changes that were acknowledged up to then and not returned before."""
+
+    def wrong(self, dsn: str) -> list[str]:
+        """Where the store differs from the tables, which may not change meanwhile."""
 
 
 class Topic:
@@ -124,8 +143,8 @@ class Load(threading.Thread):
             while not self._halt.wait(0.02):
                 if self.idle.is_set():
                     began, done = time.monotonic(), 0
-                due = round((time.monotonic() - began) * self._rate) - done
-                for _ in range(min(due, 200)):
+                due = min(200, round((time.monotonic() - began) * self._rate) - done)
+                for _ in range(due):
                     self._change()
                 done += due
                 self._send()
@@ -205,7 +224,7 @@ class Load(threading.Thread):
 class Freshness(threading.Thread):
     """Looks five times a second how fresh the store says it is, and whether it then shows what it must."""
 
-    def __init__(self, load: Load, dsn: str) -> None:
+    def __init__(self, load: Changing, dsn: str) -> None:
         super().__init__(name="freshness", daemon=True)
         self._load, self._dsn, self._halt = load, dsn, threading.Event()
         self.key_moves: list[tuple[float, int]] = []
@@ -217,12 +236,9 @@ class Freshness(threading.Thread):
         """Look until halted."""
         due: dict[str, str] = {}
         try:
-            with closing(psycopg.connect(self._dsn, autocommit=True)) as connection:
-                while not self._halt.wait(0.2):
-                    as_of_us = _as_of_us(connection)
-                    if as_of_us is not None and (not self.key_moves or as_of_us != self.key_moves[-1][1]):
-                        self.key_moves.append((time.monotonic(), as_of_us))
-                        self._look(connection, due, as_of_us)
+            while not self._halt.wait(0.2):
+                with suppress(psycopg.OperationalError):  # a store that is away shows nothing
+                    self._watch(due)
         except BaseException as error:  # noqa: BLE001 - `end` raises it
             self.error = error
 
@@ -233,6 +249,14 @@ class Freshness(threading.Thread):
         if self.error is not None:
             raise self.error
         assert not self.wrong, self.wrong[:5]
+
+    def _watch(self, due: dict[str, str]) -> None:
+        with closing(psycopg.connect(self._dsn, autocommit=True)) as connection:
+            while not self._halt.wait(0.2):
+                as_of_us = _as_of_us(connection)
+                if as_of_us is not None and (not self.key_moves or as_of_us != self.key_moves[-1][1]):
+                    self.key_moves.append((time.monotonic(), as_of_us))
+                    self._look(connection, due, as_of_us)
 
     def _look(self, connection: psycopg.Connection[Any], due: dict[str, str], as_of_us: int) -> None:
         for key, sequence in self._load.acknowledged_until(as_of_us):

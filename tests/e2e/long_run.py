@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -99,7 +100,7 @@ def live_heap_mib(jvm: int) -> float:
     return round(int(histogram.stdout.splitlines()[-1].split()[2]) / 2**20, 1)
 
 
-def killed(scene: Scene, driver: Driver, victim: str) -> Driver:
+def killed(scene: Scene[Any], driver: Driver, victim: str) -> Driver:
     """Kill a worker, a reader, or the driver with all it has started; the driver that runs then."""
     if victim == "driver":
         driver.kill()

@@ -1,14 +1,20 @@
-"""A source in MariaDB with what breaks pipelines in it, its rows in the tests' one form, and the configuration that reads it."""
+"""A source in MariaDB with what breaks pipelines in it, its rows in the tests' one form, its connector and its pipeline."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from local_stack.servers.connect import Connect
+from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
 from schemas.tables import TableConfig
+from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.rendering import render
 from tests.e2e.pipeline import VIEW, embedding
 from tests.e2e.rows import Kinds, Rows, in_one_form
+from tests.servers import unique
 
 CREATE = """
 CREATE TABLE things (id bigint unsigned PRIMARY KEY, status varchar(20), body longtext, price decimal(12,2), big bigint unsigned,
@@ -59,6 +65,9 @@ _EXPRESSIONS = {
 }
 """How a value is read as the pipeline tells it: a zero date is NULL."""
 
+KEEP_ALIVE_MS = "5000"
+"""`connect.keep.alive.interval.ms`: a connector sees so late that its server was restarted; by default after a minute or two."""
+
 
 class MariaSource:
     """The source."""
@@ -108,6 +117,34 @@ class MariaSource:
         query = f"SELECT {columns} FROM `{name}`"
         read = self.server.execute("SET time_zone = '+00:00'", query, database=self.database)
         return in_one_form([dict(zip(kinds, row, strict=True)) for row in read], table, kinds), kinds
+
+
+class Captured:
+    """The connector of tables, and their topics."""
+
+    def __init__(self, server: MariaDB, tables: Sequence[str], broker: Broker, connect: Connect) -> None:
+        self.server, self.tables, self.broker, self.connect = server, tables, broker, connect
+        self.prefix = unique("maria")
+        self.topics = [f"{self.prefix}.{table.replace(' ', '_')}" for table in tables]
+        for topic in self.topics:
+            broker.create_topic(topic, 3, max_message_bytes="33554432")
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The pipeline's source."""
+        return {"type": "kafka", "envelope": "debezium", "topics": self.topics, **self.broker.endpoint}
+
+    def put(self, signal_table: str | None = None, **settings: str) -> None:
+        """Start the connector as `ragstream capture` renders it; keys of more settings with `_` for `.`."""
+        capture = DebeziumCaptureConfig.model_validate({
+            "type": "debezium", "database": "mariadb", "dsn": self.server.dsn(""), "topic_prefix": self.prefix,
+            "connector": self.prefix, "replication_factor": 1, "signal_table": signal_table, **self.broker.endpoint,
+        })  # fmt: skip
+        rendered = render(capture, self.prefix, self.tables, self.topics, reveal=True)
+        if rendered["source_sql"]:
+            self.server.execute(*rendered["source_sql"])
+        more = {name.replace("_", "."): value for name, value in settings.items()}
+        self.connect.put_connector(self.prefix, rendered["connector"]["config"] | more)
 
 
 def document(source: dict[str, Any], database: str, dsn: str, model_url: str, folder: Path) -> dict[str, Any]:

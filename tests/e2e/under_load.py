@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 from local_stack import processes
 from local_stack.models.service import ModelService
 from local_stack.servers.kafka import Broker
-from tests.e2e.load import STORE, Freshness, Load, Stream, now_us
+from tests.e2e.load import STORE, Changing, Freshness, Load, Stream, now_us
 from tests.e2e.pipeline import Driver, Pipeline, counters, embedding, running
 from tests.history import TABLE
 from tests.waiting import NothingWrong, eventually
@@ -25,11 +25,11 @@ IN_FLIGHT = 24
 
 
 @dataclass
-class Scene:
+class Scene[L: Changing]:
     """What runs, and what watches it."""
 
     pipeline: Pipeline
-    load: Load
+    load: L
     freshness: Freshness
     dsn: str
     model_url: str
@@ -62,10 +62,10 @@ class Scene:
         ]
         assert not late, f"it says after (s) that it is fresh as of (s after): {late}"
 
-    def finish(self, *, kills: int) -> None:
+    def finish(self, *, kills: int, seconds: float = 120) -> None:
         """End the load; every row, vector and text is as it must be, and no text was paid for in vain."""
         self.load.end()
-        eventually(NothingWrong(partial(self.load.wrong, self.dsn)), 120, self._last.process)
+        eventually(NothingWrong(partial(self.load.wrong, self.dsn)), seconds, self._last.process)
         self.freshness.end()
         probes = len(self.pipeline.drivers) - 1  # each driver tries the model with one and the same text
         assert self.repeated() <= probes + kills * IN_FLIGHT, f"{self.repeated()} texts were sent twice"
@@ -84,33 +84,43 @@ class Scene:
 def under_load(
     folder: Path, source: dict[str, Any], stream: Stream, model: ModelService, dsn: str, *, rate: float = 40.0,
     mark: str = "", store_dsn: str | None = None, key_moves: bool = True, readers: int = 2,
-) -> Iterator[Scene]:  # fmt: skip
+) -> Iterator[Scene[Load]]:  # fmt: skip
     """Change a table for the length of the block; the test starts drivers. `store_dsn` leads to the store by another way."""
+    document = configured(folder, source, [{"table": TABLE}], model, store_dsn or dsn) | {"readers": readers}
+    pipeline = Pipeline(folder / "p", document, mark=mark)
+    with watched(pipeline, Load(stream, rate, folder.name, key_moves=key_moves), model, dsn) as scene:
+        yield scene
+
+
+@contextmanager
+def watched[L: Changing](pipeline: Pipeline, load: L, model: ModelService, dsn: str) -> Iterator[Scene[L]]:
+    """Change tables and watch the store for the length of the block; the test starts drivers."""
     model_url = model.endpoint["endpoint_url"]
-    document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 200}}
-    configuration = {
-        "name": "load",
-        "source": source,
-        "readers": readers,
-        "tables": [{"table": TABLE, "keys": ["id"], "document": document}],
-        "lake": {"path": str(folder / "lake"), "land_every": "2s"},
-        "checkpoint": str(folder / "checkpoint"),
-        "embedding": embedding(model_url),
-        "sinks": [{"type": "pgvector", "dsn": store_dsn or dsn, "table": STORE}],
-    }
     asked = counters(model_url)
-    load = Load(stream, rate, folder.name, key_moves=key_moves)
-    scene = Scene(
-        Pipeline(folder / "p", configuration, mark=mark), load, Freshness(load, dsn), dsn, model_url,
-        asked["texts"] - asked["distinct_texts"],
-    )  # fmt: skip
-    with running(scene.pipeline):
+    scene = Scene(pipeline, load, Freshness(load, dsn), dsn, model_url, asked["texts"] - asked["distinct_texts"])
+    with running(pipeline):
         load.start()
         scene.freshness.start()
         try:
             yield scene
         finally:
             load.halt()
+
+
+def configured(
+    folder: Path, source: Any, tables: Sequence[Mapping[str, str]], model: ModelService, dsn: str
+) -> dict[str, Any]:
+    """The configuration of tables as `history.TABLE` is one: a key, a text, and a column for metadata."""
+    document = {"template": "{body}", "metadata": ["a"], "chunk": {"max_tokens": 200}}
+    return {
+        "name": "load",
+        "source": source,
+        "tables": [{"keys": ["id"], "document": document} | dict(table) for table in tables],
+        "lake": {"path": str(folder / "lake"), "land_every": "2s"},
+        "checkpoint": str(folder / "checkpoint"),
+        "embedding": embedding(model.endpoint["endpoint_url"]),
+        "sinks": [{"type": "pgvector", "dsn": dsn, "table": STORE}],
+    }
 
 
 def kafka_source(broker: Broker, topic: str) -> dict[str, Any]:

@@ -247,6 +247,7 @@ def test_a_tests_name_has_at_most_a_dozen_words() -> None:
 
 WAITS = re.compile(r"time\.sleep\(|while .*monotonic\(\)|monotonic\(\)[^\n]* <|< [^\n]*monotonic\(\)")
 PACED = {
+    "tests/e2e/engines_run.py": (2, "a duration is its subject"),
     "tests/e2e/long_run.py": (6, "a duration is its subject"),
     "tests/e2e/test_killed_in_mid_write.py": (1, "how long a server is away"),
     "tests/e2e/under_load.py": (1, "how long nothing may come"),
