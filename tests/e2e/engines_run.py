@@ -158,7 +158,7 @@ class Run:
 
     def _await_persisted(self, since: float) -> None:
         """What the local Kinesis has is on its disk; it writes each second."""
-        persisted: Path = self.servers["kinesis"].directory / "data" / "kinesis-data.json"
+        persisted: Path = self.servers["kinesis"].data / "kinesis-data.json"
         eventually(lambda: persisted.stat().st_mtime > since + 1)
 
 
