@@ -17,7 +17,7 @@ from local_stack.servers.aws import KinesisLocal
 from local_stack.servers.kafka import Broker
 from local_stack.servers.postgres import VectorStore
 from local_stack.stack import Stack
-from tests.e2e.load import Shards, Topic
+from tests.e2e.load import Load, Shards, Topic
 from tests.e2e.pipeline import Driver
 from tests.e2e.under_load import Scene, await_none, kafka_source, kill, split_and_merge, under_load
 from tests.servers import create_stream
@@ -80,7 +80,7 @@ def test_readers_killed_frozen_or_cut_off_lose_nothing_or_stop_for_good(  # noqa
         stopped_for_good(scene.pipeline.start("--jobs", "index"), topic)
 
 
-def cut_off(scene: Scene, leave: Callable[[], object], come_back: Callable[[], object]) -> None:
+def cut_off(scene: Scene[Load], leave: Callable[[], object], come_back: Callable[[], object]) -> None:
     """What the readers need is away for some seconds; they wait, and go on."""
     leave()
     try:
