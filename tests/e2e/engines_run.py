@@ -71,6 +71,11 @@ class Engines:
         for load in self.loads.values():
             load.end()
 
+    @property
+    def committed(self) -> int:
+        """Changes of the loads that were committed, in both engines together."""
+        return sum(table.committed for table in self.tables.values())
+
     def acknowledged_until(self, us: int) -> list[tuple[str, str]]:
         """Nothing: a real log's sequences are its own. `await_shown` holds stores to what was committed."""
         return []
@@ -196,7 +201,7 @@ def test_two_engines_through_kills_stops_and_reshards_end_as_they_are(
             captured.put(connect_keep_alive_interval_ms=KEEP_ALIVE_MS, producer_override_metadata_max_age_ms="2000")
             run = Run(servers, scene, scene.start("--jobs", JOBS), dms, stream, captured.topics[0])
             run.catch_up()
-            began = time.monotonic()
+            began, before = time.monotonic(), engines.committed
             events = schedule(kills)
             for at, what, whom in [*events, (1.0, "", "")]:
                 time.sleep(max(0.0, began + at * seconds - time.monotonic()))
@@ -206,11 +211,11 @@ def test_two_engines_through_kills_stops_and_reshards_end_as_they_are(
                     click.echo(
                         f"{time.monotonic() - began:6.0f} s  {what} {whom}: caught up after {run.caught_up[-1]:.1f} s"
                     )
-            took = time.monotonic() - began
+            took, made = time.monotonic() - began, engines.committed - before
             scene.finish(kills=len(events), seconds=END_SECONDS)
             eventually(NothingWrong(lambda: unaccounted(run)), 120, run.driver.process)
             assert run.driver.stop() == 0
-        report(run, took, kills)
+        report(run, took, made, kills)
     finally:
         dms.kill()
         connect.delete_connector(captured.prefix)
@@ -226,14 +231,13 @@ def unaccounted(run: Run) -> list[str]:
             for place in produced | accounted if produced[place] != accounted[place]]  # fmt: skip
 
 
-def report(run: Run, took: float, kills: int) -> None:
-    """Say what it was."""
+def report(run: Run, took: float, made: int, kills: int) -> None:
+    """Say what it was: changes made in that time, and all records, those of the start too."""
     pipeline, engines = run.scene.pipeline, run.scene.load
-    committed = {name: table.committed for name, table in engines.tables.items()}
     landed, rejected = (len(pipeline.delta(name, ["stream"])) for name in ("changes", "rejects"))
     ignored = sum(row["records"] for row in pipeline.delta("ignored", ["records"]))
     click.echo(
-        f"{took:.0f} s, {sum(committed.values()) / took:.0f} changes/s ({committed}), {kills} kills, {len(SERVERS)} stops, "
+        f"{took:.0f} s, {made / took:.0f} changes/s, {engines.committed} in all; {kills} kills, {len(SERVERS)} stops, "
         f"{RESHARDS} reshards of both streams; {sum(run.produced().values())} records produced = {landed} landed + "
         f"{rejected} rejected + {ignored} ignored; caught up after {statistics.median(run.caught_up):.1f} s (median), "
         f"{max(run.caught_up):.1f} s (at most); {run.scene.repeated()} texts sent twice"

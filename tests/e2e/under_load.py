@@ -16,7 +16,7 @@ from local_stack import processes
 from local_stack.models.service import ModelService
 from local_stack.servers.kafka import Broker
 from tests.e2e.load import STORE, Changing, Freshness, Load, Stream, now_us
-from tests.e2e.pipeline import Driver, Pipeline, counters, embedding, running
+from tests.e2e.pipeline import START_SECONDS, Driver, Pipeline, counters, embedding, running
 from tests.history import TABLE
 from tests.waiting import NothingWrong, eventually
 
@@ -44,7 +44,7 @@ class Scene[L: Changing]:
     def settle(self) -> float:
         """Wait until the store is as fresh as this moment; how long that took."""
         began, at_us, key_moves = time.monotonic(), now_us(), self.freshness.key_moves
-        eventually(lambda: key_moves and key_moves[-1][1] >= at_us, 120, self._last.process)
+        eventually(lambda: key_moves and key_moves[-1][1] >= at_us, START_SECONDS, self._last.process)
         return time.monotonic() - began
 
     def positions(self) -> dict[str, Any]:
