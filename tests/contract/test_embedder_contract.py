@@ -294,6 +294,7 @@ def test_long_text_is_taken_in_parts_or_cut_or_rejected_as_configured(endpoint: 
 # The pandas UDF
 
 
+@pytest.mark.parametrize("remote", ["titan", "cohere"], indirect=True)  # a text a request, and many
 def test_the_udf_embeds_a_column_packs_it_and_keeps_the_bad_apart(
     spark: SparkSession, remote: Embedder, endpoint: Endpoint
 ) -> None:

@@ -33,7 +33,7 @@ from transforms.values import exact_json
 def test_shuffled_doubled_and_recut_histories_leave_the_rows_of_the_source(store: Store) -> None:
     """Also with a second writer between plan and write, and a death before or after any durable step."""
     recordings = histories_of("pg15_plain", "mariadb1011_plain")
-    settings = Settings(240, seed=secrets.randbelow(10**9))
+    settings = Settings(120, seed=secrets.randbelow(10**9))
     outcome = run(OpenStore(store, recordings), recordings, planned(recordings, settings))
     assert (outcome.failing, outcome.smallest) == (0, ()), f"seed {settings.seed}"
     assert outcome.deaths

@@ -152,7 +152,7 @@ def test_shards_split_and_merge_under_a_reader_that_is_killed(
     source = {"type": "kinesis", "envelope": "debezium", "stream": name, "fetch_interval_ms": 250, **kinesis.endpoint}
     stream = Shards(client, name)
     with under_load(
-        tmp_path, source, stream, instant_model, vectors_dsn, rate=20, key_moves=False, mark=str(local_stack.directory)
+        tmp_path, source, stream, instant_model, vectors_dsn, key_moves=False, mark=str(local_stack.directory)
     ) as scene:
         driver = scene.start()
         split_and_merge(client, name, between=lambda: killed_and_replaced(driver))

@@ -82,7 +82,7 @@ class Scene[L: Changing]:
 
 @contextmanager
 def under_load(
-    folder: Path, source: dict[str, Any], stream: Stream, model: ModelService, dsn: str, *, rate: float = 40.0,
+    folder: Path, source: dict[str, Any], stream: Stream, model: ModelService, dsn: str, *, rate: float = 20.0,
     mark: str = "", store_dsn: str | None = None, key_moves: bool = True, readers: int = 2,
 ) -> Iterator[Scene[Load]]:  # fmt: skip
     """Change a table for the length of the block; the test starts drivers. `store_dsn` leads to the store by another way."""
@@ -116,7 +116,7 @@ def configured(
         "name": "load",
         "source": source,
         "tables": [{"keys": ["id"], "document": document} | dict(table) for table in tables],
-        "lake": {"path": str(folder / "lake"), "land_every": "2s"},
+        "lake": {"path": str(folder / "lake"), "land_every": "4s"},
         "checkpoint": str(folder / "checkpoint"),
         "embedding": embedding(model.endpoint["endpoint_url"]),
         "sinks": [{"type": "pgvector", "dsn": dsn, "table": STORE}],

@@ -95,7 +95,7 @@ def test_histories_end_as_their_source_in_lake_and_warehouse(
     spark: SparkSession, tmp_path: Path, warehouse_dsn: str, aws: Ministack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with rejects that are replayed and deaths at commits; half of the changes are folded by the driver, all by Spark."""
-    recordings, settings = histories_of("pg15_schemas"), Settings(200, seed=secrets.randbelow(10**9))
+    recordings, settings = histories_of("pg15_schemas"), Settings(100, seed=secrets.randbelow(10**9))
     histories = planned(recordings, settings)
     monkeypatch.setattr(batches, "FEW_CHANGES", sum(len(history.deliveries) for history in histories) * 3 // 4)
     config = RedshiftConfig.model_validate(warehouse_config(warehouse_dsn, aws))
