@@ -13,7 +13,7 @@ from schemas.documents import DocumentWrite
 from schemas.errors import PipelineError, UnavailableError
 from sinks.documentdb.config import DocumentDBConfig
 from sinks.documentdb.writer import DocumentDBSink
-from tests.feeding import DIMENSIONS, one_row, told
+from tests.feeding import DIMENSIONS, one_row, row_state
 from tests.history import TABLE, key_of
 
 
@@ -52,5 +52,5 @@ def went_well(act: Callable[[], object]) -> bool:
 
 
 def too_large() -> DocumentWrite:
-    state = told(one_row().changes[0])
+    state = row_state(one_row().changes[0])
     return DocumentWrite("large", TABLE, key_of(2), 0, state, "r", live=True, metadata={"a": "x" * (17 * 1024 * 1024)})

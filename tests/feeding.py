@@ -73,7 +73,7 @@ def one_row() -> ModelTable:
     return table
 
 
-def told(change: Change) -> RowState:
+def row_state(change: Change) -> RowState:
     """The state of a row that one change told."""
     rows = Rows(lambda _: None)
     apply(rows, change)
@@ -87,7 +87,7 @@ def write_of(number: int, chunk_hash: str = "h") -> DocumentWrite:
     name = document_id(TABLE, key_of(number))
     chunk = Chunk(f"{name}-0", 0, chunk_hash, "text")
     return DocumentWrite(
-        name, TABLE, key_of(number), 0, told(table.changes[0]), "r", live=True, chunks=(chunk,), added=(chunk,)
+        name, TABLE, key_of(number), 0, row_state(table.changes[0]), "r", live=True, chunks=(chunk,), added=(chunk,)
     )
 
 

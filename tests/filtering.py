@@ -13,7 +13,7 @@ from schemas.changes import Change
 from schemas.tables import ChunkConfig, DocumentConfig, TableConfig
 from sinks.protocol import Sink
 from sinks.search import Filters, Index, Question
-from tests.feeding import told, vector_of
+from tests.feeding import row_state, vector_of
 from tests.history import TABLE, key_of
 from transforms.documents.planning import DocumentSpec, document_id, plan
 from transforms.filters.parsing import Filterable, parse
@@ -55,7 +55,7 @@ class Rows:
             self._position += 1
             at = sequence(0, lsn_position(self._position, self._position), stream_position(str(self._position)))
             change = Change(table, "c", at, key_of(number), {"id": number, **row}, complete=whole)
-            write = plan(stored.get(ids[number]), told(change), key_of(number), self._spec)
+            write = plan(stored.get(ids[number]), row_state(change), key_of(number), self._spec)
             assert write is not None
             writes.append(write)
         self._sink.keep_vectors({c.content_hash: vector_of(c.chunk_text) for w in writes for c in w.added})
@@ -67,7 +67,7 @@ def where(*conditions: str, tables: tuple[str, ...] = ()) -> Filters:
     return Filters(tables, tuple(parse(condition, COLUMNS, tables) for condition in conditions))
 
 
-def found(index: Index, way: str, filters: Filters) -> set[Any]:
+def hit_numbers(index: Index, way: str, filters: Filters) -> set[Any]:
     """The numbers of the rows that a question about all of them finds."""
     hits = getattr(index, way)(Question("row", vector_of("row")), 200, filters)
     return {hit.key["id"] for hit in hits}

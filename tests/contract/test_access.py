@@ -78,8 +78,8 @@ def test_an_answer_from_a_row_that_moved_meanwhile_is_not_given(rows: Rows, sear
     quoting = Quoting(lambda _: rows.put(1, of("acme") | {"tenant": "globex"}))
     answer = Assistant(searcher, quoting, ACCESS).ask("secret note", caller=ACME)
     assert (answer.abstained, "acme" in answer.text, len(quoting.questions)) == (True, False, 1)
-    given = Assistant(searcher, Quoting(), ACCESS).ask("secret note", caller=GLOBEX)
-    assert "acme" in given.text  # its text did not change, and it is theirs now
+    globex_answer = Assistant(searcher, Quoting(), ACCESS).ask("secret note", caller=GLOBEX)
+    assert "acme" in globex_answer.text  # its text did not change, and it is theirs now
 
 
 def test_rows_an_answer_was_written_from_uncited_are_looked_up_too(rows: Rows, searcher: Searcher) -> None:
@@ -123,7 +123,8 @@ def test_rows_that_move_while_two_tenants_ask_are_never_crossed(store: Store, ro
 
     threads = [threading.Thread(target=move)]
     threads += [
-        threading.Thread(target=ask, args=each) for each in ((ACME, "acme", "globex"), (GLOBEX, "globex", "acme"))
+        threading.Thread(target=ask, args=arguments)
+        for arguments in ((ACME, "acme", "globex"), (GLOBEX, "globex", "acme"))
     ]
     for thread in threads:
         thread.start()

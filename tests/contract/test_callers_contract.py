@@ -237,7 +237,7 @@ def test_a_flood_of_unknown_keys_asks_the_issuer_once(jwt_kind: Kind, issuer: Is
         asked = [callers.identify({"authorization": f"Bearer {token}"}) for token in tokens]
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    assert {type(each) for each in asyncio.run(flood())} == {SignInError}
+    assert {type(error) for error in asyncio.run(flood())} == {SignInError}
     assert issuer.asked == ["/jwks.json"]
 
 

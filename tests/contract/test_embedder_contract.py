@@ -106,10 +106,10 @@ def test_a_blank_text_is_rejected_alone(embedder: Embedder) -> None:
 
 def test_nothing_of_a_long_text_is_cut_off(embedder: Embedder) -> None:
     long = "The press may be opened by trained staff alone. " * 60
-    told = [vector(e) for e in embedder.embed_documents([long, f"{long} The cook eats an apple.", long])]
-    assert np.linalg.norm(told[0]) == pytest.approx(1, abs=1e-5)
-    assert np.array_equal(told[0], told[2])
-    assert not np.array_equal(told[0], told[1])
+    vectors = [vector(e) for e in embedder.embed_documents([long, f"{long} The cook eats an apple.", long])]
+    assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(vectors[0], vectors[2])
+    assert not np.array_equal(vectors[0], vectors[1])
 
 
 def test_a_copy_from_another_process_gives_the_same_vectors(embedder: Embedder) -> None:
@@ -119,10 +119,10 @@ def test_a_copy_from_another_process_gives_the_same_vectors(embedder: Embedder) 
 
 
 def test_several_threads_may_use_one_embedder(embedder: Embedder) -> None:
-    found: dict[int, object] = {}
+    embeddings: dict[int, object] = {}
 
     def embed(number: int) -> None:
-        found[number] = embedder.embed_documents([f"text {number}"])[0]
+        embeddings[number] = embedder.embed_documents([f"text {number}"])[0]
 
     threads = [threading.Thread(target=embed, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -130,7 +130,7 @@ def test_several_threads_may_use_one_embedder(embedder: Embedder) -> None:
     for thread in threads:
         thread.join()
     expected = embedder.embed_documents([f"text {number}" for number in range(8)])
-    assert all(np.array_equal(vector(found[number]), vector(expected[number])) for number in range(8))
+    assert all(np.array_equal(vector(embeddings[number]), vector(expected[number])) for number in range(8))
 
 
 # Those with a provider
@@ -266,12 +266,12 @@ def test_a_model_without_usable_vectors_is_told_by_check(remote: Embedder, endpo
 def test_text_of_more_tokens_than_the_model_takes_is_embedded_in_parts(family: str, endpoint: Endpoint) -> None:
     dense = "好" * {"titan": 8_300, "titan-v1": 8_300, "cohere-v4": 128_050}.get(family, 650)
     embedder = opened(FAMILIES[family], endpoint_url=endpoint.url)
-    told, short = embedder.embed_documents([dense, "short"])
+    dense_embedding, short = embedder.embed_documents([dense, "short"])
     half = len(dense) // 2
     mean = (instant_vector(dense[:half]) + instant_vector(dense[half:])) / 2
-    assert np.allclose(vector(told)[:384], mean / np.linalg.norm(mean), atol=1e-6)
+    assert np.allclose(vector(dense_embedding)[:384], mean / np.linalg.norm(mean), atol=1e-6)
     assert np.allclose(vector(short)[:384], instant_vector("short"), atol=1e-7)
-    assert np.array_equal(vector(embedder.embed_documents([dense])[0]), vector(told))
+    assert np.array_equal(vector(embedder.embed_documents([dense])[0]), vector(dense_embedding))
     refusing = opened(FAMILIES[family], endpoint_url=endpoint.url, truncation="none")
     rejected = refusing.embed_documents([dense])[0]
     assert isinstance(rejected, EmbeddingRejected)

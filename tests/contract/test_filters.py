@@ -15,7 +15,7 @@ from sinks.protocol import Sink
 from sinks.search import Filters, Grant, Index, Question
 from tests.contract.conftest import STORES
 from tests.feeding import vector_of
-from tests.filtering import TYPES, Rows, found, holds, where
+from tests.filtering import TYPES, Rows, hit_numbers, holds, where
 from tests.history import TABLE
 from tests.stores import Store
 
@@ -112,7 +112,7 @@ def test_filters_mean_the_same_in_every_store_as_in_python(index: Index, things:
     for number, (text, path, sign, values) in enumerate(conditions(random.Random(1), 150)):
         expected = {n for n, row in things.items() if holds(row, path, sign, values)}
         let_through += len(expected)
-        if found(index, WAYS[number % 2], where(text)) != expected:
+        if hit_numbers(index, WAYS[number % 2], where(text)) != expected:
             wrong.append(text)
     assert wrong == []
     assert let_through > 1000
@@ -124,14 +124,14 @@ def test_several_conditions_hold_together_and_grants_apart(index: Index, things:
     named = {n for n, row in things.items() if row["name"] is not None}
     either = Filters(access=(Grant((TABLE,), first.conditions), Grant((TABLE,), second.conditions)))
     for way in WAYS:
-        assert found(index, way, first) == both
-        assert found(index, way, either) == both | named
-        assert found(index, way, Filters((TABLE,), second.conditions, either.access)) == named
-        assert found(index, way, Filters(("public.elsewhere",), (), either.access)) == set()
-        assert found(index, way, Filters(access=())) == set()
-        assert found(index, way, Filters(access=(Grant(()),))) == set()
-        assert found(index, way, Filters(access=(Grant(("public.elsewhere",)),))) == set()
-        assert found(index, way, Filters(access=(Grant((TABLE,)),))) == set(things)
+        assert hit_numbers(index, way, first) == both
+        assert hit_numbers(index, way, either) == both | named
+        assert hit_numbers(index, way, Filters((TABLE,), second.conditions, either.access)) == named
+        assert hit_numbers(index, way, Filters(("public.elsewhere",), (), either.access)) == set()
+        assert hit_numbers(index, way, Filters(access=())) == set()
+        assert hit_numbers(index, way, Filters(access=(Grant(()),))) == set()
+        assert hit_numbers(index, way, Filters(access=(Grant(("public.elsewhere",)),))) == set()
+        assert hit_numbers(index, way, Filters(access=(Grant((TABLE,)),))) == set(things)
 
 
 def test_a_column_that_nobody_told_is_neither_null_nor_anything(sink: Sink, index: Index) -> None:
@@ -139,17 +139,19 @@ def test_a_column_that_nobody_told_is_neither_null_nor_anything(sink: Sink, inde
     rows.put(1, {"name": "a", "body": "row one"}, whole=False)
     rows.put(2, {"name": "a", "big": None, "body": "row two"})
     for way in WAYS:
-        assert found(index, way, where("big is null")) == {2}
-        assert found(index, way, where("big is not null")) == set()
-        assert found(index, way, where("big != 5")) == set()
-        assert found(index, way, where("name = a")) == {1, 2}
+        assert hit_numbers(index, way, where("big is null")) == {2}
+        assert hit_numbers(index, way, where("big is not null")) == set()
+        assert hit_numbers(index, way, where("big != 5")) == set()
+        assert hit_numbers(index, way, where("name = a")) == {1, 2}
 
 
 def test_an_undeclared_column_is_compared_as_the_value_reads(index: Index, things: dict[int, dict[str, Any]]) -> None:
     ones = {number for number, row in things.items() if row["free"] == 1}
-    assert found(index, "dense", where("free = 1")) == found(index, "lexical", where("free in (1.00)")) == ones
-    assert found(index, "dense", where("free = '1'")) == set()
-    assert found(index, "dense", where("free > 1")) == {n for n, r in things.items() if (r["free"] or 0) > 1}
+    assert (
+        hit_numbers(index, "dense", where("free = 1")) == hit_numbers(index, "lexical", where("free in (1.00)")) == ones
+    )
+    assert hit_numbers(index, "dense", where("free = '1'")) == set()
+    assert hit_numbers(index, "dense", where("free > 1")) == {n for n, r in things.items() if (r["free"] or 0) > 1}
 
 
 INJECTIONS = [
@@ -166,12 +168,17 @@ def test_what_is_asked_for_is_never_part_of_the_query(index: Index, things: dict
             for way, condition in zip(
                 WAYS, (f"{'.'.join(path)} = {quoted}", f"{'.'.join(path)} in ({quoted})"), strict=True
             ):
-                assert found(index, way, where(condition)) == expected, condition
+                assert hit_numbers(index, way, where(condition)) == expected, condition
         odd = text.replace('"', '""')
-        assert found(index, "lexical", where(f'doc."{odd}" is not null')) == set()
-        assert found(index, "dense", Filters((text,))) == set()
-        assert found(index, "lexical", Filters(access=(Grant((text,), where("name is not null").conditions),))) == set()
-    assert found(index, "dense", where("name is not null")) == {n for n, r in things.items() if r["name"] is not None}
+        assert hit_numbers(index, "lexical", where(f'doc."{odd}" is not null')) == set()
+        assert hit_numbers(index, "dense", Filters((text,))) == set()
+        assert (
+            hit_numbers(index, "lexical", Filters(access=(Grant((text,), where("name is not null").conditions),)))
+            == set()
+        )
+    assert hit_numbers(index, "dense", where("name is not null")) == {
+        n for n, r in things.items() if r["name"] is not None
+    }
 
 
 def test_what_passes_no_more_is_not_live_for_who_asks(sink: Sink, index: Index) -> None:

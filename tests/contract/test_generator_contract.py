@@ -193,8 +193,8 @@ def test_check_passes_and_a_copy_answers_too(generator: Generator) -> None:
 def test_several_threads_may_ask_at_once(generator: Generator) -> None:
     asked = [[Message("user", f"number {number}")] for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(generator.converse, asked))
-    assert [answer.text.strip() for answer in answers] == [f"number {number}" for number in range(8)]
+        replies = list(pool.map(generator.converse, asked))
+    assert [reply.text.strip() for reply in replies] == [f"number {number}" for number in range(8)]
 
 
 # Tools: the local endpoint calls one by rules, and writes the inputs that a test asks for

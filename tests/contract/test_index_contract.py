@@ -17,7 +17,7 @@ from sinks import SinkConfig, open_index
 from sinks.protocol import Sink
 from sinks.search import Filters, Grant, Hit, Index, Question
 from tests.contract.conftest import STORES
-from tests.feeding import SPECS, Fed, told, vector_of
+from tests.feeding import SPECS, Fed, row_state, vector_of
 from tests.history import TABLE, ModelTable, key_of
 from tests.stores import Store
 from transforms.documents.planning import DocumentSpec, document_id, plan
@@ -281,7 +281,7 @@ def test_a_document_has_its_row_its_texts_in_order_and_its_times(sink: Sink, ind
     spec, name, committed = SPECS[TABLE], id_of(1), 1_700_000_000_123_456
 
     def put(change: Change) -> None:
-        write = plan(sink.read([name]).get(name), told(change), key_of(1), spec)
+        write = plan(sink.read([name]).get(name), row_state(change), key_of(1), spec)
         assert write is not None
         sink.keep_vectors({chunk.content_hash: vector_of(chunk.chunk_text) for chunk in write.added})
         assert sink.write([write]) == set()

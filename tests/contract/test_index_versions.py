@@ -61,20 +61,20 @@ class Both:
 
 
 def known(sink: Sink) -> IndexVersions:
-    found = sink.index_versions()
-    assert found is not None
-    return found
+    versions = sink.index_versions()
+    assert versions is not None
+    return versions
 
 
 def announce(sink: Sink) -> Sink:
     """An index version of the other model, which live writers write to."""
-    sink.change_index_versions(lambda held: held.announced("model=other", OTHER, {}))
+    sink.change_index_versions(lambda versions: versions.announced("model=other", OTHER, {}))
     mine = known(sink).of("model=other")
     assert mine is not None
     other = sink.sibling(mine)
     other.prepare()
     other.prepare()
-    sink.change_index_versions(lambda held: held.reached("model=other", "filling"))
+    sink.change_index_versions(lambda versions: versions.reached("model=other", "filling"))
     return other
 
 
@@ -86,9 +86,9 @@ def test_a_store_that_was_never_moved_has_one_index_version(store: Store) -> Non
     sink = store.open()
     assert sink.index_versions() is None
     sink.prepare()
-    found = sink.index_versions()
-    assert found is not None
-    assert (found.active_number, [each.fingerprint for each in found.written]) == (1, ["model=test"])
+    versions = sink.index_versions()
+    assert versions is not None
+    assert (versions.active_number, [version.fingerprint for version in versions.written]) == (1, ["model=test"])
 
 
 def test_a_writer_learns_of_an_index_version_and_misses_nothing(store: Store) -> None:
@@ -134,8 +134,8 @@ def test_an_index_version_dropped_under_a_writer_is_forgotten_by_it(store: Store
     other, writer = announce(sink), Both(store.open())
     table.insert(1, "x")
     writer(table)
-    sink.change_index_versions(lambda held: held.reached("model=other", "ready").switched("model=other"))
-    sink.change_index_versions(lambda held: held.reached("model=test", "dropping"))
+    sink.change_index_versions(lambda versions: versions.reached("model=other", "ready").switched("model=other"))
+    sink.change_index_versions(lambda versions: versions.reached("model=test", "dropping"))
     sink.drop(1)
     sink.drop(1)
     assert other.summary().documents == 1
@@ -148,7 +148,7 @@ def test_an_index_version_dropped_under_a_writer_is_forgotten_by_it(store: Store
         store.open().check()
     left = other.index_versions()
     assert left is not None
-    assert (left.active_number, [each.number for each in left.every], left.last) == (2, [2], 2)
+    assert (left.active_number, [version.number for version in left.every], left.last) == (2, [2], 2)
 
 
 def test_concurrent_changes_of_index_versions_are_all_made(store: Store) -> None:
@@ -156,14 +156,14 @@ def test_concurrent_changes_of_index_versions_are_all_made(store: Store) -> None
 
     def add(number: int) -> None:
         with closing(store.open()) as sink:
-            sink.change_index_versions(lambda held: held.announced(f"model={number}", OTHER, {}))
+            sink.change_index_versions(lambda versions: versions.announced(f"model={number}", OTHER, {}))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(8)))
-    found = store.open().index_versions()
-    assert found is not None
-    assert sorted(each.number for each in found.every) == list(range(1, 10))
-    assert {each.fingerprint for each in found.every} == {"model=test", *(f"model={n}" for n in range(8))}
+    versions = store.open().index_versions()
+    assert versions is not None
+    assert sorted(version.number for version in versions.every) == list(range(1, 10))
+    assert {version.fingerprint for version in versions.every} == {"model=test", *(f"model={n}" for n in range(8))}
 
 
 def test_a_model_that_fills_no_index_version_is_refused(store: Store) -> None:
@@ -178,9 +178,9 @@ def test_a_model_that_fills_no_index_version_is_refused(store: Store) -> None:
 
 def _all(sink: Sink) -> list[ActualDocument]:
     return [
-        each
+        document
         for bucket in sink.bucket_checksums(1, vectors=False)
-        for each in sink.documents_in(bucket, 1, vectors=True)
+        for document in sink.documents_in(bucket, 1, vectors=True)
     ]
 
 
@@ -188,11 +188,11 @@ def test_a_calibration_is_kept_beside_its_model_for_every_reader(store: Store) -
     sink = store.open()
     sink.prepare()
     measured = {"relevance": {"alone": 0.4}, "fusion": {"weight": 0.5}}
-    sink.change_index_versions(lambda held: held.calibrated("model=test", measured))
-    sink.change_index_versions(lambda held: held.calibrated("model=stranger", measured))
+    sink.change_index_versions(lambda versions: versions.calibrated("model=test", measured))
+    sink.change_index_versions(lambda versions: versions.calibrated("model=stranger", measured))
     announce(sink)
     with closing(open_index(store.config, "model=test")) as index:
-        found = {each.fingerprint: each.calibration for each in index.index_versions().every}
-    assert found == {"model=test": measured, "model=other": None}
-    sink.change_index_versions(lambda held: held.calibrated("model=test", None))
+        calibrations = {version.fingerprint: version.calibration for version in index.index_versions().every}
+    assert calibrations == {"model=test": measured, "model=other": None}
+    sink.change_index_versions(lambda versions: versions.calibrated("model=test", None))
     assert known(store.open()).active.calibration is None

@@ -33,7 +33,9 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def told(conversations: Conversations, question: str, session: str = "s", user: str | None = USER, **named: str) -> Any:
+def take_turn(
+    conversations: Conversations, question: str, session: str = "s", user: str | None = USER, **named: str
+) -> Any:
     """Ask and answer; returns the turn."""
     with conversations.turn(user, session, question, **named) as turn:
         if turn.reply is None:
@@ -68,23 +70,25 @@ def test_checking_again_finds_what_it_created(memory: Memory) -> None:
 
 def test_turns_are_kept_in_order_and_seen_by_the_next(memory: Memory) -> None:
     conversations = memory.conversations()
-    turns = [told(conversations, f"question {n}") for n in range(14)]
+    turns = [take_turn(conversations, f"question {n}") for n in range(14)]
     assert [turn.number for turn in turns] == list(range(1, 15))
-    assert [each.question for each in turns[-1].history] == [f"question {n}" for n in range(3, 13)]  # 20 messages
+    assert [exchange.question for exchange in turns[-1].history] == [
+        f"question {n}" for n in range(3, 13)
+    ]  # 20 messages
     assert turns[-1].history[-1].reply == {"answer": "answer to question 12"}
     assert turns[-1].history[-1].notes == {"topic": "question 12"}
-    assert [each.number for each in conversations.exchanges(USER, "s", 1000)] == list(range(1, 15))
+    assert [exchange.number for exchange in conversations.exchanges(USER, "s", 1000)] == list(range(1, 15))
 
 
 def test_a_repeated_turn_id_gives_the_same_turn_and_answer(memory: Memory) -> None:
     conversations = memory.conversations()
-    first = told(conversations, "question", turn_id="mine")
+    first = take_turn(conversations, "question", turn_id="mine")
     for n in range(12):  # so that the turn is not among those that are read anyway
-        told(conversations, f"other {n}", turn_id=f"other {n}")
-    again = told(memory.conversations(), "question", turn_id="mine")
+        take_turn(conversations, f"other {n}", turn_id=f"other {n}")
+    again = take_turn(memory.conversations(), "question", turn_id="mine")
     assert (again.number, again.reply) == (first.number, {"answer": "answer to question"})
-    assert told(conversations, "other 11", turn_id="other 11").number == 13
-    assert refusal(lambda: told(conversations, "another question", turn_id="mine")) == "TURN_ID_USED"
+    assert take_turn(conversations, "other 11", turn_id="other 11").number == 13
+    assert refusal(lambda: take_turn(conversations, "another question", turn_id="mine")) == "TURN_ID_USED"
     assert len(conversations.exchanges(USER, "s", 1000)) == 13
 
 
@@ -92,14 +96,17 @@ def test_a_turn_that_raises_frees_its_session_and_can_be_repeated(memory: Memory
     conversations = memory.conversations()
     with pytest.raises(ZeroDivisionError), conversations.turn(USER, "s", "question", turn_id="mine"):
         raise ZeroDivisionError
-    assert [each.reply for each in conversations.exchanges(USER, "s")] == [None]
-    repeated = told(conversations, "question", turn_id="mine")
+    assert [exchange.reply for exchange in conversations.exchanges(USER, "s")] == [None]
+    repeated = take_turn(conversations, "question", turn_id="mine")
     assert (repeated.number, repeated.reply) == (1, None)
     with pytest.raises(ZeroDivisionError), conversations.turn(USER, "s", "second", turn_id="second"):
         raise ZeroDivisionError
-    assert told(conversations, "third").number == 3
-    assert refusal(lambda: told(conversations, "second", turn_id="second")) == "TURN_UNANSWERED"
-    states = [(each.question, each.reply is not None, each.in_progress) for each in conversations.exchanges(USER, "s")]
+    assert take_turn(conversations, "third").number == 3
+    assert refusal(lambda: take_turn(conversations, "second", turn_id="second")) == "TURN_UNANSWERED"
+    states = [
+        (exchange.question, exchange.reply is not None, exchange.in_progress)
+        for exchange in conversations.exchanges(USER, "s")
+    ]
     assert states == [("question", True, False), ("second", False, False), ("third", True, False)]
 
 
@@ -107,11 +114,11 @@ def test_a_second_question_waits_and_is_refused_after_its_time(memory: Memory) -
     conversations = memory.conversations()
     with conversations.turn(USER, "s", "first", turn_id="mine") as turn:
         with pytest.raises(SessionBusyError) as busy:
-            told(memory.conversations(), "second")
-        assert refusal(lambda: told(memory.conversations(), "first", turn_id="mine")) == "SESSION_BUSY"
-        assert told(memory.conversations(), "elsewhere", session="another").number == 1
+            take_turn(memory.conversations(), "second")
+        assert refusal(lambda: take_turn(memory.conversations(), "first", turn_id="mine")) == "SESSION_BUSY"
+        assert take_turn(memory.conversations(), "elsewhere", session="another").number == 1
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(told, memory.conversations(busy_timeout=20), "second")
+            waiting = pool.submit(take_turn, memory.conversations(busy_timeout=20), "second")
             conversations.answer(turn, {"answer": "at last"}, {})
             second = waiting.result()
     assert (second.number, second.history[-1].reply) == (2, {"answer": "at last"})
@@ -121,14 +128,14 @@ def test_a_second_question_waits_and_is_refused_after_its_time(memory: Memory) -
 def test_eight_requests_on_one_session_never_interleave(memory: Memory) -> None:
     def asking(name: str) -> list[Any]:
         conversations = memory.conversations(busy_timeout=60, timeout_seconds=10)
-        return [told(conversations, f"{name} {n}") for n in range(3)]
+        return [take_turn(conversations, f"{name} {n}") for n in range(3)]
 
     with ThreadPoolExecutor(8) as pool:
         turns = [turn for part in pool.map(asking, "abcdefgh") for turn in part]
     by_number = {turn.number: turn for turn in turns}
     assert sorted(by_number) == list(range(1, 25))
     for number, turn in by_number.items():
-        seen = [each.number for each in turn.history]
+        seen = [exchange.number for exchange in turn.history]
         assert seen == list(range(max(1, number - 10), number)), "a turn began before the one before it had ended"
     items = memory.store().recent(turns[0].place, 1000)
     assert [(item.turn, item.is_answer) for item in items] == [
@@ -144,8 +151,8 @@ def test_a_killed_turn_leaves_a_question_without_an_answer(memory: Memory) -> No
     conversations = memory.conversations()
     (left,) = conversations.exchanges(remembering.USER, "s")
     assert (left.question, left.reply) == ("question 0", None)
-    assert told(memory.conversations(busy_timeout=30), "next", user=remembering.USER).number == 2
-    assert [each.reply is None for each in conversations.exchanges(remembering.USER, "s")] == [True, False]
+    assert take_turn(memory.conversations(busy_timeout=30), "next", user=remembering.USER).number == 2
+    assert [exchange.reply is None for exchange in conversations.exchanges(remembering.USER, "s")] == [True, False]
 
 
 def test_processes_killed_anywhere_lose_no_answer_they_told_of(memory: Memory) -> None:
@@ -157,29 +164,29 @@ def test_processes_killed_anywhere_lose_no_answer_they_told_of(memory: Memory) -
             known = [int(process.stdout.readline()) for _ in range(lines)]
             process.send_signal(signal.SIGKILL)
         kept = memory.conversations().exchanges(remembering.USER, session, 1000)
-        assert [each.number for each in kept] == list(range(1, len(kept) + 1))
-        assert all(each.reply == {"answer": f"answer {each.number - 1}"} for each in kept[: len(known)])
-        assert all(each.reply in ({"answer": f"answer {each.number - 1}"}, None) for each in kept)
-        assert [each.number for each in kept if each.reply is None] in ([], [len(kept)])
-        after = told(memory.conversations(busy_timeout=30), "after", session=session, user=remembering.USER)
+        assert [exchange.number for exchange in kept] == list(range(1, len(kept) + 1))
+        assert all(exchange.reply == {"answer": f"answer {exchange.number - 1}"} for exchange in kept[: len(known)])
+        assert all(exchange.reply in ({"answer": f"answer {exchange.number - 1}"}, None) for exchange in kept)
+        assert [exchange.number for exchange in kept if exchange.reply is None] in ([], [len(kept)])
+        after = take_turn(memory.conversations(busy_timeout=30), "after", session=session, user=remembering.USER)
         assert after.number == len(kept) + 1
 
 
 def test_an_answer_that_comes_too_late_is_refused(memory: Memory) -> None:
     slow = memory.conversations(turn_timeout=0.01)
     with slow.turn(USER, "s", "slow") as turn:
-        assert told(memory.conversations(busy_timeout=5), "quick").number == 2
+        assert take_turn(memory.conversations(busy_timeout=5), "quick").number == 2
         assert refusal(lambda: slow.answer(turn, {"answer": "late"}, {})) == "TURN_TAKEN_OVER"
-    assert [each.reply for each in slow.exchanges(USER, "s")] == [None, {"answer": "answer to quick"}]
+    assert [exchange.reply for exchange in slow.exchanges(USER, "s")] == [None, {"answer": "answer to quick"}]
 
 
 def test_an_answer_to_a_deleted_question_is_refused(memory: Memory) -> None:
     conversations = memory.conversations()
     with conversations.turn(USER, "s", "secret question") as turn:
         conversations.forget(USER)
-        told(memory.conversations(), "of a new conversation")
+        take_turn(memory.conversations(), "of a new conversation")
         assert refusal(lambda: conversations.answer(turn, {"answer": "secret answer"}, {})) == "TURN_TAKEN_OVER"
-    assert [each.question for each in conversations.exchanges(USER, "s")] == ["of a new conversation"]
+    assert [exchange.question for exchange in conversations.exchanges(USER, "s")] == ["of a new conversation"]
     assert "secret" not in memory.everything()
 
 
@@ -194,59 +201,61 @@ def test_a_write_whose_acknowledgement_was_lost_is_not_repeated(memory: Memory) 
 
 def test_what_expired_is_not_shown_though_it_is_still_stored(memory: Memory) -> None:
     conversations = memory.conversations()
-    told(conversations, "old", turn_id="mine")
+    take_turn(conversations, "old", turn_id="mine")
     memory.clock.ahead = 3500
-    told(conversations, "new")
+    take_turn(conversations, "new")
     memory.clock.ahead = 3700
     assert "answer to old" in memory.everything()
-    assert [each.question for each in conversations.exchanges(USER, "s")] == ["new"]
-    repeated = told(conversations, "old", turn_id="mine")
-    assert (repeated.number, repeated.reply, [each.question for each in repeated.history]) == (3, None, ["new"])
+    assert [exchange.question for exchange in conversations.exchanges(USER, "s")] == ["new"]
+    repeated = take_turn(conversations, "old", turn_id="mine")
+    assert (repeated.number, repeated.reply, [exchange.question for exchange in repeated.history]) == (3, None, ["new"])
     for n in range(12):  # first among those that are read anyway, then not
-        again = told(memory.conversations(), "old", turn_id="mine")
+        again = take_turn(memory.conversations(), "old", turn_id="mine")
         assert (again.number, again.reply) == (3, {"answer": "answer to old"})
-        told(conversations, f"further {n}")
+        take_turn(conversations, f"further {n}")
     memory.clock.ahead = 9000
     assert conversations.sessions(USER) == []
     assert refusal(lambda: conversations.exchanges(USER, "s")) == "SESSION_UNKNOWN"
-    assert told(conversations, "anew").history == []
-    assert told(conversations, "of another", session="t", user=OTHER).number == 1
+    assert take_turn(conversations, "anew").history == []
+    assert take_turn(conversations, "of another", session="t", user=OTHER).number == 1
 
 
 def test_sessions_of_others_are_neither_shown_nor_continued(memory: Memory) -> None:
     conversations = memory.conversations()
-    told(conversations, "mine")
+    take_turn(conversations, "mine")
     for action in (
-        lambda: told(conversations, "theirs", user=OTHER),
-        lambda: told(conversations, "anybody's", user=None),
+        lambda: take_turn(conversations, "theirs", user=OTHER),
+        lambda: take_turn(conversations, "anybody's", user=None),
         lambda: conversations.exchanges(OTHER, "s"),
         lambda: conversations.delete(OTHER, "s"),
     ):
         assert refusal(action) == "SESSION_OF_ANOTHER"
     assert refusal(lambda: conversations.exchanges(USER, "no such")) == "SESSION_UNKNOWN"
     assert refusal(lambda: conversations.delete(USER, "no such")) == "SESSION_UNKNOWN"
-    assert (conversations.sessions(OTHER), [each.name for each in conversations.sessions(USER)]) == ([], ["s"])
-    told(conversations, "without a user", session="open", user=None)
-    assert [each.name for each in conversations.sessions(None)] == ["open"]
+    assert (conversations.sessions(OTHER), [session.name for session in conversations.sessions(USER)]) == ([], ["s"])
+    take_turn(conversations, "without a user", session="open", user=None)
+    assert [session.name for session in conversations.sessions(None)] == ["open"]
 
 
 def test_history_of_other_claims_is_not_used(memory: Memory) -> None:
     conversations = memory.conversations()
-    told(conversations, "as of acme", audience="acme", turn_id="mine")
-    assert told(conversations, "as of globex", audience="globex").history == []
-    assert [each.question for each in told(conversations, "again", audience="acme").history] == ["as of acme"]
-    assert refusal(lambda: told(conversations, "as of acme", audience="globex", turn_id="mine")) == "TURN_ID_USED"
+    take_turn(conversations, "as of acme", audience="acme", turn_id="mine")
+    assert take_turn(conversations, "as of globex", audience="globex").history == []
+    assert [exchange.question for exchange in take_turn(conversations, "again", audience="acme").history] == [
+        "as of acme"
+    ]
+    assert refusal(lambda: take_turn(conversations, "as of acme", audience="globex", turn_id="mine")) == "TURN_ID_USED"
 
 
 def test_a_deleted_session_is_gone_at_once(memory: Memory) -> None:
     conversations = memory.conversations()
     for n in range(30):
-        told(conversations, f"secret {n}", turn_id=f"id {n}")
-    told(conversations, "other", session="kept")
+        take_turn(conversations, f"secret {n}", turn_id=f"id {n}")
+    take_turn(conversations, "other", session="kept")
     assert conversations.delete(USER, "s") == 60
     assert "secret" not in memory.everything()
-    assert [each.name for each in conversations.sessions(USER)] == ["kept"]
-    assert told(conversations, "theirs now", user=OTHER).number == 1
+    assert [session.name for session in conversations.sessions(USER)] == ["kept"]
+    assert take_turn(conversations, "theirs now", user=OTHER).number == 1
 
 
 def test_forgetting_a_user_leaves_nothing_and_says_so_twice(memory: Memory) -> None:
@@ -254,8 +263,8 @@ def test_forgetting_a_user_leaves_nothing_and_says_so_twice(memory: Memory) -> N
     untouched = memory.everything()
     for session in ("one", "two"):
         for n in range(3):
-            told(conversations, f"secret {n}", session=session, turn_id=f"{n}")
-    told(conversations, "kept", session="of another", user=OTHER)
+            take_turn(conversations, f"secret {n}", session=session, turn_id=f"{n}")
+    take_turn(conversations, "kept", session="of another", user=OTHER)
     for turn in (1, 3):
         feedback.put(USER, "two", turn, "up", "secret comment")
     profiles.put(USER, {"company": "secret"}, 0)
@@ -274,29 +283,29 @@ def test_forgetting_a_user_leaves_nothing_and_says_so_twice(memory: Memory) -> N
 def test_feedback_is_kept_once_a_turn_and_goes_with_its_session(memory: Memory) -> None:
     conversations, feedback = memory.conversations(), memory.feedback()
     for n in range(12):
-        told(conversations, f"question {n}")
+        take_turn(conversations, f"question {n}")
     assert feedback.of(USER, "s") == {}
     feedback.put(USER, "s", 2, "down", "stale \x00\udc80 <b>")
     feedback.put(USER, "s", 11, "up")
     feedback.put(USER, "s", 2, "up", "x" * MOST_COMMENT)
     kept = memory.feedback().of(USER, "s")
-    assert [(turn, each.rating, each.comment) for turn, each in kept.items()] == [
+    assert [(turn, rating.rating, rating.comment) for turn, rating in kept.items()] == [
         (2, "up", "x" * MOST_COMMENT), (11, "up", ""),
     ]  # fmt: skip
-    turns = told(conversations, "after feedback")
-    assert (turns.number, [each.number for each in turns.history]) == (13, list(range(3, 13)))
+    turns = take_turn(conversations, "after feedback")
+    assert (turns.number, [exchange.number for exchange in turns.history]) == (13, list(range(3, 13)))
     assert conversations.exchanges(USER, "s")[-1].reply == {"answer": "answer to after feedback"}
     assert conversations.delete(USER, "s") == 26
     assert "xxxx" not in memory.everything()
     assert refusal(lambda: feedback.of(USER, "s")) == "SESSION_UNKNOWN"
-    told(conversations, "anew")
+    take_turn(conversations, "anew")
     assert feedback.of(USER, "s") == {}
 
 
 def test_feedback_on_what_is_anothers_unknown_or_unanswered_is_refused(memory: Memory) -> None:
     conversations, feedback = memory.conversations(), memory.feedback()
-    told(conversations, "mine")
-    told(conversations, "anybody's", session="open", user=None)
+    take_turn(conversations, "mine")
+    take_turn(conversations, "anybody's", session="open", user=None)
     with pytest.raises(ZeroDivisionError), conversations.turn(USER, "s", "unanswered"):
         raise ZeroDivisionError
     for (user, session), turn, condition in (
@@ -313,7 +322,7 @@ def test_feedback_on_what_is_anothers_unknown_or_unanswered_is_refused(memory: M
         feedback.put(USER, "s", 1, "up", "secret" * MOST_COMMENT)
     assert "secret" not in str(refused.value) + memory.everything()
     feedback.put(None, "open", 1, "down", "kept")
-    assert [each.rating for each in feedback.of(None, "open").values()] == ["down"]
+    assert [rating.rating for rating in feedback.of(None, "open").values()] == ["down"]
     with memory.full():
         assert refusal(partial(feedback.put, USER, "s", 1, "up", "secret")) in {"MEMORY_THROTTLED", "MEMORY_BUSY"}
     memory.clock.ahead = 3700
@@ -323,7 +332,7 @@ def test_feedback_on_what_is_anothers_unknown_or_unanswered_is_refused(memory: M
 
 def test_eight_ratings_leave_one_and_a_deletion_leaves_none(memory: Memory) -> None:
     conversations = memory.conversations()
-    told(conversations, "question")
+    take_turn(conversations, "question")
 
     def rating(number: int) -> str:
         try:
@@ -339,7 +348,7 @@ def test_eight_ratings_leave_one_and_a_deletion_leaves_none(memory: Memory) -> N
         assert memory.feedback().of(USER, "s")[1].comment in {f"comment {n}" for n in range(8)}
         rated = [pool.submit(rating, n) for n in range(8)]
         conversations.delete(USER, "s")
-        assert {each.result() for each in rated} <= {
+        assert {future.result() for future in rated} <= {
             "kept",
             "FEEDBACK_BUSY",
             "SESSION_UNKNOWN",
@@ -352,11 +361,11 @@ def test_eight_ratings_leave_one_and_a_deletion_leaves_none(memory: Memory) -> N
 def test_a_message_of_a_megabyte_is_refused_before_it_is_kept(memory: Memory) -> None:
     conversations = memory.conversations()
     with pytest.raises(MessageTooLargeError) as refused:
-        told(conversations, "mega" * 262_144)
+        take_turn(conversations, "mega" * 262_144)
     assert "megamega" not in str(refused.value)
     with pytest.raises(MessageTooLargeError), conversations.turn(USER, "s", "question") as turn:
         conversations.answer(turn, {"answer": "mega" * 262_144}, {})
-    assert [each.reply for each in conversations.exchanges(USER, "s")] == [None]
+    assert [exchange.reply for exchange in conversations.exchanges(USER, "s")] == [None]
     for n, text in enumerate(("e" * 99_000, "漢" * 33_000), 2):
         with conversations.turn(USER, "s", text) as turn:
             conversations.answer(turn, {"answer": text}, {"topic": text, "subject": text})
@@ -364,35 +373,35 @@ def test_a_message_of_a_megabyte_is_refused_before_it_is_kept(memory: Memory) ->
 
 
 def test_hostile_names_and_texts_are_names_and_texts(memory: Memory) -> None:
-    told(memory.conversations(), "mine")
+    take_turn(memory.conversations(), "mine")
     for name in HOSTILE:
         keep_and_forget(memory, name)
-    assert [each.question for each in memory.conversations().exchanges(USER, "s")] == ["mine"]
+    assert [exchange.question for exchange in memory.conversations().exchanges(USER, "s")] == ["mine"]
 
 
 def keep_and_forget(memory: Memory, name: str) -> None:
     """Use a text as the name of everything."""
     conversations = memory.conversations()
     for n in range(2):
-        turn = told(conversations, name * (n + 1), session=name, user=f"{name}!", turn_id=f"{name}{n}")
+        turn = take_turn(conversations, name * (n + 1), session=name, user=f"{name}!", turn_id=f"{name}{n}")
         assert (turn.number, turn.reply) == (n + 1, None)
-    assert [each.question for each in conversations.exchanges(f"{name}!", name)] == [name, name * 2]
-    assert [(each.name, each.turns) for each in conversations.sessions(f"{name}!")] == [(name, 2)]
+    assert [exchange.question for exchange in conversations.exchanges(f"{name}!", name)] == [name, name * 2]
+    assert [(session.name, session.turns) for session in conversations.sessions(f"{name}!")] == [(name, 2)]
     feedback = memory.feedback()
     feedback.put(f"{name}!", name, 2, "down", name)
-    assert [(turn, each.comment) for turn, each in feedback.of(f"{name}!", name).items()] == [(2, name)]
+    assert [(turn, rating.comment) for turn, rating in feedback.of(f"{name}!", name).items()] == [(2, name)]
     assert conversations.forget(f"{name}!")["removed"] == {"profile": 0, "sessions": 1, "messages": 4, "feedback": 1}
 
 
 @pytest.mark.parametrize("kind", ["session", "user", "turn_id"])
 def test_names_that_are_none_are_refused(memory: Memory, kind: str) -> None:
     for name in ("", " ", "a\nb", "\x00", "\udc80", "x" * 257):
-        assert refusal(partial(told, memory.conversations(), "q", **{kind: name})) == "NAME_INVALID", (kind, name)
+        assert refusal(partial(take_turn, memory.conversations(), "q", **{kind: name})) == "NAME_INVALID", (kind, name)
 
 
 def test_texts_that_no_store_takes_are_kept_as_they_can_be(memory: Memory) -> None:
     conversations = memory.conversations()
-    told(conversations, "a\x00b \udc80 \U0001f600")
+    take_turn(conversations, "a\x00b \udc80 \U0001f600")
     assert conversations.exchanges(USER, "s")[0].question == "a\x00b � \U0001f600"
 
 
@@ -423,45 +432,46 @@ def _put(memory: Memory, hubs: int) -> str:
 
 def test_a_memory_that_is_full_or_throttles_keeps_nothing_and_says_so(memory: Memory) -> None:
     conversations = memory.conversations()
-    told(conversations, "before")
+    take_turn(conversations, "before")
     with conversations.turn(USER, "s", "asked") as turn:
         with memory.full(), pytest.raises(UnavailableError) as full:
             conversations.answer(turn, {"answer": "secret"}, {})
         conversations.answer(turn, {"answer": "kept after all"}, {})
-    writes = (lambda: told(conversations, "secret"), lambda: memory.profiles().put(USER, {"hubs": 1}, 0))
+    writes = (lambda: take_turn(conversations, "secret"), lambda: memory.profiles().put(USER, {"hubs": 1}, 0))
     with memory.full():
         for action in writes:
             assert refusal(action) in {"MEMORY_THROTTLED", "MEMORY_BUSY"}
     assert "secret" not in str(full.value)
-    assert [each.question for each in conversations.exchanges(USER, "s")] == ["before", "asked"]
+    assert [exchange.question for exchange in conversations.exchanges(USER, "s")] == ["before", "asked"]
 
 
 def test_a_memory_that_hangs_or_is_away_is_said_in_time(memory: Memory) -> None:
     conversations = memory.conversations(timeout_seconds=0.3)
-    told(conversations, "before")
+    take_turn(conversations, "before")
     memory.server.pause()
     try:
-        assert refusal(lambda: told(conversations, "secret")) == "MEMORY_UNAVAILABLE"
+        assert refusal(lambda: take_turn(conversations, "secret")) == "MEMORY_UNAVAILABLE"
     finally:
         memory.server.resume()
-    assert told(memory.conversations(busy_timeout=40), "after").number in {2, 3}  # the paused one may have been kept
+    numbers = {2, 3}  # the paused one may have been kept
+    assert take_turn(memory.conversations(busy_timeout=40), "after").number in numbers
     memory.server.stop()
     try:
         with pytest.raises(UnavailableError) as away:
-            told(memory.conversations(timeout_seconds=0.3), "secret")
+            take_turn(memory.conversations(timeout_seconds=0.3), "secret")
     finally:
         memory.server.start()
     assert away.value.condition == "MEMORY_UNAVAILABLE"
     assert not any(word in str(away.value) for word in ("secret", USER, "local"))
-    assert [each.question for each in memory.conversations().exchanges(USER, "s")][-1] == "after"
+    assert [exchange.question for exchange in memory.conversations().exchanges(USER, "s")][-1] == "after"
 
 
 def test_a_memory_that_does_not_exist_is_said_by_its_check(memory: Memory) -> None:
     fresh = memory.conversations(**{"table": unique("none")} if memory.members["type"] == "dynamodb" else {})
     if memory.members["type"] == "dynamodb":
         with pytest.raises(ConfigurationError) as missing:
-            told(fresh, "secret")
+            take_turn(fresh, "secret")
         assert missing.value.condition == "MEMORY_MISSING"
         assert "ragstream check" in missing.value.hint
     else:  # the others create on the first write
-        assert told(fresh, "first", session=uuid.uuid4().hex).number == 1
+        assert take_turn(fresh, "first", session=uuid.uuid4().hex).number == 1

@@ -132,13 +132,13 @@ class Pair:
         self.asked += 1
         self.model.now = self.memory.clock()
         expected, answer = self.model.ask(user, session, question, turn_id), f"answer {self.asked}"
-        found: list[Any] = []
+        turn_seen: list[Any] = []
 
         def asking() -> None:
             place = self._named(user), self._named(session)
             with suppress(ZeroDivisionError), self.conversations.turn(*place, question, turn_id=turn_id) as turn:
                 reply = None if turn.reply is None else turn.reply["answer"]
-                found.extend([turn.number, [each.question for each in turn.history][-3:], reply])
+                turn_seen.extend([turn.number, [exchange.question for exchange in turn.history][-3:], reply])
                 if fails:
                     raise ZeroDivisionError
                 if turn.reply is None:
@@ -149,7 +149,7 @@ class Pair:
             assert refused == expected
             return
         number, history, before = expected
-        assert (refused, found) == ("", [number, history[-3:], before])
+        assert (refused, turn_seen) == ("", [number, history[-3:], before])
         if not fails and before is None:
             self.model.answered((user, session), number, answer)
 
@@ -175,7 +175,7 @@ class Pair:
         removed = self.conversations.forget(self._named(user))["removed"]
         assert (removed["sessions"], removed["profile"]) == (len(sessions), int(user in self.model.profiles))
         assert removed["feedback"] == sum(
-            turn.rating is not None for each in sessions for turn in self.model.turns[each]
+            turn.rating is not None for place in sessions for turn in self.model.turns[place]
         )
         for place in sessions:
             self.model.delete(place)
@@ -187,25 +187,28 @@ class Pair:
         assert condition(lambda: self.profiles.put(self._named(user), {"hubs": hubs}, version)) == expected
         if not expected:
             self.model.profiles[user] = stored, values = stored + 1, {"hubs": hubs}
-        found = self.profiles.of(self._named(user))
-        assert (found.version, found.values) == (stored, values)
+        profile = self.profiles.of(self._named(user))
+        assert (profile.version, profile.values) == (stored, values)
 
     def compare(self) -> None:
         """Hold what can be read against the model."""
         self.model.now = self.memory.clock()
         for user in "ab":
-            listed = {each.name: each.turns for each in self.conversations.sessions(self._named(user))}
+            listed = {listing.name: listing.turns for listing in self.conversations.sessions(self._named(user))}
             places = {session: turns for (owner, session), turns in self.model.turns.items() if owner == user}
             live = {self._named(s): len(turns) for s, turns in places.items() if self.model.live((user, s))}
             assert listed == live
             for session in [session for session in places if self._named(session) in live]:
                 kept = self.conversations.exchanges(self._named(user), self._named(session), 1000)
-                told = [(each.question, None if each.reply is None else each.reply["answer"]) for each in kept]
+                exchanges = [
+                    (exchange.question, None if exchange.reply is None else exchange.reply["answer"])
+                    for exchange in kept
+                ]
                 live_turns = self.model.live((user, session))
-                assert told == [(turn.question, turn.answer) for turn in live_turns]
+                assert exchanges == [(turn.question, turn.answer) for turn in live_turns]
                 rated = self.feedback.of(self._named(user), self._named(session)).values()
-                assert [each.comment for each in rated] == [
-                    each.rating for each in live_turns if each.rating is not None
+                assert [rating.comment for rating in rated] == [
+                    turn.rating for turn in live_turns if turn.rating is not None
                 ]
 
     def _named(self, name: str) -> str:

@@ -33,13 +33,13 @@ def whole(table: ModelTable, number: int, **columns: Any) -> Change:
     """A change of a row that tells all of it."""
     table.insert(number, "")
     change = table.changes.pop()
-    told = Change(TABLE, "u", change.sequence, change.key, {**change.columns, **columns}, complete=True)
-    table.changes.append(told)
-    return told
+    whole_change = Change(TABLE, "u", change.sequence, change.key, {**change.columns, **columns}, complete=True)
+    table.changes.append(whole_change)
+    return whole_change
 
 
 def kinds(store: Store, table: ModelTable) -> list[str]:
-    return [found.kind for found in drift(store, table.changes)]
+    return [finding.kind for finding in drift(store, table.changes)]
 
 
 def marked(sink: Sink) -> int:
@@ -57,9 +57,9 @@ def test_of_documents_written_together_the_store_refuses_one_and_takes_the_other
         assert (reject.stage, reject.table, record.value is not None) == ("store", TABLE, True)
         assert reject.condition in {"STORE_REFUSES_DOCUMENT", "DOCUMENT_TOO_LARGE"}
         assert REFUSED not in reject.message
-        found = store.contents()
-        assert TWO not in found, "its older text is not found either"
-        assert {n for n in range(1, 10) if "second" in str(found.get(key_of(n)))} == {1, 3, 4, 5, 6, 7}
+        contents = store.contents()
+        assert TWO not in contents, "its older text is not found either"
+        assert {n for n in range(1, 10) if "second" in str(contents.get(key_of(n)))} == {1, 3, 4, 5, 6, 7}
         assert (kinds(store, table), marked(sink)) == (["refused"], 1)
         before = sink.read([document_id(TABLE, TWO)])
         again = fed(changes)

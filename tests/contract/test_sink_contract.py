@@ -197,8 +197,8 @@ def test_a_write_planned_on_an_older_revision_is_refused(store: Store, sink: Sin
     table.insert(1, "x")
     fed(table.changes)
     name = document_id(TABLE, key_of(1))
-    held = sink.read([name])[name]
-    stale = DocumentWrite(name, TABLE, key_of(1), held.revision - 1, held.state, held.spec_digest, live=False)
+    stored = sink.read([name])[name]
+    stale = DocumentWrite(name, TABLE, key_of(1), stored.revision - 1, stored.state, stored.spec_digest, live=False)
     assert sink.write([stale]) == {name}
     assert same(store.contents(), expected(table))
 
@@ -225,13 +225,15 @@ def test_what_decoding_lets_through_every_store_takes(store: Store, sink: Sink) 
     owner, _, table = TABLE.partition(".")
     for number, commit in enumerate((-62_135_596_800_000_000, 253_402_300_799_999_999)):
         source = f'{{"schema":"{owner}","table":"{table}","lsn":{number},"ts_us":{commit}}}'
-        held = f"{'[' * 99}{','.join(numbers)}{']' * 99}"
-        value = f'{{"op":"c","source":{source},"after":{{"id":{number},"a":{held},"body":"body {number}"}}}}'
+        nested = f"{'[' * 99}{','.join(numbers)}{']' * 99}"
+        value = f'{{"op":"c","source":{source},"after":{{"id":{number},"a":{nested},"body":"body {number}"}}}}'
         Fed(sink).indexer.index([Record("t", "0", str(number), None, value.encode())])
-    told = store.contents()
-    assert told.keys() == {key_of(0), key_of(1)}
-    kept = exact_json.dumps(told[key_of(0)][0]["a"]).strip("[]").split(",")
-    assert [Decimal(each.strip('"')) for each in kept if '"' in each] == [Decimal(numbers[i]) for i in (0, 1, 3, 5)]
+    contents = store.contents()
+    assert contents.keys() == {key_of(0), key_of(1)}
+    kept = exact_json.dumps(contents[key_of(0)][0]["a"]).strip("[]").split(",")
+    assert [Decimal(digits.strip('"')) for digits in kept if '"' in digits] == [
+        Decimal(numbers[i]) for i in (0, 1, 3, 5)
+    ]
     assert len(kept) == len(numbers)
 
 
@@ -370,20 +372,22 @@ def test_store_tells_what_it_really_holds_in_one_form_with_all_others(sink: Sink
     states, marks = folded(table.changes), sink.truncations()
     spec = SPECS[TABLE]
     wanted = [expected_of(state, key, spec, marks.get(TABLE, "")) for key, state in states.items()]
-    told = {each.document_id: each for each in wanted if each}
+    expected_by_id = {document.document_id: document for document in wanted if document}
     for vectors in (True, False):
         sums = sink.bucket_checksums(1, vectors=vectors)
-        held = [document for bucket in sums for document in sink.documents_in(bucket, 1, vectors=vectors)]
-        assert checksums(held, 1) == sums
-        assert sorted(document.document_id for document in held) == sorted(told)
+        stored = [document for bucket in sums for document in sink.documents_in(bucket, 1, vectors=vectors)]
+        assert checksums(stored, 1) == sums
+        assert sorted(document.document_id for document in stored) == sorted(expected_by_id)
         landed = {TABLE: max(change.sequence for change in table.changes)}
-        assert [found for d in held for found in classify_drift(told[d.document_id], [d], landed, marks)] == []
+        assert [
+            finding for d in stored for finding in classify_drift(expected_by_id[d.document_id], [d], landed, marks)
+        ] == []
         digests = (
             {vector_hash(vector_of(exact_json.printable(str(row["body"])).strip())) for row in table.rows.values()}
             if vectors
             else {"v"}
         )
-        assert {chunk.vector for document in held for chunk in document.chunks} <= digests
+        assert {chunk.vector for document in stored for chunk in document.chunks} <= digests
 
 
 def test_rows_are_removed_unless_written_since_and_vectors_are_put_back(store: Store, sink: Sink) -> None:

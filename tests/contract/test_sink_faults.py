@@ -32,16 +32,16 @@ SEED = 5
 def test_writers_killed_at_random_points_leave_what_one_that_lives_leaves(store: Store, sink: Sink) -> None:
     changes, at, r = long_history(SEED, HISTORY).changes, 0, random.Random(SEED)
     for _ in range(KILLS):
-        with writing(sink, SEED, HISTORY, at) as (process, told):
+        with writing(sink, SEED, HISTORY, at) as (process, connection):
             for _ in range(1 + r.randint(0, 4)):
-                at = told.recv()
+                at = connection.recv()
             process.join(r.uniform(0, 0.04))
             process.kill()
             process.join()
             assert process.exitcode == -signal.SIGKILL
             with suppress(EOFError):
                 while True:
-                    at = told.recv()
+                    at = connection.recv()
     half_written = at + LARGEST_BATCH
     assert KILLS < half_written < len(changes)
     Fed(sink)(changes[at:half_written])

@@ -53,7 +53,7 @@ class DataApi:
         return client
 
     def _answer(self, model: OperationModel, params: dict[str, Any], **_: object) -> tuple[Any, dict[str, Any]]:
-        answers: dict[str, Callable[[Any], dict[str, Any]]] = {
+        operations: dict[str, Callable[[Any], dict[str, Any]]] = {
             "BatchExecuteStatement": self._execute,
             "ExecuteStatement": self._query,
             "CancelStatement": lambda _: {"Status": True},
@@ -63,7 +63,7 @@ class DataApi:
                 "ColumnMetadata": [{"name": name} for name in self._columns.get(body["Id"], ())],
             },
         }
-        answer = answers[model.name](json.loads(params["body"]))
+        answer = operations[model.name](json.loads(params["body"]))
         assert model.output_shape is not None
         report = ParamValidator().validate(answer, model.output_shape)
         assert not report.has_errors(), report.generate_report()

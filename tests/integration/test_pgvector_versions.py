@@ -17,7 +17,7 @@ from sinks.pgvector.config import PgvectorConfig
 from sinks.pgvector.writer import PgvectorSink
 from sinks.search import ANYTHING
 from tests.feeding import DIMENSIONS, Fed, one_row
-from tests.filtering import Rows, found, where
+from tests.filtering import Rows, hit_numbers, where
 from tests.helpdesk import document_spec, put
 from tests.servers import unique
 
@@ -36,10 +36,10 @@ def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: 
             admin.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(table), role))
         admin.commit()
         try:
-            held = sink.change_index_versions(lambda held: held.announced("model=other", 4, {}))
-            sink.sibling(held.every[-1]).prepare()
-            sink.change_index_versions(lambda held: held.reached("model=other", "ready"))
-            sink.change_index_versions(lambda held: held.switched("model=other"))
+            announced = sink.change_index_versions(lambda versions: versions.announced("model=other", 4, {}))
+            sink.sibling(announced.every[-1]).prepare()
+            sink.change_index_versions(lambda versions: versions.reached("model=other", "ready"))
+            sink.change_index_versions(lambda versions: versions.switched("model=other"))
             admin.execute(sql.SQL("SET ROLE {}").format(role))
             for table in ("kb", "kb_g2_documents", "kb_g2_chunks", "kb_g2_vectors"):
                 assert admin.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone() == (
@@ -47,7 +47,7 @@ def test_the_view_follows_readers_and_whoever_might_read_still_may(vectors_dsn: 
                 )
             admin.execute("RESET ROLE")
             admin.commit()  # a transaction that has read the view would keep it from being made anew
-            sink.change_index_versions(lambda held: held.switched("model=test"))
+            sink.change_index_versions(lambda versions: versions.switched("model=test"))
             assert admin.execute("SELECT count(*) FROM kb").fetchone() == (1,)
         finally:
             admin.execute("RESET ROLE")
@@ -68,10 +68,10 @@ def test_a_store_of_an_older_release_hides_rows_until_written_again(vectors_dsn:
         sink.prepare()
         with closing(open_index(config, "model=test")) as index:
             for condition in ("name = acme", "name != globex", "name is null", "name is not null", "name < z"):
-                assert found(index, "dense", where(condition)) == set()
-            assert found(index, "lexical", where()) == {1, 2}
+                assert hit_numbers(index, "dense", where(condition)) == set()
+            assert hit_numbers(index, "lexical", where()) == {1, 2}
             rows.put(1, {"name": "acme", "body": "row one"})
-            assert found(index, "dense", where("name = acme")) == {1}
+            assert hit_numbers(index, "dense", where("name = acme")) == {1}
 
 
 def test_a_search_itself_notices_that_another_index_version_is_active(
