@@ -72,8 +72,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     good = configuration(tmp_path, vectors_dsn, instant_model.endpoint["endpoint_url"])
     filled = Pipeline(tmp_path / "filled", good, mark=str(local_stack.directory))
     fill(filled, vectors_dsn)
-    found = filled.command("check")
-    assert found.returncode == 0, found.stdout + found.stderr
+    checked = filled.command("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
     def wrong_in(names: tuple[str, ...]) -> str:
         document, wanted = json.loads(json.dumps(good)), list[str]()
@@ -88,10 +88,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(
         return problem(Pipeline(folder, document, mark=str(local_stack.directory)), wanted)
 
     with ThreadPoolExecutor(2) as pool:
-        told = [
+        problems = [
             f"{names}: {answer}" for names, answer in zip(AT_ONCE, pool.map(wrong_in, AT_ONCE), strict=True) if answer
         ]
-    assert not told, "\n\n".join(told)
+    assert not problems, "\n\n".join(problems)
     assert {name for names in AT_ONCE for name in names} == CASES.keys()
     malformed = Pipeline(tmp_path / "malformed", good, mark=str(local_stack.directory))
     malformed.path.write_text("name: [bad\nsource: {")
@@ -102,9 +102,9 @@ def fill(pipeline: Pipeline, dsn: str) -> None:
     """Make the store as the good configuration's model fills it."""
     from embeddings import open_embedder
 
-    found = pipeline.config.embedding
-    assert found is not None
-    embedder = open_embedder(found)
+    embedding_config = pipeline.config.embedding
+    assert embedding_config is not None
+    embedder = open_embedder(embedding_config)
     sink = PgvectorSink(
         PgvectorConfig(type="pgvector", dsn=SecretStr(dsn), table=VIEW), embedder.fingerprint, embedder.dimensions
     )
@@ -140,10 +140,10 @@ def test_a_topic_made_again_stops_the_job_which_says_what_was_lost(
         produce(kafka, topic, 3)
         again = pipeline.start("--jobs", "land")
         assert again.wait() == 3
-        told = again.log.read_text()
-        assert f"topic {topic} was made again" in told
-        assert "ragstream run" in told
-        assert "Traceback" not in told
+        log = again.log.read_text()
+        assert f"topic {topic} was made again" in log
+        assert "ragstream run" in log
+        assert "Traceback" not in log
         assert sum(pipeline.landed().values()) == 5
 
 

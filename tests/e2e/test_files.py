@@ -150,8 +150,8 @@ def check_lost_lake(run: Pipeline) -> None:
     assert refused.process.returncode == 2
     assert "belongs to lake" in refused.log.read_text()
     for command in (("reconcile", "--repair"), ("replay",)):
-        told = run.command(*command)
-        assert (told.returncode, "belongs to lake" in told.stderr) == (2, True), told.stderr
+        completed = run.command(*command)
+        assert (completed.returncode, "belongs to lake" in completed.stderr) == (2, True), completed.stderr
     assert not lake.exists()
     away.rename(lake)
 
@@ -170,29 +170,29 @@ def check_status(run: Pipeline, stored: list[tuple[Any, ...]]) -> None:
     """`ragstream status` counts what stands in the lake and in the store."""
     printed = run.command("status", "--json")
     assert printed.returncode == 0, printed.stderr
-    told = json.loads(printed.stdout)
-    assert sum(t["changes"] for t in told["tables"].values()) == len(run.delta("changes", ["position"]))
-    rejects = sum(t["rejects"] for t in told["tables"].values()) + told["rejects_without_table"]
+    report = json.loads(printed.stdout)
+    assert sum(t["changes"] for t in report["tables"].values()) == len(run.delta("changes", ["position"]))
+    rejects = sum(t["rejects"] for t in report["tables"].values()) + report["rejects_without_table"]
     assert rejects == len(run.delta("rejects", ["position"]))
-    check_missing_column(run, told)
-    store = told["stores"]["pgvector"]
+    check_missing_column(run, report)
+    store = report["stores"]["pgvector"]
     assert (store["documents"], store["chunks"]) == (len({row[:2] for row in stored}), len(stored))
-    assert told["embedding"]["texts"] == len({row[4] for row in stored})
-    assert all(query["error"] is None for query in told["queries"].values())
+    assert report["embedding"]["texts"] == len({row[4] for row in stored})
+    assert all(query["error"] is None for query in report["queries"].values())
 
 
-def check_missing_column(run: Pipeline, told: dict[str, Any]) -> None:
+def check_missing_column(run: Pipeline, report: dict[str, Any]) -> None:
     """A column that a document names and no table has is said in the log, in `status` and by `check`."""
-    missing = {name: table["columns_missing"] for name, table in told["tables"].items() if table["columns_missing"]}
+    missing = {name: table["columns_missing"] for name, table in report["tables"].items() if table["columns_missing"]}
     assert missing == {"inv.items": ["colour"], "inv.items_full": ["colour"]}
     assert {e["table"] for e in run.drivers[-1].logged("complete rows lack a document's column")} == missing.keys()
     checked = run.command("check")
     assert checked.returncode == 0, checked.stderr
-    left = {each["stream"]: each for each in told["unconfigured"]}
+    left = {entry["stream"]: entry for entry in report["unconfigured"]}
     assert left.keys() == {f"pg15_schemas.inv.{name}" for name in ("nopk", "dbz_signal", "hb")}
     assert {e["stream"] for e in run.drivers[-1].logged("records are of tables that are not configured")} == left.keys()
-    for stream, each in left.items():
-        assert f"note   {stream}: {each['records']} of {each['read']} records are of tables that" in checked.stdout
+    for stream, entry in left.items():
+        assert f"note   {stream}: {entry['records']} of {entry['read']} records are of tables that" in checked.stdout
     for table in missing:
         assert f"note   {table} has no column 'colour', which `document.metadata` names" in checked.stdout
 

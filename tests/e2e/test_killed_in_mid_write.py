@@ -102,7 +102,7 @@ def kill_reader(pipeline: Pipeline, driver: Driver, database: Database, point: s
     pipeline.breakpoints.set(point)
     database.some_changes()
     (pid,) = pipeline.await_reached(point)
-    (reader,) = (each for each in driver.readers if each.pid == pid)
+    (reader,) = (candidate for candidate in driver.readers if candidate.pid == pid)
     reader.send(signal.SIGKILL)
     pipeline.breakpoints.clear()
     database.some_changes()

@@ -98,7 +98,10 @@ def test_a_lake_on_s3_survives_a_kill_and_keys_that_expire(
 def test_check_of_a_lake_in_no_bucket(tmp_path: Path, local_stack: Stack, aws: Ministack) -> None:
     run = pipeline(tmp_path / "run", local_stack, "no-bucket-of-this-name")
     run.environment = aws.variables
-    told = run.command("check")
-    assert told.returncode == 2
-    assert "lake.path: s3a://no-bucket-of-this-name/lake cannot be written: NoSuchBucket" in told.stdout + told.stderr
-    assert "Create the bucket" in told.stdout + told.stderr
+    checked = run.command("check")
+    assert checked.returncode == 2
+    assert (
+        "lake.path: s3a://no-bucket-of-this-name/lake cannot be written: NoSuchBucket"
+        in checked.stdout + checked.stderr
+    )
+    assert "Create the bucket" in checked.stdout + checked.stderr

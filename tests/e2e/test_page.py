@@ -531,13 +531,13 @@ def test_one_tenants_rows_and_conversations_are_not_the_others(desk: Desk, open_
         assert desk.served.get(f"/v1/{path}", **signed("bob")).status_code == 200
         assert desk.served.get(f"/v1/{path}", **signed("ada")).status_code in {403, 404}
     of_ada = desk.served.get("/v1/sessions", **signed("ada")).json()["sessions"]
-    assert session not in {each["session"] for each in of_ada}
+    assert session not in {conversation["session"] for conversation in of_ada}
     expect(ada.get_by_role("navigation").get_by_role("listitem")).to_have_count(len(of_ada))
 
 
 def document_of(desk: Desk, number: int) -> str:
-    found = desk.served.post("/v1/search", {"query": "seed vault"}, **signed("bob")).json()["results"]
-    return next(str(each["document_id"]) for each in found if each["key"] == {"id": number})
+    hits = desk.served.post("/v1/search", {"query": "seed vault"}, **signed("bob")).json()["results"]
+    return next(str(hit["document_id"]) for hit in hits if hit["key"] == {"id": number})
 
 
 def test_signing_out_leaves_nothing_on_the_page(open_window: Callable[..., Page]) -> None:
@@ -586,9 +586,9 @@ def test_a_conversation_is_kept_with_its_rating_and_knows_what_changed(
 
 def test_the_profile_has_the_declared_fields_and_says_who_was_first(open_window: Callable[..., Page]) -> None:
     page, other = open_window(), open_window()
-    for each in (page, other):
-        each.get_by_role("button", name="Profile").click()
-        expect(each.get_by_label("plan")).to_be_visible()
+    for tab in (page, other):
+        tab.get_by_role("button", name="Profile").click()
+        expect(tab.get_by_label("plan")).to_be_visible()
     page.get_by_label("plan").select_option("Estate")
     page.get_by_label("hubs").fill("41")
     page.get_by_role("button", name="Save").click()

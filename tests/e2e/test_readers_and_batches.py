@@ -45,7 +45,7 @@ def test_a_checkpoint_goes_from_readers_to_micro_batches_and_back(  # noqa: PLR0
         readers = driver.readers
         assert readers, "it is read by readers"
         assert driver.stop() == 0
-        eventually(lambda: not any(each.alive for each in readers))
+        eventually(lambda: not any(reader.alive for reader in readers))
         assert "Traceback" not in driver.log.read_text()
         assert not driver.logged("query failed, starting again")
         assert _readers_go_on(place)
@@ -71,17 +71,17 @@ def _readers_go_on(place: str) -> bool:
 
 def _not_fresh(pipeline: Pipeline) -> list[str]:
     """Nothing more is in the topics, and the store says so a moment later, and goes on saying so."""
-    told = status(pipeline.config)
-    lags = [store["lag_seconds"] for store in told["stores"].values()]
+    report = status(pipeline.config)
+    lags = [store["lag_seconds"] for store in report["stores"].values()]
     return [] if all(lag is not None and lag < 3 for lag in lags) else [f"the stores lag: {lags}"]
 
 
 def _miscounted(pipeline: Pipeline, changed_keys: int) -> list[str]:
     """Each change is counted once by index, as its record stands once in the lake."""
-    told: dict[str, Any] = status(pipeline.config)
+    report: dict[str, Any] = status(pipeline.config)
     name = f"index_{pipeline.config.sources[0].name}"
     counts = json.loads((Path(pipeline.config.checkpoint) / "status" / f"{name}.json").read_text())["counts"]
-    indexed = {table: counts.get(table, {}).get("indexed", 0) for table in told["tables"]}
-    landed = {table: row["changes"] for table, row in told["tables"].items()}
+    indexed = {table: counts.get(table, {}).get("indexed", 0) for table in report["tables"]}
+    landed = {table: row["changes"] for table, row in report["tables"].items()}
     landed["public.everything"] += changed_keys
     return [] if indexed == landed else [f"index counts {indexed}, landed are {landed}"]

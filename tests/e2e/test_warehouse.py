@@ -56,9 +56,9 @@ def test_driver_killed_in_load_leaves_the_sources_rows_and_no_staged_file(
         last = pipeline.drain("--jobs", "load")
         assert last.process.returncode == 0, last.log.read_text()[-2000:]
     with psycopg.connect(warehouse_dsn) as connection:
-        found = connection.execute("SELECT id, a, body FROM desk.t ORDER BY id").fetchall()
+        rows = connection.execute("SELECT id, a, body FROM desk.t ORDER BY id").fetchall()
         (keys,) = connection.execute("SELECT count(*) - count(DISTINCT _key) FROM desk.t__rows").fetchone() or (None,)
-    assert found == [tuple(table.rows[number].values()) for number in sorted(table.rows)]
+    assert rows == [tuple(table.rows[number].values()) for number in sorted(table.rows)]
     assert keys == 0
     wrong = document | {"warehouse": document["warehouse"] | {"password": "another password"}}
     refused = Pipeline(tmp_path / "q", wrong, mark=str(local_stack.directory)).command("check")

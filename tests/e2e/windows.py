@@ -25,10 +25,10 @@ expect.set_options(timeout=WAIT_SECONDS * 1000)
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The system's Chromium, without a window of its own."""
-    found = subprocess.run([ROOT / "requirements/find-chromium.sh"], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    located = subprocess.run([ROOT / "requirements/find-chromium.sh"], capture_output=True, text=True, check=False)
+    assert located.returncode == 0, located.stderr
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found.stdout.strip())
+        browser = playwright.chromium.launch(executable_path=located.stdout.strip())
         yield browser
         browser.close()
 
@@ -69,10 +69,10 @@ def sign_in(page: Page, key: str) -> None:
 
 def ask(page: Page, question: str) -> None:
     """Ask, and wait until the answer is complete."""
-    answers = page.get_by_role("article").count()
+    answer_count = page.get_by_role("article").count()
     page.get_by_label("Your question").fill(question)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("article")).to_have_count(answers + 1)
+    expect(page.get_by_role("article")).to_have_count(answer_count + 1)
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
 
 
@@ -126,10 +126,10 @@ def accessibility_tree(page: Page) -> list[Accessible]:
 def violations(page: Page) -> list[str]:
     """What axe-core finds to be serious on the page as it is."""
     page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    axe_results = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
-        f"{each['id']}: {node['html']} {node['failureSummary']}"
-        for each in found["violations"]
-        if each["impact"] in SERIOUS
-        for node in each["nodes"]
+        f"{violation['id']}: {node['html']} {node['failureSummary']}"
+        for violation in axe_results["violations"]
+        if violation["impact"] in SERIOUS
+        for node in violation["nodes"]
     ]
