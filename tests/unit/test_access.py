@@ -161,11 +161,11 @@ def test_a_table_or_column_that_cannot_be_searched_is_refused() -> None:
 
 
 def test_a_claim_is_left_to_the_caller_in_access_alone() -> None:
-    told = Substitution({"claim:tenant": "x"}, Path("nowhere"))
-    assert told.apply({"access": {"t": "${claim:tenant}"}}) == {"access": {"t": "${claim:tenant}"}}
-    assert told.problems == []
-    told.apply({"name": "${claim:tenant}"})
-    assert [problem.path for problem in told.problems] == [("name",)]
+    substitution = Substitution({"claim:tenant": "x"}, Path("nowhere"))
+    assert substitution.apply({"access": {"t": "${claim:tenant}"}}) == {"access": {"t": "${claim:tenant}"}}
+    assert substitution.problems == []
+    substitution.apply({"name": "${claim:tenant}"})
+    assert [problem.path for problem in substitution.problems] == [("name",)]
 
 
 def test_claims_of_the_command_line_are_typed_as_they_read() -> None:
@@ -193,5 +193,9 @@ def test_claims_of_the_command_line_are_typed_as_they_read() -> None:
 
 def test_filters_are_options_that_repeat_and_may_hold_a_hyphen() -> None:
     line = ["c.yaml", "text", "--filter", "price > -5", "--filter", "-a = 1", "--table", "public.t", "--claim", "x=-1"]
-    told = search.make_context("search", line).params
-    assert (told["conditions"], told["tables"], told["claims"]) == (("price > -5", "-a = 1"), ("public.t",), ("x=-1",))
+    params = search.make_context("search", line).params
+    assert (params["conditions"], params["tables"], params["claims"]) == (
+        ("price > -5", "-a = 1"),
+        ("public.t",),
+        ("x=-1",),
+    )

@@ -65,11 +65,11 @@ def test_partitions_that_come_or_go_do_not_set_freshness_back() -> None:
 )
 def test_it_is_never_later_than_what_each_partition_has_come_to(steps: list[tuple[str, dict[str, int]]]) -> None:
     known, newest = AsOf(), dict.fromkeys("abc", 0)
-    for step, told in steps:
-        whole = dict.fromkeys("abc", 0) | told
+    for step, positions in steps:
+        whole = dict.fromkeys("abc", 0) | positions
         for place, at in whole.items():
             newest[place] = max(newest[place], at)
-        known.looked(whole) if step == "looked" else known.wrote(told)
+        known.looked(whole) if step == "looked" else known.wrote(positions)
         assert known.at_us <= min(newest.values())
 
 

@@ -71,12 +71,12 @@ def test_gaps_add_up_and_end_only_with_all_they_cover(tmp_path: Path) -> None:
 
 
 def aside(folder: Path, store: str, **changes: Any) -> None:
-    told = {
+    record = {
         "store": store, "since": 5.0, "phase": "aside", "returning_since": 0.0, "added": False, "read_before": {},
         "missed": [["t", "0", "98", "120"], ["s", "x", "77:3", "99:0"], ["dropped", "0", "1", "2"]],
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
-    (folder / f"{store}.json").write_text(json.dumps(told | changes))
+    (folder / f"{store}.json").write_text(json.dumps(record | changes))
 
 
 def test_what_was_quarantined_before_is_backfilled_from_the_first_missed_position(tmp_path: Path) -> None:
@@ -87,10 +87,10 @@ def test_what_was_quarantined_before_is_backfilled_from_the_first_missed_positio
     aside(folder, "dropped")
     assert backfills.register(["away", "added"], SOURCES, fresh=False) == []
     assert list(folder.iterdir()) == []
-    found = backfills.read()
-    assert {name: record.since for name, record in found.items()} == {"away": 5.0, "added": 5.0}
-    assert found["away"].gaps == {"kafka": Gap({"t/0": 98}, None), "kinesis": Gap({"s/x": 77}, None)}
-    assert found["added"].gaps == {"kafka": Gap(None, None), "kinesis": Gap(None, None)}
+    records = backfills.read()
+    assert {name: record.since for name, record in records.items()} == {"away": 5.0, "added": 5.0}
+    assert records["away"].gaps == {"kafka": Gap({"t/0": 98}, None), "kinesis": Gap({"s/x": 77}, None)}
+    assert records["added"].gaps == {"kafka": Gap(None, None), "kinesis": Gap(None, None)}
     backfills.begin("kafka", {"away": {"t/0": 130, "t/1": 8}})
     backfills.begin("kinesis", {"away": {"s/child": 500}})
     assert backfills.read()["away"].gaps["kafka"] == Gap({"t/0": 98}, {"t/0": 130, "t/1": 8})

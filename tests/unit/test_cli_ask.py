@@ -23,8 +23,8 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_that_begins_with_a_hyphen_is_asked_among_real_options(text: str) -> None:
-    found = search.make_context("search", ["c.yaml", text, "-k", "3", "--store=my store", "--json"])  # click#1817
-    told: dict[str, Any] = {
+    context = search.make_context("search", ["c.yaml", text, "-k", "3", "--store=my store", "--json"])  # click#1817
+    params: dict[str, Any] = {
         "config": "c.yaml",
         "query": text,
         "queries": None,
@@ -32,10 +32,10 @@ def test_a_text_that_begins_with_a_hyphen_is_asked_among_real_options(text: str)
         "store": "my store",
         "as_json": True,
     }
-    told |= {"tables": (), "conditions": (), "user": None, "claims": ()}
-    assert found.params == told
-    found = ask.make_context("ask", ["--store", "- s", "c.yaml", text])
-    assert (found.params["question"], found.params["store"], found.params["as_json"]) == (text, "- s", False)
+    params |= {"tables": (), "conditions": (), "user": None, "claims": ()}
+    assert context.params == params
+    context = ask.make_context("ask", ["--store", "- s", "c.yaml", text])
+    assert (context.params["question"], context.params["store"], context.params["as_json"]) == (text, "- s", False)
 
 
 @pytest.mark.parametrize("typo", ["--jsn", "--storee=x y", "-freezer", "-q"])

@@ -24,12 +24,12 @@ def test_an_unexpected_error_is_named_without_what_it_quotes() -> None:
 
 
 def test_an_error_of_ours_comes_out_of_a_workers_traceback_as_itself() -> None:
-    told = "Traceback (most recent call last):\nschemas.errors.UnavailableError: sink x does not answer\n"
+    traceback_text = "Traceback (most recent call last):\nschemas.errors.UnavailableError: sink x does not answer\n"
     with (
         pytest.raises(UnavailableError, match="sink x does not answer"),
         wrap_failures("the rebuild of x", "Run it again."),
     ):
-        raise RuntimeError(told)
+        raise RuntimeError(traceback_text)
 
 
 def test_jvm_that_does_not_start_says_why_and_where_its_lines_are(tmp_path: Path) -> None:

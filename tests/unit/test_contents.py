@@ -33,12 +33,12 @@ WANTED = ExpectedDocument(
 LANDED = {"public.t": "07"}
 
 
-def kinds(wanted: ExpectedDocument | None, *held: ActualDocument, truncated: str = "") -> list[str]:
-    return [found.kind for found in classify_drift(wanted, held, LANDED, {"public.t": truncated})]
+def kinds(wanted: ExpectedDocument | None, *stored: ActualDocument, truncated: str = "") -> list[str]:
+    return [finding.kind for finding in classify_drift(wanted, stored, LANDED, {"public.t": truncated})]
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "finding_kinds"),
     [
         ({}, []),
         ({"sequence": "04"}, ["stale"]),
@@ -54,8 +54,8 @@ def kinds(wanted: ExpectedDocument | None, *held: ActualDocument, truncated: str
         ({"chunks": (CHUNK, CHUNK)}, ["duplicate"]),
     ],
 )
-def test_a_document_is_compared_by_all_that_readers_see(changed: dict[str, object], told: list[str]) -> None:
-    assert kinds(WANTED, replace(HELD, **changed)) == told  # type: ignore[arg-type]
+def test_a_document_is_compared_by_all_that_readers_see(changed: dict[str, object], finding_kinds: list[str]) -> None:
+    assert kinds(WANTED, replace(HELD, **changed)) == finding_kinds  # type: ignore[arg-type]
 
 
 def test_what_one_side_lacks_is_drift_unless_the_other_is_ahead() -> None:

@@ -71,8 +71,8 @@ def test_key_spaces_share_no_key_and_keep_the_order() -> None:
         order = sorted(spaces.recording.events.values(), key=lambda event: event.place)
         by_table = itertools.groupby(sorted(order, key=lambda event: event.table), key=lambda event: event.table)
         for _, events in by_table:
-            told = [sequences[event.number] for event in events]
-            assert told == sorted(told)
+            in_order = [sequences[event.number] for event in events]
+            assert in_order == sorted(in_order)
 
 
 # Faults.
@@ -124,8 +124,8 @@ def test_a_fault_in_the_fold_is_found_and_shrunk(
     assert min(sizes) <= most, sizes
     printed = report.as_test(outcome.smallest[0], "pipeline.yaml", ["events.jsonl"])
     (call,) = (node for node in ast.walk(ast.parse(printed)) if isinstance(node, ast.Call))
-    told = ast.literal_eval(next(each.value for each in call.keywords if each.arg == "history"))
-    again = [report.of_json(told)]
+    history_json = ast.literal_eval(next(keyword.value for keyword in call.keywords if keyword.arg == "history"))
+    again = [report.of_json(history_json)]
     assert run(OpenInMemory(recordings), recordings, again).failing
     monkeypatch.undo()
     assert not run(OpenInMemory(recordings), recordings, again).failing
@@ -137,7 +137,7 @@ def test_shrinking_stops_at_what_is_needed() -> None:
 
     def fails(history: History) -> bool:
         twice = [delivery for delivery in history.deliveries if delivery.event == 3]
-        return len(twice) > 1 and any(each.reader for each in twice) and Kill(2, 0) in history.kills
+        return len(twice) > 1 and any(delivery.reader for delivery in twice) and Kill(2, 0) in history.kills
 
     smallest = shrunk(
         Failure(begin, "store", ()),
@@ -155,9 +155,9 @@ def test_what_fails_in_company_alone_is_printed_as_that() -> None:
     def run_of(parts: Sequence[History]) -> list[Failure]:
         return [Failure(h, "store", ("the row of event 1 is missing",)) for h in parts if len(parts) > 1]
 
-    found = shrunk(run_of(histories)[0], run_of, itertools.count(3))
-    assert (found.history, found.alone) == (first, False)
-    printed = report.as_test(found, "pipeline.yaml", ["events.jsonl"])
+    smallest = shrunk(run_of(histories)[0], run_of, itertools.count(3))
+    assert (smallest.history, smallest.alone) == (first, False)
+    printed = report.as_test(smallest, "pipeline.yaml", ["events.jsonl"])
     assert "does not fail alone" in printed
     ast.parse(printed)
 
@@ -199,8 +199,8 @@ def test_a_table_whose_key_cannot_be_moved_is_named() -> None:
 @pytest.mark.parametrize("key", [7, "7", "a name", "6f9619ff-8b86-d011-b42d-00c04fc964ff", 2**31 - 1_000_000])
 def test_keys_of_any_usual_form_are_moved(key: Any) -> None:
     moved = Recorded.of(recording("kafka", context("id"), [event({"id": key, "n": 1.10})]))
-    answers = [decode(moved.spaces.record(moved.recording.events[0], space), context("id")) for space in (1, 2)]
-    values = [dict(answer.changes[0].columns) for answer in answers if isinstance(answer, Changes)]
+    decoded = [decode(moved.spaces.record(moved.recording.events[0], space), context("id")) for space in (1, 2)]
+    values = [dict(changes.changes[0].columns) for changes in decoded if isinstance(changes, Changes)]
     assert len({json.dumps(value["id"]) for value in values} | {json.dumps(key)}) == 3
     assert {str(value["n"]) for value in values} == {"1.1"}
     assert all(isinstance(value["id"], type(key)) for value in values)

@@ -131,10 +131,10 @@ def test_a_value_nested_too_deep_is_its_columns_reject(depth: int, envelope: str
         "dms": dms({"body": "HERE"}),
         "debezium": compact({"after": {"id": 1, "body": "HERE"}, "source": SOURCE, "op": "c"}),
     }
-    told = value.get(envelope) or event([BODY], {"body": "HERE"})
-    answer = landed(told.replace(b'"HERE"', deep), context)
+    template = value.get(envelope) or event([BODY], {"body": "HERE"})
+    answer = landed(template.replace(b'"HERE"', deep), context)
     assert [(reject.column, reject.condition) for reject in answer.unfit] == [("body", "BAD_VALUE")]
-    assert landed(told.replace(b'"HERE"', b"[" * 100 + b"]" * 100), context).unfit == ()
+    assert landed(template.replace(b'"HERE"', b"[" * 100 + b"]" * 100), context).unfit == ()
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_a_number_of_any_length_takes_no_time_and_is_kept(number: str) -> None:
     for table in kinds.values():
         for context in (DecodeContext("debezium", {TABLE: table}), DecodeContext("dms", {TABLE: table})):
             for written in (number, f'"{number}"'):
-                told = dms({"n": "HERE"}) if context.envelope == "dms" else event([], {"n": "HERE"})
-                answer = landed(told.replace(b'"HERE"', written.encode()), context)
+                template = dms({"n": "HERE"}) if context.envelope == "dms" else event([], {"n": "HERE"})
+                answer = landed(template.replace(b'"HERE"', written.encode()), context)
                 kept = answer.changes[0].columns["n"]
                 assert Decimal(kept) == Decimal(number)
                 for kind in ("int", "bigint", "decimal(38,2)", "double", "string"):
@@ -207,8 +207,8 @@ def test_a_position_that_is_none_is_a_reject(source: dict[str, Any], position: s
 
 def test_binlog_positions_rank_by_file_number_position_and_row() -> None:
     at = [("binlog.999999", 9, 0), ("binlog.1000000", 4, 0), ("binlog.1000000", 4, 1), ("binlog.1000000", 40, 0)]
-    told = [event([], {}, connector="mysql", file=f, pos=p, row=r) for f, p, r in at]
-    sequences = [landed(value).changes[0].sequence for value in told]
+    events = [event([], {}, connector="mysql", file=f, pos=p, row=r) for f, p, r in at]
+    sequences = [landed(value).changes[0].sequence for value in events]
     assert sequences == sorted(sequences)
     assert len(set(sequences)) == len(sequences)
 
@@ -295,13 +295,13 @@ PLAIN = st.sampled_from([*_DMS.values(), "numeric", "timestamptz", "json"])
 DECLARED = st.one_of(PLAIN, PLAIN.map("array<{}>".format))
 
 
-def whole_or_rejected(value: Any, told: bytes, context: DecodeContext, canonical: str) -> None:
+def whole_or_rejected(value: Any, payload: bytes, context: DecodeContext, canonical: str) -> None:
     """Decoding raises nothing, allocates in proportion, and the value is kept or its column rejected."""
     tracemalloc.start()
-    answer = decode(record(told), context)
+    answer = decode(record(payload), context)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 200_000 + 40 * len(told)
+    assert peak < 200_000 + 40 * len(payload)
     assert isinstance(answer, Changes)
     change: Change = answer.changes[-1]
     kept, rejected = change.columns.get("x"), [reject.column for reject in answer.unfit]

@@ -85,7 +85,7 @@ def test_every_invariant_that_code_or_a_document_cites_is_defined() -> None:
     ).stdout
     files = [path for name in listing.decode().split("\0") if name and (path := ROOT / name).is_file()]
     cited = {(path.name, number) for path in files for number in re.findall(r"\bI\d{1,2}\b", path.read_text())}
-    assert [each for each in sorted(cited) if each[1] not in defined] == []
+    assert [citation for citation in sorted(cited) if citation[1] not in defined] == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
@@ -99,9 +99,9 @@ def test_every_file_and_folder_that_a_document_names_is_there(name: str) -> None
 
 def test_where_to_look_names_files_and_what_is_in_them() -> None:
     section = (ROOT / "ARCHITECTURE.md").read_text().partition("## Where to look\n")[2].partition("\n## ")[0]
-    _, *answers = re.findall(r"^\| (.+) \| (.+) \|$", section, re.MULTILINE)
-    assert len(answers) >= 12
-    for question, answer in answers:
+    _, *entries = re.findall(r"^\| (.+) \| (.+) \|$", section, re.MULTILINE)
+    assert len(entries) >= 12
+    for question, answer in entries:
         paths = {path: list(ROOT.glob(path)) for path in re.findall(r"`([\w.*-]+/[\w./*-]+)`", answer)}
         assert paths, question
         assert [path for path, files in paths.items() if not files] == []

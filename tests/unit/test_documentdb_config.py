@@ -12,32 +12,32 @@ from sinks.documentdb.schema import Names, indexes, visible
 
 
 def config(**others: Any) -> DocumentDBConfig:
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "uri": SecretStr("mongodb://u:secret@127.0.0.1/"),
         "database": "d",
         "collection": "kb",
         **others,
     }
-    return DocumentDBConfig(type="documentdb", **told)
+    return DocumentDBConfig(type="documentdb", **settings)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"uri": SecretStr("https://u:secret@h/")}, "uri starts with mongodb://"),
         ({"m": 64, "ef_construction": 64}, "at least twice m"),
         ({"collection": "a$b"}, "collection"),
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told) as raised:
+def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as raised:
         config(**wrong)
     assert "secret" not in str(raised.value)
 
 
 def test_vectors_have_one_index_and_it_is_what_documentdb_takes() -> None:
     made = indexes(config(), Names("kb"), 384)
-    (options,) = [each["vectorOptions"] for each in made["kb_vectors_g1"] if "vectorOptions" in each]
+    (options,) = [index["vectorOptions"] for index in made["kb_vectors_g1"] if "vectorOptions" in index]
     assert options == {"type": "hnsw", "dimensions": 384, "similarity": "cosine", "m": 16, "efConstruction": 64}
 
 

@@ -36,9 +36,9 @@ META_ONLY = DocumentConfig(template="{body}", metadata=("a",))
 
 
 def spec(document: DocumentConfig = META_ONLY) -> DocumentSpec:
-    found = DocumentSpec.of(TableConfig(table=TABLE, keys=("id",), document=document))
-    assert found
-    return found
+    document_spec = DocumentSpec.of(TableConfig(table=TABLE, keys=("id",), document=document))
+    assert document_spec
+    return document_spec
 
 
 def stored_after(table: ModelTable, document: DocumentConfig = META_ONLY, number: int = 1) -> StoredDocument:
@@ -57,14 +57,14 @@ words = st.lists(st.sampled_from("alpha beta gamma delta\n\n epsilon. zeta! Ã¼â˜
 @settings(max_examples=100, deadline=None)
 @given(old=words, new=words)
 def test_a_diff_turns_the_held_set_into_the_wanted_one(old: str, new: str) -> None:
-    held = [StoredChunk(c.chunk_id, c.chunk_index, c.content_hash) for c in chunks_of("d", old, DOCUMENT)]
+    stored = [StoredChunk(c.chunk_id, c.chunk_index, c.content_hash) for c in chunks_of("d", old, DOCUMENT)]
     wanted = chunks_of("d", new, DOCUMENT)
-    found = diff(held, wanted)
-    result = {c.chunk_id: c.chunk_index for c in held if c.chunk_id not in found.dropped}
-    result |= {c.chunk_id: c.chunk_index for c in (*found.moved, *found.added)}
+    difference = diff(stored, wanted)
+    result = {c.chunk_id: c.chunk_index for c in stored if c.chunk_id not in difference.dropped}
+    result |= {c.chunk_id: c.chunk_index for c in (*difference.moved, *difference.added)}
     assert result == {c.chunk_id: c.chunk_index for c in wanted}
     assert sorted(result.values()) == list(range(len(wanted)))
-    assert not {c.content_hash for c in found.added} & {c.content_hash for c in held} or len(wanted) > len(
+    assert not {c.content_hash for c in difference.added} & {c.content_hash for c in stored} or len(wanted) > len(
         {c.content_hash for c in wanted}
     )
 
@@ -89,9 +89,9 @@ def test_a_text_of_one_window_is_cut_as_the_splitter_cuts_it(text: str, most: in
 @settings(max_examples=60, deadline=None)
 @given(text=words, size=st.integers(2, 90))
 def test_windows_lose_nothing_and_are_never_wider_than_asked(text: str, size: int) -> None:
-    found = list(windows_of(text, size))
-    assert "".join(found) == text
-    assert all(len(window) <= size for window in found)
+    windows = list(windows_of(text, size))
+    assert "".join(windows) == text
+    assert all(len(window) <= size for window in windows)
 
 
 @pytest.mark.parametrize("kind", ["base64", "words", "digits", "CJK", "spaces", "lower case"])
@@ -184,28 +184,28 @@ def refused_after(table: ModelTable, why: Refusal) -> StoredDocument:
     """What a store holds once it, or the model, refused the row as it is."""
     stored = stored_after(table)
     write = plan(stored, folded(table.changes)[key_of(1)], key_of(1), spec(META_ONLY))
-    told = refused(write or DocumentWrite(stored.document_id, TABLE, key_of(1), 1, stored.state, stored.spec_digest, live=True,
-                                          stored_chunk_ids=tuple(c.chunk_id for c in stored.chunks)), why)  # fmt: skip
-    assert (told.chunks, told.added, told.moved, told.live) == ((), (), (), True)
-    assert set(told.dropped) == {c.chunk_id for c in stored.chunks}
-    return StoredDocument(told.document_id, 2, told.state, told.spec_digest)
+    refusal = refused(write or DocumentWrite(stored.document_id, TABLE, key_of(1), 1, stored.state, stored.spec_digest, live=True,
+                                             stored_chunk_ids=tuple(c.chunk_id for c in stored.chunks)), why)  # fmt: skip
+    assert (refusal.chunks, refusal.added, refusal.moved, refusal.live) == ((), (), (), True)
+    assert set(refusal.dropped) == {c.chunk_id for c in stored.chunks}
+    return StoredDocument(refusal.document_id, 2, refusal.state, refusal.spec_digest)
 
 
 @pytest.mark.parametrize("stage", ["embed", "store"])
 def test_a_refused_document_is_planned_whole_again_whatever_is_told_of_it(stage: Literal["embed", "store"]) -> None:
     table = ModelTable()
     table.insert(1, "x")
-    held = refused_after(table, Refusal(stage, "ODD", "no"))
-    assert is_refused(held.spec_digest)
-    assert made_by(held.spec_digest) == spec().digest
+    stored = refused_after(table, Refusal(stage, "ODD", "no"))
+    assert is_refused(stored.spec_digest)
+    assert made_by(stored.spec_digest) == spec().digest
     now = folded(table.changes)[key_of(1)]
-    for state in (join(held.state, now), join(now, held.state)):
-        again = plan(held, state, key_of(1), spec())
+    for state in (join(stored.state, now), join(now, stored.state)):
+        again = plan(stored, state, key_of(1), spec())
         assert again is not None
         assert [c.chunk_text for c in again.added] == ["body x"]
-        assert again.refused_as == held.spec_digest
+        assert again.refused_as == stored.spec_digest
     table.delete(1)
-    gone = plan(held, join(held.state, folded(table.changes)[key_of(1)]), key_of(1), spec())
+    gone = plan(stored, join(stored.state, folded(table.changes)[key_of(1)]), key_of(1), spec())
     assert gone is not None
     assert (gone.live, is_refused(gone.spec_digest)) == (False, False)
 
@@ -213,14 +213,14 @@ def test_a_refused_document_is_planned_whole_again_whatever_is_told_of_it(stage:
 def test_a_refused_document_waits_for_its_values_and_is_never_half_written() -> None:
     table = ModelTable()
     table.insert(1, "x")
-    held = refused_after(table, Refusal("store", "ODD", "no"))
-    assert held.state.values() == {}
-    assert plan(held, held.state, key_of(1), spec()) is None
+    stored = refused_after(table, Refusal("store", "ODD", "no"))
+    assert stored.state.values() == {}
+    assert plan(stored, stored.state, key_of(1), spec()) is None
     table.update_a(1, "newer")
-    write = plan(held, join(held.state, folded(table.changes[1:])[key_of(1)]), key_of(1), spec())
+    write = plan(stored, join(stored.state, folded(table.changes[1:])[key_of(1)]), key_of(1), spec())
     assert write is not None
     assert (write.unresolved, write.chunks, write.metadata) == (("body",), (), {"a": "newer"})
-    assert join(held.state, folded(table.changes)[key_of(1)]).values()["body"] == "body x"
+    assert join(stored.state, folded(table.changes)[key_of(1)]).values()["body"] == "body x"
 
 
 def test_a_text_over_the_limit_is_refused_and_digests_ignore_the_limit() -> None:
@@ -288,8 +288,8 @@ def change_of(*, complete: bool, columns: dict[str, str], unavailable: tuple[str
 def test_a_whole_row_shows_which_columns_of_the_document_the_table_lacks(
     change: Change, absent: tuple[str, ...] | None
 ) -> None:
-    found = spec().whole_row(change)
-    assert (found.absent if found else None) == absent
+    whole_row = spec().whole_row(change)
+    assert (whole_row.absent if whole_row else None) == absent
 
 
 def test_an_unknown_column_is_reported_with_the_names_near_it() -> None:

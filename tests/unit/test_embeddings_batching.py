@@ -74,8 +74,8 @@ texts_or_null = st.none() | st.sampled_from(["bad", *map(str, range(40))])
 @given(st.lists(st.lists(texts_or_null, max_size=30), max_size=40), st.integers(1, 9))
 def test_a_stream_comes_back_as_it_went_in(batches: list[list[str | None]], items: int) -> None:
     embedder = RecordingEmbedder(items)
-    answers = list(embed_batches(batches, embedder))
-    assert [[_seen(embedding) for embedding in answer] for answer in answers] == [
+    embedded = list(embed_batches(batches, embedder))
+    assert [[_seen(embedding) for embedding in batch] for batch in embedded] == [
         [None if text is None else "BAD" if text == "bad" else len(text) for text in batch] for batch in batches
     ]
     sent = [text for request in embedder.asked for text in request]
@@ -107,8 +107,8 @@ def test_a_stream_is_read_only_so_far_ahead() -> None:
 def test_a_text_that_comes_again_much_later_is_sent_again() -> None:
     embedder = RecordingEmbedder(1)
     batches = [[f"text {row}" for row in range(300)], [f"other {row}" for row in range(300)], ["text 0", "other 299"]]
-    answers = list(embed_batches(batches, embedder, cached=100))
-    assert [_seen(embedding) for embedding in answers[2]] == [6, 9]
+    embedded = list(embed_batches(batches, embedder, cached=100))
+    assert [_seen(embedding) for embedding in embedded[2]] == [6, 9]
     assert sum(request == ["text 0"] for request in embedder.asked) == 2
     assert sum(request == ["other 299"] for request in embedder.asked) == 1
 
@@ -143,20 +143,20 @@ def limited(most: int, asked: list[str]) -> Callable[[Sequence[str]], dict[str, 
 )
 def test_a_long_text_has_its_parts_mean_and_no_part_comes_twice(texts: list[str], most: int) -> None:
     asked: list[str] = []
-    found = in_parts(texts, limited(most, asked), 250)
-    assert all(isinstance(found[text], np.ndarray) for text in texts)
+    embeddings = in_parts(texts, limited(most, asked), 250)
+    assert all(isinstance(embeddings[text], np.ndarray) for text in texts)
     assert len(asked) == len(set(asked))
     for text in texts:
         if len(text) <= most:
             assert text in asked
-        assert np.linalg.norm(np.asarray(found[text])) == pytest.approx(1, abs=1e-6) or len(text) <= most
-    assert in_parts(texts, limited(most, []), 250).keys() == found.keys()
+        assert np.linalg.norm(np.asarray(embeddings[text])) == pytest.approx(1, abs=1e-6) or len(text) <= most
+    assert in_parts(texts, limited(most, []), 250).keys() == embeddings.keys()
 
 
 def test_part_that_is_refused_or_stays_too_long_rejects_the_whole_text() -> None:
-    found = in_parts(["x " * 100 + "refused"], limited(60, []), 1000)
-    assert [e.condition for e in found.values() if isinstance(e, EmbeddingRejected)] == ["MODEL_REFUSED_TEXT"]
+    embeddings = in_parts(["x " * 100 + "refused"], limited(60, []), 1000)
+    assert [e.condition for e in embeddings.values() if isinstance(e, EmbeddingRejected)] == ["MODEL_REFUSED_TEXT"]
     asked: list[str] = []
-    found = in_parts(["x" * 1000], limited(2, asked), 1000)
-    assert [e.condition for e in found.values() if isinstance(e, EmbeddingRejected)] == [TEXT_TOO_LONG]
+    embeddings = in_parts(["x" * 1000], limited(2, asked), 1000)
+    assert [e.condition for e in embeddings.values() if isinstance(e, EmbeddingRejected)] == [TEXT_TOO_LONG]
     assert len(asked) < 50

@@ -107,17 +107,17 @@ def test_an_answer_of_another_shape_says_so_without_quoting_it(body: bytes) -> N
     ids=repr,
 )
 def test_what_is_no_vector_of_the_right_length_rejects_its_text(numbers: object, condition: str) -> None:
-    told = checked(numbers, 2)
-    assert isinstance(told, EmbeddingRejected)
-    assert told.condition == condition
-    assert "secret" not in told.message
+    rejection = checked(numbers, 2)
+    assert isinstance(rejection, EmbeddingRejected)
+    assert rejection.condition == condition
+    assert "secret" not in rejection.message
 
 
 def test_a_vector_is_float32_of_the_length_promised() -> None:
-    told = checked([0.6, 0.8], 2)
-    assert isinstance(told, np.ndarray)
-    assert np.array_equal(told, np.array([0.6, 0.8], np.float32))
-    assert told.dtype == np.float32
+    vector = checked([0.6, 0.8], 2)
+    assert isinstance(vector, np.ndarray)
+    assert np.array_equal(vector, np.array([0.6, 0.8], np.float32))
+    assert vector.dtype == np.float32
 
 
 def test_size_the_model_does_not_offer_is_refused_with_those_it_does() -> None:

@@ -49,7 +49,7 @@ class Model:
         return Reply([np.array([len(text)], np.float32) for text in texts], tokens=len(texts))
 
 
-def answers(results: Mapping[str, Embedding]) -> dict[str, object]:
+def outcomes(results: Mapping[str, Embedding]) -> dict[str, object]:
     return {text: e.condition if isinstance(e, EmbeddingRejected) else float(e[0]) for text, e in results.items()}
 
 
@@ -57,7 +57,7 @@ def test_every_text_gets_its_vector_and_is_counted() -> None:
     governor = Governor(1, Time().timing())
     model = Model(lambda _texts, _n: None)
     results = governor.run([("a", "bb"), ("ccc",)], model.send, probe=PROBE)
-    assert answers(results) == {"a": 1, "bb": 2, "ccc": 3}
+    assert outcomes(results) == {"a": 1, "bb": 2, "ccc": 3}
     assert governor.counts() == EmbeddingCounts(requests=2, texts=3, tokens=3)
 
 
@@ -65,7 +65,7 @@ def test_a_throttle_waits_longer_each_time_and_never_fails() -> None:
     time = Time()
     model = Model(lambda _texts, n: Throttled("ThrottlingException") if n <= 6 else None)
     results = Governor(1, time.timing()).run([("a",)], model.send, probe=PROBE)
-    assert answers(results) == {"a": 1}
+    assert outcomes(results) == {"a": 1}
     # Half of 1, 2, 4 and then 8 seconds, the longest wait; the other half is left to chance.
     assert time.slept == [0.5, 1, 2, 4, 4, 4]
 
@@ -87,7 +87,7 @@ def test_a_wait_the_provider_names_is_kept_however_often_it_comes() -> None:
 def test_a_hundred_throttles_count_against_no_text() -> None:
     model = Model(lambda _texts, n: Throttled("ThrottlingException") if n <= 100 else None)
     governor = Governor(1, Time().timing())
-    assert answers(governor.run([("a", "b")], model.send, probe=PROBE)) == {"a": 1, "b": 1}
+    assert outcomes(governor.run([("a", "b")], model.send, probe=PROBE)) == {"a": 1, "b": 1}
     assert governor.counts() == EmbeddingCounts(requests=1, texts=2, tokens=2, throttles=100)
     assert set(model.requests) == {("a", "b")}
 
@@ -95,7 +95,7 @@ def test_a_hundred_throttles_count_against_no_text() -> None:
 def test_one_bad_text_is_found_by_halving_and_spares_the_others() -> None:
     texts = tuple(f"text {n:02}" for n in range(96))
     model = Model(lambda sent, _n: Refused("ValidationException") if "text 37" in sent else None)
-    results = answers(Governor(1, Time().timing()).run([texts], model.send, probe=PROBE))
+    results = outcomes(Governor(1, Time().timing()).run([texts], model.send, probe=PROBE))
     assert results.pop("text 37") == "MODEL_REFUSED_TEXT"
     assert results == {text: 7 for text in texts if text != "text 37"}
     assert len(model.requests) <= 2 * 7 + 2  # 2^7 > 96, and one probe
@@ -109,7 +109,7 @@ def test_text_without_a_vector_is_rejected_and_the_others_are_sent_once() -> Non
         return Reply([checked([0.0 if "bad" in text else len(text)], 1) for text in texts])
 
     governor = Governor(1, Time().timing())
-    results = answers(governor.run([("a", "bad", "bb", "bad too")], send, probe=PROBE))
+    results = outcomes(governor.run([("a", "bad", "bb", "bad too")], send, probe=PROBE))
     assert results == {"a": 1, "bad": "BAD_VECTOR", "bb": 2, "bad too": "BAD_VECTOR"}
     assert requests == [("a", "bad", "bb", "bad too"), PROBE]
 
@@ -122,7 +122,7 @@ def test_an_answer_that_cannot_be_told_apart_is_asked_for_in_parts(short: bool) 
         return Reply([np.array([len(text)], np.float32) for text in texts if text != "bad"])
 
     texts = (*(f"text {n:02}" for n in range(40)), "bad")
-    results = answers(Governor(1, Time().timing()).run([texts], send, probe=PROBE))
+    results = outcomes(Governor(1, Time().timing()).run([texts], send, probe=PROBE))
     assert results.pop("bad") == "BAD_VECTOR"
     assert results == {text: 7 for text in texts if text != "bad"}
 
@@ -142,13 +142,13 @@ def test_a_throttled_probe_blames_nobody_and_sends_no_text_again() -> None:
             raise Throttled("ThrottlingException")
         return Reply([checked([float(text != "bad")], 1) for text in texts])
 
-    assert answers(Governor(1, Time().timing()).run([("bad",)], send, probe=PROBE)) == {"bad": "BAD_VECTOR"}
+    assert outcomes(Governor(1, Time().timing()).run([("bad",)], send, probe=PROBE)) == {"bad": "BAD_VECTOR"}
     assert sent == [("bad",), PROBE, PROBE, PROBE]
 
 
 def test_text_that_is_too_long_is_told_from_one_that_is_refused() -> None:
     model = Model(lambda texts, _n: Refused("ValidationException", too_long=True) if "long" in texts else None)
-    results = answers(Governor(1, Time().timing()).run([("a", "long")], model.send, probe=PROBE))
+    results = outcomes(Governor(1, Time().timing()).run([("a", "long")], model.send, probe=PROBE))
     assert results == {"a": 1, "long": "TEXT_TOO_LONG"}
 
 
@@ -161,12 +161,12 @@ def test_a_model_that_refuses_everything_is_a_configuration_error() -> None:
 def test_an_outage_is_waited_out_whatever_its_length() -> None:
     time = Time()
     model = Model(lambda _texts, _n: Unanswered("EndpointConnectionError") if time.now < 3600 else None)
-    assert answers(Governor(1, time.timing()).run([("a",), ("b",)], model.send, probe=PROBE)) == {"a": 1, "b": 1}
+    assert outcomes(Governor(1, time.timing()).run([("a",), ("b",)], model.send, probe=PROBE)) == {"a": 1, "b": 1}
 
 
 def test_a_text_that_makes_the_model_fail_is_told_from_an_outage() -> None:
     model = Model(lambda texts, _n: Unanswered("InternalServerException") if "bad" in texts else None)
-    results = answers(Governor(1, Time().timing()).run([("a", "bad", "b")], model.send, probe=PROBE))
+    results = outcomes(Governor(1, Time().timing()).run([("a", "bad", "b")], model.send, probe=PROBE))
     assert results == {"a": 1, "bad": "MODEL_FAILS_ON_TEXT", "b": 1}
     assert model.requests.count(("a", "bad", "b")) == UNANSWERED_BEFORE_PROBE + SILENCES_BETWEEN_ANSWERS - 1
 
@@ -176,7 +176,7 @@ def test_outage_that_ends_between_a_request_and_the_probe_blames_no_text() -> No
         return Unanswered("EndpointConnectionError") if number <= UNANSWERED_BEFORE_PROBE else None
 
     model = Model(outage)
-    assert answers(Governor(1, Time().timing()).run([("a",)], model.send, probe=PROBE)) == {"a": 1}
+    assert outcomes(Governor(1, Time().timing()).run([("a",)], model.send, probe=PROBE)) == {"a": 1}
     assert model.requests[-2:] == [PROBE, ("a",)]
 
 

@@ -38,12 +38,12 @@ def test_measures_are_those_of_the_field() -> None:
         Asked(golden(7), [hit(1, 0.9)], []),
         Asked(golden(), [hit(1, 0.9)], []),
     ]
-    found = ranking.measured(asked, {"dense": [each.dense for each in asked]})["dense"]
-    assert found["R@1"] == [1.0, 0.0, 0.0]
-    assert found["R@5"] == [1.0, 1.0, 0.0]
-    assert found["RR"] == [1.0, 0.5, 0.0]
+    measures = ranking.measured(asked, {"dense": [question.dense for question in asked]})["dense"]
+    assert measures["R@1"] == [1.0, 0.0, 0.0]
+    assert measures["R@5"] == [1.0, 1.0, 0.0]
+    assert measures["RR"] == [1.0, 0.5, 0.0]
     gain = (1 / np.log2(3)) / (1 + 1 / np.log2(3))
-    assert found["nDCG@10"] == pytest.approx([1.0, gain, 0.0])
+    assert measures["nDCG@10"] == pytest.approx([1.0, gain, 0.0])
 
 
 def test_a_difference_is_told_from_chance() -> None:
@@ -57,8 +57,8 @@ def test_a_difference_is_told_from_chance() -> None:
 
 def test_abstention_is_judged_for_near_and_far_misses_apart() -> None:
     sure, wrong, near, far = (
-        abstention.Verdict(margin, answerable, found, kind)
-        for margin, answerable, found, kind in [
+        abstention.Verdict(margin, answerable, is_found, kind)
+        for margin, answerable, is_found, kind in [
             (0.2, True, True, ""), (0.1, True, False, ""), (0.05, False, False, "near"), (-0.3, False, False, "far"),
         ]
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_another_models_thresholds_would_have_guessed() -> None:
 
 
 def test_misses_are_made_where_none_are_labelled() -> None:
-    answerable = [each for each in made(1.0, 0.0) if each.golden.expected]
+    answerable = [question for question in made(1.0, 0.0) if question.golden.expected]
     calibrated = calibrate(answerable)
     assert not calibrated.held_out["misses_are_labelled"]
     assert calibrated.held_out["misses_refused"] >= 0.9
@@ -137,25 +137,25 @@ def test_a_reranker_is_a_gain_where_no_kind_of_question_loses(last: int, first: 
     rows = [hit(1, 0.9), hit(2, 0.8)]
     asked = [Asked(golden(2, kind="own"), rows, [])] * last + [Asked(golden(1, kind="other"), rows, [])] * first
     timed = reranking.Timed(Turned())
-    told = reranking.figures(asked, ranking.measured(asked, ways(asked, FUSION, timed)), timed)
-    assert told["is_a_gain"] is is_gain
-    assert told["scored"] == last + first
-    assert ("no gain" in reranking.sentence(told)) is not is_gain
-    assert set(told["to_hybrid"]) == {n for n, some in (("all", asked), ("own", last), ("other", first)) if some}
+    figures = reranking.figures(asked, ranking.measured(asked, ways(asked, FUSION, timed)), timed)
+    assert figures["is_a_gain"] is is_gain
+    assert figures["scored"] == last + first
+    assert ("no gain" in reranking.sentence(figures)) is not is_gain
+    assert set(figures["to_hybrid"]) == {n for n, some in (("all", asked), ("own", last), ("other", first)) if some}
 
 
 def test_a_reranker_that_is_away_changes_nothing_and_is_said() -> None:
     asked = [replace(Asked(golden(2), [hit(1, 0.9), hit(2, 0.8)], []), golden=replace(golden(2), query="away"))]
     timed = reranking.Timed(Turned())
-    told = reranking.figures(asked, ranking.measured(asked, ways(asked, FUSION, timed)), timed)
-    assert (told["scored"], told["ms_p50"], told["is_a_gain"]) == (0, None, False)
-    assert "never answered" in reranking.sentence(told)
+    figures = reranking.figures(asked, ranking.measured(asked, ways(asked, FUSION, timed)), timed)
+    assert (figures["scored"], figures["ms_p50"], figures["is_a_gain"]) == (0, None, False)
+    assert "never answered" in reranking.sentence(figures)
 
 
 def test_the_picture_is_one_file_that_fetches_nothing_and_escapes_all() -> None:
     asked = made(1.0, 0.0)
     evil = "<script>alert(1)</script>"
-    of_evil = [replace(each, golden=replace(each.golden, kind=evil)) for each in asked]
+    of_evil = [replace(question, golden=replace(question.golden, kind=evil)) for question in asked]
     report: dict[str, Any] = {
         "store": evil, "model": evil, "fingerprint": evil, "questions": 3,
         "search": ranking.figures(of_evil, ranking.measured(of_evil, ways(of_evil, FUSION))),

@@ -19,10 +19,10 @@ VALUES = st.recursive(LEAVES, lambda some: st.lists(some, max_size=4) | st.dicti
 
 @given(VALUES, st.booleans(), st.booleans())
 def test_a_text_is_what_simplejson_renders(value: Any, ascii_only: bool, sort_keys: bool) -> None:  # noqa: FBT001
-    told = simplejson.dumps(
+    rendered = simplejson.dumps(
         value, use_decimal=True, separators=(",", ":"), ensure_ascii=ascii_only, sort_keys=sort_keys
     )
-    assert exact_json.dumps(value, ascii_only=ascii_only, sort_keys=sort_keys) == told
+    assert exact_json.dumps(value, ascii_only=ascii_only, sort_keys=sort_keys) == rendered
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_what_is_no_json_is_refused() -> None:
 )
 def test_a_number_beyond_numeric_is_text_with_all_its_digits(number: str) -> None:
     value = exact_json.loads(f'{{"n":[{number}]}}')
-    (told,) = exact_json.loads(exact_json.storable(value))["n"]
-    assert isinstance(told, str)
-    assert Decimal(told) == Decimal(number)
+    (stored,) = exact_json.loads(exact_json.storable(value))["n"]
+    assert isinstance(stored, str)
+    assert Decimal(stored) == Decimal(number)
 
 
 @pytest.mark.parametrize("number", ["1e1000", "0." + "3" * 14_000, "9" * 4_300])
 def test_a_number_that_numeric_holds_is_a_number(number: str) -> None:
-    (told,) = exact_json.loads(exact_json.storable([exact_json.loads(number)]))
-    assert not isinstance(told, str)
-    assert Decimal(told) == Decimal(number)
+    (stored,) = exact_json.loads(exact_json.storable([exact_json.loads(number)]))
+    assert not isinstance(stored, str)
+    assert Decimal(stored) == Decimal(number)

@@ -58,9 +58,9 @@ class Source:
         assert all(isinstance(hit, Hit) for hit in hits)
         return (tool_of(SINCE),)
 
-    def call(self, name: str, given: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
+    def call(self, name: str, inputs: Mapping[str, Any] | None, hits: Sequence[Hit]) -> Fact | None:
         assert (name, len(hits)) == ("since", 1)
-        values = input_values(SINCE, given)
+        values = input_values(SINCE, inputs)
         self.ran.append(values)
         if not self.rows:
             return None
@@ -76,8 +76,8 @@ class Source:
         )
 
 
-def call(given: object, number: int = 1, name: str = "since") -> tuple[ToolCall, ...]:
-    return (ToolCall(f"c{number}", name, given if isinstance(given, dict) else None),)
+def call(inputs: object, number: int = 1, name: str = "since") -> tuple[ToolCall, ...]:
+    return (ToolCall(f"c{number}", name, inputs if isinstance(inputs, dict) else None),)
 
 
 def test_facts_are_sources_of_the_prompt_and_are_cited_beside_rows() -> None:
@@ -125,11 +125,11 @@ def test_a_tool_call_is_run_and_its_fact_is_cited() -> None:
     draft = GenerativeAnswerer(model).draft(QUESTION, [Ranked(ROW, 0.9)], source)
     assert draft.text == "Since 2026-11-01 there were 5 [F1]. Bea has 7 [F2]."
     assert [fact.asked for fact in draft.facts] == [(("day", "2026-11-01"),), ()]
-    (system, _, tools), (_, (_, asked, told), again) = model.sent
+    (system, _, tools), (_, (_, asked, results_message), again) = model.sent
     assert system == prompt.SYSTEM + prompt.FACTS + prompt.TOOLS
     assert [tool.name for tool in tools] == ["since"] == [tool.name for tool in again]
-    assert (asked.text, asked.calls, told.text) == ("", call({"day": "2026-11-01"}), "")
-    ((call_id, text, is_error),) = told.results
+    assert (asked.text, asked.calls, results_message.text) == ("", call({"day": "2026-11-01"}), "")
+    ((call_id, text, is_error),) = results_message.results
     assert (call_id, is_error, text.count('<fact number="F2">')) == ("c1", False, 1)
 
 
@@ -145,17 +145,17 @@ HOSTILE: list[object] = [
 ]
 
 
-@pytest.mark.parametrize("given", HOSTILE)
-def test_a_refused_input_is_told_back_once_and_then_left_out(given: object, caplog: pytest.LogCaptureFixture) -> None:
-    model, source = Scripted([call(given), call(given, 2), "There are 5 [F1]."]), Source()
+@pytest.mark.parametrize("inputs", HOSTILE)
+def test_a_refused_input_is_told_back_once_and_then_left_out(inputs: object, caplog: pytest.LogCaptureFixture) -> None:
+    model, source = Scripted([call(inputs), call(inputs, 2), "There are 5 [F1]."]), Source()
     with caplog.at_level(logging.WARNING):
         draft = GenerativeAnswerer(model).draft(QUESTION, [Ranked(ROW, 0.9)], source)
     assert (source.ran, draft.facts, draft.text) == ([], (), "")
     first, second, last = model.sent
-    told = second[1][-1].results[0]
-    assert told.is_error
-    assert told.text.startswith("Refused: ")
-    assert "DROP" not in told.text + caplog.text
+    refusal = second[1][-1].results[0]
+    assert refusal.is_error
+    assert refusal.text.startswith("Refused: ")
+    assert "DROP" not in refusal.text + caplog.text
     assert "other" not in caplog.text
     (logged,) = [record for record in caplog.records if record.name == "retrieval.answering.tool_use"]
     assert logged.__dict__["context"]["fact"] == "since"
@@ -175,9 +175,9 @@ def test_a_model_that_goes_on_calling_is_answered_without_tools_at_last() -> Non
     model, source = Scripted([many, many, "There are 5 [F1]."]), Source()
     draft = GenerativeAnswerer(model).draft(QUESTION, [Ranked(ROW, 0.9)], source)
     assert (draft.text, len(source.ran), len(model.sent)) == ("There are 5 [F1].", MOST_CALLS, 3)
-    told = model.sent[1][1][-1].results
-    assert [result.id for result in told] == [each.id for each in many]
-    assert [result.text for result in told[MOST_CALLS:]] == [LEFT_OUT] * (len(many) - MOST_CALLS)
+    results = model.sent[1][1][-1].results
+    assert [result.id for result in results] == [tool_call.id for tool_call in many]
+    assert [result.text for result in results[MOST_CALLS:]] == [LEFT_OUT] * (len(many) - MOST_CALLS)
 
 
 def test_without_a_fact_the_answer_is_of_the_rows() -> None:
@@ -200,13 +200,13 @@ def test_what_a_model_gives_is_no_evidence_of_what_it_says() -> None:
     }
     facts = Facts(parts, parts, parts, Tuning(Relevance(-1.0, -1.0, 0.0, -1.0)))  # type: ignore[arg-type] # the same
     question = Question("How many did Ada open?", np.zeros(3, np.float32))
-    given = {"name": "Call Mallory at 5551234", "day": "2026-11-01"}
+    inputs = {"name": "Call Mallory at 5551234", "day": "2026-11-01"}
     for name, said, kept in [
         ("Call Mallory at 5551234", "Call Mallory at 5551234 [F1].", ""),
         ("Call Mallory at 5551234", "Since 2026-11-01 there are 0 [F1].", "Since 2026-11-01 there are 0 [F1]."),
         ("ada", "Ada opened 0 [F1].", "Ada opened 0 [F1]."),
     ]:
-        calls = (ToolCall("c1", "f", given | {"name": name}),)
+        calls = (ToolCall("c1", "f", inputs | {"name": name}),)
         draft = GenerativeAnswerer(Scripted([calls, said])).draft(
             question, [Ranked(ROW, 0.9)], facts.of(question, ANYONE)
         )
@@ -241,7 +241,7 @@ class CountingParts:
         return [np.ones(3, np.float32) for _ in texts]
 
     def read(self, name: str, values: Mapping[str, str], _allowed: object) -> Fact:
-        asked = tuple((each, values[each]) for each in self.facts[name].asked)
+        asked = tuple((parameter, values[parameter]) for parameter in self.facts[name].asked)
         return Fact(name, self.facts[name].description, ("n",), ((0,),), None, truncated=False, asked=asked)
 
     def coverage(self, _question: str, texts: Sequence[str]) -> list[float]:

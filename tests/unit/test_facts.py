@@ -151,10 +151,10 @@ def test_what_a_model_gives_is_of_the_type_and_within_the_limits(
         assert not (isinstance(value, str) and len(value) > 4 and value in str(refused.value)), "it is not repeated"
 
 
-@pytest.mark.parametrize("given", [None, {}, {"since": "2026-11-01"}, {**GIVEN, "x": 1}, {"Since": 1}])
-def test_an_input_that_is_not_the_declared_object_is_refused(given: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("inputs", [None, {}, {"since": "2026-11-01"}, {**GIVEN, "x": 1}, {"Since": 1}])
+def test_an_input_that_is_not_the_declared_object_is_refused(inputs: dict[str, Any] | None) -> None:
     with pytest.raises(RefusedInput):
-        input_values(fact(**ASKED), given)
+        input_values(fact(**ASKED), inputs)
 
 
 @pytest.mark.parametrize(

@@ -201,13 +201,13 @@ def test_a_partition_that_no_broker_knows_for_seconds_is_gone() -> None:
     feed.close()
 
 
-@pytest.mark.parametrize("answers", [[["cdc.a"], [], ["cdc.a"]], [["cdc.a"], []]], ids=["a moment", "for good"])
+@pytest.mark.parametrize("listings", [[["cdc.a"], [], ["cdc.a"]], [["cdc.a"], []]], ids=["a moment", "for good"])
 def test_a_topic_that_no_broker_lists_is_asked_for_again(
-    answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    listings: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broker that has just started lists no topics yet."""
     monkeypatch.setattr(topic_identity, "_PAUSE_S", 0.0)
-    left = list(answers)
+    left = list(listings)
 
     def there(_: object) -> dict[str, Topic]:
         return {name: Topic(name, "id", 1) for name in (left.pop(0) if len(left) > 1 else left[0])}
@@ -218,7 +218,7 @@ def test_a_topic_that_no_broker_lists_is_asked_for_again(
         {"type": "kafka", "envelope": "debezium", "bootstrap_servers": "127.0.0.1:1", "topics": ["cdc.a"]}
     )
     assert unchanged_topics(config, {"cdc.a": "id"}, "/c", clock).keys() == {"cdc.a"}
-    if answers[-1]:
+    if listings[-1]:
         assert unchanged_topics(config, {"cdc.a": "id"}, "/c", clock).keys() == {"cdc.a"}
     else:
         with pytest.raises(SourceGoneError, match=r"cdc\.a is gone"):

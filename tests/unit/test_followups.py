@@ -20,7 +20,9 @@ def carried(question: str, previous: Previous = STORED) -> str:
 
 
 def test_labelled_follow_ups_are_told_from_other_questions() -> None:
-    wrong = [each.then for each in follow_ups() if refers_back(each.then) is (each.kind == "independent")]
+    wrong = [
+        follow_up.then for follow_up in follow_ups() if refers_back(follow_up.then) is (follow_up.kind == "independent")
+    ]
     assert len(list(follow_ups())) == 48
     assert wrong == ["What happens to its warranty if the hub is sold?"]  # `its` is the hub's, which comes later
 

@@ -52,10 +52,10 @@ def text(path: Path) -> str:
 
 
 def pins(name: str) -> dict[str, str]:
-    found = re.findall(
+    lines = re.findall(
         r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", text(ROOT / f"requirements/{name}.txt"), re.MULTILINE
     )
-    return {canonicalize_name(package): version for package, version in found}
+    return {canonicalize_name(package): version for package, version in lines}
 
 
 LOCKS = ("build", "base", "service", "local", "models", "ministack", "glue", "dev", "pure", "flink")
@@ -118,7 +118,7 @@ def test_one_environment_has_one_version_of_a_package() -> None:
     for name in ("build", "base", "service", "local", "models", "dev"):
         for package, version in pins(name).items():
             versions.setdefault(package, set()).add(version)
-    assert {package: found for package, found in versions.items() if len(found) > 1} == {}
+    assert {package: pinned for package, pinned in versions.items() if len(pinned) > 1} == {}
 
 
 def test_what_glue_has_is_tested_in_its_version() -> None:
@@ -129,11 +129,11 @@ def test_what_glue_has_is_tested_in_its_version() -> None:
 
 
 def test_make_says_what_there_is_to_make() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    help_text = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert [
         name
         for name in ("setup", "test", "demo", "lint", "format", "wheel", "lock", "clean")
-        if f"make {name} " not in told
+        if f"make {name} " not in help_text
     ] == []
 
 
@@ -188,16 +188,16 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_suppressions_are_few_and_name_their_rule() -> None:
-    found, lines, bare = 0, 0, []
+    suppressions, lines, bare = 0, 0, []
     for path in modules(*PRODUCT, "local_stack"):
         for line in text(path).splitlines():
             lines += 1
             if re.search(r"#\s*(noqa|type:\s*ignore)", line):
-                found += 1
+                suppressions += 1
                 if not re.search(r"#\s*(noqa:\s*[A-Z]+\d|type:\s*ignore\[)", line):
                     bare.append((named(path), line.strip()))
     assert bare == []
-    assert found <= MAX_SUPPRESSIONS_PER_1000_LINES * lines / 1000
+    assert suppressions <= MAX_SUPPRESSIONS_PER_1000_LINES * lines / 1000
 
 
 def test_glue_is_imported_in_one_file_and_foreach_batch_called_in_one() -> None:
@@ -260,7 +260,7 @@ PACED = {
 
 
 def test_tests_wait_by_the_one_eventually() -> None:
-    waits = {named(path): len(found) for path in modules("tests") if (found := WAITS.findall(text(path)))}
+    waits = {named(path): len(matches) for path in modules("tests") if (matches := WAITS.findall(text(path)))}
     assert {file: number for file, number in waits.items() if number > PACED.get(file, (0, ""))[0]} == {}
     assert PACED.keys() <= waits.keys(), "a file that waits no more is taken off the list"
 
@@ -280,20 +280,20 @@ def privates(tree: ast.AST) -> set[str]:
     nodes = list(ast.walk(tree))
     own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)} | PUBLIC
     own |= {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
-    found: set[str] = set()
+    reached: set[str] = set()
     for node in nodes:
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
                 own.add(name)
             case ast.Attribute(attr=name):
-                found.add(name)
+                reached.add(name)
             case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in PRODUCT:
-                found |= {alias.name for alias in names}
+                reached |= {alias.name for alias in names}
             case ast.Call(func=ast.Attribute(attr="setattr"), args=[_, ast.Constant(value=str(name)), *_]):
-                found.add(name)
+                reached.add(name)
             case ast.Call(func=ast.Attribute(attr="setattr"), args=[ast.Constant(value=str(name)), *_]):
-                found.add(name.rpartition(".")[2])
-    return {name for name in found - own if re.match("_[a-zA-Z]", name)}
+                reached.add(name.rpartition(".")[2])
+    return {name for name in reached - own if re.match("_[a-zA-Z]", name)}
 
 
 # The wheel
@@ -338,10 +338,10 @@ def test_package_that_is_missing_is_said_with_the_extra_that_installs_it() -> No
         "py4j": "pyspark",
     }
     owners = owners_of_packages()
-    found = {package: {canonicalize_name(n) for n in [with_it.get(package, package), *owners.get(package, [])]}
-             for package in EXTRAS}  # fmt: skip
+    distributions = {package: {canonicalize_name(n) for n in [with_it.get(package, package), *owners.get(package, [])]}
+                     for package in EXTRAS}  # fmt: skip
     assert {(package, extra) for package, names in EXTRAS.items() for extra in names
-            if extras[extra].isdisjoint(found[package])} == set()  # fmt: skip
+            if extras[extra].isdisjoint(distributions[package])} == set()  # fmt: skip
     always = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
     needed = {name for path in modules(*PRODUCT) for name in imported(path) if name in owners}
     third_party = {name for name in needed if always.isdisjoint(map(canonicalize_name, owners[name]))}
@@ -351,10 +351,10 @@ def test_package_that_is_missing_is_said_with_the_extra_that_installs_it() -> No
 
 
 def imported(path: Path) -> set[str]:
-    found: set[str] = set()
+    packages: set[str] = set()
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.Import):
-            found.update(alias.name.split(".")[0] for alias in node.names)
+            packages.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add((node.module or "").split(".")[0])
-    return found
+            packages.add((node.module or "").split(".")[0])
+    return packages

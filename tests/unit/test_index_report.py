@@ -15,14 +15,16 @@ from schemas.records import Record
 
 
 def test_counts_vectors_and_rejects_are_rows_of_one_report() -> None:
-    told = IndexResult(reached_us={"t/0": 7}, missed={"b", "a"})
-    told.counts.update(records=2, writes=1)
-    told.changes["t"] = 2
-    told.freshness_ms["t"] = [3.5]
-    told.embedded["model"]["hash"] = np.ones(2, np.float32)
-    told.rejected.append((Record("articles", "0", "9", b"k", b"v", (), 7), Reject("TOO_LONG", "why", "t", "embed")))
+    index_result = IndexResult(reached_us={"t/0": 7}, missed={"b", "a"})
+    index_result.counts.update(records=2, writes=1)
+    index_result.changes["t"] = 2
+    index_result.freshness_ms["t"] = [3.5]
+    index_result.embedded["model"]["hash"] = np.ones(2, np.float32)
+    index_result.rejected.append(
+        (Record("articles", "0", "9", b"k", b"v", (), 7), Reject("TOO_LONG", "why", "t", "embed"))
+    )
     asked = EmbeddingCounts(requests=3, texts=4)
-    first, vector, reject = pa.Table.from_batches([report_rows(told, asked)]).to_pylist()
+    first, vector, reject = pa.Table.from_batches([report_rows(index_result, asked)]).to_pylist()
     summary = json.loads(first["summary"])
     assert (summary["counts"], summary["changes"]) == ({"records": 2, "writes": 1}, {"t": 2})
     assert (summary["reached_us"], summary["freshness_ms"]) == ({"t/0": 7}, {"t": [3.5]})

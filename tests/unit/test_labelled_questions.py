@@ -5,8 +5,8 @@ from transforms.documents.words import words_of
 
 TEXTS = {
     (table, row["id"]): (f"{row['title']} {row['body']}", row["body"])
-    for table, found in rows().items()
-    for row in found
+    for table, table_rows in rows().items()
+    for row in table_rows
 }
 
 
@@ -26,7 +26,7 @@ def test_a_paraphrase_has_no_word_in_common_with_its_row() -> None:
 
 
 def test_each_row_holds_its_answer_once_and_its_edit_replaces_it() -> None:
-    after = {(table, row["id"]): row["body"] for table, found in edited().items() for row in found}
+    after = {(table, row["id"]): row["body"] for table, table_rows in edited().items() for row in table_rows}
     for question in questions():
         for row in question.expected:
             assert edits()[row][0] == question.answer

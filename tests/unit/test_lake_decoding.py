@@ -124,8 +124,8 @@ def scratched(value: bytes, places: Sequence[tuple[int, bytes]]) -> bytes:
 def columns(read: Sequence[Record]) -> list[pa.Array[Any]]:
     kinds = (pa.string(), pa.string(), pa.string(), pa.binary(), pa.binary())
     plain = [pa.array([r[i] for r in read], kind) for i, kind in enumerate(kinds)]
-    told = [[{"key": k, "value": v} for k, v in r.headers] or None for r in read]
-    return [*plain, pa.array(told, HEADERS)]
+    headers = [[{"key": k, "value": v} for k, v in r.headers] or None for r in read]
+    return [*plain, pa.array(headers, HEADERS)]
 
 
 def same_both_ways(read: Sequence[Record], context: DecodeContext) -> tuple[list[dict[str, Any]], Tally]:

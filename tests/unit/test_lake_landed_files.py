@@ -66,9 +66,9 @@ def test_each_record_is_a_row_of_the_table_it_belongs_to(root: str) -> None:
         for _ in range(2):
             append(LakeLayout(root).path(name), files, {"txnAppId": f"q:{name}", "txnVersion": "0"})
     came = {(r.stream, r.partition, r.position): r for r in read}
-    found = rows(root, "changes")
-    assert len(found) == outcome.tally.landed.total() > 40
-    for row in found:
+    changes = rows(root, "changes")
+    assert len(changes) == outcome.tally.landed.total() > 40
+    for row in changes:
         record = came.pop((row["stream"], row["partition"], row["position"]))
         headers = tuple((h["key"], h["value"]) for h in row["headers"] or ())
         assert (row["key"], row["value"], headers) == (record.key, record.value, record.headers)

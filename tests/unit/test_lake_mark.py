@@ -24,12 +24,12 @@ from warehouse.config import RedshiftConfig
 
 
 def configured(folder: Path, lake: str = "lake", checkpoint: str = "checkpoint") -> PipelineConfig:
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "name": "desk", "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": ["e"]},
         "tables": [{"table": "a.b", "keys": ["id"]}], "lake": {"path": str(folder / lake)},
         "checkpoint": str(folder / checkpoint),
     }  # fmt: skip
-    return parse_config(json.dumps(told), "pipeline.yaml", Substitution({}, folder))
+    return parse_config(json.dumps(settings), "pipeline.yaml", Substitution({}, folder))
 
 
 def land(config: PipelineConfig, batch: int, *, noted: bool = True) -> None:
@@ -44,14 +44,14 @@ def land(config: PipelineConfig, batch: int, *, noted: bool = True) -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> PipelineConfig:
     """A pipeline that has landed two batches, of which a third part of the batches had no changes."""
-    found = configured(tmp_path)
-    lake_mark.check(found)
-    create_tables(LakeLayout(found.lake.path))
-    lake_mark.bind(found)
+    pipeline = configured(tmp_path)
+    lake_mark.check(pipeline)
+    create_tables(LakeLayout(pipeline.lake.path))
+    lake_mark.bind(pipeline)
     for batch in (0, 2):
-        land(found, batch)
-    lake_mark.check(found)
-    return found
+        land(pipeline, batch)
+    lake_mark.check(pipeline)
+    return pipeline
 
 
 @contextmanager

@@ -27,9 +27,9 @@ class Pipeline:
         self.events, self.checkpoint = folder / "events.jsonl", folder / "checkpoint"
         self.write(100)
         source = {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(self.events)]}
-        told: dict[str, Any] = {"name": "p", "source": source, "tables": [{"table": "public.t", "keys": ["id"]}]}
-        told |= {"lake": {"path": str(folder / "lake")}, "checkpoint": str(self.checkpoint)}
-        self.config: PipelineConfig = parse_config(json.dumps(told), "p", Substitution({}, folder))
+        settings: dict[str, Any] = {"name": "p", "source": source, "tables": [{"table": "public.t", "keys": ["id"]}]}
+        settings |= {"lake": {"path": str(folder / "lake")}, "checkpoint": str(self.checkpoint)}
+        self.config: PipelineConfig = parse_config(json.dumps(settings), "p", Substitution({}, folder))
 
     def write(self, size: int) -> None:
         self.events.write_bytes(b" " * size)
@@ -150,7 +150,7 @@ def test_every_partition_must_have_been_passed(
     source: dict[str, Any], read: dict[str, Any], wanted: dict[str, Any], late: list[str]
 ) -> None:
     config = TypeAdapter[SourceConfig](SourceConfig).validate_python(source)
-    assert positions.behind(config, *(positions.of_offset(config, told) for told in (read, wanted))) == late
+    assert positions.behind(config, *(positions.of_offset(config, offsets) for offsets in (read, wanted))) == late
 
 
 def test_a_repair_removes_a_small_share_unasked() -> None:

@@ -21,10 +21,10 @@ from lake.table_schemas import CHANGES, IGNORED
 NOW = dt.datetime.now(dt.UTC)
 
 
-def rows(schema: pa.Schema, *given: dict[str, Any]) -> pa.Table:
+def rows(schema: pa.Schema, *partial_rows: dict[str, Any]) -> pa.Table:
     common = dict.fromkeys(schema.names) | {"_ingest_time": NOW, "_ingest_date": NOW.date()}
     return pa.Table.from_pylist(
-        [{n: v for n, v in (common | row).items() if n in schema.names} for row in given], schema
+        [{n: v for n, v in (common | row).items() if n in schema.names} for row in partial_rows], schema
     )
 
 
@@ -51,9 +51,9 @@ def test_streams_are_said_by_the_share_that_was_left_out_of_late(tmp_path: Path)
             ignored("old", "public.other", 50, _ingest_time=old),
         ),
     )
-    (found,) = left_out(layout, lambda table: table == "public.tickets")
-    assert found == LeftOut("many", 40, Counter({"public.visits_1": 7, "public.visits_2": 3}))
-    assert found.sentence.startswith(
+    (stream,) = left_out(layout, lambda table: table == "public.tickets")
+    assert stream == LeftOut("many", 40, Counter({"public.visits_1": 7, "public.visits_2": 3}))
+    assert stream.sentence.startswith(
         "many: 10 of 40 records are of tables that are not configured: public.visits_1, public."
     )
 

@@ -34,11 +34,11 @@ class Verbose:
 
 def test_what_is_too_long_for_a_model_is_cut_or_refused() -> None:
     search, ask, _ = TOOLS
-    given = search.call(Verbose(), SearchArguments(query="q", k=50), ANYONE, threading.Event())  # type: ignore[arg-type] # as one
-    assert (given["truncated"], len(given["results"])) == (True, 21)
-    assert len(json.dumps(given)) <= MOST_BYTES
-    assert given["results"][0]["key"] == {"price": "1.50", "number": 10**30, "name": "a\ufffd"}
-    assert given["results"][0]["score"] == 1
+    answer = search.call(Verbose(), SearchArguments(query="q", k=50), ANYONE, threading.Event())  # type: ignore[arg-type] # as one
+    assert (answer["truncated"], len(answer["results"])) == (True, 21)
+    assert len(json.dumps(answer)) <= MOST_BYTES
+    assert answer["results"][0]["key"] == {"price": "1.50", "number": 10**30, "name": "a\ufffd"}
+    assert answer["results"][0]["score"] == 1
     assert not search.call(Verbose(), SearchArguments(query="q"), ANYONE, threading.Event())["truncated"]  # type: ignore[arg-type] # as one
     with pytest.raises(TooLargeError):
         ask.call(Verbose(), AskArguments(question="q"), ANYONE, threading.Event())  # type: ignore[arg-type] # as one

@@ -33,34 +33,37 @@ def moved() -> IndexVersions:
 
 def test_each_step_done_twice_is_done_once_and_survives_a_store() -> None:
     steps: list[Callable[[IndexVersions], IndexVersions]] = [
-        lambda held: held.announced("new", 4, {"model": "new"}),
-        lambda held: held.reached("new", "filling"),
-        lambda held: held.reached("new", "filled"),
-        lambda held: held.reached("new", "ready"),
-        lambda held: held.switched("new"),
-        lambda held: held.reached("old", "dropping"),
-        lambda held: held.without(1),
+        lambda versions: versions.announced("new", 4, {"model": "new"}),
+        lambda versions: versions.reached("new", "filling"),
+        lambda versions: versions.reached("new", "filled"),
+        lambda versions: versions.reached("new", "ready"),
+        lambda versions: versions.switched("new"),
+        lambda versions: versions.reached("old", "dropping"),
+        lambda versions: versions.without(1),
     ]
-    held = first("old", 8)
+    versions = first("old", 8)
     for step in steps:
-        once = step(held)
-        assert once != held
+        once = step(versions)
+        assert once != versions
         assert step(once) == once
-        held = from_json(json.loads(json.dumps(to_json(once))))
-        assert held == once
-    assert (held.active_number, [(each.number, each.state) for each in held.every]) == (2, [(2, "ready")])
+        versions = from_json(json.loads(json.dumps(to_json(once))))
+        assert versions == once
+    assert (versions.active_number, [(version.number, version.state) for version in versions.every]) == (
+        2,
+        [(2, "ready")],
+    )
 
 
 def test_a_number_is_never_used_again() -> None:
     again = moved().without(2).announced("new", 4, {})
-    assert [each.number for each in again.every] == [1, 3]
+    assert [version.number for version in again.every] == [1, 3]
 
 
 def test_the_index_version_readers_use_is_written_last_and_never_dropped() -> None:
     ready = moved().reached("new", "ready")
-    assert [each.number for each in ready.written] == [2, 1]
+    assert [version.number for version in ready.written] == [2, 1]
     switched = ready.switched("new")
-    assert [each.number for each in switched.written] == [1, 2]
+    assert [version.number for version in switched.written] == [1, 2]
     assert switched.reached("new", "dropping") == switched
     assert moved().written == first("old", 8).written  # nobody writes what is being created
 
@@ -73,11 +76,11 @@ def test_readers_are_not_sent_to_an_index_version_that_lacks_something(state: An
 
 def test_store_remembers_model_without_secrets_and_whoever_recalls_it_brings_their_own() -> None:
     other = TITAN.model_copy(update={"model": "cohere.embed-english-v3", "dimensions": 1024})
-    told = registry_entry(other)
-    assert "canary" not in json.dumps(told)
-    assert "who" not in json.dumps(told)
+    entry = registry_entry(other)
+    assert "canary" not in json.dumps(entry)
+    assert "who" not in json.dumps(entry)
     index_version = (
-        first(open_embedder(other).fingerprint, 1024).with_embedding(open_embedder(other).fingerprint, told).active
+        first(open_embedder(other).fingerprint, 1024).with_embedding(open_embedder(other).fingerprint, entry).active
     )
     assert config_of(index_version, TITAN) == other
     assert config_of(first(open_embedder(TITAN).fingerprint, 512).active, TITAN) is TITAN
@@ -94,8 +97,8 @@ def target(to: str, dimensions: int | None = None) -> Any:
 
 
 def test_a_model_id_means_the_pipelines_own_connection_with_that_model(tmp_path: Path) -> None:
-    found = target("cohere.embed-english-v3")
-    assert (found.model, found.dimensions, found.secret_key) == ("cohere.embed-english-v3", 1024, TITAN.secret_key)
+    model = target("cohere.embed-english-v3")
+    assert (model.model, model.dimensions, model.secret_key) == ("cohere.embed-english-v3", 1024, TITAN.secret_key)
     assert target("amazon.titan-embed-text-v2:0", 256).dimensions == 256
     file = tmp_path / "other.yaml"
     file.write_text("embedding: {type: local, path: /models/x, model: x, dimensions: 384}")
@@ -103,13 +106,13 @@ def test_a_model_id_means_the_pipelines_own_connection_with_that_model(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [("embedding: {type: local}", "embedding.local"), ("- 1", "keys and values"), ("a: [", "other.yaml")],
 )
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, written: str, told: str) -> None:
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, written: str, message: str) -> None:
     file = tmp_path / "other.yaml"
     file.write_text(written)
-    with pytest.raises(ConfigurationError, match=told) as raised:
+    with pytest.raises(ConfigurationError, match=message) as raised:
         target(str(file))
     assert "canary" not in str(raised.value)
 

@@ -53,7 +53,7 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 def test_a_text_has_its_first_tokens_vector_or_the_mean_of_all(folder: Path) -> None:
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("red kite").ids
-    ids = [each for each in ids if each]
+    ids = [token for token in ids if token]
     (first,) = embedder(folder, pooling="cls").embed_documents(["red kite"])
     assert np.allclose(np.asarray(first), unit(TABLE[ids[0]]), atol=1e-6)
     (mean,) = embedder(folder, pooling="mean").embed_documents(["red kite"])

@@ -66,7 +66,7 @@ def test_a_store_that_shares_anothers_request_waits_for_the_model_too() -> None:
     for thread in threads:
         thread.start()
     eventually(lambda: all(steps.get(number) == ["embed"] for number in range(2)))
-    before = {number: list(told) for number, told in steps.items()}
+    before = {number: list(names) for number, names in steps.items()}
     model.answering.set()
     for thread in threads:
         thread.join(10)

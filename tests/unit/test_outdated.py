@@ -21,12 +21,12 @@ SPECS = {"a": ARTICLES, "t": TICKETS}
 
 def test_documents_of_another_spec_are_counted_for_tables_that_make_documents() -> None:
     counted = {("a", "old"): 150, ("a", ARTICLES.digest): 50, ("t", "old"): 3, ("gone", "old"): 7}
-    found = of_counts(SPECS, counted, 1.5, Price(20.0))
-    assert found == Outdated(documents=153, of=203, texts=225 + 5, usd=round((22_500 + 5_000) / 1000 * 0.02, 6))
-    told = found.sentence("pipeline.yaml", "vectors")
-    assert told.startswith("153 of 203 documents were made by another template, chunking, language or metadata")
-    assert "`ragstream rebuild pipeline.yaml vectors`" in told
-    assert "about 230 texts for about $0.5500" in told
+    outdated = of_counts(SPECS, counted, 1.5, Price(20.0))
+    assert outdated == Outdated(documents=153, of=203, texts=225 + 5, usd=round((22_500 + 5_000) / 1000 * 0.02, 6))
+    sentence = outdated.sentence("pipeline.yaml", "vectors")
+    assert sentence.startswith("153 of 203 documents were made by another template, chunking, language or metadata")
+    assert "`ragstream rebuild pipeline.yaml vectors`" in sentence
+    assert "about 230 texts for about $0.5500" in sentence
 
 
 def test_a_language_makes_another_spec_and_none_leaves_the_digest() -> None:
@@ -37,13 +37,13 @@ def test_a_language_makes_another_spec_and_none_leaves_the_digest() -> None:
 
 
 def test_a_model_whose_price_is_not_known_costs_nobody_knows_what() -> None:
-    found = of_counts(SPECS, {("a", "old"): 2}, 1.0, None)
-    assert (found.usd, found.texts) == (None, 2)
-    assert "at a price that is not known here" in found.sentence("p.yaml", "s")
+    outdated = of_counts(SPECS, {("a", "old"): 2}, 1.0, None)
+    assert (outdated.usd, outdated.texts) == (None, 2)
+    assert "at a price that is not known here" in outdated.sentence("p.yaml", "s")
 
 
 @pytest.mark.parametrize(
-    ("model", "dimensions", "told"),
+    ("model", "dimensions", "beginnings"),
     [
         (
             "cohere.embed-english-v3",
@@ -53,7 +53,9 @@ def test_a_model_whose_price_is_not_known_costs_nobody_knows_what() -> None:
         ("amazon.titan-embed-text-v2:0", 512, []),
     ],
 )
-def test_chunks_longer_than_the_model_takes_are_said_and_cut(model: str, dimensions: int, told: list[str]) -> None:
+def test_chunks_longer_than_the_model_takes_are_said_and_cut(
+    model: str, dimensions: int, beginnings: list[str]
+) -> None:
     document = {"template": "{a}", "chunk": {"max_tokens": 1200}}
     config = parse_config(
         json.dumps({
@@ -66,5 +68,5 @@ def test_chunks_longer_than_the_model_takes_are_said_and_cut(model: str, dimensi
         Substitution({}, Path("nowhere")),
     )  # fmt: skip
     notes = chunk_notes(config)
-    assert [note.startswith(start) for note, start in zip(notes, told, strict=True)] == [True] * len(told)
-    assert specs_of(config)["public.t"].document.chunk.max_tokens == (512 if told else 1200)
+    assert [note.startswith(start) for note, start in zip(notes, beginnings, strict=True)] == [True] * len(beginnings)
+    assert specs_of(config)["public.t"].document.chunk.max_tokens == (512 if beginnings else 1200)

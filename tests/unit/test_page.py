@@ -82,8 +82,8 @@ def test_every_module_that_is_imported_is_served() -> None:
     for name, file in served.items():
         if not name.endswith((".js", ".mjs")):
             continue
-        for found in IMPORT.findall(file.content.decode()):
-            module = found[0] or found[1]
+        for imported in IMPORT.findall(file.content.decode()):
+            module = imported[0] or imported[1]
             assert module.startswith("."), (name, module)
             place = PurePosixPath(name).parent / module
             assert normal(place) in served, (name, module)

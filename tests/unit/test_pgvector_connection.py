@@ -53,9 +53,9 @@ def test_a_silent_server_is_asked_by_address_and_not_by_name(
     monkeypatch.setattr(psycopg, "connect", probe)
     monkeypatch.setattr(psycopg.Connection, "wait", wait)
     assert Silent().wait(nothing()) == "an answer"
-    (told,) = asked
-    assert (told["host"], told.get("hostaddr", ""), int(told["port"])) == (host, hostaddr, 5433)
-    assert (told["dbname"], told["sslmode"], told["connect_timeout"]) == ("d", "verify-full", 5)
+    (probed,) = asked
+    assert (probed["host"], probed.get("hostaddr", ""), int(probed["port"])) == (host, hostaddr, 5433)
+    assert (probed["dbname"], probed["sslmode"], probed["connect_timeout"]) == ("d", "verify-full", 5)
 
 
 @pytest.mark.parametrize("error", [errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout])

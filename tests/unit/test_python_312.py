@@ -25,8 +25,8 @@ PACKAGES = {"hypothesis", "numpy", "orjson", "pydantic", "pytest", "semantic_tex
 def imported(path: Path) -> set[str]:
     """The modules that a module imports when it is imported."""
     statements = ast.parse(path.read_text()).body
-    names = {alias.name for each in statements if isinstance(each, ast.Import) for alias in each.names}
-    return names | {each.module or "" for each in statements if isinstance(each, ast.ImportFrom)}
+    names = {alias.name for statement in statements if isinstance(statement, ast.Import) for alias in statement.names}
+    return names | {statement.module or "" for statement in statements if isinstance(statement, ast.ImportFrom)}
 
 
 def is_pure(path: Path) -> bool:
@@ -40,8 +40,8 @@ def is_pure(path: Path) -> bool:
 def version_of(environment: Path) -> str:
     """Of its Python: `make setup` takes 3.12 where the machine has one, and 3.13 elsewhere."""
     config = environment / "pyvenv.cfg"
-    found = re.search(r"^version = (\d+\.\d+)", config.read_text() if config.exists() else "", re.MULTILINE)
-    return found[1] if found else "none"
+    version = re.search(r"^version = (\d+\.\d+)", config.read_text() if config.exists() else "", re.MULTILINE)
+    return version[1] if version else "none"
 
 
 def test_lint_and_types_are_for_the_oldest_python_that_installs() -> None:

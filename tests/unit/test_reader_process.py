@@ -52,14 +52,14 @@ class Served:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    found = Served()
-    yield found
-    found.reader.stopped.set()
-    found.listening.shutdown(socket.SHUT_RDWR)
-    found.thread.join(5)
-    assert not found.thread.is_alive()
-    found.listening.close()
-    found.reader.end()
+    server = Served()
+    yield server
+    server.reader.stopped.set()
+    server.listening.shutdown(socket.SHUT_RDWR)
+    server.thread.join(5)
+    assert not server.thread.is_alive()
+    server.listening.close()
+    server.reader.end()
     assert eventually(lambda: not [t for t in threading.enumerate() if t.name in {"peer", "feed", "store-a"}])
 
 

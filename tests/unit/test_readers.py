@@ -47,8 +47,8 @@ def readers(stores: dict[str, dict[str, Any]], **known: Any) -> Readers:
 
 
 def harvest(part: int, positions: dict[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
-    told = {"part": part, "address": f"127.0.0.1:{part}", "positions": positions, "behind": [], "as_of_us": {}}
-    return told | {"closed": False, "gaps": {}, "away": {}} | more
+    fields = {"part": part, "address": f"127.0.0.1:{part}", "positions": positions, "behind": [], "as_of_us": {}}
+    return fields | {"closed": False, "gaps": {}, "away": {}} | more
 
 
 def test_each_reader_is_instructed_of_its_own_partitions_for_every_store() -> None:
@@ -64,17 +64,17 @@ def test_each_reader_is_instructed_of_its_own_partitions_for_every_store() -> No
 def test_what_readers_answered_is_where_reading_goes_on() -> None:
     known = readers({"a": {"t/0": 5, "t/1": 6}, "b": {"t/0": 1, "t/1": 2}})
     away = {"sink b": "it does not answer"}
-    answers = [
+    harvests = [
         harvest(0, {"a": {"t/0": 9}, "b": {"t/0": 1}}, behind=["b"], away=away, as_of_us={"a": {"t/0": 70}}),
         harvest(1, {"a": {"t/1": 8}, "b": {"t/1": 8}}, as_of_us={"a": {"t/1": 50}, "b": {"t/1": 50}}),
     ]
-    assert not known.take(answers)
+    assert not known.take(harvests)
     stores = {"a": {"t/0": 9, "t/1": 8}, "b": {"t/0": 1, "t/1": 8}}
     assert known.store_positions() == StorePositions(
         readers=True, identity={"topics": {}}, stores=stores, behind=("b",)
     )
     assert known.away == {}, "it may be a connection that is just being made"
-    known.take(answers)
+    known.take(harvests)
     assert known.away == away
     assert known.as_of_us("a") == {"t/0": 70, "t/1": 50}
     assert known.as_of_us("b") == {"t/0": 0, "t/1": 50}, "nothing is known of the first yet"
@@ -83,7 +83,7 @@ def test_what_readers_answered_is_where_reading_goes_on() -> None:
     assert (second.behind, second.address) == ((), "127.0.0.1:1")
     assert known.replaced == frozenset()
     moved = harvest(0, {"a": {"t/0": 7}, "b": {"t/0": 3}}, address="10.0.0.9:7")
-    known.take([moved, answers[1]])
+    known.take([moved, harvests[1]])
     assert known.replaced == {"127.0.0.1:0"}, "another reader has taken its place"
     assert known.instructions(9)[0].address == "10.0.0.9:7"
     assert known.store_positions().stores == {"a": {"t/0": 9, "t/1": 8}, "b": {"t/0": 3, "t/1": 8}}, "nothing goes back"
@@ -117,9 +117,9 @@ def test_an_ended_shard_is_read_no_more_when_every_store_has_it() -> None:
     known.take([harvest(known.assignment["s/child"], {}, as_of_us={"a": {"s/child": 95}})])
     assert known.as_of_us("a") == {"s/child": 95}, "that the other store is further back says nothing of this one"
     assert known.as_of_us("b") == {"s/parent": 80}
-    told = {part.part: part.positions for part in known.instructions(2)}
-    assert told[known.assignment["s/child"]] == {"a": {"s/child": mark()}, "b": {}}
-    assert told[known.assignment["s/parent"]] == {"a": {"s/parent": ended}, "b": {"s/parent": mark(sequence="7")}}
+    positions = {part.part: part.positions for part in known.instructions(2)}
+    assert positions[known.assignment["s/child"]] == {"a": {"s/child": mark()}, "b": {}}
+    assert positions[known.assignment["s/parent"]] == {"a": {"s/parent": ended}, "b": {"s/parent": mark(sequence="7")}}
     known.take([harvest(0, {"b": {"s/parent": ended}}, closed=True)])
     known.refresh(SourcePositions(["arn", 1], {name: {"s/parent": ended, "s/child": mark()} for name in "ab"}))
     assert known.assignment.keys() == {"s/child"}
@@ -149,12 +149,12 @@ def test_what_store_lacks_ends_where_others_are_when_a_shard_has_expired() -> No
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["t/0", "t/1"]), st.integers(0, 9)), max_size=5))
-def test_positions_only_grow(answers: list[Mapping[str, int]]) -> None:
+def test_positions_only_grow(position_lists: list[Mapping[str, int]]) -> None:
     known = readers({"a": {"t/0": 3, "t/1": 3}})
     highest = {"t/0": 3, "t/1": 3}
-    for answer in answers:
-        known.take([harvest(0, {"a": dict(answer)})])
-        highest = {name: max(at, answer.get(name, 0)) for name, at in highest.items()}
+    for positions in position_lists:
+        known.take([harvest(0, {"a": dict(positions)})])
+        highest = {name: max(at, positions.get(name, 0)) for name, at in highest.items()}
         assert known.store_positions().stores == {"a": highest}
 
 

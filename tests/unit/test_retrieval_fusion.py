@@ -92,7 +92,7 @@ def test_every_word_of_short_question_counts_whether_row_holds_it_or_not() -> No
 @given(st.dictionaries(st.text("abc", min_size=1), st.integers(0, 3000), min_size=MOST_WEIGHED + 1))
 def test_of_a_long_question_the_rarest_words_that_some_row_holds_count(counts: dict[str, int]) -> None:
     kept = weighed(counts)
-    held = sorted(count for count in counts.values() if count)
-    assert sorted(kept.values()) == held[:MOST_WEIGHED]
+    row_counts = sorted(count for count in counts.values() if count)
+    assert sorted(kept.values()) == row_counts[:MOST_WEIGHED]
     assert sum(shares(kept, 3000).values()) == pytest.approx(1 if kept else 0)
     assert set(worth_searching(kept)) <= kept.keys()

@@ -100,7 +100,7 @@ def test_numbers_in_an_answer_count_the_rows_that_it_cites() -> None:
     ],
 )
 def test_each_sentence_of_a_text_has_its_own_citations(said: str, parts: list[Any]) -> None:
-    assert [(each.text, each.sources) for each in prompt.statements(said, 2)] == parts
+    assert [(statement.text, statement.sources) for statement in prompt.statements(said, 2)] == parts
 
 
 @pytest.mark.parametrize(

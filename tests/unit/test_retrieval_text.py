@@ -17,10 +17,14 @@ from schemas.errors import ConfigurationError
 
 
 def test_the_first_line_is_the_heading_of_every_sentence() -> None:
-    found = sentences_of("Moss probe\n\nIt lasts 3 years. 2 cells are needed, e.g. Lithium ones! Really? yes.")
-    assert [s.text for s in found] == ["It lasts 3 years.", "2 cells are needed, e.g. Lithium ones!", "Really? yes."]
-    assert {s.heading for s in found} == {"Moss probe"}
-    assert found[0].in_context == "Moss probe. It lasts 3 years."
+    sentences = sentences_of("Moss probe\n\nIt lasts 3 years. 2 cells are needed, e.g. Lithium ones! Really? yes.")
+    assert [s.text for s in sentences] == [
+        "It lasts 3 years.",
+        "2 cells are needed, e.g. Lithium ones!",
+        "Really? yes.",
+    ]
+    assert {s.heading for s in sentences} == {"Moss probe"}
+    assert sentences[0].in_context == "Moss probe. It lasts 3 years."
 
 
 def test_a_text_without_a_heading_is_all_sentences() -> None:
@@ -43,7 +47,7 @@ BODIES = [row["body"] for table in ("articles", "tickets") for row in rows(table
     st.sampled_from(["", "       "]),
 )
 def test_where_a_text_was_wrapped_changes_no_sentence(body: str, width: int, end: str, indent: str) -> None:
-    wrapped = [textwrap.wrap(each, width, break_long_words=False) for each in body.split("\n\n")]
+    wrapped = [textwrap.wrap(paragraph, width, break_long_words=False) for paragraph in body.split("\n\n")]
     text = (end * 2).join(end.join(indent * (width > 80) + line for line in lines) for lines in wrapped)
     assert [s.text for s in sentences_of(text)] == [s.text for s in sentences_of(body)]
 

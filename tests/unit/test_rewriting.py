@@ -20,8 +20,8 @@ def exchange(number: int, question: str, answer: str, **notes: object) -> Exchan
     return Exchange(number, question, 0.0, {"answer": answer}, notes, in_progress=False)
 
 
-def rewriter(*answers: str | Exception | StopReason, budget: int = 1000) -> tuple[GenerativeRewriter, Scripted]:
-    model = Scripted(list(answers), takes_tools=False, blocked="blocked")
+def rewriter(*replies: str | Exception | StopReason, budget: int = 1000) -> tuple[GenerativeRewriter, Scripted]:
+    model = Scripted(list(replies), takes_tools=False, blocked="blocked")
     return GenerativeRewriter(model, budget, FIELDS), model
 
 

@@ -27,8 +27,8 @@ HUGGING_FACE = {"container": "huggingface", "pooling": "mean"}
 
 
 def config(**changes: Any) -> SageMakerEmbeddingConfig:
-    told = {"type": "sagemaker", "endpoint": "e", "model": "bge", "dimensions": 2, "container": "tei"}
-    return SageMakerEmbeddingConfig.model_validate(told | changes)
+    settings = {"type": "sagemaker", "endpoint": "e", "model": "bge", "dimensions": 2, "container": "tei"}
+    return SageMakerEmbeddingConfig.model_validate(settings | changes)
 
 
 @pytest.mark.parametrize("body", ["[[3,4],[0,1]]", '{"embedding":[[3,4],[0,1]]}', '{"vectors":[[3,4],[0,1]]}'])
@@ -94,11 +94,11 @@ def test_the_fingerprint_names_pooling_and_prefix_but_no_endpoint() -> None:
 
 
 def response(code: str, status: int, **members: Any) -> ClientError:
-    told: Any = {
+    error_response: Any = {
         "Error": {"Code": code, "Message": members.pop("message", "")},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
-    return ClientError(told | members, "InvokeEndpoint")
+    return ClientError(error_response | members, "InvokeEndpoint")
 
 
 def of_container(status: int, message: str = "") -> ClientError:
@@ -140,9 +140,9 @@ def test_what_no_retry_mends_is_a_configuration_error(code: str, message: str) -
 
 
 def test_an_error_within_a_stream_is_a_silence() -> None:
-    told: Any = {"Error": {"Code": "ModelStreamError", "Message": "broke off"}}
+    error_response: Any = {"Error": {"Code": "ModelStreamError", "Message": "broke off"}}
     with pytest.raises(Unanswered), sagemaker_outcomes(config(), "generation"):
-        raise EventStreamError(told, "InvokeEndpointWithResponseStream")
+        raise EventStreamError(error_response, "InvokeEndpointWithResponseStream")
 
 
 # Text models
@@ -228,7 +228,7 @@ def test_nova_is_asked_for_the_purpose_of_each_text() -> None:
         json.loads(NovaMultimodal().request(["a"], purpose, 384, Truncation.PARTS))["singleEmbeddingParams"]
         for purpose in (Purpose.DOCUMENT, Purpose.QUERY)
     ]
-    assert [told["embeddingPurpose"] for told in sent] == ["GENERIC_INDEX", "TEXT_RETRIEVAL"]
+    assert [params["embeddingPurpose"] for params in sent] == ["GENERIC_INDEX", "TEXT_RETRIEVAL"]
     assert sent[0]["text"] == {"truncationMode": "NONE", "value": "a"}
     body = b'{"embeddings":[{"embeddingType":"TEXT","embedding":[1,0],"truncatedCharLength":3}]}'
     assert NovaMultimodal().vectors(body) == [[1, 0]]

@@ -88,7 +88,7 @@ def test_an_error_has_a_status_and_says_no_more_than_it_may(error: Exception, st
 
 
 @pytest.mark.parametrize(
-    ("told", "problem"),
+    ("settings", "problem"),
     [
         ({"host": "::", "allow_plaintext": True}, "for this machine alone"),
         ({"host": "10.1.2.3", "callers": {"type": "none"}, "certificate": "c.pem"}, "for this machine alone"),
@@ -108,15 +108,17 @@ def test_an_error_has_a_status_and_says_no_more_than_it_may(error: Exception, st
         ({"limits": {"burst": 0}}, "greater than or equal"),
     ],
 )
-def test_a_configuration_that_would_let_in_too_many_is_refused(told: dict[str, Any], problem: str) -> None:
+def test_a_configuration_that_would_let_in_too_many_is_refused(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(problem)) as refused:
-        ServeConfig.model_validate(told)
+        ServeConfig.model_validate(settings)
     assert "a secret" not in str(refused.value)
 
 
 def test_the_examples_of_the_documents_are_taken() -> None:
     text = (Path(__file__).parents[2] / "docs/serving.md").read_text()
     examples = re.findall(r"```yaml\n(.+?)```", text, re.DOTALL)
-    assert [ServeConfig.model_validate(yaml.safe_load(each)["serve"]).callers.type for each in examples] == ["jwt"]
+    assert [ServeConfig.model_validate(yaml.safe_load(example)["serve"]).callers.type for example in examples] == [
+        "jwt"
+    ]
     statuses = {int(status) for status in re.findall(r"\b(4\d\d|5\d\d)\b", text.partition("## Limits")[2])}
     assert statuses >= {400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503, 504}

@@ -131,8 +131,8 @@ def test_every_user_record_of_an_aggregate_comes_out_in_order(parts: list[tuple[
 def test_what_only_looks_aggregated_is_passed_on_whole(message: bytes, sound: bool) -> None:  # noqa: FBT001 - drawn
     digest = hashlib.md5(message, usedforsecurity=False).digest() if sound else b"0" * 16
     data = b"\xf3\x89\x9a\xc2" + message + digest
-    found = read(data)
-    assert found == [("42", b"outer", data)] or (sound and all(":" in position for position, _, _ in found))
+    records = read(data)
+    assert records == [("42", b"outer", data)] or (sound and all(":" in position for position, _, _ in records))
 
 
 def test_a_plain_record_is_itself() -> None:

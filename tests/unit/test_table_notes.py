@@ -30,15 +30,15 @@ METADATA = {
 def path(tmp_path: Path) -> Path:
     source = {"type": "files", "format": "kinesis", "envelope": "dms", "path": ["events.jsonl"]}
     table = {"table": "public.t", "keys": ["id"], "document": {"template": "{title}\n{body}", "metadata": ["kind"]}}
-    told = {"name": "p", "source": source, "tables": [table], "lake": {"path": str(tmp_path / "lake")}}
-    found = tmp_path / "pipeline.yaml"
-    found.write_text(json.dumps(told | {"checkpoint": str(tmp_path / "checkpoint")}))
-    return found
+    settings = {"name": "p", "source": source, "tables": [table], "lake": {"path": str(tmp_path / "lake")}}
+    config_path = tmp_path / "pipeline.yaml"
+    config_path.write_text(json.dumps(settings | {"checkpoint": str(tmp_path / "checkpoint")}))
+    return config_path
 
 
 def landed(config: PipelineConfig, *events: dict[str, Any]) -> Report:
     """What landing counts of events."""
-    read = [Record("s", "0", str(at), None, json.dumps(each).encode()) for at, each in enumerate(events)]
+    read = [Record("s", "0", str(at), None, json.dumps(event).encode()) for at, event in enumerate(events)]
     plain = [
         pa.array([r.stream for r in read]),
         pa.array([r.partition for r in read]),

@@ -137,7 +137,7 @@ def test_a_row_as_each_mode_sends_it(line: str) -> None:
     assert set(last.unfit) == ({"ts", "ts0", "ts3", "tss"} if recorded["mode"] == "microseconds" else set())
     assert recorded["snapshot"] or rows["44 BC"].values["d"] == "-0043-03-15"
     assert recorded["snapshot"] or nanoseconds or rows["44 BC"].values["ts"] == "-0043-03-15T12:00:00"
-    told = rows["infinity"].values
+    infinite_values = rows["infinity"].values
     midnight = "00:00:00" if recorded["mode"] == "isostring" else "24:00:00"
-    assert {told["t"], told["t0"], told["t3"]} == {midnight}
-    assert (told["vb"], told["vb8"], told["b8"]) == ("101", "101", "00101101")
+    assert {infinite_values["t"], infinite_values["t0"], infinite_values["t3"]} == {midnight}
+    assert (infinite_values["vb"], infinite_values["vb8"], infinite_values["b8"]) == ("101", "101", "00101101")

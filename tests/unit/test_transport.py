@@ -126,9 +126,9 @@ LOOPBACK = ["127.0.0.1", "127.8.9.10", "localhost", "LocalHost", "[::1]"]
 
 
 def built(part: Part, **more: Any) -> BaseModel:
-    kind, told = part
-    found: BaseModel = TypeAdapter(kind).validate_python(dict(told) | more)
-    return found
+    kind, fields = part
+    config: BaseModel = TypeAdapter(kind).validate_python(dict(fields) | more)
+    return config
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -146,9 +146,11 @@ def test_no_other_machine_is_reached_unencrypted_or_unverified_unless_it_is_allo
 
 def test_every_part_that_names_a_server_is_held_to_the_rule() -> None:
     definitions = PipelineConfig.model_json_schema()["$defs"]
-    reaching = {name for name, each in definitions.items() if SERVER_KEYS & each.get("properties", {}).keys()}
+    reaching = {
+        name for name, definition in definitions.items() if SERVER_KEYS & definition.get("properties", {}).keys()
+    }
     assert reaching == {
-        name for name, each in definitions.items() if "allow_plaintext" in each.get("properties", {})
+        name for name, definition in definitions.items() if "allow_plaintext" in definition.get("properties", {})
     } - {"LakeConfig"}
     assert len(reaching) == len({type(built(PLAIN[name]("localhost"))).__name__ for name in PLAIN})
 
@@ -193,9 +195,9 @@ def test_the_host_of_a_captured_database_is_not_taken_for_another(at: str) -> No
 
 def test_libpq_is_told_to_verify_where_the_connection_string_leaves_it_open() -> None:
     def conninfo(dsn: str, **more: Any) -> dict[str, Any]:
-        found = built((SinkConfig, PGVECTOR | {"dsn": dsn}), **more)
-        assert isinstance(found, PgvectorConfig)
-        return {n: v for n, v in conninfo_to_dict(found.conninfo).items() if n.startswith("ssl")}
+        config = built((SinkConfig, PGVECTOR | {"dsn": dsn}), **more)
+        assert isinstance(config, PgvectorConfig)
+        return {n: v for n, v in conninfo_to_dict(config.conninfo).items() if n.startswith("ssl")}
 
     assert conninfo("postgresql://u:p@db/d") == {"sslmode": "verify-full", "sslrootcert": "system"}
     assert conninfo("host=db sslrootcert=/ca.pem") == {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}
@@ -225,6 +227,6 @@ def test_awss_own_variables_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_weakness_does_not_quote_what_may_be_secret() -> None:
     with pytest.raises(ValidationError) as raised:
         built((SinkConfig, PGVECTOR | {"dsn": "postgresql://u:swordfish@db.example/d?sslmode=disable"}))
-    told = str(raised.value.errors(include_input=False, include_url=False, include_context=False))
-    assert "swordfish" not in told
-    assert "db.example" not in told
+    message = str(raised.value.errors(include_input=False, include_url=False, include_context=False))
+    assert "swordfish" not in message
+    assert "db.example" not in message

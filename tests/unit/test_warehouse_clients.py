@@ -105,12 +105,12 @@ def test_a_request_that_is_refused_is_mended_or_tried_again(code: str, kind: typ
     ],
 )
 def test_a_refusal_is_judged_by_its_state(state: str, kind: type[PipelineError], condition: str) -> None:
-    found = refusal("h:5439", "", state)
-    assert (type(found), found.condition) == (kind, condition)
+    error = refusal("h:5439", "", state)
+    assert (type(error), error.condition) == (kind, condition)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"load_every": "30s"}, "greater than or equal to 60"),
         ({"host": None}, "or `data_api`"),
@@ -121,8 +121,8 @@ def test_a_refusal_is_judged_by_its_state(state: str, kind: type[PipelineError],
         ({"names": {"public.t": "Upper"}}, "lower case"),
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_a_configuration_that_cannot_work_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         RedshiftConfig.model_validate(DIRECT | change)
 
 
@@ -135,8 +135,8 @@ def test_the_way_in_is_chosen_by_the_configuration() -> None:
 
 
 def test_the_example_of_the_documents_is_a_configuration() -> None:
-    told = (
+    example = (
         (Path(__file__).resolve().parents[2] / "docs/configuration.md").read_text().partition("```yaml\nwarehouse:")[2]
     )
-    config = RedshiftConfig.model_validate(yaml.safe_load("warehouse:" + told.partition("```")[0])["warehouse"])
+    config = RedshiftConfig.model_validate(yaml.safe_load("warehouse:" + example.partition("```")[0])["warehouse"])
     assert (config.load_every, config.schema_name) == (60, "desk")

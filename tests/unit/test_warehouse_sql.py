@@ -42,24 +42,24 @@ def statements() -> Iterator[str]:
     yield from TABLE.create(SHAPE)
     yield from TABLE.alter(TableShape(SHAPE.columns[:3]), SHAPE)
     for before, after in WIDENINGS:
-        held, wanted = (TableShape((ColumnShape("c", "c", kind),)) for kind in (before, after))
-        yield from TABLE.alter(held, wanted)
+        present, wanted = (TableShape((ColumnShape("c", "c", kind),)) for kind in (before, after))
+        yield from TABLE.alter(present, wanted)
     for manifest, lagging in ((MANIFEST, False), (MANIFEST, True), (None, True)):
         yield from TABLE.read(COPIES, manifest, "0" * 104, lagging=lagging)
-    for each in (
+    for load_step in (
         load(),
         load(pieces=None),
         load(rows=None, pieces=None, truncated="f" * 104),
         load(truncated="f" * 104),
     ):
-        yield from TABLE.write(each)
+        yield from TABLE.write(load_step)
     yield from probe(Copies("default"), MANIFEST)
 
 
 @pytest.mark.parametrize("statement", sorted(set(statements())), ids=lambda statement: " ".join(statement.split()[:2]))
 def test_a_statement_parses_as_redshift_sql(statement: str) -> None:
-    told = re.sub(r" SORTKEY\(\w+\)", "", statement)  # sqlglot stumbles over it
-    (parsed,) = sqlglot.parse(told, dialect="redshift")
+    without_sort_key = re.sub(r" SORTKEY\(\w+\)", "", statement)  # sqlglot stumbles over it
+    (parsed,) = sqlglot.parse(without_sort_key, dialect="redshift")
     assert parsed is not None
     # Of LOCK sqlglot knows no more than that it is a command.
     assert isinstance(parsed, exp.Command) == statement.startswith("LOCK TABLE"), type(parsed)
@@ -71,9 +71,9 @@ def test_nothing_in_a_transaction_commits_it() -> None:
 
 
 def test_a_writing_transaction_locks_first_and_then_checks_its_reads() -> None:
-    for told in (TABLE.write(load()), TABLE.create(SHAPE), TABLE.alter(TableShape(SHAPE.columns[:3]), SHAPE)):
-        assert told[0] == 'LOCK TABLE "desk".ragstream_tables'
-        assert told[1].startswith("SELECT 1 / CASE WHEN COUNT(*) =")
+    for script in (TABLE.write(load()), TABLE.create(SHAPE), TABLE.alter(TableShape(SHAPE.columns[:3]), SHAPE)):
+        assert script[0] == 'LOCK TABLE "desk".ragstream_tables'
+        assert script[1].startswith("SELECT 1 / CASE WHEN COUNT(*) =")
     assert [s.split("FROM")[0] for s in TABLE.write(load())].count(
         "SELECT 1 / CASE WHEN COUNT(*) = 0 THEN 1 ELSE 0 END "
     ) == 2
@@ -82,22 +82,22 @@ def test_a_writing_transaction_locks_first_and_then_checks_its_reads() -> None:
 def test_a_transaction_fits_into_a_batch_of_the_data_api() -> None:
     wide = TableShape(tuple(ColumnShape(f"c{at}", f"c{at}", "int") for at in range(60)))
     wider = TableShape(tuple(ColumnShape(f"c{at}", f"c{at}", "bigint") for at in range(90)))
-    held, longest = wide, len(TABLE.create(wide))
+    shape, longest = wide, len(TABLE.create(wide))
     for step in steps(wide, wider):
-        longest, held = max(longest, len(TABLE.alter(held, step))), step
-    assert held == wider
+        longest, shape = max(longest, len(TABLE.alter(shape, step))), step
+    assert shape == wider
     assert max(longest, len(TABLE.write(load(truncated="f" * 104)))) <= 40
 
 
 def test_a_load_reads_as_the_recipe() -> None:
     rows, new = '"desk"."odd ""t"" % ключ__rows"', "ragstream_new"
     guard = f"{rows}._revision < {new}._revision AND {rows}._sequence <= {new}._sequence"
-    told = TABLE.write(load(pieces=None))
-    assert [s for s in told if s.startswith(("DELETE", "COPY"))] == [
+    script = TABLE.write(load(pieces=None))
+    assert [s for s in script if s.startswith(("DELETE", "COPY"))] == [
         f"COPY ragstream_stage FROM '{MANIFEST}' IAM_ROLE '{COPIES.iam_role}' FORMAT AS PARQUET MANIFEST",
         f"DELETE FROM {rows} USING {new} WHERE {rows}._key = {new}._key AND {guard}",
     ]
-    assert "JSON_PARSE(s.c14), JSON_PARSE(s.c15)" in next(s for s in told if s.startswith(f"INSERT INTO {new}"))
+    assert "JSON_PARSE(s.c14), JSON_PARSE(s.c15)" in next(s for s in script if s.startswith(f"INSERT INTO {new}"))
 
 
 def test_columns_have_redshifts_types() -> None:

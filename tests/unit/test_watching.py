@@ -59,10 +59,10 @@ def watched(rows: Rows, story: Callable[[Watching], Awaitable[None]]) -> None:
 
 async def next_of(watcher: Watcher, name: str) -> dict[str, Any]:
     while True:
-        told = await watcher.next()
-        assert told is not None
-        if told.name == name:
-            return {key: value for key, value in told.data.items() if key != "at"}
+        event = await watcher.next()
+        assert event is not None
+        if event.name == name:
+            return {key: value for key, value in event.data.items() if key != "at"}
 
 
 def test_many_watchers_with_the_same_grants_share_each_poll() -> None:
@@ -77,7 +77,7 @@ def test_many_watchers_with_the_same_grants_share_each_poll() -> None:
             other = stack.enter_context(watching.watching(BOB, {"d0": "1"}))
             await asyncio.sleep(5 * POLL_SECONDS)
             rows.now["d0"] = "2"
-            states = [await next_of(each, "state") for each in (*watchers, other)]
+            states = [await next_of(watcher, "state") for watcher in (*watchers, other)]
             assert states == [{"document_id": "d0", "state": "changed"}] * 31
             assert watching.documents == 60
         assert watching.documents == 0
@@ -105,9 +105,9 @@ def test_each_change_is_told_once_and_what_was_old_at_once() -> None:
             rows.now["here"] = "3"
             assert await next_of(watcher, "state") == {"document_id": "here", "state": "changed"}
             for _ in range(2):
-                told = await watcher.next()
-                assert told is not None
-                assert told.name == "freshness", "nothing else has changed"
+                event = await watcher.next()
+                assert event is not None
+                assert event.name == "freshness", "nothing else has changed"
 
     watched(rows, story)
 
@@ -124,8 +124,8 @@ def test_while_a_store_is_away_nothing_is_gone_and_freshness_is_unknown() -> Non
             rows.now["here"], rows.is_away = "2", False
             assert await next_of(watcher, "state") == {"document_id": "here", "state": "changed"}
             watching.end()
-            while (told := await watcher.next()) is not None:
-                assert told.name == "freshness"
+            while (event := await watcher.next()) is not None:
+                assert event.name == "freshness"
 
     watched(rows, story)
 

@@ -28,10 +28,10 @@ def test_a_partition_has_reached_its_newest_commit_or_that_ones_arrival() -> Non
     assert future.value != third.value
     records = [first, second._replace(partition="1", timestamp_ms=9), future._replace(partition="2", timestamp_ms=8)]
     ignored = Record("t", "3", "0", None, None, (), 7)
-    found = decoded([*records, ignored], CONTEXT, SPECS)
-    assert found.reached_us == {"t/0": 1, "t/1": 2, "t/2": 8_000, "t/3": 7_000}
-    assert found.counts == {"records": 4, "ignored": 1}
-    assert not found.is_empty
+    work = decoded([*records, ignored], CONTEXT, SPECS)
+    assert work.reached_us == {"t/0": 1, "t/1": 2, "t/2": 8_000, "t/3": 7_000}
+    assert work.counts == {"records": 4, "ignored": 1}
+    assert not work.is_empty
     assert decoded([ignored], CONTEXT, SPECS).is_empty
 
 
@@ -61,9 +61,9 @@ def test_newest_record_of_a_row_is_the_one_of_the_greatest_sequence() -> None:
 def test_freshness_is_told_of_a_sample_of_each_table() -> None:
     committed_us = 1_000_000_000
     units = [unit(committed_us + n) for n in range(FRESHNESS_SAMPLE + 7)]
-    told = freshness(units, committed_us + 2_000_000)
-    assert len(told["t"]) == FRESHNESS_SAMPLE
-    assert told["t"][:1] == [2_000.0]
+    freshness_ms = freshness(units, committed_us + 2_000_000)
+    assert len(freshness_ms["t"]) == FRESHNESS_SAMPLE
+    assert freshness_ms["t"][:1] == [2_000.0]
     result = IndexResult()
     for now_us in (committed_us + 1_000, committed_us + 9_000):
         result.add_searchable(units, now_us)
