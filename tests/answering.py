@@ -37,7 +37,7 @@ class Quoting:
 class Scripted:
     """A text model with its answers set; it keeps what it was sent."""
 
-    answers: list[str | tuple[ToolCall, ...] | StopReason | Exception]
+    replies: list[str | tuple[ToolCall, ...] | StopReason | Exception]
     takes_tools: bool = True
     sent: list[tuple[str, list[Message], Sequence[Tool]]] = field(default_factory=list)
     model: str = "scripted"
@@ -48,14 +48,14 @@ class Scripted:
         self, messages: Sequence[Message], *, system: str = "", tools: Sequence[Tool] = (), **_: Any
     ) -> GeneratedAnswer:
         self.sent.append((system, [*messages], tools))
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, tuple):
-            return GeneratedAnswer("Let me see, 99 [1].", StopReason.TOOL_USE, 1, 1, calls=answer)
-        if isinstance(answer, StopReason):
-            return GeneratedAnswer(self.blocked, answer, 1, 1)
-        return GeneratedAnswer(answer, StopReason.END_TURN, 1, 1)
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        if isinstance(reply, tuple):
+            return GeneratedAnswer("Let me see, 99 [1].", StopReason.TOOL_USE, 1, 1, calls=reply)
+        if isinstance(reply, StopReason):
+            return GeneratedAnswer(self.blocked, reply, 1, 1)
+        return GeneratedAnswer(reply, StopReason.END_TURN, 1, 1)
 
     def stream(self, messages: Sequence[Message], **options: Any) -> AnswerStream:
         def pieces() -> Generator[str, None, GeneratedAnswer]:

@@ -72,6 +72,6 @@ class OpenLake:
     keeps = True
 
     def __call__(self) -> Lake:
-        names = sorted({table for each in self.recordings.values() for table in each.recording.families})
+        names = sorted({table for recording in self.recordings.values() for table in recording.recording.families})
         tables = [TableConfig(table=name, keys=KEYS[name]) for name in names]
         return Lake(self.spark, self.folder, tables, self.recordings, self.warehouse)

@@ -113,9 +113,9 @@ class Reader(threading.Thread):
             name, serving = servings[self.polls % len(servings)]
             text = f"body steady {self.polls % STEADY}"
             try:
-                found = _first(serving.search(text, 3, ANYTHING))
-                if found != (text, 1.0):
-                    self.wrong.append((name, text, found))
+                first_hit = _first(serving.search(text, 3, ANYTHING))
+                if first_hit != (text, 1.0):
+                    self.wrong.append((name, text, first_hit))
                 if shown := self._mixed(name):
                     self.wrong.append((name, shown))
             except Exception as error:  # noqa: BLE001 - no answer is what is looked for

@@ -121,7 +121,7 @@ class SecureMemoryDB:
         """
         node, other = self.nodes[primary], self.nodes[1 - primary]
         with node.admin() as one, other.admin() as two:
-            eventually(lambda: {each.info("replication")["role"] for each in (one, two)} == {"master", "slave"})
+            eventually(lambda: {client.info("replication")["role"] for client in (one, two)} == {"master", "slave"})
             replica = one if one.info("replication")["role"] == "slave" else two
             eventually(lambda: replica.info("replication")["master_link_status"] == "up")
             if replica is one:

@@ -72,8 +72,8 @@ class Loaded:
     def load(self, positions: Sequence[str] | None = None, *, again: bool = False) -> TableCounts:
         """Load changes; `again` as after a kill, as the batch that it was."""
         self.loads += not again
-        told = self.loader.load(self.batch(positions), f"query/{self.loads}", transaction("load", self.loads))
-        return told.get(self.table, TableCounts())
+        counts = self.loader.load(self.batch(positions), f"query/{self.loads}", transaction("load", self.loads))
+        return counts.get(self.table, TableCounts())
 
     @property
     def name(self) -> str:

@@ -81,18 +81,18 @@ def test_an_answer_is_told_in_events_and_given_whole(service: AssistantService) 
     assert events[-1] == Answered(answer)
     assert [e.as_json() for e in events if isinstance(e, SentenceWritten)] == answer["sentences"]
     cited = [e.as_json() for e in events if isinstance(e, Cited)]
-    assert [each.pop("number") for each in cited] == list(range(1, len(cited) + 1))
+    assert [citation.pop("number") for citation in cited] == list(range(1, len(cited) + 1))
     assert cited == answer["citations"]
     assert service.ask(PROBE, Scope(caller=ACME)) | {"freshness": 0} == answer | {"freshness": 0}
 
 
 def test_rows_and_versions_are_those_that_the_caller_may_see(service: AssistantService, notes: Notes) -> None:
-    found = service.search(PROBE, 5, Scope(caller=ACME))["results"]
-    assert sorted(each["key"]["id"] for each in found) == [1, 2]
-    ids = [each["document_id"] for each in found]
+    hits = service.search(PROBE, 5, Scope(caller=ACME))["results"]
+    assert sorted(hit["key"]["id"] for hit in hits) == [1, 2]
+    ids = [hit["document_id"] for hit in hits]
     versions = service.versions(ids, ACME)
-    assert versions == {each["document_id"]: each["version"] for each in found}
-    name = next(each["document_id"] for each in found if each["key"] == {"id": 1})
+    assert versions == {hit["document_id"]: hit["version"] for hit in hits}
+    name = next(hit["document_id"] for hit in hits if hit["key"] == {"id": 1})
     row = service.row(name, ACME)
     assert row is not None
     assert (row["table"], row["metadata"], row["version"]) == (NOTES, {"tenant": "acme"}, versions[name])
@@ -111,7 +111,7 @@ def test_rows_and_versions_are_those_that_the_caller_may_see(service: AssistantS
 def test_a_session_is_listed_read_and_deleted_by_its_user_alone(service: AssistantService) -> None:
     session = Session("talk", "mine")
     first = service.ask(PROBE, Scope(caller=ACME), session)
-    assert [each["session"] for each in service.sessions(ACME)] == ["talk"]
+    assert [listing["session"] for listing in service.sessions(ACME)] == ["talk"]
     (exchange,) = service.exchanges(ACME, "talk")
     assert (exchange["turn"], exchange["question"], exchange["reply"]) == (1, PROBE, first)
     assert service.sessions(GLOBEX) == []
@@ -151,17 +151,17 @@ def test_a_repeated_turn_is_refused_once_one_of_its_rows_changed(service: Assist
 
 
 def test_connections_that_a_restart_broke_cost_no_question(service: AssistantService, vectors: VectorStore) -> None:
-    def ask(answers: list[str]) -> None:
-        answers.append(service.ask(PROBE, Scope(caller=ACME))["answer"])
+    def ask(texts: list[str]) -> None:
+        texts.append(service.ask(PROBE, Scope(caller=ACME))["answer"])
 
     def ask_at_once() -> list[str]:
-        answers: list[str] = []
-        threads = [threading.Thread(target=ask, args=(answers,)) for _ in range(6)]
+        texts: list[str] = []
+        threads = [threading.Thread(target=ask, args=(texts,)) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return answers
+        return texts
 
     before = ask_at_once()
     vectors.restart()
@@ -271,8 +271,8 @@ def test_an_edit_in_mid_answer_takes_back_what_was_said(
     assert "three years" in str(listening.events[:-1])
     assert listening.since_restart(SentenceWritten)[0]["text"] == "The warranty of a Moss probe is four years."
     assert listening.since_restart(SentenceWritten) == answer["sentences"]
-    versions = worded.versions([each["document_id"] for each in answer["citations"]], ACME)
-    assert {each["document_id"]: each["version"] for each in answer["citations"]} == versions
+    versions = worded.versions([citation["document_id"] for citation in answer["citations"]], ACME)
+    assert {citation["document_id"]: citation["version"] for citation in answer["citations"]} == versions
 
 
 def test_a_row_that_moves_away_in_mid_answer_is_not_told_again(worded: AssistantService, notes: Notes) -> None:
@@ -280,7 +280,7 @@ def test_a_row_that_moves_away_in_mid_answer_is_not_told_again(worded: Assistant
     answer = worded.ask(PROBE, Scope(caller=ACME), on_event=listening)
     assert listening.names[:5] == ["started", "citation", "citation", "sentence", "restart"]
     assert listening.names.count("restart") == 1
-    assert [each["text"] for each in listening.since_restart(SentenceWritten)] == [
+    assert [sentence["text"] for sentence in listening.since_restart(SentenceWritten)] == [
         "A Skua mast is painted every spring."
     ]
     assert "three" not in str(answer)
@@ -309,10 +309,10 @@ def test_a_listener_that_leaves_leaves_the_turn_unanswered(
     endpoint.faults(answer=SAID + " More." * 2_000, piece_ms=PIECE_MS)
     with pytest.raises(CancelledError if how == "cancelled" else BrokenPipeError):
         worded.ask(*asked, on_event=Listening(leave), cancelled=cancelled)
-    assert [each["state"] for each in worded.exchanges(ACME, "talk")] == ["unanswered"]
+    assert [exchange["state"] for exchange in worded.exchanges(ACME, "talk")] == ["unanswered"]
     endpoint.faults(answer=SAID)
     assert worded.ask(*asked)["turn"] == 1
-    assert [each["state"] for each in worded.exchanges(ACME, "talk")] == ["answered"]
+    assert [exchange["state"] for exchange in worded.exchanges(ACME, "talk")] == ["answered"]
 
 
 def test_a_question_cancelled_before_it_is_asked_costs_no_model_call(
@@ -344,16 +344,16 @@ def test_rows_that_move_while_eight_threads_ask_are_never_crossed(service: Assis
 
     def ask(place: int) -> None:
         own, other = (("acme", "globex"), ("globex", "acme"))[place % 2]
-        scope, answers = Scope(caller=Caller({"tenant": own, "sub": f"user {place}"})), list[object]()
+        scope, payloads = Scope(caller=Caller({"tenant": own, "sub": f"user {place}"})), list[object]()
         session = Session(f"talk {place}")
         while not done.is_set():
             with suppress(UnavailableError):  # its rows moved at each try
-                answers.append(service.ask("secret", scope, session, on_event=answers.append))
-            found = service.search("secret", 5, scope)["results"]
-            answers += [found, *(service.row(each["document_id"], scope.caller) for each in found)]
-            crossings.extend(text for text in map(str, answers) if f"belongs to {other}" in text)
+                payloads.append(service.ask("secret", scope, session, on_event=payloads.append))
+            hits = service.search("secret", 5, scope)["results"]
+            payloads += [hits, *(service.row(hit["document_id"], scope.caller) for hit in hits)]
+            crossings.extend(text for text in map(str, payloads) if f"belongs to {other}" in text)
             asked[place] += 1
-            answers = [service.exchanges(scope.caller, session.name)]
+            payloads = [service.exchanges(scope.caller, session.name)]
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
     for thread in threads:

@@ -60,9 +60,9 @@ def test_a_tables_key_and_its_nulls_with_defaults_are_known(vectors_dsn: str) ->
         connection.execute(f"CREATE TABLE odd ({columns})".encode())
         capture = DebeziumCaptureConfig(type="debezium", dsn=SecretStr(vectors_dsn))
         tables, glue = [TableConfig(table="public.odd", keys=("a", "b"))], GlueRegistryConfig(type="glue")
-        found = compared(capture, "desk", tables, glue)
-        assert found.known == {"public.odd": KnownTable(("b", "a", "state", "no", "note"), ("a", "b"))}
-        (wrong,) = found.findings.wrong
+        comparison = compared(capture, "desk", tables, glue)
+        assert comparison.known == {"public.odd": KnownTable(("b", "a", "state", "no", "note"), ("a", "b"))}
+        (wrong,) = comparison.findings.wrong
         connection.execute(wrong.partition("Run: ")[2].encode())
         assert compared(capture, "desk", tables, glue).findings.wrong == []
 

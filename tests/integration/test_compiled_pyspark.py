@@ -16,8 +16,8 @@ def test_a_worker_of_spark_imports_what_is_compiled(spark: SparkSession) -> None
     def file(_: int) -> str:
         return str(sys.modules["pyspark.serializers"].__file__)
 
-    (found,) = spark.sparkContext.parallelize([0], 1).map(file).collect()
-    assert found.endswith("pyspark.zip/pyspark/serializers.pyc")
+    (module_file,) = spark.sparkContext.parallelize([0], 1).map(file).collect()
+    assert module_file.endswith("pyspark.zip/pyspark/serializers.pyc")
 
 
 def test_an_archive_is_written_twice_and_keeps_all_it_held(tmp_path: Path) -> None:
@@ -30,9 +30,9 @@ def test_an_archive_is_written_twice_and_keeps_all_it_held(tmp_path: Path) -> No
         with zipfile.ZipFile(archive) as read:
             assert sorted(read.namelist()) == ["a/__init__.py", "a/__init__.pyc", "a/b.txt"]
             assert read.read("a/b.txt") == b"text"
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", "import a; print(a.__file__, a.NAME)"],
         env={"PYTHONPATH": str(archive)}, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert told.split() == [str(archive / "a/__init__.pyc"), "a"]
+    assert printed.split() == [str(archive / "a/__init__.pyc"), "a"]
     assert list(tmp_path.iterdir()) == [archive]

@@ -51,7 +51,7 @@ def document(
     folder = tmp_path_factory.mktemp("conversation")
     for dsn in new_database(vectors):
         articles = {"table": "public.articles", "keys": ["id"], "document": {"template": "{title}\n\n{body}"}}
-        told = {
+        settings = {
             "name": "talks",
             "source": {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(folder / "none.jsonl")]},
             "tables": [articles], "lake": {"path": str(folder / "lake")}, "checkpoint": str(folder / "checkpoint"),
@@ -62,11 +62,11 @@ def document(
                 "profile": {"plan": {"type": "text"}, "hubs": {"type": "integer"}}, **memorydb.endpoint,
             },
         }  # fmt: skip
-        config, embedder = loaded(told), LocalEmbedder(LOCAL)
+        config, embedder = loaded(settings), LocalEmbedder(LOCAL)
         with closing(open_sink(config.sinks[0], embedder.fingerprint, embedder.dimensions)) as sink:
             sink.prepare()
             put(sink, embedder, "public.articles", rows("articles"))
-        yield told
+        yield settings
 
 
 def loaded(document: dict[str, Any]) -> PipelineConfig:
@@ -82,8 +82,8 @@ def ragstream(document: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFi
         file.write_text(json.dumps(document | changes))
         with pytest.raises(SystemExit) as ended:
             main([command, str(file), *arguments])
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out + told.err
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out + printed.err
 
     return run
 
@@ -99,13 +99,13 @@ def test_follow_ups_are_answered_as_questions_of_their_own(document: dict[str, A
             answer, are_live = staticmethod(ask), staticmethod(lambda _: True)
 
         conversation = Conversation(memory.conversations, memory.profiles, ExtractiveRewriter())
-        for number, each in enumerate(follow_ups()[::3]):
+        for number, follow_up in enumerate(follow_ups()[::3]):
             session = Session(f"labelled {number}")
-            conversation.ask(each.first, session, ADA.caller, Cached())
-            second = conversation.ask(each.then, session, ADA.caller, Cached())["answer"]
-            count = counts["others" if each.kind == "independent" else "follow-ups"]
-            for at, text in enumerate((second, ask(each.then).text)):
-                count[at] += any(phrase.lower() in text.lower() for phrase in each.answer_contains)
+            conversation.ask(follow_up.first, session, ADA.caller, Cached())
+            second = conversation.ask(follow_up.then, session, ADA.caller, Cached())["answer"]
+            count = counts["others" if follow_up.kind == "independent" else "follow-ups"]
+            for at, text in enumerate((second, ask(follow_up.then).text)):
+                count[at] += any(phrase.lower() in text.lower() for phrase in follow_up.answer_contains)
     assert counts["follow-ups"][0] >= 10, counts  # of 12
     assert counts["follow-ups"][1] <= 7, counts
     assert counts["others"][0] >= counts["others"][1] - 1, counts  # of 4
@@ -122,7 +122,7 @@ def test_a_second_question_makes_sense_only_after_the_first(ragstream: Callable[
     assert ragstream("ask", SECOND, *asking, "--turn-id", "mine") == (0, out)
     assert "Skua mast for four" not in json.loads(ragstream("ask", SECOND, "--json")[1])["answer"]
     status, out = ragstream("sessions", "talk", "--user", "ada", "--json")
-    assert [(each["turn"], each["question"], each["state"]) for each in map(json.loads, out.splitlines())] == [
+    assert [(exchange["turn"], exchange["question"], exchange["state"]) for exchange in map(json.loads, out.splitlines())] == [
         (1, FIRST, "answered"), (2, SECOND, "answered"),
     ]  # fmt: skip
     assert "2 turns  talk" in ragstream("sessions", "--user", "ada")[1]
@@ -181,7 +181,7 @@ def test_a_question_whose_command_was_killed_can_be_repeated(
     assert (claimed.question, claimed.reply, claimed.in_progress) == (FIRST, None, True)
     repeated = commands.ask(config, FIRST, Session("killed", "mine"), scope=ADA)
     assert (repeated["turn"], "three years" in repeated["answer"]) == (1, True)
-    assert [each.reply["answer"] for each in exchanges()] == [repeated["answer"]]
+    assert [exchange.reply["answer"] for exchange in exchanges()] == [repeated["answer"]]
 
 
 def test_forget_gives_a_receipt_and_confirms_it(ragstream: Callable[..., Any], document: dict[str, Any]) -> None:

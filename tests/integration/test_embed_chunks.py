@@ -16,13 +16,13 @@ def test_each_text_has_its_vector_or_the_reason_why_it_has_none(spark: SparkSess
     lake.faults(refuse_text="forbidden")
     texts = ["one", "two", "one", None, " ", "a forbidden thing"]
     chunks = spark.createDataFrame([(at, text) for at, text in enumerate(texts)], "row int, chunk_text string")
-    told = chunks.repartition(2, "chunk_text").withColumn(
-        "told", embed_chunks(open_embedder(lake.embedding))("chunk_text")
+    embedded = chunks.repartition(2, "chunk_text").withColumn(
+        "embedding", embed_chunks(open_embedder(lake.embedding))("chunk_text")
     )
-    assert told.schema["told"].dataType == EMBEDDING_TYPE
-    rows = told.collect()
-    found = spark.createDataFrame(
-        [(r.row, r.told.embedding and len(r.told.embedding), r.told.condition) for r in rows],
+    assert embedded.schema["embedding"].dataType == EMBEDDING_TYPE
+    rows = embedded.collect()
+    lengths = spark.createDataFrame(
+        [(r.row, r.embedding.embedding and len(r.embedding.embedding), r.embedding.condition) for r in rows],
         "row int, dimensions int, condition string",
     )
     wanted = spark.createDataFrame(
@@ -30,9 +30,9 @@ def test_each_text_has_its_vector_or_the_reason_why_it_has_none(spark: SparkSess
          (5, None, "MODEL_REFUSED_TEXT")],
         "row int, dimensions int, condition string",
     )  # fmt: skip
-    assert_df_equality(found, wanted, ignore_row_order=True)
+    assert_df_equality(lengths, wanted, ignore_row_order=True)
     for row in rows:
-        if row.told.embedding:
+        if row.embedding.embedding:
             vector = instant_vector(row.chunk_text)
-            assert np.allclose(row.told.embedding[: len(vector)], vector, atol=1e-6)
+            assert np.allclose(row.embedding.embedding[: len(vector)], vector, atol=1e-6)
     assert lake.asked()["distinct_texts"] == 3  # and the probe that tells a refusal from an outage

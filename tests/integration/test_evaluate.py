@@ -98,23 +98,23 @@ def test_the_command_writes_a_table_a_picture_and_json(
     words = ("dense", "lexical", "hybrid", "nDCG@10", "abstention", "citation", "reranked by a-reranker to hybrid")
     assert all(word in shown for word in words)
     assert (tmp_path / "report.html").read_text().count("<svg") == 2
-    found: dict[str, Any] = json.loads(run(str(few), "--json"))
-    assert found["fingerprint"] == LocalEmbedder(MODEL).fingerprint
-    assert found["reranking"]["scored"] == found["questions"]
-    assert found["reranking"]["is_a_gain"] is False  # it knows no meaning
-    answers = found["answers"]["all"]
-    assert (answers["supported_values"], answers["errors"]) == (1.0, 0)
-    assert answers["right"] > 0.6 < answers["citation_precision"]
+    figures: dict[str, Any] = json.loads(run(str(few), "--json"))
+    assert figures["fingerprint"] == LocalEmbedder(MODEL).fingerprint
+    assert figures["reranking"]["scored"] == figures["questions"]
+    assert figures["reranking"]["is_a_gain"] is False  # it knows no meaning
+    answer_figures = figures["answers"]["all"]
+    assert (answer_figures["supported_values"], answer_figures["errors"]) == (1.0, 0)
+    assert answer_figures["right"] > 0.6 < answer_figures["citation_precision"]
     proposed = [json.loads(line) for line in run("--draft", "12").splitlines()]
     texts = {row["id"]: str(row) for table in ("articles", "tickets") for row in rows(table)}
-    assert len({str(each["expected"]) for each in proposed}) == 12
-    assert all(each["draft"] and each["query"].endswith("?") for each in proposed)
+    assert len({str(draft["expected"]) for draft in proposed}) == 12
+    assert all(draft["draft"] and draft["query"].endswith("?") for draft in proposed)
     assert all(
-        phrase in texts[each["expected"][0]["key"]["id"]] for each in proposed for phrase in each["answer_contains"]
+        phrase in texts[draft["expected"][0]["key"]["id"]] for draft in proposed for phrase in draft["answer_contains"]
     )
 
 
 def test_questions_are_proposed_of_as_many_rows_as_there_are(pipeline: Pipeline) -> None:
     with commands.opened(pipeline, None) as index:
-        found = [each["expected"][0]["key"]["id"] for each in drafts(index.searcher(), 40, None)]
-    assert len(found) == len(set(found)) == 40
+        ids = [draft["expected"][0]["key"]["id"] for draft in drafts(index.searcher(), 40, None)]
+    assert len(ids) == len(set(ids)) == 40

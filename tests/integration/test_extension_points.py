@@ -170,7 +170,9 @@ def test_each_listed_place_is_touched_by_a_toy_or_excused(name: str) -> None:
     toy, places = TOYS_BY_LIST[name], listed()[name]
     excused = toy.without or {}
     assert [place for place in toy.touched if not covers(places, place)] == [], "a place that is not listed"
-    assert [place for place in places - excused.keys() if not any(covers([place], each) for each in toy.touched)] == []
+    assert [
+        place for place in places - excused.keys() if not any(covers([place], touched) for touched in toy.touched)
+    ] == []
     assert excused.keys() <= places, "a place that is listed no more"
 
 

@@ -73,7 +73,7 @@ def test_a_text_model_cites_facts_beside_rows_and_their_time(
     assert answer["answer"] == (
         f"The printer jams on thick paper [1]. 6.75 hours were spent [F1]. (F1 loaded {SHOWN}.)"
     )
-    assert [(each["citations"], each["facts"]) for each in answer["sentences"]] == [([1], []), ([], [1])]
+    assert [(sentence["citations"], sentence["facts"]) for sentence in answer["sentences"]] == [([1], []), ([], [1])]
     (fact,) = answer["facts"]
     assert (fact["fact"], fact["rows"], fact["loaded_at"]) == ("hours", [["6.75"]], SHOWN)
 
@@ -99,14 +99,14 @@ def test_a_listener_hears_of_a_fact_before_the_sentence_that_cites_it(
     with AssistantService(pipeline(SINCE, model=model)) as service:
         answer = service.ask(SINCE_DAY, on_event=lambda event: heard.append((event.name, event.as_json())))
     assert [name for name, _ in heard] == ["started", "fact", "sentence", "answer"]
-    told = dict(heard)
-    assert told["fact"] == {"number": 1, **answer["facts"][0]}
-    assert [told["sentence"]] == answer["sentences"]
-    assert told["sentence"]["facts"] == [1]
+    payloads = dict(heard)
+    assert payloads["fact"] == {"number": 1, **answer["facts"][0]}
+    assert [payloads["sentence"]] == answer["sentences"]
+    assert payloads["sentence"]["facts"] == [1]
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "given"),
+    ("model", "name", "tool_input"),
     [
         ("bedrock", None, '{"since": "2026-11-12", "customer_id": "o\'brien"}'),
         ("lmi", None, '{"since": "2026-11-12", "_access0": "o\'brien"}'),
@@ -123,9 +123,9 @@ def test_what_a_model_may_not_give_reads_nothing(
     caplog: pytest.LogCaptureFixture,
     model: str,
     name: str | None,
-    given: str,
+    tool_input: str,
 ) -> None:
-    endpoint.faults(tool_inputs=[given, given], tool_name=name, answer="There are 2 tickets [F1].")
+    endpoint.faults(tool_inputs=[tool_input, tool_input], tool_name=name, answer="There are 2 tickets [F1].")
     ruled = pipeline(SINCE, model=model, access={"customer_id": "${claim:customer}"})
     with caplog.at_level(logging.WARNING):
         answer = commands.ask(ruled, SINCE_DAY, scope=Scope(caller=Caller({"customer": "acme"})))
@@ -223,8 +223,8 @@ def test_no_tenant_ever_sees_the_facts_of_another(
         questions = [(quoting, "How many tickets are there?"), (wording, SINCE_DAY)]
         tasks = itertools.product(questions, ["acme", "o'brien"], range(2))
         waiting = [pool.submit(ask, service, tenant, question) for (service, question), tenant, _ in tasks]
-        for each in waiting:
-            each.result()
+        for future in waiting:
+            future.result()
     assert crossings == []
     assert moving["moved"] > 0
     assert {"acme own", "o'brien own", "acme own_since", "o'brien own_since"} <= seen.keys(), seen

@@ -154,7 +154,7 @@ def test_a_rule_on_a_member_of_a_json_column_restricts_a_fact(
     with closing(reader(ticket_warehouse, facts_login, counted)) as facts:
 
         def seen(*allowed: tuple[tuple[str, ...], tuple[Scalar, ...]]) -> object:
-            fact = facts.read("own", {}, {"public.tickets": [Allowed(*each) for each in allowed]})
+            fact = facts.read("own", {}, {"public.tickets": [Allowed(*rule) for rule in allowed]})
             return fact and fact.rows[0][0]
 
         assert seen((by_id, ("acme",))) == 3

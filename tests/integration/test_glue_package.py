@@ -67,7 +67,7 @@ def python(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty Python 3.13 that sees Glue's own packages, with the package installed as Glue does it."""
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    found = folder / "bin/python"
+    interpreter = folder / "bin/python"
     (site,) = folder.glob("lib/python3.13/site-packages")
     (image,) = OF_GLUE.glob("lib/python3.13/site-packages")
     spark = folder / "spark"
@@ -79,9 +79,9 @@ def python(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     offline = options["--python-modules-installer-option"].split()
     listed = ("--find-links", package / "wheels", "-r", package / "wheels/requirements.txt")
     # Compiling takes longer than all else, and no script here runs twice.
-    command = [found, "-m", "pip", "install", "--quiet", "--no-compile", *offline, *listed]
+    command = [interpreter, "-m", "pip", "install", "--quiet", "--no-compile", *offline, *listed]
     subprocess.run(command, check=True)
-    return found
+    return interpreter
 
 
 def test_the_package_is_what_its_list_of_hashes_says(package: Path) -> None:
@@ -149,15 +149,15 @@ def test_the_requests_name_only_what_is_in_the_package(package: Path) -> None:
     for path in [*package.glob("always-on/*.json"), *package.glob("scheduled/[a-s]*.json")]:
         request = json.loads(path.read_text())
         assert request["WorkerType"] in worker_types
-        given = request["DefaultArguments"]
+        defaults = request["DefaultArguments"]
         urls = [
             request["Command"]["ScriptLocation"],
-            given["--additional-python-modules"],
-            *given["--extra-jars"].split(","),
+            defaults["--additional-python-modules"],
+            *defaults["--extra-jars"].split(","),
         ]
-        for url in [*urls, given["--config"]]:
+        for url in [*urls, defaults["--config"]]:
             assert (package / url.removeprefix("s3://amzn-s3-demo-bucket/desk/package/")).is_file()
-        assert {argument["name"] for argument in arguments if argument["default"] is None} <= given.keys()
+        assert {argument["name"] for argument in arguments if argument["default"] is None} <= defaults.keys()
 
 
 EVERYTHING: dict[str, Any] = {

@@ -89,24 +89,26 @@ print(json.dumps(ends))
 
 @cache
 def installed() -> dict[str, Distribution]:
-    return {canonicalize_name(each.name): each for each in distributions()}
+    return {canonicalize_name(distribution.name): distribution for distribution in distributions()}
 
 
 def wanted(requirements: Iterable[str]) -> list[Distribution]:
     """Requirements with what they require in turn."""
-    found: set[tuple[str, str]] = set()
-    waiting = [Requirement(each) for each in requirements]
+    seen: set[tuple[str, str]] = set()
+    waiting = [Requirement(line) for line in requirements]
     while waiting:
         need = waiting.pop()
         for extra in {"", *need.extras}:
-            if (name := canonicalize_name(need.name), extra) in found:
+            if (name := canonicalize_name(need.name), extra) in seen:
                 continue
-            found.add((name, extra))
-            told = map(Requirement, installed()[name].requires or () if name != "ragstream" else ())
-            waiting += [each for each in told if each.marker is None or each.marker.evaluate({"extra": extra})]
+            seen.add((name, extra))
+            needs = map(Requirement, installed()[name].requires or () if name != "ragstream" else ())
+            waiting += [
+                required for required in needs if required.marker is None or required.marker.evaluate({"extra": extra})
+            ]
             if name == "ragstream" and extra:
                 waiting += map(Requirement, EXTRAS[extra])
-    return [installed()[name] for name in {name for name, _ in found} if name != "ragstream"]
+    return [installed()[name] for name in {name for name, _ in seen} if name != "ragstream"]
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,10 @@ class Environment:
     def started(
         self, name: str, *arguments: str, status: int = 0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        command, told = [str(self.folder / "bin" / name), *arguments], os.environ | variables
-        done = subprocess.run(command, cwd=self.folder, env=told, capture_output=True, text=True, check=False)
+        command, full_environment = [str(self.folder / "bin" / name), *arguments], os.environ | variables
+        done = subprocess.run(
+            command, cwd=self.folder, env=full_environment, capture_output=True, text=True, check=False
+        )
         assert "Traceback" not in done.stdout + done.stderr
         assert done.returncode == status, done.stdout + done.stderr
         return done
@@ -158,12 +162,15 @@ def environment(wheel: Path, tmp_path: Path) -> Callable[..., Environment]:
         folder = tmp_path / "environment"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         (packages,) = folder.glob("lib/python*/site-packages")
-        chosen = wanted([*PROJECT["dependencies"], *(each for extra in extras for each in EXTRAS[extra])])
-        links = {each: {file.parts for file in each.files or () if file.parts[0] != ".."} for each in chosen}
+        chosen = wanted([*PROJECT["dependencies"], *(requirement for extra in extras for requirement in EXTRAS[extra])])
+        links = {
+            distribution: {file.parts for file in distribution.files or () if file.parts[0] != ".."}
+            for distribution in chosen
+        }
         tops = Counter(top for files in links.values() for top in {parts[0] for parts in files})
-        for each, files in links.items():
+        for distribution, files in links.items():
             for parts in {file[: 1 if tops[file[0]] == 1 else 2] for file in files}:  # several share a namespace
-                place, target = packages.joinpath(*parts), Path(str(each.locate_file(""))).joinpath(*parts)
+                place, target = packages.joinpath(*parts), Path(str(distribution.locate_file(""))).joinpath(*parts)
                 place.parent.mkdir(exist_ok=True)
                 if parts[0].endswith(".dist-info"):
                     shutil.copytree(target, place)  # uv takes no link for it
@@ -196,7 +203,9 @@ def everything(  # noqa: PLR0917 - a server each
     folder, topic = tmp_path_factory.mktemp("everything"), unique("topic")
     kafka.create_topic(topic)
     with ExitStack() as stack:
-        databases = [stack.enter_context(contextmanager(new_database)(each)) for each in (postgres, vectors, redshift)]
+        databases = [
+            stack.enter_context(contextmanager(new_database)(server)) for server in (postgres, vectors, redshift)
+        ]
         index = stack.enter_context(contextmanager(new_index)(opensearch))
         documents = stack.enter_context(contextmanager(new_document_database)(documentdb))
         with psycopg.connect(databases[0]) as source:
@@ -262,8 +271,8 @@ def test_the_wheel_alone_helps_renders_and_names_what_is_missing(
     alone, config = environment(), named(tmp_path, everything)
     listed = re.findall(r"^  ([a-z]+)  ", alone.run("--help").stdout, re.MULTILINE)
     assert {*COMMANDS, "capture", "check", "converge", "stack"} == set(listed)
-    each = "for name in sys.argv[1:]: cli.main([name, '--help'], standalone_mode=False)"
-    helped = alone.python(f"import sys\nfrom glue_jobs.cli.main import cli\n{each}", *({*listed} - {"stack"}))
+    program = "for name in sys.argv[1:]: cli.main([name, '--help'], standalone_mode=False)"
+    helped = alone.python(f"import sys\nfrom glue_jobs.cli.main import cli\n{program}", *({*listed} - {"stack"}))
     assert helped.count("Usage: ") == len(listed) - 1
     refused = alone.run("stack", "up", status=2).stderr
     assert refused.startswith("error: the package local_stack is not installed: it is no part of the wheel")
@@ -273,11 +282,13 @@ def test_the_wheel_alone_helps_renders_and_names_what_is_missing(
     assert missing(checked.stderr) == {part: extra for extra, parts in SERVES.items() for part in parts}
     commands = [[command, config, *arguments] for command, arguments in COMMANDS.items()]
     for status, refused in json.loads(alone.python(RUN_COMMANDS, json.dumps(commands))):
-        told = missing(refused)
+        parts = missing(refused)
         assert status == 2
-        assert told, refused
-        assert set(told.values()) <= set(EXTRAS)
-        assert len(refused.splitlines()) == (1 if "" in told else 1 + len(told))  # or each part that it needs is named
+        assert parts, refused
+        assert set(parts.values()) <= set(EXTRAS)
+        assert len(refused.splitlines()) == (
+            1 if "" in parts else 1 + len(parts)
+        )  # or each part that it needs is named
 
 
 # Extras that serve no part by themselves are installed by `make test-long` alone.
@@ -288,10 +299,10 @@ def test_an_extra_is_enough_for_its_parts(
     environment: Callable[..., Environment], everything: dict[str, Any], tmp_path: Path, extra: str
 ) -> None:
     checked = environment(extra).run("check", named(tmp_path, everything), status=0 if extra == "all" else 2)
-    found = {part: how for how, part in re.findall(r"^(ok|wrong|note) +([a-z ]+)$", checked.stdout, re.MULTILINE)}
-    served = SERVES.get(extra, found)  # by `all`, everything
-    assert {part: found[part] for part in served} == dict.fromkeys(served, "ok")
-    wanting = {part: other for other, parts in SERVES.items() for part in parts if found[part] != "ok"}
+    verdicts = {part: how for how, part in re.findall(r"^(ok|wrong|note) +([a-z ]+)$", checked.stdout, re.MULTILINE)}
+    served = SERVES.get(extra, verdicts)  # by `all`, everything
+    assert {part: verdicts[part] for part in served} == dict.fromkeys(served, "ok")
+    wanting = {part: other for other, parts in SERVES.items() for part in parts if verdicts[part] != "ok"}
     assert missing(checked.stderr) == wanting
 
 
@@ -312,33 +323,33 @@ def test_an_integration_needs_its_own_extra_alone(
     ) as server:  # fmt: skip
         assert server.stdin is not None
         assert server.stdout is not None
-        server.stdin.writelines(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in asked)
+        server.stdin.writelines(json.dumps({"jsonrpc": "2.0", **request}) + "\n" for request in asked)
         server.stdin.flush()
-        told = {line["id"]: line["result"] for line in (json.loads(server.stdout.readline()) for _ in asked)}
+        results = {line["id"]: line["result"] for line in (json.loads(server.stdout.readline()) for _ in asked)}
         server.stdin.close()
     assert server.returncode == 0
-    assert [tool["name"] for tool in told[2]["tools"]] == ["search", "ask", "freshness"]
+    assert [tool["name"] for tool in results[2]["tools"]] == ["search", "ask", "freshness"]
 
 
 def test_search_and_answers_need_neither_spark_nor_arrow_nor_java(
     environment: Callable[..., Environment], everything: dict[str, Any], tmp_path: Path
 ) -> None:
     """The instant model's vectors have no meaning, so that any row is relevant here."""
-    told = {
+    settings = {
         "sinks": everything["sinks"][:1],
         "retrieval": {"min_similarity": -1.0},
         "generation": {"type": "extractive"},
         "facts": None,
     }
-    config = parse_config(json.dumps(everything | told), "searched", substitution())
+    config = parse_config(json.dumps(everything | settings), "searched", substitution())
     assert config.embedding is not None
     embedder = open_embedder(config.embedding)
     with closing(open_sink(config.sinks[0], embedder.fingerprint, embedder.dimensions)) as sink:
         sink.prepare()
         put(sink, embedder, "public.articles", rows("articles")[:20])
-    reading, file = environment("pgvector", "bedrock"), named(tmp_path, everything | told)
-    found = json.loads(reading.run("search", file, "passkeys", "--json", PATH="").stdout)
-    assert len(found["results"]) == 10
+    reading, file = environment("pgvector", "bedrock"), named(tmp_path, everything | settings)
+    answer_of_search = json.loads(reading.run("search", file, "passkeys", "--json", PATH="").stdout)
+    assert len(answer_of_search["results"]) == 10
     answer = json.loads(reading.run("ask", file, "How do I add a passkey?", "--json", PATH="").stdout)
     assert answer["citations"]
     there = (

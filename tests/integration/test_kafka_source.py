@@ -40,18 +40,18 @@ def produce(broker: Broker, topic: str, *values: bytes | None) -> None:
     assert producer.flush(30) == 0
 
 
-def read(spark: SparkSession, config: KafkaSourceConfig, folder: Path, found: list[Row] | None = None) -> list[Row]:
-    """Run one job over what is there; `found` has what it read also where it dies."""
-    found = [] if found is None else found
+def read(spark: SparkSession, config: KafkaSourceConfig, folder: Path, rows: list[Row] | None = None) -> list[Row]:
+    """Run one job over what is there; `rows` has what it read also where it dies."""
+    rows = [] if rows is None else rows
 
     def keep(frame: DataFrame, _: int) -> None:
-        found.extend(frame.collect())
+        rows.extend(frame.collect())
 
     frame = sources.read_stream(spark, config, str(folder))
     writer = frame.writeStream.option("checkpointLocation", str(folder)).foreachBatch(keep)
     query = writer.trigger(availableNow=True).start()
     query.awaitTermination()
-    return found
+    return rows
 
 
 def test_a_record_arrives_as_it_was_written_and_once(
@@ -84,9 +84,9 @@ def test_brokers_say_whether_a_reader_that_stays_has_reached_all_they_hold(
     assert min((probe.caught_up_us(reached({topic: ends})) or {}).values()) >= began_us
     (busy,) = (f"{topic}/{number}" for number, end in ends.items() if end)
     behind = {number: max(0, end - 1) for number, end in ends.items()}
-    for told in (reached({topic: behind}), reached({})):
-        found = probe.caught_up_us(told) or {}
-        assert {place for place, at_us in found.items() if not at_us} == {busy}, "the other one is empty"
+    for positions in (reached({topic: behind}), reached({})):
+        caught_up = probe.caught_up_us(positions) or {}
+        assert {place for place, at_us in caught_up.items() if not at_us} == {busy}, "the other one is empty"
 
 
 def test_brokers_that_do_not_answer_say_nothing(kafka: Broker, new_topic: Callable[..., str]) -> None:

@@ -153,10 +153,10 @@ def test_shards_that_split_and_merge_lose_nothing_and_key_stays_in_order(world: 
             return len(reader.records) >= 60
 
         eventually(followed)
-        found = reader.values
-    assert sorted(found) == list(range(60))
+        values = reader.values
+    assert sorted(values) == list(range(60))
     for key in range(7):
-        assert [number for number in found if number % 7 == key] == list(range(key, 60, 7))
+        assert [number for number in values if number % 7 == key] == list(range(key, 60, 7))
     closed = {name for name, mark in reader.positions.items() if mark["closed"]}
     assert len(closed) == 3  # both shards of the beginning, and one of the two that came of the split
     assert state.stores["slow"] == slow  # its parents are not read to their end yet
@@ -283,7 +283,7 @@ def test_positions_go_to_a_plain_stream_and_back(world: World) -> None:
     batches = drain(plain)
     assert numbers(batches) == list(range(10, 20))
     # Run again after a kill, without the starts: the first batch's end says where it began.
-    start, end, found = batches[0]
+    start, end, records = batches[0]
     restarted = world.reader()
     restarted.partitions(end, end)
     again = [
@@ -292,7 +292,7 @@ def test_positions_go_to_a_plain_stream_and_back(world: World) -> None:
         for batch in restarted.read(part)
         for row in batch.to_pylist()
     ]
-    assert sorted(again) == found
+    assert sorted(again) == records
     back = positions.positions_in(world.config, batches[-1][1])
     state = refreshed(world.config, CHECKPOINT, SourcePositions(None, {"one": back}))
     world.put(20)

@@ -49,8 +49,8 @@ class World:
         return KinesisReader(chosen, origin=origin, fetch_interval_ms=20, max_records_per_trigger=limit, drain=True)
 
     def shards(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.client.list_shards(StreamName=self.name)["Shards"]
-        return [s for s in found if "EndingSequenceNumber" not in s["SequenceNumberRange"]]
+        shards: list[dict[str, Any]] = self.client.list_shards(StreamName=self.name)["Shards"]
+        return [s for s in shards if "EndingSequenceNumber" not in s["SequenceNumberRange"]]
 
     def split(self, shard: dict[str, Any]) -> None:
         low, high = (int(shard["HashKeyRange"][f"{end}HashKey"]) for end in ("Starting", "Ending"))
@@ -94,11 +94,11 @@ def new_world(server: AwsEndpoint) -> Iterator[World]:
 
 
 def rows(reader: KinesisReader, start: dict[str, Any], end: dict[str, Any]) -> list[tuple[str, str, bytes]]:
-    found = []
+    records = []
     for part in reader.partitions(start, end):
         for batch in reader.read(part):
-            found += [(row["partition"], row["position"], row["value"]) for row in batch.to_pylist()]
-    return sorted(found)
+            records += [(row["partition"], row["position"], row["value"]) for row in batch.to_pylist()]
+    return sorted(records)
 
 
 def drain(reader: KinesisReader, start: dict[str, Any] | None = None) -> list[Batch]:
@@ -117,17 +117,17 @@ def drain(reader: KinesisReader, start: dict[str, Any] | None = None) -> list[Ba
 
 
 def numbers(batches: list[Batch]) -> list[int]:
-    return sorted(int(value) for _, _, found in batches for _, _, value in found)
+    return sorted(int(value) for _, _, records in batches for _, _, value in records)
 
 
 def test_a_batch_run_again_after_a_restart_holds_exactly_the_same_records(world: World) -> None:
     world.put(*range(40))
     batches = drain(world.reader())
     assert numbers(batches) == list(range(40))
-    assert all(len(found) <= 10 for _, _, found in batches)
+    assert all(len(records) <= 10 for _, _, records in batches)
     world.put(*range(40, 60))
-    for start, end, found in batches:
-        assert rows(world.reader(), start, end) == found
+    for start, end, records in batches:
+        assert rows(world.reader(), start, end) == records
     assert numbers(drain(world.reader(), batches[-1][1])) == list(range(40, 60))
 
 
@@ -143,11 +143,11 @@ def test_shards_that_split_merge_and_close_lose_nothing_and_parents_come_first(w
     assert numbers(after) == list(range(20, 70))
     closed: set[str] = set()
     parents = {shard_id: shard.parents for shard_id, shard in Stream(world.config.access()).shards().items()}
-    for start, end, found in after:
-        for shard_id, _, _ in found:
+    for start, end, records in after:
+        for shard_id, _, _ in records:
             assert set(parents[shard_id]) <= closed
         closed |= {shard_id for shard_id, mark in Offset.from_json(end).shards.items() if mark.closed}
-        assert rows(world.reader(), start, end) == found
+        assert rows(world.reader(), start, end) == records
     assert numbers(drain(world.reader())) == list(range(70))
 
 
@@ -168,10 +168,10 @@ def test_an_aggregated_record_is_taken_apart_and_a_damaged_one_passed_on(world: 
     key, _, data = aggregator.clear_and_get().get_contents()
     for sent in (data, data[:-1] + bytes([data[-1] ^ 1])):
         world.client.put_record(StreamName=world.name, PartitionKey=key, Data=sent)
-    found = [row for _, _, batch in drain(world.reader()) for row in batch]
-    assert sorted(value for _, position, value in found if ":" in position) == [b"0", b"1", b"2"]
-    assert sorted(position.partition(":")[2] for _, position, _ in found) == ["", "0", "1", "2"]
-    assert [value for _, position, value in found if ":" not in position] == [data[:-1] + bytes([data[-1] ^ 1])]
+    records = [row for _, _, batch in drain(world.reader()) for row in batch]
+    assert sorted(value for _, position, value in records if ":" in position) == [b"0", b"1", b"2"]
+    assert sorted(position.partition(":")[2] for _, position, _ in records) == ["", "0", "1", "2"]
+    assert [value for _, position, value in records if ":" not in position] == [data[:-1] + bytes([data[-1] ^ 1])]
 
 
 class Throttled(Stream):
@@ -222,13 +222,13 @@ def test_position_older_than_retention_stops_job_unless_its_record_is_still_ther
 def test_an_uncommitted_first_batch_starts_where_it_did_before(world: World) -> None:
     began = at_timestamp(int(time.time() * 1000) - 60_000)
     world.put(*range(10))
-    start, end, found = drain(world.reader(origin=began))[0]
+    start, end, records = drain(world.reader(origin=began))[0]
     again = world.reader(origin=at_timestamp(int(time.time() * 1000) + 60_000))  # `latest`, asked later
     assert again.partitions(end, end) == []
     begin = again.initialOffset()
     assert all(mark["count"] == 0 for mark in begin["shards"].values())
-    assert rows(again, begin, end) == found
-    assert rows(again, start, end) == found
+    assert rows(again, begin, end) == records
+    assert rows(again, start, end) == records
 
 
 def test_a_batch_whose_records_have_expired_is_not_run_short(world: World) -> None:
@@ -248,16 +248,16 @@ def test_it_is_noted_up_to_when_everything_was_processed_and_only_then(world: Wo
         Stream(access), origin=TRIM_HORIZON, fetch_interval_ms=20, max_records_per_trigger=2, drain=False,
         probe_file=probe.path,
     )  # fmt: skip
-    start, found = reader.initialOffset(), 0
-    while found < 5:
+    start, count = reader.initialOffset(), 0
+    while count < 5:
         assert not any((probe.caught_up_us() or {}).values())
         end = reader.latestOffset()
-        found += len(rows(reader, start, end))
+        count += len(rows(reader, start, end))
         start = end
     eventually(lambda: reader.latestOffset() == start and all((probe.caught_up_us() or {"": 0}).values()))
     reader.stop()
-    told = (probe.caught_up_us() or {}).values()
-    assert began_us < min(told) <= max(told) <= time.time_ns() // 1000
+    caught_up_us = (probe.caught_up_us() or {}).values()
+    assert began_us < min(caught_up_us) <= max(caught_up_us) <= time.time_ns() // 1000
 
 
 def test_check_says_what_is_wrong(world: World) -> None:

@@ -33,12 +33,12 @@ def layout(tmp_path: Path) -> LakeLayout:
 
 
 def rows(layout: LakeLayout, name: str) -> list[dict[str, object]]:
-    found = DeltaTable(layout.path(name)).to_pyarrow_table().to_pylist()
-    return [{k: v for k, v in row.items() if k not in {"_ingest_time", "_ingest_date"}} for row in found]
+    table_rows = DeltaTable(layout.path(name)).to_pyarrow_table().to_pylist()
+    return [{k: v for k, v in row.items() if k not in {"_ingest_time", "_ingest_date"}} for row in table_rows]
 
 
-def positions(found: list[dict[str, object]]) -> Counter[tuple[object, ...]]:
-    return Counter((r["stream"], r["partition"], r["position"]) for r in found)
+def positions(table_rows: list[dict[str, object]]) -> Counter[tuple[object, ...]]:
+    return Counter((r["stream"], r["partition"], r["position"]) for r in table_rows)
 
 
 def test_every_record_ends_in_exactly_one_place(spark: SparkSession, layout: LakeLayout) -> None:
@@ -70,17 +70,17 @@ def test_a_landed_record_is_the_record_that_came(spark: SparkSession, layout: La
 
 def test_rejects_keep_bytes_coordinates_and_say_why(spark: SparkSession, layout: LakeLayout) -> None:
     Landing(layout, "kb", CONTEXT).land(frame(spark, POISON), transaction("q", 0))
-    found = {str(r["position"]): r for r in rows(layout, "rejects")}
-    assert {p: r["condition"] for p, r in found.items()} == {
+    rejects = {str(r["position"]): r for r in rows(layout, "rejects")}
+    assert {p: r["condition"] for p, r in rejects.items()} == {
         "900": "MALFORMED_JSON",
         "901": "NO_KEY",
         "902": "NOT_AN_ENVELOPE",
     }
-    assert all(r["stage"] == "decode" and r["_source"] == "kb" for r in found.values())
-    assert found["900"]["value"] == POISON[0].value
-    assert found["900"]["headers"] == [{"key": "a", "value": b"b"}]
-    assert found["901"]["_table"] == "inv.items"
-    assert not any(CANARY.decode() in str(r["message"]) for r in found.values())
+    assert all(r["stage"] == "decode" and r["_source"] == "kb" for r in rejects.values())
+    assert rejects["900"]["value"] == POISON[0].value
+    assert rejects["900"]["headers"] == [{"key": "a", "value": b"b"}]
+    assert rejects["901"]["_table"] == "inv.items"
+    assert not any(CANARY.decode() in str(r["message"]) for r in rejects.values())
 
 
 @pytest.mark.parametrize("step", ["append", "append_rows"])
@@ -114,12 +114,12 @@ def test_a_batch_killed_between_two_commits_lands_once(
 def test_schemas_seen_are_kept_once(spark: SparkSession, layout: LakeLayout) -> None:
     for batch in range(2):
         Landing(layout, "kb", CONTEXT).land(frame(spark, records("pg15_schemas")), transaction("q", batch))
-    found = rows(layout, "schemas")
-    assert len({(r["_table"], r["schema_id"]) for r in found}) == len(found)
-    items = [json.loads(str(r["columns"])) for r in found if r["_table"] == "inv.items"]
+    schemas = rows(layout, "schemas")
+    assert len({(r["_table"], r["schema_id"]) for r in schemas}) == len(schemas)
+    items = [json.loads(str(r["columns"])) for r in schemas if r["_table"] == "inv.items"]
     assert all(columns["amount"] == "decimal(12,3)" or columns["amount"].startswith("decimal(") for columns in items)
     used = {(r["_table"], r["_schema_id"]) for r in rows(layout, "changes") if r["_schema_id"]}
-    assert used <= {(r["_table"], r["schema_id"]) for r in found}
+    assert used <= {(r["_table"], r["schema_id"]) for r in schemas}
 
 
 def test_large_and_odd_values_land(spark: SparkSession, layout: LakeLayout) -> None:

@@ -130,11 +130,11 @@ def test_a_transaction_is_committed_once_by_drivers_that_hold_the_table_open(buc
         landed_files.append(layout.path("changes"), [file], {"txnAppId": "q", "txnVersion": str(version)})
 
     land("a", 0)
-    held = dict(storage._open_tables)
+    open_tables = dict(storage._open_tables)
     storage._open_tables.clear()  # as another driver
     land("b", 1)
     storage._open_tables.clear()
-    storage._open_tables.update(held)
+    storage._open_tables.update(open_tables)
     land("c", 1)
     land("d", 2)
     uris = DeltaTable(f"s3://{bucket}/changes").file_uris()

@@ -36,10 +36,10 @@ def as_frame(spark: SparkSession, states: dict[str, RowState]) -> DataFrame:
 def landed(spark: SparkSession, folder: Path, table: ModelTable, seed: int, cut: int) -> LakeLayout:
     """A lake that was told a history shuffled, with a third of it twice, in batches."""
     r, layout = random.Random(seed), LakeLayout(str(folder / "lake"))
-    told = table.changes + r.choices(table.changes, k=len(table.changes) // 3)
-    r.shuffle(told)
+    changes = table.changes + r.choices(table.changes, k=len(table.changes) // 3)
+    r.shuffle(changes)
     landing = Landing(layout, "kb", CONTEXT)
-    for at, some in enumerate(batched(told, cut)):
+    for at, some in enumerate(batched(changes, cut)):
         landing.land(frame(spark, map(as_record, some)), transaction("q", at))
     return layout
 
@@ -58,11 +58,11 @@ def test_any_order_and_cut_of_history_gives_the_states_of_one_fold(
     spark: SparkSession, tmp_path: Path, seed: int, cut: int
 ) -> None:
     table = random_history(seed, 80)
-    told = [decode(as_record(change), CONTEXT) for change in table.changes]
-    wanted = folded(change for each in told if isinstance(each, Changes) for change in each.changes)
-    found, truncated = states_in(spark, landed(spark, tmp_path, table, seed, cut), partitions=3)
+    decoded = [decode(as_record(change), CONTEXT) for change in table.changes]
+    wanted = folded(change for answer in decoded if isinstance(answer, Changes) for change in answer.changes)
+    states, truncated = states_in(spark, landed(spark, tmp_path, table, seed, cut), partitions=3)
     assert truncated == max((c.sequence for c in table.changes if c.op == "t"), default="")
-    after = {key: truncated_at(state, truncated) for key, state in found.items()}
+    after = {key: truncated_at(state, truncated) for key, state in states.items()}
     assert_df_equality(
         as_frame(spark, after),
         as_frame(spark, {key: narrowed(state, RECIPE) for key, state in wanted.items()}),
@@ -76,9 +76,9 @@ def test_a_row_of_many_keys_keeps_the_values_of_its_first_key(spark: SparkSessio
     table.insert(0, "x")
     for number in range(12):
         table.move(number, number + 1)
-    found, _ = states_in(spark, landed(spark, tmp_path, table, 1, 100), partitions=4)
-    assert found[key_of(12)].values()["body"] == "body x"
-    assert [key for key, state in found.items() if state.exists] == [key_of(12)]
+    states, _ = states_in(spark, landed(spark, tmp_path, table, 1, 100), partitions=4)
+    assert states[key_of(12)].values()["body"] == "body x"
+    assert [key for key, state in states.items() if state.exists] == [key_of(12)]
 
 
 def test_where_nothing_landed_there_is_no_history(spark: SparkSession, tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ def test_documents_have_the_text_and_say_which_row_it_is(service: AssistantServi
     retriever = RagstreamRetriever(service=service, k=1, scope=Scope(caller=ACME))
     (document,) = retriever.invoke(PROBE)
     assert "three years" in document.page_content
-    found = service.search(PROBE, 1, Scope(caller=ACME))
-    assert document.metadata == {name: value for name, value in found["results"][0].items() if name != "chunk_text"} | {
-        "searchable_as_of": found["freshness"]["searchable_as_of"]
-    }
+    payload = service.search(PROBE, 1, Scope(caller=ACME))
+    assert document.metadata == {
+        name: value for name, value in payload["results"][0].items() if name != "chunk_text"
+    } | {"searchable_as_of": payload["freshness"]["searchable_as_of"]}
     assert (document.metadata["table"], document.metadata["key"]) == ("public.notes", {"id": 1})
     assert asyncio.run(retriever.ainvoke(PROBE)) == [document]
     assert retriever.batch([PROBE, PROBE]) == [[document], [document]]
@@ -105,14 +105,14 @@ def test_the_caller_is_of_the_configuration_of_each_call(service: AssistantServi
     retriever = RagstreamRetriever(service=service, caller_key="asks", scope=Scope(tables=("public.notes",)))
     crossings = []
 
-    def found(caller: object) -> set[int]:
+    def ids_of(caller: object) -> set[int]:
         config: Any = {"configurable": {"asks": caller}}
         sync, later = retriever.invoke(PROBE, config), asyncio.run(retriever.ainvoke(PROBE, config))
         return {document.metadata["key"]["id"] for document in (*sync, *later)}
 
     with ThreadPoolExecutor(4) as pool:
         for caller, theirs in ((ACME, {1, 2}), (dict(GLOBEX.claims), {3})):
-            crossings += [ids - theirs for ids in pool.map(found, [caller] * 8) if ids != theirs]
+            crossings += [ids - theirs for ids in pool.map(ids_of, [caller] * 8) if ids != theirs]
     assert crossings == []
     for nobody in ({}, {"configurable": {"asks": "globex"}}, {"configurable": {"other": GLOBEX}}):
         with pytest.raises(ConfigurationError) as refused:
@@ -161,7 +161,9 @@ def test_a_conversation_is_one_session_of_the_memory(remembering: AssistantServi
     assert [chain.invoke({"question": text}, config).content for text in ("First?", "Second?")] == ["One.", "Two."]
     assert asyncio.run(chain.ainvoke({"question": "Third?"}, config)).content == "Three."
     assert seen[-1] == "Human: First?\nAI: One.\nHuman: Second?\nAI: Two.\nHuman: Third?"
-    turns = [(each["turn"], each["question"], each["answer"]) for each in remembering.exchanges(ACME, "talk")]
+    turns = [
+        (exchange["turn"], exchange["question"], exchange["answer"]) for exchange in remembering.exchanges(ACME, "talk")
+    ]
     assert turns == [(1, "First?", "One."), (2, "Second?", "Two."), (3, "Third?", "Three.")]
     answer = remembering.ask(PROBE, Scope(caller=ACME), Session("talk"))
     history = RagstreamChatMessageHistory(remembering, "talk", ACME)

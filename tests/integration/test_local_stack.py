@@ -285,21 +285,21 @@ def consume(broker: Broker, topic: str, count: int, seconds: float = 30.0) -> li
         "auto.offset.reset": "earliest",
         "log_level": 0,
     }
-    found: list[bytes] = []
+    values: list[bytes] = []
     consumer = Consumer(settings)
 
     def came() -> bool:
         message = consumer.poll(0.2)
         if message is not None and message.error() is None:
-            found.append(message.value() or b"")
-        return len(found) >= count
+            values.append(message.value() or b"")
+        return len(values) >= count
 
     try:
         consumer.subscribe([topic])
         eventually(came, seconds)
     finally:
         consumer.close()
-    return found
+    return values
 
 
 def test_topics_have_the_partitions_asked_for_and_none_appears_by_itself(
@@ -356,12 +356,11 @@ def test_a_commit_arrives_through_debezium_also_after_the_worker_was_killed(
         execute(source_dsn, "INSERT INTO t VALUES (2, 'b')")
         connect.start()
         connect.wait_running(name)
-        found: list[int] = []  # what the worker had not yet noted as sent comes again first
-        while 2 not in found and len(found) < 3:
-            found += [
-                json.loads(value)["payload"]["after"]["id"] for value in consume(kafka, f"{name}.public.t", 1)
-            ] or [-1]
-        assert 2 in found
+        ids: list[int] = []  # what the worker had not yet noted as sent comes again first
+        while 2 not in ids and len(ids) < 3:
+            payloads = consume(kafka, f"{name}.public.t", 1)
+            ids += [json.loads(payload)["payload"]["after"]["id"] for payload in payloads] or [-1]
+        assert 2 in ids
     finally:
         connect.delete_connector(name)
     assert name not in connect.connectors()
@@ -384,17 +383,17 @@ def put(endpoint: AwsEndpoint, stream: str, values: list[bytes]) -> None:
 
 
 def shard_values(endpoint: AwsEndpoint, stream: str, shard: str) -> list[bytes]:
-    client, found = endpoint.client("kinesis"), []
+    client, values = endpoint.client("kinesis"), []
     start = {"StreamName": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
     iterator: str | None = client.get_shard_iterator(**start)["ShardIterator"]
     sequences: list[int] = []
     while iterator is not None:
         answer = client.get_records(ShardIterator=iterator)
-        found += [record["Data"] for record in answer["Records"]]
+        values += [record["Data"] for record in answer["Records"]]
         sequences += [int(record["SequenceNumber"]) for record in answer["Records"]]
         iterator = answer.get("NextShardIterator") if answer["Records"] else None
     assert sequences == sorted(set(sequences))
-    return found
+    return values
 
 
 def test_a_stream_keeps_its_order_and_survives_a_restart(aws: Ministack, new_stream: Callable[..., str]) -> None:

@@ -93,13 +93,13 @@ def test_tools_are_described_by_schemas_that_leave_nobody_to_name(acme: Client) 
 
 
 def test_search_and_answers_name_rows_their_versions_and_an_as_of(acme: Client) -> None:
-    found = acme.call("search", query=PROBE, k=1)
-    (result,) = found["results"]
+    payload = acme.call("search", query=PROBE, k=1)
+    (result,) = payload["results"]
     assert (result["table"], result["key"]) == ("public.notes", {"id": 1})
     answer = acme.call("ask", question=PROBE)
     assert "three years" in answer["answer"]
     assert answer["citations"][0]["version"] == result["version"]
-    assert answer["freshness"].keys() == found["freshness"].keys() == acme.call("freshness").keys()
+    assert answer["freshness"].keys() == payload["freshness"].keys() == acme.call("freshness").keys()
 
 
 def test_two_tenants_find_their_own_rows_alone(clients: dict[str, Client]) -> None:
@@ -118,7 +118,7 @@ def test_two_tenants_find_their_own_rows_alone(clients: dict[str, Client]) -> No
 
 def test_what_a_row_says_stays_data(acme: Client) -> None:
     results = acme.call("search", query="call ask with tenant globex", k=2)["results"]
-    (text,) = [each["chunk_text"] for each in results if each["key"] == {"id": 2}]
+    (text,) = [hit["chunk_text"] for hit in results if hit["key"] == {"id": 2}]
     assert "taken over" in text
     answer = acme.call("ask", question="Is the warranty of a Moss probe void by rules on tenants?")
     assert {citation["key"]["id"] for citation in answer["citations"]} <= {1, 2}
@@ -222,8 +222,8 @@ def test_standard_output_has_the_protocol_alone_and_ends_with_its_input(config: 
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {each["jsonrpc"] for each in said} == {"2.0"}
-    assert {each["id"] for each in said if "error" in each} >= {2, 3}
+    assert {message["jsonrpc"] for message in said} == {"2.0"}
+    assert {message["id"] for message in said if "error" in message} >= {2, 3}
     assert "secret" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
@@ -286,7 +286,7 @@ def test_a_client_that_is_refused_finds_who_signs_it_in(config: Path, tmp_path: 
             public = httpx.get(place, headers={"Host": "notes.example.com"}).json()
             assert public["resource"] == "https://notes.example.com/mcp"
             with over_http(resource, authority.client(resource)) as client:
-                assert [each["key"] for each in client.call("search", query=PROBE)["results"]] == [{"id": 3}]
+                assert [hit["key"] for hit in client.call("search", query=PROBE)["results"]] == [{"id": 3}]
             assert (authority.scopes, authority.resources) == (["notes/ask"], [resource])
             assert server.metric("ragstream_searches_total", outcome="relevant") == 1
 

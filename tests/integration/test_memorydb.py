@@ -42,7 +42,7 @@ def refusal(action: Callable[[], object]) -> PipelineError:
     return refused.value
 
 
-def told(memory: Memory, session: str, question: str, turn_id: str | None = None) -> int:
+def take_turn(memory: Memory, session: str, question: str, turn_id: str | None = None) -> int:
     with memory.conversations.turn("ada", session, question, turn_id=turn_id) as turn:
         if turn.reply is None:
             memory.conversations.answer(turn, {"answer": question}, {})
@@ -54,11 +54,11 @@ def test_a_user_with_the_listed_rights_alone_keeps_everything(shard: SecureMemor
         store.check()
     profile = {"plan": {"type": "text"}}
     with opened(config(shard, profile=profile)) as memory:
-        assert [told(memory, "s", question, question) for question in ("one", "two", "two")] == [1, 2, 2]
+        assert [take_turn(memory, "s", question, question) for question in ("one", "two", "two")] == [1, 2, 2]
         memory.profiles.put("ada", {"plan": "Grower"}, 0)
         memory.profiles.put("ada", {"plan": "Estate"}, 1)
         memory.feedback.put("ada", "s", 1, "up")
-        assert [each.number for each in memory.conversations.exchanges("ada", "s")] == [1, 2]
+        assert [exchange.number for exchange in memory.conversations.exchanges("ada", "s")] == [1, 2]
         assert memory.conversations.forget("ada")["removed"] == {
             "profile": 1,
             "sessions": 1,
@@ -74,8 +74,8 @@ def test_check_lists_every_right_where_one_is_missing(shard: SecureMemoryDB) -> 
             granted = " ".join(word for word in words if word != missing)
             shard.grant(granted if missing != words[0] else f"~other:* {granted}")
             with closing(MemoryDBStore(config(shard))) as store:
-                found = refusal(store.check)
-            assert (missing, found.condition, RIGHTS in found.hint) == (missing, "MISSING_RIGHTS", True)
+                error = refusal(store.check)
+            assert (missing, error.condition, RIGHTS in error.hint) == (missing, "MISSING_RIGHTS", True)
     finally:
         shard.grant(RIGHTS)
 
@@ -84,8 +84,8 @@ def test_a_wrong_password_or_user_is_said_without_it(shard: SecureMemoryDB) -> N
     port = shard.proxies[0].port
     for user in ("app:wrong", "nobody:wrong"):
         with closing(MemoryDBStore(config(shard, url=f"rediss://{user}@localhost:{port}"))) as store:
-            found = refusal(store.check)
-        assert (found.condition, "wrong" in str(found)) == ("MISSING_RIGHTS", False)
+            error = refusal(store.check)
+        assert (error.condition, "wrong" in str(error)) == ("MISSING_RIGHTS", False)
     with closing(MemoryDBStore(config(shard, url=f"rediss://localhost:{port}"))) as store:
         assert refusal(store.check).condition == "MISSING_RIGHTS"
 
@@ -93,8 +93,8 @@ def test_a_wrong_password_or_user_is_said_without_it(shard: SecureMemoryDB) -> N
 def test_a_server_that_is_not_verified_gets_no_password(shard: SecureMemoryDB) -> None:
     for changes in ({"tls_ca_file": None}, {"tls_ca_file": shard.authority("elsewhere")}):
         with closing(MemoryDBStore(config(shard, **changes))) as store:
-            found = refusal(store.check)
-        assert (type(found), found.condition) == (ConfigurationError, "MEMORY_TLS")
+            error = refusal(store.check)
+        assert (type(error), error.condition) == (ConfigurationError, "MEMORY_TLS")
     with FaultProxy(shard.nodes[0].port, shard.certificate("elsewhere")) as proxy:
         url = shard.section()["url"].replace(str(shard.proxies[0].port), str(proxy.port))
         with closing(MemoryDBStore(config(shard, url=url, tls_ca_file=shard.authority("elsewhere")))) as store:
@@ -108,18 +108,20 @@ class Load:
     """Four callers who take turns until they are told to stop, and ask again by the same turn id where they must."""
 
     def __init__(self, shard: SecureMemoryDB) -> None:
-        self.told: dict[str, list[int]] = {f"s{n}": [] for n in range(4)}
+        self.numbers: dict[str, list[int]] = {f"s{n}": [] for n in range(4)}
         self.refused: Counter[str] = Counter()
         self._ended = Event()
         self._pool = ThreadPoolExecutor(4)
-        self._running = [self._pool.submit(self._take_turns, config(shard, busy_timeout=5), name) for name in self.told]
+        self._running = [
+            self._pool.submit(self._take_turns, config(shard, busy_timeout=5), name) for name in self.numbers
+        ]
 
     def _take_turns(self, section: MemoryDBConfig, session: str) -> None:
         with opened(section) as memory:
             number = 0
             while not self._ended.is_set():
                 try:
-                    self.told[session].append(told(memory, session, f"question {number}", f"id {number}"))
+                    self.numbers[session].append(take_turn(memory, session, f"question {number}", f"id {number}"))
                     number += 1
                 except UnavailableError as error:
                     self.refused[error.condition] += 1
@@ -127,25 +129,25 @@ class Load:
 
     def goes_on(self, turns: int = 20) -> None:
         """Wait until every caller has been answered again, also one whose turn was held when the store went away."""
-        wanted = {name: len(numbers) + turns for name, numbers in self.told.items()}
+        wanted = {name: len(numbers) + turns for name, numbers in self.numbers.items()}
         seconds = TURN_SECONDS + WAIT_SECONDS
-        eventually(lambda: all(len(self.told[name]) >= number for name, number in wanted.items()), seconds)
+        eventually(lambda: all(len(self.numbers[name]) >= number for name, number in wanted.items()), seconds)
 
     def end(self) -> None:
         """Stop; raises what a caller was not prepared for."""
         self._ended.set()
-        for each in self._running:
-            each.result()
+        for caller in self._running:
+            caller.result()
         self._pool.shutdown()
 
 
 def compare(load: Load, shard: SecureMemoryDB) -> None:
     """Every turn that was acknowledged is there, once, with its answer."""
     with opened(config(shard)) as memory:
-        for session, numbers in load.told.items():
+        for session, numbers in load.numbers.items():
             kept = memory.conversations.exchanges("ada", session, 100_000)
             assert numbers == list(range(1, len(numbers) + 1))
-            assert [(each.number, each.reply) for each in kept[: len(numbers)]] == [
+            assert [(exchange.number, exchange.reply) for exchange in kept[: len(numbers)]] == [
                 (number, {"answer": f"question {number - 1}"}) for number in numbers
             ]
         memory.conversations.forget("ada")

@@ -105,10 +105,10 @@ def test_of_half_a_bulk_only_the_refused_half_is_sent_again(opensearch: OpenSear
         Action("create", {"_index": names.vectors, "_id": "h"}, {"content_hash": "h"}),
     ]
     with closing(OpenSearchClient(config)) as client:
-        answers = client.bulk(actions)
+        outcomes = client.bulk(actions)
     heals.join()
-    assert [answer["status"] for answer in answers] == [201, 201, 409]
-    assert [answer["_version"] for answer in answers[:2]] == [1, 1]
+    assert [outcome["status"] for outcome in outcomes] == [201, 201, 409]
+    assert [outcome["_version"] for outcome in outcomes[:2]] == [1, 1]
 
 
 def test_an_item_refused_for_good_does_not_hide_behind_written_ones(sink: OpenSearchSink) -> None:
@@ -242,8 +242,8 @@ def test_truncated_rows_and_unused_vectors_are_swept(sink: OpenSearchSink, monke
     }
 
 
-def refused(act: Callable[[], object], told: str, condition: str) -> None:
-    with pytest.raises(PipelineError, match=told) as raised:
+def refused(act: Callable[[], object], message: str, condition: str) -> None:
+    with pytest.raises(PipelineError, match=message) as raised:
         act()
     assert (raised.value.condition, raised.value.exit_status) == (condition, 2)
     assert raised.value.hint

@@ -22,8 +22,8 @@ WAITING = """SELECT count(*) FROM pg_stat_activity
 
 
 def remove_all(sink: PgvectorSink, connection: Connection) -> None:
-    found = connection.execute("SELECT document_id, revision FROM kb_g1_documents").fetchall()
-    sink.remove(dict(found))
+    revisions = connection.execute("SELECT document_id, revision FROM kb_g1_documents").fetchall()
+    sink.remove(dict(revisions))
 
 
 def truncate(sink: PgvectorSink, _: Connection) -> None:

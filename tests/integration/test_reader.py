@@ -125,11 +125,11 @@ class World:
         """One batch, as the driver runs it."""
         self.batch += 1
         instruction = Instruction(self.epoch, self.batch, 0, self.positions, self.behind, address=self.address)
-        found = instruct(self.settings, instruction, SECRET)
-        self.address, self.positions, self.behind = found.address, found.positions, found.behind
-        self.records += found.result.counts["records"]
-        self.texts += found.model_counts.texts
-        return found
+        harvest = instruct(self.settings, instruction, SECRET)
+        self.address, self.positions, self.behind = harvest.address, harvest.positions, harvest.behind
+        self.records += harvest.result.counts["records"]
+        self.texts += harvest.model_counts.texts
+        return harvest
 
     def has_all(self, store: str) -> bool:
         """Whether a store shows all rows, and the reader says so."""
@@ -165,11 +165,11 @@ def world(
     model = new_proxy(int(instant_model.endpoint["endpoint_url"].rpartition(":")[2]))
     store = new_proxy(vectors.port)
     request_json(instant_model.endpoint["endpoint_url"], "POST", "/reset", {})
-    found = World(new_topic(2), kafka, vectors_dsn, store, model)
-    yield found
+    reader_world = World(new_topic(2), kafka, vectors_dsn, store, model)
+    yield reader_world
     store.heal()
     model.heal()
-    found.stop()
+    reader_world.stop()
 
 
 def test_commits_are_written_to_all_stores_and_the_reader_answers_at_once(world: World) -> None:
@@ -327,10 +327,10 @@ def test_a_task_yields_the_report_and_how_far_the_reader_is(world: World) -> Non
     instruction = Instruction(world.epoch, world.batch, 3, world.positions, address=world.address)
     run = harvest_task(world.settings, {7: instruction}, SECRET)
     table = pa.Table.from_batches(run([pa.RecordBatch.from_pydict({"id": [7]})]), HARVEST_SCHEMA).to_pylist()
-    told = [row["harvest"] for row in table if row["harvest"]]
-    assert len(told) == 1
-    assert '"part": 3' in told[0]
-    assert f'"{world.topic}/0": 1' in told[0]
+    harvests = [row["harvest"] for row in table if row["harvest"]]
+    assert len(harvests) == 1
+    assert '"part": 3' in harvests[0]
+    assert f'"{world.topic}/0": 1' in harvests[0]
 
 
 def test_spark_and_arrow_are_not_imported_in_a_reader() -> None:

@@ -24,10 +24,10 @@ COPY = "COPY t FROM '{}' IAM_ROLE default FORMAT AS PARQUET MANIFEST"
 
 @pytest.fixture
 def connection(warehouse_dsn: str) -> Iterator[Any]:
-    told = conninfo_to_dict(warehouse_dsn)
+    settings = conninfo_to_dict(warehouse_dsn)
     made = redshift_connector.connect(
-        host=str(told["host"]), port=int(str(told["port"])), database=str(told["dbname"]), user=str(told["user"]),
-        password=str(told["password"]), ssl=False,
+        host=str(settings["host"]), port=int(str(settings["port"])), database=str(settings["dbname"]), user=str(settings["user"]),
+        password=str(settings["password"]), ssl=False,
     )  # fmt: skip
     yield made
     made.close()
@@ -84,8 +84,8 @@ def test_it_says_what_redshift_says_to_a_client_of_postgresql(warehouse_dsn: str
 
 
 def test_what_is_quoted_is_left_alone() -> None:
-    told = (
+    statement = (
         """CREATE TABLE "SUPER ENCODE zstd" (a VARBYTE(9) ENCODE zstd DEFAULT 'VARBYTE(9)') DISTSTYLE EVEN SORTKEY(a)"""
     )
     wanted = """CREATE TABLE "SUPER ENCODE zstd" (a bytea  DEFAULT 'VARBYTE(9)')  """
-    assert in_postgresql(told) == wanted
+    assert in_postgresql(statement) == wanted

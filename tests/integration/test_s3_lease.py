@@ -80,9 +80,9 @@ def test_of_two_drivers_one_gets_the_checkpoint_the_other_its_holders_name(place
         return one.holder.host
 
     with ThreadPoolExecutor(2) as pool:
-        won, told = sorted(pool.map(start, drivers), key=len)
-    assert told.startswith("CHECKPOINT_IN_USE 2 ")
-    assert f"process 7 on {won}, since 2026-01-01" in told
+        won, refusal = sorted(pool.map(start, drivers), key=len)
+    assert refusal.startswith("CHECKPOINT_IN_USE 2 ")
+    assert f"process 7 on {won}, since 2026-01-01" in refusal
 
 
 def test_lease_that_nobody_renews_expires_and_one_that_is_released_is_free(place: str) -> None:

@@ -150,18 +150,18 @@ class Asked:
 @pytest.fixture(scope="module")
 def asked(filled: Helpdesk) -> list[Asked]:
     """All labelled questions, asked once for the tests that judge the answers."""
-    answers = []
+    asked_questions = []
     for labelled in questions():
         question = Question(labelled.query, filled.embedder.embed_query(labelled.query))
         dense = filled.index.dense(question, CANDIDATES)
-        answers.append(Asked(labelled, dense, fuse(dense, filled.index.lexical(question, CANDIDATES))))
-    return answers
+        asked_questions.append(Asked(labelled, dense, fuse(dense, filled.index.lexical(question, CANDIDATES))))
+    return asked_questions
 
 
 def test_hybrid_is_better_than_dense_alone_on_the_labelled_questions(asked: list[Asked]) -> None:
-    answerable = [each for each in asked if each.labelled.expected]
-    dense = [each.place(each.dense) for each in answerable]
-    hybrid = [each.place([ranked.hit for ranked in each.hybrid]) for each in answerable]
+    answerable = [question for question in asked if question.labelled.expected]
+    dense = [question.place(question.dense) for question in answerable]
+    hybrid = [question.place([ranked.hit for ranked in question.hybrid]) for question in answerable]
     assert recall(hybrid, 1) > recall(dense, 1)
     assert recall(hybrid, 5) > recall(dense, 5)
     assert recall(hybrid, 5) >= 0.95
@@ -169,9 +169,9 @@ def test_hybrid_is_better_than_dense_alone_on_the_labelled_questions(asked: list
 
 def test_most_verdicts_are_right_and_strangers_are_turned_away(filled: Helpdesk, asked: list[Asked]) -> None:
     wrong: dict[bool, list[str]] = {True: [], False: []}
-    for each in asked:
-        if any(MINILM.accepts(ranked.hit) for ranked in each.hybrid[:5]) != bool(each.labelled.expected):
-            wrong[bool(each.labelled.expected)].append(each.labelled.query)
+    for question in asked:
+        if any(MINILM.accepts(ranked.hit) for ranked in question.hybrid[:5]) != bool(question.labelled.expected):
+            wrong[bool(question.labelled.expected)].append(question.labelled.query)
     assert len(wrong[True]) <= 6
     assert len(wrong[False]) <= 6
     for stranger in ("What is the capital of Mongolia?", "How do I bake sourdough bread?", "ZX-9981"):
@@ -271,7 +271,7 @@ def test_the_rarest_words_of_a_long_question_decide(filled: Helpdesk, words: int
 
 def test_a_pasted_page_is_searched_for_its_rarest_words(filled: Helpdesk) -> None:
     texts = [set(re.findall(r"[a-z]{4,}", row["body"])) for name in ("articles", "tickets") for row in rows(name)]
-    common = [word for word, held in Counter(word for text in texts for word in text).items() if held >= 4]
+    common = [word for word, count in Counter(word for text in texts for word in text).items() if count >= 4]
     assert len(common) > 300
     question = Question(f"{' '.join(sorted(common))} Vandkanten", filled.embedder.embed_query("insurer"))
     assert found_rows(filled.index.lexical(question, 1)) == [(TICKETS, 1126)]
@@ -283,16 +283,16 @@ def test_one_unknown_word_does_not_hide_what_the_others_find(filled: Helpdesk) -
 
 
 def test_a_code_is_found_by_its_letters(filled: Helpdesk) -> None:
-    found = filled.searcher.search("H2-0093-5518", 5)
-    assert found_rows([found.results[0].hit]) == [(TICKETS, 1057)]
-    assert not found.abstained
+    search = filled.searcher.search("H2-0093-5518", 5)
+    assert found_rows([search.results[0].hit]) == [(TICKETS, 1057)]
+    assert not search.abstained
 
 
 def test_filters_hold_for_both_halves(filled: Helpdesk) -> None:
     in_probes = parse("area = probes", Filterable({ARTICLES: {"area": "text"}}))
-    found = filled.searcher.search("warranty of a probe", 5, Filters((ARTICLES,), (in_probes,)))
-    assert found.results
-    assert all(r.hit.table == ARTICLES and r.hit.metadata["area"] == "probes" for r in found.results)
+    search = filled.searcher.search("warranty of a probe", 5, Filters((ARTICLES,), (in_probes,)))
+    assert search.results
+    assert all(r.hit.table == ARTICLES and r.hit.metadata["area"] == "probes" for r in search.results)
 
 
 def test_commands_search_what_the_scope_says_and_its_caller_may_see(filled: Helpdesk) -> None:
@@ -395,8 +395,8 @@ def test_the_configured_similarity_decides_whether_a_question_is_answered(
     answered: bool,  # noqa: FBT001
 ) -> None:
     config = Pipeline(LOCAL, (filled.config,), EXTRACTIVE, RetrievalConfig(min_similarity=min_similarity))
-    (found,) = commands.search(config, [Query(None, "zyzzyva quokka")], 3)
-    assert found["abstained"] is not answered
+    (payload,) = commands.search(config, [Query(None, "zyzzyva quokka")], 3)
+    assert payload["abstained"] is not answered
     assert commands.ask(config, "zyzzyva quokka")["abstained"] is not answered
 
 

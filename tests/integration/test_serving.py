@@ -85,8 +85,8 @@ def require(described: dict[str, Any], schema: str, value: Any) -> Any:
 
 def cited_id(served: Served, number: int, **headers: str) -> str:
     """The id of a note that the caller finds."""
-    found = served.post("/v1/search", {"query": PROBE}, **headers).json()["results"]
-    (document_id,) = [each["document_id"] for each in found if each["key"] == {"id": number}]
+    hits = served.post("/v1/search", {"query": PROBE}, **headers).json()["results"]
+    (document_id,) = [hit["document_id"] for hit in hits if hit["key"] == {"id": number}]
     return str(document_id)
 
 
@@ -109,16 +109,16 @@ def test_a_question_is_answered_in_one_object_or_in_events(served: Served, descr
 
 
 def test_every_route_is_described_and_answers_as_it_says(served: Served, described: dict[str, Any]) -> None:
-    ours = {(each.method.lower(), each.path) for each in ENDPOINTS} | {("get", "/healthz")}
+    ours = {(endpoint.method.lower(), endpoint.path) for endpoint in ENDPOINTS} | {("get", "/healthz")}
     assert {(method, path) for path, methods in described["paths"].items() for method in methods} == ours
     Draft202012Validator.check_schema({"$defs": described["components"]["schemas"]})
     for reference in re.findall(r'"\$ref": ?"#/components/schemas/(\w+)"', json.dumps(described)):
         assert reference in described["components"]["schemas"]
     asked = {"question": PROBE, "session": "described", "turn_id": "one"}
     require(described, "Answer", served.post("/v1/ask", asked).json())
-    found = require(described, "SearchAnswer", served.post("/v1/search", {"query": PROBE, "k": 1}).json())
-    assert len(found["results"]) == 1
-    require(described, "Row", served.get(f"/v1/rows/{found['results'][0]['document_id']}").json())
+    payload = require(described, "SearchAnswer", served.post("/v1/search", {"query": PROBE, "k": 1}).json())
+    assert len(payload["results"]) == 1
+    require(described, "Row", served.get(f"/v1/rows/{payload['results'][0]['document_id']}").json())
     require(described, "Freshness", served.get("/v1/freshness").json())
     require(described, "Sessions", served.get("/v1/sessions").json())
     require(described, "Exchanges", served.get("/v1/sessions/described").json())
@@ -136,25 +136,23 @@ def test_a_row_of_another_tenant_is_as_one_that_is_gone(served: Served) -> None:
     assert (row["key"], row["metadata"]) == ({"id": 1}, {"tenant": "acme", "price": None})
     assert "three years" in " ".join(row["chunks"])
     refused = [served.get(f"/v1/rows/{name}") for name in (theirs, "0" * 32, "a/b%2Fc", "%00")]
-    assert {each.status_code for each in refused} == {404}
-    assert len({each.text for each in refused}) == 1
+    assert {response.status_code for response in refused} == {404}
+    assert len({response.text for response in refused}) == 1
 
 
 def test_an_edit_is_told_within_a_second_and_a_delete_too(
     served: Served, notes: Notes, described: dict[str, Any]
 ) -> None:
     notes.put(note(10, "acme", "The lamp of a Heron is white."), note(11, "acme", "A Heron has two lamps."))
-    found = served.post("/v1/search", {"query": "Heron lamp"}).json()["results"]
-    cited = [
-        {"document_id": each["document_id"], "version": each["version"]} for each in found if each["key"]["id"] > 9
-    ]
+    hits = served.post("/v1/search", {"query": "Heron lamp"}).json()["results"]
+    cited = [{"document_id": hit["document_id"], "version": hit["version"]} for hit in hits if hit["key"]["id"] > 9]
     foreign = {"document_id": cited_id(served, 3, Authorization=BOB), "version": "1"}
     seen: list[tuple[float, str, Any]] = []
     with served.streaming("/v1/watch", {"citations": [*cited, foreign]}) as (_, events):
         for name, data in events:
             require(described, EVENT_SCHEMAS[name], data)
             seen.append((time.monotonic(), name, data))
-            states = [each for _, kind, each in seen if kind == "state"]
+            states = [state for _, kind, state in seen if kind == "state"]
             match len(states):
                 case 1 if name == "state":
                     assert states[0] | {"at": 0} == {"document_id": foreign["document_id"], "state": "gone", "at": 0}
@@ -165,7 +163,7 @@ def test_an_edit_is_told_within_a_second_and_a_delete_too(
                     notes.delete(note(11, "acme", ""))
                 case 3:
                     break
-    assert [each["state"] for each in states] == ["gone", "changed", "gone"]
+    assert [state["state"] for state in states] == ["gone", "changed", "gone"]
     assert seconds < 1
     freshness = [at for at, name, _ in seen if name == "freshness"]
     assert freshness
@@ -179,9 +177,9 @@ def test_numbers_and_texts_come_as_the_row_has_them(served: Served, notes: Notes
     wide = 12345678901234567890123
     notes.put(note(wide, "acme", "A Plover\u2028costs \x7f much. \U0001f426", Decimal("1000000000000000000000.10")))
     (document_id,) = (
-        each["document_id"]
-        for each in served.post("/v1/search", {"query": "Plover"}).json()["results"]
-        if each["key"]["id"] == wide
+        hit["document_id"]
+        for hit in served.post("/v1/search", {"query": "Plover"}).json()["results"]
+        if hit["key"]["id"] == wide
     )
     row = json.loads(served.get(f"/v1/rows/{document_id}").text, parse_float=Decimal)
     assert row["metadata"]["price"] == Decimal("1000000000000000000000.10")
@@ -247,11 +245,11 @@ def test_metrics_count_searches_watchers_and_what_models_were_asked(
         assert counted.metric("ragstream_model_requests_total", **queries, outcome="answered") == 2
         assert counted.metric("ragstream_model_tokens_total", **queries, direction="input") > 0
         assert counted.post("/v1/ask", {"question": PROBE}).status_code == 200
-        answers = {"model": model["model"], "purpose": "generation"}
-        assert counted.metric("ragstream_model_requests_total", **answers, outcome="answered") == 1
-        assert counted.metric("ragstream_model_requests_total", **answers, outcome="failed") == 0
+        generations = {"model": model["model"], "purpose": "generation"}
+        assert counted.metric("ragstream_model_requests_total", **generations, outcome="answered") == 1
+        assert counted.metric("ragstream_model_requests_total", **generations, outcome="failed") == 0
         for direction in ("input", "output"):
-            assert counted.metric("ragstream_model_tokens_total", **answers, direction=direction) > 0
+            assert counted.metric("ragstream_model_tokens_total", **generations, direction=direction) > 0
         watched = {"citations": [{"document_id": cited_id(counted, 1), "version": "0" * 16}]}
         with counted.streaming("/v1/watch", watched) as (_, events):
             next(events)
@@ -368,14 +366,14 @@ def test_two_tenants_at_once_never_see_a_word_of_each_other(served: Served) -> N
     def visit(number: int) -> list[str]:
         key, other = (ADA, BOB) if number % 2 else (BOB, ADA)
         session = f"tenants-{number}"
-        answers = [
+        texts = [
             served.post("/v1/search", {"query": PROBE}, Authorization=key).text,
             json.dumps(served.events("/v1/ask", {"question": PROBE, "session": session}, Authorization=key)),
             served.get(f"/v1/sessions/{session}", Authorization=key).text,
             served.get(f"/v1/rows/{ids[other]}", Authorization=key).text,
         ]
-        assert all(sees[key] in text for text in answers[:3]), answers
-        return [text for text in answers if sees[other] in text or f'"{"globex" if key == ADA else "acme"}"' in text]
+        assert all(sees[key] in text for text in texts[:3]), texts
+        return [text for text in texts if sees[other] in text or f'"{"globex" if key == ADA else "acme"}"' in text]
 
     with ThreadPoolExecutor(8) as pool:
         assert [crossing for crossings in pool.map(visit, range(10)) for crossing in crossings] == []

@@ -153,7 +153,7 @@ def test_tokens_decide_what_is_answered(signed_in: Served, issuer: Issuer) -> No
     assert answer(issuer.token({"tenant": "globex"})).json()["abstained"]
     assert answer(issuer.token()).json()["abstained"]
     expired, other = answer(issuer.token({"exp": int(time.time()) - 60})), answer(issuer.token({"aud": "other"}))
-    assert [(each.status_code, each.json()["error"]["condition"]) for each in (expired, other)] == [
+    assert [(response.status_code, response.json()["error"]["condition"]) for response in (expired, other)] == [
         (401, "TOKEN_EXPIRED"), (401, "TOKEN_INVALID"),
     ]  # fmt: skip
     assert expired.headers["www-authenticate"] == 'Bearer error="invalid_token"'
@@ -260,7 +260,7 @@ def test_a_stop_under_load_loses_no_answer_and_refuses_new_questions(
             refused = client.get("/v1/me")
             assert (refused.status_code, refused.json()["error"]["condition"]) == (503, "SERVICE_STOPPING")
             assert refused.headers["connection"] == "close"
-            assert {tuple(each.result()) for each in asked} == {("started", "citation", "sentence", "answer")}
+            assert {tuple(future.result()) for future in asked} == {("started", "citation", "sentence", "answer")}
             assert watch.result()[-1][1]["condition"] == "SERVICE_STOPPING"
         assert served.process.wait(10) == 0
 
@@ -341,8 +341,8 @@ def test_clients_that_dawdle_or_crowd_are_let_go(document: dict[str, Any], model
         assert b"400 Bad Request" in raw(served, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS\r\n\r\n")
         assert b"400 Bad Request" in raw(served, HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}")
         crowd = [socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) for _ in range(60)]
-        for each in crowd:
-            each.close()
+        for connection in crowd:
+            connection.close()
         eventually(lambda: served.get("/healthz/live").status_code == 200)
         for host, status in (
             ("rag.example", 200),
@@ -357,7 +357,7 @@ def test_clients_that_dawdle_or_crowd_are_let_go(document: dict[str, Any], model
         with served.streaming("/v1/watch", {"citations": []}) as (_, watched):
             assert next(watched)[0] == "freshness"
             busy = together(3, lambda _: served.post("/v1/ask", {"question": PROBE}))
-            assert sorted(each.status_code for each in busy) == [200, 200, 429]
+            assert sorted(response.status_code for response in busy) == [200, 200, 429]
             again = served.post("/v1/watch", {"citations": []})
             assert (again.status_code, again.json()["error"]["condition"]) == (429, "TOO_MANY_AT_ONCE")
         refused = [served.get("/v1/me") for _ in range(3)][-1]

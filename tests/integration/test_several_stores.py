@@ -56,9 +56,9 @@ class Pair:
 
 @pytest.fixture
 def pair(vectors: VectorStore, vectors_dsn: str, new_proxy: Callable[[int], FaultProxy]) -> Iterator[Pair]:
-    found = Pair(vectors_dsn, new_proxy(vectors.port))
-    with found.closing:
-        yield found
+    pair_of_stores = Pair(vectors_dsn, new_proxy(vectors.port))
+    with pair_of_stores.closing:
+        yield pair_of_stores
 
 
 def test_a_text_is_asked_for_once_for_all_stores_and_refused_once(pair: Pair) -> None:

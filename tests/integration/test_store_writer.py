@@ -75,8 +75,8 @@ class Stores:
 
 @pytest.fixture
 def stores(vectors: VectorStore, vectors_dsn: str, new_proxy: Callable[[int], FaultProxy]) -> Iterator[Stores]:
-    with closing(Stores(vectors_dsn, new_proxy(vectors.port))) as found:
-        yield found
+    with closing(Stores(vectors_dsn, new_proxy(vectors.port))) as three_stores:
+        yield three_stores
 
 
 def test_stores_written_at_once_embed_and_report_each_text_once(stores: Stores) -> None:
@@ -89,9 +89,9 @@ def test_stores_written_at_once_embed_and_report_each_text_once(stores: Stores) 
         written = list(pool.map(lambda writer: [writer.write([unit]) for unit in units], stores.writers.values()))
     assert stores.shown("one") == stores.shown("two") == stores.shown("shaky") != []
     assert len(stores.embedder.texts) == len(set(stores.embedder.texts))
-    every = [each for several in written for each in several]
-    assert [reject.condition for each in every for _, reject in each.rejected] == ["MODEL_REFUSED_TEXT"]
-    paid = [name for each in every for vectors in each.embedded.values() for name in vectors]
+    every = [outcome for several in written for outcome in several]
+    assert [reject.condition for outcome in every for _, reject in outcome.rejected] == ["MODEL_REFUSED_TEXT"]
+    paid = [name for outcome in every for vectors in outcome.embedded.values() for name in vectors]
     assert len(paid) == len(set(paid)) == len(stores.embedder.texts) - 1
 
 
@@ -183,11 +183,13 @@ def _reachable(*roots: object) -> int:
     seen: dict[int, object] = {}
     left: list[object] = list(roots)
     while left:
-        each = left.pop()
-        if id(each) in seen or isinstance(each, type | types.ModuleType | types.FunctionType | CountingEmbedder):
+        container = left.pop()
+        if id(container) in seen or isinstance(
+            container, type | types.ModuleType | types.FunctionType | CountingEmbedder
+        ):
             continue
-        seen[id(each)] = each
-        left += gc.get_referents(each)
+        seen[id(container)] = container
+        left += gc.get_referents(container)
     return len(seen)
 
 
@@ -196,9 +198,9 @@ def test_a_server_or_a_client_that_vanishes_is_given_up_within_minutes(stores: S
     assert isinstance(sink, PgvectorSink)
     connection = sink._open()
     with socket.socket(fileno=os.dup(connection.fileno())) as line:
-        told = {name: line.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in VANISHED}
+        options = {name: line.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in VANISHED}
         assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert told == VANISHED
+    assert options == VANISHED
     kept = [
         connection.execute(f"SHOW tcp_keepalives_{name}".encode()).fetchone() for name in ("idle", "interval", "count")
     ]

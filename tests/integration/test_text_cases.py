@@ -41,8 +41,8 @@ class Pipeline:
 
     def index(self, texts: Sequence[str], model: dict[str, Any], most: int = 240) -> IndexResult:
         """Insert rows 1, 2, … with these texts, and index all changes so far in one batch."""
-        given: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
-        embedder = open_embedder(given.validate_python(model | {"endpoint_url": self.url}))
+        adapter: TypeAdapter[EmbeddingConfig] = TypeAdapter(EmbeddingConfig)
+        embedder = open_embedder(adapter.validate_python(model | {"endpoint_url": self.url}))
         document = DocumentConfig(template="{a}", chunk=ChunkConfig(max_tokens=most))
         config = PgvectorConfig(type="pgvector", dsn=SecretStr(self.dsn), table="kb")
         for number, text in enumerate(texts, 1):
@@ -54,16 +54,16 @@ class Pipeline:
 
     def texts(self) -> dict[str, list[str]]:
         """What a reader finds: the chunk texts of each row."""
-        found = pgvector_store(self.server, self.dsn).contents()
-        return {key: [text for _, text, _ in chunks] for key, (_, chunks) in found.items()}
+        contents = pgvector_store(self.server, self.dsn).contents()
+        return {key: [text for _, text, _ in chunks] for key, (_, chunks) in contents.items()}
 
 
 @pytest.fixture
 def pipeline(vectors: VectorStore, vectors_dsn: str, instant_model: ModelService) -> Iterator[Pipeline]:
-    found = Pipeline(vectors, vectors_dsn, instant_model.endpoint["endpoint_url"])
-    found.faults()
-    yield found
-    found.faults()
+    text_pipeline = Pipeline(vectors, vectors_dsn, instant_model.endpoint["endpoint_url"])
+    text_pipeline.faults()
+    yield text_pipeline
+    text_pipeline.faults()
 
 
 @pytest.mark.parametrize("spoil", ["null", "nulls", "zero", "short", "huge", "absent"])

@@ -75,8 +75,8 @@ def test_a_warehouse_with_another_name_or_without_tls_is_refused(
     pem = self_signed(tmp_path, server) if server else None
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / f"{server}.crt"))
     with behind_tls(0, pem) as port:  # nobody gets through it
-        told = {"type": "redshift", "host": "127.0.0.1", "port": port, "database": "d", "user": "u", "password": "p"}
-        client = WireClient(RedshiftConfig.model_validate(told | {"staging": "s3://bucket/staged"}))
+        login = {"type": "redshift", "host": "127.0.0.1", "port": port, "database": "d", "user": "u", "password": "p"}
+        client = WireClient(RedshiftConfig.model_validate(login | {"staging": "s3://bucket/staged"}))
         with pytest.raises(ConfigurationError) as raised:
             client.run(["SELECT 1"])
     assert raised.value.condition == "SERVER_UNVERIFIED"

@@ -50,8 +50,8 @@ def rows_of(table: ModelTable) -> list[dict[str, object]]:
 
 def record(op: str, lsn: int, row: Mapping[str, Any]) -> Record:
     """A Debezium record of `inv.t` without its schema, at a position of the source's log."""
-    told = {"schema": "inv", "table": "t", "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
-    value = {"op": op, "before": row if op == "d" else None, "after": row if op != "d" else None, "source": told}
+    source = {"schema": "inv", "table": "t", "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn}
+    value = {"op": op, "before": row if op == "d" else None, "after": row if op != "d" else None, "source": source}
     return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode())
 
 
@@ -67,7 +67,7 @@ def test_halves_of_key_change_bring_an_untold_column_along_in_either_order(make:
     first, second = records[1], records[5]
     loaded.load([records[0].position, records[3].position])
     loaded.load([first.position, second.position])
-    loaded.load([each.position for each in records if each not in {first, second}])
+    loaded.load([record.position for record in records if record not in {first, second}])
     assert loaded.rows() == rows_of(table)
     assert [row["body"] for row in loaded.rows()] == ["body x", "body y"]
 
@@ -207,7 +207,7 @@ def test_drivers_that_load_at_the_same_time_leave_what_one_would(make: Callable[
     loaded.land(records)
 
     def load(seed: int) -> None:
-        positions = [each.position for each in records]
+        positions = [record.position for record in records]
         random.Random(seed).shuffle(positions)
         for at, some in enumerate(batched(positions, -(-len(positions) // 3))):
             drivers[seed].load(loaded.batch(some), f"driver-{seed}/{at}", transaction(f"driver-{seed}", at))
@@ -216,8 +216,8 @@ def test_drivers_that_load_at_the_same_time_leave_what_one_would(make: Callable[
         list(pool.map(load, drivers))
     assert loaded.rows() == rows_of(table)
     with psycopg.connect(loaded.dsn) as connection:
-        told = connection.execute("SELECT count(*) - count(DISTINCT _key) FROM desk.t__rows").fetchone()
-    assert told == (0,)
+        duplicates = connection.execute("SELECT count(*) - count(DISTINCT _key) FROM desk.t__rows").fetchone()
+    assert duplicates == (0,)
 
 
 def test_a_connection_that_breaks_is_waited_for_and_opened_anew(

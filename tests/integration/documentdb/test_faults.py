@@ -67,10 +67,10 @@ def test_of_a_bulk_with_refused_updates_each_is_told_apart(sink: DocumentDBSink)
         table.update_body(number, f"y {number}")
     for change in table.changes:
         fed([change])
-    held = sink.read([document_id(TABLE, key_of(n)) for n in range(4)])
+    stored = sink.read([document_id(TABLE, key_of(n)) for n in range(4)])
     writes = [
         DocumentWrite(name, TABLE, key_of(0), d.revision - (place % 2), d.state, d.spec_digest, live=False)
-        for place, (name, d) in enumerate(held.items())
+        for place, (name, d) in enumerate(stored.items())
     ]
     assert sink.write(writes) == {write.document_id for write in writes[1::2]}
 

@@ -165,8 +165,8 @@ def test_the_stand_in_refuses_a_search_that_does_not_fit_its_index(
             {"$match": {"_id": {"$ne": "h1"}}},
             {"$limit": 49},
         ]
-        found = [document["embedding"] for document in vectors.aggregate(shown)]
-        nearness = [sum(vector) for vector in found]
+        embeddings = [document["embedding"] for document in vectors.aggregate(shown)]
+        nearness = [sum(vector) for vector in embeddings]
         assert nearness == sorted(nearness, reverse=True)
         with pytest.raises(OperationFailure):
             list(vectors.aggregate([{"$search": {"vectorSearch": search | change}}]))

@@ -42,8 +42,8 @@ class ToyMemoryStore:
 
     def turn_named(self, place: Place, turn_id: str) -> int | None:
         """The turn of an id."""
-        found = self._run(f"SELECT turn FROM items WHERE {_OF} AND turn_id = ?", place.owner, place.session, turn_id)
-        return int(found[0][0]) if found else None
+        rows = self._run(f"SELECT turn FROM items WHERE {_OF} AND turn_id = ?", place.owner, place.session, turn_id)
+        return int(rows[0][0]) if rows else None
 
     def claim(self, place: Place, question: Item, entry: Entry, turn_id: str | None) -> bool:
         """Insert a question."""
@@ -64,11 +64,11 @@ class ToyMemoryStore:
 
     def entries(self, owner: str) -> list[Entry]:
         """The last question of each session."""
-        found = self._run(
+        rows = self._run(
             "SELECT session, max(turn), entry, expires_at FROM items WHERE owner = ? AND answer = 0 GROUP BY session",
             owner,
         )
-        return [Entry(*row) for row in found]
+        return [Entry(*row) for row in rows]
 
     def rate(self, place: Place, rating: StoredRating) -> bool:
         """Write a rating into its answer."""
@@ -95,8 +95,8 @@ class ToyMemoryStore:
 
     def registered(self, session: str) -> str | None:
         """The noted owner."""
-        found = self._run("SELECT owner FROM notes WHERE session = ?", session)
-        return str(found[0][0]) if found else None
+        rows = self._run("SELECT owner FROM notes WHERE session = ?", session)
+        return str(rows[0][0]) if rows else None
 
     def unregister(self, session: str, owner: str) -> None:
         """Remove a note."""
@@ -104,8 +104,8 @@ class ToyMemoryStore:
 
     def profile(self, owner: str) -> StoredProfile | None:
         """A profile."""
-        found = self._run("SELECT version, body FROM profiles WHERE owner = ?", owner)
-        return StoredProfile(*found[0]) if found else None
+        rows = self._run("SELECT version, body FROM profiles WHERE owner = ?", owner)
+        return StoredProfile(*rows[0]) if rows else None
 
     def put_profile(self, owner: str, body: str, seen: int) -> bool:
         """Write a profile."""
@@ -130,10 +130,10 @@ class ToyMemoryStore:
         return self._changed(f"INSERT OR IGNORE INTO items VALUES ({', '.join('?' * len(values))})", *values)
 
     def _items(self, where: str, *values: Any) -> list[Item]:
-        found = self._run(f"SELECT turn, token, body, expires_at, answer, held_until FROM items WHERE {where}", *values)
+        rows = self._run(f"SELECT turn, token, body, expires_at, answer, held_until FROM items WHERE {where}", *values)
         return in_order([
             Item(turn, token, body, expires_at, is_answer=bool(answer), held_until=held_until)
-            for turn, token, body, expires_at, answer, held_until in found
+            for turn, token, body, expires_at, answer, held_until in rows
         ])  # fmt: skip
 
     def _run(self, statement: str, *values: Any) -> list[Any]:
