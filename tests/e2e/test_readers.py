@@ -100,10 +100,10 @@ def killed_and_replaced(driver: Driver) -> None:
 def moved_away(driver: Driver) -> None:
     """A reader answers no task, so the task starts another; then the old one goes on as well, until nobody asks it."""
     (old, *_) = driver.readers
-    others = {each.pid for each in driver.readers}
+    others = {reader.pid for reader in driver.readers}
     old.send(signal.SIGSTOP)
     try:
-        eventually(lambda: {each.pid for each in driver.readers} - others, 60, driver.process)
+        eventually(lambda: {reader.pid for reader in driver.readers} - others, 60, driver.process)
     finally:
         old.send(signal.SIGCONT)
     eventually(lambda: not old.alive, driver=driver.process)

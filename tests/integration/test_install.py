@@ -286,9 +286,8 @@ def test_the_wheel_alone_helps_renders_and_names_what_is_missing(
         assert status == 2
         assert parts, refused
         assert set(parts.values()) <= set(EXTRAS)
-        assert len(refused.splitlines()) == (
-            1 if "" in parts else 1 + len(parts)
-        )  # or each part that it needs is named
+        # One line, or one more for each part that it needs.
+        assert len(refused.splitlines()) == (1 if "" in parts else 1 + len(parts))
 
 
 # Extras that serve no part by themselves are installed by `make test-long` alone.
