@@ -17,6 +17,7 @@ from indexing.peer_vectors import CachedPeerVectors
 from lake.embedding_cache import EmbeddingCache
 from lake.history.states import History, StateSettings, by_group, history_of, state_stage
 from lake.layout import LakeLayout
+from lake.storage import open_table
 from sinks import SinkConfig, open_sink
 from sinks.protocol import Sink
 from transforms.context import DecodeContext
@@ -66,6 +67,11 @@ class LakeJob:
         """The embedding cache and, for vectors that it lacks, the peers: the pipeline's other stores."""
         others = tuple(other for other in self.config.sinks if other.name != sink.name)
         return CachedPeerVectors(self.cache, others, self.embedder.fingerprint, self.embedder.dimensions)
+
+    def version(self) -> int | None:
+        """The newest version of `changes`; None when nothing was ever landed."""
+        changes = open_table(self.layout.path("changes"))
+        return None if changes is None else changes.version()
 
     def histories(self) -> Iterator[tuple[DocumentSpec, History]]:
         """The current history of every table that makes documents and has landed records."""

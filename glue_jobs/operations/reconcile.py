@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from embeddings import EmbeddingConfig
 from glue_jobs.config.pipeline import PipelineConfig
+from glue_jobs.operations.findings import Findings, Group, at_hand, bucket, is_foreign
 from glue_jobs.operations.lake_job import LakeJob, sums, then
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.operations.rebuild import Rebuild
@@ -44,7 +46,7 @@ from lake.history.states import STATES, History, StateSettings, by_group, state_
 from schemas.documents import HAS_VECTOR, BucketChecksum
 from schemas.errors import PipelineError
 from sinks import SinkConfig
-from sinks.digests import DIGITS, KINDS, most_removed
+from sinks.digests import DIGITS, most_removed
 from sinks.protocol import Sink
 from transforms.documents.planning import DocumentSpec
 
@@ -90,6 +92,16 @@ class Reconciled:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Fold:
+    """What the store should hold, as of one version of the lake."""
+
+    version: int | None
+    histories: Sequence[tuple[DocumentSpec, History]]
+    wanted: DataFrame
+    """WANTED, evaluated once: all documents, or those that are compared again."""
+
+
 @dataclass
 class Reconcile:
     """Compares one store with the lake; the driver keeps counts and a bounded number of checksums."""
@@ -110,6 +122,7 @@ class Reconcile:
         """Open the model and the cache."""
         self._lake = LakeJob(self.spark, self.config, self.embedding)
         self._width = 1
+        self._read = self._lake.spark.sparkContext.accumulator(0)
 
     def run(self, *, repair: bool, force: bool = False) -> Reconciled:
         """Compare and, with `repair`, repair and compare again; `force` removes orphans, however many there are.
@@ -121,52 +134,58 @@ class Reconcile:
         try:
             if repair:
                 store.prepare(owner_of(self.config))
-            drift = self._with_proof(store, self._stable_findings(store))
-            self.result.drift = self.result.left = _by_kind(drift)
-            first = drift.select("kind", F.col("table_name").alias("table"), "document_id").limit(EXAMPLES)
-            self.result.examples = [row.asDict() for row in first.collect()]
+            drift = self._proven(store, self._stable_findings(store))
+            self.result.drift = self.result.left = drift.by_kind()
+            if drift.number:
+                first = drift.frame.select("kind", F.col("table_name").alias("table"), "document_id").limit(EXAMPLES)
+                self.result.examples = [row.asDict() for row in first.collect()]
             if repair and differences(self.result.drift):
                 self._repair(store, drift, force=force)
-                self.result.left = _by_kind(self._look_again(store, drift))
+                self.result.left = Findings.of(self._look_again(store, drift), self._width).by_kind()
         finally:
             store.close()
+        self.result.rows_read += self._read.value
         self.result.seconds = round(time.monotonic() - began, 3)
         return self.result
 
-    def _stable_findings(self, store: Sink) -> DataFrame:
-        """The findings (DRIFT) that persist."""
-        findings = self._first_look(store).localCheckpoint()
-        number = findings.count()
+    def _stable_findings(self, store: Sink) -> Findings:
+        """The findings that persist."""
+        differing = self._first_look(store)  # it sets the width of buckets
+        findings = Findings.of(differing, self._width)
         for _ in range(MOST_LOOKS):
-            if not number:
+            if not findings.number:
                 break
             self.pause(self.settle_seconds)
-            before = number
+            before = findings.number
             findings = self._unchanged(store, findings)
-            number = findings.count()
-            if number == before:
+            if findings.number == before:
                 break
         return findings
 
-    def _unchanged(self, store: Sink, findings: DataFrame) -> DataFrame:
+    def _unchanged(self, store: Sink, findings: Findings) -> Findings:
         """Compare again, and keep the findings that persist on the same revision."""
+        known = at_hand(findings, findings.frame.select(*_IDENTITY))
         again = self._look_again(store, findings)
-        return again.join(findings.select(*_IDENTITY), list(_IDENTITY), "left_semi").localCheckpoint()
+        return Findings.of(again.join(known, list(_IDENTITY), "left_semi"), self._width)
 
-    def _with_proof(self, store: Sink, findings: DataFrame) -> DataFrame:
-        """Wait until landing has passed all that index may have read by now, then compare orphans again.
+    def _proven(self, store: Sink, findings: Findings) -> Findings:
+        """Wait until landing has passed all that index may have read by now, then compare again if the lake has changed.
 
-        Returns DRIFT with a column `proven`, which is false for orphans when landing did not catch up.
+        If landing does not get there, `result.unproven` says how many orphans may still be landed.
         """
-        unproven = F.col("kind").eqNullSafe("orphan") & F.col("table_name").isin([t.table for t in self.config.tables])
-        number = findings.filter(unproven).count()
-        reason = self._await_landing() if number else ""
-        if not number or reason:
+        number = findings.count(self._may_be_landed)
+        if not number:
+            return findings
+        if reason := self._await_landing():
             self.result.unproven = number
-            if reason:
-                self.result.notes.append(f"{number} of the orphans may still be landed, and are not removed: {reason}")
-            return findings.withColumn("proven", ~unproven)
-        return self._unchanged(store, findings).withColumn("proven", F.lit(True))  # noqa: FBT003 - Spark's own
+            self.result.notes.append(f"{number} of the orphans may still be landed, and are not removed: {reason}")
+            return findings
+        if self._lake.version() == self._folded.version:
+            return findings
+        return self._unchanged(store, findings)
+
+    def _may_be_landed(self, group: Group) -> bool:
+        return group.kind == "orphan" and group.table in {table.table for table in self.config.tables}
 
     def _await_landing(self) -> str:
         """Wait for landing to pass all that index may have read by now; returns why it did not, empty if it did."""
@@ -182,25 +201,28 @@ class Reconcile:
 
     def _first_look(self, store: Sink) -> DataFrame:
         """Compare checksums, then differing buckets; the lake is read first, since it may lag behind the store."""
+        version = self._lake.version()
         histories = list(self._lake.histories())
         changes = sum(history.changes for _, history in histories)
         self._width = max(1, min(_MOST_DIGITS, math.ceil(math.log(max(1, changes / _ROWS_A_BUCKET), 16))))
         with Progress(self._lake.spark, self.sink.name, self.on_progress) as progress:
-            wanted = self._wanted(histories, progress.step("fold", changes)).localCheckpoint()
+            wanted = self._wanted(histories, progress.step("fold", changes)).localCheckpoint(eager=False)
             sums_wanted = self._checksums(wanted)
+        self._folded = _Fold(version, histories, wanted)
         self.result.rows = sum(checksum.rows for checksum in sums_wanted.values())
         stored = store.bucket_checksums(self._width, vectors=self.vectors)
         self.result.rows_read = sum(checksum.rows for checksum in stored.values())
         buckets = {name for name in stored.keys() | sums_wanted.keys() if stored.get(name) != sums_wanted.get(name)}
-        return self._differences(store, wanted, buckets, histories)
+        return self._differences(store, buckets)
 
-    def _look_again(self, store: Sink, findings: DataFrame) -> DataFrame:
-        """Compare again only the documents of these findings."""
-        histories = list(self._lake.histories())
-        ids = findings.select("document_id").distinct()
-        buckets = {row[0] for row in ids.select(self._bucket()).distinct().collect()}
-        wanted = self._wanted(histories, lambda _: None, ids).localCheckpoint()  # it is used three times
-        return self._differences(store, wanted, buckets, histories).join(ids, "document_id", "left_semi")
+    def _look_again(self, store: Sink, findings: Findings) -> DataFrame:
+        """Compare again only the documents of these findings; their rows are folded anew if the lake has changed."""
+        ids = at_hand(findings, findings.frame.select("document_id"))
+        if (version := self._lake.version()) != self._folded.version:
+            histories = list(self._lake.histories())
+            wanted = self._wanted(histories, lambda _: None, ids).localCheckpoint(eager=False)
+            self._folded = _Fold(version, histories, wanted)
+        return self._differences(store, {group.bucket for group in findings.counts}, ids, few=findings.are_few)
 
     def _wanted(
         self,
@@ -208,12 +230,12 @@ class Reconcile:
         done: Callable[[int], None],
         ids: DataFrame | None = None,
     ) -> DataFrame:
-        frames = [self._lake.spark.createDataFrame([], from_arrow_schema(WANTED))]
+        frames = list[DataFrame]()
         for spec, history in histories:
             fold = StateSettings(spec, self._lake.contexts, done)
             stage = then(state_stage(fold), wanted_stage(spec, history.truncated))
             frames.append(self._grouped(spec, history, ids).mapInArrow(stage, from_arrow_schema(WANTED)))
-        return reduce(lambda one, other: one.union(other), frames)
+        return reduce(DataFrame.union, frames or [self._lake.spark.createDataFrame(WANTED.empty_table())])
 
     def _grouped(self, spec: DocumentSpec, history: History, ids: DataFrame | None) -> DataFrame:
         keys = None
@@ -229,7 +251,7 @@ class Reconcile:
             "bucket", "c.content_hash", "c.line"
         )
         if self.vectors:
-            digests = self._digests(lines).groupBy("content_hash").agg(F.min("vector").alias("vector"))
+            digests = self._digests().groupBy("content_hash").agg(F.min("vector").alias("vector"))
             lines = lines.join(digests, "content_hash", "left").withColumn("vector", F.coalesce("vector", F.lit("")))
         else:
             lines = lines.withColumn("vector", F.lit(HAS_VECTOR))
@@ -240,66 +262,65 @@ class Reconcile:
         return {row["bucket"]: BucketChecksum(row["rows"], int(row["sum"])) for row in totals.collect()}
 
     def _differences(
-        self,
-        store: Sink,
-        wanted: DataFrame,
-        buckets: Collection[str],
-        histories: Collection[tuple[DocumentSpec, History]],
+        self, store: Sink, buckets: Collection[str], ids: DataFrame | None = None, *, few: bool = False
     ) -> DataFrame:
-        """Compare the documents of some buckets one by one; returns DRIFT."""
+        """Compare the documents of some buckets one by one, or of these only those with an id in `ids`; returns DRIFT."""
         self.result.looks += 1
         if not buckets:
-            return self._lake.spark.createDataFrame([], from_arrow_schema(DRIFT))
+            return self._lake.spark.createDataFrame(DRIFT.empty_table())
         landed = {table.table: "" for table in self.config.tables if table.document}
-        landed |= {spec.table: history.landed for spec, history in histories}
+        landed |= {spec.table: history.landed for spec, history in self._folded.histories}
         comparison = Comparison(self._width, self.vectors, landed, store.truncations())
-        spark, tasks = self._lake.spark, self._lake.tasks(len(buckets) * _ROWS_A_BUCKET)
-        named = spark.createDataFrame([(name,) for name in sorted(buckets)], "bucket string")
-        read = spark.sparkContext.accumulator(0)
-        stage = stored_stage(self._settings(read.add), comparison)
+        tasks = self._lake.tasks(len(buckets) * _ROWS_A_BUCKET)
+        named = self._lake.spark.createDataFrame(pa.table({"bucket": sorted(buckets)}))
+        stage = stored_stage(self._settings(self._read.add), comparison)
         stored = named.repartition(tasks).mapInArrow(stage, from_arrow_schema(STORED))
+        if ids is None:
+            wanted = self._folded.wanted.withColumn("bucket", self._bucket())
+            wanted = wanted.join(named, "bucket", "left_semi").drop("bucket")
+        else:
+            wanted = self._folded.wanted.join(ids, "document_id", "left_semi")
+            stored = stored.join(ids, "document_id", "left_semi")
         stored = stored.groupBy("document_id").agg(F.collect_list("stored").alias("stored"))
-        wanted = wanted.withColumn("bucket", self._bucket()).join(named, "bucket", "left_semi").drop("bucket")
-        both = self._with_vectors(wanted).join(stored, "document_id", "full_outer").select(*WANTED.names, "stored")
-        findings = both.mapInArrow(drift_stage(comparison), from_arrow_schema(DRIFT)).localCheckpoint()
-        self.result.rows_read += read.value
-        return findings
+        both = self._with_vectors(wanted, few=few).join(stored, "document_id", "full_outer")
+        return both.select(*WANTED.names, "stored").mapInArrow(drift_stage(comparison), from_arrow_schema(DRIFT))
 
-    def _with_vectors(self, wanted: DataFrame) -> DataFrame:
+    def _with_vectors(self, wanted: DataFrame, *, few: bool) -> DataFrame:
         """Add to each chunk the digests of the vectors that are valid for it."""
         chunks = wanted.select("document_id", F.explode("chunks").alias("c")).select("document_id", "c.*")
         if self.vectors:
-            digests = self._digests(chunks).groupBy("content_hash").agg(F.collect_set("vector").alias("vectors"))
+            digests = self._digests(chunks.select("content_hash") if few else None)
+            digests = digests.groupBy("content_hash").agg(F.collect_set("vector").alias("vectors"))
             chunks = chunks.join(digests, "content_hash", "left")
         else:
             chunks = chunks.withColumn("vectors", F.array().cast("array<string>"))
         with_digests = F.collect_list(F.struct("chunk_id", "content_hash", "line", "vectors")).alias("chunks")
         return wanted.drop("chunks").join(chunks.groupBy("document_id").agg(with_digests), "document_id", "left")
 
-    def _digests(self, chunks: DataFrame) -> DataFrame:
-        """Digests of the cached vectors of these chunks; a text that was embedded twice has two."""
-        digests = self._lake.cache.frame(self._lake.spark).mapInArrow(digest_stage, from_arrow_schema(DIGESTS))
-        return digests.join(chunks.select("content_hash").distinct(), "content_hash", "left_semi")
+    def _digests(self, few: DataFrame | None = None) -> DataFrame:
+        """Digests of the cached vectors, or of those of a few texts; a text that was embedded twice has two."""
+        cached = self._lake.cache.frame(self._lake.spark)
+        if few is not None:
+            cached = cached.join(F.broadcast(few), "content_hash", "left_semi")
+        return cached.mapInArrow(digest_stage, from_arrow_schema(DIGESTS))
 
-    def _repair(self, store: Sink, drift: DataFrame, *, force: bool) -> None:
+    def _repair(self, store: Sink, drift: Findings, *, force: bool) -> None:
         """Repair findings: remove rows that no writer can overwrite, write the others again under the guard."""
-        foreign = (F.col("kind") == "orphan") | (F.col("name") != F.col("document_id"))
-        removed = self._removable(store, drift, force=force).filter(foreign)
-        removed = removed.mapInArrow(remove_stage(self._settings()), from_arrow_schema(REMOVED))
-        self.result.removed += sums(removed, "removed")["removed"]
+        self._remove(store, drift, force=force)
         if differences(self.result.drift) >= REBUILD_FROM:
             rebuilt = Rebuild(self._lake.spark, self.config, self.sink, self.embedding, self.on_progress).run()
             self.result.repaired += rebuilt.written
             self.result.texts_sent += rebuilt.texts_sent
-            drift = self._look_again(store, drift)
-        drift = drift.filter("kind <> 'refused'")
-        writable = drift.filter(~foreign).groupBy("document_id").agg(F.max("vector").alias("vector"))
-        for spec, history in self._lake.histories():
+            drift = Findings.of(self._look_again(store, drift), self._width)
+        if not drift.count(lambda group: group.kind != "refused" and not group.foreign):
+            return
+        writable = drift.frame.filter("kind <> 'refused'").filter(~is_foreign())
+        writable = at_hand(drift, writable.groupBy("document_id").agg(F.max("vector").alias("vector")))
+        for spec, history in self._folded.histories:
             if history.truncated:
                 store.truncate(spec.table, history.truncated)
-            ids = writable.select("document_id")
             fold = StateSettings(spec, self._lake.contexts, lambda _: None)
-            states = self._grouped(spec, history, ids).mapInArrow(state_stage(fold), STATES)
+            states = self._grouped(spec, history, writable).mapInArrow(state_stage(fold), STATES)
             todo = states.withColumn("document_id", _document_id(spec.table)).join(writable, "document_id")
             todo = todo.select("_key", "_state", "vector")
             repaired = todo.mapInArrow(repair_stage(self._settings(), spec), from_arrow_schema(REPAIRED))
@@ -307,27 +328,32 @@ class Reconcile:
             self.result.repaired += done["repaired"]
             self.result.texts_sent += done["embedded"]
 
-    def _removable(self, store: Sink, drift: DataFrame, *, force: bool) -> DataFrame:
-        """The findings to repair, without unproven orphans, and without any orphan if there are too many.
+    def _remove(self, store: Sink, drift: Findings, *, force: bool) -> None:
+        """Remove what no writer can overwrite, but no unproven orphan, and no orphan at all if there are too many.
 
         Many orphans mean a lake that lost records rather than a store with too many documents.
         """
-        drift = drift.filter("proven").drop("proven")
-        orphans, documents = drift.filter("kind = 'orphan'").count(), store.summary().documents
-        if force or orphans <= most_removed(documents):
-            return drift
-        self.result.notes.append(
-            f"{orphans} orphans of {documents} documents are too many to be removed without --force. Check first that"
-            f" {self.config.lake.path} is the lake that filled {self.sink.name}; if it is, remove them by:"
-            f" `ragstream reconcile CONFIG --repair --force --store {self.sink.name}`."
-        )
-        return drift.filter("kind <> 'orphan'")
+        removed = drift.frame.filter(is_foreign())
+        orphans = self.result.drift["orphan"] - self.result.unproven
+        if self.result.unproven:
+            mine = F.col("table_name").isin([table.table for table in self.config.tables])
+            removed = removed.filter((F.col("kind") != "orphan") | ~mine)
+        if not force and orphans and orphans > most_removed(documents := store.summary().documents):
+            self.result.notes.append(
+                f"{orphans} orphans of {documents} documents are too many to be removed without --force. Check first that"
+                f" {self.config.lake.path} is the lake that filled {self.sink.name}; if it is, remove them by:"
+                f" `ragstream reconcile CONFIG --repair --force --store {self.sink.name}`."
+            )
+            orphans, removed = 0, removed.filter("kind <> 'orphan'")
+        if orphans or drift.count(lambda group: group.foreign and group.kind != "orphan"):
+            removed = removed.mapInArrow(remove_stage(self._settings()), from_arrow_schema(REMOVED))
+            self.result.removed += sums(removed, "removed")["removed"]
 
     def _settings(self, done: Callable[[int], None] = lambda _: None) -> StoreSettings:
         return StoreSettings(self.sink, self.embedding, self._lake.peers_of(self.sink), done)
 
     def _bucket(self) -> Column:
-        return F.substring("document_id", 1, self._width).alias("bucket")
+        return bucket(self._width)
 
 
 def differences(counts: Mapping[str, int]) -> int:
@@ -338,8 +364,3 @@ def differences(counts: Mapping[str, int]) -> int:
 def _document_id(table: str) -> Column:
     """`transforms.documents.planning.document_id` of a column `_key`."""
     return F.substring(F.sha2(F.concat(F.lit(f"{table}\0"), F.col("_key")), 256), 1, 32)
-
-
-def _by_kind(findings: DataFrame) -> dict[str, int]:
-    counted = {row["kind"]: row["count"] for row in findings.groupBy("kind").count().collect()}
-    return {kind: counted.get(kind, 0) for kind in KINDS}
