@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from lake.history.key_groups import GROUPS, with_group
+from lake.history.key_groups import pairs_table, with_group
 from lake.layout import RAW_COLUMNS
 from warehouse.folding import OUTCOME_DDL, STORED, LoadPartition, LoadSettings, Outcome, together
 
@@ -75,7 +75,7 @@ class ManyChanges:
         rows = self.frame.select(*RAW_COLUMNS, "_source", "_key")
         states = spark.createDataFrame(pa.Table.from_pylist(_states(stored), STORED))
         rows = rows.unionByName(states, allowMissingColumns=True)
-        tied = F.broadcast(spark.createDataFrame(list(groups.items()), GROUPS)) if groups else None
+        tied = F.broadcast(spark.createDataFrame(pairs_table(groups))) if groups else None
         tasks = min(_MOST_TASKS, 1 + self.changes // _TASK_CHANGES)
         shuffled = with_group(rows, tied).repartition(tasks, "_group").sortWithinPartitions("_group")
         return together(shuffled.mapInArrow(LoadPartition(settings), OUTCOME_DDL).collect())
@@ -101,7 +101,7 @@ def changes_of(frame: DataFrame, summaries: Sequence[Row]) -> dict[str, TableCha
 
 def history_of(spark: SparkSession, changes: str, table: str, keys: Sequence[str]) -> FewChanges:
     """All changes of some rows of a table that have landed in the lake's `changes`."""
-    named = F.broadcast(spark.createDataFrame([(key,) for key in keys], "_key string"))
+    named = F.broadcast(spark.createDataFrame(pa.table({"_key": pa.array(keys, pa.string())})))
     rows = spark.read.format("delta").load(changes).filter((F.col("_table") == table) & (F.col("_op") != "t"))
     return FewChanges(rows.join(named, "_key", "left_semi").select(*_READ).toArrow().to_pylist())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 GROUPS = "_key string, _root string"
-_SCHEMA = pa.schema([("_key", pa.string()), ("_root", pa.string())])
+_TEXT: pa.DataType = pa.string()
+_SCHEMA = pa.schema([("_key", _TEXT), ("_root", _TEXT)])
 _BATCH_ROWS = 4096
 
 
@@ -32,8 +33,12 @@ def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def group_stage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Group pairs of keys, as a function for `mapInArrow` over one partition; it holds the keys that ever changed."""
     pairs = ((row["_key"], row["_related_key"]) for batch in batches for row in batch.to_pylist())
-    groups = pa.Table.from_pylist([{"_key": k, "_root": r} for k, r in grouped(pairs).items()], _SCHEMA)
-    yield from groups.to_batches(_BATCH_ROWS)
+    yield from pairs_table(grouped(pairs)).to_batches(_BATCH_ROWS)
+
+
+def pairs_table(groups: Mapping[str, str]) -> pa.Table:
+    """GROUPS of what `grouped` gave; Spark takes it without a worker."""
+    return pa.table([pa.array(list(groups), _TEXT), pa.array(list(groups.values()), _TEXT)], schema=_SCHEMA)
 
 
 def with_group(frame: DataFrame, groups: DataFrame | None) -> DataFrame:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from lake.history.key_groups import GROUPS, grouped, with_group
+from lake.history.key_groups import grouped, pairs_table, with_group
 from lake.landing.batch import create_tables
 from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, LakeLayout
 from lake.maintenance import optimize, vacuum
@@ -246,7 +246,7 @@ class _TableMerge:
     def _with_group(self, frame: DataFrame) -> DataFrame:
         if not self.groups:
             return with_group(frame, None)
-        return with_group(frame, F.broadcast(self.spark.createDataFrame(list(self.groups.items()), GROUPS)))
+        return with_group(frame, F.broadcast(self.spark.createDataFrame(pairs_table(self.groups))))
 
     def _folded(self, rows: DataFrame, current: TableShape, shape: TableShape) -> DataFrame:
         from pyspark.sql.pandas.types import from_arrow_schema
