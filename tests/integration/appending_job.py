@@ -45,7 +45,9 @@ def _query(context: JobContext, source: SourceConfig, folder: Path) -> Query:
             os.kill(os.getpid(), signal.SIGKILL)
         if _told(folder, "defect", keep=True):
             raise ValueError(CANARY)
-        eventually(lambda: not (folder / "hold").exists(), HELD_SECONDS)
+        if (folder / "hold").exists():
+            (folder / "held").touch()
+            eventually(lambda: not (folder / "hold").exists(), HELD_SECONDS)
         (folder / "wrote").touch()
         return Report(counts={"t": {"batches": 1}})
 

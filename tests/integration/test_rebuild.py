@@ -29,7 +29,7 @@ from tests.history import TABLE, ModelTable, random_history
 from tests.lake_to_store import Lake
 from tests.waiting import eventually
 
-KILLED_ROWS = 600
+KILLED_ROWS = 300
 REQUESTS_IN_FLIGHT = 64
 """More than the tasks of one rebuild have between them; the model counts those that were answered to nobody."""
 

@@ -75,6 +75,13 @@ class Pipeline:
     def wrote(self) -> bool:
         return (self.folder / "wrote").exists()
 
+    def held(self) -> bool:
+        return (self.folder / "held").exists()
+
+    def begun(self) -> int:
+        """The newest batch that the query of Kafka has begun."""
+        return max(int(file.name) for file in (self.folder / "checkpoints/land_kafka/offsets").glob("[0-9]*"))
+
     def landed(self) -> Counter[tuple[str, str]]:
         try:
             table = DeltaTable(str(self.folder / "lake/changes"))
@@ -138,24 +145,36 @@ def files(tmp_path: Path, lines: int, batch: int) -> str:
     return f"{{type: files, format: kafka, envelope: debezium, path: [{recorded}], max_records_per_trigger: {batch}}}"
 
 
-def test_a_driver_killed_before_its_commit_lands_each_record_once(
+def test_second_driver_waits_goes_on_after_a_kill_and_ends_its_batch(
     pipeline: Callable[[str], Pipeline], topic: tuple[str, Callable[[int], None]]
 ) -> None:
     source, produce = topic
     appending = pipeline(source)
     produce(20)
+    first = appending.start()
+    eventually(appending.wrote, START_SECONDS, first)
+    second = appending.start()
+    waiting = "another driver runs this query; waiting for it to end"
+    eventually(lambda: any(event["msg"] == waiting for event in appending.events()), START_SECONDS, second)
     appending.tell("kill-after-write")
-    assert appending.run() == -signal.SIGKILL
-    assert appending.landed() == once_each(20)
-    driver = appending.start()
-    eventually(appending.wrote, START_SECONDS, driver)
     produce(5)
-    eventually(lambda: appending.landed() == once_each(25), START_SECONDS, driver)
+    assert first.wait(START_SECONDS) == -signal.SIGKILL, "killed before its commit"
+    produce(5)
+    eventually(lambda: appending.landed() == once_each(30), START_SECONDS, second)
+    eventually(lambda: appending.record().as_of_us > 0, START_SECONDS, second)
     # SPARK-55271: running the batch again killed the query once, and the runner started it again in this process.
     kinds = [event["kind"] for event in appending.events() if "kind" in event]
     assert kinds == ["SPARK-55271"]
-    driver.send_signal(signal.SIGTERM)
-    assert driver.wait(60) == 0
+    appending.tell("hold")
+    produce(5)
+    eventually(appending.held, START_SECONDS, second)
+    in_flight = appending.begun()
+    second.send_signal(signal.SIGTERM)
+    eventually(appending.stops, driver=second)
+    (appending.folder / "hold").unlink()
+    assert second.wait(60) == 0
+    assert appending.record().batch_id >= in_flight, "the batch was finished"
+    assert set(appending.landed().values()) == {1}
 
 
 def test_draining_kafka_ends_well_also_when_there_is_nothing_left(
@@ -219,18 +238,6 @@ def test_a_defect_is_retried_then_exits_3_and_quotes_no_row(
     assert appending.landed() == once_each(4)
 
 
-def test_asked_to_stop_it_finishes_the_batch_in_flight(pipeline: Callable[[str], Pipeline], tmp_path: Path) -> None:
-    appending = pipeline(files(tmp_path, lines=4, batch=4))
-    appending.tell("hold")
-    driver = appending.start()
-    eventually(lambda: appending.landed() == once_each(4), START_SECONDS, driver)
-    driver.send_signal(signal.SIGTERM)
-    eventually(appending.stops, driver=driver)
-    (appending.folder / "hold").unlink()
-    assert driver.wait(60) == 0
-    assert appending.record().counts == {"t": {"batches": 1}}
-
-
 def test_asked_twice_it_ends_at_once(pipeline: Callable[[str], Pipeline], tmp_path: Path) -> None:
     appending = pipeline(files(tmp_path, lines=4, batch=4))
     appending.tell("hold")
@@ -240,20 +247,3 @@ def test_asked_twice_it_ends_at_once(pipeline: Callable[[str], Pipeline], tmp_pa
     eventually(appending.stops, driver=driver)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(60) == 130
-
-
-def test_a_second_driver_waits_and_goes_on_when_the_first_is_killed(
-    pipeline: Callable[[str], Pipeline], tmp_path: Path
-) -> None:
-    appending = pipeline(files(tmp_path, lines=4, batch=4))
-    first = appending.start()
-    eventually(appending.wrote, START_SECONDS, first)
-    second = appending.start()
-    waiting = "another driver runs this query; waiting for it to end"
-    eventually(lambda: any(event["msg"] == waiting for event in appending.events()), START_SECONDS, second)
-    files(tmp_path, lines=4, batch=4)
-    eventually(lambda: appending.landed() == once_each(8), START_SECONDS, first)
-    first.kill()
-    files(tmp_path, lines=4, batch=4)
-    eventually(lambda: appending.landed() == once_each(12), START_SECONDS, second)
-    eventually(lambda: appending.record().as_of_us > 0, START_SECONDS, second)
