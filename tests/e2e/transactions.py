@@ -150,7 +150,7 @@ def in_mariadb(server: MariaDB, database: str) -> Transactions:
     return Transactions(f"{database}.t", lambda: server.connect(database, autocommit=False))
 
 
-def await_shown(tables: Sequence[Transactions], dsn: str) -> None:
+def await_shown(tables: Sequence[Transactions], dsn: str, seconds: float = AWAY_SECONDS) -> None:
     """Wait until the store shows of each table what is committed now: the capture, the stream and the pipeline go on."""
     wanted = {table.table: table.probe() for table in tables}
     query = f"SELECT table_name, metadata->>'a' FROM {STORE} WHERE key->>'id' = '{PROBE}'"
@@ -160,4 +160,4 @@ def await_shown(tables: Sequence[Transactions], dsn: str) -> None:
             return wanted.items() <= dict(connection.execute(query.encode()).fetchall()).items()
         return False
 
-    eventually(is_shown, AWAY_SECONDS)
+    eventually(is_shown, seconds)
