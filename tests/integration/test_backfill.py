@@ -38,7 +38,7 @@ def store(lake: Lake, name: str) -> dict[str, str]:
 def index(spark: SparkSession, config: PipelineConfig) -> None:
     """Run the indexing job to the end of its source; nothing is done beside it, so that the test says when."""
     context = JobContext(spark, config, available_now=True)
-    planned = [each for each in index_documents.plan(context) if isinstance(each, Query)]
+    planned = [query for query in index_documents.plan(context) if isinstance(query, Query)]
     run_queries(planned, context, threading.Event(), StatusRecords(config.checkpoint))
 
 
@@ -47,14 +47,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close what a job's plan opens: it ends with its driver, and this one goes on."""
     sinks: list[Sink] = []
 
-    def open_it(*told: Any) -> Sink:
-        sinks.append(open_sink(*told))
+    def open_it(*settings: Any) -> Sink:
+        sinks.append(open_sink(*settings))
         return sinks[-1]
 
     monkeypatch.setattr(stores, "open_sink", open_it)
     yield
-    for each in sinks:
-        each.close()
+    for sink in sinks:
+        sink.close()
 
 
 @pytest.mark.usefixtures("opened")
@@ -88,7 +88,7 @@ def test_an_added_store_is_not_backfilled_while_landing_lags_behind_a_part(spark
     assert looked_after.backfills.read() == {}
     index(spark, lake.config)
     beside = index_documents.plan(JobContext(spark, lake.config, some_tables=True))
-    assert not any(each.name.startswith("progress") for each in beside), (
+    assert not any(query.name.startswith("progress") for query in beside), (
         "a run of some tables says nothing of the whole pipeline"
     )
     assert len(lake.contents("late")) == 5

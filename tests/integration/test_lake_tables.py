@@ -57,18 +57,18 @@ class Merged:
         return self.spark.read.format("delta").load(self.layout.table(self.table)).drop(*RESERVED)
 
     def equals(self, rows: Sequence[tuple[Any, ...]], schema: str) -> None:
-        wanted, found = self.spark.createDataFrame(rows, schema), self.rows()
-        assert sorted(found.columns) == sorted(wanted.columns)
+        wanted, merged = self.spark.createDataFrame(rows, schema), self.rows()
+        assert sorted(merged.columns) == sorted(wanted.columns)
         plain = [f"c{at}" for at in range(len(wanted.columns))]  # what compares frames takes no odd name
-        found = found.select(*map(quoted, wanted.columns)).toDF(*plain)
-        assert_df_equality(found, wanted.toDF(*plain), ignore_row_order=True, ignore_nullable=True)
+        merged = merged.select(*map(quoted, wanted.columns)).toDF(*plain)
+        assert_df_equality(merged, wanted.toDF(*plain), ignore_row_order=True, ignore_nullable=True)
 
 
 def record(table: str, op: str, lsn: int, row: Mapping[str, Any], **source: object) -> Record:
     """A Debezium record without its schema, at a position of the source's log."""
     owner, _, name = table.partition(".")
-    told = {"schema": owner, "table": name, "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn, **source}
-    value = {"op": op, "before": row if op == "d" else None, "after": row if op != "d" else None, "source": told}
+    origin = {"schema": owner, "table": name, "sequence": f'["{lsn}","{lsn}"]', "ts_us": lsn, **source}
+    value = {"op": op, "before": row if op == "d" else None, "after": row if op != "d" else None, "source": origin}
     return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode())
 
 
@@ -79,8 +79,8 @@ def test_order_in_which_halves_of_a_key_change_come_does_not_matter(spark: Spark
     lake = Merged(spark, tmp_path, TABLE, TEXTS)
     records = [as_record(change) for change in table.changes]
     lake.land(records)
-    for each in records[::-1]:
-        lake.merge([each.position])
+    for record in records[::-1]:
+        lake.merge([record.position])
     lake.equals([(2, "x", "body x")], "id int, a string, body string")
 
 
@@ -130,8 +130,8 @@ def test_a_value_that_does_not_fit_is_rejected_and_its_row_stands(spark: SparkSe
     pending = spark.read.format("delta").load(lake.layout.table("inv.t")).select("id", "_pending")
     assert {row["id"]: row["_pending"] for row in pending.collect()} == {1: None, 2: ["at"]}
     rejects = spark.read.format("delta").load(lake.layout.path("rejects"))
-    found = {(r["stage"], r["condition"], r["column"], r["_key"], r["value"] is None) for r in rejects.collect()}
-    assert found == {
+    rejected = {(r["stage"], r["condition"], r["column"], r["_key"], r["value"] is None) for r in rejects.collect()}
+    assert rejected == {
         ("merge", "CAST_FAILED", "n", '{"id":1}', True),
         ("decode", "BAD_VALUE", "at", '{"id":2}', False),
         ("decode", "BAD_VALUE", "at", '{"id":1}', False),
@@ -143,19 +143,19 @@ def test_a_value_that_does_not_fit_is_rejected_and_its_row_stands(spark: SparkSe
 def test_moments_of_any_year_are_read_by_spark_and_by_deltalake(spark: SparkSession, tmp_path: Path) -> None:
     """risingwave#16895: a timestamptz of the year 1, which INT96 cannot tell deltalake."""
     lake = Merged(spark, tmp_path, "inv.t", {"id": "int", "at": "timestamptz", "day": "date", "hour": "timestamp"})
-    told = {1: "0001-01-01", 2: "1582-10-14", 3: "9999-12-31", 4: "-0043-03-15", 5: "infinity"}
-    times = {number: {"at": f"{day}T00:00:00Z", "day": day, "hour": f"{day}T00:00:00"} for number, day in told.items()}
+    dates = {1: "0001-01-01", 2: "1582-10-14", 3: "9999-12-31", 4: "-0043-03-15", 5: "infinity"}
+    times = {number: {"at": f"{day}T00:00:00Z", "day": day, "hour": f"{day}T00:00:00"} for number, day in dates.items()}
     lake.land([record("inv.t", "c", number, {"id": number} | row) for number, row in times.items()])
     assert lake.merge().rejects == 6
     days = [dt.date(1, 1, 1), dt.date(1582, 10, 14), dt.date(9999, 12, 31), None, None]
     hours = [dt.datetime.combine(day, dt.time()) if day else None for day in days]
     rows = lake.rows().orderBy("id").select(F.unix_micros("at").alias("at"), "day", "hour").collect()
     assert [(row["day"], row["hour"]) for row in rows] == list(zip(days, hours, strict=True))
-    found = DeltaTable(lake.layout.table("inv.t")).to_pyarrow_table().sort_by("id")
-    assert found["day"].to_pylist() == days
-    assert found["hour"].to_pylist() == hours
+    merged = DeltaTable(lake.layout.table("inv.t")).to_pyarrow_table().sort_by("id")
+    assert merged["day"].to_pylist() == days
+    assert merged["hour"].to_pylist() == hours
     moments = [hour.replace(tzinfo=dt.UTC) if hour else None for hour in hours]
-    assert found["at"].to_pylist() == moments
+    assert merged["at"].to_pylist() == moments
     epoch, micro = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
     assert [row["at"] for row in rows] == [moment and (moment - epoch) // micro for moment in moments]
 
@@ -167,6 +167,6 @@ def test_tables_and_columns_may_have_any_name(spark: SparkSession, tmp_path: Pat
     lake.land([record("inv.Mixed Case/..", "c", 1, row), record("inv.Mixed Case/..", "u", 2, row | {"a.b": "newer"})])
     lake.merge(["2"])
     lake.merge(["1"])
-    told = row | {"a.b": "newer"}
+    newer = row | {"a.b": "newer"}
     schema = ", ".join(["id int", *(f"{quoted(name)} string" for name in odd)])
-    lake.equals([tuple(told[name] for name in ["id", *odd])], schema)
+    lake.equals([tuple(newer[name] for name in ["id", *odd])], schema)

@@ -33,8 +33,8 @@ def event(op: str, lsn: int, number: int, a: str) -> Record:
 
 
 def rows(layout: LakeLayout) -> list[tuple[int, str]]:
-    found = DeltaTable(layout.table("public.t")).to_pyarrow_table(columns=["id", "a"]).to_pylist()
-    return sorted((row["id"], row["a"]) for row in found)
+    rows = DeltaTable(layout.table("public.t")).to_pyarrow_table(columns=["id", "a"]).to_pylist()
+    return sorted((row["id"], row["a"]) for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,9 @@ def migrated(lake: Lake, spark: SparkSession, *options: str) -> dict[str, Any]:
 
 def holds_all(lake: Lake, name: str, live: Live, dimensions: int) -> None:
     """What readers of a store see is the table, by vectors of one model."""
-    found = {json.loads(key)["id"]: (text, json.loads(vector)) for key, _, _, text, vector, _ in lake.contents(name)}
-    assert {number: text for number, (text, _) in found.items()} == {n: r["body"] for n, r in live.table.rows.items()}
-    for text, vector in found.values():
+    stored = {json.loads(key)["id"]: (text, json.loads(vector)) for key, _, _, text, vector, _ in lake.contents(name)}
+    assert {number: text for number, (text, _) in stored.items()} == {n: r["body"] for n, r in live.table.rows.items()}
+    for text, vector in stored.values():
         assert vector == pytest.approx(resized(instant_vector(text), dimensions).tolist(), abs=1e-6)
 
 
@@ -80,11 +80,13 @@ def test_stores_of_every_kind_are_moved_and_back_and_old_vectors_collected(  # n
         plan, done = first["plan"], first["stores"]
         assert plan["texts"] >= STEADY
         assert (plan["cached"], plan["sampled"] > 0, plan["tokens"] > 0, plan["usd"] > 0) == (0, True, True, True)
-        assert {name: each["checked"]["golden"]["expected_new"] for name, each in done.items()} == dict.fromkeys(
-            names, 1.0
-        )
-        assert min(each["checked"]["recall"] for each in done.values()) >= 0.8  # rows change while it is asked for them
-        assert all(each["checked"]["is_measured"] for each in done.values())
+        assert {
+            name: migrated["checked"]["golden"]["expected_new"] for name, migrated in done.items()
+        } == dict.fromkeys(names, 1.0)
+        assert (
+            min(migrated["checked"]["recall"] for migrated in done.values()) >= 0.8
+        )  # rows change while it is asked for them
+        assert all(migrated["checked"]["is_measured"] for migrated in done.values())
         assert all(is_calibrated(sink) for sink in lake.config.sinks)
         polled(reader, 2 * len(names))
         assert all("readers use" in str(migration_note(lake.config, sink)) for sink in lake.config.sinks)

@@ -29,7 +29,7 @@ from tests.history import TABLE, ModelTable, random_history
 from tests.lake_to_store import Lake
 from tests.waiting import eventually
 
-KILLED_ROWS = 300
+KILLED_ROWS = 600
 REQUESTS_IN_FLIGHT = 64
 """More than the tasks of one rebuild have between them; the model counts those that were answered to nobody."""
 
@@ -89,12 +89,12 @@ def test_store_of_another_kind_is_filled_from_the_lake_without_the_model(
     done = lake.rebuild(spark, "documents")
     assert (done.texts_sent, lake.asked()["texts"]) == (0, asked)
     with documentdb.client() as client:
-        held = client[document_database][Names("kb").documents].find({"chunk_count": {"$gt": 0}})
-        found = {(row["key"], chunk["chunk_text"]) for row in held for chunk in row["chunks"]}
-    assert found == {
+        documents = client[document_database][Names("kb").documents].find({"chunk_count": {"$gt": 0}})
+        chunks = {(row["key"], chunk["chunk_text"]) for row in documents for chunk in row["chunks"]}
+    assert chunks == {
         (json.dumps(json.loads(key), separators=(",", ":")), text) for key, _, _, text, _, _ in lake.contents("live")
     }
-    (key, text), *_ = sorted(found)
+    (key, text), *_ = sorted(chunks)
     (answer,) = commands.search(lake.config, [Query(None, text)], 1, "documents")
     assert [(hit["key"], hit["chunk_text"]) for hit in answer["results"]] == [(json.loads(key), text)]
 
@@ -141,18 +141,18 @@ def test_a_language_is_said_and_a_rebuild_brings_it_without_the_model(spark: Spa
     lake.index("live", table.changes)
     asked = lake.asked()["texts"]
 
-    def found(word: str) -> int:
+    def hits(word: str) -> int:
         return len(lake.rows(f"SELECT FROM live_g1_chunks WHERE chunk_words @@ '''{word}'''::tsquery"))
 
     vectors = lake.rows("SELECT content_hash, created_at FROM live_g1_vectors ORDER BY 1")
-    assert (found("häuser"), found("german haus")) == (5, 0)
+    assert (hits("häuser"), hits("german haus")) == (5, 0)
     lake.language("german")
     note = outdated_note(lake.config, lake.sink("live"), "p.yaml")
     assert note is not None
     assert "5 of 5 documents were made by another template, chunking, language or metadata" in note
     done = lake.rebuild(spark, "live")
     assert (done.written, done.texts_sent, lake.asked()["texts"]) == (5, 0, asked)
-    assert (found("häuser"), found("german haus")) == (0, 5)
+    assert (hits("häuser"), hits("german haus")) == (0, 5)
     assert lake.rows("SELECT content_hash, created_at FROM live_g1_vectors ORDER BY 1") == vectors
     assert outdated_note(lake.config, lake.sink("live"), "p.yaml") is None
     (answer,) = commands.search(lake.config, [Query(None, "Häusern")], 5, "live")
@@ -192,19 +192,19 @@ def test_a_rebuild_killed_while_embedding_and_while_writing_ends_the_same(spark:
     lake.land(spark, table.changes)
     lake.faults(slow_ms=100)
     kill_when(lake, lambda: lake.count("lost", "vectors") > 0)
-    held, paid = lake.count("lost", "vectors"), lake.asked()["texts"]
-    assert held > 0
+    stored, paid = lake.count("lost", "vectors"), lake.asked()["texts"]
+    assert stored > 0
     assert lake.count("lost", "documents") == 0
     lake.faults()
     with slow_documents(lake):
         kill_when(lake, lambda: lake.count("lost", "documents") > 0)
     assert lake.count("lost", "documents") < KILLED_ROWS
     done = lake.rebuild(spark, "lost")
-    assert 0 < done.written < KILLED_ROWS
+    assert done.written < KILLED_ROWS  # what was in flight may have been committed after the kill
     assert done.texts_sent == 0
     asked = lake.asked()
     assert asked["distinct_texts"] == KILLED_ROWS + 1
-    assert asked["texts"] - asked["distinct_texts"] <= max(0, paid - held) + REQUESTS_IN_FLIGHT
+    assert asked["texts"] - asked["distinct_texts"] <= max(0, paid - stored) + REQUESTS_IN_FLIGHT
     lake.index("live", table.changes)
     assert lake.contents("lost") == lake.contents("live")
 

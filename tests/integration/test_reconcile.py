@@ -35,23 +35,23 @@ def lake(lake: Lake) -> Lake:
 def recorded(record: Record) -> str:
     """A line of recorded events."""
     value: object = json.loads(record.value or b"")
-    told: dict[str, object] = {
+    event: dict[str, object] = {
         "topic": record.stream,
         "partition": int(record.partition),
         "offset": int(record.position),
     }
-    told |= {"key": None, "timestamp": 1, "headers": [], "value": value}
+    event |= {"key": None, "timestamp": 1, "headers": [], "value": value}
     if record.stream == "dms":
-        told = {"stream": record.stream, "shard_id": record.partition, "sequence_number": record.position}
-        told |= {"partition_key": "k", "arrival": 1, "data": value}
-    return json.dumps(told)
+        event = {"stream": record.stream, "shard_id": record.partition, "sequence_number": record.position}
+        event |= {"partition_key": "k", "arrival": 1, "data": value}
+    return json.dumps(event)
 
 
 def loaded_by_dms(number: int, *, position: str = "") -> Record:
     """A row of a full load, which has no position in its source and ranks below all that has one; or a change."""
     names = {"schema-name": "public", "table-name": "t", "partition-key-type": "schema-table", "record-type": "data"}
-    told = {"operation": "update", "stream-position": position} if position else {"operation": "load"}
-    metadata = names | told | {"timestamp": "2026-03-01T10:00:01.000000Z"}
+    operation = {"operation": "update", "stream-position": position} if position else {"operation": "load"}
+    metadata = names | operation | {"timestamp": "2026-03-01T10:00:01.000000Z"}
     value = {"data": {"id": number, "a": "a", "body": f"body {number}"}, "metadata": metadata}
     return Record("dms", "0", str(number), None, json.dumps(value).encode())
 
@@ -113,9 +113,9 @@ def test_a_store_that_was_fed_and_one_that_was_rebuilt_are_clean(spark: SparkSes
     lake.index("live", random.Random(3).sample(table.changes, len(table.changes)))
     lake.rebuild(spark, "lost")
     for name, vectors in (("live", True), ("lost", True), ("live", False)):
-        found = lake.reconcile(spark, name, vectors=vectors)
-        assert not any(found.drift.values()), (found.drift, found.examples)
-        assert found.rows_read == found.rows > len(table.rows), "no bucket was read again"
+        compared = lake.reconcile(spark, name, vectors=vectors)
+        assert not any(compared.drift.values()), (compared.drift, compared.examples)
+        assert compared.rows_read == compared.rows > len(table.rows), "no bucket was read again"
 
 
 def test_every_kind_of_drift_is_found_and_mended_without_the_model(spark: SparkSession, lake: Lake) -> None:
@@ -235,8 +235,8 @@ def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(
 
         def first_chunk(source: dict[str, object], **changed: object) -> list[object]:
             first, *rest = json.loads(json.dumps(source["chunks"]))
-            told = {name: value for name, value in (first | changed).items() if value is not None}
-            return [told, *rest]
+            chunk = {name: value for name, value in (first | changed).items() if value is not None}
+            return [chunk, *rest]
 
         client.delete(index=index, id=gone[0])
         put(*text, chunks=first_chunk(text[1], chunk_text=f"altered {CANARY}"))
@@ -253,10 +253,11 @@ def test_the_same_in_opensearch_where_a_document_can_also_stand_twice(
     assert (mended.repaired, mended.removed, mended.texts_sent, lake.asked()["texts"]) == (6, 2, 0, asked)
     with closing(opensearch.client()) as client:
         after = client.search(index=index, body={"size": 100, "query": {"term": {"live": True}}})["hits"]["hits"]
-    told = [
-        {hit["_id"]: (hit["_source"]["metadata"], hit["_source"]["chunks"]) for hit in each} for each in (hits, after)
+    contents = [
+        {hit["_id"]: (hit["_source"]["metadata"], hit["_source"]["chunks"]) for hit in found_hits}
+        for found_hits in (hits, after)
     ]
-    assert told[0] == told[1]
+    assert contents[0] == contents[1]
 
 
 def test_changes_in_flight_are_no_drift_and_repair_spares_a_writers_rows(spark: SparkSession, lake: Lake) -> None:
@@ -278,9 +279,9 @@ def test_changes_in_flight_are_no_drift_and_repair_spares_a_writers_rows(spark: 
     writer = threading.Thread(target=live)
     writer.start()
     assert begun.wait(30)
-    found = lake.reconcile(spark, "live", repair=True)
+    mended = lake.reconcile(spark, "live", repair=True)
     writer.join()
-    assert not any(found.drift.values()), (found.drift, found.examples)
+    assert not any(mended.drift.values()), (mended.drift, mended.examples)
     lake.index("lost", table.changes)
     assert lake.contents("live") == lake.contents("lost")
     lake.land(spark, newer, 1)
@@ -347,17 +348,17 @@ def test_reconcile_exits_by_drift_and_empties_no_store_for_a_lost_lake(spark: Sp
     lake.index("live", table.changes)
     documents = lake.count("live", "documents")
     run(lake, f"UPDATE live_g1_chunks SET chunk_text = 'altered {CANARY}'")
-    found = lake.in_session(spark, "reconcile", "--store", "live", "--repair", "--json")
-    assert found.returncode == 1, found.stderr
-    told = json.loads(found.stdout)["stores"]["live"]
-    orphans = told["left"]["orphan"]
-    assert (told["removed"], told["drift"]["orphan"], lake.count("live", "documents")) == (0, orphans, documents)
-    assert f"{orphans} orphans of" in told["notes"][0]
-    assert "--repair --force --store live" in told["notes"][0]
-    assert told["rows_read_ratio"] > 1
+    command = lake.in_session(spark, "reconcile", "--store", "live", "--repair", "--json")
+    assert command.returncode == 1, command.stderr
+    report = json.loads(command.stdout)["stores"]["live"]
+    orphans = report["left"]["orphan"]
+    assert (report["removed"], report["drift"]["orphan"], lake.count("live", "documents")) == (0, orphans, documents)
+    assert f"{orphans} orphans of" in report["notes"][0]
+    assert "--repair --force --store live" in report["notes"][0]
+    assert report["rows_read_ratio"] > 1
     seen = status(lake.config)["stores"]["live"]
     assert seen["drift"] == orphans > 3
     assert seen["reconciled_at"] > 0
-    assert CANARY not in found.stdout + found.stderr
+    assert CANARY not in command.stdout + command.stderr
     forced = lake.reconcile(spark, "live", repair=True, force=True, vectors=False)
     assert (forced.removed, forced.left) == (orphans, dict.fromkeys(forced.left, 0))

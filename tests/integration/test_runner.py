@@ -75,7 +75,7 @@ class Pipeline:
     def wrote(self) -> bool:
         return (self.folder / "wrote").exists()
 
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         return (self.folder / "held").exists()
 
     def begun(self) -> int:
@@ -108,8 +108,8 @@ def pipeline(tmp_path: Path) -> Iterator[Callable[[str], Pipeline]]:
         return made[-1]
 
     yield create
-    for each in made:
-        for driver in each.drivers:
+    for pipeline in made:
+        for driver in pipeline.drivers:
             if driver.poll() is None:
                 driver.kill()
                 driver.wait()
@@ -167,7 +167,7 @@ def test_second_driver_waits_goes_on_after_a_kill_and_ends_its_batch(
     assert kinds == ["SPARK-55271"]
     appending.tell("hold")
     produce(5)
-    eventually(appending.held, START_SECONDS, second)
+    eventually(appending.is_held, START_SECONDS, second)
     in_flight = appending.begun()
     second.send_signal(signal.SIGTERM)
     eventually(appending.stops, driver=second)
@@ -211,8 +211,8 @@ def test_an_outage_met_by_a_worker_is_waited_out(
     assert appending.obeyed("unavailable")
     assert appending.landed() == once_each(4)
     contexts = [getattr(record, "context", {}) for record in caplog.records]
-    told = [context["error"] for context in contexts if context.get("kind") == "unavailable"]
-    assert told == ["UNAVAILABLE: the store does not answer"]
+    errors = [context["error"] for context in contexts if context.get("kind") == "unavailable"]
+    assert errors == ["UNAVAILABLE: the store does not answer"]
 
 
 def test_source_that_lost_something_stops_the_job_and_says_so(
