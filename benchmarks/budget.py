@@ -81,7 +81,7 @@ def storm(url: str, ledger: Path, seconds: float, work: Work, **limits: float) -
         before, began = _counters(url), time.monotonic()
         time.sleep(seconds)
         after, took = _counters(url), time.monotonic() - began
-        done = [each.result() for each in running]
+        done = [job.result() for job in running]
     request_json(url, "POST", "/faults", {})
     (limit, allowed), *_ = limits.items()
     return {

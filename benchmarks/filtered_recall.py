@@ -74,7 +74,7 @@ def ask(
 ) -> dict[str, Any]:
     """Ask every question without a filter, then with each, in turn."""
     values = labelled(vectors)
-    found: dict[str, list[float]] = {name: [] for name in COLUMNS}
+    recalls: dict[str, list[float]] = {name: [] for name in COLUMNS}
     took: dict[str, list[float]] = {name: [] for name in ("all", *COLUMNS)}
     for number, question in enumerate(questions):
         index.coverage(question.text, ())
@@ -85,13 +85,13 @@ def ask(
             began = time.perf_counter()
             hits = index.dense(question, K, filters)
             milliseconds.append((time.perf_counter() - began) * 1000)
-            if name in found:
-                found[name].append(recall([int(hit.key["id"]) for hit in hits], cosines, values[name] == part))
+            if name in recalls:
+                recalls[name].append(recall([int(hit.key["id"]) for hit in hits], cosines, values[name] == part))
         on_done()
     unfiltered = statistics.median(took["all"])
     return {"ms_p50": round(unfiltered, 1), "questions": len(questions)} | {
         f"{way} {share}": {
-            "recall": round(statistics.fmean(found[name]), 4), "worst": min(found[name]),
+            "recall": round(statistics.fmean(recalls[name]), 4), "worst": min(recalls[name]),
             "ms_p50": round(statistics.median(took[name]), 1),
             "ratio": round(statistics.median(took[name]) / unfiltered, 2),
         }
@@ -128,12 +128,12 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--stores", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
-    told, figures = machine(), dict[str, Any]()
+    hardware, figures = machine(), dict[str, Any]()
     texts = passages(options.texts + options.questions)
     with progress() as bars:
         bar = bars.add_task("embedded", total=len(texts))
         vectors = embedded(texts, lambda done: bars.advance(bar, done))
-        held, asked = vectors[: options.texts], vectors[options.texts :]
+        stored, asked = vectors[: options.texts], vectors[options.texts :]
         questions = [Question(text, v) for text, v in zip(texts[options.texts :], asked, strict=True)]
         with servers([PARTS[store] for store in options.stores]) as stack:
             for store in options.stores:
@@ -141,9 +141,9 @@ def main() -> None:
                 bar = bars.add_task(store, total=len(mine))
                 config = config_of(stack, store, "filtered")
                 advance = lambda bar=bar: bars.advance(bar)  # noqa: E731
-                figures[store] = measured(config, texts[: options.texts], held, mine, advance)
+                figures[store] = measured(config, texts[: options.texts], stored, mine, advance)
     shape = {"texts": options.texts, "k": K, "dimensions": DIMENSIONS}
-    print(json.dumps({"benchmark": "filtered_recall", **shape, "figures": figures, **told}))
+    print(json.dumps({"benchmark": "filtered_recall", **shape, "figures": figures, **hardware}))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ ROWS = 20
 
 def batch(number: int) -> pa.RecordBatch:
     """Make the records of one landing, as its worker gets them."""
-    rows = [_record(number * ROWS + each) for each in range(ROWS)]
+    rows = [_record(number * ROWS + row) for row in range(ROWS)]
     fields = [*((name, CHANGES.field(name).type) for name in RAW_COLUMNS), ("no_headers", pa.bool_())]
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, kind) for column, (_, kind) in zip(columns, fields, strict=True)]

@@ -99,14 +99,14 @@ def put_labelled(sink: PgvectorSink, embedder: LocalEmbedder, tables: Mapping[st
 
 def golden() -> dict[str, list[GoldenQuestion]]:
     """The questions of each set."""
-    found = {"helpdesk": read_golden(str(Path(helpdesk.__file__).parent / "questions.jsonl"))}
+    golden = {"helpdesk": read_golden(str(Path(helpdesk.__file__).parent / "questions.jsonl"))}
     for half in ("tune", "held_out"):
-        found[half] = [
+        golden[half] = [
             GoldenQuestion(q.query, frozenset((t, key_of({"id": n})) for t, n in q.expected), q.kind, (q.answer,))
             for q in labelled.questions()
             if q.half == half
         ]
-    return found
+    return golden
 
 
 def measure(searcher: Searcher) -> dict[str, Any]:
@@ -114,18 +114,20 @@ def measure(searcher: Searcher) -> dict[str, Any]:
     asked = {name: runs.ask_all(searcher, questions, lambda: None) for name, questions in golden().items()}
     sets: dict[str, Any] = {}
     by_sentences = BySentences(searcher)
-    for name, each in asked.items():
+    for name, questions in asked.items():
         timed = reranking.Timed(LateInteraction())
-        rankings = runs.ways(each, FUSION, timed) | {
-            "reciprocal ranks": [reciprocal_ranks(a.dense, a.lexical) for a in each],
-            "by sentences": [by_sentences.order(a) for a in each],
+        rankings = runs.ways(questions, FUSION, timed) | {
+            "reciprocal ranks": [reciprocal_ranks(a.dense, a.lexical) for a in questions],
+            "by sentences": [by_sentences.order(a) for a in questions],
         }
-        values = ranking.measured(each, rankings)
+        values = ranking.measured(questions, rankings)
         sets[name] = {
-            "search": ranking.figures(each, values),
-            "reranking": reranking.figures(each, values, timed),
-            "abstention": without_curves(abstention.figures(abstention.verdicts(each, searcher.tuning))),
-            "answers": answers.figures(answers.ask_all(assistant_of(searcher), [a.golden for a in each], lambda: None)),
+            "search": ranking.figures(questions, values),
+            "reranking": reranking.figures(questions, values, timed),
+            "abstention": without_curves(abstention.figures(abstention.verdicts(questions, searcher.tuning))),
+            "answers": answers.figures(
+                answers.ask_all(assistant_of(searcher), [a.golden for a in questions], lambda: None)
+            ),
         }
         show(name, sets[name])
     calibrated = calibrate(asked["tune"])
@@ -190,7 +192,7 @@ class BySentences:
             return ranked.score + SENTENCE_WEIGHT * max((float(self._vectors[t] @ vector) for t in texts), default=-1.0)
 
         ranked = asked.fused(FUSION)[:CANDIDATES]
-        return [each.hit for each in sorted(ranked, key=score, reverse=True)]
+        return [hit.hit for hit in sorted(ranked, key=score, reverse=True)]
 
 
 def without_curves(figures: dict[str, Any]) -> dict[str, Any]:

@@ -225,7 +225,10 @@ def _wrong(sink: SinkConfig, source: str) -> int:
     reader = open_reader(sink)
     seen, stored = reader.seen(list(wanted)), reader.count()
     reader.close()
-    rows = {name: (each.metadata["nonce"], each.metadata["status"], each.text) for name, each in seen.items()}
+    rows = {
+        name: (document.metadata["nonce"], document.metadata["status"], document.text)
+        for name, document in seen.items()
+    }
     return sum(rows.get(name) != row for name, row in wanted.items()) + max(0, stored - len(seen))
 
 

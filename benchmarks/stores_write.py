@@ -59,14 +59,14 @@ _VOCABULARY, _WORDS = 5000, 110
 class Workload:
     """Rows with a total number of chunks, and a vector for each text."""
 
-    def __init__(self, chunks: int, each: int) -> None:
+    def __init__(self, chunks: int, paragraphs: int) -> None:
         """Make them, the same every time."""
         r = random.Random(7)
         words = ["".join(r.choices("abcdefghijklmnopqrstuvwxyz", k=r.randint(3, 8))) for _ in range(_VOCABULARY)]
         self.rows = [
             {"id": n, "status": "open", "owner": n % 97,
-             "body": "\n\n".join(" ".join(r.choices(words, k=_WORDS)) for _ in range(each))}
-            for n in range(chunks // each)
+             "body": "\n\n".join(" ".join(r.choices(words, k=_WORDS)) for _ in range(paragraphs))}
+            for n in range(chunks // paragraphs)
         ]  # fmt: skip
         self.inserts = [self._change(row, "c", 1) for row in self.rows]
         self.writes = [write for change in self.inserts if (write := _planned(change))]

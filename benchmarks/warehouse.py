@@ -83,7 +83,7 @@ def bare_copy(config: RedshiftConfig, changes: int) -> float:
     """Seconds of a COPY of as many rows of the same columns, staged before."""
     numbers = pa.array(range(changes), pa.int64())
     texts: Any = [[f"order {n}" for n in range(changes)], [BODY] * changes, ["open"] * changes]
-    columns: list[pa.Array[Any]] = [numbers, *(pa.array(each, pa.string()) for each in texts), numbers]
+    columns: list[pa.Array[Any]] = [numbers, *(pa.array(column, pa.string()) for column in texts), numbers]
     writer = staging(config, "bare")
     manifest = writer.rows(pa.table(columns, ["id", "subject", "body", "status", "customer_id"]))
     types = "id BIGINT, subject VARCHAR(65535), body VARCHAR(65535), status VARCHAR(65535), customer_id BIGINT"

@@ -37,9 +37,9 @@ def differences(
     for key in sorted(actual.keys() - end.rows.keys()):
         yield f"{end.name(key)} should not be there"
     for key in sorted(end.rows.keys() & actual.keys()):
-        row, told = end.rows[key], actual[key]
+        row, stored = end.rows[key], actual[key]
         shown = row.shown if columns is None else {name: v for name, v in row.shown.items() if name in columns}
-        wrong = {name for name, value in shown.items() if not same(name, value, told.get(name))}
-        wrong |= {n for n, v in told.items() if v is not None and n not in row.shown and not row.is_pending(n)}
+        wrong = {name for name, value in shown.items() if not same(name, value, stored.get(name))}
+        wrong |= {n for n, v in stored.items() if v is not None and n not in row.shown and not row.is_pending(n)}
         if wrong:
             yield f"{end.name(key)} differs in {', '.join(sorted(wrong))}"

@@ -124,10 +124,10 @@ def batches(
 ) -> dict[str, list[Record]]:
     """The records of the histories' batches, as `History.batch`, by source; sources without a record are left out."""
     by_source: dict[str, list[Record]] = {}
-    for each in histories:
-        recorded = recordings[each.recording]
-        if records := [recorded.record(each, delivery) for delivery in each.batch(number, reader)]:
-            by_source.setdefault(each.recording, []).extend(records)
+    for history in histories:
+        recorded = recordings[history.recording]
+        if records := [recorded.record(history, delivery) for delivery in history.batch(number, reader)]:
+            by_source.setdefault(history.recording, []).extend(records)
     return by_source
 
 

@@ -58,11 +58,11 @@ class Model:
 
 def _written(before: ModelRow, change: Change) -> ModelRow:
     known = before.untold | before.shown
-    told = dict(change.columns)
+    image = dict(change.columns)
     if change.old_key is not None:  # what the new row's record does not tell is as it was in the old row
-        shown = known | told
+        shown = known | image
         return ModelRow(shown, {}, frozenset(change.unavailable) - shown.keys(), whole=True)
     if change.complete:
-        return ModelRow(told, {name: value for name, value in known.items() if name not in told}, whole=True)
-    left = {name: value for name, value in before.untold.items() if name not in told}
-    return ModelRow(before.shown | told, left, before.holes - told.keys(), before.whole)
+        return ModelRow(image, {name: value for name, value in known.items() if name not in image}, whole=True)
+    left = {name: value for name, value in before.untold.items() if name not in image}
+    return ModelRow(before.shown | image, left, before.holes - image.keys(), before.whole)

@@ -151,6 +151,6 @@ def shrunk_in(lane: Lane, failure: Failure, recordings: Mapping[str, Recorded], 
         if time.monotonic() > until:
             return []
         lane.deliver(parts, Journal(), lambda _: None)
-        return [each for each in lane.failures(parts) if each.lane == failure.lane]
+        return [other for other in lane.failures(parts) if other.lane == failure.lane]
 
     return shrunk(failure, again, spaces, shared)

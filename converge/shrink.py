@@ -29,7 +29,7 @@ def shrunk(failure: Failure, run: Run, spaces: Iterator[int], shared: frozenset[
         failing = run(parts) if parts else []
         if not failing:
             break
-        smallest = min(failing, key=lambda each: size(each.history))
+        smallest = min(failing, key=lambda failure: size(failure.history))
     return smallest
 
 

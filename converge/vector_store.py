@@ -64,11 +64,11 @@ class VectorStore:
         dying = sources[(wanted.round + wanted.step) % len(sources)] if wanted and sources else None
         for source in sources:
             step = STEPS[wanted.step % len(STEPS)] if wanted and source == dying else ""
-            given = (source, ours.get(source, []), others.get(source, []))
+            delivered = (source, ours.get(source, []), others.get(source, []))
             with survived() as outcome:
-                self._index(*given, partial(_die_at, step, journal, unit))
+                self._index(*delivered, partial(_die_at, step, journal, unit))
             if outcome.died:
-                self._index(*given, lambda _: None)
+                self._index(*delivered, lambda _: None)
         journal.done(unit)
 
     def _index(self, source: str, ours: Batch, others: Batch, on_step: Callable[[str], None]) -> None:
@@ -99,8 +99,8 @@ class VectorStore:
     def _documents(self) -> dict[str, ActualDocument]:
         """Everything that the store shows to readers, by document id."""
         with contextlib.closing(self.open_sink()) as sink:
-            each = (d for digit in "0123456789abcdef" for d in sink.documents_in(digit, 1, vectors=True))
-            return {d.document_id: d for d in each if d.live}
+            documents = (d for digit in "0123456789abcdef" for d in sink.documents_in(digit, 1, vectors=True))
+            return {d.document_id: d for d in documents if d.live}
 
     def _wrong(self, history: History, documents: Mapping[str, ActualDocument]) -> tuple[str, ...]:
         recorded = self.recordings[history.recording]

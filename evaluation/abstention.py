@@ -33,15 +33,15 @@ class Verdict:
 def verdicts(asked: Sequence[Asked], tuning: Tuning) -> list[Verdict]:
     """The verdict on each question."""
     labelled = []
-    for each in asked:
-        ranked = each.fused(tuning.fusion)[:DEPTH]
+    for question in asked:
+        ranked = question.fused(tuning.fusion)[:DEPTH]
         margins = [r.hit.similarity - tuning.relevance.needed(r.hit.coverage) for r in ranked]
         labelled.append(
             Verdict(
                 max(margins, default=-2.0),
-                bool(each.golden.expected),
-                any(each.is_expected(r.hit) for r in ranked),
-                each.golden.kind,
+                bool(question.golden.expected),
+                any(question.is_expected(r.hit) for r in ranked),
+                question.golden.kind,
             )
         )
     return labelled

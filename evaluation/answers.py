@@ -19,11 +19,11 @@ def ask_all(
 ) -> list[tuple[GoldenQuestion, Answer | None]]:
     """Ask each question; None where it ends in an error."""
     answers: list[tuple[GoldenQuestion, Answer | None]] = []
-    for each in golden:
+    for question in golden:
         try:
-            answers.append((each, assistant.ask(each.query)))
+            answers.append((question, assistant.ask(question.query)))
         except PipelineError:
-            answers.append((each, None))
+            answers.append((question, None))
         on_done()
     return answers
 
@@ -31,7 +31,7 @@ def ask_all(
 def figures(answers: Sequence[tuple[GoldenQuestion, Answer | None]]) -> dict[str, Any]:
     """Shares, for all questions and by kind; None where there is nothing to count."""
     kinds = sorted({golden.kind for golden, _ in answers if golden.kind})
-    groups = {"all": answers} | {kind: [each for each in answers if each[0].kind == kind] for kind in kinds}
+    groups = {"all": answers} | {kind: [question for question in answers if question[0].kind == kind] for kind in kinds}
     return {group: _figures(members) for group, members in groups.items() if members}
 
 

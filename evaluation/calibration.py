@@ -63,7 +63,7 @@ def calibrate(asked: Sequence[Asked]) -> Calibrated:
     Raises:
         ConfigurationError: fewer than `LEAST_ANSWERABLE` of them have a row that answers.
     """
-    answerable = [each for each in asked if each.golden.expected]
+    answerable = [question for question in asked if question.golden.expected]
     if len(answerable) < LEAST_ANSWERABLE:
         raise ConfigurationError(
             f"{len(answerable)} questions name a row that answers, and thresholds need {LEAST_ANSWERABLE}",
@@ -95,13 +95,13 @@ class _Fitting:
     """The questions as numbers: for every fusion the rank of the first row that answers, and the best rows' two scores."""
 
     def __init__(self, asked: Sequence[Asked], answerable: Sequence[Asked]) -> None:
-        missed = [each for each in asked if not each.golden.expected]
+        missed = [question for question in asked if not question.golden.expected]
         self.labelled_misses = len(missed) >= LEAST_MISSES
-        self.kinds = [each.golden.kind for each in answerable]
-        tables = [_table(each) for each in answerable]
+        self.kinds = [question.golden.kind for question in answerable]
+        tables = [_table(question) for question in answerable]
         self._ranks = np.array([[_rank(table, fusion) for table in tables] for fusion in _FUSIONS])
-        without = [_table(each, without_expected=True) for each in answerable]
-        self._tables = tables, [_table(each) for each in missed] if self.labelled_misses else without
+        without = [_table(question, without_expected=True) for question in answerable]
+        self._tables = tables, [_table(question) for question in missed] if self.labelled_misses else without
         self.misses = len(self._tables[1])
         similarities = np.concatenate([table[0] for table in tables + self._tables[1] if len(table[0])])
         tops = np.array([table[0].max(initial=-1.0) for table in tables + self._tables[1]])
@@ -163,13 +163,13 @@ def _folds(size: int) -> list[Places]:
     return list(np.array_split(np.random.default_rng(SEED).permutation(size), FOLDS))
 
 
-def _table(each: Asked, *, without_expected: bool = False) -> tuple[Numbers, Numbers, Flags, list[str]]:
+def _table(question: Asked, *, without_expected: bool = False) -> tuple[Numbers, Numbers, Flags, list[str]]:
     """Similarity, coverage, whether it answers, and document of each hit."""
-    hits = [hit for hit in (*each.dense, *each.lexical) if not (without_expected and each.is_expected(hit))]
+    hits = [hit for hit in (*question.dense, *question.lexical) if not (without_expected and question.is_expected(hit))]
     return (
         np.array([hit.similarity for hit in hits], float),
         np.array([hit.coverage for hit in hits], float),
-        np.array([each.is_expected(hit) for hit in hits], bool),
+        np.array([question.is_expected(hit) for hit in hits], bool),
         [hit.document_id for hit in hits],
     )
 

@@ -32,7 +32,7 @@ def questions_of(path: str) -> tuple[list[GoldenQuestion], int]:
         ConfigurationError: nobody looked at any of them.
     """
     every = read_golden(path)
-    golden = [each for each in every if not each.is_draft]
+    golden = [question for question in every if not question.is_draft]
     if not golden:
         raise ConfigurationError(
             f"{path}: every question is a draft", condition="GOLDEN_DRAFT",

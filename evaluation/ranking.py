@@ -43,12 +43,14 @@ def _measured(asked: Sequence[Asked], orders: Sequence[Order]) -> Measured:
 
     named = {"R@1": Success @ 1, "R@5": Success @ 5, "R@10": Success @ 10, "nDCG@10": nDCG @ 10, "RR": RR}
     answerable = [
-        (str(n), each, hits) for n, (each, hits) in enumerate(zip(asked, orders, strict=True)) if each.golden.expected
+        (str(n), question, hits)
+        for n, (question, hits) in enumerate(zip(asked, orders, strict=True))
+        if question.golden.expected
     ]
     labels = [
         ir_measures.Qrel(number, _name(*row), 1)
-        for number, each, _ in answerable
-        for row in sorted(each.golden.expected)
+        for number, question, _ in answerable
+        for row in sorted(question.golden.expected)
     ]
     run = [
         ir_measures.ScoredDoc(number, _name(hit.table, key_of(hit.key)), float(-place))
@@ -94,7 +96,7 @@ def figures(asked: Sequence[Asked], values: Mapping[str, Measured]) -> dict[str,
 
 def groups_of(asked: Sequence[Asked]) -> dict[str, Sequence[int]]:
     """The places among the questions that a row answers: of all, and of each kind."""
-    kinds = [each.golden.kind for each in asked if each.golden.expected]
+    kinds = [question.golden.kind for question in asked if question.golden.expected]
     groups: dict[str, Sequence[int]] = {"all": range(len(kinds))} if kinds else {}
     return groups | {kind: [n for n, other in enumerate(kinds) if other == kind] for kind in sorted(set(kinds)) if kind}
 

@@ -41,28 +41,29 @@ class Asked:
 def ask_all(searcher: Searcher, golden: Iterable[GoldenQuestion], on_done: Callable[[], object]) -> list[Asked]:
     """Search once for each question; one that the model refuses finds nothing."""
     asked = []
-    for each in golden:
+    for labelled in golden:
         try:
-            question = Question(each.query, searcher.embedder.embed_query(each.query))
+            question = Question(labelled.query, searcher.embedder.embed_query(labelled.query))
             halves = searcher.index.dense(question, CANDIDATES), searcher.index.lexical(question, CANDIDATES)
         except RejectedError:
             halves = [], []
-        asked.append(Asked(each, *halves))
+        asked.append(Asked(labelled, *halves))
         on_done()
     return asked
 
 
 def ways(asked: Sequence[Asked], fusion: Fusion, reranker: Reranker | None = None) -> dict[str, list[Order]]:
     """The rankings of every way to search, in the order of the questions; `reranked` where there is a reranker."""
-    fused = [each.fused(fusion) for each in asked]
+    fused = [question.fused(fusion) for question in asked]
     orders: dict[str, list[Order]] = {
-        "dense": [each.dense for each in asked],
-        "lexical": [each.lexical for each in asked],
+        "dense": [question.dense for question in asked],
+        "lexical": [question.lexical for question in asked],
         "hybrid": [[ranked.hit for ranked in order] for order in fused],
     }
     if reranker is not None:
         anew = [
-            reranked(reranker, each.golden.query, order, FIRST).hits for each, order in zip(asked, fused, strict=True)
+            reranked(reranker, question.golden.query, order, FIRST).hits
+            for question, order in zip(asked, fused, strict=True)
         ]
         orders["reranked"] = [[ranked.hit for ranked in order] for order in anew]
     return orders

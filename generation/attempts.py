@@ -72,7 +72,10 @@ def spending_of(
     Amazon Bedrock's own quota counts like this ("How tokens are counted in Amazon Bedrock": the maximum is taken first, then
     corrected).
     """
-    texts = [system, *(text for each in messages for text in (each.text, *(result.text for result in each.results)))]
+    texts = [
+        system,
+        *(text for message in messages for text in (message.text, *(result.text for result in message.results))),
+    ]
     texts += [f"{tool.name} {tool.description} {json.dumps(tool.schema)}" for tool in tools]
     return Spending.of(config, "generation", Usage(sum(map(tokens, texts)), max_tokens or config.max_tokens))
 

@@ -320,7 +320,9 @@ class Conversations:
     def _history(self, items: Sequence[Item], audience: str) -> list[Exchange]:
         """What was answered to callers with the same claims."""
         same = _turns_of(items, audience)
-        return [each for each in self._exchanges(items) if each.reply is not None and each.number in same]
+        return [
+            exchange for exchange in self._exchanges(items) if exchange.reply is not None and exchange.number in same
+        ]
 
     def _exchanges(self, items: Sequence[Item]) -> Iterator[Exchange]:
         """Exchanges of items that have not expired; an answer whose question is not among them is left out."""

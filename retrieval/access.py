@@ -109,7 +109,7 @@ class Access:
         rows: dict[str, tuple[Allowed, ...]] = dict.fromkeys(self._public, ())
         for table, rules in self._rules.items():
             allowed = tuple(rule.allowed(caller) for rule in rules)
-            if table not in rows and allowed and all(each.values for each in allowed):
+            if table not in rows and allowed and all(condition.values for condition in allowed):
                 rows[table] = allowed
         return rows
 

@@ -65,8 +65,8 @@ def edited() -> dict[str, list[dict[str, Any]]]:
     """Return the rows after their edits."""
     changes = edits()
     return {
-        table: [row | {"body": row["body"].replace(*changes[table, row["id"]])} for row in found]
-        for table, found in rows().items()
+        table: [row | {"body": row["body"].replace(*changes[table, row["id"]])} for row in table_rows]
+        for table, table_rows in rows().items()
     }
 
 

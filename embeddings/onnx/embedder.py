@@ -59,7 +59,7 @@ class OnnxEncoder:
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.no_padding()
         self._pooling = pooling
-        self._inputs = {each.name for each in self._session.get_inputs()}
+        self._inputs = {tensor.name for tensor in self._session.get_inputs()}
 
     def tokens(self, text: str) -> int:
         """Count a text's tokens, those of every part."""
@@ -96,7 +96,7 @@ class OnnxEncoder:
         ids = np.array([numbers], np.int64)
         name = output or self._session.get_outputs()[0].name
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        (vectors,) = self._session.run([name], {each: inputs[each] for each in self._inputs})
+        (vectors,) = self._session.run([name], {tensor: inputs[tensor] for tensor in self._inputs})
         vector: Vector = vectors[0]
         return vector
 

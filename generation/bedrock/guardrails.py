@@ -28,7 +28,7 @@ def reason(trace: Mapping[str, Any]) -> str:
     """The rules that intervened, such as `topic Investments (input)`, in the order of the trace."""
     guardrail = trace.get("guardrail") or {}
     inputs = list((guardrail.get("inputAssessment") or {}).values())
-    outputs = [each for several in (guardrail.get("outputAssessments") or {}).values() for each in several]
+    outputs = [assessment for several in (guardrail.get("outputAssessments") or {}).values() for assessment in several]
     named = [*_named(inputs, "input"), *_named(outputs, "output")]
     return ", ".join(dict.fromkeys(named)) or UNNAMED
 

@@ -35,7 +35,7 @@ def turns_of(message: Message) -> Iterator[dict[str, Any]]:
 def tools_of(tools: Sequence[Tool]) -> dict[str, Any]:
     """The members of a request that offer tools; the model decides whether it calls any."""
     functions = [{"name": t.name, "description": t.description, "parameters": dict(t.schema)} for t in tools]
-    return {"tools": [{"type": "function", "function": each} for each in functions], "tool_choice": "auto"}
+    return {"tools": [{"type": "function", "function": function} for function in functions], "tool_choice": "auto"}
 
 
 @dataclass(slots=True)
@@ -58,8 +58,8 @@ class CollectedCalls:
 
 def _call(place: int, parts: Sequence[Mapping[str, Any]]) -> ToolCall:
     functions = [part.get("function") or {} for part in parts]
-    pieces = [each["arguments"] for each in functions if each.get("arguments")]
+    pieces = [function["arguments"] for function in functions if function.get("arguments")]
     whole = next((piece for piece in pieces if isinstance(piece, dict)), None)
-    name = "".join(str(each["name"]) for each in functions if each.get("name"))
+    name = "".join(str(function["name"]) for function in functions if function.get("name"))
     call_id = next((str(part["id"]) for part in parts if part.get("id")), "")
     return ToolCall(f"{call_id or 'call'}-{place}", name, whole or input_of("".join(map(str, pieces)) or "{}"))

@@ -47,7 +47,7 @@ def sessions(config: str, session: str | None, user: str | None, *, delete: bool
             ]
         else:
             ratings = memory.feedback.of(user, session)
-            lines = [_shown(each, ratings.get(each.number)) for each in kept.exchanges(user, session)]
+            lines = [_shown(exchange, ratings.get(exchange.number)) for exchange in kept.exchanges(user, session)]
     for as_object, text in lines:
         click.echo(json.dumps(as_object, ensure_ascii=False) if as_json else text)
     if not lines and not as_json:

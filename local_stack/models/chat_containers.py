@@ -178,7 +178,7 @@ def open_chat(endpoint: str, body: bytes) -> ContainerChat | None:
     if not messages:
         raise ContainerError(422, "Input validation error: `messages` cannot be empty", "validation")
     offered = [tool.function for tool in conversation.tools if conversation.tool_choice != "none"]
-    tools = [OfferedTool(each.name, each.description, each.parameters) for each in offered]
+    tools = [OfferedTool(tool.name, tool.description, tool.parameters) for tool in offered]
     request = ChatRequest(messages, conversation.max_tokens, conversation.temperature, tools=tools)
     return ContainerChat(request, "openai", is_tgi=container == "tgi")
 

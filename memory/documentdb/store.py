@@ -98,7 +98,7 @@ class DocumentDBStore:
                 if document["turn"] >= last.get(document["session"], document)["turn"]:
                     last[document["session"]] = document
         return [
-            Entry(name, int(each["turn"]), each["entry"], _seconds(each["expires_at"])) for name, each in last.items()
+            Entry(name, int(item["turn"]), item["entry"], _seconds(item["expires_at"])) for name, item in last.items()
         ]
 
     def rate(self, place: Place, rating: StoredRating) -> bool:
@@ -112,7 +112,7 @@ class DocumentDBStore:
         fields = dict.fromkeys(("turn", "rating", "expires_at"), 1)
         with self._collection.opened() as collection:
             rated = list(collection.find({**_under(_of(place)), "rating": {"$exists": True}}, fields).sort("_id", 1))
-        return [StoredRating(int(each["turn"]), each["rating"], _seconds(each["expires_at"])) for each in rated]
+        return [StoredRating(int(rating["turn"]), rating["rating"], _seconds(rating["expires_at"])) for rating in rated]
 
     def delete(self, place: Place) -> Deleted:
         """Delete the session's documents, first those that are rated."""

@@ -40,7 +40,10 @@ class DynamoDBStore:
             self._create()
         else:
             keys = {key["AttributeName"]: key["KeyType"] for key in described.get("KeySchema", ())}
-            types = {each["AttributeName"]: each["AttributeType"] for each in described.get("AttributeDefinitions", ())}
+            types = {
+                attribute["AttributeName"]: attribute["AttributeType"]
+                for attribute in described.get("AttributeDefinitions", ())
+            }
             if keys != {"pk": "HASH", "sk": "RANGE"} or {types.get("pk"), types.get("sk")} != {"S"}:
                 raise ConfigurationError(
                     f"memory: the table {table} has other keys", condition="MEMORY_INVALID",

@@ -86,7 +86,7 @@ def sentences_of(chunk_text: str) -> list[Sentence]:
 
 def split(text: str) -> list[str]:
     """The sentences of a text that has no heading."""
-    return [each for lines in _paragraphs(text) for passage in _passages(lines) for each in _split(passage)]
+    return [sentence for lines in _paragraphs(text) for passage in _passages(lines) for sentence in _split(passage)]
 
 
 def _is_heading(first: str, *others: str) -> bool:

@@ -47,7 +47,7 @@ class GenerativeRewriter:
             return Rewritten(question, {"topic": question[:TOPIC_CHARACTERS]})
         summary, summarised, recent = self._summarised(history)
         described = [(name, self._fields[name].description, value) for name, value in profile.items()]
-        turn = prompt.follow_up(question, [_texts(each) for each in recent], summary, described)
+        turn = prompt.follow_up(question, [_texts(exchange) for exchange in recent], summary, described)
         fallback = carried(question, history)
         made, topic = self._question(turn) or fallback.text, fallback.topic
         return Rewritten(
@@ -76,14 +76,14 @@ class GenerativeRewriter:
         """
         notes = history[-1].notes
         summary, summarised = str(notes.get("summary", "")), int(notes.get("summarised", 0))
-        recent = [each for each in history if each.number > summarised]
+        recent = [exchange for exchange in history if exchange.number > summarised]
         if sum(map(_tokens, recent)) <= self._budget:
             return summary, summarised, recent
         kept = last_within(recent, self._budget // 2)
         older = recent[: len(recent) - len(kept)]
         if not older:
             return summary, summarised, kept
-        turn = prompt.older_turns([_texts(each) for each in last_within(older, 2 * self._budget)], summary)
+        turn = prompt.older_turns([_texts(exchange) for exchange in last_within(older, 2 * self._budget)], summary)
         try:
             answer = self._generator.converse([Message("user", turn)], system=SUMMARISE, max_tokens=SUMMARY_TOKENS)
         except GenerationRejectedError:

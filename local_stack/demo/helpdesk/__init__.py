@@ -47,8 +47,8 @@ class FollowUp(NamedTuple):
 def follow_ups() -> list[FollowUp]:
     """Return the labelled follow-ups."""
     return [
-        FollowUp(each["first"], each["then"], each["kind"], tuple(each["expected"]), tuple(each["answer_contains"]))
-        for each in map(json.loads, _lines("follow_ups"))
+        FollowUp(line["first"], line["then"], line["kind"], tuple(line["expected"]), tuple(line["answer_contains"]))
+        for line in map(json.loads, _lines("follow_ups"))
     ]
 
 
