@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from sinks.digests import KINDS
 
 _FEW = 1_000
-"""Findings that every task may hold: what is compared again is picked by them without a shuffle of the lake."""
+"""Most findings that are broadcast, so that the lake is not shuffled to compare their documents again."""
 
 
 class Group(NamedTuple):
@@ -48,7 +48,7 @@ class Findings:
 
     @property
     def are_few(self) -> bool:
-        """Whether every task may hold them."""
+        """Whether they may be broadcast."""
         return self.number <= _FEW
 
     def count(self, wanted: Callable[[Group], bool]) -> int:
@@ -63,8 +63,8 @@ class Findings:
         return counts
 
 
-def at_hand(findings: Findings, frame: DataFrame) -> DataFrame:
-    """A frame of no more rows than these findings, to join with: every task holds it if they are few."""
+def broadcast_if_few(findings: Findings, frame: DataFrame) -> DataFrame:
+    """A frame of no more rows than these findings, broadcast in a join if they are few."""
     return F.broadcast(frame) if findings.are_few else frame
 
 

@@ -20,7 +20,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from embeddings import EmbeddingConfig
 from glue_jobs.config.pipeline import PipelineConfig
-from glue_jobs.operations.findings import Findings, Group, at_hand, bucket, is_foreign
+from glue_jobs.operations.findings import Findings, Group, broadcast_if_few, bucket, is_foreign
 from glue_jobs.operations.lake_job import LakeJob, sums, then
 from glue_jobs.operations.ownership import owner_of
 from glue_jobs.operations.rebuild import Rebuild
@@ -164,7 +164,7 @@ class Reconcile:
 
     def _unchanged(self, store: Sink, findings: Findings) -> Findings:
         """Compare again, and keep the findings that persist on the same revision."""
-        known = at_hand(findings, findings.frame.select(*_IDENTITY))
+        known = broadcast_if_few(findings, findings.frame.select(*_IDENTITY))
         again = self._look_again(store, findings)
         return Findings.of(again.join(known, list(_IDENTITY), "left_semi"), self._width)
 
@@ -217,7 +217,7 @@ class Reconcile:
 
     def _look_again(self, store: Sink, findings: Findings) -> DataFrame:
         """Compare again only the documents of these findings; their rows are folded anew if the lake has changed."""
-        ids = at_hand(findings, findings.frame.select("document_id"))
+        ids = broadcast_if_few(findings, findings.frame.select("document_id"))
         if (version := self._lake.version()) != self._folded.version:
             histories = list(self._lake.histories())
             wanted = self._wanted(histories, lambda _: None, ids).localCheckpoint(eager=False)
@@ -315,7 +315,7 @@ class Reconcile:
         if not drift.count(lambda group: group.kind != "refused" and not group.foreign):
             return
         writable = drift.frame.filter("kind <> 'refused'").filter(~is_foreign())
-        writable = at_hand(drift, writable.groupBy("document_id").agg(F.max("vector").alias("vector")))
+        writable = broadcast_if_few(drift, writable.groupBy("document_id").agg(F.max("vector").alias("vector")))
         for spec, history in self._folded.histories:
             if history.truncated:
                 store.truncate(spec.table, history.truncated)

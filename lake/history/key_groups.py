@@ -37,7 +37,7 @@ def group_stage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def pairs_table(groups: Mapping[str, str]) -> pa.Table:
-    """GROUPS of what `grouped` gave; Spark takes it without a worker."""
+    """Keys and their groups as an Arrow table with the columns GROUPS, of which Spark makes a frame without a Python worker."""
     return pa.table([pa.array(list(groups), _TEXT), pa.array(list(groups.values()), _TEXT)], schema=_SCHEMA)
 
 

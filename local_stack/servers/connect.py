@@ -14,6 +14,7 @@ from local_stack import cache
 from local_stack.servers.kafka import MAX_MESSAGE_BYTES, Broker, java, properties
 from local_stack.service import Endpoint, Service
 from schemas.errors import ConfigurationError, UnavailableError
+from sources.capture.connect_worker import put_settings
 
 _JSON = "org.apache.kafka.connect.json.JsonConverter"
 _WORKER = {
@@ -36,9 +37,6 @@ _WORKER = {
     "producer.buffer.memory": str(2 * MAX_MESSAGE_BYTES),
     "scheduled.rebalance.max.delay.ms": "0",  # one worker: nobody to wait for after it was killed
 }
-
-_REBALANCING = (http.client.CONFLICT, http.client.INTERNAL_SERVER_ERROR)
-"""What a rebalancing worker responds, the second to a question about a connector's settings."""
 
 
 class Connect(Service):
@@ -78,26 +76,17 @@ class Connect(Service):
         """Return the names of its connectors."""
         return [str(name) for name in self._ask("GET", "/connectors")]
 
-    def put_connector(self, name: str, configuration: Mapping[str, Any], timeout: float = 60.0) -> None:
-        """Create or change a connector and return once the worker reports its settings, and it and all its tasks run.
-
-        Raises:
-            ConfigurationError: the worker refused the configuration, or a task failed.
-            UnavailableError: it did not run within `timeout` seconds.
-        """
-        until = time.monotonic() + timeout
-        path = f"/connectors/{quote(name, safe='')}/config"
-        self._ask("PUT", path, configuration, until=until)
-        while not configuration.items() <= self._ask("GET", path, until=until, missing={}).items():
-            if time.monotonic() > until:
-                raise UnavailableError(
-                    f"Connector {name} has other settings after {timeout:.0f} s", hint=f"read {self.log}"
-                )
-            time.sleep(0.05)
-        self.wait_running(name, until - time.monotonic())
+    def put_connector(self, name: str, settings: Mapping[str, str]) -> None:
+        """Create or change a connector, as `ragstream capture --apply` does."""
+        put_settings(self.url, name, settings)
 
     def wait_running(self, name: str, timeout: float = 60.0) -> None:
-        """Return once the connector and at least one task run; raises as `put_connector` does."""
+        """Return once the connector and at least one task run.
+
+        Raises:
+            ConfigurationError: a task failed.
+            UnavailableError: it did not run within `timeout` seconds.
+        """
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             states = self.states(name)
@@ -126,14 +115,14 @@ class Connect(Service):
         self._ask("DELETE", f"/connectors/{quote(name, safe='')}", missing=None)
 
     def _ask(self, method: str, path: str, body: Any = None, *, until: float = 0.0, missing: Any = ...) -> Any:
-        """Send one request, again until `until` while the worker is rebalancing."""
+        """Send one request, again until `until` while the worker responds 409: it is rebalancing."""
         while True:
             status, answer = request_json(self.url, method, path, body)
             if status == http.client.NOT_FOUND and missing is not ...:
                 return missing
             if status < http.client.BAD_REQUEST:
                 return answer
-            if status not in _REBALANCING or time.monotonic() > until:
+            if status != http.client.CONFLICT or time.monotonic() > until:
                 message = answer.get("message", "") if isinstance(answer, dict) else ""
                 raise ConfigurationError(f"{self.name}: {method} {path} was answered {status}: {message}")
             time.sleep(0.1)

@@ -14,6 +14,8 @@ from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture import binlog_server
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sources.capture.debezium import DebeziumCaptureConfig
 
 _TIMEOUT_SECONDS = 90.0
@@ -33,9 +35,18 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> st
         )
     if rendered["source_sql"]:
         _prepare_source(config, rendered["source_sql"])
-    name, settings = rendered["connector"]["name"], rendered["connector"]["config"]
+    put_settings(config.connect_url, rendered["connector"]["name"], rendered["connector"]["config"])
+    return str(rendered["connector"]["name"])
+
+
+def put_settings(worker_url: str, name: str, settings: Mapping[str, str]) -> None:
+    """Create or change a connector; returns once the worker reports these settings, and it and all its tasks run.
+
+    Safe to repeat. For a moment after a worker took new settings, it reports those before. Raises ConfigurationError when the
+    worker refuses them or does not answer, a task fails, or it does not run in time.
+    """
     until = time.monotonic() + _TIMEOUT_SECONDS
-    base = f"{config.connect_url.rstrip('/')}/connectors/{quote(name, safe='')}"
+    base = f"{worker_url.rstrip('/')}/connectors/{quote(name, safe='')}"
     _ask("PUT", f"{base}/config", settings, until)
     while time.monotonic() < until:
         status = _ask("GET", f"{base}/status", None, until)
@@ -46,8 +57,9 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> st
                 condition="CONNECTOR_FAILED",
                 hint=f"GET {base}/status has the trace.",
             )
-        if len(states) > 1 and set(states) == {"RUNNING"} and _has(f"{base}/config", settings, until):
-            return str(name)
+        is_running = len(states) > 1 and set(states) == {"RUNNING"}
+        if is_running and settings.items() <= _ask("GET", f"{base}/config", None, until).items():
+            return
         time.sleep(0.1)
     raise ConfigurationError(f"capture: the connector {name} does not run after {_TIMEOUT_SECONDS:.0f} s.")
 
@@ -71,11 +83,6 @@ def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, st
         ) from None
 
 
-def _has(url: str, settings: dict[str, str], until: float) -> bool:
-    """Whether the worker reports these settings: for a moment after it took new ones, it reports those before."""
-    return settings.items() <= _ask("GET", url, None, until).items()
-
-
 def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> None:
     if config.database != "postgresql":
         binlog_server.run(config, statements)
@@ -93,9 +100,9 @@ def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> Non
         ) from None
 
 
-def _ask(method: str, url: str, body: dict[str, str] | None, until: float) -> dict[str, Any]:
+def _ask(method: str, url: str, body: Mapping[str, str] | None, until: float) -> dict[str, Any]:
     """Send a request to the worker, again until `until` while it answers `_TRANSIENT` or not at all."""
-    data = None if body is None else json.dumps(body).encode()
+    data = None if body is None else json.dumps(dict(body)).encode()
     while True:
         request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - as configured
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,20 @@ CHUNK = 16
 """Rows that an incremental snapshot reads at once: so few that changes come between."""
 
 
+@pytest.fixture
+def capture(mariadb: MariaDB, kafka: Broker, connect: Connect) -> Iterator[Callable[[Sequence[str]], Captured]]:
+    """Make the topics of tables; their connector, once put, is deleted in the end."""
+    made: list[Captured] = []
+
+    def create(tables: Sequence[str]) -> Captured:
+        made.append(Captured(mariadb, tables, kafka, connect))
+        return made[-1]
+
+    yield create
+    for captured in made:
+        connect.delete_connector(captured.prefix)
+
+
 @pytest.mark.covers("mariadb", "debezium", ("type", "snapshot", "delete", "key change"), "live")
 @pytest.mark.covers("mariadb", "debezium", ("truncate", "large value"), "live")
 @pytest.mark.slow
@@ -38,30 +52,26 @@ CHUNK = 16
 def test_stores_equal_mariadb_over_the_files_of_its_log(  # noqa: PLR0917 - fixtures
     mariadb: MariaDB,
     mariadb_database: str,
-    kafka: Broker,
-    connect: Connect,
+    capture: Callable[[Sequence[str]], Captured],
     vectors_dsn: str,
     instant_model: ModelService,
     local_stack: Stack,
     tmp_path: Path,
 ) -> None:
     source = MariaSource(mariadb, mariadb_database)
-    captured = Captured(mariadb, source.tables, kafka, connect)
+    captured = capture(source.tables)
     source.before_the_capture()
     model_url = instant_model.endpoint["endpoint_url"]
     configuration = document(captured.source, source.database, vectors_dsn, model_url, tmp_path)
     pipeline = Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))
-    try:
-        with running(pipeline):
-            driver = pipeline.start()
-            captured.put()
-            # A table that is emptied under its snapshot makes the connector fail (1412).
-            pipeline.await_equal(source.source)
-            source.edges()
-            pipeline.await_equal(source.source)
-            assert driver.stop() == 0
-    finally:
-        connect.delete_connector(captured.prefix)
+    with running(pipeline):
+        driver = pipeline.start()
+        captured.put()
+        # A table that is emptied under its snapshot makes the connector fail (1412).
+        pipeline.await_equal(source.source)
+        source.edges()
+        pipeline.await_equal(source.source)
+        assert driver.stop() == 0
     assert pipeline.delta("rejects", ["stage"]) == []
 
 
@@ -132,15 +142,14 @@ class Changed:
 def changed(  # noqa: PLR0917 - fixtures
     mariadb: MariaDB,
     mariadb_database: str,
-    kafka: Broker,
-    connect: Connect,
+    capture: Callable[[Sequence[str]], Captured],
     vectors_dsn: str,
     instant_model: ModelService,
     local_stack: Stack,
     tmp_path: Path,
 ) -> Iterator[Changed]:
     table = in_mariadb(mariadb, mariadb_database)
-    captured = Captured(mariadb, [table.table], kafka, connect)
+    captured = capture([table.table])
     configuration = configured(tmp_path, captured.source, [{"table": table.table}], instant_model, vectors_dsn)
     pipeline = Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))
     load = Load(table, RATE, "mariadb")
@@ -156,7 +165,6 @@ def changed(  # noqa: PLR0917 - fixtures
             yield Changed(table, captured, pipeline, load, vectors_dsn)
         finally:
             load.halt()
-            connect.delete_connector(captured.prefix)
 
 
 @pytest.mark.covers("mariadb", "debezium", ("delete", "key change"), "live")
