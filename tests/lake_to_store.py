@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -135,10 +136,10 @@ class Lake:
         files = {"type": "files", "format": "kafka", "envelope": "debezium", "path": [str(events)]}
         self.change(source=files | source)
 
-    def drain(self, spark: SparkSession) -> None:
-        """Run the landing job until it has landed all that its source holds."""
+    def drain(self, spark: SparkSession, job: ModuleType = land_changes) -> None:
+        """Run a job, of landing by default, until it has all that its source holds."""
         context = JobContext(spark, self.config, available_now=True)
-        run_queries(land_changes.plan(context), context, threading.Event(), StatusRecords(self.config.checkpoint))
+        run_queries(job.plan(context), context, threading.Event(), StatusRecords(self.config.checkpoint))
 
     def index(self, name: str, changes: Sequence[Change]) -> None:
         """Feed a store as the live job does, with its vectors to the cache and its rejects to the lake."""

@@ -9,23 +9,32 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from glue_jobs import load_warehouse
 from glue_jobs.cli.epoch import epoch as command
 from glue_jobs.operations.epoch import end_older_rows, loaded_since
 from lake.history.current import current_rows
 from lake.landing.batch import Landing
 from lake.layout import LakeLayout
 from lake.tables.merge import TableMerger
+from local_stack.models.embeddings import resized
+from local_stack.models.instant import instant_vector
+from local_stack.servers.aws import Ministack
+from local_stack.servers.opensearch import OpenSearch
+from local_stack.standins.documentdb.server import DocumentDB
 from schemas.errors import ConfigurationError, StoppedError
 from schemas.records import Record
 from tests.drifting import DriftingTable
 from tests.history import TABLE
 from tests.lake_fixtures import frame, transaction
 from tests.lake_to_store import Lake
+from tests.stores import Store, documentdb_store, opensearch_store
+from tests.warehouse_fixtures import warehouse_config
 
 AT = "2026-03-01T10:00:00Z"
 BEGIN = dt.datetime.fromisoformat(AT)
@@ -79,6 +88,8 @@ class World:
 
     def __init__(self, spark: SparkSession, lake: Lake) -> None:
         self.spark, self.lake, self.batches, self.key = spark, lake, 0, "id"
+        self.others: dict[str, Store] = {}
+        """Stores of other kinds, by name."""
         lake.read(format="kinesis", envelope="dms")
         self.layout = LakeLayout(lake.config.lake.path)
 
@@ -87,7 +98,8 @@ class World:
         Landing(self.layout, "files", self.lake.context).land(
             frame(self.spark, records), transaction("land", self.batches)
         )
-        self.lake.index_records("live", records)
+        for name in ("live", *self.others):
+            self.lake.index_records(name, records)
 
     def merged(self) -> dict[int, str]:
         changes = self.spark.read.format("delta").load(self.layout.path("changes"))
@@ -105,6 +117,25 @@ class World:
     def stored(self, name: str = "live") -> dict[int, str]:
         contents = self.lake.contents(name)
         return {json.loads(key)[self.key]: json.loads(metadata)["a"] for key, metadata, *_ in contents}
+
+    def in_others(self) -> dict[str, dict[int, str]]:
+        """The rows of each store of another kind, whose one chunk has its row's text and that text's vector."""
+        rows: dict[str, dict[int, str]] = {name: {} for name in self.others}
+        for name, store in self.others.items():
+            for key, (metadata, ((_, text, vector),)) in store.contents().items():
+                number = json.loads(key)["id"]
+                assert text == row(number, metadata["a"])["body"]
+                assert vector == pytest.approx(resized(instant_vector(text), 512).tolist(), abs=1e-6)
+                rows[name][number] = metadata["a"]
+        return rows
+
+    def loaded(self, dsn: str) -> dict[int, str]:
+        """What readers of the warehouse see once its job has loaded all that has landed."""
+        self.lake.drain(self.spark, load_warehouse)
+        with psycopg.connect(dsn) as connection:
+            rows = connection.execute("SELECT id, a, body FROM desk.t").fetchall()
+        assert [body for *_, body in rows] == [row(int(number), a)["body"] for number, a, _ in rows]
+        return {int(number): a for number, a, _ in rows}
 
     def ops(self) -> Counter[str]:
         column = DeltaTable(self.layout.path("changes")).to_pyarrow_table(columns=["_op"]).column(0)
@@ -140,6 +171,53 @@ def test_a_reloaded_table_ends_as_its_source_in_lake_and_stores(world: World) ->
         assert rows == EXPECTED
     world.feed([*before, *since])  # all of it once more
     assert world.stored() == world.current() == EXPECTED
+
+
+@pytest.fixture
+def with_others(
+    world: World, opensearch: OpenSearch, search_index: str, documentdb: DocumentDB, document_database: str
+) -> World:
+    """It has stores of every kind."""
+    uri = documentdb.endpoint["uri"]
+    world.lake.only(
+        {"type": "pgvector", "name": "live", "dsn": world.lake.dsn, "table": "live"},
+        {"type": "opensearch", "url": opensearch.endpoint["url"], "index": search_index, "replicas": 0},
+        {"type": "documentdb", "uri": uri, "database": document_database, "collection": "kb"},
+    )
+    world.others = {
+        "opensearch": opensearch_store(opensearch, search_index, "script"),
+        "documentdb": documentdb_store(documentdb, document_database),
+    }
+    return world
+
+
+@pytest.mark.covers("postgresql", "dms", "reload", "documented")
+def test_a_reload_ends_as_its_source_in_opensearch_documentdb_and_warehouse(
+    with_others: World, warehouse_dsn: str, aws: Ministack
+) -> None:
+    world, (before, since) = with_others, history()
+    world.lake.change(warehouse=warehouse_config(warehouse_dsn, aws))
+    late = [before[at] for at in (2, 4, 5, 6)]
+
+    def are(rows: dict[int, str]) -> None:
+        """Every store has these rows, and so has the warehouse, which loads in batches of its own."""
+        assert world.in_others() == {"opensearch": rows, "documentdb": rows}
+        assert world.stored() == rows
+        assert world.loaded(warehouse_dsn) == rows
+
+    world.feed([record for record in before if record not in late])
+    are({1: "first", 2: "first", 4: "first"})
+    world.lake.epoch(AT)
+    world.feed(since[::2])
+    assert world.run().exit_code == 0
+    are({4: "first", 6: "inserted unseen", 7: "while it loads"})
+    world.feed(since[1::2])  # rows that have ended come again
+    assert world.run().exit_code == 0
+    are(EXPECTED)
+    world.feed(late)  # of the epoch before: an edit, a row that is gone, one that was loaded, one that is deleted since
+    world.feed([*before, *since])
+    assert (world.run().exit_code, world.ops()["t"]) == (0, 1)
+    are(EXPECTED)
 
 
 @pytest.mark.covers("postgresql", "debezium", ("drift", "reload"), "documented")
