@@ -53,7 +53,7 @@ def capture(config: str, *, apply_: bool) -> None:
 def _apply(config: PipelineConfig, entry: DebeziumCaptureConfig) -> None:
     from glue_jobs.operations import capture_checks
     from schemas.errors import UnavailableError
-    from sources.capture.connect_worker import connector_settings, put_connector
+    from sources.capture.connect_worker import put_connector
     from sources.capture.source import require_tables
 
     tables = config.tables_of(config.source(entry.source).name)
@@ -61,9 +61,8 @@ def _apply(config: PipelineConfig, entry: DebeziumCaptureConfig) -> None:
         rendered = capture_checks.rendered(config, entry, require_tables(entry, tables), reveal=True)
     except UnavailableError as error:
         rendered = capture_checks.rendered(config, entry, {}, reveal=True) | {"source_sql": []}
-        connector = rendered["connector"]
-        running = connector_settings(entry, connector["name"]) if entry.connect_url else None
-        connector["config"] |= {name: value for name, value in (running or {}).items() if name == "message.key.columns"}
         click.echo(f"note: {error.message}; its owner runs `source_sql` of `ragstream capture` there", err=True)
-    name = put_connector(entry, rendered)
+    kept, name = put_connector(entry, rendered), rendered["connector"]["name"]
+    if kept:
+        click.echo(f"note: the connector {name} keeps what is not rendered: {', '.join(kept)}", err=True)
     click.echo(f"connector {name} runs on {entry.connect_url}: {', '.join(table.table for table in tables)}", err=True)

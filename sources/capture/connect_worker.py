@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 
 from schemas.errors import ConfigurationError, UnavailableError
 from sources.capture import binlog_server
+from sources.capture.debezium import kept_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +24,11 @@ _TRANSIENT = frozenset({404, 409, 500, 503})
 """Status codes of a worker that does not know the connector yet, is rebalancing, or is starting."""
 
 
-def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> str:
-    """Run the source's statements, put the connector, and return its name once it and its task run.
+def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> list[str]:
+    """Run the source's statements, put the connector, and return once it and its task run.
 
-    Safe to repeat: the same configuration changes nothing. Raises ConfigurationError when the worker refuses it or does not
-    answer, or a task fails.
+    What it has that is not rendered is kept, and named. Safe to repeat: the same configuration changes nothing. Raises
+    ConfigurationError when the worker refuses it or does not answer, or a task fails.
     """
     if not config.connect_url:
         raise ConfigurationError(
@@ -35,8 +36,11 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> st
         )
     if rendered["source_sql"]:
         _prepare_source(config, rendered["source_sql"])
-    put_settings(config.connect_url, rendered["connector"]["name"], rendered["connector"]["config"])
-    return str(rendered["connector"]["name"])
+    name, settings = rendered["connector"]["name"], rendered["connector"]["config"]
+    url, until = f"{_base(config.connect_url, name)}/config", time.monotonic() + _TIMEOUT_SECONDS
+    kept = kept_settings(_ask("GET", url, None, until, missing={}), settings)
+    put_settings(config.connect_url, name, settings | kept)
+    return sorted(kept)
 
 
 def put_settings(worker_url: str, name: str, settings: Mapping[str, str]) -> None:
@@ -46,7 +50,7 @@ def put_settings(worker_url: str, name: str, settings: Mapping[str, str]) -> Non
     worker refuses them or does not answer, a task fails, or it does not run in time.
     """
     until = time.monotonic() + _TIMEOUT_SECONDS
-    base = f"{worker_url.rstrip('/')}/connectors/{quote(name, safe='')}"
+    base = _base(worker_url, name)
     _ask("PUT", f"{base}/config", settings, until)
     while time.monotonic() < until:
         status = _ask("GET", f"{base}/status", None, until)
@@ -69,9 +73,9 @@ def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, st
 
     Raises UnavailableError when the worker does not answer, or not with settings.
     """
-    url = f"{(config.connect_url or '').rstrip('/')}/connectors/{quote(name, safe='')}/config"
     try:
-        with urlopen(Request(url), timeout=10) as response:  # noqa: S310 - as configured
+        request = Request(f"{_base(config.connect_url or '', name)}/config")  # noqa: S310 - as configured
+        with urlopen(request, timeout=10) as response:  # noqa: S310
             settings: dict[str, str] = json.loads(response.read())
             return settings
     except (URLError, TimeoutError, ConnectionError, ValueError) as error:
@@ -100,8 +104,17 @@ def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> Non
         ) from None
 
 
-def _ask(method: str, url: str, body: Mapping[str, str] | None, until: float) -> dict[str, Any]:
-    """Send a request to the worker, again until `until` while it answers `_TRANSIENT` or not at all."""
+def _base(worker_url: str, name: str) -> str:
+    return f"{worker_url.rstrip('/')}/connectors/{quote(name, safe='')}"
+
+
+def _ask(
+    method: str, url: str, body: Mapping[str, str] | None, until: float, *, missing: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Send a request to the worker, again until `until` while it answers `_TRANSIENT` or not at all.
+
+    `missing` is returned where it knows no such connector; without it, that may change.
+    """
     data = None if body is None else json.dumps(dict(body)).encode()
     while True:
         request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - as configured
@@ -110,6 +123,8 @@ def _ask(method: str, url: str, body: Mapping[str, str] | None, until: float) ->
                 document: dict[str, Any] = json.loads(response.read() or b"{}")
                 return document
         except HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND and missing is not None:
+                return missing
             if error.code not in _TRANSIENT or time.monotonic() >= until:
                 raise ConfigurationError(
                     f"capture: Connect answers {error.code} to {method} {url}.", condition="CONNECT_REFUSES",

@@ -19,6 +19,8 @@ from sources.capture.target import WITHHELD, Table, listed_pattern
 MAX_RECORD_BYTES = 32 * 1024 * 1024
 """Largest change a topic accepts: a row's largest text twice (before and after), escaped."""
 
+PLACEHOLDER = "unavailable.value.placeholder"
+"""The setting that no connector may have: the placeholder of a value that is not sent is Debezium's own."""
 _OWN_KEYS = {"slot": ("postgresql",), "server_id": ("mysql", "mariadb")}
 """Keys that mean something to some engines alone."""
 _SECRET = re.compile(r"jaas|password|secret|\.key$", re.IGNORECASE)
@@ -184,6 +186,23 @@ def connector_settings(connector: Connector, *, reveal: bool = False) -> dict[st
     }
     settings |= engine.settings(connector)
     return settings if reveal else {name: _shown(name, value) for name, value in settings.items()}
+
+
+def kept_settings(running: Mapping[str, str], rendered: Mapping[str, str]) -> dict[str, str]:
+    """What a connector has that is not rendered: somebody has set it, and an update leaves it as it is.
+
+    Not what belongs to a class that becomes another one, the connector's or a converter's, nor what `check` refuses.
+    """
+    if running.get("connector.class") != rendered["connector.class"]:
+        return {}
+    gone = tuple(
+        f"{name}." for name, value in rendered.items() if name.endswith("converter") and running.get(name) != value
+    )
+    return {
+        name: value
+        for name, value in running.items()
+        if name not in {"name", PLACEHOLDER, *rendered} and not name.startswith(gone)
+    }
 
 
 def statements(connector: Connector) -> Statements:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from schemas.tables import TableConfig
 from sources.capture.database_tables import GENERATED_COLUMNS_SINCE, Publication, Source, SourceColumn, SourceTable
-from sources.capture.debezium import DebeziumCaptureConfig
+from sources.capture.debezium import PLACEHOLDER, DebeziumCaptureConfig
 from sources.capture.dms import DmsCaptureConfig
 from sources.capture.engines.postgresql import slot_name
 from sources.capture.rendering import CaptureConfig
@@ -105,8 +105,8 @@ def connector_differences(settings: Mapping[str, str], rendered: Mapping[str, st
         for name in _NEEDED
         if name in rendered and settings.get(name) != rendered[name]
     ]
-    if "unavailable.value.placeholder" in settings:
-        differs.append("unavailable.value.placeholder is set: the placeholder of this pipeline is Debezium's own")
+    if PLACEHOLDER in settings:
+        differs.append(f"{PLACEHOLDER} is set: the placeholder of this pipeline is Debezium's own")
     listed = [re.compile(pattern.strip()) for pattern in settings.get("table.include.list", ".*").split(",")]
     return differs + [
         f"table.include.list lacks {table}"

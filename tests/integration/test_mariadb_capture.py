@@ -20,6 +20,7 @@ from local_stack.servers.mariadb import MariaDB
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import TableConfig
 from sources.capture import binlog_server
+from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import Details, render
 from sources.capture.source import require_tables
@@ -270,8 +271,14 @@ def test_values_are_exact_as_rendered_and_lose_what_is_documented_otherwise(
             connect.delete_connector(read.prefix)
 
 
-def test_a_user_with_the_printed_rights_alone_captures_and_applies(
-    mariadb: MariaDB, mariadb_database: str, reader: str, kafka: Broker, connect: Connect, tmp_path: Path
+def test_a_user_with_the_printed_rights_alone_captures_and_applies(  # noqa: PLR0917 - fixtures
+    mariadb: MariaDB,
+    mariadb_database: str,
+    reader: str,
+    kafka: Broker,
+    connect: Connect,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     db = mariadb_database
     mariadb.execute(
@@ -289,12 +296,29 @@ def test_a_user_with_the_printed_rights_alone_captures_and_applies(
         (state,) = topics.rows(2)[f"{db}.items"].values()
         assert state.values() == {"id": 1, "note": "after"}
         assert wrong(path) == []
-        connect.put_connector(name, render_revealed(path) | {"bigint.unsigned.handling.mode": "long"})
+        own = {"max.batch.size": "1024", "message.key.columns": f"{db}.items:note"}
+        connect.put_connector(name, render_revealed(path) | own | {"bigint.unsigned.handling.mode": "long"})
         (differs,) = wrong(path)
         assert "bigint.unsigned.handling.mode is long, not precise" in differs
+        kept = f"the connector {name} keeps what is not rendered: {', '.join(own)}\n"
+        without_the_database = {"dsn": dsn.replace(f":{reader}@", ":refused@"), "password_reference": reader}
+        for differing in ({}, without_the_database):
+            document = json.loads(path.read_text())
+            document["capture"] |= differing
+            path.write_text(json.dumps(document))
+            cli.main(["capture", str(path), "--apply"], standalone_mode=False)
+            assert kept in capsys.readouterr().err
+            assert applied(path) == {"name": name} | render_revealed(path) | own
     finally:
         topics.consumer.close()
         connect.delete_connector(name)
+
+
+def applied(path: Path) -> dict[str, str] | None:
+    config = load_config(str(path))
+    (capture,) = config.capture
+    assert isinstance(capture, DebeziumCaptureConfig)
+    return connector_settings(capture, config.name)
 
 
 def render_revealed(path: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from botocore.validate import ParamValidator
 from pydantic import TypeAdapter
 
 from schemas.errors import ConfigurationError
+from sources.capture.debezium import kept_settings
 from sources.capture.rendering import CaptureConfig, Details, as_json, render
 
 DSN = "postgresql://me:s3cr%40t@db.example:5433/shop?sslmode=verify-full"
@@ -73,6 +74,18 @@ def test_a_password_may_be_the_workers_own_reference() -> None:
     reference = "${secretsManager:rds:password}"
     revealed = render(config(type="debezium", password_reference=reference), "desk", TABLES, reveal=True)
     assert revealed["connector"]["config"]["database.password"] == reference
+
+
+def test_what_is_not_rendered_is_kept_unless_its_class_is_another() -> None:
+    rendered = debezium()
+    own = {"message.key.columns": "a:b", "transforms": "route", "value.converter.schemas.cache.size": "10"}
+    running = rendered | own | {"name": "desk", "poll.interval.ms": "7", "unavailable.value.placeholder": "?"}
+    assert kept_settings(running, rendered) == own
+    assert kept_settings(running, rendered | {"value.converter": "Avro"}).keys() == {
+        "message.key.columns",
+        "transforms",
+    }
+    assert kept_settings(running | {"connector.class": "Other"}, rendered) == kept_settings({}, rendered) == {}
 
 
 def test_dms_requests_have_the_shapes_of_its_api() -> None:
