@@ -12,11 +12,9 @@ from local_stack.servers.aws import Ministack
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
-from sources.capture.debezium import DebeziumCaptureConfig
-from sources.capture.rendering import render
 from tests.e2e.database import Database
 from tests.e2e.dms import DmsTask
-from tests.servers import unique
+from tests.e2e.postgres import Captured
 
 
 @pytest.fixture
@@ -26,21 +24,10 @@ def database(source_dsn: str) -> Database:
 
 @pytest.fixture
 def kafka_source(database: Database, kafka: Broker, connect: Connect) -> Iterator[dict[str, Any]]:
-    prefix = unique("e2e")
-    topics = [f"{prefix}.public.everything", f"{prefix}.public.Mixed_Case"]
-    wanted = {"connector": prefix, "topic_prefix": prefix, "topic_partitions": 3, "replication_factor": 1}
-    capture = DebeziumCaptureConfig.model_validate({"type": "debezium", "dsn": database.dsn} | wanted)
-    for topic in topics:
-        kafka.create_topic(topic, 3, **{"max.message.bytes": "33554432"})
-    rendered = render(capture, prefix, ["public.everything", "public.Mixed Case"], topics, reveal=True)
-    connect.put_connector(prefix, rendered["connector"]["config"])
-    yield {
-        "type": "kafka",
-        "envelope": "debezium",
-        "bootstrap_servers": kafka.endpoint["bootstrap_servers"],
-        "topics": topics,
-    }
-    connect.delete_connector(prefix)
+    captured = Captured(database.dsn, ["public.everything", "public.Mixed Case"], kafka, connect)
+    captured.put()
+    yield captured.source
+    connect.delete_connector(captured.prefix)
 
 
 @pytest.fixture

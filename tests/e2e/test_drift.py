@@ -12,8 +12,6 @@ from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from schemas.tables import TableConfig
-from sources.capture.debezium import DebeziumCaptureConfig
-from sources.capture.rendering import Details, render
 from tests.e2e.drifting import (
     LATER,
     TABLE,
@@ -25,8 +23,8 @@ from tests.e2e.drifting import (
     with_nulls,
 )
 from tests.e2e.pipeline import START_SECONDS, Pipeline, running
+from tests.e2e.postgres import Captured
 from tests.e2e.rows import Kinds, Rows, differences, documents_of
-from tests.servers import unique
 from tests.waiting import NothingWrong, eventually
 
 type Expected = Callable[[DriftingSource, TableConfig], tuple[Rows, Kinds]]
@@ -34,27 +32,9 @@ STOPPED = 3
 """The exit status of a job that waits for a decision."""
 
 
-class Captured:
-    """The connector of the source."""
-
-    def __init__(self, dsn: str, broker: Broker, connect: Connect) -> None:
-        self.dsn, self.connect, self.prefix = dsn, connect, unique("drift")
-        self.topics = [f"{self.prefix}.{table}" for table in (TABLE, LATER)]
-        for topic in self.topics:
-            broker.create_topic(topic, 2)
-        self.stream = {"type": "kafka", "envelope": "debezium", "topics": self.topics, **broker.endpoint}
-
-    def put(self, *later: str) -> None:
-        """Capture the table, under names that it gets as well."""
-        wanted = {"type": "debezium", "dsn": self.dsn, "connector": self.prefix, "topic_prefix": self.prefix}
-        capture = DebeziumCaptureConfig.model_validate(wanted | {"replication_factor": 1})
-        rendered = render(capture, self.prefix, [TABLE], self.topics, details=Details({TABLE: later}), reveal=True)
-        self.connect.put_connector(self.prefix, rendered["connector"]["config"])
-
-
 @pytest.fixture
 def captured(source_dsn: str, kafka: Broker, connect: Connect) -> Iterator[Captured]:
-    captured = Captured(source_dsn, kafka, connect)
+    captured = Captured(source_dsn, [TABLE], kafka, connect, [LATER])
     yield captured
     connect.delete_connector(captured.prefix)
 
@@ -67,7 +47,7 @@ def test_stores_equal_the_source_while_its_columns_change(
     captured: Captured, vectors_dsn: str, instant_model: ModelService, local_stack: Stack, tmp_path: Path
 ) -> None:
     source, folder = DriftingSource(captured.dsn), tmp_path / "p"
-    shared = (captured.stream, vectors_dsn, instant_model.endpoint["endpoint_url"], folder)
+    shared = (captured.source, vectors_dsn, instant_model.endpoint["endpoint_url"], folder)
     first = document(*shared, drift_exceptions={"noise": "ignore", "code": "ignore"})
     pipeline = Pipeline(folder, first, mark=str(local_stack.directory))
     (table,) = pipeline.config.tables
@@ -94,7 +74,7 @@ def test_stores_equal_the_source_while_its_columns_change(
         # accepted; and the table gets another name, which the connector knows before
         names = {"content": "body", "label": "tag"}
         pipeline.write(document(*shared, renamed=names, partitions=[LATER]))
-        captured.put(LATER)
+        captured.put([LATER])
         driver = pipeline.start()
         with source.trickle(body="content"):
             eventually(lambda: pipeline.documents(TABLE, kinds) != documents, START_SECONDS, driver.process)

@@ -140,9 +140,12 @@ def as_statements(changes: Sequence[Change]) -> Iterator[tuple[str, tuple[object
             yield "INSERT INTO t (id, a, body) VALUES (%s, %s, %s)", (key, columns["a"], columns["body"])
 
 
-def in_postgres(dsn: str) -> Transactions:
-    """A table of a database of PostgreSQL."""
-    return Transactions("public.t", lambda: psycopg.connect(dsn), *_OUT_OF_LINE)
+def in_postgres(dsn: str, schema: str = "public") -> Transactions:
+    """A table of a schema of a database of PostgreSQL."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}".encode())
+    options = f"-c search_path={schema}"
+    return Transactions(f"{schema}.t", lambda: psycopg.connect(dsn, options=options), *_OUT_OF_LINE)
 
 
 def in_mariadb(server: MariaDB, database: str) -> Transactions:
@@ -150,12 +153,18 @@ def in_mariadb(server: MariaDB, database: str) -> Transactions:
     return Transactions(f"{database}.t", lambda: server.connect(database, autocommit=False))
 
 
-def await_shown(tables: Sequence[Transactions], dsn: str, seconds: float = AWAY_SECONDS) -> None:
+def await_shown(
+    tables: Sequence[Transactions],
+    dsn: str,
+    seconds: float = AWAY_SECONDS,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> None:
     """Wait until the store shows of each table what is committed now: the capture, the stream and the pipeline go on."""
     wanted = {table.table: table.probe() for table in tables}
     query = f"SELECT table_name, metadata->>'a' FROM {STORE} WHERE key->>'id' = '{PROBE}'"
 
     def is_shown() -> bool:
+        meanwhile()
         with suppress(psycopg.OperationalError, psycopg.errors.UndefinedTable), psycopg.connect(dsn) as connection:
             return wanted.items() <= dict(connection.execute(query.encode()).fetchall()).items()
         return False
