@@ -30,6 +30,7 @@ S3_INSTALLED := $(VENV)/.s3-jars-$(call hash,pom/s3.xml $(LOG_STORE))
 CLASSES := $(VENV)/.classes-$(call hash,pom/spark.xml requirements/base.txt $(addprefix tools/,class_archive.py compiled_pyspark.py))
 KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
+CONVERTERS := $(CACHE)/converters-$(call hash,pom/converters.xml)
 MARIADB := $(CACHE)/mariadb-$(call hash,pom/mariadb.xml)
 DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
 OPENSEARCH := $(CACHE)/opensearch-$(call hash,pom/opensearch.xml)
@@ -52,7 +53,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(MARIADB) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) browser ## install everything the project needs into .venv and the cache
+setup: $(PACKAGES) $(PROJECT) $(MINISTACK) $(PURE) $(GLUE) $(GLUE_JARS) $(SPARK_INSTALLED) $(S3_INSTALLED) $(CLASSES) $(KAFKA_JARS) $(DEBEZIUM) $(CONVERTERS) $(MARIADB) $(OPENSEARCH) $(DOCUMENTDB_JARS) $(NODE_MODULES) browser ## install everything the project needs into .venv and the cache
 	@echo "ready     $(BIN)/ragstream"
 
 # Three workers on two cores: while one waits for a server, the others work.
@@ -213,6 +214,12 @@ $(DEBEZIUM):
 	@mkdir -p $(@D) && rm -rf $@.$$PPID && $(call verified_jars,pom/debezium.xml,$@.$$PPID)
 	@cd $@.$$PPID && for archive in *.tar.gz; do tar -xzf "$$archive" && rm "$$archive"; done
 	@mv $@.$$PPID $@
+
+# The worker looks for plugins by their manifests, which AWS's jar has not.
+$(CONVERTERS):
+	@echo "plugins   converters -> $@"
+	@rm -rf $@.$$PPID && mkdir -p $@.$$PPID && $(call verified_jars,pom/converters.xml,$@.$$PPID/glue)
+	@jar --create --file $@.$$PPID/glue/manifest.jar -C pom/converters META-INF && mv $@.$$PPID $@
 
 # The server and what it needs to make its system tables: no clients, no libraries of theirs.
 $(MARIADB):

@@ -39,6 +39,11 @@ def debezium_plugins_dir() -> Path:
     return _pinned("debezium", "pom/debezium.xml")
 
 
+def converter_plugins_dir() -> Path:
+    """Return the folder for Connect's `plugin.path` with the converters of schema registries."""
+    return _pinned("converters", "pom/converters.xml")
+
+
 def mariadb_home() -> Path:
     """Return the folder of a MariaDB server: `mariadbd` and its `share`; nothing is written into it."""
     return _pinned("mariadb", "pom/mariadb.xml")

@@ -1,4 +1,4 @@
-"""Kafka Connect, distributed, one worker, with the Debezium connectors; and the few calls of its REST interface we need."""
+"""Kafka Connect, distributed, a worker with Debezium's connectors and AWS's Avro converter; what we need of its REST."""
 
 from __future__ import annotations
 
@@ -59,9 +59,13 @@ class Connect(Service):
         addresses = {
             "bootstrap.servers": self.broker.endpoint["bootstrap_servers"],
             "listeners": self.url,
-            "plugin.path": str(cache.debezium_plugins_dir()),
+            "plugin.path": f"{cache.debezium_plugins_dir()},{cache.converter_plugins_dir()}",
         }
         (self.directory / "worker.properties").write_text(properties(_WORKER | addresses))
+
+    def environment(self) -> dict[str, str]:
+        """Credentials with which AWS's converter asks the local registry; real ones never reach it."""
+        return {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
     def command(self) -> list[str]:
         """Run the worker in the foreground."""
