@@ -32,9 +32,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     warn_of_outdated(config, sinks)
     breaker = breaker_of(context, "index_rejects", INDEXING)
     reports = IndexReports(config.lake.path, sinks, [source.name for source in config.sources], stores, breaker)
-    loads = BulkLoads(
-        config.sinks, (embedder.fingerprint, embedder.dimensions), reports.as_of, stores, drains=context.available_now
-    )
+    loads = BulkLoads(context, (embedder.fingerprint, embedder.dimensions), reports.as_of, stores)
     loads.begin(sinks)
     reports.catch_up()
     queries = [
@@ -47,7 +45,7 @@ def plan(context: JobContext) -> list[Query | Periodic]:
         *(work for sink in sinks for work in reports.periodic(sink, progress=not context.some_tables)),
         Periodic("stores", stores.check_away, EVERY_SECONDS),
         Periodic("backfill", stores.backfill, EVERY_SECONDS),
-        Periodic("bulk_loads", loads.end, EVERY_SECONDS),
+        Periodic("bulk_loads", loads.look, EVERY_SECONDS),
     ]
 
 

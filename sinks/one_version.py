@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 from schemas.documents import DocumentWrite, StoredDocument
 from schemas.ownership import Owner
-from sinks.bulk_loads import Build, filling, is_worth
+from sinks.bulk_loads import MOST_COMPARED_BYTES, ROOM, Build, filling, is_worth
 from sinks.identity import Place
 from sinks.versions import FIRST, BulkLoad, IndexVersion, IndexVersions
 from transforms.documents.languages import OWN, TablesOf, language_key
@@ -50,6 +50,8 @@ class OneIndexVersion[C: StoreConfig](ABC):
         self._config = config
         self._fingerprint = fingerprint
         self._dimensions = dimensions
+        self.most_compared = MOST_COMPARED_BYTES // (4 * dimensions)
+        """As `Sink.most_compared`."""
         self._number: int | None = None
         self._siblings: dict[int, Self] = {}
         self._learned: frozenset[tuple[str, str]] = frozenset()
@@ -134,7 +136,8 @@ class OneIndexVersion[C: StoreConfig](ABC):
         """As `Sink.begin_bulk_load`: the meta first, then the index, so that a kill between leaves an index and a load."""
         present = self.stored_vectors()
         before = self.bulk_load_now()
-        if before is None and not is_worth(present, new, 4 * self._dimensions):
+        compared = self.most_compared // (ROOM if load.renewed_us is None else 1)
+        if before is None and not is_worth(present, new, compared):
             return False
         expected = replace(load, expected=present + new if new else load.expected)
         if before is None or load.renewed_us is not None:

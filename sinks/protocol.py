@@ -145,6 +145,10 @@ class BulkLoadedStore(Store, Protocol):
     def least_indexed(self) -> int:
         """Vectors from which on the store needs an index."""
 
+    @property
+    def most_compared(self) -> int:
+        """Vectors that readers compare one by one while there is no index."""
+
     def bulk_load_now(self) -> BulkLoad | None:
         """The load that is under way."""
 

@@ -89,6 +89,20 @@ def ends(config: SourceConfig, read: Positions) -> Positions:
             assert_never(config)
 
 
+def records_after(config: SourceConfig, read: Positions) -> int | None:
+    """How many records the partitions with these positions hold after them; None for a source that does not say.
+
+    An upper bound, as not every offset has a record. Raises what `ends` raises.
+    """
+    match config:
+        case KafkaSourceConfig():
+            return sum(max(0, end - read.get(place, end)) for place, end in ends(config, read).items())
+        case KinesisSourceConfig() | FilesSourceConfig():
+            return None
+        case _:
+            assert_never(config)
+
+
 def behind(config: SourceConfig, read: Positions, wanted: Positions) -> list[str]:
     """The places where a query is behind `wanted`, of those that the configuration still names."""
     return sorted(place for place, at in wanted.items() if is_read(config, place) and read.get(place, 0) < at)

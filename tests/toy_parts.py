@@ -303,6 +303,7 @@ SOURCE = Toy(
             "sources/positions.py", "positions_in", "        case ToySourceConfig():\n            return dict(offset)\n"
         ),
         arm("sources/positions.py", "ends", _INSIDE.format(function="ends", arguments=", read")),
+        arm("sources/positions.py", "records_after", _NONE),
         arm("sources/positions.py", "is_read", _INSIDE.format(function="is_read", arguments=", place")),
         arm("sources/retained.py", "holds", _INSIDE.format(function="holds", arguments="")),
         Line(

@@ -1,6 +1,6 @@
-"""The first load of a store in the driver of `index_documents`: begun while the store is empty, ended once the streams are read.
+"""The bulk loads of stores in the driver of `index_documents`: of an empty store, and of one for whose backlog that is worth it.
 
-Its state is in the store, so whichever driver sees that it is over ends it; a load that a killed command left is ended too.
+Their state is in the store, so whichever driver sees that one is over ends it; a load that a killed command left is ended too.
 """
 
 from __future__ import annotations
@@ -9,17 +9,30 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from schemas.errors import PipelineError
+from glue_jobs.continuous.start_positions import for_readers
+from schemas.errors import PipelineError, UnavailableError
 from sinks import open_sink
-from sinks.bulk_loads import SETTLED_SECONDS, Build, Look, filling, is_abandoned, is_settled
+from sinks.bulk_loads import (
+    ROOM,
+    SETTLED_SECONDS,
+    Backlog,
+    Build,
+    Look,
+    filling,
+    is_abandoned,
+    is_outgrown,
+    is_settled,
+    to_come,
+)
 from sinks.versions import BulkLoad
+from sources.positions import as_numbers, records_after
 
 if TYPE_CHECKING:
     from glue_jobs.continuous.stores import Stores
-    from glue_jobs.runtime import StoresAsOf
+    from glue_jobs.runtime import JobContext, StoresAsOf
     from sinks import SinkConfig
     from sinks.protocol import Sink
 
@@ -28,87 +41,135 @@ EVERY_SECONDS = 2.0
 _CAUGHT_UP_US = 10_000_000
 """A store that has all but the last ten seconds of its streams has caught up."""
 _LOG_SECONDS = _SELDOM_SECONDS = 30.0
+_PAUSE_SHARE = 20
+"""The pause after a store was counted, as a multiple of how long that took."""
 
 
 class BulkLoads:
     """The loads of a driver's stores. Safe to stop anywhere: PostgreSQL goes on building, and the next driver waits for it."""
 
     def __init__(
-        self,
-        sinks: Sequence[SinkConfig],
-        model: tuple[str, int],
-        as_of: Mapping[str, StoresAsOf],
-        stores: Stores,
-        *,
-        drains: bool,
+        self, context: JobContext, model: tuple[str, int], as_of: Mapping[str, StoresAsOf], stores: Stores
     ) -> None:
-        """Take the stores, the identity of the model, the as-of times by source, and whether the driver ends with its streams."""
-        self._sinks, self._model, self._as_of, self._stores, self._drains = sinks, model, as_of, stores, drains
-        self._looks: dict[str, Look] = {}
+        """Take the pipeline, the identity of the model, the as-of times by source, and the state of the stores."""
+        self._context, self._model, self._as_of, self._stores = context, model, as_of, stores
+        self._began_us = time.time_ns() // 1000
+        self._caught_up: dict[str, bool] = {}
         self._look_at: dict[str, float] = {}
-        """When a store that had no load is looked at again (monotonic): a command may have left one."""
+        """When a store is looked at again (monotonic), unless it catches up or falls behind before."""
+        self._looks: dict[str, Look] = {}
+        self._backlogs: dict[str, Backlog] = {}
+        """The look at a store that is behind after which new documents began to come."""
         self._building: dict[str, threading.Thread] = {}
         self._errors: dict[str, PipelineError] = {}
 
     def begin(self, sinks: Sequence[Sink]) -> None:
         """Begin a load of every store that is empty."""
         for sink in sinks:
-            if sink.name in self._stores.away:
-                continue
-            if sink.begin_bulk_load(BulkLoad("first load", time.time_ns() // 1000)):
-                _LOG.info("store is loaded without its vector index", extra={"context": {"store": sink.name}})
+            if sink.name not in self._stores.away:
+                self._begin(sink, "first load")
 
-    def end(self) -> None:
-        """End the loads that are over."""
-        for config in self._sinks:
+    def look(self) -> None:
+        """End the loads that are over, and begin one of a store for whose backlog it is worth its while."""
+        for config in self._context.config.sinks:
             name = config.name
             if (error := self._errors.pop(name, None)) is not None:
                 raise error
-            is_due = self._drains or time.monotonic() >= self._look_at.get(name, 0.0)
-            if not is_due or name in self._stores.unready or not self._has_caught_up(name):
+            caught_up, thread = self._has_caught_up(name), self._building.get(name)
+            if caught_up != self._caught_up.get(name):
+                self._caught_up[name] = caught_up
+                self._look_at.pop(name, None)
+                self._looks.pop(name, None)
+                self._backlogs.pop(name, None)
+            is_due = time.monotonic() >= self._look_at.get(name, 0.0)
+            is_building = thread is not None and thread.is_alive()
+            if not is_due or is_building or name in self._stores.unready:
                 continue
-            thread = self._building.get(name)
-            if (thread is None or not thread.is_alive()) and self._is_over(config):
-                self._build(config)
+            with suppress(UnavailableError):  # it is asked again
+                if self._is_over(config, caught_up=caught_up):
+                    self._build(config)
 
     def _has_caught_up(self, store: str) -> bool:
-        since_us = time.time_ns() // 1000 - _CAUGHT_UP_US
+        """Whether a store has all but the last seconds of its streams; in a drain, all that they had when it began."""
+        drains = self._context.available_now
+        since_us = self._began_us if drains else time.time_ns() // 1000 - _CAUGHT_UP_US
         return all(as_of.stores[store].at_us >= since_us for as_of in self._as_of.values())
 
-    def _is_over(self, config: SinkConfig) -> bool:
-        with closing(self._open(config)) as sink:
+    def _is_over(self, config: SinkConfig, *, caught_up: bool) -> bool:
+        """Whether the load of a store is to be ended; without one, one may begin."""
+        seldom = time.monotonic() + _SELDOM_SECONDS
+        if not caught_up:
+            self._look_at[config.name] = seldom
+        with closing(open_sink(config, *self._model)) as sink:
             load, now_us = sink.bulk_load_now(), time.time_ns() // 1000
             if load is None:
-                self._look_at[sink.name] = time.monotonic() + _SELDOM_SECONDS
+                self._looks.pop(sink.name, None)
+                self._look_at[sink.name] = seldom
+                if not caught_up:
+                    self._look_at_backlog(sink)
                 return False
+            self._backlogs.pop(sink.name, None)
+            if not caught_up:
+                return load.expected is not None and is_outgrown(load, sink.stored_vectors(), sink.most_compared)
             if load.renewed_us is not None and not is_abandoned(load, now_us):
                 return False
             now = Look(time.monotonic(), sink.stored_vectors())
             before = self._looks.setdefault(sink.name, now)
             if now.at - before.at >= SETTLED_SECONDS:
                 self._looks[sink.name] = now
-            return now.vectors >= sink.least_indexed and (self._drains or is_settled(before, now))
+            return now.vectors >= sink.least_indexed and (self._context.available_now or is_settled(before, now))
+
+    def _look_at_backlog(self, sink: Sink) -> None:
+        """Begin a load where what came of a store's backlog says that the rest is worth it."""
+        if ROOM * sink.stored_vectors() >= sink.most_compared:
+            return
+        began = time.monotonic()
+        summary = sink.summary()
+        try:
+            read, left = self._positions(sink.name)
+        except PipelineError:
+            return  # the source's query says what is wrong with it
+        now = Backlog(summary.documents, summary.chunks, read, left)
+        first = self._backlogs.setdefault(sink.name, now)
+        self._look_at[sink.name] = time.monotonic() + _PAUSE_SHARE * (time.monotonic() - began)
+        if now.documents <= first.documents:
+            self._backlogs[sink.name] = now
+        elif new := to_come(first, now):
+            self._begin(sink, "catching up", new)
+
+    def _positions(self, store: str) -> tuple[int, int | None]:
+        """How many records were written to a store, from any point on, and how many are left, where all sources say that."""
+        read, left = 0, list[int | None]()
+        for source in self._context.config.sources:
+            start, _ = for_readers(source, self._context.checkpoint(f"index_{source.name}"), [store])
+            positions = as_numbers(start.stores[store])
+            read += sum(positions.values())
+            left.append(records_after(source, positions))
+        known = [records for records in left if records is not None]
+        return read, sum(known) if len(known) == len(left) else None
+
+    def _begin(self, sink: Sink, by: str, new: int = 0) -> None:
+        if sink.begin_bulk_load(BulkLoad(by, time.time_ns() // 1000), new):
+            context = {"store": sink.name, "load": by}
+            _LOG.info("store is loaded without its vector index", extra={"context": context})
 
     def _build(self, config: SinkConfig) -> None:
         """Build in a thread that keeps no driver from ending; a drain waits for it."""
         thread = threading.Thread(target=self._run, args=(config,), daemon=True, name=f"vector index of {config.name}")
         self._building[config.name] = thread
         thread.start()
-        if self._drains:
+        if self._context.available_now:
             thread.join()
 
     def _run(self, config: SinkConfig) -> None:
         began = time.monotonic()
         try:
-            with closing(self._open(config)) as sink:
+            with closing(open_sink(config, *self._model)) as sink:
                 if sink.end_bulk_load(_logging(config.name)):
                     context = {"store": config.name, "seconds": round(time.monotonic() - began, 1)}
                     _LOG.info("vector index is built", extra={"context": context})
         except PipelineError as error:
             self._errors[config.name] = error
-
-    def _open(self, config: SinkConfig) -> Sink:
-        return open_sink(config, *self._model)
 
 
 def _logging(store: str) -> Callable[[Build], object]:

@@ -50,9 +50,6 @@ MOST_NEAR = 1000
 FEW = 500
 """Documents that pass a filter which are compared exactly at once: the index would be asked in vain, up to `MOST_NEAR`."""
 
-MOST_COMPARED = 10_000
-"""Chunks compared exactly with the question if `MOST_NEAR` vectors are of too few documents that pass the filter."""
-
 MOST_NAMING = 2_000
 """Documents read for one set of vectors; only where many documents have the same text there are more."""
 
@@ -169,7 +166,7 @@ class DocumentDBIndex(Index):
     def _is_loading(self) -> bool:
         """Whether a bulk load is under way; raises UnavailableError for more vectors than are compared exactly."""
         load = self._meta.facts().index_versions.bulk_load_of(self._names.index_version)
-        if load is not None and (present := self._client.size(self._names.vectors)) > MOST_COMPARED:
+        if load is not None and (present := self._client.size(self._names.vectors)) > schema.MOST_COMPARED:
             raise still_filling(self._config.name, filling(load, present, None))
         return load is not None
 
@@ -252,7 +249,7 @@ class DocumentDBIndex(Index):
             for document in self._client.find(self._names.documents, {**visible, "chunk_count": {"$gt": 0}}, [HASHES]):
                 hashes[document["_id"]] = [chunk["content_hash"] for chunk in document[CHUNKS]]
                 chunks += len(hashes[document["_id"]])
-                if chunks > MOST_COMPARED:
+                if chunks > schema.MOST_COMPARED:
                     break
             near = self._similarities(vector, set(chain.from_iterable(hashes.values())))
             nearest = sorted(hashes, key=lambda name: (-max(near.get(h, -1.0) for h in hashes[name]), name))[:k]

@@ -22,6 +22,9 @@ MOST_DIMENSIONS = 2000
 VECTOR_INDEX = "embedding"
 """The name of the vector index."""
 
+MOST_COMPARED = 10_000
+"""Chunks compared exactly with a question: in a load, or where the nearest ones are of too few documents that pass a filter."""
+
 
 @dataclass(frozen=True)
 class Names:

@@ -14,7 +14,7 @@ from sinks.documentdb.audit import actual_documents
 from sinks.documentdb.client import MOST_NAMES, DocumentDBClient
 from sinks.documentdb.meta import Meta, check_collections, check_index, check_indexable
 from sinks.documentdb.rows import HASHES, READ, VECTOR, encoded, fields_of, stored, vector_of
-from sinks.documentdb.schema import VECTOR_INDEX, Names, indexes, visible
+from sinks.documentdb.schema import MOST_COMPARED, VECTOR_INDEX, Names, indexes, visible
 from sinks.one_version import UNUSED_MS, OneIndexVersion, now_ms
 from sinks.protocol import StoreSummary
 
@@ -48,6 +48,7 @@ class DocumentDBSink(OneIndexVersion["DocumentDBConfig"]):
     def __init__(self, config: DocumentDBConfig, fingerprint: str, dimensions: int) -> None:
         """Connects on first use."""
         super().__init__(config, fingerprint, dimensions)
+        self.most_compared = MOST_COMPARED
         self._client = DocumentDBClient(config)
         self._meta = Meta(self._client, config)
         self._is_store = False

@@ -58,12 +58,17 @@ def is_valid(connection: Connection[Any], names: Names) -> bool:
 
 def estimated(connection: Connection[Any], names: Names, dimensions: int) -> int:
     """The number of vectors, by the size of their table; 0 only where there is none."""
-    rows = _pages(connection, names) * max(1, _PAGE // (4 * dimensions + _BESIDE_BYTES))
+    rows = _pages(connection, names) * _rows_of_a_page(dimensions)
     if rows > LEAST_INDEXED:
         return rows
     counted = "SELECT count(*) FROM (SELECT FROM {vectors} LIMIT 2000) AS v"
     row = connection.execute(names.compose(counted)).fetchone()
     return row[0] if row else 0
+
+
+def most_compared(dimensions: int) -> int:
+    """The number of vectors that readers compare one by one: those of a table of `MOST_COMPARED_BYTES`."""
+    return MOST_COMPARED_BYTES // _PAGE * _rows_of_a_page(dimensions)
 
 
 def filling(connection: Connection[Any], names: Names) -> str:
@@ -118,6 +123,10 @@ def _pages(connection: Connection[Any], names: Names) -> int:
     """The pages of the vectors' table."""
     row = connection.execute(_PAGES, (names["vectors"].as_string(connection),)).fetchone()
     return int((row and row[0]) or 0)
+
+
+def _rows_of_a_page(dimensions: int) -> int:
+    return max(1, _PAGE // (4 * dimensions + _BESIDE_BYTES))
 
 
 def _settings(connection: Connection[Any], config: PgvectorConfig, vectors: int, dimensions: int) -> Iterator[str]:

@@ -51,6 +51,7 @@ class PgvectorSink(OneIndexVersion[PgvectorConfig]):
     def __init__(self, config: PgvectorConfig, fingerprint: str, dimensions: int) -> None:
         """Connects on first use."""
         super().__init__(config, fingerprint, dimensions)
+        self.most_compared = vector_index.most_compared(dimensions)
         self._shared = Names(config.table)
         self._connection: Connection[Any] | None = None
 

@@ -69,6 +69,9 @@ def test_a_store_that_is_searched_keeps_its_index_for_a_few_rows(sink: Sink) -> 
     Fed(sink)(table.changes)
     assert not sink.begin_bulk_load(a_load())
     assert not sink.begin_bulk_load(a_load("rebuild"), 500)
+    assert not sink.begin_bulk_load(a_load("rebuild", renewed_us=5), sink.most_compared), (
+        "readers could not compare them"
+    )
     assert sink.bulk_load_now() is None
     assert sink.end_bulk_load()
 

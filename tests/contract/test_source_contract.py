@@ -157,6 +157,7 @@ def test_it_shows_when_a_query_has_passed_all_that_there_was(spark: SparkSession
     assert positions.behind(config, {}, read) != []
     world.write(2)
     end = positions.ends(config, read)
+    assert positions.records_after(config, read) == (2 if isinstance(config, KafkaSourceConfig) else None)
     assert positions.behind(config, read, end) != []
     run(spark, world, tmp_path)
     world.write(1)
