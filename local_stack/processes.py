@@ -134,9 +134,12 @@ def recorded(directory: Path, timeout: float = 0.0) -> Process | None:
 
 
 def find(pid: int) -> Process | None:
-    """Return the process that has this pid now; None where there is none or only a zombie."""
+    """Return the process that has this pid now; None where there is none or only a zombie.
+
+    One that was killed is a zombie before its other threads have ended, and they keep its ports and locks.
+    """
     fields = _stat(pid)
-    if fields is None or fields[0] in "ZX":
+    if fields is None or (fields[0] in "ZX" and int(fields[17]) <= 1):
         return None
     return Process(pid, int(fields[19]), _BOOT.read_text().strip())
 

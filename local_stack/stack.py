@@ -20,6 +20,7 @@ from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
 from local_stack.servers.memorydb import MemoryDB
+from local_stack.servers.mysql import MySQL
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import SourceDatabase, VectorStore
 from local_stack.service import Service, ServiceStatus, write_private
@@ -185,6 +186,7 @@ _FACTORIES: dict[str, Callable[[Stack, Path], Service]] = {
     "postgres": lambda _, folder: SourceDatabase(folder),
     "vectors": lambda _, folder: VectorStore(folder),
     "mariadb": lambda _, folder: MariaDB(folder),
+    "mysql": lambda _, folder: MySQL(folder),
     "kafka": lambda _, folder: Broker(folder),
     "connect": lambda stack, folder: Connect(folder, stack.broker),
     "opensearch": lambda _, folder: OpenSearch(folder),

@@ -72,18 +72,27 @@ class Topics:
         return {table: folded([c for c in changes if c.table == table]) for table in self.context.tables}
 
 
-def configured(folder: Path, dsn: str, connect: Connect, broker: Broker, tables: Sequence[Mapping[str, Any]]) -> Path:
-    """A pipeline of its own for a database of PostgreSQL, in a file; it has these sections of tables."""
+def configured(
+    folder: Path,
+    dsn: str,
+    connect: Connect,
+    broker: Broker,
+    tables: Sequence[Mapping[str, Any]],
+    kind: str = "postgresql",
+) -> Path:
+    """A pipeline of its own for a database, in a file; it has these sections of tables."""
     name = dsn.rpartition("/")[2]
     topics = [f"{name}.{known_as}" for table in tables for known_as in (table["table"], *table.get("partitions", ()))]
     document = {
         "name": name,
         "source": {"type": "kafka", "envelope": "debezium", "topics": topics, **broker.endpoint},
-        "capture": {"type": "debezium", "dsn": dsn, "connect_url": connect.endpoint["url"], "replication_factor": 1},
+        "capture": {
+            "type": "debezium", "database": kind, "dsn": dsn, "connect_url": connect.endpoint["url"], "replication_factor": 1,
+        },
         "tables": list(tables),
         "lake": {"path": str(folder / "lake")},
         "checkpoint": str(folder / "checkpoint"),
-    }
+    }  # fmt: skip
     path = folder / "pipeline.json"
     path.write_text(json.dumps(document))
     return path

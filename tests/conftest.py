@@ -47,6 +47,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
     return GroupScheduling(config, log)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests on MySQL out unless `-m` names them: what `make test-mysql` fetches is on no other machine."""
+    if "mysql" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("mysql")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--rechunkings N`: how often a document is cut anew under a reader's eyes, in place of as often as is quick.
 

@@ -20,10 +20,12 @@ from local_stack.faults.tcp import FaultProxy
 from local_stack.guardian import guard
 from local_stack.models.service import ModelService
 from local_stack.servers.aws import REGION, AwsEndpoint, KinesisLocal, Ministack, Moto
+from local_stack.servers.binlog import BinlogDatabase
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.servers.mariadb import MariaDB
 from local_stack.servers.memorydb import MemoryDB
+from local_stack.servers.mysql import MySQL
 from local_stack.servers.opensearch import OpenSearch
 from local_stack.servers.postgres import Postgres, SourceDatabase, VectorStore
 from local_stack.service import Service
@@ -60,7 +62,9 @@ def _server[S: Service](kind: type[S], part: str = "") -> Any:
 postgres = _server(SourceDatabase)
 """The source database."""
 mariadb = _server(MariaDB)
-"""Another source database, of MySQL's kind."""
+"""Another source database, with a binary log."""
+mysql = _server(MySQL)
+"""MySQL, for tests with the mark `mysql` alone."""
 vectors = _server(VectorStore)
 opensearch = _server(OpenSearch)
 documentdb = _server(DocumentDB)
@@ -100,13 +104,23 @@ def source_dsn(postgres: SourceDatabase) -> Iterator[str]:
     yield from new_database(postgres)
 
 
+@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=pytest.mark.mysql)])
+def binlog_server(request: pytest.FixtureRequest) -> BinlogDatabase:
+    """A source database with a binary log: MariaDB, and in `make test-mysql` MySQL."""
+    server: BinlogDatabase = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def binlog_database(binlog_server: BinlogDatabase) -> Iterator[str]:
+    """Name of a new, empty database of it."""
+    yield from new_binlog_database(binlog_server)
+
+
 @pytest.fixture
 def mariadb_database(mariadb: MariaDB) -> Iterator[str]:
     """Name of a new, empty database of MariaDB."""
-    name = unique("db")
-    mariadb.execute(f"CREATE DATABASE {name}")
-    yield name
-    mariadb.execute(f"DROP DATABASE {name}")
+    yield from new_binlog_database(mariadb)
 
 
 @pytest.fixture
@@ -213,6 +227,14 @@ def new_database(server: Postgres) -> Iterator[str]:
 
         eventually(has_no_slot)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def new_binlog_database(server: BinlogDatabase) -> Iterator[str]:
+    """Yield the name of a new database; afterwards it is dropped."""
+    name = unique("db")
+    server.execute(f"CREATE DATABASE {name}")
+    yield name
+    server.execute(f"DROP DATABASE {name}")
 
 
 def new_index(server: OpenSearch) -> Iterator[str]:

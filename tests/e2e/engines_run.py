@@ -25,13 +25,13 @@ from local_stack.stack import Stack
 from schemas.errors import PipelineError
 from schemas.tables import TableConfig
 from tests.e2e import postgres
+from tests.e2e.binlog import KEEP_ALIVE_MS, Captured
 from tests.e2e.dms import DmsTask
 from tests.e2e.load import Load
 from tests.e2e.long_run import JOBS, killed
-from tests.e2e.mariadb import KEEP_ALIVE_MS, Captured
 from tests.e2e.pipeline import Driver, Pipeline
 from tests.e2e.rows import Kinds, Rows
-from tests.e2e.transactions import Transactions, await_shown, in_mariadb, in_postgres
+from tests.e2e.transactions import Transactions, await_shown, in_binlog_server, in_postgres
 from tests.e2e.under_load import Scene, configured, split_and_merge, watched
 from tests.servers import create_stream
 from tests.waiting import NothingWrong, eventually
@@ -204,7 +204,7 @@ def test_two_engines_through_kills_stops_and_reshards_end_as_they_are(
     tables = [
         in_postgres(source_dsn),
         in_postgres(source_dsn, "sales"),
-        in_mariadb(servers["mariadb"], mariadb_database),
+        in_binlog_server(servers["mariadb"], mariadb_database),
     ]
     names, mark = [table.table for table in tables], str(local_stack.directory)
     captured: list[Captured | postgres.Captured] = [

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pymysql
 
-from local_stack.servers.mariadb import MariaDB
+from local_stack.servers.binlog import BinlogDatabase
 from schemas.changes import Change
 from schemas.tables import TableConfig
 from tests.e2e.load import STORE, Acknowledged, Load
@@ -148,8 +148,8 @@ def in_postgres(dsn: str, schema: str = "public") -> Transactions:
     return Transactions(f"{schema}.t", lambda: psycopg.connect(dsn, options=options), *_OUT_OF_LINE)
 
 
-def in_mariadb(server: MariaDB, database: str) -> Transactions:
-    """A table of a database of MariaDB."""
+def in_binlog_server(server: BinlogDatabase, database: str) -> Transactions:
+    """A table of a database of MariaDB or MySQL."""
     return Transactions(f"{database}.t", lambda: server.connect(database, autocommit=False))
 
 

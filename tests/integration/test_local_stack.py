@@ -22,6 +22,7 @@ from local_stack import ports, processes
 from local_stack.faults.aws import AwsFaultProxy
 from local_stack.faults.tcp import FaultProxy
 from local_stack.servers.aws import AwsEndpoint, KinesisLocal, Ministack
+from local_stack.servers.binlog import BinlogDatabase
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.servers.postgres import SourceDatabase, VectorStore
@@ -266,6 +267,20 @@ def test_row_text_is_not_logged(postgres: SourceDatabase, source_dsn: str) -> No
         with pytest.raises(psycopg.errors.NotNullViolation):
             connection.execute("INSERT INTO t VALUES (null, 'canary-5f1d')")
     assert "canary-5f1d" not in postgres.log.read_text()
+
+
+# --- MariaDB and MySQL
+
+
+def test_commits_to_a_binary_log_survive_a_kill(binlog_server: BinlogDatabase, binlog_database: str) -> None:
+    create, insert = "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1), (2)"
+    binlog_server.execute(create, insert, database=binlog_database)
+    port, pid = binlog_server.port, binlog_server.status.pid
+    binlog_server.kill()
+    assert not ports.accepts(port)
+    binlog_server.start()
+    assert (binlog_server.port, binlog_server.status.pid != pid) == (port, True)
+    assert binlog_server.execute("SELECT id FROM t ORDER BY id", database=binlog_database) == [(1,), (2,)]
 
 
 # --- Kafka and Debezium

@@ -1,4 +1,4 @@
-"""MariaDB through Debezium and Kafka: lake, tables and store equal the source, whoever dies and whatever is read anew."""
+"""MariaDB and MySQL through Debezium and Kafka: lake, tables and store equal them, whoever dies and whatever is read anew."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from local_stack.models.service import ModelService
+from local_stack.servers.binlog import BinlogDatabase
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
-from local_stack.servers.mariadb import MariaDB
 from local_stack.stack import Stack
+from tests.e2e.binlog import KEEP_ALIVE_MS, BinlogSource, Captured, document
 from tests.e2e.load import STORE, Load
-from tests.e2e.mariadb import KEEP_ALIVE_MS, Captured, MariaSource, document
 from tests.e2e.pipeline import Pipeline, running
-from tests.e2e.transactions import OTHERS, Transactions, await_shown, in_mariadb
+from tests.e2e.transactions import OTHERS, Transactions, await_shown, in_binlog_server
 from tests.e2e.under_load import configured
 from tests.waiting import eventually
 from transforms.values import exact_json
@@ -32,12 +32,14 @@ CHUNK = 16
 
 
 @pytest.fixture
-def capture(mariadb: MariaDB, kafka: Broker, connect: Connect) -> Iterator[Callable[[Sequence[str]], Captured]]:
+def capture(
+    binlog_server: BinlogDatabase, kafka: Broker, connect: Connect
+) -> Iterator[Callable[[Sequence[str]], Captured]]:
     """Make the topics of tables; their connector, once put, is deleted in the end."""
     made: list[Captured] = []
 
     def create(tables: Sequence[str]) -> Captured:
-        made.append(Captured(mariadb, tables, kafka, connect))
+        made.append(Captured(binlog_server, tables, kafka, connect))
         return made[-1]
 
     yield create
@@ -45,20 +47,20 @@ def capture(mariadb: MariaDB, kafka: Broker, connect: Connect) -> Iterator[Calla
         connect.delete_connector(captured.prefix)
 
 
-@pytest.mark.covers("mariadb", "debezium", ("type", "snapshot", "delete", "key change"), "live")
-@pytest.mark.covers("mariadb", "debezium", ("truncate", "large value"), "live")
+@pytest.mark.covers(("mariadb", "mysql"), "debezium", ("type", "snapshot", "delete", "key change"), "live")
+@pytest.mark.covers(("mariadb", "mysql"), "debezium", ("truncate", "large value"), "live")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_stores_equal_mariadb_over_the_files_of_its_log(  # noqa: PLR0917 - fixtures
-    mariadb: MariaDB,
-    mariadb_database: str,
+def test_stores_equal_the_source_over_the_files_of_its_log(  # noqa: PLR0917 - fixtures
+    binlog_server: BinlogDatabase,
+    binlog_database: str,
     capture: Callable[[Sequence[str]], Captured],
     vectors_dsn: str,
     instant_model: ModelService,
     local_stack: Stack,
     tmp_path: Path,
 ) -> None:
-    source = MariaSource(mariadb, mariadb_database)
+    source = BinlogSource(binlog_server, binlog_database)
     captured = capture(source.tables)
     source.before_the_capture()
     model_url = instant_model.endpoint["endpoint_url"]
@@ -77,7 +79,7 @@ def test_stores_equal_mariadb_over_the_files_of_its_log(  # noqa: PLR0917 - fixt
 
 @dataclass
 class Changed:
-    """A table of MariaDB that is changed all the while, its connector, and a pipeline that reads it."""
+    """A table that is changed all the while, its connector, and a pipeline that reads it."""
 
     table: Transactions
     captured: Captured
@@ -140,23 +142,23 @@ class Changed:
 
 @pytest.fixture
 def changed(  # noqa: PLR0917 - fixtures
-    mariadb: MariaDB,
-    mariadb_database: str,
+    binlog_server: BinlogDatabase,
+    binlog_database: str,
     capture: Callable[[Sequence[str]], Captured],
     vectors_dsn: str,
     instant_model: ModelService,
     local_stack: Stack,
     tmp_path: Path,
 ) -> Iterator[Changed]:
-    table = in_mariadb(mariadb, mariadb_database)
+    table = in_binlog_server(binlog_server, binlog_database)
     captured = capture([table.table])
     configuration = configured(tmp_path, captured.source, [{"table": table.table}], instant_model, vectors_dsn)
     pipeline = Pipeline(tmp_path / "p", configuration, mark=str(local_stack.directory))
-    load = Load(table, RATE, "mariadb")
+    load = Load(table, RATE, binlog_server.part)
     with running(pipeline):
         pipeline.start()
         captured.put(
-            signal_table=f"{mariadb_database}.signals",
+            signal_table=f"{binlog_database}.signals",
             incremental_snapshot_chunk_size=str(CHUNK),
             connect_keep_alive_interval_ms=KEEP_ALIVE_MS,
         )
@@ -167,29 +169,29 @@ def changed(  # noqa: PLR0917 - fixtures
             load.halt()
 
 
-@pytest.mark.covers("mariadb", "debezium", ("delete", "key change"), "live")
+@pytest.mark.covers(("mariadb", "mysql"), "debezium", ("delete", "key change"), "live")
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_killed_connect_worker_or_mariadb_loses_no_change(
-    changed: Changed, mariadb: MariaDB, connect: Connect
+def test_a_killed_connect_worker_or_database_loses_no_change(
+    changed: Changed, binlog_server: BinlogDatabase, connect: Connect
 ) -> None:
     changed.await_shown()
-    for server in (connect, mariadb):
+    for server in (connect, binlog_server):
         server.kill()
         server.start()
         changed.await_shown()
-    mariadb.kill()
+    binlog_server.kill()
     connect.kill()
     connect.start()  # a task that starts while its database is away fails for good
     eventually(lambda: "FAILED" in connect.states(changed.captured.prefix), 60)
-    mariadb.start()
+    binlog_server.start()
     connect.restart_failed(changed.captured.prefix)
     changed.await_shown()
     changed.finish()
 
 
-@pytest.mark.covers("mariadb", "debezium", ("snapshot", "delete", "key change"), "live")
+@pytest.mark.covers(("mariadb", "mysql"), "debezium", ("snapshot", "delete", "key change"), "live")
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)

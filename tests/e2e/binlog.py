@@ -1,14 +1,16 @@
-"""A source in MariaDB with what breaks pipelines in it, its rows in the tests' one form, its connector and its pipeline."""
+"""A source in MariaDB or MySQL with what breaks pipelines in it, its rows in one form, its connector and its pipeline."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local_stack.servers.binlog import BinlogDatabase
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
-from local_stack.servers.mariadb import MariaDB
 from schemas.tables import TableConfig
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import render
@@ -19,14 +21,13 @@ from tests.servers import unique
 CREATE = """
 CREATE TABLE things (id bigint unsigned PRIMARY KEY, status varchar(20), body longtext, price decimal(12,2), big bigint unsigned,
   y year, born date, span time(6), at datetime(6), seen timestamp(6) NULL, kind enum('a','b ''c'), tags set('x','y','z'),
-  flag bit(1), bits bit(12), raw varbinary(20), data json, place point, u uuid) CHARACTER SET utf8mb4;
+  flag bit(1), bits bit(12), raw varbinary(20), data json, place point, own {own}) CHARACTER SET utf8mb4;
 CREATE TABLE `Mixed Case` (`Id` int PRIMARY KEY, `Some Col` text, body text) CHARACTER SET utf8mb4
 """
 ROW = """
 INSERT INTO things VALUES (%s, %s, %s, 12.30, 18446744073709551615, 2155, '0044-03-15', '-838:59:59',
   '9999-12-31 23:59:59.999999', '2024-02-29 12:34:56.789012', 'b ''c', 'x,z', b'1', b'101', x'00FF',
-  '{"n": 1.10, "é": [null, 12345678901234567890]}', ST_GeomFromText('POINT(1.5 -2.5)', 4326),
-  '6f9619ff-8b86-d011-b42d-00c04fc964ff')
+  '{{"n": 1.10, "é": [null, 12345678901234567890]}}', ST_GeomFromText('POINT(1.5 -2.5)', 4326), {own})
 """
 EDGES = """
 INSERT INTO things (id, born, at, seen, span) VALUES (4, '0000-00-00', '0000-00-00', NULL, '-00:00:00.000001');
@@ -48,7 +49,6 @@ KINDS: dict[str, Kinds] = {
         "id": "numeric", "status": "text", "body": "text", "price": "numeric", "big": "numeric", "y": "integer",
         "born": "text", "span": "text", "at": "timestamp without time zone", "seen": "timestamp with time zone",
         "kind": "text", "tags": "text", "flag": "boolean", "bits": "text", "raw": "bytea", "data": "json", "place": "json",
-        "u": "uuid",
     },
     "Mixed Case": {"Id": "integer", "Some Col": "text", "body": "text"},
 }  # fmt: skip
@@ -59,22 +59,57 @@ _EXPRESSIONS = {
     "seen": "CONCAT(CAST(seen AS CHAR), '+00:00')",
     "flag": "flag + 0",
     "bits": "LPAD(BIN(bits), 12, '0')",
-    "place": 'CONCAT(\'{"x":\', ST_X(place), \',"y":\', ST_Y(place), \',"wkb":"\', TO_BASE64(ST_AsWKB(place)), '
-    "'\",\"srid\":', ST_SRID(place), '}')",
-    "u": "CAST(u AS CHAR)",
+    "data": "CAST(data AS CHAR)",
 }
-"""How a value is read as the pipeline tells it: a zero date is NULL."""
+"""How a value is read as the pipeline has it: a zero date is NULL."""
+_POINT = """CONCAT('{{"x":', {x}, ',"y":', {y}, ',"wkb":"', TO_BASE64({wkb}), '","srid":', ST_SRID(place), '}}')"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of server alone has: a type, and how it reads a point of a sphere."""
+
+    type: str
+    literal: str
+    kind: str
+    expressions: dict[str, str]
+
+
+SERVER_KINDS = {
+    "mariadb": Kind(
+        "uuid",
+        "'6f9619ff-8b86-d011-b42d-00c04fc964ff'",
+        "uuid",
+        {
+            "own": "CAST(own AS CHAR)",
+            "place": _POINT.format(x="ST_X(place)", y="ST_Y(place)", wkb="ST_AsWKB(place)"),
+        },
+    ),
+    "mysql": Kind(
+        "vector(3)",
+        "STRING_TO_VECTOR('[1.5, -0.1, 3e-7]')",
+        "real[]",
+        {
+            "own": "VECTOR_TO_STRING(own)",
+            # Of SRID 4326 it writes the latitude first, and keeps the longitude first.
+            "place": _POINT.format(
+                x="ST_Longitude(place)", y="ST_Latitude(place)", wkb="ST_AsWKB(place, 'axis-order=long-lat')"
+            ),
+        },
+    ),
+}
 
 KEEP_ALIVE_MS = "5000"
 """`connect.keep.alive.interval.ms`: a connector sees so late that its server was restarted; by default after a minute or two."""
 
 
-class MariaSource:
+class BinlogSource:
     """The source."""
 
-    def __init__(self, server: MariaDB, database: str) -> None:
-        self.server, self.database = server, database
-        self.execute(*CREATE.split(";\n"))
+    def __init__(self, server: BinlogDatabase, database: str) -> None:
+        self.server, self.database, self.kind = server, database, SERVER_KINDS[server.part]
+        self.row = ROW.format(own=self.kind.literal)
+        self.execute(*CREATE.format(own=self.kind.type).split(";\n"))
 
     @property
     def tables(self) -> list[str]:
@@ -88,7 +123,7 @@ class MariaSource:
         """A row with a value in every column."""
         with self.server.connect(self.database) as connection, connection.cursor() as cursor:
             cursor.execute("SET time_zone = '+00:00'")
-            cursor.execute(ROW, (number, "new", body))
+            cursor.execute(self.row, (number, "new", body))
 
     def before_the_capture(self) -> None:
         """Rows that its first snapshot tells."""
@@ -103,28 +138,34 @@ class MariaSource:
         self.insert(3, "ünïcödé ☃ 😀 'quotes' \"double\" \\ {braces}\n\ttab")
         self.execute(*EDGES.split(";\n"))
         with self.server.connect(self.database, autocommit=False) as connection, connection.cursor() as cursor:
-            cursor.execute(ROW, (6, "new", "six"))
+            cursor.execute(self.row, (6, "new", "six"))
             cursor.execute("DELETE FROM things WHERE id = 6")
-            cursor.execute(ROW, (6, "again", "six again"))
+            cursor.execute(self.row, (6, "again", "six again"))
             cursor.execute("UPDATE things SET id = 7 WHERE id = 6")
             connection.commit()
 
     def source(self, table: TableConfig) -> tuple[Rows, Kinds]:
         """The rows that a table has now."""
         name = table.table.removeprefix(f"{self.database}.")
-        kinds = KINDS[name]
-        columns = ", ".join(_EXPRESSIONS.get(column, f"`{column}`") for column in kinds)
+        kinds, expressions = KINDS[name], _EXPRESSIONS | self.kind.expressions
+        if name == "things":
+            kinds = kinds | {"own": self.kind.kind}
+        columns = ", ".join(expressions.get(column, f"`{column}`") for column in kinds)
         query = f"SELECT {columns} FROM `{name}`"
         read = self.server.execute("SET time_zone = '+00:00'", query, database=self.database)
-        return in_one_form([dict(zip(kinds, row, strict=True)) for row in read], table, kinds), kinds
+        rows = [dict(zip(kinds, row, strict=True)) for row in read]
+        for row in rows:
+            if self.kind.kind.endswith("[]") and row.get("own"):
+                row["own"] = json.loads(row["own"])
+        return in_one_form(rows, table, kinds), kinds
 
 
 class Captured:
     """The connector of tables, and their topics."""
 
-    def __init__(self, server: MariaDB, tables: Sequence[str], broker: Broker, connect: Connect) -> None:
+    def __init__(self, server: BinlogDatabase, tables: Sequence[str], broker: Broker, connect: Connect) -> None:
         self.server, self.tables, self.broker, self.connect = server, tables, broker, connect
-        self.prefix = unique("maria")
+        self.prefix = unique(server.part)
         self.topics = [f"{self.prefix}.{table.replace(' ', '_')}" for table in tables]
         for topic in self.topics:
             broker.create_topic(topic, 3, max_message_bytes="33554432")
@@ -137,7 +178,7 @@ class Captured:
     def put(self, signal_table: str | None = None, **settings: str) -> None:
         """Start the connector as `ragstream capture` renders it; keys of more settings with `_` for `.`."""
         capture = DebeziumCaptureConfig.model_validate({
-            "type": "debezium", "database": "mariadb", "dsn": self.server.dsn(""), "topic_prefix": self.prefix,
+            "type": "debezium", "database": self.server.part, "dsn": self.server.dsn(""), "topic_prefix": self.prefix,
             "connector": self.prefix, "replication_factor": 1, "signal_table": signal_table, **self.broker.endpoint,
         })  # fmt: skip
         rendered = render(capture, self.prefix, self.tables, self.topics, reveal=True)
@@ -152,7 +193,7 @@ def document(source: dict[str, Any], database: str, dsn: str, model_url: str, fo
     things = {"template": "{body}", "metadata": ["status", "price", "big", "kind"], "chunk": {"max_tokens": 200}}
     mixed = {"template": "{body}", "metadata": ["Some Col"]}
     return {
-        "name": "mariadb",
+        "name": "binlog",
         "source": source,
         "tables": [
             {"table": f"{database}.things", "keys": ["id"], "document": things},

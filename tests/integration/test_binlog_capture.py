@@ -1,4 +1,4 @@
-"""MariaDB captured as `ragstream capture` renders it, by a user with the rights that it prints; what `check` says of a server."""
+"""MariaDB and MySQL captured as `ragstream capture` renders it, with the rights that it prints; what `check` says of a server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from glue_jobs.cli.main import cli
 from glue_jobs.config.pipeline import load_config
 from glue_jobs.operations import capture_checks
 from local_stack.ports import HOST
+from local_stack.servers.binlog import BinlogDatabase
 from local_stack.servers.connect import Connect, request_json
 from local_stack.servers.kafka import Broker
-from local_stack.servers.mariadb import MariaDB
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.tables import TableConfig
-from sources.capture import binlog_server
+from sources.capture.binlog_server import run
 from sources.capture.connect_worker import connector_settings
 from sources.capture.debezium import DebeziumCaptureConfig
 from sources.capture.rendering import Details, render
@@ -31,22 +31,27 @@ from tests.unit.test_capture_engines import DSN, TABLES
 
 
 @pytest.fixture
-def reader(mariadb: MariaDB) -> Iterator[str]:
+def reader(binlog_server: BinlogDatabase) -> Iterator[str]:
     """The name of a user without any right; its password is the same."""
     name = unique("reader")
-    mariadb.execute(f"CREATE USER {name}@'%' IDENTIFIED BY '{name}'")
+    binlog_server.execute(f"CREATE USER {name}@'%' IDENTIFIED BY '{name}'")
     yield name
-    mariadb.execute(f"DROP USER {name}")
+    binlog_server.execute(f"DROP USER {name}")
+
+
+def address(server: BinlogDatabase, user: str, password: str = "", port: int = 0) -> str:
+    return f"{server.part}://{user}:{password or user}@{HOST}:{port or server.port}/"
 
 
 def pipeline(folder: Path, dsn: str, broker: Broker, tables: dict[str, list[str]], **capture: Any) -> Path:
-    name = unique("maria")
+    database = dsn.partition(":")[0]
+    name = unique(database)
     document = {
         "name": name,
         "source": {
             "type": "kafka", "envelope": "debezium", "topics": [f"{name}.{table}" for table in tables], **broker.endpoint,
         },
-        "capture": {"type": "debezium", "database": "mariadb", "dsn": dsn, "replication_factor": 1, **capture},
+        "capture": {"type": "debezium", "database": database, "dsn": dsn, "replication_factor": 1, **capture},
         "tables": [{"table": table, "keys": keys} for table, keys in tables.items()],
         "lake": {"path": str(folder / "lake")},
         "checkpoint": str(folder / "checkpoint"),
@@ -70,35 +75,46 @@ def mended(sentence: str) -> str:
     return sentence.rpartition("Run: ")[2]
 
 
+WRONG = {
+    "mariadb": {"binlog_format": "MIXED", "binlog_row_image": "NOBLOB"},
+    "mysql": {"binlog_format": "MIXED", "binlog_row_image": "NOBLOB", "binlog_row_value_options": "PARTIAL_JSON"},
+}
+"""What each server is set to, so that its log lacks something."""
+
+
 def test_what_is_said_to_be_run_mends_a_server(
-    mariadb: MariaDB, mariadb_database: str, reader: str, kafka: Broker, tmp_path: Path
+    binlog_server: BinlogDatabase, binlog_database: str, reader: str, kafka: Broker, tmp_path: Path
 ) -> None:
-    db = mariadb_database
-    mariadb.execute(
+    db, settings, is_mariadb = binlog_database, WRONG[binlog_server.part], binlog_server.part == "mariadb"
+    binlog_server.execute(
         "CREATE TABLE parents (id int PRIMARY KEY)",
         "CREATE TABLE items (id int, note text)",
         "CREATE TABLE parts (id int PRIMARY KEY, p int, FOREIGN KEY of_parent (p) REFERENCES parents (id) ON DELETE CASCADE)",
-        "CREATE TABLE hosts (id int PRIMARY KEY, at inet6)",
+        f"CREATE TABLE hosts (id int PRIMARY KEY, at {'inet6' if is_mariadb else 'varchar(45)'})",
         "CREATE VIEW shown AS SELECT * FROM items",
         database=db,
     )
     tables = {f"{db}.{name}": ["id"] for name in ("items", "parts", "shown", "gone")}
-    path = pipeline(tmp_path, f"mariadb://{reader}:{reader}@{HOST}:{mariadb.port}/", kafka, tables)
+    path = pipeline(tmp_path, address(binlog_server, reader), kafka, tables)
     assert len(wrong(path)) == 1 + len(tables), "it may see nothing"
-    mariadb.execute(*render_all(path)["administrator_sql"])
-    mariadb.execute("SET GLOBAL binlog_row_image = 'NOBLOB'")
+    binlog_server.execute(*render_all(path)["administrator_sql"])
+    before = dict(binlog_server.execute("SHOW GLOBAL VARIABLES LIKE 'binlog%'"))
+    binlog_server.execute(*(f"SET GLOBAL {name} = '{value}'" for name, value in settings.items()))
     try:
         sentences = wrong(path)
+        begins = [
+            *(f"{name} is {value}" for name, value in settings.items()),
+            *([f"Debezium's parser does not know the type of {db}.hosts.at"] if is_mariadb else []),
+            f"{db}.items has no primary key",
+            *([f"{db}.parts: what the foreign keys of_parent delete or change"] if is_mariadb else []),
+            f"{db}.shown is a view",
+            f"{db}.gone is not in the database",
+        ]
+        assert [sentence[: len(begin)] for sentence, begin in zip(sentences, begins, strict=True)] == begins
+        binlog_server.execute(*(mended(sentence) for sentence in sentences if "Run: " in sentence))
+        assert wrong(path) == [sentence for sentence in sentences if "Run: " not in sentence]
     finally:
-        mariadb.execute("SET GLOBAL binlog_row_image = 'FULL'")
-    image, type_, keyless, cascading, view, gone = sentences
-    assert image.startswith("binlog_row_image is NOBLOB")
-    assert f"{db}.hosts.at" in type_
-    assert f"{db}.parts: what the foreign keys of_parent delete or change" in cascading
-    assert view.startswith(f"{db}.shown is a view")
-    assert gone.startswith(f"{db}.gone is not in the database")
-    mariadb.execute(mended(image), mended(type_), mended(keyless))
-    assert wrong(path) == [cascading, view, gone]
+        binlog_server.execute(*(f"SET GLOBAL {name} = '{before[name]}'" for name in settings))
 
 
 def render_all(path: Path) -> dict[str, Any]:
@@ -108,30 +124,39 @@ def render_all(path: Path) -> dict[str, Any]:
     return render(capture, config.name, tables, topics)
 
 
-def test_a_server_that_refuses_or_is_away_is_said_without_its_password(mariadb: MariaDB, reader: str) -> None:
-    dsn = f"mariadb://{reader}:geheim@{HOST}:"
-    for port in (mariadb.port, 1):
-        document = {"type": "debezium", "database": "mariadb", "dsn": f"{dsn}{port}/"}
+def test_a_server_that_refuses_or_is_away_is_said_without_its_password(
+    binlog_server: BinlogDatabase, reader: str
+) -> None:
+    document = {"type": "debezium", "database": binlog_server.part}
+    for port in (binlog_server.port, 1):
+        dsn = address(binlog_server, reader, "geheim", port)
         with pytest.raises(UnavailableError) as caught:
             require_tables(
-                DebeziumCaptureConfig.model_validate(document), [TableConfig(table="shop.items", keys=("id",))]
+                DebeziumCaptureConfig.model_validate(document | {"dsn": dsn}),
+                [TableConfig(table="shop.items", keys=("id",))],
             )
         assert "geheim" not in str(caught.value)
-    document = {"type": "debezium", "database": "mariadb", "dsn": f"mariadb://{reader}:{reader}@{HOST}:{mariadb.port}/"}
+    document["dsn"] = address(binlog_server, reader)
     with pytest.raises(ConfigurationError, match="refuses a statement"):
-        binlog_server.run(DebeziumCaptureConfig.model_validate(document), ["CREATE DATABASE refused"])
+        run(DebeziumCaptureConfig.model_validate(document), ["CREATE DATABASE refused"])
 
 
-def test_a_connection_is_encrypted_where_the_address_says_so(mariadb: MariaDB, mariadb_database: str) -> None:
-    mariadb.execute("CREATE TABLE t (id int PRIMARY KEY)", database=mariadb_database)
+def test_a_connection_is_encrypted_where_the_address_says_so(
+    binlog_server: BinlogDatabase, binlog_database: str
+) -> None:
+    binlog_server.execute("CREATE TABLE t (id int PRIMARY KEY)", database=binlog_database)
     for mode, succeeds in (("REQUIRED", True), ("VERIFY_IDENTITY", False)):  # the server's certificate is its own
-        document = {"type": "debezium", "database": "mariadb", "dsn": f"{mariadb.dsn('')}?ssl-mode={mode}"}
+        document = {
+            "type": "debezium",
+            "database": binlog_server.part,
+            "dsn": f"{binlog_server.dsn('')}?ssl-mode={mode}",
+        }
         capture = DebeziumCaptureConfig.model_validate(document)
         if succeeds:
-            require_tables(capture, [TableConfig(table=f"{mariadb_database}.t", keys=("id",))])
+            require_tables(capture, [TableConfig(table=f"{binlog_database}.t", keys=("id",))])
         else:
             with pytest.raises(UnavailableError):
-                require_tables(capture, [TableConfig(table=f"{mariadb_database}.t", keys=("id",))])
+                require_tables(capture, [TableConfig(table=f"{binlog_database}.t", keys=("id",))])
 
 
 @pytest.mark.parametrize("database", ["postgresql", *DSN])
@@ -191,10 +216,14 @@ PLAIN: dict[str, tuple[str, Any]] = {
     "e enum('x','y ''z')": ("'y ''z'", "y 'z"),
     "b12 bit(12)": ("b'101'", "000000000101"),
     "vb varbinary(20)": ("x'0001FEFF'", "AAH+/w=="),
-    "u uuid": ("'6f9619ff-8b86-d011-b42d-00c04fc964ff'", "6f9619ff-8b86-d011-b42d-00c04fc964ff"),
     "half int GENERATED ALWAYS AS (t1 DIV 2) VIRTUAL": ("DEFAULT", 2),
     "twice int GENERATED ALWAYS AS (t1 * 2) STORED": ("DEFAULT", 10),
 }
+OWN: dict[str, dict[str, tuple[str, Any]]] = {
+    "mariadb": {"u uuid": ("'6f9619ff-8b86-d011-b42d-00c04fc964ff'", "6f9619ff-8b86-d011-b42d-00c04fc964ff")},
+    "mysql": {"v vector(3)": ("STRING_TO_VECTOR('[1.5, -2, 0.25]')", [1.5, -2.0, 0.25])},
+}
+"""Types that one kind of server alone has."""
 EDGES: dict[str, tuple[str, Any]] = {
     "t time": ("'-838:59:59'", "-838:59:59"),
     "t6 time(6)": ("'-00:00:00.000001'", "-00:00:00.000001"),
@@ -229,16 +258,17 @@ def canonical(values: dict[str, tuple[str, Any]]) -> dict[str, Any]:
     return {column.partition(" ")[0]: value for column, (_, value) in values.items()}
 
 
-@pytest.mark.covers("mariadb", "debezium", ("type", "snapshot"), "live")
+@pytest.mark.covers(("mariadb", "mysql"), "debezium", ("type", "snapshot"), "live")
 def test_values_are_exact_as_rendered_and_lose_what_is_documented_otherwise(
-    mariadb: MariaDB, mariadb_database: str, kafka: Broker, connect: Connect, tmp_path: Path
+    binlog_server: BinlogDatabase, binlog_database: str, kafka: Broker, connect: Connect, tmp_path: Path
 ) -> None:
-    db, utc = mariadb_database, ("SET sql_mode = ''", "SET time_zone = '+00:00'")
-    mariadb.execute(
+    db, plain_columns = binlog_database, PLAIN | OWN[binlog_server.part]
+    utc = ("SET sql_mode = ''", "SET time_zone = '+00:00'")
+    binlog_server.execute(
         *utc,
-        f"CREATE TABLE plain (id int PRIMARY KEY, {', '.join(PLAIN)})",
+        f"CREATE TABLE plain (id int PRIMARY KEY, {', '.join(plain_columns)})",
         f"CREATE TABLE edges (id int PRIMARY KEY, {', '.join(EDGES)}, y year)",
-        f"INSERT INTO plain VALUES (1, {literals(PLAIN)})",
+        f"INSERT INTO plain VALUES (1, {literals(plain_columns)})",
         f"INSERT INTO edges VALUES (1, {literals(EDGES)}, 1901)",
         database=db,
     )
@@ -247,21 +277,21 @@ def test_values_are_exact_as_rendered_and_lose_what_is_documented_otherwise(
     try:
         for mode, (settings, _) in MODES.items():
             tables = {table: list(key) for table, key in keys.items() if mode != "connect" or table.endswith("plain")}
-            path = pipeline(tmp_path, mariadb.dsn(""), kafka, tables)
+            path = pipeline(tmp_path, binlog_server.dsn(""), kafka, tables)
             name = load_config(str(path)).name
             connect.put_connector(name, render_revealed(path) | settings)
             topics[mode] = Topics(kafka, name, {table: keys[table] for table in tables})
         for read in topics.values():
             read.changes(len(read.context.tables))  # the snapshot is read before the stream begins
-        mariadb.execute(
+        binlog_server.execute(
             *utc,
-            f"INSERT INTO plain VALUES (2, {literals(PLAIN)})",
+            f"INSERT INTO plain VALUES (2, {literals(plain_columns)})",
             f"INSERT INTO edges VALUES (2, {literals(EDGES)}, 0)",
             database=db,
         )
         for mode, (_, lost) in MODES.items():
             rows = topics[mode].rows(2 * len(topics[mode].context.tables))
-            plain = canonical(PLAIN) | (lost if mode == "connect" else {})
+            plain = canonical(plain_columns) | (lost if mode == "connect" else {})
             assert [r.values() for r in rows[f"{db}.plain"].values()] == [{"id": n} | plain for n in (1, 2)], mode
             for state, year in zip(rows.get(f"{db}.edges", {}).values(), (1901, 0), strict=mode != "connect"):
                 assert state.values() == {"id": state.values()["id"], "y": year} | canonical(EDGES) | lost, mode
@@ -272,27 +302,28 @@ def test_values_are_exact_as_rendered_and_lose_what_is_documented_otherwise(
 
 
 def test_a_user_with_the_printed_rights_alone_captures_and_applies(  # noqa: PLR0917 - fixtures
-    mariadb: MariaDB,
-    mariadb_database: str,
+    binlog_server: BinlogDatabase,
+    binlog_database: str,
     reader: str,
     kafka: Broker,
     connect: Connect,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    db = mariadb_database
-    mariadb.execute(
+    db = binlog_database
+    binlog_server.execute(
         "CREATE TABLE items (id int PRIMARY KEY, note text)", "INSERT INTO items VALUES (1, 'before')", database=db
     )
-    dsn = f"mariadb://{reader}:{reader}@{HOST}:{mariadb.port}/"
+    dsn = address(binlog_server, reader)
     own = {"signal_table": f"{db}.signals", "heartbeat_table": f"{db}.beat", "connect_url": connect.url}
     path = pipeline(tmp_path, dsn, kafka, {f"{db}.items": ["id"]}, **own)
-    mariadb.execute(*render_all(path)["administrator_sql"])
+    binlog_server.execute(*render_all(path)["administrator_sql"])
     cli.main(["capture", str(path), "--apply"], standalone_mode=False)
     name = load_config(str(path)).name
     topics = Topics(kafka, name, {f"{db}.items": ("id",)})
     try:
-        mariadb.execute("UPDATE items SET note = 'after'", database=db)
+        topics.changes(1)  # what is committed before the snapshot ends is in it
+        binlog_server.execute("UPDATE items SET note = 'after'", database=db)
         (state,) = topics.rows(2)[f"{db}.items"].values()
         assert state.values() == {"id": 1, "note": "after"}
         assert wrong(path) == []
