@@ -115,7 +115,10 @@ def test_json_of_mysql_loses_times_before_zero_in_the_stream_alone(
     mysql: MySQL, mysql_database: str, kafka: Broker, connect: Connect, tmp_path: Path
 ) -> None:
     db = mysql_database
-    create, insert = "CREATE TABLE t (id int PRIMARY KEY, j json)", f"INSERT INTO t VALUES ({{}}, JSON_OBJECT({MEMBERS}))"
+    create, insert = (
+        "CREATE TABLE t (id int PRIMARY KEY, j json)",
+        f"INSERT INTO t VALUES ({{}}, JSON_OBJECT({MEMBERS}))",
+    )
     mysql.execute(create, insert.format(1), database=db)
     path = configured(tmp_path, mysql.dsn(db), connect, kafka, [{"table": f"{db}.t", "keys": ["id"]}], "mysql")
     with captured_by(path, connect, kafka) as topics:
