@@ -21,12 +21,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyspark.sql import SparkSession, Window
+from delta.tables import DeltaTable
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.land import BODY, CONTEXT, event
+from benchmarks.peers.plain_merge import merge_into, newest_of
 from benchmarks.stores import machine
 from converge.lake import frame
 from glue_jobs.config.values import use_this_python_for_workers
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 
 TABLE = "public.tickets"
 COLUMNS = {"id": "long", "subject": "string", "body": "string", "status": "string", "customer_id": "long"}
-ROW = ",".join(f"{name}:{kind}" for name, kind in COLUMNS.items())
-ENVELOPE = f"op string, before struct<id:long>, after struct<{ROW}>"
 FILE_ROWS = 1_000_000
 
 
@@ -117,23 +117,9 @@ def numbered(batch: int) -> Transaction:
     return lambda table: {"txnAppId": f"bench:{table}", "txnVersion": str(batch)}
 
 
-def merge_plainly(spark: SparkSession, changes: DataFrame, path: str) -> None:
-    """MERGE the last change of each key."""
-    from delta import DeltaTable
-
-    read = changes.select(F.from_json(F.col("value").cast("string"), ENVELOPE).alias("e"), "position")
-    others = [f"e.after.{name} {name}" for name in COLUMNS if name != "id"]
-    flat = read.selectExpr("coalesce(e.after.id, e.before.id) id", "e.op op", *others, "position")
-    newest = Window.partitionBy("id").orderBy(F.desc("position"))
-    last = flat.withColumn("n", F.row_number().over(newest)).where("n = 1")
-    values: dict[str, Any] = {name: f"s.{name}" for name in COLUMNS}
-    merge = DeltaTable.forPath(spark, path).alias("t").merge(last.alias("s"), "t.id = s.id")
-    merge = merge.whenMatchedDelete("s.op = 'd'").whenMatchedUpdate(set=values)
-    merge.whenNotMatchedInsert("s.op <> 'd'", values=values).execute()
-
-
 def measured(tables: Tables, changes: int, rounds: int) -> dict[str, float]:
     """The median seconds of a batch in each way, after one that warms up; at the end both tables have the same rows."""
+    spark = tables.spark
     tables.fill()
     took: dict[str, list[float]] = {"ours": [], "plain": []}
     for batch in range(1, rounds + 2):
@@ -142,13 +128,13 @@ def measured(tables: Tables, changes: int, rounds: int) -> dict[str, float]:
         began = time.perf_counter()
         tables.merge(landed, batch)
         merged = time.perf_counter()
-        merge_plainly(tables.spark, landed, tables.plain)
+        merge_into(DeltaTable.forPath(spark, tables.plain), newest_of(landed, COLUMNS, "position"), COLUMNS)
         for way, seconds in {"ours": merged - began, "plain": time.perf_counter() - merged}.items():
             print(f"{tables.rows:,} rows, batch {batch}, {way}: {seconds:.1f} s", file=sys.stderr, flush=True)
             took[way].append(seconds)
         landed.unpersist()
     ours, others = (frame.groupBy().agg(F.count("*"), F.sum(F.xxhash64(*COLUMNS).cast("decimal(38,0)"))).first()
-                    for frame in (tables.current(), tables.spark.read.format("delta").load(tables.plain)))  # fmt: skip
+                    for frame in (tables.current(), spark.read.format("delta").load(tables.plain)))  # fmt: skip
     if ours != others:
         raise AssertionError(f"the tables differ: {ours}, {others}")
     return {way: statistics.median(seconds[1:]) for way, seconds in took.items()}

@@ -15,10 +15,11 @@ SHARE = 4
 (measured, docs/figures.md)."""
 MOST_COMPARED_BYTES = 1 << 30
 """Vectors that readers compare one by one while there is no index: 1 GiB is scanned in about a second."""
-ROOM = 2
-"""A job expects no more than that part of it: the streams may bring more, and writes go on while the index is built."""
-MOST_AGAIN = 10
-"""How many times what a backlog has brought the rest of it may be expected to bring: an index is dropped on evidence."""
+HEADROOM = 2
+"""A job plans a load of one in so many of the vectors that readers compare: its streams may bring more than was expected, and
+writes go on while the index is built."""
+MOST_GROWTH = 10
+"""The rest of a backlog is expected to bring at most so many times the vectors that came of it: they are the evidence."""
 RENEW_US, ABANDONED_US = 10_000_000, 60_000_000
 """How often a command says that it is at work, and when another process takes its load for abandoned."""
 
@@ -50,16 +51,16 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
-    """How far a store that has not caught up is, at one look."""
+class Progress:
+    """How far a store that is behind its streams has come, at one time."""
 
     documents: int
     chunks: int
     """In the store."""
     read: int
-    """Records that were written to it, counted from any point: the sum of its positions."""
+    """The sum of its positions in the streams: only differences mean something."""
     left: int | None
-    """Records that the streams hold after them; None where one does not say."""
+    """Records that the streams hold after these positions; None where one does not say."""
 
 
 def is_worth(present: int, new: int, most_compared: int) -> bool:
@@ -72,11 +73,11 @@ def is_worth(present: int, new: int, most_compared: int) -> bool:
     return new >= max(LEAST, present / SHARE) and present + new <= most_compared
 
 
-def to_come(first: Backlog, now: Backlog) -> int:
-    """Estimate the new vectors that the rest of a backlog brings, by what came since the first look; 0 where only known rows did.
+def expected_vectors(first: Progress, now: Progress) -> int:
+    """Estimate the new vectors that the rest of a backlog brings, by those that came in between; 0 where no document was new.
 
-    As many for each record as until now, and at most `MOST_AGAIN` times as many in all. Where it is not known how much is left,
-    or no record counts as written before a whole batch is, as many again.
+    As many for each record as in between, and at most `MOST_GROWTH` times as many in all. As many again where the streams do
+    not say what is left, and in micro-batches, whose positions stand until a whole batch is written.
     """
     documents, chunks, read = now.documents - first.documents, now.chunks - first.chunks, now.read - first.read
     if documents <= 0 or chunks <= 0:
@@ -85,14 +86,14 @@ def to_come(first: Backlog, now: Backlog) -> int:
         return chunks
     written = max(read, documents)  # positions follow the rows that are written
     left = now.left - (written - read)
-    return max(0, min(left * chunks // written, chunks * (MOST_AGAIN if read else 1)))
+    return max(0, min(left * chunks // written, chunks * (MOST_GROWTH if read else 1)))
 
 
 def is_outgrown(load: BulkLoad, present: int, most_compared: int) -> bool:
     """Whether the streams have brought so much more than was expected that the index is needed before the store has caught up."""
     if load.expected is None or load.renewed_us is not None:
         return False
-    return present > load.expected and ROOM * present > most_compared
+    return present > load.expected and HEADROOM * present > most_compared
 
 
 def is_abandoned(load: BulkLoad, now_us: int) -> bool:

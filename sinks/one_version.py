@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 from schemas.documents import DocumentWrite, StoredDocument
 from schemas.ownership import Owner
-from sinks.bulk_loads import MOST_COMPARED_BYTES, ROOM, Build, filling, is_worth
+from sinks.bulk_loads import HEADROOM, MOST_COMPARED_BYTES, Build, filling, is_worth
 from sinks.identity import Place
 from sinks.versions import FIRST, BulkLoad, IndexVersion, IndexVersions
 from transforms.documents.languages import OWN, TablesOf, language_key
@@ -136,7 +136,7 @@ class OneIndexVersion[C: StoreConfig](ABC):
         """As `Sink.begin_bulk_load`: the meta first, then the index, so that a kill between leaves an index and a load."""
         present = self.stored_vectors()
         before = self.bulk_load_now()
-        compared = self.most_compared // (ROOM if load.renewed_us is None else 1)
+        compared = self.most_compared // (HEADROOM if load.renewed_us is None else 1)
         if before is None and not is_worth(present, new, compared):
             return False
         expected = replace(load, expected=present + new if new else load.expected)

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 import psycopg
 import requests
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import Row
 
+from benchmarks.peers.plain_merge import merge_into, newest_of
 from glue_jobs.runtime.spark.session import open_session
 
 WORK, MODEL, TARGET = os.environ["WORK_DIR"], os.environ["MODEL_URL"], os.environ["TARGET_DSN"]
-ROW = "struct<id:long,title:string,body:string,status:string,nonce:long,updated_at:string>"
-ENVELOPE = f"op string, ts_ms long, before {ROW}, after {ROW}"
 COLUMNS = {"id": "long", "title": "string", "body": "string", "status": "string", "nonce": "long"}
 MERGE_EVERY = "30 seconds"
 spark = open_session("plain", checkpoint=f"{WORK}/checkpoint", cores=2)
@@ -51,28 +49,10 @@ def write_partition(rows: Iterator[Row]) -> None:
         cursor.executemany(statement, [(r.id, r.status, r.nonce, r.txt, str(list(r.vec))) for r in rows])
 
 
-def newest_of(frame: DataFrame) -> DataFrame:
-    """Flatten the events and keep the last of each key."""
-    events = frame.where("value IS NOT NULL").select(
-        F.from_json(F.col("value").cast("string"), ENVELOPE).alias("e"), "offset"
-    )
-    flat = events.selectExpr(
-        "e.op op",
-        "coalesce(e.after.id, e.before.id) id",
-        "e.after.title",
-        "e.after.body",
-        "e.after.status",
-        "e.after.nonce",
-        "offset",
-    )
-    newest = Window.partitionBy("id").orderBy(F.desc("offset"))
-    return flat.withColumn("n", F.row_number().over(newest)).where("n = 1").drop("n")
-
-
 def upsert(frame: DataFrame, batch_id: int) -> None:
     """Embed and upsert the last event of each key, and delete what is gone."""
     del batch_id
-    last = newest_of(frame).cache()
+    last = newest_of(frame, COLUMNS, "offset").cache()
     live = last.where("op <> 'd'").withColumn("txt", F.concat_ws("\n\n", "title", "body"))
     live.withColumn("vec", embed("txt")).select("id", "status", "nonce", "txt", "vec").foreachPartition(write_partition)
     gone = [row.id for row in last.where("op = 'd'").select("id").collect()]
@@ -85,13 +65,10 @@ def upsert(frame: DataFrame, batch_id: int) -> None:
 def merge(frame: DataFrame, batch_id: int) -> None:
     """MERGE the last change of each key into the current-state table."""
     del batch_id
-    changes = newest_of(frame).select(*COLUMNS, "op")
     table = DeltaTable.createIfNotExists(spark).location(f"{WORK}/lake/articles")
     for name, kind in COLUMNS.items():
         table = table.addColumn(name, kind)
-    values: dict[str, Any] = {name: f"s.{name}" for name in COLUMNS}
-    merging = table.execute().alias("t").merge(changes.alias("s"), "t.id = s.id").whenMatchedDelete("s.op = 'd'")
-    merging.whenMatchedUpdate(set=values).whenNotMatchedInsert("s.op <> 'd'", values=values).execute()
+    merge_into(table.execute(), newest_of(frame, COLUMNS, "offset"), COLUMNS)
 
 
 if __name__ == "__main__":

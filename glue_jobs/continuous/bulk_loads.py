@@ -16,16 +16,16 @@ from glue_jobs.continuous.start_positions import for_readers
 from schemas.errors import PipelineError, UnavailableError
 from sinks import open_sink
 from sinks.bulk_loads import (
-    ROOM,
+    HEADROOM,
     SETTLED_SECONDS,
-    Backlog,
     Build,
     Look,
+    Progress,
+    expected_vectors,
     filling,
     is_abandoned,
     is_outgrown,
     is_settled,
-    to_come,
 )
 from sinks.versions import BulkLoad
 from sources.positions import as_numbers, records_after
@@ -41,7 +41,7 @@ EVERY_SECONDS = 2.0
 _CAUGHT_UP_US = 10_000_000
 """A store that has all but the last ten seconds of its streams has caught up."""
 _LOG_SECONDS = _SELDOM_SECONDS = 30.0
-_PAUSE_SHARE = 20
+_PAUSE_MULTIPLE = 20
 """The pause after a store was counted, as a multiple of how long that took."""
 
 
@@ -55,11 +55,11 @@ class BulkLoads:
         self._context, self._model, self._as_of, self._stores = context, model, as_of, stores
         self._began_us = time.time_ns() // 1000
         self._caught_up: dict[str, bool] = {}
-        self._look_at: dict[str, float] = {}
+        self._next_look: dict[str, float] = {}
         """When a store is looked at again (monotonic), unless it catches up or falls behind before."""
         self._looks: dict[str, Look] = {}
-        self._backlogs: dict[str, Backlog] = {}
-        """The look at a store that is behind after which new documents began to come."""
+        self._progress: dict[str, Progress] = {}
+        """Of a store that is behind: where it was when new documents began to come."""
         self._building: dict[str, threading.Thread] = {}
         self._errors: dict[str, PipelineError] = {}
 
@@ -78,16 +78,15 @@ class BulkLoads:
             caught_up, thread = self._has_caught_up(name), self._building.get(name)
             if caught_up != self._caught_up.get(name):
                 self._caught_up[name] = caught_up
-                self._look_at.pop(name, None)
+                self._next_look.pop(name, None)
                 self._looks.pop(name, None)
-                self._backlogs.pop(name, None)
-            is_due = time.monotonic() >= self._look_at.get(name, 0.0)
+                self._progress.pop(name, None)
+            is_due = time.monotonic() >= self._next_look.get(name, 0.0)
             is_building = thread is not None and thread.is_alive()
             if not is_due or is_building or name in self._stores.unready:
                 continue
             with suppress(UnavailableError):  # it is asked again
-                if self._is_over(config, caught_up=caught_up):
-                    self._build(config)
+                self._look_at(config, caught_up=caught_up)
 
     def _has_caught_up(self, store: str) -> bool:
         """Whether a store has all but the last seconds of its streams; in a drain, all that they had when it began."""
@@ -95,33 +94,40 @@ class BulkLoads:
         since_us = self._began_us if drains else time.time_ns() // 1000 - _CAUGHT_UP_US
         return all(as_of.stores[store].at_us >= since_us for as_of in self._as_of.values())
 
-    def _is_over(self, config: SinkConfig, *, caught_up: bool) -> bool:
-        """Whether the load of a store is to be ended; without one, one may begin."""
+    def _look_at(self, config: SinkConfig, *, caught_up: bool) -> None:
+        """End the store's load if it is over; without a load, a backlog may begin one."""
         seldom = time.monotonic() + _SELDOM_SECONDS
         if not caught_up:
-            self._look_at[config.name] = seldom
+            self._next_look[config.name] = seldom
         with closing(open_sink(config, *self._model)) as sink:
-            load, now_us = sink.bulk_load_now(), time.time_ns() // 1000
+            load = sink.bulk_load_now()
             if load is None:
                 self._looks.pop(sink.name, None)
-                self._look_at[sink.name] = seldom
+                self._next_look[sink.name] = seldom
                 if not caught_up:
                     self._look_at_backlog(sink)
-                return False
-            self._backlogs.pop(sink.name, None)
-            if not caught_up:
-                return load.expected is not None and is_outgrown(load, sink.stored_vectors(), sink.most_compared)
-            if load.renewed_us is not None and not is_abandoned(load, now_us):
-                return False
-            now = Look(time.monotonic(), sink.stored_vectors())
-            before = self._looks.setdefault(sink.name, now)
-            if now.at - before.at >= SETTLED_SECONDS:
-                self._looks[sink.name] = now
-            return now.vectors >= sink.least_indexed and (self._context.available_now or is_settled(before, now))
+                return
+            self._progress.pop(sink.name, None)
+            if caught_up:
+                is_over = self._is_over(sink, load)
+            else:
+                is_over = load.expected is not None and is_outgrown(load, sink.stored_vectors(), sink.most_compared)
+        if is_over:
+            self._build(config)
+
+    def _is_over(self, sink: Sink, load: BulkLoad) -> bool:
+        """Whether the load of a store that has caught up is over: nobody else is at it, and few vectors come."""
+        if load.renewed_us is not None and not is_abandoned(load, time.time_ns() // 1000):
+            return False
+        now = Look(time.monotonic(), sink.stored_vectors())
+        before = self._looks.setdefault(sink.name, now)
+        if now.at - before.at >= SETTLED_SECONDS:
+            self._looks[sink.name] = now
+        return now.vectors >= sink.least_indexed and (self._context.available_now or is_settled(before, now))
 
     def _look_at_backlog(self, sink: Sink) -> None:
         """Begin a load where what came of a store's backlog says that the rest is worth it."""
-        if ROOM * sink.stored_vectors() >= sink.most_compared:
+        if HEADROOM * sink.stored_vectors() >= sink.most_compared:
             return
         began = time.monotonic()
         summary = sink.summary()
@@ -129,12 +135,12 @@ class BulkLoads:
             read, left = self._positions(sink.name)
         except PipelineError:
             return  # the source's query says what is wrong with it
-        now = Backlog(summary.documents, summary.chunks, read, left)
-        first = self._backlogs.setdefault(sink.name, now)
-        self._look_at[sink.name] = time.monotonic() + _PAUSE_SHARE * (time.monotonic() - began)
+        now = Progress(summary.documents, summary.chunks, read, left)
+        first = self._progress.setdefault(sink.name, now)
+        self._next_look[sink.name] = time.monotonic() + _PAUSE_MULTIPLE * (time.monotonic() - began)
         if now.documents <= first.documents:
-            self._backlogs[sink.name] = now
-        elif new := to_come(first, now):
+            self._progress[sink.name] = now
+        elif new := expected_vectors(first, now):
             self._begin(sink, "catching up", new)
 
     def _positions(self, store: str) -> tuple[int, int | None]:

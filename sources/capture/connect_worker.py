@@ -37,7 +37,7 @@ def put_connector(config: DebeziumCaptureConfig, rendered: dict[str, Any]) -> li
     if rendered["source_sql"]:
         _prepare_source(config, rendered["source_sql"])
     name, settings = rendered["connector"]["name"], rendered["connector"]["config"]
-    url, until = f"{_base(config.connect_url, name)}/config", time.monotonic() + _TIMEOUT_SECONDS
+    url, until = f"{_connector_url(config.connect_url, name)}/config", time.monotonic() + _TIMEOUT_SECONDS
     kept = kept_settings(_ask("GET", url, None, until, missing={}), settings)
     put_settings(config.connect_url, name, settings | kept)
     return sorted(kept)
@@ -50,19 +50,19 @@ def put_settings(worker_url: str, name: str, settings: Mapping[str, str]) -> Non
     worker refuses them or does not answer, a task fails, or it does not run in time.
     """
     until = time.monotonic() + _TIMEOUT_SECONDS
-    base = _base(worker_url, name)
-    _ask("PUT", f"{base}/config", settings, until)
+    connector = _connector_url(worker_url, name)
+    _ask("PUT", f"{connector}/config", settings, until)
     while time.monotonic() < until:
-        status = _ask("GET", f"{base}/status", None, until)
+        status = _ask("GET", f"{connector}/status", None, until)
         states = [status.get("connector", {}).get("state"), *(task["state"] for task in status.get("tasks", []))]
         if "FAILED" in states:
             raise ConfigurationError(
                 f"capture: the connector {name} failed.",
                 condition="CONNECTOR_FAILED",
-                hint=f"GET {base}/status has the trace.",
+                hint=f"GET {connector}/status has the trace.",
             )
         is_running = len(states) > 1 and set(states) == {"RUNNING"}
-        if is_running and settings.items() <= _ask("GET", f"{base}/config", None, until).items():
+        if is_running and settings.items() <= _ask("GET", f"{connector}/config", None, until).items():
             return
         time.sleep(0.1)
     raise ConfigurationError(f"capture: the connector {name} does not run after {_TIMEOUT_SECONDS:.0f} s.")
@@ -74,7 +74,7 @@ def connector_settings(config: DebeziumCaptureConfig, name: str) -> dict[str, st
     Raises UnavailableError when the worker does not answer, or not with settings.
     """
     try:
-        request = Request(f"{_base(config.connect_url or '', name)}/config")  # noqa: S310 - as configured
+        request = Request(f"{_connector_url(config.connect_url or '', name)}/config")  # noqa: S310 - as configured
         with urlopen(request, timeout=10) as response:  # noqa: S310
             settings: dict[str, str] = json.loads(response.read())
             return settings
@@ -104,7 +104,7 @@ def _prepare_source(config: DebeziumCaptureConfig, statements: list[str]) -> Non
         ) from None
 
 
-def _base(worker_url: str, name: str) -> str:
+def _connector_url(worker_url: str, name: str) -> str:
     return f"{worker_url.rstrip('/')}/connectors/{quote(name, safe='')}"
 
 

@@ -1,22 +1,16 @@
-"""A source in MariaDB or MySQL with what breaks pipelines in it, its rows in one form, its connector and its pipeline."""
+"""A source in MariaDB or MySQL with what breaks pipelines in it, its rows in one form, and its pipeline."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local_stack.servers.binlog import BinlogDatabase
-from local_stack.servers.connect import Connect
-from local_stack.servers.kafka import Broker
 from schemas.tables import TableConfig
-from sources.capture.debezium import DebeziumCaptureConfig
-from sources.capture.rendering import render
 from tests.e2e.pipeline import VIEW, embedding
 from tests.e2e.rows import Kinds, Rows, in_one_form
-from tests.servers import unique
 
 CREATE = """
 CREATE TABLE things (id bigint unsigned PRIMARY KEY, status varchar(20), body longtext, price decimal(12,2), big bigint unsigned,
@@ -158,34 +152,6 @@ class BinlogSource:
             if self.kind.kind.endswith("[]") and row.get("own"):
                 row["own"] = json.loads(row["own"])
         return in_one_form(rows, table, kinds), kinds
-
-
-class Captured:
-    """The connector of tables, and their topics."""
-
-    def __init__(self, server: BinlogDatabase, tables: Sequence[str], broker: Broker, connect: Connect) -> None:
-        self.server, self.tables, self.broker, self.connect = server, tables, broker, connect
-        self.prefix = unique(server.part)
-        self.topics = [f"{self.prefix}.{table.replace(' ', '_')}" for table in tables]
-        for topic in self.topics:
-            broker.create_topic(topic, 3, max_message_bytes="33554432")
-
-    @property
-    def source(self) -> dict[str, Any]:
-        """The pipeline's source."""
-        return {"type": "kafka", "envelope": "debezium", "topics": self.topics, **self.broker.endpoint}
-
-    def put(self, signal_table: str | None = None, **settings: str) -> None:
-        """Start the connector as `ragstream capture` renders it; keys of more settings with `_` for `.`."""
-        capture = DebeziumCaptureConfig.model_validate({
-            "type": "debezium", "database": self.server.part, "dsn": self.server.dsn(""), "topic_prefix": self.prefix,
-            "connector": self.prefix, "replication_factor": 1, "signal_table": signal_table, **self.broker.endpoint,
-        })  # fmt: skip
-        rendered = render(capture, self.prefix, self.tables, self.topics, reveal=True)
-        if rendered["source_sql"]:
-            self.server.execute(*rendered["source_sql"])
-        more = {name.replace("_", "."): value for name, value in settings.items()}
-        self.connect.put_connector(self.prefix, rendered["connector"]["config"] | more)
 
 
 def document(source: dict[str, Any], database: str, dsn: str, model_url: str, folder: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from tests.e2e.database import Database
+from tests.e2e.debezium import Captured
 from tests.e2e.dms import DmsTask
-from tests.e2e.postgres import Captured
 
 
 @pytest.fixture

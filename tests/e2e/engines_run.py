@@ -24,8 +24,8 @@ from local_stack.service import Service
 from local_stack.stack import Stack
 from schemas.errors import PipelineError
 from schemas.tables import TableConfig
-from tests.e2e import postgres
-from tests.e2e.binlog import KEEP_ALIVE_MS, Captured
+from tests.e2e.binlog import KEEP_ALIVE_MS
+from tests.e2e.debezium import Captured
 from tests.e2e.dms import DmsTask
 from tests.e2e.load import Load
 from tests.e2e.long_run import JOBS, killed
@@ -107,7 +107,7 @@ class Run:
     driver: Driver
     dms: DmsTask
     stream: str
-    captured: Sequence[Captured | postgres.Captured]
+    captured: Sequence[Captured]
     caught_up: list[float] = field(default_factory=list)
 
     def kill(self, victim: str) -> None:
@@ -207,9 +207,9 @@ def test_two_engines_through_kills_stops_and_reshards_end_as_they_are(
         in_binlog_server(servers["mariadb"], mariadb_database),
     ]
     names, mark = [table.table for table in tables], str(local_stack.directory)
-    captured: list[Captured | postgres.Captured] = [
-        postgres.Captured(source_dsn, names[1:2], kafka, connect),
-        Captured(servers["mariadb"], names[2:], kafka, connect),
+    captured = [
+        Captured(source_dsn, names[1:2], kafka, connect),
+        Captured(servers["mariadb"].dsn(""), names[2:], kafka, connect),
     ]
     stream = create_stream(kinesis, SHARDS)
     dms = DmsTask(source_dsn, names[:1], stream, kinesis.endpoint, "--primary-key", log=tmp_path / "dms.log", mark=mark)

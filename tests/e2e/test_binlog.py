@@ -15,7 +15,8 @@ from local_stack.servers.binlog import BinlogDatabase
 from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
-from tests.e2e.binlog import KEEP_ALIVE_MS, BinlogSource, Captured, document
+from tests.e2e.binlog import KEEP_ALIVE_MS, BinlogSource, document
+from tests.e2e.debezium import Captured
 from tests.e2e.load import STORE, Load
 from tests.e2e.pipeline import Pipeline, running
 from tests.e2e.transactions import OTHERS, Transactions, await_shown, in_binlog_server
@@ -39,7 +40,7 @@ def capture(
     made: list[Captured] = []
 
     def create(tables: Sequence[str]) -> Captured:
-        made.append(Captured(binlog_server, tables, kafka, connect))
+        made.append(Captured(binlog_server.dsn(""), tables, kafka, connect))
         return made[-1]
 
     yield create

@@ -12,6 +12,7 @@ from local_stack.servers.connect import Connect
 from local_stack.servers.kafka import Broker
 from local_stack.stack import Stack
 from schemas.tables import TableConfig
+from tests.e2e.debezium import Captured
 from tests.e2e.drifting import (
     LATER,
     TABLE,
@@ -23,7 +24,6 @@ from tests.e2e.drifting import (
     with_nulls,
 )
 from tests.e2e.pipeline import START_SECONDS, Pipeline, running
-from tests.e2e.postgres import Captured
 from tests.e2e.rows import Kinds, Rows, differences, documents_of
 from tests.waiting import NothingWrong, eventually
 

@@ -103,7 +103,7 @@ def test_histories_end_as_their_source_in_lake_and_warehouse(
     outcome = run(opened, recordings, histories)
     assert (outcome.failing, outcome.smallest) == (0, ()), f"seed {settings.seed}"
     assert outcome.deaths
-    assert aws.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", []) == []
+    assert aws.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="staged/converge/").get("Contents", []) == []
     DeltaTable.forPath(spark, LakeLayout(f"{tmp_path}/1").table("inv.items")).delete()
     with psycopg.connect(warehouse_dsn) as connection:
         connection.execute("DELETE FROM desk_1.items__rows")

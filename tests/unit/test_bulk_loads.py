@@ -8,25 +8,25 @@ import pytest
 
 from sinks.bulk_loads import (
     ABANDONED_US,
+    HEADROOM,
     LEAST,
     LEAST_INTO_EMPTY,
-    MOST_AGAIN,
-    ROOM,
+    MOST_GROWTH,
     SETTLED_SECONDS,
-    Backlog,
     Build,
     Look,
+    Progress,
+    expected_vectors,
     filling,
     is_abandoned,
     is_outgrown,
     is_settled,
     is_worth,
-    to_come,
 )
 from sinks.versions import BulkLoad, first, from_json, to_json
 
 MOST = 500_000
-BEFORE = Backlog(documents=5_000, chunks=10_000, read=70_000, left=50_000)
+BEFORE = Progress(documents=5_000, chunks=10_000, read=70_000, left=50_000)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_load_goes_without_index_where_building_it_anew_is_cheaper(present: in
         (5_000, 5_000, 5_000, 45_000, 45_000),
         (5_000, 5_000, 10_000, 40_000, 20_000),
         (5_000, 15_000, 5_000, 45_000, 135_000),
-        (10, 10, 10, 49_990, 10 * MOST_AGAIN),
+        (10, 10, 10, 49_990, 10 * MOST_GROWTH),
         (2_000, 2_000, 500, 10_000, 8_500),
         (8_000, 8_000, 0, 50_000, 8_000),
         (8_000, 8_000, 0, 9_000, 1_000),
@@ -69,15 +69,15 @@ def test_a_load_goes_without_index_where_building_it_anew_is_cheaper(present: in
 def test_a_backlog_brings_as_many_new_vectors_as_it_brought(
     documents: int, chunks: int, read: int, left: int | None, new: int
 ) -> None:
-    now = Backlog(BEFORE.documents + documents, BEFORE.chunks + chunks, BEFORE.read + read, left)
-    assert to_come(BEFORE, now) == new
+    now = Progress(BEFORE.documents + documents, BEFORE.chunks + chunks, BEFORE.read + read, left)
+    assert expected_vectors(BEFORE, now) == new
 
 
 def test_a_load_that_outgrew_what_was_expected_gets_its_index() -> None:
     load, most = BulkLoad("catching up", 1, expected=20_000), 100_000
     assert not is_outgrown(load, 20_000, 1_000)
-    assert not is_outgrown(load, most // ROOM, most)
-    assert is_outgrown(load, most // ROOM + 1, most)
+    assert not is_outgrown(load, most // HEADROOM, most)
+    assert is_outgrown(load, most // HEADROOM + 1, most)
     assert not is_outgrown(BulkLoad("first load", 1), 10 * most, most)
     assert not is_outgrown(BulkLoad("rebuild", 1, expected=5, renewed_us=1), 10 * most, most)
 
