@@ -86,15 +86,15 @@ def planned(recordings: Mapping[str, Recorded], settings: Settings) -> list[Hist
     for number in range(settings.histories):
         block = number // alike
         recorded = recordings[names[(block * width + number % width) % len(names)]].recording
-        kills = _kills(settings.seed, block)
+        kills = _kills(settings.seed, block, 2 if settings.kills else 1)
         histories.append(history(recorded, 1 + number, settings.seed + number, kills))
     return histories
 
 
-def _kills(seed: int, block: int) -> tuple[Kill, ...]:
+def _kills(seed: int, block: int, least: int) -> tuple[Kill, ...]:
     """Where the processes of a block die: in some rounds, each at one step, all steps being reached as blocks go on."""
     r = random.Random(f"{seed}/kills/{block}")  # noqa: S311 - no secret depends on it
-    rounds = sorted(r.sample(range(ROUNDS), r.randint(1, 2)))
+    rounds = sorted(r.sample(range(ROUNDS), r.randint(least, 2)))
     return tuple(Kill(number, r.randrange(len(STEPS))) for number in rounds)
 
 

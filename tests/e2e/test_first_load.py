@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -28,51 +29,83 @@ NEW = 20_000
 """Of a table that comes later: more than enough to be worth it while some are inserted one by one."""
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_a_killed_first_load_and_a_later_table_end_with_an_index(
+class Loading:
+    """A table of a topic, a pipeline whose store has nothing of it yet, and a second table when it is asked for."""
+
+    def __init__(self, kafka: Broker, new_topic: Callable[..., str], dsn: str, model_url: str, folder: Path) -> None:
+        self._kafka, self._new_topic, self._model_url, self._folder = kafka, new_topic, model_url, folder
+        self.table = TopicTable(kafka, new_topic(2), dsn)
+        self.document = self._configuration([self.table])
+        self.pipeline: Pipeline
+
+    def with_another_table(self) -> TopicTable:
+        """Add a table to the pipeline, for the next driver."""
+        other = TopicTable(self._kafka, self._new_topic(2), self.table.dsn, "u")
+        self.pipeline.write(self._configuration([self.table, other]))
+        return other
+
+    def _configuration(self, tables: list[TopicTable]) -> dict[str, Any]:
+        topics, names = [table.topic for table in tables], [table.name for table in tables]
+        return configuration(
+            self._folder, self._kafka, topics, self._model_url, self.table.dsn, stores=["first"], tables=names
+        )
+
+
+@pytest.fixture
+def loading(
     kafka: Broker,
     new_topic: Callable[..., str],
     vectors_dsn: str,
     instant_model: ModelService,
     local_stack: Stack,
     tmp_path: Path,
-) -> None:
-    topic, model_url = new_topic(2), instant_model.endpoint["endpoint_url"]
-    table = TopicTable(kafka, topic, vectors_dsn)
-    document = configuration(tmp_path, kafka, [topic], model_url, vectors_dsn, stores=["first"])
+) -> Iterator[Loading]:
+    made = Loading(kafka, new_topic, vectors_dsn, instant_model.endpoint["endpoint_url"], tmp_path)
+    with running(Pipeline(tmp_path / "p", made.document, mark=str(local_stack.directory))) as made.pipeline:
+        yield made
+
+
+@pytest.mark.slow
+def test_a_killed_first_load_ends_with_an_index(loading: Loading) -> None:
+    table, pipeline = loading.table, loading.pipeline
     for number in range(ROWS):
         table.model.insert(number, f"row {number}")
-    with running(Pipeline(tmp_path / "p", document, mark=str(local_stack.directory))) as pipeline:
-        driver = pipeline.start("--jobs", "index")
-        eventually(lambda: load_of(pipeline), START_SECONDS, driver.process)
-        table.send()
-        eventually(lambda: count(vectors_dsn), 60, driver.process)
-        driver.kill()
-        load = load_of(pipeline)
-        assert load is not None
-        assert load.by == "first load"
-        assert not any(vector_indexes(vectors_dsn, "first"))
-        assert searched(pipeline) == count(vectors_dsn) > 0
-        driver = pipeline.start("--jobs", "index")
-        table.model.update_body(7, "changed while the store was loaded")
-        table.model.delete(8)
-        table.send()
-        eventually(lambda: load_of(pipeline) is None, START_SECONDS, driver.process)
-        assert vector_indexes(vectors_dsn, "first") == [True]
-        table.await_shown("first")
-        assert status(pipeline.config)["stores"]["first"]["filling"] is None
-        assert driver.logged("vector index is built", store="first")
-        assert driver.stop() == 0
-
-        other = TopicTable(kafka, new_topic(2), vectors_dsn, "u")
-        topics, tables = [topic, other.topic], ["t", "u"]
-        pipeline.write(configuration(tmp_path, kafka, topics, model_url, vectors_dsn, stores=["first"], tables=tables))
-        load_behind(pipeline, table, other)
+    driver = pipeline.start("--jobs", "index")
+    eventually(lambda: load_of(pipeline), START_SECONDS, driver.process)
+    table.send()
+    eventually(lambda: count(table.dsn), 60, driver.process)
+    driver.kill()
+    load = load_of(pipeline)
+    assert load is not None
+    assert load.by == "first load"
+    assert not any(vector_indexes(table.dsn, "first"))
+    assert searched(pipeline) == count(table.dsn) > 0
+    driver = pipeline.start("--jobs", "index")
+    table.model.update_body(7, "changed while the store was loaded")
+    table.model.delete(8)
+    table.send()
+    eventually(lambda: load_of(pipeline) is None, START_SECONDS, driver.process)
+    assert vector_indexes(table.dsn, "first") == [True]
+    table.await_shown("first")
+    assert status(pipeline.config)["stores"]["first"]["filling"] is None
+    assert driver.logged("vector index is built", store="first")
+    assert driver.stop() == 0
 
 
-def load_behind(pipeline: Pipeline, table: TopicTable, other: TopicTable) -> None:
-    """Start a driver with many rows of another table behind it: they are loaded without the index, and searched meanwhile."""
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_later_table_is_loaded_without_the_index_through_a_kill(loading: Loading) -> None:
+    """Many rows of a table that a filled store lacks; `test_catching_up` has the decision, and runs always."""
+    table, pipeline = loading.table, loading.pipeline
+    for number in range(ROWS):
+        table.model.insert(number, f"row {number}")
+    table.send()
+    driver = pipeline.start("--jobs", "index")
+    eventually(lambda: load_of(pipeline) is None and vector_indexes(table.dsn, "first") == [True], 120, driver.process)
+    table.await_shown("first")
+    assert driver.stop() == 0
+
+    other = loading.with_another_table()
     for number in range(NEW):
         other.model.insert(number, f"other {number}")
     other.send()
@@ -81,12 +114,15 @@ def load_behind(pipeline: Pipeline, table: TopicTable, other: TopicTable) -> Non
     load = load_of(pipeline)
     assert load is not None
     assert load.by == "catching up"
-    eventually(lambda: not vector_indexes(other.dsn, "first"), 30, driver.process)
+    eventually(lambda: not vector_indexes(table.dsn, "first"), 30, driver.process)
     assert nearest(pipeline, "body other 5") == "body other 5"
+    driver.kill()
+    assert load_of(pipeline) == load
     table.model.insert(ROWS, "inserted while the store caught up")
     table.send()
-    eventually(lambda: load_of(pipeline) is None, START_SECONDS, driver.process)
-    assert vector_indexes(other.dsn, "first") == [True]
+    driver = pipeline.start("--jobs", "index")
+    eventually(lambda: load_of(pipeline) is None, 120, driver.process)
+    assert vector_indexes(table.dsn, "first") == [True]
     table.await_shown("first")
     assert texts(other) == sorted(str(row["body"]) for row in other.model.rows.values())
     assert nearest(pipeline, f"body other {NEW - 1}") == f"body other {NEW - 1}"

@@ -66,6 +66,6 @@ def configuration(
         "tables": [{"table": f"public.{name}", "keys": ["id"], "document": document} for name in tables],
         "lake": {"path": str(folder / "lake"), "land_every": "1s"},
         "checkpoint": str(folder / "checkpoint"),
-        "embedding": embedding(model_url),
+        "embedding": embedding(model_url, dimensions=256),
         "sinks": [{"type": "pgvector", "name": name, "dsn": dsn, "table": name} for name in stores],
     }
