@@ -134,11 +134,10 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
         for done in as_completed(running):
             outcomes += done.result()
             click.echo(report.as_markdown(outcomes[-1:]))
+            for failure in outcomes[-1].smallest:
+                click.echo(report.as_test(failure, path, events))
             if request.config.getoption("--write-report"):
                 write(outcomes, settings, source, (time.monotonic() - began) / 60)
-    for outcome in outcomes:
-        for failure in outcome.smallest:
-            click.echo(report.as_test(failure, path, events))
     assert {outcome.lane: outcome.failing for outcome in outcomes if outcome.failing} == {}
     assert sum(outcome.deaths for outcome in outcomes) >= settings.histories // 100
 

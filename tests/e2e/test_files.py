@@ -126,7 +126,7 @@ def test_a_history_leaves_the_same_content_however_it_is_cut(
     with psycopg.connect(vectors_dsn, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
-    second = pipeline(tmp_path / "second", local_stack, vectors_dsn, model_url, 5, 61)
+    second = pipeline(tmp_path / "second", local_stack, vectors_dsn, model_url, 5, 97)
     with running(second):
         assert second.drain().process.returncode == 0, second.drivers[-1].log.read_text()[-3000:]
         assert store(vectors_dsn) == as_it_was
