@@ -61,7 +61,8 @@ def _written(before: ModelRow, change: Change) -> ModelRow:
     image = dict(change.columns)
     if change.old_key is not None:  # what the new row's record does not tell is as it was in the old row
         shown = known | image
-        return ModelRow(shown, {}, frozenset(change.unavailable) - shown.keys(), whole=True)
+        whole = change.complete or before.whole
+        return ModelRow(shown, {}, frozenset(change.unavailable) - shown.keys(), whole=whole)
     if change.complete:
         return ModelRow(image, {name: value for name, value in known.items() if name not in image}, whole=True)
     left = {name: value for name, value in before.untold.items() if name not in image}

@@ -6,9 +6,9 @@ A live batch, a rebuild and a repair differ in their rows (`Work`) and in where 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 from indexing.missing_vectors import MissingVectors
@@ -54,11 +54,12 @@ class ChangedRows:
             states = Rows(lambda key, table=table: _stored_state(sink, stored, read, document_id(table, key)))  # type: ignore[misc]
             for change in changes:
                 apply(states, change)
+            earlier = _earlier_keys(states)
             for key, state in list(states.items()):
                 kept = truncated_at(state, truncated.get(table, ""))
                 write = plan(stored.get(document_id(table, key)), kept, key, self.specs[table])
                 if write:
-                    writes.append(write)
+                    writes.append(replace(write, earlier_keys=earlier[key]) if key in earlier else write)
         return writes
 
     def touching(self, rows: Collection[RowName]) -> ChangedRows | None:
@@ -106,7 +107,7 @@ class OptimisticWriter:
 
     vectors: MissingVectors
     waiting: set[RowName] = field(default_factory=set)
-    """Rows that the last call of `write` left unwritten: their texts wait for the model's budget."""
+    """Rows that the last call of `write` left unwritten, and earlier keys of theirs: texts wait for the model's budget."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -127,7 +128,8 @@ class OptimisticWriter:
             self.counts["writes"] += sum(1 for write in written if not write.refused)
             self.counts["documents refused"] += sum(1 for write in written if write.refused)
             self.counts["refused"] += len(again)
-            work = work.touching({(w.table, w.key) for w in writes if w.document_id in again}) if again else None
+            rows = {row for write in writes if write.document_id in again for row in write.rows}
+            work = work.touching(rows) if rows else None
         raise UnavailableError(f"sink {sink.name} refused the same documents {MAX_ROUNDS} times")
 
     def _with_vectors(self, writes: Sequence[DocumentWrite], sink: WritableStore) -> list[DocumentWrite]:
@@ -150,8 +152,27 @@ class OptimisticWriter:
         }
         tables = {write.table for write in writes if write.document_id in late}
         late |= {w.document_id for w in writes if w.table in tables and w.state.key_moves and not w.state.exists}
-        self.waiting |= {(write.table, write.key) for write in writes if write.document_id in late}
+        self.waiting |= {row for write in writes if write.document_id in late for row in write.rows}
         return [write for write in writes if write.document_id not in late]
+
+
+def _earlier_keys(states: Mapping[str, RowState]) -> dict[str, tuple[str, ...]]:
+    """The keys from which key changes lead to a key, directly or by others, by that key.
+
+    A change that comes late concerns a row by its old key alone: only the stored state says which row it is now.
+    """
+    before: dict[str, set[str]] = defaultdict(set)
+    for key, state in states.items():
+        for new_key in state.key_moves.values():
+            before[new_key].add(key)
+    earlier = {}
+    for key in before:
+        reached, ahead = set[str](), {key}
+        while ahead:
+            ahead = set().union(*(before.get(one, ()) for one in ahead)) - reached
+            reached |= ahead
+        earlier[key] = tuple(sorted(reached - {key}))
+    return earlier
 
 
 def _stored_state(sink: DocumentStore, stored: dict[str, StoredDocument], read: set[str], name: str) -> RowState | None:

@@ -134,6 +134,13 @@ class DocumentWrite:
     refused_as: str = ""
     language: str = ""
     """Of the chunks' words, which a chunk's name depends on; empty for the store's own."""
+    earlier_keys: tuple[str, ...] = ()
+    """Keys that the row had, as far as the changes concern them: this write has taken values of theirs."""
+
+    @property
+    def rows(self) -> set[tuple[str, str]]:
+        """Table and key of each row whose changes the write is made of."""
+        return {(self.table, key) for key in (self.key, *self.earlier_keys)}
 
     def next_revision(self) -> int:
         """Return the revision that this write leaves; that of a new row is random, and another one with each call.

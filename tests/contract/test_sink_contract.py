@@ -158,6 +158,20 @@ def test_a_key_change_whose_halves_meet_two_writers_loses_nothing(
     assert same(store.contents(), expected(table))
 
 
+@pytest.mark.parametrize("moves", [1, 2])
+def test_a_late_change_under_an_old_key_survives_a_race(store: Store, sink: Sink, moves: int) -> None:
+    """Which row it concerns now is said by the stored key change alone, and another writer is at that row."""
+    table, other = ModelTable(), Fed(store.open())
+    table.insert(0, "x")
+    for number in range(moves):
+        table.move(number, number + 1)
+    other(table.changes[1:])
+    written = len(table.changes)
+    table.update_a(moves, "newer")
+    Fed(Interleaved(sink, lambda: other(table.changes[written:])))(table.changes[:1])
+    assert same(store.contents(), expected(table))
+
+
 def test_truncate_hides_older_rows_and_leaves_newer_ones_whichever_comes_first(store: Store, sink: Sink) -> None:
     table, fed = ModelTable(), Fed(sink)
     table.insert(1, "x")

@@ -112,7 +112,7 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
     sinks = [
         {"type": "pgvector", "dsn": vectors_dsn, "table": "kb"},
         {"type": "opensearch", "url": opensearch.endpoint["url"], "index": search_index, "replicas": 0},
-        {"type": "documentdb", "uri": uri, "database": document_database, "collection": "kb"},
+        {"type": "documentdb", "uri": uri, "database": document_database, "collection": "kb", "timeout_seconds": 300},
     ]
     model = {"type": "bedrock", "model": "amazon.titan-embed-text-v2:0", "dimensions": 512, "region": "eu-central-1"}
     parts = {"sinks": sinks, "embedding": model, "warehouse": warehouse_config(warehouse_dsn, aws)}
@@ -132,14 +132,17 @@ def test_histories_of_every_recording_converge_in_every_store(  # noqa: PLR0917 
             for lane in lanes
         ]
         for done in as_completed(running):
-            outcomes += done.result()
-            click.echo(report.as_markdown(outcomes[-1:]))
-            for failure in outcomes[-1].smallest:
-                click.echo(report.as_test(failure, path, events))
-            if request.config.getoption("--write-report"):
-                write(outcomes, settings, source, (time.monotonic() - began) / 60)
+            if done.exception() is None:
+                outcomes += done.result()
+                click.echo(report.as_markdown(outcomes[-1:]))
+                for failure in outcomes[-1].smallest:
+                    click.echo(report.as_test(failure, path, events))
+                if request.config.getoption("--write-report"):
+                    write(outcomes, settings, source, (time.monotonic() - began) / 60)
+    for lane in running:
+        lane.result()  # the others have ended, and said what they found
     assert {outcome.lane: outcome.failing for outcome in outcomes if outcome.failing} == {}
-    assert sum(outcome.deaths for outcome in outcomes) >= settings.histories // 100
+    assert lanes == ["fold"] or sum(outcome.deaths for outcome in outcomes) >= settings.histories // 100
 
 
 def write(outcomes: list[Outcome], settings: Settings, source: str, minutes: float) -> None:

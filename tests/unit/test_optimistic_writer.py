@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,10 +11,14 @@ import numpy as np
 
 from embeddings.protocol import Embedder
 from indexing.missing_vectors import MemoryCache, MissingVectors
-from indexing.optimistic_writer import OptimisticWriter, Work
+from indexing.optimistic_writer import ChangedRows, OptimisticWriter, Work
 from indexing.shared_vectors import SharedEmbeddings
+from schemas.documents import StoredDocument
 from sinks.protocol import Sink
+from tests.feeding import SPECS
+from tests.history import TABLE, ModelTable, folded, key_of
 from tests.waiting import eventually
+from transforms.documents.planning import document_id
 
 
 class Model:
@@ -75,3 +79,29 @@ def test_a_store_that_shares_anothers_request_waits_for_the_model_too() -> None:
         "a store that keeps nothing is named itself"
     )
     assert model.asked == 1
+
+
+class Moved:
+    """A store that knows where the values of row 1 went: to row 2, and with it to row 3."""
+
+    def __init__(self) -> None:
+        table = ModelTable()
+        table.insert(1, "x")
+        table.move(1, 2)
+        table.move(2, 3)
+        self.late, self.states = table.changes[0], folded(table.changes[1:])
+
+    def read(self, names: Collection[str]) -> dict[str, StoredDocument]:
+        stored = {document_id(TABLE, key): state for key, state in self.states.items()}
+        return {name: StoredDocument(name, 1, stored[name], SPECS[TABLE].digest) for name in names if name in stored}
+
+    def read_with_truncations(self, names: Collection[str]) -> tuple[dict[str, StoredDocument], dict[str, str]]:
+        return self.read(names), {}
+
+
+def test_a_write_names_the_rows_whose_changes_it_is_made_of() -> None:
+    store = Moved()
+    work = ChangedRows({TABLE: [store.late]}, SPECS)
+    (write,) = work.plan(cast("Sink", store))
+    assert write.rows == {(TABLE, key_of(number)) for number in (1, 2, 3)}
+    assert work.touching(write.rows) == work

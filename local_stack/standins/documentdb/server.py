@@ -18,7 +18,7 @@ from local_stack import cache
 from local_stack.ports import HOST
 from local_stack.service import PYTHON_ENVIRONMENT, Endpoint, Service, program
 
-_JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+_JAVA = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
 
 class DocumentDB(Service):
