@@ -18,6 +18,7 @@ class MariaDB(BinlogDatabase):
     part = "mariadb"
     settings: ClassVar[Mapping[str, str]] = {
         "gtid-strict-mode": "1",
+        "binlog-row-metadata": "FULL",  # the DMS stand-in reads the columns in the log
         "innodb-log-file-size": "16M",
         "aria-pagecache-buffer-size": "8M",
     }

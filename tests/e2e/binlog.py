@@ -61,19 +61,21 @@ _POINT = """CONCAT('{{"x":', {x}, ',"y":', {y}, ',"wkb":"', TO_BASE64({wkb}), '"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a kind of server alone has: a type, and how it reads a point of a sphere."""
+    """What a kind of server, or a way in, alone has: a type, how values are read as the pipeline has them."""
 
     type: str
     literal: str
-    kind: str
+    kinds: Kinds
     expressions: dict[str, str]
+    empty: str = "TRUNCATE"
+    """How a table is emptied."""
 
 
 SERVER_KINDS = {
     "mariadb": Kind(
         "uuid",
         "'6f9619ff-8b86-d011-b42d-00c04fc964ff'",
-        "uuid",
+        {"own": "uuid"},
         {
             "own": "CAST(own AS CHAR)",
             "place": _POINT.format(x="ST_X(place)", y="ST_Y(place)", wkb="ST_AsWKB(place)"),
@@ -82,7 +84,7 @@ SERVER_KINDS = {
     "mysql": Kind(
         "vector(3)",
         "STRING_TO_VECTOR('[1.5, -0.1, 3e-7]')",
-        "real[]",
+        {"own": "real[]"},
         {
             "own": "VECTOR_TO_STRING(own)",
             # Of SRID 4326 it writes the latitude first, and keeps the longitude first.
@@ -93,6 +95,15 @@ SERVER_KINDS = {
     ),
 }
 
+DMS = Kind(
+    "varchar(9)",
+    "'own'",
+    {"own": "text", "place": "bytea", "bits": "bytea"},
+    {"bits": "bits"},
+    "DELETE FROM",
+)
+"""MariaDB by DMS, whose guide has neither a uuid nor a record for TRUNCATE."""
+
 KEEP_ALIVE_MS = "5000"
 """`connect.keep.alive.interval.ms`: a connector sees so late that its server was restarted; by default after a minute or two."""
 
@@ -100,8 +111,8 @@ KEEP_ALIVE_MS = "5000"
 class BinlogSource:
     """The source."""
 
-    def __init__(self, server: BinlogDatabase, database: str) -> None:
-        self.server, self.database, self.kind = server, database, SERVER_KINDS[server.part]
+    def __init__(self, server: BinlogDatabase, database: str, kind: Kind | None = None) -> None:
+        self.server, self.database, self.kind = server, database, kind or SERVER_KINDS[server.part]
         self.row = ROW.format(own=self.kind.literal)
         self.execute(*CREATE.format(own=self.kind.type).split(";\n"))
 
@@ -130,7 +141,7 @@ class BinlogSource:
         self.insert(1, "a large body, in many words. " * 3000)
         self.insert(2, None)
         self.insert(3, "ünïcödé ☃ 😀 'quotes' \"double\" \\ {braces}\n\ttab")
-        self.execute(*EDGES.split(";\n"))
+        self.execute(*EDGES.replace("TRUNCATE", self.kind.empty).split(";\n"))
         with self.server.connect(self.database, autocommit=False) as connection, connection.cursor() as cursor:
             cursor.execute(self.row, (6, "new", "six"))
             cursor.execute("DELETE FROM things WHERE id = 6")
@@ -143,13 +154,13 @@ class BinlogSource:
         name = table.table.removeprefix(f"{self.database}.")
         kinds, expressions = KINDS[name], _EXPRESSIONS | self.kind.expressions
         if name == "things":
-            kinds = kinds | {"own": self.kind.kind}
+            kinds = kinds | self.kind.kinds
         columns = ", ".join(expressions.get(column, f"`{column}`") for column in kinds)
         query = f"SELECT {columns} FROM `{name}`"
         read = self.server.execute("SET time_zone = '+00:00'", query, database=self.database)
         rows = [dict(zip(kinds, row, strict=True)) for row in read]
         for row in rows:
-            if self.kind.kind.endswith("[]") and row.get("own"):
+            if kinds.get("own") == "real[]" and row["own"]:
                 row["own"] = json.loads(row["own"])
         return in_one_form(rows, table, kinds), kinds
 

@@ -1,1 +1,1 @@
-"""A stand-in for AWS DMS: logical replication of PostgreSQL as DMS writes it to Kinesis."""
+"""A stand-in for AWS DMS: the logs of PostgreSQL and MariaDB as DMS writes them to Kinesis."""
