@@ -1,6 +1,6 @@
 """`changes` into a current table, against a plain foreachBatch and as the table grows: `make bench-merge`.
 
-    python -m benchmarks.merge [--changes 10000] [--rows 1000000,10000000] [--rounds 3]
+    python -m benchmarks.merge [--changes 10000] [--rows 1000000,10000000] [--rounds 3] [--deletion-vectors]
 
 Tables of so many rows take batches of changes, two in ten of new rows; of the others 95 in a hundred concern the newest hundredth
 of the rows, and one in eight deletes its row. `lake.tables.merge` merges them. The plain way, in a table with the same rows, is
@@ -56,6 +56,7 @@ class Tables:
     spark: SparkSession
     folder: Path
     rows: int
+    deletion_vectors: bool = False
 
     @property
     def layout(self) -> LakeLayout:
@@ -76,7 +77,8 @@ class Tables:
     def merge(self, landed: DataFrame, batch: int) -> None:
         """Merge a batch as `merge_tables` does."""
         table = TableConfig(table=TABLE, keys=("id",))
-        TableMerger(self.layout, [table], {"bench": CONTEXT}).merge(landed, numbered(batch))
+        merger = TableMerger(self.layout, [table], {"bench": CONTEXT}, deletion_vectors=self.deletion_vectors)
+        merger.merge(landed, numbered(batch))
 
     def fill(self) -> None:
         """Rows like one that was merged, in files of a table that is compacted."""
@@ -160,15 +162,17 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=10_000)
     parser.add_argument("--rows", default="1000000,10000000")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--deletion-vectors", action="store_true", help="ours has them: `lake.deletion_vectors`")
     options = parser.parse_args()
     environment, figures = machine(), dict[str, dict[str, float]]()
     with tempfile.TemporaryDirectory() as folder:
         spark = opened(folder)
         for rows in map(int, options.rows.split(",")):
-            seconds = measured(Tables(spark, Path(folder), rows), options.changes, options.rounds)
+            tables = Tables(spark, Path(folder), rows, options.deletion_vectors)
+            seconds = measured(tables, options.changes, options.rounds)
             figures[f"{rows:,} rows"] = {way: round(median, 2) for way, median in seconds.items()}
         spark.stop()
-    print(json.dumps({"benchmark": "merge", "changes": options.changes, "figures": figures, **environment}))
+    print(json.dumps({"benchmark": "merge", **vars(options), "figures": figures, **environment}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ def plan(context: JobContext) -> list[Query | Periodic]:
     """Merge all tables by one query, which reads `changes` once."""
     config = context.config
     layout = LakeLayout(config.lake.path)
-    merger = TableMerger(layout, config.tables, decode_contexts(config))
+    contexts = decode_contexts(config)
+    merger = TableMerger(layout, config.tables, contexts, deletion_vectors=config.lake.deletion_vectors)
     merger.settle(context.spark)
 
     def write(batch: Batch) -> Report:

@@ -1,6 +1,7 @@
 """Where the lake keeps what, and the columns it adds.
 
-Every table is plain Delta: read by Spark and by the deltalake package. Statistics in the Delta log cover the columns
+Every table is plain Delta: read by Spark and by the deltalake package (current tables by its QueryBuilder alone where they have
+deletion vectors or odd column names). Statistics in the Delta log cover the columns
 named here alone, so that no value of a row ever stands in it (I14).
 """
 

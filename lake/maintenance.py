@@ -80,6 +80,12 @@ def optimize(spark: SparkSession, path: str) -> None:
     DeltaTable.forPath(session, path).optimize().executeCompaction()
 
 
+def purge(spark: SparkSession, path: str) -> None:
+    """Write files anew that have rows marked as gone (deletion vectors); `vacuum` deletes the old ones once they are over age."""
+    escaped = path.replace("`", "``")
+    spark.sql(f"REORG TABLE delta.`{escaped}` APPLY (PURGE)")
+
+
 def vacuum(spark: SparkSession, path: str) -> None:
     """Delete files that no version within KEEP_HOURS names."""
     from delta import DeltaTable

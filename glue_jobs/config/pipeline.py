@@ -60,6 +60,9 @@ class LakeConfig(StrictModel):
     """Time between two commits of `changes`: each costs a commit, so seconds rather than milliseconds."""
     merge_every: Duration = 60.0
     """Time between two merges into the tables."""
+    deletion_vectors: bool = False
+    """Whether a merge into a table leaves its large files in place and marks rows in them as gone (ADR 0058). Merges into tables
+    of over a million rows take less time then. Redshift Spectrum and deltalake's `to_pyarrow_table` cannot read such tables."""
     allow_plaintext: bool = False
     """Let AWS's variables (`AWS_ENDPOINT_URL`…) name an http:// endpoint of another machine."""
 

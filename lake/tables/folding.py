@@ -99,17 +99,18 @@ def output_schema(shape: TableShape) -> pa.Schema:
     return pa.schema([*RESERVED_TYPES.items(), *columns])
 
 
-def fold_stage(settings: FoldSettings) -> Stage:
+def fold_stage(settings: FoldSettings, now: dt.datetime) -> Stage:
     """A function for `mapInArrow` over rows sorted by `_group`: stored rows, tombstones and records in any order.
 
-    Over the same records and the rows that it yielded, stored by now, it yields nothing.
+    Over the same records and the rows that it yielded, stored by now, it yields nothing. `now` is when that is: as a value of
+    the plan it would have Spark compile each batch's stages anew.
     """
     schema = output_schema(settings.shape)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = (row for batch in batches for row in batch.to_pylist())
         groups = itertools.groupby(rows, key=lambda row: row["_group"])
-        folded = (row for _, group in groups for row in fold_group(group, settings))
+        folded = (row | {"_ingest_time": now} for _, group in groups for row in fold_group(group, settings))
         for batch_rows in itertools.batched(folded, _BATCH_ROWS):
             yield pa.RecordBatch.from_pylist(list(batch_rows), schema)
 

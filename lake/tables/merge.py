@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from lake.history.key_groups import grouped, pairs_table, with_group
 from lake.landing.batch import create_tables
 from lake.layout import RAW_COLUMNS, RESERVED, STATS_COLUMNS, LakeLayout
-from lake.maintenance import optimize, vacuum
+from lake.maintenance import optimize, purge, vacuum
 from lake.rejects import rejected
 from lake.storage import append, append_rows, create, kept, rows_of
 from lake.table_schemas import TOMBSTONES
@@ -30,7 +30,7 @@ from lake.tables.drift import refuse_drift
 from lake.tables.folding import FoldSettings, fold_stage, output_schema
 from lake.tables.merge_settings import set_for_merging
 from lake.tables.observed_types import ObservedTypes, announced
-from lake.tables.shape import TableShape, allow_names, create_or_extend, evolved, stored_shape
+from lake.tables.shape import TableShape, allow_names, create_or_extend, evolved, set_deletion_vectors, stored_shape
 from schemas.errors import StoppedError, UnavailableError
 from transforms.values import exact_json
 
@@ -61,8 +61,12 @@ class TableMerger:
         tables: Sequence[TableConfig],
         contexts: Mapping[str, DecodeContext],
         on_step: Callable[[str], None] = lambda _: None,
+        *,
+        deletion_vectors: bool = False,
     ) -> None:
         """Create the tables that are missing; `contexts` are the decode contexts by source.
+
+        With `deletion_vectors` a merge marks rows as gone in files that it leaves in place (ADR 0058).
 
         `on_step` is told what is to be written next: `tombstones`, `merge`, `purge` or `truncate`, from several threads.
         """
@@ -70,6 +74,7 @@ class TableMerger:
         self._layout = layout
         self._tables = {table.table: table for table in tables}
         self._contexts = contexts
+        self._deletion_vectors = deletion_vectors
         self._merges: dict[str, int] = {}
         create_tables(layout)
         create(layout.path("tombstones"), TOMBSTONES, stats=STATS_COLUMNS["tombstones"], partition_by=["_table"])
@@ -81,7 +86,7 @@ class TableMerger:
         def merged(summarized_table: tuple[Row, ObservedTypes]) -> tuple[str, TableCounts]:
             summary, observed = summarized_table
             table = self._tables[summary["_table"]]
-            merge = _TableMerge(frame, self._layout, table, self._contexts, observed, self._on_step)
+            merge = self._of(frame, table, observed)
             counts = merge.run(summary, transaction)
             self._maintain(frame.sparkSession, table.table)
             return table.table, counts
@@ -98,16 +103,21 @@ class TableMerger:
         observed = announced(self._layout, self._tables.values())
         nothing = spark.createDataFrame([], "_table string")
         for name, table in self._tables.items():
-            types = observed.get(name, ObservedTypes())
-            merge = _TableMerge(nothing, self._layout, table, self._contexts, types)
+            merge = self._of(nothing, table, observed.get(name, ObservedTypes()))
             with contextlib.suppress(StoppedError):
                 merge.settle()
+
+    def _of(self, frame: DataFrame, table: TableConfig, observed: ObservedTypes) -> _TableMerge:
+        return _TableMerge(
+            frame, self._layout, table, self._contexts, observed, self._on_step, deletion_vectors=self._deletion_vectors
+        )
 
     def _maintain(self, spark: SparkSession, table: str) -> None:
         self._merges[table] = done = self._merges.get(table, 0) + 1
         if done % _OPTIMIZE_EVERY == 0:
             optimize(spark, self._layout.table(table))
         if done % _VACUUM_EVERY == 0:
+            purge(spark, self._layout.table(table))
             vacuum(spark, self._layout.table(table))
 
 
@@ -121,6 +131,7 @@ class _TableMerge:
     contexts: Mapping[str, DecodeContext]
     observed: ObservedTypes
     on_step: Callable[[str], None] = lambda _: None
+    deletion_vectors: bool = False
     groups: dict[str, str] = field(default_factory=dict)
     truncated: str = ""
 
@@ -180,6 +191,7 @@ class _TableMerge:
         """Bring a table that is there to its shape; the rows that a TRUNCATE covers go with the next merge."""
         if (current := stored_shape(self.spark, self.path)) is not None:
             self._shape([column.source for column in current.columns])
+            set_deletion_vectors(self.spark, self.path, wanted=self.deletion_vectors)
 
     def _shape(self, seen: Iterable[str] = ()) -> TableShape:
         """Bring the table to the shape that declared and announced types ask for."""
@@ -190,7 +202,7 @@ class _TableMerge:
         if current and (current.outgrown(shape) or self._has_waiting(current, shape)):
             self._rewrite(current, shape)
         else:
-            create_or_extend(self.spark, self.path, current, shape)
+            create_or_extend(self.spark, self.path, current, shape, deletion_vectors=self.deletion_vectors)
         return shape
 
     def _has_waiting(self, current: TableShape, shape: TableShape) -> bool:
@@ -215,7 +227,7 @@ class _TableMerge:
         rows = self._stored(current).withColumn("_group", F.col("_key"))
         with kept(self._folded(rows, current, shape)) as folded:
             if _counted(folded)["rejects"]:
-                append(_rejects(folded, self.name, F.lit(dt.datetime.now(dt.UTC))), self.layout.path("rejects"))
+                append(_rejects(folded, self.name), self.layout.path("rejects"))
             writer = self._table_rows(folded.filter("_live"), shape).write.format("delta").mode("overwrite")
             writer.option("overwriteSchema", "true").save(self.path)
 
@@ -226,15 +238,18 @@ class _TableMerge:
         """
         records = self.frame.filter((F.col("_table") == self.name) & (F.col("_op") != "t"))
         records = self._with_group(records.select(*RAW_COLUMNS, "_source", "_key"))
-        keys = records.select("_group").distinct().withColumn("_hit", F.lit(True))  # noqa: FBT003
+        keys = records.select("_group")
         keys = F.broadcast(keys) if few else keys
-        stored = self._with_group(self._stored(shape)).join(keys, "_group", "left")
-        concerned = F.col("_hit") | F.col("_state").contains('"r":') if lagging else F.col("_hit")
+        stored = self._with_group(self._stored(shape))
+        concerned = stored.join(keys, "_group", "left_semi")
+        if lagging:
+            lag = stored.filter(F.col("_state").contains('"r":')).join(keys, "_group", "left_anti")
+            concerned = concerned.unionByName(lag)
         tombstones = self.spark.read.format("delta").load(self.layout.path("tombstones"))
         tombstones = tombstones.filter((F.col("_table") == self.name) & (F.col("_op") == "d"))
         tombstones = tombstones.select("_key", "_state", F.lit("tombstone").alias("_from"))
         tombstones = self._with_group(tombstones).join(keys, "_group", "left_semi")
-        rows = stored.filter(concerned).drop("_hit").unionByName(records, allowMissingColumns=True)
+        rows = concerned.unionByName(records, allowMissingColumns=True)
         return rows.unionByName(tombstones, allowMissingColumns=True)
 
     def _stored(self, shape: TableShape) -> DataFrame:
@@ -256,20 +271,19 @@ class _TableMerge:
         rows = rows.withColumns(absent) if absent else rows
         shuffled = rows.repartition("_group").sortWithinPartitions("_group")
         schema = from_arrow_schema(output_schema(shape), prefer_timestamp_ntz=True)
-        return shuffled.mapInArrow(fold_stage(settings), schema)
+        return shuffled.mapInArrow(fold_stage(settings, dt.datetime.now(dt.UTC)), schema)
 
     def _write(self, folded: DataFrame, shape: TableShape, counts: Row, transaction: Transaction) -> bool:
         """Write the folded rows; False when another driver changed one of the rows since they were read.
 
         Tombstones are appended without a transaction: the fold names one only while the lake holds less.
         """
-        now = F.lit(dt.datetime.now(dt.UTC))
         if counts["rejects"]:
-            rows = _rejects(folded, self.name, now)
+            rows = _rejects(folded, self.name)
             append(rows, self.layout.path("rejects"), transaction(f"rejects:{self.name}"))
         if counts["tombstones"]:
             tombstones = folded.filter("_tombstone IS NOT NULL").select(
-                F.lit(self.name).alias("_table"), F.lit("d").alias("_op"), "_sequence", now.alias("_ingest_time"),
+                F.lit(self.name).alias("_table"), F.lit("d").alias("_op"), "_sequence", "_ingest_time",
                 "_key", F.col("_tombstone").alias("_state"), "_moves",
             )  # fmt: skip
             self.on_step("tombstones")
@@ -285,9 +299,7 @@ class _TableMerge:
 
     def _table_rows(self, folded: DataFrame, shape: TableShape, *more: str) -> DataFrame:
         columns = [F.col(f"_row.{quoted(c.name)}").alias(c.name, metadata=c.metadata) for c in shape.columns]
-        now = F.lit(dt.datetime.now(dt.UTC)).alias("_ingest_time")
-        reserved = [now if name == "_ingest_time" else F.col(name) for name in RESERVED]
-        return folded.select(*columns, *reserved, *more)
+        return folded.select(*columns, *RESERVED, *more)
 
     def _merge(self, rows: DataFrame, shape: TableShape) -> int:
         """Write rows where the table still has the version that they were folded from (I2); returns how many it were."""
@@ -295,6 +307,7 @@ class _TableMerge:
 
         names = [c.name for c in shape.columns] + list(RESERVED)
         values: dict[str, Any] = {quoted(name): F.col(f"s.{quoted(name)}") for name in names}
+        rows = rows.filter(_CHANGES_THE_TABLE)
         merge = DeltaTable.forPath(self.spark, self.path).alias("t").merge(rows.alias("s"), "t._key = s._key")
         merge = merge.whenMatchedDelete(f"NOT s._live AND s._version = {_VERSION_OF_TARGET}")
         merge = merge.whenMatchedUpdate(f"s._live AND s._version = {_VERSION_OF_TARGET}", values)
@@ -314,6 +327,8 @@ class _TableMerge:
 
 _VERSION = "concat(_sequence, '@', unix_micros(_ingest_time))"
 """The version of a row: written again, it has another time."""
+_CHANGES_THE_TABLE = "_op <> 'd' OR _version > ''"
+"""Of folded rows: all but deletes of rows that are not there. Spark makes Bloom filters only of rows that were filtered."""
 _VERSION_OF_TARGET = "concat(t._sequence, '@', unix_micros(t._ingest_time))"
 _INPUT_TYPES: Mapping[str, str] = {
     "_group": "string", "_version": "string", "_from": "string", "_key": "string", "_op": "string", "_state": "string",
@@ -338,9 +353,9 @@ def _counted(folded: DataFrame) -> Row:
     return row
 
 
-def _rejects(folded: DataFrame, table: str, now: Any) -> DataFrame:
+def _rejects(folded: DataFrame, table: str) -> DataFrame:
     """Cells that do not fit their column, by key and column; the value stays in the row's state."""
-    cells = folded.filter("_rejects IS NOT NULL").select("_key", F.explode("_rejects").alias("cell"))
+    cells = folded.filter("_rejects IS NOT NULL").select("_key", "_ingest_time", F.explode("_rejects").alias("cell"))
     unfit, value = F.col("cell.kind").isNotNull(), F.concat(F.lit("a value of column "), "cell.column")
     why = F.when(unfit, F.concat(F.lit(f" of {table} does not fit its type "), "cell.kind")).otherwise(
         f" came after {table}'s first schema, and its `drift` is reject"
@@ -350,7 +365,7 @@ def _rejects(folded: DataFrame, table: str, now: Any) -> DataFrame:
         cells.select(
             "_key", F.lit(table).alias("_table"), condition.alias("condition"), F.concat(value, why).alias("message"),
             F.col("cell.column").alias("column"), F.col("cell.sequence").alias("_sequence"),
-            now.alias("_ingest_time"), now.cast("date").alias("_ingest_date"),
+            "_ingest_time", F.col("_ingest_time").cast("date").alias("_ingest_date"),
         ),
         "merge",
     )  # fmt: skip

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 _SMALL = 20_000
 """Changes that one task folds in a second or two."""
 
-_ALWAYS = {"spark.databricks.delta.merge.materializeSource": "none"}  # the batch is kept
+_ALWAYS = {
+    "spark.databricks.delta.merge.materializeSource": "none",  # the batch is kept
+    # A table is filtered by a Bloom filter of a batch's keys before it is shuffled to meet them, however large the two are
+    # estimated. Unlike a condition with
+    # the keys, it leaves none of them in the table's log (I14).
+    "spark.sql.optimizer.runtime.bloomFilter.applicationSideScanSizeThreshold": "0",
+    "spark.sql.optimizer.runtime.bloomFilter.creationSideThreshold": "8000p",
+}
 _ONE_TASK = {"spark.sql.shuffle.partitions": "1", "spark.sql.files.minPartitionNum": "1"}
 _INTERPRETED = {"spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 """For a session that compiles no stages: compiling a small merge's expressions is a third of its processor time

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lake.tables.observed_types import ObservedTypes
     from schemas.tables import TableConfig
 
+_DELETION_VECTORS = {"delta.enableDeletionVectors": "true"}
 _NEEDS_MAPPING = re.compile(r"[ ,;{}()\n\t=]")
 
 RESERVED_TYPES: Mapping[str, pa.DataType] = {
@@ -150,17 +151,18 @@ def spark_schema(shape: TableShape) -> StructType:
     return schema
 
 
-def create_or_extend(spark: SparkSession, path: str, current: TableShape | None, shape: TableShape) -> None:
+def create_or_extend(
+    spark: SparkSession, path: str, current: TableShape | None, shape: TableShape, *, deletion_vectors: bool = False
+) -> None:
     """Create the table or add its new columns; columns whose type changed are the rewriter's business."""
     from delta import DeltaTable
 
     if current is None:
         builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(spark_schema(shape))
-        stats = {"delta.dataSkippingStatsColumns": STATS_COLUMNS["tables"]}
+        properties = {"delta.dataSkippingStatsColumns": STATS_COLUMNS["tables"]}
         # A column without a time zone may come later; the feature is only turned on by itself at creation.
-        properties = (
-            stats | {"delta.feature.timestampNtz": "supported"} | (COLUMN_MAPPING if shape.needs_mapping else {})
-        )
+        properties |= {"delta.feature.timestampNtz": "supported"}
+        properties |= (COLUMN_MAPPING if shape.needs_mapping else {}) | (_DELETION_VECTORS if deletion_vectors else {})
         for name, value in properties.items():
             builder = builder.property(name, value)
         builder.execute()
@@ -176,8 +178,19 @@ def create_or_extend(spark: SparkSession, path: str, current: TableShape | None,
 def allow_names(spark: SparkSession, path: str, current: TableShape, shape: TableShape) -> None:
     """Turn column mapping on where a new name is the first to need it."""
     if shape.needs_mapping and not current.needs_mapping:
-        listed = ", ".join(f"'{name}' = '{value}'" for name, value in COLUMN_MAPPING.items())
-        spark.sql(f"ALTER TABLE {_quoted(path)} SET TBLPROPERTIES ({listed})")
+        _set(spark, path, COLUMN_MAPPING)
+
+
+def set_deletion_vectors(spark: SparkSession, path: str, *, wanted: bool) -> None:
+    """Have merges of a table that is there write deletion vectors, or no more of them; those that it has stay until a purge."""
+    stored = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {_quoted(path)}").collect()}
+    if wanted != (stored.items() >= _DELETION_VECTORS.items()):
+        _set(spark, path, {name: str(wanted).lower() for name in _DELETION_VECTORS})
+
+
+def _set(spark: SparkSession, path: str, properties: Mapping[str, str]) -> None:
+    listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+    spark.sql(f"ALTER TABLE {_quoted(path)} SET TBLPROPERTIES ({listed})")
 
 
 def _quoted(path: str) -> str:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from chispa import assert_df_equality
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -30,8 +31,16 @@ TEXTS = {"id": "int", "a": "text", "body": "text"}
 class Merged:
     """A lake with one source table, whose changes are landed once and merged as a test likes."""
 
-    def __init__(self, spark: SparkSession, folder: Path, table: str, columns: Mapping[str, str]) -> None:
-        self.spark, self.table, self.merges = spark, table, 0
+    def __init__(
+        self,
+        spark: SparkSession,
+        folder: Path,
+        table: str,
+        columns: Mapping[str, str],
+        *,
+        deletion_vectors: bool = False,
+    ) -> None:
+        self.spark, self.table, self.merges, self.deletion_vectors = spark, table, 0, deletion_vectors
         self.layout = LakeLayout(str(folder / "lake"))
         self.declare(columns)
 
@@ -39,7 +48,8 @@ class Merged:
         """A driver that starts with these columns declared."""
         config = TableConfig(table=self.table, keys=("id",), columns=dict(columns))
         self.context = DecodeContext("debezium", {self.table: TableContext(self.table, ("id",), config.columns)})
-        self.merger = TableMerger(self.layout, [config], {"kb": self.context})
+        contexts = {"kb": self.context}
+        self.merger = TableMerger(self.layout, [config], contexts, deletion_vectors=self.deletion_vectors)
 
     def land(self, records: Sequence[Record]) -> None:
         landing = Landing(self.layout, "kb", self.context)
@@ -72,11 +82,16 @@ def record(table: str, op: str, lsn: int, row: Mapping[str, Any], **source: obje
     return Record("t", "0", str(lsn), None, exact_json.dumps(value).encode())
 
 
-def test_order_in_which_halves_of_a_key_change_come_does_not_matter(spark: SparkSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize("deletion_vectors", [False, True])
+def test_order_in_which_halves_of_a_key_change_come_does_not_matter(
+    spark: SparkSession,
+    tmp_path: Path,
+    deletion_vectors: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
     table = ModelTable()
     table.insert(1, "x")
     table.move(1, 2)
-    lake = Merged(spark, tmp_path, TABLE, TEXTS)
+    lake = Merged(spark, tmp_path, TABLE, TEXTS, deletion_vectors=deletion_vectors)
     records = [as_record(change) for change in table.changes]
     lake.land(records)
     for record in records[::-1]:
@@ -84,13 +99,18 @@ def test_order_in_which_halves_of_a_key_change_come_does_not_matter(spark: Spark
     lake.equals([(2, "x", "body x")], "id int, a string, body string")
 
 
-def test_a_truncate_removes_what_is_older_whichever_comes_first(spark: SparkSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize("deletion_vectors", [False, True])
+def test_a_truncate_removes_what_is_older_whichever_comes_first(
+    spark: SparkSession,
+    tmp_path: Path,
+    deletion_vectors: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
     table = ModelTable()
     table.insert(1, "older")
     table.truncate()
     table.insert(2, "newer")
     older, truncate, newer = (as_record(change) for change in table.changes)
-    lake = Merged(spark, tmp_path, TABLE, TEXTS)
+    lake = Merged(spark, tmp_path, TABLE, TEXTS, deletion_vectors=deletion_vectors)
     lake.land([older, truncate, newer])
     lake.merge([newer.position, truncate.position])
     lake.merge([older.position])

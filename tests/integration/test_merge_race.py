@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from lake.landing.batch import Landing
@@ -32,11 +31,13 @@ def event(op: str, lsn: int, number: int, a: str) -> Record:
     return Record("t", "0", str(lsn), None, value.encode())
 
 
-def rows(layout: LakeLayout) -> list[tuple[int, str]]:
-    rows = DeltaTable(layout.table("public.t")).to_pyarrow_table(columns=["id", "a"]).to_pylist()
-    return sorted((row["id"], row["a"]) for row in rows)
+def rows(spark: SparkSession, layout: LakeLayout) -> list[tuple[int, str]]:
+    return sorted(
+        tuple(row) for row in spark.read.format("delta").load(layout.table("public.t")).select("id", "a").collect()
+    )
 
 
+@pytest.mark.parametrize("deletion_vectors", [False, True], ids=["files written anew", "deletion vectors"])
 @pytest.mark.parametrize(
     ("before", "second", "first", "left"),
     [
@@ -55,6 +56,7 @@ def test_a_row_that_another_driver_changed_meanwhile_is_folded_anew(  # noqa: PL
     second: Sequence[Record],
     first: Sequence[Record],
     left: list[tuple[int, str]],
+    deletion_vectors: bool,  # noqa: FBT001 - a parameter of the test
     spark: SparkSession,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -66,7 +68,7 @@ def test_a_row_that_another_driver_changed_meanwhile_is_folded_anew(  # noqa: PL
         landing.land(frame(spark, records), transaction(f"land-{name}", 0))
         changes = spark.read.format("delta").load(layout.path("changes"))
         of_batch = changes.filter(changes.position.isin([record.position for record in records]))
-        merger = TableMerger(layout, [TABLE], {"kb": CONTEXT})
+        merger = TableMerger(layout, [TABLE], {"kb": CONTEXT}, deletion_vectors=deletion_vectors)
         return lambda: (merger.merge(of_batch, transaction(name, 0)), None)[1]
 
     if before:
@@ -83,4 +85,4 @@ def test_a_row_that_another_driver_changed_meanwhile_is_folded_anew(  # noqa: PL
     monkeypatch.setattr(tables._TableMerge, "_write", after_another)
     batches["second"]()
     assert others == []
-    assert rows(layout) == left
+    assert rows(spark, layout) == left

@@ -35,6 +35,8 @@ _EVERYWHERE = {
     "spark.sql.streaming.pollingDelay": "1ms",
     # The default of 50 tasks for a snapshot of the Delta log is slower than one.
     "spark.databricks.delta.snapshotPartitions": "1",
+    # A merge has some 150 compiled stages and expressions. Of more than it keeps (default 100), all are compiled for each batch.
+    "spark.sql.codegen.cache.maxEntries": "1000",
     # The first records of a batch are read from all partitions at once.
     "spark.sql.limit.initialNumPartitions": "64",
     # Nothing reads the offsets and commits of older batches.
