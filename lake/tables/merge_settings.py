@@ -15,8 +15,7 @@ _SMALL = 20_000
 _ALWAYS = {
     "spark.databricks.delta.merge.materializeSource": "none",  # the batch is kept
     # A table is filtered by a Bloom filter of a batch's keys before it is shuffled to meet them, however large the two are
-    # estimated. Unlike a condition with
-    # the keys, it leaves none of them in the table's log (I14).
+    # estimated. Unlike a condition with the keys, it leaves none of them in the table's log (I14).
     "spark.sql.optimizer.runtime.bloomFilter.applicationSideScanSizeThreshold": "0",
     "spark.sql.optimizer.runtime.bloomFilter.creationSideThreshold": "8000p",
 }

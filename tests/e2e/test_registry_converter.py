@@ -75,5 +75,5 @@ def test_avro_of_glues_converter_in_a_worker_ends_as_its_source(  # noqa: PLR091
     changes = pipeline.delta("changes", ["key", "value"])
     assert {part[:2] for row in changes for part in row.values()} == {FRAME}
     assert len(pipeline.delta("registered_schemas", ["schema"])) >= 3, (
-        "a key's, and a value's with and without a column"
+        "a key's, and a value's with and without a column; the snapshot and the log describe NUMERIC differently"
     )
