@@ -31,6 +31,9 @@ type Row = dict[str, Any]
 type Stage = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 
 _BATCH_ROWS = 4096
+_UNREAD = object()
+"""The value of a column that a stored row may have and that was not read. The fold compares ranks and never values: where none is
+left, the row is what it would be with all values read."""
 _REJECT = pa.struct([("column", pa.string()), ("kind", pa.string()), ("sequence", pa.string())])
 
 
@@ -94,6 +97,7 @@ def output_schema(shape: TableShape) -> pa.Schema:
         ("_purge", pa.bool_()),
         ("_rejects", pa.list_(_REJECT)),
         ("_unknown", pa.list_(pa.string())),
+        ("_unread", pa.bool_()),
         ("_row", shape.arrow()),
     ]
     return pa.schema([*RESERVED_TYPES.items(), *columns])
@@ -118,15 +122,20 @@ def fold_stage(settings: FoldSettings, now: dt.datetime) -> Stage:
 
 
 def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
-    """Fold one group into the rows that are to be written."""
+    """Fold one group into the rows that are to be written.
+
+    Of stored rows that are `_from` a `look` no values were read. Where these are needed, one row says so (`_unread`), with the
+    group as its `_key`.
+    """
     stored: dict[str, RowState] = {}
     versions: dict[str, str] = {}
     tombstones: dict[str, RowState] = {}
     ops: dict[str, tuple[str, str]] = {}
     changes: list[Change] = []
+    group = ""
     for row in rows:
-        key = row["_key"]
-        if row["_from"] == "table":
+        key, group = row["_key"], row.get("_group", "")
+        if row["_from"] in {"table", "look"}:
             stored[key], versions[key] = _as_stored(row, settings), row["_version"]
             ops[key] = (stored[key].upserted, row["_op"])
         elif row["_from"] == "tombstone":
@@ -137,11 +146,23 @@ def fold_group(rows: Iterable[Row], settings: FoldSettings) -> Iterator[Row]:
     for change in changes:
         if change.op != "d":
             ops[change.key] = max(ops.get(change.key, ("", "")), (change.sequence, change.op))
+    looked = any(cell.value is _UNREAD for state in stored.values() for cell in state.columns.values())
     known = {key: join(stored.get(key, EMPTY), tombstones.get(key, EMPTY)) for key in (*stored, *tombstones)}
-    for key, state in fold_changes(known, changes, settings.truncated).items():
+    states = fold_changes(known, changes, settings.truncated)
+    if looked and _needs_values(states):
+        yield {"_key": group, "_unread": True}
+        return
+    for key, state in states.items():
         final = truncated_at(state, settings.truncated)
         before = stored.get(key), versions.get(key)
         yield from _written(key, final, before, tombstones.get(key), ops.get(key, ("", "u"))[1], settings)
+
+
+def _needs_values(states: Rows) -> bool:
+    """Whether what a group of rows becomes depends on values that were not read; rows that key changes tie always do."""
+    return len(states) > 1 or any(
+        state.key_moves or any(cell.value is _UNREAD for cell in state.columns.values()) for state in states.values()
+    )
 
 
 def fold_changes(known: Mapping[str, RowState], changes: Iterable[Change], truncated: str) -> Rows:
@@ -219,6 +240,7 @@ def _written(
         "_tombstone": exact_json.dumps(encode(tombstone)) if is_new and tombstone else None,
         "_moves": sorted(set(state.key_moves.values())) if is_new and state.key_moves else None,
         "_purge": purge,
+        "_unread": False,
     }
 
 
@@ -284,7 +306,9 @@ def restored(row: Row, shape: TableShape) -> RowState:
     """The state of a stored row: `packed` inverted."""
     document = exact_json.loads(row["_state"])
     nulls = dict.fromkeys(document.pop("n", ()))
-    return restore(document | {"v": _from_row(row["_row"] or {}, shape) | nulls | document.get("v", {})})
+    looked = row.get("_from") == "look"
+    values = dict.fromkeys(shape.kinds, _UNREAD) if looked else _from_row(row["_row"] or {}, shape)
+    return restore(document | {"v": values | nulls | document.get("v", {})})
 
 
 def _from_row(row: Row, shape: TableShape) -> Row:

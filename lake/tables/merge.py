@@ -157,9 +157,8 @@ class _TableMerge:
         shape = self._shape()
         few = summary["changes"] <= _BROADCAST_ROWS
         for _ in range(_ROUNDS):
-            inputs = self._inputs(shape, few=few, lagging=bool(newest))
-            with kept(self._folded(inputs, shape, shape)) as folded:
-                counts = _counted(folded)
+            with contextlib.ExitStack() as until_written:
+                folded, counts = self._batch(shape, until_written, few=few, lagging=bool(newest))
                 if counts["unknown"]:
                     shape = self._shape(counts["unknown"])
                 elif self._write(folded, shape, counts, transaction):
@@ -231,16 +230,32 @@ class _TableMerge:
             writer = self._table_rows(folded.filter("_live"), shape).write.format("delta").mode("overwrite")
             writer.option("overwriteSchema", "true").save(self.path)
 
-    def _inputs(self, shape: TableShape, *, few: bool, lagging: bool) -> DataFrame:
+    def _batch(
+        self, shape: TableShape, until_written: contextlib.ExitStack, *, few: bool, lagging: bool
+    ) -> tuple[DataFrame, Row]:
+        """Fold the batch; stored rows are first read without their values, which most changes replace anyway."""
+        records = self.frame.filter((F.col("_table") == self.name) & (F.col("_op") != "t"))
+        records = self._with_group(records.select(*RAW_COLUMNS, "_source", "_key"))
+        whole = lagging or not few
+        inputs = self._inputs(records, shape, few=few, lagging=lagging, values=whole)
+        folded = until_written.enter_context(kept(self._folded(inputs, shape, shape)))
+        counts = _counted(folded)
+        if not counts["unread"]:
+            return folded, counts
+        groups = F.broadcast(folded.filter("_unread").select(F.col("_key").alias("_group")))
+        inputs = self._inputs(records.join(groups, "_group", "left_semi"), shape, few=few, lagging=False, values=True)
+        anew = folded.filter("NOT _unread").unionByName(self._folded(inputs, shape, shape))
+        folded = until_written.enter_context(kept(anew))
+        return folded, _counted(folded)
+
+    def _inputs(self, records: DataFrame, shape: TableShape, *, few: bool, lagging: bool, values: bool) -> DataFrame:
         """Records, and the stored rows and tombstones they meet, by group.
 
         After a TRUNCATE, rows with columns older than their newest change are read as well.
         """
-        records = self.frame.filter((F.col("_table") == self.name) & (F.col("_op") != "t"))
-        records = self._with_group(records.select(*RAW_COLUMNS, "_source", "_key"))
         keys = records.select("_group")
         keys = F.broadcast(keys) if few else keys
-        stored = self._with_group(self._stored(shape))
+        stored = self._with_group(self._stored(shape, values=values))
         concerned = stored.join(keys, "_group", "left_semi")
         if lagging:
             lag = stored.filter(F.col("_state").contains('"r":')).join(keys, "_group", "left_anti")
@@ -252,11 +267,11 @@ class _TableMerge:
         rows = concerned.unionByName(records, allowMissingColumns=True)
         return rows.unionByName(tombstones, allowMissingColumns=True)
 
-    def _stored(self, shape: TableShape) -> DataFrame:
+    def _stored(self, shape: TableShape, *, values: bool = True) -> DataFrame:
         stored = self.spark.read.format("delta").load(self.path)
         row = F.struct(*(F.col(quoted(c.name)) for c in shape.columns)) if shape.columns else F.lit(None)
-        version = F.expr(_VERSION).alias("_version")
-        return stored.select("_key", "_op", "_state", version, F.lit("table").alias("_from"), row.alias("_row"))
+        read = [F.lit("table").alias("_from"), row.alias("_row")] if values else [F.lit("look").alias("_from")]
+        return stored.select("_key", "_op", "_state", F.expr(_VERSION).alias("_version"), *read)
 
     def _with_group(self, frame: DataFrame) -> DataFrame:
         if not self.groups:
@@ -346,6 +361,7 @@ def _counted(folded: DataFrame) -> Row:
         number("_version IS NOT NULL AND NOT _live").alias("deleted"),
         number("_tombstone IS NOT NULL").alias("tombstones"),
         number("_purge").alias("purge"),
+        number("_unread").alias("unread"),
         F.coalesce(F.sum(F.size("_rejects")), F.lit(0)).alias("rejects"),
         F.array_distinct(F.flatten(F.collect_set("_unknown"))).alias("unknown"),
     ).first()
