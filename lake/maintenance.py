@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,9 @@ class Maintenance:
         self._spark = spark
         self._layout = layout
         self._compacted_files: dict[str, int] = {}
-        self._vacuumed = time.monotonic()
+        # A driver that is restarted each day would never be a day old: each begins anywhere in the day, so that a lake is
+        # vacuumed once in a day of running, on average.
+        self._vacuumed = time.monotonic() - random.uniform(0, VACUUM_SECONDS)  # noqa: S311
         self._trimmed = time.monotonic()
 
     def run(self) -> None:
