@@ -30,7 +30,6 @@ from pyspark.sql import functions as F
 from benchmarks.land import BODY, CONTEXT, event
 from benchmarks.peers.plain_merge import merge_into, newest_of
 from benchmarks.stores import machine
-from converge.lake import frame
 from glue_jobs.config.values import use_this_python_for_workers
 from glue_jobs.runtime.spark.session import settings
 from lake.landing.batch import Landing
@@ -38,11 +37,10 @@ from lake.layout import LakeLayout
 from lake.tables.merge import TableMerger
 from schemas.records import Record
 from schemas.tables import TableConfig
+from tests.lake_fixtures import frame, transaction
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-    from lake.landing.batch import Transaction
 
 TABLE = "public.tickets"
 COLUMNS = {"id": "long", "subject": "string", "body": "string", "status": "string", "customer_id": "long"}
@@ -71,14 +69,14 @@ class Tables:
     def land(self, events: list[bytes], batch: int) -> DataFrame:
         """Land events in a partition of their own, and return their rows of `changes`."""
         records = [Record("t", str(batch), f"{n:09}", b"{}", value, (), None) for n, value in enumerate(events)]
-        Landing(self.layout, "bench", CONTEXT).land(frame(self.spark, records), numbered(batch))
+        Landing(self.layout, "bench", CONTEXT).land(frame(self.spark, records), transaction("bench", batch))
         return self.spark.read.format("delta").load(self.layout.path("changes")).filter(f"partition = '{batch}'")
 
     def merge(self, landed: DataFrame, batch: int) -> None:
         """Merge a batch as `merge_tables` does."""
         table = TableConfig(table=TABLE, keys=("id",))
         merger = TableMerger(self.layout, [table], {"bench": CONTEXT}, deletion_vectors=self.deletion_vectors)
-        merger.merge(landed, numbered(batch))
+        merger.merge(landed, transaction("bench", batch))
 
     def fill(self) -> None:
         """Rows like one that was merged, in files of a table that is compacted."""
@@ -112,11 +110,6 @@ class Tables:
                 made["before"], made["after"] = made["after"], None
             events.append(json.dumps(made).encode())
         return events
-
-
-def numbered(batch: int) -> Transaction:
-    """The transaction of a batch."""
-    return lambda table: {"txnAppId": f"bench:{table}", "txnVersion": str(batch)}
 
 
 def measured(tables: Tables, changes: int, rounds: int) -> dict[str, float]:

@@ -92,7 +92,7 @@ def planned(recordings: Mapping[str, Recorded], settings: Settings) -> list[Hist
 
 
 def _kills(seed: int, block: int, least: int) -> tuple[Kill, ...]:
-    """Where the processes of a block die: in some rounds, each at one step, all steps being reached as blocks go on."""
+    """Where the processes of a block die: in `least` to 2 rounds, at one step of each; all steps are reached as blocks go on."""
     r = random.Random(f"{seed}/kills/{block}")  # noqa: S311 - no secret depends on it
     rounds = sorted(r.sample(range(ROUNDS), r.randint(least, 2)))
     return tuple(Kill(number, r.randrange(len(STEPS))) for number in rounds)

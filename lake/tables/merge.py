@@ -78,7 +78,7 @@ class TableMerger:
         self._deletion_vectors = deletion_vectors
         self._merges: dict[str, int] = {}
         # Anywhere between two clean-ups: a driver that is restarted each day does its share of them too.
-        self._before = random.randrange(_VACUUM_EVERY)  # noqa: S311
+        self._vacuum_offset = random.randrange(_VACUUM_EVERY)  # noqa: S311
         create_tables(layout)
         create(layout.path("tombstones"), TOMBSTONES, stats=STATS_COLUMNS["tombstones"], partition_by=["_table"])
 
@@ -119,7 +119,7 @@ class TableMerger:
         self._merges[table] = done = self._merges.get(table, 0) + 1
         if done % _OPTIMIZE_EVERY == 0:
             optimize(spark, self._layout.table(table))
-        if (self._before + done) % _VACUUM_EVERY == 0:
+        if (self._vacuum_offset + done) % _VACUUM_EVERY == 0:
             purge(spark, self._layout.table(table))
             vacuum(spark, self._layout.table(table))
 
